@@ -1,0 +1,291 @@
+"""`attend` and `plan`: one attention, whatever the graph, on the fastest kernel that means exactly what the graph says.
+
+`plan` looks at the graph and at the tokens once a batch (on the CPU, outside any compiled region) and returns a *layout*:
+a small frozen object that all layers with that graph share. `attend` runs it. Nobody else picks a kernel.
+
+| graph                              | CUDA                        | CPU                               |
+| ---------------------------------- | --------------------------- | --------------------------------- |
+| causal or full, one sample a row   | `Plain` (SDPA)              | `Plain` (SDPA)                    |
+| causal or full, within samples     | `VariableLength`            | `PerSample`: a loop over samples  |
+| causal window, one sample a row    | `Flex`                      | `Band`: blocks of the band        |
+| anything else                      | `Flex`, cached block mask   | `Dense` (SDPA with the mask)      |
+| a bias, or dropout Flex cannot do  | `Dense`                     | `Dense`                           |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .graph import Causal, Graph, Node, SameSample, Window, dense_mask, reads
+from .token_set import PADDING, Tokens
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # an older or a trimmed torch: packed rows then take FlexAttention
+    varlen_attn = None
+
+Heads = Float[Tensor, "b h n c"]
+
+
+class Layout:
+    """How one graph over one batch of tokens is computed: called with (b, h, n, c) queries, keys and values."""
+
+    def __call__(self, query: Heads, key: Heads, value: Heads, bias: Tensor | None, dropout: float) -> Heads:
+        raise NotImplementedError
+
+    def to(self, device: torch.device | str) -> Layout:
+        """The same layout with its index tensors on another device."""
+        return self
+
+
+def attend(
+    query: Heads, key: Heads, value: Heads, layout: Layout, *, bias: Tensor | None = None, dropout: float = 0.0
+) -> Heads:
+    """Every query token's weighted sum of the values it reads, scores scaled by 1/sqrt(c).
+
+    `key` and `value` may have fewer heads than `query` (grouped queries): each serves h / h_key neighbouring query heads.
+    `bias` is added to the scores and broadcasts to (b, h, n, m); only a layout planned with `bias=True` takes one.
+    """
+    return layout(query, key, value, bias, dropout)
+
+
+def sdpa(query: Heads, key: Heads, value: Heads, **options) -> Heads:
+    """torch's scaled dot-product attention, with fewer key heads than query heads where the shapes say so."""
+    return F.scaled_dot_product_attention(query, key, value, enable_gqa=query.shape[1] != key.shape[1], **options)
+
+
+@dataclass(frozen=True)
+class Plain(Layout):
+    """Every row is one full sample: SDPA without a mask, on its fast path."""
+
+    causal: bool
+
+    def __call__(self, query, key, value, bias, dropout):
+        return sdpa(query, key, value, is_causal=self.causal, dropout_p=dropout)
+
+
+@dataclass(frozen=True)
+class Dense(Layout):
+    """Any graph: SDPA with the mask written out. `empty` marks queries that read nothing; they get zeros, not NaN."""
+
+    mask: Bool[Tensor, "b n m"]
+    empty: Bool[Tensor, "b 1 n 1"] | None = None
+
+    def __call__(self, query, key, value, bias, dropout):
+        mask = self.mask[:, None]
+        if bias is not None:
+            mask = torch.where(mask, bias, torch.tensor(-torch.inf, dtype=bias.dtype, device=bias.device))
+        mixed = sdpa(query, key, value, attn_mask=mask.to(query.dtype) if bias is not None else mask, dropout_p=dropout)
+        return mixed if self.empty is None else mixed.masked_fill(self.empty, 0.0)
+
+    def to(self, device):
+        empty = None if self.empty is None else self.empty.to(device, non_blocking=True)
+        return Dense(self.mask.to(device, non_blocking=True), empty)
+
+
+class Segment(NamedTuple):
+    """One sample's places in one row."""
+
+    row: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class PerSample(Layout):
+    """Packed rows on a CPU: one small unmasked attention per sample, many times cheaper than a masked one per row."""
+
+    segments: tuple[Segment, ...]
+    causal: bool
+
+    def __call__(self, query, key, value, bias, dropout):
+        mixed = [
+            sdpa(*(t[s.row : s.row + 1, :, s.start : s.end] for t in (query, key, value)),
+                 is_causal=self.causal, dropout_p=dropout)
+            for s in self.segments
+        ]  # fmt: skip
+        return rearrange(torch.cat(mixed, dim=2), "1 h (b n) c -> b h n c", b=len(query))
+
+
+@dataclass(frozen=True)
+class VariableLength(Layout):
+    """Packed rows on CUDA: `varlen_attn` over all samples of the batch laid end to end (half precision, no dropout)."""
+
+    boundaries: Int[Tensor, "s"]
+    longest: int
+    causal: bool
+
+    def __call__(self, query, key, value, bias, dropout):
+        groups = query.shape[1] // key.shape[1]
+        key, value = (repeat(t, "b h n c -> b (h g) n c", g=groups) if groups > 1 else t for t in (key, value))
+        flat = [rearrange(t, "b h n c -> (b n) h c") for t in (query, key, value)]
+        window = (-1, 0) if self.causal else (-1, -1)
+        mixed = varlen_attn(*flat, self.boundaries, self.boundaries, self.longest, self.longest, window_size=window)
+        return rearrange(mixed, "(b n) h c -> b h n c", b=len(query))
+
+    def to(self, device):
+        return VariableLength(self.boundaries.to(device, non_blocking=True), self.longest, self.causal)
+
+
+@dataclass(frozen=True)
+class Band(Layout):
+    """A causal window on a CPU: queries in blocks of `size`, each against its own and the previous block of keys."""
+
+    size: int
+
+    def __call__(self, query, key, value, bias, dropout):
+        n, w = query.shape[2], self.size
+        blocks = -(-n // w)
+        query, key, value = (F.pad(t, (0, 0, 0, blocks * w - n)) for t in (query, key, value))
+        query = rearrange(query, "b h (k w) c -> (b k) h w c", w=w)
+        key, value = (
+            rearrange(F.pad(t, (0, 0, w, 0)).unfold(2, 2 * w, w), "b h k c m -> (b k) h m c") for t in (key, value)
+        )
+        mask = self.visible(blocks, query.device).repeat(len(query) // blocks, 1, 1)[:, None]
+        mixed = sdpa(query, key, value, attn_mask=mask, dropout_p=dropout)
+        return rearrange(mixed, "(b k) h w c -> b h (k w) c", k=blocks)[:, :, :n]
+
+    def visible(self, blocks: int, device) -> Bool[Tensor, "k w m"]:
+        """Which of the 2w keys beside a block each of its w queries reads: the last w, but none before the row."""
+        query = torch.arange(self.size, device=device)[:, None] + self.size
+        key = torch.arange(2 * self.size, device=device)[None]
+        band = ((key <= query) & (query - key < self.size)).expand(blocks, -1, -1)
+        first = torch.arange(blocks, device=device)[:, None, None] == 0
+        return band & ~(first & (key < self.size))
+
+
+@dataclass(frozen=True)
+class Flex(Layout):
+    """Any graph on CUDA: FlexAttention, compiled once, with a block mask that skips what nobody reads."""
+
+    block_mask: object
+
+    def __call__(self, query, key, value, bias, dropout):
+        grouped = query.shape[1] != key.shape[1]
+        return _flex_attention()(query, key, value, block_mask=self.block_mask, enable_gqa=grouped)
+
+    def to(self, device):
+        return Flex(self.block_mask.to(device))
+
+
+_compiled_flex_attention = None
+
+
+def _flex_attention():
+    """FlexAttention compiled at its first use: uncompiled it builds the whole score matrix."""
+    global _compiled_flex_attention
+    if _compiled_flex_attention is None:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        _compiled_flex_attention = torch.compile(flex_attention, dynamic=False)
+    return _compiled_flex_attention
+
+
+def plan(
+    graph: Graph,
+    queries: Tokens,
+    keys: Tokens | None = None,
+    *,
+    bias: bool = False,
+    dropout: float = 0.0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Layout:
+    """Choose how `graph` is computed for these tokens (descriptors on the CPU). Call it once a batch, for all layers.
+
+    `keys` are the tokens read: left out in self-attention; with more keys than queries and `keys` ending in the queries,
+    cached self-attention; `plan_cross` is for another set. `bias`, `dropout`, `dtype` and `device` are what the kernel
+    will have to do: one that cannot is not chosen.
+    """
+    keys = queries if keys is None else keys
+    layout = _plan_simple(graph, queries, keys, torch.device(device), dtype, bias, dropout)
+    if layout is None and torch.device(device).type == "cuda" and not bias and not dropout:
+        layout = _plan_flex(graph, queries, keys)
+    return (layout or Dense(dense_mask(graph, queries, keys))).to(device)
+
+
+def plan_cross(graph: Graph, queries: Tokens, keys: Tokens, *, device: torch.device | str = "cpu") -> Layout:
+    """Choose how `graph` is computed from one set of tokens to another. A query that reads nothing gets zeros."""
+    mask = dense_mask(graph, queries, keys, self_attention=False)
+    empty = ~mask.any(dim=-1)
+    if not empty.any():
+        return (Plain(causal=False) if mask.all() else Dense(mask)).to(device)
+    return Dense(mask | empty[..., None], empty[:, None, :, None]).to(device)
+
+
+def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout | None:
+    """A layout without a mask, where the graph is a conjunction that one of them computes exactly; else None."""
+    parts = set(graph.parts())
+    windows = {p for p in parts if isinstance(p, Window) and p.axis == 0}
+    causal = Causal() in parts
+    if bias or parts - windows - {Causal(), SameSample()} or len(windows) > 1 or (windows and not causal):
+        return None
+    one_sample = _one_sample_a_row(keys)
+    if keys.shape[1] != queries.shape[1]:
+        step = queries.shape[1] == 1 and one_sample and not windows
+        return Plain(causal=False) if step else None
+    if windows:
+        size = int(next(iter(windows)).size)
+        band = one_sample and device.type == "cpu" and size * 2 < keys.shape[1]
+        return Plain(causal=True) if one_sample and size >= keys.shape[1] else Band(size) if band else None
+    if one_sample or (causal and parts == {Causal()} and not (keys.sample == PADDING).any()):
+        return Plain(causal)
+    return _plan_packed(keys, causal, device, dtype, dropout) if SameSample() in parts else None
+
+
+def _one_sample_a_row(tokens: Tokens) -> bool:
+    """Whether no row holds padding or a second sample."""
+    first = tokens.sample[:, :1]
+    return bool((tokens.sample == first).all()) and bool((first != PADDING).all())
+
+
+def _plan_packed(tokens: Tokens, causal: bool, device: torch.device, dtype: torch.dtype, dropout: float):
+    """Attention within the samples of packed rows, where each sample's places are contiguous; else None."""
+    segments = tuple(_segments(tokens))
+    samples = [int(tokens.sample[s.row, s.start]) for s in segments if tokens.sample[s.row, s.start] != PADDING]
+    if len(set(samples)) != len(samples):
+        return None
+    if device.type == "cpu":
+        return PerSample(segments, causal)
+    if varlen_attn is None or dropout or dtype not in (torch.float16, torch.bfloat16):
+        return None
+    n = tokens.shape[1]
+    ends = [s.row * n + s.end for s in segments]
+    boundaries = torch.tensor([0, *ends], dtype=torch.int32)
+    return VariableLength(boundaries, int(boundaries.diff().max()), causal)
+
+
+def _segments(tokens: Tokens):
+    """The contiguous samples of every row, left to right; a run of padding is a segment whose output nobody reads."""
+    for row, samples in enumerate(tokens.sample.tolist()):
+        start = 0
+        for end in range(1, len(samples) + 1):
+            if end == len(samples) or samples[end] != samples[start]:
+                yield Segment(row, start, end)
+                start = end
+
+
+def _plan_flex(graph: Graph, queries: Tokens, keys: Tokens) -> Flex:
+    """FlexAttention's block mask for the graph: the graph's own `edge` is the `mask_mod`."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    device = "cuda"
+    sides = [(t.input, t.sample, t.span, t.position) for t in (queries.to(device), keys.to(device))]
+
+    def node(side, row, index) -> Node:
+        input, sample, span, position = side
+        coordinates = [position[row, index, axis] for axis in range(position.shape[-1])]
+        return Node(input[row, index], sample[row, index], span[row, index], coordinates)
+
+    def mask_mod(row, head, query, key):
+        return reads(graph, node(sides[0], row, query), node(sides[1], row, key))
+
+    (b, n), m = queries.shape, keys.shape[1]
+    return Flex(create_block_mask(mask_mod, b, None, n, m, device=device))

@@ -1,0 +1,91 @@
+"""What travels from the data to the model: pieces, their planned places in the set, and the targets.
+
+Everything here is planned on the CPU before anything is embedded, so that packing, padding, loss counts and leaks are
+known (and checked) without running the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from .attention import Layout
+from .token_set import Tokens
+
+IGNORED = -100
+"""The value of a target that only fills the fixed budget."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pieces:
+    """The chopped items of one named input in one micro-batch, in the order of their spans."""
+
+    values: Tensor
+    """What the embedder takes: ids (b, n) for text that fills its rows, else (t,); patches (t, p); ..."""
+    index: Int[Tensor, "*t"]
+    """The number of each token within its span, 0, 1, 2, ...: what absolute position embeddings look at."""
+    places: Int[Tensor, "t"] | None = None
+    """Where each token goes in the set, as row * n + place; None: the tokens fill the set, row by row."""
+    following: Int[Tensor, "*t"] | None = None
+    """For ids: the id that comes next in the span or the stream, `IGNORED` where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """What one task wants to hear, and at which places of the set."""
+
+    values: Tensor
+    """One target per supervised place; `IGNORED` where the fixed budget is not used up."""
+    places: Int[Tensor, "t"] | None = None
+    """The places whose output is judged, as row * n + place; None: every place, row by row."""
+    holders: Int[Tensor, "t"] | None = None
+    """The place of the token that carries the target itself, which no judged place may reach; -1: none does."""
+    count: int = 0
+    """How many targets count: what the summed loss is divided by, together with all other micro-batches and ranks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedSet:
+    """One set of tokens before embedding: descriptors, the pieces of each input, and a layout per layer."""
+
+    tokens: Tokens
+    pieces: Mapping[str, Pieces]
+    layouts: tuple[Layout, ...] = ()
+    cross: Layout | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One micro-batch: a planned set for every core that reads one, and every task's targets."""
+
+    sets: Mapping[str, PlannedSet]
+    targets: Mapping[str, Targets] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """All tensors on another device; the descriptors and layouts move as well."""
+        return _moved(self, torch.device(device))
+
+    def with_layouts(self, layouts: Mapping[str, tuple[Layout, ...]], crosses: Mapping[str, Layout]) -> Batch:
+        """The batch with the layouts of each set filled in."""
+        sets = {n: replace(s, layouts=layouts[n], cross=crosses.get(n)) for n, s in self.sets.items()}
+        return replace(self, sets=sets)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Dataclasses, mappings and tensors, moved recursively without waiting."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Layout):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {key: _moved(item, device) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_moved(item, device) for item in value)
+    if hasattr(value, "__dataclass_fields__"):
+        return replace(value, **{name: _moved(getattr(value, name), device) for name in value.__dataclass_fields__})
+    return value

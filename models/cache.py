@@ -1,0 +1,58 @@
+"""The explicit cache of generation: keys and values that were computed already, with the descriptors of their tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .token_set import Tokens
+
+
+class LayerCache:
+    """One layer's keys and values, in buffers allocated once for the whole context."""
+
+    def __init__(self, rows: int, heads: int, capacity: int, channels: int, *, dtype: torch.dtype, device):
+        shape = (rows, heads, capacity, channels)
+        self.key = torch.empty(shape, dtype=dtype, device=device)
+        self.value = torch.empty(shape, dtype=dtype, device=device)
+        self.length = 0
+
+    def append(self, key: Float[Tensor, "b h n c"], value: Float[Tensor, "b h n c"]) -> tuple[Tensor, Tensor]:
+        """Store the keys and values of new tokens; gives all of them, the old ones first."""
+        start, self.length = self.length, self.length + key.shape[2]
+        self.key[:, :, start : self.length] = key
+        self.value[:, :, start : self.length] = value
+        return self.key[:, :, : self.length], self.value[:, :, : self.length]
+
+
+@dataclass
+class Cache:
+    """All layers' keys and values, and the descriptors of the tokens they came from (on the CPU, for `plan`)."""
+
+    layers: list[LayerCache]
+    capacity: int
+    tokens: Tokens | None = None
+
+    @property
+    def length(self) -> int:
+        """How many tokens are stored."""
+        return 0 if self.tokens is None else self.tokens.shape[1]
+
+    def extend(self, tokens: Tokens) -> Tokens:
+        """Note the descriptors of tokens about to be appended; gives the descriptors of all keys.
+
+        Raises ValueError when they do not fit.
+        """
+        if self.length + tokens.shape[1] > self.capacity:
+            raise ValueError(
+                f"the cache holds {self.length} of {self.capacity} tokens; {tokens.shape[1]} more do not fit"
+            )
+        old = self.tokens
+        if old is not None:
+            pairs = {name: (getattr(old, name), getattr(tokens, name)) for name in ("input", "sample", "span", "position")}
+            tokens = Tokens(**{name: torch.cat(pair, dim=1) for name, pair in pairs.items()})
+        self.tokens = tokens
+        return tokens

@@ -1,0 +1,73 @@
+"""Feed-forward layers that can be handed to a block: what each token computes for itself after it has read the others.
+
+In YAML: `feed_forward: gelu`, `feed_forward: {use: swiglu, ratio: 2.67}`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class FeedForward(nn.Module):
+    """Base of the feed-forward layers: (b, n, d) to (b, n, d), token by token. `down` is the matrix back to the width."""
+
+    down: nn.Linear
+
+
+class Gelu(FeedForward):
+    """Two matrices and a GELU between them (GPT-2, BERT, ViT). `approximate: tanh` is the form that GPT-2 uses."""
+
+    def __init__(self, width: int, bias: bool = True, *, ratio: float = 4, approximate: str = "tanh"):
+        super().__init__()
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"approximate must be 'none' or 'tanh', not {approximate!r}")
+        hidden = round(width * ratio)
+        self.up = nn.Linear(width, hidden, bias=bias)
+        self.down = nn.Linear(hidden, width, bias=bias)
+        self.approximate = approximate
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        return self.down(F.gelu(self.up(x), approximate=self.approximate))
+
+
+class Relu(FeedForward):
+    """Two matrices and a ReLU between them: the 2017 transformer (arXiv:1706.03762)."""
+
+    def __init__(self, width: int, bias: bool = True, *, ratio: float = 4):
+        super().__init__()
+        hidden = round(width * ratio)
+        self.up = nn.Linear(width, hidden, bias=bias)
+        self.down = nn.Linear(hidden, width, bias=bias)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        return self.down(F.relu(self.up(x)))
+
+
+class SquaredRelu(Relu):
+    """Two matrices and a squared ReLU between them (Primer, So et al. 2021, arXiv:2109.08668)."""
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        return self.down(F.relu(self.up(x)).square())
+
+
+class Swiglu(FeedForward):
+    """A SiLU gate times a linear branch (Shazeer 2020, arXiv:2002.05202). Ratio 8/3 has the parameters of the others."""
+
+    def __init__(self, width: int, bias: bool = True, *, ratio: float = 8 / 3, multiple_of: int = 8):
+        super().__init__()
+        hidden = -(-round(width * ratio) // multiple_of) * multiple_of
+        self.gate = nn.Linear(width, hidden, bias=bias)
+        self.up = nn.Linear(width, hidden, bias=bias)
+        self.down = nn.Linear(hidden, width, bias=bias)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        if torch.is_grad_enabled():  # one matrix product instead of two; while generating, copying weights would cost more
+            weights, biases = torch.cat([self.gate.weight, self.up.weight]), None
+            if self.up.bias is not None:
+                biases = torch.cat([self.gate.bias, self.up.bias])
+            gate, up = F.linear(x, weights, biases).chunk(2, dim=-1)
+            return self.down(F.silu(gate) * up)
+        return self.down(F.silu(self.gate(x)) * self.up(x))

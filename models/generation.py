@@ -1,0 +1,165 @@
+"""Generation: read a prompt, choose the next id, read it too, and so on. Cached or not, the answer is the same.
+
+Past the context both ways forget: when a row is full, it is dropped to its last half and read again from there, so that
+positions start over and the cached path stays equal to the uncached one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .batch import Batch, Pieces, PlannedSet, Targets
+from .mixture import Mixture
+from .token_set import Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How an id is chosen from the scores. Raises ValueError for settings that mean nothing."""
+
+    temperature: float = 1.0
+    """Scores are divided by it; 0: always the best one."""
+    top_k: int | None = None
+    """Only the k best."""
+    top_p: float | None = None
+    """Only the best ones that together have this probability (Holtzman et al. 2019, arXiv:1904.09751)."""
+    min_p: float | None = None
+    """Only those with at least this share of the best one's probability (arXiv:2407.01082)."""
+    repetition_penalty: float = 1.0
+    """Scores of ids seen before are divided by it when positive, else multiplied (Keskar et al. 2019, arXiv:1909.05858)."""
+
+    def __post_init__(self):
+        limits = {
+            "temperature": (self.temperature >= 0, "at least 0"),
+            "top_k": (self.top_k is None or self.top_k >= 1, "at least 1"),
+            "top_p": (self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
+            "min_p": (self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
+            "repetition_penalty": (self.repetition_penalty > 0, "above 0"),
+        }
+        for name, (fine, possible) in limits.items():
+            if not fine:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be {possible}")
+
+    def choose(
+        self, scores: Float[Tensor, "b v"], seen: Int[Tensor, "b n"], generator: torch.Generator | None = None
+    ) -> Int[Tensor, "b"]:
+        """One id per row. `seen` holds the ids that the penalty is about (negative: none)."""
+        if self.repetition_penalty != 1:
+            scores = self._penalised(scores, seen)
+        if self.temperature == 0:
+            return scores.argmax(dim=-1)
+        probabilities = torch.softmax(self._kept(scores.float() / self.temperature), dim=-1)
+        return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+
+    def _penalised(self, scores: Tensor, seen: Tensor) -> Tensor:
+        repeated = torch.zeros_like(scores, dtype=torch.bool)
+        repeated.scatter_(1, seen.clamp(min=0), seen >= 0)
+        penalty = self.repetition_penalty
+        return torch.where(repeated, torch.where(scores > 0, scores / penalty, scores * penalty), scores)
+
+    def _kept(self, scores: Tensor) -> Tensor:
+        """The scores with everything that top_k, top_p and min_p exclude at minus infinity."""
+        if self.top_k is not None and self.top_k < scores.shape[-1]:
+            scores = scores.masked_fill(scores < scores.topk(self.top_k).values[:, -1:], -torch.inf)
+        if self.top_p is not None and self.top_p < 1:
+            ordered, order = scores.sort(dim=-1, descending=True)
+            probabilities = ordered.softmax(dim=-1)
+            before = probabilities.cumsum(dim=-1) - probabilities
+            cut = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, order, before >= self.top_p)
+            scores = scores.masked_fill(cut, -torch.inf)
+        if self.min_p is not None:
+            probabilities = scores.softmax(dim=-1)
+            best = probabilities.amax(dim=-1, keepdim=True)
+            scores = scores.masked_fill(probabilities < self.min_p * best, -torch.inf)
+        return scores
+
+
+class Continuation:
+    """Rows of ids that a model is continuing. Shorter rows are padded on the left, where nobody reads.
+
+    `input` is the name of the text input, `task` of the head that scores; `vocabulary` cuts off padded scores.
+    """
+
+    def __init__(
+        self, model: Mixture, rows: Sequence[Sequence[int]], *, input: str, task: str, vocabulary: int, cached: bool = True
+    ):  # fmt: skip
+        self.model, self.core = model, list(model.cores.values())[-1]
+        self.names = input, task, list(model.cores)[-1]
+        self.number = list(model.tokenizers).index(input) + 1
+        self.vocabulary, self.cached = vocabulary, cached
+        self.device = next(model.parameters()).device
+        longest = max(len(row) for row in rows)
+        self.ids = torch.full((len(rows), longest), -1)
+        for place, row in zip(self.ids, rows):
+            place[longest - len(row) :] = torch.tensor(row)
+        self.start = max(0, longest - model.context)
+        self.cache, self.read = None, 0
+        self.ragged = any(len(row) < longest for row in rows)
+
+    def scores(self) -> Float[Tensor, "b v"]:
+        """The scores of the id that comes next in each row, after reading what has not been read."""
+        new = self._begin() if not self.cached or self.cache is None else self.read
+        tokens, index = self._tokens(new)
+        keys = self.cache.extend(tokens) if self.cached else tokens
+        self.read = self.ids.shape[1]
+        values = self.ids[:, new:].clamp(min=0)
+        return self._run(tokens, keys, values, index)
+
+    def append(self, ids: Int[Tensor, "b"]) -> None:
+        """Put one more id at the end of each row; a full row is dropped to its last half first."""
+        if self.ids.shape[1] - self.start >= self.model.context:
+            self.start = self.ids.shape[1] - max(self.model.context // 2, 1)
+            self.cache = None
+        self.ids = torch.cat([self.ids, ids.cpu()[:, None]], dim=1)
+
+    def _begin(self) -> int:
+        """Start reading at the window's first token, with an empty cache."""
+        if self.cached:
+            weight = next(self.core.parameters())
+            self.cache = self.core.empty_cache(len(self.ids), self.model.context, dtype=weight.dtype, device=self.device)
+        return self.start
+
+    def _tokens(self, new: int) -> tuple[Tokens, Tensor]:
+        """Descriptors of the tokens from column `new` on, and their index in the row's window."""
+        b, end = self.ids.shape
+        order = torch.arange(new - self.start, end - self.start)
+        rows = torch.arange(1, b + 1)[:, None].expand(b, end - new)
+        index = order
+        if self.ragged:
+            window = self.ids[:, self.start :] < 0
+            rows = rows * (self.ids[:, new:] >= 0)
+            index = (order - window.sum(dim=1, keepdim=True)).clamp(min=0)
+            self.ragged = bool(window.any())
+        position = torch.full((b, end - new, self._axes()), torch.nan)
+        position[..., 0] = order
+        return Tokens(input=torch.full_like(rows, self.number), sample=rows, span=rows, position=position), index
+
+    def _axes(self) -> int:
+        return getattr(self.model, "axes", 1)
+
+    def _run(self, tokens: Tokens, keys: Tokens, values: Tensor, index: Tensor) -> Tensor:
+        input, task, core = self.names
+        (b, n), device = values.shape, self.device
+        layouts = self.core.plan(tokens, keys if self.cached else None, next(self.core.parameters()).dtype, device)
+        pieces = {input: Pieces(values=values.to(device), index=index.to(device))}
+        planned = PlannedSet(tokens=tokens.to(device) if device.type != "cpu" else tokens, pieces=pieces, layouts=layouts)
+        batch = Batch(sets={core: planned})
+        hidden = self.model.hidden(batch, self.cache if self.cached else None)
+        return self.model.heads[task](hidden[:, -1])[:, : self.vocabulary]
+
+
+@torch.inference_mode()
+def generate(
+    continuation: Continuation, max_tokens: int, sampling: Sampling = Sampling(), generator: torch.Generator | None = None
+) -> Iterator[Int[Tensor, "b"]]:
+    """Yield the next id of every row, `max_tokens` times; the caller stops earlier where it wants to."""
+    for number in range(max_tokens):
+        ids = sampling.choose(continuation.scores(), continuation.ids, generator)
+        yield ids
+        if number + 1 < max_tokens:
+            continuation.append(ids)

@@ -1,0 +1,200 @@
+"""Attention is message passing on a directed graph of tokens; this file is the graph.
+
+A graph is a small frozen value that answers one question: does the query token read the key token? The same three
+lines give the dense mask, FlexAttention's `mask_mod`, the picture and the plain-Python oracle
+(`models/message_passing.py`), because `edge` uses only comparisons, `&` and `|`, which mean the same for Python numbers,
+broadcast tensors and compiled index expressions. Values combine with `&` and `|`:
+
+    Causal() & SameSample()            a GPT on packed documents
+    SameSample()                       a BERT or a ViT: delete the mask and it is an encoder
+    SameSample() & (Causal() | From((1, 2)))   everybody reads inputs 1 and 2
+
+Two rules hold for every graph and are added in `reads`: nobody reads padding, and in self-attention a token always reads
+itself, so that no row of scores is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from .token_set import PADDING, Tokens
+
+
+class Node(NamedTuple):
+    """One side of an edge: numbers, or tensors that broadcast against the other side's."""
+
+    input: Tensor
+    sample: Tensor
+    span: Tensor
+    position: Sequence[Tensor]
+
+
+class Graph:
+    """Base of all attention graphs: a predicate on (query, key), closed under `&` and `|`."""
+
+    def edge(self, query: Node, key: Node):
+        """Whether `query` reads `key`, elementwise."""
+        raise NotImplementedError
+
+    def __and__(self, other: Graph) -> And:
+        return And(self, other)
+
+    def __or__(self, other: Graph) -> Or:
+        return Or(self, other)
+
+    def parts(self) -> tuple[Graph, ...]:
+        """The values that all must hold: the operands of a chain of `&`, or the graph itself."""
+        return (self,)
+
+    def is_causal(self) -> bool:
+        """Whether every edge provably points backwards in the running order, whatever the tokens."""
+        return False
+
+
+@dataclass(frozen=True)
+class And(Graph):
+    """Both hold."""
+
+    left: Graph
+    right: Graph
+
+    def edge(self, query, key):
+        return self.left.edge(query, key) & self.right.edge(query, key)
+
+    def parts(self):
+        return self.left.parts() + self.right.parts()
+
+    def is_causal(self):
+        return self.left.is_causal() or self.right.is_causal()
+
+
+@dataclass(frozen=True)
+class Or(Graph):
+    """At least one holds."""
+
+    left: Graph
+    right: Graph
+
+    def edge(self, query, key):
+        return self.left.edge(query, key) | self.right.edge(query, key)
+
+    def is_causal(self):
+        return self.left.is_causal() and self.right.is_causal()
+
+
+@dataclass(frozen=True)
+class Causal(Graph):
+    """Read what is not later: in the running order (axis 0), or on another axis such as seconds."""
+
+    axis: int = 0
+
+    def edge(self, query, key):
+        return key.position[self.axis] <= query.position[self.axis]
+
+    def is_causal(self):
+        return self.axis == 0
+
+
+@dataclass(frozen=True)
+class SameSample(Graph):
+    """Read your own sample."""
+
+    def edge(self, query, key):
+        return key.sample == query.sample
+
+
+@dataclass(frozen=True)
+class SameSpan(Graph):
+    """Read your own span: the same image, clip or document."""
+
+    def edge(self, query, key):
+        return key.span == query.span
+
+
+@dataclass(frozen=True)
+class From(Graph):
+    """Read the tokens of these inputs (by number)."""
+
+    inputs: tuple[int, ...]
+
+    def edge(self, query, key):
+        found = key.input == self.inputs[0]
+        for number in self.inputs[1:]:
+            found = found | (key.input == number)
+        return found
+
+
+@dataclass(frozen=True)
+class Window(Graph):
+    """Read what is less than `size` away on an axis; with `causal`, the last `size` tokens, itself included."""
+
+    size: float
+    axis: int = 0
+
+    def edge(self, query, key):
+        return abs(query.position[self.axis] - key.position[self.axis]) < self.size
+
+
+@dataclass(frozen=True)
+class Neighbourhood(Graph):
+    """Read what is at most `radius` away on every one of the axes: with radius 1 on rows and columns, 3 x 3 patches."""
+
+    radius: float
+    axes: tuple[int, ...]
+
+    def edge(self, query, key):
+        near = abs(query.position[self.axes[0]] - key.position[self.axes[0]]) <= self.radius
+        for axis in self.axes[1:]:
+            near = near & (abs(query.position[axis] - key.position[axis]) <= self.radius)
+        return near
+
+
+@dataclass(frozen=True)
+class Edges(Graph):
+    """Read along the listed edges (source, reader): between inputs by number, or between places in the running order."""
+
+    pairs: tuple[tuple[int, int], ...]
+    between: str = "inputs"
+
+    def edge(self, query, key):
+        reader, source = (query.input, key.input) if self.between == "inputs" else (query.position[0], key.position[0])
+        found = (source == self.pairs[0][0]) & (reader == self.pairs[0][1])
+        for from_, to in self.pairs[1:]:
+            found = found | ((source == from_) & (reader == to))
+        return found
+
+
+def reads(graph: Graph, query: Node, key: Node, self_attention: bool = True):
+    """`graph.edge` and the two rules of the house: nobody reads padding; in self-attention a token reads itself."""
+    visible = graph.edge(query, key) & (key.sample != PADDING)
+    return visible | (query.position[0] == key.position[0]) if self_attention else visible
+
+
+def dense_mask(graph: Graph, queries: Tokens, keys: Tokens, self_attention: bool = True) -> Bool[Tensor, "b n m"]:
+    """The graph as a matrix: `mask[b, i, j]` is True where query token i reads key token j."""
+
+    def node(tokens: Tokens, axis: int) -> Node:
+        coordinates = tokens.position.unsqueeze(axis).unbind(-1)
+        return Node(*(t.unsqueeze(axis) for t in (tokens.input, tokens.sample, tokens.span)), coordinates)
+
+    return reads(graph, node(queries, 2), node(keys, 1), self_attention)
+
+
+def reach(graphs: Sequence[Graph], tokens: Tokens) -> Bool[Tensor, "b n n"]:
+    """What each token can have heard of after all layers: `reach[b, i, j]` when i's output may depend on token j.
+
+    `graphs` holds one graph per layer, first layer first. One hop is not enough to judge a mask: with
+    `causal | from(image)` and the order text, image, earlier text reads later text through the image in two layers.
+    """
+    b, n = tokens.shape
+    known = torch.eye(n).expand(b, n, n)
+    masks = {graph: dense_mask(graph, tokens, tokens).float() for graph in set(graphs)}
+    for graph in graphs:
+        known = (masks[graph] @ known).clamp_(max=1)
+    return known > 0

@@ -1,0 +1,89 @@
+"""Initial values: one table, applied once to the whole `Mixture`. Also the roles by which optimizers group parameters.
+
+| role         | which                                        | `gpt2`                       | `zero_projections`           |
+| ------------ | -------------------------------------------- | ---------------------------- | ---------------------------- |
+| `embedding`  | rows of a table: ids, positions, T5 buckets  | normal, `deviation`          | normal, `embedding`          |
+| `matrix`     | a matrix inside a core                       | normal, `deviation`          | uniform, deviation width^-½  |
+| `projection` | a matrix that writes to the stream           | normal, `deviation`/sqrt(2L) | zero                         |
+| `input`      | a matrix that turns raw pieces to vectors    | normal, `deviation`          | uniform, deviation fan_in^-½ |
+| `head`       | a matrix of a head                           | normal, `deviation`          | normal, `head`               |
+| `gain`       | what norms multiply with                     | one                          | one                          |
+| `bias`       | everything else of one axis                  | zero                         | zero                         |
+
+L is the core's depth: every layer adds two branches to the stream (Radford et al. 2019). Branches that start at zero make
+every block the identity at step 0 (Zhang et al. 2019, arXiv:1901.09321; modded-nanogpt).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+ROLES = ("embedding", "matrix", "projection", "input", "head", "gain", "bias")
+
+
+def roles(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
+    """(name, role, parameter) for every parameter of a `Mixture`, each exactly once."""
+    owners = dict(model.named_modules())
+    for name, parameter in model.named_parameters():
+        owner, _, leaf = name.rpartition(".")
+        yield name, _role(name, leaf, owners[owner], parameter), parameter
+
+
+def _role(name: str, leaf: str, owner: nn.Module, parameter: Tensor) -> str:
+    if isinstance(owner, nn.Embedding):
+        return "embedding"
+    if parameter.dim() < 2:
+        return "gain" if leaf == "weight" and isinstance(owner, nn.LayerNorm | nn.RMSNorm) else "bias"
+    if name.startswith("heads."):
+        return "head"
+    if not name.startswith("cores."):
+        return "input"
+    return "projection" if name.endswith((".out.weight", ".down.weight")) else "matrix"
+
+
+class Initialization:
+    """Base: gives every parameter of a model its first value, in place, from torch's global generator."""
+
+    def __call__(self, model: nn.Module) -> None:
+        with torch.no_grad():
+            for name, role, parameter in roles(model):
+                depth = len(model.cores[name.split(".")[1]].blocks) if name.startswith("cores.") else 1
+                self.fill(role, parameter, depth)
+
+    def fill(self, role: str, parameter: Tensor, depth: int) -> None:
+        """Write the values of the table for one parameter of a core of `depth` layers."""
+        raise NotImplementedError
+
+
+class Gpt2(Initialization):
+    """Normal values of one small deviation, smaller still where a layer writes to the stream."""
+
+    def __init__(self, *, deviation: float = 0.02):
+        self.deviation = deviation
+
+    def fill(self, role: str, parameter: Tensor, depth: int) -> None:
+        if role in ("gain", "bias"):
+            nn.init.constant_(parameter, float(role == "gain"))
+            return
+        scale = 1 / math.sqrt(2 * depth) if role == "projection" else 1.0
+        nn.init.normal_(parameter, std=self.deviation * scale)
+
+
+class ZeroProjections(Initialization):
+    """Branches start at zero, matrices at the deviation that keeps a unit input at unit size."""
+
+    def __init__(self, *, embedding: float = 1.0, head: float = 0.001):
+        self.embedding, self.head = embedding, head
+
+    def fill(self, role: str, parameter: Tensor, depth: int) -> None:
+        if role in ("matrix", "input"):
+            bound = math.sqrt(3 / parameter.shape[-1])
+            nn.init.uniform_(parameter, -bound, bound)
+        elif role in ("embedding", "head"):
+            nn.init.normal_(parameter, std=getattr(self, role))
+        else:
+            nn.init.constant_(parameter, float(role == "gain"))

@@ -1,0 +1,55 @@
+"""Attention as the lecture tells it: nodes on a directed graph send each other messages. Read this file first.
+
+Every node holds a vector. From it each node makes a *query* (what am I looking for?), a *key* (what do I have?) and a
+*value* (what do I tell?). A node then looks at the nodes with an edge to it, scores each by query . key, turns the scores
+into weights that sum to one, and takes the weighted sum of their values. That is all of attention; everything in
+`models/attention.py` is this loop, made fast, and is tested against it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+Vector = list[float]
+
+
+@dataclass
+class MessageNode:
+    """One token: what it looks for, what it has, what it tells. `token` is whatever the graph wants to know of it."""
+
+    query: Vector
+    key: Vector
+    value: Vector
+    token: object = None
+
+
+def dot(left: Vector, right: Vector) -> float:
+    """The inner product: how well two vectors agree."""
+    return sum(a * b for a, b in zip(left, right, strict=True))
+
+
+def softmax(scores: Vector) -> Vector:
+    """Positive weights that sum to one; the largest score is taken off first so that exp cannot overflow."""
+    powers = [math.exp(score - max(scores)) for score in scores]
+    return [power / sum(powers) for power in powers]
+
+
+def receive(node: MessageNode, incoming: Sequence[MessageNode], bias: Vector | None = None) -> Vector:
+    """The message that one node takes in from the nodes that have an edge to it; zeros when there are none."""
+    if not incoming:
+        return [0.0] * len(node.value)
+    scores = [dot(node.query, sender.key) / math.sqrt(len(node.query)) for sender in incoming]
+    weights = softmax([s + b for s, b in zip(scores, bias or [0.0] * len(scores), strict=True)])
+    return [sum(w * sender.value[i] for w, sender in zip(weights, incoming)) for i in range(len(node.value))]
+
+
+def pass_messages(
+    readers: Sequence[MessageNode], senders: Sequence[MessageNode], reads: Callable[[object, object], bool]
+) -> list[Vector]:
+    """One round of attention: every reader receives from all senders that `reads(reader, sender)` lets it see.
+
+    Self-attention when `readers` and `senders` are the same nodes, cross-attention when they are not.
+    """
+    return [receive(node, [s for s in senders if reads(node.token, s.token)]) for node in readers]

@@ -1,0 +1,22 @@
+"""Normalisation layers that can be handed to a block: `norm: layer_norm` or `norm: rms_norm` in YAML."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+class LayerNorm(nn.LayerNorm):
+    """Zero mean and unit variance over the last axis, then gain and shift (Ba et al. 2016, arXiv:1607.06450)."""
+
+    def __init__(self, width: int, *, bias: bool = True, epsilon: float = 1e-5):
+        super().__init__(width, eps=epsilon, bias=bias)
+
+
+class RmsNorm(nn.RMSNorm):
+    """Unit root mean square over the last axis, then an optional gain (Zhang & Sennrich 2019, arXiv:1910.07467)."""
+
+    def __init__(self, width: int, *, gain: bool = True, epsilon: float = 1e-6):
+        super().__init__(width, eps=epsilon, elementwise_affine=gain)
+
+
+Norm = LayerNorm | RmsNorm

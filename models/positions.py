@@ -1,0 +1,156 @@
+"""Where a token stands, told to the model in two ways.
+
+*Absolute* embeddings belong to an input's tokenizer and are added to its tokens: `Learned`, `Sinusoidal`.
+*Relative* positions belong to the core and act inside attention, on `Tokens.position`: `Rotary` turns queries and keys,
+`RelativeBias` (T5) and `Alibi` add to the scores.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from .token_set import Tokens
+
+
+class AbsolutePosition(nn.Module):
+    """Base of the embeddings added to an input's tokens, by their index in the span: (t) to (t, d)."""
+
+    length: int
+
+
+class Learned(AbsolutePosition):
+    """One learned vector per place, as in GPT-2 and ViT. `length`: how many places (default: the context)."""
+
+    def __init__(self, width: int, context: int, *, length: int | None = None):
+        super().__init__()
+        self.length = length or context
+        self.table = nn.Embedding(self.length, width)
+
+    def forward(self, index: Int[Tensor, "*t"]) -> Float[Tensor, "*t d"]:
+        return self.table(index)
+
+
+class Sinusoidal(AbsolutePosition):
+    """Fixed sines and cosines of geometrically spaced wavelengths, interleaved as in the 2017 paper (arXiv:1706.03762)."""
+
+    def __init__(self, width: int, context: int, *, length: int | None = None, longest: float = 10_000.0):
+        super().__init__()
+        self.length = length or context
+        place = torch.arange(self.length, dtype=torch.float64)[:, None]
+        angle = place * torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(longest) / width))
+        table = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width]
+        self.register_buffer("table", table.float(), persistent=False)
+
+    def forward(self, index: Int[Tensor, "*t"]) -> Float[Tensor, "*t d"]:
+        return self.table[index]
+
+
+class RelativePosition(nn.Module):
+    """Base of the relative positions, built with the number of heads, their width and the names of the position axes."""
+
+    def angles(self, tokens: Tokens) -> tuple[Tensor, Tensor] | None:
+        """The cosine and sine by which queries and keys are turned, (b, 1, n, c/2) each; None: they are not."""
+        return None
+
+    def bias(self, queries: Tokens, keys: Tokens) -> Float[Tensor, "b h n m"] | None:
+        """What is added to the scores; None: nothing."""
+        return None
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether `bias` gives anything: it decides which attention kernels can be used."""
+        return type(self).bias is not RelativePosition.bias
+
+
+class Rotary(RelativePosition):
+    """Queries and keys are turned by an angle that grows with position (Su et al. 2021, arXiv:2104.09864).
+
+    Channels c and c + c/2 turn together (the GPT-NeoX and Llama layout). `axes` says how many channels of each head each
+    position axis gets, e.g. `{order: 16, row: 8, column: 8}`; by default all of them follow the running order.
+    """
+
+    def __init__(
+        self, heads: int, channels: int, axes: tuple[str, ...] = ("order",), *,
+        base: float = 10_000.0, per_axis: dict[str, int] | None = None,
+    ):  # fmt: skip
+        super().__init__()
+        per_axis = per_axis or {axes[0]: channels}
+        for name, share in per_axis.items():
+            if name not in axes:
+                raise ValueError(f"rotary: no position axis named {name!r}; possible: {', '.join(axes)}")
+            if share % 2:
+                raise ValueError(f"rotary: axis {name!r} gets {share} channels; it must be an even number")
+        if sum(per_axis.values()) > channels or channels % 2:
+            raise ValueError(f"rotary: {per_axis} needs more than the {channels} channels of a head, or an odd number")
+        frequencies = torch.zeros(len(axes), channels // 2)
+        start = 0
+        for name, share in per_axis.items():
+            exponent = torch.arange(0, share, 2, dtype=torch.float64) / share
+            frequencies[axes.index(name), start : start + share // 2] = (base**-exponent).float()
+            start += share // 2
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def angles(self, tokens: Tokens):
+        angle = rearrange(tokens.position.nan_to_num() @ self.frequencies, "b n c -> b 1 n c")
+        return angle.cos(), angle.sin()
+
+
+def rotate(x: Float[Tensor, "b h n c"], angles: tuple[Tensor, Tensor]) -> Float[Tensor, "b h n c"]:
+    """Turn each pair of channels (c, c + c/2) by its angle. Pairs of a zero angle stay as they are."""
+    cosine, sine = (t.to(x.dtype) for t in angles)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+
+
+class RelativeBias(RelativePosition):
+    """A learned score per head and bucket of distance in the running order (T5, Raffel et al. 2019, arXiv:1910.10683).
+
+    Half of the buckets (of each direction, when `bidirectional`) are single distances, the others grow logarithmically
+    up to `longest`; all larger distances share the last.
+    """
+
+    def __init__(
+        self, heads: int, channels: int, axes: tuple[str, ...] = ("order",), *,
+        buckets: int = 32, longest: int = 128, bidirectional: bool = True,
+    ):  # fmt: skip
+        super().__init__()
+        self.table = nn.Embedding(buckets, heads)
+        self.buckets, self.longest, self.bidirectional = buckets, longest, bidirectional
+
+    def bucket(self, distance: Int[Tensor, "*t"]) -> Int[Tensor, "*t"]:
+        """The bucket of `distance` = key's place minus query's place."""
+        count, offset = self.buckets, torch.zeros_like(distance)
+        if self.bidirectional:
+            count //= 2
+            offset = (distance > 0).long() * count
+            distance = distance.abs()
+        else:
+            distance = (-distance).clamp(min=0)
+        exact = count // 2
+        growth = torch.log(distance.float().clamp(min=1) / exact) / math.log(self.longest / exact)
+        far = (exact + (growth * (count - exact)).long()).clamp(max=count - 1)
+        return offset + torch.where(distance < exact, distance, far)
+
+    def bias(self, queries: Tokens, keys: Tokens):
+        distance = keys.position[:, None, :, 0] - queries.position[:, :, None, 0]
+        return rearrange(self.table(self.bucket(distance.long())), "b n m h -> b h n m")
+
+
+class Alibi(RelativePosition):
+    """Scores fall linearly with distance, at a fixed slope per head (Press et al. 2021, arXiv:2108.12409)."""
+
+    def __init__(self, heads: int, channels: int, axes: tuple[str, ...] = ("order",)):
+        super().__init__()
+        power = 2 ** math.floor(math.log2(heads))
+        slopes = [2 ** (-8 * (i + 1) / power) for i in range(power)]
+        slopes += [2 ** (-4 * (2 * i + 1) / power) for i in range(heads - power)]
+        self.register_buffer("slopes", torch.tensor(slopes), persistent=False)
+
+    def bias(self, queries: Tokens, keys: Tokens):
+        distance = (keys.position[:, None, None, :, 0] - queries.position[:, None, :, None, 0]).abs()
+        return -self.slopes[:, None, None] * distance

@@ -1,0 +1,69 @@
+"""The one data structure the core reads: a set of tokens, each with a few descriptors.
+
+A transformer does not care where a token comes from. All that it may know besides a token's content is here:
+which named input it belongs to, which sample, which span, and where it stands. Everything about visibility
+(`models/graph.py`) and relative position (`models/positions.py`) is computed from these four fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+PADDING = 0
+"""The sample number of places that hold no token."""
+CORE = 0
+"""The input number of tokens that belong to the core itself (class and register tokens)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """The descriptors of a batch of token rows: all that attention may look at besides content.
+
+    `position[..., 0]` is the running order in the row, 0, 1, 2, ... (unique within a row, so that it also names the
+    token); the other axes are coordinates inside the span (row, column, seconds). A token that has no coordinate on an
+    axis carries NaN there: it is never before, after or near anything on that axis, and rotary does not turn it.
+    """
+
+    input: Int[Tensor, "b n"]
+    """Which named input, numbered from 1 in YAML order; 0: the core's own tokens."""
+    sample: Int[Tensor, "b n"]
+    """Which sample of a packed row, unique over the batch; 0: padding."""
+    span: Int[Tensor, "b n"]
+    """Which chopped item (an image, a clip, a document), unique over the batch; 0: padding."""
+    position: Float[Tensor, "b n a"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and places: (b, n)."""
+        return tuple(self.sample.shape)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same descriptors on another device, copied without waiting."""
+        return type(self)(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+
+    def select(self, *index: slice) -> Self:
+        """Some rows and places, e.g. `tokens.select(slice(None), slice(5, 6))` for the sixth token of each row."""
+        return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenSet(Tokens):
+    """A batch of embedded tokens and all that the core may know about them."""
+
+    x: Float[Tensor, "b n d"]
+
+
+def plain_tokens(rows: int, length: int, *, start: int = 0, axes: int = 1, input: int = 1) -> Tokens:
+    """Descriptors of the commonest batch: every row one full sample of one input, one span, no padding.
+
+    `start` is the running order of the first token (more than 0 when a cache already holds that many).
+    """
+    sample = torch.arange(1, rows + 1)[:, None].expand(rows, length)
+    position = torch.full((rows, length, axes), torch.nan)
+    position[..., 0] = torch.arange(start, start + length, dtype=torch.float32)
+    return Tokens(input=torch.full((rows, length), input), sample=sample, span=sample, position=position)

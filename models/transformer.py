@@ -1,0 +1,242 @@
+"""The one core: a stack of blocks that reads a set of tokens. GPT, ViT and BERT differ in the graph it is given.
+
+Start at `Transformer.forward`, then `Block.forward`, then `Attention.forward`: that is the whole forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .attention import Layout, attend, plan, plan_cross
+from .cache import Cache, LayerCache
+from .feed_forward import FeedForward, Gelu
+from .grammar import parse_graph
+from .graph import SameSample
+from .norms import LayerNorm, Norm
+from .positions import RelativePosition, rotate
+from .token_set import Tokens, TokenSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropout:
+    """Where values are dropped while training: the places of the 2017 paper, and whole branches (stochastic depth)."""
+
+    embedding: float = 0.0
+    """On the sum of token, type and position embeddings."""
+    attention: float = 0.0
+    """On the attention weights."""
+    residual: float = 0.0
+    """On the output of each attention and feed-forward layer, before it is added."""
+    depth: float = 0.0
+    """A branch is skipped for a whole row with this probability at the last layer, falling linearly to 0 at the first
+    (Huang et al. 2016, arXiv:1603.09382)."""
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not 0 <= value < 1:
+                raise ValueError(f"dropout.{name} is {value}; it must be at least 0 and below 1")
+
+    @classmethod
+    def from_number(cls, probability: float) -> Dropout:
+        """`dropout: 0.1` in YAML: the same at the three places of the 2017 paper, no stochastic depth."""
+        return cls(embedding=probability, attention=probability, residual=probability)
+
+
+class Wiring(NamedTuple):
+    """What attention needs besides the tokens' vectors: which graph, how positions enter, what is cached."""
+
+    layout: Layout
+    angles: tuple[Tensor, Tensor] | None = None
+    bias: Float[Tensor, "b h n m"] | None = None
+    cache: LayerCache | None = None
+
+
+class Attention(nn.Module):
+    """Multi-head attention with query, key, value and output as four matrices; self- or cross-attention.
+
+    `key_value_heads` below `heads` shares each key and value among several queries (Ainslie et al. 2023,
+    arXiv:2305.13245); `query_key_norm` normalises every head's queries and keys (Henry et al. 2020, arXiv:2010.04245).
+    """
+
+    def __init__(
+        self, width: int, heads: int, *, key_value_heads: int | None = None,
+        query_key_norm: Callable[[int], Norm] | None = None, bias: bool = True, dropout: float = 0.0,
+    ):  # fmt: skip
+        super().__init__()
+        groups = key_value_heads or heads
+        if width % heads:
+            raise ValueError(f"heads ({heads}) must divide width ({width})")
+        if heads % groups:
+            raise ValueError(f"key_value_heads ({groups}) must divide heads ({heads})")
+        self.channels, self.dropout = width // heads, dropout
+        self.query = nn.Linear(width, width, bias=bias)
+        self.key = nn.Linear(width, groups * self.channels, bias=bias)
+        self.value = nn.Linear(width, groups * self.channels, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
+        self.query_norm = query_key_norm(self.channels) if query_key_norm else nn.Identity()
+        self.key_norm = query_key_norm(self.channels) if query_key_norm else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "b n d"], source: Float[Tensor, "b m d"], wiring: Wiring) -> Tensor:
+        """Each token of `x` reads the tokens of `source` (itself, in self-attention) along the wiring's graph."""
+        query, key, value = self.project(x, source)
+        query, key = self.query_norm(query), self.key_norm(key)
+        if wiring.angles is not None:
+            query, key = rotate(query, wiring.angles), rotate(key, wiring.angles)
+        if wiring.cache is not None:
+            key, value = wiring.cache.append(key, value)
+        dropout = self.dropout if self.training else 0.0
+        mixed = attend(query, key, value, wiring.layout, bias=wiring.bias, dropout=dropout)
+        return self.out(rearrange(mixed, "b h n c -> b n (h c)"))
+
+    def project(self, x: Tensor, source: Tensor) -> tuple[Tensor, ...]:
+        """Queries of `x`, keys and values of `source`, split into heads: (b, h, n, c)."""
+        if x is source and torch.is_grad_enabled():  # one product for three; while generating, copying would cost more
+            layers = (self.query, self.key, self.value)
+            weight = torch.cat([layer.weight for layer in layers])
+            bias = None if self.query.bias is None else torch.cat([layer.bias for layer in layers])
+            sizes = [layer.out_features for layer in layers]
+            parts = F.linear(x, weight, bias).split(sizes, dim=-1)
+        else:
+            parts = self.query(x), self.key(source), self.value(source)
+        return tuple(rearrange(part, "b n (h c) -> b h n c", c=self.channels) for part in parts)
+
+
+class Residual(nn.Module):
+    """Base of the ways to add a layer to the stream, with dropout on the branch and stochastic depth per row."""
+
+    def __init__(self, width: int, norm: Callable[[int], Norm], dropout: float, skip: float):
+        super().__init__()
+        self.norm, self.dropout, self.skip = norm(width), nn.Dropout(dropout), skip
+
+    def drop(self, branch: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """The branch as it will be added: values dropped, and whole rows dropped with probability `skip`."""
+        branch = self.dropout(branch)
+        if not self.training or not self.skip:
+            return branch
+        kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.skip
+        return branch * (kept / (1 - self.skip)).to(branch.dtype)
+
+
+class PreNorm(Residual):
+    """Normalise what the layer reads: GPT-2 and nearly everything since (Xiong et al. 2020, arXiv:2002.04745)."""
+
+    normalises_output = False
+
+    def forward(self, x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
+        return x + self.drop(layer(self.norm(x)))
+
+
+class PostNorm(Residual):
+    """Normalise the sum: the 2017 paper and BERT (arXiv:1706.03762)."""
+
+    normalises_output = True
+
+    def forward(self, x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
+        return self.norm(x + self.drop(layer(x)))
+
+
+class Block(nn.Module):
+    """Communicate, then compute: attention over the graph, perhaps over a second set, then a feed-forward per token.
+
+    `residual` places the normalisation (`pre_norm` or `post_norm`), `norm` is its kind, `bias` puts biases on all
+    matrices. `query_key_norm` and `key_value_heads`: see `Attention`.
+    """
+
+    def __init__(
+        self, width: int, heads: int, dropout: Dropout = Dropout(), skip: float = 0.0, crosses: bool = False, *,
+        norm: Callable[[int], Norm] = LayerNorm, feed_forward: Callable[[int, bool], FeedForward] = Gelu,
+        residual: Callable[..., PreNorm | PostNorm] = PreNorm, key_value_heads: int | None = None,
+        query_key_norm: Callable[[int], Norm] | None = None, bias: bool = True,
+    ):  # fmt: skip
+        super().__init__()
+
+        def add() -> Residual:
+            return residual(width, norm, dropout.residual, skip)
+
+        def attention() -> Attention:
+            return Attention(width, heads, key_value_heads=key_value_heads, query_key_norm=query_key_norm, bias=bias,
+                             dropout=dropout.attention)  # fmt: skip
+
+        self.attention, self.add_attention = attention(), add()
+        self.cross_attention, self.add_cross_attention = (attention(), add()) if crosses else (None, None)
+        self.feed_forward, self.add_feed_forward = feed_forward(width, bias), add()
+
+    def forward(self, x: Tensor, wiring: Wiring, source: Tensor | None = None, cross: Wiring | None = None) -> Tensor:
+        """One round: `x` (b, n, d) reads itself along `wiring`, then `source` (b, m, d) along `cross`, then computes."""
+        x = self.add_attention(x, lambda y: self.attention(y, y, wiring))
+        if self.cross_attention is not None:
+            x = self.add_cross_attention(x, lambda y: self.cross_attention(y, source, cross))
+        return self.add_feed_forward(x, self.feed_forward)
+
+
+class Transformer(nn.Module):
+    """A stack of blocks over one set of tokens, each layer reading along its attention graph.
+
+    `inputs` and `axes` are the names that attention expressions may use (inputs are numbered from 1). `attention` is one
+    expression for all layers, or a list repeated over them, e.g. `[causal & window(256), causal]`. `position` puts
+    relative positions inside attention. A core that `crosses` also reads a second set, within the same sample.
+    """
+
+    def __init__(
+        self, inputs: Sequence[str], axes: Sequence[str] = ("order",), crosses: bool = False, *,
+        width: int, depth: int, heads: int, attention: str | list[str] = "causal & same_sample",
+        position: Callable[..., RelativePosition] | None = None, block: Callable[..., Block] = Block,
+        dropout: Dropout = Dropout(),
+    ):  # fmt: skip
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"heads ({heads}) must divide width ({width})")
+        patterns = [attention] if isinstance(attention, str) else attention
+        graphs = [parse_graph(pattern, inputs, axes) for pattern in patterns]
+        self.graphs = tuple(graphs[layer % len(graphs)] for layer in range(depth))
+        self.width, self.dropout = width, dropout
+        self.embedding_dropout = nn.Dropout(dropout.embedding)
+        self.position = position(heads, width // heads, tuple(axes)) if position else RelativePosition()
+        skips = [dropout.depth * layer / max(depth - 1, 1) for layer in range(depth)]
+        self.blocks = nn.ModuleList(block(width, heads, dropout, skip, crosses) for skip in skips)
+        last = self.blocks[-1].add_feed_forward
+        self.norm = nn.Identity() if last.normalises_output else type(last.norm)(width)
+
+    def forward(
+        self, tokens: TokenSet, layouts: Sequence[Layout], cache: Cache | None = None,
+        source: TokenSet | None = None, cross: Layout | None = None,
+    ) -> Float[Tensor, "b n d"]:  # fmt: skip
+        """Read the set: one layout per layer, as made by `plan`; `source` and `cross` for a second set to read."""
+        x = self.embedding_dropout(tokens.x)
+        angles = self.position.angles(tokens)
+        bias = self.position.bias(tokens, tokens if cache is None else cache.tokens)
+        crossing = None if cross is None else Wiring(cross)
+        for index, (block, layout) in enumerate(zip(self.blocks, layouts, strict=True)):
+            wiring = Wiring(layout, angles, bias, cache and cache.layers[index])
+            x = block(x, wiring, None if source is None else source.x, crossing)
+        return self.norm(x)
+
+    def plan(self, tokens: Tokens, keys: Tokens | None = None, dtype=torch.float32, device="cpu") -> tuple[Layout, ...]:
+        """One layout per layer for these tokens (descriptors on the CPU); layers with the same graph share theirs."""
+        dropout = self.dropout.attention if self.training else 0.0
+        made = {
+            graph: plan(graph, tokens, keys, bias=self.position.has_bias, dropout=dropout, dtype=dtype, device=device)
+            for graph in set(self.graphs)
+        }
+        return tuple(made[graph] for graph in self.graphs)
+
+    def plan_cross(self, tokens: Tokens, source: Tokens, device="cpu") -> Layout:
+        """The layout from this core's tokens to a second set: each token reads its own sample there."""
+        return plan_cross(SameSample(), tokens, source, device=device)
+
+    def empty_cache(self, rows: int, capacity: int, *, dtype=torch.float32, device="cpu") -> Cache:
+        """Room for the keys and values of `capacity` tokens in each of `rows` rows."""
+
+        def layer(attention: Attention) -> LayerCache:
+            heads = attention.key.out_features // attention.channels
+            return LayerCache(rows, heads, capacity, attention.channels, dtype=dtype, device=device)
+
+        return Cache([layer(block.attention) for block in self.blocks], capacity)

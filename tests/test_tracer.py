@@ -1,0 +1,115 @@
+"""Every contract of the design, once, on one packed batch of image patches, sound slices and text."""
+
+import pytest
+import torch
+import torch.multiprocessing as processes
+import tracer
+from chopmix.models.batch import IGNORED, Batch, Pieces, PlannedSet
+from chopmix.models.mixture import leaks
+from chopmix.models.token_set import Tokens
+
+
+def test_one_path_from_raw_samples_to_a_falling_loss():
+    model = tracer.mixture().train()
+    losses = tracer.train(model, steps=30)
+    assert losses[0] == pytest.approx(5.6, abs=0.8)  # ln 257
+    assert losses[-1] < losses[0] - 1
+
+
+def test_packing_does_not_change_a_sample():
+    """A sample alone in a row and packed beside others: the same outputs."""
+    model, everything = tracer.mixture().eval(), tracer.samples()
+    together = model.plan(tracer.batch(everything))
+    assert len(together.sets["main"].tokens.sample) < len(everything)
+    packed = model(together)["lm"]
+    alone = torch.cat([model(model.plan(tracer.batch([sample])))["lm"] for sample in everything])
+    torch.testing.assert_close(packed, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_every_rank_touches_every_parameter():
+    """A batch of text alone still gives (zero) gradients for the image and sound tokenizers: no rank waits forever."""
+    model = tracer.mixture().train()
+    tracer.loss(model, tracer.batch([[("text", "only words")]])).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert model.tokenizers["image"].embedding.weight.grad.abs().sum() == 0
+
+
+def test_no_target_reaches_its_predictor():
+    model = tracer.mixture()
+    assert leaks(tracer.batch(tracer.samples()), {"main": model.cores["main"].graphs}) == {"lm": []}
+
+
+def test_a_leak_through_two_layers_is_found():
+    """Text before an image that everybody reads: earlier text hears of later text through the image."""
+    model = tracer.mixture("same_sample & (causal | from(image))")
+    turned = [[("text", "abc"), ("image", torch.rand(1, 8, 8))]]
+    assert leaks(tracer.batch(turned), {"main": model.cores["main"].graphs})["lm"]
+    one_layer = tracer.mixture("same_sample & (causal | from(image))", depth=1)
+    assert leaks(tracer.batch(turned), {"main": one_layer.cores["main"].graphs}) == {"lm": []}
+
+
+def test_later_raw_text_never_changes_an_earlier_output():
+    """The same proof on the numbers: change the last letter, demand bit-equal outputs before it."""
+    model = tracer.mixture().eval()
+    first, second = ([[tracer.samples()[0][0], ("text", word)]] for word in ("chop", "choX"))
+    outputs = [model(model.plan(tracer.batch(s)))["lm"] for s in (first, second)]
+    assert torch.equal(outputs[0][:-1], outputs[1][:-1])
+    assert not torch.equal(outputs[0][-1], outputs[1][-1])
+
+
+def test_cross_attention_to_a_second_set():
+    """The decoder hears its own sample of the encoder's set, and only that; samples with nothing to hear get zeros."""
+    model, everything = tracer.mixture("causal & same_sample", encoder=True).eval(), tracer.samples()
+    before = model(model.plan(tracer.two_set_batch(everything)))["lm"]
+    assert torch.isfinite(before).all()
+    everything[0][0] = ("image", torch.rand(1, 8, 12))
+    after = model(model.plan(tracer.two_set_batch(everything)))["lm"]
+    own = len("chop") + 1
+    assert not torch.allclose(before[:own], after[:own])
+    assert torch.equal(before[own:], after[own:])
+
+
+def test_learned_relative_bias_gets_a_gradient():
+    model = tracer.mixture().train()
+    tracer.loss(model, tracer.batch(tracer.samples())).backward()
+    assert model.cores["main"].position.table.weight.grad.abs().sum() > 0
+
+
+def test_cached_reading_equals_uncached():
+    """An image and text read at once, and the same read token by token from the cache of keys and values."""
+    model = tracer.mixture().eval()
+    whole = model.plan(tracer.batch([tracer.samples()[2]]))
+    planned = whole.sets["main"]
+    n = int((planned.tokens.sample > 0).sum())
+    expected = model.hidden(whole)[:, :n]
+    core, image = model.cores["main"], planned.pieces["image"]
+    start = len(image.index)
+    cache, found = core.empty_cache(1, tracer.CONTEXT), []
+    for first, last in [(0, start), *((i, i + 1) for i in range(start, n))]:
+        tokens = planned.tokens.select(slice(None), slice(first, last))
+        text = planned.pieces["text"]
+        pieces = {"image": image} if first == 0 else {
+            "text": Pieces(values=text.values[[first - start]], index=text.index[[first - start]], places=torch.tensor([0]))
+        }  # fmt: skip
+        keys = cache.extend(tokens)
+        step = PlannedSet(tokens=tokens, pieces=pieces, layouts=core.plan(tokens, keys))
+        found.append(model.hidden(Batch(sets={"main": step}), cache))
+    torch.testing.assert_close(torch.cat(found, dim=1), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_two_processes_give_the_losses_of_one(tmp_path):
+    """Uneven shares (3 and 2 samples, ragged targets, one rank without sound): DDP by global counts."""
+    expected = tracer.train(tracer.mixture().train())
+    context = processes.get_context("spawn")
+    results = context.SimpleQueue()
+    processes.spawn(tracer.rank_main, args=(2, f"file://{tmp_path}/meet", results), nprocs=2)
+    assert results.get() == pytest.approx(expected, rel=1e-5)
+
+
+def test_padding_is_neither_read_nor_judged():
+    planned = tracer.planned(tracer.samples())
+    assert isinstance(planned.tokens, Tokens) and (planned.tokens.sample == 0).any()
+    targets = tracer.TASK.targets(planned)
+    judged = targets.places[targets.values != IGNORED]
+    assert (planned.tokens.sample.flatten()[judged] > 0).all()
+    assert targets.count == len(judged)

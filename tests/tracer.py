@@ -1,0 +1,115 @@
+"""The tracer: one packed batch of image patches, sound slices and text, all through the same path.
+
+Chop, plan, embed, mix, graph, core, head, loss: the smallest program that touches every contract of the design. The
+tests in `test_tracer.py` (and the two processes that they start) share these makers.
+"""
+
+from __future__ import annotations
+
+import torch
+from chopmix.data.packing import pack
+from chopmix.models.batch import Batch
+from chopmix.models.mixture import Mixture
+from chopmix.models.positions import RelativeBias
+from chopmix.models.transformer import Transformer
+from chopmix.tasks.language_modeling import LanguageModeling
+from chopmix.tokenizers.audio import AudioChopper, AudioTokenizer
+from chopmix.tokenizers.encodings import ByteEncoding
+from chopmix.tokenizers.image import ImageChopper, ImageTokenizer
+from chopmix.tokenizers.text import TextChopper, TextTokenizer
+
+WIDTH, CONTEXT = 32, 48
+AXES = ("order", "row", "column", "seconds")
+GRAPH = "same_sample & (causal | from(image, sound))"
+TOKENIZERS = {"image": ImageTokenizer, "sound": AudioTokenizer, "text": TextTokenizer}
+TASK = LanguageModeling(target="text")
+
+
+def choppers() -> dict:
+    return {
+        "image": ImageChopper(patch_size=4, channels=1),
+        "sound": AudioChopper(rate=8000, mels=16, frames=8),
+        "text": TextChopper(encoding="bytes", fitted=ByteEncoding()),
+    }
+
+
+def samples(seed: int = 0) -> list:
+    """Five samples: all three inputs, in three orders, some without an image or a sound. Text comes last."""
+    make = torch.Generator().manual_seed(seed)
+    image = lambda: ("image", torch.rand(1, 8, 12, generator=make))  # noqa: E731
+    sound = lambda: ("sound", torch.randn(2000, generator=make))  # noqa: E731
+    return [
+        [image(), sound(), ("text", "chop")],
+        [sound(), image(), ("text", "up everything")],
+        [image(), ("text", "and throw")],
+        [("text", "it into")],
+        [sound(), ("text", "the mix")],
+    ]
+
+
+def planned(samples: list, rows: list[int] | None = None):
+    return pack(samples, choppers(), CONTEXT, AXES, rows)
+
+
+def batch(samples: list, rows: list[int] | None = None) -> Batch:
+    """One set with everything in it, and the language-modelling targets of its text."""
+    mixed = planned(samples, rows)
+    return Batch(sets={"main": mixed}, targets={"lm": TASK.targets(mixed)})
+
+
+def two_set_batch(samples: list) -> Batch:
+    """The same samples as an encoder's set (image, sound) and a decoder's set (text), row beside row."""
+    mixed = planned(samples)
+    rows = [int((mixed.tokens.sample == number).any(1).nonzero()[0, 0]) for number in range(1, len(samples) + 1)]
+    heard = planned([[part for part in sample if part[0] != "text"] for sample in samples], rows)
+    told = planned([[part for part in sample if part[0] == "text"] for sample in samples], rows)
+    return Batch(sets={"encoder": heard, "main": told}, targets={"lm": TASK.targets(told)})
+
+
+def mixture(graph: str = GRAPH, encoder: bool = False, seed: int = 0, **core) -> Mixture:
+    torch.manual_seed(seed)
+    shape = {"width": WIDTH, "depth": 2, "heads": 4, "position": RelativeBias} | core
+    made = {name: TOKENIZERS[name](chopper, WIDTH, CONTEXT) for name, chopper in choppers().items()}
+    cores = {"main": Transformer(list(made), AXES, encoder, attention=graph, **shape)}
+    if encoder:
+        cores = {"encoder": Transformer(list(made), AXES, attention="same_sample", **shape)} | cores
+    return Mixture(made, cores, {"lm": TASK.head(made, WIDTH)}, context=CONTEXT)
+
+
+def loss(model: Mixture, batch: Batch, count: int | None = None) -> torch.Tensor:
+    """The summed loss over the count of targets (of the whole global batch, when given)."""
+    batch = model.plan(batch)
+    term = TASK.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
+    return term.sum / (count or term.count)
+
+
+def train(model, rank: int = 0, ranks: int = 1, steps: int = 3) -> list[float]:
+    """A few SGD steps in which each rank takes its share of the same global batches; gives the global losses."""
+    inner = getattr(model, "module", model)
+    optimizer = torch.optim.SGD(inner.parameters(), lr=0.1)
+    losses = []
+    for step in range(steps):
+        everything = samples(step)
+        total = batch(everything, rows=list(range(len(everything)))).targets["lm"].count
+        mine = everything[rank::ranks]
+        part = inner.plan(batch(mine, rows=list(range(len(mine)))))
+        term = TASK.terms(model(part)["lm"], part.targets["lm"])["loss"]
+        optimizer.zero_grad()
+        (term.sum / total * ranks).backward()  # DDP averages over the ranks
+        optimizer.step()
+        shared = term.sum.detach().clone()
+        if ranks > 1:
+            torch.distributed.all_reduce(shared)
+        losses.append(shared.item() / total)
+    return losses
+
+
+def rank_main(rank: int, ranks: int, address: str, results) -> None:
+    """One of several processes (gloo, DDP) that together must give the losses of one."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=ranks)
+    losses = train(torch.nn.parallel.DistributedDataParallel(mixture().train()), rank, ranks)
+    if rank == 0:
+        results.put(losses)
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,78 @@
+"""Text: characters, bytes or byte-pair tokens become ids, and ids become vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..models.batch import Pieces
+from ..models.norms import Norm
+from ..models.positions import AbsolutePosition, Learned
+from .chopper import Chopper, Piece
+from .encodings import Encoding, load_encoding, make_encoding
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextChopper(Chopper):
+    """Text to ids. `encoding`: `characters`, `bytes`, `bpe` (trained on the corpus to `vocabulary` ids, the start token
+    included) or a tiktoken encoding by name, such as `gpt2`."""
+
+    encoding: str = "gpt2"
+    vocabulary: int | None = None
+    fitted: Encoding | None = None
+
+    def fit(self, items: Callable[[], Iterable[str]]) -> Self:
+        return replace(self, fitted=make_encoding(self.encoding, self.vocabulary, items))
+
+    def save(self, folder: Path) -> None:
+        self.text.save(folder)
+
+    def load(self, folder: Path) -> Self:
+        return replace(self, fitted=load_encoding(folder))
+
+    @property
+    def text(self) -> Encoding:
+        """The encoding in use. Raises ValueError before `fit` or `load`."""
+        if self.fitted is None:
+            raise ValueError(f"the text encoding {self.encoding!r} has not been fitted or loaded")
+        return self.fitted
+
+    def chop(self, item: str | Sequence[int]) -> Piece:
+        """One document: its start token, then its ids. Ids are taken as they are."""
+        ids = self.text.encode(item) if isinstance(item, str) else list(item)
+        return Piece(torch.tensor([self.text.start, *ids], dtype=torch.long))
+
+
+class TextTokenizer(nn.Module):
+    """Ids to vectors: a table of learned embeddings, plus an absolute position where `position` is not null.
+
+    `pad_vocabulary_to` rounds the number of rows up (64 makes a GPU's matrix products faster); the extra rows are never
+    targets and never sampled. `norm` normalises each token's vector before it joins the set.
+    """
+
+    Chopper = TextChopper
+
+    def __init__(
+        self, chopper: TextChopper, width: int, context: int, *,
+        position: Callable[..., AbsolutePosition] | None = Learned, norm: Callable[[int], Norm] | None = None,
+        pad_vocabulary_to: int = 1,
+    ):  # fmt: skip
+        super().__init__()
+        self.vocabulary = chopper.text.vocabulary
+        rows = -(-self.vocabulary // pad_vocabulary_to) * pad_vocabulary_to
+        self.embedding = nn.Embedding(rows, width)
+        self.position = position(width, context) if position else None
+        self.norm = norm(width) if norm else nn.Identity()
+
+    def forward(self, pieces: Pieces) -> Float[Tensor, "*t d"]:
+        """Ids (b, n) or (t,) to vectors of the same leading shape."""
+        tokens = self.embedding(pieces.values)
+        if self.position is not None:
+            tokens = tokens + self.position(pieces.index)
+        return self.norm(tokens)
