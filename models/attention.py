@@ -26,11 +26,6 @@ from torch import Tensor
 from .graph import Causal, Graph, Node, SameSample, Window, dense_mask, reads
 from .token_set import PADDING, Tokens
 
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # an older or a trimmed torch: packed rows then take FlexAttention
-    varlen_attn = None
-
 Heads = Float[Tensor, "b h n c"]
 
 
@@ -127,7 +122,7 @@ class VariableLength(Layout):
         key, value = (repeat(t, "b h n c -> b (h g) n c", g=groups) if groups > 1 else t for t in (key, value))
         flat = [rearrange(t, "b h n c -> (b n) h c") for t in (query, key, value)]
         window = (-1, 0) if self.causal else (-1, -1)
-        mixed = varlen_attn(*flat, self.boundaries, self.boundaries, self.longest, self.longest, window_size=window)
+        mixed = _varlen_attention()(*flat, self.boundaries, self.boundaries, self.longest, self.longest, window_size=window)
         return rearrange(mixed, "(b n) h c -> b h n c", b=len(query))
 
     def to(self, device):
@@ -173,6 +168,15 @@ class Flex(Layout):
 
     def to(self, device):
         return Flex(self.block_mask.to(device))
+
+
+def _varlen_attention():
+    """`varlen_attn`, or None where this torch lacks it: packed rows then take FlexAttention. Slow to import, so late."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
 
 
 _compiled_flex_attention = None
@@ -254,7 +258,7 @@ def _plan_packed(tokens: Tokens, causal: bool, device: torch.device, dtype: torc
         return None
     if device.type == "cpu":
         return PerSample(segments, causal)
-    if varlen_attn is None or dropout or dtype not in (torch.float16, torch.bfloat16):
+    if dropout or _varlen_attention() is None or dtype not in (torch.float16, torch.bfloat16):
         return None
     n = tokens.shape[1]
     ends = [s.row * n + s.end for s in segments]

@@ -1,0 +1,148 @@
+"""Dataset cards: where the documents of a corpus come from. A card is one file in `data/cards/`, used by its name."""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import hashlib
+import importlib
+import inspect
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from .root import DataError
+
+WHOLE = 200 * 2**20
+"""Bytes up to which a file is hashed by its contents; larger ones by name, size and time of change."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text of a corpus. `key` names it in messages and decides its split, so it must be stable and unique."""
+
+    key: str
+    text: str
+
+
+class Card:
+    """Base of all cards.
+
+    A subclass gives `documents`, `source_hash` and `about`, and where it has options, keyword-only parameters of its
+    `__init__`, which it stores under their own names (the YAML's schema is that signature).
+    """
+
+    splits: tuple[str, ...] = ("train", "val")
+    """The splits there are; training reads `train` and `val`, and only `evaluate` opens `test`."""
+
+    @property
+    def name(self) -> str:
+        """The name a YAML uses: that of the card's file."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The options of this card, by the names of its `__init__`'s parameters."""
+        if type(self).__init__ is object.__init__:
+            return {}
+        return {name: getattr(self, name) for name in list(inspect.signature(type(self).__init__).parameters)[1:]}
+
+    def documents(self, split: str) -> Iterator[Document]:
+        """The documents of a split, in the same order every time. Raises DataError saying what is wrong where."""
+        raise NotImplementedError
+
+    def source_hash(self, split: str) -> str:
+        """What changes whenever the documents of the split do; computed at every start, so it does not take long."""
+        raise NotImplementedError
+
+    def about(self) -> dict[str, object]:
+        """What to know of the source (version, bytes, counts): printed, and stored with a run as JSON."""
+        raise NotImplementedError
+
+    def check_split(self, split: str) -> None:
+        """Raise DataError when the card has no such split."""
+        if split not in self.splits:
+            raise DataError(f"card {self.name!r} has no split {split!r}; possible: {', '.join(self.splits)}")
+
+
+def card_class(name: str) -> type[Card]:
+    """The one Card of `data/cards/<name>.py`. Raises ValueError for an unknown name, with those that are possible."""
+    possible = sorted(path.stem for path in (Path(__file__).parent / "cards").glob("*.py"))
+    if name not in possible:
+        near = difflib.get_close_matches(name, possible, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no card named {name!r}; possible: {', '.join(possible)}{hint}")
+    module = importlib.import_module(f".cards.{name}", __package__)
+    own = [value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == module.__name__]
+    cards = [value for value in own if issubclass(value, Card)]
+    if len(cards) != 1:
+        found = ", ".join(card.__name__ for card in cards) or "none"
+        raise ValueError(f"{module.__file__} must hold exactly one Card; it holds {found}")
+    return cards[0]
+
+
+def share_by_hash(key: str) -> float:
+    """A number from 0 to under 1 that depends on nothing but the key: the first 8 bytes of its sha256, scaled."""
+    return int.from_bytes(hashlib.sha256(key.encode(errors="surrogatepass")).digest()[:8], "big") / 2**64
+
+
+def split_by_hash(key: str, val_share: float = 0.1) -> str:
+    """`val` for about `val_share` of all keys, else `train`. A key stays where it is when others come or go."""
+    return "val" if share_by_hash(key) < val_share else "train"
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Open a plain, `.gz` or `.xz` file for reading its contents."""
+    openers: dict[str, Callable] = {".gz": gzip.open, ".xz": lzma.open}
+    return openers.get(path.suffix, open)(path, "rb")
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a plain, `.gz` or `.xz` file, each with its end. Raises DataError naming the file."""
+    try:
+        with open_bytes(path) as file:
+            yield from file
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from error
+
+
+def read_text(path: Path) -> str:
+    """The whole text of a UTF-8 file (plain, `.gz` or `.xz`), newlines as they are, without a byte order mark.
+
+    Raises DataError naming the file, and for bad UTF-8 the byte and the line.
+    """
+    found = b"".join(read_lines(path))
+    try:
+        return found.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = found.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {line}: byte {error.start} (0x{found[error.start]:02x}) is not valid UTF-8 ({error.reason})"
+        ) from None
+
+
+def hash_files(paths: Iterable[Path]) -> str:
+    """A sha256 (hex) over files: their names and contents, or sizes and times of change for those beyond WHOLE bytes.
+
+    Raises DataError naming a file that cannot be read.
+    """
+    total = hashlib.sha256()
+    for path in paths:
+        try:
+            size, changed = path.stat().st_size, path.stat().st_mtime_ns
+            if size > WHOLE:
+                own = f"{size} {changed}"
+            else:
+                with open(path, "rb") as file:
+                    own = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+            raise DataError(f"{path} {reason}") from None
+        total.update(os.fsencode(path.name) + f" {own}\n".encode())
+    return total.hexdigest()

@@ -1,0 +1,35 @@
+"""Classic English novels, 16 M characters to train on and 0.8 M of another book to validate. One document per book."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..card import Card, Document, hash_files, read_text
+from ..root import data_root
+
+TITLE = re.compile(r"^# Title: (.*)$", re.MULTILINE)
+
+
+class Books(Card):
+    """Reads `books/train.txt.xz` and `books/val.txt.xz` in the data root; a book begins at a line `# Title: ...`."""
+
+    def path(self, split: str) -> Path:
+        """The file of a split. Raises DataError for a split there is not."""
+        self.check_split(split)
+        return data_root() / "books" / f"{split}.txt.xz"
+
+    def documents(self, split: str) -> Iterator[Document]:
+        text = read_text(self.path(split))
+        titles = list(TITLE.finditer(text))
+        starts = [0, *(title.start() for title in titles[1:])]
+        names = [title[1] for title in titles] or [split]
+        for name, start, end in zip(names, starts, [*starts[1:], len(text)], strict=True):
+            yield Document(name, text[start:end])
+
+    def source_hash(self, split: str) -> str:
+        return hash_files([self.path(split)])
+
+    def about(self) -> dict[str, object]:
+        return {"packed_bytes": {split: self.path(split).stat().st_size for split in self.splits}}

@@ -1,0 +1,24 @@
+"""Where data lies and where prepared files go, and the error that every reader of data raises."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class DataError(ValueError):
+    """Data that is missing, damaged or not what it should be; the message names the file or the sample."""
+
+
+def data_root() -> Path:
+    """The folder of source data: `$CHOPMIX_DATA`, else `chopmix/data` in the user's cache. It may be read-only."""
+    return Path(os.environ.get("CHOPMIX_DATA") or _user_cache() / "chopmix" / "data")
+
+
+def cache_folder() -> Path:
+    """The folder of prepared files, always writable: `$CHOPMIX_CACHE`, else `chopmix/prepared` in the user's cache."""
+    return Path(os.environ.get("CHOPMIX_CACHE") or _user_cache() / "chopmix" / "prepared")
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -1,0 +1,99 @@
+"""Random tokens and random graphs, drawn by hypothesis, for the tests that say "for all"."""
+
+from __future__ import annotations
+
+import torch
+from chopmix.models.graph import And, Causal, Edges, From, Neighbourhood, Or, SameSample, SameSpan, Window
+from chopmix.models.token_set import Tokens
+from hypothesis import settings
+from hypothesis import strategies as st
+
+settings.register_profile("chopmix", deadline=None)  # a shared machine may stall at any example
+settings.load_profile("chopmix")
+
+INPUTS = ("text", "image", "sound")
+AXES = ("order", "row", "column")
+COORDINATES = (0.0, 0.5, 1.0, 2.0, 3.0, torch.nan)
+
+
+def leaves() -> st.SearchStrategy:
+    """One graph value of any kind; sizes are multiples of a half, which floats of every width hold exactly."""
+    axis = st.integers(0, len(AXES) - 1)
+    size = st.integers(1, 8).map(lambda halves: halves / 2)
+    number = st.integers(1, len(INPUTS))
+    place = st.integers(0, 9)
+    return st.one_of(
+        st.builds(Causal, axis),
+        st.just(SameSample()),
+        st.just(SameSpan()),
+        st.builds(From, st.lists(number, min_size=1, max_size=3).map(tuple)),
+        st.builds(Window, size, axis),
+        st.builds(Neighbourhood, size, st.lists(axis, min_size=1, max_size=3).map(tuple)),
+        st.builds(Edges, st.lists(st.tuples(number, number), min_size=1, max_size=3).map(tuple)),
+        st.builds(Edges, st.lists(st.tuples(place, place), min_size=1, max_size=3).map(tuple), st.just("places")),
+    )
+
+
+def graphs(leaf: st.SearchStrategy | None = None) -> st.SearchStrategy:
+    """Expressions over all graph values, `&` and `|`."""
+    return st.recursive(
+        leaf or leaves(), lambda part: st.builds(And, part, part) | st.builds(Or, part, part), max_leaves=5
+    )
+
+
+def causal_graphs() -> st.SearchStrategy:
+    """Expressions of which every edge points backwards: `causal`, narrowed by anything, widened by their like."""
+    leaf = st.just(Causal())
+    narrowed = st.builds(And, leaf, graphs()) | st.builds(And, graphs(), leaf)
+    return st.recursive(
+        leaf | narrowed,
+        lambda part: st.builds(Or, part, part) | st.builds(And, part, leaves()) | st.builds(And, leaves(), part),
+        max_leaves=4,
+    )
+
+
+@st.composite
+def tokens(draw, most: int = 7) -> Tokens:
+    """Rows of mixed inputs: samples and padding anywhere, several spans, coordinates that may be missing."""
+    b, n = draw(st.integers(1, 3)), draw(st.integers(1, most))
+    sample, span, numbers, position = [], [], [], []
+    for row in range(b):
+        start = draw(st.integers(0, 2))
+        samples = draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
+        sample.append([s and 2 * row + s for s in samples])
+        span.append([s and 4 * row + draw(st.integers(1, 4)) for s in samples])
+        numbers.append(draw(st.lists(st.integers(0, len(INPUTS)), min_size=n, max_size=n)))
+        position.append([[float(start + i), *(draw(st.sampled_from(COORDINATES)) for _ in AXES[1:])] for i in range(n)])
+    return Tokens(
+        input=torch.tensor(numbers),
+        sample=torch.tensor(sample),
+        span=torch.tensor(span),
+        position=torch.tensor(position),
+    )
+
+
+@st.composite
+def packed_tokens(draw, most: int = 12, padding: bool = True) -> Tokens:
+    """Rows of whole samples laid end to end, as packing makes them, with runs of padding between or behind them."""
+    b, n = draw(st.integers(1, 3)), draw(st.integers(1, most))
+    sample, number = [], 0
+    for _ in range(b):
+        row: list[int] = []
+        while len(row) < n:
+            if draw(st.booleans()) or not padding:
+                number += 1
+                row += [number] * draw(st.integers(1, n))
+            else:
+                row += [0] * draw(st.integers(1, 3))
+        sample.append(row[:n])
+    return laid_out(sample)
+
+
+def laid_out(sample: list[list[int]], numbers: list[list[int]] | None = None, axes: int = 3) -> Tokens:
+    """Tokens with these sample numbers (and inputs), each sample one span, in running order and in rows of three."""
+    order = torch.arange(len(sample[0]), dtype=torch.float32).expand(len(sample), -1)
+    samples = torch.tensor(sample)
+    return Tokens(
+        input=torch.ones_like(samples) if numbers is None else torch.tensor(numbers),
+        sample=samples, span=samples, position=torch.stack([order, order // 3, order % 3], dim=-1)[..., :axes],
+    )  # fmt: skip

@@ -1,0 +1,292 @@
+"""Cards: what they read, in which split it lands, and what they say of files that are missing or damaged."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import lzma
+import os
+import sys
+import sysconfig
+import types
+from pathlib import Path
+
+import pytest
+from chopmix.data import card as card_module
+from chopmix.data.card import Card, Document, card_class, hash_files, read_text, share_by_hash, split_by_hash
+from chopmix.data.cards import tiny_shakespeare
+from chopmix.data.cards.text import Text
+from chopmix.data.root import DataError, cache_folder, data_root
+
+ROOT = Path(os.environ.get("CHOPMIX_DATA") or "missing")
+CARDS = {"books", "openwebtext", "python_stdlib", "text", "tiny_shakespeare"}
+
+
+def texts(card: Card, split: str) -> list[str]:
+    return [document.text for document in card.documents(split)]
+
+
+def test_folders_follow_the_environment(monkeypatch, tmp_path):
+    for name in ("CHOPMIX_DATA", "CHOPMIX_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert (data_root(), cache_folder()) == (tmp_path / "chopmix" / "data", tmp_path / "chopmix" / "prepared")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert data_root() == Path.home() / ".cache" / "chopmix" / "data"
+    monkeypatch.setenv("CHOPMIX_DATA", "d")
+    monkeypatch.setenv("CHOPMIX_CACHE", "c")
+    assert (data_root(), cache_folder()) == (Path("d"), Path("c"))
+
+
+def test_every_file_in_the_folder_is_a_card():
+    stems = {path.stem for path in (Path(card_module.__file__).parent / "cards").glob("*.py")}
+    assert stems == CARDS
+    for stem in stems:
+        found = card_class(stem)
+        assert issubclass(found, Card) and found.__module__ == f"chopmix.data.cards.{stem}"
+
+
+def test_unknown_cards_and_splits_are_told():
+    with pytest.raises(ValueError, match="no card named 'book'; possible: books, .*; did you mean 'books'"):
+        card_class("book")
+    with pytest.raises(DataError, match="card 'books' has no split 'test'; possible: train, val"):
+        next(card_class("books")().documents("test"))
+
+
+def test_a_card_file_holds_one_card(monkeypatch):
+    module = types.ModuleType("chopmix.data.cards.text")
+    module.__file__ = "text.py"
+    monkeypatch.setitem(sys.modules, "chopmix.data.cards.text", module)
+    with pytest.raises(ValueError, match=r"text.py must hold exactly one Card; it holds none"):
+        card_class("text")
+
+
+def test_splitting_by_hash_is_stable_and_even():
+    assert [round(share_by_hash(key), 4) for key in ("a", "b", "os")] == [0.7914, 0.2427, 0.5158]
+    keys = [f"doc-{number}" for number in range(5000)]
+    assert 0.08 < sum(split_by_hash(key) == "val" for key in keys) / 5000 < 0.12
+    assert {split_by_hash(key, 0.0) for key in keys} == {"train"}
+
+
+def test_hashes_of_files_see_every_change(tmp_path, monkeypatch):
+    file = tmp_path / "a.txt"
+    file.write_text("one")
+    first = hash_files([file])
+    assert hash_files([file]) == first
+    file.write_text("two")
+    assert hash_files([file]) != first
+    monkeypatch.setattr(card_module, "WHOLE", 1)
+    large = hash_files([file])
+    os.utime(file, ns=(0, 0))
+    assert hash_files([file]) != large
+    with pytest.raises(DataError, match="gone.txt does not exist"):
+        hash_files([tmp_path / "gone.txt"])
+
+
+def test_shakespeare_is_cut_at_nine_tenths(tmp_path, monkeypatch):
+    content = b"Speak, speak.\n" * 7
+    put(tmp_path / "tiny_shakespeare" / "input.txt", content, monkeypatch)
+    monkeypatch.setattr(tiny_shakespeare, "SHA256", hashlib.sha256(content).hexdigest())
+    card = card_class("tiny_shakespeare")()
+    (train,), (val,) = texts(card, "train"), texts(card, "val")
+    assert (len(train), train + val) == (int(0.9 * 98), content.decode())
+    assert card.name == "tiny_shakespeare" and card.about()["bytes"] == 98 and card.options == {}
+
+
+def put(path: Path, content: bytes, monkeypatch) -> None:
+    """Write one file of a data root, two folders up, and make that the data root."""
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    monkeypatch.setenv("CHOPMIX_DATA", str(path.parent.parent))
+
+
+def test_shakespeare_is_downloaded_once_or_refused(tmp_path, monkeypatch):
+    class Answer:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def read(self):
+            return b"Speak."
+
+    monkeypatch.setenv("CHOPMIX_DATA", str(tmp_path))
+    path = tmp_path / "tiny_shakespeare" / "input.txt"
+    monkeypatch.setattr(tiny_shakespeare.urllib.request, "urlopen", lambda address, timeout: Answer())
+    with pytest.raises(DataError, match="input.txt is not the text of https"):
+        card_class("tiny_shakespeare")().source_hash("train")
+    assert not path.exists()
+    monkeypatch.setattr(tiny_shakespeare, "SHA256", hashlib.sha256(b"Speak.").hexdigest())
+    assert texts(card_class("tiny_shakespeare")(), "val") == ["."]
+    assert path.read_bytes() == b"Speak."
+    path.unlink()
+
+    def unreachable(address, timeout):
+        raise OSError("no network")
+
+    monkeypatch.setattr(tiny_shakespeare.urllib.request, "urlopen", unreachable)
+    with pytest.raises(DataError, match="put https://.*input.txt in .*input.txt: it is not there and cannot be downl"):
+        texts(card_class("tiny_shakespeare")(), "train")
+
+
+def test_books_begin_at_their_titles(tmp_path, monkeypatch):
+    text = "# Title: One\n\nIt was.\n\n# VOLUME TWO\n\n# Title: Two\n\nIt was not.\n"
+    put(tmp_path / "books" / "train.txt.xz", lzma.compress(text.encode()), monkeypatch)
+    (tmp_path / "books" / "val.txt.xz").write_bytes(lzma.compress(b"No title."))
+    card = card_class("books")()
+    assert [(d.key, len(d.text)) for d in card.documents("train")] == [("One", 37), ("Two", 26)]
+    assert "".join(texts(card, "train")) == text
+    assert list(card.documents("val")) == [Document("val", "No title.")]
+    assert set(card.about()["packed_bytes"]) == {"train", "val"}
+    (tmp_path / "books" / "val.txt.xz").write_bytes(b"not packed")
+    with pytest.raises(DataError, match="val.txt.xz cannot be read"):
+        texts(card, "val")
+
+
+def test_stdlib_takes_sources_once_and_whole_modules(tmp_path, monkeypatch):
+    files = {
+        "abc.py": b"a = 1\r\n",
+        "copy_of_abc.py": b"a = 1\n",
+        "pkg/__init__.py": b"",
+        "pkg/deep/mod.py": "\ufeffé = 1\n".encode(),
+        "pkg/latin.py": b"# coding: latin-1\nx = '\xe9'\n",
+        "pkg/liar.py": b"x = '\xe9'\n",
+        "pkg/odd.py": b"# coding: no-such\n",
+        "pkg/notes.txt": b"no",
+        "pkg/test/mod.py": b"t = 1\n",
+        "tests/mod.py": b"t = 2\n",
+        "idlelib/idle_test/mod.py": b"t = 3\n",
+        "site-packages/mod.py": b"t = 4\n",
+        "dist-packages/mod.py": b"t = 5\n",
+        "__pycache__/mod.py": b"t = 6\n",
+    } | {f"pkg{number}/{name}.py": f"{number}{name}".encode() for number in range(60) for name in "ab"}
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: {"stdlib": str(tmp_path)}[name])
+    card = card_class("python_stdlib")()
+    found = {split: list(card.documents(split)) for split in card.splits}
+    everything = {document.key: document.text for documents in found.values() for document in documents}
+    assert len(everything) == 122 and everything["pkg/deep/mod.py"] == "é = 1\n" and everything["abc.py"] == "a = 1\n"
+    tops = [{document.key.split("/")[0] for document in documents} for documents in found.values()]
+    assert all(tops) and not (tops[0] & tops[1] | tops[0] & tops[2] | tops[1] & tops[2])
+    assert [d.key for d in found["train"]] == sorted(d.key for d in found["train"])
+    assert sum(card.about()["files"].values()) == 122 and card.about()["python"].startswith("3.")
+    assert len({card.source_hash(split) for split in card.splits}) == 3
+
+
+def test_stdlib_without_sources_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    with pytest.raises(DataError, match="holds no Python source"):
+        texts(card_class("python_stdlib")(), "train")
+
+
+def test_stdlib_of_this_python():
+    card = card_class("python_stdlib")()
+    about = card.about()
+    assert sum(about["bytes"].values()) > 5_000_000 and min(about["bytes"].values()) > 100_000
+    assert card.source_hash("val") == card_class("python_stdlib")().source_hash("val")
+
+
+def test_openwebtext_streams_and_splits_by_number(monkeypatch):
+    pages = [{"text": f"page {number}"} for number in range(6000)]
+    module = types.ModuleType("datasets")
+    module.load_dataset = lambda name, split, streaming: iter(pages)
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    card = card_class("openwebtext")(limit=5000)
+    train, val = texts(card, "train"), texts(card, "val")
+    assert len(train) + len(val) == 5000 and 0 < len(val) < 10
+    assert card.options == {"limit": 5000} and card.source_hash("val") != card_class("openwebtext")().source_hash("val")
+    with pytest.raises(ValueError, match="limit: 0 must be at least 1"):
+        card_class("openwebtext")(limit=0)
+
+    def unreachable(name, split, streaming):
+        raise ConnectionError("no network")
+
+    module.load_dataset = unreachable
+    with pytest.raises(DataError, match="cannot be streamed from the hub: no network"):
+        texts(card, "train")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(DataError, match=r"pip install chopmix\[hub\]"):
+        texts(card, "train")
+
+
+def test_one_text_file_validates_on_its_last_tenth(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"0123456789\r\n" * 10)
+    card = Text(train=str(tmp_path / "a.txt"))
+    assert card.splits == ("train", "val") and card.name == "text"
+    assert texts(card, "train") + texts(card, "val") == ["0123456789\r\n" * 9, "0123456789\r\n"]
+
+
+def test_many_files_and_jsonl_validate_by_hash(tmp_path):
+    for number in range(60):
+        (tmp_path / f"{number:02}.txt").write_text(f"text {number}")
+    files = Text(train=str(tmp_path / "*.txt"))
+    train, val = list(files.documents("train")), list(files.documents("val"))
+    assert sorted(d.key for d in train + val) == [f"{number:02}.txt" for number in range(60)]
+    assert val == [Document(d.key, d.text) for d in val if split_by_hash(d.key) == "val"] != []
+    with gzip.open(tmp_path / "all.jsonl.gz", "wt") as file:
+        file.write("\n".join(json.dumps({"body": f"line {number}"}) for number in range(60)) + "\n\n")
+    lines = Text(train=str(tmp_path / "all.jsonl.gz"), field="body")
+    train, val = list(lines.documents("train")), list(lines.documents("val"))
+    assert len(train) + len(val) == 60 and train[0] == Document("all.jsonl.gz:1", "line 0") and val
+    assert lines.about()["files"] == {"train": 1, "val": 1}
+
+
+def test_named_splits_are_read_as_they_are(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.txt").write_text(f"\ufeff{name}", encoding="utf-8")
+    here = [str(tmp_path / f"{name}.txt") for name in "abc"]
+    card = Text(train=here[:2], val=here[2], test=here[2])
+    assert [texts(card, split) for split in card.splits] == [["a", "b"], ["c"], ["c"]]
+    assert card.options == {"train": here[:2], "val": here[2], "test": here[2], "field": "text"}
+    (tmp_path / "b.txt").write_text("changed")
+    again = Text(train=here[:2], val=here[2])
+    assert card.source_hash("val") == again.source_hash("val") and texts(again, "train") == ["a", "changed"]
+
+
+def test_text_problems_are_told_with_their_place(tmp_path):
+    def problem(content: bytes, name: str = "a.txt", split: str = "train", pattern: str = "", **options) -> Text:
+        (tmp_path / name).write_bytes(content)
+        return texts(Text(train=pattern or str(tmp_path / name), **options), split)
+
+    with pytest.raises(DataError, match=r"a.txt, line 3: byte 8 \(0xff\) is not valid UTF-8 \(invalid start byte\)"):
+        problem(b"one\ntwo\n\xff")
+    with pytest.raises(DataError, match=r"a.jsonl, line 2: not JSON at character 2: Expecting property name"):
+        problem(b'{"text": "x"}\n{text}\n', "a.jsonl")
+    with pytest.raises(DataError, match=r"a.jsonl, line 1: no text under the field 'text'; its keys are \['body'\]"):
+        problem(b'{"body": "x"}\n', "a.jsonl")
+    with pytest.raises(DataError, match=r"a.jsonl, line 1: no text under the field 'text'; it is no object"):
+        problem(b"[1]\n", "a.jsonl")
+    with pytest.raises(DataError, match=r"a.jsonl, line 1: byte 10 of the line is not valid UTF-8"):
+        problem(b'{"text": "\xff"}\n', "a.jsonl")
+    with pytest.raises(DataError, match=r"a.txt.gz cannot be read"):
+        problem(b"not packed", "a.txt.gz")
+    with pytest.raises(DataError, match=r"train: no text in .*a.txt; a tenth of train validates: name a val"):
+        problem(b"")
+    with pytest.raises(DataError, match=r"val: no text in .*a.jsonl; a tenth of train validates"):
+        problem(b'{"text": "x"}\n', "a.jsonl", split="val")
+    with pytest.raises(DataError, match=r"train: no file at '.*nowhere.txt' \(from the folder"):
+        problem(b"", pattern=str(tmp_path / "nowhere.txt"))
+    with pytest.raises(DataError, match=r"train: no file at '.*'.*; for a folder write .*/\*\*/\*.txt"):
+        problem(b"", pattern=str(tmp_path))
+    with pytest.raises(DataError, match=r"a.txt is in train and in val"):
+        problem(b"text", split="val", val=str(tmp_path / "*.txt"))
+    with pytest.raises(DataError, match=r"gone.txt does not exist"):
+        read_text(tmp_path / "gone.txt")
+
+
+@pytest.mark.skipif(not ROOT.joinpath("tiny_shakespeare").is_dir(), reason="CHOPMIX_DATA with tiny_shakespeare")
+def test_the_real_shakespeare():
+    card = card_class("tiny_shakespeare")()
+    assert [len(text) for split in card.splits for text in texts(card, split)] == [1_003_854, 111_540]
+    assert len(set().union(*texts(card, "train"))) == 65
+
+
+@pytest.mark.skipif(not ROOT.joinpath("books").is_dir(), reason="CHOPMIX_DATA with books")
+def test_the_real_books():
+    card = card_class("books")()
+    assert [document.key for document in card.documents("val")] == ["The Moonstone"]
+    assert [len(texts(card, split)) for split in card.splits] == [7, 1]

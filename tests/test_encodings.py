@@ -1,0 +1,245 @@
+"""Text to ids and back: nothing is lost, nothing is special in data, and what cannot be held is refused by name."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pickle
+from functools import cache
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+from chopmix.tokenizers import encodings
+from chopmix.tokenizers.encodings import (
+    PATTERN,
+    BpeEncoding,
+    ByteEncoding,
+    CharacterEncoding,
+    Encoding,
+    TiktokenEncoding,
+    UnencodableText,
+    load_encoding,
+    make_encoding,
+    rank_files,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+SAMPLE = [
+    "def first(words):\n    for word in words:\n        if word:\n            return word, 12345\n\n\nclass A:\n    pass\n",
+    'It was the best of times, it was the worst of times; it wasn\'t 1775.\n\n"Naïve café," she said. \t \r\n',
+    "<|endoftext|> Zażółć gęślą jaźń, 東京 🙂 \x00\u200d\ufeff    \n   \n",
+]
+BPE = make_encoding("bpe", 330, lambda: SAMPLE)
+ROOT = Path(os.environ.get("CHOPMIX_DATA") or "missing", "bpe")
+needs_ranks = pytest.mark.skipif(not ROOT.is_dir(), reason="CHOPMIX_DATA with the folder bpe")
+PUBLIC = [pytest.param(name, marks=needs_ranks) for name in ("gpt2", "r50k_base", "cl100k_base")]
+unicode_text = st.text(st.characters(exclude_categories=["Cs"]))
+text_with_runs = st.lists(st.sampled_from([" ", "\n", "\r", "\t", "a", "'s", "7", ".", "é", "\u3000", "🙂"])).map(
+    "".join
+)
+
+
+@cache
+def public(name: str) -> Encoding:
+    """A public encoding, read once."""
+    return TiktokenEncoding(name)
+
+
+def own_encodings(text: str) -> list[Encoding]:
+    """One of each of our own encodings, such that all can hold the text."""
+    return [ByteEncoding(), BPE, CharacterEncoding("".join(sorted(set(text) | {"a"})))]
+
+
+@settings(max_examples=150, deadline=None)
+@given(unicode_text | text_with_runs)
+def test_our_encodings_give_back_every_text(text):
+    for encoding in own_encodings(text):
+        ids = encoding.encode(text)
+        assert encoding.decode(ids) == text
+        assert encoding.decode_bytes(ids) == text.encode()
+        assert encoding.encode_batch([text, "a"]) == [ids, encoding.encode("a")]
+        assert all(0 <= i < encoding.vocabulary and i != encoding.start for i in ids)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+@settings(max_examples=100, deadline=None)
+@given(text=unicode_text | text_with_runs)
+def test_public_encodings_give_back_every_text(name, text):
+    encoding = public(name)
+    assert encoding.decode(encoding.encode(text)) == text
+
+
+def test_bpe_cuts_as_the_trainer_itself_does():
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+    sources = [
+        Path(__file__).read_text(encoding="utf-8"),
+        Path(encodings.__file__).read_text(encoding="utf-8"),
+        *SAMPLE,
+    ]
+    sources = [source.encode("ascii", "ignore").decode() for source in sources]  # so that a byte is a character
+    stranger, as_bytes = Tokenizer(models.BPE()), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    stranger.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PATTERN), "isolated"), as_bytes])
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=999, initial_alphabet=alphabet, show_progress=False)
+    stranger.train_from_iterator(sources, trainer)
+    encoding = make_encoding("bpe", 1000, lambda: sources)
+    for text in [*sources, "".join(sources)[::-1]]:
+        ours = accumulate(len(encoding.pieces[i]) for i in encoding.encode(text))
+        assert list(ours) == [end for _, end in stranger.encode(text).offsets]
+
+
+def test_bpe_training_is_reproducible_and_counts_the_start_token():
+    again = make_encoding("bpe", 330, lambda: iter(SAMPLE))
+    assert again == BPE and again.ranks == BPE.ranks
+    assert (BPE.vocabulary, BPE.start, len(BPE.ranks)) == (330, 329, 329)
+    assert make_encoding("bpe", 257, lambda: SAMPLE).encode("ab") == [97, 98]
+
+
+def test_indentation_and_the_end_of_a_line_are_one_piece():
+    code = make_encoding("bpe", 272, lambda: ["x(y):\n        return z\n"] * 50)
+    assert b"):\n       " in code.ranks and b" return" in code.ranks
+
+
+@pytest.mark.parametrize("name", ["bytes", "bpe", *PUBLIC])
+def test_special_names_inside_data_are_data(name):
+    encoding = BPE if name == "bpe" else make_encoding(name, None, lambda: ())
+    text = "a<|endoftext|>b"
+    ids = encoding.encode(text)
+    assert encoding.start not in ids and encoding.decode(ids) == text
+    framed = [encoding.start, *encoding.encode("a")]
+    assert encoding.decode(framed) == "a"
+    assert encoding.decode(framed, specials=True) == "<|endoftext|>a"
+
+
+@needs_ranks
+def test_public_encodings_know_their_size_and_their_gaps():
+    gpt2, large = public("gpt2"), public("cl100k_base")
+    assert (gpt2.vocabulary, gpt2.start) == (50257, 50256)
+    assert (large.vocabulary, large.start) == (100277, 100257)
+    assert large.decode([100261, 100258], specials=True) == "<|100261|><|fim_prefix|>"
+    assert large.decode([100261, 100258]) == ""
+    assert gpt2.encode("Hello world") == [15496, 995]
+    assert set(rank_files("gpt2")) <= {path.name for path in ROOT.iterdir()}
+
+
+@needs_ranks
+def test_white_space_without_end_does_not_overflow_tiktoken():
+    for encoding in (BPE, public("gpt2")):
+        text = "a" + " " * 1_100_000 + "b" + " \n" * 70_000
+        assert encoding.decode(encoding.encode(text)) == text
+
+
+def test_ids_outside_the_vocabulary_are_refused():
+    with pytest.raises(ValueError, match="id 257 is outside encoding 'bytes', which has 257 ids"):
+        ByteEncoding().decode([65, 257])
+    with pytest.raises(ValueError, match="id -1 is outside encoding 'bpe'"):
+        BPE.decode_bytes([-1])
+    assert ByteEncoding().decode([0xC3]) == "\ufffd"
+
+
+@pytest.mark.parametrize("encoding", own_encodings("abc"), ids=lambda encoding: encoding.name)
+def test_lone_surrogates_are_refused_by_place(encoding):
+    with pytest.raises(UnencodableText, match=r"lone surrogate U\+D83D at place 2 is not a Unicode character"):
+        encoding.encode("ab\ud83d")
+    with pytest.raises(UnencodableText, match="at place 0"):
+        encoding.encode_batch(["a", "\udc00"])
+
+
+def test_unseen_characters_are_refused_by_name_and_place():
+    with pytest.raises(UnencodableText, match=r"character 'é' \(U\+00E9\) at place 3 is not among the 3 of this voc"):
+        CharacterEncoding("abc").encode("abcé")
+    error = pickle.loads(pickle.dumps(UnencodableText("x", 3, "is wrong")))
+    assert str(error) == "x at place 3 is wrong"
+
+
+def test_character_vocabulary_is_sorted_and_starts_last():
+    encoding = make_encoding("characters", None, lambda: ["hello", "world"])
+    assert (encoding.symbols, encoding.start, encoding.vocabulary) == ("dehlorw", 7, 8)
+    for wrong in ("ba", "aa", ""):
+        with pytest.raises(ValueError, match="names at least one character, each once, in code point order"):
+            CharacterEncoding(wrong)
+
+
+@pytest.mark.parametrize("name", ["bytes", "characters", "bpe", *PUBLIC])
+def test_saved_encodings_come_back_equal(name, tmp_path):
+    encoding = {"bpe": BPE, "characters": CharacterEncoding("\n 'abé🙂")}.get(name)
+    encoding = encoding or make_encoding(name, None, lambda: ())
+    encoding.save(tmp_path / "text")
+    loaded, copied = load_encoding(tmp_path / "text"), pickle.loads(pickle.dumps(encoding))
+    for other in (loaded, copied):
+        assert other == encoding and other.fingerprint == encoding.fingerprint and hash(other) == hash(encoding)
+        assert (other.name, other.start, other.encode("ab a")) == (name, encoding.start, encoding.encode("ab a"))
+    files = {"encoding.json", "ranks.tiktoken"} if name == "bpe" else {"encoding.json"}
+    assert {path.name for path in (tmp_path / "text").iterdir()} == files
+
+
+def test_fingerprints_tell_vocabularies_apart():
+    others = [
+        ByteEncoding(),
+        CharacterEncoding("ab"),
+        CharacterEncoding("abc"),
+        BPE,
+        BpeEncoding(BPE.ranks, r"\S+|\s+"),
+    ]
+    assert len({encoding.fingerprint for encoding in others}) == len(others)
+    assert ByteEncoding() == ByteEncoding() and ByteEncoding() != "bytes"
+
+
+def test_ranks_are_saved_as_tiktoken_writes_them(tmp_path):
+    BPE.save(tmp_path)
+    lines = (tmp_path / "ranks.tiktoken").read_text().splitlines()
+    assert lines[97] == base64.b64encode(b"a").decode() + " 97" and len(lines) == 329
+
+
+def test_damaged_files_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no encoding can be read from .*encoding.json"):
+        load_encoding(tmp_path)
+    BPE.save(tmp_path)
+    file, ranks = tmp_path / "encoding.json", tmp_path / "ranks.tiktoken"
+    ranks.write_text("".join(ranks.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(ValueError, match="is not the one that was saved: its fingerprint differs"):
+        load_encoding(tmp_path)
+    ranks.write_text("YQ== 0\n")
+    with pytest.raises(ValueError, match="number all 256 bytes and the merged pieces without a gap"):
+        load_encoding(tmp_path)
+    file.write_text(json.dumps({"name": "characters", "fingerprint": ""}))
+    with pytest.raises(ValueError, match="no encoding can be read from .*'symbols'"):
+        load_encoding(tmp_path)
+
+
+def test_names_and_vocabularies_are_checked():
+    with pytest.raises(
+        ValueError, match="no encoding named 'charcters'; possible: bytes, .*; did you mean 'characters'"
+    ):
+        make_encoding("charcters", None, lambda: ())
+    with pytest.raises(ValueError, match="bpe needs vocabulary"):
+        make_encoding("bpe", None, lambda: SAMPLE)
+    with pytest.raises(ValueError, match="vocabulary: 100 is for encoding: bpe only; 'gpt2' has its own"):
+        make_encoding("gpt2", 100, lambda: ())
+    with pytest.raises(ValueError, match="vocabulary: 256 is too small"):
+        make_encoding("bpe", 256, lambda: SAMPLE)
+    with pytest.raises(ValueError, match="this corpus fills only 261 of 1000 ids"):
+        make_encoding("bpe", 1000, lambda: ["abc abd"])
+    with pytest.raises(UnencodableText, match=r"U\+D800 at place 1"):
+        make_encoding("bpe", 260, lambda: ["a\ud800"])
+
+
+def test_a_failed_download_says_which_file_to_put_where(monkeypatch, tmp_path):
+    (tmp_path / "bpe").mkdir()
+    monkeypatch.setenv("CHOPMIX_DATA", str(tmp_path))
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")  # remembered, so that what the code sets is undone
+    monkeypatch.delenv("TIKTOKEN_CACHE_DIR")
+
+    def unreachable(name):
+        assert os.environ["TIKTOKEN_CACHE_DIR"] == str(tmp_path / "bpe")
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(encodings.tiktoken, "get_encoding", unreachable)
+    with pytest.raises(ValueError, match="put .*vocab.bpe as 6d1cbeee0f20.* in the folder named by TIKTOKEN_CACHE_DIR"):
+        TiktokenEncoding("gpt2")
+    with pytest.raises(ValueError, match=r"'p50k_edit' are not at hand .*p50k_base.tiktoken as [0-9a-f]{40} in"):
+        TiktokenEncoding("p50k_edit")

@@ -1,0 +1,128 @@
+"""GPT-2 exactly: logits and greedy text equal those of transformers on randomly initialised models of many shapes."""
+
+import json
+
+import pytest
+import torch
+from chopmix.models.generation import Continuation, Sampling, generate
+from chopmix.training.imports import import_directory
+from chopmix.training.run import RunError, load_run
+
+transformers = pytest.importorskip("transformers")
+
+SHAPES = {
+    "tiny": {},
+    "one_layer_one_head": {"n_layer": 1, "n_head": 1},
+    "wide_heads": {"n_embd": 48, "n_head": 2, "n_layer": 3},
+    "inner": {"n_inner": 40},
+    "exact_gelu": {"activation_function": "gelu"},
+    "relu": {"activation_function": "relu"},
+    "epsilon": {"layer_norm_epsilon": 1e-3},
+    "untied": {"tie_word_embeddings": False},
+    "long": {"n_positions": 96},
+}
+
+
+def reference(directory, dtype=torch.float32, shards=None, **options):
+    """A randomly initialised GPT-2 with non-trivial biases and gains, saved as a Hugging Face directory."""
+    shape = {"vocab_size": 61, "n_positions": 32, "n_embd": 32, "n_layer": 2, "n_head": 4} | options
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(**shape, bos_token_id=60, eos_token_id=60)
+    model = transformers.GPT2LMHeadModel(config).to(dtype).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(directory, **({"max_shard_size": shards} if shards else {}))
+    return model
+
+
+def logits(run, ids, **options):
+    continuation = Continuation(run.model, ids.tolist(), input="text", task="lm", vocabulary=61, **options)
+    return continuation.scores()
+
+
+def all_logits(run, ids):
+    """Scores at every place, through the path that training takes."""
+    from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
+    from chopmix.models.token_set import plain_tokens
+
+    b, n = ids.shape
+    pieces = {"text": Pieces(values=ids, index=torch.arange(n))}
+    batch = Batch(
+        sets={"main": PlannedSet(tokens=plain_tokens(b, n), pieces=pieces)}, targets={"lm": Targets(values=ids.flatten())}
+    )
+    return run.model(run.model.plan(batch))["lm"].unflatten(0, (b, n))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+def test_logits_equal_transformers(tmp_path, shape, dtype, tolerance):
+    theirs = reference(tmp_path / "hf", dtype, **SHAPES[shape])
+    import_directory(tmp_path / "hf", tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    run.model.to(dtype)
+    if dtype == torch.float64:  # the run's own weights are float32: copy the exact ones
+        from chopmix.models.gpt2 import gpt2_weights
+
+        run.model.load_state_dict(gpt2_weights(theirs.state_dict(), SHAPES[shape].get("tie_word_embeddings", True)))
+    ids = torch.randint(61, (3, 32), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected, found = theirs(ids).logits, all_logits(run, ids)
+    assert ((found - expected).abs().max() / expected.abs().max()).item() < tolerance
+
+
+def test_greedy_generation_of_64_tokens_equals_transformers(tmp_path):
+    theirs = reference(tmp_path / "hf", n_positions=96)
+    import_directory(tmp_path / "hf", tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    ids = torch.randint(60, (2, 9), generator=torch.Generator().manual_seed(2))
+    expected = theirs.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=64, min_new_tokens=64, do_sample=False, pad_token_id=60,
+        eos_token_id=-1,
+    )  # fmt: skip
+    for cached in (True, False):
+        continuation = Continuation(run.model, ids.tolist(), input="text", task="lm", vocabulary=61, cached=cached)
+        found = torch.stack(list(generate(continuation, 64, Sampling(temperature=0))), dim=1)
+        assert torch.equal(found, expected[:, 9:])
+
+
+def test_sharded_directories_and_safe_files(tmp_path):
+    reference(tmp_path / "whole")
+    reference(tmp_path / "shards", shards="20KB")
+    assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 1
+    for name in ("whole", "shards"):
+        import_directory(tmp_path / name, tmp_path / f"run-{name}")
+    first, second = (load_run(tmp_path / f"run-{name}").model.state_dict() for name in ("whole", "shards"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_mistakes_are_named(tmp_path):
+    source = tmp_path / "hf"
+    reference(source)
+    described = json.loads((source / "config.json").read_text())
+
+    def change(**options):
+        (source / "config.json").write_text(json.dumps(described | options))
+
+    with pytest.raises(RunError, match="has no config.json"):
+        import_directory(tmp_path / "nowhere", tmp_path / "run")
+    for options, match in [
+        ({"model_type": "mamba"}, "model_type is 'mamba'; possible: 'gpt2'"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True; only False"),
+        ({"activation_function": "silu"}, "activation_function is 'silu'; possible"),
+        ({"n_layer": 3}, "missing .*blocks.2"),
+        ({"n_layer": 1}, "left over .*blocks.1"),
+        ({"n_positions": 16}, "position.table.weight has shape"),
+    ]:
+        change(**options)
+        with pytest.raises(ValueError, match=match):
+            import_directory(source, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+    change()
+    (source / "model.safetensors").write_bytes((source / "model.safetensors").read_bytes()[:-10])
+    with pytest.raises(RunError, match="damaged or cut short"):
+        import_directory(source, tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "note.txt").write_text("mine")
+    with pytest.raises(RunError, match="is not empty"):
+        import_directory(source, tmp_path / "run")

@@ -1,0 +1,186 @@
+"""Positions against the implementations they follow, and what each of them promises."""
+
+import math
+
+import pytest
+import torch
+from chopmix.models.positions import Alibi, Learned, RelativeBias, RelativePosition, Rotary, Sinusoidal, rotate
+from chopmix.models.token_set import Tokens, plain_tokens
+from transformers import LlamaConfig
+from transformers.models.bloom.modeling_bloom import build_alibi_tensor
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
+from transformers.models.t5.modeling_t5 import T5Attention
+
+AXES = ("order", "row", "column")
+
+
+def standing(places: list[list[float]]) -> Tokens:
+    """One row of tokens with these coordinates."""
+    ones = torch.ones(1, len(places), dtype=torch.long)
+    return Tokens(input=ones, sample=ones, span=ones, position=torch.tensor([places], dtype=torch.float32))
+
+
+def turned(rotary: Rotary, x: torch.Tensor, tokens: Tokens) -> torch.Tensor:
+    return rotate(x, rotary.angles(tokens))
+
+
+@pytest.mark.parametrize("base", [10_000.0, 500_000.0])
+@pytest.mark.parametrize("start", [0, 1000])
+def test_rotary_is_llamas(base, start):
+    config = LlamaConfig(
+        hidden_size=32, num_attention_heads=4, rope_parameters={"rope_type": "default", "rope_theta": base}
+    )
+    query, key = torch.randn(2, 4, 9, 8), torch.randn(2, 2, 9, 8)
+    theirs = LlamaRotaryEmbedding(config)(query, torch.arange(start, start + 9).expand(2, -1))
+    angles = Rotary(4, 8, base=base).angles(plain_tokens(2, 9, start=start))
+    for mine, other in zip(
+        (rotate(query, angles), rotate(key, angles)), apply_rotary_pos_emb(query, key, *theirs), strict=True
+    ):
+        tolerance = 1e-6 if start == 0 else 1e-3  # an angle of 1,000 radians has an error of 6e-5 in float32
+        torch.testing.assert_close(mine, other, rtol=tolerance, atol=tolerance)
+
+
+def test_rotary_scores_depend_on_differences_only():
+    rotary = Rotary(1, 8, AXES, per_axis={"order": 4, "row": 2, "column": 2})
+    query, key = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64)
+
+    def score(at: list[float], to: list[float]) -> float:
+        return float((turned(rotary, query, standing([at])) * turned(rotary, key, standing([to]))).sum())
+
+    here = score([3, 1, 2], [5, 0, 4])
+    assert score([13, 11, 32], [15, 10, 34]) == pytest.approx(here, abs=1e-5)
+    assert score([3, 1, 2], [5, 0, 5]) != pytest.approx(here, abs=1e-3)
+    assert score([3, 1, 2], [5, 1, 4]) != pytest.approx(here, abs=1e-3)
+    assert score([3, 1, 2], [6, 0, 4]) != pytest.approx(here, abs=1e-3)
+
+
+def test_rotary_turns_by_the_angle_it_says():
+    """Channels c and c + c/2 of a unit vector land on the cosine and the sine, counter-clockwise."""
+    x = torch.tensor([1.0, 0.0]).expand(1, 1, 3, 2)
+    out = turned(Rotary(1, 2), x, plain_tokens(1, 3))[0, 0]
+    expected = [[math.cos(p), math.sin(p)] for p in range(3)]
+    torch.testing.assert_close(out, torch.tensor(expected))
+
+
+def test_each_axis_turns_its_own_channels():
+    """Shares are pairs in the order of `per_axis`: order has pair 0 and 1, column pair 2; pair 3 belongs to nobody."""
+    rotary = Rotary(1, 8, AXES, per_axis={"order": 4, "column": 2})
+    expected = torch.tensor([[1.0, 0.01, 0, 0], [0, 0, 0, 0], [0, 0, 1.0, 0]])
+    torch.testing.assert_close(rotary.frequencies, expected)
+    x = torch.randn(1, 1, 1, 8)
+    moved = {axis: turned(rotary, x, standing([[float(a == axis) for a in AXES]])) for axis in AXES}
+    changed = {axis: {c % 4 for c in range(8) if out[0, 0, 0, c] != x[0, 0, 0, c]} for axis, out in moved.items()}
+    assert changed == {"order": {0, 1}, "row": set(), "column": {2}}
+
+
+def test_a_missing_coordinate_leaves_its_channels_unturned():
+    rotary = Rotary(1, 8, AXES, per_axis={"order": 4, "row": 2, "column": 2})
+    x = torch.randn(1, 1, 1, 8)
+    out = turned(rotary, x, standing([[5.0, math.nan, 2.0]]))
+    assert out.isfinite().all()
+    assert torch.equal(out[..., [2, 6]], x[..., [2, 6]])
+    assert (out[..., [0, 1, 3, 4, 5, 7]] != x[..., [0, 1, 3, 4, 5, 7]]).all()
+
+
+def test_rotary_keeps_lengths_and_dtype():
+    tokens = plain_tokens(2, 5)
+    x = torch.randn(2, 3, 5, 8, dtype=torch.float64)
+    out = turned(Rotary(3, 8), x, tokens)
+    torch.testing.assert_close(out.norm(dim=-1), x.norm(dim=-1), rtol=1e-6, atol=0)
+    assert out.dtype == torch.float64
+    assert turned(Rotary(3, 8), x.bfloat16(), tokens).dtype == torch.bfloat16
+    assert not Rotary(3, 8).has_bias
+    assert list(Rotary(3, 8).state_dict()) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.xfail(strict=True, reason="bug: Module.to(dtype) turns the frequencies but not the positions")
+def test_rotary_survives_a_change_of_the_models_type(dtype):
+    """And its angles stay float32: rounded to bfloat16, neighbouring places could not be told apart."""
+    tokens = plain_tokens(1, 300)
+    before, after = Rotary(2, 8).angles(tokens), Rotary(2, 8).to(dtype).angles(tokens)
+    for mine, expected in zip(after, before, strict=True):
+        torch.testing.assert_close(mine.float(), expected)
+
+
+@pytest.mark.parametrize(
+    "channels, per_axis, message",
+    [
+        (8, {"rows": 8}, "rotary: no position axis named 'rows'; possible: order, row, column"),
+        (8, {"order": 3, "row": 5}, "rotary: axis 'order' gets 3 channels; it must be an even number"),
+        (8, {"order": 8, "row": 2}, "needs more than the 8 channels of a head"),
+        (7, None, "rotary: axis 'order' gets 7 channels; it must be an even number"),
+        (7, {"row": 4}, "or an odd number"),
+    ],
+)
+def test_rotary_refuses_shares_that_do_not_fit(channels, per_axis, message):
+    with pytest.raises(ValueError, match=message):
+        Rotary(2, channels, AXES, per_axis=per_axis)
+
+
+@pytest.mark.parametrize("buckets, longest", [(32, 128), (8, 20), (64, 1000)])
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_buckets_are_t5s(bidirectional, buckets, longest):
+    distance = torch.arange(-300, 301)
+    mine = RelativeBias(2, 8, buckets=buckets, longest=longest, bidirectional=bidirectional).bucket(distance)
+    assert torch.equal(mine, T5Attention._relative_position_bucket(distance, bidirectional, buckets, longest))
+
+
+def test_relative_bias_looks_up_key_minus_query():
+    bias = RelativeBias(2, 8, bidirectional=False)
+    queries, keys = plain_tokens(1, 3, start=2), plain_tokens(1, 5)
+    out = bias.bias(queries, keys)
+    assert bias.has_bias
+    assert out.shape == (1, 2, 3, 5)
+    assert torch.equal(out[0, :, 0, 2], bias.table.weight[0])
+    assert torch.equal(out[0, :, 2, 1], bias.table.weight[3])
+    assert torch.equal(out[0, :, 1, 4], bias.table.weight[0])  # looking ahead is as looking at oneself, as in T5
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3, 4, 6, 8, 12, 16, 20])
+def test_alibi_slopes_are_blooms(heads):
+    theirs = build_alibi_tensor(torch.ones(1, 2, dtype=torch.long), heads, torch.float32)[:, 0, 1]
+    torch.testing.assert_close(Alibi(heads, 8).slopes, theirs, rtol=1e-6, atol=0)
+
+
+def test_alibi_falls_with_distance_on_both_sides():
+    out = Alibi(2, 8).bias(plain_tokens(2, 2, start=1), plain_tokens(2, 4))
+    assert Alibi(2, 8).has_bias
+    assert out.shape == (2, 2, 2, 4)
+    expected = -torch.tensor([[1.0, 0, 1, 2], [2, 1, 0, 1]])
+    torch.testing.assert_close(out[1], expected * torch.tensor([1 / 16, 1 / 256])[:, None, None])
+
+
+@pytest.mark.parametrize("width", [2, 6, 7, 64])
+def test_sinusoidal_is_the_formula_of_2017(width):
+    table = Sinusoidal(width, 50)(torch.arange(50))
+    for place in (0, 1, 7, 49):
+        for channel in range(width):
+            angle = place / 10_000 ** (2 * (channel // 2) / width)
+            expected = math.cos(angle) if channel % 2 else math.sin(angle)
+            assert float(table[place, channel]) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Learned, Sinusoidal])
+def test_absolute_positions_have_a_length(kind):
+    assert kind(8, 5).length == 5
+    assert kind(8, 5, length=9).length == 9
+    index = torch.tensor([[0, 8], [3, 3]])
+    out = kind(8, 5, length=9)(index)
+    assert out.shape == (2, 2, 8)
+    assert torch.equal(out[1, 0], out[1, 1])
+    assert not torch.equal(out[0, 0], out[0, 1])
+    with pytest.raises(IndexError):
+        kind(8, 5)(torch.tensor([5]))
+
+
+def test_learned_positions_are_rows_of_a_table():
+    learned = Learned(8, 5)
+    assert torch.equal(learned(torch.tensor([4, 0])), learned.table.weight[[4, 0]])
+
+
+def test_no_position_is_no_position():
+    nothing, tokens = RelativePosition(), plain_tokens(1, 3)
+    assert nothing.angles(tokens) is None
+    assert nothing.bias(tokens, tokens) is None
+    assert not nothing.has_bias

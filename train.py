@@ -1,0 +1,11 @@
+"""The thin front door: `python train.py configs/x.yaml key=value` is `chopmix train configs/x.yaml key=value`.
+
+Under torchrun it is the same program in several processes: `torchrun --nproc-per-node 2 train.py configs/x.yaml`.
+"""
+
+import sys
+
+from chopmix.training.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["train", *sys.argv[1:]]))

@@ -1,0 +1,208 @@
+"""What no single signature can say: how the sections of a configuration must fit together.
+
+A check is a function whose parameters name the sections it looks at; it yields (path, message) for each problem and runs
+when those sections are sound in themselves.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..models.grammar import parse_graph
+from ..models.positions import Sinusoidal
+from .experiment import Checkpoints, Evaluation, Logging, Training
+from .schema import Part
+from .values import nearest
+
+Problem = tuple[tuple[str | int, ...], str]
+"""Where, as a path in the YAML, and what is wrong."""
+
+
+def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
+    """All problems between the sections that could be read. Sizes come first: what is not positive fits nothing."""
+    found: list[Problem] = []
+    sound = dict(sections)
+    for checks in SIZE_CHECKS, FITTING_CHECKS:
+        for check in checks:
+            names = list(inspect.signature(check).parameters)
+            if all(name in sound for name in names):
+                found += check(*(sound[name] for name in names))
+        for path, _ in found:
+            sound.pop(path[0], None)
+    return found
+
+
+def _positive(section: str, values: Mapping[str, Any], *names: str, least: float | None = None) -> Iterator[Problem]:
+    for name in names:
+        value = values[name]
+        if value is not None and (value <= 0 if least is None else value < least):
+            yield (section, name), f"must be {'more than 0' if least is None else f'at least {least}'}, not {value}"
+
+
+def model_sizes(model: Part) -> Iterator[Problem]:
+    yield from _positive("model", model.options, "width", "depth", "heads", "context", least=1)
+
+
+def training_sizes(training: Training) -> Iterator[Problem]:
+    yield from _positive("training", vars(training), "learning_rate", "clip")
+    yield from _positive("training", vars(training), "steps", "tokens_per_step", "rows_per_micro_batch", least=1)
+    if training.ema is not None and not 0 < training.ema < 1:
+        yield ("training", "ema"), f"must lie between 0 and 1, not {training.ema}; null: no average"
+
+
+def evaluation_sizes(evaluation: Evaluation) -> Iterator[Problem]:
+    yield from _positive("evaluation", vars(evaluation), "every", "rows", least=1)
+    yield from _positive("evaluation", vars(evaluation), "sample_tokens", least=0)
+
+
+def checkpoint_sizes(checkpoints: Checkpoints) -> Iterator[Problem]:
+    yield from _positive("checkpoints", vars(checkpoints), "every", "keep", least=1)
+
+
+def logging_sizes(logging: Logging) -> Iterator[Problem]:
+    yield from _positive("logging", vars(logging), "every", least=1)
+
+
+def usable_names(inputs: dict[str, Part]) -> Iterator[Problem]:
+    yield from _names("inputs", inputs, nn.ParameterDict())
+
+
+def usable_task_names(tasks: dict[str, Part]) -> Iterator[Problem]:
+    yield from _names("tasks", tasks, nn.ModuleDict())
+
+
+def _names(section: str, entries: Mapping[str, Part], owner: nn.Module) -> Iterator[Problem]:
+    if not entries:
+        yield (section,), "must name at least one"
+    for name in entries:
+        if not (name.isidentifier() and name.isascii()):
+            yield (section, name), f"{name!r} cannot be a name: letters, digits and _ only, with a letter first"
+        elif hasattr(owner, name) or hasattr(nn.ModuleDict, name):
+            yield (section, name), f"{name!r} cannot be a name: torch modules have an attribute of that name"
+
+
+def heads_divide(model: Part) -> Iterator[Problem]:
+    width, heads = model.options["width"], model.options["heads"]
+    if width % heads:
+        yield ("model", "heads"), f"must divide width ({width}); {heads} does not, but {_divisors(width, heads)} would"
+    block = model.options["block"].options
+    groups = block.get("key_value_heads")
+    if groups is not None and (groups < 1 or heads % groups):
+        where = ("model", "block", "key_value_heads")
+        yield where, f"must divide heads ({heads}); {groups} does not, but {_divisors(heads, groups)} would"
+
+
+def _divisors(number: int, near: int) -> str:
+    """The divisors of a number on both sides of one that does not divide it."""
+    sides = range(min(near - 1, number), 0, -1), range(near + 1, number + 1)
+    found = [next((d for d in side if number % d == 0), None) for side in sides]
+    return " or ".join(str(d) for d in found if d)
+
+
+def attention_parses(inputs: dict[str, Part], model: Part) -> Iterator[Problem]:
+    written = model.options["attention"]
+    if not written:
+        yield ("model", "attention"), "must hold at least one expression"
+    for index, text in enumerate([written] if isinstance(written, str) else written):
+        try:
+            parse_graph(text, list(inputs), axes_of(inputs))
+        except ValueError as error:
+            yield ("model", "attention", *([] if isinstance(written, str) else [index])), str(error)
+
+
+def axes_of(inputs: Mapping[str, Part]) -> tuple[str, ...]:
+    """The position axes of a set of these inputs: the running order, then the tokenizers' own, each once."""
+    return tuple(
+        dict.fromkeys(
+            ["order", *(axis for part in inputs.values() for axis in getattr(part.target.Chopper, "axes", ()))]
+        )
+    )
+
+
+def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Problem]:
+    position, width, heads = (model.options[name] for name in ("position", "width", "heads"))
+    if position is not None and width % heads == 0:
+        yield from _refusal(("model", "position"), position, heads, width // heads, axes_of(inputs))
+
+
+def block_can_be_built(model: Part) -> Iterator[Problem]:
+    block, width, heads = (model.options[name] for name in ("block", "width", "heads"))
+    if not list(heads_divide(model)):
+        yield from _refusal(("model", "block"), block, width, heads)
+
+
+def _refusal(path: tuple[str, ...], part: Part, *arguments: Any) -> Iterator[Problem]:
+    """What a part says against its options when it is built: without memory, and without drawing random numbers."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            part(*arguments)
+    except (ValueError, TypeError) as error:
+        yield path, str(error)
+    except RuntimeError:  # code that must look at values cannot be tried without memory; it shows when it is built
+        return
+
+
+def absolute_positions_fit(inputs: dict[str, Part], model: Part) -> Iterator[Problem]:
+    width, context = model.options["width"], model.options["context"]
+    for name, part in inputs.items():
+        position = part.options.get("position")
+        if not isinstance(position, Part):
+            continue
+        length = position.options.get("length")
+        if length is not None and length < context:
+            where = ("inputs", name, "position", "length")
+            yield where, f"must be at least the context ({context} tokens), not {length}; null: the context"
+        if position.target is Sinusoidal and width % 2:
+            yield ("model", "width"), f"must be even for sinusoidal positions (inputs.{name}.position), not {width}"
+
+
+def encodings_fit(inputs: dict[str, Part]) -> Iterator[Problem]:
+    for name, part in inputs.items():
+        if not {"encoding", "vocabulary"} <= set(part.options):
+            continue
+        encoding, vocabulary = part.options["encoding"], part.options["vocabulary"]
+        if encoding == "bpe" and vocabulary is None:
+            yield ("inputs", name), "encoding bpe needs vocabulary: how many ids to learn, such as 4096"
+        elif encoding == "bpe" and vocabulary < 257:
+            yield ("inputs", name, "vocabulary"), f"must be at least 257 (256 bytes and the start), not {vocabulary}"
+        elif encoding != "bpe" and vocabulary is not None:
+            message = f"is for encoding bpe only; {encoding!r} has its own, so {vocabulary} must go"
+            yield ("inputs", name, "vocabulary"), message
+
+
+def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part]) -> Iterator[Problem]:
+    for name, part in tasks.items():
+        target = part.options.get("target")
+        if isinstance(target, str) and target not in inputs:
+            yield ("tasks", name, "target"), f"no input is named {target!r}{nearest(target, inputs)}"
+
+
+def steps_are_rows(model: Part, training: Training) -> Iterator[Problem]:
+    context, tokens = model.options["context"], training.tokens_per_step
+    below = tokens - tokens % context
+    if below != tokens:
+        near = " or ".join(str(size) for size in (below, below + context) if size)
+        yield (
+            ("training", "tokens_per_step"),
+            f"must be a multiple of context ({context}), such as {near}, not {tokens}",
+        )
+    rows, most = training.rows_per_micro_batch, max(tokens // context, 1)
+    if rows is not None and rows > most:
+        yield ("training", "rows_per_micro_batch"), f"must be at most the {most} rows of a step, not {rows}"
+
+
+def schedule_fits(training: Training) -> Iterator[Problem]:
+    yield from _refusal(("training", "schedule"), training.schedule, training.steps)
+
+
+Check = Callable[..., Iterator[Problem]]
+SIZE_CHECKS: tuple[Check, ...] = (model_sizes, training_sizes, evaluation_sizes, checkpoint_sizes, logging_sizes)
+FITTING_CHECKS: tuple[Check, ...] = (
+    usable_names, usable_task_names, heads_divide, attention_parses, relative_position_fits, block_can_be_built,
+    absolute_positions_fit, encodings_fit, targets_are_inputs, steps_are_rows, schedule_fits,
+)  # fmt: skip

@@ -1,0 +1,89 @@
+"""The command line. Only this file is read for `--help`; a command's own imports (torch among them) come when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Gives 0, or 2 for a mistake of the user's, 1 for a failure of the machine's (a full disk)."""
+    options = parser().parse_args(arguments)
+    try:
+        from . import commands
+
+        return getattr(commands, f"{options.command}_command")(options) or 0
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        if os.environ.get("CHOPMIX_TRACEBACK") or not isinstance(error, ValueError | OSError | _config_error()):
+            raise
+        print(f"\n{error}" if sys.stdout.isatty() else str(error), file=sys.stderr)
+        return 1 if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) else 2
+
+
+def _config_error() -> type[Exception]:
+    from .config import ConfigError
+
+    return ConfigError
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    root = argparse.ArgumentParser(
+        prog="chopmix",
+        description="Chop up everything and throw it into the mix: train and use one transformer for every modality.",
+        epilog="CHOPMIX_DATA names the folder with data sets; CHOPMIX_TRACEBACK=1 shows where an error came from.",
+    )
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _train(commands.add_parser("train", help="train from a YAML file, or go on with a run that was stopped"))
+    _generate(commands.add_parser("generate", help="continue a text, or start one"))
+    _evaluate(commands.add_parser("evaluate", help="measure a run on a whole split"))
+    inspect = commands.add_parser("inspect", help="see what the model sees: tokens, and one batch unpacked")
+    inspect.add_argument("config", metavar="CONFIG")
+    inspect.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    imports = commands.add_parser("import", help="turn a Hugging Face model directory into a run")
+    imports.add_argument("directory", metavar="DIR")
+    imports.add_argument("run", metavar="RUN")
+    commands.add_parser("schema", help="print a JSON Schema of the YAML files, for editors")
+    return root
+
+
+def _train(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/")
+    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. training.steps=500 model.depth=6")
+    command.add_argument("--dry-run", action="store_true", help="check everything, print the costs, run one step")
+    command.add_argument("--seeds", metavar="0,1,2", help="train once per seed and print the mean and the spread")
+
+
+def _generate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", metavar="RUN")
+    source = command.add_mutually_exclusive_group()
+    source.add_argument("--prompt", metavar="TEXT", help="what to continue; none: a new document")
+    source.add_argument("--prompts", metavar="FILE", help="a file with one prompt a line, continued together")
+    command.add_argument("--max-tokens", type=int, default=200, metavar="N")
+    command.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0: always the likeliest token")
+    command.add_argument("--top-k", type=int, metavar="N")
+    command.add_argument("--top-p", type=float, metavar="P")
+    command.add_argument("--min-p", type=float, metavar="P")
+    command.add_argument("--repetition-penalty", type=float, default=1.0, metavar="R")
+    command.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
+    command.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same text")
+    command.add_argument("--checkpoint", choices=("best", "last"), default="best")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    command.add_argument("--no-cache", action="store_true", help="read the whole text again for every token (slow)")
+
+
+def _evaluate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", metavar="RUN")
+    command.add_argument("--data", metavar="CARD_OR_PATH", help="another data set, or a text or JSONL file")
+    command.add_argument("--split", default="val", metavar="S", help="train, val (the default) or test")
+    command.add_argument("--checkpoint", choices=("best", "last"), default="best")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    command.add_argument("--json", metavar="FILE", help="also write the figures there")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""What each command of the command line does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import yaml
+
+from ..data.card import card_class
+from ..data.cards.text import Text
+from ..models.generation import Sampling
+from . import checkpoint
+from .config import Config, json_schema, load_config
+from .distribution import Processes
+from .loop import Trainer
+from .progress import Progress, duration
+from .run import RunError, load_run, read_config
+
+
+def train_command(options: argparse.Namespace) -> int:
+    """Train, resume, or show what a finished run reached."""
+    config = load_config(options.config, options.overrides)
+    if options.dry_run:
+        from .dry_run import dry_run
+
+        dry_run(config)
+        return 0
+    if options.seeds:
+        return train_seeds(options)
+    return train(config)[1]
+
+
+def train(config: Config) -> tuple[dict[str, float], int]:
+    """One run; gives its summary's metrics and the exit status (130 or 143 when it was asked to stop)."""
+    processes = Processes.start(config.training.device)
+    progress = Progress(config.training.steps)
+    folder = Path(config.out)
+    if processes.is_first:
+        claim(config, folder)
+    processes.wait()
+    if checkpoint.read_step(folder, "last") == config.training.steps:
+        summary = json.loads((folder / "summary.json").read_text())
+        if processes.is_first:
+            progress.say(f"{folder} is finished: {json.dumps(summary)}")
+        return summary, 0
+    trainer = Trainer(config, processes, progress)
+    metrics = trainer.fit()
+    summary = {"step": trainer.step, "seconds": round(trainer.seconds, 2), **metrics}
+    stopped = trainer.stop.signal
+    if processes.is_first and stopped:
+        progress.say(f"{stopped.name}: saved {folder} at step {trainer.step:,}; the same command goes on from there")
+    elif processes.is_first:
+        checkpoint.write_json(folder / "summary.json", summary)
+        progress.say(f"done: {folder}, {trainer.step:,} steps in {duration(trainer.seconds)}")
+    processes.stop()
+    return summary, 128 + stopped if stopped else 0
+
+
+def claim(config: Config, folder: Path) -> None:
+    """Make the run's folder, or check that it belongs to this configuration. Raises RunError showing the difference."""
+    file = folder / "config.yaml"
+    if file.exists():
+        differences = list(compare(strict(read_config(folder).tree), strict(config.tree)))
+        if differences:
+            shown = "\n".join(f"  {path}: {old!r} there, {new!r} here" for path, old, new in differences)
+            raise RunError(f"{folder} is a run of another configuration; choose another out=\n{shown}")
+    elif folder.exists() and any(folder.iterdir()):
+        raise RunError(f"{folder} is not empty and not a run; choose another out=")
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(".config.yaml")
+    partial.write_text(yaml.safe_dump(config.tree, sort_keys=False))
+    partial.replace(file)
+
+
+def strict(tree: dict) -> dict:
+    """The part of a configuration that may not change when a run goes on."""
+    kept = {key: value for key, value in tree.items() if key not in ("logging", "evaluation", "checkpoints", "out")}
+    free = ("steps", "device", "rows_per_micro_batch")
+    return kept | {"training": {key: value for key, value in tree["training"].items() if key not in free}}
+
+
+def compare(old, new, path: str = ""):
+    """(path, old, new) of every leaf in which two trees differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            yield from compare(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    elif old != new:
+        yield path, old, new
+
+
+def train_seeds(options: argparse.Namespace) -> int:
+    """The same experiment once per seed, in `RUN/seed-N`, then mean and spread of every metric."""
+    try:
+        seeds = [int(seed) for seed in options.seeds.split(",")]
+    except ValueError:
+        raise RunError(f"--seeds {options.seeds!r}: give whole numbers with commas between, such as 0,1,2") from None
+    base = load_config(options.config, options.overrides).out
+    summaries = []
+    for seed in seeds:
+        own = [*options.overrides, f"training.seed={seed}", f"out={base}/seed-{seed}"]
+        summary, status = train(load_config(options.config, own))
+        if status:
+            return status
+        summaries.append(summary)
+    for name in (name for name in summaries[0] if name != "step"):
+        values = [summary[name] for summary in summaries]
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        print(f"{name}: {statistics.mean(values):.4f} +- {spread:.4f} (seeds {options.seeds}: "
+              f"{', '.join(f'{value:.4f}' for value in values)})")  # fmt: skip
+    return 0
+
+
+def generate_command(options: argparse.Namespace) -> None:
+    """Stream one text to the terminal, or continue a file of prompts together."""
+    sampling = Sampling(
+        temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p,
+        repetition_penalty=options.repetition_penalty,
+    )  # fmt: skip
+    if options.max_tokens < 1:
+        raise RunError(f"--max-tokens is {options.max_tokens}; it must be at least 1")
+    run = load_run(options.run, options.checkpoint, options.device)
+    settings = {"max_tokens": options.max_tokens, "sampling": sampling, "stop": options.stop, "seed": options.seed,
+                "cached": not options.no_cache, "say": lambda text: print(text, file=sys.stderr)}  # fmt: skip
+    if options.prompts:
+        prompts = [line for line in Path(options.prompts).read_text().splitlines() if line]
+        if not prompts:
+            raise RunError(f"{options.prompts} holds no prompt; it should have one a line")
+        for prompt, text in zip(prompts, run.generate(prompts, **settings)):
+            print(json.dumps({"prompt": prompt, "text": text}, ensure_ascii=False), flush=True)
+        return
+    print(options.prompt or "", end="", flush=True)
+    for (piece,) in run.stream([options.prompt], **settings):
+        print(piece, end="", flush=True)
+    print()
+
+
+def evaluate_command(options: argparse.Namespace) -> None:
+    """Print the metrics of a split, append them to the run's `evaluations.jsonl`, perhaps write them as JSON."""
+    run = load_run(options.run, options.checkpoint, options.device)
+    card = card_named(options.data, options.split) if options.data else None
+    result = run.evaluate(options.split, card)
+    record = {"data": options.data or run.config.tree["data"]["card"], "checkpoint": options.checkpoint, **result}
+    run.record(record)
+    for name, value in result.items():
+        print(f"{name} {value:.6g}")
+    if options.json:
+        checkpoint.write_json(Path(options.json), {"step": run.step, **record})
+
+
+def card_named(name: str, split: str):
+    """A data set by the name of its card, or a user's file as the split that is asked for."""
+    if Path(name).exists():
+        return Text(train=name, val=name, test=name)
+    return card_class(name)()
+
+
+def inspect_command(options: argparse.Namespace) -> None:
+    """Show what the model sees."""
+    from .inspect import inspect_text
+
+    inspect_text(load_config(options.config, options.overrides))
+
+
+def import_command(options: argparse.Namespace) -> None:
+    """Turn a Hugging Face directory into a run."""
+    from .imports import import_directory
+
+    print(import_directory(Path(options.directory), Path(options.run)))
+
+
+def schema_command(options: argparse.Namespace) -> None:
+    """Print the JSON Schema."""
+    print(json.dumps(json_schema(), indent=2))

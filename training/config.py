@@ -1,0 +1,280 @@
+"""One YAML file to one checked `Config`: every problem of the file at once, each with its line and what is possible.
+
+A signature is its own schema (schema.py); checks between the sections stand in checks.py. A YAML states only what differs
+from the defaults; it has no tags, anchors, inheritance or interpolation, and nothing in it is evaluated.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import yaml
+from pydantic import ValidationError
+
+from ..models.mixture import Mixture
+from ..models.transformer import Transformer
+from ..tasks.task import Task
+from .catalogue import ROOT, Folder, folder_of
+from .checks import cross_problems
+from .experiment import Checkpoints, Data, Evaluation, Logging, Training
+from .schema import Choice, Keys, Part, Record, check, model_of, plain
+from .values import nearest, shown
+
+Where = tuple[str | int, ...]
+"""A path in the YAML, such as ("inputs", "image", "patch_size")."""
+
+
+class Problem(NamedTuple):
+    """One thing to correct: where it stands in the YAML, and what is given and possible there."""
+
+    path: Where
+    message: str
+
+
+class ConfigError(Exception):
+    """Everything that is wrong with a configuration; `str` gives one line for each problem.
+
+    `lines` tells where each path of the YAML stands (None: on the command line); a path that is not there stands where
+    its parent does.
+    """
+
+    def __init__(self, file: str, problems: Sequence[Problem], lines: Mapping[Where, int | None] | None = None):
+        self.file, self.lines = file, dict(lines or {})
+        self.problems = sorted(problems, key=lambda each: self.line(each.path) or (float("inf") if self.lines else 0))
+        super().__init__("\n".join(map(self._shown, self.problems)))
+
+    def line(self, path: Where) -> int | None:
+        """The line of the file in which a path stands, counted from 1."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path)
+
+    def _shown(self, each: Problem) -> str:
+        line = self.line(each.path)
+        place = f"{self.file}:{line}" if line else "command line" if self.lines else self.file
+        return f"{place}  {f'{dotted(each.path)}: ' if each.path else ''}{each.message}"
+
+
+def dotted(path: Where) -> str:
+    """A path as it is written on the command line."""
+    return ".".join(map(str, path))
+
+
+@dataclass(frozen=True)
+class Config:
+    """A checked configuration. What it names is not built yet: parts are called with what only code knows."""
+
+    path: Path
+    tree: dict[str, Any]
+    """Everything, defaults included, as YAML would write it: what a run keeps as `config.yaml`."""
+    inputs: dict[str, Part]
+    model: Part
+    """`model.build(Transformer, inputs, axes)` and `model.build(Mixture, tokenizers, cores, heads)` take their own keys."""
+    tasks: dict[str, Part]
+    data: Data
+    training: Training
+    evaluation: Evaluation
+    checkpoints: Checkpoints
+    logging: Logging
+    from_run: str | None
+    """The run whose weights this one starts from."""
+    out: Path
+
+
+def _record(target: type) -> Any:
+    return Annotated[Any, Record(target.__name__, (target,), target)]
+
+
+def _model(**options: Any) -> Part:
+    return Part(Transformer, options)
+
+
+@functools.cache
+def sections() -> Keys:
+    """The top level of a YAML: annotation and default of every section."""
+    tokenizers = Folder(f"{ROOT}.tokenizers", "tokenizer: it has no Chopper", lambda found: hasattr(found, "Chopper"))
+    return {
+        "inputs": (dict[str, Annotated[Any, Choice(tokenizers)]], ...),
+        "model": (Annotated[Any, Record("model", (Transformer, Mixture), _model)], ...),
+        "tasks": (dict[str, Annotated[Any, Choice(folder_of(f"{ROOT}.tasks", Task))]], ...),
+        "data": (_record(Data), ...),
+        "training": (_record(Training), ...),
+        "evaluation": (_record(Evaluation), {}),
+        "checkpoints": (_record(Checkpoints), {}),
+        "logging": (_record(Logging), {}),
+        "from": (str | None, None),
+        "out": (str | None, None),
+    }
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, with `key.sub=value` overrides. Raises ConfigError with all problems of file and overrides."""
+    text = _read(Path(path), str(path))
+    lines: dict[Where, int | None] = {}
+    problems: list[Problem] = []
+    try:
+        tree = read_yaml(text, lines, problems)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise ConfigError(str(path), [_yaml_problem(error)], {(): mark.line + 1} if mark else None) from error
+    if not isinstance(tree, dict):
+        given = "is empty" if tree is None else f"is {shown(tree)}"
+        message = f"the file {given}; it must be a mapping with {', '.join(sections())}"
+        raise ConfigError(str(path), [Problem((), message)], {(): 1})
+    for override in overrides:
+        problems += _override(tree, lines, override)
+    return _resolve(tree, Path(path), problems, lines)
+
+
+def config_from_tree(tree: Mapping[str, Any], path: str | Path = "config.yaml") -> Config:
+    """The configuration from a nested dict, such as the `config.yaml` of a run. Raises ConfigError."""
+    if not isinstance(tree, Mapping):
+        message = f"must be a mapping with {', '.join(sections())}, not {shown(tree)}"
+        raise ConfigError(str(path), [Problem((), message)])
+    return _resolve(copy.deepcopy(dict(tree)), Path(path), [], {})
+
+
+def json_schema() -> dict[str, Any]:
+    """A JSON Schema (draft 2020-12) of the whole YAML, for editors."""
+    found = model_of("chopmix", sections(), "A chopmix experiment.").model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
+
+
+def _resolve(tree: dict, path: Path, problems: list[Problem], lines: Mapping[Where, int | None]) -> Config:
+    unknown = [name for name in tree if name not in sections()]
+    problems += [Problem((name,), f"there is no such section{nearest(name, sections())}") for name in unknown]
+    values: dict[str, Any] = {}
+    for name in sections():
+        problems += _section(name, tree, values)
+    problems += [Problem(*each) for each in cross_problems(values)]
+    if problems:
+        raise ConfigError(str(path), problems, lines)
+    values["out"] = values["out"] or str(_default_out(path))
+    resolved = {name: plain(value) for name, value in values.items()}
+    from_run, out = values.pop("from"), Path(values.pop("out"))
+    return Config(path=path, tree=resolved, from_run=from_run, out=out, **values)
+
+
+@functools.cache
+def _section_model(name: str) -> Any:
+    return model_of("the configuration", {name: sections()[name]})
+
+
+def _section(name: str, tree: Mapping[str, Any], values: dict[str, Any]) -> list[Problem]:
+    """Put the value of a section into `values`, and return its problems. Unknown keys alone do not hide the rest."""
+    given = {name: tree[name]} if name in tree else {}
+    try:
+        values.update(check(_section_model(name), given))
+        return []
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    unknown = [each["loc"] for each in errors if each["type"] == "unknown_key"]
+    if unknown:
+        given = copy.deepcopy(given)
+        for *parents, last in unknown:
+            functools.reduce(lambda node, key: node[key], parents, given).pop(last)
+        _section(name, given, values)
+    return [Problem(tuple(each["loc"]), each["msg"]) for each in errors]
+
+
+def _default_out(path: Path) -> Path:
+    """`configs/a/b.yaml` runs in runs/a/b, a file elsewhere in runs/<its name>."""
+    parents = path.parts[:-1]
+    after = len(parents) - parents[::-1].index("configs") if "configs" in parents else len(parents)
+    return Path("runs", *parents[after:], path.stem)
+
+
+def _read(path: Path, given: str) -> str:
+    if path.is_dir():
+        files = ", ".join(sorted(file.name for file in path.glob("*.yaml"))) or "none"
+        raise ConfigError(given, [Problem((), f"is a folder, not a file; YAML files in it: {files}")])
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        folder = path.parent
+        names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+        hint = nearest(path.name, names) if names else f"; there is no folder {str(folder)!r} with files in it"
+        raise ConfigError(given, [Problem((), f"there is no such file{hint}")]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(given, [Problem((), f"cannot be read: {error}")]) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader without anchors, aliases and tags: what stands in the file is what is meant."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or event.anchor or event.tag:
+            what = "tags (!) are" if getattr(event, "tag", None) else "anchors (&) and aliases (*) are"
+            raise yaml.MarkedYAMLError(problem=f"{what} not allowed in a configuration", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+
+def read_yaml(text: str, lines: dict[Where, int | None], problems: list[Problem]) -> Any:
+    """The plain value of a YAML text. Notes the line of every path, and keys that stand twice as problems.
+
+    Raises yaml.YAMLError where the text is no YAML. Keys are always text; dates are not a type here.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        return None if node is None else _value(loader, node, (), lines, problems)
+    finally:
+        loader.dispose()
+
+
+def _value(loader: _Loader, node: yaml.Node, path: Where, lines: dict, problems: list[Problem]) -> Any:
+    lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(loader, item, (*path, index), lines, problems) for index, item in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode):
+        found: dict[str, Any] = {}
+        for key, item in node.value:
+            below = (*path, str(key.value) if isinstance(key, yaml.ScalarNode) else "?")
+            if below[-1] in found:
+                problems.append(Problem(below, f"stands here a second time; first at line {lines[below]}"))
+            lines[below] = key.start_mark.line + 1
+            found[below[-1]] = _value(loader, item, below, lines, problems)
+        return found
+    if node.tag.rpartition(":")[2] in ("null", "bool", "int", "float"):
+        try:
+            return loader.construct_object(node)
+        except ValueError:  # it looks like a number to PyYAML and is none, such as 0b_
+            pass
+    return node.value
+
+
+def _yaml_problem(error: yaml.YAMLError) -> Problem:
+    said = [getattr(error, name, None) for name in ("context", "problem")]
+    return Problem((), f"no valid YAML: {', '.join(part for part in said if part) or ' '.join(str(error).split())}")
+
+
+def _override(tree: dict[str, Any], lines: dict[Where, int | None], override: str) -> list[Problem]:
+    """Write `key.sub=value` into the tree; sections and entries that are not there yet are made."""
+    key, equals, text = override.partition("=")
+    path, problems = tuple(part.strip() for part in key.split(".")), []
+    if not equals:
+        lines[(override,)] = None
+        return [Problem((override,), "an override is written key.sub=value")]
+    here = tree
+    for depth, name in enumerate(path[:-1], start=1):
+        below = here.get(name)
+        if below is None:
+            below, lines[path[:depth]] = {}, None
+        here[name] = {"use": below} if isinstance(below, str) else below
+        if not isinstance(here[name], dict):
+            return [Problem(path[:depth], f"is {shown(below)}, which has no keys, so {override!r} cannot be set")]
+        here = here[name]
+    for known in [known for known in lines if known[: len(path)] == path]:
+        del lines[known]
+    lines[path] = None
+    try:
+        here[path[-1]] = read_yaml(text, {}, problems)
+    except yaml.YAMLError as error:
+        problems = [_yaml_problem(error)]
+    return [Problem(path, each.message) for each in problems]

@@ -1,0 +1,63 @@
+"""One process or several: who we are, what we sum, where we compute. `torchrun` starts several."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The process group as one process sees it."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @classmethod
+    def start(cls, device: str = "auto") -> Processes:
+        """Join the group that `torchrun` describes in the environment; without one, be the only process.
+
+        Raises ValueError when a GPU is asked for that is not there.
+        """
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("training.device is 'cuda', but torch sees no GPU here; possible: 'auto', 'cpu'")
+        kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+        if "RANK" not in os.environ:
+            return cls(0, 1, torch.device(kind))
+        local = int(os.environ["LOCAL_RANK"])
+        if kind == "cuda":
+            torch.cuda.set_device(local)
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+        place = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
+        return cls(dist.get_rank(), dist.get_world_size(), place)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process speaks and writes files for all."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of a tensor over all processes, in place."""
+        if self.count > 1:
+            dist.all_reduce(values)
+        return values
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.count > 1:
+            dist.barrier()
+
+    def share(self, rows: list) -> list:
+        """This process's part of a global batch: every `count`-th row."""
+        return rows[self.rank :: self.count]
+
+    def stop(self) -> None:
+        """Leave the group."""
+        if dist.is_initialized():
+            dist.destroy_process_group()

@@ -1,0 +1,81 @@
+"""The settings of an experiment besides its parts: what stands under `data:`, `training:`, `evaluation:` and so on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ..data.card import Card
+from .optimizers import AdamW, Optimizer
+from .schedules import Cosine, Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Where the samples come from."""
+
+    card: Callable[[], Card]
+    """A data set by name (a file of `data/cards/`), or `{use: NAME, ...}` with its options."""
+    documents: Literal["joined", "separate"] = "joined"
+    """`joined`: a row is a window of the whole stream and one sample; `separate`: every document in it is its own sample,
+    so that `same_sample` keeps documents from reading each other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How the model is trained. A step is one update from `tokens_per_step` tokens, over all processes together."""
+
+    steps: int
+    tokens_per_step: int
+    learning_rate: float = 1e-3
+    optimizer: Callable[..., Optimizer] = AdamW
+    schedule: Callable[..., Schedule] = Cosine
+    clip: float | None = 1.0
+    """The largest norm of the whole gradient; null: no clipping."""
+    ema: float | None = None
+    """Decay per step of a running average of the weights, used by evaluation, `best` and export; null: none."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What matrix products run in; weights stay float32. `auto`: bfloat16 on a GPU that has it, float32 on a CPU."""
+    compile: Literal["auto"] | bool = "auto"
+    """Whether torch.compile translates the model. `auto`: on a GPU when the run is long enough to pay for it."""
+    rows_per_micro_batch: int | None = None
+    """Rows read at once by one process; null: all of its share. Smaller saves memory and changes nothing else."""
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """When the validation split is read, whole, and what is shown then."""
+
+    every: int = 250
+    """Steps between two evaluations; the last step is always evaluated."""
+    rows: int = 64
+    """Rows read at once."""
+    sample_tokens: int = 120
+    """Length of the text sample written at each evaluation; 0: none."""
+    prompt: str = ""
+    """What the sample continues; by default it starts from the start token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """When the run is saved, and how much of it is kept."""
+
+    every: int = 250
+    """Steps between two checkpoints; the last step, Ctrl-C and SIGTERM always save."""
+    keep: int = 2
+    """How many of the newest are kept, besides the best."""
+    best: str = "val/loss"
+    """The metric (smaller is better) by which `best.json` is chosen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logging:
+    """What is written while training."""
+
+    every: int = 10
+    """Steps between two lines of `metrics.jsonl`."""
+    tensorboard: bool = True
+    """Whether curves are also written for TensorBoard, in `RUN/tensorboard`."""

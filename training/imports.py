@@ -1,0 +1,94 @@
+"""`chopmix import DIR RUN`: a Hugging Face directory becomes a run that can be generated from, evaluated and fine-tuned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..models.gpt2 import gpt2_experiment, gpt2_weights
+from . import checkpoint
+from .accounting import parameters_by_part
+from .build import build_choppers, build_model, build_tasks
+from .config import config_from_tree
+from .run import RunError, fingerprints
+
+
+def import_directory(source: Path, folder: Path) -> str:
+    """Read `config.json` and `model.safetensors` (sharded or not) into a run's folder; gives what was done in a sentence.
+
+    Raises RunError for a missing file, an architecture or option that we do not reproduce exactly, tensors that are
+    missing, left over or of another shape, or a run folder that is not empty. Nothing in the files is executed.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise RunError(f"{folder} is not empty; choose another folder for the run")
+    described = _read_json(source, "config.json")
+    kind = described.get("model_type")
+    if kind != "gpt2":
+        raise RunError(f"{source}/config.json: model_type is {kind!r}; possible: 'gpt2'")
+    experiment = gpt2_experiment(described)
+    tree = experiment | {
+        "data": {"card": "tiny_shakespeare"},
+        "training": {"steps": 1, "tokens_per_step": experiment["model"]["context"]},
+    }
+    config = config_from_tree(tree, folder / "config.yaml")
+    choppers, tasks = build_choppers(config, folder / "assets"), build_tasks(config)
+    chopper = choppers["text"].fit(lambda: [])
+    if chopper.text.vocabulary != described["vocab_size"]:
+        chopper = _numbered(chopper, described["vocab_size"])
+    choppers = {"text": chopper}
+    model = build_model(config, choppers, tasks)
+    _fill(model, gpt2_weights(read_weights(source), described.get("tie_word_embeddings", True)), source)
+    folder.mkdir(parents=True, exist_ok=True)
+    chopper.save(folder / "assets" / "text")
+    (folder / "config.yaml").write_text(yaml.safe_dump(config.tree, sort_keys=False))
+    state = {"seconds": 0.0, "best": 1e300, "vocabularies": fingerprints(choppers), "data": {}, "imported": str(source.name)}
+    checkpoint.save(folder, 0, {"model": model.state_dict()}, state)
+    checkpoint.write_json(folder / "best.json", {"step": 0})
+    count = sum(parameters_by_part(model).values())
+    return f"imported {source} into {folder}: GPT-2, {count:,} parameters, context {model.context}"
+
+
+def _read_json(source: Path, name: str) -> dict:
+    try:
+        return json.loads((source / name).read_text())
+    except FileNotFoundError:
+        raise RunError(f"{source} has no {name}; a Hugging Face model directory has one") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"{source}/{name} is not JSON: {error}") from None
+
+
+def read_weights(source: Path) -> dict[str, Tensor]:
+    """All tensors of a directory: of `model.safetensors`, or of the shards that its index names."""
+    if (source / "model.safetensors").exists():
+        names = ["model.safetensors"]
+    elif (source / "model.safetensors.index.json").exists():
+        names = sorted(set(_read_json(source, "model.safetensors.index.json")["weight_map"].values()))
+    else:
+        raise RunError(f"{source} has no model.safetensors and no model.safetensors.index.json")
+    found: dict[str, Tensor] = {}
+    for name in names:
+        try:
+            found |= load_file(source / name)
+        except FileNotFoundError:
+            raise RunError(f"{source} lacks the shard {name} that its index names") from None
+        except SafetensorError as error:
+            raise RunError(f"{source}/{name} is damaged or cut short: {error}") from None
+    return found
+
+
+@torch.no_grad()
+def _fill(model, weights: dict[str, Tensor], source: Path) -> None:
+    own = model.state_dict()
+    missing, extra = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
+    if missing or extra:
+        raise RunError(f"{source}: missing {missing[:4] or 'nothing'}, left over {extra[:4] or 'nothing'}")
+    for name, value in weights.items():
+        if own[name].shape != value.shape:
+            raise RunError(f"{source}: {name} has shape {tuple(value.shape)}, expected {tuple(own[name].shape)}")
+        own[name].copy_(value)

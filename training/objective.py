@@ -1,0 +1,33 @@
+"""The objective: model and tasks as one module, so that DDP and torch.compile see the whole forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+
+import torch
+from torch import nn
+
+from ..models.batch import Batch
+from ..models.mixture import Mixture
+from ..tasks.task import Task, Term
+
+
+class Objective(nn.Module):
+    """Read a batch and give every task's loss terms. It owns no parameter but the mixture's."""
+
+    def __init__(self, mixture: Mixture, tasks: Mapping[str, Task], precision: str = "float32"):
+        super().__init__()
+        self.mixture, self.tasks, self.precision = mixture, dict(tasks), precision
+
+    def forward(self, batch: Batch) -> dict[str, Term]:
+        """`{task/term: (sum, count, weight)}` of one micro-batch whose layouts are planned."""
+        device = next(self.mixture.parameters()).device.type
+        half = torch.autocast(device, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
+        with half:
+            outputs = self.mixture(batch)
+            return {
+                f"{name}/{term}": value
+                for name, task in self.tasks.items()
+                for term, value in task.terms(outputs[name], batch.targets[name]).items()
+            }

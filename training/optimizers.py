@@ -1,0 +1,184 @@
+"""Optimizers: AdamW for everything, or Muon for the matrices of the cores and AdamW for the rest.
+
+Every parameter belongs to exactly one group, by its role (`models/initialization.py`); `Optimizer` asserts it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..models.initialization import roles
+
+
+class Optimizer:
+    """Base: one or more torch optimizers that together hold every parameter of a model once.
+
+    `learning_rate` is the base rate from `training:`; each group's own rate is multiplied by the schedule's factor.
+    """
+
+    def __init__(self, model: nn.Module, learning_rate: float):
+        self.inner: list[torch.optim.Optimizer] = []
+        self.names = {parameter: name for name, parameter in model.named_parameters()}
+
+    def hold(self, *inner: torch.optim.Optimizer) -> None:
+        """Take the torch optimizers. Raises AssertionError when a parameter is missing or held twice."""
+        self.inner = list(inner)
+        held = [p for optimizer in inner for group in optimizer.param_groups for p in group["params"]]
+        assert len(held) == len(set(held)), "a parameter stands in two optimizer groups"
+        assert set(held) == set(self.names), f"without optimizer: {[self.names[p] for p in set(self.names) - set(held)]}"
+        for optimizer in inner:
+            for group in optimizer.param_groups:
+                group["peak"] = group["lr"]
+
+    def step(self, factor: float) -> None:
+        """One update at `factor` times every group's peak rate."""
+        for optimizer in self.inner:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * factor
+            optimizer.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for optimizer in self.inner:
+            optimizer.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the updates depend on, as tensors named `<parameter>/<quantity>`."""
+        found = {}
+        for optimizer in self.inner:
+            for parameter, quantities in optimizer.state.items():
+                found |= {f"{self.names[parameter]}/{key}": torch.as_tensor(q) for key, q in quantities.items()}
+        return found
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take the state of an earlier run of the same parameters. Raises ValueError when one has none."""
+        by_name: dict[str, dict[str, Tensor]] = defaultdict(dict)
+        for key, value in state.items():
+            name, _, quantity = key.rpartition("/")
+            by_name[name][quantity] = value
+        missing = set(self.names.values()) - set(by_name)
+        if state and missing:
+            raise ValueError(f"the optimizer's checkpoint has nothing for {sorted(missing)[:3]}")
+        for optimizer in self.inner:
+            for group in optimizer.param_groups:
+                for parameter in group["params"] if state else ():
+                    quantities = by_name[self.names[parameter]]
+                    optimizer.state[parameter] = {k: self._placed(k, v, parameter) for k, v in quantities.items()}
+
+    @staticmethod
+    def _placed(key: str, value: Tensor, parameter: Tensor) -> Tensor:
+        """State on its parameter's device; step counters are float32 and live where fused AdamW wants them."""
+        device = parameter.device if key != "step" or parameter.is_cuda else "cpu"
+        return value.to(device=device, copy=True)
+
+
+def adamw(groups: list[dict], betas: tuple[float, float], epsilon: float) -> torch.optim.AdamW:
+    """torch's AdamW, fused, over the groups that hold any parameter."""
+    return torch.optim.AdamW([g for g in groups if g["params"]], betas=betas, eps=epsilon, fused=True)
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101), fused.
+
+    `weight_decay` acts on everything of two axes or more (matrices and embeddings, as in nanoGPT), never on gains and biases.
+    """
+
+    def __init__(
+        self, model: nn.Module, learning_rate: float, *, betas: tuple[float, float] = (0.9, 0.95),
+        weight_decay: float = 0.1, epsilon: float = 1e-8,
+    ):  # fmt: skip
+        super().__init__(model, learning_rate)
+        parameters = list(model.parameters())
+        decayed = [p for p in parameters if p.dim() >= 2]
+        plain = [p for p in parameters if p.dim() < 2]
+        groups = [
+            {"params": decayed, "lr": learning_rate, "weight_decay": weight_decay},
+            {"params": plain, "lr": learning_rate, "weight_decay": 0.0},
+        ]
+        self.hold(adamw(groups, tuple(betas), epsilon))
+
+
+class Muon(Optimizer):
+    """Muon for the matrices inside the cores (Jordan et al. 2024), AdamW for embeddings, heads, gains and biases.
+
+    `matrices`, `embeddings`, `heads`: peak learning rates of those roles; everything else takes `training.learning_rate`.
+    `weight_decay` acts on the matrices, and with `cautious` only where it points the way of the update (arXiv:2411.16085).
+    """
+
+    def __init__(
+        self, model: nn.Module, learning_rate: float, *, matrices: float = 0.02, embeddings: float = 0.01,
+        heads: float = 0.005, momentum: float = 0.95, weight_decay: float = 0.0, cautious: bool = False,
+        betas: tuple[float, float] = (0.8, 0.95),
+    ):  # fmt: skip
+        super().__init__(model, learning_rate)
+        rates = {"embedding": embeddings, "head": heads}
+        by_role = defaultdict(list)
+        for _, role, parameter in roles(model):
+            by_role["matrix" if role in ("matrix", "projection") else role].append(parameter)
+        stacked = MatrixMomentum(by_role.pop("matrix"), matrices, momentum, weight_decay, cautious)
+        groups = [
+            {"params": parameters, "lr": rates.get(role, learning_rate), "weight_decay": 0.0}
+            for role, parameters in by_role.items()
+        ]
+        self.hold(stacked, adamw(groups, tuple(betas), 1e-10))
+
+
+class MatrixMomentum(torch.optim.Optimizer):
+    """Muon's update: momentum, made orthogonal by Newton-Schulz steps, scaled by sqrt(max(1, rows / columns)).
+
+    Matrices of one shape are stacked, so that each Newton-Schulz step is one batched product; the state (`momentum`) is
+    per parameter. Reference: Keller Jordan, github.com/KellerJordan/Muon; torch.optim.Muon with
+    `adjust_lr_fn="original"` gives the same updates.
+    """
+
+    def __init__(
+        self, matrices: Iterable[Tensor], rate: float, momentum: float = 0.95, decay: float = 0.0, cautious: bool = False
+    ):
+        defaults = {"lr": rate, "momentum": momentum, "weight_decay": decay, "cautious": cautious}
+        super().__init__(list(matrices), defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable | None = None) -> None:
+        """One update of every matrix that has a gradient."""
+        for group in self.param_groups:
+            by_shape = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[parameter.shape].append(parameter)
+            for parameters in by_shape.values():
+                self._update(parameters, group)
+
+    def _update(self, parameters: list[Tensor], group: dict) -> None:
+        for p in parameters:
+            self.state[p].setdefault("momentum", torch.zeros_like(p))
+        gradients, momenta = [p.grad for p in parameters], [self.state[p]["momentum"] for p in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        rows, columns = parameters[0].shape
+        updates = newton_schulz(torch.stack(ahead)).to(parameters[0].dtype) * max(1, rows / columns) ** 0.5
+        if group["weight_decay"]:
+            weights = torch.stack(parameters)
+            decay = weights * (updates * weights >= 0) if group["cautious"] else weights
+            updates = updates + decay * group["weight_decay"]
+        torch._foreach_add_(parameters, list(updates.unbind()), alpha=-group["lr"])
+
+
+def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Nearly orthogonal matrices with the singular vectors of a stack (k, rows, columns): singular values near 1.
+
+    The quintic iteration and coefficients of Jordan et al. 2024; in bfloat16 on a GPU, float32 on a CPU.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrices.bfloat16() if matrices.is_cuda else matrices.float()
+    tall = x.shape[1] > x.shape[2]
+    x = rearrange(x, "k r c -> k c r") if tall else x
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return rearrange(x, "k c r -> k r c") if tall else x

@@ -1,0 +1,189 @@
+"""A run: the folder that training fills, and the trained model that one loads from it.
+
+    run = load_run("runs/quickstart")
+    print(run.generate("def ", max_tokens=100))
+    print(run.evaluate("val"))
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from ..data.card import Card
+from ..models.generation import Continuation, Sampling, generate
+from ..models.mixture import Mixture
+from ..tasks.task import Task
+from ..tokenizers.chopper import Chopper
+from . import checkpoint
+from .build import build_choppers, build_model, build_tasks, open_split
+from .config import Config, config_from_tree
+from .evaluation import evaluate_split
+
+
+class RunError(ValueError):
+    """A run folder that cannot be used as asked."""
+
+
+def read_config(folder: Path) -> Config:
+    """The resolved configuration that a run was made with. Raises RunError when the folder holds no run."""
+    file = folder / "config.yaml"
+    if not file.exists():
+        raise RunError(f"{folder} is not a run: it has no config.yaml (train one with `chopmix train CONFIG`)")
+    return config_from_tree(yaml.safe_load(file.read_text()), file)
+
+
+def chosen_step(folder: Path, which: str) -> int:
+    """The step of the `last` or the `best` checkpoint. Raises RunError when there is none."""
+    step = checkpoint.read_step(folder, which)
+    if step is None and which == "best":
+        step = checkpoint.read_step(folder, "last")
+    if step is None:
+        raise RunError(f"{folder} has no checkpoint yet")
+    return step
+
+
+def load_run(folder: str | Path, checkpoint: str = "best", device: str = "auto") -> Run:
+    """Load a trained run by its folder: its model (the averaged weights where it keeps them), vocabulary and tasks.
+
+    `checkpoint` is `best` or `last`. Raises RunError when there is nothing to load, CheckpointError when it is damaged.
+    """
+    folder = Path(folder)
+    if checkpoint not in ("best", "last"):
+        raise RunError(f"no checkpoint {checkpoint!r}; possible: best, last")
+    config = read_config(folder)
+    choppers, tasks = build_choppers(config, folder / "assets"), build_tasks(config)
+    step = chosen_step(folder, checkpoint)
+    model = build_model(config, choppers, tasks)
+    load_weights(model, folder, step, choppers)
+    kind = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+    return Run(folder=folder, config=config, step=step, model=model.to(kind).eval(), tasks=tasks, choppers=choppers)
+
+
+def fingerprints(choppers: Mapping[str, Chopper]) -> dict[str, str]:
+    """What identifies every text input's vocabulary."""
+    return {name: chopper.text.fingerprint for name, chopper in choppers.items() if hasattr(chopper, "text")}
+
+
+def load_weights(model: Mixture, folder: Path, step: int, choppers: Mapping[str, Chopper], averaged: bool = True) -> dict:
+    """Put a checkpoint's weights into a model, after checking it and its vocabulary; gives its state.
+
+    Raises CheckpointError for damage, RunError when the vocabulary is not the one that the weights were trained with.
+    """
+    state = checkpoint.read_state(folder, step)
+    for name, known in state.get("vocabularies", {}).items():
+        if fingerprints(choppers).get(name) != known:
+            raise RunError(
+                f"{folder}/assets/{name}: the vocabulary changed since the checkpoint of step {step} was written; "
+                "put the old one back, or start again with another out="
+            )
+    weights = checkpoint.read_tensors(folder, step, "model")
+    if averaged:
+        weights |= checkpoint.read_tensors(folder, step, "ema")
+    model.load_state_dict(weights)
+    return state
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A trained model with everything needed to use it."""
+
+    folder: Path
+    config: Config
+    step: int
+    model: Mixture
+    tasks: Mapping[str, Task]
+    choppers: Mapping[str, Chopper]
+
+    def generate(self, prompt: str | Sequence[str] | None = None, **options) -> str | list[str]:
+        """Continue a prompt, or several at once; see `stream` for the options. Gives the new text without the prompt."""
+        prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
+        texts = [""] * len(prompts)
+        for pieces in self.stream(prompts, **options):
+            texts = [text + piece for text, piece in zip(texts, pieces)]
+        return texts[0] if prompt is None or isinstance(prompt, str) else texts
+
+    def stream(
+        self, prompts: Sequence[str | None], *, max_tokens: int = 200, sampling: Sampling = Sampling(),
+        stop: Sequence[str] = (), seed: int | None = None, cached: bool = True, say: Callable[[str], None] = print,
+    ) -> Iterator[list[str]]:  # fmt: skip
+        """Yield the next piece of text of every prompt until all have stopped: at a `stop` text (left out), at the start
+        of another document, or after `max_tokens`. A prompt of None starts a new document. `say` hears notices."""
+        name = next(iter(self.choppers))
+        encoding = self.choppers[name].text
+        rows = [[encoding.start, *(encoding.encode(prompt) if prompt else [])] for prompt in prompts]
+        context = self.model.context
+        for number, row in enumerate(rows):
+            if len(row) > context:
+                say(f"prompt {number + 1} has {len(row)} tokens; only the last {context} (the context) are read")
+        task = next(name for name in self.tasks)
+        continuation = Continuation(
+            self.model, [row[-context:] for row in rows], input=name, task=task,
+            vocabulary=encoding.vocabulary, cached=cached,
+        )  # fmt: skip
+        generator = None if seed is None else torch.Generator(self.model_device).manual_seed(seed)
+        writers = [TextWriter(encoding, stop) for _ in rows]
+        for ids in generate(continuation, max_tokens, sampling, generator):
+            yield [writer.write(id) for writer, id in zip(writers, ids.tolist())]
+            if all(writer.stopped for writer in writers):
+                break
+        yield [writer.finish() for writer in writers]
+
+    @property
+    def model_device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    def evaluate(self, split: str = "val", card: Card | None = None, rows: int = 64) -> dict[str, float]:
+        """Read a whole split, of the run's own data or of another card; gives its metrics, named `split/metric`."""
+        card = card or self.config.data.card()
+        data = open_split(self.config, card, split, self.choppers)
+        return evaluate_split(self.model, self.tasks, data, next(iter(self.choppers)), rows=rows)
+
+    def record(self, result: Mapping[str, Any]) -> None:
+        """Append a result to the run's `evaluations.jsonl`."""
+        with open(self.folder / "evaluations.jsonl", "a") as file:
+            file.write(json.dumps({"step": self.step, **result}) + "\n")
+
+
+class TextWriter:
+    """One row's ids, turned to text as they come: whole characters only, nothing from a stop text on."""
+
+    def __init__(self, encoding, stop: Sequence[str] = ()):
+        self.encoding, self.stop = encoding, [text for text in stop if text]
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.held, self.stopped = "", False
+
+    def write(self, id: int) -> str:
+        """The text that is certain after one more id; what may be the beginning of a stop text is held back."""
+        if self.stopped:
+            return ""
+        if id == self.encoding.start:
+            return self.finish()
+        return self._release(self.decoder.decode(self.encoding.decode_bytes([id])))
+
+    def _release(self, text: str) -> str:
+        self.held += text
+        found = [place for place in (self.held.find(stop) for stop in self.stop) if place >= 0]
+        if found:
+            text, self.held, self.stopped = self.held[: min(found)], "", True
+            return text
+        keep = max((n for stop in self.stop for n in range(1, len(stop)) if self.held.endswith(stop[:n])), default=0)
+        cut = len(self.held) - keep
+        text, self.held = self.held[:cut], self.held[cut:]
+        return text
+
+    def finish(self) -> str:
+        """What was held back, when nothing more comes."""
+        if self.stopped:
+            return ""
+        rest = self._release(self.decoder.decode(b"", final=True)) + self.held
+        self.held, self.stopped = "", True
+        return rest

@@ -1,0 +1,58 @@
+"""`from: RUN` in a configuration: start from another run's weights, and say what was taken and what was left."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from ..models.mixture import Mixture
+from . import checkpoint
+from .config import Config
+from .run import chosen_step, read_config
+
+
+def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
+    """Copy the vocabulary of every input that the source run has under the same name and encoding; gives their names."""
+    theirs = read_config(source)
+    taken = []
+    for name, part in config.inputs.items():
+        same = name in theirs.inputs and theirs.inputs[name].options.get("encoding") == part.options.get("encoding")
+        if same and (source / "assets" / name).exists() and not (assets / name).exists():
+            shutil.copytree(source / "assets" / name, assets / name)
+            taken.append(name)
+    return taken
+
+
+@torch.no_grad()
+def take_weights(model: Mixture, source: Path) -> str:
+    """Copy every parameter that has the same name and shape in the source's best checkpoint (its averages, if it has any).
+
+    Gives a sentence that says what was taken, what the model has that the source lacks, and what the source has that is
+    left. Raises RunError or CheckpointError when there is nothing sound to take from.
+    """
+    step = chosen_step(source, "best")
+    checkpoint.read_state(source, step)
+    theirs = checkpoint.read_tensors(source, step, "model") | checkpoint.read_tensors(source, step, "ema")
+    own = model.state_dict()
+    taken = [name for name, value in own.items() if name in theirs and theirs[name].shape == value.shape]
+    for name in taken:
+        own[name].copy_(theirs[name])
+    reshaped = [
+        f"{name} {tuple(theirs[name].shape)} is {tuple(own[name].shape)} here"
+        for name in own
+        if name in theirs and name not in taken
+    ]
+    groups = {
+        "differ in shape, so left as initialised": reshaped,
+        "new here, so left as initialised": [name for name in own if name not in theirs],
+        "left behind": [name for name in theirs if name not in own],
+    }
+    said = [f"{len(names)} {what}: {_some(names)}" for what, names in groups.items() if names]
+    count = sum(own[name].numel() for name in taken)
+    return f"from {source}, step {step}: took {len(taken)} tensors ({count:,} values)" + "".join(f"; {s}" for s in said)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -1,0 +1,132 @@
+"""Plain values of a YAML (numbers, text, lists of them): judged strictly by pydantic, explained in one sentence.
+
+Strict means that true is no number, 2.5 no whole number and "yes" no boolean. One coercion is made: PyYAML reads `1e-4`
+as text, so text that spells a number is one where a number is wanted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import operator
+import types
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BeforeValidator, Field, Strict, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
+
+
+def problem(message: str, *path: str | int, kind: str = "config") -> ValidationError:
+    """One problem, found at `path` below the value that is being read."""
+    error: InitErrorDetails = {"type": PydanticCustomError(kind, message), "loc": path, "input": None}
+    return ValidationError.from_exception_data("configuration", [error])
+
+
+def nearest(name: Any, possible: Iterable[str], *, list_all: bool = True) -> str:
+    """What to say after an unknown name: the one that was probably meant, else (where `list_all`) all that are possible."""
+    possible = list(possible)
+    near = difflib.get_close_matches(str(name).lower(), possible, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; possible: {', '.join(possible) or 'nothing'}" if list_all else ""
+
+
+def shown(value: Any) -> str:
+    """A given value in a message, as YAML writes it where Python differs, cut where it is long."""
+    text = {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+class Plain:
+    """Reads a value that holds no parts; put into `Annotated` beside the type."""
+
+    def __init__(self, annotation: Any):
+        self.annotation = annotation
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable) -> core_schema.CoreSchema:
+        return core_schema.no_info_wrap_validator_function(self.read, handler(source))
+
+    def read(self, value: Any, judge: Callable[[Any], Any]) -> Any:
+        """What pydantic makes of the value; its (perhaps many) complaints become one problem."""
+        try:
+            return judge(value)
+        except ValidationError as error:
+            constrained = get_origin(self.annotation) is Annotated
+            wanted = error.errors()[0]["msg"].removeprefix("Input should be ") if constrained else self.expected()
+            near = nearest(value, _words(self.annotation), list_all=False) if isinstance(value, str) else ""
+            raise problem(f"must be {wanted}, not {shown(value)}{near}") from None
+
+    def expected(self) -> str:
+        """The type in words."""
+        return describe(self.annotation)
+
+
+def plain_reader(annotation: Any) -> Any:
+    """The annotation for pydantic, with strict numbers, text and booleans inside."""
+    return Annotated[strict(annotation), Plain(annotation)]
+
+
+def number(value: Any) -> Any:
+    """A number from text that spells one; everything else as it is."""
+    if isinstance(value, str):
+        for kind in (int, float):
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+    return value
+
+
+def _whole(value: Any) -> Any:
+    found = number(value)
+    return int(found) if isinstance(found, float) and found.is_integer() else found
+
+
+STRICT: dict[Any, Any] = {
+    bool: Annotated[bool, Strict()],
+    str: Annotated[str, Strict()],
+    int: Annotated[int, Strict(), BeforeValidator(_whole)],
+    float: Annotated[float, Strict(), Field(allow_inf_nan=False), BeforeValidator(number)],
+}
+
+
+def strict(annotation: Any) -> Any:
+    """The same annotation, with `bool`, `str`, `int` and `float` inside it made strict."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal or not arguments:
+        return STRICT.get(annotation, annotation)
+    if origin is Annotated:
+        return Annotated[strict(arguments[0]), *arguments[1:]]
+    inner = tuple(strict(argument) for argument in arguments)
+    return functools.reduce(operator.or_, inner) if origin in (Union, types.UnionType) else origin[inner]
+
+
+NAMES = {bool: "true or false", str: "text", int: "a whole number", float: "a number", types.NoneType: "null"}
+
+
+def describe(annotation: Any) -> str:
+    """An annotation in words: `int | None` is "a whole number or null"."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " or ".join(map(repr, arguments))
+    if origin is Annotated:
+        return describe(arguments[0])
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(describe, arguments))
+    if origin is tuple and ... not in arguments:
+        return f"a list of {len(arguments)} values ({', '.join(map(describe, arguments))})"
+    if origin is dict:
+        return f"a mapping of names to values ({describe(arguments[1])})"
+    if arguments:
+        return f"a list of values ({describe(arguments[0])})"
+    return NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _words(annotation: Any) -> Iterator[str]:
+    """The names that `Literal`s inside an annotation allow."""
+    for argument in get_args(annotation):
+        if get_origin(annotation) is Literal and isinstance(argument, str):
+            yield argument
+        else:
+            yield from _words(argument)
