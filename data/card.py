@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from .root import DataError
 
@@ -95,16 +94,11 @@ def split_by_hash(key: str, val_share: float = 0.1) -> str:
     return "val" if share_by_hash(key) < val_share else "train"
 
 
-def open_bytes(path: Path) -> BinaryIO:
-    """Open a plain, `.gz` or `.xz` file for reading its contents."""
-    openers: dict[str, Callable] = {".gz": gzip.open, ".xz": lzma.open}
-    return openers.get(path.suffix, open)(path, "rb")
-
-
 def read_lines(path: Path) -> Iterator[bytes]:
     """The lines of a plain, `.gz` or `.xz` file, each with its end. Raises DataError naming the file."""
+    openers: dict[str, Callable] = {".gz": gzip.open, ".xz": lzma.open}
     try:
-        with open_bytes(path) as file:
+        with openers.get(path.suffix, open)(path, "rb") as file:
             yield from file
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None

@@ -2,7 +2,7 @@
 
     8 bytes            MAGIC
     to byte 4096       a JSON header, filled up with spaces
-    from byte 4096     the ids, uint16 or uint32 (little-endian), document after document, each with its start token first
+    from byte 4096     the ids, uint16 or uint32 (little-endian), document after document, each after its start token
     then, aligned      int64, where in the ids each document starts
 
 A file is written under a temporary name and renamed when it is whole, so a name that exists is a file that is whole.
@@ -26,7 +26,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -230,7 +230,7 @@ class _Writer:
         self.kind = np.dtype("<u2" if header["vocabulary"] <= 2**16 else "<u4")
         self.starts, self.tokens, self.bytes = array("q"), 0, 0
 
-    def __enter__(self) -> Self:
+    def __enter__(self):
         with self._naming_the_file():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.file = open(self.temporary, "xb")

@@ -28,7 +28,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 SAMPLE = [
-    "def first(words):\n    for word in words:\n        if word:\n            return word, 12345\n\n\nclass A:\n    pass\n",
+    "def one(words):\n    for word in words:\n        if word:\n            return word, 7\n\n\nclass A:\n    x = 1\n",
     'It was the best of times, it was the worst of times; it wasn\'t 1775.\n\n"Naïve café," she said. \t \r\n',
     "<|endoftext|> Zażółć gęślą jaźń, 東京 🙂 \x00\u200d\ufeff    \n   \n",
 ]

@@ -257,11 +257,9 @@ def load_encoding(folder: Path) -> Encoding:
     try:
         parts = json.loads(file.read_text(encoding="utf-8"))
         if parts["name"] == "bpe":
-            lines = (Path(folder) / "ranks.tiktoken").read_text(encoding="ascii").split("\n")
-            pairs = (line.split(" ") for line in lines if line)
-            found: Encoding = BpeEncoding(
-                {base64.b64decode(piece): int(rank) for piece, rank in pairs}, parts["pattern"]
-            )
+            lines = (Path(folder) / "ranks.tiktoken").read_text(encoding="ascii").splitlines()
+            ranks = {base64.b64decode(piece): int(rank) for piece, rank in map(str.split, lines)}
+            found: Encoding = BpeEncoding(ranks, parts["pattern"])
         elif parts["name"] == "characters":
             found = CharacterEncoding(parts["symbols"])
         else:
@@ -284,10 +282,8 @@ def _write(file: Path, text: str) -> None:
 
 def make_encoding(name: str, vocabulary: int | None, texts: Callable[[], Iterable[str]]) -> Encoding:
     """The encoding a YAML asks for; `texts` gives the training corpus and is called for `characters` and `bpe` only.
-
     `vocabulary` (ids in all, the start token included) belongs to `bpe` alone, and there it must be given. Raises
-    ValueError for an unknown name or a vocabulary that is missing, out of place or impossible.
-    """
+    ValueError for an unknown name or a vocabulary that is missing, out of place or impossible."""
     if name == "bpe":
         if vocabulary is None:
             raise ValueError("encoding: bpe needs vocabulary: how many ids to learn, such as 4096")

@@ -24,16 +24,16 @@ Problem = tuple[tuple[str | int, ...], str]
 
 
 def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
-    """All problems between the sections that could be read. Sizes come first: what is not positive fits nothing."""
+    """All problems between the sections that could be read. What is wrong in itself is not looked at any further."""
     found: list[Problem] = []
     sound = dict(sections)
-    for checks in SIZE_CHECKS, FITTING_CHECKS:
+    for checks in SINGLE_CHECKS, FITTING_CHECKS:
         for check in checks:
             names = list(inspect.signature(check).parameters)
             if all(name in sound for name in names):
                 found += check(*(sound[name] for name in names))
         for path, _ in found:
-            sound.pop(path[0], None)
+            sound.pop(str(path[0]), None)
     return found
 
 
@@ -68,11 +68,11 @@ def logging_sizes(logging: Logging) -> Iterator[Problem]:
     yield from _positive("logging", vars(logging), "every", least=1)
 
 
-def usable_names(inputs: dict[str, Part]) -> Iterator[Problem]:
+def input_names(inputs: dict[str, Part]) -> Iterator[Problem]:
     yield from _names("inputs", inputs, nn.ParameterDict())
 
 
-def usable_task_names(tasks: dict[str, Part]) -> Iterator[Problem]:
+def task_names(tasks: dict[str, Part]) -> Iterator[Problem]:
     yield from _names("tasks", tasks, nn.ModuleDict())
 
 
@@ -117,11 +117,8 @@ def attention_parses(inputs: dict[str, Part], model: Part) -> Iterator[Problem]:
 
 def axes_of(inputs: Mapping[str, Part]) -> tuple[str, ...]:
     """The position axes of a set of these inputs: the running order, then the tokenizers' own, each once."""
-    return tuple(
-        dict.fromkeys(
-            ["order", *(axis for part in inputs.values() for axis in getattr(part.target.Chopper, "axes", ()))]
-        )
-    )
+    choppers = [getattr(part.target, "Chopper", None) for part in inputs.values()]
+    return tuple(dict.fromkeys(["order", *(axis for chopper in choppers for axis in getattr(chopper, "axes", ()))]))
 
 
 def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Problem]:
@@ -136,7 +133,7 @@ def block_can_be_built(model: Part) -> Iterator[Problem]:
         yield from _refusal(("model", "block"), block, width, heads)
 
 
-def _refusal(path: tuple[str, ...], part: Part, *arguments: Any) -> Iterator[Problem]:
+def _refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any) -> Iterator[Problem]:
     """What a part says against its options when it is built: without memory, and without drawing random numbers."""
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
@@ -167,7 +164,7 @@ def encodings_fit(inputs: dict[str, Part]) -> Iterator[Problem]:
             continue
         encoding, vocabulary = part.options["encoding"], part.options["vocabulary"]
         if encoding == "bpe" and vocabulary is None:
-            yield ("inputs", name), "encoding bpe needs vocabulary: how many ids to learn, such as 4096"
+            yield ("inputs", name, "encoding"), "bpe needs 'vocabulary': how many ids to learn, such as 4096"
         elif encoding == "bpe" and vocabulary < 257:
             yield ("inputs", name, "vocabulary"), f"must be at least 257 (256 bytes and the start), not {vocabulary}"
         elif encoding != "bpe" and vocabulary is not None:
@@ -201,8 +198,10 @@ def schedule_fits(training: Training) -> Iterator[Problem]:
 
 
 Check = Callable[..., Iterator[Problem]]
-SIZE_CHECKS: tuple[Check, ...] = (model_sizes, training_sizes, evaluation_sizes, checkpoint_sizes, logging_sizes)
+SINGLE_CHECKS: tuple[Check, ...] = (
+    input_names, task_names, model_sizes, training_sizes, evaluation_sizes, checkpoint_sizes, logging_sizes,
+)  # fmt: skip
 FITTING_CHECKS: tuple[Check, ...] = (
-    usable_names, usable_task_names, heads_divide, attention_parses, relative_position_fits, block_can_be_built,
-    absolute_positions_fit, encodings_fit, targets_are_inputs, steps_are_rows, schedule_fits,
+    heads_divide, attention_parses, relative_position_fits, block_can_be_built, absolute_positions_fit, encodings_fit,
+    targets_are_inputs, steps_are_rows, schedule_fits,
 )  # fmt: skip

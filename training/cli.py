@@ -20,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("CHOPMIX_TRACEBACK") or not isinstance(error, ValueError | OSError | _config_error()):
             raise
-        print(f"\n{error}" if sys.stdout.isatty() else str(error), file=sys.stderr)
+        message = error.strerror if isinstance(error, OSError) and not error.filename and error.strerror else error
+        print(f"\n{message}" if sys.stdout.isatty() else message, file=sys.stderr)
         return 1 if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) else 2
 
 

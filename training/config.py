@@ -10,6 +10,7 @@ import copy
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -151,7 +152,8 @@ def _resolve(tree: dict, path: Path, problems: list[Problem], lines: Mapping[Whe
     values: dict[str, Any] = {}
     for name in sections():
         problems += _section(name, tree, values)
-    problems += [Problem(*each) for each in cross_problems(values)]
+    wrong = {each.path[:depth] for each in problems for depth in range(len(each.path) + 1)}
+    problems += [Problem(*each) for each in cross_problems(values) if each[0] not in wrong]
     if problems:
         raise ConfigError(str(path), problems, lines)
     values["out"] = values["out"] or str(_default_out(path))
@@ -166,20 +168,33 @@ def _section_model(name: str) -> Any:
 
 
 def _section(name: str, tree: Mapping[str, Any], values: dict[str, Any]) -> list[Problem]:
-    """Put the value of a section into `values`, and return its problems. Unknown keys alone do not hide the rest."""
+    """Put the value of a section into `values`, and return its problems.
+
+    What is wrong is left out for the checks between sections, so that one mistake does not hide another.
+    """
     given = {name: tree[name]} if name in tree else {}
     try:
         values.update(check(_section_model(name), given))
         return []
     except ValidationError as error:
         errors = error.errors(include_url=False)
-    unknown = [each["loc"] for each in errors if each["type"] == "unknown_key"]
-    if unknown:
-        given = copy.deepcopy(given)
-        for *parents, last in unknown:
-            functools.reduce(lambda node, key: node[key], parents, given).pop(last)
-        _section(name, given, values)
+    if wrong := [each["loc"] for each in errors if _may_go(each)]:
+        _section(name, _without(given, wrong), values)
     return [Problem(tuple(each["loc"]), each["msg"]) for each in errors]
+
+
+def _may_go(error: Any) -> bool:
+    """Whether the checks make sense without this value: an input or a task is looked at whole or not at all."""
+    return error["type"] == "unknown_key" or len(error["loc"]) > 1 and error["loc"][0] not in ("inputs", "tasks")
+
+
+def _without(tree: Mapping[str, Any], paths: Sequence[Where]) -> dict[str, Any]:
+    """A copy of the tree that lacks these paths; of a list, nothing is kept."""
+    found: Any = copy.deepcopy(tree)
+    for path in sorted(paths, key=len, reverse=True):
+        *parents, last = takewhile(lambda key: isinstance(key, str), path)
+        functools.reduce(lambda node, key: node[key], parents, found).pop(last, None)
+    return found
 
 
 def _default_out(path: Path) -> Path:
@@ -235,11 +250,12 @@ def _value(loader: _Loader, node: yaml.Node, path: Where, lines: dict, problems:
     if isinstance(node, yaml.MappingNode):
         found: dict[str, Any] = {}
         for key, item in node.value:
-            below = (*path, str(key.value) if isinstance(key, yaml.ScalarNode) else "?")
-            if below[-1] in found:
+            name = key.value if isinstance(key, yaml.ScalarNode) else "?"
+            below = (*path, name)
+            if name in found:
                 problems.append(Problem(below, f"stands here a second time; first at line {lines[below]}"))
             lines[below] = key.start_mark.line + 1
-            found[below[-1]] = _value(loader, item, below, lines, problems)
+            found[name] = _value(loader, item, below, lines, problems)
         return found
     if node.tag.rpartition(":")[2] in ("null", "bool", "int", "float"):
         try:
@@ -257,7 +273,8 @@ def _yaml_problem(error: yaml.YAMLError) -> Problem:
 def _override(tree: dict[str, Any], lines: dict[Where, int | None], override: str) -> list[Problem]:
     """Write `key.sub=value` into the tree; sections and entries that are not there yet are made."""
     key, equals, text = override.partition("=")
-    path, problems = tuple(part.strip() for part in key.split(".")), []
+    path = tuple(part.strip() for part in key.split("."))
+    problems: list[Problem] = []
     if not equals:
         lines[(override,)] = None
         return [Problem((override,), "an override is written key.sub=value")]
@@ -268,7 +285,8 @@ def _override(tree: dict[str, Any], lines: dict[Where, int | None], override: st
             below, lines[path[:depth]] = {}, None
         here[name] = {"use": below} if isinstance(below, str) else below
         if not isinstance(here[name], dict):
-            return [Problem(path[:depth], f"is {shown(below)}, which has no keys, so {override!r} cannot be set")]
+            lines[path] = None
+            return [Problem(path, f"{dotted(path[:depth])} is {shown(below)}, which has no keys")]
         here = here[name]
     for known in [known for known in lines if known[: len(path)] == path]:
         del lines[known]

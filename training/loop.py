@@ -69,7 +69,7 @@ class Trainer:
         metrics: dict[str, float] = {}
         losses: list[Tensor] = []
         self.clock = time.perf_counter()
-        with self.stop:
+        with self.record, self.stop:
             while self.step < self.settings.steps and not self.stop.requested(self.processes, self.step):
                 losses.append(self.update(self.step))
                 self.step += 1
@@ -83,7 +83,6 @@ class Trainer:
             if self.step and checkpoint.read_step(self.folder, "last") != self.step:
                 self.save()
             self.processes.wait()
-        self.record.close()
         return metrics
 
     def update(self, step: int) -> Tensor:
@@ -94,11 +93,11 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for number, rows in enumerate(micro_batches):
             torch.manual_seed(seed_of(self.settings.seed, step, number, self.processes.rank))
-            batch = self.batch(rows)
+            batch = self.batch(rows or starts[:1])
             last = number + 1 == len(micro_batches)
             with nullcontext() if last or self.processes.count == 1 else self.forward.no_sync():
                 terms = self.forward(batch)
-                loss = sum(term.weight * term.sum / targets for term in terms.values())
+                loss = sum(term.weight * term.sum / targets for term in terms.values()) * bool(rows)
                 (loss * self.processes.count).backward()  # DDP averages over the processes
             total += loss.detach()
         if self.settings.clip:
@@ -110,7 +109,8 @@ class Trainer:
         return total
 
     def split(self, rows: list[int]) -> list[list[int]]:
-        """This process's rows as micro-batches of nearly equal size; the same number of them in every process."""
+        """This process's rows as micro-batches of nearly equal size; the same number of them in every process, so that
+        with uneven shares one may be empty (it then reads a row that does not count)."""
         most = -(-self.rows // self.processes.count)
         parts = -(-most // min(self.settings.rows_per_micro_batch or most, most))
         return [part.tolist() for part in np.array_split(np.asarray(rows, dtype=np.int64), parts)]
@@ -176,13 +176,13 @@ class Trainer:
         return {name: split.file.header["source"] for name, split in self.splits.items()}
 
     def prove_no_leak(self) -> None:
-        """Raises ValueError when a target of the first batch can reach its own predictor through the layers."""
+        """Raises RunError when a target of the first batch can reach its own predictor through the layers."""
         graphs = {name: core.graphs for name, core in self.model.cores.items()}
         starts = self.splits["train"].plan(self.settings.seed, 0, self.rows)[:4]
         for task, found in leaks(make_batch(self.splits["train"], starts, self.tasks, self.input), graphs).items():
             if found:
                 place, holder = found[0]
-                raise ValueError(
+                raise RunError(
                     f"model.attention leaks: task {task!r} must predict token {holder} at place {place}, which can read "
                     f"it ({len(found)} such places in {len(starts)} rows); for language modelling use 'causal & same_sample'"
                 )
@@ -279,7 +279,13 @@ class Trainer:
             "vocabularies": fingerprints(self.choppers), "data": self.data(), "torch": torch.__version__,
         }  # fmt: skip
         if self.step not in checkpoint.steps(self.folder):
-            checkpoint.save(self.folder, self.step, tensors, state)
+            try:
+                checkpoint.save(self.folder, self.step, tensors, state)
+            except OSError as error:
+                kept = checkpoint.read_step(self.folder, "last")
+                whole = "no checkpoint was written before" if kept is None else f"the checkpoint of step {kept} is whole"
+                message = f"{self.folder}: step {self.step} could not be saved ({error.strerror or error}); {whole}"
+                raise OSError(error.errno, message) from error
         checkpoint.prune(self.folder, self.config.checkpoints.keep)
 
 

@@ -125,8 +125,11 @@ class Record:
         if self.board:
             self.board.add_text("sample", f"```\n{text}\n```", step)
 
-    def close(self) -> None:
-        """Flush everything."""
+    def __enter__(self) -> Record:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        """Close the files, whatever happened."""
         if self.file:
             self.file.close()
         if self.board:

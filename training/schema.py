@@ -73,11 +73,9 @@ def keys_of(*targets: Target) -> Keys:
     """The keys of one or more classes or functions, in the order of their signatures."""
     found: Keys = {}
     for target in targets:
-        record = is_dataclass(target)
-        hints = get_type_hints(
-            target.__init__ if inspect.isclass(target) and not record else target, include_extras=True
-        )
-        factories = {f.name: f.default_factory for f in fields(target)} if record else {}
+        annotated: Any = target if is_dataclass(target) or not inspect.isclass(target) else target.__init__
+        hints = get_type_hints(annotated, include_extras=True)
+        factories = {f.name: f.default_factory for f in fields(annotated)} if is_dataclass(target) else {}
         for name, parameter in _keyword_only(target).items():
             factory = factories.get(name, MISSING)
             default = parameter.default if factory is MISSING else factory()
@@ -241,7 +239,7 @@ def check(model: type[BaseModel], value: Any) -> dict[str, Any]:
 
 def _explained(model: type[BaseModel], error: Any) -> Any:
     kind, path, message = error["type"], error["loc"], error["msg"]
-    keys = {field.alias: field for field in model.model_fields.values()}
+    keys = {str(field.alias): field for field in model.model_fields.values()}
     if kind == "extra_forbidden":
         kind, message = "unknown_key", f"{model.__name__} has no such key{nearest(path[-1], keys)}"
     elif kind == "missing":
@@ -271,11 +269,12 @@ def attribute_docstrings(target: Target) -> dict[str, str]:
     if not is_dataclass(target):
         return {}
     try:
-        (body,) = ast.parse(textwrap.dedent(inspect.getsource(target))).body
+        tree: Any = ast.parse(textwrap.dedent(inspect.getsource(target)))
     except (OSError, TypeError, SyntaxError):
         return {}
     return {
-        node.target.id: inspect.cleandoc(text.value.value)
-        for node, text in pairwise(body.body)
-        if isinstance(node, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+        node.target.id: inspect.cleandoc(str(text.value.value))
+        for node, text in pairwise(tree.body[0].body)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
     }

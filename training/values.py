@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BeforeValidator, Field, Strict, ValidationError
+from pydantic import AllowInfNan, BeforeValidator, Strict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 
@@ -87,7 +87,7 @@ STRICT: dict[Any, Any] = {
     bool: Annotated[bool, Strict()],
     str: Annotated[str, Strict()],
     int: Annotated[int, Strict(), BeforeValidator(_whole)],
-    float: Annotated[float, Strict(), Field(allow_inf_nan=False), BeforeValidator(number)],
+    float: Annotated[float, Strict(), AllowInfNan(False), BeforeValidator(number)],
 }
 
 

@@ -30,7 +30,7 @@ class PythonStdlib(Card):
 
     @cached_property
     def files(self) -> dict[str, str]:
-        """The text of every file, newlines as `\\n`, by its path in the library. Raises DataError when there is none."""
+        """The text of every file, newlines as `\\n`, by its path there. Raises DataError when there is none."""
         root = Path(sysconfig.get_path("stdlib"))
         found: dict[str, str] = {}
         seen: set[str] = set()

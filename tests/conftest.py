@@ -1,0 +1,52 @@
+"""One thread a process: two OpenMP threads on a busy two-core machine can be several times slower than one."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import random  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+import yaml  # noqa: E402
+
+torch.set_num_threads(1)
+
+TREE = {
+    "inputs": {"text": {"use": "text", "encoding": "characters"}},
+    "model": {"width": 32, "depth": 2, "heads": 4, "context": 16},
+    "tasks": {"lm": {"use": "language_modeling", "target": "text"}},
+    "training": {"steps": 12, "tokens_per_step": 64, "learning_rate": 1e-2, "schedule": "constant"},
+    "evaluation": {"every": 4, "sample_tokens": 8},
+    "checkpoints": {"every": 3, "keep": 2},
+    "logging": {"every": 2, "tensorboard": False},
+}
+
+
+def merged(base, changes):
+    """A tree with changes laid over it."""
+    found = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(found.get(key), dict) and "use" not in value
+        found[key] = merged(found[key], value) if both else value
+    return found
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """Makes a tiny experiment's YAML on a text of a few hundred letters; gives its path."""
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    random.seed(0)
+    words = [random.choice(["chop", "mix", "set", "token"]) for _ in range(150)]
+    (tmp_path / "train.txt").write_text(" ".join(words))
+    (tmp_path / "val.txt").write_text(" ".join(reversed(words[:37])))
+
+    def make(name: str = "tiny", **changes) -> Path:
+        card = {"use": "text", "train": str(tmp_path / "train.txt"), "val": str(tmp_path / "val.txt")}
+        tree = merged(TREE | {"data": {"card": card}, "out": str(tmp_path / "runs" / name)}, changes)
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(tree))
+        return file
+
+    return make

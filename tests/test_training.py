@@ -1,0 +1,364 @@
+"""The loop: resumed runs are bit-equal, losses do not depend on processes or micro-batches, nothing is lost."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from chopmix.training import checkpoint
+from chopmix.training.cli import main
+from chopmix.training.commands import claim
+from chopmix.training.config import load_config
+from chopmix.training.distribution import Processes
+from chopmix.training.loop import Trainer
+from chopmix.training.progress import Progress
+from chopmix.training.run import RunError, load_run
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parent.parent
+RECIPES = {
+    "adamw": {},
+    "adamw_ema_dropout": {"training": {"ema": 0.9}, "model": {"dropout": 0.2}},
+    "muon": {
+        "training": {"optimizer": {"use": "muon", "matrices": 0.02, "weight_decay": 0.1, "cautious": True}},
+        "model": {"position": "rotary", "initialization": "zero_projections"},
+    },
+    "accumulated_separate_documents": {
+        "training": {"rows_per_micro_batch": 1, "ema": 0.5},
+        "data": {"documents": "separate"},
+    },
+}
+
+
+class StopAt:
+    """A stop request that comes by itself."""
+
+    def __init__(self, step):
+        self.step, self.signal = step, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def requested(self, processes, step):
+        if step == self.step:
+            self.signal = signal.SIGTERM
+        return self.signal is not None
+
+
+def trainer(config_file, *overrides, stop=None):
+    config = load_config(config_file, overrides)
+    claim(config, config.out)
+    made = Trainer(config, Processes.start(), Progress(config.training.steps))
+    if stop is not None:
+        made.stop = StopAt(stop)
+    return made
+
+
+def tensors(run, step):
+    folder = checkpoint.folder_of(Path(run), step)
+    return {(file.name, key): value for file in folder.glob("*.safetensors") for key, value in load_file(file).items()}
+
+
+def assert_same_checkpoint(first, second, step):
+    one, other = tensors(first, step), tensors(second, step)
+    assert one and one.keys() == other.keys()
+    different = [key for key in one if not torch.equal(one[key], other[key])]
+    assert not different
+
+
+def lines(run):
+    return [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(run, name="train/loss"):
+    return {line["step"]: line[name] for line in lines(run) if name in line}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_resumed_twice_equals_never_stopped(tiny, recipe):
+    """12 steps at once, and 12 steps stopped after 4 and after 9: the same bits, across epochs of 11 and 12 windows."""
+    whole, parts = (tiny(name, **RECIPES[recipe]) for name in ("whole", "parts"))
+    first = trainer(whole)
+    assert first.rows * 12 > first.splits["train"].windows  # crosses the edge of an epoch
+    first.fit()
+    for stop in (4, 9, None):
+        trainer(parts, stop=stop).fit()
+    out = [load_config(file).out for file in (whole, parts)]
+    assert_same_checkpoint(*out, step=12)
+    for name in ("train/loss", "val/loss"):
+        complete, resumed = losses(out[0], name), losses(out[1], name)
+        assert complete.keys() <= resumed.keys()
+        assert all(resumed[step] == value for step, value in complete.items() if name == "val/loss" or step not in (4, 10))
+
+
+def test_training_learns(tiny):
+    run = trainer(tiny(), "training.steps=60", "evaluation.every=60")
+    metrics = run.fit()
+    assert metrics["val/loss"] < 1.2 < losses(run.folder)[2]
+    assert metrics["val/perplexity"] == pytest.approx(math.exp(metrics["val/loss"]))
+    split = run.splits["val"]
+    bits = metrics["val/loss"] * (len(split.file.ids) - 1) / math.log(2)
+    assert metrics["val/bits_per_byte"] == pytest.approx(bits / split.file.bytes)
+
+
+@pytest.mark.parametrize("micro", [1, 2, 3])
+def test_accumulation_changes_nothing(tiny, micro):
+    once, often = trainer(tiny("once")), trainer(tiny("often"), f"training.rows_per_micro_batch={micro}")
+    for made in (once, often):
+        made.fit()
+    assert len(often.split([0, 1, 2, 3])) == -(-4 // micro)
+    assert losses(often.folder) == pytest.approx(losses(once.folder), rel=1e-5)
+
+
+def torchrun(processes, config, *overrides):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return subprocess.run([*command, str(ROOT / "train.py"), str(config), *overrides], capture_output=True, text=True)
+
+
+def test_two_processes_have_the_losses_of_one_and_one_goes_on(tiny):
+    """3 rows over 2 processes in micro-batches of 1: uneven shares, one of them empty; resumed by one process."""
+    changes = {"training": {"tokens_per_step": 48, "rows_per_micro_batch": 1}}
+    one = trainer(tiny("one", **changes))
+    one.fit()
+    file = tiny("two", **changes)
+    process = torchrun(2, file, "training.steps=6")
+    assert process.returncode == 0, process.stderr
+    two = load_config(file).out
+    assert losses(two) == pytest.approx({s: v for s, v in losses(one.folder).items() if s <= 6}, rel=1e-5)
+    val = losses(one.folder, "val/loss")
+    assert losses(two, "val/loss")[4] == pytest.approx(val[4], rel=1e-5)
+    trainer(file).fit()
+    assert losses(two) == pytest.approx(losses(one.folder), rel=1e-4)
+
+
+def test_killed_at_any_moment_nothing_is_lost(tiny):
+    """SIGKILL in the middle of a run: the next start resumes from the last checkpoint and ends bit-equal."""
+    changes = {"training": {"steps": 300}, "evaluation": {"every": 50}, "checkpoints": {"every": 5}}
+    killed, whole = tiny("killed", **changes), tiny("whole", **changes)
+    command = [sys.executable, str(ROOT / "train.py"), str(killed)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    out = load_config(killed).out
+    while not (checkpoint.read_step(out, "last") or 0) >= 20:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert checkpoint.read_step(out, "last") < 300
+    resumed = trainer(killed)
+    resumed.fit()
+    assert len({(line["step"], *sorted(line)) for line in lines(out)}) == len(lines(out))  # nothing twice
+    trainer(whole).fit()
+    assert_same_checkpoint(out, load_config(whole).out, 300)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_save_and_say_so(tiny, number):
+    file = tiny("signal", training={"steps": 100_000}, evaluation={"every": 100_000}, checkpoints={"every": 100_000})
+    process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), str(file)], stderr=subprocess.PIPE, text=True)
+    out = load_config(file).out
+    while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    said = process.communicate()[1]
+    assert process.returncode == 128 + number
+    step = checkpoint.read_step(out, "last")
+    assert step > 0 and f"{number.name}: saved {out} at step {step:,}" in said
+
+
+def test_metrics_are_cut_to_the_checkpoint(tiny):
+    file = tiny("cut")
+    trainer(file, stop=6).fit()
+    path = load_config(file).out / "metrics.jsonl"
+    with open(path, "a") as record:
+        record.write('{"step": 7, "train/loss": 99}\n{"step": 8, "tra')
+    trainer(file, stop=6).fit()
+    assert max(line["step"] for line in lines(path.parent)) == 6
+
+
+def damage(file: Path, how: str) -> None:
+    content = file.read_bytes()
+    if how == "cut":
+        file.write_bytes(content[:-7])
+    elif how == "flipped":
+        file.write_bytes(content[:-7] + bytes([content[-7] ^ 1]) + content[-6:])
+    else:
+        file.unlink()
+
+
+@pytest.mark.parametrize("how, said", [("cut", "is cut short"), ("flipped", "is damaged"), ("missing", "is missing")])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(tiny, capsys, how, said):
+    file, whole = tiny("damaged"), tiny("whole")
+    trainer(file, stop=8).fit()
+    out = load_config(file).out
+    damage(checkpoint.folder_of(out, 8) / "optimizer.safetensors", how)
+    capsys.readouterr()
+    trainer(file).fit()
+    message = capsys.readouterr().err
+    assert "step-00000008/optimizer.safetensors " + said in message and "resumed" in message
+    trainer(whole).fit()
+    assert_same_checkpoint(out, load_config(whole).out, 12)
+
+
+def test_when_no_checkpoint_is_whole_it_says_so(tiny):
+    file = tiny("lost")
+    trainer(file, stop=3).fit()
+    for folder in (load_config(file).out / "checkpoints").iterdir():
+        damage(folder / "model.safetensors", "cut")
+    with pytest.raises(checkpoint.CheckpointError, match="none of its . checkpoints is whole"):
+        trainer(file).fit()
+
+
+def test_a_full_disk_loses_nothing(tiny, monkeypatch):
+    file = tiny("full", evaluation={"every": 100})
+    trainer(file, stop=3).fit()
+    out = load_config(file).out
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="step 6 could not be saved .No space left on device.; the checkpoint of step 3 is whole"):
+        trainer(file).fit()
+    assert main(["train", str(file)]) == 1
+    assert checkpoint.steps(out) == [3] and not list((out / "checkpoints").glob(".*"))
+    monkeypatch.undo()
+    os.environ["CHOPMIX_CACHE"] = str(out.parent.parent / "cache")
+    trainer(file).fit()
+    assert checkpoint.read_step(out, "last") == 12
+
+
+def test_last_checkpoints_and_the_best_are_kept(tiny):
+    file = tiny("kept", checkpoints={"every": 1, "keep": 2}, training={"learning_rate": 0.5, "steps": 20})
+    run = trainer(file)
+    run.fit()
+    best = json.loads((run.folder / "best.json").read_text())
+    assert best["val/loss"] == min(losses(run.folder, "val/loss").values())
+    assert checkpoint.steps(run.folder) == sorted({best["step"], 19, 20})
+    assert load_run(run.folder, "best").step == best["step"] and load_run(run.folder, "last").step == 20
+    assert load_run(run.folder).evaluate("val")["val/loss"] == pytest.approx(best["val/loss"], rel=1e-6)
+
+
+def test_a_finished_run_prints_its_summary(tiny, capsys):
+    file = tiny("finished")
+    assert main(["train", str(file)]) == 0
+    capsys.readouterr()
+    assert main(["train", str(file)]) == 0
+    assert "is finished" in capsys.readouterr().err
+    assert main(["train", str(file), "training.steps=14"]) == 0  # more steps go on
+    assert "resumed" in capsys.readouterr().err
+
+
+def test_another_configuration_is_refused_with_the_difference(tiny, capsys):
+    file = tiny("claimed")
+    trainer(file, stop=3).fit()
+    before = (load_config(file).out / "config.yaml").read_text()
+    assert main(["train", str(file), "model.width=64", "training.learning_rate=0.5"]) == 2
+    said = capsys.readouterr().err
+    assert "is a run of another configuration" in said
+    assert "model.width: 32 there, 64 here" in said and "training.learning_rate: 0.01 there, 0.5 here" in said
+    assert (load_config(file).out / "config.yaml").read_text() == before
+
+
+def test_a_folder_that_is_no_run_is_not_touched(tiny, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    assert main(["train", str(tiny()), f"out={tmp_path}/mine"]) == 2
+    assert "is not empty and not a run" in capsys.readouterr().err
+    assert [f.name for f in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_a_changed_vocabulary_or_text_is_refused(tiny, tmp_path, capsys):
+    file = tiny("changed")
+    trainer(file, stop=3).fit()
+    out = load_config(file).out
+    text = (tmp_path / "train.txt").read_text()
+    (tmp_path / "train.txt").write_text(text.replace("chop", "mix", 1))
+    assert main(["train", str(file)]) == 2
+    assert "the training text changed since step 3" in capsys.readouterr().err
+    (tmp_path / "train.txt").write_text(text)
+    encoding = out / "assets" / "text"
+    from chopmix.tokenizers.encodings import CharacterEncoding
+
+    CharacterEncoding("".join(sorted(set(text) | {"z"}))).save(encoding)
+    assert main(["generate", str(out)]) == 2
+    assert "vocabulary changed since the checkpoint of step 3" in capsys.readouterr().err
+
+
+def test_seeds_run_one_after_another(tiny, capsys):
+    file = tiny("seeds", training={"steps": 4})
+    assert main(["train", str(file), "--seeds", "0,1,2"]) == 0
+    out = load_config(file).out
+    values = [json.loads((out / f"seed-{n}" / "summary.json").read_text())["val/loss"] for n in range(3)]
+    assert len(set(values)) == 3
+    printed = capsys.readouterr().out
+    mean = sum(values) / 3
+    spread = math.sqrt(sum((v - mean) ** 2 for v in values) / 2)
+    assert f"val/loss: {mean:.4f} +- {spread:.4f} (seeds 0,1,2" in printed
+    assert main(["train", str(file), "--seeds", "zero"]) == 2
+
+
+def test_from_takes_what_fits_and_says_what_it_left(tiny, capsys):
+    first = trainer(tiny("first"))
+    first.fit()
+    second = trainer(
+        tiny("second", **{"from": str(first.folder), "model": {"width": 32, "depth": 3, "heads": 4, "context": 16}})
+    )
+    capsys.readouterr()
+    second.resume()
+    said = capsys.readouterr().err
+    assert "took" in said and "new here, so left as initialised: cores.main.blocks.2" in said
+    theirs = load_run(first.folder).model.state_dict()
+    own = second.model.state_dict()
+    assert torch.equal(own["cores.main.blocks.0.attention.query.weight"], theirs["cores.main.blocks.0.attention.query.weight"])
+    wider = trainer(tiny("wider", **{"from": str(first.folder), "model": {"width": 64}}))
+    capsys.readouterr()
+    wider.resume()
+    assert "differ in shape, so left as initialised" in capsys.readouterr().err
+
+
+def test_a_leaking_graph_is_refused_before_training(tiny, capsys):
+    assert main(["train", str(tiny("leaks", model={"attention": "same_sample"}))]) == 2
+    assert "model.attention leaks: task 'lm' must predict token" in capsys.readouterr().err
+    assert main(["train", str(tiny("hidden", model={"attention": "causal | edges(5->4)"}))]) == 2
+
+
+def test_a_diverging_loss_stops_the_run_and_keeps_the_checkpoint(tiny, capsys):
+    file = tiny("diverges", training={"learning_rate": 1e30, "clip": None, "steps": 12})
+    assert main(["train", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert "the loss is nan" in said or "the loss is inf" in said
+
+
+def test_dry_run_prints_everything_and_leaves_nothing(tiny, capsys):
+    file = tiny("dry", training={"rows_per_micro_batch": 2})
+    assert main(["train", str(file), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert yaml.safe_load(said.split("model\n┏")[0])["model"]["width"] == 32
+    for part in ("cores.main", "a step: 64 tokens = 4 rows of 16, in 1 process(es), 2 micro-batch(es)", "memory, estimated",
+                 "no leak in main", "causal by its form", "one step: loss"):  # fmt: skip
+        assert part in said
+    assert not load_config(file).out.exists()
+
+
+def test_precision_and_compile_choices_are_kept(tiny, monkeypatch, capsys):
+    file = tiny("choices", training={"precision": "bfloat16", "compile": True})
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("PATH", "/nonexistent")
+    trainer(file, stop=2).fit()
+    assert "not compiled: torch.compile needs a C++ compiler" in capsys.readouterr().err
+    monkeypatch.undo()
+    kept = json.loads((load_config(file).out / "choices.json").read_text())
+    assert kept["precision"] == "bfloat16" and kept["compile"] is False
+    with pytest.raises(RunError, match="no checkpoint 'newest'"):
+        load_run(load_config(file).out, "newest")
