@@ -13,11 +13,11 @@ import statistics
 import time
 
 import torch
-from chopmix.models.token_set import plain_tokens
 from chopmix.models.batch import Batch, Pieces, PlannedSet
 from chopmix.models.feed_forward import Gelu
 from chopmix.models.mixture import Mixture
 from chopmix.models.norms import LayerNorm
+from chopmix.models.token_set import plain_tokens
 from chopmix.models.transformer import Block, Transformer
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.encodings import CharacterEncoding

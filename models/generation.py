@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .batch import Batch, Pieces, PlannedSet, Targets
+from .batch import Batch, Pieces, PlannedSet
 from .mixture import Mixture
 from .token_set import Tokens
 
@@ -144,7 +144,7 @@ class Continuation:
 
     def _run(self, tokens: Tokens, keys: Tokens, values: Tensor, index: Tensor) -> Tensor:
         input, task, core = self.names
-        (b, n), device = values.shape, self.device
+        device = self.device
         layouts = self.core.plan(tokens, keys if self.cached else None, next(self.core.parameters()).dtype, device)
         pieces = {input: Pieces(values=values.to(device), index=index.to(device))}
         planned = PlannedSet(tokens=tokens.to(device) if device.type != "cpu" else tokens, pieces=pieces, layouts=layouts)

@@ -5,6 +5,7 @@ Start at `Transformer.forward`, then `Block.forward`, then `Attention.forward`: 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -203,7 +204,7 @@ class Transformer(nn.Module):
         skips = [dropout.depth * layer / max(depth - 1, 1) for layer in range(depth)]
         self.blocks = nn.ModuleList(block(width, heads, dropout, skip, crosses) for skip in skips)
         last = self.blocks[-1].add_feed_forward
-        self.norm = nn.Identity() if last.normalises_output else type(last.norm)(width)
+        self.norm = nn.Identity() if last.normalises_output else copy.deepcopy(last.norm)
 
     def forward(
         self, tokens: TokenSet, layouts: Sequence[Layout], cache: Cache | None = None,

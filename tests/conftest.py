@@ -4,12 +4,12 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import random  # noqa: E402
-from pathlib import Path  # noqa: E402
+import random
+from pathlib import Path
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
-import yaml  # noqa: E402
+import pytest
+import torch
+import yaml
 
 torch.set_num_threads(1)
 

@@ -18,8 +18,11 @@ from chopmix.tokenizers.encodings import (
     ByteEncoding,
     CharacterEncoding,
     Encoding,
+    NumberEncoding,
     TiktokenEncoding,
     UnencodableText,
+    bpe_from_vocabulary,
+    byte_letters,
     load_encoding,
     make_encoding,
     rank_files,
@@ -218,7 +221,7 @@ def test_names_and_vocabularies_are_checked():
         make_encoding("charcters", None, lambda: ())
     with pytest.raises(ValueError, match="bpe needs vocabulary"):
         make_encoding("bpe", None, lambda: SAMPLE)
-    with pytest.raises(ValueError, match="vocabulary: 100 is for encoding: bpe only; 'gpt2' has its own"):
+    with pytest.raises(ValueError, match="vocabulary: 100 is for encoding: bpe or numbers only; 'gpt2' has its own"):
         make_encoding("gpt2", 100, lambda: ())
     with pytest.raises(ValueError, match="vocabulary: 256 is too small"):
         make_encoding("bpe", 256, lambda: SAMPLE)
@@ -243,3 +246,26 @@ def test_a_failed_download_says_which_file_to_put_where(monkeypatch, tmp_path):
         TiktokenEncoding("gpt2")
     with pytest.raises(ValueError, match=r"'p50k_edit' are not at hand .*p50k_base.tiktoken as [0-9a-f]{40} in"):
         TiktokenEncoding("p50k_edit")
+
+
+@given(st.lists(st.integers(0, 8)))
+def test_numbers_are_their_own_text(ids):
+    encoding = NumberEncoding(10)
+    assert encoding.encode(encoding.decode(ids)) == ids
+    assert encoding.decode([9, 3], specials=True) == "<|endoftext|><3>"
+
+
+@pytest.mark.parametrize("text, place", [("<1> <2>", 3), ("<9>", 0), ("<10>", 0), ("12", 0), ("<1><", 3), ("<01>", 0)])
+def test_what_is_no_number_is_refused_by_place(text, place):
+    with pytest.raises(ValueError, match=f"at place {place} is not a number from <0> to <9>"):
+        NumberEncoding(10).encode(text)
+
+
+@pytest.mark.skipif(not (Path(os.environ.get("CHOPMIX_DATA", "")) / "bpe").is_dir(), reason="needs GPT-2's ranks")
+def test_gpt2s_own_vocabulary_file_encodes_like_tiktoken():
+    gpt2 = make_encoding("gpt2", None, tuple)
+    letter = {b: c for c, b in byte_letters().items()}
+    vocabulary = {"".join(letter[b] for b in piece): i for i, piece in enumerate(gpt2.pieces) if piece}
+    found = bpe_from_vocabulary(vocabulary | {"<|endoftext|>": 50256})
+    text = "It's 2026; don't   chop\n\n\tup 12345 things — 'twas the mix! \x00é "
+    assert found.encode(text) == gpt2.encode(text) and found.start == gpt2.start == 50256

@@ -208,7 +208,7 @@ class _Full:
     """A file that takes the header and no more."""
 
     def __init__(self, *given):
-        self.file = open(*given)  # noqa: SIM115
+        self.file = open(*given)
         self.read, self.close = self.file.read, self.file.close
 
     def __enter__(self):

@@ -36,8 +36,8 @@ def choppers() -> dict:
 def samples(seed: int = 0) -> list:
     """Five samples: all three inputs, in three orders, some without an image or a sound. Text comes last."""
     make = torch.Generator().manual_seed(seed)
-    image = lambda: ("image", torch.rand(1, 8, 12, generator=make))  # noqa: E731
-    sound = lambda: ("sound", torch.randn(2000, generator=make))  # noqa: E731
+    image = lambda: ("image", torch.rand(1, 8, 12, generator=make))
+    sound = lambda: ("sound", torch.randn(2000, generator=make))
     return [
         [image(), sound(), ("text", "chop")],
         [sound(), image(), ("text", "up everything")],

@@ -1,4 +1,4 @@
-"""Text to ids and back: raw bytes, characters, a byte-level BPE trained on the corpus, or any of tiktoken's encodings.
+"""Text to ids and back: bytes, characters, a byte-level BPE trained on the corpus, any of tiktoken's encodings, numbers.
 
 An encoding turns *data* into ids: text such as `<|endoftext|>` inside a document is twelve or so ordinary characters.
 The one special id that everybody needs is `start`: it stands before every document and generation begins with it.
@@ -36,6 +36,8 @@ PATTERN = (
     r"|[^\S\r\n]*+[\r\n]++(?=\S)"
     r"|\s+(?!\S)|\s+"
 )
+# GPT-2's own pattern in tiktoken's form, for vocabularies that come as a `vocab.json`.
+GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 # A run of white space is cut into stretches of LONGEST: a million characters overflow the stack of tiktoken's matcher.
 LONGEST = 2**17
 LONG_SPACE = re.compile(rf"\s(?<!\s\s)\s{{{LONGEST},}}")  # tried only where a run begins: the time stays linear
@@ -96,7 +98,7 @@ class Encoding:
         """The text behind ids, with U+FFFD where bytes are no UTF-8; else as `decode_bytes`."""
         return self.decode_bytes(ids, specials).decode(errors="replace")
 
-    def parts(self) -> dict[str, str]:
+    def parts(self) -> dict[str, str | int]:
         """What `encoding.json` holds besides the name, to build the encoding again."""
         return {}
 
@@ -154,6 +156,34 @@ class CharacterEncoding(Encoding):
         return {"symbols": self.symbols}
 
 
+class NumberEncoding(Encoding):
+    """Ids that are the data themselves, written `<12><7><0>`: for text that was tokenized elsewhere, or never was text."""
+
+    def __init__(self, vocabulary: int, start: int | None = None):
+        """`vocabulary` ids in all, of which `start` (by default the last) starts a document and is never data."""
+        if vocabulary < 2:
+            raise ValueError(f"vocabulary: {vocabulary} is too small: a number and the start token make 2")
+        self.name, self.start = "numbers", vocabulary - 1 if start is None else start
+        self.specials = {self.start: START}
+        self.pieces = [b"" if i == self.start else f"<{i}>".encode() for i in range(vocabulary)]
+        self._ids = {piece.decode(): i for i, piece in enumerate(self.pieces) if piece}
+
+    def encode(self, text):
+        found, end = [], 0
+        for match in re.finditer(r"<[0-9]+>", well_formed(text)):
+            if match.start() != end or match[0] not in self._ids:
+                break
+            found.append(self._ids[match[0]])
+            end = match.end()
+        if end != len(text):
+            what = f"{text[end : end + 12]!r}"
+            raise UnencodableText(what, end, f"is not a number from <0> to <{self.vocabulary - 1}> other than the start")
+        return found
+
+    def parts(self):
+        return {"vocabulary": self.vocabulary, "start": self.start}
+
+
 class BytePairs(Encoding):
     """What the encodings share whose work tiktoken does."""
 
@@ -182,7 +212,7 @@ class TiktokenEncoding(BytePairs):
         """Read the ranks: from TIKTOKEN_CACHE_DIR (which is made `$CHOPMIX_DATA/bpe` where unset), else by download.
         Raises ValueError for an unknown name, and when the ranks cannot be had, saying which files to put where."""
         if name not in tiktoken.list_encoding_names():
-            possible = ["bytes", "characters", "bpe", *sorted(tiktoken.list_encoding_names())]
+            possible = ["bytes", "characters", "bpe", "numbers", *sorted(tiktoken.list_encoding_names())]
             near = difflib.get_close_matches(name, possible, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"no encoding named {name!r}; possible: {', '.join(possible)}{hint}")
@@ -228,6 +258,28 @@ class BpeEncoding(BytePairs):
         super().save(folder)
 
 
+def byte_letters() -> dict[str, int]:
+    """The letter that stands for each byte in vocabularies of GPT-2's kind: itself, or from chr(256) on if unprintable."""
+    shown = [b for b in range(256) if chr(b).isprintable() and b != 32]
+    hidden = sorted(set(range(256)) - set(shown))
+    return {chr(b): b for b in shown} | {chr(256 + i): b for i, b in enumerate(hidden)}
+
+
+def bpe_from_vocabulary(vocabulary: dict[str, int]) -> BpeEncoding:
+    """GPT-2's byte-level BPE from a `vocab.json`: pieces in byte letters, ids in the order of the merges.
+
+    Raises ValueError when the ids are not all bytes and merges without a gap, with `<|endoftext|>` last.
+    """
+    byte = byte_letters()
+    if vocabulary.get(START) != len(vocabulary) - 1:
+        raise ValueError(f"vocab.json: {START} is not its last id")
+    try:
+        ranks = {bytes(byte[c] for c in piece): i for piece, i in vocabulary.items() if piece != START}
+    except KeyError as error:
+        raise ValueError(f"vocab.json: {error} stands for no byte") from None
+    return BpeEncoding(ranks, GPT2_PATTERN)
+
+
 def train_bpe(texts: Iterable[str], vocabulary: int) -> BpeEncoding:
     """Learn a byte-level BPE with Hugging Face's trainer: every byte by its value, then the merges as they came.
     `vocabulary` counts all ids: bytes, merges, the start token. Raises ValueError where the corpus cannot fill it."""
@@ -241,9 +293,7 @@ def train_bpe(texts: Iterable[str], vocabulary: int) -> BpeEncoding:
     trainer = trainers.BpeTrainer(vocab_size=vocabulary - 1, initial_alphabet=alphabet, show_progress=False)
     short = (text[i : i + 2**16] for text in texts for i in range(0, len(text), 2**16))  # long ones cost much memory
     learner.train_from_iterator(short, trainer)
-    shown = [b for b in range(256) if chr(b).isprintable() and b != 32]  # GPT-2 shows the other bytes as chr(256), ...
-    byte = {chr(b): b for b in shown} | {chr(256 + i): b for i, b in enumerate(sorted(set(range(256)) - set(shown)))}
-    learned = sorted(learner.get_vocab().items(), key=lambda item: item[1])
+    byte, learned = byte_letters(), sorted(learner.get_vocab().items(), key=lambda item: item[1])
     merged = [bytes(byte[letter] for letter in piece) for piece, _ in learned if len(piece) > 1]
     found = BpeEncoding({piece: rank for rank, piece in enumerate([bytes([b]) for b in range(256)] + merged)})
     if found.vocabulary < vocabulary:
@@ -262,6 +312,8 @@ def load_encoding(folder: Path) -> Encoding:
             found: Encoding = BpeEncoding(ranks, parts["pattern"])
         elif parts["name"] == "characters":
             found = CharacterEncoding(parts["symbols"])
+        elif parts["name"] == "numbers":
+            found = NumberEncoding(parts["vocabulary"], parts["start"])
         else:
             found = make_encoding(parts["name"], None, lambda: ())
         fingerprint = parts["fingerprint"]
@@ -282,14 +334,18 @@ def _write(file: Path, text: str) -> None:
 
 def make_encoding(name: str, vocabulary: int | None, texts: Callable[[], Iterable[str]]) -> Encoding:
     """The encoding a YAML asks for; `texts` gives the training corpus and is called for `characters` and `bpe` only.
-    `vocabulary` (ids in all, the start token included) belongs to `bpe` alone, and there it must be given. Raises
+    `vocabulary` (ids in all, the start token included) belongs to `bpe` and `numbers`, and there it must be given. Raises
     ValueError for an unknown name or a vocabulary that is missing, out of place or impossible."""
     if name == "bpe":
         if vocabulary is None:
             raise ValueError("encoding: bpe needs vocabulary: how many ids to learn, such as 4096")
         return train_bpe(map(well_formed, texts()), vocabulary)
+    if name == "numbers":
+        if vocabulary is None:
+            raise ValueError("encoding: numbers needs vocabulary: how many ids there are, the start token included")
+        return NumberEncoding(vocabulary)
     if vocabulary is not None:
-        raise ValueError(f"vocabulary: {vocabulary} is for encoding: bpe only; {name!r} has its own")
+        raise ValueError(f"vocabulary: {vocabulary} is for encoding: bpe or numbers only; {name!r} has its own")
     if name == "bytes":
         return ByteEncoding()
     if name == "characters":

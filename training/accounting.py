@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-from torch import nn
-
 from ..models.initialization import roles
 from ..models.mixture import Mixture
 

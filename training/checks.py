@@ -163,12 +163,12 @@ def encodings_fit(inputs: dict[str, Part]) -> Iterator[Problem]:
         if not {"encoding", "vocabulary"} <= set(part.options):
             continue
         encoding, vocabulary = part.options["encoding"], part.options["vocabulary"]
-        if encoding == "bpe" and vocabulary is None:
-            yield ("inputs", name, "encoding"), "bpe needs 'vocabulary': how many ids to learn, such as 4096"
+        if encoding in ("bpe", "numbers") and vocabulary is None:
+            yield ("inputs", name, "encoding"), f"{encoding} needs 'vocabulary': how many ids there are, such as 4096"
         elif encoding == "bpe" and vocabulary < 257:
             yield ("inputs", name, "vocabulary"), f"must be at least 257 (256 bytes and the start), not {vocabulary}"
-        elif encoding != "bpe" and vocabulary is not None:
-            message = f"is for encoding bpe only; {encoding!r} has its own, so {vocabulary} must go"
+        elif encoding not in ("bpe", "numbers") and vocabulary is not None:
+            message = f"is for encodings bpe and numbers only; {encoding!r} has its own, so {vocabulary} must go"
             yield ("inputs", name, "vocabulary"), message
 
 

@@ -6,10 +6,8 @@ import argparse
 import json
 import statistics
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-import torch
 import yaml
 
 from ..data.card import card_class

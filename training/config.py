@@ -185,7 +185,7 @@ def _section(name: str, tree: Mapping[str, Any], values: dict[str, Any]) -> list
 
 def _may_go(error: Any) -> bool:
     """Whether the checks make sense without this value: an input or a task is looked at whole or not at all."""
-    return error["type"] == "unknown_key" or len(error["loc"]) > 1 and error["loc"][0] not in ("inputs", "tasks")
+    return error["type"] == "unknown_key" or (len(error["loc"]) > 1 and error["loc"][0] not in ("inputs", "tasks"))
 
 
 def _without(tree: Mapping[str, Any], paths: Sequence[Where]) -> dict[str, Any]:

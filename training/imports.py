@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -12,11 +15,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..models.gpt2 import gpt2_experiment, gpt2_weights
+from ..tokenizers.encodings import Encoding, NumberEncoding, bpe_from_vocabulary, make_encoding
 from . import checkpoint
 from .accounting import parameters_by_part
 from .build import build_choppers, build_model, build_tasks
 from .config import config_from_tree
 from .run import RunError, fingerprints
+
+GPT2_VOCABULARY = 50257
 
 
 def import_directory(source: Path, folder: Path) -> str:
@@ -31,17 +37,21 @@ def import_directory(source: Path, folder: Path) -> str:
     kind = described.get("model_type")
     if kind != "gpt2":
         raise RunError(f"{source}/config.json: model_type is {kind!r}; possible: 'gpt2'")
+    encoding = encoding_of(source, described)
     experiment = gpt2_experiment(described)
+    text = {"encoding": encoding.name if isinstance(encoding, NumberEncoding) else "gpt2"}
+    if isinstance(encoding, NumberEncoding):
+        text["vocabulary"] = encoding.vocabulary
+    elif encoding.vocabulary != described["vocab_size"]:
+        text["pad_vocabulary_to"] = described["vocab_size"]
+    experiment["inputs"]["text"] |= text
     tree = experiment | {
         "data": {"card": "tiny_shakespeare"},
         "training": {"steps": 1, "tokens_per_step": experiment["model"]["context"]},
     }
     config = config_from_tree(tree, folder / "config.yaml")
-    choppers, tasks = build_choppers(config, folder / "assets"), build_tasks(config)
-    chopper = choppers["text"].fit(lambda: [])
-    if chopper.text.vocabulary != described["vocab_size"]:
-        chopper = _numbered(chopper, described["vocab_size"])
-    choppers = {"text": chopper}
+    chopper = replace(build_choppers(config, folder / "assets")["text"], fitted=encoding)
+    choppers, tasks = {"text": chopper}, build_tasks(config)
     model = build_model(config, choppers, tasks)
     _fill(model, gpt2_weights(read_weights(source), described.get("tie_word_embeddings", True)), source)
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,6 +62,23 @@ def import_directory(source: Path, folder: Path) -> str:
     checkpoint.write_json(folder / "best.json", {"step": 0})
     count = sum(parameters_by_part(model).values())
     return f"imported {source} into {folder}: GPT-2, {count:,} parameters, context {model.context}"
+
+
+def encoding_of(source: Path, described: Mapping[str, Any]) -> Encoding:
+    """The encoding of a GPT-2 directory: its own `vocab.json`, else GPT-2's by name, else its ids as numbers.
+
+    Raises ValueError when the directory's vocabulary does not fit its model.
+    """
+    size = described["vocab_size"]
+    if (source / "vocab.json").exists():
+        found = bpe_from_vocabulary(_read_json(source, "vocab.json"))
+        if found.vocabulary > size:
+            raise RunError(f"{source}/vocab.json has {found.vocabulary} ids, more than config.json's vocab_size ({size})")
+        return found
+    if size >= GPT2_VOCABULARY:
+        return make_encoding("gpt2", None, tuple)
+    start = described.get("eos_token_id")
+    return NumberEncoding(size, start if isinstance(start, int) and 0 <= start < size else None)
 
 
 def _read_json(source: Path, name: str) -> dict:

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, Validation
 from pydantic_core import PydanticCustomError, core_schema
 
 from .catalogue import Catalogue, catalogue_of, use_name
-from .values import nearest, number, plain_reader, problem, shown
+from .values import nearest, number, over_arguments, plain_reader, problem, shown
 
 INTERNAL = "fitted"
 """The field of a chopper that `fit` fills in; never a key of the YAML."""
@@ -192,7 +192,7 @@ def reader(annotation: Any, default: Any = None) -> Any:
     if _is_read(annotation):
         return annotation
     if any(map(_has_parts, get_args(annotation))):
-        return get_origin(annotation)[tuple(reader(argument) for argument in get_args(annotation))]
+        return over_arguments(reader, annotation)
     return plain_reader(annotation)
 
 
@@ -205,8 +205,13 @@ def _is_read(annotation: Any) -> bool:
 
 
 def _has_parts(annotation: Any) -> bool:
-    found = get_origin(annotation) is Callable or is_dataclass(annotation) or _is_read(annotation)
-    return found or any(map(_has_parts, get_args(annotation)))
+    record = inspect.isclass(annotation) and is_dataclass(annotation)
+    return (
+        record
+        or get_origin(annotation) is Callable
+        or _is_read(annotation)
+        or any(map(_has_parts, get_args(annotation)))
+    )
 
 
 def model_of(label: str, keys: Keys, docstring: str | None = None) -> type[BaseModel]:
@@ -237,18 +242,23 @@ def check(model: type[BaseModel], value: Any) -> dict[str, Any]:
         raise ValidationError.from_exception_data(model.__name__, explained) from None
 
 
+COLLECTIONS = {"dict_type": "a mapping", "list_type": "a list", "tuple_type": "a list"}
+"""What pydantic calls by the names of Python's types."""
+
+
 def _explained(model: type[BaseModel], error: Any) -> Any:
     kind, path, message = error["type"], error["loc"], error["msg"]
     keys = {str(field.alias): field for field in model.model_fields.values()}
     if kind == "extra_forbidden":
         kind, message = "unknown_key", f"{model.__name__} has no such key{nearest(path[-1], keys)}"
     elif kind == "missing":
-        wanted = [each.expected() for each in keys[path[-1]].metadata if hasattr(each, "expected")]
-        kind, path, message = "config", path[:-1], ": ".join([f"{model.__name__} needs {path[-1]!r}", *wanted])
+        hints = [each.expected() for each in keys[path[-1]].metadata if hasattr(each, "expected")]
+        kind, path, message = "config", path[:-1], ": ".join([f"{model.__name__} needs {path[-1]!r}", *hints])
     elif kind == "value_error":
         kind, message = "config", str(error["ctx"]["error"])
     elif kind not in ("config", "unknown_key"):
-        kind, message = "config", f"{message.replace('Input should be', 'must be')}, not {shown(error['input'])}"
+        wanted = COLLECTIONS.get(kind, message.removeprefix("Input should be "))
+        kind, message = "config", f"must be {wanted}, not {shown(error['input'])}"
     return {"type": PydanticCustomError(kind, message), "loc": path, "input": error["input"]}
 
 

@@ -98,7 +98,14 @@ def strict(annotation: Any) -> Any:
         return STRICT.get(annotation, annotation)
     if origin is Annotated:
         return Annotated[strict(arguments[0]), *arguments[1:]]
-    inner = tuple(strict(argument) for argument in arguments)
+    return over_arguments(strict, annotation)
+
+
+def over_arguments(change: Callable[[Any], Any], annotation: Any) -> Any:
+    """A union or a generic type with `change` made to each of its arguments."""
+    origin = get_origin(annotation)
+    kept = (..., types.NoneType)
+    inner = tuple(argument if argument in kept else change(argument) for argument in get_args(annotation))
     return functools.reduce(operator.or_, inner) if origin in (Union, types.UnionType) else origin[inner]
 
 

@@ -1,0 +1,260 @@
+"""Mistakes in configurations: each has its line and its words, and all are told at once."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+import yaml
+from chopmix.training.config import ConfigError, config_from_tree, load_config
+
+PLAIN = """\
+inputs:    {text: {use: text, encoding: bytes}}
+model:     {width: 32, depth: 2, heads: 4, context: 16, attention: causal}
+tasks:     {lm: {use: language_modeling, target: text}}
+data:      {card: tiny_shakespeare}
+training:  {steps: 20, tokens_per_step: 64, learning_rate: 1e-3}
+"""
+
+
+@pytest.fixture
+def plain(tmp_path) -> Path:
+    return write(tmp_path, PLAIN)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "x.yaml"
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+def lines_of(path, *overrides: str) -> list[str]:
+    """The problems of a configuration, one a line, without the folder of the file."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    return [line.replace(str(path), "x.yaml") for line in str(caught.value).splitlines()]
+
+
+# ---- what is wrong -------------------------------------------------------------------------------------------------
+
+
+def test_all_problems_at_once(tmp_path):
+    path = write(
+        tmp_path,
+        """\
+        inputs:
+          text: {use: text, encodng: bytes}
+        model:
+          width: 32
+          depth: 2
+          heads: 5
+          context: 16
+          attention: causl
+          block:
+            norm: {use: rms_nrm, gain: false}
+        tasks:
+          lm: {use: language_modeling, target: txt}
+        data: {}
+        training:
+          steps: 20.5
+          steps: 21
+          tokens_per_step: 70
+        """,
+    )
+    found = lines_of(path, "training.sede=1")
+    expected = [
+        r"x.yaml:2  inputs\.text\.encodng: TextTokenizer has no such key; did you mean 'encoding'\?",
+        r"x.yaml:6  model\.heads: must divide width \(32\); 5 does not, but 4 or 8 would",
+        r"x.yaml:8  model\.attention: .*no graph named 'causl'.*did you mean 'causal'\?",
+        r"x.yaml:10  model\.block\.norm\.use: nothing is named 'rms_nrm'; possible: layer_norm, rms_norm.*'rms_norm'\?",
+        r"x.yaml:12  tasks\.lm\.target: no input is named 'txt'; did you mean 'text'\?",
+        r"x.yaml:13  data: Data needs 'card': a name or .*tiny_shakespeare",
+        r"x.yaml:16  training\.steps: stands here a second time; first at line 15",
+        r"x.yaml:17  training\.tokens_per_step: must be a multiple of context \(16\), such as 64 or 80, not 70",
+        r"command line  training\.sede: Training has no such key; did you mean 'seed'\?",
+    ]
+    assert len(found) == len(expected), "\n".join(found)
+    for line, pattern in zip(found, expected, strict=True):
+        assert re.match(pattern, line), line
+
+
+WRONG = [
+    ("training.steps=2.5", "training.steps: must be a whole number, not 2.5"),
+    ("training.steps=true", "training.steps: must be a whole number, not true"),
+    ("training.steps=many", "training.steps: must be a whole number, not 'many'"),
+    ("training.steps=0", "training.steps: must be at least 1, not 0"),
+    ("training.learning_rate=-1", "training.learning_rate: must be more than 0, not -1.0"),
+    ("training.learning_rate=.nan", "training.learning_rate: must be a number, not nan"),
+    ("training.ema=1", "training.ema: must lie between 0 and 1, not 1.0"),
+    ("training.clip=0", "training.clip: must be more than 0"),
+    ("training.compile='yes'", "training.compile: must be 'auto' or true or false, not 'yes'"),
+    ("training.precision=float23", "must be 'auto' or 'float32' or 'bfloat16', not 'float23'; did you mean 'float32'?"),
+    ("training.optimizer=adam", "training.optimizer: nothing is named 'adam'; possible: adamw, muon"),
+    ("training.optimizer.betas=[1]", "training.optimizer.betas: must be a list of 2 values (a number, a number), not [1]"),
+    ("training.schedule={use: 3}", "training.schedule: 'use' must be a name, not 3; possible: constant, cosine"),
+    ("training.schedule.warmup=30", "training.schedule: warmup (30) must lie between 0 and the number of steps (20)"),
+    ("training.rows_per_micro_batch=5", "training.rows_per_micro_batch: must be at most the 4 rows of a step, not 5"),
+    ("training=3", "training: must be a mapping (possible keys: steps, tokens_per_step"),
+    ("trainign.steps=3", "trainign: there is no such section; did you mean 'training'?"),
+    ("zzz=3", "zzz: there is no such section; possible: inputs, model, tasks"),
+    ("evaluation.every=0", "evaluation.every: must be at least 1, not 0"),
+    ("evaluation.sample_tokens=-1", "evaluation.sample_tokens: must be at least 0, not -1"),
+    ("evaluation.prompt=5", "evaluation.prompt: must be text, not 5"),
+    ("checkpoints.keep=0", "checkpoints.keep: must be at least 1, not 0"),
+    ("logging.every=0", "logging.every: must be at least 1, not 0"),
+    ("logging.tensorboard=1", "logging.tensorboard: must be true or false, not 1"),
+    ("data.documents=joint", "data.documents: must be 'joined' or 'separate', not 'joint'; did you mean 'joined'?"),
+    ("data.card=tiny_shakespear", "did you mean 'tiny_shakespeare'?"),
+    ("model.width=0", "model.width: must be at least 1, not 0"),
+    ("model.dropout=1.5", "model.dropout: dropout.embedding is 1.5; it must be at least 0 and below 1"),
+    ("model.dropout=true", "model.dropout: must be a number or a mapping (possible keys: embedding"),
+    ("model.dropout.dept=0.1", "model.dropout.dept: Dropout has no such key; did you mean 'depth'?"),
+    ("model.block.key_value_heads=3", "model.block.key_value_heads: must divide heads (4); 3 does not, but 2 or 4 would"),
+    ("model.block.norm=null", "model.block.norm: must be a name or {use: NAME, ...} (possible: layer_norm, rms_norm)"),
+    ("model.block.feed_forward.approximate=x", "model.block: approximate must be 'none' or 'tanh', not 'x'"),
+    ("model.attention=[causal, windw(3)]", "model.attention.1: attention 'windw(3)', character 1: no graph named"),
+    ("model.attention=[]", "model.attention: must hold at least one expression"),
+    ("model.attention=neighbourhood(1, row)", "no axis named 'row'; possible: order"),
+    ("model.position={base: 5}", "model.position: needs 'use', a name; possible: rotary, relative_bias, alibi"),
+    ("model.position={use: rotary, per_axis: {row: 4}}", "model.position: rotary: no position axis named 'row'"),
+    ("model.position={use: rotary, per_axis: {order: 3}}", "rotary: axis 'order' gets 3 channels"),
+    ("model.steps.x=3", "model.steps: model has no such key"),
+    ("model.width.x=3", "model.width.x: model.width is 32, which has no keys"),
+    ("inputs.text.use=txt", "inputs.text.use: nothing is named 'txt'; possible: audio, image, text"),
+    ("inputs.text.use=encodings", "inputs.text.use: nothing is named 'encodings'; possible: audio, image, text"),
+    ("inputs.text.fitted=3", "inputs.text.fitted: TextTokenizer has no such key"),
+    ("inputs.text.position.length=8", "inputs.text.position.length: must be at least the context (16 tokens), not 8"),
+    ("inputs.text.encoding=bpe", "inputs.text.encoding: bpe needs 'vocabulary'"),
+    ("inputs.text.vocabulary=300", "inputs.text.vocabulary: is for encoding bpe only; 'bytes' has its own"),
+    ("inputs.train={use: image}", "inputs.train: 'train' cannot be a name: torch modules have an attribute of that name"),
+    ("inputs.a-b={use: image}", "inputs.a-b: 'a-b' cannot be a name: letters, digits and _ only"),
+    ("inputs={}", "inputs: must name at least one"),
+    ("inputs=3", "inputs: must be a mapping, not 3"),
+    ("tasks={}", "tasks: must name at least one"),
+    ("tasks.lm={use: language_modeling}", "tasks.lm: LanguageModeling needs 'target': text"),
+    ("tasks.lm.use=task", "tasks.lm.use: nothing is named 'task'; possible: language_modeling"),
+    ("data.card=nowhere.at_all:Card", "data.card: cannot import 'nowhere.at_all': ModuleNotFoundError"),
+    ("data.card=json:JSONDecoder", "data.card: 'json:JSONDecoder' is no Card"),
+    ("model.block.norm=torch.nn:LayrNorm", "module 'torch.nn' has no class 'LayrNorm'"),
+    ("steps", "steps: an override is written key.sub=value"),
+    ("model.heads=[1", "model.heads: no valid YAML: while parsing a flow sequence"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("override", "message"), WRONG, ids=[override for override, _ in WRONG])
+def test_one_mistake_is_one_line(plain, override, message):
+    (line,) = lines_of(plain, override)
+    assert line.startswith("command line  ") and message in line
+
+
+def test_sinusoids_come_in_pairs(plain):
+    (line,) = lines_of(plain, "model.width=33", "model.heads=3", "inputs.text.position=sinusoidal")
+    assert "model.width: must be even for sinusoidal positions (inputs.text.position), not 33" in line
+
+
+FILES = {
+    "": "x.yaml:1  the file is empty; it must be a mapping with inputs, model",
+    "# only a comment\n": "x.yaml:1  the file is empty",
+    "- 1\n- 2\n": "x.yaml:1  the file is [1, 2]; it must be a mapping",
+    "inputs: {a: 1\nmodel: 2\n": "x.yaml:2  no valid YAML: while parsing a flow mapping",
+    "inputs: 1\n---\nmodel: 1\n": "x.yaml:2  no valid YAML: expected a single document",
+    "\nx: !!python/object/apply:os.system [ls]\n": "x.yaml:2  no valid YAML: tags (!) are not allowed",
+    "x: &a [1]\ny: *a\n": "x.yaml:1  no valid YAML: anchors (&) and aliases (*) are not allowed",
+    "x: *a\n": "x.yaml:1  no valid YAML: anchors (&) and aliases (*) are not allowed",
+    "x: \x07\n": "x.yaml  no valid YAML: unacceptable character",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), FILES.items())
+def test_files_that_are_no_configuration(tmp_path, text, message):
+    (line,) = lines_of(write(tmp_path, text))
+    assert message in line
+
+
+def test_missing_sections_and_files(plain):
+    assert lines_of(write(plain.parent, "out: here\n"))[0] == ("x.yaml:1  the configuration needs 'inputs'")
+    (line,) = lines_of(plain.with_name("y.yaml"))
+    assert line.endswith("there is no such file; did you mean 'x.yaml'?")
+    (line,) = lines_of(plain.parent)
+    assert line.endswith("is a folder, not a file; YAML files in it: x.yaml")
+    (line,) = lines_of(plain.parent / "no" / "z.yaml")
+    assert "there is no such file; there is no folder" in line
+    plain.write_bytes(b"a: \xff\n")
+    (line,) = lines_of(plain)
+    assert "cannot be read: 'utf-8' codec" in line
+
+
+def test_a_tree_has_no_lines():
+    tree = yaml.safe_load(PLAIN)
+    tree["model"]["wdith"] = 3
+    with pytest.raises(ConfigError, match=r"^config.yaml  model.wdith: model has no such key; did you mean 'width'\?$"):
+        config_from_tree(tree)
+    with pytest.raises(ConfigError, match=r"^config.yaml  must be a mapping with inputs, .*, not 3$"):
+        config_from_tree(3)
+
+
+# ---- classes from outside ------------------------------------------------------------------------------------------
+
+OUTSIDE = """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+from annotated_types import Gt
+from torch import nn
+from chopmix.data.card import Card
+from chopmix.tokenizers.chopper import Chopper
+
+@dataclass(frozen=True, kw_only=True)
+class LidarChopper(Chopper):
+    axes: ClassVar[tuple[str, ...]] = ("angle",)
+    beams: int = 8
+
+class LidarTokenizer(nn.Module):
+    Chopper = LidarChopper
+    def __init__(self, chopper, width, context, *, gain: Annotated[float, Gt(0)] = 1.0):
+        super().__init__()
+        self.size = (chopper.beams, width, gain)
+
+class Moons(Card):
+    def __init__(self, *, phase: str = "new"):
+        self.phase = phase
+
+class Odd:
+    def __init__(self, *, x: NotThere = 1): ...
+"""
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch) -> str:
+    name = f"outside_{abs(hash(tmp_path))}"
+    (tmp_path / f"{name}.py").write_text(OUTSIDE)
+    (tmp_path / f"{name}_broken.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+def test_classes_from_outside(plain, outside):
+    overrides = [f"inputs.lidar={{use: '{outside}:LidarTokenizer', beams: 4}}", f"data.card={outside}:Moons"]
+    config = load_config(plain, [*overrides, "model.attention=causal & window(3, angle)"])
+    part = config.inputs["lidar"]
+    assert part(part.build(part.target.Chopper), 6, 9).size == (4, 6, 1.0)
+    assert config.data.card().phase == "new"
+    assert config_from_tree(yaml.safe_load(yaml.safe_dump(config.tree))).tree == config.tree
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("inputs.lidar={use: 'NAME:LidarTokenizer', beam: 4}", "lidar.beam: LidarTokenizer has no such key; did you mean"),
+        ("inputs.lidar={use: 'NAME:LidarTokenizer', gain: 0}", "lidar.gain: must be greater than 0, not 0"),
+        ("inputs.lidar=NAME:LidarChopper", "lidar: 'NAME:LidarChopper' is no tokenizer: it has no Chopper"),
+        ("inputs.lidar=NAME:LidarTokeniser", "has no class 'LidarTokeniser'; did you mean 'LidarTokenizer'?"),
+        ("inputs.lidar=NAME_broken:X", "cannot import 'NAME_broken': ZeroDivisionError: division by zero"),
+        ("model.block.norm=NAME:Odd", "norm: the signature of 'NAME:Odd' cannot be read as a schema: name 'NotThere'"),
+    ],
+)  # fmt: skip
+def test_mistakes_about_classes_from_outside(plain, outside, override, message):
+    (line,) = lines_of(plain, override.replace("NAME", outside))
+    assert message.replace("NAME", outside) in line
