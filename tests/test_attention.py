@@ -301,11 +301,15 @@ def test_the_table_for_cached_steps_and_crossing():
     ],
     ids=short,
 )
-def test_the_table_on_cuda(graph, rows, options, layout):
+def test_the_table_on_cuda(monkeypatch, graph, rows, options, layout):
     """The part of the choice that needs no GPU; None goes on to Flex (or Dense, for bias or dropout)."""
     options = {"dtype": torch.bfloat16, "bias": False, "dropout": 0.0} | options
+    monkeypatch.setattr(attention, "_varlen_attention", lambda: print)
     found = attention._plan_simple(graph, rows, rows, device=torch.device("cuda"), **options)
     assert type(found) is layout if isinstance(layout, type) else found == layout
+    monkeypatch.setattr(attention, "_varlen_attention", lambda: None)  # a torch without it
+    if layout is VariableLength:
+        assert attention._plan_simple(graph, rows, rows, device=torch.device("cuda"), **options) is None
 
 
 def test_per_sample_cuts_where_the_sample_changes():
@@ -328,7 +332,7 @@ def test_variable_length_lays_samples_end_to_end(monkeypatch, causal, shared):
             for piece in pieces
         ], dim=1).transpose(0, 1)  # fmt: skip
 
-    monkeypatch.setattr(attention, "varlen_attn", stand_in)
+    monkeypatch.setattr(attention, "_varlen_attention", lambda: stand_in)
     graph = PACKED if causal else FULL
     layout = attention._plan_simple(graph, ROWS, ROWS, torch.device("cuda"), torch.bfloat16, False, 0.0)
     assert layout.causal is causal
@@ -373,7 +377,7 @@ def test_a_layout_that_cannot_add_a_bias_refuses_it(layout):
 
 @pytest.mark.xfail(strict=True, reason="weakness: Flex and VariableLength ignore the dropout they are given")
 def test_a_layout_that_cannot_drop_refuses_to(monkeypatch):
-    monkeypatch.setattr(attention, "varlen_attn", lambda query, *_, **__: query)
+    monkeypatch.setattr(attention, "_varlen_attention", lambda: lambda query, *_, **__: query)
     layout = VariableLength(torch.tensor([0, 16], dtype=torch.int32), 16, causal=True)
     with pytest.raises(ValueError, match="dropout"):
         attend(*heads(2, 8), layout, dropout=0.1)
@@ -446,10 +450,11 @@ def test_flex_is_the_dense_mask_on_a_gpu(graph, shared):
 
 
 @needs_a_gpu
-@pytest.mark.skipif(attention.varlen_attn is None, reason="this torch has no varlen_attn")
 @pytest.mark.parametrize("shared", [4, 2])
 @pytest.mark.parametrize("graph", [FULL, PACKED], ids=short)
 def test_variable_length_is_the_dense_mask_on_a_gpu(graph, shared):
+    if attention._varlen_attention() is None:
+        pytest.skip("this torch has no varlen_attn")
     rows = laid_out([[1] * 15 + [2] * 10 + [0] * 5, [3] * 30])
     layout = plan(graph, rows, device="cuda", dtype=torch.bfloat16)
     assert isinstance(layout, VariableLength)

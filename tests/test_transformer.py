@@ -145,7 +145,6 @@ def test_a_llama_is_transformers_llama(dtype, tolerance, groups, grad):
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * scale)
 
 
-@pytest.mark.xfail(strict=True, reason="bug: the last norm is made anew with its class's defaults, options are lost")
 def test_a_llama_with_another_epsilon_is_transformers_llama():
     mine, theirs = llama_pair(torch.float64, 4, epsilon=1e-2)
     tokens = filled(plain_tokens(2, 11), width=32)
@@ -153,7 +152,6 @@ def test_a_llama_with_another_epsilon_is_transformers_llama():
     torch.testing.assert_close(read(mine, tokens), expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.xfail(strict=True, reason="bug: the last norm is made anew with its class's defaults, options are lost")
 def test_the_last_norm_is_of_the_configured_kind():
     assert made(block=partial(Block, norm=partial(LayerNorm, bias=False))).norm.bias is None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from ..data.card import card_class
-from ..data.cards.text import Text
+from ..data.whole_file import WholeFile
 from ..models.generation import Sampling
 from . import checkpoint
 from .config import Config, json_schema, load_config
@@ -154,7 +154,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
 def card_named(name: str, split: str):
     """A data set by the name of its card, or a user's file as the split that is asked for."""
     if Path(name).exists():
-        return Text(train=name, val=name, test=name)
+        return WholeFile(path=name)
     return card_class(name)()
 
 

@@ -1,0 +1,22 @@
+"""A user's file as a data set without splits: what `chopmix evaluate RUN --data PATH` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .card import Document
+from .cards.text import Text
+
+
+class WholeFile(Text):
+    """One text or JSONL file, read whole as whichever split is asked for."""
+
+    splits = ("train", "val", "test")
+
+    def __init__(self, *, path: str):
+        super().__init__(train=path)
+        self.path, self.splits = path, type(self).splits
+
+    def documents(self, split: str) -> Iterator[Document]:
+        self.check_split(split)
+        yield from self._read(self._paths("train"))

@@ -1,0 +1,219 @@
+"""Generation: cached equals uncached, also past the context; sampling as transformers does it; text comes out whole."""
+
+import json
+
+import pytest
+import torch
+from chopmix.models.generation import Continuation, Sampling, generate
+from chopmix.models.mixture import Mixture
+from chopmix.models.norms import RmsNorm
+from chopmix.models.positions import Alibi, Rotary
+from chopmix.models.transformer import Transformer
+from chopmix.tasks.language_modeling import LanguageModeling
+from chopmix.tokenizers.encodings import ByteEncoding, CharacterEncoding
+from chopmix.tokenizers.text import TextChopper, TextTokenizer
+from chopmix.training.cli import main
+from chopmix.training.commands import train
+from chopmix.training.config import load_config
+from chopmix.training.run import TextWriter, load_run
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers.generation import logits_process
+
+CONTEXT = 16
+CORES = {
+    "learned": {},
+    "rotary_grouped": {"position": Rotary},
+    "alibi": {"position": Alibi},
+    "windows": {"position": Rotary, "attention": ["causal & same_sample & window(5)", "causal & same_sample"]},
+}
+
+
+def model(kind: str = "learned", seed: int = 0) -> Mixture:
+    torch.manual_seed(seed)
+    chopper = TextChopper(encoding="characters", fitted=CharacterEncoding("abcdefgh"))
+    tokenizers = {"text": TextTokenizer(chopper, 32, CONTEXT, norm=RmsNorm, pad_vocabulary_to=16)}
+    core = Transformer(["text"], width=32, depth=2, heads=4, **CORES[kind])
+    task = LanguageModeling(target="text")
+    made = Mixture(tokenizers, {"main": core}, {"lm": task.head(tokenizers, 32)}, context=CONTEXT)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(4)
+    return made.eval()
+
+
+def continued(made: Mixture, rows, tokens=40, sampling=Sampling(temperature=0), cached=True, seed=None):
+    continuation = Continuation(made, rows, input="text", task="lm", vocabulary=9, cached=cached)
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    return torch.stack(list(generate(continuation, tokens, sampling, generator)), dim=1)
+
+
+@pytest.mark.parametrize("kind", CORES)
+@pytest.mark.parametrize("rows", [[[8]], [[8, 1, 2, 3]], [[8, 1], [8, 4, 3, 2, 1, 5], [8]]], ids=["start", "one", "ragged"])
+def test_cached_equals_uncached_also_past_the_context(kind, rows):
+    made = model(kind)
+    scores = []
+    for cached in (True, False):
+        continuation = Continuation(made, rows, input="text", task="lm", vocabulary=9, cached=cached)
+        found = []
+        with torch.inference_mode():
+            for step in range(40):
+                found.append(continuation.scores())
+                continuation.append(torch.full((len(rows),), step % 8))
+        scores.append(torch.stack(found))
+    torch.testing.assert_close(*scores, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", CORES)
+def test_a_batch_of_prompts_gives_what_each_gives_alone(kind):
+    rows = [[8, 1], [8, 4, 3, 2, 1, 5], [8]]
+    together = continued(model(kind), rows, tokens=10)
+    alone = torch.cat([continued(model(kind), [row], tokens=10) for row in rows])
+    assert torch.equal(together, alone)
+
+
+def test_past_the_context_half_is_kept():
+    continuation = Continuation(model(), [[8] * CONTEXT], input="text", task="lm", vocabulary=9)
+    continuation.scores()
+    continuation.append(torch.tensor([1]))
+    assert continuation.start == CONTEXT - CONTEXT // 2
+    continuation.scores()
+    assert continuation.cache.length == CONTEXT // 2 + 1
+
+
+def test_padded_vocabulary_is_never_sampled():
+    assert continued(model(), [[8]] * 64, tokens=30, sampling=Sampling(temperature=100.0), seed=0).max() < 9
+
+
+def test_a_seed_gives_the_same_text():
+    first, second, other = (continued(model(), [[8]], sampling=Sampling(), seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first, second) and not torch.equal(first, other)
+
+
+SCORES = st.lists(st.lists(st.floats(-8, 8, width=32), min_size=12, max_size=12), min_size=1, max_size=3)
+
+
+@given(SCORES, st.sampled_from([1, 3, 12, 50]), st.floats(0.05, 1), st.floats(0, 1), st.floats(0.3, 3))
+def test_what_may_be_sampled_is_what_transformers_allows(values, top_k, top_p, min_p, temperature):
+    scores = torch.tensor(values) + torch.arange(12) * 1e-3
+    for ours, theirs in [
+        (Sampling(top_k=top_k), logits_process.TopKLogitsWarper(top_k)),
+        (Sampling(top_p=top_p), logits_process.TopPLogitsWarper(top_p)),
+        (Sampling(min_p=min_p), logits_process.MinPLogitsWarper(min_p)),
+    ]:
+        expected = theirs(None, scores / temperature).softmax(-1)
+        torch.testing.assert_close(ours._kept(scores / temperature).softmax(-1), expected, rtol=1e-4, atol=2e-4)
+
+
+@given(SCORES, st.floats(0.2, 3), st.lists(st.integers(0, 11), min_size=1, max_size=9))
+def test_repetition_penalty_is_transformers(values, penalty, seen):
+    scores, ids = torch.tensor(values), torch.tensor([seen] * len(values))
+    expected = logits_process.RepetitionPenaltyLogitsProcessor(penalty)(ids, scores.clone())
+    torch.testing.assert_close(Sampling(repetition_penalty=penalty)._penalised(scores, ids), expected)
+
+
+def test_sampling_has_the_right_frequencies():
+    scores = torch.tensor([[0.0, 1.0, 2.0]]).expand(20_000, 3)
+    chosen = Sampling(temperature=0.7).choose(scores, torch.zeros(20_000, 1).long(), torch.Generator().manual_seed(0))
+    expected = torch.softmax(torch.tensor([0.0, 1.0, 2.0]) / 0.7, dim=0)
+    torch.testing.assert_close(torch.bincount(chosen) / 20_000, expected, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "settings, match",
+    [
+        ({"temperature": -0.1}, "temperature is -0.1; it must be at least 0"),
+        ({"top_k": 0}, "top_k is 0; it must be at least 1"),
+        ({"top_p": 0.0}, "top_p is 0.0; it must be above 0"),
+        ({"top_p": 1.1}, "top_p is 1.1"),
+        ({"min_p": 2.0}, "min_p is 2.0; it must be between 0 and 1"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings, match):
+    with pytest.raises(ValueError, match=match):
+        Sampling(**settings)
+
+
+@given(st.text(max_size=20), st.lists(st.text(min_size=1, max_size=3), max_size=2))
+def test_text_is_written_whole_and_ends_before_a_stop(text, stops):
+    """Whatever the letters and the stops: the pieces join to the text up to the first stop, and every piece is text."""
+    encoding = ByteEncoding()
+    writer = TextWriter(encoding, stops)
+    written = "".join(writer.write(id) for id in encoding.encode(text)) + writer.finish()
+    ends = [place for place in (text.find(stop) for stop in stops) if place >= 0]
+    assert written == text[: min(ends)] if ends else written == text
+
+
+@pytest.fixture
+def run(tiny):
+    config = load_config(tiny("generates"))
+    train(config)
+    return config.out
+
+
+def test_command_line_streams_from_a_prompt_and_from_the_start(run, capsys):
+    assert main(["generate", str(run), "--prompt", "chop ", "--max-tokens", "8", "--temperature", "0"]) == 0
+    first = capsys.readouterr().out
+    assert first.startswith("chop ") and len(first.strip()) > 5
+    assert main(["generate", str(run), "--prompt", "chop ", "--max-tokens", "8", "--temperature", "0", "--no-cache"]) == 0
+    assert capsys.readouterr().out == first
+    assert main(["generate", str(run), "--max-tokens", "5", "--seed", "3"]) == 0
+    assert len(capsys.readouterr().out) <= 6
+    assert main(["generate", str(run), "--prompt", "mix " * 9, "--max-tokens", "2"]) == 0
+    assert "37 tokens; only the last 16 (the context) are read" in capsys.readouterr().err
+
+
+def test_command_line_reads_a_file_of_prompts(run, capsys, tmp_path):
+    (tmp_path / "prompts.txt").write_text("chop\nmix mi\n\nset\n")
+    options = ["--max-tokens", "6", "--temperature", "0"]
+    assert main(["generate", str(run), "--prompts", str(tmp_path / "prompts.txt"), *options]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["prompt"] for line in found] == ["chop", "mix mi", "set"]
+    loaded = load_run(run)
+    alone = [loaded.generate(line["prompt"], max_tokens=6, sampling=Sampling(temperature=0)) for line in found]
+    assert [line["text"] for line in found] == alone
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--temperature", "-1"], "temperature is -1.0; it must be at least 0"),
+        (["--prompt", "CHOP"], "character 'C' (U+0043) at place 0 is not among"),
+        (["--max-tokens", "0"], "--max-tokens is 0; it must be at least 1"),
+        (["--prompts", "/nowhere/prompts.txt"], "prompts.txt"),
+    ],
+)
+def test_command_line_mistakes(run, capsys, options, said):
+    assert main(["generate", str(run), *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_stop_text_and_no_run(run, capsys, tmp_path):
+    loaded = load_run(run)
+    plain = loaded.generate("chop", max_tokens=30, sampling=Sampling(temperature=0))
+    stopped = loaded.generate("chop", max_tokens=30, sampling=Sampling(temperature=0), stop=[plain[3:5]])
+    assert stopped == plain[: plain.find(plain[3:5])]
+    assert main(["generate", str(tmp_path)]) == 2
+    assert "is not a run" in capsys.readouterr().err
+
+
+def test_evaluate_on_the_command_line(run, capsys, tmp_path):
+    (tmp_path / "other.txt").write_text("mix chop set " * 9)
+    file = tmp_path / "figures.json"
+    assert main(["evaluate", str(run), "--data", str(tmp_path / "other.txt"), "--split", "test", "--json", str(file)]) == 0
+    figures = json.loads(file.read_text())
+    assert figures["test/bits_per_byte"] > 0 and "test/loss" in capsys.readouterr().out
+    assert main(["evaluate", str(run), "--checkpoint", "last"]) == 0
+    recorded = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
+    assert [sorted(line)[-1] for line in recorded] == ["test/perplexity", "val/perplexity"]
+    assert main(["evaluate", str(run), "--split", "tset"]) == 2
+    assert "has no split 'tset'; possible: train, val" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--data", "tiny_shakespear"]) == 2
+    assert "did you mean 'tiny_shakespeare'?" in capsys.readouterr().err
+
+
+def test_every_position_is_counted_once_whatever_the_rows(run):
+    loaded = load_run(run)
+    one, many = (loaded.evaluate("val", rows=rows)["val/loss"] for rows in (1, 64))
+    assert one == pytest.approx(many, rel=1e-6)
