@@ -130,13 +130,16 @@ def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Pro
 def block_can_be_built(model: Part) -> Iterator[Problem]:
     block, width, heads = (model.options[name] for name in ("block", "width", "heads"))
     if not list(heads_divide(model)):
-        yield from _refusal(("model", "block"), block, width, heads)
+        yield from _refusal(("model", "block"), block, width, heads, device="meta")
 
 
-def _refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any) -> Iterator[Problem]:
-    """What a part says against its options when it is built: without memory, and without drawing random numbers."""
+def _refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, device="cpu") -> Iterator[Problem]:
+    """What a part says against its options when it is built; the random numbers of the program are left as they were.
+
+    On "meta" it takes no memory, which large matrices need; arithmetic there (rotary) makes torch import for seconds.
+    """
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        with torch.random.fork_rng(devices=[]), torch.device(device):
             part(*arguments)
     except (ValueError, TypeError) as error:
         yield path, str(error)

@@ -160,7 +160,7 @@ def card_named(name: str, split: str):
 
 def inspect_command(options: argparse.Namespace) -> None:
     """Show what the model sees."""
-    from .inspect import inspect_text
+    from .inspection import inspect_text
 
     inspect_text(load_config(options.config, options.overrides))
 

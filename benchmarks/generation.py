@@ -1,0 +1,101 @@
+"""Tokens per second of generation beside transformers' `generate` on the same weights, batch 1, greedy, float32.
+
+    python benchmarks/generation.py --pairs 5
+
+Two shapes: the character model (4 layers, 128 wide, context 64) and GPT-2 small (12 layers, 768 wide, 124 M parameters). The
+weights are random: the speed does not depend on them. For the larger one the share of the memory-bandwidth floor is
+given: the time that reading all weights once takes, measured by a matrix-vector product over the same bytes, over the
+time of a token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from chopmix.models.generation import Continuation, Sampling, generate
+from chopmix.training.imports import import_directory
+from chopmix.training.run import load_run
+from results import write_results
+from transformers import GPT2Config, GPT2LMHeadModel
+
+SHAPES = {
+    "char_4x128": {"vocab_size": 66, "n_positions": 64, "n_embd": 128, "n_layer": 4, "n_head": 4, "eos_token_id": 65},
+    "gpt2_small": {"vocab_size": 50256, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12, "eos_token_id": 0},
+}
+TOKENS = {"char_4x128": 60, "gpt2_small": 64}
+
+
+def models(shape: dict):
+    """Their model, and the same weights as a run of ours."""
+    torch.manual_seed(0)
+    theirs = GPT2LMHeadModel(GPT2Config(**shape, bos_token_id=shape["eos_token_id"])).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        theirs.save_pretrained(Path(folder) / "hf")
+        import_directory(Path(folder) / "hf", Path(folder) / "run")
+        return theirs, load_run(Path(folder) / "run").model
+
+
+def bandwidth_floor(model) -> float:
+    """Seconds to read all weights that a token needs, by matrix-vector products of the model's own matrices."""
+    matrices = [p.detach() for n, p in model.named_parameters() if p.dim() == 2 and "position" not in n]
+    vectors = [torch.randn(m.shape[1]) for m in matrices]
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        for matrix, vector in zip(matrices, vectors):
+            torch.mv(matrix, vector)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def compare(name: str, pairs: int) -> list[dict]:
+    theirs, ours = models(SHAPES[name])
+    tokens, vocabulary = TOKENS[name], SHAPES[name]["vocab_size"]
+    prompt = [1, 2, 3]
+
+    @torch.inference_mode()
+    def run_ours():
+        continuation = Continuation(ours, [prompt], input="text", task="lm", vocabulary=vocabulary)
+        return [int(ids) for ids in generate(continuation, tokens, Sampling(temperature=0))]
+
+    @torch.inference_mode()
+    def run_theirs():
+        ids = torch.tensor([prompt])
+        found = theirs.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens,
+            pad_token_id=0, eos_token_id=-1,
+        )  # fmt: skip
+        return found[0, len(prompt) :].tolist()
+
+    assert run_ours() == run_theirs(), "the two do not write the same text"
+    seconds = {"chopmix": [], "transformers": []}
+    for _ in range(pairs):
+        for who, run in (("chopmix", run_ours), ("transformers", run_theirs)):
+            start = time.perf_counter()
+            run()
+            seconds[who].append((time.perf_counter() - start) / tokens)
+    floor = bandwidth_floor(ours)
+    rows = [
+        {"shape": name, "what": who, "ms_per_token": 1000 * statistics.median(s), "share_of_floor": floor / statistics.median(s)}
+        for who, s in seconds.items()
+    ]
+    ratios = sorted(t / o for o, t in zip(seconds["chopmix"], seconds["transformers"]))
+    rows.append({"shape": name, "what": "ratio", "median": statistics.median(ratios), "min": ratios[0], "max": ratios[-1]})
+    return rows
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--pairs", type=int, default=9)
+    options.add_argument("--shapes", nargs="*", default=list(SHAPES), choices=list(SHAPES))
+    chosen = options.parse_args()
+    write_results("generation", [row for name in chosen.shapes for row in compare(name, chosen.pairs)])
+
+
+if __name__ == "__main__":
+    main()
