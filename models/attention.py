@@ -14,8 +14,10 @@ a small frozen object that all layers with that graph share. `attend` runs it. N
 
 from __future__ import annotations
 
+import inspect
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,12 +29,16 @@ from .graph import Causal, Graph, Node, SameSample, Window, dense_mask, reads
 from .token_set import PADDING, Tokens
 
 Heads = Float[Tensor, "b h n c"]
+KeyHeads = Float[Tensor, "b g m c"]
 
 
 class Layout:
     """How one graph over one batch of tokens is computed: called with (b, h, n, c) queries, keys and values."""
 
-    def __call__(self, query: Heads, key: Heads, value: Heads, bias: Tensor | None, dropout: float) -> Heads:
+    adds_bias: ClassVar[bool] = False
+    drops: ClassVar[bool] = True
+
+    def __call__(self, query: Heads, key: KeyHeads, value: KeyHeads, bias: Tensor | None, dropout: float) -> Heads:
         raise NotImplementedError
 
     def to(self, device: torch.device | str) -> Layout:
@@ -41,17 +47,21 @@ class Layout:
 
 
 def attend(
-    query: Heads, key: Heads, value: Heads, layout: Layout, *, bias: Tensor | None = None, dropout: float = 0.0
+    query: Heads, key: KeyHeads, value: KeyHeads, layout: Layout, *, bias: Tensor | None = None, dropout: float = 0.0
 ) -> Heads:
     """Every query token's weighted sum of the values it reads, scores scaled by 1/sqrt(c).
 
     `key` and `value` may have fewer heads than `query` (grouped queries): each serves h / h_key neighbouring query heads.
     `bias` is added to the scores and broadcasts to (b, h, n, m); only a layout planned with `bias=True` takes one.
     """
+    if bias is not None and not layout.adds_bias:
+        raise ValueError(f"{type(layout).__name__} cannot add a bias: plan with bias=True")
+    if dropout and not layout.drops:
+        raise ValueError(f"{type(layout).__name__} cannot do dropout: plan with dropout={dropout}")
     return layout(query, key, value, bias, dropout)
 
 
-def sdpa(query: Heads, key: Heads, value: Heads, **options) -> Heads:
+def sdpa(query: Heads, key: KeyHeads, value: KeyHeads, **options) -> Heads:
     """torch's scaled dot-product attention, with fewer key heads than query heads where the shapes say so."""
     return F.scaled_dot_product_attention(query, key, value, enable_gqa=query.shape[1] != key.shape[1], **options)
 
@@ -70,6 +80,7 @@ class Plain(Layout):
 class Dense(Layout):
     """Any graph: SDPA with the mask written out. `empty` marks queries that read nothing; they get zeros, not NaN."""
 
+    adds_bias: ClassVar[bool] = True
     mask: Bool[Tensor, "b n m"]
     empty: Bool[Tensor, "b 1 n 1"] | None = None
 
@@ -113,6 +124,7 @@ class PerSample(Layout):
 class VariableLength(Layout):
     """Packed rows on CUDA: `varlen_attn` over all samples of the batch laid end to end (half precision, no dropout)."""
 
+    drops: ClassVar[bool] = False
     boundaries: Int[Tensor, "s"]
     longest: int
     causal: bool
@@ -121,8 +133,9 @@ class VariableLength(Layout):
         groups = query.shape[1] // key.shape[1]
         key, value = (repeat(t, "b h n c -> b (h g) n c", g=groups) if groups > 1 else t for t in (key, value))
         flat = [rearrange(t, "b h n c -> (b n) h c") for t in (query, key, value)]
-        window = (-1, 0) if self.causal else (-1, -1)
-        mixed = _varlen_attention()(*flat, self.boundaries, self.boundaries, self.longest, self.longest, window_size=window)
+        mixed = _varlen_attention()(
+            *flat, self.boundaries, self.boundaries, self.longest, self.longest, **_varlen_causal(self.causal)
+        )
         return rearrange(mixed, "(b n) h c -> b h n c", b=len(query))
 
     def to(self, device):
@@ -160,11 +173,12 @@ class Band(Layout):
 class Flex(Layout):
     """Any graph on CUDA: FlexAttention, compiled once, with a block mask that skips what nobody reads."""
 
+    drops: ClassVar[bool] = False
     block_mask: object
 
     def __call__(self, query, key, value, bias, dropout):
         grouped = query.shape[1] != key.shape[1]
-        return _flex_attention()(query, key, value, block_mask=self.block_mask, enable_gqa=grouped)
+        return _flex_attention(query.is_cuda)(query, key, value, block_mask=self.block_mask, enable_gqa=grouped)
 
     def to(self, device):
         return Flex(self.block_mask.to(device))
@@ -179,15 +193,24 @@ def _varlen_attention():
     return varlen_attn
 
 
+def _varlen_causal(causal: bool) -> dict:
+    """How this torch's `varlen_attn` is told to be causal: by `is_causal` in its first releases, then by `window_size`."""
+    if "is_causal" in inspect.signature(_varlen_attention()).parameters:
+        return {"is_causal": causal}
+    return {"window_size": (-1, 0) if causal else (-1, -1)}
+
+
 _compiled_flex_attention = None
 
 
-def _flex_attention():
-    """FlexAttention compiled at its first use: uncompiled it builds the whole score matrix."""
+def _flex_attention(compiled: bool):
+    """FlexAttention, on a GPU compiled at its first use: uncompiled it builds the whole score matrix."""
     global _compiled_flex_attention
-    if _compiled_flex_attention is None:
-        from torch.nn.attention.flex_attention import flex_attention
+    from torch.nn.attention.flex_attention import flex_attention
 
+    if not compiled:
+        return flex_attention
+    if _compiled_flex_attention is None:
         _compiled_flex_attention = torch.compile(flex_attention, dynamic=False)
     return _compiled_flex_attention
 
@@ -211,7 +234,7 @@ def plan(
     keys = queries if keys is None else keys
     layout = _plan_simple(graph, queries, keys, torch.device(device), dtype, bias, dropout)
     if layout is None and torch.device(device).type == "cuda" and not bias and not dropout:
-        layout = _plan_flex(graph, queries, keys)
+        layout = _plan_flex(graph, queries, keys, torch.device(device))
     return (layout or Dense(dense_mask(graph, queries, keys))).to(device)
 
 
@@ -236,7 +259,7 @@ def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout |
         step = queries.shape[1] == 1 and one_sample and not windows
         return Plain(causal=False) if step else None
     if windows:
-        size = int(next(iter(windows)).size)
+        size = math.ceil(min(next(iter(windows)).size, keys.shape[1]))  # distances are whole: below 2.5 is below 3
         band = one_sample and device.type == "cpu" and size * 2 < keys.shape[1]
         return Plain(causal=True) if one_sample and size >= keys.shape[1] else Band(size) if band else None
     if one_sample or (causal and parts == {Causal()} and not (keys.sample == PADDING).any()):
@@ -276,11 +299,10 @@ def _segments(tokens: Tokens):
                 start = end
 
 
-def _plan_flex(graph: Graph, queries: Tokens, keys: Tokens) -> Flex:
+def _plan_flex(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device) -> Flex:
     """FlexAttention's block mask for the graph: the graph's own `edge` is the `mask_mod`."""
     from torch.nn.attention.flex_attention import create_block_mask
 
-    device = "cuda"
     sides = [(t.input, t.sample, t.span, t.position) for t in (queries.to(device), keys.to(device))]
 
     def node(side, row, index) -> Node:

@@ -12,12 +12,14 @@ neighbourhood(radius, axis, ...), edges(source -> reader, ...).
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Sequence
 
 from . import graph as g
 
 TOKEN = re.compile(r"\s*(?:(?P<arrow>->)|(?P<number>\d+(?:\.\d+)?)|(?P<name>[A-Za-z_]\w*)|(?P<mark>[&|(),]))")
+DEEPEST = 100
 VALUES = ("causal", "same_sample", "same_span", "from", "window", "neighbourhood", "edges")
 
 
@@ -35,7 +37,7 @@ class _Parser:
 
     def __init__(self, text: str, inputs: tuple[str, ...], axes: tuple[str, ...]):
         self.text, self.inputs, self.axes = text, inputs, axes
-        self.tokens, self.index = list(self._scan()), 0
+        self.tokens, self.index, self.depth = list(self._scan()), 0, 0
 
     def _scan(self):
         end = 0
@@ -83,7 +85,11 @@ class _Parser:
     def _factor(self) -> g.Graph:
         if self._peek()[1] == "(":
             self._take("(")
+            self.depth += 1
+            if self.depth > DEEPEST:
+                raise self._error(self._peek()[2], f"more than {DEEPEST} parentheses inside each other")
             found = self._expression()
+            self.depth -= 1
             self._take(")")
             return found
         place = self._peek()[2]
@@ -145,8 +151,8 @@ class _Parser:
             value = float(arguments[0])
         except (IndexError, ValueError, TypeError):
             raise self._error(place, f"{name} needs a number first, as in {name}(3)") from None
-        if value <= 0:
-            raise self._error(place, f"{name}({arguments[0]}) must be more than 0")
+        if not 0 < value < math.inf:
+            raise self._error(place, f"{name}({arguments[0]}) must be more than 0 and finite")
         return value
 
     def _axes(self, names: Sequence, place: int) -> tuple[int, ...]:

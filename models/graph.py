@@ -183,7 +183,8 @@ def dense_mask(graph: Graph, queries: Tokens, keys: Tokens, self_attention: bool
         coordinates = tokens.position.unsqueeze(axis).unbind(-1)
         return Node(*(t.unsqueeze(axis) for t in (tokens.input, tokens.sample, tokens.span)), coordinates)
 
-    return reads(graph, node(queries, 2), node(keys, 1), self_attention)
+    (b, n), m = queries.shape, keys.shape[1]
+    return reads(graph, node(queries, 2), node(keys, 1), self_attention).expand(b, n, m)
 
 
 def reach(graphs: Sequence[Graph], tokens: Tokens) -> Bool[Tensor, "b n n"]:

@@ -95,6 +95,13 @@ class Rotary(RelativePosition):
             start += share // 2
         self.register_buffer("frequencies", frequencies, persistent=False)
 
+    def _apply(self, fn, recurse=True):
+        """Moves between devices but stays float32: rounded to bfloat16, neighbouring places look the same."""
+        frequencies = self.frequencies
+        super()._apply(fn, recurse)
+        self.frequencies = frequencies.to(self.frequencies.device)
+        return self
+
     def angles(self, tokens: Tokens):
         angle = rearrange(tokens.position.nan_to_num() @ self.frequencies, "b n c -> b 1 n c")
         return angle.cos(), angle.sin()
@@ -119,6 +126,9 @@ class RelativeBias(RelativePosition):
         buckets: int = 32, longest: int = 128, bidirectional: bool = True,
     ):  # fmt: skip
         super().__init__()
+        exact = buckets // 4 if bidirectional else buckets // 2
+        if exact < 1 or longest <= exact:
+            raise ValueError(f"relative_bias: {buckets} buckets count {exact} distances singly; longest ({longest}) must be more")
         self.table = nn.Embedding(buckets, heads)
         self.buckets, self.longest, self.bidirectional = buckets, longest, bidirectional
 

@@ -8,7 +8,6 @@ which named input it belongs to, which sample, which span, and where it stands. 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Self
 
 import torch
 from jaxtyping import Float, Int
@@ -42,11 +41,11 @@ class Tokens:
         """Rows and places: (b, n)."""
         return tuple(self.sample.shape)
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> Tokens:
         """The same descriptors on another device, copied without waiting."""
         return type(self)(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
-    def select(self, *index: slice) -> Self:
+    def select(self, *index: slice) -> Tokens:
         """Some rows and places, e.g. `tokens.select(slice(None), slice(5, 6))` for the sixth token of each row."""
         return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 

@@ -213,7 +213,7 @@ class Transformer(nn.Module):
         """Read the set: one layout per layer, as made by `plan`; `source` and `cross` for a second set to read."""
         x = self.embedding_dropout(tokens.x)
         angles = self.position.angles(tokens)
-        bias = self.position.bias(tokens, tokens if cache is None else cache.tokens)
+        bias = self.position.bias(tokens, tokens if cache is None else cache.tokens.to(x.device))
         crossing = None if cross is None else Wiring(cross)
         for index, (block, layout) in enumerate(zip(self.blocks, layouts, strict=True)):
             wiring = Wiring(layout, angles, bias, cache and cache.layers[index])

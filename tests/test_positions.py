@@ -94,7 +94,6 @@ def test_rotary_keeps_lengths_and_dtype():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-@pytest.mark.xfail(strict=True, reason="bug: Module.to(dtype) turns the frequencies but not the positions")
 def test_rotary_survives_a_change_of_the_models_type(dtype):
     """And its angles stay float32: rounded to bfloat16, neighbouring places could not be told apart."""
     tokens = plain_tokens(1, 300)
