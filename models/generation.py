@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .batch import Batch, Pieces, PlannedSet
+from .decoding import Decoder
 from .mixture import Mixture
 from .token_set import Tokens
 
@@ -98,11 +99,14 @@ class Continuation:
         for place, row in zip(self.ids, rows):
             place[longest - len(row) :] = torch.tensor(row)
         self.start = max(0, longest - model.context)
-        self.cache, self.read = None, 0
+        self.cache, self.decoder, self.read = None, None, 0
         self.ragged = any(len(row) < longest for row in rows)
+        self.lean = cached and not self.ragged and Decoder.fits(self.core)
 
     def scores(self) -> Float[Tensor, "b v"]:
         """The scores of the id that comes next in each row, after reading what has not been read."""
+        if self.lean and self.decoder is not None and self.read == self.ids.shape[1] - 1:
+            return self._step()
         new = self._begin() if not self.cached or self.cache is None else self.read
         tokens, index = self._tokens(new)
         keys = self.cache.extend(tokens) if self.cached else tokens
@@ -114,7 +118,7 @@ class Continuation:
         """Put one more id at the end of each row; a full row is dropped to its last half first."""
         if self.ids.shape[1] - self.start >= self.model.context:
             self.start = self.ids.shape[1] - max(self.model.context // 2, 1)
-            self.cache = None
+            self.cache = self.decoder = None
         self.ids = torch.cat([self.ids, ids.cpu()[:, None]], dim=1)
 
     def _begin(self) -> int:
@@ -122,7 +126,19 @@ class Continuation:
         if self.cached:
             weight = next(self.core.parameters())
             self.cache = self.core.empty_cache(len(self.ids), self.model.context, dtype=weight.dtype, device=self.device)
+        if self.lean:
+            self.decoder = Decoder(self.core, self.cache, self.core.axes)
         return self.start
+
+    def _step(self) -> Tensor:
+        """The scores after one more token per row, read by the lean decoder."""
+        input, task, _ = self.names
+        place, self.read = self.read - self.start, self.ids.shape[1]
+        pieces = Pieces(values=self.ids[:, -1].to(self.device), index=torch.tensor([place], device=self.device))
+        x = self.model.tokenizers[input](pieces)
+        if input in self.model.types:
+            x = x + self.model.types[input]
+        return self.model.heads[task](self.decoder.read(x, place))[:, : self.vocabulary]
 
     def _tokens(self, new: int) -> tuple[Tokens, Tensor]:
         """Descriptors of the tokens from column `new` on, and their index in the row's window."""
@@ -135,12 +151,9 @@ class Continuation:
             rows = rows * (self.ids[:, new:] >= 0)
             index = (order - window.sum(dim=1, keepdim=True)).clamp(min=0)
             self.ragged = bool(window.any())
-        position = torch.full((b, end - new, self._axes()), torch.nan)
+        position = torch.full((b, end - new, self.core.axes), torch.nan)
         position[..., 0] = order
         return Tokens(input=torch.full_like(rows, self.number), sample=rows, span=rows, position=position), index
-
-    def _axes(self) -> int:
-        return getattr(self.model, "axes", 1)
 
     def _run(self, tokens: Tokens, keys: Tokens, values: Tensor, index: Tensor) -> Tensor:
         input, task, core = self.names

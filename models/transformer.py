@@ -198,7 +198,7 @@ class Transformer(nn.Module):
         patterns = [attention] if isinstance(attention, str) else attention
         graphs = [parse_graph(pattern, inputs, axes) for pattern in patterns]
         self.graphs = tuple(graphs[layer % len(graphs)] for layer in range(depth))
-        self.width, self.dropout = width, dropout
+        self.width, self.dropout, self.axes = width, dropout, len(axes)
         self.embedding_dropout = nn.Dropout(dropout.embedding)
         self.position = position(heads, width // heads, tuple(axes)) if position else RelativePosition()
         skips = [dropout.depth * layer / max(depth - 1, 1) for layer in range(depth)]
