@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from .attention import sdpa
 from .cache import Cache
 from .graph import Causal, SameSample
+from .norms import LayerNorm, RmsNorm
 from .positions import RelativePosition, Rotary, rotate
 from .token_set import plain_tokens
 from .transformer import Attention, Block, PreNorm, Transformer
 
-FUSED = 2**20
-"""Query, key and value are fused to one matrix (a copy) up to this many values; larger ones are bound by memory anyway."""
+FUSED = 2**17
+"""Query, key and value are laid together to one matrix (a copy) up to this many values each: larger ones are bound by
+reading the weights, and copying them would cost more than it saves."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Decoder:
     def __init__(self, core: Transformer, cache: Cache, axes: int):
         self.cache = cache
         self.steps = [step_of(block) for block in core.blocks]
-        self.norm = core.norm.forward
+        self.norm = lean(core.norm)
         tokens = plain_tokens(1, cache.capacity, axes=axes).to(core.blocks[0].attention.out.weight.device)
         self.angles = core.position.angles(tokens)
 
@@ -83,14 +85,25 @@ def step_of(block: Block) -> Step:
     attention = block.attention
     normed = not isinstance(attention.query_norm, nn.Identity)
     return Step(
-        norm=block.add_attention.norm.forward,
+        norm=lean(block.add_attention.norm),
         project=fused(attention) if attention.query.weight.numel() <= FUSED else separate(attention),
-        query_norm=attention.query_norm.forward if normed else None,
-        key_norm=attention.key_norm.forward if normed else None,
+        query_norm=lean(attention.query_norm) if normed else None,
+        key_norm=lean(attention.key_norm) if normed else None,
         out=attention.out,
-        feed_forward_norm=block.add_feed_forward.norm.forward,
+        feed_forward_norm=lean(block.add_feed_forward.norm),
         feed_forward=block.feed_forward.forward,
     )
+
+
+def lean(norm: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A normalisation as one call."""
+    if type(norm) is LayerNorm:
+        shape, weight, bias, epsilon = norm.normalized_shape, norm.weight, norm.bias, norm.eps
+        return lambda x: torch.layer_norm(x, shape, weight, bias, epsilon)
+    if type(norm) is RmsNorm:
+        shape, weight, epsilon = norm.normalized_shape, norm.weight, norm.eps
+        return lambda x: torch.rms_norm(x, shape, weight, epsilon)
+    return norm.forward
 
 
 def fused(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
