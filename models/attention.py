@@ -5,7 +5,7 @@ a small frozen object that all layers with that graph share. `attend` runs it. N
 
 | graph                              | CUDA                        | CPU                               |
 | ---------------------------------- | --------------------------- | --------------------------------- |
-| causal or full, one sample a row   | `Plain` (SDPA)              | `Plain` (SDPA)                    |
+| causal or full, one sample a row   | `Plain` (SDPA)              | `Plain`; `Short` in half precision |
 | causal or full, within samples     | `VariableLength`            | `PerSample`: a loop over samples  |
 | causal window, one sample a row    | `Flex`                      | `Band`: blocks of the band        |
 | anything else                      | `Flex`, cached block mask   | `Dense` (SDPA with the mask)      |
@@ -74,6 +74,31 @@ class Plain(Layout):
 
     def __call__(self, query, key, value, bias, dropout):
         return sdpa(query, key, value, is_causal=self.causal, dropout_p=dropout)
+
+
+SHORT = 256
+
+
+@dataclass(frozen=True)
+class Short(Layout):
+    """Rows of up to `SHORT` tokens in half precision on a CPU: the scores written out, by batched matrix products.
+
+    There torch's flash kernel loses: forward and backward of 96 heads of 64 x 32 took 7.6 ms, this 1.8 (torch 2.14, two
+    cores with AVX512-BF16). In float32 it is the other way round.
+    """
+
+    causal: bool
+
+    def __call__(self, query, key, value, bias, dropout):
+        b, h, n, c = query.shape
+        if key.shape[1] != h:
+            key, value = (repeat(t, "b g n c -> b (g r) n c", r=h // key.shape[1]) for t in (key, value))
+        query, key, value = (t.reshape(b * h, n, c) for t in (query, key, value))
+        mask = torch.zeros(n, n, dtype=query.dtype, device=query.device)
+        if self.causal:
+            mask = mask.fill_(-torch.inf).triu(1)
+        weights = torch.baddbmm(mask, query, key.mT, alpha=1 / math.sqrt(c)).softmax(dim=-1)
+        return torch.bmm(F.dropout(weights, dropout) if dropout else weights, value).view(b, h, n, c)
 
 
 @dataclass(frozen=True)
@@ -263,7 +288,8 @@ def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout |
         band = one_sample and device.type == "cpu" and size * 2 < keys.shape[1]
         return Plain(causal=True) if one_sample and size >= keys.shape[1] else Band(size) if band else None
     if one_sample or (causal and parts == {Causal()} and not (keys.sample == PADDING).any()):
-        return Plain(causal)
+        half = dtype in (torch.bfloat16, torch.float16)
+        return Short(causal) if half and device.type == "cpu" and keys.shape[1] <= SHORT else Plain(causal)
     return _plan_packed(keys, causal, device, dtype, dropout) if SameSample() in parts else None
 
 

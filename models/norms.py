@@ -6,10 +6,10 @@ from torch import nn
 
 
 class LayerNorm(nn.LayerNorm):
-    """Zero mean and unit variance over the last axis, then gain and shift (Ba et al. 2016, arXiv:1607.06450)."""
+    """Zero mean and unit variance over the last axis, then optional gain and shift (Ba et al. 2016, arXiv:1607.06450)."""
 
-    def __init__(self, width: int, *, bias: bool = True, epsilon: float = 1e-5):
-        super().__init__(width, eps=epsilon, bias=bias)
+    def __init__(self, width: int, *, gain: bool = True, bias: bool = True, epsilon: float = 1e-5):
+        super().__init__(width, eps=epsilon, elementwise_affine=gain, bias=bias)
 
 
 class RmsNorm(nn.RMSNorm):

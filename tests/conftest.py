@@ -13,6 +13,12 @@ import yaml
 
 torch.set_num_threads(1)
 
+
+
+def pytest_addoption(parser):
+    parser.addoption("--rewrite-golden", action="store_true", help="write the golden losses as they are now")
+
+
 TREE = {
     "inputs": {"text": {"use": "text", "encoding": "characters"}},
     "model": {"width": 32, "depth": 2, "heads": 4, "context": 16},

@@ -1,4 +1,4 @@
-"""What `auto` chose for a run (precision, compile), stored with it and used again when it resumes."""
+"""What `auto` and `fast` chose for a run (precision, compile), stored with it and used again when it resumes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from .checkpoint import write_json
-from .experiment import Training
+
+if TYPE_CHECKING:
+    from .experiment import Training
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Choices:
 def choose(training: Training, folder: Path | None, device: torch.device) -> Choices:
     """Resolve `auto`: from the run's own `choices.json` when it has one for this kind of device, else by rule.
 
-    bfloat16 on a GPU that has it; compiled on a GPU for runs of 1,000 steps or more, where it pays for itself. Where
+    `auto` is bfloat16 on a GPU that has it and float32 on a CPU; `fast` is bfloat16 on such CPUs as well. Compiled on a GPU for runs of 1,000 steps or more, where it pays for itself. Where
     compiling is asked for and no compiler is found, the run goes on without, and the note says so.
     """
     file = folder / "choices.json" if folder else None
@@ -35,8 +38,9 @@ def choose(training: Training, folder: Path | None, device: torch.device) -> Cho
         kept = json.loads(file.read_text())
         if kept.pop("device") == device.type:
             return Choices(**kept)
-    half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    precision = ("bfloat16" if half else "float32") if training.precision == "auto" else training.precision
+    half = fast_half(device) and (training.precision == "fast" or device.type == "cuda")
+    named = training.precision in ("float32", "bfloat16")
+    precision = training.precision if named else "bfloat16" if half else "float32"
     wanted = device.type == "cuda" and training.steps >= 1000 if training.compile == "auto" else training.compile
     missing = wanted and missing_compiler(device)
     note = f"not compiled: {missing}" if missing else ""
@@ -44,6 +48,14 @@ def choose(training: Training, folder: Path | None, device: torch.device) -> Cho
     if file:
         write_json(file, {**asdict(made), "device": device.type})
     return made
+
+
+def fast_half(device: torch.device) -> bool:
+    """Whether this device multiplies bfloat16 matrices with instructions made for it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return torch.backends.mkldnn.is_available() and any(getattr(torch.cpu, name, bool)() for name in checks)
 
 
 def missing_compiler(device: torch.device) -> str:

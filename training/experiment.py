@@ -35,8 +35,9 @@ class Training:
     """The largest norm of the whole gradient; null: no clipping."""
     ema: float | None = None
     """Decay per step of a running average of the weights, used by evaluation, `best` and export; null: none."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What matrix products run in; weights stay float32. `auto`: bfloat16 on a GPU that has it, float32 on a CPU."""
+    precision: Literal["auto", "fast", "float32", "bfloat16"] = "auto"
+    """What matrix products run in; weights stay float32. `auto`: bfloat16 on a GPU that has it, float32 on a CPU;
+    `fast`: bfloat16 also on a CPU with instructions for it."""
     compile: Literal["auto"] | bool = "auto"
     """Whether torch.compile translates the model. `auto`: on a GPU when the run is long enough to pay for it."""
     rows_per_micro_batch: int | None = None

@@ -1,0 +1,59 @@
+"""A run on the Python standard library beside compressors on the same files, and whether Python reads what it writes.
+
+    python benchmarks/python_lines.py runs/quickstart
+
+Prints the run's validation bits per byte, `zlib -9` file by file and `xz` over all of them, and the share of sampled lines
+that Python's own tokenizer accepts. A line is tokenized by itself, without its indentation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import lzma
+import tokenize
+import zlib
+from pathlib import Path
+
+from chopmix.models.generation import Sampling
+from chopmix.training.run import load_run
+
+
+def accepted(line: str) -> bool:
+    """Whether Python's tokenizer reads a line without an error; a bracket or string left open at its end is fine."""
+    try:
+        list(tokenize.generate_tokens(io.StringIO(line.strip() + "\n").readline))
+    except tokenize.TokenError as error:
+        return "EOF in multi-line" in str(error) or "unexpected EOF" in str(error)
+    except (SyntaxError, IndentationError):
+        return False
+    return True
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("run", type=Path)
+    options.add_argument("--tokens", type=int, default=400)
+    options.add_argument("--texts", type=int, default=8)
+    chosen = options.parse_args()
+    run = load_run(chosen.run)
+    card = run.config.data.card()
+    about = card.about()
+    texts = [document.text.encode() for document in card.documents("val")]
+    size = sum(map(len, texts))
+    zipped = 8 * sum(len(zlib.compress(text, 9)) for text in texts) / size
+    packed = 8 * len(lzma.compress(b"".join(texts), preset=9)) / size
+    best = json.loads((chosen.run / "best.json").read_text())
+    samples = run.generate(
+        [None] * chosen.texts, max_tokens=chosen.tokens, sampling=Sampling(temperature=0.8, top_p=0.95), seed=0
+    )
+    lines = [line for text in samples for line in text.splitlines()[:-1] if line.strip()]
+    share = sum(map(accepted, lines)) / max(len(lines), 1)
+    print(f"python {about['python']}: {size:,} bytes to validate in {len(texts)} files")
+    print(f"bits per byte: model {best['val/bits_per_byte']:.3f}, zlib -9 file by file {zipped:.3f}, xz of all {packed:.3f}")
+    print(f"{share:.1%} of {len(lines)} sampled lines are accepted by Python's tokenizer")
+
+
+if __name__ == "__main__":
+    main()
