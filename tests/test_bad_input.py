@@ -1,5 +1,8 @@
 """What a user can get wrong on the command line: one clear sentence, exit status 2, nothing lost."""
 
+import os
+from pathlib import Path
+
 import pytest
 from chopmix.training.cli import main
 from chopmix.training.config import load_config
@@ -68,3 +71,26 @@ def test_inspect_unpacks_a_batch(tiny, capsys):
     assert main(["inspect", str(tiny())]) == 0
     printed = capsys.readouterr().out
     assert printed.count("when the input is") == 32 and "4 x 8 ids is 32 examples" in printed
+
+
+def test_a_failed_first_attempt_binds_nobody(tiny, capsys, tmp_path):
+    file = tiny()
+    text = (tmp_path / "train.txt").read_text()
+    (tmp_path / "train.txt").write_text("short")
+    said(capsys, "train", str(file))
+    (tmp_path / "train.txt").write_text(text)
+    assert main(["train", str(file), "training.learning_rate=0.02"]) == 0
+
+
+DATA = Path(os.environ.get("CHOPMIX_DATA", ""))
+
+
+@pytest.mark.skipif(not (DATA / "bpe").is_dir(), reason="needs the data root with tiny_shakespeare and bpe")
+@pytest.mark.parametrize("name", ["shakespeare_char_gpu", "gpt2_124m", "finetune_gpt2", "shakespeare_char_nanogpt"])
+def test_configs_that_need_more_than_a_laptop_are_dry_run_small(name, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
+    config = Path(__file__).parent.parent / "configs" / "lm" / f"{name}.yaml"
+    small = ["model.width=32", "model.depth=2", "model.heads=4", "model.context=32", "training.tokens_per_step=128",
+             "training.rows_per_micro_batch=2", "training.compile=false", "data.card=tiny_shakespeare", "from=null"]  # fmt: skip
+    assert main(["train", str(config), "--dry-run", *small]) == 0
+    assert "one step: loss" in capsys.readouterr().out

@@ -4,6 +4,7 @@
 """
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -46,14 +47,15 @@ def losses(config_file) -> list[float]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_losses_are_those_of_before(tiny, family, request):
+def test_losses_are_those_of_before(tiny, family, request, monkeypatch):
+    monkeypatch.setattr("chopmix.training.optimizers.fast_half", lambda device: False)  # the same on every CPU
     found = losses(tiny(family, **FAMILIES[family]))
     if request.config.getoption("--rewrite-golden"):
         kept = json.loads(FILE.read_text()) if FILE.exists() else {}
         FILE.parent.mkdir(exist_ok=True)
         FILE.write_text(json.dumps(kept | {family: found}, indent=1) + "\n")
-    assert found == pytest.approx(json.loads(FILE.read_text())[family], rel=2e-5)
+    assert found == pytest.approx(json.loads(FILE.read_text())[family], rel=1e-4)
 
 
 if __name__ == "__main__":
-    sys.exit(pytest.main([__file__, "--rewrite-golden", "-p", "no:cacheprovider"]))
+    sys.exit(subprocess.call([sys.executable, "-m", "pytest", __file__, "--rewrite-golden"]))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Gives 0, or 2 for a mistake of the user's, 1 for a failure of the machine's (a full disk)."""
-    options = parser().parse_args(arguments)
+    options = parse(arguments)
     try:
         from . import commands
 
@@ -23,6 +23,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = error.strerror if isinstance(error, OSError) and not error.filename and error.strerror else error
         print(f"\n{message}" if sys.stdout.isatty() else message, file=sys.stderr)
         return 1 if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) else 2
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of one command; `key=value` may also stand behind flags, where argparse alone would not take it."""
+    root = parser()
+    options, rest = root.parse_known_args(arguments)
+    wrong = [word for word in rest if word.startswith("-") or not hasattr(options, "overrides")]
+    if wrong:
+        root.error(f"unrecognized arguments: {' '.join(wrong)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
+    return options
 
 
 def _config_error() -> type[Exception]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -42,8 +43,9 @@ def train(config: Config) -> tuple[dict[str, float], int]:
     if processes.is_first:
         claim(config, folder)
     processes.wait()
-    if checkpoint.read_step(folder, "last") == config.training.steps:
-        summary = json.loads((folder / "summary.json").read_text())
+    finished = folder / "summary.json"
+    if checkpoint.read_step(folder, "last") == config.training.steps and finished.exists():
+        summary = json.loads(finished.read_text())
         if processes.is_first:
             progress.say(f"{folder} is finished: {json.dumps(summary)}")
         return summary, 0
@@ -63,7 +65,10 @@ def train(config: Config) -> tuple[dict[str, float], int]:
 def claim(config: Config, folder: Path) -> None:
     """Make the run's folder, or check that it belongs to this configuration. Raises RunError showing the difference."""
     file = folder / "config.yaml"
-    if file.exists():
+    if file.exists() and not checkpoint.steps(folder):  # an attempt that never came to a checkpoint binds nobody
+        shutil.rmtree(folder / "assets", ignore_errors=True)
+        (folder / "choices.json").unlink(missing_ok=True)
+    elif file.exists():
         differences = list(compare(strict(read_config(folder).tree), strict(config.tree)))
         if differences:
             shown = "\n".join(f"  {path}: {old!r} there, {new!r} here" for path, old, new in differences)

@@ -82,6 +82,8 @@ class Trainer:
                     self.clock = time.perf_counter()
             if self.step and checkpoint.read_step(self.folder, "last") != self.step:
                 self.save()
+            elif self.step == self.settings.steps and not metrics:  # killed between its last checkpoint and its summary
+                metrics = self.evaluate()
             self.processes.wait()
         return metrics
 

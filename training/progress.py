@@ -91,10 +91,13 @@ class Record:
             return
         self._cut(step)
         self.file = open(self.path, "a")
-        if tensorboard:
-            from torch.utils.tensorboard.writer import SummaryWriter
+        self.start, self.wants_board = step, tensorboard
 
-            self.board = SummaryWriter(folder / "tensorboard", purge_step=step + 1 if step else None)
+    def _open_board(self) -> None:
+        """TensorBoard's writer, at the first figures: it takes a second to import, and nobody waits for it at the start."""
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self.board = SummaryWriter(self.path.parent / "tensorboard", purge_step=self.start + 1 if self.start else None)
 
     def _cut(self, step: int) -> None:
         """Drop what an interrupted run wrote after the step it resumes from, and a half-written last line."""
@@ -117,6 +120,8 @@ class Record:
             return
         self.file.write(json.dumps({"step": step, "seconds": round(seconds, 3), **metrics}) + "\n")
         self.file.flush()
+        if self.wants_board and not self.board:
+            self._open_board()
         for name, value in metrics.items() if self.board else ():
             self.board.add_scalar(name, value, step)
 
