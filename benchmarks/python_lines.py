@@ -21,14 +21,17 @@ from chopmix.training.run import load_run
 
 
 def accepted(line: str) -> bool:
-    """Whether Python's tokenizer reads a line without an error; a bracket or string left open at its end is fine."""
+    """Whether Python's tokenizer reads a line without an error; a bracket or triple-quoted string left open is fine.
+
+    Up to Python 3.11 an error is a token of its own, from 3.12 on an exception.
+    """
     try:
-        list(tokenize.generate_tokens(io.StringIO(line.strip() + "\n").readline))
+        tokens = list(tokenize.generate_tokens(io.StringIO(line.strip() + "\n").readline))
     except tokenize.TokenError as error:
         return "EOF in multi-line" in str(error) or "unexpected EOF" in str(error)
     except (SyntaxError, IndentationError):
         return False
-    return True
+    return all(token.type != tokenize.ERRORTOKEN for token in tokens)
 
 
 def main() -> None:

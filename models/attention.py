@@ -61,9 +61,14 @@ def attend(
     return layout(query, key, value, bias, dropout)
 
 
-def sdpa(query: Heads, key: KeyHeads, value: KeyHeads, **options) -> Heads:
+def sdpa(
+    query: Heads, key: KeyHeads, value: KeyHeads, mask: Tensor | None = None, causal: bool = False, dropout: float = 0.0
+) -> Heads:
     """torch's scaled dot-product attention, with fewer key heads than query heads where the shapes say so."""
-    return F.scaled_dot_product_attention(query, key, value, enable_gqa=query.shape[1] != key.shape[1], **options)
+    grouped = query.shape[1] != key.shape[1]
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped
+    )
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Plain(Layout):
     causal: bool
 
     def __call__(self, query, key, value, bias, dropout):
-        return sdpa(query, key, value, is_causal=self.causal, dropout_p=dropout)
+        return sdpa(query, key, value, causal=self.causal, dropout=dropout)
 
 
 SHORT = 256
@@ -113,7 +118,7 @@ class Dense(Layout):
         mask = self.mask[:, None]
         if bias is not None:
             mask = torch.where(mask, bias, torch.tensor(-torch.inf, dtype=bias.dtype, device=bias.device))
-        mixed = sdpa(query, key, value, attn_mask=mask.to(query.dtype) if bias is not None else mask, dropout_p=dropout)
+        mixed = sdpa(query, key, value, mask.to(query.dtype) if bias is not None else mask, dropout=dropout)
         return mixed if self.empty is None else mixed.masked_fill(self.empty, 0.0)
 
     def to(self, device):
@@ -139,7 +144,7 @@ class PerSample(Layout):
     def __call__(self, query, key, value, bias, dropout):
         mixed = [
             sdpa(*(t[s.row : s.row + 1, :, s.start : s.end] for t in (query, key, value)),
-                 is_causal=self.causal, dropout_p=dropout)
+                 causal=self.causal, dropout=dropout)
             for s in self.segments
         ]  # fmt: skip
         return rearrange(torch.cat(mixed, dim=2), "1 h (b n) c -> b h n c", b=len(query))
@@ -182,7 +187,7 @@ class Band(Layout):
             rearrange(F.pad(t, (0, 0, w, 0)).unfold(2, 2 * w, w), "b h k c m -> (b k) h m c") for t in (key, value)
         )
         mask = self.visible(blocks, query.device).repeat(len(query) // blocks, 1, 1)[:, None]
-        mixed = sdpa(query, key, value, attn_mask=mask, dropout_p=dropout)
+        mixed = sdpa(query, key, value, mask, dropout=dropout)
         return rearrange(mixed, "(b k) h w c -> b h (k w) c", k=blocks)[:, :, :n]
 
     def visible(self, blocks: int, device) -> Bool[Tensor, "k w m"]:
