@@ -25,7 +25,14 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 SHAPES = {
     "char_4x128": {"vocab_size": 66, "n_positions": 64, "n_embd": 128, "n_layer": 4, "n_head": 4, "eos_token_id": 65},
-    "gpt2_small": {"vocab_size": 50256, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12, "eos_token_id": 0},
+    "gpt2_small": {
+        "vocab_size": 50256,
+        "n_positions": 1024,
+        "n_embd": 768,
+        "n_layer": 12,
+        "n_head": 12,
+        "eos_token_id": 0,
+    },
 }
 TOKENS = {"char_4x128": 60, "gpt2_small": 64}
 
@@ -81,11 +88,18 @@ def compare(name: str, pairs: int) -> list[dict]:
             seconds[who].append((time.perf_counter() - start) / tokens)
     floor = bandwidth_floor(ours)
     rows = [
-        {"shape": name, "what": who, "ms_per_token": 1000 * statistics.median(s), "share_of_floor": floor / statistics.median(s)}
+        {
+            "shape": name,
+            "what": who,
+            "ms_per_token": 1000 * statistics.median(s),
+            "share_of_floor": floor / statistics.median(s),
+        }
         for who, s in seconds.items()
     ]
     ratios = sorted(t / o for o, t in zip(seconds["chopmix"], seconds["transformers"]))
-    rows.append({"shape": name, "what": "ratio", "median": statistics.median(ratios), "min": ratios[0], "max": ratios[-1]})
+    rows.append(
+        {"shape": name, "what": "ratio", "median": statistics.median(ratios), "min": ratios[0], "max": ratios[-1]}
+    )
     return rows
 
 

@@ -53,7 +53,9 @@ def main() -> None:
     objective, optimizer = Objective(model, {"lm": task}, "bfloat16").train(), AdamW(model, 6e-4)
     objective.compile()
     ids = torch.randint(50256, (ROWS, CONTEXT + 1))
-    pieces = {"text": Pieces(values=ids[:, :-1].contiguous(), index=torch.arange(CONTEXT), following=ids[:, 1:].contiguous())}
+    pieces = {
+        "text": Pieces(values=ids[:, :-1].contiguous(), index=torch.arange(CONTEXT), following=ids[:, 1:].contiguous())
+    }
     planned = PlannedSet(tokens=plain_tokens(ROWS, CONTEXT), pieces=pieces)
     batch = Batch(sets={"main": planned}, targets={"lm": task.targets(planned)})
     batch = model.plan(batch, dtype=torch.bfloat16, device="cuda").to("cuda")

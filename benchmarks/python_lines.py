@@ -54,7 +54,9 @@ def main() -> None:
     lines = [line for text in samples for line in text.splitlines()[:-1] if line.strip()]
     share = sum(map(accepted, lines)) / max(len(lines), 1)
     print(f"python {about['python']}: {size:,} bytes to validate in {len(texts)} files")
-    print(f"bits per byte: model {best['val/bits_per_byte']:.3f}, zlib -9 file by file {zipped:.3f}, xz of all {packed:.3f}")
+    print(
+        f"bits per byte: model {best['val/bits_per_byte']:.3f}, zlib -9 file by file {zipped:.3f}, xz of all {packed:.3f}"
+    )
     print(f"{share:.1%} of {len(lines)} sampled lines are accepted by Python's tokenizer")
 
 

@@ -102,7 +102,11 @@ def main() -> None:
     ratios = [t / o for o, t in zip(seconds["chopmix"], seconds["transformers"])]
     tokens = ROWS * CONTEXT
     rows = [
-        {"what": name, "median_ms_per_step": 1000 * statistics.median(s), "tokens_per_second": tokens / statistics.median(s)}
+        {
+            "what": name,
+            "median_ms_per_step": 1000 * statistics.median(s),
+            "tokens_per_second": tokens / statistics.median(s),
+        }
         for name, s in seconds.items()
     ]
     low, middle, high = (sorted(ratios)[int(q * (len(ratios) - 1))] for q in (0.1, 0.5, 0.9))

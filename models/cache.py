@@ -52,7 +52,9 @@ class Cache:
             )
         old = self.tokens
         if old is not None:
-            pairs = {name: (getattr(old, name), getattr(tokens, name)) for name in ("input", "sample", "span", "position")}
+            pairs = {
+                name: (getattr(old, name), getattr(tokens, name)) for name in ("input", "sample", "span", "position")
+            }
             tokens = Tokens(**{name: torch.cat(pair, dim=1) for name, pair in pairs.items()})
         self.tokens = tokens
         return tokens

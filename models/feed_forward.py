@@ -64,7 +64,9 @@ class Swiglu(FeedForward):
         self.down = nn.Linear(hidden, width, bias=bias)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        if torch.is_grad_enabled():  # one matrix product instead of two; while generating, copying weights would cost more
+        if (
+            torch.is_grad_enabled()
+        ):  # one matrix product instead of two; while generating, copying weights would cost more
             weights, biases = torch.cat([self.gate.weight, self.up.weight]), None
             if self.up.bias is not None:
                 biases = torch.cat([self.gate.bias, self.up.bias])

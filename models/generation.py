@@ -125,7 +125,9 @@ class Continuation:
         """Start reading at the window's first token, with an empty cache."""
         if self.cached:
             weight = next(self.core.parameters())
-            self.cache = self.core.empty_cache(len(self.ids), self.model.context, dtype=weight.dtype, device=self.device)
+            self.cache = self.core.empty_cache(
+                len(self.ids), self.model.context, dtype=weight.dtype, device=self.device
+            )
         if self.lean:
             self.decoder = Decoder(self.core, self.cache, self.core.axes)
         return self.start
@@ -160,7 +162,9 @@ class Continuation:
         device = self.device
         layouts = self.core.plan(tokens, keys if self.cached else None, next(self.core.parameters()).dtype, device)
         pieces = {input: Pieces(values=values.to(device), index=index.to(device))}
-        planned = PlannedSet(tokens=tokens.to(device) if device.type != "cpu" else tokens, pieces=pieces, layouts=layouts)
+        planned = PlannedSet(
+            tokens=tokens.to(device) if device.type != "cpu" else tokens, pieces=pieces, layouts=layouts
+        )
         batch = Batch(sets={core: planned})
         hidden = self.model.hidden(batch, self.cache if self.cached else None)
         return self.model.heads[task](hidden[:, -1])[:, : self.vocabulary]
@@ -168,7 +172,10 @@ class Continuation:
 
 @torch.inference_mode()
 def generate(
-    continuation: Continuation, max_tokens: int, sampling: Sampling = Sampling(), generator: torch.Generator | None = None
+    continuation: Continuation,
+    max_tokens: int,
+    sampling: Sampling = Sampling(),
+    generator: torch.Generator | None = None,
 ) -> Iterator[Int[Tensor, "b"]]:
     """Yield the next id of every row, `max_tokens` times; the caller stops earlier where it wants to."""
     for number in range(max_tokens):

@@ -128,7 +128,9 @@ class RelativeBias(RelativePosition):
         super().__init__()
         exact = buckets // 4 if bidirectional else buckets // 2
         if exact < 1 or longest <= exact:
-            raise ValueError(f"relative_bias: {buckets} buckets count {exact} distances singly; longest ({longest}) must be more")
+            raise ValueError(
+                f"relative_bias: {buckets} buckets count {exact} distances singly; longest ({longest}) must be more"
+            )
         self.table = nn.Embedding(buckets, heads)
         self.buckets, self.longest, self.bidirectional = buckets, longest, bidirectional
 

@@ -14,7 +14,6 @@ import yaml
 torch.set_num_threads(1)
 
 
-
 def pytest_addoption(parser):
     parser.addoption("--rewrite-golden", action="store_true", help="write the golden losses as they are now")
 

@@ -49,7 +49,9 @@ def continued(made: Mixture, rows, tokens=40, sampling=Sampling(temperature=0), 
 
 
 @pytest.mark.parametrize("kind", CORES)
-@pytest.mark.parametrize("rows", [[[8]], [[8, 1, 2, 3]], [[8, 1], [8, 4, 3, 2, 1, 5], [8]]], ids=["start", "one", "ragged"])
+@pytest.mark.parametrize(
+    "rows", [[[8]], [[8, 1, 2, 3]], [[8, 1], [8, 4, 3, 2, 1, 5], [8]]], ids=["start", "one", "ragged"]
+)
 def test_cached_equals_uncached_also_past_the_context(kind, rows):
     made = model(kind)
     scores = []
@@ -156,7 +158,9 @@ def test_command_line_streams_from_a_prompt_and_from_the_start(run, capsys):
     assert main(["generate", str(run), "--prompt", "chop ", "--max-tokens", "8", "--temperature", "0"]) == 0
     first = capsys.readouterr().out
     assert first.startswith("chop ") and len(first.strip()) > 5
-    assert main(["generate", str(run), "--prompt", "chop ", "--max-tokens", "8", "--temperature", "0", "--no-cache"]) == 0
+    assert (
+        main(["generate", str(run), "--prompt", "chop ", "--max-tokens", "8", "--temperature", "0", "--no-cache"]) == 0
+    )
     assert capsys.readouterr().out == first
     assert main(["generate", str(run), "--max-tokens", "5", "--seed", "3"]) == 0
     assert len(capsys.readouterr().out) <= 6
@@ -201,7 +205,9 @@ def test_a_stop_text_and_no_run(run, capsys, tmp_path):
 def test_evaluate_on_the_command_line(run, capsys, tmp_path):
     (tmp_path / "other.txt").write_text("mix chop set " * 9)
     file = tmp_path / "figures.json"
-    assert main(["evaluate", str(run), "--data", str(tmp_path / "other.txt"), "--split", "test", "--json", str(file)]) == 0
+    assert (
+        main(["evaluate", str(run), "--data", str(tmp_path / "other.txt"), "--split", "test", "--json", str(file)]) == 0
+    )
     figures = json.loads(file.read_text())
     assert figures["test/bits_per_byte"] > 0 and "test/loss" in capsys.readouterr().out
     assert main(["evaluate", str(run), "--checkpoint", "last"]) == 0

@@ -1,6 +1,6 @@
 """Golden losses: a refactor must leave them identical. Rewrite them with
 
-    python tests/test_golden.py
+python tests/test_golden.py
 """
 
 import json

@@ -49,7 +49,8 @@ def all_logits(run, ids):
     b, n = ids.shape
     pieces = {"text": Pieces(values=ids, index=torch.arange(n))}
     batch = Batch(
-        sets={"main": PlannedSet(tokens=plain_tokens(b, n), pieces=pieces)}, targets={"lm": Targets(values=ids.flatten())}
+        sets={"main": PlannedSet(tokens=plain_tokens(b, n), pieces=pieces)},
+        targets={"lm": Targets(values=ids.flatten())},
     )
     return run.model(run.model.plan(batch))["lm"].unflatten(0, (b, n))
 

@@ -98,7 +98,9 @@ def test_resumed_twice_equals_never_stopped(tiny, recipe):
     for name in ("train/loss", "val/loss"):
         complete, resumed = losses(out[0], name), losses(out[1], name)
         assert complete.keys() <= resumed.keys()
-        assert all(resumed[step] == value for step, value in complete.items() if name == "val/loss" or step not in (4, 10))
+        assert all(
+            resumed[step] == value for step, value in complete.items() if name == "val/loss" or step not in (4, 10)
+        )
 
 
 def test_training_learns(tiny):
@@ -228,7 +230,9 @@ def test_a_full_disk_loses_nothing(tiny, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(OSError, match="step 6 could not be saved .No space left on device.; the checkpoint of step 3 is whole"):
+    with pytest.raises(
+        OSError, match="step 6 could not be saved .No space left on device.; the checkpoint of step 3 is whole"
+    ):
         trainer(file).fit()
     assert main(["train", str(file)]) == 1
     assert checkpoint.steps(out) == [3] and not list((out / "checkpoints").glob(".*"))
@@ -320,7 +324,9 @@ def test_from_takes_what_fits_and_says_what_it_left(tiny, capsys):
     assert "took" in said and "new here, so left as initialised: cores.main.blocks.2" in said
     theirs = load_run(first.folder).model.state_dict()
     own = second.model.state_dict()
-    assert torch.equal(own["cores.main.blocks.0.attention.query.weight"], theirs["cores.main.blocks.0.attention.query.weight"])
+    assert torch.equal(
+        own["cores.main.blocks.0.attention.query.weight"], theirs["cores.main.blocks.0.attention.query.weight"]
+    )
     wider = trainer(tiny("wider", **{"from": str(first.folder), "model": {"width": 64}}))
     capsys.readouterr()
     wider.resume()

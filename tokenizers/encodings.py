@@ -177,7 +177,9 @@ class NumberEncoding(Encoding):
             end = match.end()
         if end != len(text):
             what = f"{text[end : end + 12]!r}"
-            raise UnencodableText(what, end, f"is not a number from <0> to <{self.vocabulary - 1}> other than the start")
+            raise UnencodableText(
+                what, end, f"is not a number from <0> to <{self.vocabulary - 1}> other than the start"
+            )
         return found
 
     def parts(self):

@@ -39,7 +39,9 @@ def memory_estimate(model: Mixture, rows: int, *, ema: bool, optimizer_states: i
     size = 2 if half else 4
     tokens = rows * model.context
     stored = sum(16 * core.width * len(core.blocks) for core in model.cores.values())
-    vocabulary = max((t.embedding.num_embeddings for t in model.tokenizers.values() if hasattr(t, "vocabulary")), default=0)
+    vocabulary = max(
+        (t.embedding.num_embeddings for t in model.tokenizers.values() if hasattr(t, "vocabulary")), default=0
+    )
     parts = {
         "weights": 4 * count,
         "gradients": 4 * count,
@@ -48,5 +50,3 @@ def memory_estimate(model: Mixture, rows: int, *, ema: bool, optimizer_states: i
         "activations": tokens * (stored * size + 2 * 4 * vocabulary),
     }
     return parts | {"sum": sum(parts.values())}
-
-

@@ -63,7 +63,9 @@ def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], stat
     try:
         partial.mkdir(parents=True)
         for part, named in tensors.items():
-            save_file({name: t.detach().contiguous().cpu() for name, t in named.items()}, partial / f"{part}.safetensors")
+            save_file(
+                {name: t.detach().contiguous().cpu() for name, t in named.items()}, partial / f"{part}.safetensors"
+            )
         files = {f.name: {"bytes": f.stat().st_size, "crc32": checksum(f)} for f in sorted(partial.iterdir())}
         write_json(partial / "state.json", {"step": step, "files": files, **state})
         for file in [*partial.iterdir(), partial]:

@@ -57,7 +57,11 @@ def batch_lines(trainer: Trainer) -> list[str]:
     parts = trainer.split(trainer.processes.share(list(range(trainer.rows))))
     states = 2 if settings.optimizer.target.__name__ == "AdamW" else 1
     estimate = memory_estimate(
-        model, len(parts[0]), ema=bool(settings.ema), optimizer_states=states, half=trainer.choices.precision != "float32"
+        model,
+        len(parts[0]),
+        ema=bool(settings.ema),
+        optimizer_states=states,
+        half=trainer.choices.precision != "float32",
     )
     epoch = trainer.splits["train"].windows * model.context
     return [

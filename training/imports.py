@@ -57,7 +57,13 @@ def import_directory(source: Path, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     chopper.save(folder / "assets" / "text")
     (folder / "config.yaml").write_text(yaml.safe_dump(config.tree, sort_keys=False))
-    state = {"seconds": 0.0, "best": 1e300, "vocabularies": fingerprints(choppers), "data": {}, "imported": str(source.name)}
+    state = {
+        "seconds": 0.0,
+        "best": 1e300,
+        "vocabularies": fingerprints(choppers),
+        "data": {},
+        "imported": str(source.name),
+    }
     checkpoint.save(folder, 0, {"model": model.state_dict()}, state)
     checkpoint.write_json(folder / "best.json", {"step": 0})
     count = sum(parameters_by_part(model).values())
@@ -73,7 +79,9 @@ def encoding_of(source: Path, described: Mapping[str, Any]) -> Encoding:
     if (source / "vocab.json").exists():
         found = bpe_from_vocabulary(_read_json(source, "vocab.json"))
         if found.vocabulary > size:
-            raise RunError(f"{source}/vocab.json has {found.vocabulary} ids, more than config.json's vocab_size ({size})")
+            raise RunError(
+                f"{source}/vocab.json has {found.vocabulary} ids, more than config.json's vocab_size ({size})"
+            )
         return found
     if size >= GPT2_VOCABULARY:
         return make_encoding("gpt2", None, tuple)

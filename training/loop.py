@@ -65,7 +65,9 @@ class Trainer:
         self.resume()
         self.prove_no_leak()
         self.forward = self.wrapped()
-        self.record = Record(self.folder, step=self.step, tensorboard=self.config.logging.tensorboard, writes=self.first)
+        self.record = Record(
+            self.folder, step=self.step, tensorboard=self.config.logging.tensorboard, writes=self.first
+        )
         metrics: dict[str, float] = {}
         losses: list[Tensor] = []
         self.clock = time.perf_counter()
@@ -265,7 +267,9 @@ class Trainer:
         )  # fmt: skip
         settings = self.config.evaluation
         sampling = Sampling(temperature=0.8, top_k=200)
-        text = run.generate(settings.prompt or None, max_tokens=settings.sample_tokens, sampling=sampling, seed=self.step)
+        text = run.generate(
+            settings.prompt or None, max_tokens=settings.sample_tokens, sampling=sampling, seed=self.step
+        )
         self.model.train()
         return settings.prompt + text
 
@@ -285,7 +289,9 @@ class Trainer:
                 checkpoint.save(self.folder, self.step, tensors, state)
             except OSError as error:
                 kept = checkpoint.read_step(self.folder, "last")
-                whole = "no checkpoint was written before" if kept is None else f"the checkpoint of step {kept} is whole"
+                whole = (
+                    "no checkpoint was written before" if kept is None else f"the checkpoint of step {kept} is whole"
+                )
                 message = f"{self.folder}: step {self.step} could not be saved ({error.strerror or error}); {whole}"
                 raise OSError(error.errno, message) from error
         checkpoint.prune(self.folder, self.config.checkpoints.keep)

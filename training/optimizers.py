@@ -31,7 +31,9 @@ class Optimizer:
         self.inner = list(inner)
         held = [p for optimizer in inner for group in optimizer.param_groups for p in group["params"]]
         assert len(held) == len(set(held)), "a parameter stands in two optimizer groups"
-        assert set(held) == set(self.names), f"without optimizer: {[self.names[p] for p in set(self.names) - set(held)]}"
+        assert set(held) == set(self.names), (
+            f"without optimizer: {[self.names[p] for p in set(self.names) - set(held)]}"
+        )
         for optimizer in inner:
             for group in optimizer.param_groups:
                 group["peak"] = group["lr"]
@@ -138,7 +140,12 @@ class MatrixMomentum(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, matrices: Iterable[Tensor], rate: float, momentum: float = 0.95, decay: float = 0.0, cautious: bool = False
+        self,
+        matrices: Iterable[Tensor],
+        rate: float,
+        momentum: float = 0.95,
+        decay: float = 0.0,
+        cautious: bool = False,
     ):
         defaults = {"lr": rate, "momentum": momentum, "weight_decay": decay, "cautious": cautious}
         super().__init__(list(matrices), defaults)

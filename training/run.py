@@ -1,8 +1,8 @@
 """A run: the folder that training fills, and the trained model that one loads from it.
 
-    run = load_run("runs/quickstart")
-    print(run.generate("def ", max_tokens=100))
-    print(run.evaluate("val"))
+run = load_run("runs/quickstart")
+print(run.generate("def ", max_tokens=100))
+print(run.evaluate("val"))
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def fingerprints(choppers: Mapping[str, Chopper]) -> dict[str, str]:
     return {name: chopper.text.fingerprint for name, chopper in choppers.items() if hasattr(chopper, "text")}
 
 
-def load_weights(model: Mixture, folder: Path, step: int, choppers: Mapping[str, Chopper], averaged: bool = True) -> dict:
+def load_weights(
+    model: Mixture, folder: Path, step: int, choppers: Mapping[str, Chopper], averaged: bool = True
+) -> dict:
     """Put a checkpoint's weights into a model, after checking it and its vocabulary; gives its state.
 
     Raises CheckpointError for damage, RunError when the vocabulary is not the one that the weights were trained with.
