@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from .attention import sdpa
 from .cache import Cache
 from .graph import Causal, SameSample
+from .linear import linear
 from .norms import LayerNorm, RmsNorm
 from .positions import RelativePosition, Rotary, rotate
 from .token_set import plain_tokens
@@ -36,7 +36,7 @@ class Step:
     project: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
     query_norm: Callable[[Tensor], Tensor] | None
     key_norm: Callable[[Tensor], Tensor] | None
-    out: nn.Linear
+    out: Callable[[Tensor], Tensor]
     feed_forward_norm: Callable[[Tensor], Tensor]
     feed_forward: Callable[[Tensor], Tensor]
 
@@ -75,7 +75,7 @@ class Decoder:
             cache.key.narrow(2, place, 1).copy_(key)
             cache.value.narrow(2, place, 1).copy_(value)
             mixed = sdpa(query, cache.key.narrow(2, 0, place + 1), cache.value.narrow(2, 0, place + 1))
-            x = x + F.linear(mixed.reshape(rows, -1), step.out.weight, step.out.bias)
+            x = x + step.out(mixed.reshape(rows, -1))
             x = x + step.feed_forward(step.feed_forward_norm(x))
         return self.norm(x)
 
@@ -89,7 +89,7 @@ def step_of(block: Block) -> Step:
         project=fused(attention) if attention.query.weight.numel() <= FUSED else separate(attention),
         query_norm=lean(attention.query_norm) if normed else None,
         key_norm=lean(attention.key_norm) if normed else None,
-        out=attention.out,
+        out=attention.out.forward,
         feed_forward_norm=lean(block.add_feed_forward.norm),
         feed_forward=block.feed_forward.forward,
     )
@@ -114,7 +114,7 @@ def fused(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tens
     heads, groups = attention.query.out_features // channels, attention.key.out_features // channels
 
     def project(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        every = F.linear(x, weight, bias).view(len(x), -1, 1, channels)
+        every = linear(x, weight, bias).view(len(x), -1, 1, channels)
         return every.narrow(1, 0, heads), every.narrow(1, heads, groups), every.narrow(1, heads + groups, groups)
 
     return project
@@ -125,6 +125,6 @@ def separate(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, T
     layers, channels = (attention.query, attention.key, attention.value), attention.channels
 
     def project(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return tuple(F.linear(x, layer.weight, layer.bias).view(len(x), -1, 1, channels) for layer in layers)
+        return tuple(layer.forward(x).view(len(x), -1, 1, channels) for layer in layers)
 
     return project

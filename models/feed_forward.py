@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .linear import Linear, linear
+
 
 class FeedForward(nn.Module):
     """Base of the feed-forward layers: (b, n, d) to (b, n, d), token by token. `down` is the matrix back to the width."""
 
-    down: nn.Linear
+    down: Linear
 
 
 class Gelu(FeedForward):
@@ -25,8 +27,8 @@ class Gelu(FeedForward):
         if approximate not in ("none", "tanh"):
             raise ValueError(f"approximate must be 'none' or 'tanh', not {approximate!r}")
         hidden = round(width * ratio)
-        self.up = nn.Linear(width, hidden, bias=bias)
-        self.down = nn.Linear(hidden, width, bias=bias)
+        self.up = Linear(width, hidden, bias=bias)
+        self.down = Linear(hidden, width, bias=bias)
         self.approximate = approximate
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
@@ -39,8 +41,8 @@ class Relu(FeedForward):
     def __init__(self, width: int, bias: bool = True, *, ratio: float = 4):
         super().__init__()
         hidden = round(width * ratio)
-        self.up = nn.Linear(width, hidden, bias=bias)
-        self.down = nn.Linear(hidden, width, bias=bias)
+        self.up = Linear(width, hidden, bias=bias)
+        self.down = Linear(hidden, width, bias=bias)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         return self.down(F.relu(self.up(x)))
@@ -59,9 +61,9 @@ class Swiglu(FeedForward):
     def __init__(self, width: int, bias: bool = True, *, ratio: float = 8 / 3, multiple_of: int = 8):
         super().__init__()
         hidden = -(-round(width * ratio) // multiple_of) * multiple_of
-        self.gate = nn.Linear(width, hidden, bias=bias)
-        self.up = nn.Linear(width, hidden, bias=bias)
-        self.down = nn.Linear(hidden, width, bias=bias)
+        self.gate = Linear(width, hidden, bias=bias)
+        self.up = Linear(width, hidden, bias=bias)
+        self.down = Linear(hidden, width, bias=bias)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         if (
@@ -70,6 +72,6 @@ class Swiglu(FeedForward):
             weights, biases = torch.cat([self.gate.weight, self.up.weight]), None
             if self.up.bias is not None:
                 biases = torch.cat([self.gate.bias, self.up.bias])
-            gate, up = F.linear(x, weights, biases).chunk(2, dim=-1)
+            gate, up = linear(x, weights, biases).chunk(2, dim=-1)
             return self.down(F.silu(gate) * up)
         return self.down(F.silu(self.gate(x)) * self.up(x))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from .linear import Linear, linear
 
 
 class Unembedding(nn.Module):
@@ -12,7 +13,7 @@ class Unembedding(nn.Module):
 
     def __init__(self, embedding: nn.Embedding, *, bias: bool = False):
         super().__init__()
-        self.linear = nn.Linear(embedding.embedding_dim, embedding.num_embeddings, bias=bias)
+        self.linear = Linear(embedding.embedding_dim, embedding.num_embeddings, bias=bias)
 
     def forward(self, x: Float[Tensor, "t d"]) -> Float[Tensor, "t v"]:
         return self.linear(x)
@@ -26,7 +27,7 @@ class Tied(nn.Module):
         self._table = (embedding,)  # in a tuple, so that the table is registered (and saved) only at its owner
 
     def forward(self, x: Float[Tensor, "t d"]) -> Float[Tensor, "t v"]:
-        return F.linear(x, self._table[0].weight)
+        return linear(x, self._table[0].weight)
 
 
 Head = Unembedding | Tied

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from .cache import Cache, LayerCache
 from .feed_forward import FeedForward, Gelu
 from .grammar import parse_graph
 from .graph import SameSample
+from .linear import Linear, linear
 from .norms import LayerNorm, Norm
 from .positions import RelativePosition, rotate
 from .token_set import Tokens, TokenSet
@@ -78,10 +78,10 @@ class Attention(nn.Module):
         if heads % groups:
             raise ValueError(f"key_value_heads ({groups}) must divide heads ({heads})")
         self.channels, self.dropout = width // heads, dropout
-        self.query = nn.Linear(width, width, bias=bias)
-        self.key = nn.Linear(width, groups * self.channels, bias=bias)
-        self.value = nn.Linear(width, groups * self.channels, bias=bias)
-        self.out = nn.Linear(width, width, bias=bias)
+        self.query = Linear(width, width, bias=bias)
+        self.key = Linear(width, groups * self.channels, bias=bias)
+        self.value = Linear(width, groups * self.channels, bias=bias)
+        self.out = Linear(width, width, bias=bias)
         self.query_norm = query_key_norm(self.channels) if query_key_norm else nn.Identity()
         self.key_norm = query_key_norm(self.channels) if query_key_norm else nn.Identity()
 
@@ -104,7 +104,7 @@ class Attention(nn.Module):
             weight = torch.cat([layer.weight for layer in layers])
             bias = None if self.query.bias is None else torch.cat([layer.bias for layer in layers])
             sizes = [layer.out_features for layer in layers]
-            parts = F.linear(x, weight, bias).split(sizes, dim=-1)
+            parts = linear(x, weight, bias).split(sizes, dim=-1)
         else:
             parts = self.query(x), self.key(source), self.value(source)
         return tuple(rearrange(part, "b n (h c) -> b h n c", c=self.channels) for part in parts)

@@ -1,0 +1,34 @@
+"""The product for a single vector gives torch's values, whatever the number of rows, and keeps out of training."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from chopmix.models.linear import LARGE, Linear, linear
+
+
+@pytest.mark.parametrize("rows", [1024, 1025])
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (3,), ()])
+@pytest.mark.parametrize("biased", [True, False])
+def test_equals_torch(rows, shape, biased):
+    torch.manual_seed(0)
+    weight, x = torch.randn(rows, 256), torch.randn(*shape, 256)
+    assert weight.numel() >= LARGE
+    bias = torch.randn(rows) if biased else None
+    with torch.inference_mode():
+        found = linear(x, weight, bias)
+    torch.testing.assert_close(found, F.linear(x, weight, bias), rtol=1e-5, atol=1e-4)
+
+
+def test_strided_vectors_and_weights():
+    torch.manual_seed(0)
+    weight, x = torch.randn(256, 1024).t(), torch.randn(1, 512)[:, ::2]
+    with torch.inference_mode():
+        torch.testing.assert_close(linear(x, weight), F.linear(x, weight), rtol=1e-5, atol=1e-4)
+
+
+def test_training_is_torchs_own():
+    layer = Linear(256, 1024)
+    x = torch.randn(1, 256)
+    assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
+    layer(x).sum().backward()
+    assert layer.weight.grad is not None
