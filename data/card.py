@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import gzip
 import hashlib
-import importlib
 import inspect
 import lzma
 import os
@@ -66,22 +64,6 @@ class Card:
         """Raise DataError when the card has no such split."""
         if split not in self.splits:
             raise DataError(f"card {self.name!r} has no split {split!r}; possible: {', '.join(self.splits)}")
-
-
-def card_class(name: str) -> type[Card]:
-    """The one Card of `data/cards/<name>.py`. Raises ValueError for an unknown name, with those that are possible."""
-    possible = sorted(path.stem for path in (Path(__file__).parent / "cards").glob("*.py"))
-    if name not in possible:
-        near = difflib.get_close_matches(name, possible, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no card named {name!r}; possible: {', '.join(possible)}{hint}")
-    module = importlib.import_module(f".cards.{name}", __package__)
-    own = [value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == module.__name__]
-    cards = [value for value in own if issubclass(value, Card)]
-    if len(cards) != 1:
-        found = ", ".join(card.__name__ for card in cards) or "none"
-        raise ValueError(f"{module.__file__} must hold exactly one Card; it holds {found}")
-    return cards[0]
 
 
 def share_by_hash(key: str) -> float:

@@ -29,7 +29,7 @@ def flops_per_token(model: Mixture) -> float:
     return 6 * weights + attention
 
 
-def memory_estimate(model: Mixture, rows: int, *, ema: bool, optimizer_states: int, half: bool) -> dict[str, int]:
+def memory_estimate(model: Mixture, rows: int, *, ema: bool, optimizer_values: int, half: bool) -> dict[str, int]:
     """Bytes while training: weights, gradients, optimizer state and averages exactly; activations by rule of thumb.
 
     Activations per token and layer are about 16 vectors of the width in the block and its feed-forward (Korthikanti et
@@ -45,7 +45,7 @@ def memory_estimate(model: Mixture, rows: int, *, ema: bool, optimizer_states: i
     parts = {
         "weights": 4 * count,
         "gradients": 4 * count,
-        "optimizer": 4 * optimizer_states * count,
+        "optimizer": 4 * optimizer_values,
         "averages": 4 * count if ema else 0,
         "activations": tokens * (stored * size + 2 * 4 * vocabulary),
     }

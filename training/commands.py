@@ -11,10 +11,11 @@ from pathlib import Path
 
 import yaml
 
-from ..data.card import card_class
+from ..data.card import Card
 from ..data.whole_file import WholeFile
 from ..models.generation import Sampling
 from . import checkpoint
+from .catalogue import catalogue_of
 from .config import Config, json_schema, load_config
 from .distribution import Processes
 from .loop import Trainer
@@ -160,7 +161,10 @@ def card_named(name: str, split: str):
     """A data set by the name of its card, or a user's file as the split that is asked for."""
     if Path(name).exists():
         return WholeFile(path=name)
-    return card_class(name)()
+    try:
+        return catalogue_of((Card,)).find(name)[1]()
+    except (LookupError, TypeError) as error:
+        raise RunError(f"--data {name!r}: no such file, and {error.args[0]}") from None
 
 
 def inspect_command(options: argparse.Namespace) -> None:

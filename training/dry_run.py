@@ -55,12 +55,11 @@ def batch_lines(trainer: Trainer) -> list[str]:
     """Tokens a step, how they are split up, and what a step costs."""
     settings, model = trainer.settings, trainer.model
     parts = trainer.split(trainer.processes.share(list(range(trainer.rows))))
-    states = 2 if settings.optimizer.target.__name__ == "AdamW" else 1
     estimate = memory_estimate(
         model,
         len(parts[0]),
         ema=bool(settings.ema),
-        optimizer_states=states,
+        optimizer_values=trainer.optimizer.state_values(),
         half=trainer.choices.precision != "float32",
     )
     epoch = trainer.splits["train"].windows * model.context

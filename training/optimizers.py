@@ -58,6 +58,11 @@ class Optimizer:
                 found |= {f"{self.names[parameter]}/{key}": torch.as_tensor(q) for key, q in quantities.items()}
         return found
 
+    def state_values(self) -> int:
+        """How many numbers the state holds once every parameter was updated: Adam keeps two for each, Muon one."""
+        kept = {optimizer: 1 if isinstance(optimizer, MatrixMomentum) else 2 for optimizer in self.inner}
+        return sum(kept[o] * p.numel() for o in self.inner for group in o.param_groups for p in group["params"])
+
     def load(self, state: dict[str, Tensor]) -> None:
         """Take the state of an earlier run of the same parameters. Raises ValueError when one has none."""
         by_name: dict[str, dict[str, Tensor]] = defaultdict(dict)
