@@ -8,26 +8,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.batch import IGNORED, Pieces, PlannedSet
-from ..models.token_set import Tokens
+from ..models.batch import Pieces, PlannedSet
+from ..models.token_set import CORE, Tokens
 from ..tokenizers.chopper import Chopper, Piece
 
 Sample = Sequence[tuple[str, Any]]
-"""One sample: (input name, raw item) pairs in the order in which their tokens join the set."""
+"""One sample: (input name, item) pairs in the order in which their tokens join the set."""
+Chopped = Sequence[tuple[str, Piece]]
+"""The same, with every item chopped."""
 
 
 def first_fit(counts: Sequence[int], context: int) -> list[int]:
-    """The row of each sample: the first row with room for it. Raises ValueError for one longer than a row."""
+    """The row of each sample: longest samples first, each in the first row with room for it (Johnson 1973).
+
+    Raises ValueError for a sample longer than a row.
+    """
     room: list[int] = []
-    rows = []
-    for number, count in enumerate(counts):
-        if count > context:
-            raise ValueError(f"sample {number} has {count} tokens, more than the context of {context}")
-        row = next((row for row, left in enumerate(room) if left >= count), len(room))
+    rows = [0] * len(counts)
+    for number in sorted(range(len(counts)), key=lambda each: -counts[each]):
+        if counts[number] > context:
+            raise ValueError(f"sample {number} has {counts[number]} tokens, more than the context of {context}")
+        row = next((row for row, left in enumerate(room) if left >= counts[number]), len(room))
         if row == len(room):
             room.append(context)
-        room[row] -= count
-        rows.append(row)
+        room[row] -= counts[number]
+        rows[number] = row
     return rows
 
 
@@ -35,58 +40,96 @@ def pack(
     samples: Sequence[Sample], choppers: Mapping[str, Chopper], context: int,
     axes: Sequence[str] = ("order",), rows: Sequence[int] | None = None,
 ) -> PlannedSet:  # fmt: skip
-    """Chop samples and plan their places in rows of `context` tokens.
+    """Chop samples and plan their places in rows of `context` tokens; see `place`."""
+    chopped = [[(name, choppers[name].chop(item)) for name, item in sample] for sample in samples]
+    return place(chopped, choppers, context, axes, rows=rows)
+
+
+def place(
+    chopped: Sequence[Chopped], choppers: Mapping[str, Chopper], context: int, axes: Sequence[str] = ("order",), *,
+    rows: Sequence[int] | None = None, own: int = 0, trim: bool = False, right: bool = False,
+) -> PlannedSet:  # fmt: skip
+    """Plan the places of chopped samples in rows of `context` tokens.
 
     Inputs are numbered from 1 in the order of `choppers`; `axes` are the set's position axes; `rows` fixes each
-    sample's row (so that a second set stands beside the first), by default the first with room.
+    sample's row (so that a second set stands beside the first), by default the first with room. Every sample begins with
+    `own` tokens of the core. `trim` cuts off columns that no row uses; `right` puts the padding in front.
     """
-    chopped = [[(name, choppers[name].chop(item)) for name, item in sample] for sample in samples]
-    counts = [sum(len(piece) for _, piece in sample) for sample in chopped]
+    counts = [own + sum(piece.count for _, piece in sample) for sample in chopped]
     rows = first_fit(counts, context) if rows is None else rows
-    layout = _Layout(max(rows, default=0) + 1, context, axes)
+    used = [0] * (max(rows, default=0) + 1)
+    starts = []
+    for row, count in zip(rows, counts):
+        starts.append(used[row])
+        used[row] += count
+    n = max(1, *used) if trim else context
+    if right:
+        starts = [start + n - used[row] for row, start in zip(rows, starts)]
+    return _laid_out(chopped, choppers, tuple(axes), (len(used), n), [row * n + s for row, s in zip(rows, starts)], own)
+
+
+def _laid_out(chopped, choppers, axes, shape, starts: list[int], own: int) -> PlannedSet:
+    """The set in which sample number i stands at the flat place `starts[i]` and after."""
+    runs: list[tuple[int, int, int, int, int]] = []  # place, length, input, sample, span
+    placed: dict[str, list[tuple[Piece, int]]] = {}
     numbers = {name: number for number, name in enumerate(choppers, start=1)}
-    placed: dict[str, list[tuple[Piece, Tensor]]] = {}
-    for sample, (row, parts) in enumerate(zip(rows, chopped), start=1):
+    span = 0
+    for sample, (start, parts) in enumerate(zip(starts, chopped), start=1):
+        if own:
+            span += 1
+            runs.append((start, own, CORE, sample, span))
+        here = start + own
         for name, piece in parts:
-            places = layout.put(row, sample, numbers[name], piece, choppers[name].axes)
-            placed.setdefault(name, []).append((piece, places))
+            span += 1
+            runs.append((here, piece.count, numbers[name], sample, span))
+            placed.setdefault(name, []).append((piece, here))
+            here += piece.count
+    tokens = _descriptors(shape, runs, len(axes))
     pieces = {name: _pieces(choppers[name], placed[name]) for name in choppers if name in placed}
-    return PlannedSet(tokens=layout.tokens, pieces=pieces)
+    for name in pieces:
+        _write_coordinates(
+            tokens, placed[name], pieces[name].places, [axes.index(axis) for axis in choppers[name].axes]
+        )
+    own_places = torch.tensor(starts)[:, None] + torch.arange(own) if own else None
+    return PlannedSet(tokens=tokens, pieces=pieces, own=own_places, samples=len(chopped))
 
 
-class _Layout:
-    """The descriptors of rows that are being filled."""
-
-    def __init__(self, rows: int, context: int, axes: Sequence[str]):
-        shape = (rows, context)
-        self.axes, self.used, self.spans = tuple(axes), [0] * rows, 0
-        position = torch.full((*shape, len(axes)), torch.nan)
-        position[..., 0] = torch.arange(context)
-        self.tokens = Tokens(
-            input=torch.zeros(shape, dtype=torch.long), sample=torch.zeros(shape, dtype=torch.long),
-            span=torch.zeros(shape, dtype=torch.long), position=position,
-        )  # fmt: skip
-
-    def put(self, row: int, sample: int, input: int, piece: Piece, axes: Sequence[str]) -> Tensor:
-        """Place one span at the end of a row; gives the flat places of its tokens."""
-        start, end = self.used[row], self.used[row] + len(piece)
-        self.used[row], self.spans = end, self.spans + 1
-        for field, value in (("input", input), ("sample", sample), ("span", self.spans)):
-            getattr(self.tokens, field)[row, start:end] = value
-        for axis, name in enumerate(axes):
-            if piece.coordinates is not None:
-                self.tokens.position[row, start:end, self.axes.index(name)] = piece.coordinates[:, axis]
-        return torch.arange(start, end) + row * self.tokens.shape[1]
+def _descriptors(shape: tuple[int, int], runs: Sequence[tuple[int, int, int, int, int]], axes: int) -> Tokens:
+    """The descriptors of a set made of runs of tokens: (first place, length, input, sample, span)."""
+    place, length, *values = torch.tensor(runs, dtype=torch.long).reshape(-1, 5).unbind(1)
+    where = spread(place, length)
+    fields = [torch.zeros(shape[0] * shape[1], dtype=torch.long) for _ in values]
+    for field, value in zip(fields, values):
+        field[where] = value.repeat_interleave(length)
+    position = torch.full((*shape, axes), torch.nan)
+    position[..., 0] = torch.arange(shape[1])
+    input, sample, span = (field.view(shape) for field in fields)
+    return Tokens(input=input, sample=sample, span=span, position=position)
 
 
-def _pieces(chopper: Chopper, placed: Sequence[tuple[Piece, Tensor]]) -> Pieces:
+def spread(starts: Tensor, lengths: Tensor) -> Tensor:
+    """start, start + 1, ... for `length` numbers, one run after another."""
+    ends = lengths.cumsum(0)
+    return torch.arange(int(ends[-1]) if len(ends) else 0) + (starts - ends + lengths).repeat_interleave(lengths)
+
+
+def _write_coordinates(tokens: Tokens, placed, places: Tensor, axes: list[int]) -> None:
+    if axes and all(piece.coordinates is not None for piece, _ in placed):
+        flat = tokens.position.view(-1, tokens.position.shape[-1])
+        flat[places[:, None], torch.tensor(axes)] = torch.cat([piece.coordinates for piece, _ in placed])
+
+
+def _pieces(chopper: Chopper, placed: Sequence[tuple[Piece, int]]) -> Pieces:
     """One input's pieces, with what follows each id where they are ids."""
-    values = chopper.collate([piece for piece, _ in placed])
-    following = None
-    if not values.is_floating_point():
-        ends = [torch.cat([piece.values[1:], torch.tensor([IGNORED])]) for piece, _ in placed]
-        following = torch.cat(ends)
+    found = [piece for piece, _ in placed]
+    counts = torch.tensor([piece.count for piece in found])
+    following = coordinates = None
+    if all(piece.following is not None for piece in found):
+        following = torch.cat([piece.following for piece in found])
+    if all(piece.coordinates is not None for piece in found):
+        coordinates = torch.cat([piece.coordinates for piece in found])
     return Pieces(
-        values=values, index=torch.cat([torch.arange(len(piece)) for piece, _ in placed]),
-        places=torch.cat([places for _, places in placed]), following=following,
+        values=chopper.collate(found), index=spread(torch.zeros_like(counts), counts), coordinates=coordinates,
+        places=spread(torch.tensor([place for _, place in placed]), counts), following=following,
+        counts=tuple(counts.tolist()),
     )  # fmt: skip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -27,7 +28,10 @@ class StreamSplit:
     file: TokenFile
     name: str
     context: int
+    input: str = "text"
     separate: bool = False
+    ahead: ClassVar[bool] = False
+    """Whether batches are worth planning ahead of time."""
     _plain: dict[int, Tokens] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
@@ -41,6 +45,10 @@ class StreamSplit:
     def windows(self) -> int:
         """How many windows one training epoch has."""
         return max(1, (len(self.file.ids) - self.context) // self.context)
+
+    def __len__(self) -> int:
+        """How many windows there are."""
+        return self.windows
 
     def plan(self, seed: int, step: int, rows: int) -> list[int]:
         """Where the windows of one global training batch start. The same for every number of processes.
@@ -65,16 +73,23 @@ class StreamSplit:
             known[seed, epoch] = random.permutation(self.windows), int(random.integers(min(self.context, room)))
         return known[seed, epoch]
 
-    def count(self, starts: Sequence[int]) -> int:
-        """How many targets the windows at these places have, known without reading them."""
-        last = len(self.file.ids) - 1
-        return sum(min(start + self.context, last) - start for start in starts)
+    @property
+    def source(self) -> str:
+        """What identifies the text."""
+        return self.file.header["source"]
 
-    def all_windows(self) -> list[int]:
+    @property
+    def bytes(self) -> int:
+        """The size of the text that the targets stand for."""
+        return self.file.bytes
+
+    def all(self) -> list[int]:
         """Where the windows of a whole evaluation start: every token but the first is judged exactly once."""
         return list(range(0, len(self.file.ids) - 1, self.context))
 
-    def batch(self, starts: Sequence[int], input: str = "text") -> PlannedSet:
+    def batch(
+        self, starts: Sequence[int], *, training: bool = False, inputs: Collection[str] | None = None
+    ) -> PlannedSet:
         """The windows that start at these places, as rows of one set. Rows past the split's end are padded."""
         n = self.context
         rows = [torch.from_numpy(self.file.ids[start : start + n + 1].astype(np.int64)) for start in starts]
@@ -88,7 +103,7 @@ class StreamSplit:
             index = torch.arange(n)
         else:
             tokens, index = self._descriptors(starts, following != IGNORED)
-        return PlannedSet(tokens=tokens, pieces={input: Pieces(values=values, index=index, following=following)})
+        return PlannedSet(tokens=tokens, pieces={self.input: Pieces(values=values, index=index, following=following)})
 
     def _descriptors(self, starts: Sequence[int], real: Tensor) -> tuple[Tokens, Int[Tensor, "b n"]]:
         """Descriptors of rows with padding or several documents, and each token's index in its document's part."""

@@ -6,12 +6,12 @@ known (and checked) without running the model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from .attention import Layout
@@ -33,6 +33,10 @@ class Pieces:
     """Where each token goes in the set, as row * n + place; None: the tokens fill the set, row by row."""
     following: Int[Tensor, "*t"] | None = None
     """For ids: the id that comes next in the span or the stream, `IGNORED` where there is none."""
+    coordinates: Float[Tensor, "t a"] | None = None
+    """Where each token stands on the tokenizer's own axes (row, column, seconds)."""
+    counts: tuple[int, ...] = ()
+    """How many tokens each span has, where spans are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,8 @@ class Targets:
     """The places whose output is judged, as row * n + place; None: every place, row by row."""
     holders: Int[Tensor, "t"] | None = None
     """The place of the token that carries the target itself, which no judged place may reach; -1: none does."""
+    groups: Int[Tensor, "t"] | None = None
+    """Which target (from 0) each place belongs to, where several places answer together."""
     count: int = 0
     """How many targets count: what the summed loss is divided by, together with all other micro-batches and ranks."""
 
@@ -57,6 +63,14 @@ class PlannedSet:
     pieces: Mapping[str, Pieces]
     layouts: tuple[Layout, ...] = ()
     cross: Layout | None = None
+    own: Int[Tensor, "s o"] | None = None
+    """The places of the core's own tokens (class and register tokens), by sample."""
+    samples: int = 0
+    """How many samples there are, numbered from 1 in `tokens.sample`; 0: a stream, whose samples nobody counts."""
+    labels: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """The data columns that tasks read, as they are, by sample; None where a sample has none."""
+    keys: tuple[str, ...] = ()
+    """What each sample is called in messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +98,7 @@ def _moved(value: Any, device: torch.device) -> Any:
         return value.to(device)
     if isinstance(value, Mapping):
         return {key: _moved(item, device) for key, item in value.items()}
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and value and not isinstance(value[0], int | str):
         return tuple(_moved(item, device) for item in value)
     if hasattr(value, "__dataclass_fields__"):
         return replace(value, **{name: _moved(getattr(value, name), device) for name in value.__dataclass_fields__})

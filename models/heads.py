@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from .batch import PlannedSet, Targets
 from .linear import Linear, linear
 
 
@@ -15,7 +17,7 @@ class Unembedding(nn.Module):
         super().__init__()
         self.linear = Linear(embedding.embedding_dim, embedding.num_embeddings, bias=bias)
 
-    def forward(self, x: Float[Tensor, "t d"]) -> Float[Tensor, "t v"]:
+    def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Float[Tensor, "t v"]:
         return self.linear(x)
 
 
@@ -26,8 +28,75 @@ class Tied(nn.Module):
         super().__init__()
         self._table = (embedding,)  # in a tuple, so that the table is registered (and saved) only at its owner
 
-    def forward(self, x: Float[Tensor, "t d"]) -> Float[Tensor, "t v"]:
+    def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Float[Tensor, "t v"]:
         return linear(x, self._table[0].weight)
 
 
 Head = Unembedding | Tied
+
+
+class Pooling(nn.Module):
+    """Base of the ways to read one vector per sample off its tokens."""
+
+    def __init__(self, width: int):
+        super().__init__()
+
+    @staticmethod
+    def places(planned: PlannedSet) -> tuple[Tensor, Tensor]:
+        """The places that are read, and the number (from 0) of the sample that each of them belongs to."""
+        sample = planned.tokens.sample.flatten()
+        places = ((sample > 0) & (planned.tokens.input.flatten() > 0)).nonzero()[:, 0]
+        return places, sample[places] - 1
+
+    def forward(self, x: Float[Tensor, "t d"], groups: Int[Tensor, "t"], samples: int) -> Float[Tensor, "s d"]:
+        raise NotImplementedError
+
+
+class ClassToken(Pooling):
+    """The first of the core's own tokens, as in BERT and ViT: needs `model.own_tokens` of 1 or more."""
+
+    @staticmethod
+    def places(planned: PlannedSet) -> tuple[Tensor, Tensor]:
+        if planned.own is None or not planned.own.shape[1]:
+            raise ValueError(
+                "pooling: class_token reads the core's own token, and there is none; set model.own_tokens: 1"
+            )
+        return planned.own[:, 0], torch.arange(len(planned.own))
+
+    def forward(self, x, groups, samples):
+        return x
+
+
+class MeanPooling(Pooling):
+    """The mean over all of a sample's tokens, the core's own left out."""
+
+    def forward(self, x, groups, samples):
+        sums = x.new_zeros(samples, x.shape[1]).index_add_(0, groups, x)
+        counts = x.new_zeros(samples).index_add_(0, groups, x.new_ones(len(x)))
+        return sums / counts.clamp(min=1)[:, None]
+
+
+class AttentionPooling(Pooling):
+    """A weighted mean, whose weights are a learned query's scores, softmax over the sample's tokens."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x, groups, samples):
+        scores = (x.float() @ self.query.float()) / x.shape[1] ** 0.5
+        most = torch.full((samples,), -torch.inf, device=x.device).scatter_reduce(0, groups, scores, "amax")
+        weights = (scores - most.detach()[groups]).exp()
+        total = torch.zeros(samples, device=x.device).index_add(0, groups, weights)
+        return x.new_zeros(samples, x.shape[1]).index_add(0, groups, (weights / total[groups])[:, None].to(x.dtype) * x)
+
+
+class PooledLinear(nn.Module):
+    """One vector per sample, then one linear map to `outputs` scores or numbers."""
+
+    def __init__(self, pooling: Pooling, width: int, outputs: int):
+        super().__init__()
+        self.pooling, self.linear = pooling, Linear(width, outputs)
+
+    def forward(self, x: Float[Tensor, "t d"], targets: Targets) -> Float[Tensor, "s v"]:
+        return self.linear(self.pooling(x, targets.groups, len(targets.values)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -21,19 +21,23 @@ class Mixture(nn.Module):
 
     `tokenizers` are the embedders by input name, in YAML order; `cores` the transformers by name, where each core that
     crosses reads the output of the core before it (an encoder before its decoder); `heads` are by task name and answer
-    from the last core. `context` is the number of places in a row.
+    from the last core. `context` is the number of places in a row. `own_tokens` is how many tokens of the core itself every
+    sample begins with: the first is the class token, the others are registers (Darcet et al. 2024, arXiv:2309.16588).
     """
 
     def __init__(
         self, tokenizers: Mapping[str, nn.Module], cores: Mapping[str, Transformer], heads: Mapping[str, nn.Module],
-        *, context: int, initialization: Callable[[], Initialization] = Gpt2,
+        *, context: int, own_tokens: int = 0, initialization: Callable[[], Initialization] = Gpt2,
     ):  # fmt: skip
         super().__init__()
         self.context = context
+        if own_tokens < 0:
+            raise ValueError(f"own_tokens must be at least 0, not {own_tokens}")
         self.tokenizers = nn.ModuleDict(tokenizers)
         width = next(iter(cores.values())).width
         several = len(tokenizers) > 1
         self.types = nn.ParameterDict({name: torch.zeros(width) for name in tokenizers} if several else {})
+        self.own = nn.Embedding(own_tokens, width) if own_tokens else None
         self.cores = nn.ModuleDict(cores)
         self.heads = nn.ModuleDict(heads)
         initialization()(self)
@@ -41,7 +45,7 @@ class Mixture(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The output of every task's head at its supervised places: {task: (t, ...)}."""
         hidden = self.hidden(batch)
-        return {task: self.heads[task](at(hidden, targets)) for task, targets in batch.targets.items()}
+        return {task: self.heads[task](at(hidden, targets), targets) for task, targets in batch.targets.items()}
 
     def hidden(self, batch: Batch, cache: Cache | None = None) -> Float[Tensor, "b n d"]:
         """What the last core makes of its set. `cache` holds the tokens that the last core has read before."""
@@ -61,11 +65,15 @@ class Mixture(nn.Module):
             if name in self.types:
                 tokens = tokens + self.types[name]
             if pieces.places is None:
-                x = tokens
-                continue
+                return TokenSet(x=tokens, **vars(planned.tokens))
             x = tokens.new_zeros(b * n, width) if x is None else x
             x = x.index_copy(0, pieces.places, tokens.to(x.dtype))
-        return TokenSet(x=rearrange(x, "(b n) d -> b n d", b=b) if x.dim() == 2 else x, **vars(planned.tokens))
+        if x is None:
+            x = torch.zeros(b * n, width, device=planned.tokens.sample.device)
+        if self.own is not None and planned.own is not None:
+            own = repeat(self.own.weight, "o d -> (s o) d", s=len(planned.own))
+            x = x.index_copy(0, planned.own.flatten(), own.to(x.dtype))
+        return TokenSet(x=rearrange(x, "(b n) d -> b n d", b=b), **vars(planned.tokens))
 
     def touch_absent(self, x: Tensor, batch: Batch) -> Tensor:
         """`x` plus zero times every parameter of the inputs that this batch lacks: all ranks touch all parameters."""

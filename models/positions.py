@@ -50,6 +50,43 @@ class Sinusoidal(AbsolutePosition):
         return self.table[index]
 
 
+class GridPosition(nn.Module):
+    """Base of the embeddings added to an image's tokens, by row and column: (t, 2) to (t, d)."""
+
+
+class LearnedGrid(GridPosition):
+    """One learned vector per place of a grid of fixed size, as in ViT (Dosovitskiy et al. 2021, arXiv:2010.11929)."""
+
+    def __init__(self, width: int, grid: tuple[int, int] | None):
+        super().__init__()
+        if grid is None:
+            raise ValueError(
+                "learned_grid needs images of one 'size'; for any size use position: sinusoidal_grid or null"
+            )
+        self.grid = grid
+        self.table = nn.Embedding(grid[0] * grid[1], width)
+
+    def forward(self, coordinates: Float[Tensor, "t 2"]) -> Float[Tensor, "t d"]:
+        row, column = coordinates.long().unbind(-1)
+        return self.table(row * self.grid[1] + column)
+
+
+class SinusoidalGrid(GridPosition):
+    """Fixed sines and cosines of column and row, a quarter of the width each, for images of any size (big_vision's
+    `sincos2d`; Beyer et al. 2022, arXiv:2205.01580)."""
+
+    def __init__(self, width: int, grid: tuple[int, int] | None, *, longest: float = 10_000.0):
+        super().__init__()
+        if width % 4:
+            raise ValueError(f"sinusoidal_grid needs a width that is a multiple of 4, not {width}")
+        steps = torch.arange(width // 4) / max(width // 4 - 1, 1)
+        self.register_buffer("frequencies", longest**-steps, persistent=False)
+
+    def forward(self, coordinates: Float[Tensor, "t 2"]) -> Float[Tensor, "t d"]:
+        row, column = (each[:, None] * self.frequencies for each in coordinates.unbind(-1))
+        return torch.cat([column.sin(), column.cos(), row.sin(), row.cos()], dim=-1)
+
+
 class RelativePosition(nn.Module):
     """Base of the relative positions, built with the number of heads, their width and the names of the position axes."""
 

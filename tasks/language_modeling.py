@@ -1,4 +1,4 @@
-"""Language modelling: at every token of a text, say which token comes next."""
+"""Language modelling: at every token of a text, say which token comes next; other inputs are read, not predicted."""
 
 from __future__ import annotations
 
@@ -16,20 +16,26 @@ from .task import Task, Term
 
 
 class LanguageModeling(Task):
-    """Predict the next id of the input `target`; other inputs are read but not predicted.
+    """Predict the next id of the input `target`, and after the last one that it ends; other inputs are a prefix to it.
 
-    `head`: `tied` scores with the embedding table itself, `unembedding` with a matrix of its own.
+    `head`: `tied` scores with the embedding table itself, `unembedding` with a matrix of its own. With `exact_match`,
+    evaluations also write the whole text from the other inputs, greedily, and count how often it is exactly right.
     """
 
-    def __init__(self, *, target: str, head: Callable[..., Head] = Tied):
-        self.target, self._head = target, head
+    def __init__(
+        self, *, target: str, head: Callable[..., Head] = Tied, exact_match: bool = False, weight: float = 1.0
+    ):  # fmt: skip
+        self.target, self._head, self.exact_match, self.weight = target, head, exact_match, weight
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return self._head(tokenizers[self.target].embedding)
 
     def targets(self, planned: PlannedSet) -> Targets:
         """Every token is judged by the id that follows it; the holder is the next token of the set, if that carries it."""
-        pieces = planned.pieces[self.target]
+        pieces = planned.pieces.get(self.target)
+        if pieces is None:
+            none = torch.zeros(0, dtype=torch.long)
+            return Targets(values=none, places=none, holders=none)
         following = pieces.following.flatten()
         return Targets(
             values=following,
@@ -40,19 +46,30 @@ class LanguageModeling(Task):
 
     def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Term]:
         loss = F.cross_entropy(output.float(), targets.values, ignore_index=IGNORED, reduction="sum")
-        return {"loss": Term(loss, targets.count)}
+        return {"loss": Term(loss, targets.count, self.weight)}
 
-    def summary(self, nats: float, count: int, text_bytes: int | None = None) -> dict[str, float]:
+    def summary(self, sums: Mapping[str, Tensor], text_bytes: int | None = None) -> dict[str, float]:
         """Loss (nats per target), perplexity, and, where the text's size is known, bits per byte of it."""
-        found = {"loss": nats / count, "perplexity": math.exp(min(nats / count, 700))}
+        found = super().summary(sums)
+        found["perplexity"] = math.exp(min(found["loss"], 700))
+        if "exact" in sums:
+            found["exact_match"] = float(sums["exact"][0] / sums["exact"][1].clamp(min=1))
         if text_bytes:
-            found["bits_per_byte"] = nats / math.log(2) / text_bytes
+            found["bits_per_byte"] = float(sums["loss"]) / math.log(2) / text_bytes
         return found
 
 
 def _holders(planned: PlannedSet, pieces: Pieces) -> Tensor:
-    """For each text token, the place of the token that carries its target: the next of its row; -1 past the row's end."""
+    """For each text token, the place of the token that carries its target: the next of its text; -1 where that is no token.
+
+    In rows cut from a stream the next token is the next of the row; in packed samples the next of the same span.
+    """
     b, n = planned.tokens.shape
-    places = torch.arange(b * n) if pieces.places is None else pieces.places
-    held = (places % n + 1 < n) & (pieces.following.flatten() != IGNORED)
+    following = pieces.following.flatten()
+    if pieces.places is None:
+        places = torch.arange(b * n)
+        held = (places % n + 1 < n) & (following != IGNORED)
+    else:
+        places, held = pieces.places, torch.zeros(len(following), dtype=torch.bool)
+        held[:-1] = pieces.index[1:] == pieces.index[:-1] + 1
     return torch.where(held, places + 1, torch.full_like(places, -1))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Self
 
 from torch import Tensor, nn
 
+from ..data.samples import Samples
 from ..models.batch import PlannedSet, Targets
 
 
@@ -26,6 +28,21 @@ class Task:
 
     target: str
 
+    def columns(self) -> tuple[str, ...]:
+        """The data columns that hold its targets, where these are not inputs."""
+        return ()
+
+    def fit(self, samples: Samples) -> Self:
+        """The task after it has looked at the training data's targets (their classes, their mean); most need not."""
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Keep what `fit` found in `RUN/assets/<task>/`, so that a run works without its data."""
+
+    def load(self, folder: Path) -> Self:
+        """The task with what `save` kept."""
+        return self
+
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         """The head that answers this task; the `Mixture` owns it."""
         raise NotImplementedError
@@ -35,9 +52,16 @@ class Task:
         raise NotImplementedError
 
     def terms(self, output: Tensor, targets: Targets) -> dict[str, Term]:
-        """The named loss terms of one micro-batch; the first is the one reported as `loss`."""
+        """The named loss terms of one micro-batch, each counted `targets.count` times; the first is reported as `loss`."""
         raise NotImplementedError
 
-    def summary(self, nats: float, count: int, text_bytes: int | None = None) -> dict[str, float]:
-        """The metrics of a whole split from the sum of its first loss term, its count and the text's size in bytes."""
-        return {"loss": nats / count}
+    def measure(self, output: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """Sums of one batch from which, added up over a whole split, `summary` makes the metrics."""
+        return {}
+
+    def summary(self, sums: Mapping[str, Tensor], text_bytes: int | None = None) -> dict[str, float]:
+        """The metrics of a whole split from added-up sums: `loss` (of the first term), `count`, and those of `measure`.
+
+        `text_bytes`: the size of the text behind the targets, where that is known.
+        """
+        return {"loss": float(sums["loss"] / sums["count"].clamp(min=1))}

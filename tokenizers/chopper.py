@@ -1,8 +1,10 @@
 """The parameter-free half of every tokenizer: how one raw item is chopped into tokens.
 
 A tokenizer is one file with two halves. The *chopper* (here) is a frozen dataclass: its fields are the keys of the YAML,
-it can be pickled to loader workers, and it can tell how many tokens an item becomes before anything is chopped. The
-*embedder* is an `nn.Module` that turns chopped pieces into vectors of the model's width.
+it can be pickled to loader workers, and it can tell how many tokens an item becomes before anything is embedded. The
+*embedder* is an `nn.Module` that turns the pieces of a batch into vectors of the model's width.
+
+    raw value --decode--> item --augment (training only)--> item --chop--> Piece --collate (a batch)--> Pieces.values
 """
 
 from __future__ import annotations
@@ -10,22 +12,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One chopped item: one row of values per token, and where each stands on the tokenizer's own axes."""
+    """One chopped item: what its tokens are made of, how many there are, and where each stands on the tokenizer's axes."""
 
     values: Tensor
+    """What `collate` will lay together: one row of values per token, or a whole image or clip that the embedder cuts."""
+    count: int
     coordinates: Float[Tensor, "t a"] | None = None
-
-    def __len__(self) -> int:
-        return len(self.values)
+    following: Int[Tensor, "t"] | None = None
+    """For ids: the id that comes after each token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +50,20 @@ class Chopper:
         """The chopper with what `save` kept."""
         return self
 
+    def decode(self, raw: Any) -> Any:
+        """The item behind a raw value of a data set: a file's path or bytes, an array. Raises ValueError when it cannot."""
+        return raw
+
+    def augment(self, item: Any, random: np.random.Generator) -> Any:
+        """The item changed at random, as it is while training; what `random` gives is fixed by seed, epoch and sample."""
+        return item
+
     def count(self, item) -> int:
         """How many tokens the item will become, without chopping it."""
-        return len(self.chop(item))
+        return self.chop(item).count
 
     def chop(self, item) -> Piece:
-        """Cut one raw item into tokens."""
+        """Cut one item into tokens."""
         raise NotImplementedError
 
     def collate(self, pieces: Sequence[Piece]) -> Tensor:

@@ -2,49 +2,184 @@
 
 from __future__ import annotations
 
+import io
+import math
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from ..models.batch import Pieces
+from ..models.positions import GridPosition, LearnedGrid
+from .augmentation import ImageAugmentation
 from .chopper import Chopper, Piece
+
+Image = UInt8[Tensor, "channels height width"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageChopper(Chopper):
-    """An image (c, height, width) in [0, 1] to patches of `patch_size` pixels a side, left to right, top to bottom."""
+    """An image to patches of `patch_size` pixels a side, left to right, top to bottom.
+
+    `size` (one number, or height and width) brings every image to one shape: `fit: resize` distorts it, `crop` fills the
+    shape and cuts what stands over, `pad` fits it inside and fills up with black. Without `size` an image keeps its own
+    aspect ratio: it is made smaller until it has at most `most_tokens` patches, and filled up to whole ones.
+    `channels`: 1 for grey, 3 for colour.
+    """
 
     axes: ClassVar[tuple[str, ...]] = ("row", "column")
     patch_size: int = 16
-    channels: int = 3
+    channels: Literal[1, 3] = 3
+    size: int | tuple[int, int] | None = None
+    fit_size: Literal["resize", "crop", "pad"] = "resize"
+    most_tokens: int = 256
 
-    def count(self, item: Float[Tensor, "c height width"]) -> int:
-        height, width = item.shape[-2:]
-        return (height // self.patch_size) * (width // self.patch_size)
+    def __post_init__(self):
+        if self.patch_size < 1 or self.most_tokens < 1:
+            raise ValueError("patch_size and most_tokens must be at least 1")
+        if any(side % self.patch_size or side < 1 for side in self.shape or ()):
+            raise ValueError(f"size {self.size} must be a multiple of patch_size ({self.patch_size})")
 
-    def chop(self, item: Float[Tensor, "c height width"]) -> Piece:
-        """Raises ValueError when the patches do not tile the image."""
-        size, (c, height, width) = self.patch_size, item.shape
-        if height % size or width % size or c != self.channels:
-            raise ValueError(f"an image of {tuple(item.shape)} does not divide into {self.channels} x {size} x {size}")
-        patches = rearrange(item, "c (row p) (column q) -> (row column) (c p q)", p=size, q=size)
-        rows, columns = height // size, width // size
-        return Piece(patches * 2 - 1, torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).float())
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Height and width of every image, where `size` fixes them."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of patches, where `size` fixes them."""
+        return None if self.shape is None else (self.shape[0] // self.patch_size, self.shape[1] // self.patch_size)
+
+    def decode(self, raw: Any) -> Image:
+        """A path, a file's bytes, a PIL image, or an array (height, width[, channels]) of whole numbers to 255.
+
+        Turned as its EXIF data says; transparency on white; the first picture of an animation; 16 bits scaled to 8.
+        """
+        if isinstance(raw, Tensor):
+            return self._channels(raw)
+        if isinstance(raw, np.ndarray):
+            return self._channels(
+                torch.from_numpy(np.ascontiguousarray(raw if raw.ndim == 3 else raw[..., None])).permute(2, 0, 1)
+            )
+        return torch.from_numpy(self._read(raw)).permute(2, 0, 1).contiguous()
+
+    def _channels(self, image: Tensor) -> Image:
+        if image.dtype != torch.uint8:
+            raise ValueError(f"an image must hold whole numbers from 0 to 255 (uint8), not {image.dtype}")
+        if image.shape[0] == self.channels:
+            return image
+        if image.shape[0] == 1:
+            return image.expand(3, -1, -1)
+        if image.shape[0] == 3:
+            grey = (image.float() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, keepdim=True)
+            return grey.round().to(torch.uint8)
+        raise ValueError(f"an image of {image.shape[0]} channels; possible: 1 or 3")
+
+    def _read(self, raw: Any) -> np.ndarray:
+        from PIL import Image, ImageOps
+
+        if isinstance(raw, bytes) and not raw:
+            raise ValueError("the image has no bytes")
+        try:
+            picture = (
+                Image.open(io.BytesIO(raw))
+                if isinstance(raw, bytes)
+                else Image.open(raw)
+                if isinstance(raw, str | os.PathLike)
+                else raw
+            )
+            picture = ImageOps.exif_transpose(picture)
+            if picture.mode.startswith("I"):
+                values = np.asarray(picture).astype(np.float64)
+                picture = Image.fromarray((values / (257 if values.max() > 255 else 1)).astype(np.uint8))
+            if picture.has_transparency_data:
+                picture = picture.convert("RGBA")
+                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+            picture = picture.convert("L" if self.channels == 1 else "RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"the image cannot be read: {error}") from error
+        found = np.array(picture)
+        return found[..., None] if found.ndim == 2 else found
+
+    def count(self, item: Image) -> int:
+        rows, columns = self.grid or self._native(item)
+        return rows * columns
+
+    def _native(self, item: Image) -> tuple[int, int]:
+        """Rows and columns of patches at the image's own aspect ratio, at most `most_tokens` in all."""
+        height, width = (max(side / self.patch_size, 1.0) for side in item.shape[-2:])
+        shrink = min(1.0, math.sqrt(self.most_tokens / (height * width)))
+        rows, columns = max(1, math.floor(height * shrink)), max(1, math.floor(width * shrink))
+        return min(rows, self.most_tokens), min(columns, self.most_tokens // min(rows, self.most_tokens))
+
+    def chop(self, item: Image) -> Piece:
+        rows, columns = self.grid or self._native(item)
+        coordinates = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).float()
+        return Piece(
+            self.resized(item, rows * self.patch_size, columns * self.patch_size)[None], rows * columns, coordinates
+        )
+
+    def resized(self, item: Image, height: int, width: int) -> Image:
+        """The image in the given shape, by `fit_size`."""
+        if item.shape[-2:] == (height, width):
+            return item
+        from torchvision.transforms.v2 import functional as transform
+
+        own_height, own_width = item.shape[-2:]
+        if self.fit_size == "resize" or self.size is None:
+            return transform.resize(item, [height, width], antialias=True)
+        ratios = height / own_height, width / own_width
+        scale = max(ratios) if self.fit_size == "crop" else min(ratios)
+        inner = [max(1, round(own_height * scale)), max(1, round(own_width * scale))]
+        return transform.center_crop(transform.resize(item, inner, antialias=True), [height, width])
+
+    def collate(self, pieces: Sequence[Piece]) -> Tensor:
+        """Images of one shape as a stack (s, channels, height, width); of several, their patches (t, values)."""
+        images = [piece.values for piece in pieces]
+        if len({image.shape for image in images}) == 1:
+            return torch.cat(images)
+        return torch.cat([patches(image, self.patch_size) for image in images])
+
+
+def patches(images: Tensor, size: int) -> Tensor:
+    """Images (s, channels, height, width) to patches (t, values): one row per patch, image after image."""
+    return rearrange(images, "s c (row p) (column q) -> (s row column) (c p q)", p=size, q=size)
 
 
 class ImageTokenizer(nn.Module):
-    """Patches to vectors: one linear map, plus a learned embedding of the patch's number in its image."""
+    """Patches to vectors: one linear map, plus an absolute position in the grid where `position` is not null.
+
+    `mean` and `deviation` (of values from 0 to 1, one number or one per channel) normalise the pixels. `augment` changes
+    images of one shape at random while training, as whole batches on the device.
+    """
 
     Chopper = ImageChopper
 
-    def __init__(self, chopper: ImageChopper, width: int, context: int):
+    def __init__(
+        self, chopper: ImageChopper, width: int, context: int, *,
+        position: Callable[..., GridPosition] | None = LearnedGrid, augment: Callable[[], ImageAugmentation] | None = None,
+        mean: float | list[float] = 0.5, deviation: float | list[float] = 0.5,
+    ):  # fmt: skip
         super().__init__()
+        self.patch_size, self.augment = chopper.patch_size, augment() if augment else None
         self.embedding = nn.Linear(chopper.channels * chopper.patch_size**2, width)
-        self.position = nn.Embedding(context, width)
+        self.position = position(width, chopper.grid) if position else None
+        area = chopper.patch_size**2
+        for name, value in (("mean", mean), ("deviation", deviation)):
+            each = torch.tensor(value).expand(chopper.channels)
+            self.register_buffer(name, each.repeat_interleave(area), persistent=False)
 
     def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
-        return self.embedding(pieces.values) + self.position(pieces.index)
+        images = pieces.values
+        if images.dim() == 4:
+            if self.augment is not None and self.training:
+                images = self.augment(images)
+            images = patches(images, self.patch_size)
+        tokens = self.embedding((images / 255 - self.mean) / self.deviation)
+        return tokens if self.position is None else tokens + self.position(pieces.coordinates)

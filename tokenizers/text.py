@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -43,10 +43,18 @@ class TextChopper(Chopper):
             raise ValueError(f"the text encoding {self.encoding!r} has not been fitted or loaded")
         return self.fitted
 
+    def decode(self, raw: Any) -> str:
+        """Text, or its UTF-8 bytes; numbers as they are written."""
+        if isinstance(raw, bytes):
+            return raw.decode()
+        if isinstance(raw, str | int | float):
+            return str(raw)
+        raise ValueError(f"a text is expected, not {type(raw).__name__}")
+
     def chop(self, item: str | Sequence[int]) -> Piece:
-        """One document: its start token, then its ids. Ids are taken as they are."""
-        ids = self.text.encode(item) if isinstance(item, str) else list(item)
-        return Piece(torch.tensor([self.text.start, *ids], dtype=torch.long))
+        """One document: its start token, then its ids (ids are taken as they are); the start token again follows the last."""
+        ids = [self.text.start, *(self.text.encode(item) if isinstance(item, str) else item)]
+        return Piece(torch.tensor(ids), len(ids), following=torch.tensor([*ids[1:], self.text.start]))
 
 
 class TextTokenizer(nn.Module):

@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..data.samples import SampleCard
 from ..models.grammar import parse_graph
 from ..models.positions import Sinusoidal
-from .experiment import Checkpoints, Evaluation, Logging, Training
+from ..tasks.task import Task
+from .experiment import Checkpoints, Data, Evaluation, Logging, Training
 from .schema import Part
 from .values import nearest
 
@@ -50,7 +52,11 @@ def model_sizes(model: Part) -> Iterator[Problem]:
 
 def training_sizes(training: Training) -> Iterator[Problem]:
     yield from _positive("training", vars(training), "learning_rate", "clip")
-    yield from _positive("training", vars(training), "steps", "tokens_per_step", "rows_per_micro_batch", least=1)
+    sizes = "steps", "tokens_per_step", "samples_per_step", "rows_per_micro_batch"
+    yield from _positive("training", vars(training), *sizes, least=1)
+    if (training.tokens_per_step is None) == (training.samples_per_step is None):
+        message = "needs either 'tokens_per_step' (for a text corpus) or 'samples_per_step' (for samples)"
+        yield ("training",), message
     if training.ema is not None and not 0 < training.ema < 1:
         yield ("training", "ema"), f"must lie between 0 and 1, not {training.ema}; null: no average"
 
@@ -178,12 +184,43 @@ def encodings_fit(inputs: dict[str, Part]) -> Iterator[Problem]:
 def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part]) -> Iterator[Problem]:
     for name, part in tasks.items():
         target = part.options.get("target")
-        if isinstance(target, str) and target not in inputs:
+        if isinstance(target, str) and target not in inputs and not _reads_a_column(part):
             yield ("tasks", name, "target"), f"no input is named {target!r}{nearest(target, inputs)}"
+
+
+def _reads_a_column(task: Part) -> bool:
+    """Whether a task's target is a column of the data, and no input."""
+    return task.target.columns is not Task.columns
+
+
+def samples_or_tokens(data: Data, training: Training) -> Iterator[Problem]:
+    samples = inspect.isclass(data.card.target) and issubclass(data.card.target, SampleCard)
+    if samples and training.tokens_per_step is not None:
+        yield ("training", "tokens_per_step"), f"card {data.card.use!r} holds samples: give 'samples_per_step' instead"
+    if not samples and training.samples_per_step is not None:
+        yield (
+            ("training", "samples_per_step"),
+            f"card {data.card.use!r} is a text corpus: give 'tokens_per_step' instead",
+        )
+
+
+def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training) -> Iterator[Problem]:
+    dropout = training.input_dropout
+    for name in dropout if isinstance(dropout, dict) else ():
+        if name not in inputs:
+            yield ("training", "input_dropout", name), f"no input is named {name!r}{nearest(name, inputs)}"
+    for share in dropout.values() if isinstance(dropout, dict) else [dropout]:
+        if not 0 <= share < 1:
+            yield ("training", "input_dropout"), f"must be at least 0 and below 1, not {share}"
+    for name in data.columns:
+        if name not in inputs:
+            yield ("data", "columns", name), f"no input is named {name!r}{nearest(name, inputs)}"
 
 
 def steps_are_rows(model: Part, training: Training) -> Iterator[Problem]:
     context, tokens = model.options["context"], training.tokens_per_step
+    if tokens is None:
+        return
     below = tokens - tokens % context
     if below != tokens:
         near = " or ".join(str(size) for size in (below, below + context) if size)
@@ -206,5 +243,5 @@ SINGLE_CHECKS: tuple[Check, ...] = (
 )  # fmt: skip
 FITTING_CHECKS: tuple[Check, ...] = (
     heads_divide, attention_parses, relative_position_fits, block_can_be_built, absolute_positions_fit, encodings_fit,
-    targets_are_inputs, steps_are_rows, schedule_fits,
+    targets_are_inputs, samples_or_tokens, dropped_inputs_exist, steps_are_rows, schedule_fits,
 )  # fmt: skip

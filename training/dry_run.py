@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..models.graph import reach
+from ..models.token_set import PADDING
 from .accounting import flops_per_token, memory_estimate, parameters_by_part
 from .build import make_batch
 from .config import Config
@@ -62,13 +63,18 @@ def batch_lines(trainer: Trainer) -> list[str]:
         optimizer_values=trainer.optimizer.state_values(),
         half=trainer.choices.precision != "float32",
     )
-    epoch = trainer.splits["train"].windows * model.context
+    planned = [batch for batch, _ in trainer.planned(0)]
+    tokens = sum(int((s.tokens.sample != PADDING).sum()) for batch in planned for s in batch.sets.values())
+    places = sum(s.tokens.sample.numel() for batch in planned for s in batch.sets.values())
+    unit = "samples" if settings.samples_per_step else f"rows of {model.context}"
+    epoch, judged = len(trainer.splits["train"]), len(trainer.splits["val"])
     return [
-        f"a step: {settings.tokens_per_step:,} tokens = {trainer.rows} rows of {model.context}, in "
-        f"{trainer.processes.count} process(es), {len(parts)} micro-batch(es) of at most {len(parts[0])} rows each",
-        f"the run: {settings.steps:,} steps, {settings.steps * settings.tokens_per_step / epoch:.2f} epochs of "
-        f"{epoch:,} tokens; {len(trainer.splits['val'].file.ids):,} tokens to validate",
-        f"arithmetic: {scaled(flops_per_token(model) * settings.tokens_per_step, 'FLOP')} a step",
+        f"a step: {trainer.rows} {unit} = {tokens:,} tokens and {places - tokens:,} places of padding "
+        f"({1 - tokens / places:.1%}), in {trainer.processes.count} process(es), {len(parts)} micro-batch(es) of at most "
+        f"{len(parts[0])} {unit.split()[0]} each",
+        f"the run: {settings.steps:,} steps, {settings.steps * trainer.rows / epoch:.2f} epochs of {epoch:,} "
+        f"{unit.split()[0]}; {judged:,} to validate",
+        f"arithmetic: {scaled(flops_per_token(model) * tokens, 'FLOP')} a step",
         f"precision {trainer.choices.precision}, {'compiled' if trainer.choices.compile else 'eager'}, "
         f"on {trainer.device.type}" + (f" ({trainer.choices.note})" if trainer.choices.note else ""),
         "memory, estimated: " + ", ".join(f"{name} {scaled(size, 'B')}" for name, size in estimate.items()),
@@ -79,8 +85,8 @@ def proof_lines(trainer: Trainer) -> list[str]:
     """Why no target can reach its predictor: by the form of the graph, and by search on the first batch."""
     trainer.prove_no_leak()
     lines = []
-    starts = trainer.splits["train"].plan(trainer.settings.seed, 0, trainer.rows)[:4]
-    tokens = make_batch(trainer.splits["train"], starts, trainer.tasks, trainer.input).sets["main"].tokens
+    places = trainer.splits["train"].plan(trainer.settings.seed, 0, trainer.rows)[:4]
+    tokens = make_batch(trainer.splits["train"], places, trainer.tasks).sets["main"].tokens
     for name, core in trainer.model.cores.items():
         patterns = list(dict.fromkeys(core.graphs))
         form = all(graph.is_causal() for graph in patterns)
@@ -88,7 +94,7 @@ def proof_lines(trainer: Trainer) -> list[str]:
         ahead = int(torch.triu(known, diagonal=1).sum())
         lines.append(
             f"no leak in {name}: after {len(core.graphs)} layers of {len(patterns)} graph(s), {ahead} of "
-            f"{known.numel():,} pairs reach ahead in {len(starts)} rows searched, and no judged token reaches its target"
+            f"{known.numel():,} pairs reach ahead in {len(tokens.sample)} rows searched, and no judged token reaches its target"
             + ("; every graph is causal by its form, so this holds for all batches" if form else "")
         )
     return lines

@@ -1,44 +1,103 @@
-"""Evaluation: a whole split, every position judged once, the same figures for any number of processes."""
+"""Evaluation: a whole split, everything judged once, the same figures for any number of processes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
-from ..data.stream import StreamSplit
+from ..data.sample_split import SampleSplit
+from ..models.generation import Answer, Sampling, generate
 from ..models.mixture import Mixture
+from ..tasks.language_modeling import LanguageModeling
 from ..tasks.task import Task
-from .build import make_batch
+from .build import Split, make_batch
 from .distribution import Processes
+
+Sums = dict[str, dict[str, Tensor]]
 
 
 @torch.inference_mode()
 def evaluate_split(
-    model: Mixture, tasks: Mapping[str, Task], split: StreamSplit, input: str, *,
-    rows: int = 64, processes: Processes | None = None,
+    model: Mixture, tasks: Mapping[str, Task], split: Split, *, rows: int = 64, processes: Processes | None = None,
+    inputs: Collection[str] | None = None, generated: int | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """The metrics of a split, named `split/metric`: loss in nats per target, perplexity, bits per byte of the text.
+    """The metrics of a split, named `split/metric` (`split/task/metric` when there are several tasks).
 
-    The windows do not overlap; each process reads its share of them and the sums are added up.
+    Each process reads its share and the sums are added up. `inputs` leaves only these in the samples (and what is to be
+    predicted). Tasks that judge generated texts do so on `generated` samples, spread over the split (None: on all).
     """
     device = next(model.parameters()).device
     processes = processes or Processes(0, 1, device)
     training = model.training
     model.eval()
-    sums = {name: torch.zeros(2, dtype=torch.float64) for name in tasks}
-    starts = processes.share(split.all_windows())
-    for first in range(0, len(starts), rows):
-        batch = make_batch(split, starts[first : first + rows], tasks, input)
-        batch = model.plan(batch, dtype=next(model.parameters()).dtype, device=device).to(device)
-        outputs = model(batch)
-        for name, task in tasks.items():
-            term = next(iter(task.terms(outputs[name], batch.targets[name]).values()))
-            sums[name] += torch.tensor([float(term.sum), term.count], dtype=torch.float64)
+    sums = summed(model, tasks, split, processes.share(split.all()), rows, inputs)
+    for name, task in tasks.items():
+        if (
+            isinstance(task, LanguageModeling)
+            and task.exact_match
+            and isinstance(split, SampleSplit)
+            and generated != 0
+        ):
+            places = processes.share(split.all() if generated is None else split.first(generated))
+            sums[name]["exact"] = exact_matches(model, name, task, split, places, inputs)
     model.train(training)
     metrics = {}
     for name, task in tasks.items():
-        nats, count = processes.sum(sums[name].to(device)).tolist()
+        total = {key: processes.sum(value.to(device, torch.float64)) for key, value in sorted(sums[name].items())}
         prefix = f"{split.name}/" if len(tasks) == 1 else f"{split.name}/{name}/"
-        metrics |= {prefix + key: value for key, value in task.summary(nats, int(count), split.file.bytes).items()}
+        metrics |= {prefix + key: value for key, value in task.summary(total, split.bytes).items()}
     return metrics
+
+
+def summed(model: Mixture, tasks: Mapping[str, Task], split: Split, places: Sequence, rows: int, inputs) -> Sums:
+    """Every task's sums over these places: `loss`, `count`, and what the task itself measures."""
+    device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
+    sums: Sums = {name: {} for name in tasks}
+    for first in range(
+        0, max(len(places), 1), rows
+    ):  # a process without a share reads an empty batch: same keys for all
+        batch = make_batch(split, places[first : first + rows] or split.all()[:1], tasks, inputs=inputs)
+        batch = model.plan(batch, dtype=dtype, device=device).to(device)
+        outputs = model(batch)
+        for name, task in tasks.items():
+            targets = batch.targets[name]
+            term = next(iter(task.terms(outputs[name], targets).values()))
+            found = {"loss": term.sum, "count": torch.tensor(float(term.count)), **task.measure(outputs[name], targets)}
+            for key, value in found.items():
+                value = value.double() * bool(places)
+                sums[name][key] = sums[name][key] + value if key in sums[name] else value
+    return sums
+
+
+def exact_matches(model: Mixture, name: str, task: LanguageModeling, split: SampleSplit, places, inputs) -> Tensor:
+    """How many texts, written greedily from the other inputs, are exactly right, and how many were written."""
+    right = total = 0
+    for first in range(0, len(places), 256):
+        texts, wanted = write_texts(model, name, task, split, places[first : first + 256], inputs)
+        right += sum(text == true for text, true in zip(texts, wanted))
+        total += len(texts)
+    return torch.tensor([right, total])
+
+
+def write_texts(
+    model: Mixture, name: str, task: LanguageModeling, split: SampleSplit, places, inputs=None,
+    sampling: Sampling = Sampling(temperature=0),
+) -> tuple[list[str], list[str]]:  # fmt: skip
+    """What the model says to these samples without their targets, and the targets."""
+    encoding = split.choppers[task.target].text
+    planned = split.batch(places, inputs=inputs, rows="one_each", replaced={task.target: ""})
+    wanted = [split.item(split.number(key))[0].get(task.target) for key in planned.keys]
+    answer = Answer(model, planned, input=task.target, task=name, vocabulary=encoding.vocabulary)
+    rows: list[list[int]] = [[] for _ in planned.keys]
+    open_rows = set(range(len(rows)))
+    for ids in generate(answer, answer.room, sampling):
+        for row, id in enumerate(ids.tolist()):
+            if row in open_rows and id == encoding.start:
+                open_rows.discard(row)
+            elif row in open_rows:
+                rows[row].append(id)
+        if not open_rows:
+            break
+    return [encoding.decode(row) for row in rows], wanted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ..data.card import Card
@@ -17,6 +17,10 @@ class Data:
 
     card: Callable[[], Card]
     """A data set by name (a file of `data/cards/`), or `{use: NAME, ...}` with its options."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Which column of the data set each input reads, where it is not the one of its own name: `{camera: image}`."""
+    bad_share: float = 0.0
+    """The share of samples that may be bad (damaged, mislabelled); past it the run stops."""
     documents: Literal["joined", "separate"] = "joined"
     """`joined`: a row is a window of the whole stream and one sample; `separate`: every document in it is its own sample,
     so that `same_sample` keeps documents from reading each other."""
@@ -24,10 +28,12 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How the model is trained. A step is one update from `tokens_per_step` tokens, over all processes together."""
+    """How the model is trained. A step is one update from `tokens_per_step` tokens of a text corpus, or from
+    `samples_per_step` samples of any other data set, over all processes together."""
 
     steps: int
-    tokens_per_step: int
+    tokens_per_step: int | None = None
+    samples_per_step: int | None = None
     learning_rate: float = 1e-3
     optimizer: Callable[..., Optimizer] = AdamW
     schedule: Callable[..., Schedule] = Cosine
@@ -40,8 +46,10 @@ class Training:
     `fast`: bfloat16 also on a CPU with instructions for it."""
     compile: Literal["auto"] | bool = "auto"
     """Whether torch.compile translates the model. `auto`: on a GPU when the run is long enough to pay for it."""
+    input_dropout: float | dict[str, float] = 0.0
+    """How often an input is withheld from a sample, one share for all or one for each; what is predicted never is."""
     rows_per_micro_batch: int | None = None
-    """Rows read at once by one process; null: all of its share. Smaller saves memory and changes nothing else."""
+    """Rows (or samples) read at once by one process; null: all of its share. Smaller saves memory and changes nothing else."""
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -54,6 +62,8 @@ class Evaluation:
     """Steps between two evaluations; the last step is always evaluated."""
     rows: int = 64
     """Rows read at once."""
+    generated: int = 256
+    """For tasks that judge generated texts: on how many samples, spread over the split; `chopmix evaluate` takes all."""
     sample_tokens: int = 120
     """Length of the text sample written at each evaluation; 0: none."""
     prompt: str = ""

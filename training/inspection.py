@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from .build import build_choppers, open_split
+from .build import build_choppers, build_tasks, open_split
 from .config import Config
 
 COLOURS = ("on #3b4252", "on #5e4b63", "on #3f5f4f", "on #5f5533", "on #35506b")
@@ -22,7 +22,7 @@ def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
         choppers = build_choppers(config, Path(folder), card)
         (name,) = choppers
         encoding = choppers[name].text
-        split = open_split(config, card, "val", choppers)
+        split = open_split(config, card, "val", choppers, build_tasks(config))
     console.print(f"input {name!r}: {encoding.name}, {encoding.vocabulary:,} ids; start token {encoding.start}")
     ids = split.file.ids
     console.print(f"validation: {len(ids):,} tokens for {split.file.bytes:,} bytes, "

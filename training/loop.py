@@ -9,7 +9,10 @@ from __future__ import annotations
 import gc
 import math
 import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from ..data.stream import StreamSplit
 from ..models.batch import Batch
 from ..models.generation import Sampling
 from ..models.mixture import leaks
+from ..models.token_set import PADDING
 from . import checkpoint
 from .accounting import flops_per_token
 from .build import build_choppers, build_model, build_tasks, make_batch, open_split
@@ -45,17 +50,17 @@ class Trainer:
         self.config, self.settings, self.folder = config, config.training, Path(config.out)
         self.processes, self.device, self.progress = processes, processes.device, progress
         self.choices = choose(self.settings, self.folder, self.device)
-        self.choppers, self.splits = self._open_data()
-        self.input = next(iter(self.choppers))
-        self.tasks = build_tasks(config)
+        self.choppers, self.tasks, self.splits = self._open_data()
         torch.manual_seed(self.settings.seed)
         self.model = build_model(config, self.choppers, self.tasks).to(self.device)
-        self.rows = self.settings.tokens_per_step // self.model.context
+        self.rows = self.settings.samples_per_step or self.settings.tokens_per_step // self.model.context
         self.objective = Objective(self.model, self.tasks, self.choices.precision)
         self.optimizer = self.settings.optimizer(self.model, self.settings.learning_rate)
         self.schedule = self.settings.schedule(self.settings.steps)
         self.ema = Ema(self.model, self.settings.ema) if self.settings.ema else None
         self.step, self.seconds, self.best = 0, 0.0, math.inf
+        self.counted = Counted()
+        self.planner, self.ahead = ThreadPoolExecutor(1), {}
         self.stop = StopRequest(self.config.logging.every)
 
     # ---------------------------------------------------------------------------------------------- the loop
@@ -91,17 +96,16 @@ class Trainer:
 
     def update(self, step: int) -> Tensor:
         """One update from one global batch, of which this process reads its share; gives its part of the mean loss."""
-        starts = self.splits["train"].plan(self.settings.seed, step, self.rows)
-        targets = self.splits["train"].count(starts)
-        micro_batches = self.split(self.processes.share(starts))
+        micro_batches = self.micro_batches(step)
+        counts = self.global_counts(micro_batches)
         total = torch.zeros((), device=self.device)
-        for number, rows in enumerate(micro_batches):
+        for number, (batch, counts_for_us) in enumerate(micro_batches):
             torch.manual_seed(seed_of(self.settings.seed, step, number, self.processes.rank))
-            batch = self.batch(rows or starts[:1])
             last = number + 1 == len(micro_batches)
             with nullcontext() if last or self.processes.count == 1 else self.forward.no_sync():
-                terms = self.forward(batch)
-                loss = sum(term.weight * term.sum / targets for term in terms.values()) * bool(rows)
+                terms = self.forward(batch if self.device.type == "cpu" else batch.to(self.device))
+                loss = sum(term.weight * term.sum / counts[name.partition("/")[0]] for name, term in terms.items())
+                loss = loss * counts_for_us
                 (loss * self.processes.count).backward()  # DDP averages over the processes
             total += loss.detach()
         if self.settings.clip:
@@ -112,19 +116,46 @@ class Trainer:
             self.ema.update(step)
         return total
 
-    def split(self, rows: list[int]) -> list[list[int]]:
-        """This process's rows as micro-batches of nearly equal size; the same number of them in every process, so that
-        with uneven shares one may be empty (it then reads a row that does not count)."""
+    def micro_batches(self, step: int) -> list[tuple[Batch, bool]]:
+        """This process's share of a global batch, planned on the CPU, and whether each part counts.
+
+        The next step's is planned meanwhile by a thread, where planning means reading and chopping.
+        """
+        started = time.perf_counter()
+        planned = self.ahead.pop(step, None)
+        found = planned.result() if isinstance(planned, Future) else self.planned(step)
+        if self.splits["train"].ahead and step + 1 < self.settings.steps:
+            self.ahead = {step + 1: self.planner.submit(self.planned, step + 1)}
+        self.counted.waited += time.perf_counter() - started
+        for batch, counts_for_us in found:
+            self.counted.add(batch, counts_for_us)
+        return found
+
+    def planned(self, step: int) -> list[tuple[Batch, bool]]:
+        """The parts of `micro_batches`. With uneven shares one may be empty: it then reads a sample that does not count."""
+        places = self.splits["train"].plan(self.settings.seed, step, self.rows)
+        parts = self.split(self.processes.share(places))
+        return [(self.batch(part or places[:1]), bool(part)) for part in parts]
+
+    def split(self, places: Sequence) -> list[list]:
+        """This process's places as micro-batches of nearly equal size; the same number of them in every process."""
         most = -(-self.rows // self.processes.count)
         parts = -(-most // min(self.settings.rows_per_micro_batch or most, most))
-        return [part.tolist() for part in np.array_split(np.asarray(rows, dtype=np.int64), parts)]
+        size, more = divmod(len(places), parts)
+        ends = [size * (part + 1) + min(part + 1, more) for part in range(parts)]
+        return [list(places[start:end]) for start, end in zip([0, *ends], ends)]
 
-    def batch(self, starts: list[int]) -> Batch:
-        """The windows at these places: planned on the CPU, then on the device."""
+    def batch(self, places: Sequence) -> Batch:
+        """The samples or windows at these places, planned on the CPU."""
         dtype = getattr(torch, self.choices.precision)
-        batch = make_batch(self.splits["train"], starts, self.tasks, self.input)
-        batch = self.model.plan(batch, dtype=dtype, device=self.device)
-        return batch if self.device.type == "cpu" else batch.to(self.device)
+        batch = make_batch(self.splits["train"], places, self.tasks, training=True)
+        return self.model.plan(batch, dtype=dtype, device=self.device)
+
+    def global_counts(self, micro_batches: list[tuple[Batch, bool]]) -> dict[str, Tensor]:
+        """How many targets each task has in the whole global batch: what its summed loss is divided by."""
+        own = [sum(batch.targets[name].count * counts for batch, counts in micro_batches) for name in self.tasks]
+        counts = self.processes.sum(torch.tensor(own, dtype=torch.float32, device=self.device))
+        return dict(zip(self.tasks, counts.clamp(min=1)))
 
     def due(self, every: int) -> bool:
         """Whether something that happens every so many steps happens after this one; the last step is always due."""
@@ -143,17 +174,18 @@ class Trainer:
             self.progress.say(text)
 
     def _open_data(self):
-        """Choppers and splits: prepared by the first process, then opened by all."""
+        """Choppers, tasks and splits: prepared by the first process, then opened by all."""
         card, assets = self.config.data.card(), self.folder / "assets"
         if not self.first:
             self.processes.wait()
         elif self.config.from_run:
             take_assets(self.config, Path(self.config.from_run), assets)
         choppers = build_choppers(self.config, assets, card)
-        splits = {name: open_split(self.config, card, name, choppers) for name in ("train", "val")}
+        tasks = build_tasks(self.config, assets, card)
+        splits = {name: open_split(self.config, card, name, choppers, tasks, say=self.say) for name in ("train", "val")}
         if self.first:
             self.processes.wait()
-        return choppers, splits
+        return choppers, tasks, splits
 
     def resume(self) -> None:
         """Go on from the newest sound checkpoint; without one, start from `from:` or from the first values."""
@@ -177,18 +209,19 @@ class Trainer:
 
     def data(self) -> dict[str, str]:
         """What identifies the text that is read."""
-        return {name: split.file.header["source"] for name, split in self.splits.items()}
+        return {name: split.source for name, split in self.splits.items()}
 
     def prove_no_leak(self) -> None:
         """Raises RunError when a target of the first batch can reach its own predictor through the layers."""
         graphs = {name: core.graphs for name, core in self.model.cores.items()}
-        starts = self.splits["train"].plan(self.settings.seed, 0, self.rows)[:4]
-        for task, found in leaks(make_batch(self.splits["train"], starts, self.tasks, self.input), graphs).items():
+        places = self.splits["train"].plan(self.settings.seed, 0, self.rows)[:4]
+        batch = make_batch(self.splits["train"], places, self.tasks)
+        for task, found in leaks(batch, graphs).items():
             if found:
                 place, holder = found[0]
                 raise RunError(
                     f"model.attention leaks: task {task!r} must predict token {holder} at place {place}, which can read "
-                    f"it ({len(found)} such places in {len(starts)} rows); for language modelling use 'causal & same_sample'"
+                    f"it ({len(found)} such places in {len(places)} rows); for language modelling use 'causal & same_sample'"
                 )
 
     def wrapped(self):
@@ -214,7 +247,8 @@ class Trainer:
                 f"the loss is {loss} near step {self.step}; the last checkpoint is kept. "
                 "Try a smaller training.learning_rate, more warmup, or precision float32"
             )
-        speed = len(losses) * self.rows * self.model.context / seconds
+        counted, self.counted = self.counted.over(self.processes, self.device), Counted()
+        speed = counted.tokens / seconds
         figures = {
             "train/loss": loss,
             "train/learning_rate": self.settings.learning_rate * self.schedule(self.step - 1),
@@ -222,6 +256,8 @@ class Trainer:
             "train/flops_per_second": speed * flops_per_token(self.model) / self.processes.count,
             "train/seconds_per_step": seconds / len(losses),
             "train/peak_memory_bytes": peak_memory(self.device),
+            "train/padding": 1 - counted.tokens / max(counted.places, 1),
+            "train/waited": counted.waited / self.processes.count / seconds,
         }
         losses.clear()
         gc.collect(0)
@@ -234,8 +270,8 @@ class Trainer:
         """Read the whole validation split, with the averaged weights where the run keeps them; note a new best."""
         with self.ema.applied() if self.ema else nullcontext(), self._evaluation_precision():
             metrics = evaluate_split(
-                self.model, self.tasks, self.splits["val"], self.input,
-                rows=self.config.evaluation.rows, processes=self.processes,
+                self.model, self.tasks, self.splits["val"], rows=self.config.evaluation.rows,
+                processes=self.processes, generated=self.config.evaluation.generated,
             )  # fmt: skip
             sample = self.sample() if self.first and self.config.evaluation.sample_tokens else ""
         self.record.write(self.step, self.seconds, metrics)
@@ -247,6 +283,7 @@ class Trainer:
         judged = metrics.get(self.config.checkpoints.best)
         if judged is None:
             raise RunError(f"checkpoints.best is {self.config.checkpoints.best!r}; possible: {', '.join(metrics)}")
+        judged = -judged if larger_is_better(self.config.checkpoints.best) else judged
         if judged < self.best:
             self.best = judged
             self.save()
@@ -259,7 +296,9 @@ class Trainer:
         return torch.autocast("cuda", torch.bfloat16) if half else nullcontext()
 
     def sample(self) -> str:
-        """A text by the model as it is now."""
+        """A text by the model as it is now; none where no task writes text by itself."""
+        if not isinstance(self.splits["val"], StreamSplit):
+            return ""
         self.model.eval()
         run = Run(
             folder=self.folder, config=self.config, step=self.step, model=self.model, tasks=self.tasks,
@@ -295,6 +334,33 @@ class Trainer:
                 message = f"{self.folder}: step {self.step} could not be saved ({error.strerror or error}); {whole}"
                 raise OSError(error.errno, message) from error
         checkpoint.prune(self.folder, self.config.checkpoints.keep)
+
+
+@dataclass
+class Counted:
+    """What was read since the last report."""
+
+    tokens: int = 0
+    places: int = 0
+    waited: float = 0.0
+    """Seconds in which training waited for data."""
+
+    def add(self, batch: Batch, counts_for_us: bool) -> None:
+        """Count one micro-batch."""
+        for planned in batch.sets.values() if counts_for_us else ():
+            self.tokens += int((planned.tokens.sample != PADDING).sum())
+            self.places += planned.tokens.sample.numel()
+
+    def over(self, processes: Processes, device: torch.device) -> Counted:
+        """The sums over all processes."""
+        values = torch.tensor([self.tokens, self.places, self.waited], dtype=torch.float64, device=device)
+        tokens, places, waited = processes.sum(values).tolist()
+        return Counted(int(tokens), int(places), waited)
+
+
+def larger_is_better(metric: str) -> bool:
+    """Whether a metric is a share of right answers, by its name; of all others (losses, errors) the smallest is best."""
+    return metric.rpartition("/")[2] in ("accuracy", "top5_accuracy", "exact_match", "f1", "bleu", "chrf")
 
 
 def seed_of(*numbers: int) -> int:

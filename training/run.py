@@ -20,6 +20,7 @@ import yaml
 from ..data.card import Card
 from ..models.generation import Continuation, Sampling, generate
 from ..models.mixture import Mixture
+from ..tasks.language_modeling import LanguageModeling
 from ..tasks.task import Task
 from ..tokenizers.chopper import Chopper
 from . import checkpoint
@@ -59,7 +60,7 @@ def load_run(folder: str | Path, checkpoint: str = "best", device: str = "auto")
     if checkpoint not in ("best", "last"):
         raise RunError(f"no checkpoint {checkpoint!r}; possible: best, last")
     config = read_config(folder)
-    choppers, tasks = build_choppers(config, folder / "assets"), build_tasks(config)
+    choppers, tasks = build_choppers(config, folder / "assets"), build_tasks(config, folder / "assets")
     step = chosen_step(folder, checkpoint)
     model = build_model(config, choppers, tasks)
     load_weights(model, folder, step, choppers)
@@ -118,14 +119,13 @@ class Run:
     ) -> Iterator[list[str]]:  # fmt: skip
         """Yield the next piece of text of every prompt until all have stopped: at a `stop` text (left out), at the start
         of another document, or after `max_tokens`. A prompt of None starts a new document. `say` hears notices."""
-        name = next(iter(self.choppers))
+        task, name = self.text_task()
         encoding = self.choppers[name].text
         rows = [[encoding.start, *(encoding.encode(prompt) if prompt else [])] for prompt in prompts]
         context = self.model.context
         for number, row in enumerate(rows):
             if len(row) > context:
                 say(f"prompt {number + 1} has {len(row)} tokens; only the last {context} (the context) are read")
-        task = next(name for name in self.tasks)
         continuation = Continuation(
             self.model, [row[-context:] for row in rows], input=name, task=task,
             vocabulary=encoding.vocabulary, cached=cached,
@@ -146,8 +146,17 @@ class Run:
     def evaluate(self, split: str = "val", card: Card | None = None, rows: int = 64) -> dict[str, float]:
         """Read a whole split, of the run's own data or of another card; gives its metrics, named `split/metric`."""
         card = card or self.config.data.card()
-        data = open_split(self.config, card, split, self.choppers)
-        return evaluate_split(self.model, self.tasks, data, next(iter(self.choppers)), rows=rows)
+        data = open_split(self.config, card, split, self.choppers, self.tasks)
+        return evaluate_split(self.model, self.tasks, data, rows=rows)
+
+    def text_task(self) -> tuple[str, str]:
+        """The first task that writes text, and the input that it writes. Raises RunError where none does."""
+        for name, task in self.tasks.items():
+            if isinstance(task, LanguageModeling):
+                return name, task.target
+        raise RunError(
+            f"{self.folder} writes no text: none of its tasks ({', '.join(self.tasks)}) is language_modeling"
+        )
 
     def record(self, result: Mapping[str, Any]) -> None:
         """Append a result to the run's `evaluations.jsonl`."""

@@ -1,0 +1,216 @@
+"""A split of samples, read in batches: each a pure function of (seed, step), packed into rows, with a rule for bad samples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from ..models.batch import PlannedSet
+from ..tokenizers.chopper import Chopper, Piece
+from .packing import place
+from .root import DataError
+from .samples import Samples
+
+CACHED = 2**30
+"""Bytes of decoded items that a split keeps in memory, so that small data sets are read and decoded once."""
+
+
+class Place(NamedTuple):
+    """One sample of one epoch: the key of everything random about it."""
+
+    seed: int
+    epoch: int
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixing:
+    """How the columns of a data set become inputs of a set."""
+
+    columns: Mapping[str, str]
+    """The data column that each input reads."""
+    targets: Collection[str] = ()
+    """Inputs that a task predicts: never dropped."""
+    labels: Collection[str] = ()
+    """Columns that tasks read as they are."""
+    dropout: Mapping[str, float] = field(default_factory=dict)
+    """How often each input is withheld from a sample while training."""
+    bad_share: float = 0.0
+    """The share of bad samples past which the run stops."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSplit:
+    """Samples as packed rows of at most `context` tokens.
+
+    A sample that cannot be read, or whose targets alone do not fit the context, is *bad*: the next good one takes its
+    place while training, an evaluation leaves it out; it is counted and named. Where a sample is too long, whole spans
+    are dropped, the last ones first, never a part of one and never a target.
+    """
+
+    samples: Samples
+    name: str
+    choppers: Mapping[str, Chopper]
+    mixing: Mixing
+    context: int
+    axes: Sequence[str] = ("order",)
+    own: int = 0
+    say: Callable[[str], None] = print
+    ahead: ClassVar[bool] = True
+    """Whether batches are worth planning ahead of time."""
+    bytes: ClassVar[None] = None
+    bad: dict[int, str] = field(default_factory=dict)
+    """What is wrong with each bad sample that was met, by its number."""
+    shortened: Counter = field(default_factory=Counter)
+    """How many spans of each input were dropped for want of room."""
+    _items: dict[int, tuple] = field(default_factory=dict, repr=False)
+    _size: list[int] = field(default_factory=lambda: [0], repr=False)
+
+    def __post_init__(self):
+        if not len(self.samples):
+            raise DataError(f"{self.name} holds no samples")
+
+    def __len__(self) -> int:
+        """How many samples there are."""
+        return len(self.samples)
+
+    @property
+    def source(self) -> str:
+        """What identifies the samples: their keys, in order."""
+        return hashlib.sha256("\n".join(self.samples.keys).encode(errors="surrogatepass")).hexdigest()
+
+    # ------------------------------------------------------------------------------------------------ the plan
+
+    def plan(self, seed: int, step: int, size: int) -> list[Place]:
+        """The samples of one global training batch. Every epoch reads them all once, in a random order."""
+        count = len(self.samples)
+        places = []
+        for number in range(step * size, (step + 1) * size):
+            epoch, index = divmod(number, count)
+            places.append(Place(seed, epoch, int(self._order(seed, epoch)[index])))
+        return places
+
+    def _order(self, seed: int, epoch: int) -> np.ndarray:
+        known = self.__dict__.setdefault("_orders", {})
+        if (seed, epoch) not in known:
+            while len(known) > 1:
+                known.pop(next(iter(known)))
+            known[seed, epoch] = np.random.default_rng([seed, epoch]).permutation(len(self.samples))
+        return known[seed, epoch]
+
+    def all(self) -> list[Place]:
+        """Every sample once: what an evaluation reads."""
+        return [Place(0, 0, number) for number in range(len(self.samples))]
+
+    def first(self, number: int) -> list[Place]:
+        """Some samples, spread evenly over the split: for a glance at all of it."""
+        count = len(self.samples)
+        return [Place(0, 0, index * count // number) for index in range(number)] if number < count else self.all()
+
+    # ----------------------------------------------------------------------------------------------- the batch
+
+    def batch(
+        self, places: Iterable[Place], *, training: bool = False, inputs: Collection[str] | None = None,
+        rows: str = "packed", replaced: Mapping[str, Any] | None = None,
+    ) -> PlannedSet:  # fmt: skip
+        """The samples at these places as one planned set; only their `inputs` (and targets) where these are named.
+
+        `rows`: `packed`, or `one_each` with the padding in front (for generation); `replaced` are items that stand in for
+        the samples' own, such as an empty text where one is to be written.
+        """
+        found = [sample for each in places if (sample := self._sample(each, training, inputs, replaced or {}))]
+        chopped, numbers = [parts for parts, _ in found], [number for _, number in found]
+        one_each = range(len(found)) if rows == "one_each" else None
+        planned = place(chopped, self.choppers, self.context, self.axes, rows=one_each, own=self.own,
+                        trim=True, right=rows == "one_each")  # fmt: skip
+        labels = {name: [self.item(number)[1][name] for number in numbers] for name in self.mixing.labels}
+        return replace(planned, labels=labels, keys=tuple(self.samples.keys[number] for number in numbers))
+
+    def number(self, key: str) -> int:
+        """The number of the sample of this key."""
+        known = self.__dict__.setdefault("_numbers", {})
+        if not known:
+            known.update({name: number for number, name in enumerate(self.samples.keys)})
+        return known[key]
+
+    def _sample(self, each: Place, training: bool, inputs, replaced) -> tuple[list[tuple[str, Piece]], int] | None:
+        """The chopped parts of a sample that shall be read, and its number; None for a bad one outside training."""
+        number = each.number
+        for _ in range(len(self.samples)):
+            try:
+                return self.chop(each._replace(number=number), training, inputs, replaced), number
+            except (ValueError, OSError) as error:
+                self._note(number, error)
+            if not training:
+                return None
+            number = (number + 1) % len(self.samples)
+        raise DataError(f"{self.name}: not one sample can be read; the first: {self.bad[0]}")
+
+    def chop(self, each: Place, training: bool = False, inputs=None, replaced=None) -> list[tuple[str, Piece]]:
+        """(input, piece) pairs of a sample, without the inputs that chance withholds and what does not fit the context.
+
+        Raises ValueError for a bad sample.
+        """
+        item = {**self.item(each.number)[0], **(replaced or {})}
+        random = np.random.default_rng(tuple(each)) if training else None
+        chances = random.random(len(self.choppers)) if training else np.ones(len(self.choppers))
+        parts: dict[str, Piece] = {}
+        for chance, (name, chopper) in zip(chances, self.choppers.items()):
+            target = name in self.mixing.targets
+            wanted = inputs is None or name in inputs or target
+            if not wanted or name not in item or (not target and chance < self.mixing.dropout.get(name, 0.0)):
+                continue
+            value = chopper.augment(item[name], random) if training else item[name]
+            parts[name] = chopper.chop(value)
+        return self._fitting(parts)
+
+    def _fitting(self, parts: dict[str, Piece]) -> list[tuple[str, Piece]]:
+        """The parts that fit the context together: the last spans that are no target go first."""
+        total = self.own + sum(piece.count for piece in parts.values())
+        for name in [name for name in reversed(parts) if name not in self.mixing.targets]:
+            if total <= self.context:
+                break
+            total -= parts.pop(name).count
+            self.shortened[name] += 1
+        if total > self.context:
+            raise DataError(f"its targets have {total} tokens, more than the context of {self.context}")
+        return list(parts.items())
+
+    def item(self, number: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The decoded inputs of a sample by input name, and its labels by column. Raises DataError when it is bad."""
+        if number in self.bad:
+            raise DataError(self.bad[number])
+        if number in self._items:
+            return self._items[number]
+        raw, inputs = self.samples[number], {}
+        for name, column in self.mixing.columns.items():
+            if raw.get(column) is not None:
+                try:
+                    inputs[name] = self.choppers[name].decode(raw[column])
+                except (ValueError, OSError, TypeError) as error:
+                    raise DataError(f"{name}: {error}") from error
+        found = inputs, {name: raw.get(name) for name in self.mixing.labels}
+        size = sum(getattr(value, "nbytes", 64) for value in inputs.values())
+        if self._size[0] + size <= CACHED:
+            self._size[0] += size
+            self._items[number] = found
+        return found
+
+    def _note(self, number: int, error: Exception) -> None:
+        """Count and name a bad sample. Raises DataError when there are more than `bad_share` allows."""
+        if number in self.bad:
+            return
+        self.bad[number] = str(error)
+        key = self.samples.keys[number]
+        share = len(self.bad) / len(self.samples)
+        if share > self.mixing.bad_share:
+            raise DataError(
+                f"{self.name}: sample {key!r} is bad: {error} ({len(self.bad)} of {len(self.samples)} samples so far; "
+                f"data.bad_share allows a share of {self.mixing.bad_share:g})"
+            ) from error
+        self.say(f"{self.name}: sample {key!r} is bad and another is read instead: {error}")

@@ -1,0 +1,101 @@
+"""Samples: data sets of independent items with named columns (an image, a label, a sound, a caption), read by number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .card import Card, split_by_hash
+
+Columns = Mapping[str, Any]
+"""One raw sample: a value by column name. A column may be absent, or None: this sample has none."""
+
+
+class Samples:
+    """One split of a data set: `len(samples)`, `samples.keys[i]` and `samples[i]`, in an order that never changes."""
+
+    keys: Sequence[str]
+    """What names each sample in messages; unique and stable."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, number: int) -> Columns:
+        """The raw columns of one sample. Raises DataError, naming the sample, when it cannot be read."""
+        raise NotImplementedError
+
+    def column(self, name: str) -> Iterator[Any]:
+        """One column of all samples that have it, in order: what labels, vocabularies and statistics are fitted on."""
+        for number in range(len(self)):
+            value = self[number].get(name)
+            if value is not None:
+                yield value
+
+
+class SampleCard(Card):
+    """Base of the cards whose data are samples. A subclass gives `open` and `columns`."""
+
+    columns: tuple[str, ...] = ()
+    """The names that its samples' columns have."""
+
+    def open(self, split: str) -> Samples:
+        """The samples of a split. Raises DataError where they are not to be had, saying which files to put where."""
+        raise NotImplementedError
+
+    def about(self) -> dict[str, object]:
+        return {"samples": {split: len(self.open(split)) for split in self.splits}}
+
+
+@dataclass(frozen=True)
+class Chosen(Samples):
+    """Some samples of a data set, by number."""
+
+    samples: Samples
+    numbers: Sequence[int]
+
+    @property
+    def keys(self) -> Sequence[str]:
+        return [self.samples.keys[number] for number in self.numbers]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, number: int) -> Columns:
+        return self.samples[self.numbers[number]]
+
+
+@dataclass(frozen=True)
+class Listed(Samples):
+    """Samples that are in memory already."""
+
+    keys: Sequence[str]
+    rows: Sequence[Columns]
+
+    def __getitem__(self, number: int) -> Columns:
+        return self.rows[number]
+
+
+@dataclass(frozen=True)
+class Renamed(Samples):
+    """The same samples with columns under other names: `columns` gives the source of each."""
+
+    samples: Samples
+    columns: Mapping[str, Callable[[Columns], Any]]
+
+    @property
+    def keys(self) -> Sequence[str]:
+        return self.samples.keys
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, number: int) -> Columns:
+        row = self.samples[number]
+        return {name: read(row) for name, read in self.columns.items()}
+
+
+def share(samples: Samples, split: str) -> Samples:
+    """The part of a training set that belongs to `train` or `val` where there is no val: a tenth, by hash of the key."""
+    chosen = [number for number, key in enumerate(samples.keys) if split_by_hash(key) == split]
+    return Chosen(samples, chosen)

@@ -1,0 +1,220 @@
+"""WebDataset shards: tar files in which `key.png`, `key.cls`, `key.json` together are one sample.
+
+A shard is read once to note where every member lies (the index, kept in the cache folder), after that each sample is read
+by its place: in any order, and the same order after a resume. A compressed shard is unpacked once into the cache folder.
+Remote shards (`s3://...`, `https://...`) are read through fsspec, member by member.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import hashlib
+import json
+import lzma
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .root import DataError, cache_folder, data_root
+from .samples import Columns, Renamed, SampleCard, Samples, share
+
+PACKED: dict[str, Callable] = {".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open}
+
+
+@dataclass(frozen=True)
+class Shards(Samples):
+    """The samples of some tar files, one after another. Columns carry the members' extensions: `png`, `cls`, `json`.
+
+    `cls` is read as a whole number where it is one, `txt` as text, `json` as its value; all else stays bytes. Raises
+    DataError for a shard that is missing or cut short.
+    """
+
+    paths: tuple[str, ...]
+    _files: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def index(self) -> list[dict]:
+        """One entry per shard: the place it is read from, and its samples `[key, {extension: [offset, size]}]`."""
+        return [shard_index(path) for path in self.paths]
+
+    @cached_property
+    def _places(self) -> list[tuple[int, str, dict]]:
+        return [(shard, key, members) for shard, found in enumerate(self.index) for key, members in found["samples"]]
+
+    @cached_property
+    def keys(self) -> Sequence[str]:
+        return [key for _, key, _ in self._places]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, number: int) -> Columns:
+        shard, key, members = self._places[number]
+        return {extension: self._read(shard, key, extension, *place) for extension, place in members.items()}
+
+    def column(self, name: str):
+        for shard, key, members in self._places:
+            if name in members:
+                yield self._read(shard, key, name, *members[name])
+
+    def _read(self, shard: int, key: str, extension: str, offset: int, size: int) -> Any:
+        if shard not in self._files:
+            self._files[shard] = open_file(self.index[shard]["path"])
+        file = self._files[shard]
+        file.seek(offset)
+        found = file.read(size)
+        if len(found) != size:
+            raise DataError(f"{self.paths[shard]}: {key}.{extension} is cut short ({len(found)} of {size} bytes)")
+        return decoded(found, extension, f"{self.paths[shard]}: {key}.{extension}")
+
+    def __getstate__(self) -> dict:
+        return {"paths": self.paths, "_files": {}}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+
+
+def decoded(found: bytes, extension: str, where: str) -> Any:
+    """A member's value by its extension. Raises DataError naming the member."""
+    try:
+        if extension == "cls":
+            text = found.decode().strip()
+            return int(text) if text.lstrip("-").isdigit() else text
+        if extension == "txt":
+            return found.decode()
+        if extension == "json":
+            return json.loads(found)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{where}: {error}") from None
+    return found
+
+
+def expand(pattern: str) -> list[str]:
+    """The shards behind `train-{000..009}.tar`, `train-*.tar` or one path, in order. Raises DataError when there is none."""
+    start, brace, rest = pattern.partition("{")
+    if brace and ".." in rest:
+        (first, last), end = rest.partition("}")[0].split(".."), rest.partition("}")[2]
+        return [f"{start}{n:0{len(first)}}{end}" for n in range(int(first), int(last) + 1)]
+    if "://" in pattern:
+        return [pattern]
+    found = sorted(glob.glob(os.path.expanduser(pattern)))
+    if not found:
+        raise DataError(f"no shard at {pattern!r} (from the folder {os.getcwd()})")
+    return found
+
+
+def open_file(path: str) -> Any:
+    """A local or remote file, for reading bytes at any place."""
+    if "://" not in path:
+        return open(path, "rb")
+    import fsspec
+
+    return fsspec.open(path, "rb").open()
+
+
+def shard_index(path: str) -> dict:
+    """Where every sample of a shard lies; from the cache folder when the shard has not changed since."""
+    remote = "://" in path
+    try:
+        changed = "" if remote else f"{os.stat(path).st_size} {os.stat(path).st_mtime_ns}"
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    name = hashlib.sha256(f"{path if remote else os.path.abspath(path)} {changed}".encode()).hexdigest()[:32]
+    folder = cache_folder() / "shards"
+    file = folder / f"{name}.json"
+    if file.exists():
+        return json.loads(file.read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    source = unpacked(path, folder / f"{name}.tar") if Path(path).suffix in PACKED else path
+    found = {"path": source, "samples": list(members(source, path))}
+    partial = file.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(found))
+    os.replace(partial, file)
+    return found
+
+
+def unpacked(path: str, target: Path) -> str:
+    """A compressed shard as a plain tar in the cache folder. Raises DataError when it is damaged."""
+    partial = target.with_suffix(f".{os.getpid()}")
+    try:
+        with open_file(path) as raw, PACKED[Path(path).suffix](raw) as source, open(partial, "wb") as file:
+            shutil.copyfileobj(source, file)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        partial.unlink(missing_ok=True)
+        raise DataError(f"{path} cannot be unpacked, it is damaged or cut short: {error}") from error
+    os.replace(partial, target)
+    return str(target)
+
+
+def members(source: str, path: str):
+    """(key, {extension: (offset, size)}) of each sample: neighbouring members with one name up to the first dot."""
+    try:
+        with open_file(source) as file, tarfile.open(fileobj=file) as tar:
+            key, found = None, {}
+            for member in tar:
+                if not member.isfile():
+                    continue
+                folder, _, name = member.name.rpartition("/")
+                stem, _, extension = name.partition(".")
+                own = f"{folder}/{stem}" if folder else stem
+                if own != key and found:
+                    yield key, found
+                    found = {}
+                key = own
+                found[extension.lower()] = (member.offset_data, member.size)
+            if found:
+                yield key, found
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DataError(f"{path} is damaged or cut short: {error}") from error
+
+
+class ShardCard(SampleCard):
+    """Base of the cards that are one folder of the data root, with one shard per split: `train.tar.gz`, `test.tar.gz`."""
+
+    folder: str
+    ending = ".tar.gz"
+    splits = ("train", "val", "test")
+    sources: Mapping[str, str]
+    """The member behind each column: its extension, or `json.key` for a value inside a JSON member."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.sources)
+
+    def open(self, split: str) -> Samples:
+        self.check_split(split)
+        own = split == "test" or (data_root() / self.folder / f"val{self.ending}").exists()
+        return self.read(split) if own else share(self.read("train"), split)
+
+    def read(self, *files: str) -> Samples:
+        """The samples of these files. Raises DataError when one is missing, saying which it is."""
+        paths = [data_root() / self.folder / f"{name}{self.ending}" for name in files]
+        missing = [path for path in paths if not path.exists()]
+        if missing:
+            raise DataError(f"{missing[0]} is missing: put {self.about_files()} there, or set CHOPMIX_DATA")
+        return Renamed(Shards(tuple(map(str, paths))), {name: reader(source) for name, source in self.sources.items()})
+
+    def about_files(self) -> str:
+        """Which files belong there, in words."""
+        members = ", ".join(sorted({f"key.{source.split('.')[0]}" for source in self.sources.values()}))
+        return f"a tar file in WebDataset layout ({members} for each sample)"
+
+
+def reader(source: str) -> Callable[[Columns], Any]:
+    """What a column reads off a sample's members: `png`, or `json.text.fr` for a value inside a JSON member."""
+    first, *inner = source.split(".")
+
+    def read(row: Columns) -> Any:
+        value = row.get(first)
+        for key in inner:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    return read

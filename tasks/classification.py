@@ -1,0 +1,151 @@
+"""Classification: which of the known classes a sample is (or which of them, with several labels a sample)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..data.root import DataError
+from ..data.samples import Samples
+from ..models.batch import IGNORED, PlannedSet, Targets
+from ..models.heads import MeanPooling, PooledLinear, Pooling
+from .task import Task, Term
+
+
+class Classification(Task):
+    """Predict the class in the data column `target`, from whatever inputs a sample has.
+
+    The classes are those that the training data name, in order. `several` labels a sample (a list of them in the column)
+    are judged each by itself. `label_smoothing` spreads that share of the target over all classes (Szegedy et al. 2016,
+    arXiv:1512.00567). `pooling`: `mean_pooling`, `attention_pooling`, or `class_token` with `model.own_tokens`.
+    """
+
+    def __init__(
+        self, *, target: str, pooling: Callable[..., Pooling] = MeanPooling, label_smoothing: float = 0.0,
+        several: bool = False, weight: float = 1.0,
+    ):  # fmt: skip
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
+        self.target, self.pooling, self.several, self.weight = target, pooling, several, weight
+        self.smoothing, self.classes = label_smoothing, ()
+        self.reading = getattr(pooling, "target", pooling)
+
+    def columns(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    def fit(self, samples: Samples) -> Self:
+        found: set = set()
+        for value in samples.column(self.target):
+            found.update(value if self.several else [value])
+        if len(found) < 2:
+            raise DataError(
+                f"column {self.target!r} names {len(found)} classes in the training data; at least 2 are needed"
+            )
+        return self.with_classes(sorted(found, key=lambda each: (isinstance(each, str), each)))
+
+    def with_classes(self, classes: Sequence[Any]) -> Self:
+        """The task with these classes, in the order of its scores."""
+        self.classes = tuple(classes)
+        self.numbers = {name: number for number, name in enumerate(classes)}
+        return self
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "classes.json").write_text(json.dumps(self.classes))
+
+    def load(self, folder: Path) -> Self:
+        return self.with_classes(json.loads((folder / "classes.json").read_text()))
+
+    def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
+        return PooledLinear(self.pooling(width), width, len(self.classes))
+
+    def targets(self, planned: PlannedSet) -> Targets:
+        places, groups = self.reading.places(planned)
+        labels = planned.labels[self.target]
+        values = torch.stack([self.encoded(label, key) for label, key in zip(labels, planned.keys)])
+        judged = values if values.dim() == 1 else values[:, 0]
+        return Targets(values=values, places=places, groups=groups, count=int((judged != IGNORED).sum()))
+
+    def encoded(self, label: Any, key: str) -> Tensor:
+        """A label as the number of its class, or as zeros and ones by class; `IGNORED` where a sample has none."""
+        if label is None:
+            return torch.full((len(self.classes),), float(IGNORED)) if self.several else torch.tensor(IGNORED)
+        unknown = [each for each in (label if self.several else [label]) if each not in self.numbers]
+        if unknown:
+            raise DataError(
+                f"{key}: {unknown[0]!r} in column {self.target!r} is none of the {len(self.classes)} classes"
+            )
+        if not self.several:
+            return torch.tensor(self.numbers[label])
+        return (
+            F.one_hot(torch.tensor([self.numbers[each] for each in label], dtype=torch.long), len(self.classes))
+            .sum(0)
+            .clamp(max=1)
+            .float()
+        )
+
+    def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Term]:
+        return {"loss": Term(self.loss(output.float(), targets.values, self.smoothing), targets.count, self.weight)}
+
+    def loss(self, scores: Tensor, values: Tensor, smoothing: float) -> Tensor:
+        """The summed loss in nats; with several labels a sample, summed over the classes."""
+        if values.is_floating_point() and self.several:
+            judged = values[:, :1] != IGNORED
+            wanted = values * (1 - smoothing) + smoothing / 2
+            return (F.binary_cross_entropy_with_logits(scores, wanted.clamp(0, 1), reduction="none") * judged).sum()
+        if values.is_floating_point():  # shares of several classes, as mixup makes them
+            return F.cross_entropy(scores, values, reduction="sum", label_smoothing=smoothing)
+        return F.cross_entropy(scores, values, reduction="sum", ignore_index=IGNORED, label_smoothing=smoothing)
+
+    def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
+        scores, values = output.float(), targets.values
+        if self.several:
+            judged = values[:, :1] != IGNORED
+            said, true = (scores > 0) & judged, (values > 0.5) & judged
+            return {
+                "nats": self.loss(scores, values, 0.0),
+                "hits": (said & true).sum(),
+                "said": said.sum(),
+                "true": true.sum(),
+            }
+        judged = values != IGNORED
+        scores, values = scores[judged], values[judged]
+        best = scores.topk(min(5, len(self.classes)), dim=1).indices == values[:, None]
+        confusion = torch.bincount(values * len(self.classes) + scores.argmax(1), minlength=len(self.classes) ** 2)
+        return {
+            "nats": self.loss(scores, values, 0.0),
+            "top1": best[:, 0].sum(),
+            "top5": best.any(1).sum(),
+            "confusion": confusion,
+        }
+
+    def summary(self, sums: Mapping[str, Tensor], text_bytes: int | None = None) -> dict[str, float]:
+        """`loss` in nats without smoothing, `accuracy` (and `top5_accuracy` beyond five classes); or micro-averaged `f1`."""
+        count = sums["count"].clamp(min=1)
+        found = {"loss": float(sums["nats"] / count)}
+        if self.several:
+            return found | {"f1": float(2 * sums["hits"] / (sums["said"] + sums["true"]).clamp(min=1))}
+        found["accuracy"] = float(sums["top1"] / count)
+        if len(self.classes) > 5:
+            found["top5_accuracy"] = float(sums["top5"] / count)
+        return found
+
+    def answer(self, scores: Float[Tensor, "v"]) -> dict[str, Any]:
+        """One sample's answer in words: the class, and the likeliest five with their probabilities."""
+        if self.several:
+            chances = scores.float().sigmoid()
+            return {"classes": [name for name, p in zip(self.classes, chances.tolist()) if p > 0.5],
+                    "probabilities": {str(name): round(p, 4) for name, p in zip(self.classes, chances.tolist())}}  # fmt: skip
+        chances = scores.float().softmax(-1)
+        order = chances.topk(min(5, len(self.classes))).indices.tolist()
+        return {
+            "class": self.classes[order[0]],
+            "probabilities": {str(self.classes[i]): round(float(chances[i]), 4) for i in order},
+        }

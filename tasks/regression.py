@@ -1,0 +1,114 @@
+"""Regression: one or several numbers per sample, learned in units of their own deviation, reported in the target's units."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..data.root import DataError
+from ..data.samples import Samples
+from ..models.batch import PlannedSet, Targets
+from ..models.heads import MeanPooling, PooledLinear, Pooling
+from .task import Task, Term
+
+
+class Regression(Task):
+    """Predict the number (or numbers) in the data column `target`; `names` are what each is called in the metrics.
+
+    `loss`: `squared` error, or `huber` (squared up to one deviation, then linear: Huber 1964), in units of the training
+    data's deviation. A target that is missing (None or NaN) is not judged.
+    """
+
+    def __init__(
+        self, *, target: str, names: list[str] | None = None, pooling: Callable[..., Pooling] = MeanPooling,
+        loss: str = "squared", weight: float = 1.0,
+    ):  # fmt: skip
+        if loss not in ("squared", "huber"):
+            raise ValueError(f"loss must be 'squared' or 'huber', not {loss!r}")
+        self.target, self.names, self.pooling, self.kind, self.weight = target, names, pooling, loss, weight
+        self.reading = getattr(pooling, "target", pooling)
+        self.mean, self.deviation = torch.zeros(1), torch.ones(1)
+
+    def columns(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    def fit(self, samples: Samples) -> Self:
+        rows = [numbers(value) for value in samples.column(self.target)]
+        if not rows or len({len(row) for row in rows}) > 1:
+            lengths = sorted({len(row) for row in rows})
+            raise DataError(
+                f"column {self.target!r}: {'no numbers' if not rows else f'rows of {lengths} numbers'} to learn from"
+            )
+        values = torch.stack(rows)
+        known = ~values.isnan()
+        mean = values.nan_to_num().sum(0) / known.sum(0)
+        deviation = ((values - mean).nan_to_num().square().sum(0) / known.sum(0)).sqrt()
+        self.mean, self.deviation = mean, torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+        return self.checked()
+
+    def checked(self) -> Self:
+        """Itself. Raises DataError when `names` does not name each number."""
+        if self.names is not None and len(self.names) != len(self.mean):
+            raise DataError(f"column {self.target!r} holds {len(self.mean)} numbers, but 'names' has {len(self.names)}")
+        return self
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        scale = {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
+        (folder / "scale.json").write_text(json.dumps(scale))
+
+    def load(self, folder: Path) -> Self:
+        scale = json.loads((folder / "scale.json").read_text())
+        self.mean, self.deviation = torch.tensor(scale["mean"]), torch.tensor(scale["deviation"])
+        return self.checked()
+
+    def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
+        return PooledLinear(self.pooling(width), width, len(self.mean))
+
+    def targets(self, planned: PlannedSet) -> Targets:
+        places, groups = self.reading.places(planned)
+        missing = torch.full_like(self.mean, math.nan)
+        rows = [missing if value is None else numbers(value) for value in planned.labels[self.target]]
+        values = (torch.stack(rows) - self.mean) / self.deviation
+        return Targets(values=values, places=places, groups=groups, count=int((~values.isnan()).sum()))
+
+    def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Term]:
+        known = ~targets.values.isnan()
+        wanted = torch.where(known, targets.values, 0.0)
+        each = F.huber_loss if self.kind == "huber" else F.mse_loss
+        return {
+            "loss": Term((each(output.float(), wanted, reduction="none") * known).sum(), targets.count, self.weight)
+        }
+
+    def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
+        known = ~targets.values.isnan()
+        error = torch.where(known, (output.float() - targets.values) * self.deviation.to(output.device), 0.0)
+        return {"absolute": error.abs().sum(0), "squares": error.square().sum(0), "known": known.sum(0)}
+
+    def summary(self, sums: Mapping[str, Tensor], text_bytes: int | None = None) -> dict[str, float]:
+        """`loss`, then mean absolute and root mean square error in the target's units, for each number by its name."""
+        found = super().summary(sums)
+        known = sums["known"].clamp(min=1)
+        names = self.names or ([str(n) for n in range(len(known))] if len(known) > 1 else [""])
+        for name, absolute, squares, count in zip(names, sums["absolute"], sums["squares"], known):
+            end = f"_{name}" if name else ""
+            found |= {f"mae{end}": float(absolute / count), f"rmse{end}": float((squares / count).sqrt())}
+        return found
+
+    def answer(self, output: Float[Tensor, "v"]) -> dict[str, Any]:
+        """One sample's numbers, in the target's units."""
+        values = (output.float().cpu() * self.deviation + self.mean).tolist()
+        return {"values": dict(zip(self.names, values)) if self.names else values}
+
+
+def numbers(value: Any) -> Tensor:
+    """A column's value as a row of numbers; NaN where one is missing."""
+    return torch.as_tensor(value, dtype=torch.float32).reshape(-1)

@@ -1,0 +1,109 @@
+"""Declared augmentation: how images and spectrograms are changed at random while training, as whole batches on the device."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+Images = UInt8[Tensor, "s channels height width"]
+
+
+class ImageAugmentation(nn.Module):
+    """Shift by up to `shift` pixels (black comes in), turn by up to `rotate` degrees and scale by up to `zoom`, mirror left
+    and right (`flip`), torchvision's RandAugment with `operations` operations of strength `magnitude`
+    (Cubuk et al. 2019, arXiv:1909.13719), and erase a rectangle of up to `erase` of the area with grey
+    (Zhong et al. 2017, arXiv:1708.04896)."""
+
+    def __init__(
+        self, *, shift: int = 0, flip: bool = False, rotate: float = 0.0, zoom: float = 0.0,
+        operations: int = 0, magnitude: int = 9, erase: float = 0.0,
+    ):  # fmt: skip
+        super().__init__()
+        if min(shift, rotate, zoom, operations, erase) < 0 or zoom >= 1 or erase > 1:
+            raise ValueError(
+                "shift, rotate, zoom, operations and erase must be 0 or more, zoom below 1, erase at most 1"
+            )
+        self.shift, self.flip, self.rotate, self.zoom, self.erase = shift, flip, rotate, zoom, erase
+        self.operations, self.magnitude = operations, magnitude
+
+    def forward(self, images: Images) -> Tensor:
+        if self.flip:
+            mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+            images = torch.where(mirrored, images.flip(-1), images)
+        if self.operations:
+            images = self.random_operations(images)
+        if self.rotate or self.zoom:
+            images = turned(images, self.rotate, self.zoom)
+        if self.shift:
+            images = shifted(images, self.shift)
+        return erased(images, self.erase) if self.erase else images
+
+    def random_operations(self, images: Images, group: int = 8) -> Images:
+        """RandAugment, in groups of images that share the drawn operations: it draws once per call."""
+        from torchvision.transforms.v2 import RandAugment
+
+        change = RandAugment(self.operations, self.magnitude, fill=128)
+        return torch.cat([change(part) for part in images.split(group)])
+
+
+def shifted(images: Tensor, most: int) -> Tensor:
+    """Every image moved by its own random whole number of pixels, up to `most` each way."""
+    s, _, height, width = images.shape
+    padded = F.pad(images, (most, most, most, most))
+    down, right = torch.randint(2 * most + 1, (2, s, 1), device=images.device)
+    rows = down + torch.arange(height, device=images.device)
+    columns = right + torch.arange(width, device=images.device)
+    each = torch.arange(s, device=images.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def turned(images: Tensor, degrees: float, zoom: float) -> Tensor:
+    """Every image turned by its own random angle and scaled by its own factor from 1 - zoom to 1 + zoom."""
+    s = len(images)
+    angle = (torch.rand(s, device=images.device) * 2 - 1) * degrees * torch.pi / 180
+    scale = 1 + (torch.rand(s, device=images.device) * 2 - 1) * zoom
+    cos, sin, zero = angle.cos() / scale, angle.sin() / scale, torch.zeros_like(angle)
+    matrix = torch.stack([torch.stack([cos, -sin, zero], -1), torch.stack([sin, cos, zero], -1)], 1)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return F.grid_sample(images.float(), grid, align_corners=False)
+
+
+def erased(images: Tensor, most: float) -> Tensor:
+    """A random rectangle of up to `most` of each image's area made grey."""
+    s, _, height, width = images.shape
+    share = (torch.rand(s, device=images.device) * most).sqrt()
+    top, left = torch.rand(2, s, device=images.device) * (1 - share)
+    rows = torch.arange(height, device=images.device) / height
+    columns = torch.arange(width, device=images.device) / width
+    inside_rows = (rows >= top[:, None]) & (rows < (top + share)[:, None])
+    inside_columns = (columns >= left[:, None]) & (columns < (left + share)[:, None])
+    return torch.where((inside_rows[:, :, None] & inside_columns[:, None, :])[:, None], 128, images)
+
+
+class SpectrogramAugmentation(nn.Module):
+    """SpecAugment (Park et al. 2019, arXiv:1904.08779): per clip, `stripes` bands of up to `mels` mel channels and as many of
+    up to `frames` frames are set to the mean, 0."""
+
+    def __init__(self, *, mels: int = 8, frames: int = 8, stripes: int = 1):
+        super().__init__()
+        self.mels, self.frames, self.stripes = mels, frames, stripes
+
+    def forward(self, spectrogram: Float[Tensor, "f m"], lengths: list[int]) -> Float[Tensor, "f m"]:
+        """`lengths` are the frames of each clip; the clips lie one after another."""
+        device, bins = spectrogram.device, spectrogram.shape[1]
+        length = torch.tensor(lengths, device=device)
+        clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), length, output_size=len(spectrogram))
+        within = torch.arange(len(spectrogram), device=device) - (length.cumsum(0) - length)[clip]
+        for _ in range(self.stripes):
+            a = torch.rand(4, len(lengths), device=device)
+            tall = a[0] * min(self.mels, bins)
+            low = a[1] * (bins - tall)
+            wide = a[2] * torch.minimum(torch.tensor(self.frames, device=device), length)
+            first = a[3] * (length - wide)
+            channel = torch.arange(bins, device=device)
+            band = (channel >= low[:, None]) & (channel < (low + tall)[:, None])
+            stripe = (within >= first[clip]) & (within < (first + wide)[clip])
+            spectrogram = spectrogram.masked_fill(band[clip] | stripe[:, None], 0.0)
+        return spectrogram
