@@ -31,15 +31,15 @@ class AudioChopper(Chopper):
         """Samples from one frame to the next."""
         return round(self.rate * self.hop)
 
-    def count(self, item: Float[Tensor, "t"]) -> int:
+    def count(self, item: Float[Tensor, "samples"]) -> int:
         return -(-(len(item) // self.hop_samples + 1) // self.frames)
 
-    def chop(self, item: Float[Tensor, "t"]) -> Piece:
+    def chop(self, item: Float[Tensor, "samples"]) -> Piece:
         slices = F.pad(self.spectrogram(item), (0, -(len(item) // self.hop_samples + 1) % self.frames))
         values = rearrange(slices, "f (t k) -> t (f k)", k=self.frames)
         return Piece(values, torch.arange(len(values), dtype=torch.float32)[:, None] * self.frames * self.hop)
 
-    def spectrogram(self, item: Float[Tensor, "t"]) -> Float[Tensor, "f t"]:
+    def spectrogram(self, item: Float[Tensor, "samples"]) -> Float[Tensor, "f t"]:
         """Natural logarithm of the mel energies, one column per `hop`."""
         try:
             from torchaudio.transforms import MelSpectrogram
