@@ -341,8 +341,9 @@ def _plan_flex(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device
         coordinates = [position[row, index, axis] for axis in range(position.shape[-1])]
         return Node(input[row, index], sample[row, index], span[row, index], coordinates)
 
-    def mask_mod(row, head, query, key):
-        return reads(graph, node(sides[0], row, query), node(sides[1], row, key))
-
     (b, n), m = queries.shape, keys.shape[1]
-    return Flex(create_block_mask(mask_mod, b, None, n, m, device=device))
+    block_mask = create_block_mask(
+        lambda row, head, query, key: reads(graph, node(sides[0], row, query), node(sides[1], row, key)),
+        b, None, n, m, device=device,
+    )  # fmt: skip
+    return Flex(block_mask)

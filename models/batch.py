@@ -27,11 +27,11 @@ class Pieces:
 
     values: Tensor
     """What the embedder takes: ids (b, n) for text that fills its rows, else (t,); patches (t, p); ..."""
-    index: Int[Tensor, "*t"]
+    index: Int[Tensor, "..."]
     """The number of each token within its span, 0, 1, 2, ...: what absolute position embeddings look at."""
     places: Int[Tensor, "t"] | None = None
     """Where each token goes in the set, as row * n + place; None: the tokens fill the set, row by row."""
-    following: Int[Tensor, "*t"] | None = None
+    following: Int[Tensor, "..."] | None = None
     """For ids: the id that comes next in the span or the stream, `IGNORED` where there is none."""
     coordinates: Float[Tensor, "t a"] | None = None
     """Where each token stands on the tokenizer's own axes (row, column, seconds)."""

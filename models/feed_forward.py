@@ -31,7 +31,7 @@ class Gelu(FeedForward):
         self.down = Linear(hidden, width, bias=bias)
         self.approximate = approximate
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         return self.down(F.gelu(self.up(x), approximate=self.approximate))
 
 
@@ -44,14 +44,14 @@ class Relu(FeedForward):
         self.up = Linear(width, hidden, bias=bias)
         self.down = Linear(hidden, width, bias=bias)
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         return self.down(F.relu(self.up(x)))
 
 
 class SquaredRelu(Relu):
     """Two matrices and a squared ReLU between them (Primer, So et al. 2021, arXiv:2109.08668)."""
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         return self.down(F.relu(self.up(x)).square())
 
 
@@ -65,7 +65,7 @@ class Swiglu(FeedForward):
         self.up = Linear(width, hidden, bias=bias)
         self.down = Linear(hidden, width, bias=bias)
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         if (
             torch.is_grad_enabled()
         ):  # one matrix product instead of two; while generating, copying weights would cost more

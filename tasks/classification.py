@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +40,7 @@ class Classification(Task):
     def columns(self) -> tuple[str, ...]:
         return (self.target,)
 
-    def fit(self, samples: Samples) -> Self:
+    def fit(self, samples: Samples) -> Classification:
         found: set = set()
         for value in samples.column(self.target):
             found.update(value if self.several else [value])
@@ -50,7 +50,7 @@ class Classification(Task):
             )
         return self.with_classes(sorted(found, key=lambda each: (isinstance(each, str), each)))
 
-    def with_classes(self, classes: Sequence[Any]) -> Self:
+    def with_classes(self, classes: Sequence[Any]) -> Classification:
         """The task with these classes, in the order of its scores."""
         self.classes = tuple(classes)
         self.numbers = {name: number for number, name in enumerate(classes)}
@@ -60,7 +60,7 @@ class Classification(Task):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "classes.json").write_text(json.dumps(self.classes))
 
-    def load(self, folder: Path) -> Self:
+    def load(self, folder: Path) -> Classification:
         return self.with_classes(json.loads((folder / "classes.json").read_text()))
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:

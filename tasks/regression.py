@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +40,7 @@ class Regression(Task):
     def columns(self) -> tuple[str, ...]:
         return (self.target,)
 
-    def fit(self, samples: Samples) -> Self:
+    def fit(self, samples: Samples) -> Regression:
         rows = [numbers(value) for value in samples.column(self.target)]
         if not rows or len({len(row) for row in rows}) > 1:
             lengths = sorted({len(row) for row in rows})
@@ -54,7 +54,7 @@ class Regression(Task):
         self.mean, self.deviation = mean, torch.where(deviation > 0, deviation, torch.ones_like(deviation))
         return self.checked()
 
-    def checked(self) -> Self:
+    def checked(self) -> Regression:
         """Itself. Raises DataError when `names` does not name each number."""
         if self.names is not None and len(self.names) != len(self.mean):
             raise DataError(f"column {self.target!r} holds {len(self.mean)} numbers, but 'names' has {len(self.names)}")
@@ -65,7 +65,7 @@ class Regression(Task):
         scale = {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
         (folder / "scale.json").write_text(json.dumps(scale))
 
-    def load(self, folder: Path) -> Self:
+    def load(self, folder: Path) -> Regression:
         scale = json.loads((folder / "scale.json").read_text())
         self.mean, self.deviation = torch.tensor(scale["mean"]), torch.tensor(scale["deviation"])
         return self.checked()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -32,14 +32,14 @@ class Task:
         """The data columns that hold its targets, where these are not inputs."""
         return ()
 
-    def fit(self, samples: Samples) -> Self:
+    def fit(self, samples: Samples) -> Task:
         """The task after it has looked at the training data's targets (their classes, their mean); most need not."""
         return self
 
     def save(self, folder: Path) -> None:
         """Keep what `fit` found in `RUN/assets/<task>/`, so that a run works without its data."""
 
-    def load(self, folder: Path) -> Self:
+    def load(self, folder: Path) -> Task:
         """The task with what `save` kept."""
         return self
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -388,9 +389,10 @@ def test_layouts_move():
 
 @pytest.fixture
 def flex_on_a_cpu():
-    """FlexAttention runs uncompiled on a CPU; it traces the graph, so it cannot run under jaxtyping's hook."""
-    if hasattr(attend, "__wrapped__"):
-        pytest.skip("FlexAttention traces the graph, which jaxtyping's hook has wrapped")
+    """FlexAttention runs uncompiled on a CPU; it traces the graph, which the checks of annotations would stop."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def assert_flex_agrees(graph: Graph, queries: Tokens, keys: Tokens, shared: int):
@@ -420,6 +422,7 @@ def test_flex_over_several_blocks_and_for_cached_queries(flex_on_a_cpu, graph):
 
 
 needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+needs_varlen = pytest.mark.skipif(attention._varlen_attention() is None, reason="this torch has no varlen_attn")
 
 
 def on_cuda(b: int, n: int, dtype: torch.dtype, shared: int):
@@ -441,11 +444,10 @@ def test_flex_is_the_dense_mask_on_a_gpu(graph, shared):
 
 
 @needs_a_gpu
+@needs_varlen
 @pytest.mark.parametrize("shared", [4, 2])
 @pytest.mark.parametrize("graph", [FULL, PACKED], ids=short)
 def test_variable_length_is_the_dense_mask_on_a_gpu(graph, shared):
-    if attention._varlen_attention() is None:
-        pytest.skip("this torch has no varlen_attn")
     rows = laid_out([[1] * 15 + [2] * 10 + [0] * 5, [3] * 30])
     layout = plan(graph, rows, device="cuda", dtype=torch.bfloat16)
     assert isinstance(layout, VariableLength)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -87,6 +87,7 @@ class AudioChopper(Chopper):
         """Samples from one frame to the next."""
         return round(self.rate * self.hop)
 
+<<<<<<< HEAD
     @property
     def window_samples(self) -> int:
         """Samples of one frame."""
@@ -108,6 +109,18 @@ class AudioChopper(Chopper):
     def _read(self, raw: bytes | str | os.PathLike) -> tuple[np.ndarray, int]:
         import soundfile
 
+=======
+    def count(self, item: Float[Tensor, "samples"]) -> int:
+        return -(-(len(item) // self.hop_samples + 1) // self.frames)
+
+    def chop(self, item: Float[Tensor, "samples"]) -> Piece:
+        slices = F.pad(self.spectrogram(item), (0, -(len(item) // self.hop_samples + 1) % self.frames))
+        values = rearrange(slices, "f (t k) -> t (f k)", k=self.frames)
+        return Piece(values, torch.arange(len(values), dtype=torch.float32)[:, None] * self.frames * self.hop)
+
+    def spectrogram(self, item: Float[Tensor, "samples"]) -> Float[Tensor, "f t"]:
+        """Natural logarithm of the mel energies, one column per `hop`."""
+>>>>>>> main
         try:
             return soundfile.read(io.BytesIO(raw) if isinstance(raw, bytes) else raw, dtype="float32")
         except (soundfile.SoundFileError, OSError, TypeError) as error:
@@ -116,7 +129,7 @@ class AudioChopper(Chopper):
     def augment(self, item: Clip, random: np.random.Generator) -> Clip:
         return item if self.augment_wave is None else self.augment_wave(item, self.rate, random)
 
-    def fit(self, items: Callable[[], Iterable]) -> Self:
+    def fit(self, items: Callable[[], Iterable]) -> AudioChopper:
         """Mean and deviation of the log-mel energies over (at most 500 of) the training sounds."""
         mel, total = LogMel(self), torch.zeros(3, dtype=torch.float64)
         for number, raw in enumerate(items()):
@@ -133,7 +146,7 @@ class AudioChopper(Chopper):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "spectrogram.json").write_text(json.dumps({"mean": self.fitted[0], "deviation": self.fitted[1]}))
 
-    def load(self, folder: Path) -> Self:
+    def load(self, folder: Path) -> AudioChopper:
         known = json.loads((folder / "spectrogram.json").read_text())
         return replace(self, fitted=(known["mean"], known["deviation"]))
 

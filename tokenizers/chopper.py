@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -39,14 +39,14 @@ class Chopper:
     axes: ClassVar[tuple[str, ...]] = ()
     """Names of the position axes that its tokens have besides the running order."""
 
-    def fit(self, items: Callable[[], Iterable]) -> Self:
+    def fit(self, items: Callable[[], Iterable]) -> Chopper:
         """The chopper after it has looked at the training data (a vocabulary, a mean and a scale); most need not."""
         return self
 
     def save(self, folder: Path) -> None:
         """Keep what `fit` found in `RUN/assets/<input>/`, so that a run works without its data."""
 
-    def load(self, folder: Path) -> Self:
+    def load(self, folder: Path) -> Chopper:
         """The chopper with what `save` kept."""
         return self
 

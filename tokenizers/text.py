@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -27,13 +27,13 @@ class TextChopper(Chopper):
     vocabulary: int | None = None
     fitted: Encoding | None = None
 
-    def fit(self, items: Callable[[], Iterable[str]]) -> Self:
+    def fit(self, items: Callable[[], Iterable[str]]) -> TextChopper:
         return replace(self, fitted=make_encoding(self.encoding, self.vocabulary, items))
 
     def save(self, folder: Path) -> None:
         self.text.save(folder)
 
-    def load(self, folder: Path) -> Self:
+    def load(self, folder: Path) -> TextChopper:
         return replace(self, fitted=load_encoding(folder))
 
     @property

@@ -132,7 +132,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return _resolve(tree, Path(path), problems, lines)
 
 
-def config_from_tree(tree: Mapping[str, Any], path: str | Path = "config.yaml") -> Config:
+def config_from_tree(tree: Any, path: str | Path = "config.yaml") -> Config:
     """The configuration from a nested dict, such as the `config.yaml` of a run. Raises ConfigError."""
     if not isinstance(tree, Mapping):
         message = f"must be a mapping with {', '.join(sections())}, not {shown(tree)}"
