@@ -89,21 +89,26 @@ class Short(Layout):
     """Rows of up to `SHORT` tokens in half precision on a CPU: the scores written out, by batched matrix products.
 
     There torch's flash kernel loses: forward and backward of 96 heads of 64 x 32 took 7.6 ms, this 1.8 (torch 2.14, two
-    cores with AVX512-BF16). In float32 it is the other way round.
+    cores with AVX512-BF16), and with a mask it loses more. In float32 it is the other way round. `mask` (one for all rows,
+    or one each) is what is added to the scores: 0 where the query reads the key, else minus infinity.
     """
 
-    causal: bool
+    mask: Float[Tensor, "k n m"]
 
     def __call__(self, query, key, value, bias, dropout):
         b, h, n, c = query.shape
         if key.shape[1] != h:
             key, value = (repeat(t, "b g n c -> b (g r) n c", r=h // key.shape[1]) for t in (key, value))
-        query, key, value = (t.reshape(b * h, n, c) for t in (query, key, value))
-        mask = torch.zeros(n, n, dtype=query.dtype, device=query.device)
-        if self.causal:
-            mask = mask.fill_(-torch.inf).triu(1)
-        weights = torch.baddbmm(mask, query, key.mT, alpha=1 / math.sqrt(c)).softmax(dim=-1)
-        return torch.bmm(F.dropout(weights, dropout) if dropout else weights, value).view(b, h, n, c)
+        query, key, value = (rearrange(t, "b h n c -> (b h) n c") for t in (query, key, value))
+        mask = self.mask if len(self.mask) == 1 else repeat(self.mask, "b n m -> (b h) n m", h=h)
+        weights = torch.baddbmm(mask.to(query.dtype), query, key.mT, alpha=1 / math.sqrt(c)).softmax(dim=-1)
+        mixed = torch.bmm(F.dropout(weights, dropout) if dropout else weights, value)
+        return rearrange(mixed, "(b h) n c -> b h n c", b=b)
+
+
+def short(mask: Bool[Tensor, "k n m"], dtype: torch.dtype) -> Short:
+    """The `Short` layout of a dense mask."""
+    return Short(torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf))
 
 
 @dataclass(frozen=True)
@@ -265,6 +270,8 @@ def plan(
     layout = _plan_simple(graph, queries, keys, torch.device(device), dtype, bias, dropout)
     if layout is None and torch.device(device).type == "cuda" and not bias and not dropout:
         layout = _plan_flex(graph, queries, keys, torch.device(device))
+    if layout is None and not bias and _writes_out(torch.device(device), dtype, keys.shape[1]):
+        layout = short(dense_mask(graph, queries, keys), dtype)
     return (layout or Dense(dense_mask(graph, queries, keys))).to(device)
 
 
@@ -293,9 +300,16 @@ def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout |
         band = one_sample and device.type == "cpu" and size * 2 < keys.shape[1]
         return Plain(causal=True) if one_sample and size >= keys.shape[1] else Band(size) if band else None
     if one_sample or (causal and parts == {Causal()} and not (keys.sample == PADDING).any()):
-        half = dtype in (torch.bfloat16, torch.float16)
-        return Short(causal) if half and device.type == "cpu" and keys.shape[1] <= SHORT else Plain(causal)
+        if not _writes_out(device, dtype, keys.shape[1]):
+            return Plain(causal)
+        square = torch.ones(1, keys.shape[1], keys.shape[1], dtype=torch.bool)
+        return short(square.tril() if causal else square, dtype)
     return _plan_packed(keys, causal, device, dtype, dropout) if SameSample() in parts else None
+
+
+def _writes_out(device: torch.device, dtype: torch.dtype, keys: int) -> bool:
+    """Whether scores are better written out than left to torch's kernel; see `Short`."""
+    return dtype in (torch.bfloat16, torch.float16) and device.type == "cpu" and keys <= SHORT
 
 
 def _one_sample_a_row(tokens: Tokens) -> bool:

@@ -6,7 +6,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,11 +46,7 @@ class WaveAugmentation:
             clip = F.interpolate(clip[None, None], size=length, mode="linear", align_corners=False)[0, 0]
         if self.shift:
             places = round(random.uniform(-self.shift, self.shift) * rate)
-            clip = (
-                torch.roll(F.pad(clip, (0, abs(places))), places)[: len(clip)]
-                if places > 0
-                else F.pad(clip[-places:], (0, -places))[: len(clip)]
-            )
+            clip = torch.roll(F.pad(clip, (0, abs(places))), places)[: len(clip)] if places > 0 else F.pad(clip[-places:], (0, -places))[: len(clip)]
         if self.gain:
             clip = clip * 10 ** (random.uniform(-self.gain, self.gain) / 20)
         if self.noise:
@@ -87,7 +83,6 @@ class AudioChopper(Chopper):
         """Samples from one frame to the next."""
         return round(self.rate * self.hop)
 
-<<<<<<< HEAD
     @property
     def window_samples(self) -> int:
         """Samples of one frame."""
@@ -109,18 +104,6 @@ class AudioChopper(Chopper):
     def _read(self, raw: bytes | str | os.PathLike) -> tuple[np.ndarray, int]:
         import soundfile
 
-=======
-    def count(self, item: Float[Tensor, "samples"]) -> int:
-        return -(-(len(item) // self.hop_samples + 1) // self.frames)
-
-    def chop(self, item: Float[Tensor, "samples"]) -> Piece:
-        slices = F.pad(self.spectrogram(item), (0, -(len(item) // self.hop_samples + 1) % self.frames))
-        values = rearrange(slices, "f (t k) -> t (f k)", k=self.frames)
-        return Piece(values, torch.arange(len(values), dtype=torch.float32)[:, None] * self.frames * self.hop)
-
-    def spectrogram(self, item: Float[Tensor, "samples"]) -> Float[Tensor, "f t"]:
-        """Natural logarithm of the mel energies, one column per `hop`."""
->>>>>>> main
         try:
             return soundfile.read(io.BytesIO(raw) if isinstance(raw, bytes) else raw, dtype="float32")
         except (soundfile.SoundFileError, OSError, TypeError) as error:
@@ -173,9 +156,7 @@ def functional():
     try:
         import torchaudio.functional
     except (ImportError, OSError) as error:
-        raise ValueError(
-            f"sound needs torchaudio, which does not load beside torch {torch.__version__}: {error}"
-        ) from error
+        raise ValueError(f"sound needs torchaudio, which does not load beside torch {torch.__version__}: {error}") from error
     return torchaudio.functional
 
 
