@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .card import Card, split_by_hash
 
@@ -33,6 +33,14 @@ class Samples:
                 yield value
 
 
+class Outcome(NamedTuple):
+    """One row of a joint table: what the inputs show, what the answer is, and how often that happens."""
+
+    inputs: Mapping[str, Any]
+    answer: str
+    probability: float
+
+
 class SampleCard(Card):
     """Base of the cards whose data are samples. A subclass gives `open` and `columns`."""
 
@@ -42,6 +50,10 @@ class SampleCard(Card):
     def open(self, split: str) -> Samples:
         """The samples of a split. Raises DataError where they are not to be had, saying which files to put where."""
         raise NotImplementedError
+
+    def truth(self, split: str) -> list[Outcome] | None:
+        """The joint table of columns and answers, where the data are made by a known rule; else None."""
+        return None
 
     def about(self) -> dict[str, object]:
         return {"samples": {split: len(self.open(split)) for split in self.splits}}

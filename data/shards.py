@@ -17,7 +17,7 @@ import shutil
 import tarfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,6 @@ class Shards(Samples):
     """
 
     paths: tuple[str, ...]
-    _files: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def index(self) -> list[dict]:
@@ -65,20 +64,12 @@ class Shards(Samples):
                 yield self._read(shard, key, name, *members[name])
 
     def _read(self, shard: int, key: str, extension: str, offset: int, size: int) -> Any:
-        if shard not in self._files:
-            self._files[shard] = open_file(self.index[shard]["path"])
-        file = self._files[shard]
-        file.seek(offset)
-        found = file.read(size)
+        with open_file(self.index[shard]["path"]) as file:
+            file.seek(offset)
+            found = file.read(size)
         if len(found) != size:
             raise DataError(f"{self.paths[shard]}: {key}.{extension} is cut short ({len(found)} of {size} bytes)")
         return decoded(found, extension, f"{self.paths[shard]}: {key}.{extension}")
-
-    def __getstate__(self) -> dict:
-        return {"paths": self.paths, "_files": {}}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
 
 
 def decoded(found: bytes, extension: str, where: str) -> Any:

@@ -96,7 +96,7 @@ class Short(Layout):
     mask: Float[Tensor, "k n m"]
 
     def __call__(self, query, key, value, bias, dropout):
-        b, h, n, c = query.shape
+        b, h, _, c = query.shape
         if key.shape[1] != h:
             key, value = (repeat(t, "b g n c -> b (g r) n c", r=h // key.shape[1]) for t in (key, value))
         query, key, value = (rearrange(t, "b h n c -> (b h) n c") for t in (query, key, value))

@@ -21,7 +21,8 @@ from chopmix.data.root import DataError, cache_folder, data_root
 from chopmix.training.catalogue import catalogue_of
 
 ROOT = Path(os.environ.get("CHOPMIX_DATA") or "missing")
-CARDS = {"books", "openwebtext", "python_stdlib", "text", "tiny_shakespeare"}
+TEXTS = {"books", "openwebtext", "python_stdlib", "text", "tiny_shakespeare"}
+SAMPLES = {"arithmetic", "cifar10", "digits", "dtmf", "fsdd", "mnist", "stamps", "webdataset"}
 
 
 def card_class(name: str) -> type[Card]:
@@ -46,14 +47,16 @@ def test_folders_follow_the_environment(monkeypatch, tmp_path):
 
 def test_every_file_in_the_folder_is_a_card():
     stems = {path.stem for path in (Path(card_module.__file__).parent / "cards").glob("*.py")}
-    assert stems == CARDS
+    assert stems == TEXTS | SAMPLES
     for stem in stems:
         found = card_class(stem)
         assert issubclass(found, Card) and found.__module__ == f"chopmix.data.cards.{stem}"
 
 
 def test_unknown_cards_and_splits_are_told():
-    with pytest.raises(LookupError, match="nothing is named 'book'; possible: books, .*; did you mean 'books'"):
+    with pytest.raises(
+        LookupError, match="nothing is named 'book'; possible: arithmetic, books, .*; did you mean 'books'"
+    ):
         card_class("book")
     with pytest.raises(DataError, match="card 'books' has no split 'test'; possible: train, val"):
         next(card_class("books")().documents("test"))

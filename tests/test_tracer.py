@@ -42,7 +42,7 @@ def test_no_target_reaches_its_predictor():
 def test_a_leak_through_two_layers_is_found():
     """Text before an image that everybody reads: earlier text hears of later text through the image."""
     model = tracer.mixture("same_sample & (causal | from(image))")
-    turned = [[("text", "abc"), ("image", torch.rand(1, 8, 8))]]
+    turned = [[("text", "abc"), ("image", torch.randint(256, (1, 8, 8)).to(torch.uint8))]]
     assert leaks(tracer.batch(turned), {"main": model.cores["main"].graphs})["lm"]
     one_layer = tracer.mixture("same_sample & (causal | from(image))", depth=1)
     assert leaks(tracer.batch(turned), {"main": one_layer.cores["main"].graphs}) == {"lm": []}
@@ -62,7 +62,7 @@ def test_cross_attention_to_a_second_set():
     model, everything = tracer.mixture("causal & same_sample", encoder=True).eval(), tracer.samples()
     before = model(model.plan(tracer.two_set_batch(everything)))["lm"]
     assert torch.isfinite(before).all()
-    everything[0][0] = ("image", torch.rand(1, 8, 12))
+    everything[0][0] = ("image", torch.randint(256, (1, 8, 12)).to(torch.uint8))
     after = model(model.plan(tracer.two_set_batch(everything)))["lm"]
     own = len("chop") + 1
     assert not torch.allclose(before[:own], after[:own])

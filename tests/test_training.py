@@ -351,7 +351,7 @@ def test_dry_run_prints_everything_and_leaves_nothing(tiny, capsys):
     assert main(["train", str(file), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert yaml.safe_load(said.split("model\n┏")[0])["model"]["width"] == 32
-    for part in ("cores.main", "a step: 64 tokens = 4 rows of 16, in 1 process(es), 2 micro-batch(es)", "memory, estimated",
+    for part in ("cores.main", "a step: 4 rows of 16 = 64 tokens and 0 places of padding (0.0%), in 1 process(es), 2 micro-batch(es)", "memory, estimated",
                  "no leak in main", "causal by its form", "one step: loss"):  # fmt: skip
         assert part in said
     assert not load_config(file).out.exists()

@@ -27,7 +27,7 @@ TASK = LanguageModeling(target="text")
 
 def choppers() -> dict:
     return {
-        "image": ImageChopper(patch_size=4, channels=1),
+        "image": ImageChopper(patch_size=4, channels=1, size=(8, 12)),
         "sound": AudioChopper(rate=8000, mels=16, frames=8),
         "text": TextChopper(encoding="bytes", fitted=ByteEncoding()),
     }
@@ -36,7 +36,7 @@ def choppers() -> dict:
 def samples(seed: int = 0) -> list:
     """Five samples: all three inputs, in three orders, some without an image or a sound. Text comes last."""
     make = torch.Generator().manual_seed(seed)
-    image = lambda: ("image", torch.rand(1, 8, 12, generator=make))
+    image = lambda: ("image", torch.randint(256, (1, 8, 12), generator=make).to(torch.uint8))
     sound = lambda: ("sound", torch.randn(2000, generator=make))
     return [
         [image(), sound(), ("text", "chop")],

@@ -6,7 +6,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,7 +46,11 @@ class WaveAugmentation:
             clip = F.interpolate(clip[None, None], size=length, mode="linear", align_corners=False)[0, 0]
         if self.shift:
             places = round(random.uniform(-self.shift, self.shift) * rate)
-            clip = torch.roll(F.pad(clip, (0, abs(places))), places)[: len(clip)] if places > 0 else F.pad(clip[-places:], (0, -places))[: len(clip)]
+            clip = (
+                torch.roll(F.pad(clip, (0, abs(places))), places)[: len(clip)]
+                if places > 0
+                else F.pad(clip[-places:], (0, -places))[: len(clip)]
+            )
         if self.gain:
             clip = clip * 10 ** (random.uniform(-self.gain, self.gain) / 20)
         if self.noise:
@@ -156,7 +160,9 @@ def functional():
     try:
         import torchaudio.functional
     except (ImportError, OSError) as error:
-        raise ValueError(f"sound needs torchaudio, which does not load beside torch {torch.__version__}: {error}") from error
+        raise ValueError(
+            f"sound needs torchaudio, which does not load beside torch {torch.__version__}: {error}"
+        ) from error
     return torchaudio.functional
 
 

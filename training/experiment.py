@@ -62,6 +62,8 @@ class Evaluation:
     """Steps between two evaluations; the last step is always evaluated."""
     rows: int = 64
     """Rows read at once."""
+    worth: bool = False
+    """Whether the last evaluation also tells what each input is worth: metrics for every subset of the inputs, and bits."""
     generated: int = 256
     """For tasks that judge generated texts: on how many samples, spread over the split; `chopmix evaluate` takes all."""
     sample_tokens: int = 120

@@ -38,6 +38,8 @@ from .progress import Progress, Record, peak_memory
 from .run import Run, RunError, fingerprints, load_weights
 from .signals import StopRequest
 from .transfer import take_assets, take_weights
+from .worth import measure_worth, subset_table
+from .worth import table as worth_table
 
 
 class Trainer:
@@ -91,6 +93,8 @@ class Trainer:
                 self.save()
             elif self.step == self.settings.steps and not metrics:  # killed between its last checkpoint and its summary
                 metrics = self.evaluate()
+            if self.step == self.settings.steps and self.config.evaluation.worth and self.first:
+                metrics |= self.tell_worth()
             self.processes.wait()
         return metrics
 
@@ -290,6 +294,20 @@ class Trainer:
             if self.first:
                 checkpoint.write_json(self.folder / "best.json", {"step": self.step, **metrics})
         return metrics
+
+    def tell_worth(self) -> dict[str, float]:
+        """Say what each input is worth to each task, as tables; gives the figures."""
+        with self.ema.applied() if self.ema else nullcontext(), self._evaluation_precision():
+            found = measure_worth(
+                self.model, self.tasks, self.splits["val"], rows=self.config.evaluation.rows
+            )  # fmt: skip
+        figures: dict[str, float] = {}
+        truth = self.config.data.card().truth("val")
+        for name, worth in found.items():
+            self.progress.show_tables(subset_table(worth, truth), worth_table(worth, truth))
+            figures |= worth.figures("val" if len(found) == 1 else f"val/{name}")
+        self.record.write(self.step, self.seconds, figures)
+        return figures
 
     def _evaluation_precision(self):
         half = self.device.type == "cuda" and self.choices.precision == "bfloat16"

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from rich.console import Console
+from rich.table import Table
 
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12, "B200": 2250e12}
 """Dense bfloat16 matrix products per second that the maker states, by a part of the device's name."""
@@ -79,6 +81,12 @@ class Progress:
     def say(self, text: str) -> None:
         """Write something that stays, above the line."""
         print(f"\r\033[K{text}" if self.live else text, file=self.stream, flush=True)
+
+    def show_tables(self, *tables: Table) -> None:
+        """Write tables, above the line."""
+        console = Console(file=self.stream, width=None if self.live else 120)
+        for table in tables:
+            console.print(table)
 
 
 class Record:

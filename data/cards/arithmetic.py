@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..samples import Columns, SampleCard, Samples
+from ..samples import Columns, Outcome, SampleCard, Samples
 from .digits import Digits
 from .dtmf import RATE, tone
 
@@ -27,16 +27,17 @@ class Problems(Samples):
     """As many problems as asked for; each is a pure function of the split and its number."""
 
     def __init__(self, digits: Digits, split: str, count: int, scratchpad: bool):
-        self.digits, self.numbers, self.split, self.scratchpad = digits, digits.numbers(split), split, scratchpad
+        self.images, self.split, self.scratchpad = digits.images[0], split, scratchpad
+        labels = digits.images[1]
+        self.of_digit = [[n for n in digits.numbers(split) if labels[n] == digit] for digit in range(10)]
         self.keys = [f"{split} problem {n}" for n in range(count)]
 
     def __getitem__(self, number: int) -> Columns:
         random = np.random.default_rng([SPLITS.index(self.split), number])
-        images, labels = self.digits.images
-        chosen = self.numbers[random.integers(len(self.numbers))]
-        left, operator, right = int(labels[chosen]), "+-"[random.integers(2)], int(random.integers(10))
+        left, operator, right = int(random.integers(10)), "+-"[random.integers(2)], int(random.integers(10))
+        chosen = random.choice(self.of_digit[left])
         return {
-            "image": images[chosen], "operator": operator, "sound": (tone(right, random), RATE),
+            "image": self.images[chosen], "operator": operator, "sound": (tone(right, random), RATE),
             "answer": answer(left, operator, right, self.scratchpad),
         }  # fmt: skip
 
@@ -46,8 +47,6 @@ class Arithmetic(SampleCard):
 
     splits = SPLITS
     columns = ("image", "operator", "sound", "answer")
-    bits = {"image": np.log2(10), "operator": 1.0, "sound": np.log2(10)}
-    """How much of an answer each input alone decides, in bits: what a perfect model's loss would rise by without it."""
 
     def __init__(self, *, samples: int = 20_000, scratchpad: bool = True):
         self.samples, self.scratchpad = samples, scratchpad
@@ -55,6 +54,14 @@ class Arithmetic(SampleCard):
     @cached_property
     def digits(self) -> Digits:
         return Digits()
+
+    def truth(self, split: str) -> list[Outcome]:
+        """All digits, operators and digits, equally often."""
+        return [
+            Outcome({"image": left, "operator": operator, "sound": right},
+                    answer(left, operator, right, self.scratchpad), 1 / 200)
+            for left in range(10) for operator in "+-" for right in range(10)
+        ]  # fmt: skip
 
     def open(self, split: str) -> Samples:
         self.check_split(split)

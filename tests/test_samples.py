@@ -1,0 +1,269 @@
+"""Samples: read by number, shared out by hash, packed into batches that are a function of seed and step; bad ones replaced."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from chopmix.data.cards.arithmetic import Arithmetic, answer
+from chopmix.data.cards.dtmf import HIGH, LOW, RATE, Dtmf
+from chopmix.data.cards.webdataset import Webdataset
+from chopmix.data.packing import first_fit, place, spread
+from chopmix.data.root import DataError
+from chopmix.data.sample_split import Mixing, Place, SampleSplit
+from chopmix.data.samples import Chosen, Listed, share
+from chopmix.data.shards import Shards, expand
+from chopmix.tokenizers.chopper import Piece
+from chopmix.tokenizers.encodings import ByteEncoding
+from chopmix.tokenizers.image import ImageChopper
+from chopmix.tokenizers.text import TextChopper
+from hypothesis import given
+from hypothesis import strategies as st
+
+CHOPPERS = {
+    "image": ImageChopper(patch_size=4, channels=1, size=8),
+    "text": TextChopper(encoding="bytes", fitted=ByteEncoding()),
+}
+WORDS = ["chop", "up", "everything", "and", "throw", "it", "into", "the", "mix"]
+
+
+def rows(count: int = 9) -> list[dict]:
+    make = np.random.default_rng(0)
+    return [
+        {"image": make.integers(0, 256, (8, 8), dtype=np.uint8), "text": WORDS[n % 9], "label": n % 3}
+        for n in range(count)
+    ]
+
+
+def split(data: list[dict] | None = None, say=lambda text: None, context: int = 32, **mixing) -> SampleSplit:
+    data = rows() if data is None else data
+    settings = {"columns": {"image": "image", "text": "text"}, "targets": {"text"}, "labels": ("label",)} | mixing
+    samples = Listed([f"sample {n}" for n in range(len(data))], data)
+    return SampleSplit(samples=samples, name="train", choppers=CHOPPERS, mixing=Mixing(**settings), context=context,
+                       axes=("order", "row", "column"), say=say)  # fmt: skip
+
+
+def texts(planned) -> list[str]:
+    pieces = planned.pieces["text"]
+    ids = pieces.values.split(list(pieces.counts))
+    return [ByteEncoding().decode(each[1:].tolist()) for each in ids]
+
+
+# --------------------------------------------------------------------------------------------------- the plan
+
+
+@given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 3))
+def test_every_epoch_reads_each_sample_once(count, size, seed):
+    data = split(rows(count))
+    read = [place for step in range(3 * count) for place in data.plan(seed, step, size)][: 3 * count]
+    for epoch in range(3):
+        mine = [each.number for each in read if each.epoch == epoch]
+        assert sorted(mine) == list(range(count))
+
+
+def test_a_plan_depends_on_seed_and_step_alone():
+    assert split().plan(3, 7, 4) == split().plan(3, 7, 4)
+    assert split().plan(3, 7, 4) != split().plan(4, 7, 4)
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=40))
+def test_first_fit_overfills_no_row(counts):
+    found = first_fit(counts, 20)
+    assert all(sum(c for c, r in zip(counts, found) if r == row) <= 20 for row in set(found))
+    assert set(found) == set(range(max(found) + 1))
+    assert max(found) + 1 <= 2 * -(-sum(counts) // 20)
+
+
+def test_first_fit_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="sample 1 has 9 tokens, more than the context of 8"):
+        first_fit([3, 9], 8)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5)), max_size=10))
+def test_spread_counts_up(runs):
+    starts, lengths = (torch.tensor([run[i] for run in runs], dtype=torch.long) for i in (0, 1))
+    expected = [start + n for start, length in runs for n in range(length)]
+    assert spread(starts, lengths).tolist() == expected
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.integers(0, 2), st.booleans(), st.booleans())
+def test_places_are_used_once_and_everything_is_described(lengths, own, trim, right):
+    chopped = [[("text", Piece(torch.arange(n), n))] for n in lengths]
+    planned = place(chopped, {"text": CHOPPERS["text"]}, 12, own=own, trim=trim, right=right)
+    tokens, n = planned.tokens, planned.tokens.shape[1]
+    places = planned.pieces["text"].places.tolist() + ([] if planned.own is None else planned.own.flatten().tolist())
+    assert sorted(places) == (tokens.sample.flatten() > 0).nonzero()[:, 0].tolist()
+    assert len(set(places)) == sum(lengths) + own * len(lengths)
+    assert n <= 12 and (not trim or bool((tokens.sample > 0).any(0).all()))
+    counts = torch.bincount(tokens.sample.flatten(), minlength=len(lengths) + 1)[1:]
+    assert counts.tolist() == [length + own for length in lengths]
+    if right:
+        assert bool((tokens.sample[:, -1] > 0).all())
+    for sample in range(1, len(lengths) + 1):  # contiguous, in one row
+        at = (tokens.sample == sample).nonzero()
+        assert len(set(at[:, 0].tolist())) == 1 and (at[:, 1].diff() == 1).all()
+
+
+# -------------------------------------------------------------------------------------------------- the batch
+
+
+def test_a_batch_holds_inputs_labels_and_what_follows():
+    planned = split().batch([Place(0, 0, 0), Place(0, 0, 2)])
+    assert texts(planned) == ["chop", "everything"]
+    assert planned.labels == {"label": [0, 2]} and planned.keys == ("sample 0", "sample 2")
+    pieces = planned.pieces["text"]
+    assert pieces.following.tolist() == [*b"chop", 256, *b"everything", 256]
+    assert planned.pieces["image"].values.shape == (2, 1, 8, 8)
+    image = planned.pieces["image"].places
+    row, column = (planned.tokens.position.view(-1, 3)[image, axis].tolist() for axis in (1, 2))
+    assert row == [0, 0, 1, 1] * 2 and column == [0, 1, 0, 1] * 2
+
+
+def test_an_absent_input_costs_nothing():
+    data = rows()
+    data[0]["image"] = None
+    planned = split(data).batch([Place(0, 0, 0)])
+    assert list(planned.pieces) == ["text"] and planned.tokens.shape == (1, 5)
+
+
+def test_inputs_can_be_named_and_targets_stay():
+    planned = split().batch([Place(0, 0, 0)], inputs=())
+    assert list(planned.pieces) == ["text"]
+
+
+def test_dropout_is_a_function_of_the_place_and_spares_targets():
+    data = split(dropout={"image": 0.5, "text": 0.5})
+    places = data.plan(0, 0, 9)
+    first, again = (data.batch(places, training=True) for _ in range(2))
+    assert torch.equal(first.tokens.input, again.tokens.input)
+    seen = [len(data.batch([Place(seed, 0, 0)], training=True).pieces) for seed in range(60)]
+    assert 15 < seen.count(1) < 45  # the image alone is dropped, half of the time
+    assert len(data.batch(places).pieces["image"].counts) == 9
+
+
+def test_whole_spans_go_where_the_context_is_small():
+    data = split(context=8)
+    planned = data.batch([Place(0, 0, 0), Place(0, 0, 1)])  # 4 + 5 tokens do not fit, 4 + 3 do
+    assert planned.pieces["image"].counts == (4,) and texts(planned) == ["chop", "up"]
+    assert data.shortened == {"image": 1}
+
+
+def test_targets_that_do_not_fit_make_a_sample_bad():
+    said = []
+    data = split(context=8, say=said.append, bad_share=0.5)
+    assert texts(data.batch([Place(0, 0, 2)], training=True)) == ["and"]  # 'everything' is too long; the next is read
+    assert said == ["train: sample 'sample 2' is bad and another is read instead: its targets have 11 tokens, "
+                    "more than the context of 8"]  # fmt: skip
+    assert data.batch([Place(0, 0, 2), Place(0, 0, 0)]).keys == ("sample 0",)  # an evaluation leaves it out
+
+
+def test_too_many_bad_samples_stop_the_run():
+    data = rows()
+    data[3]["image"] = b"no image"
+    with pytest.raises(
+        DataError, match="'sample 3' is bad: image: the image cannot be read: .*bad_share allows a share of 0"
+    ):
+        split(data).batch([Place(0, 0, 3)])
+    bad = split(data, bad_share=0.2)
+    assert bad.batch([Place(0, 0, 3)], training=True).keys == ("sample 4",)
+    assert list(bad.bad) == [3]
+
+
+def test_a_split_without_samples_is_refused():
+    with pytest.raises(DataError, match="train holds no samples"):
+        split([])
+
+
+# --------------------------------------------------------------------------------------------------- shards
+
+
+def tar(path, members: dict[str, bytes]):
+    with tarfile.open(path, "w:gz" if str(path).endswith("gz") else "w") as file:
+        for name, value in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(value)
+            file.addfile(info, io.BytesIO(value))
+    return str(path)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+MEMBERS = {"a/1.txt": b"one", "a/1.cls": b"1", "a/2.txt": b"two", "a/2.json": json.dumps({"who": "me"}).encode()}
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz"])
+def test_shards_are_read_by_number(cache, ending):
+    path = tar(cache / f"s.{ending}", MEMBERS)
+    found = Shards((path, path))
+    assert list(found.keys) == ["a/1", "a/2"] * 2
+    assert found[2] == {"txt": "one", "cls": 1} and found[1] == {"txt": "two", "json": {"who": "me"}}
+    assert list(found.column("cls")) == [1, 1]
+    assert Shards((path,))[0] == found[0]  # the index is kept
+
+
+def test_a_webdataset_card_names_its_columns(cache):
+    many = {f"{n}.txt": str(n).encode() for n in range(40)} | {}
+    tar(cache / "train-0.tar", {k: v for k, v in many.items() if int(k[:-4]) < 20})
+    tar(cache / "train-1.tar", {k: v for k, v in many.items() if int(k[:-4]) >= 20})
+    card = Webdataset(train=str(cache / "train-{0..1}.tar"), columns={"text": "txt", "who": "json.who"})
+    train, val = card.open("train"), card.open("val")
+    assert sorted([*train.keys, *val.keys], key=int) == [str(n) for n in range(40)] and len(val) > 0
+    assert train[0]["text"] == train.keys[0] and train[0]["who"] is None
+
+
+def test_damaged_and_missing_shards_are_named(cache):
+    whole = tar(cache / "s.tar", {f"{n}.txt": b"x" * 2000 for n in range(5)})
+    (cache / "cut.tar").write_bytes(Path(whole).read_bytes()[:4000])
+    with pytest.raises(DataError, match=r"cut\.tar is damaged or cut short"):
+        len(Shards((str(cache / "cut.tar"),)))
+    packed = tar(cache / "s.tar.gz", MEMBERS)
+    (cache / "cut.tar.gz").write_bytes(Path(packed).read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"cut\.tar\.gz cannot be unpacked, it is damaged or cut short"):
+        len(Shards((str(cache / "cut.tar.gz"),)))
+    with pytest.raises(DataError, match="no shard at"):
+        expand(str(cache / "none-*.tar"))
+
+
+def test_a_tenth_validates_where_there_is_no_val():
+    samples = Listed([f"key {n}" for n in range(1000)], [{}] * 1000)
+    train, val = share(samples, "train"), share(samples, "val")
+    assert 60 < len(val) < 140 and len(train) + len(val) == 1000
+    assert not set(train.keys) & set(val.keys) and isinstance(val, Chosen)
+
+
+# ----------------------------------------------------------------------------------------------- made by rule
+
+
+def test_tones_are_heard_where_they_should_be():
+    for number in range(10):
+        row = Dtmf().open("val")[number]
+        clip, rate = row["sound"]
+        power = np.abs(np.fft.rfft(clip)) ** 2
+        at = np.fft.rfftfreq(len(clip), 1 / rate)
+        loud = {f: power[np.abs(at - f) < 5].max() for f in {*LOW.values(), *HIGH.values()}}
+        digit = str(row["label"])
+        assert (
+            rate == RATE
+            and max(LOW.values(), key=loud.get) == LOW[digit]
+            and max(HIGH.values(), key=loud.get) == HIGH[digit]
+        )
+
+
+def test_arithmetic_holds_images_out_and_computes():
+    card = Arithmetic(samples=50)
+    owners = [set(card.digits.numbers(name)) for name in card.splits]
+    assert not owners[0] & owners[1] and not owners[1] & owners[2] and sum(map(len, owners)) == 1797
+    for number in range(20):
+        row, again = card.open("val")[number], card.open("val")[number]
+        left, right = row["answer"].split("=")[0].split(row["operator"])
+        assert row["answer"] == answer(int(left), row["operator"], int(right))
+        assert eval(row["answer"].replace("=", "==")) and np.array_equal(row["sound"][0], again["sound"][0])
+    assert sum(outcome.probability for outcome in card.truth("val")) == pytest.approx(1)
+    assert answer(3, "-", 7) == "3-7=-4" and answer(3, "-", 7, scratchpad=False) == "-4"
