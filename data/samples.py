@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from .card import Card, split_by_hash
@@ -66,9 +67,10 @@ class Chosen(Samples):
     samples: Samples
     numbers: Sequence[int]
 
-    @property
+    @cached_property
     def keys(self) -> Sequence[str]:
-        return [self.samples.keys[number] for number in self.numbers]
+        every = self.samples.keys
+        return [every[number] for number in self.numbers]
 
     def __len__(self) -> int:
         return len(self.numbers)

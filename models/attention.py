@@ -6,7 +6,7 @@ a small frozen object that all layers with that graph share. `attend` runs it. N
 | graph                              | CUDA                        | CPU                               |
 | ---------------------------------- | --------------------------- | --------------------------------- |
 | causal or full, one sample a row   | `Plain` (SDPA)              | `Plain`; `Short` in half precision |
-| causal or full, within samples     | `VariableLength`            | `PerSample`: a loop over samples  |
+| causal or full, within samples     | `VariableLength`            | `PerSample`: a loop over samples; `Short` |
 | causal window, one sample a row    | `Flex`                      | `Band`: blocks of the band        |
 | anything else                      | `Flex`, cached block mask   | `Dense` (SDPA with the mask)      |
 | a bias, or dropout Flex cannot do  | `Dense`                     | `Dense`                           |
@@ -147,11 +147,9 @@ class PerSample(Layout):
     causal: bool
 
     def __call__(self, query, key, value, bias, dropout):
-        mixed = [
-            sdpa(*(t[s.row : s.row + 1, :, s.start : s.end] for t in (query, key, value)),
-                 causal=self.causal, dropout=dropout)
-            for s in self.segments
-        ]  # fmt: skip
+        lengths = [segment.end - segment.start for segment in self.segments]
+        parts = (rearrange(t, "b h n c -> 1 h (b n) c").split(lengths, dim=2) for t in (query, key, value))
+        mixed = [sdpa(*each, causal=self.causal, dropout=dropout) for each in zip(*parts)]
         return rearrange(torch.cat(mixed, dim=2), "1 h (b n) c -> b h n c", b=len(query))
 
 
@@ -324,8 +322,8 @@ def _plan_packed(tokens: Tokens, causal: bool, device: torch.device, dtype: torc
     samples = [int(tokens.sample[s.row, s.start]) for s in segments if tokens.sample[s.row, s.start] != PADDING]
     if len(set(samples)) != len(samples):
         return None
-    if device.type == "cpu":
-        return PerSample(segments, causal)
+    if device.type == "cpu":  # where scores are written out, one masked product per row is faster still
+        return None if _writes_out(device, dtype, tokens.shape[1]) else PerSample(segments, causal)
     if dropout or _varlen_attention() is None or dtype not in (torch.float16, torch.bfloat16):
         return None
     n = tokens.shape[1]
