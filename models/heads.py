@@ -80,7 +80,7 @@ class AttentionPooling(Pooling):
     """A weighted mean, whose weights are a learned query's scores, softmax over the sample's tokens."""
 
     def __init__(self, width: int):
-        super().__init__()
+        super().__init__(width)
         self.query = nn.Parameter(torch.zeros(width))
 
     def forward(self, x, groups, samples):

@@ -22,7 +22,19 @@ from chopmix.training.catalogue import catalogue_of
 
 ROOT = Path(os.environ.get("CHOPMIX_DATA") or "missing")
 TEXTS = {"books", "openwebtext", "python_stdlib", "text", "tiny_shakespeare"}
-SAMPLES = {"arithmetic", "cifar10", "digits", "dtmf", "fsdd", "mnist", "stamps", "webdataset"}
+SAMPLES = {
+    "arithmetic",
+    "arithmetic_speech",
+    "driving",
+    "motions",
+    "cifar10",
+    "digits",
+    "dtmf",
+    "fsdd",
+    "mnist",
+    "stamps",
+    "webdataset",
+}
 
 
 def card_class(name: str) -> type[Card]:
@@ -55,7 +67,7 @@ def test_every_file_in_the_folder_is_a_card():
 
 def test_unknown_cards_and_splits_are_told():
     with pytest.raises(
-        LookupError, match="nothing is named 'book'; possible: arithmetic, books, .*; did you mean 'books'"
+        LookupError, match="nothing is named 'book'; possible: arithmetic, .*books, .*; did you mean 'books'"
     ):
         card_class("book")
     with pytest.raises(DataError, match="card 'books' has no split 'test'; possible: train, val"):

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from ..models.positions import AbsolutePosition, Learned
 from .augmentation import SpectrogramAugmentation
 from .chopper import Chopper, Piece
 
-Clip = Float[Tensor, "samples"]
+Clip = Float[Tensor, "_samples"]
 FLOOR = 1e-6
 """Added to mel energies before the logarithm."""
 
@@ -63,8 +63,9 @@ class WaveAugmentation:
 class AudioChopper(Chopper):
     """A sound to slices of `frames` log-mel frames. `rate` in hertz, `hop` and `window` in seconds.
 
-    Sounds of another rate are resampled, several channels averaged. `longest` (seconds) cuts what is longer. The mean and
-    the deviation of the log-mel energies are learned from the training data.
+    Sounds of another rate are resampled, several channels averaged. `longest` (seconds) cuts what is longer. `normalize`:
+    log-mel energies less their mean, over their deviation, both learned from the training `data`, or each `clip`'s own
+    (which forgets how loud a clip is and how its microphone colours it; a clip must then be known to its end).
     """
 
     axes: ClassVar[tuple[str, ...]] = ("seconds",)
@@ -74,6 +75,7 @@ class AudioChopper(Chopper):
     hop: float = 0.010
     window: float = 0.025
     longest: float = 30.0
+    normalize: Literal["data", "clip"] = "data"
     augment_wave: WaveAugmentation | None = None
     fitted: tuple[float, float] = (0.0, 1.0)
 
@@ -183,6 +185,17 @@ class LogMel(nn.Module):
             return ((spectrum.real.square() + spectrum.imag.square()) @ self.banks + FLOOR).log()
 
 
+def normalized(spectrogram: Float[Tensor, "f mels"], lengths: list[int]) -> Float[Tensor, "f mels"]:
+    """Every clip's channels less their own mean over time, over the deviation of the whole clip."""
+    device = spectrogram.device
+    length = torch.tensor(lengths, device=device)
+    clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), length, output_size=len(spectrogram))
+    zeros = spectrogram.new_zeros(len(lengths), spectrogram.shape[1])
+    spectrogram = spectrogram - (zeros.index_add(0, clip, spectrogram) / length[:, None])[clip]
+    power = zeros.index_add(0, clip, spectrogram.square()).mean(1) / length
+    return spectrogram / (power + 1e-3).sqrt()[clip, None]
+
+
 class AudioTokenizer(nn.Module):
     """Mel slices to vectors: one linear map, plus an absolute position where `position` is not null.
 
@@ -198,14 +211,16 @@ class AudioTokenizer(nn.Module):
     ):  # fmt: skip
         super().__init__()
         self.frames, (self.mean, self.deviation) = chopper.frames, chopper.fitted
+        self.per_clip = chopper.normalize == "clip"
         self.mel = LogMel(chopper)
         self.augment = augment() if augment else None
         self.embedding = nn.Linear(chopper.mels * chopper.frames, width)
         self.position = position(width, context) if position else None
 
     def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
-        spectrogram = (self.mel(pieces.values) - self.mean) / self.deviation
+        spectrogram, lengths = self.mel(pieces.values), [count * self.frames for count in pieces.counts]
+        spectrogram = normalized(spectrogram, lengths) if self.per_clip else (spectrogram - self.mean) / self.deviation
         if self.augment is not None and self.training:
-            spectrogram = self.augment(spectrogram, [count * self.frames for count in pieces.counts])
+            spectrogram = self.augment(spectrogram, lengths)
         tokens = self.embedding(rearrange(spectrogram, "(t k) m -> t (k m)", k=self.frames))
         return tokens if self.position is None else tokens + self.position(pieces.index)

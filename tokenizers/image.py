@@ -125,7 +125,7 @@ class ImageChopper(Chopper):
             self.resized(item, rows * self.patch_size, columns * self.patch_size)[None], rows * columns, coordinates
         )
 
-    def resized(self, item: Image, height: int, width: int) -> Image:
+    def resized(self, item: Image, height: int, width: int) -> Tensor:
         """The image in the given shape, by `fit_size`."""
         if item.shape[-2:] == (height, width):
             return item

@@ -167,6 +167,13 @@ def absolute_positions_fit(inputs: dict[str, Part], model: Part) -> Iterator[Pro
             yield ("model", "width"), f"must be even for sinusoidal positions (inputs.{name}.position), not {width}"
 
 
+def inputs_and_tasks_can_be_built(inputs: dict[str, Part], tasks: dict[str, Part]) -> Iterator[Problem]:
+    for name, part in inputs.items():
+        yield from _refusal(("inputs", name), lambda part=part: part.build(part.target.Chopper))
+    for name, part in tasks.items():
+        yield from _refusal(("tasks", name), part)
+
+
 def encodings_fit(inputs: dict[str, Part]) -> Iterator[Problem]:
     for name, part in inputs.items():
         if not {"encoding", "vocabulary"} <= set(part.options):
@@ -242,6 +249,7 @@ SINGLE_CHECKS: tuple[Check, ...] = (
     input_names, task_names, model_sizes, training_sizes, evaluation_sizes, checkpoint_sizes, logging_sizes,
 )  # fmt: skip
 FITTING_CHECKS: tuple[Check, ...] = (
-    heads_divide, attention_parses, relative_position_fits, block_can_be_built, absolute_positions_fit, encodings_fit,
+    heads_divide, attention_parses, relative_position_fits, block_can_be_built, absolute_positions_fit,
+    inputs_and_tasks_can_be_built, encodings_fit,
     targets_are_inputs, samples_or_tokens, dropped_inputs_exist, steps_are_rows, schedule_fits,
 )  # fmt: skip

@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _train(commands.add_parser("train", help="train from a YAML file, or go on with a run that was stopped"))
     _generate(commands.add_parser("generate", help="continue a text, or start one"))
+    _predict(commands.add_parser("predict", help="answer files of any of a run's inputs, as JSON lines"))
     _evaluate(commands.add_parser("evaluate", help="measure a run on a whole split"))
     inspect = commands.add_parser("inspect", help="see what the model sees: tokens, and one batch unpacked")
     inspect.add_argument("config", metavar="CONFIG")
@@ -73,6 +74,7 @@ def _train(command: argparse.ArgumentParser) -> None:
 
 def _generate(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", metavar="RUN")
+    _inputs(command)
     source = command.add_mutually_exclusive_group()
     source.add_argument("--prompt", metavar="TEXT", help="what to continue; none: a new document")
     source.add_argument("--prompts", metavar="FILE", help="a file with one prompt a line, continued together")
@@ -89,12 +91,27 @@ def _generate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--no-cache", action="store_true", help="read the whole text again for every token (slow)")
 
 
+def _predict(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", metavar="RUN")
+    _inputs(command, required=True)
+    command.add_argument("--checkpoint", choices=("best", "last"), default="best")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def _inputs(command: argparse.ArgumentParser, required: bool = False) -> None:
+    command.add_argument(
+        "--input", action="append", default=[], metavar="NAME=VALUE", required=required,
+        help="a file for an input, or its text; repeat it for other inputs, and for more samples",
+    )  # fmt: skip
+
+
 def _evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", metavar="RUN")
     command.add_argument("--data", metavar="CARD_OR_PATH", help="another data set, or a text or JSONL file")
     command.add_argument("--split", default="val", metavar="S", help="train, val (the default) or test")
     command.add_argument("--checkpoint", choices=("best", "last"), default="best")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    command.add_argument("--subsets", action="store_true", help="also tell what each input is worth")
     command.add_argument("--json", metavar="FILE", help="also write the figures there")
 
 

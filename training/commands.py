@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import shutil
 import statistics
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from rich.console import Console
 
 from ..data.card import Card
 from ..data.whole_file import WholeFile
@@ -21,6 +23,8 @@ from .distribution import Processes
 from .loop import Trainer
 from .progress import Progress, duration
 from .run import RunError, load_run, read_config
+from .worth import subset_table
+from .worth import table as worth_table
 
 
 def train_command(options: argparse.Namespace) -> int:
@@ -131,6 +135,12 @@ def generate_command(options: argparse.Namespace) -> None:
     run = load_run(options.run, options.checkpoint, options.device)
     settings = {"max_tokens": options.max_tokens, "sampling": sampling, "stop": options.stop, "seed": options.seed,
                 "cached": not options.no_cache, "say": lambda text: print(text, file=sys.stderr)}  # fmt: skip
+    if options.input:
+        given = {"sampling": sampling, "prompt": options.prompt or "", "max_tokens": options.max_tokens}
+        samples, task = given_samples(options.input), run.text_task()[0]
+        for answer in run.predict(samples, seed=options.seed, **given):
+            print(answer["error"] if "error" in answer else (options.prompt or "") + answer[task]["text"])
+        return
     if options.prompts:
         prompts = [line for line in Path(options.prompts).read_text().splitlines() if line]
         if not prompts:
@@ -144,6 +154,34 @@ def generate_command(options: argparse.Namespace) -> None:
     print()
 
 
+def given_samples(pairs: Sequence[str]) -> list[dict[str, str]]:
+    """Samples from `NAME=VALUE` pairs: several values of one name are several samples; one value goes with all of them.
+
+    A value with `*` in it stands for the files it matches. Raises RunError where the numbers of values do not agree.
+    """
+    values: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise RunError(f"--input {pair!r}: write NAME=VALUE, such as image=cat.jpg")
+        matched = sorted(glob.glob(value)) if "*" in value else []
+        values.setdefault(name, []).extend(matched or [value])
+    count = max(map(len, values.values()))
+    if wrong := [name for name, given in values.items() if len(given) not in (1, count)]:
+        raise RunError(
+            f"--input {wrong[0]}: {len(values[wrong[0]])} values beside {count} of another input; give 1 or {count}"
+        )
+    return [{name: given[n % len(given)] for name, given in values.items()} for n in range(count)]
+
+
+def predict_command(options: argparse.Namespace) -> None:
+    """Print the answers to the given inputs, one JSON object a line."""
+    run = load_run(options.run, options.checkpoint, options.device)
+    samples = given_samples(options.input)
+    for sample, answer in zip(samples, run.predict(samples)):
+        print(json.dumps({**sample, **answer}, ensure_ascii=False), flush=True)
+
+
 def evaluate_command(options: argparse.Namespace) -> None:
     """Print the metrics of a split, append them to the run's `evaluations.jsonl`, perhaps write them as JSON."""
     run = load_run(options.run, options.checkpoint, options.device)
@@ -153,6 +191,11 @@ def evaluate_command(options: argparse.Namespace) -> None:
     run.record(record)
     for name, value in result.items():
         print(f"{name} {value:.6g}")
+    if options.subsets:
+        for name, worth in run.worth(options.split).items():
+            truth = run.config.data.card().truth(options.split)
+            Console().print(subset_table(worth, truth), worth_table(worth, truth), sep="\n")
+            record |= worth.figures(options.split if len(run.tasks) == 1 else f"{options.split}/{name}")
     if options.json:
         checkpoint.write_json(Path(options.json), {"step": run.step, **record})
 

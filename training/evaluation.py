@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..data.sample_split import SampleSplit
+from ..data.sample_split import Place, SampleSplit
 from ..models.generation import Answer, Sampling, generate
 from ..models.mixture import Mixture
 from ..tasks.language_modeling import LanguageModeling
@@ -75,29 +75,35 @@ def exact_matches(model: Mixture, name: str, task: LanguageModeling, split: Samp
     """How many texts, written greedily from the other inputs, are exactly right, and how many were written."""
     right = total = 0
     for first in range(0, len(places), 256):
-        texts, wanted = write_texts(model, name, task, split, places[first : first + 256], inputs)
-        right += sum(text == true for text, true in zip(texts, wanted))
+        texts = write_texts(model, name, task, split, places[first : first + 256], inputs=inputs)
+        right += sum(text == split.item(number)[0].get(task.target) for number, text in texts.items())
         total += len(texts)
     return torch.tensor([right, total])
 
 
+@torch.inference_mode()
 def write_texts(
-    model: Mixture, name: str, task: LanguageModeling, split: SampleSplit, places, inputs=None,
-    sampling: Sampling = Sampling(temperature=0),
-) -> tuple[list[str], list[str]]:  # fmt: skip
-    """What the model says to these samples without their targets, and the targets."""
+    model: Mixture, name: str, task: LanguageModeling, split: SampleSplit, places: Sequence[Place], *,
+    inputs: Collection[str] | None = None, prompt: str = "", sampling: Sampling = Sampling(temperature=0),
+    generator: torch.Generator | None = None, most: int | None = None,
+) -> dict[int, str]:  # fmt: skip
+    """What the model says to these samples, without their own text, by the samples' numbers; bad samples are left out.
+
+    `prompt` is how every text begins (it is not given back); `most` is how many tokens are written at most.
+    """
     encoding = split.choppers[task.target].text
-    planned = split.batch(places, inputs=inputs, rows="one_each", replaced={task.target: ""})
-    wanted = [split.item(split.number(key))[0].get(task.target) for key in planned.keys]
+    planned = split.batch(places, inputs=inputs, rows="one_each", replaced={task.target: prompt})
+    if not planned.keys:
+        return {}
     answer = Answer(model, planned, input=task.target, task=name, vocabulary=encoding.vocabulary)
     rows: list[list[int]] = [[] for _ in planned.keys]
-    open_rows = set(range(len(rows)))
-    for ids in generate(answer, answer.room, sampling):
+    writing = set(range(len(rows)))
+    for ids in generate(answer, answer.room if most is None else min(most, answer.room), sampling, generator):
         for row, id in enumerate(ids.tolist()):
-            if row in open_rows and id == encoding.start:
-                open_rows.discard(row)
-            elif row in open_rows:
+            if row in writing and id == encoding.start:
+                writing.discard(row)
+            elif row in writing:
                 rows[row].append(id)
-        if not open_rows:
+        if not writing:
             break
-    return [encoding.decode(row) for row in rows], wanted
+    return {split.number(key): encoding.decode(row) for key, row in zip(planned.keys, rows)}

@@ -18,15 +18,18 @@ import torch
 import yaml
 
 from ..data.card import Card
+from ..data.sample_split import Mixing, Place, SampleSplit
+from ..data.samples import Listed
 from ..models.generation import Continuation, Sampling, generate
 from ..models.mixture import Mixture
 from ..tasks.language_modeling import LanguageModeling
 from ..tasks.task import Task
 from ..tokenizers.chopper import Chopper
 from . import checkpoint
-from .build import build_choppers, build_model, build_tasks, open_split
+from .build import axes_of, build_choppers, build_model, build_tasks, make_batch, open_split
 from .config import Config, config_from_tree
-from .evaluation import evaluate_split
+from .evaluation import evaluate_split, write_texts
+from .worth import Worth, measure_worth
 
 
 class RunError(ValueError):
@@ -148,6 +151,63 @@ class Run:
         card = card or self.config.data.card()
         data = open_split(self.config, card, split, self.choppers, self.tasks)
         return evaluate_split(self.model, self.tasks, data, rows=rows)
+
+    def worth(self, split: str = "val") -> dict[str, Worth]:
+        """What each input is worth to each task: every subset of the inputs evaluated on a split."""
+        data = open_split(self.config, self.config.data.card(), split, self.choppers, self.tasks)
+        if not isinstance(data, SampleSplit):
+            raise RunError(f"{self.folder} reads one text: there are no inputs to compare")
+        return measure_worth(self.model, self.tasks, data)
+
+    def predict(
+        self, samples: Sequence[Mapping[str, Any]], *, sampling: Sampling = Sampling(temperature=0), prompt: str = "",
+        max_tokens: int | None = None, seed: int | None = None, rows: int = 64,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        """Answer samples: mappings of any of the run's inputs to raw values (a path, a file's bytes, an array, a text).
+
+        Gives one mapping per sample: every task's answer (a class with probabilities, numbers, a text written from
+        `prompt` on), or `error` for a sample that cannot be read. `sampling`, `max_tokens`, `seed` are for texts.
+        """
+        split = self._given(samples)
+        found: list[dict[str, Any]] = [{} for _ in samples]
+        generator = None if seed is None else torch.Generator(self.model_device).manual_seed(seed)
+        for first in range(0, len(samples), rows):
+            places = split.all()[first : first + rows]
+            for name, task in self.tasks.items():
+                if isinstance(task, LanguageModeling):
+                    texts = write_texts(self.model, name, task, split, places, prompt=prompt, sampling=sampling,
+                                        generator=generator, most=max_tokens)  # fmt: skip
+                    answers = {number: {"text": text} for number, text in texts.items()}
+                else:
+                    answers = self._answers(name, split, places)
+                for number, answer in answers.items():
+                    found[number][name] = answer
+        return [answer or {"error": split.bad[number]} for number, answer in enumerate(found)]
+
+    @torch.inference_mode()
+    def _answers(self, name: str, split: SampleSplit, places: Sequence[Place]) -> dict[int, dict[str, Any]]:
+        """One task's answers by the samples' numbers, read off its head."""
+        batch = make_batch(split, places, {name: self.tasks[name]})
+        numbers = [split.number(key) for key in batch.sets["main"].keys]
+        if not numbers:
+            return {}
+        dtype = next(self.model.parameters()).dtype
+        output = self.model(self.model.plan(batch, dtype=dtype, device=self.model_device).to(self.model_device))[name]
+        return {number: self.tasks[name].answer(row) for number, row in zip(numbers, output)}
+
+    def _given(self, samples: Sequence[Mapping[str, Any]]) -> SampleSplit:
+        """Samples given by hand, as a split. Raises RunError for an input that the run does not have."""
+        for sample in samples:
+            if unknown := [name for name in sample if name not in self.choppers]:
+                raise RunError(f"{self.folder} has no input {unknown[0]!r}; possible: {', '.join(self.choppers)}")
+        labels = [column for task in self.tasks.values() for column in task.columns()]
+        mixing = Mixing(columns={name: name for name in self.choppers}, labels=tuple(labels), bad_share=1.0)
+        keys = [f"sample {number + 1}" for number in range(len(samples))]
+        return SampleSplit(
+            samples=Listed(keys, samples), name="given", choppers=self.choppers, mixing=mixing,
+            context=self.model.context, axes=axes_of(self.choppers.values()),
+            own=self.config.model.options["own_tokens"], say=lambda text: None,
+        )  # fmt: skip
 
     def text_task(self) -> tuple[str, str]:
         """The first task that writes text, and the input that it writes. Raises RunError where none does."""

@@ -23,6 +23,18 @@ def answer(left: int, operator: str, right: int, scratchpad: bool = True) -> str
     return f"{left}{operator}{right}={result}" if scratchpad else str(result)
 
 
+def outcomes(scratchpad: bool = True) -> list[Outcome]:
+    """The joint table: all digits, operators and digits, equally often."""
+    return [
+        Outcome(
+            {"image": left, "operator": operator, "sound": right}, answer(left, operator, right, scratchpad), 1 / 200
+        )
+        for left in range(10)
+        for operator in "+-"
+        for right in range(10)
+    ]
+
+
 class Problems(Samples):
     """As many problems as asked for; each is a pure function of the split and its number."""
 
@@ -56,12 +68,7 @@ class Arithmetic(SampleCard):
         return Digits()
 
     def truth(self, split: str) -> list[Outcome]:
-        """All digits, operators and digits, equally often."""
-        return [
-            Outcome({"image": left, "operator": operator, "sound": right},
-                    answer(left, operator, right, self.scratchpad), 1 / 200)
-            for left in range(10) for operator in "+-" for right in range(10)
-        ]  # fmt: skip
+        return outcomes(self.scratchpad)
 
     def open(self, split: str) -> Samples:
         self.check_split(split)

@@ -1,0 +1,57 @@
+"""Cross-modal arithmetic with real recordings: an MNIST digit (image), plus or minus (text), a spoken digit (FSDD), and the
+answer (text) that first reads out what was seen and heard. Images and recordings of val and test are not in train."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from ..samples import Columns, Outcome, SampleCard, Samples
+from .arithmetic import SPLITS, answer, outcomes
+from .fsdd import Fsdd
+from .mnist import Mnist
+
+
+class Problems(Samples):
+    """As many problems as asked for; which image and which recording each has is a function of split and number."""
+
+    def __init__(self, split: str, images: Samples, sounds: Samples, count: int):
+        self.split, self.sources = split, (images, sounds)
+        self.keys = [f"{split} problem {n}" for n in range(count)]
+
+    @cached_property
+    def of_digit(self) -> tuple[list[list[int]], list[list[int]]]:
+        """The numbers of the images and of the recordings of every digit."""
+        found = []
+        for source in self.sources:
+            labels = list(source.column("label"))
+            found.append([[n for n, label in enumerate(labels) if label == digit] for digit in range(10)])
+        return found[0], found[1]
+
+    def __getitem__(self, number: int) -> Columns:
+        random = np.random.default_rng([SPLITS.index(self.split), number])
+        left, operator, right = int(random.integers(10)), "+-"[random.integers(2)], int(random.integers(10))
+        image, sound = (random.choice(self.of_digit[which][digit]) for which, digit in ((0, left), (1, right)))
+        return {
+            "image": self.sources[0][image]["image"], "operator": operator,
+            "sound": self.sources[1][sound]["sound"], "answer": answer(left, operator, right),
+        }  # fmt: skip
+
+
+class ArithmeticSpeech(SampleCard):
+    """Columns: `image`, `operator`, `sound`, `answer`. `samples` is how many one epoch of training has."""
+
+    splits = SPLITS
+    columns = ("image", "operator", "sound", "answer")
+
+    def __init__(self, *, samples: int = 20_000):
+        self.samples = samples
+
+    def truth(self, split: str) -> list[Outcome]:
+        return outcomes()
+
+    def open(self, split: str) -> Samples:
+        self.check_split(split)
+        count = self.samples if split == "train" else 1000
+        return Problems(split, Mnist().open(split), Fsdd().open(split), count)

@@ -1,0 +1,130 @@
+"""Sound: log-mel slices equal to torchaudio's, clips that do not touch each other, and what cannot be read is said."""
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import torchaudio
+from chopmix.data.packing import pack
+from chopmix.tokenizers.audio import FLOOR, AudioChopper, AudioTokenizer, LogMel, WaveAugmentation
+from chopmix.tokenizers.augmentation import SpectrogramAugmentation
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+CHOPPER = AudioChopper(rate=8000, mels=20, frames=4, window=0.032)
+
+
+def clip(samples: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(samples, generator=torch.Generator().manual_seed(seed)) * 0.1
+
+
+def file(samples: np.ndarray, rate: int = 8000, kind: str = "FLAC") -> bytes:
+    found = io.BytesIO()
+    soundfile.write(found, samples, rate, format=kind)
+    return found.getvalue()
+
+
+def test_frames_are_torchaudios():
+    """A window of 256 samples: the same as torchaudio's MelSpectrogram with zeros beyond both ends."""
+    sound = clip(4000)
+    reference = torchaudio.transforms.MelSpectrogram(8000, n_fft=256, hop_length=80, n_mels=20, pad_mode="constant")
+    expected = (reference(sound) + FLOOR).log().T
+    found = LogMel(CHOPPER)(CHOPPER.chop(sound).values)
+    torch.testing.assert_close(found[: len(expected)], expected, rtol=1e-4, atol=1e-4)
+
+
+@given(st.integers(1, 9000))
+@settings(max_examples=40, deadline=None)
+def test_every_clip_is_whole_slices(samples):
+    piece = CHOPPER.chop(clip(samples))
+    assert piece.count == CHOPPER.count(clip(samples)) == len(piece.coordinates)
+    assert piece.values.shape == (piece.count * 4, 256)
+    assert piece.count * 4 * 80 > samples - 80
+    assert piece.coordinates[-1, 0].item() == pytest.approx((piece.count - 1) * 0.04, abs=1e-5)
+
+
+def test_clips_of_a_batch_do_not_touch():
+    torch.manual_seed(0)
+    model = AudioTokenizer(CHOPPER, 16, 64)
+    sounds = [clip(3000), clip(500, 1), clip(1700, 2)]
+    together = model(
+        pack([[("sound", s)] for s in sounds], {"sound": CHOPPER}, 64, ("order", "seconds")).pieces["sound"]
+    )
+    alone = [
+        model(pack([[("sound", s)]], {"sound": CHOPPER}, 64, ("order", "seconds")).pieces["sound"]) for s in sounds
+    ]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-5)
+
+
+def test_files_arrays_rates_and_channels():
+    wave = np.sin(np.arange(4000) * 2 * np.pi * 440 / 8000).astype(np.float32) * 0.5
+    torch.testing.assert_close(CHOPPER.decode(file(wave)), torch.from_numpy(wave), atol=1e-4, rtol=0)
+    torch.testing.assert_close(CHOPPER.decode((np.stack([wave] * 8, axis=1), 8000)), torch.from_numpy(wave))
+    doubled = np.sin(np.arange(11025) * 2 * np.pi * 440 / 22050).astype(np.float32) * 0.5
+    again = CHOPPER.decode((doubled, 22050))
+    assert abs(len(again) - 4000) <= 1
+    torch.testing.assert_close(again[200:3800], torch.from_numpy(wave)[200:3800], atol=0.02, rtol=0)
+    assert len(AudioChopper(rate=8000, longest=0.1).decode((wave, 8000))) == 800
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "the sound cannot be read"),
+        (file(np.zeros(8000, dtype=np.float32))[:60], "cannot be read|no samples"),
+        ("missing.wav", "the sound cannot be read"),
+        ((np.zeros(0), 8000), "the sound has no samples"),
+        ((np.array([0.0, np.nan, np.inf]), 8000), "2 samples that are no numbers"),
+    ],
+)
+def test_what_cannot_be_read_is_said(raw, message):
+    with pytest.raises(ValueError, match=message):
+        CHOPPER.decode(raw)
+
+
+def test_silence_and_single_samples_are_finite():
+    model = AudioTokenizer(CHOPPER, 16, 64)
+    for sound in (torch.zeros(800), torch.zeros(1)):
+        assert torch.isfinite(
+            model(pack([[("sound", sound)]], {"sound": CHOPPER}, 64, ("order", "seconds")).pieces["sound"])
+        ).all()
+
+
+def test_the_mean_is_learned_and_kept(tmp_path):
+    sounds = [(clip(2000, seed).numpy(), 8000) for seed in range(4)]
+    fitted = CHOPPER.fit(lambda: iter(sounds))
+    values = torch.cat([LogMel(fitted)(fitted.chop(fitted.decode(s)).values) for s in sounds])
+    assert fitted.fitted == (
+        pytest.approx(float(values.mean()), rel=1e-4),
+        pytest.approx(float(values.std()), rel=1e-2),
+    )
+    fitted.save(tmp_path / "sound")
+    assert CHOPPER.load(tmp_path / "sound").fitted == fitted.fitted
+
+
+def test_waves_are_changed_as_the_place_says():
+    change = WaveAugmentation(shift=0.05, speed=0.1, gain=6, noise=(10, 20))
+    sound = clip(4000)
+    first, again, other = (change(sound, 8000, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again) and first.shape != other.shape
+    lengths = {len(WaveAugmentation(speed=0.1)(sound, 8000, np.random.default_rng(s))) for s in range(50)}
+    assert 3600 < min(lengths) < 3750 and 4250 < max(lengths) < 4450
+    assert torch.equal(WaveAugmentation()(sound, 8000, np.random.default_rng(0)), sound)
+    moved = WaveAugmentation(shift=0.1)(torch.ones(4000), 8000, np.random.default_rng(0))
+    assert len(moved) == 4000 and 3200 <= moved.sum() < 4000
+
+
+def test_stripes_hide_each_clip_by_itself():
+    torch.manual_seed(0)
+    spectrogram = torch.ones(60, 20)
+    hidden = SpectrogramAugmentation(mels=5, frames=6)(spectrogram, [20, 30, 10])
+    assert set(hidden.unique().tolist()) == {0.0, 1.0}
+    for part in hidden.split([20, 30, 10]):
+        assert (part.amax(1) == 0).sum() <= 7 and (part.amax(0) == 0).sum() <= 6
+
+
+def test_settings_must_mean_something():
+    with pytest.raises(ValueError, match="frames must be more than 0, not 0"):
+        AudioChopper(frames=0)

@@ -1,0 +1,329 @@
+"""Images, text and sound in one set, from a YAML to answers: training, resuming, tasks, missing inputs, what each is worth."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from chopmix.data.cards.arithmetic import outcomes
+from chopmix.data.root import DataError
+from chopmix.data.samples import Listed, Outcome
+from chopmix.models.batch import PlannedSet
+from chopmix.models.generation import Answer, Sampling, generate
+from chopmix.models.heads import AttentionPooling, ClassToken, MeanPooling
+from chopmix.models.token_set import plain_tokens
+from chopmix.tasks.classification import Classification
+from chopmix.tasks.regression import Regression
+from chopmix.training.build import make_batch, open_split
+from chopmix.training.commands import given_samples, train
+from chopmix.training.config import ConfigError, load_config
+from chopmix.training.run import RunError, load_run
+from chopmix.training.worth import Worth, best_guess, entropy, subset_table, table
+
+BLOCK = {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False}
+TREE = {
+    "inputs": {
+        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8, "augment": {"use": "image_augmentation", "shift": 1}},
+        "operator": {"use": "text", "encoding": "characters"},
+        "sound": {"use": "audio", "rate": 8000, "mels": 8, "frames": 20, "augment_wave": {"gain": 3}},
+        "answer": {"use": "text", "encoding": "characters"},
+    },
+    "model": {
+        "width": 16, "depth": 2, "heads": 2, "context": 32, "position": "rotary", "block": BLOCK,
+        "attention": "same_sample & (causal | from(image, sound))",
+    },
+    "tasks": {"answer": {"use": "language_modeling", "target": "answer", "exact_match": True}},
+    "data": {"card": {"use": "arithmetic", "samples": 24}},
+    "training": {"steps": 6, "samples_per_step": 6, "input_dropout": 0.2, "learning_rate": 1e-2, "schedule": "constant"},
+    "evaluation": {"every": 6, "generated": 4},
+    "checkpoints": {"every": 3},
+    "logging": {"every": 2, "tensorboard": False},
+}  # fmt: skip
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Makes the YAML of a tiny experiment in cross-modal arithmetic; gives its path."""
+
+    def make(name: str = "mixed", **sections):
+        tree = TREE | sections | {"out": str(tmp_path / name)}
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(tree, sort_keys=False))
+        return file
+
+    return make
+
+
+def records(folder) -> list[dict]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    timed = ("seconds", "per_second", "waited", "memory", "per_step")
+    return [{k: v for k, v in line.items() if not any(part in k for part in timed)} for line in found]
+
+
+# ---------------------------------------------------------------------------------------------- train and resume
+
+
+def test_resumed_twice_equals_never_stopped(mixed):
+    whole, _ = train(load_config(mixed("whole")))
+    for steps in (2, 4, 6):
+        parts, _ = train(load_config(mixed("parts"), [f"training.steps={steps}", "evaluation.every=100"]))
+    first, second = (load_run(mixed(name).with_suffix(""), "last").model.state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert whole["val/loss"] == parts["val/loss"] and 0 <= whole["val/exact_match"] <= 1
+
+
+def test_micro_batches_and_packed_rows_change_nothing_but_rounding(mixed):
+    settings = TREE["training"] | {"input_dropout": 0.2}
+    inputs = {name: {k: v for k, v in part.items() if k != "augment"} for name, part in TREE["inputs"].items()}
+    one = train(load_config(mixed("one", inputs=inputs)))[0]["val/loss"]
+    parts = train(load_config(mixed("four", inputs=inputs, training=settings | {"rows_per_micro_batch": 2})))[0][
+        "val/loss"
+    ]
+    assert one == pytest.approx(parts, rel=1e-3)
+    losses = [line["train/loss"] for line in records(mixed("one").with_suffix("")) if "train/loss" in line]
+    again = [line["train/loss"] for line in records(mixed("four").with_suffix("")) if "train/loss" in line]
+    assert losses == pytest.approx(again, rel=1e-3)
+
+
+def test_training_on_one_batch_learns_it(mixed):
+    data = {"card": {"use": "arithmetic", "samples": 4}}
+    training = TREE["training"] | {"steps": 120, "samples_per_step": 4, "input_dropout": 0.0, "optimizer": "muon"}
+    inputs = {name: {k: v for k, v in p.items() if "augment" not in k} for name, p in TREE["inputs"].items()}
+    inputs |= {name: {"use": "text", "encoding": "bytes"} for name in ("answer", "operator")}
+    file = mixed("learn", data=data, training=training, inputs=inputs, evaluation={"every": 120, "generated": 0})
+    train(load_config(file))
+    run = load_run(file.with_suffix(""))
+    metrics = run.evaluate("train")
+    assert metrics["train/exact_match"] == 1.0 and metrics["train/loss"] < 0.2
+    raw = run.config.data.card().open("train")[0]
+    answer = run.predict([{name: raw[name] for name in ("image", "operator", "sound")}])
+    assert answer == [{"answer": {"text": raw["answer"]}}]
+    assert run.predict([{**{n: raw[n] for n in ("image", "operator", "sound")}, "answer": "not read"}]) == answer
+    begun = run.predict([{name: raw[name] for name in ("image", "operator", "sound")}], prompt=raw["answer"][:2])
+    assert begun == [{"answer": {"text": raw["answer"][2:]}}]
+
+
+# --------------------------------------------------------------------------------------------------- generation
+
+
+@pytest.mark.parametrize("inputs", [None, ("sound",), ()])
+def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
+    file = mixed()
+    train(load_config(file, ["training.steps=3"]))
+    run = load_run(file.with_suffix(""))
+    split = open_split(run.config, run.config.data.card(), "val", run.choppers, run.tasks)
+    places, encoding = split.first(5), run.choppers["answer"].text
+    planned = split.batch(places, inputs=inputs, rows="one_each", replaced={"answer": ""})
+    answer = Answer(run.model, planned, input="answer", task="answer", vocabulary=encoding.vocabulary)
+    written = torch.stack(list(generate(answer, 5, Sampling(temperature=0))), dim=1)
+    for row, place in enumerate(places):
+        for length in range(5):
+            text = encoding.decode(written[row, :length].tolist())
+            if encoding.start in written[row, :length]:
+                break
+            again = split.batch([place], inputs=inputs, replaced={"answer": text})
+            batch = run.model.plan(type(make_batch(split, [place], run.tasks))(sets={"main": again}))
+            with torch.inference_mode():
+                hidden = run.model.hidden(batch)[0, again.pieces["answer"].places[-1]]
+                scores = run.model.heads["answer"](hidden[None])[0, : encoding.vocabulary]
+            assert int(scores.argmax()) == int(written[row, length])
+
+
+def test_a_bad_file_is_answered_with_its_error(mixed, tmp_path):
+    file = mixed()
+    train(load_config(file, ["training.steps=1"]))
+    run = load_run(file.with_suffix(""))
+    (tmp_path / "no.png").write_bytes(b"no image")
+    good, bad = run.predict([{"operator": "+"}, {"image": str(tmp_path / "no.png")}])
+    assert "text" in good["answer"] and "image: the image cannot be read" in bad["error"]
+    with pytest.raises(RunError, match="has no input 'video'; possible: image, operator, sound, answer"):
+        run.predict([{"video": "x"}])
+
+
+def test_input_pairs_make_samples(tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).touch()
+    found = given_samples([f"image={tmp_path}/*.png", "text=x=y"])
+    assert [sample["image"][-5:] for sample in found] == ["a.png", "b.png"] and found[1]["text"] == "x=y"
+    with pytest.raises(RunError, match="write NAME=VALUE"):
+        given_samples(["cat.jpg"])
+    with pytest.raises(RunError, match="--input a: 2 values beside 3 of another input; give 1 or 3"):
+        given_samples(["a=1", "a=2", "b=1", "b=2", "b=3"])
+
+
+# ------------------------------------------------------------------------------------------------ other tasks
+
+
+def planned(*lengths: int, own: int = 0) -> PlannedSet:
+    """A set of one row per sample; with `own`, the core's tokens come first."""
+    plain = plain_tokens(len(lengths), max(lengths) + own)
+    inside = torch.arange(max(lengths) + own) < torch.tensor(lengths)[:, None] + own
+    tokens = replace(
+        plain, sample=plain.sample * inside, input=(torch.arange(max(lengths) + own) >= own).long() * inside
+    )
+    places = torch.arange(len(lengths))[:, None] * (max(lengths) + own) + torch.arange(own) if own else None
+    return PlannedSet(tokens=tokens, pieces={}, own=places, samples=len(lengths))
+
+
+def test_poolings_read_each_sample_by_itself():
+    torch.manual_seed(0)
+    found = planned(3, 1, 2)
+    x = torch.randn(9, 8)
+    places, groups = MeanPooling.places(found)
+    assert places.tolist() == [0, 1, 2, 3, 6, 7] and groups.tolist() == [0, 0, 0, 1, 2, 2]
+    mean = MeanPooling(8)(x[places], groups, 3)
+    torch.testing.assert_close(mean, torch.stack([x[:3].mean(0), x[3], x[6:8].mean(0)]))
+    pooling = AttentionPooling(8)
+    torch.testing.assert_close(pooling(x[places], groups, 3), mean)
+    torch.nn.init.normal_(pooling.query)
+    weights = (x[:3] @ pooling.query / 8**0.5).softmax(0)
+    torch.testing.assert_close(pooling(x[places], groups, 3)[0], weights @ x[:3])
+    with pytest.raises(ValueError, match="set model.own_tokens: 1"):
+        ClassToken.places(found)
+
+
+def classification(**options) -> Classification:
+    rows = [{"label": label} for label in ("dog", "cat", "cow", "cat")]
+    if options.get("several"):
+        rows = [{"label": ["dog", "cat"]}, {"label": []}, {"label": ["cow"]}]
+    return Classification(target="label", **options).fit(Listed([str(n) for n in range(len(rows))], rows))
+
+
+def test_classes_are_sorted_kept_and_judged(tmp_path):
+    task = classification(label_smoothing=0.1)
+    assert task.classes == ("cat", "cow", "dog")
+    task.save(tmp_path / "t")
+    assert Classification(target="label").load(tmp_path / "t").classes == task.classes
+    found = replace(planned(1, 1, 1), labels={"label": ["dog", None, "cat"]}, keys=("a", "b", "c"))
+    targets = task.targets(found)
+    assert targets.values.tolist() == [2, -100, 0] and targets.count == 2
+    scores = torch.tensor([[0.0, 0.0, 3.0], [9.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
+    expected = torch.nn.functional.cross_entropy(
+        scores[[0, 2]], torch.tensor([2, 0]), reduction="sum", label_smoothing=0.1
+    )
+    torch.testing.assert_close(task.terms(scores, targets)["loss"].sum, expected)
+    sums = {"count": torch.tensor(2.0), "loss": torch.tensor(0.0), **task.measure(scores, targets)}
+    assert task.summary(sums)["accuracy"] == 0.5 and sums["confusion"].view(3, 3).tolist() == [
+        [0, 1, 0],
+        [0, 0, 0],
+        [0, 0, 1],
+    ]
+    assert task.answer(scores[0])["class"] == "dog"
+    with pytest.raises(DataError, match="b: 'fox' in column 'label' is none of the 3 classes"):
+        task.targets(replace(found, labels={"label": ["dog", "fox", "cat"]}))
+    with pytest.raises(DataError, match="names 1 classes"):
+        Classification(target="label").fit(Listed(["a"], [{"label": 1}]))
+
+
+def test_several_labels_are_judged_each_by_itself():
+    task = classification(several=True)
+    found = replace(planned(1, 1), labels={"label": [["dog", "cat"], None]}, keys=("a", "b"))
+    targets = task.targets(found)
+    assert targets.values[0].tolist() == [1, 0, 1] and targets.count == 1
+    scores = torch.tensor([[2.0, -1.0, -1.0], [5.0, 5.0, 5.0]])
+    sums = task.measure(scores, targets)
+    assert (int(sums["hits"]), int(sums["said"]), int(sums["true"])) == (1, 1, 2)
+    expected = -sum(math.log(p) for p in (1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(1))))
+    assert float(sums["nats"]) == pytest.approx(expected, rel=1e-5)
+    assert task.answer(scores[0])["classes"] == ["cat"]
+
+
+def test_numbers_are_learned_in_deviations_and_reported_in_units(tmp_path):
+    rows = [{"y": [0.0, 100.0]}, {"y": [2.0, 300.0]}, {"y": None}]
+    task = Regression(target="y", names=["speed", "angle"]).fit(Listed(["a", "b", "c"], rows))
+    task.save(tmp_path / "t")
+    task = Regression(target="y", names=["speed", "angle"]).load(tmp_path / "t")
+    assert task.mean.tolist() == [1, 200] and task.deviation.tolist() == [1, 100]
+    found = replace(planned(1, 1), labels={"y": [[3.0, 200.0], [math.nan, 0.0]]}, keys=("a", "b"))
+    targets = task.targets(found)
+    assert targets.count == 3
+    output = torch.tensor([[1.0, 1.0], [7.0, -2.0]])
+    assert float(task.terms(output, targets)["loss"].sum) == pytest.approx(1 + 1)
+    sums = {"count": torch.tensor(3.0), "loss": torch.tensor(2.0), **task.measure(output, targets)}
+    found = task.summary(sums)
+    assert found["mae_speed"] == 1 and found["mae_angle"] == 50 and found["rmse_angle"] == pytest.approx(100 / 2**0.5)
+    assert task.answer(output[0]) == {"values": {"speed": 2.0, "angle": 300.0}}
+    with pytest.raises(DataError, match="holds 2 numbers, but 'names' has 1"):
+        Regression(target="y", names=["speed"]).fit(Listed(["a"], rows[:1]))
+    with pytest.raises(ValueError, match="must be 'squared' or 'huber'"):
+        Regression(target="y", loss="cubic")
+
+
+@pytest.mark.parametrize("pooling", ["mean_pooling", "attention_pooling", "class_token"])
+def test_digits_are_classified_from_a_yaml(mixed, pooling):
+    file = mixed(
+        "digits", inputs={"image": TREE["inputs"]["image"] | {"augment": None}}, data={"card": "digits"},
+        model=TREE["model"] | {"attention": "same_sample", "own_tokens": 1, "context": 8},
+        tasks={"digit": {"use": "classification", "target": "label", "pooling": pooling}},
+        training=TREE["training"] | {"steps": 60, "samples_per_step": 64, "optimizer": "muon", "input_dropout": 0.0},
+        evaluation={"every": 60}, checkpoints={"best": "val/accuracy"},
+    )  # fmt: skip
+    summary, _ = train(load_config(file))
+    assert summary["val/accuracy"] > 0.5
+    run = load_run(file.with_suffix(""))
+    image = run.config.data.card().open("val")[0]["image"]
+    answer = run.predict([{"image": image}])[0]["digit"]
+    assert set(answer) == {"class", "probabilities"} and answer["class"] in range(10)
+
+
+# --------------------------------------------------------------------------------------------------------- worth
+
+
+def test_shares_add_up_and_match_the_joint_table():
+    truth = outcomes()
+    names = ("image", "operator", "sound")
+    subsets = [tuple(n for i, n in enumerate(names) if mask >> i & 1) for mask in range(8)]
+    worth = Worth(names, {}, {s: entropy(truth, s) * math.log(2) for s in subsets}, dict.fromkeys(names, 2.0))
+    assert [worth.share(name) for name in names] == pytest.approx([math.log2(10), 1, math.log2(10)])
+    assert sum(map(worth.share, names)) == pytest.approx(worth.value(names))
+    assert [best_guess(truth, s) for s in ((), ("operator", "sound"), names)] == pytest.approx([1 / 200, 0.1, 1])
+    shown = table(worth, truth)
+    assert list(shown.columns[1].cells) == ["3.32 of 3.32", "1.00 of 1.00", "3.32 of 3.32"]
+
+
+def test_two_inputs_that_say_the_same_share_it():
+    truth = [Outcome({"a": bit, "b": bit}, str(bit), 0.5) for bit in (0, 1)]
+    nats = {s: entropy(truth, s) * math.log(2) for s in ((), ("a",), ("b",), ("a", "b"))}
+    worth = Worth(("a", "b"), {}, nats, {"a": 1.0, "b": 1.0})
+    assert (worth.share("a"), worth.alone("a"), worth.added("a")) == (0.5, 1.0, 0.0)
+
+
+def test_worth_is_told_for_every_subset(mixed):
+    file = mixed(evaluation={"every": 6, "generated": 4, "worth": True})
+    summary, _ = train(load_config(file, ["training.steps=2"]))
+    assert {"val/bits/image", "val/bits_per_token/sound", "val/without_image/exact_match"} <= set(summary)
+    assert np.isfinite([value for name, value in summary.items() if name != "step"]).all()
+    assert subset_table(Worth(("a",), {(): {"loss": 1.0}, ("a",): {"loss": 0.5}}, {}, {})).row_count == 2
+
+
+# ------------------------------------------------------------------------------------------------------ mistakes
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.samples_per_step=null", "needs either 'tokens_per_step' .* or 'samples_per_step'"),
+        ("training.tokens_per_step=64", "needs either"),
+        ("training.input_dropout={video: 0.1}", "training.input_dropout.*no input is named 'video'"),
+        ("training.input_dropout=1.5", "must be at least 0 and below 1, not 1.5"),
+        ("data.columns.video=image", "data.columns.video: no input is named 'video'"),
+        ("tasks.answer.target=anser", "no input is named 'anser'; did you mean 'answer'"),
+        ("inputs.image.size=9", r"size 9 must be a multiple of patch_size \(4\)"),
+        ("data.card=tiny_shakespeare", "is a text corpus: give 'tokens_per_step' instead"),
+        ("inputs.image.position=learned", "nothing is named 'learned'; possible: learned_grid, sinusoidal_grid"),
+    ],
+)
+def test_mistakes_stop_before_any_work(mixed, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(mixed(), [override])
+
+
+def test_columns_must_exist(mixed):
+    config = load_config(mixed(), ["data.columns.image=picture"])
+    with pytest.raises(
+        DataError, match="inputs.image: card 'arithmetic' has no column 'picture'; possible: image, operator"
+    ):
+        train(config)

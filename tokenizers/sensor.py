@@ -1,0 +1,161 @@
+"""Sensors: windows of a stream of measurements, described in YAML alone, become tokens that carry their time in seconds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..models.batch import Pieces
+from ..models.positions import AbsolutePosition, Learned
+from .chopper import Chopper, Piece
+
+Stream = Float[Tensor, "_times _channels"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensorChopper(Chopper):
+    """A stream (times, channels) to windows of `window` measurements each, taken `rate` times a second.
+
+    `channels` names the columns, with their unit where one likes (`{speed: m/s, lane: null}`), or is their number.
+    `categories` says which of them are whole numbers from 0 to that many (less one) that stand for something: `{gear: 6}`.
+    The mean and the deviation of the others are learned from the training data. NaN is a missing value: the model sees it
+    as "missing", never as zero.
+    """
+
+    axes: ClassVar[tuple[str, ...]] = ("seconds",)
+    channels: dict[str, str | None] | int
+    rate: float = 1.0
+    window: int = 1
+    categories: dict[str, int] | None = None
+    fitted: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+    def __post_init__(self):
+        if not self.channels or (isinstance(self.channels, int) and self.channels < 1):
+            raise ValueError("channels must name at least one")
+        if self.rate <= 0 or self.window < 1:
+            raise ValueError(f"rate must be more than 0 and window at least 1, not {self.rate} and {self.window}")
+        for name in self.categories or {}:
+            if name not in self.names:
+                raise ValueError(f"categories: no channel is named {name!r}; possible: {', '.join(self.names)}")
+
+    @property
+    def names(self) -> list[str]:
+        """The channels' names, in the order of the columns."""
+        return [str(n) for n in range(self.channels)] if isinstance(self.channels, int) else list(self.channels)
+
+    def decode(self, raw: Any) -> Stream:
+        """An array (times, channels) or (times,), or a CSV file's path or bytes: one column per channel, its header first;
+        an empty field is a missing value."""
+        if isinstance(raw, str | os.PathLike | bytes):
+            raw = self._read(raw)
+        values = torch.as_tensor(np.asarray(raw, dtype=np.float32))
+        values = values[:, None] if values.dim() == 1 else values
+        if values.dim() != 2 or values.shape[1] != len(self.names):
+            raise ValueError(
+                f"a stream of {len(self.names)} channels ({', '.join(self.names)}) is expected, not of shape "
+                f"{tuple(values.shape)}"
+            )
+        if not len(values):
+            raise ValueError("the stream has no measurements")
+        for name, count in (self.categories or {}).items():
+            column = values[:, self.names.index(name)]
+            if not (column.isnan() | ((column >= 0) & (column < count) & (column == column.round()))).all():
+                raise ValueError(f"channel {name!r} must hold whole numbers from 0 to {count - 1}")
+        return values.masked_fill(values.isinf(), math.nan)
+
+    def _read(self, raw: Any) -> list[list[float]]:
+        if not isinstance(raw, bytes) and not Path(raw).exists():
+            raise ValueError(f"there is no file {os.fspath(raw)!r}")
+        text = raw.decode() if isinstance(raw, bytes) else Path(raw).read_text()
+        header, *lines = list(csv.reader(text.splitlines())) or [[]]
+        if missing := [name for name in self.names if name not in header]:
+            raise ValueError(f"no column {missing[0]!r}; the columns are {', '.join(header)}")
+        columns, rows = [header.index(name) for name in self.names], []
+        for number, line in enumerate(lines, start=2):
+            if len(line) != len(header):
+                raise ValueError(f"line {number} has {len(line)} columns, the header {len(header)}")
+            try:
+                rows.append([float(line[column]) if line[column].strip() else math.nan for column in columns])
+            except ValueError:
+                raise ValueError(f"line {number} holds something that is no number") from None
+        return rows
+
+    def fit(self, items: Callable[[], Iterable]) -> SensorChopper:
+        """Mean and deviation of every channel over the training streams, missing values left out."""
+        count, total, squares = (torch.zeros(len(self.names), dtype=torch.float64) for _ in range(3))
+        for raw in items():
+            values = self.decode(raw).double()
+            count += (~values.isnan()).sum(0)
+            total += values.nan_to_num().sum(0)
+            squares += values.nan_to_num().square().sum(0)
+        if empty := [name for name, number in zip(self.names, count.tolist()) if not number]:
+            raise ValueError(f"channel {empty[0]!r} has no value in the training data")
+        mean = total / count
+        deviation = (squares / count - mean**2).clamp(min=0).sqrt()
+        deviation = torch.where(deviation > 1e-8, deviation, torch.ones_like(deviation))
+        return replace(self, fitted=(tuple(mean.tolist()), tuple(deviation.tolist())))
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "channels.json").write_text(json.dumps(self.fitted))
+
+    def load(self, folder: Path) -> SensorChopper:
+        mean, deviation = json.loads((folder / "channels.json").read_text())
+        return replace(self, fitted=(tuple(mean), tuple(deviation)))
+
+    def count(self, item: Stream) -> int:
+        return math.ceil(len(item) / self.window)
+
+    def chop(self, item: Stream) -> Piece:
+        """Windows (t, window * channels) in units of deviations; a last window that is not full is filled with "missing"."""
+        count = self.count(item)
+        mean, deviation = (torch.tensor(each) for each in self.fitted or (0.0, 1.0))
+        kept = torch.tensor([name in (self.categories or {}) for name in self.names])
+        filled = torch.full((count * self.window, len(self.names)), math.nan)
+        filled[: len(item)] = torch.where(kept, item, (item - mean) / deviation)
+        seconds = torch.arange(count, dtype=torch.float32)[:, None] * self.window / self.rate
+        return Piece(rearrange(filled, "(t w) c -> t (w c)", w=self.window), count, seconds)
+
+
+class SensorTokenizer(nn.Module):
+    """Windows to vectors: a linear map of the numbers, a learned vector for each missing one, a table for each category."""
+
+    Chopper = SensorChopper
+
+    def __init__(
+        self, chopper: SensorChopper, width: int, context: int, *,
+        position: Callable[..., AbsolutePosition] | None = Learned,
+    ):  # fmt: skip
+        super().__init__()
+        categories, names = chopper.categories or {}, chopper.names
+        self.channels, self.window = len(names), chopper.window
+        self.numbers = [index for index, name in enumerate(names) if name not in categories]
+        self.kinds = [names.index(name) for name in categories]
+        self.embedding = nn.Linear(max(len(self.numbers), 1) * chopper.window, width)
+        self.missing = nn.Linear(self.channels * chopper.window, width, bias=False)
+        self.tables = nn.ModuleList(nn.Embedding(count * chopper.window, width) for count in categories.values())
+        self.position = position(width, context) if position else None
+
+    def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
+        values, missing = pieces.values.nan_to_num(), pieces.values.isnan()
+        each = rearrange(values, "t (w c) -> t w c", c=self.channels)
+        numbers = each[:, :, self.numbers] if self.numbers else torch.zeros_like(each[:, :, :1])
+        tokens = self.missing(missing.to(values.dtype)) + self.embedding(rearrange(numbers, "t w c -> t (w c)"))
+        absent = rearrange(missing, "t (w c) -> t w c", c=self.channels)
+        for table, channel in zip(self.tables, self.kinds):
+            count = table.num_embeddings // self.window
+            ids = each[:, :, channel].long() + torch.arange(self.window, device=values.device) * count
+            tokens = tokens + (table(ids) * ~absent[:, :, channel, None]).sum(1)
+        return tokens if self.position is None else tokens + self.position(pieces.index)
