@@ -27,6 +27,8 @@ class Regression(Task):
     data's deviation. A target that is missing (None or NaN) is not judged.
     """
 
+    in_nats = False
+
     def __init__(
         self, *, target: str, names: list[str] | None = None, pooling: Callable[..., Pooling] = MeanPooling,
         loss: str = "squared", weight: float = 1.0,

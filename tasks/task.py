@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -27,6 +27,8 @@ class Task:
     """Base of all tasks. `target` names the input (or data column) that the task is about."""
 
     target: str
+    in_nats: ClassVar[bool] = True
+    """Whether the loss is a likelihood, so that differences of it are bits."""
 
     def columns(self) -> tuple[str, ...]:
         """The data columns that hold its targets, where these are not inputs."""

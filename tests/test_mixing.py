@@ -18,9 +18,12 @@ from chopmix.models.token_set import plain_tokens
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
 from chopmix.training.build import make_batch, open_split
-from chopmix.training.commands import given_samples, train
+from chopmix.training.commands import claim, given_samples, train
 from chopmix.training.config import ConfigError, load_config
-from chopmix.training.run import RunError, load_run
+from chopmix.training.distribution import Processes
+from chopmix.training.loop import Trainer
+from chopmix.training.progress import Progress
+from chopmix.training.run import Run, RunError, load_run
 from chopmix.training.worth import Worth, best_guess, entropy, subset_table, table
 
 BLOCK = {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False}
@@ -327,3 +330,68 @@ def test_columns_must_exist(mixed):
         DataError, match="inputs.image: card 'arithmetic' has no column 'picture'; possible: image, operator"
     ):
         train(config)
+
+
+# ------------------------------------------------------------------------------------------------ growing a model
+
+
+def test_your_own_modality_trains_beside_text(mixed):
+    file = mixed(
+        "lidar", inputs={"scan": "own_modality:LidarTokenizer", "side": {"use": "text", "encoding": "characters"}},
+        tasks={"side": {"use": "language_modeling", "target": "side", "exact_match": True}},
+        data={"card": "own_modality:Rooms"}, model=TREE["model"] | {"attention": "same_sample & (causal | from(scan))"},
+        training=TREE["training"] | {"steps": 60, "samples_per_step": 16, "optimizer": "muon", "input_dropout": 0.0},
+        evaluation={"every": 60, "generated": 32},
+    )  # fmt: skip
+    summary, _ = train(load_config(file))
+    assert summary["val/exact_match"] > 0.9
+    run = load_run(file.with_suffix(""))
+    scan = run.config.data.card().open("val")[0]
+    assert run.predict([{"scan": scan["scan"]}])[0]["side"]["text"] == scan["side"]
+
+
+DRIVING = {
+    "inputs": {
+        "camera": {"use": "image", "patch_size": 12, "channels": 1, "size": 24},
+        "vehicle": {"use": "sensor", "channels": {"speed": "m/s", "yaw_rate": None}},
+    },
+    "model": TREE["model"] | {"attention": "same_sample", "own_tokens": 1},
+    "tasks": {
+        "control": {
+            "use": "regression",
+            "target": "control",
+            "names": ["steering", "braking"],
+            "pooling": "class_token",
+        }
+    },
+    "data": {"card": {"use": "driving", "samples": 32}},
+    "evaluation": {"every": 100},
+}
+
+
+@pytest.mark.parametrize("before", [["camera"], ["camera", "vehicle"]])
+def test_one_more_input_changes_nothing_where_it_is_absent(mixed, before):
+    """`from: RUN` with a radar added: step 0 gives bit-equal outputs for samples that have no radar."""
+    inputs = {name: DRIVING["inputs"][name] for name in before}
+    old = mixed("old", **DRIVING | {"inputs": inputs})
+    train(load_config(old, ["training.steps=4"]))
+    more = inputs | {"radar": {"use": "sensor", "channels": 32}}
+    new = mixed("new", **DRIVING | {"inputs": more})
+    config = load_config(new, [f"from={old.with_suffix('')}"])
+    claim(config, config.out)
+    trainer = Trainer(config, Processes.start("cpu"), Progress(1))
+    trainer.resume()
+    first = load_run(old.with_suffix(""), "last")
+    second = Run(
+        folder=config.out,
+        config=config,
+        step=0,
+        model=trainer.model.eval(),
+        tasks=trainer.tasks,
+        choppers=trainer.choppers,
+    )
+    row = first.config.data.card().open("val")[0]
+    sample = {name: row[name] for name in before}
+    answer = first.predict([sample])
+    assert second.predict([sample]) == answer
+    assert second.predict([sample | {"radar": row["radar"]}]) != answer

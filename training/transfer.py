@@ -11,18 +11,30 @@ from ..models.mixture import Mixture
 from . import checkpoint
 from .config import Config
 from .run import chosen_step, read_config
+from .schema import Part
 
 
 def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
-    """Copy the vocabulary of every input that the source run has under the same name and encoding; gives their names."""
+    """Copy what the source run has fitted (vocabularies, statistics) for inputs of the same name and kind, and, where the data
+    set is the same, for tasks; gives their names."""
     theirs = read_config(source)
     taken = []
     for name, part in config.inputs.items():
-        same = name in theirs.inputs and theirs.inputs[name].options.get("encoding") == part.options.get("encoding")
+        same = name in theirs.inputs and kind(theirs.inputs[name]) == kind(part)
         if same and (source / "assets" / name).exists() and not (assets / name).exists():
             shutil.copytree(source / "assets" / name, assets / name)
             taken.append(name)
+    for name in config.tasks if theirs.data.card == config.data.card else ():
+        kept = f"task-{name}"
+        if (source / "assets" / kept).exists() and not (assets / kept).exists():
+            shutil.copytree(source / "assets" / kept, assets / kept)
+            taken.append(name)
     return taken
+
+
+def kind(part: Part) -> tuple:
+    """What two inputs must have in common for one's fitted parts to serve the other."""
+    return part.use, part.options.get("encoding"), part.options.get("channels")
 
 
 @torch.no_grad()

@@ -1,0 +1,100 @@
+"""Sensors: windows with their time, missing values that are not zero, categories, files that are said to be wrong."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from chopmix.data.cards.driving import RANGES, Driving
+from chopmix.data.packing import pack
+from chopmix.tokenizers.sensor import SensorChopper, SensorTokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+AXES = ("order", "seconds")
+CHOPPER = SensorChopper(channels={"speed": "m/s", "gear": None}, categories={"gear": 6}, rate=10, window=2)
+
+
+def tokens(chopper: SensorChopper, stream, seed: int = 0) -> torch.Tensor:
+    torch.manual_seed(seed)
+    model = SensorTokenizer(chopper, 8, 16)
+    return model(pack([[("sensor", chopper.decode(stream))]], {"sensor": chopper}, 16, AXES).pieces["sensor"])
+
+
+@given(st.integers(1, 40), st.integers(1, 7))
+@settings(max_examples=30, deadline=None)
+def test_windows_hold_every_measurement_once(times, window):
+    chopper = SensorChopper(channels=3, rate=5, window=window)
+    stream = torch.arange(times * 3, dtype=torch.float32).view(times, 3)
+    piece = chopper.chop(stream)
+    assert piece.count == chopper.count(stream) == math.ceil(times / window)
+    assert piece.values.flatten()[: times * 3].tolist() == stream.flatten().tolist()
+    assert piece.values.flatten()[times * 3 :].isnan().all()
+    assert piece.coordinates[:, 0].tolist() == pytest.approx([n * window / 5 for n in range(piece.count)])
+
+
+def test_statistics_leave_out_what_is_missing(tmp_path):
+    streams = [[[1.0, 0], [math.nan, 1]], [[3.0, 5], [5.0, math.nan]]]
+    fitted = CHOPPER.fit(lambda: iter(streams))
+    assert fitted.fitted[0][0] == pytest.approx(3) and fitted.fitted[1][0] == pytest.approx((8 / 3) ** 0.5)
+    fitted.save(tmp_path / "s")
+    assert CHOPPER.load(tmp_path / "s") == fitted
+    values = fitted.chop(fitted.decode(streams[1])).values
+    assert values[0].tolist()[:3] == pytest.approx([0, 5, 2 / (8 / 3) ** 0.5]) and values[0, 3].isnan()
+    with pytest.raises(ValueError, match="channel 'speed' has no value in the training data"):
+        CHOPPER.fit(lambda: iter([[[math.nan, 1.0]]]))
+
+
+def test_missing_is_not_zero_and_categories_are_not_numbers():
+    zero, missing, other = (tokens(CHOPPER, [[value, gear]]) for value, gear in ((0.0, 2), (math.nan, 2), (0.0, 3)))
+    assert not torch.allclose(zero, missing) and not torch.allclose(zero, other)
+    assert torch.isfinite(missing).all()
+    model = SensorTokenizer(CHOPPER, 8, 16)
+    assert len(model.tables) == 1 and model.tables[0].num_embeddings == 12
+
+
+def test_files_are_read_by_their_header(tmp_path):
+    file = tmp_path / "s.csv"
+    file.write_text("gear,time,speed\n1,0.0,3.5\n2,0.1,\n")
+    found = CHOPPER.decode(str(file))
+    assert found[0].tolist() == [3.5, 1] and found[1, 0].isnan() and found[1, 1] == 2
+    assert torch.equal(CHOPPER.decode(file.read_bytes()).nan_to_num(), found.nan_to_num())
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (np.zeros((3, 4)), r"a stream of 2 channels \(speed, gear\) is expected, not of shape \(3, 4\)"),
+        (np.zeros((0, 2)), "the stream has no measurements"),
+        ([[1.0, 7]], "channel 'gear' must hold whole numbers from 0 to 5"),
+        ([[1.0, 1.5]], "channel 'gear' must hold whole numbers from 0 to 5"),
+        ("missing.csv", "there is no file 'missing.csv'"),
+        (b"speed,time\n1,2\n", "no column 'gear'; the columns are speed, time"),
+        (b"speed,gear\n1,2\n3\n", "line 3 has 1 columns, the header 2"),
+        (b"speed,gear\nfast,2\n", "line 2 holds something that is no number"),
+    ],
+)
+def test_what_cannot_be_read_is_said(raw, message):
+    with pytest.raises(ValueError, match=message):
+        CHOPPER.decode(raw)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"channels": 0}, "at least one"), ({"channels": 1, "rate": 0}, "rate must be more than 0"),
+     ({"channels": {"a": None}, "categories": {"b": 2}}, "no channel is named 'b'; possible: a")],
+)  # fmt: skip
+def test_settings_must_mean_something(options, message):
+    with pytest.raises(ValueError, match=message):
+        SensorChopper(**options)
+
+
+def test_a_scene_is_a_function_of_its_number():
+    first, again, other = (Driving().open("val")[n] for n in (3, 3, 4))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert (
+        first["camera"].shape == (24, 24)
+        and first["radar"].shape == (1, RANGES)
+        and first["control"] != other["control"]
+    )
+    assert all(0 <= Driving().open("train")[n]["control"][1] <= 1 for n in range(50))
