@@ -23,8 +23,7 @@ from .distribution import Processes
 from .loop import Trainer
 from .progress import Progress, duration
 from .run import RunError, load_run, read_config
-from .worth import subset_table
-from .worth import table as worth_table
+from .worth import tables
 
 
 def train_command(options: argparse.Namespace) -> int:
@@ -194,7 +193,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
     if options.subsets:
         for name, worth in run.worth(options.split).items():
             truth = run.config.data.card().truth(options.split)
-            Console().print(subset_table(worth, truth), worth_table(worth, truth), sep="\n")
+            Console().print(*tables(worth, truth), sep="\n")
             record |= worth.figures(options.split if len(run.tasks) == 1 else f"{options.split}/{name}")
     if options.json:
         checkpoint.write_json(Path(options.json), {"step": run.step, **record})

@@ -38,8 +38,7 @@ from .progress import Progress, Record, peak_memory
 from .run import Run, RunError, fingerprints, load_weights
 from .signals import StopRequest
 from .transfer import take_assets, take_weights
-from .worth import measure_worth, subset_table
-from .worth import table as worth_table
+from .worth import measure_worth, tables
 
 
 class Trainer:
@@ -304,7 +303,7 @@ class Trainer:
         figures: dict[str, float] = {}
         truth = self.config.data.card().truth("val")
         for name, worth in found.items():
-            self.progress.show_tables(subset_table(worth, truth), worth_table(worth, truth))
+            self.progress.show_tables(*tables(worth, truth))
             figures |= worth.figures("val" if len(found) == 1 else f"val/{name}")
         self.record.write(self.step, self.seconds, figures)
         return figures

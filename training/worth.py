@@ -37,6 +37,8 @@ class Worth:
     """The answer's loss per sample with each subset of the inputs."""
     tokens: Mapping[str, float]
     """How many tokens each input has in a sample, on average."""
+    in_bits: bool = True
+    """Whether the loss is a likelihood, so that `value` means bits."""
 
     def value(self, subset: Collection[str]) -> float:
         """The bits that a set of inputs takes off the answer."""
@@ -65,10 +67,10 @@ class Worth:
 
     def figures(self, prefix: str) -> dict[str, float]:
         """All of it as flat metrics: `val/bits/image`, `val/without_image/exact_match`, ..."""
-        found = {f"{prefix}/bits/{name}": self.share(name) for name in self.inputs}
-        found |= {
-            f"{prefix}/bits_per_token/{name}": self.share(name) / max(self.tokens[name], 1) for name in self.inputs
-        }
+        found: dict[str, float] = {}
+        for name in self.inputs if self.in_bits else ():
+            found[f"{prefix}/bits/{name}"] = self.share(name)
+            found[f"{prefix}/bits_per_token/{name}"] = self.share(name) / max(self.tokens[name], 1)
         for subset, metrics in self.metrics.items():
             if subset != self.inputs:
                 missing = "_".join(name for name in self.inputs if name not in subset)
@@ -104,7 +106,7 @@ def measure_worth(
             nats[name][subset] = float(sums[name].get("nats", sums[name]["loss"])) / len(places)
     model.train(training)
     tokens = tokens_per_input(split, tasks, inputs)
-    return {name: Worth(inputs, metrics[name], nats[name], tokens) for name in tasks}
+    return {name: Worth(inputs, metrics[name], nats[name], tokens, task.in_nats) for name, task in tasks.items()}
 
 
 def tokens_per_input(split: SampleSplit, tasks: Mapping[str, Task], inputs: Sequence[str]) -> dict[str, float]:
@@ -155,6 +157,11 @@ def table(worth: Worth, truth: Sequence[Outcome] | None = None) -> Table:
         tokens = worth.tokens[name]
         found.add_row(name, *shown, f"{tokens:.1f}", f"{values[0] / tokens:.3f}" if tokens else "")
     return found
+
+
+def tables(worth: Worth, truth: Sequence[Outcome] | None = None) -> list[Table]:
+    """The metrics of every subset, and what each input is worth where that is bits."""
+    return [subset_table(worth, truth), *([table(worth, truth)] if worth.in_bits else [])]
 
 
 def subset_table(worth: Worth, truth: Sequence[Outcome] | None = None) -> Table:
