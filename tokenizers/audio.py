@@ -151,6 +151,16 @@ class AudioChopper(Chopper):
         seconds = torch.arange(count, dtype=torch.float32)[:, None] * self.frames * self.hop
         return Piece(padded.unfold(0, window, hop), count, seconds)
 
+    def draw(self, canvas: Any, item: Clip) -> None:
+        """The log-mel spectrogram over the seconds, cut into slices."""
+        piece = self.chop(item)
+        step = self.frames * self.hop
+        canvas.imshow(LogMel(self)(piece.values).T.numpy(), origin="lower", aspect="auto", cmap="magma",
+                      extent=(0, piece.count * step, 0, self.mels))  # fmt: skip
+        for slice in range(piece.count + 1):
+            canvas.axvline(slice * step, color="white", linewidth=0.7)
+        canvas.set(xlabel="seconds", ylabel="mel channel")
+
 
 def resampled(clip: Clip, rate: int, wanted: int) -> Clip:
     """The clip at another rate, in hertz, by torchaudio's windowed sinc."""

@@ -66,6 +66,12 @@ class Chopper:
         """Cut one item into tokens."""
         raise NotImplementedError
 
+    def draw(self, canvas: Any, item: Any) -> None:
+        """Draw one item and where it is cut, on matplotlib's Axes; by default the values of its tokens, one a column."""
+        values = self.chop(item).values.float()
+        canvas.imshow(values.flatten(1).T.numpy(), aspect="auto", cmap="viridis")
+        canvas.set(xlabel="token", ylabel="value")
+
     def collate(self, pieces: Sequence[Piece]) -> Tensor:
         """The values of several chopped items as one tensor, in order: what the embedder takes."""
         return torch.cat([piece.values for piece in pieces])

@@ -139,6 +139,17 @@ class ImageChopper(Chopper):
         inner = [max(1, round(own_height * scale)), max(1, round(own_width * scale))]
         return transform.center_crop(transform.resize(item, inner, antialias=True), [height, width])
 
+    def draw(self, canvas: Any, item: Image) -> None:
+        """The image as the model gets it, and the grid of its patches."""
+        (image,) = self.chop(item).values
+        canvas.imshow(image.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=255)
+        height, width = image.shape[-2:]
+        for line in range(0, height + 1, self.patch_size):
+            canvas.axhline(line - 0.5, color="tab:orange", linewidth=0.7)
+        for line in range(0, width + 1, self.patch_size):
+            canvas.axvline(line - 0.5, color="tab:orange", linewidth=0.7)
+        canvas.set(xticks=[], yticks=[])
+
     def collate(self, pieces: Sequence[Piece]) -> Tensor:
         """Images of one shape as a stack (s, channels, height, width); of several, their patches (t, values)."""
         images = [piece.values for piece in pieces]

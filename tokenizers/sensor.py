@@ -128,6 +128,17 @@ class SensorChopper(Chopper):
         seconds = torch.arange(count, dtype=torch.float32)[:, None] * self.window / self.rate
         return Piece(rearrange(filled, "(t w) c -> t (w c)", w=self.window), count, seconds)
 
+    def draw(self, canvas: Any, item: Stream) -> None:
+        """Every channel over the seconds, and where the windows begin."""
+        seconds = torch.arange(len(item)) / self.rate
+        for name, values in zip(self.names, item.T):
+            canvas.plot(seconds.numpy(), values.numpy(), marker=".", label=name if len(self.names) <= 12 else None)
+        for window in range(self.count(item)):
+            canvas.axvline(window * self.window / self.rate, color="gray", linewidth=0.5)
+        canvas.set(xlabel="seconds")
+        if len(self.names) <= 12:
+            canvas.legend(fontsize=7)
+
 
 class SensorTokenizer(nn.Module):
     """Windows to vectors: a linear map of the numbers, a learned vector for each missing one, a table for each category."""

@@ -14,6 +14,7 @@ import yaml
 from rich.console import Console
 
 from ..data.card import Card
+from ..data.samples import SampleCard
 from ..data.whole_file import WholeFile
 from ..models.generation import Sampling
 from . import checkpoint
@@ -210,10 +211,24 @@ def card_named(name: str, split: str):
 
 
 def inspect_command(options: argparse.Namespace) -> None:
-    """Show what the model sees."""
+    """Show what the model sees: on the terminal for a text corpus, and as one HTML page."""
     from .inspection import inspect_text
+    from .page import write_page
 
-    inspect_text(load_config(options.config, options.overrides))
+    config = load_config(options.config, options.overrides)
+    if not isinstance(config.data.card(), SampleCard):
+        inspect_text(config)
+    print(write_page(config, Path(options.html or f"{config.out}.html")))
+
+
+def compare_command(options: argparse.Namespace) -> None:
+    """Print a table of runs and draw their curves."""
+    from .compare import comparison_table, draw_curves, read_group
+
+    groups = [read_group(Path(folder)) for folder in options.runs]
+    Console().print(comparison_table(groups))
+    draw_curves(groups, Path(options.picture))
+    print(f"curves: {options.picture}")
 
 
 def import_command(options: argparse.Namespace) -> None:

@@ -1,0 +1,89 @@
+"""Pages and pictures: what a model sees, and runs side by side."""
+
+import json
+import re
+
+import pytest
+from chopmix.training.cli import main
+from chopmix.training.commands import train
+from chopmix.training.compare import paired, read_group, shared_metrics, spread
+from chopmix.training.config import load_config
+from chopmix.training.page import write_page
+from chopmix.training.run import RunError
+from test_mixing import DRIVING, TREE, mixed  # noqa: F401
+
+
+def test_the_page_shows_every_input_and_the_graph(mixed, tmp_path):  # noqa: F811
+    said = write_page(load_config(mixed()), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "tokens of 4 input(s), 1 attention graph(s)" in said
+    assert all(f"{name}: " in page for name in TREE["inputs"])
+    assert page.count("<img src") == 4  # image, sound, the graph of all layers, what was heard of
+    assert "None of the" in page and "can reach its own predictor" in page
+    assert re.search(r"<tr><td>&#x27;=&#x27;</td><td>&#x27;", page)  # after '=' comes the result
+
+
+def test_a_leak_is_shown_as_one(mixed, tmp_path):  # noqa: F811
+    config = load_config(mixed(), ["model.attention=same_sample"])
+    write_page(config, tmp_path / "page.html")
+    assert "this graph leaks" in (tmp_path / "page.html").read_text()
+
+
+def test_labels_and_the_cores_own_tokens_are_shown(mixed, tmp_path):  # noqa: F811
+    write_page(load_config(mixed("drive", **DRIVING)), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "(core)" in page and re.search(r"control: \[-?\d", page)
+
+
+def test_a_text_corpus_has_a_page_too(tiny, tmp_path, capsys):
+    assert main(["inspect", str(tiny()), "--html", str(tmp_path / "page.html")]) == 0
+    assert "when the input is" in capsys.readouterr().out and "Who reads whom" in (tmp_path / "page.html").read_text()
+
+
+def write_run(folder, losses, metric="val/loss"):
+    folder.mkdir(parents=True)
+    lines = [{"step": step, "seconds": 1.0, "train/loss": loss, metric: loss} for step, loss in enumerate(losses)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_runs_are_compared_seed_by_seed(tmp_path, capsys):
+    for seed, base in enumerate((1.0, 2.0, 3.0)):
+        write_run(tmp_path / "a" / f"seed-{seed}", [9, base])
+        write_run(tmp_path / "b" / f"seed-{seed}", [9, base - 0.5])
+    picture = tmp_path / "curves.png"
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--picture", str(picture)]) == 0
+    shown = capsys.readouterr().out
+    assert "2 ± 1 (3)" in shown and "-0.5 ± 0 (3)" in shown and picture.stat().st_size > 1000
+    groups = [read_group(tmp_path / name) for name in "ab"]
+    assert shared_metrics(groups) == ["val/loss"]
+    assert paired(groups[0].last("val/loss"), {"run": 4.0}) == [2.0] and spread([1.5]) == "1.5"
+
+
+def test_only_what_all_runs_have_is_compared(tmp_path):
+    write_run(tmp_path / "a", [1.0])
+    write_run(tmp_path / "b", [1.0], metric="val/accuracy")
+    assert shared_metrics([read_group(tmp_path / "a"), read_group(tmp_path / "b")]) == []
+    with pytest.raises(RunError, match="has no metrics.jsonl, nor have seeds below it"):
+        read_group(tmp_path / "none")
+
+
+def test_the_command_line_predicts_and_tells_what_inputs_are_worth(mixed, tmp_path, capsys):  # noqa: F811
+    file = mixed("digits", inputs={"image": TREE["inputs"]["image"]}, data={"card": "digits"},
+                 model=TREE["model"] | {"attention": "same_sample"}, tasks={"digit": {"use": "classification", "target": "label"}},
+                 training=TREE["training"] | {"steps": 1}, evaluation={"every": 1})  # fmt: skip
+    train(load_config(file))
+    run = str(file.with_suffix(""))
+    from PIL import Image
+
+    Image.new("L", (8, 8)).save(tmp_path / "black.png")
+    capsys.readouterr()
+    assert (
+        main(["predict", run, "--input", f"image={tmp_path}/black.png", "--input", f"image={tmp_path}/none.png"]) == 0
+    )
+    good, bad = map(json.loads, capsys.readouterr().out.splitlines())
+    assert good["digit"]["class"] in range(10) and "cannot be read" in bad["error"]
+    assert main(["evaluate", run, "--subsets", "--json", str(tmp_path / "e.json")]) == 0
+    assert "what each input is worth" in capsys.readouterr().out
+    assert "val/bits/image" in json.loads((tmp_path / "e.json").read_text())
+    assert main(["generate", run, "--input", f"image={tmp_path}/black.png"]) == 2
+    assert "writes no text" in capsys.readouterr().err
