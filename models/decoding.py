@@ -58,6 +58,7 @@ class Decoder:
         blocks = all(
             type(block) is Block and block.cross_attention is None and type(block.attention) is Attention
             and type(block.add_attention) is PreNorm and type(block.add_feed_forward) is PreNorm
+            and block.add_attention.scale is None
             for block in core.blocks
         )  # fmt: skip
         return plain and blocks and type(core.position) in (RelativePosition, Rotary)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .batch import PlannedSet, Targets
 from .linear import Linear, linear
+from .norms import Norm
 
 
 class Unembedding(nn.Module):
@@ -68,12 +71,16 @@ class ClassToken(Pooling):
 
 
 class MeanPooling(Pooling):
-    """The mean over all of a sample's tokens, the core's own left out."""
+    """The mean over all of a sample's tokens, the core's own left out; `norm` normalises it."""
+
+    def __init__(self, width: int, *, norm: Callable[[int], Norm] | None = None):
+        super().__init__(width)
+        self.norm = norm(width) if norm else nn.Identity()
 
     def forward(self, x, groups, samples):
         sums = x.new_zeros(samples, x.shape[1]).index_add_(0, groups, x)
         counts = x.new_zeros(samples).index_add_(0, groups, x.new_ones(len(x)))
-        return sums / counts.clamp(min=1)[:, None]
+        return self.norm(sums / counts.clamp(min=1)[:, None])
 
 
 class AttentionPooling(Pooling):

@@ -8,6 +8,7 @@
 | `input`      | a matrix that turns raw pieces to vectors    | normal, `deviation`          | uniform, deviation fan_in^-½ |
 | `head`       | a matrix of a head                           | normal, `deviation`          | normal, `head`               |
 | `gain`       | what norms multiply with                     | one                          | one                          |
+| `scale`      | what branches are multiplied with (`layer_scale`) | as it is        | as it is                     |
 | `bias`       | everything else of one axis                  | zero                         | zero                         |
 
 L is the core's depth: every layer adds two branches to the stream (Radford et al. 2019). Branches that start at zero make
@@ -22,7 +23,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-ROLES = ("embedding", "matrix", "projection", "input", "head", "gain", "bias")
+ROLES = ("embedding", "matrix", "projection", "input", "head", "gain", "scale", "bias")
 
 
 def roles(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
@@ -36,6 +37,8 @@ def roles(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
 def _role(name: str, leaf: str, owner: nn.Module, parameter: Tensor) -> str:
     if isinstance(owner, nn.Embedding):
         return "embedding"
+    if leaf == "scale":
+        return "scale"
     if parameter.dim() < 2:
         return "gain" if leaf == "weight" and isinstance(owner, nn.LayerNorm | nn.RMSNorm) else "bias"
     if name.startswith("heads."):
@@ -52,7 +55,8 @@ class Initialization:
         with torch.no_grad():
             for name, role, parameter in roles(model):
                 depth = len(model.cores[name.split(".")[1]].blocks) if name.startswith("cores.") else 1
-                self.fill(role, parameter, depth)
+                if role != "scale":
+                    self.fill(role, parameter, depth)
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:
         """Write the values of the table for one parameter of a core of `depth` layers."""

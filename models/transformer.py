@@ -113,13 +113,16 @@ class Attention(nn.Module):
 class Residual(nn.Module):
     """Base of the ways to add a layer to the stream, with dropout on the branch and stochastic depth per row."""
 
-    def __init__(self, width: int, norm: Callable[[int], Norm], dropout: float, skip: float):
+    def __init__(
+        self, width: int, norm: Callable[[int], Norm], dropout: float, skip: float, scale: float | None = None
+    ):  # fmt: skip
         super().__init__()
         self.norm, self.dropout, self.skip = norm(width), nn.Dropout(dropout), skip
+        self.scale = None if scale is None else nn.Parameter(torch.full((width,), scale))
 
     def drop(self, branch: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """The branch as it will be added: values dropped, and whole rows dropped with probability `skip`."""
-        branch = self.dropout(branch)
+        """The branch as it will be added: scaled, values dropped, and whole rows dropped with probability `skip`."""
+        branch = self.dropout(branch if self.scale is None else branch * self.scale)
         if not self.training or not self.skip:
             return branch
         kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.skip
@@ -148,19 +151,20 @@ class Block(nn.Module):
     """Communicate, then compute: attention over the graph, perhaps over a second set, then a feed-forward per token.
 
     `residual` places the normalisation (`pre_norm` or `post_norm`), `norm` is its kind, `bias` puts biases on all
-    matrices. `query_key_norm` and `key_value_heads`: see `Attention`.
+    matrices. `layer_scale` multiplies every branch with a learned vector that starts at this value (Touvron et al. 2021,
+    arXiv:2103.17239). `query_key_norm` and `key_value_heads`: see `Attention`.
     """
 
     def __init__(
         self, width: int, heads: int, dropout: Dropout = Dropout(), skip: float = 0.0, crosses: bool = False, *,
         norm: Callable[[int], Norm] = LayerNorm, feed_forward: Callable[[int, bool], FeedForward] = Gelu,
         residual: Callable[..., PreNorm | PostNorm] = PreNorm, key_value_heads: int | None = None,
-        query_key_norm: Callable[[int], Norm] | None = None, bias: bool = True,
+        query_key_norm: Callable[[int], Norm] | None = None, bias: bool = True, layer_scale: float | None = None,
     ):  # fmt: skip
         super().__init__()
 
         def add() -> Residual:
-            return residual(width, norm, dropout.residual, skip)
+            return residual(width, norm, dropout.residual, skip, layer_scale)
 
         def attention() -> Attention:
             return Attention(width, heads, key_value_heads=key_value_heads, query_key_norm=query_key_norm, bias=bias,
@@ -183,14 +187,14 @@ class Transformer(nn.Module):
 
     `inputs` and `axes` are the names that attention expressions may use (inputs are numbered from 1). `attention` is one
     expression for all layers, or a list repeated over them, e.g. `[causal & window(256), causal]`. `position` puts
-    relative positions inside attention. A core that `crosses` also reads a second set, within the same sample.
+    relative positions inside attention. `final_norm` normalises the output of a pre-norm core. A core that `crosses` also reads a second set, within the same sample.
     """
 
     def __init__(
         self, inputs: Sequence[str], axes: Sequence[str] = ("order",), crosses: bool = False, *,
         width: int, depth: int, heads: int, attention: str | list[str] = "causal & same_sample",
         position: Callable[..., RelativePosition] | None = None, block: Callable[..., Block] = Block,
-        dropout: Dropout = Dropout(),
+        dropout: Dropout = Dropout(), final_norm: bool = True,
     ):  # fmt: skip
         super().__init__()
         if width % heads:
@@ -204,7 +208,7 @@ class Transformer(nn.Module):
         skips = [dropout.depth * layer / max(depth - 1, 1) for layer in range(depth)]
         self.blocks = nn.ModuleList(block(width, heads, dropout, skip, crosses) for skip in skips)
         last = self.blocks[-1].add_feed_forward
-        self.norm = nn.Identity() if last.normalises_output else copy.deepcopy(last.norm)
+        self.norm = copy.deepcopy(last.norm) if final_norm and not last.normalises_output else nn.Identity()
 
     def forward(
         self, tokens: TokenSet, layouts: Sequence[Layout], cache: Cache | None = None,

@@ -192,5 +192,5 @@ class ImageTokenizer(nn.Module):
             if self.augment is not None and self.training:
                 images = self.augment(images)
             images = patches(images, self.patch_size)
-        tokens = self.embedding((images / 255 - self.mean) / self.deviation)
+        tokens = self.embedding((images.to(self.mean.dtype) / 255 - self.mean) / self.deviation)
         return tokens if self.position is None else tokens + self.position(pieces.coordinates)

@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..models.gpt2 import gpt2_experiment, gpt2_weights
+from ..models.vit import vit_experiment, vit_weights
 from ..tokenizers.encodings import Encoding, NumberEncoding, bpe_from_vocabulary, make_encoding
 from . import checkpoint
 from .accounting import parameters_by_part
 from .build import build_choppers, build_model, build_tasks
-from .config import config_from_tree
+from .config import Config, config_from_tree
 from .run import RunError, fingerprints
 
 GPT2_VOCABULARY = 50257
@@ -34,9 +35,15 @@ def import_directory(source: Path, folder: Path) -> str:
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty; choose another folder for the run")
     described = _read_json(source, "config.json")
+    if "architecture" in described:
+        return _import_vit(source, folder, described)
     kind = described.get("model_type")
     if kind != "gpt2":
-        raise RunError(f"{source}/config.json: model_type is {kind!r}; possible: 'gpt2'")
+        raise RunError(f"{source}/config.json: model_type is {kind!r}; possible: 'gpt2', or a timm 'architecture'")
+    return _import_gpt2(source, folder, described)
+
+
+def _import_gpt2(source: Path, folder: Path, described: Mapping[str, Any]) -> str:
     encoding = encoding_of(source, described)
     experiment = gpt2_experiment(described)
     text = {"encoding": encoding.name if isinstance(encoding, NumberEncoding) else "gpt2"}
@@ -45,29 +52,64 @@ def import_directory(source: Path, folder: Path) -> str:
     elif encoding.vocabulary != described["vocab_size"]:
         text["pad_vocabulary_to"] = described["vocab_size"]
     experiment["inputs"]["text"] |= text
-    tree = experiment | {
-        "data": {"card": "tiny_shakespeare"},
-        "training": {"steps": 1, "tokens_per_step": experiment["model"]["context"]},
+    training = {"steps": 1, "tokens_per_step": experiment["model"]["context"]}
+    config = config_from_tree(
+        experiment | {"data": {"card": "tiny_shakespeare"}, "training": training}, folder / "config.yaml"
+    )
+    choppers = {"text": replace(build_choppers(config, folder / "assets")["text"], fitted=encoding)}
+    weights = gpt2_weights(read_weights(source), described.get("tie_word_embeddings", True))
+    return _write(source, folder, config, choppers, build_tasks(config), weights, "GPT-2")
+
+
+def _import_vit(source: Path, folder: Path, described: Mapping[str, Any]) -> str:
+    """A timm directory: `config.json` with `architecture`, `num_classes`, `global_pool`, `model_args`, `pretrained_cfg`."""
+    import timm
+
+    own, name = described.get("pretrained_cfg", {}), described["architecture"]
+    arguments = {
+        "num_classes": described.get("num_classes", own.get("num_classes", 1000)),
+        **described.get("model_args", {}),
     }
+    if "global_pool" in described:
+        arguments["global_pool"] = described["global_pool"]
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(name, pretrained=False, **arguments)
+    except (RuntimeError, TypeError) as error:
+        raise RunError(f"{source}/config.json: timm cannot make {name!r}: {error}") from None
+    if type(model).__name__ != "VisionTransformer":
+        raise RunError(
+            f"{source}/config.json: {name!r} is a {type(model).__name__}; possible: VisionTransformer (vit_*, deit_*)"
+        )
+    if not arguments["num_classes"]:
+        raise RunError(f"{source}: the model has no classifier (num_classes 0)")
+    scale = next((value for key, value in read_weights(source).items() if key.endswith("ls1.gamma")), None)
+    experiment = vit_experiment(model, own.get("mean", (0.5,) * 3), own.get("std", (0.5,) * 3), scale)
+    tree = experiment | {"data": {"card": "cifar10"}, "training": {"steps": 1, "samples_per_step": 32}}
     config = config_from_tree(tree, folder / "config.yaml")
-    chopper = replace(build_choppers(config, folder / "assets")["text"], fitted=encoding)
-    choppers, tasks = {"text": chopper}, build_tasks(config)
+    choppers, tasks = build_choppers(config, folder / "assets"), build_tasks(config)
+    classes = own.get("label_names") or list(range(arguments["num_classes"]))
+    tasks["label"].with_classes(classes)
+    return _write(source, folder, config, choppers, tasks, vit_weights(read_weights(source)), name)
+
+
+def _write(
+    source: Path, folder: Path, config: Config, choppers: dict, tasks: dict, weights: dict[str, Tensor], what: str
+) -> str:
+    """Fill a model with the weights and write it as a run; gives what was done in a sentence."""
     model = build_model(config, choppers, tasks)
-    _fill(model, gpt2_weights(read_weights(source), described.get("tie_word_embeddings", True)), source)
+    _fill(model, weights, source)
     folder.mkdir(parents=True, exist_ok=True)
-    chopper.save(folder / "assets" / "text")
+    for name, chopper in choppers.items():
+        chopper.save(folder / "assets" / name)
+    for name, task in tasks.items():
+        task.save(folder / "assets" / f"task-{name}")
     (folder / "config.yaml").write_text(yaml.safe_dump(config.tree, sort_keys=False))
-    state = {
-        "seconds": 0.0,
-        "best": 1e300,
-        "vocabularies": fingerprints(choppers),
-        "data": {},
-        "imported": str(source.name),
-    }
+    state = {"seconds": 0.0, "best": 1e300, "vocabularies": fingerprints(choppers), "data": {}, "imported": source.name}
     checkpoint.save(folder, 0, {"model": model.state_dict()}, state)
     checkpoint.write_json(folder / "best.json", {"step": 0})
     count = sum(parameters_by_part(model).values())
-    return f"imported {source} into {folder}: GPT-2, {count:,} parameters, context {model.context}"
+    return f"imported {source} into {folder}: {what}, {count:,} parameters, context {model.context}"
 
 
 def encoding_of(source: Path, described: Mapping[str, Any]) -> Encoding:

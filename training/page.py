@@ -171,7 +171,8 @@ def asked(name: str, batch: Batch, choppers: dict[str, Chopper], config: Config)
     targets, target = batch.targets[name], config.tasks[name].options.get("target")
     text = getattr(choppers.get(target), "text", None)
     if text is None:
-        return f"<p>{html.escape(name)}: {html.escape(str(batch.sets['main'].labels.get(target)))}</p>"
+        (label, *_) = batch.sets["main"].labels.get(target) or [None]
+        return f"<p>{html.escape(name)}: {html.escape(str(label))}</p>"
     values = [value for value in targets.values.flatten().tolist() if value != IGNORED][:SHOWN]
     read = batch.sets["main"].pieces[target].values.flatten().tolist()[: len(values)]
     rows = "".join(

@@ -1,0 +1,94 @@
+"""timm's Vision Transformers: the same logits from the same weights, over shapes and options; what differs is refused."""
+
+import json
+
+import pytest
+import timm
+import torch
+from chopmix.training.build import make_batch
+from chopmix.training.imports import import_directory
+from chopmix.training.run import RunError, load_run
+from safetensors.torch import save_file
+
+SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 7}
+CASES = {
+    "vit_tiny_patch16_224": {},
+    "vit_small_patch32_224": {"qk_norm": True},
+    "vit_base_patch16_224": {"global_pool": "avg"},
+    "vit_base_patch32_224": {"init_values": 0.1, "img_size": (24, 40)},
+    "deit_tiny_patch16_224": {"mlp_ratio": 3, "num_heads": 4},
+    "deit3_small_patch16_224": {"no_embed_class": False},
+}
+
+
+def directory(folder, name: str, options: dict, seed: int = 0):
+    """A randomly initialised timm model, saved as its hub does."""
+    torch.manual_seed(seed)
+    arguments = SMALL | options
+    model = timm.create_model(name, pretrained=False, **arguments).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    folder.mkdir()
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors")
+    pool = arguments.pop("global_pool", None)
+    described = {"architecture": name, "num_classes": arguments.pop("num_classes"), "model_args": arguments,
+                 "pretrained_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25]}}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(described | ({"global_pool": pool} if pool else {})))
+    return model
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", CASES)
+def test_logits_are_timms(tmp_path, name, dtype):
+    theirs = directory(tmp_path / "timm", name, CASES[name]).to(dtype)
+    assert "imported" in import_directory(tmp_path / "timm", tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    run.model.to(dtype)
+    height, width = run.choppers["image"].shape
+    images = torch.randint(256, (3, 3, height, width), dtype=torch.uint8)
+    split = run._given([{"image": image} for image in images])
+    batch = run.model.plan(make_batch(split, split.all(), run.tasks))
+    with torch.inference_mode():
+        ours = run.model(batch)["label"]
+        mean, deviation = (torch.tensor(v).to(dtype)[:, None, None] for v in ([0.4, 0.5, 0.6], [0.2, 0.3, 0.25]))
+        expected = theirs((images.to(dtype) / 255 - mean) / deviation)
+    error = (ours - expected).abs().max() / expected.abs().max()
+    assert error < (1e-5 if dtype == torch.float32 else 1e-10)
+
+
+def test_an_imported_model_predicts(tmp_path):
+    directory(tmp_path / "timm", "vit_tiny_patch16_224", {})
+    import_directory(tmp_path / "timm", tmp_path / "run")
+    image = torch.randint(256, (3, 50, 70), dtype=torch.uint8)
+    assert load_run(tmp_path / "run").predict([{"image": image}])[0]["label"]["class"] in range(7)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("resnet18", {}, "is a ResNet; possible: VisionTransformer"),
+        ("vit_tiny_patch16_224", {"reg_tokens": 2}, "prefix tokens is not reproduced"),
+        ("vit_tiny_patch16_224", {"pre_norm": True}, "norm_pre is LayerNorm"),
+        ("vit_tiny_patch16_224", {"not_an_option": 1}, "timm cannot make"),
+        ("vit_medium_patch16_gap_240", {}, "queries without a bias are not reproduced"),
+        ("no_such_model", {}, "timm cannot make 'no_such_model'"),
+    ],
+)
+def test_what_is_not_reproduced_is_refused(tmp_path, name, options, message):
+    directory(tmp_path / "timm", "vit_tiny_patch16_224", {})
+    described = json.loads((tmp_path / "timm" / "config.json").read_text())
+    arguments = {} if name == "resnet18" else described["model_args"] | options
+    (tmp_path / "timm" / "config.json").write_text(
+        json.dumps(described | {"architecture": name, "model_args": arguments})
+    )
+    with pytest.raises((RunError, ValueError), match=message):
+        import_directory(tmp_path / "timm", tmp_path / "run")
+
+
+def test_left_over_weights_are_named(tmp_path):
+    model = directory(tmp_path / "timm", "vit_tiny_patch16_224", {})
+    weights = {key: value.contiguous() for key, value in model.state_dict().items()} | {"extra.weight": torch.zeros(1)}
+    save_file(weights, tmp_path / "timm" / "model.safetensors")
+    with pytest.raises(ValueError, match=r"extra\.weight has no place here"):
+        import_directory(tmp_path / "timm", tmp_path / "run")
