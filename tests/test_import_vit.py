@@ -29,6 +29,9 @@ def directory(folder, name: str, options: dict, seed: int = 0):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
+        for parameter in (model.cls_token, model.pos_embed):  # their sum, which we store, is then exact
+            if parameter is not None:
+                parameter.copy_((parameter * 1024).round() / 1024)
     folder.mkdir()
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors")
     pool = arguments.pop("global_pool", None)
