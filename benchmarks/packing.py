@@ -1,0 +1,84 @@
+"""What packing gains: a training step over samples of log-uniform length, packed into rows, beside padded to the longest.
+
+    python benchmarks/packing.py --pairs 9
+
+32 samples of 16 to 128 tokens (1 to 8 fold) in a core of 4 layers, 128 wide; float32 and bfloat16. The most that packing
+could gain is the ratio of padded to useful tokens; the share of it that the steps gain is the figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+
+import torch
+from chopmix.data.packing import place
+from chopmix.models.batch import Batch
+from chopmix.models.mixture import Mixture
+from chopmix.models.transformer import Transformer
+from chopmix.tasks.language_modeling import LanguageModeling
+from chopmix.tokenizers.chopper import Piece
+from chopmix.tokenizers.encodings import ByteEncoding
+from chopmix.tokenizers.text import TextChopper, TextTokenizer
+from results import write_results
+
+SHORTEST, LONGEST, SAMPLES = 16, 128, 32
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--pairs", type=int, default=9)
+    chosen = options.parse_args()
+    rows = [row for dtype in ("float32", "bfloat16") for row in compare(dtype, chosen.pairs)]
+    write_results("packing", rows)
+
+
+def compare(precision: str, pairs: int) -> list[dict]:
+    """Seconds of a step both ways, and the gain, in one precision."""
+    torch.manual_seed(0)
+    task = LanguageModeling(target="text")
+    chopper = TextChopper(encoding="bytes", fitted=ByteEncoding())
+    tokenizers = {"text": TextTokenizer(chopper, 128, LONGEST)}
+    core = Transformer(["text"], width=128, depth=4, heads=4, attention="causal & same_sample")
+    model = Mixture(tokenizers, {"main": core}, {"lm": task.head(tokenizers, 128)}, context=LONGEST)
+    dtype = getattr(torch, precision)
+    lengths = [
+        round(math.exp(math.log(SHORTEST) + f * math.log(LONGEST / SHORTEST))) for f in torch.rand(SAMPLES).tolist()
+    ]
+    ids = [torch.randint(256, (length,)) for length in lengths]
+    chopped = [[("text", Piece(each, len(each), following=each))] for each in ids]
+
+    def planned(rows):
+        found = place(chopped, {"text": chopper}, LONGEST, rows=rows, trim=True)
+        return Batch(sets={"main": found}, targets={"lm": task.targets(found)})
+
+    batches = {"packed": planned(None), "padded": planned(range(SAMPLES))}
+
+    def step(batch) -> float:
+        start = time.perf_counter()
+        batch = model.plan(batch, dtype=dtype)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            output = model(batch)["lm"]
+            term = task.terms(output, batch.targets["lm"])["loss"]
+        (term.sum / term.count).backward()
+        model.zero_grad(set_to_none=True)
+        return time.perf_counter() - start
+
+    for batch in batches.values():
+        step(batch)
+    seconds = [{name: step(batch) for name, batch in batches.items()} for _ in range(pairs)]
+    gain = statistics.median(each["padded"] / each["packed"] for each in seconds)
+    places = {name: batch.sets["main"].tokens.sample.numel() for name, batch in batches.items()}
+    most = places["padded"] / sum(lengths)
+    return [{
+        "precision": precision, "useful": sum(lengths), **places, "padded_to_useful": most,
+        "ms_packed": 1000 * statistics.median(each["packed"] for each in seconds),
+        "ms_padded": 1000 * statistics.median(each["padded"] for each in seconds),
+        "gain": gain, "share_of_possible": gain / most,
+    }]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
