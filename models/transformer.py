@@ -111,14 +111,17 @@ class Attention(nn.Module):
 
 
 class Residual(nn.Module):
-    """Base of the ways to add a layer to the stream, with dropout on the branch and stochastic depth per row."""
+    """Base of the ways to add a layer to the stream, with dropout on the branch and stochastic depth per row.
+
+    `layer_scale` multiplies the branch with a learned vector that starts at this value (arXiv:2103.17239).
+    """
 
     def __init__(
-        self, width: int, norm: Callable[[int], Norm], dropout: float, skip: float, scale: float | None = None
+        self, width: int, norm: Callable[[int], Norm], dropout: float, skip: float, *, layer_scale: float | None = None
     ):  # fmt: skip
         super().__init__()
         self.norm, self.dropout, self.skip = norm(width), nn.Dropout(dropout), skip
-        self.scale = None if scale is None else nn.Parameter(torch.full((width,), scale))
+        self.scale = None if layer_scale is None else nn.Parameter(torch.full((width,), layer_scale))
 
     def drop(self, branch: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """The branch as it will be added: scaled, values dropped, and whole rows dropped with probability `skip`."""
@@ -151,20 +154,19 @@ class Block(nn.Module):
     """Communicate, then compute: attention over the graph, perhaps over a second set, then a feed-forward per token.
 
     `residual` places the normalisation (`pre_norm` or `post_norm`), `norm` is its kind, `bias` puts biases on all
-    matrices. `layer_scale` multiplies every branch with a learned vector that starts at this value (Touvron et al. 2021,
-    arXiv:2103.17239). `query_key_norm` and `key_value_heads`: see `Attention`.
+    matrices. `query_key_norm` and `key_value_heads`: see `Attention`.
     """
 
     def __init__(
         self, width: int, heads: int, dropout: Dropout = Dropout(), skip: float = 0.0, crosses: bool = False, *,
         norm: Callable[[int], Norm] = LayerNorm, feed_forward: Callable[[int, bool], FeedForward] = Gelu,
         residual: Callable[..., PreNorm | PostNorm] = PreNorm, key_value_heads: int | None = None,
-        query_key_norm: Callable[[int], Norm] | None = None, bias: bool = True, layer_scale: float | None = None,
+        query_key_norm: Callable[[int], Norm] | None = None, bias: bool = True,
     ):  # fmt: skip
         super().__init__()
 
         def add() -> Residual:
-            return residual(width, norm, dropout.residual, skip, layer_scale)
+            return residual(width, norm, dropout.residual, skip)
 
         def attention() -> Attention:
             return Attention(width, heads, key_value_heads=key_value_heads, query_key_norm=query_key_norm, bias=bias,

@@ -47,7 +47,7 @@ def vit_experiment(
         "norm": norm, "bias": True,
         "feed_forward": {"use": "gelu", "approximate": "none", "ratio": block.mlp.fc1.out_features / model.embed_dim},
         "query_key_norm": norm if isinstance(block.attn.q_norm, nn.LayerNorm) else None,
-        "layer_scale": (1.0 if scale is None else float(scale[0])) if scaled else None,
+        "residual": {"use": "pre_norm", "layer_scale": (1.0 if scale is None else float(scale[0])) if scaled else None},
     }  # fmt: skip
     tokens = patch.num_patches + model.num_prefix_tokens
     return {
