@@ -25,6 +25,7 @@ TEXTS = {"books", "openwebtext", "python_stdlib", "text", "tiny_shakespeare"}
 SAMPLES = {
     "arithmetic",
     "arithmetic_speech",
+    "audiovisual_digits",
     "driving",
     "motions",
     "cifar10",

@@ -395,3 +395,15 @@ def test_one_more_input_changes_nothing_where_it_is_absent(mixed, before):
     answer = first.predict([sample])
     assert second.predict([sample]) == answer
     assert second.predict([sample | {"radar": row["radar"]}]) != answer
+
+
+def test_an_input_that_no_sample_has_is_named(mixed, monkeypatch):
+    from chopmix.data.cards.arithmetic import Problems
+
+    read = Problems.__getitem__
+    monkeypatch.setattr(Problems, "__getitem__", lambda self, number: read(self, number) | {"sound": None})
+    config = load_config(mixed("absent", data={"card": {"use": "arithmetic", "samples": 12}}))
+    with pytest.raises(
+        DataError, match=r"inputs.sound: none of the 12 training samples has anything in column 'sound'"
+    ):
+        train(config)

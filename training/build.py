@@ -27,6 +27,8 @@ def build_choppers(config: Config, assets: Path, card: Card | None = None) -> di
 
     Without a card nothing is fitted: a run works without its data.
     """
+    if isinstance(card, SampleCard) and not assets.exists():
+        check_present(config, card)
     made = {}
     for name, part in config.inputs.items():
         chopper = part.build(part.target.Chopper)
@@ -122,6 +124,16 @@ def check_columns(config: Config, card: SampleCard, tasks: Mapping[str, Task]) -
             )
             raise DataError(
                 f"{path}: card {card.name!r} has no column {column!r}; possible: {', '.join(card.columns)}{hint}"
+            )
+
+
+def check_present(config: Config, card: SampleCard) -> None:
+    """Raises DataError for an input that no sample of the training split has."""
+    samples = card.open("train")
+    for name, column in columns_of(config).items():
+        if column in card.columns and next(iter(samples.column(column)), None) is None:
+            raise DataError(
+                f"inputs.{name}: none of the {len(samples)} training samples has anything in column {column!r}"
             )
 
 
