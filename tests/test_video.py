@@ -1,0 +1,81 @@
+"""Video: tubelets in order, with their seconds, rows and columns; clips of any length; what cannot be read is said."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from chopmix.data.packing import pack
+from chopmix.models.mixture import Mixture
+from chopmix.models.positions import Rotary
+from chopmix.models.transformer import Transformer
+from chopmix.tokenizers.video import VideoChopper, VideoTokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+CHOPPER = VideoChopper(size=(8, 12), patch_size=4, frames=2, channels=1, rate=10)
+AXES = ("order", "seconds", "row", "column")
+
+
+def clip(frames: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (frames, 8, 12), dtype=np.uint8)
+
+
+@given(st.integers(1, 9))
+@settings(max_examples=9, deadline=None)
+def test_tubelets_fill_clips_of_any_length(frames):
+    piece = CHOPPER.chop(CHOPPER.decode(clip(frames)))
+    times = -(-frames // 2)
+    assert piece.count == CHOPPER.count(CHOPPER.decode(clip(frames))) == times * 6 == len(piece.values)
+    assert piece.coordinates[-1].tolist() == pytest.approx([(times - 1) * 0.2, 1, 2])
+    last = piece.values[-1].view(2, 16)
+    if frames % 2:
+        assert torch.equal(last[0], last[1])
+
+
+def test_a_tubelet_is_a_patch_over_its_frames():
+    frames = clip(4)
+    piece = CHOPPER.chop(CHOPPER.decode(frames))
+    assert piece.values[6 + 5].tolist() == frames[2:4, 4:8, 8:12].flatten().tolist()
+
+
+def test_animations_and_lists_of_images_are_read():
+    pictures = [Image.fromarray(frame) for frame in clip(3)]
+    file = io.BytesIO()
+    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:])
+    assert CHOPPER.decode(file.getvalue()).shape == (3, 1, 8, 12)
+    assert torch.equal(CHOPPER.decode(pictures), CHOPPER.decode(clip(3)))
+    assert len(VideoChopper(size=8, patch_size=4, longest=2).decode(file.getvalue())) == 2
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [(b"no video", "the video cannot be read"), ([], "the video has no frames"),
+     ([np.zeros((8, 8), np.uint8), np.zeros((4, 4), np.uint8)], "must be of one size")],
+)  # fmt: skip
+def test_what_cannot_be_read_is_said(raw, message):
+    with pytest.raises(ValueError, match=message):
+        CHOPPER.decode(raw)
+    with pytest.raises(ValueError, match="must be a multiple of patch_size"):
+        VideoChopper(size=10, patch_size=4)
+    with pytest.raises(ValueError, match="must be at least 1"):
+        VideoChopper(size=8, patch_size=4, frames=0)
+
+
+def test_clips_are_read_in_the_order_of_their_seconds():
+    """`causal(seconds)`: what comes later never changes what an earlier tubelet becomes, bit for bit."""
+    torch.manual_seed(0)
+    tokenizers = {"video": VideoTokenizer(CHOPPER, 16, 64)}
+    core = Transformer(["video"], AXES, width=16, depth=2, heads=2, attention="same_sample & causal(seconds)",
+                       position=lambda *a: Rotary(*a, per_axis={"seconds": 4, "row": 2, "column": 2}))  # fmt: skip
+    model = Mixture(tokenizers, {"main": core}, {}, context=64).eval()
+    first, second = clip(6), clip(6)
+    second[4:] = 255 - second[4:]
+    from chopmix.models.batch import Batch
+
+    found = []
+    for frames in (first, second):
+        planned = pack([[("video", CHOPPER.decode(frames))]], {"video": CHOPPER}, 18, AXES)
+        found.append(model.hidden(model.plan(Batch(sets={"main": planned}))))
+    assert torch.equal(found[0][:, :12], found[1][:, :12]) and not torch.equal(found[0][:, 12:], found[1][:, 12:])

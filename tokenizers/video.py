@@ -1,0 +1,127 @@
+"""Video: tubelets, patches over a few frames, become tokens with three coordinates: seconds, row, column."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from ..models.batch import Pieces
+from ..models.positions import AbsolutePosition, Learned
+from .chopper import Chopper, Piece
+from .image import ImageChopper
+
+Frames = UInt8[Tensor, "_frames _channels _height _width"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoChopper(Chopper):
+    """Frames, `rate` a second, to tubelets of `frames` frames by `patch_size` x `patch_size` pixels (ViViT, Arnab et al.
+    2021, arXiv:2103.15691). Every frame is brought to `size` (height, width, or one number) as images are; a clip whose
+    frames do not fill the last tubelet repeats its last frame. `longest` frames are read at most."""
+
+    axes: ClassVar[tuple[str, ...]] = ("seconds", "row", "column")
+    size: int | tuple[int, int]
+    patch_size: int = 16
+    frames: int = 2
+    channels: Literal[1, 3] = 3
+    rate: float = 10.0
+    longest: int = 64
+    fit_size: Literal["resize", "crop", "pad"] = "resize"
+
+    def __post_init__(self):
+        if self.frames < 1 or self.longest < 1 or self.rate <= 0:
+            raise ValueError("frames and longest must be at least 1, rate more than 0")
+        assert self.image.grid is not None  # raises ValueError where patches do not tile the size
+
+    @property
+    def image(self) -> ImageChopper:
+        """How one frame is read and brought to size."""
+        return ImageChopper(patch_size=self.patch_size, channels=self.channels, size=self.size, fit_size=self.fit_size)
+
+    def decode(self, raw: Any) -> Frames:
+        """An array (frames, height, width[, channels]) of whole numbers to 255, a sequence of images, or an animation's
+        path or bytes (GIF, WebP, APNG)."""
+        if isinstance(raw, Tensor):
+            return raw[: self.longest]
+        pictures = self._animation(raw) if isinstance(raw, bytes | str | os.PathLike) else list(raw)
+        if not pictures:
+            raise ValueError("the video has no frames")
+        decode = self.image.decode
+        frames = [decode(np.asarray(p) if isinstance(p, np.ndarray) else p) for p in pictures[: self.longest]]
+        if len({frame.shape for frame in frames}) > 1:
+            raise ValueError("the frames of a video must be of one size")
+        return torch.stack(frames)
+
+    def _animation(self, raw: Any) -> list:
+        from PIL import Image, ImageSequence
+
+        try:
+            picture = Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw)
+            return [frame.convert("RGB") for frame, _ in zip(ImageSequence.Iterator(picture), range(self.longest))]
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(f"the video cannot be read: {error}") from error
+
+    def count(self, item: Frames) -> int:
+        rows, columns = self.image.grid
+        return -(-len(item) // self.frames) * rows * columns
+
+    def chop(self, item: Frames) -> Piece:
+        rows, columns = self.image.grid
+        image = self.image
+        frames = torch.stack(
+            [image.resized(frame, rows * self.patch_size, columns * self.patch_size) for frame in item]
+        )
+        frames = torch.cat([frames, frames[-1:].expand(-len(frames) % self.frames, -1, -1, -1)])
+        tubelets = rearrange(
+            frames,
+            "(t f) c (row p) (column q) -> (t row column) (f c p q)",
+            f=self.frames,
+            p=self.patch_size,
+            q=self.patch_size,
+        )
+        times = len(frames) // self.frames
+        grid = torch.cartesian_prod(torch.arange(times), torch.arange(rows), torch.arange(columns)).float()
+        return Piece(tubelets, len(tubelets), grid * torch.tensor([self.frames / self.rate, 1.0, 1.0]))
+
+    def draw(self, canvas: Any, item: Frames) -> None:
+        """The first frame of every tubelet, side by side, and the grid of patches."""
+        size = self.patch_size
+        rows, columns = self.image.grid
+        first = [self.image.resized(frame, rows * size, columns * size) for frame in item[:: self.frames]]
+        wall = torch.cat([frame.permute(1, 2, 0) for frame in first], dim=1)
+        canvas.imshow(wall.numpy(), cmap="gray", vmin=0, vmax=255)
+        for line in range(0, wall.shape[1] + 1, size):
+            canvas.axvline(line - 0.5, color="tab:orange", linewidth=2.0 if line % (columns * size) == 0 else 0.5)
+        for line in range(0, wall.shape[0] + 1, size):
+            canvas.axhline(line - 0.5, color="tab:orange", linewidth=0.5)
+        canvas.set(xticks=[], yticks=[])
+
+    def collate(self, pieces: Sequence[Piece]) -> Tensor:
+        return torch.cat([piece.values for piece in pieces])
+
+
+class VideoTokenizer(nn.Module):
+    """Tubelets to vectors: one linear map, plus an absolute position by number in the clip where `position` is not null."""
+
+    Chopper = VideoChopper
+
+    def __init__(
+        self, chopper: VideoChopper, width: int, context: int, *,
+        position: Callable[..., AbsolutePosition] | None = Learned,
+    ):  # fmt: skip
+        super().__init__()
+        self.embedding = nn.Linear(chopper.frames * chopper.channels * chopper.patch_size**2, width)
+        self.position = position(width, context) if position else None
+
+    def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
+        tokens = self.embedding(pieces.values.to(self.embedding.weight.dtype) / 127.5 - 1)
+        return tokens if self.position is None else tokens + self.position(pieces.index)
