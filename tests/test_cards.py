@@ -32,6 +32,8 @@ SAMPLES = {
     "digits",
     "dtmf",
     "fsdd",
+    "image_folder",
+    "manifest",
     "mnist",
     "stamps",
     "webdataset",

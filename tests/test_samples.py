@@ -10,6 +10,8 @@ import pytest
 import torch
 from chopmix.data.cards.arithmetic import Arithmetic, answer
 from chopmix.data.cards.dtmf import HIGH, LOW, RATE, Dtmf
+from chopmix.data.cards.image_folder import ImageFolder
+from chopmix.data.cards.manifest import Manifest
 from chopmix.data.cards.webdataset import Webdataset
 from chopmix.data.packing import first_fit, place, spread
 from chopmix.data.root import DataError
@@ -267,3 +269,48 @@ def test_arithmetic_holds_images_out_and_computes():
         assert eval(row["answer"].replace("=", "==")) and np.array_equal(row["sound"][0], again["sound"][0])
     assert sum(outcome.probability for outcome in card.truth("val")) == pytest.approx(1)
     assert answer(3, "-", 7) == "3-7=-4" and answer(3, "-", 7, scratchpad=False) == "-4"
+
+
+# --------------------------------------------------------------------------------------------- files of one's own
+
+
+def test_folders_are_classes(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(20):
+            (tmp_path / name / f"{number}.png").write_bytes(b"x")
+    (tmp_path / "cat" / "notes.txt").write_text("no image")
+    card = ImageFolder(train=str(tmp_path))
+    train, val = card.open("train"), card.open("val")
+    assert len(train) + len(val) == 40 and len(val) > 0
+    assert sorted({train[n]["label"] for n in range(len(train))}) == ["cat", "dog"]
+    with pytest.raises(DataError, match="has no images in folders named by class"):
+        ImageFolder(train=str(tmp_path / "cat")).open("train")
+    with pytest.raises(DataError, match="there is no folder"):
+        ImageFolder(train=str(tmp_path / "none")).open("train")
+
+
+def test_manifests_name_files_from_their_own_folder(tmp_path):
+    lines = [{"key": f"k{n}", "image": f"images/{n}.png", "word": "w", "skipped": 1} for n in range(30)]
+    file = tmp_path / "train.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    card = Manifest(train=str(file), columns=["image", "word"], files=["image"])
+    train = card.open("train")
+    assert train[0] == {"image": tmp_path / "images" / f"{train.keys[0][1:]}.png", "word": "w"}
+    assert len(train) + len(card.open("val")) == 30
+    data = split([{"image": tmp_path / "none.png", "text": "a", "label": 0}])
+    with pytest.raises(DataError, match=r"'sample 0' is bad: image: the image cannot be read: .*none\.png"):
+        data.batch(data.all())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "line 1: not JSON"), ("[1]", "line 1: a mapping is expected, not list"), ("", "holds no samples"),
+     ('{"key": "a"}\n{"key": "a"}', "the key 'a' stands twice")],
+)  # fmt: skip
+def test_wrong_manifests_are_told(tmp_path, text, message):
+    (tmp_path / "m.jsonl").write_text(text)
+    with pytest.raises(DataError, match=message):
+        Manifest(train=str(tmp_path / "m.jsonl"), columns=["image"]).open("train")
+    with pytest.raises(ValueError, match="'sound' is not among the columns"):
+        Manifest(train="m", columns=["image"], files=["sound"])
