@@ -407,3 +407,75 @@ def test_an_input_that_no_sample_has_is_named(mixed, monkeypatch):
         DataError, match=r"inputs.sound: none of the 12 training samples has anything in column 'sound'"
     ):
         train(config)
+
+
+# ------------------------------------------------------------------------------------------------- fine-tuning
+
+
+def digits(mixed, name="digits", **training):
+    return mixed(
+        name, inputs={"image": TREE["inputs"]["image"] | {"augment": None}}, data={"card": "digits"},
+        model=TREE["model"] | {"attention": "same_sample", "context": 8},
+        tasks={"digit": {"use": "classification", "target": "label", "label_smoothing": 0.1}},
+        training=TREE["training"] | {"samples_per_step": 33, "input_dropout": 0.0} | training, evaluation={"every": 100},
+    )  # fmt: skip
+
+
+def test_images_and_labels_are_mixed_and_resume_bit_equal(mixed):
+    mix = {"mixup": 0.4, "cutmix": 1.0}
+    whole, _ = train(load_config(digits(mixed, "whole", mix=mix)))
+    for steps in (3, 6):
+        parts, _ = train(load_config(digits(mixed, "parts", mix=mix), [f"training.steps={steps}"]))
+    plain, _ = train(load_config(digits(mixed, "plain")))
+    assert whole["val/loss"] == parts["val/loss"] != plain["val/loss"]
+
+
+def test_labels_follow_their_images():
+    from chopmix.models.batch import Batch, Pieces, Targets
+    from chopmix.training.mix import Mix
+
+    task = classification()
+    images = torch.arange(3)[:, None, None, None].expand(3, 1, 4, 4).to(torch.uint8) * 100
+    found = replace(planned(1, 1, 1), pieces={"image": Pieces(values=images, index=torch.zeros(3, dtype=torch.long))})
+    batch = Batch(sets={"main": found}, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
+    torch.manual_seed(1)
+    mixed = Mix(mixup=1.0)(batch, {"t": task})
+    shares, values = mixed.targets["t"].values, mixed.sets["main"].pieces["image"].values
+    torch.testing.assert_close(shares.sum(1), torch.ones(3))
+    assert shares[2].tolist() == [0, 0, 1] and torch.equal(values[2], images[2])
+    assert values[0, 0, 0, 0].item() == pytest.approx(100 * shares[0, 1].item(), abs=1)
+    several = classification(several=True)
+    with pytest.raises(ValueError, match="one classification task of one label a sample"):
+        Mix(mixup=1.0)(batch, {"t": several})
+    with pytest.raises(ValueError, match="needs one image of one size in every sample"):
+        Mix(mixup=1.0)(replace(batch, sets={"main": replace(found, samples=2)}), {"t": task})
+    with pytest.raises(ValueError, match="must be at least 0"):
+        Mix(mixup=-1.0)
+
+
+def test_what_is_frozen_stays(mixed):
+    file = digits(mixed, freeze=["tokenizers", "cores.main.blocks.0"], optimizer="muon")
+    config = load_config(file)
+    claim(config, config.out)
+    trainer = Trainer(config, Processes.start("cpu"), Progress(1))
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    trainer.fit()
+    moved = {name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved and not any(name.startswith(("tokenizers", "cores.main.blocks.0")) for name in moved)
+    assert any(name.startswith("cores.main.blocks.1") for name in moved)
+    with pytest.raises(
+        ValueError, match="no parameter begins with 'tokenizer.image'; possible: cores.main, heads.digit"
+    ):
+        train(load_config(digits(mixed, "wrong", freeze=["tokenizer.image"])))
+
+
+def test_rates_fall_with_the_distance_to_the_heads(mixed):
+    config = load_config(digits(mixed, optimizer={"use": "adamw", "layer_decay": 0.5}))
+    claim(config, config.out)
+    trainer = Trainer(config, Processes.start("cpu"), Progress(1))
+    names = trainer.optimizer.names
+    rates = {names[p]: g["lr"] for o in trainer.optimizer.inner for g in o.param_groups for p in g["params"]}
+    assert rates["heads.digit.linear.weight"] == 1e-2 == rates["cores.main.norm.weight"]
+    assert rates["cores.main.blocks.1.attention.query.weight"] == 5e-3
+    assert rates["cores.main.blocks.0.feed_forward.up.weight"] == 2.5e-3
+    assert rates["tokenizers.image.embedding.bias"] == 1.25e-3

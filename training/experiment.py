@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..data.card import Card
+from .mix import Mix
 from .optimizers import AdamW, Optimizer
 from .schedules import Cosine, Schedule
 
@@ -48,6 +49,10 @@ class Training:
     """Whether torch.compile translates the model. `auto`: on a GPU when the run is long enough to pay for it."""
     input_dropout: float | dict[str, float] = 0.0
     """How often an input is withheld from a sample, one share for all or one for each; what is predicted never is."""
+    mix: Mix | None = None
+    """Mixup and CutMix of images; null: none."""
+    freeze: list[str] = field(default_factory=list)
+    """Parameters that stay as they are, by the beginning of their names: `tokenizers.image`, `cores.main.blocks.0`."""
     rows_per_micro_batch: int | None = None
     """Rows (or samples) read at once by one process; null: all of its share. Smaller saves memory and changes nothing else."""
     seed: int = 0

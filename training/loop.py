@@ -56,6 +56,7 @@ class Trainer:
         self.model = build_model(config, self.choppers, self.tasks).to(self.device)
         self.rows = self.settings.samples_per_step or self.settings.tokens_per_step // self.model.context
         self.objective = Objective(self.model, self.tasks, self.choices.precision)
+        freeze(self.model, self.settings.freeze)
         self.optimizer = self.settings.optimizer(self.model, self.settings.learning_rate)
         self.schedule = self.settings.schedule(self.settings.steps)
         self.ema = Ema(self.model, self.settings.ema) if self.settings.ema else None
@@ -106,7 +107,8 @@ class Trainer:
             torch.manual_seed(seed_of(self.settings.seed, step, number, self.processes.rank))
             last = number + 1 == len(micro_batches)
             with nullcontext() if last or self.processes.count == 1 else self.forward.no_sync():
-                terms = self.forward(batch if self.device.type == "cpu" else batch.to(self.device))
+                batch = batch if self.device.type == "cpu" else batch.to(self.device)
+                terms = self.forward(self.settings.mix(batch, self.tasks) if self.settings.mix else batch)
                 loss = sum(term.weight * term.sum / counts[name.partition("/")[0]] for name, term in terms.items())
                 loss = loss * counts_for_us
                 (loss * self.processes.count).backward()  # DDP averages over the processes
@@ -373,6 +375,22 @@ class Counted:
         values = torch.tensor([self.tokens, self.places, self.waited], dtype=torch.float64, device=device)
         tokens, places, waited = processes.sum(values).tolist()
         return Counted(int(tokens), int(places), waited)
+
+
+def freeze(model: torch.nn.Module, beginnings: Sequence[str]) -> None:
+    """Take parameters out of training, by the beginnings of their names. Raises ValueError for one that begins none, and when
+    nothing is left to train."""
+    names = [name for name, _ in model.named_parameters()]
+    for beginning in beginnings:
+        if not any(name.startswith(beginning) for name in names):
+            parts = sorted({".".join(name.split(".")[:2]) for name in names})
+            raise ValueError(
+                f"training.freeze: no parameter begins with {beginning!r}; possible: {', '.join(parts)}, ..."
+            )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(tuple(beginnings)) if beginnings else True)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError("training.freeze leaves nothing to train")
 
 
 def larger_is_better(metric: str) -> bool:

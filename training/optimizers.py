@@ -24,7 +24,7 @@ class Optimizer:
 
     def __init__(self, model: nn.Module, learning_rate: float):
         self.inner: list[torch.optim.Optimizer] = []
-        self.names = {parameter: name for name, parameter in model.named_parameters()}
+        self.names = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
     def hold(self, *inner: torch.optim.Optimizer) -> None:
         """Take the torch optimizers. Raises AssertionError when a parameter is missing or held twice."""
@@ -94,21 +94,34 @@ class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101), fused.
 
     `weight_decay` acts on everything of two axes or more (matrices and embeddings, as in nanoGPT), never on gains and biases.
+    `layer_decay`, for fine-tuning, multiplies the rate once per layer on the way down from the heads: the last block learns
+    with that share of the rate, the embeddings with the least (Clark et al. 2020, arXiv:2003.10555).
     """
 
     def __init__(
         self, model: nn.Module, learning_rate: float, *, betas: tuple[float, float] = (0.9, 0.95),
-        weight_decay: float = 0.1, epsilon: float = 1e-8,
+        weight_decay: float = 0.1, epsilon: float = 1e-8, layer_decay: float = 1.0,
     ):  # fmt: skip
         super().__init__(model, learning_rate)
-        parameters = list(model.parameters())
-        decayed = [p for p in parameters if p.dim() >= 2]
-        plain = [p for p in parameters if p.dim() < 2]
-        groups = [
-            {"params": decayed, "lr": learning_rate, "weight_decay": weight_decay},
-            {"params": plain, "lr": learning_rate, "weight_decay": 0.0},
-        ]
-        self.hold(adamw(groups, tuple(betas), epsilon))
+        groups: dict[tuple[int, bool], dict] = {}
+        for parameter, name in self.names.items():
+            key = depth_below_heads(model, name) if layer_decay != 1 else 0, parameter.dim() >= 2
+            own = {"lr": learning_rate * layer_decay ** key[0], "weight_decay": weight_decay if key[1] else 0.0}
+            groups.setdefault(key, {"params": [], **own})["params"].append(parameter)
+        self.hold(adamw([groups[key] for key in sorted(groups, key=lambda k: (k[0], not k[1]))], tuple(betas), epsilon))
+
+
+def depth_below_heads(model: nn.Module, name: str) -> int:
+    """How many layers lie between a parameter and the heads: 0 for a head, the core's depth and one more for an embedding."""
+    owner, _, rest = name.partition(".")
+    if owner == "heads":
+        return 0
+    depth = max(len(core.blocks) for core in model.cores.values())
+    if owner != "cores":
+        return depth + 1
+    core, _, rest = rest.partition(".")
+    block = rest.split(".")
+    return depth - int(block[1]) if block[0] == "blocks" else 0 if block[0] == "norm" else depth + 1
 
 
 class Muon(Optimizer):
@@ -126,7 +139,7 @@ class Muon(Optimizer):
         super().__init__(model, learning_rate)
         rates = {"embedding": embeddings, "head": heads}
         by_role = defaultdict(list)
-        for _, role, parameter in roles(model):
+        for _, role, parameter in (each for each in roles(model) if each[2].requires_grad):
             by_role["matrix" if role in ("matrix", "projection") else role].append(parameter)
         stacked = MatrixMomentum(by_role.pop("matrix"), matrices, momentum, weight_decay, cautious)
         groups = [
