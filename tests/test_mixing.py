@@ -2,7 +2,10 @@
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +29,7 @@ from chopmix.training.progress import Progress
 from chopmix.training.run import Run, RunError, load_run
 from chopmix.training.worth import Worth, best_guess, entropy, subset_table, table
 
+ROOT = Path(__file__).parents[1]
 BLOCK = {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False}
 TREE = {
     "inputs": {
@@ -479,3 +483,29 @@ def test_rates_fall_with_the_distance_to_the_heads(mixed):
     assert rates["cores.main.blocks.1.attention.query.weight"] == 5e-3
     assert rates["cores.main.blocks.0.feed_forward.up.weight"] == 2.5e-3
     assert rates["tokenizers.image.embedding.bias"] == 1.25e-3
+
+
+# ---------------------------------------------------------------------------------------------- several processes
+
+
+def test_two_processes_have_the_losses_of_one(mixed):
+    """Five samples over two processes in micro-batches of one, ragged answers, inputs withheld on one rank and not the other."""
+    training = TREE["training"] | {"samples_per_step": 5, "rows_per_micro_batch": 1, "input_dropout": 0.5, "steps": 4}
+    inputs = {name: {k: v for k, v in part.items() if "augment" not in k} for name, part in TREE["inputs"].items()}
+    sections = {"training": training, "inputs": inputs, "logging": {"every": 1, "tensorboard": False}}
+    one, two = (mixed(name, **sections, evaluation={"every": 4, "generated": 5}) for name in ("one", "two"))
+    train(load_config(one))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(ROOT / "train.py"),
+    ]
+    process = subprocess.run([*command, str(two)], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    first, second = (records(file.with_suffix("")) for file in (one, two))
+    for key in ("train/loss", "val/loss", "val/exact_match", "train/padding"):
+        values = [[line[key] for line in lines if key in line] for lines in (first, second)]
+        assert values[0] and values[0] == pytest.approx(values[1], rel=1e-4)

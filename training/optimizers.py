@@ -119,7 +119,7 @@ def depth_below_heads(model: nn.Module, name: str) -> int:
     depth = max(len(core.blocks) for core in model.cores.values())
     if owner != "cores":
         return depth + 1
-    core, _, rest = rest.partition(".")
+    _, _, rest = rest.partition(".")
     block = rest.split(".")
     return depth - int(block[1]) if block[0] == "blocks" else 0 if block[0] == "norm" else depth + 1
 
