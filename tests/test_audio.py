@@ -128,3 +128,20 @@ def test_stripes_hide_each_clip_by_itself():
 def test_settings_must_mean_something():
     with pytest.raises(ValueError, match="frames must be more than 0, not 0"):
         AudioChopper(frames=0)
+
+
+def test_each_clip_is_normalised_by_itself():
+    """Louder or softer, a clip becomes the same; its neighbours in the batch do not matter; silence stays finite."""
+    from dataclasses import replace
+
+    torch.manual_seed(0)
+    chopper = replace(CHOPPER, normalize="clip")
+    model = AudioTokenizer(chopper, 16, 64)
+    axes = ("order", "seconds")
+    sounds = [clip(3000), clip(3000) * 5, torch.zeros(900)]
+    together = model(pack([[("sound", s)] for s in sounds], {"sound": chopper}, 64, axes).pieces["sound"])
+    first, louder, silent = together.split([chopper.count(s) for s in sounds])
+    torch.testing.assert_close(first, louder, rtol=1e-2, atol=1e-2)
+    alone = model(pack([[("sound", sounds[0])]], {"sound": chopper}, 64, axes).pieces["sound"])
+    torch.testing.assert_close(first, alone, rtol=1e-5, atol=1e-5)
+    assert torch.isfinite(silent).all()

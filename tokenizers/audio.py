@@ -24,6 +24,8 @@ from .augmentation import SpectrogramAugmentation
 from .chopper import Chopper, Piece
 
 Clip = Float[Tensor, "_samples"]
+RANGE = 7.0
+"""Natural logarithms of energy (7: 30 dB) that a clip's spectrogram spans where clips are normalised by themselves."""
 FLOOR = 1e-6
 """Added to mel energies before the logarithm."""
 
@@ -196,10 +198,17 @@ class LogMel(nn.Module):
 
 
 def normalized(spectrogram: Float[Tensor, "f mels"], lengths: list[int]) -> Float[Tensor, "f mels"]:
-    """Every clip's channels less their own mean over time, over the deviation of the whole clip."""
+    """Every clip's channels less their own mean over time, over the deviation of the whole clip.
+
+    First, what is more than `RANGE` below the clip's loudest value is lifted to there: the noise between the words of one
+    microphone tells nothing of another.
+    """
     device = spectrogram.device
     length = torch.tensor(lengths, device=device)
     clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), length, output_size=len(spectrogram))
+    silence = spectrogram.new_full((len(lengths),), -torch.inf)
+    loudest = silence.scatter_reduce(0, clip, spectrogram.amax(1), "amax")
+    spectrogram = torch.maximum(spectrogram, (loudest - RANGE)[clip, None])
     zeros = spectrogram.new_zeros(len(lengths), spectrogram.shape[1])
     spectrogram = spectrogram - (zeros.index_add(0, clip, spectrogram) / length[:, None])[clip]
     power = zeros.index_add(0, clip, spectrogram.square()).mean(1) / length
