@@ -1,6 +1,6 @@
 """A run on the Python standard library beside compressors on the same files, and whether Python reads what it writes.
 
-    python benchmarks/python_lines.py runs/quickstart
+    python benchmarks/python_lines.py runs/lm/python_stdlib
 
 Prints the run's validation bits per byte, `zlib -9` file by file and `xz` over all of them, and the share of sampled lines
 that Python's own tokenizer accepts. A line is tokenized by itself, without its indentation.

@@ -101,12 +101,13 @@ class Trainer:
     def update(self, step: int) -> Tensor:
         """One update from one global batch, of which this process reads its share; gives its part of the mean loss."""
         micro_batches = self.micro_batches(step)
-        counts = self.global_counts(micro_batches)
+        counts, dtype = self.global_counts(micro_batches), getattr(torch, self.choices.precision)
         total = torch.zeros((), device=self.device)
         for number, (batch, counts_for_us) in enumerate(micro_batches):
             torch.manual_seed(seed_of(self.settings.seed, step, number, self.processes.rank))
             last = number + 1 == len(micro_batches)
             with nullcontext() if last or self.processes.count == 1 else self.forward.no_sync():
+                batch = self.model.plan(batch, dtype=dtype, device=self.device)  # here, since it asks whether we train
                 batch = batch if self.device.type == "cpu" else batch.to(self.device)
                 terms = self.forward(self.settings.mix(batch, self.tasks) if self.settings.mix else batch)
                 loss = sum(term.weight * term.sum / counts[name.partition("/")[0]] for name, term in terms.items())
@@ -140,7 +141,10 @@ class Trainer:
         """The parts of `micro_batches`. With uneven shares one may be empty: it then reads a sample that does not count."""
         places = self.splits["train"].plan(self.settings.seed, step, self.rows)
         parts = self.split(self.processes.share(places))
-        return [(self.batch(part or places[:1]), bool(part)) for part in parts]
+        return [
+            (make_batch(self.splits["train"], part or places[:1], self.tasks, training=True), bool(part))
+            for part in parts
+        ]
 
     def split(self, places: Sequence) -> list[list]:
         """This process's places as micro-batches of nearly equal size; the same number of them in every process."""
@@ -149,12 +153,6 @@ class Trainer:
         size, more = divmod(len(places), parts)
         ends = [size * (part + 1) + min(part + 1, more) for part in range(parts)]
         return [list(places[start:end]) for start, end in zip([0, *ends], ends)]
-
-    def batch(self, places: Sequence) -> Batch:
-        """The samples or windows at these places, planned on the CPU."""
-        dtype = getattr(torch, self.choices.precision)
-        batch = make_batch(self.splits["train"], places, self.tasks, training=True)
-        return self.model.plan(batch, dtype=dtype, device=self.device)
 
     def global_counts(self, micro_batches: list[tuple[Batch, bool]]) -> dict[str, Tensor]:
         """How many targets each task has in the whole global batch: what its summed loss is divided by."""
