@@ -305,3 +305,37 @@ def test_the_real_books():
     card = card_class("books")()
     assert [document.key for document in card.documents("val")] == ["The Moonstone"]
     assert [len(texts(card, split)) for split in card.splits] == [7, 1]
+
+
+REAL = {"mnist": 8000, "cifar10": 10000, "fsdd": 2250}
+
+
+@pytest.mark.skipif(not (ROOT / "fsdd").exists(), reason="needs CHOPMIX_DATA")
+@pytest.mark.parametrize("name", REAL)
+def test_real_shards_are_split_and_read(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
+    card = card_class(name)()
+    splits = {split: card.open(split) for split in card.splits}
+    assert len(splits["train"]) + len(splits["val"]) == REAL[name]
+    assert not set(splits["train"].keys) & set(splits["val"].keys)
+    for samples in splits.values():
+        assert set(samples[0]) == set(card.columns) and samples[0]["label"] in range(10)
+
+
+@pytest.mark.skipif(not (ROOT / "fsdd").exists(), reason="needs CHOPMIX_DATA")
+def test_a_speaker_left_out_is_never_heard(monkeypatch, tmp_path):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
+    card = card_class("fsdd")(left_out="theo")
+    heard = {split: {key.split("_")[1] for key in card.open(split).keys} for split in card.splits}
+    assert heard["test"] == {"theo"} and len(card.open("test")) == 500
+    assert "theo" not in heard["train"] | heard["val"] and len(heard["train"]) == 4
+    with pytest.raises(DataError, match="fsdd has no speaker 'nobody'; possible: george, jackson"):
+        card_class("fsdd")(left_out="nobody").open("train")
+
+
+@pytest.mark.skipif(not (ROOT / "stamps").exists(), reason="needs CHOPMIX_DATA")
+def test_stamps_have_a_picture_a_voice_and_captions(monkeypatch, tmp_path):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
+    row = card_class("stamps")().open("val")[0]
+    assert isinstance(row["image"], bytes) and isinstance(row["sound"], bytes)
+    assert row["caption"] == "The letter c." and row["caption_fr"] == "La lettre c."
