@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,12 +22,13 @@ Sums = dict[str, dict[str, Tensor]]
 @torch.inference_mode()
 def evaluate_split(
     model: Mixture, tasks: Mapping[str, Task], split: Split, *, rows: int = 64, processes: Processes | None = None,
-    inputs: Collection[str] | None = None, generated: int | None = None,
+    inputs: Collection[str] | None = None, generated: int | None = None, pictures: Path | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """The metrics of a split, named `split/metric` (`split/task/metric` when there are several tasks).
 
     Each process reads its share and the sums are added up. `inputs` leaves only these in the samples (and what is to be
     predicted). Tasks that judge generated texts do so on `generated` samples, spread over the split (None: on all).
+    `pictures` is a folder for what one would rather look at: `confusion-<split>-<task>.png`.
     """
     device = next(model.parameters()).device
     processes = processes or Processes(0, 1, device)
@@ -46,9 +48,31 @@ def evaluate_split(
     metrics = {}
     for name, task in tasks.items():
         total = {key: processes.sum(value.to(device, torch.float64)) for key, value in sorted(sums[name].items())}
+        if pictures is not None and "confusion" in total:
+            draw_confusion(total["confusion"], task.classes, pictures / f"confusion-{split.name}-{name}.png")
         prefix = f"{split.name}/" if len(tasks) == 1 else f"{split.name}/{name}/"
         metrics |= {prefix + key: value for key, value in task.summary(total, split.bytes).items()}
     return metrics
+
+
+def draw_confusion(counts: Tensor, classes: Sequence, file: Path) -> None:
+    """A confusion matrix as a picture: rows are what is true, columns what was said, shares of each row in colour."""
+    from matplotlib.figure import Figure
+
+    n = len(classes)
+    matrix = counts.reshape(n, n).cpu()
+    shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
+    figure = Figure(figsize=(1.5 + 0.45 * n,) * 2, layout="constrained")
+    canvas = figure.subplots()
+    canvas.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    for row, column in matrix.nonzero().tolist() if n <= 40 else ():
+        dark = shares[row, column] > 0.5
+        canvas.text(column, row, int(matrix[row, column]), ha="center", va="center", color="white" if dark else "black")
+    names = [str(name) for name in classes]
+    canvas.set(xticks=range(n), yticks=range(n), xlabel="said", ylabel="true")
+    canvas.set_xticklabels(names, rotation=90)
+    canvas.set_yticklabels(names)
+    figure.savefig(file, dpi=110)
 
 
 def summed(model: Mixture, tasks: Mapping[str, Task], split: Split, places: Sequence, rows: int, inputs) -> Sums:

@@ -147,10 +147,12 @@ class Run:
         return next(self.model.parameters()).device
 
     def evaluate(self, split: str = "val", card: Card | None = None, rows: int = 64) -> dict[str, float]:
-        """Read a whole split, of the run's own data or of another card; gives its metrics, named `split/metric`."""
+        """Read a whole split, of the run's own data or of another card; gives its metrics, named `split/metric`.
+
+        A classification also leaves its confusion matrix as a picture in the run's folder."""
         card = card or self.config.data.card()
         data = open_split(self.config, card, split, self.choppers, self.tasks)
-        return evaluate_split(self.model, self.tasks, data, rows=rows)
+        return evaluate_split(self.model, self.tasks, data, rows=rows, pictures=self.folder)
 
     def worth(self, split: str = "val") -> dict[str, Worth]:
         """What each input is worth to each task: every subset of the inputs evaluated on a split."""
