@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +23,12 @@ from ..data.stream import StreamSplit
 from ..models.batch import Batch
 from ..models.generation import Sampling
 from ..models.mixture import leaks
-from ..models.token_set import PADDING
 from . import checkpoint
 from .accounting import flops_per_token
 from .build import build_choppers, build_model, build_tasks, make_batch, open_split
 from .choices import choose
 from .config import Config
+from .counted import Counted
 from .distribution import Processes
 from .ema import Ema
 from .evaluation import evaluate_split
@@ -351,28 +350,6 @@ class Trainer:
                 message = f"{self.folder}: step {self.step} could not be saved ({error.strerror or error}); {whole}"
                 raise OSError(error.errno, message) from error
         checkpoint.prune(self.folder, self.config.checkpoints.keep)
-
-
-@dataclass
-class Counted:
-    """What was read since the last report."""
-
-    tokens: int = 0
-    places: int = 0
-    waited: float = 0.0
-    """Seconds in which training waited for data."""
-
-    def add(self, batch: Batch, counts_for_us: bool) -> None:
-        """Count one micro-batch."""
-        for planned in batch.sets.values() if counts_for_us else ():
-            self.tokens += int((planned.tokens.sample != PADDING).sum())
-            self.places += planned.tokens.sample.numel()
-
-    def over(self, processes: Processes, device: torch.device) -> Counted:
-        """The sums over all processes."""
-        values = torch.tensor([self.tokens, self.places, self.waited], dtype=torch.float64, device=device)
-        tokens, places, waited = processes.sum(values).tolist()
-        return Counted(int(tokens), int(places), waited)
 
 
 def freeze(model: torch.nn.Module, beginnings: Sequence[str]) -> None:
