@@ -509,3 +509,24 @@ def test_two_processes_have_the_losses_of_one(mixed):
     for key in ("train/loss", "val/loss", "val/exact_match", "train/padding"):
         values = [[line[key] for line in lines if key in line] for lines in (first, second)]
         assert values[0] and values[0] == pytest.approx(values[1], rel=1e-4)
+
+
+def test_bad_validation_data_lose_no_step(mixed, tmp_path, monkeypatch):
+    """A damaged image met in the last evaluation: the steps are saved, and the run goes on once more of them are allowed."""
+    from chopmix.data.cards.digits import Digits
+
+    read = Digits.open
+
+    def damaged(self, split):
+        found = read(self, split)
+        if split == "val":
+            found.rows[0] = found.rows[0] | {"image": b"no image"}
+        return found
+
+    monkeypatch.setattr(Digits, "open", damaged)
+    file = digits(mixed, "hurt")
+    with pytest.raises(DataError, match="val: sample 'digit .*' is bad: image: the image cannot be read"):
+        train(load_config(file))
+    assert (file.with_suffix("") / "checkpoints" / "step-00000006").exists()
+    summary, _ = train(load_config(file, ["data.bad_share=0.1"]))
+    assert summary["val/loss"] > 0

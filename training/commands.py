@@ -89,8 +89,8 @@ def claim(config: Config, folder: Path) -> None:
 def strict(tree: dict) -> dict:
     """The part of a configuration that may not change when a run goes on."""
     kept = {key: value for key, value in tree.items() if key not in ("logging", "evaluation", "checkpoints", "out")}
-    free = ("steps", "device", "rows_per_micro_batch")
-    return kept | {"training": {key: value for key, value in tree["training"].items() if key not in free}}
+    free = ("steps", "device", "rows_per_micro_batch", "bad_share")
+    return kept | {part: {k: v for k, v in tree[part].items() if k not in free} for part in ("training", "data")}
 
 
 def compare(old, new, path: str = ""):

@@ -84,7 +84,7 @@ class Trainer:
                 evaluates, saves = self.due(self.config.evaluation.every), self.due(self.config.checkpoints.every)
                 if evaluates or saves or self.due(self.config.logging.every):
                     self.report(losses)
-                    metrics = self.evaluate() if evaluates else metrics
+                    metrics = self.evaluate_or_save() if evaluates else metrics
                     if saves:
                         self.save()
                     self.clock = time.perf_counter()
@@ -292,6 +292,14 @@ class Trainer:
             if self.first:
                 checkpoint.write_json(self.folder / "best.json", {"step": self.step, **metrics})
         return metrics
+
+    def evaluate_or_save(self) -> dict[str, float]:
+        """Evaluate; where the validation data stop that, the steps made so far are saved before the user is told."""
+        try:
+            return self.evaluate()
+        except ValueError:
+            self.save()
+            raise
 
     def tell_worth(self) -> dict[str, float]:
         """Say what each input is worth to each task, as tables; gives the figures."""
