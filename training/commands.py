@@ -20,7 +20,7 @@ from ..models.generation import Sampling
 from . import checkpoint
 from .catalogue import catalogue_of
 from .config import Config, json_schema, load_config
-from .distribution import Processes
+from .distribution import Processes, leave
 from .loop import Trainer
 from .progress import Progress, duration
 from .run import RunError, load_run, read_config
@@ -37,7 +37,7 @@ def train_command(options: argparse.Namespace) -> int:
         return 0
     if options.seeds:
         return train_seeds(options)
-    return train(config)[1]
+    return leave(train(config)[1])
 
 
 def train(config: Config) -> tuple[dict[str, float], int]:
