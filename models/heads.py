@@ -70,6 +70,26 @@ class ClassToken(Pooling):
         return x
 
 
+class OwnTokens(Pooling):
+    """The mean of all the core's own tokens, as AST and the distilled DeiT have it; `norm` normalises it."""
+
+    def __init__(self, width: int, *, norm: Callable[[int], Norm] | None = None):
+        super().__init__(width)
+        self.norm = norm(width) if norm else nn.Identity()
+
+    @staticmethod
+    def places(planned: PlannedSet) -> tuple[Tensor, Tensor]:
+        if planned.own is None or not planned.own.shape[1]:
+            raise ValueError(
+                "pooling: own_tokens reads the core's own tokens, and there are none; set model.own_tokens: 2"
+            )
+        samples, each = planned.own.shape
+        return planned.own.flatten(), torch.arange(samples).repeat_interleave(each)
+
+    def forward(self, x, groups, samples):
+        return self.norm(mean_of(x, groups, samples))
+
+
 class MeanPooling(Pooling):
     """The mean over all of a sample's tokens, the core's own left out; `norm` normalises it."""
 
@@ -78,9 +98,14 @@ class MeanPooling(Pooling):
         self.norm = norm(width) if norm else nn.Identity()
 
     def forward(self, x, groups, samples):
-        sums = x.new_zeros(samples, x.shape[1]).index_add_(0, groups, x)
-        counts = x.new_zeros(samples).index_add_(0, groups, x.new_ones(len(x)))
-        return self.norm(sums / counts.clamp(min=1)[:, None])
+        return self.norm(mean_of(x, groups, samples))
+
+
+def mean_of(x: Float[Tensor, "t d"], groups: Tensor, samples: int) -> Float[Tensor, "s d"]:
+    """The mean of each sample's vectors."""
+    sums = x.new_zeros(samples, x.shape[1]).index_add_(0, groups, x)
+    counts = x.new_zeros(samples).index_add_(0, groups, x.new_ones(len(x)))
+    return sums / counts.clamp(min=1)[:, None]
 
 
 class AttentionPooling(Pooling):

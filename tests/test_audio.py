@@ -8,8 +8,9 @@ import soundfile
 import torch
 import torchaudio
 from chopmix.data.packing import pack
-from chopmix.tokenizers.audio import FLOOR, AudioChopper, AudioTokenizer, LogMel, WaveAugmentation
+from chopmix.tokenizers.audio import FLOOR, AudioChopper, AudioTokenizer, LogMel
 from chopmix.tokenizers.augmentation import SpectrogramAugmentation
+from chopmix.tokenizers.sound import WaveAugmentation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -126,7 +127,7 @@ def test_stripes_hide_each_clip_by_itself():
 
 
 def test_settings_must_mean_something():
-    with pytest.raises(ValueError, match="frames must be more than 0, not 0"):
+    with pytest.raises(ValueError, match="frames must be at least 1, not 0"):
         AudioChopper(frames=0)
 
 

@@ -14,8 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..models.ast import ast_experiment, ast_weights
 from ..models.gpt2 import gpt2_experiment, gpt2_weights
 from ..models.vit import vit_experiment, vit_weights
+from ..tokenizers.audio_patches import AUDIOSET
 from ..tokenizers.encodings import Encoding, NumberEncoding, bpe_from_vocabulary, make_encoding
 from . import checkpoint
 from .accounting import parameters_by_part
@@ -38,9 +40,11 @@ def import_directory(source: Path, folder: Path) -> str:
     if "architecture" in described:
         return _import_vit(source, folder, described)
     kind = described.get("model_type")
-    if kind != "gpt2":
-        raise RunError(f"{source}/config.json: model_type is {kind!r}; possible: 'gpt2', or a timm 'architecture'")
-    return _import_gpt2(source, folder, described)
+    known = {"gpt2": _import_gpt2, "audio-spectrogram-transformer": _import_ast}
+    if kind not in known:
+        possible = ", ".join(map(repr, known))
+        raise RunError(f"{source}/config.json: model_type is {kind!r}; possible: {possible}, or a timm 'architecture'")
+    return known[kind](source, folder, described)
 
 
 def _import_gpt2(source: Path, folder: Path, described: Mapping[str, Any]) -> str:
@@ -91,6 +95,21 @@ def _import_vit(source: Path, folder: Path, described: Mapping[str, Any]) -> str
     classes = own.get("label_names") or list(range(arguments["num_classes"]))
     tasks["label"].with_classes(classes)
     return _write(source, folder, config, choppers, tasks, vit_weights(read_weights(source)), name)
+
+
+def _import_ast(source: Path, folder: Path, described: Mapping[str, Any]) -> str:
+    """A transformers AST directory: `config.json`, and `preprocessor_config.json` where the statistics are not AudioSet's."""
+    features = _read_json(source, "preprocessor_config.json") if (source / "preprocessor_config.json").exists() else {}
+    statistics = (features.get("mean", AUDIOSET[0]), features.get("std", AUDIOSET[1]))
+    experiment = ast_experiment(described, features, statistics)
+    tree = experiment | {"data": {"card": "fsdd"}, "training": {"steps": 1, "samples_per_step": 8}}
+    config = config_from_tree(tree, folder / "config.yaml")
+    weights = ast_weights(read_weights(source))
+    choppers, tasks = build_choppers(config, folder / "assets"), build_tasks(config)
+    choppers["sound"] = replace(choppers["sound"], fitted=statistics)
+    names = described.get("id2label") or {str(n): n for n in range(len(weights["heads.label.linear.bias"]))}
+    tasks["label"].with_classes([names[str(number)] for number in range(len(names))])
+    return _write(source, folder, config, choppers, tasks, weights, "AST")
 
 
 def _write(

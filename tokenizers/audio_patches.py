@@ -1,0 +1,182 @@
+"""Sound as AST reads it: Kaldi's log-mel spectrogram, cut into overlapping square patches of time and frequency.
+
+Source: Gong et al. 2021 (arXiv:2104.01778); transformers' `ASTFeatureExtractor` and `ASTModel`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..models.batch import Pieces
+from ..models.positions import GridPosition, LearnedGrid
+from .augmentation import SpectrogramAugmentation
+from .chopper import Piece
+from .sound import Clip, SoundChopper, functional
+
+AUDIOSET = (-4.2677393, 4.5689974)
+"""Mean and deviation of AudioSet's spectrograms, with which AST was published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioPatchesChopper(SoundChopper):
+    """A sound to patches of `patch_size` frames by as many mel channels, every `stride` frames and channels.
+
+    `length` frames make every sound one length (nothing is filled in with zeros, as AST does); without it a sound has as
+    many columns of patches as it lasts. `statistics`: mean and deviation of the spectrogram, null: of the training data.
+    """
+
+    axes: ClassVar[tuple[str, ...]] = ("mel", "seconds")
+    mels: int = 128
+    patch_size: int = 16
+    stride: int = 10
+    length: int | None = None
+    longest: float = 10.24
+    statistics: tuple[float, float] | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 1 <= self.stride <= self.patch_size <= self.mels:
+            raise ValueError(
+                f"stride ({self.stride}) must be 1 to patch_size ({self.patch_size}), and that at most mels ({self.mels})"
+            )
+        if self.length is not None and self.length < self.patch_size:
+            raise ValueError(f"length ({self.length} frames) must hold one patch ({self.patch_size})")
+
+    def spectrum(self) -> KaldiMel:
+        return KaldiMel(self)
+
+    def fit(self, items: Callable[[], Iterable]) -> SoundChopper:
+        """The given statistics, or those of (at most 500 of) the training sounds."""
+        if self.statistics:
+            return replace(self, fitted=self.statistics)
+        return replace(self, fitted=SoundChopper.fit(replace(self, length=None), items).fitted)
+
+    @property
+    def rows(self) -> int:
+        """Patches over the mel channels."""
+        return (self.mels - self.patch_size) // self.stride + 1
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and, for the longest sound, columns of patches."""
+        frames = self.length or math.ceil(self.longest / self.hop)
+        return self.rows, self.columns(frames)
+
+    def columns(self, frames: int) -> int:
+        """Patches over so many frames; one at least."""
+        return max(frames - self.patch_size, 0) // self.stride + 1
+
+    def frames(self, item: Clip) -> int:
+        """Whole frames of a sound, as Kaldi counts them (`snip_edges`)."""
+        return max(len(item) - self.window_samples, 0) // self.hop_samples + 1
+
+    def count(self, item: Clip) -> int:
+        return self.rows * self.columns(self.length or self.frames(item))
+
+    def chop(self, item: Clip) -> Piece:
+        """Windows (f, samples) of exactly the frames that patches cover. Frames that only `length` asks for are no
+        numbers (NaN): the spectrogram is zero there, which silence is not."""
+        count, window, hop = self.count(item), self.window_samples, self.hop_samples
+        columns = count // self.rows
+        frames = (columns - 1) * self.stride + self.patch_size
+        heard = min(self.frames(item), frames) if self.length else frames
+        samples = (heard - 1) * hop + window
+        windows = F.pad(item, (0, max(0, samples - len(item))))[:samples].unfold(0, window, hop)
+        if heard < frames:
+            windows = torch.cat([windows, windows.new_full((frames - heard, window), torch.nan)])
+        row, column = torch.arange(self.rows).float(), torch.arange(columns) * (self.stride * self.hop)
+        return Piece(windows, count, torch.cartesian_prod(row, column))
+
+    def draw(self, canvas: Any, item: Clip) -> None:
+        """The spectrogram over the seconds, and where its patches begin."""
+        piece = self.chop(item)
+        seconds = len(piece.values) * self.hop
+        canvas.imshow(self.spectrum()(piece.values).T.numpy(), origin="lower", aspect="auto", cmap="magma",
+                      extent=(0, seconds, 0, self.mels))  # fmt: skip
+        for column in range(piece.count // self.rows):
+            canvas.axvline(column * self.stride * self.hop, color="white", linewidth=0.5)
+        for row in range(self.rows):
+            canvas.axhline(row * self.stride, color="white", linewidth=0.5)
+        canvas.set(xlabel="seconds", ylabel="mel channel")
+
+
+class KaldiMel(nn.Module):
+    """Windows of samples to Kaldi's log-mel energies, as `torchaudio.compliance.kaldi.fbank` has them with a Hann window and
+    no dither: the mean taken out of each window, pre-emphasis 0.97, power spectrum, Kaldi's mel banks from 20 Hz."""
+
+    def __init__(self, chopper: AudioPatchesChopper):
+        super().__init__()
+        functional()  # says in one sentence where torchaudio does not load
+        from torchaudio.compliance.kaldi import get_mel_banks
+
+        window = chopper.window_samples
+        self.size = 2 ** math.ceil(math.log2(window))
+        banks, _ = get_mel_banks(chopper.mels, self.size, float(chopper.rate), 20.0, 0.0, 100.0, -500.0, 1.0)
+        self.register_buffer("banks", F.pad(banks, (0, 1)).T.contiguous(), persistent=False)
+        self.register_buffer("window", torch.hann_window(window, periodic=False), persistent=False)
+
+    def forward(self, windows: Float[Tensor, "f samples"]) -> Float[Tensor, "f mels"]:
+        with torch.autocast(windows.device.type, enabled=False):
+            missing = windows[:, :1].isnan()
+            windows = windows.to(self.window.dtype).masked_fill(missing, 0)
+            windows = windows - windows.mean(dim=1, keepdim=True)
+            windows = windows - 0.97 * torch.cat([windows[:, :1], windows[:, :-1]], dim=1)
+            spectrum = torch.fft.rfft(windows * self.window, n=self.size)
+            energy = (spectrum.real.square() + spectrum.imag.square()) @ self.banks
+            return energy.clamp(min=torch.finfo(torch.float32).eps).log().masked_fill(missing, 0)
+
+
+class AudioPatchesTokenizer(nn.Module):
+    """Overlapping patches of the spectrogram to vectors: one linear map, plus a position in the grid where `position` is not
+    null. The spectrogram less its mean, over twice its deviation (AST's normalisation).
+
+    `augment` hides stripes of the spectrogram while training (SpecAugment), on the device.
+    """
+
+    Chopper = AudioPatchesChopper
+
+    def __init__(
+        self, chopper: AudioPatchesChopper, width: int, context: int, *,
+        position: Callable[..., GridPosition] | None = LearnedGrid,
+        augment: Callable[[], SpectrogramAugmentation] | None = None,
+    ):  # fmt: skip
+        super().__init__()
+        self.patch_size, self.stride, self.rows = chopper.patch_size, chopper.stride, chopper.rows
+        self.seconds = chopper.stride * chopper.hop
+        self.mean, self.deviation = chopper.fitted
+        self.mel = chopper.spectrum()
+        self.augment = augment() if augment else None
+        self.embedding = nn.Linear(chopper.patch_size**2, width)
+        self.position = position(width, chopper.grid) if position else None
+
+    def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
+        spectrogram = (self.mel(pieces.values) - self.mean) / (2 * self.deviation)
+        lengths = [(count // self.rows - 1) * self.stride + self.patch_size for count in pieces.counts]
+        if self.augment is not None and self.training:
+            spectrogram = self.augment(spectrogram, lengths)
+        tokens = self.embedding(self.patches(spectrogram, lengths).to(self.embedding.weight.dtype))
+        if self.position is None:
+            return tokens
+        row, seconds = pieces.coordinates.unbind(-1)
+        return tokens + self.position(torch.stack([row, (seconds / self.seconds).round()], dim=-1))
+
+    def patches(self, spectrogram: Float[Tensor, "f mels"], lengths: list[int]) -> Float[Tensor, "t p"]:
+        """All clips' patches, clip after clip, channels before time; a patch's values the same way round."""
+        if len(set(lengths)) == 1:
+            return cut(spectrogram.unflatten(0, (len(lengths), lengths[0])), self.patch_size, self.stride)
+        return torch.cat([cut(clip[None], self.patch_size, self.stride) for clip in spectrogram.split(lengths)])
+
+
+def cut(spectrograms: Float[Tensor, "s f mels"], size: int, stride: int) -> Float[Tensor, "t p"]:
+    """Spectrograms of one length to their patches."""
+    windows = spectrograms.unfold(1, size, stride).unfold(2, size, stride)
+    return rearrange(windows, "s column row time mel -> (s row column) (mel time)")

@@ -1,0 +1,147 @@
+"""What all tokenizers of sound share: reading and resampling, changes while training, the statistics of the spectrogram."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .chopper import Chopper
+
+Clip = Float[Tensor, "_samples"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaveAugmentation:
+    """How a clip is changed at random while training: moved by up to `shift` seconds (silence comes in), played faster or
+    slower by up to `speed` (0.1: 0.9 to 1.1 times), louder or softer by up to `gain` dB, with white noise at a
+    signal-to-noise ratio drawn from `noise` [lowest, highest] dB."""
+
+    shift: float = 0.0
+    speed: float = 0.0
+    gain: float = 0.0
+    noise: tuple[float, float] | None = None
+
+    def __call__(self, clip: Clip, rate: int, random: np.random.Generator) -> Clip:
+        if self.speed:
+            factor = 1 + random.uniform(-self.speed, self.speed)
+            length = max(1, round(len(clip) / factor))
+            clip = F.interpolate(clip[None, None], size=length, mode="linear", align_corners=False)[0, 0]
+        if self.shift:
+            places = round(random.uniform(-self.shift, self.shift) * rate)
+            clip = (
+                torch.roll(F.pad(clip, (0, abs(places))), places)[: len(clip)]
+                if places > 0
+                else F.pad(clip[-places:], (0, -places))[: len(clip)]
+            )
+        if self.gain:
+            clip = clip * 10 ** (random.uniform(-self.gain, self.gain) / 20)
+        if self.noise:
+            level = float(clip.square().mean().sqrt()) * 10 ** (-random.uniform(*self.noise) / 20)
+            clip = clip + torch.from_numpy(random.standard_normal(len(clip), dtype=np.float32)) * level
+        return clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundChopper(Chopper):
+    """Base of the choppers of sound. `rate` in hertz, `hop` and `window` (from one frame of the spectrogram to the next, and
+    its length) and `longest` (what is longer is cut) in seconds, `mels` channels."""
+
+    rate: int = 16_000
+    mels: int = 40
+    hop: float = 0.010
+    window: float = 0.025
+    longest: float = 30.0
+    augment_wave: WaveAugmentation | None = None
+    fitted: tuple[float, float] = (0.0, 1.0)
+    """Mean and deviation of the spectrogram."""
+
+    def __post_init__(self):
+        for name in ("rate", "mels", "hop", "window", "longest"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be more than 0, not {getattr(self, name)}")
+
+    def spectrum(self) -> nn.Module:
+        """What turns windows of samples (f, samples) into a spectrogram (f, mels)."""
+        raise NotImplementedError
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples from one frame to the next."""
+        return round(self.rate * self.hop)
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of one frame."""
+        return round(self.rate * self.window)
+
+    def decode(self, raw: Any) -> Clip:
+        """A path, a file's bytes (wav, flac, ogg, mp3), or (samples, rate) with samples (t,) or (t, channels)."""
+        if isinstance(raw, Tensor):
+            return raw
+        samples, rate = raw if isinstance(raw, tuple) else self._read(raw)
+        clip = torch.from_numpy(np.asarray(samples, dtype=np.float32))
+        clip = clip if clip.dim() == 1 else clip.mean(dim=1)
+        if not len(clip):
+            raise ValueError("the sound has no samples")
+        if not torch.isfinite(clip).all():
+            raise ValueError(f"the sound has {int((~torch.isfinite(clip)).sum())} samples that are no numbers")
+        return resampled(clip, rate, self.rate)[: round(self.longest * self.rate)]
+
+    def _read(self, raw: bytes | str | os.PathLike) -> tuple[np.ndarray, int]:
+        import soundfile
+
+        try:
+            return soundfile.read(io.BytesIO(raw) if isinstance(raw, bytes) else raw, dtype="float32")
+        except (soundfile.SoundFileError, OSError, TypeError) as error:
+            raise ValueError(f"the sound cannot be read: {error}") from error
+
+    def augment(self, item: Clip, random: np.random.Generator) -> Clip:
+        return item if self.augment_wave is None else self.augment_wave(item, self.rate, random)
+
+    def fit(self, items: Callable[[], Iterable]) -> SoundChopper:
+        """Mean and deviation of the log-mel energies over (at most 500 of) the training sounds."""
+        mel, total = self.spectrum(), torch.zeros(3, dtype=torch.float64)
+        for number, raw in enumerate(items()):
+            if number == 500:
+                break
+            values = mel(self.chop(self.decode(raw)).values).double()
+            total += torch.stack([values.sum(), values.square().sum(), torch.tensor(float(values.numel()))])
+        if not total[2]:
+            raise ValueError("there is no sound to learn the mean of the spectrogram from")
+        mean = total[0] / total[2]
+        return replace(self, fitted=(float(mean), float((total[1] / total[2] - mean**2).clamp(min=1e-12).sqrt())))
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "spectrogram.json").write_text(json.dumps({"mean": self.fitted[0], "deviation": self.fitted[1]}))
+
+    def load(self, folder: Path) -> SoundChopper:
+        known = json.loads((folder / "spectrogram.json").read_text())
+        return replace(self, fitted=(known["mean"], known["deviation"]))
+
+
+def resampled(clip: Clip, rate: int, wanted: int) -> Clip:
+    """The clip at another rate, in hertz, by torchaudio's windowed sinc."""
+    return clip if rate == wanted else functional().resample(clip, int(rate), wanted)
+
+
+def functional():
+    """torchaudio.functional. Raises ValueError where torchaudio does not load beside this torch."""
+    try:
+        import torchaudio.functional
+    except (ImportError, OSError) as error:
+        raise ValueError(
+            f"sound needs torchaudio, which does not load beside torch {torch.__version__}: {error}"
+        ) from error
+    return torchaudio.functional
