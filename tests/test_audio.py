@@ -9,8 +9,8 @@ import torch
 import torchaudio
 from chopmix.data.packing import pack
 from chopmix.tokenizers.audio import FLOOR, AudioChopper, AudioTokenizer, LogMel
-from chopmix.tokenizers.augmentation import SpectrogramAugmentation
-from chopmix.tokenizers.sound import WaveAugmentation
+from chopmix.tokenizers.augmentation import SpectrogramAugmentation, stretched
+from chopmix.tokenizers.sound import WaveAugmentation, coloured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,6 +115,18 @@ def test_waves_are_changed_as_the_place_says():
     assert torch.equal(WaveAugmentation()(sound, 8000, np.random.default_rng(0)), sound)
     moved = WaveAugmentation(shift=0.1)(torch.ones(4000), 8000, np.random.default_rng(0))
     assert len(moved) == 4000 and 3200 <= moved.sum() < 4000
+
+
+def test_another_microphone_and_another_throat():
+    """A filter of +6 dB everywhere is twice as loud; a random one keeps the length; a stretch moves a tone up the channels."""
+    sound = clip(4001)
+    torch.testing.assert_close(coloured(sound, np.full(8, 20 * np.log10(2))), 2 * sound, rtol=1e-4, atol=1e-5)
+    change = WaveAugmentation(colour=12)
+    first, other = (change(sound, 8000, np.random.default_rng(seed)) for seed in (1, 2))
+    assert first.shape == sound.shape and not torch.allclose(first, other, atol=1e-2)
+    ramp = torch.arange(20.0).expand(3, 20)
+    torch.testing.assert_close(stretched(ramp, torch.tensor([1.0, 0.5, 1.2]))[:, 10], torch.tensor([10.0, 5.0, 12.0]))
+    torch.testing.assert_close(stretched(ramp, torch.ones(3)), ramp)
 
 
 def test_stripes_hide_each_clip_by_itself():

@@ -84,17 +84,24 @@ def erased(images: Tensor, most: float) -> Tensor:
 
 class SpectrogramAugmentation(nn.Module):
     """SpecAugment (Park et al. 2019, arXiv:1904.08779): per clip, `stripes` bands of up to `mels` mel channels and as many of
-    up to `frames` frames are set to the mean, 0."""
+    up to `frames` frames are set to the mean, 0. Before that the mel channels of each clip are stretched by up to `warp`
+    (0.1: 0.9 to 1.1 times), as another vocal tract would (Jaitly and Hinton 2013, vocal tract length perturbation)."""
 
-    def __init__(self, *, mels: int = 8, frames: int = 8, stripes: int = 1):
+    def __init__(self, *, mels: int = 8, frames: int = 8, stripes: int = 1, warp: float = 0.0):
         super().__init__()
-        self.mels, self.frames, self.stripes = mels, frames, stripes
+        if not 0 <= warp < 1:
+            raise ValueError(f"warp must be 0 or more and below 1, not {warp}")
+        self.mels, self.frames, self.stripes, self.warp = mels, frames, stripes, warp
 
     def forward(self, spectrogram: Float[Tensor, "f m"], lengths: list[int]) -> Float[Tensor, "f m"]:
         """`lengths` are the frames of each clip; the clips lie one after another."""
         device, bins = spectrogram.device, spectrogram.shape[1]
         length = torch.tensor(lengths, device=device)
         clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), length, output_size=len(spectrogram))
+        if self.warp:
+            spectrogram = stretched(
+                spectrogram, 1 + self.warp * (2 * torch.rand(len(lengths), device=device) - 1)[clip]
+            )
         within = torch.arange(len(spectrogram), device=device) - (length.cumsum(0) - length)[clip]
         for _ in range(self.stripes):
             a = torch.rand(4, len(lengths), device=device)
@@ -107,3 +114,12 @@ class SpectrogramAugmentation(nn.Module):
             stripe = (within >= first[clip]) & (within < (first + wide)[clip])
             spectrogram = spectrogram.masked_fill(band[clip] | stripe[:, None], 0.0)
         return spectrogram
+
+
+def stretched(spectrogram: Float[Tensor, "f m"], factor: Float[Tensor, "f"]) -> Float[Tensor, "f m"]:
+    """Every frame's channels read at `factor` times their place, with straight lines between them; the last one goes on."""
+    last = spectrogram.shape[1] - 1
+    place = (torch.arange(last + 1, device=spectrogram.device) * factor[:, None]).clamp(max=last)
+    below = place.long().clamp(max=last - 1)
+    share = (place - below).to(spectrogram.dtype)
+    return spectrogram.gather(1, below) * (1 - share) + spectrogram.gather(1, below + 1) * share

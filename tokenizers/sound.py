@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -25,12 +26,14 @@ Clip = Float[Tensor, "_samples"]
 class WaveAugmentation:
     """How a clip is changed at random while training: moved by up to `shift` seconds (silence comes in), played faster or
     slower by up to `speed` (0.1: 0.9 to 1.1 times), louder or softer by up to `gain` dB, with white noise at a
-    signal-to-noise ratio drawn from `noise` [lowest, highest] dB."""
+    signal-to-noise ratio drawn from `noise` [lowest, highest] dB, and as another microphone would hear it: through a smooth
+    filter that lifts or lowers each part of the spectrum by up to `colour` dB."""
 
     shift: float = 0.0
     speed: float = 0.0
     gain: float = 0.0
     noise: tuple[float, float] | None = None
+    colour: float = 0.0
 
     def __call__(self, clip: Clip, rate: int, random: np.random.Generator) -> Clip:
         if self.speed:
@@ -49,7 +52,21 @@ class WaveAugmentation:
         if self.noise:
             level = float(clip.square().mean().sqrt()) * 10 ** (-random.uniform(*self.noise) / 20)
             clip = clip + torch.from_numpy(random.standard_normal(len(clip), dtype=np.float32)) * level
-        return clip
+        return coloured(clip, random.uniform(-self.colour, self.colour, KNOTS)) if self.colour else clip
+
+
+KNOTS = 8
+"""Points of a random filter's curve, evenly spaced in mels (nearly), with straight lines between them."""
+
+
+def coloured(clip: Clip, decibels: np.ndarray) -> Clip:
+    """The clip through a filter of zero phase whose gain follows the given values from the lowest frequency to the highest."""
+    spectrum = torch.fft.rfft(clip)
+    place = np.log1p(np.linspace(0, 8, len(spectrum))) / math.log(
+        9
+    )  # low frequencies take more of the curve, as in mels
+    gain = 10 ** (np.interp(place, np.linspace(0, 1, len(decibels)), decibels) / 20)
+    return torch.fft.irfft(spectrum * torch.from_numpy(gain.astype(np.float32)), n=len(clip))
 
 
 @dataclass(frozen=True, kw_only=True)

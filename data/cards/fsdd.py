@@ -10,26 +10,26 @@ from ..shards import ShardCard
 class Fsdd(ShardCard):
     """Columns: `sound`, `label` 0 to 9, `speaker`. A tenth of train validates, by hash of the key.
 
-    With `left_out`, a speaker's name, nobody hears that speaker while training: the test split is all that speaker's
+    With `left_out`, the name of a speaker or of several, nobody hears them while training: the test split is all their
     recordings, and train and val are of the others alone.
     """
 
     folder = "fsdd"
     sources = {"sound": "flac", "label": "cls", "speaker": "json.speaker"}
 
-    def __init__(self, *, left_out: str | None = None):
-        self.left_out = left_out
+    def __init__(self, *, left_out: str | list[str] | None = None):
+        self.left_out = [left_out] if isinstance(left_out, str) else left_out
 
     def open(self, split: str) -> Samples:
         if self.left_out is None:
             return super().open(split)
         self.check_split(split)
         every = self.read("train") if split != "test" else self.read("train", "test")
-        own = [n for n, key in enumerate(every.keys) if speaker(key) == self.left_out]
-        if not own:
-            raise DataError(
-                f"fsdd has no speaker {self.left_out!r}; possible: {', '.join(sorted({speaker(k) for k in every.keys}))}"
-            )
+        known = {speaker(key) for key in every.keys}
+        for name in self.left_out:
+            if name not in known:
+                raise DataError(f"fsdd has no speaker {name!r}; possible: {', '.join(sorted(known))}")
+        own = [n for n, key in enumerate(every.keys) if speaker(key) in self.left_out]
         if split == "test":
             return Chosen(every, own)
         return share(Chosen(every, sorted(set(range(len(every))) - set(own))), split)
