@@ -174,3 +174,26 @@ def test_augmentation_acts_while_training_only(options):
 def test_augmentation_refuses_what_means_nothing():
     with pytest.raises(ValueError, match="must be 0 or more"):
         ImageAugmentation(shift=-1)
+
+
+def test_any_transform_of_torchvision_by_name():
+    torch.manual_seed(0)
+    images = torch.randint(256, (20, 3, 8, 12), dtype=torch.uint8)
+    change = ImageAugmentation(
+        transforms=[{"use": "ColorJitter", "brightness": 0.5}, {"use": "RandomInvert", "p": 1.0}]
+    )
+    found = change(images)
+    assert found.shape == images.shape and found.dtype == torch.uint8
+    assert torch.equal(ImageAugmentation(transforms=[{"use": "RandomInvert", "p": 1.0}])(images), 255 - images)
+    brightness = [
+        part.float().mean() / (255 - own.float()).mean() for part, own in zip(found.split(8), images.split(8))
+    ]
+    assert len({round(float(value), 2) for value in brightness}) > 1  # drawn anew for every group of images
+    with pytest.raises(ValueError, match="no transform 'ColorJiter'; possible: ColorJitter"):
+        ImageAugmentation(transforms=[{"use": "ColorJiter"}])
+    with pytest.raises(ValueError, match="ColorJitter: .*unexpected keyword argument 'bright'"):
+        ImageAugmentation(transforms=[{"use": "ColorJitter", "bright": 1}])
+    with pytest.raises(
+        ValueError, match=r"Resize made images of \(3, 8, 12\) into \(3, 4, 4\); it must keep their size"
+    ):
+        ImageAugmentation(transforms=[{"use": "Resize", "size": [4, 4]}])(images)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
@@ -14,11 +17,13 @@ class ImageAugmentation(nn.Module):
     """Shift by up to `shift` pixels (black comes in), turn by up to `rotate` degrees and scale by up to `zoom`, mirror left
     and right (`flip`), torchvision's RandAugment with `operations` operations of strength `magnitude`
     (Cubuk et al. 2019, arXiv:1909.13719), and erase a rectangle of up to `erase` of the area with grey
-    (Zhong et al. 2017, arXiv:1708.04896)."""
+    (Zhong et al. 2017, arXiv:1708.04896). `transforms` are any others of torchvision.transforms.v2 that keep an image's size,
+    by name with their arguments: `[{use: ColorJitter, brightness: 0.4}, {use: RandomGrayscale, p: 0.1}]`."""
 
     def __init__(
         self, *, shift: int = 0, flip: bool = False, rotate: float = 0.0, zoom: float = 0.0,
         operations: int = 0, magnitude: int = 9, erase: float = 0.0,
+        transforms: list[dict[str, Any]] | None = None,
     ):  # fmt: skip
         super().__init__()
         if min(shift, rotate, zoom, operations, erase) < 0 or zoom >= 1 or erase > 1:
@@ -27,25 +32,52 @@ class ImageAugmentation(nn.Module):
             )
         self.shift, self.flip, self.rotate, self.zoom, self.erase = shift, flip, rotate, zoom, erase
         self.operations, self.magnitude = operations, magnitude
+        self.transforms = [torchvision_transform(part) for part in transforms or ()]
 
     def forward(self, images: Images) -> Tensor:
         if self.flip:
             mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
             images = torch.where(mirrored, images.flip(-1), images)
-        if self.operations:
-            images = self.random_operations(images)
+        if self.operations or self.transforms:
+            images = self.by_torchvision(images)
         if self.rotate or self.zoom:
             images = turned(images, self.rotate, self.zoom)
         if self.shift:
             images = shifted(images, self.shift)
         return erased(images, self.erase) if self.erase else images
 
-    def random_operations(self, images: Images, group: int = 8) -> Images:
-        """RandAugment, in groups of images that share the drawn operations: it draws once per call."""
+    def by_torchvision(self, images: Images, group: int = 8) -> Images:
+        """torchvision's transforms draw once per call, so groups of images share what is drawn."""
         from torchvision.transforms.v2 import RandAugment
 
-        change = RandAugment(self.operations, self.magnitude, fill=128)
-        return torch.cat([change(part) for part in images.split(group)])
+        changes = [RandAugment(self.operations, self.magnitude, fill=128)] if self.operations else []
+        parts = []
+        for part in images.split(group):
+            for change in (*changes, *self.transforms):
+                changed = change(part)
+                if changed.shape != part.shape:
+                    raise ValueError(
+                        f"augment.transforms: {type(change).__name__} made images of {tuple(part.shape[1:])} into "
+                        f"{tuple(changed.shape[1:])}; it must keep their size (give it size: {list(part.shape[2:])})"
+                    )
+                part = changed
+            parts.append(part)
+        return torch.cat(parts)
+
+
+def torchvision_transform(part: dict[str, Any]) -> nn.Module:
+    """A transform of torchvision.transforms.v2 by its name (`use`) and arguments. Raises ValueError naming what is possible."""
+    from torchvision.transforms import v2
+
+    name, options = part.get("use"), {key: value for key, value in part.items() if key != "use"}
+    known = [key for key, value in vars(v2).items() if isinstance(value, type) and issubclass(value, v2.Transform)]
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, 3) or sorted(known)
+        raise ValueError(f"augment.transforms: torchvision has no transform {name!r}; possible: {', '.join(near)}")
+    try:
+        return getattr(v2, name)(**options)
+    except TypeError as error:
+        raise ValueError(f"augment.transforms: {name}: {error}") from None
 
 
 def shifted(images: Tensor, most: int) -> Tensor:
