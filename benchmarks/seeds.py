@@ -2,13 +2,15 @@
 
     python benchmarks/seeds.py runs/x [runs/y ...] [--below val/loss 1.88]
 
-`--below` adds after how many training seconds an evaluation first saw that metric at or below that value.
+Besides the metrics of the last evaluation: the share of the training time that was spent waiting for data, and the share of
+padding among the places of a batch. `--below` adds after how many training seconds an evaluation first saw that metric at or below that value.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from pathlib import Path
 
 from results import write_results
@@ -22,6 +24,9 @@ def rows(folder: Path, metric: str | None, value: float) -> list[dict]:
         last = {"config": folder.name, "seed": int(run.name.removeprefix("seed-"))}
         for record in records:
             last |= {key: record[key] for key in record if not key.startswith("train/")}
+        for name in ("waited", "padding"):
+            each = [record[f"train/{name}"] for record in records if f"train/{name}" in record]
+            last[f"train/{name}"] = statistics.mean(each[1:] or each)  # but for the first, which opens the data
         if metric:
             reached = [r["seconds"] for r in records if r.get(metric, float("inf")) <= value]
             last[f"seconds_to_{value}"] = min(reached, default="never")

@@ -29,13 +29,17 @@ SAMPLES = {
     "driving",
     "motions",
     "cifar10",
+    "cifar10_full",
     "digits",
     "dtmf",
     "fsdd",
+    "hugging_face",
     "image_folder",
     "manifest",
     "mnist",
+    "speech_commands",
     "stamps",
+    "torchvision_data",
     "webdataset",
 }
 

@@ -102,7 +102,7 @@ def _import_ast(source: Path, folder: Path, described: Mapping[str, Any]) -> str
     features = _read_json(source, "preprocessor_config.json") if (source / "preprocessor_config.json").exists() else {}
     statistics = (features.get("mean", AUDIOSET[0]), features.get("std", AUDIOSET[1]))
     experiment = ast_experiment(described, features, statistics)
-    tree = experiment | {"data": {"card": "fsdd"}, "training": {"steps": 1, "samples_per_step": 8}}
+    tree = experiment | {"data": {"card": "speech_commands"}, "training": {"steps": 1, "samples_per_step": 8}}
     config = config_from_tree(tree, folder / "config.yaml")
     weights = ast_weights(read_weights(source))
     choppers, tasks = build_choppers(config, folder / "assets"), build_tasks(config)
