@@ -61,7 +61,11 @@ class Shards(Samples):
     def column(self, name: str):
         for shard, key, members in self._places:
             if name in members:
-                yield self._read(shard, key, name, *members[name])
+                try:
+                    value = self._read(shard, key, name, *members[name])
+                except (ValueError, OSError):
+                    continue
+                yield value
 
     def _read(self, shard: int, key: str, extension: str, offset: int, size: int) -> Any:
         with open_file(self.index[shard]["path"]) as file:
@@ -102,12 +106,18 @@ def expand(pattern: str) -> list[str]:
 
 
 def open_file(path: str) -> Any:
-    """A local or remote file, for reading bytes at any place."""
+    """A local or remote file, for reading bytes at any place. Raises DataError where fsspec lacks the protocol or a part of it,
+    and for a remote file that is not there."""
     if "://" not in path:
         return open(path, "rb")
     import fsspec
 
-    return fsspec.open(path, "rb").open()
+    try:
+        return fsspec.open(path, "rb").open()
+    except (ImportError, ValueError) as error:  # "Install s3fs to access S3", "Protocol not known"
+        raise DataError(f"{path}: {error}") from error
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
 
 
 def shard_index(path: str) -> dict:
@@ -147,7 +157,7 @@ def unpacked(path: str, target: Path) -> str:
 def members(source: str, path: str):
     """(key, {extension: (offset, size)}) of each sample: neighbouring members with one name up to the first dot."""
     try:
-        with open_file(source) as file, tarfile.open(fileobj=file) as tar:
+        with open_file(source) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             key, found = None, {}
             for member in tar:
                 if not member.isfile():
@@ -162,6 +172,9 @@ def members(source: str, path: str):
                 found[extension.lower()] = (member.offset_data, member.size)
             if found:
                 yield key, found
+            file.seek(tar.offset)  # tarfile takes a header that is damaged or cut off for the end
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise DataError(f"{path} is damaged or cut short: its end is missing after {key!r}")
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError(f"{path} is damaged or cut short: {error}") from error
 

@@ -314,3 +314,12 @@ def test_wrong_manifests_are_told(tmp_path, text, message):
         Manifest(train=str(tmp_path / "m.jsonl"), columns=["image"]).open("train")
     with pytest.raises(ValueError, match="'sound' is not among the columns"):
         Manifest(train="m", columns=["image"], files=["sound"])
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("memory://nowhere/train.tar", "no such file"), ("nosuch://x/train.tar", "nosuch.*(not known|nosuch)")],
+)
+def test_remote_shards_that_are_not_there_are_named(path, message):
+    with pytest.raises(DataError, match=message):
+        len(Shards((path,)))

@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 
 from ..models.mixture import Mixture
+from ..models.positions import LearnedGrid, interpolated
 from . import checkpoint
+from .build import build_choppers
 from .config import Config
 from .run import chosen_step, read_config
 from .schema import Part
@@ -16,15 +18,16 @@ from .schema import Part
 
 def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
     """Copy what the source run has fitted (vocabularies, statistics) for inputs of the same name and kind, and, where the data
-    set is the same, for tasks; gives their names."""
+    set is the same, for tasks; gives their names. An imported model has its classes from elsewhere: they are not taken."""
     theirs = read_config(source)
+    imported = "imported" in checkpoint.read_state(source, chosen_step(source, "best"))
     taken = []
     for name, part in config.inputs.items():
         same = name in theirs.inputs and kind(theirs.inputs[name]) == kind(part)
         if same and (source / "assets" / name).exists() and not (assets / name).exists():
             shutil.copytree(source / "assets" / name, assets / name)
             taken.append(name)
-    for name in config.tasks if theirs.data.card == config.data.card else ():
+    for name in config.tasks if theirs.data.card == config.data.card and not imported else ():
         kept = f"task-{name}"
         if (source / "assets" / kept).exists() and not (assets / kept).exists():
             shutil.copytree(source / "assets" / kept, assets / kept)
@@ -48,6 +51,7 @@ def take_weights(model: Mixture, source: Path) -> str:
     checkpoint.read_state(source, step)
     theirs = checkpoint.read_tensors(source, step, "model") | checkpoint.read_tensors(source, step, "ema")
     own = model.state_dict()
+    resized = resize_positions(model, source, theirs)
     taken = [name for name, value in own.items() if name in theirs and theirs[name].shape == value.shape]
     for name in taken:
         own[name].copy_(theirs[name])
@@ -57,6 +61,7 @@ def take_weights(model: Mixture, source: Path) -> str:
         if name in theirs and name not in taken
     ]
     groups = {
+        "interpolated for another size": resized,
         "differ in shape, so left as initialised": reshaped,
         "new here, so left as initialised": [name for name in own if name not in theirs],
         "left behind": [name for name in theirs if name not in own],
@@ -64,6 +69,22 @@ def take_weights(model: Mixture, source: Path) -> str:
     said = [f"{len(names)} {what}: {_some(names)}" for what, names in groups.items() if names]
     count = sum(own[name].numel() for name in taken)
     return f"from {source}, step {step}: took {len(taken)} tensors ({count:,} values)" + "".join(f"; {s}" for s in said)
+
+
+def resize_positions(model: Mixture, source: Path, theirs: dict[str, torch.Tensor]) -> list[str]:
+    """Interpolate, in place, the source's learned positions of grids (of images, of spectrograms) that have another size here;
+    gives what was done, by name."""
+    config = read_config(source)
+    resized = []
+    for name, tokenizer in model.tokenizers.items():
+        key, position = f"tokenizers.{name}.position.table.weight", getattr(tokenizer, "position", None)
+        if not isinstance(position, LearnedGrid) or key not in theirs:
+            continue
+        grid = build_choppers(config, source / "assets")[name].grid
+        if grid and grid != position.grid:
+            theirs[key] = interpolated(theirs[key], grid, position.grid)
+            resized.append(f"{key} from {grid[0]} x {grid[1]} to {position.grid[0]} x {position.grid[1]}")
+    return resized
 
 
 def _some(names: list[str]) -> str:
