@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -69,6 +70,13 @@ class LearnedGrid(GridPosition):
     def forward(self, coordinates: Float[Tensor, "t 2"]) -> Float[Tensor, "t d"]:
         row, column = coordinates.long().unbind(-1)
         return self.table(row * self.grid[1] + column)
+
+
+def interpolated(table: Float[Tensor, "p d"], grid: tuple[int, int], wanted: tuple[int, int]) -> Float[Tensor, "q d"]:
+    """A grid's learned vectors for a grid of another size: bicubic, antialiased, as timm resamples them."""
+    image = rearrange(table.float(), "(row column) d -> 1 d row column", row=grid[0])
+    resized = F.interpolate(image, size=wanted, mode="bicubic", antialias=True)
+    return rearrange(resized, "1 d row column -> (row column) d").to(table.dtype)
 
 
 class SinusoidalGrid(GridPosition):

@@ -5,10 +5,13 @@ import json
 import pytest
 import timm
 import torch
-from chopmix.training.build import make_batch
+from chopmix.training.build import build_choppers, build_model, make_batch
+from chopmix.training.config import config_from_tree
 from chopmix.training.imports import import_directory
-from chopmix.training.run import RunError, load_run
+from chopmix.training.run import RunError, load_run, read_config
+from chopmix.training.transfer import take_weights
 from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 7}
 CASES = {
@@ -95,3 +98,22 @@ def test_left_over_weights_are_named(tmp_path):
     save_file(weights, tmp_path / "timm" / "model.safetensors")
     with pytest.raises(ValueError, match=r"extra\.weight has no place here"):
         import_directory(tmp_path / "timm", tmp_path / "run")
+
+
+def test_another_resolution_interpolates_the_positions(tmp_path):
+    """`from:` an imported model with larger images: its learned grid grows, all else is taken as it is; timm does the same."""
+    theirs = directory(tmp_path / "timm", "vit_tiny_patch16_224", {})
+    import_directory(tmp_path / "timm", tmp_path / "run")
+    source = read_config(tmp_path / "run")
+    tree = source.tree | {"out": str(tmp_path / "larger")}
+    tree["inputs"]["image"]["size"] = 56
+    tree["model"]["context"] = 50
+    config = config_from_tree(tree, tmp_path / "larger.yaml")
+    choppers = build_choppers(config, tmp_path / "assets")
+    model = build_model(config, choppers, load_run(tmp_path / "run").tasks)
+    assert (
+        "1 interpolated for another size: tokenizers.image.position.table.weight from 4 x 4 to 7 x 7"
+        in take_weights(model, tmp_path / "run")
+    )
+    expected = resample_abs_pos_embed(theirs.pos_embed, [7, 7], [4, 4])[0, 1:]
+    torch.testing.assert_close(model.tokenizers["image"].position.table.weight, expected)

@@ -4,8 +4,18 @@ import math
 
 import pytest
 import torch
-from chopmix.models.positions import Alibi, Learned, RelativeBias, RelativePosition, Rotary, Sinusoidal, rotate
+from chopmix.models.positions import (
+    Alibi,
+    Learned,
+    RelativeBias,
+    RelativePosition,
+    Rotary,
+    Sinusoidal,
+    interpolated,
+    rotate,
+)
 from chopmix.models.token_set import Tokens, plain_tokens
+from timm.layers import resample_abs_pos_embed
 from transformers import LlamaConfig
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
@@ -183,3 +193,10 @@ def test_no_position_is_no_position():
     assert nothing.angles(tokens) is None
     assert nothing.bias(tokens, tokens) is None
     assert not nothing.has_bias
+
+
+@pytest.mark.parametrize("wanted", [(7, 7), (2, 9), (4, 6)])
+def test_a_grid_is_interpolated_as_timm_does(wanted):
+    table = torch.randn(24, 16)
+    expected = resample_abs_pos_embed(table[None], list(wanted), [4, 6], num_prefix_tokens=0)[0]
+    torch.testing.assert_close(interpolated(table, (4, 6), wanted), expected)
