@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +17,8 @@ from ..models.batch import Pieces
 from ..models.positions import AbsolutePosition, Learned
 from .augmentation import SpectrogramAugmentation
 from .chopper import Piece
-from .sound import Clip, SoundChopper, functional
+from .sound import Clip, SoundChopper, functional, normalized
 
-RANGE = 7.0
-"""Natural logarithms of energy (7: 30 dB) that a clip's spectrogram spans where clips are normalised by themselves."""
 FLOOR = 1e-6
 """Added to mel energies before the logarithm."""
 
@@ -29,14 +27,11 @@ FLOOR = 1e-6
 class AudioChopper(SoundChopper):
     """A sound to slices of `frames` log-mel frames.
 
-    Sounds of another rate are resampled, several channels averaged. `normalize`:
-    log-mel energies less their mean, over their deviation, both learned from the training `data`, or each `clip`'s own
-    (which forgets how loud a clip is and how its microphone colours it; a clip must then be known to its end).
+    Sounds of another rate are resampled, several channels averaged.
     """
 
     axes: ClassVar[tuple[str, ...]] = ("seconds",)
     frames: int = 4
-    normalize: Literal["data", "clip"] = "data"
 
     def __post_init__(self):
         super().__post_init__()
@@ -84,24 +79,6 @@ class LogMel(nn.Module):
         with torch.autocast(windows.device.type, enabled=False):
             spectrum = torch.fft.rfft(windows.float() * self.window, n=self.size)
             return ((spectrum.real.square() + spectrum.imag.square()) @ self.banks + FLOOR).log()
-
-
-def normalized(spectrogram: Float[Tensor, "f mels"], lengths: list[int]) -> Float[Tensor, "f mels"]:
-    """Every clip's channels less their own mean over time, over the deviation of the whole clip.
-
-    First, what is more than `RANGE` below the clip's loudest value is lifted to there: the noise between the words of one
-    microphone tells nothing of another.
-    """
-    device = spectrogram.device
-    length = torch.tensor(lengths, device=device)
-    clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), length, output_size=len(spectrogram))
-    silence = spectrogram.new_full((len(lengths),), -torch.inf)
-    loudest = silence.scatter_reduce(0, clip, spectrogram.amax(1), "amax")
-    spectrogram = torch.maximum(spectrogram, (loudest - RANGE)[clip, None])
-    zeros = spectrogram.new_zeros(len(lengths), spectrogram.shape[1])
-    spectrogram = spectrogram - (zeros.index_add(0, clip, spectrogram) / length[:, None])[clip]
-    power = zeros.index_add(0, clip, spectrogram.square()).mean(1) / length
-    return spectrogram / (power + 1e-3).sqrt()[clip, None]
 
 
 class AudioTokenizer(nn.Module):

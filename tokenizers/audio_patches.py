@@ -20,7 +20,7 @@ from ..models.batch import Pieces
 from ..models.positions import GridPosition, LearnedGrid
 from .augmentation import SpectrogramAugmentation
 from .chopper import Piece
-from .sound import Clip, SoundChopper, functional
+from .sound import Clip, SoundChopper, functional, normalized
 
 AUDIOSET = (-4.2677393, 4.5689974)
 """Mean and deviation of AudioSet's spectrograms, with which AST was published."""
@@ -50,6 +50,8 @@ class AudioPatchesChopper(SoundChopper):
             )
         if self.length is not None and self.length < self.patch_size:
             raise ValueError(f"length ({self.length} frames) must hold one patch ({self.patch_size})")
+        if self.length is not None and self.normalize == "clip":
+            raise ValueError("normalize: clip needs clips of their own length; leave length out")
 
     def spectrum(self) -> KaldiMel:
         return KaldiMel(self)
@@ -152,15 +154,18 @@ class AudioPatchesTokenizer(nn.Module):
         super().__init__()
         self.patch_size, self.stride, self.rows = chopper.patch_size, chopper.stride, chopper.rows
         self.seconds = chopper.stride * chopper.hop
-        self.mean, self.deviation = chopper.fitted
+        self.per_clip, (self.mean, self.deviation) = chopper.normalize == "clip", chopper.fitted
         self.mel = chopper.spectrum()
         self.augment = augment() if augment else None
         self.embedding = nn.Linear(chopper.patch_size**2, width)
         self.position = position(width, chopper.grid) if position else None
 
     def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
-        spectrogram = (self.mel(pieces.values) - self.mean) / (2 * self.deviation)
         lengths = [(count // self.rows - 1) * self.stride + self.patch_size for count in pieces.counts]
+        spectrogram = self.mel(pieces.values)
+        spectrogram = (
+            normalized(spectrogram, lengths) if self.per_clip else (spectrogram - self.mean) / (2 * self.deviation)
+        )
         if self.augment is not None and self.training:
             spectrogram = self.augment(spectrogram, lengths)
         tokens = self.embedding(self.patches(spectrogram, lengths).to(self.embedding.weight.dtype))

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -64,6 +65,10 @@ class ImageChopper(Chopper):
         if isinstance(raw, Tensor):
             return self._channels(raw)
         if isinstance(raw, np.ndarray):
+            if raw.ndim not in (2, 3) or not raw.size:
+                raise ValueError(
+                    f"an image must be (height, width) or (height, width, channels), not of shape {raw.shape}"
+                )
             return self._channels(
                 torch.from_numpy(np.ascontiguousarray(raw if raw.ndim == 3 else raw[..., None])).permute(2, 0, 1)
             )
@@ -82,18 +87,16 @@ class ImageChopper(Chopper):
         raise ValueError(f"an image of {image.shape[0]} channels; possible: 1 or 3")
 
     def _read(self, raw: Any) -> np.ndarray:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
 
+        if not isinstance(raw, bytes | str | os.PathLike | Image.Image):
+            raise ValueError(f"the image cannot be read: it is no path and no file's bytes, but {type(raw).__name__}")
         if isinstance(raw, bytes) and not raw:
             raise ValueError("the image has no bytes")
+        path = os.fspath(raw) if isinstance(raw, str | os.PathLike) else None
         try:
-            picture = (
-                Image.open(io.BytesIO(raw))
-                if isinstance(raw, bytes)
-                else Image.open(raw)
-                if isinstance(raw, str | os.PathLike)
-                else raw
-            )
+            content = raw if path is None else Path(path).read_bytes()
+            picture = Image.open(io.BytesIO(content)) if isinstance(content, bytes) else content
             picture = ImageOps.exif_transpose(picture)
             if picture.mode.startswith("I"):
                 values = np.asarray(picture).astype(np.float64)
@@ -102,8 +105,11 @@ class ImageChopper(Chopper):
                 picture = picture.convert("RGBA")
                 picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
             picture = picture.convert("L" if self.channels == 1 else "RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"the image cannot be read: {error}") from error
+        except Exception as error:  # Pillow's decoders raise nearly anything on damaged files, struct.error among it
+            unknown = isinstance(error, UnidentifiedImageError)
+            message = "it is damaged, or in no format that Pillow knows" if unknown else str(error)
+            named = f"{path}: {message}" if path and path not in message else message
+            raise ValueError(f"the image cannot be read: {named}") from error
         found = np.array(picture)
         return found[..., None] if found.ndim == 2 else found
 

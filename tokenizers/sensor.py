@@ -58,7 +58,14 @@ class SensorChopper(Chopper):
     def decode(self, raw: Any) -> Stream:
         """An array (times, channels) or (times,), or a CSV file's path or bytes: one column per channel, its header first;
         an empty field is a missing value."""
-        if isinstance(raw, str | os.PathLike | bytes):
+        if isinstance(raw, str | os.PathLike):
+            try:
+                return self.decode(Path(raw).read_bytes())
+            except FileNotFoundError:
+                raise ValueError(f"there is no file {os.fspath(raw)!r}") from None
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{os.fspath(raw)}: {getattr(error, 'strerror', None) or error}") from error
+        if isinstance(raw, bytes):
             raw = self._read(raw)
         values = torch.as_tensor(np.asarray(raw, dtype=np.float32))
         values = values[:, None] if values.dim() == 1 else values
@@ -75,13 +82,10 @@ class SensorChopper(Chopper):
                 raise ValueError(f"channel {name!r} must hold whole numbers from 0 to {count - 1}")
         return values.masked_fill(values.isinf(), math.nan)
 
-    def _read(self, raw: Any) -> list[list[float]]:
-        if not isinstance(raw, bytes) and not Path(raw).exists():
-            raise ValueError(f"there is no file {os.fspath(raw)!r}")
-        text = raw.decode() if isinstance(raw, bytes) else Path(raw).read_text()
-        header, *lines = list(csv.reader(text.splitlines())) or [[]]
+    def _read(self, raw: bytes) -> list[list[float]]:
+        header, *lines = list(csv.reader(raw.decode("utf-8-sig").splitlines())) or [[]]
         if missing := [name for name in self.names if name not in header]:
-            raise ValueError(f"no column {missing[0]!r}; the columns are {', '.join(header)}")
+            raise ValueError(f"no column {missing[0]!r}; the columns are {', '.join(header) or 'none'}")
         columns, rows = [header.index(name) for name in self.names], []
         for number, line in enumerate(lines, start=2):
             if len(line) != len(header):
@@ -93,13 +97,25 @@ class SensorChopper(Chopper):
         return rows
 
     def fit(self, items: Callable[[], Iterable]) -> SensorChopper:
-        """Mean and deviation of every channel over the training streams, missing values left out."""
+        """Mean and deviation of every channel over the training streams, missing values left out.
+
+        So are streams that cannot be read: they count as bad when their turn comes. Raises ValueError when none can.
+        """
         count, total, squares = (torch.zeros(len(self.names), dtype=torch.float64) for _ in range(3))
+        known, wrong = 0, None
         for raw in items():
-            values = self.decode(raw).double()
+            try:
+                values = self.decode(raw).double()
+            except (ValueError, TypeError) as error:
+                wrong = wrong or error
+                continue
+            known += 1
             count += (~values.isnan()).sum(0)
             total += values.nan_to_num().sum(0)
             squares += values.nan_to_num().square().sum(0)
+        if not known:
+            told = f"not one stream of the training data can be read; the first: {wrong}"
+            raise ValueError(told if wrong else "there is no stream in the training data")
         if empty := [name for name, number in zip(self.names, count.tolist()) if not number]:
             raise ValueError(f"channel {empty[0]!r} has no value in the training data")
         mean = total / count

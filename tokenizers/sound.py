@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from .chopper import Chopper
 
 Clip = Float[Tensor, "_samples"]
+RANGE = 7.0
+"""Natural logarithms of energy (7: 30 dB) that a clip's spectrogram spans where clips are normalised by themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,9 @@ def coloured(clip: Clip, decibels: np.ndarray) -> Clip:
 @dataclass(frozen=True, kw_only=True)
 class SoundChopper(Chopper):
     """Base of the choppers of sound. `rate` in hertz, `hop` and `window` (from one frame of the spectrogram to the next, and
-    its length) and `longest` (what is longer is cut) in seconds, `mels` channels."""
+    its length) and `longest` (what is longer is cut) in seconds, `mels` channels. `normalize`: log-mel energies less their mean,
+    over their deviation, both learned from the training `data`, or each `clip`'s own (which forgets how loud a clip is and how
+    its microphone colours it; a clip must then be known to its end)."""
 
     rate: int = 16_000
     mels: int = 40
@@ -80,6 +84,7 @@ class SoundChopper(Chopper):
     window: float = 0.025
     longest: float = 30.0
     augment_wave: WaveAugmentation | None = None
+    normalize: Literal["data", "clip"] = "data"
     fitted: tuple[float, float] = (0.0, 1.0)
     """Mean and deviation of the spectrogram."""
 
@@ -162,3 +167,21 @@ def functional():
             f"sound needs torchaudio, which does not load beside torch {torch.__version__}: {error}"
         ) from error
     return torchaudio.functional
+
+
+def normalized(spectrogram: Float[Tensor, "f mels"], lengths: list[int]) -> Float[Tensor, "f mels"]:
+    """Every clip's channels less their own mean over time, over the deviation of the whole clip.
+
+    First, what is more than `RANGE` below the clip's loudest value is lifted to there: the noise between the words of one
+    microphone tells nothing of another.
+    """
+    device = spectrogram.device
+    length = torch.tensor(lengths, device=device)
+    clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), length, output_size=len(spectrogram))
+    silence = spectrogram.new_full((len(lengths),), -torch.inf)
+    loudest = silence.scatter_reduce(0, clip, spectrogram.amax(1), "amax")
+    spectrogram = torch.maximum(spectrogram, (loudest - RANGE)[clip, None])
+    zeros = spectrogram.new_zeros(len(lengths), spectrogram.shape[1])
+    spectrogram = spectrogram - (zeros.index_add(0, clip, spectrogram) / length[:, None])[clip]
+    power = zeros.index_add(0, clip, spectrogram.square()).mean(1) / length
+    return spectrogram / (power + 1e-3).sqrt()[clip, None]
