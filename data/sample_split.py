@@ -43,6 +43,10 @@ class Mixing:
     bad_share: float = 0.0
     """The share of bad samples past which the run stops."""
 
+    def __post_init__(self):
+        if not 0 <= self.bad_share <= 1:
+            raise DataError(f"data.bad_share must be a share from 0 to 1, not {self.bad_share:g}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSplit:
@@ -145,7 +149,7 @@ class SampleSplit:
             try:
                 return self.chop(each._replace(number=number), training, inputs, replaced), number
             except (ValueError, OSError) as error:
-                self._note(number, error)
+                self._note(number, error, training)
             if not training:
                 return None
             number = (number + 1) % len(self.samples)
@@ -167,18 +171,26 @@ class SampleSplit:
                 continue
             value = chopper.augment(item[name], random) if training else item[name]
             parts[name] = chopper.chop(value)
-        return self._fitting(parts)
+        return self._fitting(parts, self.samples.keys[each.number])
 
-    def _fitting(self, parts: dict[str, Piece]) -> list[tuple[str, Piece]]:
+    def _fitting(self, parts: dict[str, Piece], key: str) -> list[tuple[str, Piece]]:
         """The parts that fit the context together: the last spans that are no target go first."""
-        total = self.own + sum(piece.count for piece in parts.values())
+        dropped: dict[str, int] = {}
+        total = whole = self.own + sum(piece.count for piece in parts.values())
         for name in [name for name in reversed(parts) if name not in self.mixing.targets]:
             if total <= self.context:
                 break
-            total -= parts.pop(name).count
-            self.shortened[name] += 1
+            dropped[name] = parts.pop(name).count
+            total -= dropped[name]
         if total > self.context:
             raise DataError(f"its targets have {total} tokens, more than the context of {self.context}")
+        for name, count in dropped.items():
+            if not self.shortened[name]:
+                self.say(
+                    f"{self.name}: sample {key!r} has {whole} tokens, more than the context of {self.context}: its "
+                    f"{name} ({count} tokens) is left out, and so wherever there is no room for it"
+                )
+            self.shortened[name] += 1
         return list(parts.items())
 
     def item(self, number: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -201,16 +213,17 @@ class SampleSplit:
             self._items[number] = found
         return found
 
-    def _note(self, number: int, error: Exception) -> None:
+    def _note(self, number: int, error: Exception, training: bool) -> None:
         """Count and name a bad sample. Raises DataError when there are more than `bad_share` allows."""
         if number in self.bad:
             return
         self.bad[number] = str(error)
         key = self.samples.keys[number]
-        share = len(self.bad) / len(self.samples)
-        if share > self.mixing.bad_share:
+        count, instead = len(self.bad), "another is read instead" if training else "left out"
+        so_far = f"{count} of {len(self.samples)} samples so far"
+        if count / len(self.samples) > self.mixing.bad_share:
             raise DataError(
-                f"{self.name}: sample {key!r} is bad: {error} ({len(self.bad)} of {len(self.samples)} samples so far; "
-                f"data.bad_share allows a share of {self.mixing.bad_share:g})"
+                f"{self.name}: sample {key!r} is bad: {error} ({so_far}; data.bad_share allows a share of "
+                f"{self.mixing.bad_share:g})"
             ) from error
-        self.say(f"{self.name}: sample {key!r} is bad and another is read instead: {error}")
+        self.say(f"{self.name}: sample {key!r} is bad and {instead}: {error}{f' ({so_far})' if count > 1 else ''}")

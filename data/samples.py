@@ -27,9 +27,15 @@ class Samples:
         raise NotImplementedError
 
     def column(self, name: str) -> Iterator[Any]:
-        """One column of all samples that have it, in order: what labels, vocabularies and statistics are fitted on."""
+        """One column of all samples that have it, in order: what labels, vocabularies and statistics are fitted on.
+
+        Samples that cannot be read are left out: they count as bad when their turn comes.
+        """
         for number in range(len(self)):
-            value = self[number].get(name)
+            try:
+                value = self[number].get(name)
+            except (ValueError, OSError):
+                continue
             if value is not None:
                 yield value
 
