@@ -67,7 +67,6 @@ class SampleSplit:
     say: Callable[[str], None] = print
     ahead: ClassVar[bool] = True
     """Whether batches are worth planning ahead of time."""
-    bytes: ClassVar[None] = None
     bad: dict[int, str] = field(default_factory=dict)
     """What is wrong with each bad sample that was met, by its number."""
     shortened: Counter = field(default_factory=Counter)

@@ -43,12 +43,24 @@ class Classification(Task):
     def fit(self, samples: Samples) -> Classification:
         found: set = set()
         for value in samples.column(self.target):
+            if isinstance(value, list | tuple | set) != self.several:
+                wanted = (
+                    "a list of labels, as several: true says" if self.several else "one label (or set several: true)"
+                )
+                raise DataError(f"column {self.target!r} must hold {wanted}, not {value!r}")
             found.update(value if self.several else [value])
         if len(found) < 2:
             raise DataError(
                 f"column {self.target!r} names {len(found)} classes in the training data; at least 2 are needed"
             )
         return self.with_classes(sorted(found, key=lambda each: (isinstance(each, str), each)))
+
+    def check(self, samples: Samples, split: str) -> None:
+        found = {each for value in samples.column(self.target) for each in (value if self.several else [value])}
+        if found <= {*self.classes, None}:
+            return
+        for number, key in enumerate(samples.keys):
+            self.encoded(samples[number].get(self.target), f"{split}: {key}")
 
     def with_classes(self, classes: Sequence[Any]) -> Classification:
         """The task with these classes, in the order of its scores."""
@@ -69,7 +81,8 @@ class Classification(Task):
     def targets(self, planned: PlannedSet) -> Targets:
         places, groups = self.reading.places(planned)
         labels = planned.labels[self.target]
-        values = torch.stack([self.encoded(label, key) for label, key in zip(labels, planned.keys)])
+        rows = [self.encoded(label, key) for label, key in zip(labels, planned.keys)]
+        values = torch.stack([self.encoded(None, ""), *rows])[1:]  # of no rows, too
         judged = values if values.dim() == 1 else values[:, 0]
         return Targets(values=values, places=places, groups=groups, count=int((judged != IGNORED).sum()))
 
@@ -80,7 +93,8 @@ class Classification(Task):
         unknown = [each for each in (label if self.several else [label]) if each not in self.numbers]
         if unknown:
             raise DataError(
-                f"{key}: {unknown[0]!r} in column {self.target!r} is none of the {len(self.classes)} classes"
+                f"{key}: {unknown[0]!r} in column {self.target!r} is none of the {len(self.classes)} classes "
+                f"({', '.join(map(str, self.classes[:10]))}{', ...' if len(self.classes) > 10 else ''})"
             )
         if not self.several:
             return torch.tensor(self.numbers[label])
@@ -126,7 +140,13 @@ class Classification(Task):
             "confusion": confusion,
         }
 
-    def summary(self, sums: Mapping[str, Tensor], text_bytes: int | None = None) -> dict[str, float]:
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        if self.several:
+            return "loss", "f1"
+        return "loss", "accuracy", *(("top5_accuracy",) if len(self.classes) > 5 else ())
+
+    def summary(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         """`loss` in nats without smoothing, `accuracy` (and `top5_accuracy` beyond five classes); or micro-averaged `f1`."""
         count = sums["count"].clamp(min=1)
         found = {"loss": float(sums["nats"] / count)}

@@ -48,14 +48,18 @@ class LanguageModeling(Task):
         loss = F.cross_entropy(output.float(), targets.values, ignore_index=IGNORED, reduction="sum")
         return {"loss": Term(loss, targets.count, self.weight)}
 
-    def summary(self, sums: Mapping[str, Tensor], text_bytes: int | None = None) -> dict[str, float]:
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return "loss", "perplexity", *(("exact_match",) if self.exact_match else ()), "bits_per_byte"
+
+    def summary(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         """Loss (nats per target), perplexity, and, where the text's size is known, bits per byte of it."""
         found = super().summary(sums)
         found["perplexity"] = math.exp(min(found["loss"], 700))
         if "exact" in sums:
             found["exact_match"] = float(sums["exact"][0] / sums["exact"][1].clamp(min=1))
-        if text_bytes:
-            found["bits_per_byte"] = float(sums["loss"]) / math.log(2) / text_bytes
+        if sums.get("bytes"):
+            found["bits_per_byte"] = float(sums["loss"]) / math.log(2) / float(sums["bytes"])
         return found
 
 

@@ -79,7 +79,7 @@ class Regression(Task):
         places, groups = self.reading.places(planned)
         missing = torch.full_like(self.mean, math.nan)
         rows = [missing if value is None else numbers(value) for value in planned.labels[self.target]]
-        values = (torch.stack(rows) - self.mean) / self.deviation
+        values = (torch.stack([missing, *rows])[1:] - self.mean) / self.deviation  # of no rows, too
         return Targets(values=values, places=places, groups=groups, count=int((~values.isnan()).sum()))
 
     def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Term]:
@@ -95,13 +95,22 @@ class Regression(Task):
         error = torch.where(known, (output.float() - targets.values) * self.deviation.to(output.device), 0.0)
         return {"absolute": error.abs().sum(0), "squares": error.square().sum(0), "known": known.sum(0)}
 
-    def summary(self, sums: Mapping[str, Tensor], text_bytes: int | None = None) -> dict[str, float]:
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return "loss", *(f"{kind}{end}" for end in self.endings for kind in ("mae", "rmse"))
+
+    @property
+    def endings(self) -> list[str]:
+        """What tells each number's metrics apart: its name, else its place; nothing where there is one."""
+        if self.names:
+            return [f"_{name}" for name in self.names]
+        return [f"_{number}" for number in range(len(self.mean))] if len(self.mean) > 1 else [""]
+
+    def summary(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         """`loss`, then mean absolute and root mean square error in the target's units, for each number by its name."""
         found = super().summary(sums)
         known = sums["known"].clamp(min=1)
-        names = self.names or ([str(n) for n in range(len(known))] if len(known) > 1 else [""])
-        for name, absolute, squares, count in zip(names, sums["absolute"], sums["squares"], known):
-            end = f"_{name}" if name else ""
+        for end, absolute, squares, count in zip(self.endings, sums["absolute"], sums["squares"], known):
             found |= {f"mae{end}": float(absolute / count), f"rmse{end}": float((squares / count).sqrt())}
         return found
 

@@ -38,6 +38,9 @@ class Task:
         """The task after it has looked at the training data's targets (their classes, their mean); most need not."""
         return self
 
+    def check(self, samples: Samples, split: str) -> None:
+        """Raises DataError, naming the sample, for a target in these samples that it cannot be asked for."""
+
     def save(self, folder: Path) -> None:
         """Keep what `fit` found in `RUN/assets/<task>/`, so that a run works without its data."""
 
@@ -61,9 +64,12 @@ class Task:
         """Sums of one batch from which, added up over a whole split, `summary` makes the metrics."""
         return {}
 
-    def summary(self, sums: Mapping[str, Tensor], text_bytes: int | None = None) -> dict[str, float]:
-        """The metrics of a whole split from added-up sums: `loss` (of the first term), `count`, and those of `measure`.
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of what `summary` gives, known before anything is measured."""
+        return ("loss",)
 
-        `text_bytes`: the size of the text behind the targets, where that is known.
-        """
+    def summary(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """The metrics of a whole split from added-up sums: `loss` (of the first term), `count`, those of `measure`, and, of
+        text, its `bytes`."""
         return {"loss": float(sums["loss"] / sums["count"].clamp(min=1))}

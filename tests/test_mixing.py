@@ -213,6 +213,7 @@ def test_classes_are_sorted_kept_and_judged(tmp_path):
     )
     torch.testing.assert_close(task.terms(scores, targets)["loss"].sum, expected)
     sums = {"count": torch.tensor(2.0), "loss": torch.tensor(0.0), **task.measure(scores, targets)}
+    assert tuple(task.summary(sums)) == task.metrics
     assert task.summary(sums)["accuracy"] == 0.5 and sums["confusion"].view(3, 3).tolist() == [
         [0, 1, 0],
         [0, 0, 0],
@@ -251,6 +252,7 @@ def test_numbers_are_learned_in_deviations_and_reported_in_units(tmp_path):
     assert float(task.terms(output, targets)["loss"].sum) == pytest.approx(1 + 1)
     sums = {"count": torch.tensor(3.0), "loss": torch.tensor(2.0), **task.measure(output, targets)}
     found = task.summary(sums)
+    assert tuple(found) == task.metrics
     assert found["mae_speed"] == 1 and found["mae_angle"] == 50 and found["rmse_angle"] == pytest.approx(100 / 2**0.5)
     assert task.answer(output[0]) == {"values": {"speed": 2.0, "angle": 300.0}}
     with pytest.raises(DataError, match="holds 2 numbers, but 'names' has 1"):
@@ -506,7 +508,7 @@ def test_two_processes_have_the_losses_of_one(mixed):
     process = subprocess.run([*command, str(two)], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     first, second = (records(file.with_suffix("")) for file in (one, two))
-    for key in ("train/loss", "val/loss", "val/exact_match", "train/padding"):
+    for key in ("train/loss", "val/loss", "val/exact_match", "val/bits_per_byte", "train/padding"):
         values = [[line[key] for line in lines if key in line] for lines in (first, second)]
         assert values[0] and values[0] == pytest.approx(values[1], rel=1e-4)
 

@@ -286,7 +286,7 @@ def test_hugging_face_says_what_is_missing(datasets, root, monkeypatch, tiny, ca
     file = tiny("hub", data={"card": {"use": "hugging_face", "path": str(root / "a.jsonl")}})
     small = ["training.tokens_per_step=null", "training.samples_per_step=4"]
     assert main(["train", str(file), *small]) != 0
-    assert "there is no column 'text'; possible: n, word, kind (data.columns says what is read)" in "".join(
+    assert "has no column 'text'; possible: n, word, kind (data.columns can say which" in "".join(
         capsys.readouterr()
     )
     assert main(["train", str(file), *small, "data.columns.text=word", "training.steps=2"]) == 0

@@ -28,6 +28,7 @@ def build_choppers(config: Config, assets: Path, card: Card | None = None) -> di
     Without a card nothing is fitted: a run works without its data.
     """
     if isinstance(card, SampleCard) and not assets.exists():
+        check_columns(config, card, {name: part() for name, part in config.tasks.items()})
         check_present(config, card)
     made = {}
     for name, part in config.inputs.items():
@@ -88,8 +89,11 @@ def open_split(
     context = config.model.options["context"]
     if isinstance(card, SampleCard):
         check_columns(config, card, tasks)
+        samples = card.open(split)
+        for task in tasks.values() if split != "train" else ():  # what is trained on was looked at by `fit`
+            task.check(samples, split)
         return SampleSplit(
-            samples=card.open(split), name=split, choppers=choppers, mixing=mixing_of(config, tasks), context=context,
+            samples=samples, name=split, choppers=choppers, mixing=mixing_of(config, tasks), context=context,
             axes=axes_of(choppers.values()), own=config.model.options["own_tokens"], say=say,
         )  # fmt: skip
     if len(choppers) != 1 or not hasattr(next(iter(choppers.values())), "text"):

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from ..data.sample_split import Place, SampleSplit
+from ..data.stream import StreamSplit
+from ..models.batch import IGNORED, Targets
 from ..models.generation import Answer, Sampling, generate
 from ..models.mixture import Mixture
 from ..tasks.language_modeling import LanguageModeling
 from ..tasks.task import Task
+from ..tokenizers.encodings import Encoding
 from .build import Split, make_batch
 from .distribution import Processes
 
@@ -48,10 +51,12 @@ def evaluate_split(
     metrics = {}
     for name, task in tasks.items():
         total = {key: processes.sum(value.to(device, torch.float64)) for key, value in sorted(sums[name].items())}
+        if isinstance(split, StreamSplit):
+            total["bytes"] = torch.tensor(split.bytes)
         if pictures is not None and "confusion" in total:
             draw_confusion(total["confusion"], task.classes, pictures / f"confusion-{split.name}-{name}.png")
         prefix = f"{split.name}/" if len(tasks) == 1 else f"{split.name}/{name}/"
-        metrics |= {prefix + key: value for key, value in task.summary(total, split.bytes).items()}
+        metrics |= {prefix + key: value for key, value in task.summary(total).items()}
     return metrics
 
 
@@ -89,10 +94,18 @@ def summed(model: Mixture, tasks: Mapping[str, Task], split: Split, places: Sequ
             targets = batch.targets[name]
             term = next(iter(task.terms(outputs[name], targets).values()))
             found = {"loss": term.sum, "count": torch.tensor(float(term.count)), **task.measure(outputs[name], targets)}
+            if isinstance(task, LanguageModeling) and isinstance(split, SampleSplit):
+                found["bytes"] = text_bytes(split.choppers[task.target].text, targets)
             for key, value in found.items():
                 value = value.double() * bool(places)
                 sums[name][key] = sums[name][key] + value if key in sums[name] else value
     return sums
+
+
+def text_bytes(encoding: Encoding, targets: Targets) -> Tensor:
+    """The UTF-8 bytes of the text that these targets are; the token that ends it has none."""
+    ids = targets.values[targets.values != IGNORED]
+    return torch.tensor(float(len(encoding.decode_bytes(ids.tolist()))))
 
 
 def exact_matches(model: Mixture, name: str, task: LanguageModeling, split: SampleSplit, places, inputs) -> Tensor:

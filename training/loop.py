@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from ..data.root import DataError
 from ..data.stream import StreamSplit
 from ..models.batch import Batch
 from ..models.generation import Sampling
@@ -69,6 +70,7 @@ class Trainer:
     def fit(self) -> dict[str, float]:
         """Train from where the run stands to its last step, or until asked to stop; gives the last validation metrics."""
         self.resume()
+        self.check_best()
         self.prove_no_leak()
         self.forward = self.wrapped()
         self.record = Record(
@@ -79,7 +81,12 @@ class Trainer:
         self.clock = time.perf_counter()
         with self.record, self.stop:
             while self.step < self.settings.steps and not self.stop.requested(self.processes, self.step):
-                losses.append(self.update(self.step))
+                try:
+                    losses.append(self.update(self.step))
+                except DataError:  # met before the weights change: the steps made so far are kept
+                    if self.step:
+                        self.save()
+                    raise
                 self.step += 1
                 evaluates, saves = self.due(self.config.evaluation.every), self.due(self.config.checkpoints.every)
                 if evaluates or saves or self.due(self.config.logging.every):
@@ -213,6 +220,13 @@ class Trainer:
         """What identifies the text that is read."""
         return {name: split.source for name, split in self.splits.items()}
 
+    def check_best(self) -> None:
+        """Raises RunError when `checkpoints.best` is no metric of the validation split."""
+        names = [f"val/{name}/" if len(self.tasks) > 1 else "val/" for name in self.tasks]
+        possible = [prefix + metric for prefix, task in zip(names, self.tasks.values()) for metric in task.metrics]
+        if self.config.checkpoints.best not in possible:
+            raise RunError(f"checkpoints.best is {self.config.checkpoints.best!r}; possible: {', '.join(possible)}")
+
     def prove_no_leak(self) -> None:
         """Raises RunError when a target of the first batch can reach its own predictor through the layers."""
         graphs = {name: core.graphs for name, core in self.model.cores.items()}
@@ -282,9 +296,7 @@ class Trainer:
         self.say(f"step {self.step:,}  {self.seconds:.1f} s  {figures}")
         if sample:
             self.say(f"  | {sample.strip()}".replace("\n", "\n  | "))
-        judged = metrics.get(self.config.checkpoints.best)
-        if judged is None:
-            raise RunError(f"checkpoints.best is {self.config.checkpoints.best!r}; possible: {', '.join(metrics)}")
+        judged = metrics[self.config.checkpoints.best]
         judged = -judged if larger_is_better(self.config.checkpoints.best) else judged
         if judged < self.best:
             self.best = judged

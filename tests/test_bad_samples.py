@@ -1,0 +1,381 @@
+"""Bad data from a YAML to the end of a run: read, or named, counted and survived up to `data.bad_share`; else one sentence."""
+
+import io
+import json
+import math
+import re
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from chopmix.data.root import DataError
+from chopmix.training import checkpoint
+from chopmix.training.commands import train
+from chopmix.training.config import ConfigError, load_config
+from PIL import Image
+
+COUNT = 16
+"""Training samples; four steps of four read each of them once."""
+LATE, LATER = np.random.default_rng([0, 0]).permutation(COUNT)[[6, 13]].tolist()
+"""Two samples of which neither is among the first four, on which the graph is proved not to leak."""
+INPUTS = {
+    "image": {"use": "image", "patch_size": 4, "channels": 3, "size": 8},
+    "sound": {"use": "audio", "rate": 8000, "mels": 8, "frames": 10},
+    "sensor": {"use": "sensor", "channels": {"speed": "m/s", "gear": None}, "categories": {"gear": 6}, "window": 2},
+}
+ENDING = {"image": "png", "sound": "wav", "sensor": "csv"}
+TREE = {
+    "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "same_sample"},
+    "tasks": {"kind": {"use": "classification", "target": "label"}},
+    "training": {"steps": 4, "samples_per_step": 4, "device": "cpu", "learning_rate": 1e-2},
+    "evaluation": {"every": 4},
+    "checkpoints": {"every": 4},
+    "logging": {"every": 1, "tensorboard": False},
+}
+
+
+# ------------------------------------------------------------------------------------------------ contents of files
+
+
+def pixels(number: int = 0, height: int = 8, width: int = 8) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def picture(image: Image.Image | np.ndarray, kind: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, kind, **options)
+    return file.getvalue()
+
+
+EXIF = Image.Exif()
+EXIF[0x0112] = 6  # turn right
+
+
+def wave(samples: int = 2000, number: int = 0) -> np.ndarray:
+    return np.random.default_rng(number).normal(size=samples).astype(np.float32) * 0.1
+
+
+def sound(samples: np.ndarray, rate: int = 8000, kind: str = "WAV", subtype: str | None = None) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=kind, subtype=subtype)
+    return file.getvalue()
+
+
+def good(kind: str, number: int) -> bytes:
+    if kind == "image":
+        return picture(pixels(number))
+    if kind == "sound":
+        return sound(wave(number=number))
+    return f"speed,gear\n{number},1\n{number / 2},2\n,3\n".encode()
+
+
+# ---------------------------------------------------------------------------------------------------- experiments
+
+
+class Experiment:
+    """A tiny experiment in a folder of its own: what it reads, and what is left of it when it ran."""
+
+    def __init__(self, folder: Path, capsys):
+        self.folder, self.capsys, self.out = folder, capsys, folder / "run"
+
+    def write(self, inputs: dict, card: dict) -> None:
+        tree = {"inputs": inputs, **TREE, "data": {"card": card}, "out": str(self.out)}
+        (self.folder / "x.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+
+    def manifest(self, kind: str, train: dict | None = None, val: dict | None = None) -> None:
+        """Samples of one kind in files that JSONL manifests name; at some numbers other contents (None: no file)."""
+        (self.folder / "files").mkdir()
+        for split, count, other in (("train", COUNT, train or {}), ("val", 4, val or {})):
+            lines = []
+            for number in range(count):
+                name = f"files/{split}-{number}.{ENDING[kind]}"
+                content = other.get(number, good(kind, number))
+                if content is not None:
+                    (self.folder / name).write_bytes(content)
+                lines.append(json.dumps({"key": f"{split} {number}", kind: name, "label": "ab"[number % 2]}))
+            (self.folder / f"{split}.jsonl").write_text("\n".join(lines))
+        self.write({kind: INPUTS[kind]}, self.card([kind, "label"], [kind]))
+
+    def card(self, columns: list[str], files: list[str] | None = None) -> dict:
+        names = {split: str(self.folder / f"{split}.jsonl") for split in ("train", "val")}
+        return {"use": "manifest", **names, "columns": columns, "files": files or []}
+
+    def shards(self, other: dict | None = None) -> None:
+        """Images and labels in tar files; some training members with other contents."""
+        for split, count in (("train", COUNT), ("val", 4)):
+            members = {f"{n:02}.png": good("image", n) for n in range(count)}
+            members |= {f"{n:02}.json": b'{"kind": %d}' % (n % 2) for n in range(count)}
+            members |= other if other and split == "train" else {}
+            with tarfile.open(self.folder / f"{split}-0.tar", "w") as tar:
+                for name, content in sorted(members.items()):
+                    info = tarfile.TarInfo(name)
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+        card = {"use": "webdataset", "columns": {"image": "png", "label": "json.kind"}}
+        card |= {split: str(self.folder / f"{split}-*.tar") for split in ("train", "val")}
+        self.write({"image": INPUTS["image"]}, card)
+
+    def run(self, *overrides: str) -> str:
+        """What a run says that goes through, with finite losses."""
+        summary, status = train(load_config(self.folder / "x.yaml", overrides))
+        losses = [line["train/loss"] for line in self.lines() if "train/loss" in line]
+        assert status == 0 and summary["step"] == 4 and len(losses) == 4
+        assert all(map(math.isfinite, [*losses, summary["val/loss"]])) and summary["val/loss"] > 0
+        return self.capsys.readouterr().err
+
+    def stops(self, match: str, *overrides: str, error: type = DataError, before: bool = False) -> None:
+        """One sentence, and perhaps no step made."""
+        with pytest.raises(error, match=match) as caught:
+            train(load_config(self.folder / "x.yaml", overrides))
+        assert error is ConfigError or len(str(caught.value).splitlines()) == 1
+        assert not before or not (self.lines() or checkpoint.steps(self.out))
+
+    def lines(self) -> list[dict]:
+        file = self.out / "metrics.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    return Experiment(tmp_path, capsys)
+
+
+# -------------------------------------------------------------------------------------------- odd, but to be read
+
+ODD = {
+    "image-animated": picture(pixels(), "GIF", save_all=True, append_images=[Image.fromarray(pixels(1))]),
+    "image-16-bit": picture(pixels()[..., 0].astype(np.uint16) * 257),
+    "image-cmyk": picture(Image.fromarray(pixels()).convert("CMYK"), "JPEG"),
+    "image-1-pixel": picture(pixels(0, 1, 1)),
+    "image-1-pixel-row": picture(pixels(0, 1, 300)),
+    "image-exif": picture(pixels(0, 8, 12), "JPEG", exif=EXIF),
+    "image-grey-transparent": picture(Image.fromarray(pixels()).convert("LA")),
+    "sound-silence": sound(np.zeros(2000, dtype=np.float32)),
+    "sound-shorter-than-a-window": sound(wave(30)),
+    "sound-1-sample": sound(wave(1)),
+    "sound-12345-hertz": sound(wave(3000), 12345),
+    "sound-8-channels": sound(np.stack([wave(number=n) for n in range(8)], axis=1)),
+    "sound-mono-flac": sound(wave()[:, None], kind="FLAC"),
+    "sensor-1-measurement": b"speed,gear\n1,2\n",
+    "sensor-all-missing": b"speed,gear\n,\n,\n",
+    "sensor-more-columns-in-another-order": b"gear,time,speed\n1,0.0,2\n2,0.1,3\n",
+    "sensor-from-a-spreadsheet": b"\xef\xbb\xbfspeed,gear\r\n1,2\r\n3,4\r\n",
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_files_are_read(experiment, name):
+    experiment.manifest(name.partition("-")[0], {LATE: ODD[name]}, {1: ODD[name]})
+    assert " is bad" not in experiment.run()
+
+
+@pytest.mark.parametrize("normalize", ["data", "clip"])
+def test_nothing_but_silence(experiment, normalize):
+    silence = dict.fromkeys(range(COUNT), ODD["sound-silence"])
+    experiment.manifest("sound", silence, {n: silence[n] for n in range(3)})
+    assert " is bad" not in experiment.run(f"inputs.sound.normalize={normalize}")
+
+
+@pytest.mark.parametrize("size", ["fit_size=crop", "fit_size=pad", "size=null", "most_tokens=3"])
+def test_one_pixel_becomes_any_size(experiment, size):
+    experiment.manifest("image", {LATE: ODD["image-1-pixel"], LATER: ODD["image-1-pixel-row"]})
+    native = ["inputs.image.position=sinusoidal_grid", "inputs.image.size=null"] if "fit" not in size else []
+    assert " is bad" not in experiment.run(f"inputs.image.{size}", *native)
+
+
+# -------------------------------------------------------------------------------------------- bad, and survived
+
+FLAC = sound(wave(8000), kind="FLAC")
+JPEG = picture(pixels(0, 64, 64), "JPEG")
+BAD = {
+    "image-corrupt": (b"\x89PNG\r\n\x1a\nno image", r"the image cannot be read: .*{file}"),
+    "image-zero-byte": (b"", r"the image cannot be read: .*{file}"),
+    "image-cut-png": (good("image", 0)[:120], r"the image cannot be read: .*{file}"),
+    "image-cut-jpeg": (JPEG[: len(JPEG) // 2], r"the image cannot be read: .*{file}: image file is truncated"),
+    "image-is-a-text": (b"<html>404 Not Found</html>", r"the image cannot be read: .*{file}: it is damaged, or in no format that Pillow knows"),
+    "image-missing": (None, r"the image cannot be read: .*No such file or directory: '.*{file}'"),
+    "sound-no-numbers": (sound(np.array([0, np.nan, np.inf, 0]), subtype="FLOAT"), r"the sound has 2 samples that are no numbers"),
+    "sound-cut-flac": (FLAC[: len(FLAC) // 2], r"the sound cannot be read: .*psf_fseek|lost sync"),
+    "sound-zero-byte": (b"", r"the sound cannot be read: .*{file}"),
+    "sound-no-samples": (sound(np.zeros(0, dtype=np.float32)), r"the sound has no samples"),
+    "sound-missing": (None, r"the sound cannot be read: .*{file}"),
+    "sensor-wrong-column-count": (b"speed,gear\n1,2\n3,4,5\n", r"{file}: line 3 has 3 columns, the header 2"),
+    "sensor-no-column": (b"speed,time\n1,2\n", r"{file}: no column 'gear'; the columns are speed, time"),
+    "sensor-no-number": (b"speed,gear\nfast,2\n", r"{file}: line 2 holds something that is no number"),
+    "sensor-beyond-its-categories": (b"speed,gear\n1,6\n", r"{file}: channel 'gear' must hold whole numbers from 0 to 5"),
+    "sensor-zero-byte": (b"", r"{file}: no column 'speed'; the columns are none"),
+    "sensor-no-text": (b"speed,gear\n\xff,1\n", r"{file}: .*can't decode byte 0xff"),
+    "sensor-missing": (None, r"there is no file '.*{file}'"),
+}  # fmt: skip
+
+
+def reason(name: str, file: str) -> str:
+    kind = name.partition("-")[0]
+    return f"{kind}: .*" + BAD[name][1].format(file=re.escape(f"{file}.{ENDING[kind]}"))
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_training_samples_stop_the_run_or_are_replaced_named_and_counted(experiment, name):
+    kind, content = name.partition("-")[0], BAD[name][0]
+    experiment.manifest(kind, {LATE: content, LATER: content})
+    told, why = f"train: sample 'train {LATER}' is bad: ", reason(name, f"train-{LATER}")
+    counted = r" \(2 of 16 samples so far; data\.bad_share allows a share of 0\.1\)$"
+    experiment.stops(f"{told}{why}.*{counted}", "data.bad_share=0.1")
+    experiment.capsys.readouterr()
+    said = experiment.run("data.bad_share=0.125")
+    told = f"train: sample 'train {LATE}' is bad and another is read instead: "
+    assert re.search(told + reason(name, f"train-{LATE}"), said)
+    assert said.count(" is bad") == 2 and "(2 of 16 samples so far)" in said
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_validation_samples_are_left_out_or_stop_the_run(experiment, name):
+    kind, content = name.partition("-")[0], BAD[name][0]
+    experiment.manifest(kind, val={1: content})
+    counted = r" \(1 of 4 samples so far; data\.bad_share allows a share of 0\)$"
+    experiment.stops(f"val: sample 'val 1' is bad: {reason(name, 'val-1')}.*{counted}")
+    assert checkpoint.steps(experiment.out) == [4]  # no step is lost
+    said = experiment.run("data.bad_share=0.25")
+    assert re.search(f"val: sample 'val 1' is bad and left out: {reason(name, 'val-1')}", said)
+
+
+@pytest.mark.parametrize("kind", ["image", "sound", "sensor"])
+def test_not_one_sample_can_be_read(experiment, kind):
+    experiment.manifest(kind, dict.fromkeys(range(COUNT), b"nothing"))
+    message = r"not one (sample|sound|stream)( of the training data)? can be read; the first: .*train-0\."
+    experiment.stops(message, "data.bad_share=1", error=ValueError, before=True)
+
+
+def test_a_manifest_with_a_number_where_a_file_belongs(experiment):
+    experiment.manifest("image")
+    lines = [json.loads(line) for line in (experiment.folder / "train.jsonl").read_text().splitlines()]
+    lines[LATE]["image"] = 5
+    (experiment.folder / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    experiment.stops(f"'train {LATE}' is bad: image: .*no path and no file's bytes, but int")
+    assert f"'train {LATE}' is bad and another is read instead" in experiment.run("data.bad_share=0.1")
+
+
+def test_a_clip_too_long_for_the_context_is_said_once(experiment):
+    experiment.manifest("sound", {LATE: sound(wave(40000)), LATER: sound(wave(40000))})
+    said = experiment.run()
+    assert said.count("more than the context of 32: its sound (51 tokens) is left out") == 1
+
+
+def test_a_batch_of_which_all_is_bad(experiment):
+    experiment.manifest("image", val={1: b""})
+    assert "'val 1' is bad and left out" in experiment.run("data.bad_share=0.25", "evaluation.rows=1")
+
+
+def test_bad_training_samples_lose_no_step(experiment):
+    experiment.manifest("image", {LATER: b""})
+    experiment.stops(f"'train {LATER}' is bad")
+    assert checkpoint.steps(experiment.out)
+
+
+# ------------------------------------------------------------------------------------------------------ shards
+
+
+def cut(file: Path, where: str) -> None:
+    content = bytearray(file.read_bytes())
+    with tarfile.open(file) as tar:
+        last = tar.getmembers()[-6]
+    ends = {"member": last.offset_data + 20, "boundary": last.offset, "header": last.offset + 99, "nothing": 0}
+    if where == "damage":
+        content[last.offset : last.offset + 40] = bytes(range(100, 140))
+    file.write_bytes(content[: ends.get(where)])
+
+
+@pytest.mark.parametrize("where", ["member", "boundary", "header", "damage", "nothing"])
+def test_a_shard_cut_short_stops_before_the_first_step(experiment, where):
+    experiment.shards()
+    cut(experiment.folder / "train-0.tar", where)
+    experiment.stops(r"train-0\.tar is damaged or cut short: ", "data.bad_share=1", before=True)
+
+
+@pytest.mark.parametrize(
+    ("member", "content", "match"),
+    [("png", b"nothing", "image: the image cannot be read"), ("png", b"", "image: the image has no bytes"),
+     ("json", b"{", r".*train-0\.tar: \d+\.json: Expecting property name")],
+)  # fmt: skip
+def test_bad_members_of_shards_are_replaced(experiment, member, content, match):
+    experiment.shards({f"{number:02}.{member}": content for number in (LATE, LATER)})
+    said = experiment.run("data.bad_share=0.125")
+    assert re.search(f"train: sample '{LATE:02}' is bad and another is read instead: {match}", said)
+    assert "(2 of 16 samples so far)" in said
+
+
+def test_a_missing_shard_is_named(experiment):
+    experiment.shards()
+    (experiment.folder / "val-0.tar").unlink()
+    experiment.stops(r"no shard at '.*val-\*\.tar'", before=True)
+    experiment.stops(r"val-7\.tar: No such file", f"data.card.val={experiment.folder}/val-{{7..8}}.tar", before=True)
+
+
+# ----------------------------------------------------------------------------- what stops before the first step
+
+
+def test_a_label_outside_the_classes_is_named(experiment):
+    for split, names in (("train", "ab"), ("val", "abc")):
+        for number in range(8):
+            file = experiment.folder / split / names[number % len(names)] / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(good("image", number))
+    card = {"use": "image_folder", **{split: str(experiment.folder / split) for split in ("train", "val")}}
+    experiment.write({"image": INPUTS["image"]}, card)
+    experiment.stops(r"c/2\.png.*'c' in column 'label' is none of the 2 classes")
+
+
+def test_a_label_outside_the_classes_stops_before_the_first_step(experiment):
+    test_a_label_outside_the_classes_is_named(experiment)
+    assert not checkpoint.steps(experiment.out)
+
+
+def test_an_input_that_no_sample_has(experiment):
+    experiment.manifest("image")
+    inputs = {"image": INPUTS["image"], "radar": INPUTS["sensor"]}
+    experiment.write(inputs, experiment.card(["image", "label", "radar"], ["image"]))
+    message = "inputs.radar: none of the 16 training samples has anything in column 'radar'"
+    experiment.stops(message, before=True)
+
+
+def test_an_input_whose_column_the_card_has_not(experiment):
+    experiment.manifest("image")
+    experiment.write({"radar": INPUTS["sensor"]}, experiment.card(["image", "label"]))
+    message = (
+        r"inputs\.radar: card 'manifest' has no column 'radar'; possible: image, label \(data\.columns can say which"
+    )
+    experiment.stops(message, before=True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "match"),
+    [
+        (["data.bad_share=5"], DataError, r"data\.bad_share must be a share from 0 to 1, not 5"),
+        (["data.bad_share=-0.1"], DataError, r"data\.bad_share must be a share from 0 to 1, not -0\.1"),
+        (["data.bad_share=some"], ConfigError, r"data\.bad_share"),
+        (["data.columns.imag=image"], ConfigError, r"data\.columns\.imag: no input is named 'imag'.*image"),
+        (["data.columns.image=photo"], DataError, r"inputs\.image: card 'manifest' has no column 'photo'; possible: image, label"),
+        pytest.param(
+            ["tasks.kind.target=lable"], DataError, r"tasks\.kind\.target: card 'manifest' has no column 'lable'; possible: image",
+        ),
+        (["data.card.files=[sound]"], ValueError, r"'sound' is not among the columns \(image, label\)"),
+        (["data.card.train=none.jsonl"], DataError, r"none\.jsonl does not exist"),
+        (["data.card.use=image_folder"], ConfigError, r"data\.card\.columns: .*"),
+        (["inputs.image.size=10"], ConfigError, r"inputs\.image: size 10 must be a multiple of patch_size \(4\)"),
+        (["inputs.image.size=null"], ValueError, r"learned_grid needs images of one 'size'"),
+        (["training.tokens_per_step=64", "training.samples_per_step=null"], ConfigError, r"give 'samples_per_step' instead"),
+        (["training.input_dropout.imag=0.5"], ConfigError, r"training\.input_dropout"),
+        (["training.freeze=[tokens]"], ValueError, r"training\.freeze: no parameter begins with 'tokens'; possible: "),
+        (["tasks.kind.pooling=class_token"], ValueError, r"class_token reads the core's own token, .*set model\.own_tokens: 1"),
+        (["model.attention=same_sampl"], ConfigError, r"model\.attention: .*same_sampl"),
+        (["checkpoints.best=val/acuracy"], ValueError, r"checkpoints\.best is 'val/acuracy'; possible: .*val/accuracy"),
+    ],
+    ids=lambda each: each[0] if isinstance(each, list) else "",
+)  # fmt: skip
+def test_configuration_mistakes_stop_before_the_first_step(experiment, overrides, error, match):
+    experiment.manifest("image")
+    experiment.stops(match, *overrides, error=error, before=True)
