@@ -114,6 +114,17 @@ def test_overrides_make_what_is_missing(plain):
     assert config.out == Path("elsewhere")
 
 
+def test_an_override_takes_an_input_out(plain):
+    config = load_config(
+        plain, ["inputs.speech={use: audio}", "inputs.image={use: image, size: 32}", "inputs.speech=null"]
+    )
+    assert list(config.inputs) == ["text", "image"] == list(config.tree["inputs"])
+    with pytest.raises(ConfigError, match="inputs.txt: there is nothing of that name to take out; did you mean 'text'"):
+        load_config(plain, ["inputs.txt=null"])
+    with pytest.raises(ConfigError, match="tasks: must name at least one"):
+        load_config(plain, ["tasks.lm=null"])
+
+
 @pytest.mark.parametrize(
     ("path", "out"),
     [("configs/lm/a.yaml", "runs/lm/a"), ("/x/configs/y/configs/b.yaml", "runs/b"), ("elsewhere/c.yaml", "runs/c")],

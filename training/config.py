@@ -271,7 +271,8 @@ def _yaml_problem(error: yaml.YAMLError) -> Problem:
 
 
 def _override(tree: dict[str, Any], lines: dict[Where, int | None], override: str) -> list[Problem]:
-    """Write `key.sub=value` into the tree; sections and entries that are not there yet are made."""
+    """Write `key.sub=value` into the tree; sections and entries that are not there yet are made. `inputs.NAME=null` and
+    `tasks.NAME=null` take an input or a task out, for an ablation."""
     key, equals, text = override.partition("=")
     path = tuple(part.strip() for part in key.split("."))
     problems: list[Problem] = []
@@ -288,11 +289,16 @@ def _override(tree: dict[str, Any], lines: dict[Where, int | None], override: st
             lines[path] = None
             return [Problem(path, f"{dotted(path[:depth])} is {shown(below)}, which has no keys")]
         here = here[name]
-    for known in [known for known in lines if known[: len(path)] == path]:
+    known_before = [known for known in lines if known[: len(path)] == path]
+    for known in known_before:
         del lines[known]
     lines[path] = None
     try:
         here[path[-1]] = read_yaml(text, {}, problems)
     except yaml.YAMLError as error:
         problems = [_yaml_problem(error)]
+    if len(path) == 2 and path[0] in ("inputs", "tasks") and here.get(path[1], path) is None:
+        del here[path[1]]
+        if path not in known_before:
+            problems.append(Problem(path, f"there is nothing of that name to take out{nearest(path[1], here)}"))
     return [Problem(path, each.message) for each in problems]
