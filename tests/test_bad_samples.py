@@ -126,12 +126,12 @@ class Experiment:
         assert all(map(math.isfinite, [*losses, summary["val/loss"]])) and summary["val/loss"] > 0
         return self.capsys.readouterr().err
 
-    def stops(self, match: str, *overrides: str, error: type = DataError, before: bool = False) -> None:
-        """One sentence, and perhaps no step made."""
+    def stops(self, match: str, *overrides: str, error: type = DataError, before: bool = False) -> bool:
+        """Whether it stops with one sentence, and (`before`) with no step made."""
         with pytest.raises(error, match=match) as caught:
             train(load_config(self.folder / "x.yaml", overrides))
-        assert error is ConfigError or len(str(caught.value).splitlines()) == 1
-        assert not before or not (self.lines() or checkpoint.steps(self.out))
+        one_line = error is ConfigError or len(str(caught.value).splitlines()) == 1
+        return one_line and not (before and (self.lines() or checkpoint.steps(self.out)))
 
     def lines(self) -> list[dict]:
         file = self.out / "metrics.jsonl"
@@ -224,7 +224,7 @@ def test_bad_training_samples_stop_the_run_or_are_replaced_named_and_counted(exp
     experiment.manifest(kind, {LATE: content, LATER: content})
     told, why = f"train: sample 'train {LATER}' is bad: ", reason(name, f"train-{LATER}")
     counted = r" \(2 of 16 samples so far; data\.bad_share allows a share of 0\.1\)$"
-    experiment.stops(f"{told}{why}.*{counted}", "data.bad_share=0.1")
+    assert experiment.stops(f"{told}{why}.*{counted}", "data.bad_share=0.1")
     experiment.capsys.readouterr()
     said = experiment.run("data.bad_share=0.125")
     told = f"train: sample 'train {LATE}' is bad and another is read instead: "
@@ -237,7 +237,7 @@ def test_bad_validation_samples_are_left_out_or_stop_the_run(experiment, name):
     kind, content = name.partition("-")[0], BAD[name][0]
     experiment.manifest(kind, val={1: content})
     counted = r" \(1 of 4 samples so far; data\.bad_share allows a share of 0\)$"
-    experiment.stops(f"val: sample 'val 1' is bad: {reason(name, 'val-1')}.*{counted}")
+    assert experiment.stops(f"val: sample 'val 1' is bad: {reason(name, 'val-1')}.*{counted}")
     assert checkpoint.steps(experiment.out) == [4]  # no step is lost
     said = experiment.run("data.bad_share=0.25")
     assert re.search(f"val: sample 'val 1' is bad and left out: {reason(name, 'val-1')}", said)
@@ -247,7 +247,7 @@ def test_bad_validation_samples_are_left_out_or_stop_the_run(experiment, name):
 def test_not_one_sample_can_be_read(experiment, kind):
     experiment.manifest(kind, dict.fromkeys(range(COUNT), b"nothing"))
     message = r"not one (sample|sound|stream)( of the training data)? can be read; the first: .*train-0\."
-    experiment.stops(message, "data.bad_share=1", error=ValueError, before=True)
+    assert experiment.stops(message, "data.bad_share=1", error=ValueError, before=True)
 
 
 def test_a_manifest_with_a_number_where_a_file_belongs(experiment):
@@ -255,7 +255,7 @@ def test_a_manifest_with_a_number_where_a_file_belongs(experiment):
     lines = [json.loads(line) for line in (experiment.folder / "train.jsonl").read_text().splitlines()]
     lines[LATE]["image"] = 5
     (experiment.folder / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    experiment.stops(f"'train {LATE}' is bad: image: .*no path and no file's bytes, but int")
+    assert experiment.stops(f"'train {LATE}' is bad: image: .*no path and no file's bytes, but int")
     assert f"'train {LATE}' is bad and another is read instead" in experiment.run("data.bad_share=0.1")
 
 
@@ -272,7 +272,7 @@ def test_a_batch_of_which_all_is_bad(experiment):
 
 def test_bad_training_samples_lose_no_step(experiment):
     experiment.manifest("image", {LATER: b""})
-    experiment.stops(f"'train {LATER}' is bad")
+    assert experiment.stops(f"'train {LATER}' is bad")
     assert checkpoint.steps(experiment.out)
 
 
@@ -293,7 +293,7 @@ def cut(file: Path, where: str) -> None:
 def test_a_shard_cut_short_stops_before_the_first_step(experiment, where):
     experiment.shards()
     cut(experiment.folder / "train-0.tar", where)
-    experiment.stops(r"train-0\.tar is damaged or cut short: ", "data.bad_share=1", before=True)
+    assert experiment.stops(r"train-0\.tar is damaged or cut short: ", "data.bad_share=1", before=True)
 
 
 @pytest.mark.parametrize(
@@ -311,8 +311,10 @@ def test_bad_members_of_shards_are_replaced(experiment, member, content, match):
 def test_a_missing_shard_is_named(experiment):
     experiment.shards()
     (experiment.folder / "val-0.tar").unlink()
-    experiment.stops(r"no shard at '.*val-\*\.tar'", before=True)
-    experiment.stops(r"val-7\.tar: No such file", f"data.card.val={experiment.folder}/val-{{7..8}}.tar", before=True)
+    assert experiment.stops(r"no shard at '.*val-\*\.tar'", before=True)
+    assert experiment.stops(
+        r"val-7\.tar: No such file", f"data.card.val={experiment.folder}/val-{{7..8}}.tar", before=True
+    )
 
 
 # ----------------------------------------------------------------------------- what stops before the first step
@@ -326,7 +328,7 @@ def test_a_label_outside_the_classes_is_named(experiment):
             file.write_bytes(good("image", number))
     card = {"use": "image_folder", **{split: str(experiment.folder / split) for split in ("train", "val")}}
     experiment.write({"image": INPUTS["image"]}, card)
-    experiment.stops(r"c/2\.png.*'c' in column 'label' is none of the 2 classes")
+    assert experiment.stops(r"c/2\.png.*'c' in column 'label' is none of the 2 classes")
 
 
 def test_a_label_outside_the_classes_stops_before_the_first_step(experiment):
@@ -339,7 +341,7 @@ def test_an_input_that_no_sample_has(experiment):
     inputs = {"image": INPUTS["image"], "radar": INPUTS["sensor"]}
     experiment.write(inputs, experiment.card(["image", "label", "radar"], ["image"]))
     message = "inputs.radar: none of the 16 training samples has anything in column 'radar'"
-    experiment.stops(message, before=True)
+    assert experiment.stops(message, before=True)
 
 
 def test_an_input_whose_column_the_card_has_not(experiment):
@@ -348,7 +350,7 @@ def test_an_input_whose_column_the_card_has_not(experiment):
     message = (
         r"inputs\.radar: card 'manifest' has no column 'radar'; possible: image, label \(data\.columns can say which"
     )
-    experiment.stops(message, before=True)
+    assert experiment.stops(message, before=True)
 
 
 @pytest.mark.parametrize(
@@ -378,4 +380,4 @@ def test_an_input_whose_column_the_card_has_not(experiment):
 )  # fmt: skip
 def test_configuration_mistakes_stop_before_the_first_step(experiment, overrides, error, match):
     experiment.manifest("image")
-    experiment.stops(match, *overrides, error=error, before=True)
+    assert experiment.stops(match, *overrides, error=error, before=True)

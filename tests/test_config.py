@@ -18,7 +18,7 @@ from chopmix.models.token_set import plain_tokens
 from chopmix.models.transformer import Block, Dropout, Transformer
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
 from chopmix.training.catalogue import snake_case
-from chopmix.training.config import config_from_tree, json_schema, load_config
+from chopmix.training.config import ConfigError, config_from_tree, json_schema, load_config
 from chopmix.training.experiment import Checkpoints, Evaluation, Logging
 from chopmix.training.schedules import Constant, Cosine, Linear, Schedule
 from chopmix.training.schema import Part, Record, keys_of
