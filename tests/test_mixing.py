@@ -14,7 +14,7 @@ import yaml
 from chopmix.data.cards.arithmetic import outcomes
 from chopmix.data.root import DataError
 from chopmix.data.samples import Listed, Outcome
-from chopmix.models.batch import PlannedSet
+from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
 from chopmix.models.generation import Answer, Sampling, generate
 from chopmix.models.heads import AttentionPooling, ClassToken, MeanPooling
 from chopmix.models.token_set import plain_tokens
@@ -25,6 +25,7 @@ from chopmix.training.commands import claim, given_samples, train
 from chopmix.training.config import ConfigError, load_config
 from chopmix.training.distribution import Processes
 from chopmix.training.loop import Trainer
+from chopmix.training.mix import Mix
 from chopmix.training.progress import Progress
 from chopmix.training.run import Run, RunError, load_run
 from chopmix.training.worth import Worth, best_guess, entropy, subset_table, table
@@ -437,9 +438,6 @@ def test_images_and_labels_are_mixed_and_resume_bit_equal(mixed):
 
 
 def test_labels_follow_their_images():
-    from chopmix.models.batch import Batch, Pieces, Targets
-    from chopmix.training.mix import Mix
-
     task = classification()
     images = torch.arange(3)[:, None, None, None].expand(3, 1, 4, 4).to(torch.uint8) * 100
     found = replace(planned(1, 1, 1), pieces={"image": Pieces(values=images, index=torch.zeros(3, dtype=torch.long))})
@@ -453,10 +451,33 @@ def test_labels_follow_their_images():
     several = classification(several=True)
     with pytest.raises(ValueError, match="one classification task of one label a sample"):
         Mix(mixup=1.0)(batch, {"t": several})
-    with pytest.raises(ValueError, match="needs one image of one size in every sample"):
+    with pytest.raises(ValueError, match="needs one image of one size, or one sound"):
         Mix(mixup=1.0)(replace(batch, sets={"main": replace(found, samples=2)}), {"t": task})
     with pytest.raises(ValueError, match="must be at least 0"):
         Mix(mixup=-1.0)
+
+
+def test_labels_follow_their_sounds():
+    """Three sounds of 2, 1 and 3 tokens of two windows: each gets its partner's windows, cut or followed by silence."""
+    values = torch.tensor([1.0] * 4 + [10.0] * 2 + [100.0] * 6)[:, None].expand(12, 5)
+    pieces = Pieces(values=values, index=torch.zeros(6, dtype=torch.long), counts=(2, 1, 3))
+    found = replace(planned(1, 1, 1), pieces={"sound": pieces})
+    batch = Batch(sets={"main": found}, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
+    torch.manual_seed(1)
+    mixed = Mix(mixup=1.0)(batch, {"t": classification()})
+    shares, found = mixed.targets["t"].values, mixed.sets["main"].pieces["sound"].values[:, 0]
+    one = shares[0, 0].item()
+    expected = torch.tensor([[one, 0, 1 - one], [0, 1, 0], [1 - one, 0, one]])
+    torch.testing.assert_close(shares, expected, rtol=0, atol=1e-6)
+    assert 0 < one < 1
+    first, second, third = found.split([4, 2, 6])
+    torch.testing.assert_close(first, torch.full((4,), one + (1 - one) * 100))
+    torch.testing.assert_close(second, torch.full((2,), 10.0))
+    torch.testing.assert_close(third, 100 * one + (1 - one) * torch.tensor([1.0, 1, 1, 1, 0, 0]))
+    whole = Mix(mixup=1.0, probability=0.0)(batch, {"t": classification()})
+    assert torch.equal(whole.targets["t"].values, torch.eye(3))
+    with pytest.raises(ValueError, match="without cutmix"):
+        Mix(cutmix=1.0)(batch, {"t": classification()})
 
 
 def test_what_is_frozen_stays(mixed):
