@@ -125,6 +125,8 @@ class SoundChopper(Chopper):
     def _read(self, raw: bytes | str | os.PathLike) -> tuple[np.ndarray, int]:
         import soundfile
 
+        if isinstance(raw, str | os.PathLike) and not os.path.exists(raw):
+            raise ValueError(f"the sound cannot be read: {os.fspath(raw)} does not exist")
         try:
             return soundfile.read(io.BytesIO(raw) if isinstance(raw, bytes) else raw, dtype="float32")
         except (soundfile.SoundFileError, OSError, TypeError) as error:

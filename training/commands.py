@@ -35,9 +35,7 @@ def train_command(options: argparse.Namespace) -> int:
 
         dry_run(config)
         return 0
-    if options.seeds:
-        return train_seeds(options)
-    return leave(train(config)[1])
+    return leave(train_seeds(options) if options.seeds else train(config)[1])
 
 
 def train(config: Config) -> tuple[dict[str, float], int]:
