@@ -6,7 +6,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, NamedTuple
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,17 +16,10 @@ from ..tokenizers.chopper import Chopper, Piece
 from .packing import place
 from .root import DataError
 from .samples import Samples
+from .similar_lengths import Place, SimilarLengths
 
 CACHED = 2**30
 """Bytes of decoded items that a split keeps in memory, so that small data sets are read and decoded once."""
-
-
-class Place(NamedTuple):
-    """One sample of one epoch: the key of everything random about it."""
-
-    seed: int
-    epoch: int
-    number: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +30,8 @@ class Mixing:
     """The data column that each input reads."""
     targets: Collection[str] = ()
     """Inputs that a task predicts: never dropped."""
+    encoded: Collection[str] = ()
+    """Inputs that an encoder reads, in a set of their own beside the decoder's."""
     labels: Collection[str] = ()
     """Columns that tasks read as they are."""
     dropout: Mapping[str, float] = field(default_factory=dict)
@@ -62,6 +58,11 @@ class SampleSplit:
     choppers: Mapping[str, Chopper]
     mixing: Mixing
     context: int
+    encoder_context: int = 0
+    """The most tokens of a sample that the encoder reads, where there is one."""
+    budget: int | None = None
+    """Places of a global training batch, padding included, on its fuller side: its samples are of similar length. None: as
+    many samples as `plan` is asked for, whatever their lengths."""
     axes: Sequence[str] = ("order",)
     own: int = 0
     say: Callable[[str], None] = print
@@ -91,6 +92,8 @@ class SampleSplit:
 
     def plan(self, seed: int, step: int, size: int) -> list[Place]:
         """The samples of one global training batch. Every epoch reads them all once, in a random order."""
+        if self.budget is not None:
+            return self._batches.places(seed, step)
         count = len(self.samples)
         places = []
         for number in range(step * size, (step + 1) * size):
@@ -106,9 +109,30 @@ class SampleSplit:
             known[seed, epoch] = np.random.default_rng([seed, epoch]).permutation(len(self.samples))
         return known[seed, epoch]
 
+    @cached_property
+    def _batches(self) -> SimilarLengths:
+        return SimilarLengths(self.lengths, self.budget)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of every sample in every set, (samples, sets), as they are without augmentation; 0 for a bad one."""
+        found = np.zeros((len(self.samples), 2), dtype=np.int64)
+        for number in range(len(self.samples)):
+            try:
+                item = self.item(number)[0]
+                counts = {name: chopper.count(item[name]) for name, chopper in self.choppers.items() if name in item}
+            except (ValueError, OSError):  # it is named when its turn comes
+                continue
+            for name, count in counts.items():
+                found[number, name in self.mixing.encoded] += count
+        return found
+
     def all(self) -> list[Place]:
-        """Every sample once: what an evaluation reads."""
-        return [Place(0, 0, number) for number in range(len(self.samples))]
+        """Every sample once: what an evaluation reads. Where rows hold one sample each, from the shortest to the longest."""
+        numbers = range(len(self.samples))
+        if self.mixing.encoded:
+            numbers = np.lexsort(self.lengths.T).tolist()
+        return [Place(0, 0, number) for number in numbers]
 
     def first(self, number: int) -> list[Place]:
         """Some samples, spread evenly over the split: for a glance at all of it."""
@@ -120,19 +144,29 @@ class SampleSplit:
     def batch(
         self, places: Iterable[Place], *, training: bool = False, inputs: Collection[str] | None = None,
         rows: str = "packed", replaced: Mapping[str, Any] | None = None,
-    ) -> PlannedSet:  # fmt: skip
-        """The samples at these places as one planned set; only their `inputs` (and targets) where these are named.
+    ) -> dict[str, PlannedSet]:  # fmt: skip
+        """The samples at these places as planned sets, by the name of the core that reads each; only their `inputs` (and
+        targets) where these are named. What is `encoded` stands in the set `encoder`, one sample a row, and so does
+        everything then: a row of one set beside the same row of the other. All else is in `main`.
 
         `rows`: `packed`, or `one_each` with the padding in front (for generation); `replaced` are items that stand in for
         the samples' own, such as an empty text where one is to be written.
         """
-        found = [sample for each in places if (sample := self._sample(each, training, inputs, replaced or {}))]
-        chopped, numbers = [parts for parts, _ in found], [number for _, number in found]
-        one_each = range(len(found)) if rows == "one_each" else None
-        planned = place(chopped, self.choppers, self.context, self.axes, rows=one_each, own=self.own,
-                        trim=True, right=rows == "one_each")  # fmt: skip
+        read = [sample for each in places if (sample := self._sample(each, training, inputs, replaced or {}))]
+        chopped, numbers = [parts for parts, _, _ in read], [number for _, number, _ in read]
         labels = {name: [self.item(number)[1][name] for number in numbers] for name in self.mixing.labels}
-        return replace(planned, labels=labels, keys=tuple(self.samples.keys[number] for number in numbers))
+        known = {"labels": labels, "keys": tuple(self.samples.keys[number] for number in numbers),
+                 "seeds": tuple(seeds for *_, seeds in read)}  # fmt: skip
+        one_each = range(len(read)) if rows == "one_each" or self.mixing.encoded else None
+        sets = {}
+        if self.mixing.encoded:
+            parts = [[pair for pair in sample if pair[0] in self.mixing.encoded] for sample in chopped]
+            chopped = [[pair for pair in sample if pair[0] not in self.mixing.encoded] for sample in chopped]
+            planned = place(parts, self.choppers, self.encoder_context, self.axes, rows=one_each, trim=True)
+            sets["encoder"] = replace(planned, **known)
+        planned = place(chopped, self.choppers, self.context, self.axes, rows=one_each, own=self.own, trim=True,
+                        right=rows == "one_each")  # fmt: skip
+        return sets | {"main": replace(planned, **known)}
 
     def number(self, key: str) -> int:
         """The number of the sample of this key."""
@@ -141,12 +175,15 @@ class SampleSplit:
             known.update({name: number for number, name in enumerate(self.samples.keys)})
         return known[key]
 
-    def _sample(self, each: Place, training: bool, inputs, replaced) -> tuple[list[tuple[str, Piece]], int] | None:
+    def _sample(
+        self, each: Place, training: bool, inputs, replaced
+    ) -> tuple[list[tuple[str, Piece]], int, tuple[int, ...]] | None:
         """The chopped parts of a sample that shall be read, and its number; None for a bad one outside training."""
         number = each.number
         for _ in range(len(self.samples)):
             try:
-                return self.chop(each._replace(number=number), training, inputs, replaced), number
+                place = each._replace(number=number)
+                return self.chop(place, training, inputs, replaced), number, tuple(place)
             except (ValueError, OSError) as error:
                 self._note(number, error, training)
             if not training:
@@ -173,24 +210,38 @@ class SampleSplit:
         return self._fitting(parts, self.samples.keys[each.number])
 
     def _fitting(self, parts: dict[str, Piece], key: str) -> list[tuple[str, Piece]]:
-        """The parts that fit the context together: the last spans that are no target go first."""
-        dropped: dict[str, int] = {}
-        total = whole = self.own + sum(piece.count for piece in parts.values())
+        """The parts that fit together into the contexts of their sets."""
+        encoded = {name: piece for name, piece in parts.items() if name in self.mixing.encoded}
+        others = {name: piece for name, piece in parts.items() if name not in self.mixing.encoded}
+        kept = self._within(encoded, 0, self.encoder_context, key, "encoder's ") | self._within(
+            others, self.own, self.context, key
+        )
+        if encoded and not kept.keys() & encoded.keys():
+            longest = max(piece.count for piece in encoded.values())
+            raise DataError(
+                f"what the encoder shall read of it has {longest} tokens, more than its context of {self.encoder_context}"
+            )
+        return [(name, piece) for name, piece in parts.items() if name in kept]
+
+    def _within(self, parts: dict[str, Piece], own: int, context: int, key: str, whose: str = "") -> dict[str, Piece]:
+        """The parts that fit a context together: the last spans that are no target go first."""
+        kept, dropped = dict(parts), {}
+        total = whole = own + sum(piece.count for piece in parts.values())
         for name in [name for name in reversed(parts) if name not in self.mixing.targets]:
-            if total <= self.context:
+            if total <= context:
                 break
-            dropped[name] = parts.pop(name).count
+            dropped[name] = kept.pop(name).count
             total -= dropped[name]
-        if total > self.context:
-            raise DataError(f"its targets have {total} tokens, more than the context of {self.context}")
-        for name, count in dropped.items():
+        if total > context:
+            raise DataError(f"its targets have {total} tokens, more than the {whose}context of {context}")
+        for name, count in dropped.items() if kept or not whose else ():
             if not self.shortened[name]:
                 self.say(
-                    f"{self.name}: sample {key!r} has {whole} tokens, more than the context of {self.context}: its "
+                    f"{self.name}: sample {key!r} has {whole} tokens, more than the {whose}context of {context}: its "
                     f"{name} ({count} tokens) is left out, and so wherever there is no room for it"
                 )
             self.shortened[name] += 1
-        return list(parts.items())
+        return kept
 
     def item(self, number: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """The decoded inputs of a sample by input name, and its labels by column. Raises DataError when it is bad."""

@@ -89,8 +89,8 @@ class StreamSplit:
 
     def batch(
         self, starts: Sequence[int], *, training: bool = False, inputs: Collection[str] | None = None
-    ) -> PlannedSet:
-        """The windows that start at these places, as rows of one set. Rows past the split's end are padded."""
+    ) -> dict[str, PlannedSet]:
+        """The windows that start at these places, as rows of one set, `main`. Rows past the split's end are padded."""
         n = self.context
         rows = [torch.from_numpy(self.file.ids[start : start + n + 1].astype(np.int64)) for start in starts]
         ids = torch.full((len(rows), n + 1), IGNORED)
@@ -103,7 +103,9 @@ class StreamSplit:
             index = torch.arange(n)
         else:
             tokens, index = self._descriptors(starts, following != IGNORED)
-        return PlannedSet(tokens=tokens, pieces={self.input: Pieces(values=values, index=index, following=following)})
+        pieces = Pieces(values=values, index=index, following=following)
+        seeds = tuple((int(start),) for start in starts)
+        return {"main": PlannedSet(tokens=tokens, pieces={self.input: pieces}, seeds=seeds)}
 
     def _descriptors(self, starts: Sequence[int], real: Tensor) -> tuple[Tokens, Int[Tensor, "b n"]]:
         """Descriptors of rows with padding or several documents, and each token's index in its document's part."""

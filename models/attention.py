@@ -273,13 +273,21 @@ def plan(
     return (layout or Dense(dense_mask(graph, queries, keys))).to(device)
 
 
-def plan_cross(graph: Graph, queries: Tokens, keys: Tokens, *, device: torch.device | str = "cpu") -> Layout:
-    """Choose how `graph` is computed from one set of tokens to another. A query that reads nothing gets zeros."""
-    mask = dense_mask(graph, queries, keys, self_attention=False)
+def plan_cross(
+    graph: Graph, queries: Tokens, keys: Tokens, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Layout:  # fmt: skip
+    """Choose how `graph` is computed from one set of tokens to another. A query that reads nothing gets zeros.
+
+    Padding is no query: what it gets is nobody's, so that one sample a row is full attention wherever no key is padding.
+    """
+    mask = dense_mask(graph, queries, keys, self_attention=False) | (queries.sample == PADDING)[..., None]
     empty = ~mask.any(dim=-1)
-    if not empty.any():
-        return (Plain(causal=False) if mask.all() else Dense(mask)).to(device)
-    return Dense(mask | empty[..., None], empty[:, None, :, None]).to(device)
+    if empty.any():
+        return Dense(mask | empty[..., None], empty[:, None, :, None]).to(device)
+    short_rows = _writes_out(torch.device(device), dtype, max(mask.shape[1:]))
+    if mask.all() and not short_rows:
+        return Plain(causal=False)
+    return short(mask[:1] if mask.all() else mask, dtype) if short_rows else Dense(mask).to(device)
 
 
 def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout | None:

@@ -33,6 +33,8 @@ class Pieces:
     """Where each token goes in the set, as row * n + place; None: the tokens fill the set, row by row."""
     following: Int[Tensor, "..."] | None = None
     """For ids: the id that comes next in the span or the stream, `IGNORED` where there is none."""
+    hidden: Int[Tensor, "..."] | None = None
+    """For ids: what a task has hidden at each place, `IGNORED` where it has hidden nothing."""
     coordinates: Float[Tensor, "t a"] | None = None
     """Where each token stands on the tokenizer's own axes (row, column, seconds)."""
     counts: tuple[int, ...] = ()
@@ -51,6 +53,10 @@ class Targets:
     """The place of the token that carries the target itself, which no judged place may reach; -1: none does."""
     groups: Int[Tensor, "t"] | None = None
     """Which target (from 0) each place belongs to, where several places answer together."""
+    lengths: Int[Tensor, "s"] | None = None
+    """How many of the values belong to each target, where a target is several of them."""
+    set: str = "main"
+    """The set (and core) whose places are judged."""
     count: int = 0
     """How many targets count: what the summed loss is divided by, together with all other micro-batches and ranks."""
 
@@ -71,6 +77,8 @@ class PlannedSet:
     """The data columns that tasks read, as they are, by sample; None where a sample has none."""
     keys: tuple[str, ...] = ()
     """What each sample is called in messages."""
+    seeds: tuple[tuple[int, ...], ...] = ()
+    """What anything random about each sample (of a stream: about each row) is keyed by."""
 
 
 @dataclass(frozen=True, kw_only=True)

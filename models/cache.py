@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from .token_set import Tokens
@@ -27,6 +27,14 @@ class LayerCache:
         self.value[:, :, start : self.length] = value
         return self.key[:, :, : self.length], self.value[:, :, : self.length]
 
+    def select(self, rows: Int[Tensor, "r"]) -> None:
+        """Go on with these rows, in this order; as many as there were, or other numbers of them."""
+        for name in ("key", "value"):
+            old = getattr(self, name)
+            new = old if len(rows) == len(old) else old.new_empty(len(rows), *old.shape[1:])
+            new[:, :, : self.length] = old[:, :, : self.length].index_select(0, rows)
+            setattr(self, name, new)
+
 
 @dataclass
 class Cache:
@@ -40,6 +48,12 @@ class Cache:
     def length(self) -> int:
         """How many tokens are stored."""
         return 0 if self.tokens is None else self.tokens.shape[1]
+
+    def select(self, rows: Int[Tensor, "r"]) -> None:
+        """Go on with these rows of every layer."""
+        for layer in self.layers:
+            layer.select(rows)
+        self.tokens = None if self.tokens is None else self.tokens.select(rows.cpu())
 
     def extend(self, tokens: Tokens) -> Tokens:
         """Note the descriptors of tokens about to be appended; gives the descriptors of all keys.

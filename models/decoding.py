@@ -1,8 +1,9 @@
 """One new token per row through a core, as fast as Python allows: what cached generation spends its time in.
 
 The arithmetic is `Block.forward`'s, with everything looked up beforehand and nothing planned: when each row is one sample
-and the graph is causal, a new token reads all keys. `Decoder.fits` says when that is so; all else takes the general path,
-`Transformer.forward` with a cache, to which this one is tested to be equal.
+and the graph is causal, a new token reads all keys, and what the encoder read was made keys and values once. `Decoder.fits`
+says when that is so; all else takes the general path, `Transformer.forward` with a cache, to which this one is tested to be
+equal.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .attention import sdpa
-from .cache import Cache
+from .cache import Cache, LayerCache
 from .graph import Causal, SameSample
 from .linear import linear
 from .norms import LayerNorm, RmsNorm
-from .positions import RelativePosition, Rotary, rotate
-from .token_set import plain_tokens
-from .transformer import Attention, Block, PreNorm, Transformer
+from .positions import RelativeBias, RelativePosition, Rotary, rotate
+from .token_set import PADDING, TokenSet, plain_tokens
+from .transformer import Attention, Block, PostNorm, PreNorm, Residual, Transformer
 
 FUSED = 2**17
 """Query, key and value are laid together to one matrix (a copy) up to this many values each: larger ones are bound by
@@ -32,68 +33,128 @@ reading the weights, and copying them would cost more than it saves."""
 class Step:
     """What one block needs to read a token: its layers' functions, without the machinery of modules."""
 
-    norm: Callable[[Tensor], Tensor]
+    add: Callable[[Tensor, Callable], Tensor]
     project: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
     query_norm: Callable[[Tensor], Tensor] | None
     key_norm: Callable[[Tensor], Tensor] | None
+    stretch: float
     out: Callable[[Tensor], Tensor]
-    feed_forward_norm: Callable[[Tensor], Tensor]
+    add_cross: Callable[[Tensor, Callable], Tensor] | None
+    cross: Crossing | None
+    add_feed_forward: Callable[[Tensor, Callable], Tensor]
     feed_forward: Callable[[Tensor], Tensor]
 
 
 class Decoder:
-    """A core that reads one token per row at a time, and its cache. Make one per text: it copies small matrices."""
+    """A core that reads one token per row at a time, and its cache. Make one per text: it copies small matrices.
 
-    def __init__(self, core: Transformer, cache: Cache, axes: int):
+    `source` is what the encoder made of its set, one sample a row beside the rows of the cache.
+    """
+
+    def __init__(self, core: Transformer, cache: Cache, axes: int, source: TokenSet | None = None):
         self.cache = cache
-        self.steps = [step_of(block) for block in core.blocks]
+        self.steps = [step_of(block, source) for block in core.blocks]
         self.norm = lean(core.norm)
         tokens = plain_tokens(1, cache.capacity, axes=axes).to(core.blocks[0].attention.out.weight.device)
         self.angles = core.position.angles(tokens)
+        self.bias = core.position.bias(tokens, tokens)
 
     @staticmethod
     def fits(core: Transformer) -> bool:
         """Whether this core is made of parts that are known here, and lets a new token read everything before it."""
         plain = all({*graph.parts()} <= {Causal(), SameSample()} and graph.is_causal() for graph in core.graphs)
         blocks = all(
-            type(block) is Block and block.cross_attention is None and type(block.attention) is Attention
-            and type(block.add_attention) is PreNorm and type(block.add_feed_forward) is PreNorm
-            and block.add_attention.scale is None
+            type(block) is Block and type(block.attention) is Attention
+            and type(block.add_attention) in (PreNorm, PostNorm) and block.add_attention.scale is None
             for block in core.blocks
         )  # fmt: skip
-        return plain and blocks and type(core.position) in (RelativePosition, Rotary)
+        return plain and blocks and type(core.position) in (RelativePosition, Rotary, RelativeBias)
 
-    def read(self, x: Float[Tensor, "b d"], place: int) -> Float[Tensor, "b d"]:
-        """Read the token of running order `place` of every row, whose keys and values go into the cache."""
+    def keep(self, sentences: Int[Tensor, "s"]) -> None:
+        """Go on with these samples of the source; the others are done."""
+        for step in self.steps:
+            if step.cross is not None:
+                step.cross.keep(sentences)
+
+    def read(self, x: Float[Tensor, "b d"], place: int, beams: int = 1) -> Float[Tensor, "b d"]:
+        """Read the token of running order `place` of every row, whose keys and values go into the cache. `beams` rows in a
+        row belong to one sample of the source."""
         angles = self.angles and tuple(t.narrow(2, place, 1) for t in self.angles)
-        rows = len(x)
+        bias = None if self.bias is None else self.bias[:, :, place : place + 1, : place + 1]
         for step, cache in zip(self.steps, self.cache.layers):
-            query, key, value = step.project(step.norm(x))
-            if step.query_norm is not None:
-                query, key = step.query_norm(query), step.key_norm(key)
-            if angles is not None:
-                query, key = rotate(query, angles), rotate(key, angles)
-            cache.key.narrow(2, place, 1).copy_(key)
-            cache.value.narrow(2, place, 1).copy_(value)
-            mixed = sdpa(query, cache.key.narrow(2, 0, place + 1), cache.value.narrow(2, 0, place + 1))
-            x = x + step.out(mixed.reshape(rows, -1))
-            x = x + step.feed_forward(step.feed_forward_norm(x))
+            x = step.add(x, lambda y: self._attend(step, cache, y, place, angles, bias))  # noqa: B023
+            if step.cross is not None:
+                x = step.add_cross(x, lambda y: step.cross(y, beams))  # noqa: B023
+            x = step.add_feed_forward(x, step.feed_forward)
         return self.norm(x)
 
+    @staticmethod
+    def _attend(step: Step, cache: LayerCache, x: Tensor, place: int, angles, bias: Tensor | None) -> Tensor:
+        query, key, value = step.project(x)
+        if step.query_norm is not None:
+            query, key = step.query_norm(query), step.key_norm(key)
+        if step.stretch != 1:
+            query = query * step.stretch
+        if angles is not None:
+            query, key = rotate(query, angles), rotate(key, angles)
+        cache.key.narrow(2, place, 1).copy_(key)
+        cache.value.narrow(2, place, 1).copy_(value)
+        cache.length = place + 1
+        mixed = sdpa(query, cache.key.narrow(2, 0, place + 1), cache.value.narrow(2, 0, place + 1), bias)
+        return step.out(mixed.reshape(len(x), -1))
 
-def step_of(block: Block) -> Step:
+
+class Crossing:
+    """One layer's cross-attention with the keys and values of the source made once: (s, h, m, c). All beams of a sample read
+    them together, as so many queries of one attention."""
+
+    def __init__(self, attention: Attention, source: TokenSet):
+        self.attention = attention
+        _, key, value = attention.project(source.x[:, :0], source.x)
+        self.key, self.value = attention.key_norm(key), value
+        there = source.sample != PADDING
+        self.mask = None if bool(there.all()) else there[:, None, None]
+
+    def keep(self, sentences: Tensor) -> None:
+        """Go on with these samples."""
+        self.key, self.value = self.key[sentences], self.value[sentences]
+        self.mask = None if self.mask is None else self.mask[sentences]
+
+    def __call__(self, x: Float[Tensor, "b d"], beams: int) -> Float[Tensor, "b d"]:
+        attention, sentences = self.attention, len(self.key)
+        query = attention.query(x).view(sentences, beams, -1, attention.channels).transpose(1, 2)
+        query = attention.query_norm(query)
+        if attention.stretch != 1:
+            query = query * attention.stretch
+        mixed = sdpa(query, self.key, self.value, self.mask)
+        return attention.out(mixed.transpose(1, 2).reshape(len(x), -1))
+
+
+def step_of(block: Block, source: TokenSet | None = None) -> Step:
     """A block's functions, with query, key and value as one product where the matrices are small."""
     attention = block.attention
     normed = not isinstance(attention.query_norm, nn.Identity)
+    crosses = block.cross_attention is not None
     return Step(
-        norm=lean(block.add_attention.norm),
+        add=adder(block.add_attention),
         project=fused(attention) if attention.query.weight.numel() <= FUSED else separate(attention),
         query_norm=lean(attention.query_norm) if normed else None,
         key_norm=lean(attention.key_norm) if normed else None,
+        stretch=attention.stretch,
         out=attention.out.forward,
-        feed_forward_norm=lean(block.add_feed_forward.norm),
+        add_cross=adder(block.add_cross_attention) if crosses else None,
+        cross=Crossing(block.cross_attention, source) if crosses else None,
+        add_feed_forward=adder(block.add_feed_forward),
         feed_forward=block.feed_forward.forward,
     )
+
+
+def adder(residual: Residual) -> Callable[[Tensor, Callable], Tensor]:
+    """How a layer is added to the stream, outside training."""
+    norm = lean(residual.norm)
+    if residual.normalises_output:
+        return lambda x, layer: norm(x + layer(x))
+    return lambda x, layer: x + layer(norm(x))
 
 
 def lean(norm: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -5,6 +5,8 @@ In YAML: `feed_forward: gelu`, `feed_forward: {use: swiglu, ratio: 2.67}`.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -58,6 +60,8 @@ class SquaredRelu(Relu):
 class Swiglu(FeedForward):
     """A SiLU gate times a linear branch (Shazeer 2020, arXiv:2002.05202). Ratio 8/3 has the parameters of the others."""
 
+    activation = staticmethod(F.silu)
+
     def __init__(self, width: int, bias: bool = True, *, ratio: float = 8 / 3, multiple_of: int = 8):
         super().__init__()
         hidden = -(-round(width * ratio) // multiple_of) * multiple_of
@@ -73,5 +77,11 @@ class Swiglu(FeedForward):
             if self.up.bias is not None:
                 biases = torch.cat([self.gate.bias, self.up.bias])
             gate, up = linear(x, weights, biases).chunk(2, dim=-1)
-            return self.down(F.silu(gate) * up)
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+            return self.down(self.activation(gate) * up)
+        return self.down(self.activation(self.gate(x)) * self.up(x))
+
+
+class Geglu(Swiglu):
+    """A GELU gate (its tanh form) times a linear branch, as in T5 version 1.1."""
+
+    activation = staticmethod(partial(F.gelu, approximate="tanh"))

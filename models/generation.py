@@ -7,12 +7,13 @@ positions start over and the cached path stays equal to the uncached one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .answer import Answer
 from .batch import Batch, Pieces, PlannedSet
 from .decoding import Decoder
 from .mixture import Mixture
@@ -91,7 +92,7 @@ class Continuation:
     ):  # fmt: skip
         self.model, self.core = model, list(model.cores.values())[-1]
         self.names = input, task, list(model.cores)[-1]
-        self.number = list(model.tokenizers).index(input) + 1
+        self.number = model.inputs.index(input) + 1
         self.vocabulary, self.cached = vocabulary, cached
         self.device = next(model.parameters()).device
         longest = max(len(row) for row in rows)
@@ -137,7 +138,7 @@ class Continuation:
         input, task, _ = self.names
         place, self.read = self.read - self.start, self.ids.shape[1]
         pieces = Pieces(values=self.ids[:, -1].to(self.device), index=torch.tensor([place], device=self.device))
-        x = self.model.tokenizers[input](pieces)
+        x = self.model.tokenizer(input)(pieces)
         if input in self.model.types:
             x = x + self.model.types[input]
         return self.model.heads[task](self.decoder.read(x, place))[:, : self.vocabulary]
@@ -168,48 +169,6 @@ class Continuation:
         batch = Batch(sets={core: planned})
         hidden = self.model.hidden(batch, self.cache if self.cached else None)
         return self.model.heads[task](hidden[:, -1])[:, : self.vocabulary]
-
-
-class Answer:
-    """Rows of samples, of any mix of inputs, whose text a model is writing: one sample a row, the padding in front.
-
-    Each row ends in the text's first tokens (its start token, perhaps a prompt). Cached; a new token reads along the
-    core's graph. Texts end where the context does: `room` is how many tokens can still be written.
-    """
-
-    def __init__(self, model: Mixture, planned: PlannedSet, *, input: str, task: str, vocabulary: int):
-        self.model, self.input, self.task, self.vocabulary = model, input, task, vocabulary
-        self.core_name = list(model.cores)[-1]
-        self.core = model.cores[self.core_name]
-        self.device, self.dtype = next(model.parameters()).device, next(model.parameters()).dtype
-        b, n = planned.tokens.shape
-        self.cache = self.core.empty_cache(b, max(model.context, n), dtype=self.dtype, device=self.device)
-        self.room = self.cache.capacity - n
-        self.planned, self.last = planned, planned.tokens.select(slice(None), slice(n - 1, n))
-        pieces = planned.pieces[input]
-        last_places = pieces.places.view(-1)[torch.tensor(pieces.counts).cumsum(0) - 1]
-        if len(last_places) != b or not (last_places % n == n - 1).all():
-            raise ValueError(f"every sample must end in its text {input!r} for it to be continued")
-        self.index = torch.tensor(pieces.counts)
-        self.ids = torch.full((b, 0), -1)
-
-    def scores(self) -> Float[Tensor, "b v"]:
-        """The scores of the id that comes next in each row."""
-        keys = self.cache.extend(self.planned.tokens)
-        layouts = self.core.plan(self.planned.tokens, keys, self.dtype, self.device)
-        batch = Batch(sets={self.core_name: replace(self.planned, layouts=layouts)}).to(self.device)
-        hidden = self.model.hidden(batch, self.cache)
-        return self.model.heads[self.task](hidden[:, -1])[:, : self.vocabulary]
-
-    def append(self, ids: Int[Tensor, "b"]) -> None:
-        """Put one more id at the end of each row."""
-        self.ids = torch.cat([self.ids, ids.cpu()[:, None]], dim=1)
-        position = torch.full_like(self.last.position, torch.nan)
-        position[..., 0] = self.cache.length
-        self.last = replace(self.last, position=position)
-        pieces = Pieces(values=ids.cpu()[:, None], index=self.index[:, None])
-        self.planned = PlannedSet(tokens=self.last, pieces={self.input: pieces})
-        self.index = self.index + 1
 
 
 @torch.inference_mode()

@@ -58,7 +58,9 @@ class _Parser:
     def _take(self, *expected: str) -> str:
         kind, value, place = self._peek()
         if value not in expected and kind not in expected:
-            raise self._error(place, f"found {value!r}, expected {' or '.join(expected)}")
+            wanted = " or ".join(repr(each) if not each.isalpha() else f"a {each}" for each in expected)
+            found = "the expression ends where" if kind == "end" else f"found {value!r} where"
+            raise self._error(place, f"{found} {wanted} is expected")
         self.index += 1
         return value
 

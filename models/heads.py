@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .batch import PlannedSet, Targets
 from .linear import Linear, linear
-from .norms import Norm
+from .norms import LayerNorm, Norm
 
 
 class Unembedding(nn.Module):
@@ -25,17 +26,33 @@ class Unembedding(nn.Module):
 
 
 class Tied(nn.Module):
-    """A score for every id by the embedding table itself (Press & Wolf 2017, arXiv:1608.05859): no parameters of its own."""
+    """A score for every id by the embedding table itself (Press & Wolf 2017, arXiv:1608.05859): no parameters of its own.
+    `scaled` divides the vectors by the root of their width first, as T5 does."""
 
-    def __init__(self, embedding: nn.Embedding):
+    def __init__(self, embedding: nn.Embedding, *, scaled: bool = False):
         super().__init__()
         self._table = (embedding,)  # in a tuple, so that the table is registered (and saved) only at its owner
+        self.scale = embedding.embedding_dim**-0.5 if scaled else 1.0
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Float[Tensor, "t v"]:
-        return linear(x, self._table[0].weight)
+        return linear(x if self.scale == 1 else x * self.scale, self._table[0].weight)
 
 
 Head = Unembedding | Tied
+
+
+class MaskedHead(nn.Module):
+    """BERT's: one more layer (a matrix, a GELU, a normalisation) before the embedding table, and a bias for every id."""
+
+    def __init__(self, embedding: nn.Embedding, *, norm: Callable[[int], Norm] = LayerNorm):
+        super().__init__()
+        self._table = (embedding,)
+        self.linear = Linear(embedding.embedding_dim, embedding.embedding_dim)
+        self.norm = norm(embedding.embedding_dim)
+        self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
+
+    def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Float[Tensor, "t v"]:
+        return linear(self.norm(F.gelu(self.linear(x))), self._table[0].weight, self.bias)
 
 
 class Pooling(nn.Module):

@@ -85,7 +85,7 @@ class ZeroProjections(Initialization):
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:
         if role in ("matrix", "input"):
-            bound = math.sqrt(3 / parameter.shape[-1])
+            bound = math.sqrt(3 / parameter[0].numel())
             nn.init.uniform_(parameter, -bound, bound)
         elif role in ("embedding", "head"):
             nn.init.normal_(parameter, std=getattr(self, role))

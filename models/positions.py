@@ -51,6 +51,22 @@ class Sinusoidal(AbsolutePosition):
         return self.table[index]
 
 
+class SinesThenCosines(AbsolutePosition):
+    """Fixed waves, the sines in the first half of the width and the cosines in the second, as in Whisper."""
+
+    def __init__(self, width: int, context: int, *, length: int | None = None, longest: float = 10_000.0):
+        super().__init__()
+        self.length = length or context
+        if width % 2 or width < 4:
+            raise ValueError(f"sines_then_cosines needs an even width of at least 4, not {width}")
+        steps = torch.arange(width // 2) * (-math.log(longest) / (width // 2 - 1))
+        angle = torch.arange(self.length)[:, None] * steps.exp()
+        self.register_buffer("table", torch.cat([angle.sin(), angle.cos()], dim=1), persistent=False)
+
+    def forward(self, index: Int[Tensor, "*t"]) -> Float[Tensor, "*t d"]:
+        return self.table[index]
+
+
 class GridPosition(nn.Module):
     """Base of the embeddings added to an image's tokens, by row and column: (t, 2) to (t, d)."""
 

@@ -45,7 +45,7 @@ class Tokens:
         """The same descriptors on another device, copied without waiting."""
         return type(self)(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
-    def select(self, *index: slice) -> Tokens:
+    def select(self, *index: slice | Tensor) -> Tokens:
         """Some rows and places, e.g. `tokens.select(slice(None), slice(5, 6))` for the sixth token of each row."""
         return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 

@@ -6,6 +6,7 @@ Start at `Transformer.forward`, then `Block.forward`, then `Attention.forward`: 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -64,24 +65,25 @@ class Attention(nn.Module):
     """Multi-head attention with query, key, value and output as four matrices; self- or cross-attention.
 
     `key_value_heads` below `heads` shares each key and value among several queries (Ainslie et al. 2023,
-    arXiv:2305.13245); `query_key_norm` normalises every head's queries and keys (Henry et al. 2020, arXiv:2010.04245).
+    arXiv:2305.13245); `query_key_norm` normalises every head's queries and keys (Henry et al. 2020, arXiv:2010.04245);
+    `head_width` is how many channels a head has (by default the width is shared among the heads); without `scaled` the
+    scores are bare products, as in T5.
     """
 
     def __init__(
-        self, width: int, heads: int, *, key_value_heads: int | None = None,
-        query_key_norm: Callable[[int], Norm] | None = None, bias: bool = True, dropout: float = 0.0,
+        self, width: int, heads: int, *, key_value_heads: int | None = None, head_width: int | None = None,
+        query_key_norm: Callable[[int], Norm] | None = None, scaled: bool = True, bias: bool = True, dropout: float = 0.0,
     ):  # fmt: skip
         super().__init__()
         groups = key_value_heads or heads
-        if width % heads:
-            raise ValueError(f"heads ({heads}) must divide width ({width})")
         if heads % groups:
             raise ValueError(f"key_value_heads ({groups}) must divide heads ({heads})")
-        self.channels, self.dropout = width // heads, dropout
-        self.query = Linear(width, width, bias=bias)
+        self.channels, self.dropout = channels_of(width, heads, head_width), dropout
+        self.stretch = 1.0 if scaled else math.sqrt(self.channels)
+        self.query = Linear(width, heads * self.channels, bias=bias)
         self.key = Linear(width, groups * self.channels, bias=bias)
         self.value = Linear(width, groups * self.channels, bias=bias)
-        self.out = Linear(width, width, bias=bias)
+        self.out = Linear(heads * self.channels, width, bias=bias)
         self.query_norm = query_key_norm(self.channels) if query_key_norm else nn.Identity()
         self.key_norm = query_key_norm(self.channels) if query_key_norm else nn.Identity()
 
@@ -89,6 +91,8 @@ class Attention(nn.Module):
         """Each token of `x` reads the tokens of `source` (itself, in self-attention) along the wiring's graph."""
         query, key, value = self.project(x, source)
         query, key = self.query_norm(query), self.key_norm(key)
+        if self.stretch != 1:
+            query = query * self.stretch  # every kernel divides by the same
         if wiring.angles is not None:
             query, key = rotate(query, wiring.angles), rotate(key, wiring.angles)
         if wiring.cache is not None:
@@ -108,6 +112,13 @@ class Attention(nn.Module):
         else:
             parts = self.query(x), self.key(source), self.value(source)
         return tuple(rearrange(part, "b n (h c) -> b h n c", c=self.channels) for part in parts)
+
+
+def channels_of(width: int, heads: int, head_width: int | None = None) -> int:
+    """How many channels each head has. Raises ValueError when the heads do not divide the width among them."""
+    if head_width is None and width % heads:
+        raise ValueError(f"heads ({heads}) must divide width ({width})")
+    return head_width or width // heads
 
 
 class Residual(nn.Module):
@@ -154,14 +165,15 @@ class Block(nn.Module):
     """Communicate, then compute: attention over the graph, perhaps over a second set, then a feed-forward per token.
 
     `residual` places the normalisation (`pre_norm` or `post_norm`), `norm` is its kind, `bias` puts biases on all
-    matrices. `query_key_norm` and `key_value_heads`: see `Attention`.
+    matrices. `query_key_norm`, `key_value_heads`, `head_width` and `scaled`: see `Attention`.
     """
 
     def __init__(
         self, width: int, heads: int, dropout: Dropout = Dropout(), skip: float = 0.0, crosses: bool = False, *,
         norm: Callable[[int], Norm] = LayerNorm, feed_forward: Callable[[int, bool], FeedForward] = Gelu,
         residual: Callable[..., PreNorm | PostNorm] = PreNorm, key_value_heads: int | None = None,
-        query_key_norm: Callable[[int], Norm] | None = None, bias: bool = True,
+        query_key_norm: Callable[[int], Norm] | None = None, head_width: int | None = None, scaled: bool = True,
+        bias: bool = True,
     ):  # fmt: skip
         super().__init__()
 
@@ -170,7 +182,7 @@ class Block(nn.Module):
 
         def attention() -> Attention:
             return Attention(width, heads, key_value_heads=key_value_heads, query_key_norm=query_key_norm, bias=bias,
-                             dropout=dropout.attention)  # fmt: skip
+                             head_width=head_width, scaled=scaled, dropout=dropout.attention)  # fmt: skip
 
         self.attention, self.add_attention = attention(), add()
         self.cross_attention, self.add_cross_attention = (attention(), add()) if crosses else (None, None)
@@ -189,7 +201,8 @@ class Transformer(nn.Module):
 
     `inputs` and `axes` are the names that attention expressions may use (inputs are numbered from 1). `attention` is one
     expression for all layers, or a list repeated over them, e.g. `[causal & window(256), causal]`. `position` puts
-    relative positions inside attention. `final_norm` normalises the output of a pre-norm core. A core that `crosses` also reads a second set, within the same sample.
+    relative positions inside attention. `final_norm` normalises the output of a pre-norm core. A core that `crosses` also
+    reads a second set, within the same sample.
     """
 
     def __init__(
@@ -199,16 +212,16 @@ class Transformer(nn.Module):
         dropout: Dropout = Dropout(), final_norm: bool = True,
     ):  # fmt: skip
         super().__init__()
-        if width % heads:
-            raise ValueError(f"heads ({heads}) must divide width ({width})")
         patterns = [attention] if isinstance(attention, str) else attention
         graphs = [parse_graph(pattern, inputs, axes) for pattern in patterns]
         self.graphs = tuple(graphs[layer % len(graphs)] for layer in range(depth))
         self.width, self.dropout, self.axes = width, dropout, len(axes)
         self.embedding_dropout = nn.Dropout(dropout.embedding)
-        self.position = position(heads, width // heads, tuple(axes)) if position else RelativePosition()
         skips = [dropout.depth * layer / max(depth - 1, 1) for layer in range(depth)]
-        self.blocks = nn.ModuleList(block(width, heads, dropout, skip, crosses) for skip in skips)
+        blocks = nn.ModuleList(block(width, heads, dropout, skip, crosses) for skip in skips)
+        channels = blocks[0].attention.channels
+        self.position = position(heads, channels, tuple(axes)) if position else RelativePosition()
+        self.blocks = blocks
         last = self.blocks[-1].add_feed_forward
         self.norm = copy.deepcopy(last.norm) if final_norm and not last.normalises_output else nn.Identity()
 
@@ -235,9 +248,9 @@ class Transformer(nn.Module):
         }
         return tuple(made[graph] for graph in self.graphs)
 
-    def plan_cross(self, tokens: Tokens, source: Tokens, device="cpu") -> Layout:
+    def plan_cross(self, tokens: Tokens, source: Tokens, dtype=torch.float32, device="cpu") -> Layout:
         """The layout from this core's tokens to a second set: each token reads its own sample there."""
-        return plan_cross(SameSample(), tokens, source, device=device)
+        return plan_cross(SameSample(), tokens, source, dtype=dtype, device=device)
 
     def empty_cache(self, rows: int, capacity: int, *, dtype=torch.float32, device="cpu") -> Cache:
         """Room for the keys and values of `capacity` tokens in each of `rows` rows."""

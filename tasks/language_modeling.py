@@ -11,21 +11,30 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..models.batch import IGNORED, Pieces, PlannedSet, Targets
+from ..models.beam_search import Search
 from ..models.heads import Head, Tied
 from .task import Task, Term
+from .text_metrics import TextMetric
 
 
 class LanguageModeling(Task):
     """Predict the next id of the input `target`, and after the last one that it ends; other inputs are a prefix to it.
 
-    `head`: `tied` scores with the embedding table itself, `unembedding` with a matrix of its own. With `exact_match`,
-    evaluations also write the whole text from the other inputs, greedily, and count how often it is exactly right.
+    `head`: `tied` scores with the embedding table itself, `unembedding` with a matrix of its own. `label_smoothing` spreads
+    that share of the target over all ids. For every metric under `judge` (`exact_match`, `bleu`, `chrf`, `wer`, `cer`),
+    evaluations also write the whole text from the other inputs, as `search` says (by default greedily).
     """
 
+    writes = True
+
     def __init__(
-        self, *, target: str, head: Callable[..., Head] = Tied, exact_match: bool = False, weight: float = 1.0
+        self, *, target: str, head: Callable[..., Head] = Tied, judge: list[TextMetric] = [], search: Search = Search(),
+        label_smoothing: float = 0.0, weight: float = 1.0,
     ):  # fmt: skip
-        self.target, self._head, self.exact_match, self.weight = target, head, exact_match, weight
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
+        self.target, self._head, self.judge, self.search = target, head, tuple(judge), search
+        self.smoothing, self.weight = label_smoothing, weight
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return self._head(tokenizers[self.target].embedding)
@@ -45,22 +54,28 @@ class LanguageModeling(Task):
         )
 
     def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Term]:
-        loss = F.cross_entropy(output.float(), targets.values, ignore_index=IGNORED, reduction="sum")
-        return {"loss": Term(loss, targets.count, self.weight)}
+        return {"loss": Term(nats(output, targets.values, self.smoothing), targets.count, self.weight)}
+
+    def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
+        return {"nats": nats(output, targets.values)} if self.smoothing else {}
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return "loss", "perplexity", *(("exact_match",) if self.exact_match else ()), "bits_per_byte"
+        return "loss", "perplexity", *self.judge, "bits_per_byte"
 
     def summary(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """Loss (nats per target), perplexity, and, where the text's size is known, bits per byte of it."""
-        found = super().summary(sums)
+        """Loss (nats per target, without smoothing), perplexity, and, where the text's size is known, bits per byte of it."""
+        total = sums.get("nats", sums["loss"])
+        found = {"loss": float(total / sums["count"].clamp(min=1))}
         found["perplexity"] = math.exp(min(found["loss"], 700))
-        if "exact" in sums:
-            found["exact_match"] = float(sums["exact"][0] / sums["exact"][1].clamp(min=1))
         if sums.get("bytes"):
-            found["bits_per_byte"] = float(sums["loss"]) / math.log(2) / float(sums["bytes"])
+            found["bits_per_byte"] = float(total) / math.log(2) / float(sums["bytes"])
         return found
+
+
+def nats(output: Float[Tensor, "t v"], values: Tensor, smoothing: float = 0.0) -> Tensor:
+    """The summed cross-entropy of the targets, `IGNORED` ones left out."""
+    return F.cross_entropy(output.float(), values, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing)
 
 
 def _holders(planned: PlannedSet, pieces: Pieces) -> Tensor:

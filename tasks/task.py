@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from ..data.samples import Samples
 from ..models.batch import PlannedSet, Targets
+from ..tokenizers.chopper import Chopper
 
 
 class Term(NamedTuple):
@@ -29,10 +30,42 @@ class Task:
     target: str
     in_nats: ClassVar[bool] = True
     """Whether the loss is a likelihood, so that differences of it are bits."""
+    writes: ClassVar[bool] = False
+    """Whether it writes the text of its target, one token after the other."""
+    needs_encoder: ClassVar[bool] = False
+    """Whether what it writes is read off another set, by cross-attention."""
+    judge: tuple[str, ...] = ()
+    """By which metrics of tasks/text_metrics.py its texts are judged, once a whole split was written."""
+    special_ids: tuple[str, ...] = ()
+    """Names of the special ids that it needs in the encoding of its texts, such as `mask`."""
 
     def columns(self) -> tuple[str, ...]:
         """The data columns that hold its targets, where these are not inputs."""
         return ()
+
+    def inputs(self) -> tuple[str, ...]:
+        """The inputs that it is about: never withheld from a sample."""
+        return () if self.columns() else (self.target,)
+
+    def makes(self) -> tuple[str, ...]:
+        """The inputs that it makes itself of others, and no data set has."""
+        return ()
+
+    def meet(self, choppers: Mapping[str, Chopper]) -> Task:
+        """The task after it has seen the choppers of all inputs (and with them the encodings of texts)."""
+        return self
+
+    def window(self, context: int, encoder_context: int) -> int:
+        """How many tokens of a corpus it reads at once, for a core of this context (and an encoder of that one)."""
+        return context
+
+    def alter(self, sets: dict[str, PlannedSet]) -> dict[str, PlannedSet]:
+        """The sets after it has changed what the model will read (hidden a word, say), by the samples' own seeds."""
+        return sets
+
+    def set_of(self, sets: Mapping[str, PlannedSet]) -> str:
+        """The set whose places it judges: what is written stands in `main`, all else is read by the first core."""
+        return "main" if self.writes else next(iter(sets))
 
     def fit(self, samples: Samples) -> Task:
         """The task after it has looked at the training data's targets (their classes, their mean); most need not."""
@@ -63,6 +96,18 @@ class Task:
     def measure(self, output: Tensor, targets: Targets) -> dict[str, Tensor]:
         """Sums of one batch from which, added up over a whole split, `summary` makes the metrics."""
         return {}
+
+    def pairs(self, output: Tensor, targets: Targets, planned: PlannedSet) -> list[tuple[str, str]]:
+        """What a batch's output says, as text, beside what is true, where a text is read off it at once."""
+        raise NotImplementedError
+
+    def answers(self, output: Tensor, targets: Targets, planned: PlannedSet) -> list[dict[str, Any]]:
+        """Every sample's answer, in words, from a batch's output."""
+        return [self.answer(row) for row in output]
+
+    def answer(self, scores: Tensor) -> dict[str, Any]:
+        """One sample's answer in words, where the output has one row per sample."""
+        raise NotImplementedError
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -108,12 +108,13 @@ def test_another_resolution_interpolates_the_positions(tmp_path):
     tree = source.tree | {"out": str(tmp_path / "larger")}
     tree["inputs"]["image"]["size"] = 56
     tree["model"]["context"] = 50
+    tree["from"] = str(tmp_path / "run")
     config = config_from_tree(tree, tmp_path / "larger.yaml")
     choppers = build_choppers(config, tmp_path / "assets")
     model = build_model(config, choppers, load_run(tmp_path / "run").tasks)
     assert (
         "1 interpolated for another size: tokenizers.image.position.table.weight from 4 x 4 to 7 x 7"
-        in take_weights(model, tmp_path / "run")
+        in take_weights(model, config)
     )
     expected = resample_abs_pos_embed(theirs.pos_embed, [7, 7], [4, 4])[0, 1:]
     torch.testing.assert_close(model.tokenizers["image"].position.table.weight, expected)

@@ -14,8 +14,9 @@ import yaml
 from chopmix.data.cards.arithmetic import outcomes
 from chopmix.data.root import DataError
 from chopmix.data.samples import Listed, Outcome
+from chopmix.models.answer import Answer
 from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
-from chopmix.models.generation import Answer, Sampling, generate
+from chopmix.models.generation import Sampling, generate
 from chopmix.models.heads import AttentionPooling, ClassToken, MeanPooling
 from chopmix.models.token_set import plain_tokens
 from chopmix.tasks.classification import Classification
@@ -43,7 +44,7 @@ TREE = {
         "width": 16, "depth": 2, "heads": 2, "context": 32, "position": "rotary", "block": BLOCK,
         "attention": "same_sample & (causal | from(image, sound))",
     },
-    "tasks": {"answer": {"use": "language_modeling", "target": "answer", "exact_match": True}},
+    "tasks": {"answer": {"use": "language_modeling", "target": "answer", "judge": ["exact_match"]}},
     "data": {"card": {"use": "arithmetic", "samples": 24}},
     "training": {"steps": 6, "samples_per_step": 6, "input_dropout": 0.2, "learning_rate": 1e-2, "schedule": "constant"},
     "evaluation": {"every": 6, "generated": 4},
@@ -124,15 +125,15 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
     run = load_run(file.with_suffix(""))
     split = open_split(run.config, run.config.data.card(), "val", run.choppers, run.tasks)
     places, encoding = split.first(5), run.choppers["answer"].text
-    planned = split.batch(places, inputs=inputs, rows="one_each", replaced={"answer": ""})
-    answer = Answer(run.model, planned, input="answer", task="answer", vocabulary=encoding.vocabulary)
+    planned = split.batch(places, inputs=inputs, rows="one_each", replaced={"answer": ""})["main"]
+    answer = Answer(run.model, {"main": planned}, input="answer", task="answer", vocabulary=encoding.vocabulary)
     written = torch.stack(list(generate(answer, 5, Sampling(temperature=0))), dim=1)
     for row, place in enumerate(places):
         for length in range(5):
             text = encoding.decode(written[row, :length].tolist())
             if encoding.start in written[row, :length]:
                 break
-            again = split.batch([place], inputs=inputs, replaced={"answer": text})
+            again = split.batch([place], inputs=inputs, replaced={"answer": text})["main"]
             batch = run.model.plan(type(make_batch(split, [place], run.tasks))(sets={"main": again}))
             with torch.inference_mode():
                 hidden = run.model.hidden(batch)[0, again.pieces["answer"].places[-1]]
@@ -345,7 +346,7 @@ def test_columns_must_exist(mixed):
 def test_your_own_modality_trains_beside_text(mixed):
     file = mixed(
         "lidar", inputs={"scan": "own_modality:LidarTokenizer", "side": {"use": "text", "encoding": "characters"}},
-        tasks={"side": {"use": "language_modeling", "target": "side", "exact_match": True}},
+        tasks={"side": {"use": "language_modeling", "target": "side", "judge": ["exact_match"]}},
         data={"card": "own_modality:Rooms"}, model=TREE["model"] | {"attention": "same_sample & (causal | from(scan))"},
         training=TREE["training"] | {"steps": 60, "samples_per_step": 16, "optimizer": "muon", "input_dropout": 0.0},
         evaluation={"every": 60, "generated": 32},

@@ -48,6 +48,11 @@ def split(data: list[dict] | None = None, say=lambda text: None, context: int = 
                        axes=("order", "row", "column"), say=say)  # fmt: skip
 
 
+def main(data, *arguments, **options):
+    """The one set of a batch."""
+    return data.batch(*arguments, **options)["main"]
+
+
 def texts(planned) -> list[str]:
     pieces = planned.pieces["text"]
     ids = pieces.values.split(list(pieces.counts))
@@ -113,7 +118,7 @@ def test_places_are_used_once_and_everything_is_described(lengths, own, trim, ri
 
 
 def test_a_batch_holds_inputs_labels_and_what_follows():
-    planned = split().batch([Place(0, 0, 0), Place(0, 0, 2)])
+    planned = main(split(), [Place(0, 0, 0), Place(0, 0, 2)])
     assert texts(planned) == ["chop", "everything"]
     assert planned.labels == {"label": [0, 2]} and planned.keys == ("sample 0", "sample 2")
     pieces = planned.pieces["text"]
@@ -127,28 +132,28 @@ def test_a_batch_holds_inputs_labels_and_what_follows():
 def test_an_absent_input_costs_nothing():
     data = rows()
     data[0]["image"] = None
-    planned = split(data).batch([Place(0, 0, 0)])
+    planned = main(split(data), [Place(0, 0, 0)])
     assert list(planned.pieces) == ["text"] and planned.tokens.shape == (1, 5)
 
 
 def test_inputs_can_be_named_and_targets_stay():
-    planned = split().batch([Place(0, 0, 0)], inputs=())
+    planned = main(split(), [Place(0, 0, 0)], inputs=())
     assert list(planned.pieces) == ["text"]
 
 
 def test_dropout_is_a_function_of_the_place_and_spares_targets():
     data = split(dropout={"image": 0.5, "text": 0.5})
     places = data.plan(0, 0, 9)
-    first, again = (data.batch(places, training=True) for _ in range(2))
+    first, again = (main(data, places, training=True) for _ in range(2))
     assert torch.equal(first.tokens.input, again.tokens.input)
-    seen = [len(data.batch([Place(seed, 0, 0)], training=True).pieces) for seed in range(60)]
+    seen = [len(main(data, [Place(seed, 0, 0)], training=True).pieces) for seed in range(60)]
     assert 15 < seen.count(1) < 45  # the image alone is dropped, half of the time
-    assert len(data.batch(places).pieces["image"].counts) == 9
+    assert len(main(data, places).pieces["image"].counts) == 9
 
 
 def test_whole_spans_go_where_the_context_is_small():
     data = split(context=8)
-    planned = data.batch([Place(0, 0, 0), Place(0, 0, 1)])  # 4 + 5 tokens do not fit, 4 + 3 do
+    planned = main(data, [Place(0, 0, 0), Place(0, 0, 1)])  # 4 + 5 tokens do not fit, 4 + 3 do
     assert planned.pieces["image"].counts == (4,) and texts(planned) == ["chop", "up"]
     assert data.shortened == {"image": 1}
 
@@ -156,10 +161,10 @@ def test_whole_spans_go_where_the_context_is_small():
 def test_targets_that_do_not_fit_make_a_sample_bad():
     said = []
     data = split(context=8, say=said.append, bad_share=0.5)
-    assert texts(data.batch([Place(0, 0, 2)], training=True)) == ["and"]  # 'everything' is too long; the next is read
+    assert texts(main(data, [Place(0, 0, 2)], training=True)) == ["and"]  # 'everything' is too long; the next is read
     assert said == ["train: sample 'sample 2' is bad and another is read instead: its targets have 11 tokens, "
                     "more than the context of 8"]  # fmt: skip
-    assert data.batch([Place(0, 0, 2), Place(0, 0, 0)]).keys == ("sample 0",)  # an evaluation leaves it out
+    assert main(data, [Place(0, 0, 2), Place(0, 0, 0)]).keys == ("sample 0",)  # an evaluation leaves it out
 
 
 def test_too_many_bad_samples_stop_the_run():
@@ -168,9 +173,9 @@ def test_too_many_bad_samples_stop_the_run():
     with pytest.raises(
         DataError, match="'sample 3' is bad: image: the image cannot be read: .*bad_share allows a share of 0"
     ):
-        split(data).batch([Place(0, 0, 3)])
+        main(split(data), [Place(0, 0, 3)])
     bad = split(data, bad_share=0.2)
-    assert bad.batch([Place(0, 0, 3)], training=True).keys == ("sample 4",)
+    assert main(bad, [Place(0, 0, 3)], training=True).keys == ("sample 4",)
     assert list(bad.bad) == [3]
 
 
@@ -300,7 +305,7 @@ def test_manifests_name_files_from_their_own_folder(tmp_path):
     assert len(train) + len(card.open("val")) == 30
     data = split([{"image": tmp_path / "none.png", "text": "a", "label": 0}])
     with pytest.raises(DataError, match=r"'sample 0' is bad: image: the image cannot be read: .*none\.png"):
-        data.batch(data.all())
+        main(data, data.all())
 
 
 @pytest.mark.parametrize(

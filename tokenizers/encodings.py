@@ -13,11 +13,12 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import tiktoken
 
@@ -71,6 +72,34 @@ class Encoding:
     """The printable names of the special ids."""
     start: int
     """The special id put before every document, with which generation begins."""
+    frame: Mapping[str, Any] = {}
+    """How a published model wants its texts to begin and end, where that is not just `start`: `end`, `opening`, `before`,
+    `after`, `roles`."""
+
+    @property
+    def end(self) -> int:
+        """The special id that ends a text which a model writes."""
+        return self.frame.get("end", self.start)
+
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """What every text that a model writes begins with, behind the start (Whisper's language and task)."""
+        return tuple(self.frame.get("opening", ()))
+
+    @property
+    def before(self) -> tuple[int, ...]:
+        """What stands before a text that is only read."""
+        return tuple(self.frame.get("before", (self.start,)))
+
+    @property
+    def after(self) -> tuple[int, ...]:
+        """What stands after a text that is only read."""
+        return tuple(self.frame.get("after", ()))
+
+    @property
+    def roles(self) -> Mapping[str, int]:
+        """Special ids by what tasks use them for: `mask`, `sentinel_0`, ..."""
+        return self.frame.get("roles", {})
 
     @property
     def vocabulary(self) -> int:
@@ -159,13 +188,15 @@ class CharacterEncoding(Encoding):
 class NumberEncoding(Encoding):
     """Ids that are the data themselves, written `<12><7><0>`: for text that was tokenized elsewhere, or never was text."""
 
-    def __init__(self, vocabulary: int, start: int | None = None):
-        """`vocabulary` ids in all, of which `start` (by default the last) starts a document and is never data."""
+    def __init__(self, vocabulary: int, start: int | None = None, frame: Mapping[str, Any] | None = None):
+        """`vocabulary` ids in all, of which `start` (by default the last) starts a document and is never data, as are those
+        of the `frame`."""
         if vocabulary < 2:
             raise ValueError(f"vocabulary: {vocabulary} is too small: a number and the start token make 2")
-        self.name, self.start = "numbers", vocabulary - 1 if start is None else start
-        self.specials = {self.start: START}
-        self.pieces = [b"" if i == self.start else f"<{i}>".encode() for i in range(vocabulary)]
+        self.name, self.start, self.frame = "numbers", vocabulary - 1 if start is None else start, dict(frame or {})
+        framing = {self.end, *self.before, *self.after, *self.roles.values()}
+        self.specials = {i: f"<|{i}|>" for i in sorted(framing)} | {self.start: START}
+        self.pieces = [b"" if i in self.specials else f"<{i}>".encode() for i in range(vocabulary)]
         self._ids = {piece.decode(): i for i, piece in enumerate(self.pieces) if piece}
 
     def encode(self, text):
@@ -183,7 +214,7 @@ class NumberEncoding(Encoding):
         return found
 
     def parts(self):
-        return {"vocabulary": self.vocabulary, "start": self.start}
+        return {"vocabulary": self.vocabulary, "start": self.start} | ({"frame": self.frame} if self.frame else {})
 
 
 class BytePairs(Encoding):
@@ -205,6 +236,36 @@ class BytePairs(Encoding):
     def encode_batch(self, texts):
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             return list(pool.map(self.encode, texts))
+
+
+class Extended(Encoding):
+    """Another encoding with special ids of these names behind its own: the mask of a BERT, the sentinels of a T5."""
+
+    def __init__(self, base: Encoding, own: Sequence[str]):
+        self.base, self.own = base, tuple(own)
+        self.name, self.start, first = base.name, base.start, base.vocabulary
+        roles = {**base.roles, **{name: first + number for number, name in enumerate(own)}}
+        self.frame = {**base.frame, "end": base.end, "before": base.before, "after": base.after, "roles": roles}
+        self.specials = base.specials | {first + number: f"<|{name}|>" for number, name in enumerate(own)}
+        self.pieces = [*base.pieces, *[b""] * len(own)]
+
+    def encode(self, text):
+        return self.base.encode(text)
+
+    def decode(self, ids, specials=False):
+        if specials:
+            return super().decode(ids, specials)
+        return self.base.decode([i for i in ids if i < self.base.vocabulary])
+
+    def encode_batch(self, texts):
+        return self.base.encode_batch(texts)
+
+    def parts(self):
+        return {**self.base.parts(), "own": list(self.own)}
+
+    def save(self, folder):
+        self.base.save(folder)
+        super().save(folder)
 
 
 class TiktokenEncoding(BytePairs):
@@ -305,6 +366,8 @@ def train_bpe(texts: Iterable[str], vocabulary: int) -> BpeEncoding:
 
 def load_encoding(folder: Path) -> Encoding:
     """Read what `save` wrote. Raises ValueError naming what is missing, damaged or not what was saved."""
+    from .directory_encoding import DirectoryEncoding
+
     file = Path(folder) / "encoding.json"
     try:
         parts = json.loads(file.read_text(encoding="utf-8"))
@@ -315,9 +378,12 @@ def load_encoding(folder: Path) -> Encoding:
         elif parts["name"] == "characters":
             found = CharacterEncoding(parts["symbols"])
         elif parts["name"] == "numbers":
-            found = NumberEncoding(parts["vocabulary"], parts["start"])
+            found = NumberEncoding(parts["vocabulary"], parts["start"], parts.get("frame"))
+        elif parts["name"] == "directory":
+            found = DirectoryEncoding(Path(folder) / "tokenizer.json", parts["start"], parts["frame"])
         else:
             found = make_encoding(parts["name"], None, lambda: ())
+        found = Extended(found, parts["own"]) if parts.get("own") else found
         fingerprint = parts["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"no encoding can be read from {file}: {error}") from error

@@ -15,7 +15,7 @@ from ..models.batch import Pieces
 from ..models.norms import Norm
 from ..models.positions import AbsolutePosition, Learned
 from .chopper import Chopper, Piece
-from .encodings import Encoding, load_encoding, make_encoding
+from .encodings import Encoding, Extended, load_encoding, make_encoding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +26,16 @@ class TextChopper(Chopper):
     encoding: str = "gpt2"
     vocabulary: int | None = None
     fitted: Encoding | None = None
+    written: bool = True
+    """Whether a task writes the text; else it is only read, and framed as the encoding frames what is read."""
 
     def fit(self, items: Callable[[], Iterable[str]]) -> TextChopper:
         return replace(self, fitted=make_encoding(self.encoding, self.vocabulary, items))
+
+    def with_role(self, *, written: bool, own: Sequence[str]) -> TextChopper:
+        """The chopper of a text that is `written` or not, with special ids of these names where the encoding lacks them."""
+        lacking = [name for name in own if name not in self.text.roles]
+        return replace(self, written=written, fitted=Extended(self.text, lacking) if lacking else self.text)
 
     def save(self, folder: Path) -> None:
         self.text.save(folder)
@@ -52,9 +59,12 @@ class TextChopper(Chopper):
         raise ValueError(f"a text is expected, not {type(raw).__name__}")
 
     def chop(self, item: str | Sequence[int]) -> Piece:
-        """One document: its start token, then its ids (ids are taken as they are); the start token again follows the last."""
-        ids = [self.text.start, *(self.text.encode(item) if isinstance(item, str) else item)]
-        return Piece(torch.tensor(ids), len(ids), following=torch.tensor([*ids[1:], self.text.start]))
+        """One document: its start token, then its ids (ids are taken as they are), and what follows each: after the last the
+        token that ends a text. A text that is only read stands between the tokens that its encoding puts around it."""
+        text = self.text
+        ids = text.encode(item) if isinstance(item, str) else list(item)
+        ids = [text.start, *text.opening, *ids] if self.written else [*text.before, *ids, *text.after]
+        return Piece(torch.tensor(ids), len(ids), following=torch.tensor([*ids[1:], text.end]))
 
 
 class TextTokenizer(nn.Module):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+
+from torch import nn
 
 from ..data.card import Card
 from ..data.root import DataError
@@ -30,22 +34,45 @@ def build_choppers(config: Config, assets: Path, card: Card | None = None) -> di
     if isinstance(card, SampleCard) and not assets.exists():
         check_columns(config, card, {name: part() for name, part in config.tasks.items()})
         check_present(config, card)
-    made = {}
+    made, columns = {}, columns_of(config)
     for name, part in config.inputs.items():
-        chopper = part.build(part.target.Chopper)
+        if name in config.shares:
+            continue
         folder = assets / name
-        if card is not None and not folder.exists():
-            column = columns_of(config)[name]
-            chopper = chopper.fit(lambda column=column: training_items(card, column))
+        made[name] = part.build(part.target.Chopper)
+        if folder.exists():
+            made[name] = made[name].load(folder)
+        elif card is not None:
+            sharing = [columns[each] for each in config.inputs if config.shares.get(each, each) == name]
+            made[name] = made[name].fit(lambda sharing=sharing: training_items(card, sharing))
+    made = with_roles(config, {name: made[config.shares.get(name, name)] for name in config.inputs})
+    for name, chopper in made.items():
+        folder = assets / name
+        if card is not None and name not in config.shares and not folder.exists():
             chopper.save(folder)
-        made[name] = chopper.load(folder) if folder.exists() else chopper
+            made[name] = with_roles(config, {name: chopper.load(folder)})[name]
     return made
 
 
-def training_items(card: Card, column: str) -> Iterable:
-    """One column of the training split, or the texts of a corpus, one document after another."""
+def with_roles(config: Config, choppers: dict[str, Chopper]) -> dict[str, Chopper]:
+    """The choppers, where texts know whether a task writes them, and have the special ids that the tasks need."""
+    tasks = [part() for part in config.tasks.values()]
+    written = {task.target for task in tasks if task.writes}
+    found = {}
+    for name, chopper in choppers.items():
+        if getattr(chopper, "fitted", None) is not None and hasattr(chopper, "with_role"):
+            owner = config.shares.get(name, name)
+            sharing = {each for each in config.inputs if config.shares.get(each, each) == owner}
+            own = [title for task in tasks if sharing & {*task.inputs()} for title in task.special_ids]
+            chopper = chopper.with_role(written=name in written, own=tuple(dict.fromkeys(own)))
+        found[name] = chopper
+    return found
+
+
+def training_items(card: Card, columns: Sequence[str]) -> Iterable:
+    """Some columns of the training split, one after another, or the texts of a corpus, one document after another."""
     if isinstance(card, SampleCard):
-        return card.open("train").column(column)
+        return chain.from_iterable(card.open("train").column(column) for column in columns)
     return (document.text for document in card.documents("train"))
 
 
@@ -54,7 +81,9 @@ def columns_of(config: Config) -> dict[str, str]:
     return {name: config.data.columns.get(name, name) for name in config.inputs}
 
 
-def build_tasks(config: Config, assets: Path | None = None, card: Card | None = None) -> dict[str, Task]:
+def build_tasks(
+    config: Config, choppers: Mapping[str, Chopper], assets: Path | None = None, card: Card | None = None
+) -> dict[str, Task]:
     """The tasks by name: what `fit` found comes from `assets`, or is found in the card's training split and kept there."""
     made = {}
     for name, part in config.tasks.items():
@@ -63,17 +92,40 @@ def build_tasks(config: Config, assets: Path | None = None, card: Card | None = 
         if folder and not folder.exists() and isinstance(card, SampleCard):
             task = task.fit(card.open("train"))
             task.save(folder)
-        made[name] = task.load(folder) if folder and folder.exists() else task
+        task = task.load(folder) if folder and folder.exists() else task
+        made[name] = task.meet(choppers)
     return made
 
 
 def build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task]) -> Mixture:
     """The model with its first values, drawn from torch's global generator."""
-    width, context = config.model.options["width"], config.model.options["context"]
-    tokenizers = {name: part(choppers[name], width, context) for name, part in config.inputs.items()}
-    core = config.model.build(Transformer, list(config.inputs), axes_of(choppers.values()))
-    heads = {name: task.head(tokenizers, width) for name, task in tasks.items()}
-    return config.model.build(Mixture, tokenizers, {"main": core}, heads)
+    width, context, encoder = (config.model.options[name] for name in ("width", "context", "encoder"))
+    encoded = encoded_inputs(config)
+    tokenizers: dict[str, nn.Module | str] = {}
+    for name, part in config.inputs.items():
+        sharing = [each for each in config.inputs if config.shares.get(each, each) == name]
+        longest = max((encoder.context if each in encoded else context for each in sharing), default=context)
+        tokenizers[name] = config.shares.get(name) or part(choppers[name], width, longest)
+    names, axes = list(config.inputs), axes_of(choppers.values())
+    cores, reads = {}, None
+    if encoder:
+        own = {"depth": encoder.depth, "attention": encoder.attention, "position": encoder.position}
+        cores["encoder"] = replace(config.model, options={**config.model.options, **own}).build(
+            Transformer, names, axes
+        )
+        reads = {"encoder": encoded, "main": [name for name in names if name not in encoded]}
+    cores["main"] = config.model.build(Transformer, names, axes, bool(encoder))
+    modules = {name: tokenizers[config.shares.get(name, name)] for name in names}
+    heads = {name: task.head(modules, width) for name, task in tasks.items()}
+    return config.model.build(Mixture, tokenizers, cores, heads, reads)
+
+
+def encoded_inputs(config: Config) -> list[str]:
+    """The inputs that the encoder reads: all that no task writes; none where there is no encoder."""
+    if config.model.options["encoder"] is None:
+        return []
+    written = {task.target for task in (part() for part in config.tasks.values()) if task.writes}
+    return [name for name in config.inputs if name not in written]
 
 
 def axes_of(choppers: Iterable[Chopper]) -> list[str]:
@@ -92,27 +144,34 @@ def open_split(
         samples = card.open(split)
         for task in tasks.values() if split != "train" else ():  # what is trained on was looked at by `fit`
             task.check(samples, split)
+        encoder = config.model.options["encoder"]
         return SampleSplit(
             samples=samples, name=split, choppers=choppers, mixing=mixing_of(config, tasks), context=context,
+            encoder_context=encoder.context if encoder else 0, budget=config.training.tokens_per_step,
             axes=axes_of(choppers.values()), own=config.model.options["own_tokens"], say=say,
         )  # fmt: skip
-    if len(choppers) != 1 or not hasattr(next(iter(choppers.values())), "text"):
-        raise DataError(f"card {card.name!r} is a text corpus: it feeds one input of text, not {', '.join(choppers)}")
-    ((name, chopper),) = choppers.items()
+    made = {name for task in tasks.values() for name in task.makes()}
+    read = {name: chopper for name, chopper in choppers.items() if name not in made}
+    if len(read) != 1 or not hasattr(next(iter(read.values())), "text"):
+        raise DataError(f"card {card.name!r} is a text corpus: it feeds one input of text, not {', '.join(read)}")
+    ((name, chopper),) = read.items()
     file = prepare(card, split, chopper.text, prepared_folder(card, chopper.text), progress=progress)
     separate = config.data.documents == "separate"
-    return StreamSplit(file=file, name=split, context=context, input=name, separate=separate)
+    encoder = config.model.options["encoder"]
+    window = max(task.window(context, encoder.context if encoder else 0) for task in tasks.values())
+    return StreamSplit(file=file, name=split, context=window, input=name, separate=separate)
 
 
 def mixing_of(config: Config, tasks: Mapping[str, Task]) -> Mixing:
     """How this configuration's columns become inputs and labels."""
     dropout = config.training.input_dropout
-    targets = {task.target for task in tasks.values() if task.target in config.inputs}
+    targets = {name for task in tasks.values() for name in task.inputs()}
     labels = dict.fromkeys(column for task in tasks.values() for column in task.columns())
     each = dropout if isinstance(dropout, dict) else dict.fromkeys(config.inputs, dropout)
     return Mixing(
-        columns=columns_of(config), targets=targets, labels=tuple(labels), dropout=each, bad_share=config.data.bad_share
-    )
+        columns=columns_of(config), targets=targets, encoded=encoded_inputs(config), labels=tuple(labels), dropout=each,
+        bad_share=config.data.bad_share,
+    )  # fmt: skip
 
 
 def check_columns(config: Config, card: SampleCard, tasks: Mapping[str, Task]) -> None:
@@ -146,5 +205,11 @@ def make_batch(
     inputs: Collection[str] | None = None,
 ) -> Batch:  # fmt: skip
     """The samples or windows at these places as a batch with every task's targets; of the inputs only those named."""
-    planned = split.batch(places, training=training, inputs=inputs)
-    return Batch(sets={"main": planned}, targets={name: task.targets(planned) for name, task in tasks.items()})
+    sets = split.batch(places, training=training, inputs=inputs)
+    for task in tasks.values():
+        sets = task.alter(sets)
+    targets = {}
+    for name, task in tasks.items():
+        own = task.set_of(sets)
+        targets[name] = replace(task.targets(sets[own]), set=own)
+    return Batch(sets=sets, targets=targets)

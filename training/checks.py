@@ -1,13 +1,15 @@
 """What no single signature can say: how the sections of a configuration must fit together.
 
 A check is a function whose parameters name the sections it looks at; it yields (path, message) for each problem and runs
-when those sections are sound in themselves.
+when those sections are sound in themselves (one whose default is None may be unsound, and is None then).
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -31,9 +33,9 @@ def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
     sound = dict(sections)
     for checks in SINGLE_CHECKS, FITTING_CHECKS:
         for check in checks:
-            names = list(inspect.signature(check).parameters)
-            if all(name in sound for name in names):
-                found += check(*(sound[name] for name in names))
+            wanted = inspect.signature(check).parameters.values()
+            if all(each.name in sound or each.default is None for each in wanted):
+                found += check(*(sound.get(each.name) for each in wanted))
         for path, _ in found:
             sound.pop(str(path[0]), None)
     return found
@@ -55,7 +57,9 @@ def training_sizes(training: Training) -> Iterator[Problem]:
     sizes = "steps", "tokens_per_step", "samples_per_step", "rows_per_micro_batch"
     yield from _positive("training", vars(training), *sizes, least=1)
     if (training.tokens_per_step is None) == (training.samples_per_step is None):
-        message = "needs either 'tokens_per_step' (for a text corpus) or 'samples_per_step' (for samples)"
+        message = (
+            "needs either 'tokens_per_step' (of a text corpus, or of samples of similar length) or 'samples_per_step'"
+        )
         yield ("training",), message
     if training.ema is not None and not 0 < training.ema < 1:
         yield ("training", "ema"), f"must lie between 0 and 1, not {training.ema}; null: no average"
@@ -94,7 +98,7 @@ def _names(section: str, entries: Mapping[str, Part], owner: nn.Module) -> Itera
 
 def heads_divide(model: Part) -> Iterator[Problem]:
     width, heads = model.options["width"], model.options["heads"]
-    if width % heads:
+    if width % heads and model.options["block"].options.get("head_width") is None:
         yield ("model", "heads"), f"must divide width ({width}); {heads} does not, but {_divisors(width, heads)} would"
     block = model.options["block"].options
     groups = block.get("key_value_heads")
@@ -110,15 +114,19 @@ def _divisors(number: int, near: int) -> str:
     return " or ".join(str(d) for d in found if d)
 
 
-def attention_parses(inputs: dict[str, Part], model: Part) -> Iterator[Problem]:
-    written = model.options["attention"]
-    if not written:
-        yield ("model", "attention"), "must hold at least one expression"
-    for index, text in enumerate([written] if isinstance(written, str) else written):
-        try:
-            parse_graph(text, list(inputs), axes_of(inputs))
-        except ValueError as error:
-            yield ("model", "attention", *([] if isinstance(written, str) else [index])), str(error)
+def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iterator[Problem]:
+    encoder = model.options["encoder"]
+    expressions = {("model", "attention"): model.options["attention"]}
+    expressions |= {("model", "encoder", "attention"): encoder.attention} if encoder else {}
+    for path, written in expressions.items():
+        if not written:
+            yield path, "must hold at least one expression"
+        for index, text in enumerate([written] if isinstance(written, str) else written):
+            try:
+                parse_graph(text, list(inputs or ()), axes_of(inputs or {}))
+            except ValueError as error:
+                if inputs is not None or not re.search("no (input|axis) named", str(error)):
+                    yield (*path, *([] if isinstance(written, str) else [index])), str(error)
 
 
 def axes_of(inputs: Mapping[str, Part]) -> tuple[str, ...]:
@@ -128,9 +136,13 @@ def axes_of(inputs: Mapping[str, Part]) -> tuple[str, ...]:
 
 
 def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Problem]:
-    position, width, heads = (model.options[name] for name in ("position", "width", "heads"))
-    if position is not None and width % heads == 0:
-        yield from _refusal(("model", "position"), position, heads, width // heads, axes_of(inputs))
+    width, heads, encoder = (model.options[name] for name in ("width", "heads", "encoder"))
+    channels = model.options["block"].options.get("head_width") or width // heads
+    positions = {("model", "position"): model.options["position"]}
+    positions |= {("model", "encoder", "position"): encoder.position} if encoder else {}
+    for path, position in positions.items():
+        if position is not None and not list(heads_divide(model)):
+            yield from _refusal(path, position, heads, channels, axes_of(inputs))
 
 
 def block_can_be_built(model: Part) -> Iterator[Problem]:
@@ -153,9 +165,32 @@ def _refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, d
         return
 
 
-def absolute_positions_fit(inputs: dict[str, Part], model: Part) -> Iterator[Problem]:
-    width, context = model.options["width"], model.options["context"]
+def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -> Iterator[Problem]:
+    encoder, written = model.options["encoder"], [p.options["target"] for p in tasks.values() if p.target.writes]
+    crosses = [name for name, part in tasks.items() if part.target.needs_encoder]
+    if encoder is None:
+        for name in crosses:
+            yield ("tasks", name), f"{tasks[name].use} needs 'model.encoder', such as {{depth: 3, context: 256}}"
+        return
+    for name in ("depth", "context"):
+        if getattr(encoder, name) < 1:
+            yield ("model", "encoder", name), f"must be at least 1, not {getattr(encoder, name)}"
+    if not written:
+        yield (
+            ("model", "encoder"),
+            "leaves nothing for the decoder: no task writes a text (as sequence_to_sequence does)",
+        )
+    elif not set(inputs) - set(written):
+        yield ("model", "encoder"), f"has nothing to read: every input ({', '.join(inputs)}) is written by a task"
+    if model.options["own_tokens"]:
+        yield ("model", "own_tokens"), "must be 0 where there is an encoder"
+
+
+def absolute_positions_fit(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -> Iterator[Problem]:
+    width, encoder = model.options["width"], model.options["encoder"]
+    written = [part.options["target"] for part in tasks.values() if part.target.writes]
     for name, part in inputs.items():
+        context = encoder.context if encoder and name not in written else model.options["context"]
         position = part.options.get("position")
         if not isinstance(position, Part):
             continue
@@ -201,14 +236,15 @@ def _reads_a_column(task: Part) -> bool:
 
 
 def samples_or_tokens(data: Data, training: Training) -> Iterator[Problem]:
-    samples = inspect.isclass(data.card.target) and issubclass(data.card.target, SampleCard)
-    if samples and training.tokens_per_step is not None:
-        yield ("training", "tokens_per_step"), f"card {data.card.use!r} holds samples: give 'samples_per_step' instead"
-    if not samples and training.samples_per_step is not None:
+    if not _holds_samples(data) and training.samples_per_step is not None:
         yield (
             ("training", "samples_per_step"),
             f"card {data.card.use!r} is a text corpus: give 'tokens_per_step' instead",
         )
+
+
+def _holds_samples(data: Data) -> bool:
+    return inspect.isclass(data.card.target) and issubclass(data.card.target, SampleCard)
 
 
 def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training) -> Iterator[Problem]:
@@ -224,10 +260,15 @@ def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training
             yield ("data", "columns", name), f"no input is named {name!r}{nearest(name, inputs)}"
 
 
-def steps_are_rows(model: Part, training: Training) -> Iterator[Problem]:
-    context, tokens = model.options["context"], training.tokens_per_step
-    if tokens is None:
+def steps_are_rows(
+    model: Part, training: Training, data: Data | None = None, tasks: dict[str, Part] | None = None
+) -> Iterator[Problem]:
+    context, tokens, encoder = model.options["context"], training.tokens_per_step, model.options["encoder"]
+    if tokens is None or (data is not None and _holds_samples(data)):
         return
+    with suppress(ValueError, TypeError):  # a task that cannot be built is told of elsewhere
+        windows = [part().window(context, encoder.context if encoder else 0) for part in (tasks or {}).values()]
+        context = max(windows, default=context)
     below = tokens - tokens % context
     if below != tokens:
         near = " or ".join(str(size) for size in (below, below + context) if size)
@@ -249,7 +290,7 @@ SINGLE_CHECKS: tuple[Check, ...] = (
     input_names, task_names, model_sizes, training_sizes, evaluation_sizes, checkpoint_sizes, logging_sizes,
 )  # fmt: skip
 FITTING_CHECKS: tuple[Check, ...] = (
-    heads_divide, attention_parses, relative_position_fits, block_can_be_built, absolute_positions_fit,
+    heads_divide, encoder_fits, attention_parses, relative_position_fits, block_can_be_built, absolute_positions_fit,
     inputs_and_tasks_can_be_built, encodings_fit,
     targets_are_inputs, samples_or_tokens, dropped_inputs_exist, steps_are_rows, schedule_fits,
 )  # fmt: skip

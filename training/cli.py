@@ -17,9 +17,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return getattr(commands, f"{options.command}_command")(options) or 0
     except BrokenPipeError:
         return 0
+    except KeyboardInterrupt:  # while a run trains, Ctrl-C is heard by the loop, which saves
+        print("\nstopped", file=sys.stderr)
+        return 130
     except Exception as error:
         if os.environ.get("CHOPMIX_TRACEBACK") or not isinstance(error, ValueError | OSError | _config_error()):
             raise
+        if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks for all
+            return 2
         message = error.strerror if isinstance(error, OSError) and not error.filename and error.strerror else error
         print(f"\n{message}" if sys.stdout.isatty() else message, file=sys.stderr)
         return 1 if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) else 2
@@ -62,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="runs side by side: curves, means, spreads, paired differences")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="a run, or a folder of seeds (RUN/seed-0, ...)")
     compare.add_argument("--picture", metavar="FILE", default="compare.png")
+    _transcribe(
+        commands.add_parser("transcribe", help="write down what is said in sound files, with an imported Whisper")
+    )
     imports = commands.add_parser("import", help="turn a Hugging Face model directory into a run")
     imports.add_argument("directory", metavar="DIR")
     imports.add_argument("run", metavar="RUN")
@@ -98,6 +106,30 @@ def _generate(command: argparse.ArgumentParser) -> None:
 def _predict(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", metavar="RUN")
     _inputs(command, required=True)
+    _search(command)
+    command.add_argument("--checkpoint", choices=("best", "last"), default="best")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def _search(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--beams", type=int, metavar="N", help="search for texts with so many beams (1: greedily)")
+    command.add_argument("--length-penalty", type=float, default=1.0, metavar="A", help="above 1: longer texts")
+    command.add_argument("--no-repeat", type=int, default=0, metavar="N", help="no N tokens in a row twice in a text")
+
+
+def _transcribe(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", metavar="RUN")
+    command.add_argument("files", nargs="+", metavar="FILE", help="wav, flac, ogg or mp3, of any length")
+    command.add_argument("--format", action="append", choices=("txt", "json", "srt", "vtt"), default=[],
+                         help="also write FILE.FORMAT; repeatable")  # fmt: skip
+    command.add_argument("--output", metavar="DIR", help="where those go (default: beside each file)")
+    command.add_argument("--language", metavar="CODE", help="such as en; default: detected in each file")
+    command.add_argument("--translate", action="store_true", help="into English")
+    command.add_argument("--no-timestamps", action="store_true", help="segments of 30 seconds, without times inside")
+    command.add_argument("--beams", type=int, default=5, metavar="N")
+    command.add_argument("--temperature", type=float, action="append", metavar="T",
+                         help="tried in turn; repeatable (default: 0, 0.2, ... 1)")  # fmt: skip
+    command.add_argument("--independent", action="store_true", help="read every window without the text before it")
     command.add_argument("--checkpoint", choices=("best", "last"), default="best")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
@@ -115,6 +147,7 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--split", default="val", metavar="S", help="train, val (the default) or test")
     command.add_argument("--checkpoint", choices=("best", "last"), default="best")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    _search(command)
     command.add_argument("--subsets", action="store_true", help="also tell what each input is worth")
     command.add_argument("--json", metavar="FILE", help="also write the figures there")
 

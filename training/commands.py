@@ -16,6 +16,7 @@ from rich.console import Console
 from ..data.card import Card
 from ..data.samples import SampleCard
 from ..data.whole_file import WholeFile
+from ..models.beam_search import Search
 from ..models.generation import Sampling
 from . import checkpoint
 from .catalogue import catalogue_of
@@ -176,15 +177,26 @@ def predict_command(options: argparse.Namespace) -> None:
     """Print the answers to the given inputs, one JSON object a line."""
     run = load_run(options.run, options.checkpoint, options.device)
     samples = given_samples(options.input)
-    for sample, answer in zip(samples, run.predict(samples)):
+    for sample, answer in zip(samples, run.predict(samples, search=search_of(options))):
         print(json.dumps({**sample, **answer}, ensure_ascii=False), flush=True)
+
+
+def search_of(options: argparse.Namespace) -> Search | None:
+    """The search that the command line asks for; None: the task's own. Raises ValueError for one that means nothing."""
+    if options.beams is None and not options.no_repeat:
+        return None
+    return Search(
+        beams=1 if options.beams is None else options.beams,
+        length_penalty=options.length_penalty,
+        no_repeat=options.no_repeat,
+    )
 
 
 def evaluate_command(options: argparse.Namespace) -> None:
     """Print the metrics of a split, append them to the run's `evaluations.jsonl`, perhaps write them as JSON."""
     run = load_run(options.run, options.checkpoint, options.device)
     card = card_named(options.data, options.split) if options.data else None
-    result = run.evaluate(options.split, card)
+    result = run.evaluate(options.split, card, search=search_of(options))
     record = {"data": options.data or run.config.tree["data"]["card"], "checkpoint": options.checkpoint, **result}
     run.record(record)
     for name, value in result.items():
@@ -227,6 +239,19 @@ def compare_command(options: argparse.Namespace) -> None:
     Console().print(comparison_table(groups))
     draw_curves(groups, Path(options.picture))
     print(f"curves: {options.picture}")
+
+
+def transcribe_command(options: argparse.Namespace) -> int:
+    """Print what is said in sound files, and write it in the formats asked for; 1 where a file could not be read."""
+    from ..models.transcription import Transcribing
+    from .transcribe import write_transcripts
+
+    run = load_run(options.run, options.checkpoint, options.device)
+    given = {"temperatures": tuple(options.temperature)} if options.temperature else {}
+    how = Transcribing(language=options.language, translate=options.translate, timestamps=not options.no_timestamps,
+                       beams=options.beams, follow=not options.independent, **given)  # fmt: skip
+    folder = Path(options.output) if options.output else None
+    return 1 if write_transcripts(run, options.files, how, options.format, folder) else 0
 
 
 def import_command(options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -85,6 +85,8 @@ class Config:
     from_run: str | None
     """The run whose weights this one starts from."""
     out: Path
+    shares: Mapping[str, str] = field(default_factory=dict)
+    """Which other input's tokenizer an input uses: `{target: {same_as: source}}` gives `{"target": "source"}`."""
 
 
 def _record(target: type) -> Any:
@@ -143,12 +145,16 @@ def config_from_tree(tree: Any, path: str | Path = "config.yaml") -> Config:
 def json_schema() -> dict[str, Any]:
     """A JSON Schema (draft 2020-12) of the whole YAML, for editors."""
     found = model_of("chopmix", sections(), "A chopmix experiment.").model_json_schema()
+    same = {"type": "object", "properties": {"same_as": {"type": "string"}}, "required": ["same_as"]}
+    same |= {"additionalProperties": False, "description": "The tokenizer of another input, by that input's name."}
+    found["properties"]["inputs"]["additionalProperties"]["anyOf"].append(same)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
 
 
 def _resolve(tree: dict, path: Path, problems: list[Problem], lines: Mapping[Where, int | None]) -> Config:
     unknown = [name for name in tree if name not in sections()]
     problems += [Problem((name,), f"there is no such section{nearest(name, sections())}") for name in unknown]
+    shares = _shared(tree, problems)
     values: dict[str, Any] = {}
     for name in sections():
         problems += _section(name, tree, values)
@@ -158,8 +164,26 @@ def _resolve(tree: dict, path: Path, problems: list[Problem], lines: Mapping[Whe
         raise ConfigError(str(path), problems, lines)
     values["out"] = values["out"] or str(_default_out(path))
     resolved = {name: plain(value) for name, value in values.items()}
+    resolved["inputs"] |= {name: {"same_as": owner} for name, owner in shares.items()}
     from_run, out = values.pop("from"), Path(values.pop("out"))
-    return Config(path=path, tree=resolved, from_run=from_run, out=out, **values)
+    return Config(path=path, tree=resolved, from_run=from_run, out=out, shares=shares, **values)
+
+
+def _shared(tree: dict, problems: list[Problem]) -> dict[str, str]:
+    """The inputs written `{same_as: OTHER}`, and OTHER; in the tree each becomes a copy of that input."""
+    inputs = tree.get("inputs")
+    found = {name: each["same_as"] for name, each in inputs.items()
+             if isinstance(each, dict) and "same_as" in each} if isinstance(inputs, dict) else {}  # fmt: skip
+    for name, owner in found.items():
+        possible = [other for other in inputs if other not in found]
+        if len(inputs[name]) > 1:
+            problems.append(Problem(("inputs", name), "same_as takes everything from the other input: no more keys"))
+        elif owner not in possible:
+            problems.append(
+                Problem(("inputs", name, "same_as"), f"no input is named {owner!r}{nearest(owner, possible)}")
+            )
+        inputs[name] = copy.deepcopy(inputs[owner]) if owner in possible else "text"
+    return found
 
 
 @functools.cache

@@ -49,6 +49,14 @@ class Processes:
             dist.all_reduce(values)
         return values
 
+    def gathered(self, items: list) -> list:
+        """The items of all processes, one process after another."""
+        if self.count == 1:
+            return items
+        found: list[list] = [[] for _ in range(self.count)]
+        dist.all_gather_object(found, items)
+        return [item for each in found for item in each]
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.count > 1:

@@ -11,6 +11,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from ..data.stream import StreamSplit
 from ..models.graph import reach
 from ..models.token_set import PADDING
 from .accounting import flops_per_token, memory_estimate, parameters_by_part
@@ -38,7 +39,9 @@ def dry_run(config: Config) -> None:
             console.print(line, markup=False)
         trainer.forward = trainer.wrapped()
         loss = trainer.update(0).item()
-        console.print(f"one step: loss {loss:.4f}, peak memory {scaled(peak_memory(processes.device), 'B')}")
+        console.print(
+            f"one step: loss {loss:.4f}, peak memory of the whole process {scaled(peak_memory(processes.device), 'B')}"
+        )
 
 
 def parameter_table(trainer: Trainer) -> Table:
@@ -55,7 +58,7 @@ def parameter_table(trainer: Trainer) -> Table:
 def batch_lines(trainer: Trainer) -> list[str]:
     """Tokens a step, how they are split up, and what a step costs."""
     settings, model = trainer.settings, trainer.model
-    parts = trainer.split(trainer.processes.share(list(range(trainer.rows))))
+    parts = trainer.split(trainer.processes.share(list(range(trainer.rows))), trainer.rows)
     estimate = memory_estimate(
         model,
         len(parts[0]),
@@ -66,7 +69,8 @@ def batch_lines(trainer: Trainer) -> list[str]:
     planned = [batch for batch, _ in trainer.planned(0)]
     tokens = sum(int((s.tokens.sample != PADDING).sum()) for batch in planned for s in batch.sets.values())
     places = sum(s.tokens.sample.numel() for batch in planned for s in batch.sets.values())
-    unit = "samples" if settings.samples_per_step else f"rows of {model.context}"
+    stream = isinstance(trainer.splits["train"], StreamSplit)
+    unit = f"rows of {trainer.splits['train'].context}" if stream else "samples"
     epoch, judged = len(trainer.splits["train"]), len(trainer.splits["val"])
     return [
         f"a step: {trainer.rows} {unit} = {tokens:,} tokens and {places - tokens:,} places of padding "
@@ -86,8 +90,9 @@ def proof_lines(trainer: Trainer) -> list[str]:
     trainer.prove_no_leak()
     lines = []
     places = trainer.splits["train"].plan(trainer.settings.seed, 0, trainer.rows)[:4]
-    tokens = make_batch(trainer.splits["train"], places, trainer.tasks).sets["main"].tokens
+    sets = make_batch(trainer.splits["train"], places, trainer.tasks).sets
     for name, core in trainer.model.cores.items():
+        tokens = sets[name].tokens
         patterns = list(dict.fromkeys(core.graphs))
         form = all(graph.is_causal() for graph in patterns)
         known = reach(core.graphs, tokens)

@@ -10,11 +10,14 @@ from torch import Tensor
 
 from ..data.sample_split import Place, SampleSplit
 from ..data.stream import StreamSplit
+from ..models.answer import Answer
 from ..models.batch import IGNORED, Targets
-from ..models.generation import Answer, Sampling, generate
+from ..models.beam_search import Search, beam_search
+from ..models.generation import Sampling, generate
 from ..models.mixture import Mixture
 from ..tasks.language_modeling import LanguageModeling
 from ..tasks.task import Task
+from ..tasks.text_metrics import METRICS
 from ..tokenizers.encodings import Encoding
 from .build import Split, make_batch
 from .distribution import Processes
@@ -37,16 +40,11 @@ def evaluate_split(
     processes = processes or Processes(0, 1, device)
     training = model.training
     model.eval()
-    sums = summed(model, tasks, split, processes.share(split.all()), rows, inputs)
+    sums, pairs = summed(model, tasks, split, processes.share(split.all()), rows, inputs)
     for name, task in tasks.items():
-        if (
-            isinstance(task, LanguageModeling)
-            and task.exact_match
-            and isinstance(split, SampleSplit)
-            and generated != 0
-        ):
+        if task.writes and task.judge and isinstance(split, SampleSplit) and generated != 0:
             places = processes.share(split.all() if generated is None else split.first(generated))
-            sums[name]["exact"] = exact_matches(model, name, task, split, places, inputs)
+            pairs[name] = written_pairs(model, name, task, split, places, inputs, rows)
     model.train(training)
     metrics = {}
     for name, task in tasks.items():
@@ -57,6 +55,9 @@ def evaluate_split(
             draw_confusion(total["confusion"], task.classes, pictures / f"confusion-{split.name}-{name}.png")
         prefix = f"{split.name}/" if len(tasks) == 1 else f"{split.name}/{name}/"
         metrics |= {prefix + key: value for key, value in task.summary(total).items()}
+        if name in pairs:
+            said, true = zip(*processes.gathered(pairs[name]), strict=True)
+            metrics |= {prefix + metric: METRICS[metric](said, true) for metric in task.judge}
     return metrics
 
 
@@ -80,10 +81,16 @@ def draw_confusion(counts: Tensor, classes: Sequence, file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
-def summed(model: Mixture, tasks: Mapping[str, Task], split: Split, places: Sequence, rows: int, inputs) -> Sums:
-    """Every task's sums over these places: `loss`, `count`, and what the task itself measures."""
+def summed(
+    model: Mixture, tasks: Mapping[str, Task], split: Split, places: Sequence, rows: int, inputs
+) -> tuple[Sums, dict[str, list[tuple[str, str]]]]:  # fmt: skip
+    """Every task's sums over these places: `loss`, `count`, and what the task itself measures; and of tasks that read a text
+    off the model's output (CTC), what it says beside what is true."""
     device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
     sums: Sums = {name: {} for name in tasks}
+    pairs: dict[str, list[tuple[str, str]]] = {
+        name: [] for name, task in tasks.items() if task.judge and not task.writes
+    }
     for first in range(
         0, max(len(places), 1), rows
     ):  # a process without a share reads an empty batch: same keys for all
@@ -94,12 +101,14 @@ def summed(model: Mixture, tasks: Mapping[str, Task], split: Split, places: Sequ
             targets = batch.targets[name]
             term = next(iter(task.terms(outputs[name], targets).values()))
             found = {"loss": term.sum, "count": torch.tensor(float(term.count)), **task.measure(outputs[name], targets)}
-            if isinstance(task, LanguageModeling) and isinstance(split, SampleSplit):
+            if task.writes and isinstance(split, SampleSplit):
                 found["bytes"] = text_bytes(split.choppers[task.target].text, targets)
+            if name in pairs and places:
+                pairs[name] += task.pairs(outputs[name], targets, batch.sets[targets.set])
             for key, value in found.items():
                 value = value.double() * bool(places)
                 sums[name][key] = sums[name][key] + value if key in sums[name] else value
-    return sums
+    return sums, pairs
 
 
 def text_bytes(encoding: Encoding, targets: Targets) -> Tensor:
@@ -108,39 +117,52 @@ def text_bytes(encoding: Encoding, targets: Targets) -> Tensor:
     return torch.tensor(float(len(encoding.decode_bytes(ids.tolist()))))
 
 
-def exact_matches(model: Mixture, name: str, task: LanguageModeling, split: SampleSplit, places, inputs) -> Tensor:
-    """How many texts, written greedily from the other inputs, are exactly right, and how many were written."""
-    right = total = 0
-    for first in range(0, len(places), 256):
-        texts = write_texts(model, name, task, split, places[first : first + 256], inputs=inputs)
-        right += sum(text == split.item(number)[0].get(task.target) for number, text in texts.items())
-        total += len(texts)
-    return torch.tensor([right, total])
+def written_pairs(
+    model: Mixture, name: str, task: LanguageModeling, split: SampleSplit, places, inputs, rows: int
+) -> list[tuple[str, str]]:  # fmt: skip
+    """What the model writes from the other inputs, as the task searches, beside the true texts."""
+    found: list[tuple[str, str]] = []
+    for first in range(0, len(places), max(rows, 64)):
+        texts = write_texts(model, name, task, split, places[first : first + max(rows, 64)], inputs=inputs)
+        found += [(text, split.item(number)[0].get(task.target, "")) for number, text in texts.items()]
+    return found
 
 
 @torch.inference_mode()
 def write_texts(
     model: Mixture, name: str, task: LanguageModeling, split: SampleSplit, places: Sequence[Place], *,
-    inputs: Collection[str] | None = None, prompt: str = "", sampling: Sampling = Sampling(temperature=0),
-    generator: torch.Generator | None = None, most: int | None = None,
+    inputs: Collection[str] | None = None, prompt: str = "", sampling: Sampling | None = None,
+    search: Search | None = None, generator: torch.Generator | None = None, most: int | None = None,
 ) -> dict[int, str]:  # fmt: skip
     """What the model says to these samples, without their own text, by the samples' numbers; bad samples are left out.
 
-    `prompt` is how every text begins (it is not given back); `most` is how many tokens are written at most.
+    `prompt` is how every text begins (it is not given back); `most` is how many tokens are written at most. A text is
+    searched for, as the task says or `search`, but drawn at random where `sampling` is given.
     """
     encoding = split.choppers[task.target].text
-    planned = split.batch(places, inputs=inputs, rows="one_each", replaced={task.target: prompt})
-    if not planned.keys:
+    sets = split.batch(places, inputs=inputs, rows="one_each", replaced={task.target: prompt})
+    keys = next(iter(sets.values())).keys
+    if not keys:
         return {}
-    answer = Answer(model, planned, input=task.target, task=name, vocabulary=encoding.vocabulary)
-    rows: list[list[int]] = [[] for _ in planned.keys]
+    answer = Answer(model, sets, input=task.target, task=name, vocabulary=encoding.vocabulary, most=most)
+    search = search or task.search
+    if sampling is None and not search.greedy:
+        rows = [found.ids for found in beam_search(answer, encoding.end, answer.room, search, answer.prompt)]
+    else:
+        rows = sampled(answer, encoding.end, sampling or Sampling(temperature=0), generator)
+    return {split.number(key): encoding.decode(row) for key, row in zip(keys, rows)}
+
+
+def sampled(answer: Answer, end: int, sampling: Sampling, generator: torch.Generator | None) -> list[list[int]]:
+    """One text per row, token by token; ids without the end."""
+    rows: list[list[int]] = [[] for _ in range(len(answer.ids))]
     writing = set(range(len(rows)))
-    for ids in generate(answer, answer.room if most is None else min(most, answer.room), sampling, generator):
+    for ids in generate(answer, answer.room, sampling, generator):
         for row, id in enumerate(ids.tolist()):
-            if row in writing and id == encoding.start:
+            if row in writing and id == end:
                 writing.discard(row)
             elif row in writing:
                 rows[row].append(id)
         if not writing:
             break
-    return {split.number(key): encoding.decode(row) for key, row in zip(planned.keys, rows)}
+    return rows

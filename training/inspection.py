@@ -22,7 +22,7 @@ def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
         choppers = build_choppers(config, Path(folder), card)
         (name,) = choppers
         encoding = choppers[name].text
-        split = open_split(config, card, "val", choppers, build_tasks(config))
+        split = open_split(config, card, "val", choppers, build_tasks(config, choppers))
     console.print(f"input {name!r}: {encoding.name}, {encoding.vocabulary:,} ids; start token {encoding.start}")
     ids = split.file.ids
     console.print(f"validation: {len(ids):,} tokens for {split.file.bytes:,} bytes, "

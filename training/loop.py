@@ -20,10 +20,13 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.root import DataError
+from ..data.sample_split import SampleSplit
 from ..data.stream import StreamSplit
 from ..models.batch import Batch
 from ..models.generation import Sampling
 from ..models.mixture import leaks
+from ..tasks.task import Task
+from ..tasks.text_metrics import LARGER_IS_BETTER
 from . import checkpoint
 from .accounting import flops_per_token
 from .build import build_choppers, build_model, build_tasks, make_batch, open_split
@@ -32,7 +35,7 @@ from .config import Config
 from .counted import Counted
 from .distribution import Processes
 from .ema import Ema
-from .evaluation import evaluate_split
+from .evaluation import evaluate_split, write_texts
 from .objective import Objective
 from .progress import Progress, Record, peak_memory
 from .run import Run, RunError, fingerprints, load_weights
@@ -54,7 +57,7 @@ class Trainer:
         self.choppers, self.tasks, self.splits = self._open_data()
         torch.manual_seed(self.settings.seed)
         self.model = build_model(config, self.choppers, self.tasks).to(self.device)
-        self.rows = self.settings.samples_per_step or self.settings.tokens_per_step // self.model.context
+        self.rows = self.settings.samples_per_step or self.rows_of_budget()
         self.objective = Objective(self.model, self.tasks, self.choices.precision)
         freeze(self.model, self.settings.freeze)
         self.optimizer = self.settings.optimizer(self.model, self.settings.learning_rate)
@@ -146,15 +149,21 @@ class Trainer:
     def planned(self, step: int) -> list[tuple[Batch, bool]]:
         """The parts of `micro_batches`. With uneven shares one may be empty: it then reads a sample that does not count."""
         places = self.splits["train"].plan(self.settings.seed, step, self.rows)
-        parts = self.split(self.processes.share(places))
+        parts = self.split(self.processes.share(places), len(places))
         return [
             (make_batch(self.splits["train"], part or places[:1], self.tasks, training=True), bool(part))
             for part in parts
         ]
 
-    def split(self, places: Sequence) -> list[list]:
-        """This process's places as micro-batches of nearly equal size; the same number of them in every process."""
-        most = -(-self.rows // self.processes.count)
+    def rows_of_budget(self) -> int:
+        """The rows of a step where its size is given in tokens: windows of a corpus, or as many samples as step 0 has."""
+        train, tokens = self.splits["train"], self.settings.tokens_per_step
+        return tokens // train.context if isinstance(train, StreamSplit) else len(train.plan(self.settings.seed, 0, 0))
+
+    def split(self, places: Sequence, rows: int) -> list[list]:
+        """This process's places as micro-batches of nearly equal size; the same number of them in every process. `rows` is
+        how many the global batch has."""
+        most = -(-rows // self.processes.count)
         parts = -(-most // min(self.settings.rows_per_micro_batch or most, most))
         size, more = divmod(len(places), parts)
         ends = [size * (part + 1) + min(part + 1, more) for part in range(parts)]
@@ -190,7 +199,7 @@ class Trainer:
         elif self.config.from_run:
             take_assets(self.config, Path(self.config.from_run), assets)
         choppers = build_choppers(self.config, assets, card)
-        tasks = build_tasks(self.config, assets, card)
+        tasks = build_tasks(self.config, choppers, assets, card)
         splits = {name: open_split(self.config, card, name, choppers, tasks, say=self.say) for name in ("train", "val")}
         if self.first:
             self.processes.wait()
@@ -203,7 +212,7 @@ class Trainer:
         step = checkpoint.newest_sound(self.folder, self.say)
         if step is None:
             if self.config.from_run:
-                self.say(take_weights(self.model, Path(self.config.from_run)))
+                self.say(take_weights(self.model, self.config))
                 if self.ema:
                     self.ema = Ema(self.model, self.settings.ema)
             return
@@ -332,8 +341,13 @@ class Trainer:
         return torch.autocast("cuda", torch.bfloat16) if half else nullcontext()
 
     def sample(self) -> str:
-        """A text by the model as it is now; none where no task writes text by itself."""
-        if not isinstance(self.splits["val"], StreamSplit):
+        """What the model writes as it is now: a text of its own, or its answers to a few samples; nothing where no task writes."""
+        writing = [(name, task) for name, task in self.tasks.items() if task.writes]
+        if not writing:
+            return ""
+        if isinstance(self.splits["val"], SampleSplit):
+            return self.answers(*writing[0])
+        if writing[0][1].needs_encoder:
             return ""
         self.model.eval()
         run = Run(
@@ -347,6 +361,16 @@ class Trainer:
         )
         self.model.train()
         return settings.prompt + text
+
+    def answers(self, name: str, task: Task) -> str:
+        """A few validation samples' texts, as the model writes them, beside the true ones."""
+        split = self.splits["val"]
+        self.model.eval()
+        found = write_texts(self.model, name, task, split, split.first(3), most=self.config.evaluation.sample_tokens)
+        self.model.train()
+        return "\n".join(
+            f"{text!r} ({split.item(number)[0].get(task.target, '')!r} is true)" for number, text in found.items()
+        )
 
     def save(self) -> None:
         """Write a checkpoint of this step (the first process does), and delete what need not be kept."""
@@ -390,7 +414,7 @@ def freeze(model: torch.nn.Module, beginnings: Sequence[str]) -> None:
 
 def larger_is_better(metric: str) -> bool:
     """Whether a metric is a share of right answers, by its name; of all others (losses, errors) the smallest is best."""
-    return metric.rpartition("/")[2] in ("accuracy", "top5_accuracy", "exact_match", "f1", "bleu", "chrf")
+    return metric.rpartition("/")[2] in ("accuracy", "top5_accuracy", "f1", *LARGER_IS_BETTER)
 
 
 def seed_of(*numbers: int) -> int:

@@ -37,7 +37,7 @@ def write_page(config: Config, file: Path) -> str:
     card = config.data.card()
     with tempfile.TemporaryDirectory() as folder:
         choppers = build_choppers(config, Path(folder), card)
-        tasks = build_tasks(config, Path(folder), card)
+        tasks = build_tasks(config, choppers, Path(folder), card)
     split = open_split(config, card, "val", choppers, tasks)
     model = build_model(config, choppers, tasks)
     batch = make_batch(split, split.all()[:1], tasks)

@@ -20,13 +20,13 @@ import yaml
 from ..data.card import Card
 from ..data.sample_split import Mixing, Place, SampleSplit
 from ..data.samples import Listed
+from ..models.beam_search import Search
 from ..models.generation import Continuation, Sampling, generate
 from ..models.mixture import Mixture
-from ..tasks.language_modeling import LanguageModeling
 from ..tasks.task import Task
 from ..tokenizers.chopper import Chopper
 from . import checkpoint
-from .build import axes_of, build_choppers, build_model, build_tasks, make_batch, open_split
+from .build import axes_of, build_choppers, build_model, build_tasks, encoded_inputs, make_batch, open_split
 from .config import Config, config_from_tree
 from .evaluation import evaluate_split, write_texts
 from .worth import Worth, measure_worth
@@ -63,7 +63,8 @@ def load_run(folder: str | Path, checkpoint: str = "best", device: str = "auto")
     if checkpoint not in ("best", "last"):
         raise RunError(f"no checkpoint {checkpoint!r}; possible: best, last")
     config = read_config(folder)
-    choppers, tasks = build_choppers(config, folder / "assets"), build_tasks(config, folder / "assets")
+    choppers = build_choppers(config, folder / "assets")
+    tasks = build_tasks(config, choppers, folder / "assets")
     step = chosen_step(folder, checkpoint)
     model = build_model(config, choppers, tasks)
     load_weights(model, folder, step, choppers)
@@ -123,6 +124,8 @@ class Run:
         """Yield the next piece of text of every prompt until all have stopped: at a `stop` text (left out), at the start
         of another document, or after `max_tokens`. A prompt of None starts a new document. `say` hears notices."""
         task, name = self.text_task()
+        if self.tasks[task].needs_encoder:
+            raise RunError(f"{self.folder} writes {name!r} from its other inputs: give them (--input NAME=VALUE)")
         encoding = self.choppers[name].text
         rows = [[encoding.start, *(encoding.encode(prompt) if prompt else [])] for prompt in prompts]
         context = self.model.context
@@ -146,10 +149,15 @@ class Run:
         """Where the model is."""
         return next(self.model.parameters()).device
 
-    def evaluate(self, split: str = "val", card: Card | None = None, rows: int = 64) -> dict[str, float]:
+    def evaluate(
+        self, split: str = "val", card: Card | None = None, rows: int = 64, search: Search | None = None
+    ) -> dict[str, float]:
         """Read a whole split, of the run's own data or of another card; gives its metrics, named `split/metric`.
 
-        A classification also leaves its confusion matrix as a picture in the run's folder."""
+        A classification also leaves its confusion matrix as a picture in the run's folder. Texts are searched for as their
+        task says, or as `search` does."""
+        for task in self.tasks.values() if search else ():
+            task.search = search
         card = card or self.config.data.card()
         data = open_split(self.config, card, split, self.choppers, self.tasks)
         return evaluate_split(self.model, self.tasks, data, rows=rows, pictures=self.folder)
@@ -162,13 +170,14 @@ class Run:
         return measure_worth(self.model, self.tasks, data)
 
     def predict(
-        self, samples: Sequence[Mapping[str, Any]], *, sampling: Sampling = Sampling(temperature=0), prompt: str = "",
-        max_tokens: int | None = None, seed: int | None = None, rows: int = 64,
+        self, samples: Sequence[Mapping[str, Any]], *, sampling: Sampling | None = None, search: Search | None = None,
+        prompt: str = "", max_tokens: int | None = None, seed: int | None = None, rows: int = 64,
     ) -> list[dict[str, Any]]:  # fmt: skip
         """Answer samples: mappings of any of the run's inputs to raw values (a path, a file's bytes, an array, a text).
 
         Gives one mapping per sample: every task's answer (a class with probabilities, numbers, a text written from
-        `prompt` on), or `error` for a sample that cannot be read. `sampling`, `max_tokens`, `seed` are for texts.
+        `prompt` on), or `error` for a sample that cannot be read. Texts are searched for as their task says, or as `search`
+        does, but drawn at random where `sampling` (and its `seed`) is given; they have at most `max_tokens`.
         """
         split = self._given(samples)
         found: list[dict[str, Any]] = [{} for _ in samples]
@@ -176,9 +185,9 @@ class Run:
         for first in range(0, len(samples), rows):
             places = split.all()[first : first + rows]
             for name, task in self.tasks.items():
-                if isinstance(task, LanguageModeling):
+                if task.writes:
                     texts = write_texts(self.model, name, task, split, places, prompt=prompt, sampling=sampling,
-                                        generator=generator, most=max_tokens)  # fmt: skip
+                                        search=search, generator=generator, most=max_tokens)  # fmt: skip
                     answers = {number: {"text": text} for number, text in texts.items()}
                 else:
                     answers = self._answers(name, split, places)
@@ -190,12 +199,13 @@ class Run:
     def _answers(self, name: str, split: SampleSplit, places: Sequence[Place]) -> dict[int, dict[str, Any]]:
         """One task's answers by the samples' numbers, read off its head."""
         batch = make_batch(split, places, {name: self.tasks[name]})
-        numbers = [split.number(key) for key in batch.sets["main"].keys]
+        numbers = [split.number(key) for key in next(iter(batch.sets.values())).keys]
         if not numbers:
             return {}
         dtype = next(self.model.parameters()).dtype
         output = self.model(self.model.plan(batch, dtype=dtype, device=self.model_device).to(self.model_device))[name]
-        return {number: self.tasks[name].answer(row) for number, row in zip(numbers, output)}
+        targets = batch.targets[name]
+        return dict(zip(numbers, self.tasks[name].answers(output, targets, batch.sets[targets.set])))
 
     def _given(self, samples: Sequence[Mapping[str, Any]]) -> SampleSplit:
         """Samples given by hand, as a split. Raises RunError for an input that the run does not have."""
@@ -203,21 +213,24 @@ class Run:
             if unknown := [name for name in sample if name not in self.choppers]:
                 raise RunError(f"{self.folder} has no input {unknown[0]!r}; possible: {', '.join(self.choppers)}")
         labels = [column for task in self.tasks.values() for column in task.columns()]
-        mixing = Mixing(columns={name: name for name in self.choppers}, labels=tuple(labels), bad_share=1.0)
+        encoder = self.config.model.options["encoder"]
+        mixing = Mixing(columns={name: name for name in self.choppers}, labels=tuple(labels), bad_share=1.0,
+                        encoded=encoded_inputs(self.config))  # fmt: skip
         keys = [f"sample {number + 1}" for number in range(len(samples))]
         return SampleSplit(
             samples=Listed(keys, samples), name="given", choppers=self.choppers, mixing=mixing,
-            context=self.model.context, axes=axes_of(self.choppers.values()),
-            own=self.config.model.options["own_tokens"], say=lambda text: None,
+            context=self.model.context, encoder_context=encoder.context if encoder else 0,
+            axes=axes_of(self.choppers.values()), own=self.config.model.options["own_tokens"], say=lambda text: None,
         )  # fmt: skip
 
     def text_task(self) -> tuple[str, str]:
         """The first task that writes text, and the input that it writes. Raises RunError where none does."""
         for name, task in self.tasks.items():
-            if isinstance(task, LanguageModeling):
+            if task.writes:
                 return name, task.target
         raise RunError(
-            f"{self.folder} writes no text: none of its tasks ({', '.join(self.tasks)}) is language_modeling"
+            f"{self.folder} writes no text: none of its tasks ({', '.join(self.tasks)}) is language_modeling or "
+            "sequence_to_sequence"
         )
 
     def record(self, result: Mapping[str, Any]) -> None:
@@ -238,7 +251,7 @@ class TextWriter:
         """The text that is certain after one more id; what may be the beginning of a stop text is held back."""
         if self.stopped:
             return ""
-        if id == self.encoding.start:
+        if id == self.encoding.end:
             return self.finish()
         return self._release(self.decoder.decode(self.encoding.decode_bytes([id])))
 

@@ -14,6 +14,7 @@ ValidationError whose locations are paths in the YAML.
 from __future__ import annotations
 
 import ast
+import difflib
 import functools
 import inspect
 import textwrap
@@ -30,8 +31,8 @@ from pydantic_core import PydanticCustomError, core_schema
 from .catalogue import Catalogue, catalogue_of, use_name
 from .values import nearest, number, over_arguments, plain_reader, problem, shown
 
-INTERNAL = "fitted"
-"""The field of a chopper that `fit` fills in; never a key of the YAML."""
+INTERNAL = ("fitted", "written")
+"""The fields of a chopper that code fills in; never keys of the YAML."""
 
 Target = Callable[..., Any]
 Keys = dict[str, tuple[Any, Any]]
@@ -61,7 +62,7 @@ class Part:
 
 def _keyword_only(target: Target) -> dict[str, inspect.Parameter]:
     parameters = inspect.signature(target).parameters
-    return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY and name != INTERNAL}
+    return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY and name not in INTERNAL}
 
 
 def halves(target: Target) -> tuple[Target, ...]:
@@ -238,7 +239,12 @@ def check(model: type[BaseModel], value: Any) -> dict[str, Any]:
     try:
         return {name.removesuffix("_"): found for name, found in model.model_validate(value)}
     except ValidationError as error:
-        explained = [_explained(model, each) for each in error.errors(include_url=False)]
+        errors = error.errors(include_url=False)
+        keys = [str(field.alias) for field in model.model_fields.values()]
+        unknown = [str(each["loc"][-1]).lower() for each in errors if each["type"] == "extra_forbidden"]
+        meant = {near for name in unknown for near in difflib.get_close_matches(name, keys, n=1)}
+        wrong = [each for each in errors if each["type"] != "missing" or each["loc"][-1] not in meant]
+        explained = [_explained(model, each) for each in wrong]
         raise ValidationError.from_exception_data(model.__name__, explained) from None
 
 

@@ -41,12 +41,13 @@ def kind(part: Part) -> tuple:
 
 
 @torch.no_grad()
-def take_weights(model: Mixture, source: Path) -> str:
+def take_weights(model: Mixture, config: Config) -> str:
     """Copy every parameter that has the same name and shape in the source's best checkpoint (its averages, if it has any).
 
     Gives a sentence that says what was taken, what the model has that the source lacks, and what the source has that is
     left. Raises RunError or CheckpointError when there is nothing sound to take from.
     """
+    source = Path(config.from_run)
     step = chosen_step(source, "best")
     checkpoint.read_state(source, step)
     theirs = checkpoint.read_tensors(source, step, "model") | checkpoint.read_tensors(source, step, "ema")
@@ -67,8 +68,24 @@ def take_weights(model: Mixture, source: Path) -> str:
         "left behind": [name for name in theirs if name not in own],
     }
     said = [f"{len(names)} {what}: {_some(names)}" for what, names in groups.items() if names]
+    other = functions_that_differ(read_config(source), config)
+    said += [f"not the same function: {'; '.join(other)}"] if other else []
     count = sum(own[name].numel() for name in taken)
     return f"from {source}, step {step}: took {len(taken)} tensors ({count:,} values)" + "".join(f"; {s}" for s in said)
+
+
+def functions_that_differ(theirs: Config, ours: Config) -> list[str]:
+    """The settings by which the same weights would compute something else: heads, norms, activations, positions."""
+    names = ("heads", "attention", "position", "block", "final_norm")
+    found = []
+    for name in names:
+        there, here = theirs.tree["model"].get(name), ours.tree["model"].get(name)
+        if isinstance(there, dict) and isinstance(here, dict):
+            keys = [key for key in here if there.get(key, here[key]) != here[key]]
+            found += [f"model.{name}.{key} is {there[key]!r} there, {here[key]!r} here" for key in keys]
+        elif there != here:
+            found.append(f"model.{name} is {there!r} there, {here!r} here")
+    return found
 
 
 def resize_positions(model: Mixture, source: Path, theirs: dict[str, torch.Tensor]) -> list[str]:

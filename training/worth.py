@@ -99,7 +99,7 @@ def measure_worth(
     for subset in (s for size in range(len(inputs) + 1) for s in combinations(inputs, size)):
         found = evaluate_split(model, tasks, split, rows=rows, inputs=subset, generated=generated)
         with torch.inference_mode():
-            sums = summed(model, tasks, split, places, rows, subset)
+            sums, _ = summed(model, tasks, split, places, rows, subset)
         for name in tasks:
             own = f"{split.name}/{name}/" if len(tasks) > 1 else f"{split.name}/"
             metrics[name][subset] = {key.removeprefix(own): v for key, v in found.items() if key.startswith(own)}
@@ -112,7 +112,8 @@ def measure_worth(
 def tokens_per_input(split: SampleSplit, tasks: Mapping[str, Task], inputs: Sequence[str]) -> dict[str, float]:
     """Tokens of each input per sample, over (at most) 200 samples."""
     places = split.first(200)
-    pieces = make_batch(split, places, tasks).sets["main"].pieces
+    sets = make_batch(split, places, tasks).sets
+    pieces = {name: each for planned in sets.values() for name, each in planned.pieces.items()}
     return {name: sum(pieces[name].counts) / len(places) if name in pieces else 0.0 for name in inputs}
 
 

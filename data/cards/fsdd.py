@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..equalized import Equalized
 from ..root import DataError
 from ..samples import Chosen, Samples, share
 from ..shards import ShardCard
@@ -11,16 +12,22 @@ class Fsdd(ShardCard):
     """Columns: `sound`, `label` 0 to 9, `speaker`. A tenth of train validates, by hash of the key.
 
     With `left_out`, the name of a speaker or of several, nobody hears them while training: the test split is all their
-    recordings, and train and val are of the others alone.
+    recordings, and train and val are of the others alone. With `equalize` every speaker's recordings are filtered to the mean
+    spectrum of all speakers, a left-out one's too (see data/equalized.py): who speaks is known then, not what is said.
     """
 
     folder = "fsdd"
     sources = {"sound": "flac", "label": "cls", "speaker": "json.speaker"}
 
-    def __init__(self, *, left_out: str | list[str] | None = None):
+    def __init__(self, *, left_out: str | list[str] | None = None, equalize: bool = False):
         self.left_out = [left_out] if isinstance(left_out, str) else left_out
+        self.equalize = equalize
 
     def open(self, split: str) -> Samples:
+        found = self._opened(split)
+        return Equalized(found, self.read("train", "test"), "sound", speaker) if self.equalize else found
+
+    def _opened(self, split: str) -> Samples:
         if self.left_out is None:
             return super().open(split)
         self.check_split(split)

@@ -41,7 +41,8 @@ class Text(Card):
             yield document
         if not some:
             rest = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-            hint = "" if split == "test" or self.val else "; a tenth of train validates: name a val of your own"
+            chosen = split == "val" and not self.val
+            hint = "; a tenth of train validates: name a val of your own, or give more text" if chosen else ""
             raise DataError(f"{split}: no text in {paths[0]}{rest}{hint}")
 
     def _share(self, paths: list[Path], split: str) -> Iterator[Document]:

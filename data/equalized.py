@@ -1,0 +1,79 @@
+"""Recordings made equal in colour: every speaker's (every microphone's) are filtered until all have the same mean spectrum.
+
+What is known as normalisation by speaker: it needs to know who speaks, and some recordings of each, but not what is said.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+
+from .samples import Columns, Samples
+
+WINDOW = 256
+"""Samples of one frame of the spectrum."""
+SPEECH = 20.0
+"""A frame counts where its energy is within so many dB of the loudest."""
+SMOOTH = 6
+"""Bins on each side over which a mean spectrum is smoothed: formants stay, the microphone goes."""
+
+
+class Equalized(Samples):
+    """The same samples, with the sound of `column` (a file's bytes) filtered; `group` gives a sample's speaker by its key,
+    `every` are the recordings that the speakers' mean spectra are taken from."""
+
+    def __init__(self, samples: Samples, every: Samples, column: str, group: Callable[[str], str]):
+        self.samples, self.every, self.name, self.group, self.keys = samples, every, column, group, samples.keys
+
+    def column(self, name: str):
+        return self.samples.column(name) if name != self.name else super().column(name)
+
+    def __getitem__(self, number: int) -> Columns:
+        row = self.samples[number]
+        if row.get(self.name) is None:
+            return row
+        clip, rate = read(row[self.name])
+        curve = self.curves[self.group(self.keys[number])]
+        spectrum = np.fft.rfft(clip)
+        gain = np.exp(-np.interp(np.linspace(0, 1, len(spectrum)), np.linspace(0, 1, len(curve)), curve))
+        return {**row, self.name: (np.fft.irfft(spectrum * gain, n=len(clip)).astype(np.float32), rate)}
+
+    @cached_property
+    def curves(self) -> dict[str, np.ndarray]:
+        """What every speaker's mean logarithmic spectrum has more than the mean of all speakers, by bin."""
+        found: dict[str, list[np.ndarray]] = {}
+        for number, key in enumerate(self.every.keys):
+            found.setdefault(self.group(key), []).append(mean_spectrum(read(self.every[number][self.name])[0]))
+        means = {speaker: smoothed(np.mean(each, axis=0)) for speaker, each in found.items()}
+        middle = np.mean(list(means.values()), axis=0)
+        return {speaker: mean - middle for speaker, mean in means.items()}
+
+
+def read(sound: bytes) -> tuple[np.ndarray, int]:
+    """The samples of a file's bytes, channels averaged, and their rate. Raises ValueError when it cannot be read."""
+    import soundfile
+
+    try:
+        clip, rate = soundfile.read(io.BytesIO(sound), dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, TypeError) as error:
+        raise ValueError(f"the sound cannot be read: {error}") from error
+    return clip.mean(axis=1), rate
+
+
+def mean_spectrum(clip: np.ndarray) -> np.ndarray:
+    """The mean natural logarithm of the amplitude in every bin, over the frames in which there is speech."""
+    padded = np.pad(clip, (0, max(0, WINDOW - len(clip))))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[:: WINDOW // 2] * np.hanning(WINDOW)
+    power = np.abs(np.fft.rfft(frames, axis=1)) ** 2
+    energy = power.sum(axis=1)
+    speech = energy > energy.max() * 10 ** (-SPEECH / 10)
+    return 0.5 * np.log(np.maximum(power[speech], 1e-10)).mean(axis=0)
+
+
+def smoothed(curve: np.ndarray) -> np.ndarray:
+    """The curve, averaged over neighbouring bins with a raised cosine."""
+    weights = np.hanning(2 * SMOOTH + 3)[1:-1]
+    return np.convolve(np.pad(curve, SMOOTH, mode="edge"), weights / weights.sum(), mode="valid")

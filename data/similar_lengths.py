@@ -1,0 +1,63 @@
+"""Batches of samples of similar length under a budget of tokens, each a pure function of (seed, step)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+POOL = 64
+"""Batches' worth of samples that are sorted by length together: more of them mean less padding, fewer more chance."""
+
+
+class Place(NamedTuple):
+    """One sample of one epoch: the key of everything random about it."""
+
+    seed: int
+    epoch: int
+    number: int
+
+
+class SimilarLengths:
+    """Every epoch shuffles the samples, sorts them by length within pools, cuts the pools into batches whose padded rows
+    stay within the budget, and shuffles the batches. A sample longer than the budget is a batch by itself."""
+
+    def __init__(self, lengths: np.ndarray, budget: int):
+        """`lengths` are the tokens of each sample in each set, (samples, sets); `budget` the places of a batch on its fuller
+        side."""
+        self.lengths, self.budget = lengths, budget
+        self._epochs: dict[tuple[int, int], list[np.ndarray]] = {}
+        self._firsts: dict[int, list[int]] = {}
+
+    def places(self, seed: int, step: int) -> list[Place]:
+        """The samples of one global batch."""
+        firsts = self._firsts.setdefault(seed, [0])
+        while firsts[-1] <= step:
+            firsts.append(firsts[-1] + len(self.epoch(seed, len(firsts) - 1)))
+        epoch = next(number for number, first in enumerate(firsts) if first > step) - 1
+        return [Place(seed, epoch, int(number)) for number in self.epoch(seed, epoch)[step - firsts[epoch]]]
+
+    def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
+        """The batches of one epoch, as the numbers of their samples."""
+        if (seed, epoch) not in self._epochs:
+            while len(self._epochs) > 1:
+                self._epochs.pop(next(iter(self._epochs)))
+            self._epochs[seed, epoch] = self._cut(np.random.default_rng([seed, epoch]))
+        return self._epochs[seed, epoch]
+
+    def _cut(self, random: np.random.Generator) -> list[np.ndarray]:
+        order = random.permutation(len(self.lengths))
+        longest = np.maximum(self.lengths.max(axis=1), 1)
+        size = max(1, int(POOL * self.budget / longest.mean()))
+        batches: list[np.ndarray] = []
+        for start in range(0, len(order), size):
+            pool = order[start : start + size]
+            pool = pool[np.lexsort(self.lengths[pool].T)]
+            begin, most = 0, 0
+            for end, number in enumerate(pool):
+                most = max(most, longest[number])
+                if most * (end - begin + 1) > self.budget and end > begin:
+                    batches.append(pool[begin:end])
+                    begin, most = end, longest[number]
+            batches.append(pool[begin:])
+        return [batches[number] for number in random.permutation(len(batches))]

@@ -1,0 +1,197 @@
+"""CTC: say at every token of a sound which symbol it is, or none; the text is what remains without repeats and blanks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from ..data.root import DataError
+from ..data.samples import Samples
+from ..models.batch import PlannedSet, Targets
+from ..models.ctc import greedy, prefix_beam, spans, tokens_needed
+from ..models.linear import Linear
+from .task import Task, Term
+from .text_metrics import TextMetric
+
+
+class CtcHead(nn.Module):
+    """A score for every symbol and the blank, the last, at every token."""
+
+    def __init__(self, width: int, symbols: int):
+        super().__init__()
+        self.linear = Linear(width, symbols + 1)
+
+    def forward(self, x: Float[Tensor, "t d"], targets: Targets) -> Float[Tensor, "t v"]:
+        return self.linear(x)
+
+
+class Ctc(Task):
+    """Recognise the text in the data column `target` from the tokens of the input `source`, in their order (Graves et al. 2006).
+
+    The symbols are the characters of the training texts. The loss is in nats per symbol, an empty text counting as one. A
+    text that is too long for its tokens (two of the same symbol need one between them) cannot be aligned: it is named,
+    counted and left out. `beams`: how many texts are kept by the prefix beam search that reads texts off (1: greedy).
+    """
+
+    def __init__(
+        self, *, target: str, source: str, judge: list[TextMetric] = ["wer"], beams: int = 1, weight: float = 1.0
+    ):  # fmt: skip
+        if beams < 1:
+            raise ValueError(f"beams must be at least 1, not {beams}")
+        self.target, self.source, self.judge, self.beams, self.weight = target, source, tuple(judge), beams, weight
+        self.symbols = ""
+        self.say: Callable[[str], None] = print
+        self.left_out: dict[str, str] = {}
+
+    def columns(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    def fit(self, samples: Samples) -> Ctc:
+        found: set[str] = set()
+        for value in samples.column(self.target):
+            found.update(as_text(value))
+        if not found:
+            raise DataError(f"column {self.target!r} holds no text to learn symbols from")
+        return self.with_symbols("".join(sorted(found)))
+
+    def with_symbols(self, symbols: str) -> Ctc:
+        """The task with these symbols, in the order of its scores."""
+        self.symbols, self.numbers = symbols, {symbol: number for number, symbol in enumerate(symbols)}
+        return self
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "symbols.json").write_text(json.dumps(self.symbols))
+
+    def load(self, folder: Path) -> Ctc:
+        return self.with_symbols(json.loads((folder / "symbols.json").read_text()))
+
+    def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
+        return CtcHead(width, len(self.symbols))
+
+    # ------------------------------------------------------------------------------------------------------- targets
+
+    def targets(self, planned: PlannedSet) -> Targets:
+        """The places of the source's tokens, their samples, and every sample's symbols; the length is -1 where a sample is not
+        judged: it has no text, or one that cannot be aligned."""
+        pieces = planned.pieces.get(self.source)
+        counts = torch.zeros(planned.samples, dtype=torch.long)
+        places = torch.zeros(0, dtype=torch.long) if pieces is None else pieces.places
+        sample = planned.tokens.sample.flatten()[places] - 1
+        counts.index_add_(0, sample, torch.ones_like(sample))
+        values, lengths = [], []
+        for number, (label, key) in enumerate(zip(planned.labels[self.target], planned.keys)):
+            text = self.encoded(label, key)
+            judged = label is not None and self._fits(text, int(counts[number]), key)
+            values += text if judged else []
+            lengths.append(len(text) if judged else -1)
+        return Targets(
+            values=torch.tensor(values, dtype=torch.long), places=places, groups=sample, lengths=torch.tensor(lengths),
+            count=sum(max(length, 1) for length in lengths if length >= 0),
+        )  # fmt: skip
+
+    def encoded(self, label: Any, key: str) -> list[int]:
+        """A text as numbers of symbols. Raises DataError for a symbol that the training texts lack."""
+        text = "" if label is None else as_text(label)
+        if unknown := [symbol for symbol in text if symbol not in self.numbers]:
+            raise DataError(
+                f"{key}: {unknown[0]!r} in column {self.target!r} is none of the {len(self.symbols)} symbols"
+            )
+        return [self.numbers[symbol] for symbol in text]
+
+    def _fits(self, symbols: Sequence[int], tokens: int, key: str) -> bool:
+        if tokens >= max(tokens_needed(symbols), 1):
+            return True
+        if tokens and key not in self.left_out:
+            why = f"{len(symbols)} symbols need {tokens_needed(symbols)} tokens, but its {self.source} has {tokens}"
+            self.left_out[key] = why
+            self.say(f"{key} cannot be aligned and is left out: {why} ({len(self.left_out)} so far)")
+        return False
+
+    def check(self, samples: Samples, split: str) -> None:
+        for number, key in enumerate(samples.keys):
+            self.encoded(samples[number].get(self.target), f"{split}: {key}")
+
+    # -------------------------------------------------------------------------------------------------- loss, metrics
+
+    def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Term]:
+        return {"loss": Term(self.loss(output, targets), targets.count, self.weight)}
+
+    def loss(self, output: Float[Tensor, "t v"], targets: Targets) -> Tensor:
+        """The summed negative log-likelihood of all texts, in nats."""
+        lengths = targets.lengths.tolist()
+        judged = [(row, length) for row, length in zip(self.rows(output, targets), lengths) if length >= 0]
+        if not judged:
+            return output.sum() * 0.0
+        rows, lengths = zip(*judged)
+        sizes = torch.tensor([len(row) for row in rows])
+        return F.ctc_loss(pad_sequence(list(rows)), targets.values, sizes, torch.tensor(lengths),
+                          blank=len(self.symbols), reduction="sum")  # fmt: skip
+
+    @staticmethod
+    def rows(output: Float[Tensor, "t v"], targets: Targets) -> tuple[Tensor, ...]:
+        """Every sample's log-probabilities, (t, v) each."""
+        logs = output.float().log_softmax(-1)
+        counts = torch.bincount(targets.groups.cpu(), minlength=len(targets.lengths)).tolist()
+        order = torch.argsort(targets.groups, stable=True)
+        return logs.index_select(0, order).split(counts)
+
+    def read_off(self, logs: Float[Tensor, "t v"]) -> list[int]:
+        """The symbols that one sample's log-probabilities say."""
+        return greedy(logs) if self.beams == 1 else prefix_beam(logs.cpu(), self.beams)
+
+    def pairs(self, output: Tensor, targets: Targets, planned: PlannedSet) -> list[tuple[str, str]]:
+        rows, labels = self.rows(output, targets), planned.labels[self.target]
+        return [(self.decoded(self.read_off(row)), as_text(label))
+                for row, label, length in zip(rows, labels, targets.lengths.tolist()) if length >= 0]  # fmt: skip
+
+    def decoded(self, symbols: Sequence[int]) -> str:
+        """Numbers of symbols as text."""
+        return "".join(self.symbols[number] for number in symbols)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return "loss", *self.judge
+
+    # -------------------------------------------------------------------------------------------------------- answers
+
+    def answers(self, output: Tensor, targets: Targets, planned: PlannedSet) -> list[dict[str, Any]]:
+        """Every sample's text, and its words with the seconds in which they were said, where tokens have seconds."""
+        pieces, answers, start = planned.pieces.get(self.source), [], 0
+        for logs in self.rows(output, targets):
+            symbols = self.read_off(logs)
+            answers.append({"text": self.decoded(symbols)})
+            if len(logs) and pieces.coordinates is not None and pieces.coordinates.shape[1] == 1:
+                seconds = pieces.coordinates[start : start + len(logs), 0].tolist()
+                answers[-1]["words"] = self.words(logs, symbols, seconds)
+            start += len(logs)
+        return answers
+
+    def words(self, logs: Tensor, symbols: Sequence[int], seconds: Sequence[float]) -> list[dict[str, Any]]:
+        """Each word with the seconds of its beginning and end."""
+        length = seconds[1] - seconds[0] if len(seconds) > 1 else 0.0
+        found: list[dict[str, Any]] = []
+        open_word = False
+        for symbol, (start, end) in zip(self.decoded(symbols), spans(logs, symbols)):
+            if symbol.isspace():
+                open_word = False
+                continue
+            if not open_word:
+                found.append({"word": "", "start": round(seconds[start], 3), "end": 0.0})
+                open_word = True
+            found[-1]["word"] += symbol
+            found[-1]["end"] = round(seconds[end - 1] + length, 3)
+        return found
+
+
+def as_text(value: Any) -> str:
+    """A column's text, which may be a file's bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,109 @@
+"""Span corruption: spans of a text are cut out, and written down one after another (T5's pretraining)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from ..data.packing import place
+from ..models.batch import PlannedSet
+from ..models.heads import Head, Tied
+from ..tokenizers.chopper import Chopper, Piece
+from .masked_modeling import runs
+from .sequence_to_sequence import SequenceToSequence
+
+
+class SpanCorruption(SequenceToSequence):
+    """Cut a `share` of the text `source` out in spans of `mean_span` tokens on average, leave a sentinel for each, and write
+    every sentinel with what it stands for as `target` (Raffel et al. 2019, arXiv:1910.10683, section 3.1.4).
+
+    `target` is an input of its own, made here: `{same_as: SOURCE}`. The text is read in windows that fill the encoder's
+    context once they are corrupted. `sentinels` is how many there are.
+    """
+
+    def __init__(
+        self, *, source: str, target: str, share: float = 0.15, mean_span: float = 3.0, sentinels: int = 100,
+        head: Callable[..., Head] = Tied, weight: float = 1.0,
+    ):  # fmt: skip
+        super().__init__(target=target, head=head, weight=weight)
+        if not 0 < share < 1 or mean_span < 1:
+            raise ValueError(f"share ({share}) must lie between 0 and 1, and mean_span ({mean_span}) be at least 1")
+        self.source, self.share, self.mean_span = source, share, mean_span
+        self.special_ids = tuple(f"sentinel_{number}" for number in range(sentinels))
+
+    def inputs(self) -> tuple[str, ...]:
+        return self.source, self.target
+
+    def makes(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    def meet(self, choppers: Mapping[str, Chopper]) -> SpanCorruption:
+        self.choppers, self.text = choppers, choppers[self.target].text
+        self.sentinels = [self.text.roles[name] for name in self.special_ids]
+        return self
+
+    # ------------------------------------------------------------------------------------------------------- lengths
+
+    def lengths(self, raw: int) -> tuple[int, int]:
+        """How long `raw` tokens become: what is read, its end included, and what is written."""
+        hidden, spans = self.noise(raw)
+        return raw - hidden + spans + 1, hidden + spans + 1
+
+    def noise(self, raw: int) -> tuple[int, int]:
+        """How many of `raw` tokens are cut out, in how many spans: at least one, and something stays between them."""
+        hidden = min(max(round(raw * self.share), 1), raw - 1)
+        return hidden, min(max(round(hidden / self.mean_span), 1), raw - hidden, len(self.special_ids))
+
+    def window(self, context: int, encoder_context: int) -> int:
+        """The most tokens that fit both contexts once they are corrupted."""
+        raw = 2
+        while self.lengths(raw + 1)[0] <= encoder_context and self.lengths(raw + 1)[1] <= context:
+            raw += 1
+        return raw
+
+    # ---------------------------------------------------------------------------------------------------- corruption
+
+    def alter(self, sets: dict[str, PlannedSet]) -> dict[str, PlannedSet]:
+        """The set of the text becomes two: what is left of it, for the encoder, and what was cut out, for the decoder."""
+        planned = next(each for each in sets.values() if self.source in each.pieces)
+        pieces = planned.pieces[self.source]
+        ids, reads, writes = pieces.values.flatten().numpy(), [], []
+        for seed, (start, end) in runs(planned, pieces):
+            left, cut = self.corrupted(ids[start:end], np.random.default_rng([*seed, 2]))
+            reads.append([(self.source, Piece(torch.tensor(left), len(left), following=torch.tensor(left)))])
+            given = [self.text.start, *cut[:-1]]
+            writes.append([(self.target, Piece(torch.tensor(given), len(given), following=torch.tensor(cut)))])
+        known = {"seeds": planned.seeds, "keys": planned.keys, "labels": planned.labels}
+        made = {}
+        for name, chopped in (("encoder", reads), ("main", writes)):
+            longest = max(piece.count for ((_, piece),) in chopped)
+            laid = place(chopped, self.choppers, longest, rows=range(len(chopped)), trim=True)
+            made[name] = PlannedSet(tokens=laid.tokens, pieces=laid.pieces, samples=laid.samples, **known)
+        return made
+
+    def corrupted(self, ids: np.ndarray, random: np.random.Generator) -> tuple[list[int], list[int]]:
+        """What is left of the ids, a sentinel for every span cut out, and the spans, each behind its sentinel. Both end."""
+        hidden, spans = self.noise(len(ids))
+        cut, kept = split(hidden, spans, random), split(len(ids) - hidden, spans, random)
+        left, out, place = [], [], 0
+        for sentinel, stays, goes in zip(self.sentinels, kept, cut):
+            left += [*ids[place : place + stays], sentinel]
+            out += [sentinel, *ids[place + stays : place + stays + goes]]
+            place += stays + goes
+        end = self.text.end
+        return [int(i) for i in (*left, end)], [int(i) for i in (*out, end)]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return "loss", "perplexity"
+
+    def summary(self, sums):
+        return super().summary({name: value for name, value in sums.items() if name != "bytes"})
+
+
+def split(total: int, parts: int, random: np.random.Generator) -> np.ndarray:
+    """A whole number as a sum of so many whole numbers of at least 1, every way equally likely."""
+    ends = np.sort(random.permutation(total - 1)[: parts - 1]) + 1
+    return np.diff(np.concatenate([[0], ends, [total]]))

@@ -1,0 +1,155 @@
+"""CTC: the loss is torch's and that of all paths, texts are read off exactly, and what cannot be said is named and left out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from chopmix.models.batch import Pieces, PlannedSet
+from chopmix.models.ctc import collapsed, greedy, prefix_beam, spans, tokens_needed
+from chopmix.models.token_set import Tokens
+from chopmix.tasks.ctc import Ctc
+from hypothesis import given
+from hypothesis import strategies as st
+
+BLANK = 2
+
+
+def scores(seed: int, tokens: int = 5, symbols: int = 2) -> torch.Tensor:
+    """Log-probabilities of two symbols and the blank."""
+    generator = torch.Generator().manual_seed(seed)
+    return (2 * torch.randn(tokens, symbols + 1, generator=generator, dtype=torch.float64)).log_softmax(-1)
+
+
+def by_enumeration(logs: torch.Tensor) -> dict[tuple[int, ...], float]:
+    """The probability of every text: summed over all paths, each looked at."""
+    found: dict[tuple[int, ...], float] = {}
+    for path in itertools.product(range(logs.shape[1]), repeat=len(logs)):
+        text = tuple(collapsed(path, logs.shape[1] - 1))
+        found[text] = found.get(text, 0.0) + math.exp(sum(float(logs[t, s]) for t, s in enumerate(path)))
+    return found
+
+
+@given(st.lists(st.integers(0, 2), max_size=12))
+def test_a_path_collapses_as_it_is_defined(path):
+    merged = [key for key, _ in itertools.groupby(path)]
+    assert collapsed(path, BLANK) == [symbol for symbol in merged if symbol != BLANK]
+
+
+@given(st.lists(st.integers(0, 1), max_size=5), st.integers(0, 8))
+def test_as_many_tokens_as_a_text_needs(text, tokens):
+    """A text can be said by so many tokens exactly when some path of that length collapses to it."""
+    possible = any(collapsed(path, BLANK) == text for path in itertools.product(range(3), repeat=min(tokens, 6)))
+    assert possible == (min(tokens, 6) >= tokens_needed(text))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_prefix_beam_finds_the_likeliest_text(seed):
+    logs = scores(seed)
+    chances = by_enumeration(logs)
+    assert sum(chances.values()) == pytest.approx(1)
+    assert tuple(prefix_beam(logs, 100)) == max(chances, key=chances.get)
+    assert greedy(logs) == collapsed(logs.argmax(-1).tolist(), BLANK)
+
+
+def test_the_greedy_path_is_not_always_the_likeliest_text():
+    logs = torch.tensor([[0.4, 0.0, 0.6], [0.4, 0.0, 0.6]], dtype=torch.float64).clamp(min=1e-30).log()
+    assert greedy(logs) == [] and prefix_beam(logs, 8) == [0]  # 0.36 against 0.64
+
+
+def test_where_each_symbol_is_said():
+    logs = torch.full((8, 3), -10.0)
+    for token, symbol in enumerate([2, 0, 0, 2, 0, 1, 1, 2]):
+        logs[token, symbol] = -0.01
+    assert spans(logs, [0, 0, 1]) == [(1, 3), (4, 5), (5, 7)]
+    assert spans(logs, []) == []
+    with pytest.raises(ValueError, match="9 symbols need 17 tokens; there are 8"):
+        spans(logs, [0] * 9)
+
+
+def planned(counts: list[int], texts: list[str | None]) -> PlannedSet:
+    """Samples of so many tokens each, one a row."""
+    n = max([*counts, 1])
+    sample = torch.arange(1, len(counts) + 1)[:, None] * (torch.arange(n) < torch.tensor(counts)[:, None])
+    position = torch.arange(n).float().expand(len(counts), n)[..., None]
+    tokens = Tokens(input=(sample > 0).long(), sample=sample, span=sample, position=position)
+    places = (sample > 0).flatten().nonzero()[:, 0]
+    seconds = torch.cat([torch.arange(count)[:, None] * 0.1 for count in counts])
+    pieces = Pieces(values=torch.zeros(len(places)), index=torch.zeros_like(places), places=places, coordinates=seconds,
+                    counts=tuple(count for count in counts if count))  # fmt: skip
+    keys = tuple(f"clip {number}" for number in range(len(counts)))
+    return PlannedSet(tokens=tokens, pieces={"sound": pieces}, samples=len(counts), labels={"text": texts}, keys=keys)
+
+
+def task(**options) -> Ctc:
+    """A recogniser of two symbols."""
+    return Ctc(target="text", source="sound", **options).with_symbols("ab")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_loss_is_that_of_all_paths(seed):
+    made, texts = task(), ["ab", "", "aa"]
+    sets = planned([4, 3, 5], texts)
+    targets = made.targets(sets)
+    output = torch.randn(12, 3, generator=torch.Generator().manual_seed(seed))
+    expected, start = 0.0, 0
+    for text, count in zip(texts, [4, 3, 5]):
+        chances = by_enumeration(output[start : start + count].double().log_softmax(-1))
+        expected -= math.log(chances[tuple("ab".index(symbol) for symbol in text)])
+        start += count
+    term = made.terms(output, targets)["loss"]
+    assert float(term.sum) == pytest.approx(expected, rel=1e-5)
+    assert term.count == 5  # two and two symbols, and an empty text
+
+
+def test_what_cannot_be_aligned_is_named_counted_and_left_out():
+    said: list[str] = []
+    made = task()
+    made.say = said.append
+    whole = planned([4, 2, 3], ["ab", "aa", "b"])  # "aa" needs three tokens
+    targets = made.targets(whole)
+    assert said == ["clip 1 cannot be aligned and is left out: 2 symbols need 3 tokens, but its sound has 2 (1 so far)"]
+    assert targets.count == 3 and targets.lengths.tolist() == [2, -1, 1]
+    output = torch.randn(len(targets.places), 3, requires_grad=True)
+    loss = made.terms(output, targets)["loss"].sum
+    loss.backward()
+    assert loss.isfinite() and output.grad.isfinite().all()
+    without = planned([4, 3], ["ab", "b"])
+    again = made.targets(without)
+    kept = output.detach()[[0, 1, 2, 3, 6, 7, 8]]
+    torch.testing.assert_close(made.terms(kept, again)["loss"].sum, loss.detach())
+    assert output.grad[4:6].abs().sum() == 0
+    made.targets(whole)
+    assert len(said) == 1  # named once
+
+
+def test_a_batch_of_nothing_that_can_be_aligned_has_no_loss():
+    made = task()
+    made.say = lambda text: None
+    targets = made.targets(planned([1, 1], ["ab", None]))
+    output = torch.zeros(2, 3, requires_grad=True)
+    assert targets.count == 0 and float(made.terms(output, targets)["loss"].sum.detach()) == 0
+
+
+def test_an_unknown_symbol_is_named():
+    with pytest.raises(ValueError, match="clip 0: 'x' in column 'text' is none of the 2 symbols"):
+        task().targets(planned([4], ["axb"]))
+    with pytest.raises(ValueError, match="beams must be at least 1, not 0"):
+        task(beams=0)
+
+
+@pytest.mark.parametrize("beams", [1, 8])
+def test_words_come_with_their_seconds(beams):
+    made = Ctc(target="text", source="sound", beams=beams).with_symbols(" ab")
+    output = torch.full((9, 4), -9.0)
+    for token, symbol in enumerate([3, 1, 1, 0, 2, 3, 2, 3, 3]):  # "a bb"
+        output[token, symbol] = 9.0
+    sets = planned([9, 0], ["a bb", ""])
+    answers = made.answers(output, made.targets(sets), sets)
+    assert answers == [
+        {"text": "a bb", "words": [{"word": "a", "start": 0.1, "end": 0.3}, {"word": "bb", "start": 0.4, "end": 0.7}]},
+        {"text": ""},
+    ]
+    assert made.pairs(output, made.targets(sets), sets) == [("a bb", "a bb")]

@@ -1,0 +1,154 @@
+"""BERT, RoBERTa, T5 and Llama of transformers, randomly initialised: the same outputs, the same texts, from a directory on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
+from chopmix.models.beam_search import Search
+from chopmix.models.token_set import Tokens, plain_tokens
+from chopmix.training.build import make_batch
+from chopmix.training.imports import import_directory
+from chopmix.training.run import Run, load_run
+
+BERT = {"vocab_size": 120, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+        "max_position_embeddings": 24}  # fmt: skip
+LLAMA = {"vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 56,
+         "max_position_embeddings": 32}  # fmt: skip
+T5 = {"vocab_size": 90, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0,
+      "relative_attention_num_buckets": 8, "relative_attention_max_distance": 16}  # fmt: skip
+
+
+def shaken(model: torch.nn.Module, scale: float = 0.15) -> torch.nn.Module:
+    """The model with every parameter moved at random, so that no bias or gain is what it starts as."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
+    return model.eval()
+
+
+def imported(model: torch.nn.Module, tmp_path: Path, dtype=torch.float32) -> Run:
+    """The run that `chopmix import` makes of the model's directory."""
+    model.save_pretrained(tmp_path / "theirs")
+    import_directory(tmp_path / "theirs", tmp_path / "run")
+    run = load_run(tmp_path / "run", "last")
+    run.model.to(dtype)
+    return run
+
+
+def assert_equal(found: torch.Tensor, expected: torch.Tensor, tolerance: float):
+    """The largest difference, relative to the largest value, is within the tolerance."""
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max() / expected.abs().max()) <= tolerance
+
+
+def padded_rows(ids: torch.Tensor, lengths: list[int]) -> Tokens:
+    """Descriptors of rows whose ends are padding."""
+    tokens = plain_tokens(*ids.shape)
+    there = torch.arange(ids.shape[1]) < torch.tensor(lengths)[:, None]
+    sample = tokens.sample * there
+    return Tokens(input=tokens.input * there, sample=sample, span=sample, position=tokens.position)
+
+
+@pytest.mark.parametrize(
+    "dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-7)]
+)  # positions: see bert_weights
+@pytest.mark.parametrize("options", [{}, {"num_attention_heads": 2, "layer_norm_eps": 1e-5}, {"type_vocab_size": 1}])
+@pytest.mark.parametrize("kind", ["Bert", "Roberta"])
+def test_bert_gives_the_same_scores(kind, options, dtype, tolerance, tmp_path):
+    extra = {"pad_token_id": 1, "max_position_embeddings": 26} if kind == "Roberta" else {}
+    config = getattr(transformers, f"{kind}Config")(**BERT | extra | options)
+    theirs = shaken(getattr(transformers, f"{kind}ForMaskedLM")(config))
+    run = imported(theirs, tmp_path, dtype)
+    ids, lengths = torch.randint(5, 120, (3, 24), generator=torch.Generator().manual_seed(1)), [24, 17, 9]
+    there = torch.arange(24) < torch.tensor(lengths)[:, None]
+    with torch.no_grad():
+        given = ids if kind == "Bert" else ids.masked_fill(~there, 1)
+        expected = theirs.to(dtype)(given, attention_mask=there.long()).logits
+        pieces = {"text": Pieces(values=ids, index=torch.arange(24))}
+        batch = Batch(sets={"main": PlannedSet(tokens=padded_rows(ids, lengths), pieces=pieces)},
+                      targets={"mlm": Targets(values=ids.flatten())})  # fmt: skip
+        found = run.model(run.model.plan(batch, dtype=dtype))["mlm"].view(3, 24, -1)
+    assert_equal(found[there], expected[there], tolerance)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-6)])  # theirs norm in float32
+@pytest.mark.parametrize("options", [
+    {}, {"num_key_value_heads": 2, "tie_word_embeddings": True}, {"num_key_value_heads": 1, "head_dim": 16},
+    {"rope_theta": 500_000.0, "rms_norm_eps": 1e-5},
+])  # fmt: skip
+def test_llama_gives_the_same_scores_and_texts(options, dtype, tolerance, tmp_path):
+    config = transformers.LlamaConfig(**LLAMA | options)
+    theirs = shaken(transformers.LlamaForCausalLM(config))
+    run = imported(theirs, tmp_path, dtype)
+    ids = torch.randint(3, 90, (2, 20), generator=torch.Generator().manual_seed(1))
+    pieces = {"text": Pieces(values=ids, index=torch.arange(20))}
+    batch = Batch(sets={"main": PlannedSet(tokens=plain_tokens(2, 20), pieces=pieces)},
+                  targets={"lm": Targets(values=ids.flatten())})  # fmt: skip
+    theirs = theirs.to(dtype)
+    with torch.no_grad():
+        assert_equal(run.model(run.model.plan(batch, dtype=dtype))["lm"].view(2, 20, -1), theirs(ids).logits, tolerance)
+    if dtype == torch.float64:
+        prompt = "".join(f"<{id}>" for id in ids[0, :5].tolist())
+        expected = theirs.generate(torch.tensor([[1, *ids[0, :5]]]), max_new_tokens=16, do_sample=False)[0, 6:].tolist()
+        expected = expected[: expected.index(2)] if 2 in expected else expected
+        from chopmix.models.generation import Sampling
+
+        said = run.generate(prompt, max_tokens=16, sampling=Sampling(temperature=0))
+        assert said == "".join(f"<{id}>" for id in expected if id > 2 or id == 0)
+
+
+def t5(version: str, **options) -> torch.nn.Module:
+    """A T5 of a version, whose head is its own in 1.1."""
+    own = {} if version == "1.0" else {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**T5 | own | options))
+    if version == "1.1":
+        model.lm_head.weight = torch.nn.Parameter(torch.randn(model.config.vocab_size, model.config.d_model))
+        model.config.tie_word_embeddings = False
+    return shaken(model)
+
+
+def sources(run: Run) -> list[dict[str, str]]:
+    """Texts of several lengths, as numbers."""
+    generator = torch.Generator().manual_seed(3)
+    rows = [torch.randint(2, 90, (length,), generator=generator).tolist() for length in (9, 5, 14, 2)]
+    return [{"source": "".join(f"<{id}>" for id in row), "target": "<5><7><80>"} for row in rows]
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 5e-6)])  # theirs norm in float32
+@pytest.mark.parametrize("options", [{}, {"d_kv": 16, "num_decoder_layers": 3}])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_t5_gives_the_same_scores_and_texts(version, options, dtype, tolerance, tmp_path):
+    theirs = t5(version, **options)
+    run = imported(theirs, tmp_path, dtype)
+    theirs = theirs.to(dtype)
+    samples = sources(run)
+    split = run._given(samples)
+    batch = make_batch(split, split.all(), run.tasks)
+    order = [int(key.split()[1]) - 1 for key in batch.sets["main"].keys]
+    ids = [run.choppers["source"].chop(samples[n]["source"]).values for n in order]
+    given = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
+    there = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
+    decoder = torch.tensor([[0, 5, 7, 80]] * 4)
+    with torch.no_grad():
+        found = run.model(run.model.plan(batch, dtype=dtype))["answer"].view(4, 4, -1)
+        assert_equal(found, theirs(given, attention_mask=there, decoder_input_ids=decoder).logits, tolerance)
+        if dtype == torch.float32:
+            return
+        for search in (
+            Search(),
+            Search(beams=4),
+            Search(beams=3, length_penalty=0.4, no_repeat=2),
+            Search(beams=4, length_penalty=2.0),
+        ):
+            expected = theirs.generate(given, attention_mask=there, max_new_tokens=18, do_sample=False, num_beams=search.beams,
+                                       length_penalty=search.length_penalty, no_repeat_ngram_size=search.no_repeat)  # fmt: skip
+            said = run.predict(samples, search=search, max_tokens=18)
+            for row, n in zip(expected.tolist(), order):
+                row = row[1:]
+                row = row[: row.index(1)] if 1 in row else row
+                assert said[n]["answer"]["text"] == "".join(f"<{id}>" for id in row if id > 1)

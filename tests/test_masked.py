@@ -1,0 +1,287 @@
+"""Masked modelling and span corruption: what is hidden, how often, that nothing else leaks, and that nothing is lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from chopmix.models.batch import IGNORED, Batch
+from chopmix.tasks.masked_modeling import MaskedModeling
+from chopmix.tasks.span_corruption import SpanCorruption, split
+from chopmix.tokenizers.encodings import ByteEncoding, CharacterEncoding, Extended, load_encoding
+from chopmix.tokenizers.text import TextChopper
+from chopmix.training.build import make_batch
+from chopmix.training.cli import main
+from chopmix.training.config import ConfigError, config_from_tree, load_config
+from chopmix.training.distribution import Processes
+from chopmix.training.loop import Trainer
+from chopmix.training.progress import Progress
+from chopmix.training.run import load_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+TEXT = "the cat sat on the mat, and the dog saw that the cat sat there; then they ran. " * 12
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def tree(folder: Path, task: dict, **sections) -> dict:
+    """A small model of characters on a text of its own."""
+    (folder / "a.txt").write_text(TEXT)
+    found = {
+        "inputs": {"text": {"use": "text", "encoding": "characters"}},
+        "model": {"width": 32, "depth": 2, "heads": 2, "context": 40, "attention": "same_sample"},
+        "tasks": {"task": task},
+        "data": {"card": {"use": "text", "train": str(folder / "a.txt")}},
+        "training": {"steps": 4, "tokens_per_step": 160, "schedule": "constant"},
+        "evaluation": {"every": 4}, "logging": {"tensorboard": False}, "out": str(folder / "run"),
+    }  # fmt: skip
+    return found | sections
+
+
+MASKED = {"use": "masked_modeling", "target": "text"}
+SPANS = {"use": "span_corruption", "source": "text", "target": "spans"}
+
+
+def t5_tree(folder: Path) -> dict:
+    return tree(
+        folder, SPANS, inputs={"text": {"use": "text", "encoding": "characters", "position": None}, "spans": {"same_as": "text"}},
+        model={"width": 32, "depth": 2, "heads": 2, "context": 16, "attention": "causal & same_sample",
+               "position": {"use": "relative_bias", "bidirectional": False},
+               "encoder": {"depth": 2, "context": 40, "position": "relative_bias"}},
+        training={"steps": 4, "tokens_per_step": 44 * 4, "schedule": "constant"},
+    )  # fmt: skip
+
+
+def trainer(config_tree: dict) -> Trainer:
+    config = config_from_tree(config_tree)
+    config.out.mkdir(exist_ok=True)
+    return Trainer(config, Processes.start("cpu"), Progress(1))
+
+
+def task(**options) -> MaskedModeling:
+    """Masking of byte texts."""
+    made = MaskedModeling(target="text", **options)
+    return made.meet({"text": TextChopper(encoding="bytes", fitted=Extended(ByteEncoding(), ["mask"]))})
+
+
+# ------------------------------------------------------------------------------------------------------ what is hidden
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(min_size=1, max_size=80), st.sampled_from(["tokens", "words", "spans"]), st.integers(0, 100))
+def test_as_much_as_asked_and_never_a_special_id(content, hide, seed):
+    made = task(hide=hide, share=0.3)
+    ids = np.array([256, *content])
+    chosen = made.choose(ids, np.random.default_rng(seed))
+    wanted = max(1, round(0.3 * len(content)))
+    assert len(set(chosen.tolist())) == len(chosen) and 0 not in chosen and len(chosen) >= 1
+    assert len(chosen) == wanted or (hide != "tokens" and (len(chosen) <= wanted or _one_word(made, ids, chosen)))
+
+
+def _one_word(made: MaskedModeling, ids: np.ndarray, chosen: np.ndarray) -> bool:
+    """Whether the places are one word that alone is longer than the share."""
+    return bool((np.diff(chosen) == 1).all())
+
+
+@pytest.mark.parametrize("hide", ["words", "spans"])
+def test_words_are_hidden_whole(hide):
+    text = b"one two, three four-five six"
+    made, ids = task(hide=hide, share=0.4), np.array(list(text))
+    words = [set(range(start, start + len(word))) for word, start in (
+        (b"one", 0), (b"two", 4), (b"three", 9), (b"four", 15), (b"five", 20), (b"six", 25))]  # fmt: skip
+    for seed in range(50):
+        chosen = set(made.choose(ids, np.random.default_rng(seed)).tolist())
+        assert all(word <= chosen or not word & chosen for word in words)
+
+
+def test_spans_hide_neighbours_more_often_than_words_do():
+    ids = np.array(list(b"a b c d e f g h i j k l m n o p q r s t u v w x y z" * 4))
+
+    def neighbours(hide: str) -> float:
+        found = [task(hide=hide, share=0.2).choose(ids, np.random.default_rng(seed)) for seed in range(40)]
+        return float(np.mean([np.mean(np.diff(chosen) <= 2) for chosen in found]))
+
+    assert neighbours("spans") > neighbours("words") + 0.2
+
+
+def test_eighty_ten_ten():
+    made, random = task(), np.random.default_rng(0)
+    ids = np.full(20_000, 65)
+    read = made.replaced(ids, random)
+    assert np.mean(read == 257) == pytest.approx(0.8, abs=0.01)
+    assert np.mean(read == 65) == pytest.approx(0.1 + 0.1 / 256, abs=0.01)
+    assert set(read[read != 257].tolist()) <= set(range(256))  # never a special id
+
+
+def test_the_mask_is_the_same_every_time_and_another_for_another_row(tmp_path):
+    made = trainer(tree(tmp_path, MASKED))
+    train = made.splits["train"]
+    starts = train.plan(0, 0, 4)
+    first, again = (make_batch(train, starts, made.tasks).sets["main"].pieces["text"].hidden for _ in range(2))
+    assert torch.equal(first, again)
+    assert len({tuple((row != IGNORED).nonzero()[:, 0].tolist()) for row in first}) == 4
+    alone = make_batch(train, starts[2:3], made.tasks).sets["main"].pieces["text"].hidden
+    assert torch.equal(alone[0], first[2])  # whatever else is in the batch
+
+
+def test_what_is_hidden_is_what_stood_there_and_what_is_judged(tmp_path):
+    made = trainer(tree(tmp_path, MASKED))
+    train = made.splits["train"]
+    starts = train.plan(0, 0, 4)
+    plain, batch = train.batch(starts)["main"], make_batch(train, starts, made.tasks)
+    pieces, targets = batch.sets["main"].pieces["text"], batch.targets["task"]
+    hidden = pieces.hidden != IGNORED
+    assert torch.equal(pieces.values[~hidden], plain.pieces["text"].values[~hidden])
+    assert torch.equal(pieces.hidden[hidden], plain.pieces["text"].values[hidden])
+    assert torch.equal(targets.values, plain.pieces["text"].values.flatten()[targets.places]) and targets.count == 24
+    assert made.model.tokenizers["text"].vocabulary == train.file.header["vocabulary"]  # the mask's row among them
+
+
+def test_a_masked_place_does_not_know_what_it_hides(tmp_path):
+    """Two texts that differ only where the mask stands give bit-equal outputs."""
+    made = trainer(tree(tmp_path, MASKED | {"as_mask": 1.0, "as_random": 0.0}))
+    encoding = made.choppers["text"].text
+    outputs = []
+    for letter in "ae":
+        planned = made.splits["train"].batch([0])["main"]
+        hidden = made.tasks["task"].alter({"main": planned})["main"].pieces["text"].hidden
+        place = (hidden.flatten() != IGNORED).nonzero()[0, 0]
+        planned.pieces["text"].values.view(-1)[place] = encoding.encode(letter)[0]
+        sets = made.tasks["task"].alter({"main": planned})
+        batch = made.model.plan(Batch(sets=sets, targets={"task": made.tasks["task"].targets(sets["main"])}))
+        outputs.append(made.model.eval()(batch)["task"])
+    assert torch.equal(*outputs)
+
+
+def test_masked_modelling_learns_and_a_classifier_takes_it_on(tmp_path, capsys):
+    config = tree(
+        tmp_path,
+        MASKED | {"share": 0.3},
+        training={"steps": 300, "tokens_per_step": 640, "learning_rate": 5e-3, "optimizer": "muon"},
+        evaluation={"every": 300},
+    )
+    file = tmp_path / "bert.yaml"
+    file.write_text(yaml.safe_dump(config))
+    assert main(["train", str(file)]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["val/accuracy"] > 0.4 and summary["val/loss"] < 2.2
+    rows = [
+        {"text": text, "label": label}
+        for label, text in (("cat", "the cat sat"), ("dog", "the dog saw"))
+        for _ in range(20)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    config = tree(tmp_path, {"use": "classification", "target": "label"})
+    config |= {
+        "data": {"card": {"use": "manifest", "train": str(tmp_path / "rows.jsonl"), "columns": ["text", "label"]}},
+        "training": {"steps": 2, "samples_per_step": 4},
+        "from": str(tmp_path / "run"),
+        "out": str(tmp_path / "fine"),
+    }
+    file.write_text(yaml.safe_dump(config))
+    capsys.readouterr()
+    assert main(["train", str(file)]) == 0
+    said = capsys.readouterr().out + capsys.readouterr().err
+    assert "differ in shape" not in said
+    fine, bert = load_run(tmp_path / "fine"), load_run(tmp_path / "run")
+    assert fine.choppers["text"].text == bert.choppers["text"].text  # with the mask
+    assert not fine.choppers["text"].written
+
+
+def test_bert_is_the_gpt_with_another_attention_line_and_task():
+    gpt, bert = (load_config(CONFIGS / kind / "books.yaml").tree for kind in ("lm", "bert"))
+    same = ("inputs", "data", "training", "evaluation", "checkpoints", "logging")
+    assert all(gpt[section] == bert[section] for section in same)
+    assert {key for key in gpt["model"] if gpt["model"][key] != bert["model"][key]} == {"attention"}
+
+
+# ------------------------------------------------------------------------------------------------------ span corruption
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(2, 400), st.floats(0.05, 0.6), st.floats(1, 6), st.integers(0, 50))
+def test_nothing_is_lost_and_the_lengths_are_known(length, share, mean, seed):
+    made = SpanCorruption(source="text", target="spans", share=share, mean_span=mean)
+    encoding = Extended(CharacterEncoding("".join(map(chr, range(97, 123)))), made.special_ids)
+    chopper = TextChopper(encoding="characters", fitted=encoding)
+    made.meet({"text": chopper, "spans": chopper})
+    ids = np.random.default_rng(seed).integers(0, 26, length)
+    left, cut = made.corrupted(ids, np.random.default_rng(seed))
+    assert (len(left), len(cut)) == made.lengths(length)
+    assert left[-1] == cut[-1] == encoding.end
+    spans, number = {}, None
+    for id in cut[:-1]:
+        if id in made.sentinels:
+            number, spans[id] = id, []
+        else:
+            spans[number].append(id)
+    whole = [each for id in left[:-1] for each in (spans[id] if id in spans else [id])]
+    assert whole == ids.tolist() and all(spans.values()) and list(spans) == made.sentinels[: len(spans)]
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 20))
+def test_a_number_is_split_into_parts_of_at_least_one(total, parts, seed):
+    found = split(total, min(parts, total), np.random.default_rng(seed))
+    assert found.sum() == total and len(found) == min(parts, total) and (found >= 1).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(8, 300), st.integers(16, 600))
+def test_the_window_fills_the_contexts(context, encoder_context):
+    made = SpanCorruption(source="text", target="spans")
+    raw = made.window(context, encoder_context)
+    read, written = made.lengths(raw)
+    assert read <= encoder_context and written <= context
+    longer = made.lengths(raw + 1)
+    assert longer[0] > encoder_context or longer[1] > context
+
+
+def test_the_encoder_reads_what_is_left_and_the_decoder_writes_the_rest(tmp_path):
+    made = trainer(t5_tree(tmp_path))
+    train = made.splits["train"]
+    assert train.context == made.tasks["task"].window(16, 40) == 44
+    batch = make_batch(train, train.plan(0, 0, 4), made.tasks)
+    assert list(batch.sets) == ["encoder", "main"] and batch.sets["encoder"].tokens.shape[1] <= 40
+    pieces = batch.sets["main"].pieces["spans"]
+    text = made.choppers["spans"].text
+    assert pieces.values.view(4, -1)[:, 0].tolist() == [text.start] * 4
+    assert batch.targets["task"].values.view(4, -1)[:, -1].tolist() == [text.end] * 4
+    made.prove_no_leak()
+
+
+def test_span_corruption_trains_and_resumes(tmp_path):
+    file = tmp_path / "t5.yaml"
+    file.write_text(yaml.safe_dump(t5_tree(tmp_path)))
+    assert main(["train", str(file)]) == 0
+    assert main(["train", str(file), "training.steps=6"]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["step"] == 6 and "val/bits_per_byte" not in summary and summary["val/loss"] < 4.6
+
+
+# ---------------------------------------------------------------------------------------------------------- encodings
+
+
+def test_special_ids_of_a_tasks_own_are_kept(tmp_path):
+    made = Extended(CharacterEncoding("abc"), ["mask", "sentinel_0"])
+    made.save(tmp_path)
+    found = load_encoding(tmp_path)
+    assert found == made and found.roles == {"mask": 4, "sentinel_0": 5} and found.vocabulary == 6
+    assert found.encode("cab") == [2, 0, 1] and found.decode([2, 4, 0]) == "ca"
+    assert found.decode([2, 4], specials=True) == "c<|mask|>"
+    assert found != CharacterEncoding("abc")
+
+
+@pytest.mark.parametrize("override, message", [
+    ("tasks.task.share=0", "share must lie between 0 and 1, not 0"),
+    ("tasks.task.as_mask=0.95", r"as_mask \(0.95\) and as_random \(0.1\) must be shares of one whole"),
+    ("tasks.task.hide=letters", "must be 'tokens' or 'words' or 'spans', not 'letters'"),
+])  # fmt: skip
+def test_mistakes_are_named(tmp_path, override, message):
+    file = tmp_path / "x.yaml"
+    file.write_text(yaml.safe_dump(tree(tmp_path, MASKED)))
+    with pytest.raises(ConfigError, match=message):
+        load_config(file, [override])

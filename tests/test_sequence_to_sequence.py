@@ -1,0 +1,336 @@
+"""Encoder and decoder: two sets side by side, texts searched for, batches of similar length, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from chopmix.data.root import DataError
+from chopmix.data.similar_lengths import SimilarLengths
+from chopmix.models.answer import Answer
+from chopmix.models.beam_search import Search, beam_search, forbid_repeats
+from chopmix.training.build import make_batch
+from chopmix.training.cli import main
+from chopmix.training.config import ConfigError, load_config
+from chopmix.training.run import RunError, load_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "red": "rot", "house": "Haus"}
+
+
+def corpus(folder, count: int = 120, seed: int = 0, name: str = "train") -> dict[str, str]:
+    """Sentences of one to five words and their translations, word by word and backwards."""
+    random = np.random.default_rng(seed)
+    files = {"en": [], "de": []}
+    for _ in range(count):
+        words = [list(WORDS)[n] for n in random.integers(len(WORDS), size=random.integers(1, 6))]
+        files["en"].append(" ".join(words))
+        files["de"].append(" ".join(WORDS[word] for word in reversed(words)))
+    paths = {}
+    for column, lines in files.items():
+        paths[column] = str(folder / f"{name}.{column}")
+        (folder / f"{name}.{column}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return paths
+
+
+def config(tmp_path, **sections) -> str:
+    """A small translator's YAML, with other sections in place of its own."""
+    tree = {
+        "inputs": {"source": {"use": "text", "encoding": "characters", "position": None}, "target": {"same_as": "source"}},
+        "model": {"width": 32, "depth": 2, "heads": 2, "context": 40, "attention": "causal & same_sample",
+                  "position": "rotary", "encoder": {"depth": 2, "context": 40, "position": "rotary"},
+                  "block": {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False}},
+        "tasks": {"translation": {"use": "sequence_to_sequence", "target": "target", "judge": ["bleu", "chrf"],
+                                  "search": {"beams": 2}}},
+        "data": {"card": {"use": "parallel_text", "train": corpus(tmp_path), "val": corpus(tmp_path, 20, 1, "val")},
+                 "columns": {"source": "en", "target": "de"}},
+        "training": {"steps": 4, "tokens_per_step": 400, "precision": "float32", "schedule": {"use": "cosine", "warmup": 0}},
+        "evaluation": {"every": 2, "generated": 8}, "logging": {"tensorboard": False}, "checkpoints": {"every": 2},
+    }  # fmt: skip
+    file = tmp_path / "t.yaml"
+    file.write_text(yaml.safe_dump(tree | sections))
+    return str(file)
+
+
+def train(tmp_path, *overrides: str, out: str = "run") -> dict:
+    """The summary of a run of the small translator."""
+    assert main(["train", config(tmp_path), f"out={tmp_path / out}", *overrides]) == 0
+    return json.loads((tmp_path / out / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A translator that has learned a little."""
+    folder = tmp_path_factory.mktemp("translator")
+    assert main(["train", config(folder), f"out={folder / 'run'}", "training.steps=60", "training.learning_rate=3e-3",
+                 "evaluation.every=60", "training.optimizer=muon"]) == 0  # fmt: skip
+    return load_run(folder / "run")
+
+
+# ------------------------------------------------------------------------------------------------------- two sets
+
+
+def test_the_encoder_reads_the_source_and_the_decoder_the_target(trained):
+    split = trained._given([{"source": "one two", "target": "zwei"}, {"source": "red", "target": "rot"}])
+    batch = make_batch(split, split.all(), trained.tasks)
+    assert list(batch.sets) == ["encoder", "main"]
+    assert set(batch.sets["encoder"].pieces) == {"source"} and set(batch.sets["main"].pieces) == {"target"}
+    assert batch.sets["encoder"].tokens.sample[:, 0].tolist() == batch.sets["main"].tokens.sample[:, 0].tolist()
+    assert batch.targets["translation"].set == "main" and not trained.model.types
+    assert trained.model.tokenizer("target") is trained.model.tokenizer("source")
+    assert not [name for name in trained.model.state_dict() if name.startswith("tokenizers.target")]
+
+
+def test_a_sample_never_hears_its_neighbours(trained):
+    texts = [{"source": "one two", "target": "zwei eins"}, {"source": "three four red house", "target": "Haus"}]
+    outputs = []
+    for samples in (texts, [texts[0], {"source": "red red red", "target": "rot rot rot"}]):
+        split = trained._given(samples)
+        batch = make_batch(split, [place for place in split.all()], trained.tasks)
+        row = batch.sets["main"].keys.index("sample 1")
+        count = batch.sets["main"].pieces["target"].counts[row]
+        hidden = trained.model.hidden(trained.model.plan(batch))
+        outputs.append(hidden[row, :count])
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-5, atol=1e-6)
+
+
+def test_the_decoder_does_hear_the_encoder(trained):
+    hidden = []
+    for source in ("one two", "two one"):
+        split = trained._given([{"source": source, "target": "zwei"}])
+        hidden.append(trained.model.hidden(trained.model.plan(make_batch(split, split.all(), trained.tasks))))
+    assert (hidden[0] - hidden[1]).abs().max() > 1e-3
+
+
+def test_a_later_target_is_never_heard(trained):
+    hidden = []
+    for target in ("zwei eins", "zwei rot!"[:8] + "s"):
+        split = trained._given([{"source": "one two", "target": target}])
+        hidden.append(trained.model.hidden(trained.model.plan(make_batch(split, split.all(), trained.tasks))))
+    torch.testing.assert_close(hidden[0][0, :6], hidden[1][0, :6], rtol=0, atol=0)
+    assert (hidden[0][0, 6:] - hidden[1][0, 6:]).abs().max() > 0
+
+
+# --------------------------------------------------------------------------------------------------------- search
+
+
+def uncached(run, source: str, most: int) -> list[int]:
+    """The greedy text, with everything read again for every token."""
+    split, encoding, ids = run._given([{"source": source, "target": ""}]), run.choppers["target"].text, []
+    for _ in range(most):
+        split = run._given([{"source": source, "target": encoding.decode(ids)}])
+        batch = make_batch(split, split.all(), run.tasks)
+        scores = run.model(run.model.plan(batch))["translation"][-1]
+        ids.append(int(scores[: encoding.vocabulary].argmax()))
+        if ids[-1] == encoding.end:
+            return ids[:-1]
+    return ids
+
+
+@pytest.mark.parametrize("position", ["rotary", "relative_bias", None])
+@pytest.mark.parametrize("residual", ["pre_norm", "post_norm"])
+def test_cached_is_uncached(tmp_path, position, residual):
+    overrides = [f"model.position={'null' if position is None else position}", f"model.block.residual={residual}"]
+    overrides += ["training.steps=30", "training.learning_rate=3e-3", "evaluation.every=30"]
+    train(tmp_path, *overrides, *(["inputs.source.position=learned"] if position is None else []))
+    run = load_run(tmp_path / "run")
+    sources = ["one two three", "red house", "four"]
+    for lean in (True, False):
+        answers = texts(run, sources, Search(), lean)
+        for source, found in zip(sources, answers):
+            assert found == uncached(run, source, 12)[: len(found)] and len(found) >= 1
+    assert texts(run, sources, Search(beams=3), True) == texts(run, sources, Search(beams=3), False)
+
+
+def texts(run, sources: list[str], search: Search, lean: bool, most: int = 12) -> list[list[int]]:
+    """What a run writes, by the lean decoder or by the general path."""
+    encoding = run.choppers["target"].text
+    split = run._given([{"source": source} for source in sources])
+    sets = split.batch(split.all(), rows="one_each", replaced={"target": ""})
+    answer = Answer(run.model, sets, input="target", task="translation", vocabulary=encoding.vocabulary, most=most)
+    assert answer.lean
+    answer.lean = lean
+    found = {
+        key: each.ids
+        for key, each in zip(sets["main"].keys, beam_search(answer, encoding.end, most, search, answer.prompt))
+    }
+    return [found[f"sample {number + 1}"] for number in range(len(sources))]
+
+
+def test_with_enough_beams_the_search_is_exhaustive(trained):
+    """Over a vocabulary cut to few ids, the best of all texts of up to three tokens is found."""
+    encoding = trained.choppers["target"].text
+    kept = 5
+
+    def log_of(ids: list[int]) -> float:
+        """The log-probability of a text: ended, but where it is as long as it may be."""
+        split = trained._given([{"source": "one", "target": encoding.decode(ids)}])
+        with torch.no_grad():
+            scores = trained.model(trained.model.plan(make_batch(split, split.all(), trained.tasks)))["translation"]
+        logs = torch.cat([scores[:, :kept], scores[:, encoding.end : encoding.end + 1]], 1).log_softmax(-1)
+        return float(sum(logs[place, min(id, kept)] for place, id in enumerate([*ids, encoding.end][:3])))
+
+    every = [list(ids) for size in range(4) for ids in itertools.product(range(kept), repeat=size)]
+    best = max(every, key=log_of)
+    with torch.no_grad():
+        split = trained._given([{"source": "one"}])
+        sets = split.batch(split.all(), rows="one_each", replaced={"target": ""})
+        answer = Answer(trained.model, sets, input="target", task="translation", vocabulary=encoding.vocabulary, most=3)
+        scores = answer.scores
+
+        def cut():
+            found = scores()
+            return torch.cat([found[:, :kept], found[:, encoding.end : encoding.end + 1]], 1)
+
+        answer.scores = cut
+        ended = beam_search(answer, kept, 3, Search(beams=150, length_penalty=0.0), answer.prompt)[0]
+    assert ended.ids == best and ended.log == pytest.approx(log_of(best), rel=1e-4)
+
+
+def test_no_run_of_tokens_comes_twice():
+    logs = torch.zeros(2, 6)
+    forbid_repeats(logs, [[1, 2, 3, 1, 2], [4, 5]], 3)
+    assert (logs[0] == -torch.inf).nonzero().flatten().tolist() == [3] and logs[1].isfinite().all()
+    forbid_repeats(logs, [[1, 2], [4, 5]], 1)
+    assert (logs[1] == -torch.inf).nonzero().flatten().tolist() == [4, 5]
+
+
+@pytest.mark.parametrize("options", [{"beams": 0}, {"no_repeat": -1}])
+def test_a_search_that_means_nothing_is_refused(options):
+    with pytest.raises(ValueError, match="beams must be at least 1 and no_repeat at least 0"):
+        Search(**options)
+
+
+# ------------------------------------------------------------------------------------------ batches of similar length
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 30)), min_size=1, max_size=80), st.integers(10, 120))
+def test_every_epoch_reads_every_sample_once_within_the_budget(lengths, budget):
+    batches = SimilarLengths(np.array(lengths), budget)
+    for epoch in range(2):
+        found = batches.epoch(3, epoch)
+        assert sorted(number for batch in found for number in batch) == list(range(len(lengths)))
+        for batch in found:
+            longest = max(max(lengths[number]) for number in batch)
+            assert longest * len(batch) <= budget or len(batch) == 1
+    steps = [batches.places(3, step) for step in range(2 * len(batches.epoch(3, 0)))]
+    again = SimilarLengths(np.array(lengths), budget)
+    assert [again.places(3, step) for step in reversed(range(len(steps)))] == steps[::-1]  # a pure function of the step
+
+
+def test_similar_lengths_waste_little():
+    random = np.random.default_rng(0)
+    lengths = random.integers(4, 40, size=(5000, 1)) + random.integers(0, 4, size=(5000, 2))
+    found = SimilarLengths(lengths, 1800).epoch(0, 0)
+    places = sum(lengths[batch].max() * len(batch) for batch in found)
+    assert lengths.max(axis=1).sum() / places > 0.9
+    assert len({tuple(batch) for batch in SimilarLengths(lengths, 1800).epoch(0, 1)} & {tuple(b) for b in found}) == 0
+
+
+# ---------------------------------------------------------------------------------------------------------- as a user
+
+
+def test_it_learns_and_is_judged(trained, capsys):
+    assert trained.evaluate("val")["val/loss"] < 1.5
+    assert main(["evaluate", str(trained.folder), "--beams", "3", "--length-penalty", "0.6"]) == 0
+    shown = capsys.readouterr().out
+    assert "val/bleu" in shown and "val/chrf" in shown
+    assert main(["predict", str(trained.folder), "--input", "source=one two", "--beams", "2", "--no-repeat", "3"]) == 0
+    assert json.loads(capsys.readouterr().out)["translation"]["text"]
+    assert main(["predict", str(trained.folder), "--input", "source=one", "--beams", "0"]) == 2
+    with pytest.raises(RunError, match="writes 'target' from its other inputs"):
+        trained.generate("ein")
+
+
+def test_a_run_that_was_stopped_goes_on_bit_equal(tmp_path):
+    whole = train(tmp_path, "training.steps=6", out="whole")
+    train(tmp_path, "training.steps=3", "training.schedule=constant", out="parts")
+    assert (
+        main(["train", config(tmp_path), f"out={tmp_path / 'other'}", "training.steps=6", "training.schedule=constant"])
+        == 0
+    )
+    assert (
+        main(["train", config(tmp_path), f"out={tmp_path / 'parts'}", "training.steps=6", "training.schedule=constant"])
+        == 0
+    )
+    parts, other = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("parts", "other"))
+    assert {k: v for k, v in parts.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+    assert whole["val/loss"] > 0
+
+
+def test_dry_run_proves_and_counts(tmp_path, capsys):
+    assert main(["train", config(tmp_path), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "no leak in encoder" in shown and "no leak in main" in shown and "cores.encoder" in shown
+    assert "same_as: source" in shown
+
+
+def test_micro_batches_change_nothing(tmp_path):
+    whole = train(tmp_path, "training.steps=2", out="a")
+    parts = train(tmp_path, "training.steps=2", "training.rows_per_micro_batch=3", out="b")
+    assert parts["val/loss"] == pytest.approx(whole["val/loss"], rel=1e-5)
+
+
+# ----------------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("override, message", [
+    ("inputs.target={same_as: sorce}", r"inputs\.target\.same_as: no input is named 'sorce'; did you mean 'source'\?"),
+    ("inputs.target={same_as: source, encoding: bytes}", "same_as takes everything from the other input: no more keys"),
+    ("model.encoder=null", r"tasks\.translation: sequence_to_sequence needs 'model.encoder'"),
+    ("model.encoder.depth=0", r"model\.encoder\.depth: must be at least 1, not 0"),
+    ("model.encoder.attention=causl", r"model\.encoder\.attention: .*did you mean 'causal'"),
+    ("model.own_tokens=1", r"model\.own_tokens: must be 0 where there is an encoder"),
+    ("tasks.translation.search.beams=0", "beams must be at least 1"),
+    ("tasks.translation.judge=[blue]", "judge.*'bleu'"),
+    ("tasks.translation.label_smoothing=1", "label_smoothing must be at least 0 and below 1"),
+])  # fmt: skip
+def test_mistakes_are_named_before_any_work(tmp_path, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(config(tmp_path), [override])
+
+
+def test_files_of_unequal_length_are_named(tmp_path, capsys):
+    path = config(tmp_path)
+    with open(tmp_path / "train.de", "a", encoding="utf-8") as file:
+        file.write("zu viel\n")
+    assert main(["train", path, f"out={tmp_path / 'run'}"]) == 2
+    shown = capsys.readouterr().err
+    assert (
+        "train.en has 120 lines" in shown
+        and "train.de has 121 lines" in shown
+        and "line 121 has no partner in" in shown
+    )
+
+
+def test_empty_lines_and_long_sources_are_bad_samples(tmp_path, capsys):
+    path = config(tmp_path)
+    for column, line, text in (("en", 3, ""), ("de", 5, "  "), ("en", 7, "one " * 40)):
+        lines = (tmp_path / f"train.{column}").read_text().splitlines()
+        lines[line] = text
+        (tmp_path / f"train.{column}").write_text("\n".join(lines) + "\n")
+    assert main(["train", path, f"out={tmp_path / 'a'}"]) == 2
+    assert "sample 'line" in capsys.readouterr().err
+    assert main(["train", path, f"out={tmp_path / 'b'}", "data.bad_share=0.05", "training.steps=12"]) == 0
+    shown = capsys.readouterr().err
+    assert "line 4 is empty" in shown and "line 6 is empty" in shown
+    assert "what the encoder shall read of it has 161 tokens, more than its context of 40" in shown
+
+
+def test_packed_files_and_bad_bytes(tmp_path):
+    from chopmix.data.cards.parallel_text import Lines
+
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"eins\r\nzwei\n"))
+    (tmp_path / "b").write_bytes(b"one\ntw\xff\n")
+    assert Lines({"a": tmp_path / "a.gz"})[1] == {"a": "zwei"}
+    with pytest.raises(DataError, match=r"b, line 2: byte 2 of the line is not valid UTF-8"):
+        Lines({"a": tmp_path / "a.gz", "b": tmp_path / "b"})
+    with pytest.raises(DataError, match="does not exist"):
+        Lines({"a": tmp_path / "c"})

@@ -1,0 +1,121 @@
+"""Sound as Whisper reads it: a log-mel spectrogram through two convolutions, one token for every two frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..models.batch import Pieces
+from ..models.positions import AbsolutePosition, SinesThenCosines
+from .chopper import Piece
+from .sound import Clip, SoundChopper, functional
+
+FLOOR = 1e-10
+"""Mel energies below it count as this."""
+RANGE = 8.0
+"""Powers of ten that a spectrogram spans, from its loudest value down."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioStemChopper(SoundChopper):
+    """A sound to a log-mel spectrogram, (mels, frames), of which every two frames become a token.
+
+    `fill`: silence is added up to so many seconds, as Whisper was trained (30); null: a clip keeps its length. The spectrogram
+    is Whisper's (Radford et al. 2022, arXiv:2212.04356): Slaney's mel scale, base 10, at most `RANGE` below its loudest value.
+    """
+
+    axes: ClassVar[tuple[str, ...]] = ("seconds",)
+    mels: int = 80
+    fill: float | None = 30.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.fill is not None and self.fill < self.longest:
+            raise ValueError(f"fill ({self.fill}) must be at least longest ({self.longest}), or null")
+
+    def fit(self, items: Callable[[], Iterable]) -> AudioStemChopper:
+        return self
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def load(self, folder: Path) -> AudioStemChopper:
+        return self
+
+    def frames_of(self, samples: int) -> int:
+        """The frames of a clip, filled up where it is."""
+        filled = samples if self.fill is None else max(samples, round(self.fill * self.rate))
+        return max(filled // self.hop_samples, 1)
+
+    def count(self, item: Clip) -> int:
+        return (self.frames_of(len(item)) + 1) // 2
+
+    def chop(self, item: Clip) -> Piece:
+        """The spectrogram (1, mels, frames)."""
+        frames, count = self.frames_of(len(item)), self.count(item)
+        filled = F.pad(item, (0, max(0, frames * self.hop_samples - len(item))))
+        seconds = torch.arange(count, dtype=torch.float32)[:, None] * 2 * self.hop
+        return Piece(self.spectrogram(filled)[None, :, :frames], count, seconds)
+
+    def spectrogram(self, clip: Clip) -> Float[Tensor, "mels frames"]:
+        """The normalised log-mel spectrogram of all of a clip."""
+        window = self.window_samples
+        if len(clip) <= window // 2:  # the edges are mirrored, which takes that many samples
+            clip = F.pad(clip, (0, window // 2 + 1 - len(clip)))
+        spectrum = torch.stft(clip, window, self.hop_samples, window=torch.hann_window(window), return_complex=True)
+        power = spectrum[:, :-1].abs().square() if spectrum.shape[1] > 1 else spectrum.abs().square()
+        logs = (mel_banks(window // 2 + 1, self.mels, self.rate).T @ power).clamp(min=FLOOR).log10()
+        return (torch.maximum(logs, logs.max() - RANGE) + 4.0) / 4.0
+
+    def collate(self, pieces: Sequence[Piece]) -> Tensor:
+        """Spectrograms as a stack (s, mels, frames); shorter ones are filled up with zeros, which the embedder takes out."""
+        longest = max(piece.values.shape[-1] for piece in pieces)
+        return torch.cat([F.pad(piece.values, (0, longest - piece.values.shape[-1])) for piece in pieces])
+
+    def draw(self, canvas: Any, item: Clip) -> None:
+        """The log-mel spectrogram over the seconds."""
+        values = self.chop(item).values[0]
+        end = values.shape[1] * self.hop
+        canvas.imshow(values.numpy(), origin="lower", aspect="auto", cmap="magma", extent=(0, end, 0, self.mels))
+        canvas.set(xlabel="seconds", ylabel="mel channel")
+
+
+def mel_banks(bins: int, mels: int, rate: int) -> Float[Tensor, "bins mels"]:
+    """Slaney's triangles, each of unit area."""
+    return functional().melscale_fbanks(bins, 0.0, rate / 2, mels, rate, norm="slaney", mel_scale="slaney")
+
+
+class AudioStemTokenizer(nn.Module):
+    """Spectrograms to vectors: two convolutions over three frames each, the second with stride 2, a GELU after both, and an
+    absolute position where `position` is not null. Clips never see each other, nor what fills them up."""
+
+    Chopper = AudioStemChopper
+
+    def __init__(
+        self, chopper: AudioStemChopper, width: int, context: int, *,
+        position: Callable[..., AbsolutePosition] | None = SinesThenCosines,
+    ):  # fmt: skip
+        super().__init__()
+        self.first = nn.Conv1d(chopper.mels, width, kernel_size=3, padding=1)
+        self.second = nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1)
+        self.position = position(width, context) if position else None
+
+    def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
+        counts = torch.tensor(pieces.counts, device=pieces.values.device)
+        ragged = len(set(pieces.counts)) > 1
+        x = F.gelu(self.first(pieces.values))
+        if ragged:  # a clip's frames are an even number, or one less: the last token's second frame is silence
+            frames = torch.arange(x.shape[-1], device=x.device)
+            x = x * (frames < 2 * counts[:, None])[:, None]
+        x = rearrange(F.gelu(self.second(x)), "s d t -> s t d")
+        there = torch.arange(x.shape[1], device=x.device) < counts[:, None]
+        tokens = x[there] if ragged else rearrange(x, "s t d -> (s t) d")
+        return tokens if self.position is None else tokens + self.position(pieces.index)

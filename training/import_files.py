@@ -1,0 +1,79 @@
+"""The files of a Hugging Face directory, and the run that is made of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from . import checkpoint
+from .accounting import parameters_by_part
+from .build import build_model
+from .config import Config
+from .run import RunError, fingerprints
+
+
+def read_json(source: Path, name: str) -> dict:
+    """A JSON file of a directory. Raises RunError when it is missing or damaged."""
+    try:
+        return json.loads((source / name).read_text())
+    except FileNotFoundError:
+        raise RunError(f"{source} has no {name}; a Hugging Face model directory has one") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"{source}/{name} is not JSON: {error}") from None
+
+
+def read_weights(source: Path) -> dict[str, Tensor]:
+    """All tensors of a directory: of `model.safetensors`, or of the shards that its index names."""
+    if (source / "model.safetensors").exists():
+        names = ["model.safetensors"]
+    elif (source / "model.safetensors.index.json").exists():
+        names = sorted(set(read_json(source, "model.safetensors.index.json")["weight_map"].values()))
+    else:
+        raise RunError(f"{source} has no model.safetensors and no model.safetensors.index.json")
+    found: dict[str, Tensor] = {}
+    for name in names:
+        try:
+            found |= load_file(source / name)
+        except FileNotFoundError:
+            raise RunError(f"{source} lacks the shard {name} that its index names") from None
+        except SafetensorError as error:
+            raise RunError(f"{source}/{name} is damaged or cut short: {error}") from None
+    return found
+
+
+@torch.no_grad()
+def _fill(model, weights: dict[str, Tensor], source: Path) -> None:
+    own = model.state_dict()
+    missing, extra = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
+    if missing or extra:
+        raise RunError(f"{source}: missing {missing[:4] or 'nothing'}, left over {extra[:4] or 'nothing'}")
+    for name, value in weights.items():
+        if own[name].shape != value.shape:
+            raise RunError(f"{source}: {name} has shape {tuple(value.shape)}, expected {tuple(own[name].shape)}")
+        own[name].copy_(value)
+
+
+def write_run(
+    source: Path, folder: Path, config: Config, choppers: dict, tasks: dict, weights: dict[str, Tensor], what: str
+) -> str:
+    """Fill a model with the weights and write it as a run; gives what was done in a sentence."""
+    model = build_model(config, choppers, tasks)
+    _fill(model, weights, source)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, chopper in choppers.items():
+        if name not in config.shares:
+            chopper.save(folder / "assets" / name)
+    for name, task in tasks.items():
+        task.save(folder / "assets" / f"task-{name}")
+    (folder / "config.yaml").write_text(yaml.safe_dump(config.tree, sort_keys=False))
+    state = {"seconds": 0.0, "best": 1e300, "vocabularies": fingerprints(choppers), "data": {}, "imported": source.name}
+    checkpoint.save(folder, 0, {"model": model.state_dict()}, state)
+    checkpoint.write_json(folder / "best.json", {"step": 0})
+    count = sum(parameters_by_part(model).values())
+    return f"imported {source} into {folder}: {what}, {count:,} parameters, context {model.context}"

@@ -1,0 +1,136 @@
+"""`chopmix transcribe RUN FILE...`: what is said in sound files, as text, JSON, or subtitles (SRT, VTT)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.packing import place
+from ..models.batch import PlannedSet
+from ..models.transcription import Protocol, Segment, Transcriber, Transcribing
+from ..tokenizers.audio_stem import AudioStemChopper
+from ..tokenizers.chopper import Piece
+from .build import axes_of
+from .run import Run, RunError
+
+
+def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
+    """What transcribes with an imported Whisper, and how it reads sound. Raises RunError for a run that is none."""
+    task, text = run.text_task()
+    sounds = [name for name, chopper in run.choppers.items() if isinstance(chopper, AudioStemChopper)]
+    encoding = run.choppers[text].text
+    if not sounds or "whisper" not in encoding.frame:
+        raise RunError(f"{run.folder} is no Whisper (chopmix import DIR RUN makes one); use `chopmix predict` for it")
+    (sound,) = sounds
+    chopper: AudioStemChopper = run.choppers[sound]
+    frames = chopper.frames_of(0)
+    axes = axes_of(run.choppers.values())
+
+    def plan(window: torch.Tensor, ids: Sequence[int]) -> dict[str, PlannedSet]:
+        count = (window.shape[1] + 1) // 2
+        seconds = torch.arange(count, dtype=torch.float32)[:, None] * 2 * chopper.hop
+        heard = place([[(sound, Piece(window[None], count, seconds))]], run.choppers, count, axes, rows=[0])
+        written = Piece(torch.tensor(ids), len(ids), following=torch.tensor([*ids[1:], encoding.end]))
+        said = place([[(text, written)]], run.choppers, len(ids), axes, rows=[0])
+        return {"encoder": heard, "main": said}
+
+    made = Transcriber(run.model, Protocol(**encoding.frame["whisper"]), plan, encoding.decode, input=text, task=task,
+                       vocabulary=encoding.vocabulary, frames=frames, hop=chopper.hop)  # fmt: skip
+    return made, chopper
+
+
+def transcribe(
+    run: Run, source: Any, how: Transcribing = Transcribing(), advance: Callable[[float, float], None] | None = None
+) -> Iterator[Segment]:
+    """The segments of one sound: a path, a file's bytes, or (samples, rate). `advance` is told after each segment how many
+    seconds are done, of how many. Raises ValueError for a sound that cannot be read."""
+    made, chopper = transcriber_of(run)
+    clip = AudioStemChopper(mels=chopper.mels, longest=1e9, fill=None).decode(source)
+    silence = torch.zeros(made.frames * chopper.hop_samples)
+    spectrogram = chopper.spectrogram(torch.cat([clip, silence]))
+    length = len(clip) // chopper.hop_samples
+    for segment in made.transcribe(spectrogram.to(run.model_device), length, how):
+        if advance:
+            advance(segment.end, length * chopper.hop)
+        yield segment
+    if advance:
+        advance(length * chopper.hop, length * chopper.hop)
+
+
+def as_text(segments: Sequence[Segment]) -> str:
+    """One line per segment."""
+    return "".join(f"{segment.text}\n" for segment in segments)
+
+
+def as_json(segments: Sequence[Segment]) -> str:
+    """A JSON object with the text and its segments."""
+    parts = [
+        {"start": s.start, "end": s.end, "text": s.text, "mean_log_probability": round(s.said.log, 4),
+         "no_speech_probability": round(s.said.no_speech, 4), "temperature": s.said.temperature,
+         "compression_ratio": round(s.said.compression, 4)}
+        for s in segments
+    ]  # fmt: skip
+    return (
+        json.dumps({"text": " ".join(s.text for s in segments), "segments": parts}, ensure_ascii=False, indent=1) + "\n"
+    )
+
+
+def as_srt(segments: Sequence[Segment]) -> str:
+    """SubRip subtitles."""
+    return "\n".join(
+        f"{number}\n{clock(s.start, ',')} --> {clock(s.end, ',')}\n{s.text.replace('-->', '->')}\n"
+        for number, s in enumerate(segments, start=1)
+    )
+
+
+def as_vtt(segments: Sequence[Segment]) -> str:
+    """WebVTT subtitles."""
+    parts = [f"{clock(s.start, '.')} --> {clock(s.end, '.')}\n{s.text.replace('-->', '->')}\n" for s in segments]
+    return "\n".join(["WEBVTT\n", *parts])
+
+
+def clock(seconds: float, point: str) -> str:
+    """Hours, minutes, seconds and thousandths: 00:01:02,500."""
+    whole = round(seconds * 1000)
+    return f"{whole // 3_600_000:02}:{whole // 60_000 % 60:02}:{whole // 1000 % 60:02}{point}{whole % 1000:03}"
+
+
+FORMATS = {"txt": as_text, "json": as_json, "srt": as_srt, "vtt": as_vtt}
+
+
+def write_transcripts(
+    run: Run, files: Sequence[str], how: Transcribing, formats: Sequence[str], folder: Path | None
+) -> int:
+    """Transcribe files one after another, each into `NAME.FORMAT` beside it (or in `folder`); says on the terminal what is
+    heard. A file that cannot be read is named and passed over; gives how many were."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    failed, console = 0, Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f} s"),
+               TimeRemainingColumn())  # fmt: skip
+    for file in files:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task(Path(file).name, total=None)
+
+            def advance(done: float, total: float, bar=bar, task=task) -> None:
+                bar.update(task, completed=done, total=total)
+
+            try:
+                segments = []
+                for segment in transcribe(run, file, how, advance):
+                    segments.append(segment)
+                    print(f"[{clock(segment.start, '.')} --> {clock(segment.end, '.')}] {segment.text}", flush=True)
+            except (ValueError, OSError) as error:
+                console.print(f"{file}: {error}", markup=False, soft_wrap=True)
+                failed += 1
+                continue
+        for kind in formats:
+            out = (folder or Path(file).parent) / f"{Path(file).stem}.{kind}"
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(FORMATS[kind](segments), encoding="utf-8")
+    return failed
