@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from .card import Document
 from .cards.text import Text
+from .root import DataError
 
 
 class WholeFile(Text):
@@ -19,4 +20,9 @@ class WholeFile(Text):
 
     def documents(self, split: str) -> Iterator[Document]:
         self.check_split(split)
-        yield from self._read(self._paths("train"))
+        some = False
+        for document in self._read(self._paths("train")):
+            some = some or bool(document.text)
+            yield document
+        if not some:
+            raise DataError(f"{self.path} holds no text")

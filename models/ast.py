@@ -70,7 +70,7 @@ DEFAULTS = {
 
 
 def ast_weights(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """transformers' tensors under the keys of our `Mixture`. Raises ValueError for tensors that have no place here.
+    """transformers' tensors under the keys of our `Mixture`. What has no place here stays under its own name.
 
     The class and the distillation token are the core's two own tokens, with their positions added; the patches'
     convolution is a matrix.
@@ -86,11 +86,9 @@ def ast_weights(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
             found[f"{OUTSIDE[stem]}.{leaf}"] = matrix
         elif stem.startswith(f"{base}encoder.layer."):
             layer, part = stem.removeprefix(f"{base}encoder.layer.").split(".", 1)
-            if part not in NAMES:
-                raise ValueError(f"{name} has no place here")
-            found[f"cores.main.blocks.{layer}.{NAMES[part]}.{leaf}"] = value
+            found[f"cores.main.blocks.{layer}.{NAMES[part]}.{leaf}" if part in NAMES else name] = value
         elif leaf not in ("cls_token", "distillation_token"):
-            raise ValueError(f"{name} has no place here")
+            found[name] = value
     try:
         first, second, position = (
             theirs[f"{base}embeddings.{name}"][0] for name in ("cls_token", "distillation_token", "position_embeddings")

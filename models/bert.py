@@ -69,7 +69,7 @@ def first_place(config: Mapping[str, Any]) -> int:
 
 
 def bert_weights(theirs: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """transformers' tensors under the keys of our `Mixture`. Raises ValueError for tensors that have no place here.
+    """transformers' tensors under the keys of our `Mixture`. What has no place here stays under its own name.
 
     Every token of one text has segment 0: its vector is added to the positions.
     """

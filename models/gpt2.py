@@ -55,19 +55,15 @@ def gpt2_experiment(config: Mapping[str, Any]) -> dict[str, Any]:
 def gpt2_weights(theirs: Mapping[str, Tensor], tied: bool = True) -> dict[str, Tensor]:
     """GPT-2's tensors (with or without the `transformer.` prefix) under the keys of our `Mixture`.
 
-    GPT-2 keeps matrices as (in, out) and queries, keys and values as one; ours are (out, in) and three. Raises ValueError
-    for tensors that have no place here.
+    GPT-2 keeps matrices as (in, out) and queries, keys and values as one; ours are (out, in) and three. What has no place
+    here stays under its own name.
     """
-    found, unknown = {}, []
+    found = {}
     for key, value in theirs.items():
         short = key.removeprefix("transformer.")
         if short.endswith((".attn.bias", ".attn.masked_bias")) or (short == "lm_head.weight" and tied):
             continue  # the causal mask as a buffer, and the tied head
-        parts = _renamed(short, value)
-        unknown += [] if parts else [key]
-        found |= parts
-    if unknown:
-        raise ValueError(f"model.safetensors: no place for {', '.join(unknown[:4])} ({len(unknown)} in all)")
+        found |= _renamed(short, value) or {key: value}
     return found
 
 

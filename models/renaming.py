@@ -18,17 +18,13 @@ def renamed(
 
     `outside` renames stems (a key without its `.weight` or `.bias`) or whole keys; `layers` maps the beginning of a numbered
     layer, `encoder.layer.`, to ours and to the names of the parts inside; keys that begin with one of `ignored` are passed
-    over. Raises ValueError for tensors that have no place here.
+    over. What has no place here stays under its own name.
     """
-    found, unknown = {}, []
+    found = {}
     for key, value in theirs.items():
         name = _renamed(key, outside, layers)
-        if name is not None:
-            found[name] = value
-        elif not key.startswith(ignored or ("\0",)):
-            unknown.append(key)
-    if unknown:
-        raise ValueError(f"model.safetensors: no place for {', '.join(unknown[:4])} ({len(unknown)} in all)")
+        if name is not None or not key.startswith(ignored or ("\0",)):
+            found[name or key] = value
     return found
 
 

@@ -65,7 +65,7 @@ def head_is_tied(theirs: Mapping[str, Tensor]) -> bool:
 
 
 def t5_weights(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """transformers' tensors under the keys of our `Mixture`. Raises ValueError for tensors that have no place here."""
+    """transformers' tensors under the keys of our `Mixture`. What has no place here stays under its own name."""
     bias = "block.0.layer.0.SelfAttention.relative_attention_bias"
     outside = {
         "shared": "tokenizers.source.embedding", "encoder.final_layer_norm": "cores.encoder.norm",

@@ -62,10 +62,10 @@ def vit_experiment(
     }  # fmt: skip
 
 
-def vit_weights(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """timm's tensors under the keys of our `Mixture`. Raises ValueError for tensors that have no place here.
+def vit_weights(theirs: Mapping[str, Tensor], class_has_position: bool = True) -> dict[str, Tensor]:
+    """timm's tensors under the keys of our `Mixture`. What has no place here stays under its own name.
 
-    The class token and its position are one vector of ours; a patch's convolution is a matrix; queries, keys and values
+    The class token and its position (DeiT III gives it none) are one vector of ours; a patch's convolution is a matrix; queries, keys and values
     are three.
     """
     found: dict[str, Tensor] = {}
@@ -73,11 +73,11 @@ def vit_weights(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
              "attn.q_norm": "attention.query_norm", "attn.k_norm": "attention.key_norm", "mlp.fc1": "feed_forward.up",
              "mlp.fc2": "feed_forward.down", "ls1": "add_attention", "ls2": "add_feed_forward"}  # fmt: skip
     position = theirs["pos_embed"][0]
-    prefix = int("cls_token" in theirs and len(position) > 0)
+    prefix = int("cls_token" in theirs and class_has_position)
     for name, value in theirs.items():
         stem, _, leaf = name.rpartition(".")
         if name == "cls_token":
-            found["own.weight"] = value[0] + position[:1]
+            found["own.weight"] = value[0] + position[:prefix].sum(0)
         elif name == "pos_embed":
             found["tokenizers.image.position.table.weight"] = position[prefix:]
         elif stem == "patch_embed.proj":
@@ -98,7 +98,7 @@ def vit_weights(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
             elif part in names:
                 found[f"{ours}.{names[part]}.{'scale' if leaf == 'gamma' else leaf}"] = value
             else:
-                raise ValueError(f"{name} has no place here")
+                found[name] = value
         else:
-            raise ValueError(f"{name} has no place here")
+            found[name] = value
     return found

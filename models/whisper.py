@@ -62,8 +62,8 @@ def whisper_experiment(config: Mapping[str, Any]) -> dict[str, Any]:
 def whisper_weights(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """transformers' tensors under the keys of our `Mixture`.
 
-    Whisper's keys have no bias; ours is zero (it would add the same to all of a query's scores, and change nothing). Raises
-    ValueError for tensors that have no place here, and for encoder positions that are not the fixed waves.
+    Whisper's keys have no bias; ours is zero (it would add the same to all of a query's scores, and change nothing). What has
+    no place here stays under its own name. Raises ValueError for encoder positions that are not the fixed waves.
     """
     layers = {
         "model.encoder.layers.": ("cores.encoder.blocks.", LAYER),

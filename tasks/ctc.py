@@ -42,11 +42,11 @@ class Ctc(Task):
     """
 
     def __init__(
-        self, *, target: str, source: str, judge: list[TextMetric] = ["wer"], beams: int = 1, weight: float = 1.0
+        self, *, target: str, source: str, judge: tuple[TextMetric, ...] = ("wer",), beams: int = 1, weight: float = 1.0
     ):  # fmt: skip
         if beams < 1:
             raise ValueError(f"beams must be at least 1, not {beams}")
-        self.target, self.source, self.judge, self.beams, self.weight = target, source, tuple(judge), beams, weight
+        self.target, self.source, self.judge, self.beams, self.weight = target, source, judge, beams, weight
         self.symbols = ""
         self.say: Callable[[str], None] = print
         self.left_out: dict[str, str] = {}

@@ -28,12 +28,12 @@ class LanguageModeling(Task):
     writes = True
 
     def __init__(
-        self, *, target: str, head: Callable[..., Head] = Tied, judge: list[TextMetric] = [], search: Search = Search(),
+        self, *, target: str, head: Callable[..., Head] = Tied, judge: tuple[TextMetric, ...] = (), search: Search = Search(),
         label_smoothing: float = 0.0, weight: float = 1.0,
     ):  # fmt: skip
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
-        self.target, self._head, self.judge, self.search = target, head, tuple(judge), search
+        self.target, self._head, self.judge, self.search = target, head, judge, search
         self.smoothing, self.weight = label_smoothing, weight
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:

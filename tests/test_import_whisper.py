@@ -270,7 +270,7 @@ def test_from_python_segments_come_as_they_are_found(directory):
 
 
 def test_what_is_refused(directory, tmp_path):
-    folder, theirs = directory
+    folder, _ = directory
     config = json.loads((folder / "theirs" / "config.json").read_text())
     weights = (folder / "theirs" / "model.safetensors").read_bytes()
 

@@ -219,7 +219,7 @@ def test_nothing_is_lost_and_the_lengths_are_known(length, share, mean, seed):
             number, spans[id] = id, []
         else:
             spans[number].append(id)
-    whole = [each for id in left[:-1] for each in (spans[id] if id in spans else [id])]
+    whole = [each for id in left[:-1] for each in spans.get(id, [id])]
     assert whole == ids.tolist() and all(spans.values()) and list(spans) == made.sentinels[: len(spans)]
 
 

@@ -92,7 +92,7 @@ def test_a_sample_never_hears_its_neighbours(trained):
     outputs = []
     for samples in (texts, [texts[0], {"source": "red red red", "target": "rot rot rot"}]):
         split = trained._given(samples)
-        batch = make_batch(split, [place for place in split.all()], trained.tasks)
+        batch = make_batch(split, split.all(), trained.tasks)
         row = batch.sets["main"].keys.index("sample 1")
         count = batch.sets["main"].pieces["target"].counts[row]
         hidden = trained.model.hidden(trained.model.plan(batch))

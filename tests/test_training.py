@@ -368,3 +368,90 @@ def test_precision_and_compile_choices_are_kept(tiny, monkeypatch, capsys):
     assert kept["precision"] == "bfloat16" and kept["compile"] is False
     with pytest.raises(RunError, match="no checkpoint 'newest'"):
         load_run(load_config(file).out, "newest")
+
+
+def test_a_damaged_checkpoint_is_put_aside_and_its_step_saved_again(tiny, capsys):
+    file = tiny("mended")
+    trainer(file).fit()
+    out = load_config(file).out
+    damage(checkpoint.folder_of(out, 12) / "model.safetensors", "cut")
+    (out / "last.json").write_text("")
+    assert load_run(out).step < 12  # another one is used meanwhile
+    assert "is used instead" in capsys.readouterr().err
+    trainer(file).fit()
+    assert checkpoint.read_state(out, 12) and load_run(out, "last").step == 12
+    assert (out / "checkpoints" / "damaged-step-00000012").exists() and 12 in checkpoint.steps(out)
+
+
+def test_a_disk_that_safetensors_finds_full_is_told_like_any_other(tiny, monkeypatch):
+    from safetensors import SafetensorError
+
+    file = tiny("full_too", evaluation={"every": 100})
+
+    def full(*arguments):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="could not be saved .No space left on device.; no checkpoint was written before"):
+        trainer(file).fit()
+
+
+def test_fewer_steps_than_were_made_are_refused(tiny):
+    file = tiny("fewer")
+    trainer(file).fit()
+    with pytest.raises(RunError, match=r"has come to step 12; training\.steps=5 is less than that"):
+        trainer(file, "training.steps=5")
+
+
+def test_another_best_metric_starts_anew(tiny):
+    file = tiny("judged")
+    trainer(file, stop=6).fit()
+    run = trainer(file, "checkpoints.best=val/perplexity")
+    run.fit()
+    best = json.loads((run.folder / "best.json").read_text())
+    assert best["step"] > 6 or run.best == best["val/perplexity"]
+
+
+def test_a_run_from_another_goes_on_without_it(tiny):
+    source, file = tiny("source"), tiny("goes_on")
+    trainer(source).fit()
+    out = load_config(source).out
+    trainer(file, f"from={out}", stop=6).fit()
+    out.rename(out.with_name("moved"))
+    trainer(file, f"from={out}").fit()
+    assert checkpoint.read_step(load_config(file).out, "last") == 12
+
+
+def test_what_differs_besides_shapes_is_told(tiny, capsys):
+    source, file = tiny("shape_source"), tiny("shape_other")
+    trainer(source).fit()
+    trainer(file, f"from={load_config(source).out}", "model.heads=1").fit()
+    assert "not the same function: model.heads is 4 there, 1 here" in capsys.readouterr().err
+
+
+def test_the_prompt_of_samples_is_checked_before_the_first_step(tiny):
+    with pytest.raises(RunError, match="evaluation.prompt: character 'é'"):
+        trainer(tiny("prompted", evaluation={"prompt": "é"})).fit()
+
+
+def test_the_data_are_told_of(tiny):
+    file = tiny("told")
+    trainer(file).fit()
+    assert json.loads((load_config(file).out / "data.json").read_text())["card"] == "text"
+
+
+def test_the_fields_of_sampling_may_stand_by_themselves(tiny):
+    file = tiny("sampled")
+    trainer(file).fit()
+    run = load_run(load_config(file).out)
+    assert run.generate("c", max_tokens=5, temperature=0) == run.generate("c", max_tokens=5, temperature=0)
+    with pytest.raises(ValueError, match="temperature is -1"):
+        run.generate("c", temperature=-1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told(tiny):
+    file = tiny("no_gpu")
+    trainer(file).fit()
+    with pytest.raises(RunError, match="device 'cuda' was asked for, but torch sees no GPU here"):
+        load_run(load_config(file).out, device="cuda")

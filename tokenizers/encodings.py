@@ -274,11 +274,7 @@ class TiktokenEncoding(BytePairs):
     def __init__(self, name: str):
         """Read the ranks: from TIKTOKEN_CACHE_DIR (which is made `$CHOPMIX_DATA/bpe` where unset), else by download.
         Raises ValueError for an unknown name, and when the ranks cannot be had, saying which files to put where."""
-        if name not in tiktoken.list_encoding_names():
-            possible = ["bytes", "characters", "bpe", "numbers", *sorted(tiktoken.list_encoding_names())]
-            near = difflib.get_close_matches(name, possible, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"no encoding named {name!r}; possible: {', '.join(possible)}{hint}")
+        known_name(name)
         folder = Path(os.environ.get("CHOPMIX_DATA") or "missing", "bpe")
         if "TIKTOKEN_CACHE_DIR" not in os.environ and folder.is_dir():
             os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
@@ -290,6 +286,15 @@ class TiktokenEncoding(BytePairs):
             reason = f"({type(error).__name__})"
             raise ValueError(f"the ranks of {name!r} are not at hand {reason}; put {files} in {where}") from error
         super().__init__(coder)
+
+
+def known_name(name: str) -> None:
+    """Raises ValueError for the name of no encoding, saying which there are. (`directory`: an imported model's own.)"""
+    possible = ["bytes", "characters", "bpe", "numbers", *sorted(tiktoken.list_encoding_names())]
+    if name not in (*possible, "directory"):
+        near = difflib.get_close_matches(name, possible, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no encoding named {name!r}; possible: {', '.join(possible)}{hint}")
 
 
 def rank_files(name: str) -> dict[str, str]:

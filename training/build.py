@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ..data.card import Card
+from ..data.card import Card, Document
 from ..data.root import DataError
 from ..data.sample_split import Mixing, SampleSplit
 from ..data.samples import SampleCard
@@ -20,6 +20,7 @@ from ..models.mixture import Mixture
 from ..models.transformer import Transformer
 from ..tasks.task import Task
 from ..tokenizers.chopper import Chopper
+from ..tokenizers.encodings import well_formed
 from .config import Config
 
 Split = StreamSplit | SampleSplit
@@ -73,7 +74,15 @@ def training_items(card: Card, columns: Sequence[str]) -> Iterable:
     """Some columns of the training split, one after another, or the texts of a corpus, one document after another."""
     if isinstance(card, SampleCard):
         return chain.from_iterable(card.open("train").column(column) for column in columns)
-    return (document.text for document in card.documents("train"))
+    return (checked(document) for document in card.documents("train"))
+
+
+def checked(document: Document) -> str:
+    """A document's text. Raises DataError, naming the document, for text that is not Unicode."""
+    try:
+        return well_formed(document.text)
+    except ValueError as error:
+        raise DataError(f"document {document.key!r}: {error}") from None
 
 
 def columns_of(config: Config) -> dict[str, str]:

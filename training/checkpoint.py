@@ -6,14 +6,17 @@ A checkpoint is written under a temporary name, flushed to the disk and renamed;
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -27,11 +30,24 @@ class CheckpointError(ValueError):
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file as a whole: readers see the old text or the new, never half of it."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(partial, "w") as file:
-        json.dump(value, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "w") as file:
+            json.dump(value, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file of a run. Raises CheckpointError naming the file when it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
 
 
 def checksum(path: Path) -> int:
@@ -50,7 +66,8 @@ def folder_of(run: Path, step: int) -> Path:
 
 def steps(run: Path) -> list[int]:
     """The steps of all checkpoints of a run, oldest first."""
-    return sorted(int(f.name.removeprefix("step-")) for f in (run / "checkpoints").glob("step-*"))
+    names = [folder.name.removeprefix("step-") for folder in (run / "checkpoints").glob("step-*")]
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
@@ -63,9 +80,13 @@ def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], stat
     try:
         partial.mkdir(parents=True)
         for part, named in tensors.items():
-            save_file(
-                {name: t.detach().contiguous().cpu() for name, t in named.items()}, partial / f"{part}.safetensors"
-            )
+            whole = {name: tensor.detach().contiguous().cpu() for name, tensor in named.items()}
+            try:
+                save_file(whole, partial / f"{part}.safetensors")
+            except SafetensorError as error:  # which is how safetensors tells of a disk that is full
+                full = "No space left" in str(error) or "StorageFull" in str(error)
+                number = errno.ENOSPC if full else errno.EIO
+                raise OSError(number, os.strerror(number) if full else str(error)) from error
         files = {f.name: {"bytes": f.stat().st_size, "crc32": checksum(f)} for f in sorted(partial.iterdir())}
         write_json(partial / "state.json", {"step": step, "files": files, **state})
         for file in [*partial.iterdir(), partial]:
@@ -134,18 +155,33 @@ def read_tensors(run: Path, step: int, part: str) -> dict[str, Tensor]:
     return load_file(file) if file.exists() else {}
 
 
+def put_aside(run: Path, step: int) -> None:
+    """Give a damaged checkpoint another name, and forget it where it was the best."""
+    folder = folder_of(run, step)
+    aside = folder.with_name(f"damaged-{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    os.replace(folder, aside)
+    if read_step(run, "best") == step:
+        (run / "best.json").unlink()
+
+
 def newest_sound(run: Path, say) -> int | None:
     """The newest checkpoint that is whole; each damaged one is named through `say`. None when the run has no checkpoint.
 
-    Raises CheckpointError when there are checkpoints but none is whole.
+    Damaged ones are put aside as `damaged-step-...`, so that the step can be saved again. Raises CheckpointError when there
+    are checkpoints but none is whole.
     """
-    found = steps(run)
+    found, damaged = steps(run), []
     for step in reversed(found):
         try:
             read_state(run, step)
-            return step
         except CheckpointError as error:
             say(f"{error}; trying the checkpoint before it")
+            damaged.append(step)
+            continue
+        for each in damaged:
+            put_aside(run, each)
+        return step
     if found:
         raise CheckpointError(f"{run}: none of its {len(found)} checkpoints is whole; start it again with another out=")
     return None

@@ -19,6 +19,7 @@ from ..data.samples import SampleCard
 from ..models.grammar import parse_graph
 from ..models.positions import Sinusoidal
 from ..tasks.task import Task
+from ..tokenizers.encodings import known_name
 from .experiment import Checkpoints, Data, Evaluation, Logging, Training
 from .schema import Part
 from .values import nearest
@@ -61,6 +62,8 @@ def training_sizes(training: Training) -> Iterator[Problem]:
             "needs either 'tokens_per_step' (of a text corpus, or of samples of similar length) or 'samples_per_step'"
         )
         yield ("training",), message
+    if training.seed < 0:
+        yield ("training", "seed"), f"must be at least 0, not {training.seed}"
     if training.ema is not None and not 0 < training.ema < 1:
         yield ("training", "ema"), f"must lie between 0 and 1, not {training.ema}; null: no average"
 
@@ -214,6 +217,10 @@ def encodings_fit(inputs: dict[str, Part]) -> Iterator[Problem]:
         if not {"encoding", "vocabulary"} <= set(part.options):
             continue
         encoding, vocabulary = part.options["encoding"], part.options["vocabulary"]
+        try:
+            known_name(encoding)
+        except ValueError as error:
+            yield ("inputs", name, "encoding"), str(error)
         if encoding in ("bpe", "numbers") and vocabulary is None:
             yield ("inputs", name, "encoding"), f"{encoding} needs 'vocabulary': how many ids there are, such as 4096"
         elif encoding == "bpe" and vocabulary < 257:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .checkpoint import write_json
+from .checkpoint import read_json, write_json
 
 if TYPE_CHECKING:
     from .experiment import Training
@@ -35,7 +34,7 @@ def choose(training: Training, folder: Path | None, device: torch.device) -> Cho
     """
     file = folder / "choices.json" if folder else None
     if file and file.exists():
-        kept = json.loads(file.read_text())
+        kept = read_json(file)
         if kept.pop("device") == device.type:
             return Choices(**kept)
     half = fast_half(device) and (training.precision == "fast" or device.type == "cuda")

@@ -73,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     imports = commands.add_parser("import", help="turn a Hugging Face model directory into a run")
     imports.add_argument("directory", metavar="DIR")
     imports.add_argument("run", metavar="RUN")
+    imports.add_argument("--partly", action="store_true", help="even where weights are missing or left over")
     commands.add_parser("schema", help="print a JSON Schema of the YAML files, for editors")
     return root
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from ..data.card import Card
+from ..data.card import Card, read_text
 from ..data.samples import SampleCard
 from ..data.whole_file import WholeFile
 from ..models.beam_search import Search
@@ -36,7 +36,9 @@ def train_command(options: argparse.Namespace) -> int:
 
         dry_run(config)
         return 0
-    return leave(train_seeds(options) if options.seeds else train(config)[1])
+    status = train_seeds(options) if options.seeds else train(config)[1]
+    Processes.stop()
+    return leave(status)
 
 
 def train(config: Config) -> tuple[dict[str, float], int]:
@@ -49,7 +51,7 @@ def train(config: Config) -> tuple[dict[str, float], int]:
     processes.wait()
     finished = folder / "summary.json"
     if checkpoint.read_step(folder, "last") == config.training.steps and finished.exists():
-        summary = json.loads(finished.read_text())
+        summary = checkpoint.read_json(finished)
         if processes.is_first:
             progress.say(f"{folder} is finished: {json.dumps(summary)}")
         return summary, 0
@@ -62,13 +64,16 @@ def train(config: Config) -> tuple[dict[str, float], int]:
     elif processes.is_first:
         checkpoint.write_json(folder / "summary.json", summary)
         progress.say(f"done: {folder}, {trainer.step:,} steps in {duration(trainer.seconds)}")
-    processes.stop()
     return summary, 128 + stopped if stopped else 0
 
 
 def claim(config: Config, folder: Path) -> None:
     """Make the run's folder, or check that it belongs to this configuration. Raises RunError showing the difference."""
     file = folder / "config.yaml"
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file; out= must name a folder")
+    if (step := max(checkpoint.steps(folder), default=0)) > config.training.steps:
+        raise RunError(f"{folder} has come to step {step:,}; training.steps={config.training.steps} is less than that")
     if file.exists() and not checkpoint.steps(folder):  # an attempt that never came to a checkpoint binds nobody
         shutil.rmtree(folder / "assets", ignore_errors=True)
         (folder / "choices.json").unlink(missing_ok=True)
@@ -115,7 +120,7 @@ def train_seeds(options: argparse.Namespace) -> int:
         if status:
             return status
         summaries.append(summary)
-    for name in (name for name in summaries[0] if name != "step"):
+    for name in (name for name in summaries[0] if name != "step" and all(name in each for each in summaries)):
         values = [summary[name] for summary in summaries]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         print(f"{name}: {statistics.mean(values):.4f} +- {spread:.4f} (seeds {options.seeds}: "
@@ -136,20 +141,23 @@ def generate_command(options: argparse.Namespace) -> None:
                 "cached": not options.no_cache, "say": lambda text: print(text, file=sys.stderr)}  # fmt: skip
     if options.input:
         given = {"sampling": sampling, "prompt": options.prompt or "", "max_tokens": options.max_tokens}
-        samples, task = given_samples(options.input), run.text_task()[0]
+        samples, (task, text) = given_samples(options.input), run.text_task()
+        if any(text in sample for sample in samples):
+            raise RunError(f"--input {text}: this is what the run writes; --prompt says how it begins")
         for answer in run.predict(samples, seed=options.seed, **given):
             print(answer["error"] if "error" in answer else (options.prompt or "") + answer[task]["text"])
         return
     if options.prompts:
-        prompts = [line for line in Path(options.prompts).read_text().splitlines() if line]
+        prompts = [line for line in read_text(Path(options.prompts)).splitlines() if line]
         if not prompts:
             raise RunError(f"{options.prompts} holds no prompt; it should have one a line")
         for prompt, text in zip(prompts, run.generate(prompts, **settings)):
             print(json.dumps({"prompt": prompt, "text": text}, ensure_ascii=False), flush=True)
         return
-    print(options.prompt or "", end="", flush=True)
+    begun = False
     for (piece,) in run.stream([options.prompt], **settings):
-        print(piece, end="", flush=True)
+        print(piece if begun else (options.prompt or "") + piece, end="", flush=True)
+        begun = True
     print()
 
 
@@ -196,6 +204,8 @@ def evaluate_command(options: argparse.Namespace) -> None:
     """Print the metrics of a split, append them to the run's `evaluations.jsonl`, perhaps write them as JSON."""
     run = load_run(options.run, options.checkpoint, options.device)
     card = card_named(options.data, options.split) if options.data else None
+    if options.json and not Path(options.json).absolute().parent.is_dir():
+        raise RunError(f"--json {options.json}: there is no folder {Path(options.json).parent}")
     result = run.evaluate(options.split, card, search=search_of(options))
     record = {"data": options.data or run.config.tree["data"]["card"], "checkpoint": options.checkpoint, **result}
     run.record(record)
@@ -212,12 +222,18 @@ def evaluate_command(options: argparse.Namespace) -> None:
 
 def card_named(name: str, split: str):
     """A data set by the name of its card, or a user's file as the split that is asked for."""
-    if Path(name).exists():
+    if Path(name).is_file():
         return WholeFile(path=name)
+    if Path(name).exists():
+        raise RunError(f"--data {name!r} is a folder; name a text or JSONL file in it, or a card")
     try:
-        return catalogue_of((Card,)).find(name)[1]()
-    except (LookupError, TypeError) as error:
+        found = catalogue_of((Card,)).find(name)[1]
+    except LookupError as error:
         raise RunError(f"--data {name!r}: no such file, and {error.args[0]}") from None
+    try:
+        return found()
+    except TypeError:
+        raise RunError(f"--data {name!r}: this card has options of its own; name a file, or train with it") from None
 
 
 def inspect_command(options: argparse.Namespace) -> None:
@@ -258,7 +274,7 @@ def import_command(options: argparse.Namespace) -> None:
     """Turn a Hugging Face directory into a run."""
     from .imports import import_directory
 
-    print(import_directory(Path(options.directory), Path(options.run)))
+    print(import_directory(Path(options.directory), Path(options.run), options.partly))
 
 
 def schema_command(options: argparse.Namespace) -> None:

@@ -66,8 +66,9 @@ class Processes:
         """This process's part of a global batch: every `count`-th row."""
         return rows[self.rank :: self.count]
 
-    def stop(self) -> None:
-        """Leave the group."""
+    @staticmethod
+    def stop() -> None:
+        """Leave the group, after the last run of this process."""
         if dist.is_initialized():
             dist.destroy_process_group()
 

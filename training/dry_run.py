@@ -27,18 +27,23 @@ def dry_run(config: Config) -> None:
 
     Nothing is left behind: the run's folder is a temporary one.
     """
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(yaml.safe_dump(config.tree, sort_keys=False).rstrip(), markup=False)
     processes = Processes.start(config.training.device)
+    console = Console(soft_wrap=True, highlight=False, quiet=not processes.is_first)
+    console.print(yaml.safe_dump(config.tree, sort_keys=False).rstrip(), markup=False)
     with tempfile.TemporaryDirectory() as folder:
         logging = replace(config.logging, tensorboard=False)
         trainer = Trainer(replace(config, out=Path(folder), logging=logging), processes, Progress(1))
         trainer.resume()
+        trainer.check_best()
+        trainer.check_prompt()
         console.print(parameter_table(trainer))
+        if processes.is_first and trainer.about:
+            told = ", ".join(f"{name} {value}" for name, value in trainer.about.items())
+            console.print(f"data: {config.data.card.use}, {told}", markup=False)
         for line in (*batch_lines(trainer), *proof_lines(trainer)):
             console.print(line, markup=False)
         trainer.forward = trainer.wrapped()
-        loss = trainer.update(0).item()
+        loss = processes.sum(trainer.update(0)).item()
         console.print(
             f"one step: loss {loss:.4f}, peak memory of the whole process {scaled(peak_memory(processes.device), 'B')}"
         )
@@ -67,8 +72,10 @@ def batch_lines(trainer: Trainer) -> list[str]:
         half=trainer.choices.precision != "float32",
     )
     planned = [batch for batch, _ in trainer.planned(0)]
-    tokens = sum(int((s.tokens.sample != PADDING).sum()) for batch in planned for s in batch.sets.values())
-    places = sum(s.tokens.sample.numel() for batch in planned for s in batch.sets.values())
+    own = [int((s.tokens.sample != PADDING).sum()) for batch in planned for s in batch.sets.values()]
+    all_places = [s.tokens.sample.numel() for batch in planned for s in batch.sets.values()]
+    counts = torch.tensor([sum(own), sum(all_places)], device=trainer.device)
+    tokens, places = trainer.processes.sum(counts).tolist()
     stream = isinstance(trainer.splits["train"], StreamSplit)
     unit = f"rows of {trainer.splits['train'].context}" if stream else "samples"
     epoch, judged = len(trainer.splits["train"]), len(trainer.splits["val"])

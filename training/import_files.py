@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -48,32 +49,55 @@ def read_weights(source: Path) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _fill(model, weights: dict[str, Tensor], source: Path) -> None:
+def _fill(model, weights: dict[str, Tensor], source: Path, partly: bool) -> str:
+    """Copy the weights into the model; gives what was missing and what was left over. Raises RunError for that, unless it is
+    allowed (`partly`), and for a tensor of another shape."""
     own = model.state_dict()
     missing, extra = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
-    if missing or extra:
-        raise RunError(f"{source}: missing {missing[:4] or 'nothing'}, left over {extra[:4] or 'nothing'}")
-    for name, value in weights.items():
-        if own[name].shape != value.shape:
-            raise RunError(f"{source}: {name} has shape {tuple(value.shape)}, expected {tuple(own[name].shape)}")
-        own[name].copy_(value)
+    told = f"missing {_some(missing)}, left over {_some(extra)}" if missing or extra else ""
+    if told and not partly:
+        raise RunError(f"{source}: {told} (--partly imports what there is)")
+    for name in own.keys() & weights.keys():
+        if own[name].shape != weights[name].shape:
+            raise RunError(
+                f"{source}: {name} has shape {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}"
+            )
+        own[name].copy_(weights[name])
+    return told
+
+
+def _some(names: list[str]) -> str:
+    return f"{names[:4]}" + (f" and {len(names) - 4} more" if len(names) > 4 else "") if names else "nothing"
 
 
 def write_run(
-    source: Path, folder: Path, config: Config, choppers: dict, tasks: dict, weights: dict[str, Tensor], what: str
-) -> str:
+    source: Path, folder: Path, config: Config, choppers: dict, tasks: dict, weights: dict[str, Tensor], what: str,
+    partly: bool = False,
+) -> str:  # fmt: skip
     """Fill a model with the weights and write it as a run; gives what was done in a sentence."""
     model = build_model(config, choppers, tasks)
-    _fill(model, weights, source)
+    told = _fill(model, weights, source, partly)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, chopper in choppers.items():
-        if name not in config.shares:
-            chopper.save(folder / "assets" / name)
-    for name, task in tasks.items():
-        task.save(folder / "assets" / f"task-{name}")
-    (folder / "config.yaml").write_text(yaml.safe_dump(config.tree, sort_keys=False))
-    state = {"seconds": 0.0, "best": 1e300, "vocabularies": fingerprints(choppers), "data": {}, "imported": source.name}
-    checkpoint.save(folder, 0, {"model": model.state_dict()}, state)
-    checkpoint.write_json(folder / "best.json", {"step": 0})
+    try:
+        for name, chopper in choppers.items():
+            if name not in config.shares:
+                chopper.save(folder / "assets" / name)
+        for name, task in tasks.items():
+            task.save(folder / "assets" / f"task-{name}")
+        (folder / "config.yaml").write_text(yaml.safe_dump(config.tree, sort_keys=False))
+        state = {
+            "seconds": 0.0,
+            "best": 1e300,
+            "vocabularies": fingerprints(choppers),
+            "data": {},
+            "imported": source.name,
+        }
+        checkpoint.save(folder, 0, {"model": model.state_dict()}, state)
+        checkpoint.write_json(folder / "best.json", {"step": 0})
+    except OSError as error:  # a full disk: half a run is worse than none
+        shutil.rmtree(folder, ignore_errors=True)
+        raise OSError(error.errno, f"{folder} cannot be written: {error.strerror}; nothing of it is kept") from error
     count = sum(parameters_by_part(model).values())
-    return f"imported {source} into {folder}: {what}, {count:,} parameters, context {model.context}"
+    return f"imported {source} into {folder}: {what}, {count:,} parameters, context {model.context}" + (
+        f"; {told}: what was missing is as initialised" if told else ""
+    )

@@ -22,26 +22,26 @@ from .run import RunError
 GPT2_VOCABULARY = 50257
 
 
-def import_gpt2(source: Path, folder: Path, described: Mapping[str, Any]) -> str:
+def import_gpt2(source: Path, folder: Path, described: Mapping[str, Any], partly: bool = False) -> str:
     """A GPT-2."""
     encoding = gpt2_encoding(source, described)
     experiment = gpt2_experiment(described)
     weights = gpt2_weights(read_weights(source), described.get("tie_word_embeddings", True))
     experiment |= {"data": {"card": "tiny_shakespeare"}}
-    return _write(source, folder, described, experiment, encoding, weights, "GPT-2")
+    return _write(source, folder, described, experiment, encoding, weights, "GPT-2", partly)
 
 
-def import_llama(source: Path, folder: Path, described: Mapping[str, Any]) -> str:
+def import_llama(source: Path, folder: Path, described: Mapping[str, Any], partly: bool = False) -> str:
     """A Llama."""
     start, end = first(described.get("bos_token_id", 1)), first(described.get("eos_token_id", 2))
     frame = {"end": end, "before": [start], "after": []}
     encoding = directory_encoding(source, described["vocab_size"], start, frame)
     experiment = llama_experiment(described) | {"data": {"card": "books"}}
     weights = llama_weights(read_weights(source), described)
-    return _write(source, folder, described, experiment, encoding, weights, "Llama")
+    return _write(source, folder, described, experiment, encoding, weights, "Llama", partly)
 
 
-def import_bert(source: Path, folder: Path, described: Mapping[str, Any]) -> str:
+def import_bert(source: Path, folder: Path, described: Mapping[str, Any], partly: bool = False) -> str:
     """A BERT or a RoBERTa with its masked-language-modelling head."""
     bert = described["model_type"] == "bert"
     names = ("[CLS]", "[SEP]", "[MASK]") if bert else ("<s>", "</s>", "<mask>")
@@ -52,21 +52,22 @@ def import_bert(source: Path, folder: Path, described: Mapping[str, Any]) -> str
     encoding = directory_encoding(source, size, start, frame)
     experiment = bert_experiment(described) | {"data": {"card": "books"}}
     weights = bert_weights(read_weights(source), described)
-    return _write(source, folder, described, experiment, encoding, weights, "BERT" if bert else "RoBERTa")
+    return _write(source, folder, described, experiment, encoding, weights, "BERT" if bert else "RoBERTa", partly)
 
 
-def import_t5(source: Path, folder: Path, described: Mapping[str, Any]) -> str:
+def import_t5(source: Path, folder: Path, described: Mapping[str, Any], partly: bool = False) -> str:
     """A T5 of version 1.0 or 1.1."""
     start = described.get("decoder_start_token_id", described.get("pad_token_id", 0))
     end = first(described.get("eos_token_id", 1))
     encoding = directory_encoding(source, described["vocab_size"], start, {"end": end, "before": [], "after": [end]})
     theirs = read_weights(source)
     experiment = t5_experiment(described, head_is_tied(theirs)) | {"data": {"card": "multi30k"}}
-    return _write(source, folder, described, experiment, encoding, t5_weights(theirs), "T5")
+    return _write(source, folder, described, experiment, encoding, t5_weights(theirs), "T5", partly)
 
 
 def _write(
-    source: Path, folder: Path, described: Mapping, experiment: dict, encoding: Encoding, weights: dict, what: str
+    source: Path, folder: Path, described: Mapping, experiment: dict, encoding: Encoding, weights: dict, what: str,
+    partly: bool,
 ) -> str:  # fmt: skip
     """Write the run, with this encoding for its (first) text."""
     name, options = next(iter(experiment["inputs"].items()))
@@ -78,7 +79,7 @@ def _write(
     training = {"steps": 1, "tokens_per_step": experiment["model"]["context"]}
     config = config_from_tree(experiment | {"training": training}, folder / "config.yaml")
     choppers = with_encoding(config, folder, name, encoding)
-    return write_run(source, folder, config, choppers, build_tasks(config, choppers), weights, what)
+    return write_run(source, folder, config, choppers, build_tasks(config, choppers), weights, what, partly)
 
 
 def with_encoding(config: Config, folder: Path, name: str, encoding: Encoding) -> dict:

@@ -22,7 +22,7 @@ MULTILINGUAL = 51865
 """The vocabulary of models that know more than English has at least so many ids."""
 
 
-def import_whisper(source: Path, folder: Path, described: Mapping[str, Any]) -> str:
+def import_whisper(source: Path, folder: Path, described: Mapping[str, Any], partly: bool = False) -> str:
     """A Whisper of any size. Raises RunError for a directory without its tokenizer."""
     experiment = whisper_experiment(described)
     size = described["vocab_size"]
@@ -44,7 +44,7 @@ def import_whisper(source: Path, folder: Path, described: Mapping[str, Any]) -> 
     config = config_from_tree(tree, folder / "config.yaml")
     choppers = with_encoding(config, folder, "text", encoding)
     weights = whisper_weights(read_weights(source))
-    return write_run(source, folder, config, choppers, build_tasks(config, choppers), weights, "Whisper")
+    return write_run(source, folder, config, choppers, build_tasks(config, choppers), weights, "Whisper", partly)
 
 
 def _coder(source: Path):

@@ -20,17 +20,18 @@ from .import_whisper import import_whisper
 from .run import RunError
 
 
-def import_directory(source: Path, folder: Path) -> str:
+def import_directory(source: Path, folder: Path, partly: bool = False) -> str:
     """Read `config.json` and `model.safetensors` (sharded or not) into a run's folder; gives what was done in a sentence.
 
     Raises RunError for a missing file, an architecture or option that we do not reproduce exactly, tensors that are
-    missing, left over or of another shape, or a run folder that is not empty. Nothing in the files is executed.
+    missing or left over (unless it may be read `partly`) or of another shape, or a run folder that is not empty. Nothing in the
+    files is executed.
     """
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty; choose another folder for the run")
     described = read_json(source, "config.json")
     if "architecture" in described:
-        return _import_vit(source, folder, described)
+        return _import_vit(source, folder, described, partly)
     kind = described.get("model_type")
     known = {
         "gpt2": import_gpt2, "llama": import_llama, "bert": import_bert, "roberta": import_bert, "t5": import_t5,
@@ -39,10 +40,10 @@ def import_directory(source: Path, folder: Path) -> str:
     if kind not in known:
         possible = ", ".join(map(repr, known))
         raise RunError(f"{source}/config.json: model_type is {kind!r}; possible: {possible}, or a timm 'architecture'")
-    return known[kind](source, folder, described)
+    return known[kind](source, folder, described, partly)
 
 
-def _import_vit(source: Path, folder: Path, described: Mapping[str, Any]) -> str:
+def _import_vit(source: Path, folder: Path, described: Mapping[str, Any], partly: bool = False) -> str:
     """A timm directory: `config.json` with `architecture`, `num_classes`, `global_pool`, `model_args`, `pretrained_cfg`."""
     import timm
 
@@ -72,10 +73,11 @@ def _import_vit(source: Path, folder: Path, described: Mapping[str, Any]) -> str
     tasks = build_tasks(config, choppers)
     classes = own.get("label_names") or list(range(arguments["num_classes"]))
     tasks["label"].with_classes(classes)
-    return write_run(source, folder, config, choppers, tasks, vit_weights(read_weights(source)), name)
+    weights = vit_weights(read_weights(source), not model.no_embed_class)
+    return write_run(source, folder, config, choppers, tasks, weights, name, partly)
 
 
-def _import_ast(source: Path, folder: Path, described: Mapping[str, Any]) -> str:
+def _import_ast(source: Path, folder: Path, described: Mapping[str, Any], partly: bool = False) -> str:
     """A transformers AST directory: `config.json`, and `preprocessor_config.json` where the statistics are not AudioSet's."""
     features = read_json(source, "preprocessor_config.json") if (source / "preprocessor_config.json").exists() else {}
     statistics = (features.get("mean", AUDIOSET[0]), features.get("std", AUDIOSET[1]))
@@ -88,4 +90,4 @@ def _import_ast(source: Path, folder: Path, described: Mapping[str, Any]) -> str
     choppers["sound"] = replace(choppers["sound"], fitted=statistics)
     names = described.get("id2label") or {str(n): n for n in range(len(weights["heads.label.linear.bias"]))}
     tasks["label"].with_classes([names[str(number)] for number in range(len(names))])
-    return write_run(source, folder, config, choppers, tasks, weights, "AST")
+    return write_run(source, folder, config, choppers, tasks, weights, "AST", partly)

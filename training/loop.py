@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..data.root import DataError
 from ..data.sample_split import SampleSplit
+from ..data.samples import SampleCard
 from ..data.stream import StreamSplit
 from ..models.batch import Batch
 from ..models.generation import Sampling
@@ -74,6 +75,7 @@ class Trainer:
         """Train from where the run stands to its last step, or until asked to stop; gives the last validation metrics."""
         self.resume()
         self.check_best()
+        self.check_prompt()
         self.prove_no_leak()
         self.forward = self.wrapped()
         self.record = Record(
@@ -94,7 +96,8 @@ class Trainer:
                 evaluates, saves = self.due(self.config.evaluation.every), self.due(self.config.checkpoints.every)
                 if evaluates or saves or self.due(self.config.logging.every):
                     self.report(losses)
-                    metrics = self.evaluate_or_save() if evaluates else metrics
+                    hurried = self.stop.signal is not None and self.processes.count == 1
+                    metrics = self.evaluate_or_save() if evaluates and not hurried else metrics
                     if saves:
                         self.save()
                     self.clock = time.perf_counter()
@@ -160,10 +163,10 @@ class Trainer:
         train, tokens = self.splits["train"], self.settings.tokens_per_step
         return tokens // train.context if isinstance(train, StreamSplit) else len(train.plan(self.settings.seed, 0, 0))
 
-    def split(self, places: Sequence, rows: int) -> list[list]:
+    def split(self, places: Sequence, rows: int | None = None) -> list[list]:
         """This process's places as micro-batches of nearly equal size; the same number of them in every process. `rows` is
-        how many the global batch has."""
-        most = -(-rows // self.processes.count)
+        how many the global batch has, where that differs from step to step."""
+        most = -(-(rows or self.rows) // self.processes.count)
         parts = -(-most // min(self.settings.rows_per_micro_batch or most, most))
         size, more = divmod(len(places), parts)
         ends = [size * (part + 1) + min(part + 1, more) for part in range(parts)]
@@ -196,12 +199,14 @@ class Trainer:
         card, assets = self.config.data.card(), self.folder / "assets"
         if not self.first:
             self.processes.wait()
-        elif self.config.from_run:
+        elif self.config.from_run and not checkpoint.steps(self.folder):
             take_assets(self.config, Path(self.config.from_run), assets)
         choppers = build_choppers(self.config, assets, card)
         tasks = build_tasks(self.config, choppers, assets, card)
         splits = {name: open_split(self.config, card, name, choppers, tasks, say=self.say) for name in ("train", "val")}
         if self.first:
+            self.about = {} if isinstance(card, SampleCard) else card.about()
+            checkpoint.write_json(self.folder / "data.json", {"card": card.name, **self.about})
             self.processes.wait()
         return choppers, tasks, splits
 
@@ -223,6 +228,8 @@ class Trainer:
         if self.ema:
             self.ema.load(checkpoint.read_tensors(self.folder, step, "ema"))
         self.step, self.seconds, self.best = step, state["seconds"], state["best"]
+        if state.get("best_metric", self.config.checkpoints.best) != self.config.checkpoints.best:
+            self.best = math.inf  # another metric is judged from now on
         self.say(f"resumed {self.folder} at step {step:,}")
 
     def data(self) -> dict[str, str]:
@@ -235,6 +242,15 @@ class Trainer:
         possible = [prefix + metric for prefix, task in zip(names, self.tasks.values()) for metric in task.metrics]
         if self.config.checkpoints.best not in possible:
             raise RunError(f"checkpoints.best is {self.config.checkpoints.best!r}; possible: {', '.join(possible)}")
+
+    def check_prompt(self) -> None:
+        """Raises RunError when the prompt of the text samples cannot be encoded."""
+        for task in self.tasks.values():
+            if task.writes and self.config.evaluation.prompt:
+                try:
+                    self.choppers[task.target].text.encode(self.config.evaluation.prompt)
+                except ValueError as error:
+                    raise RunError(f"evaluation.prompt: {error}") from None
 
     def prove_no_leak(self) -> None:
         """Raises RunError when a target of the first batch can reach its own predictor through the layers."""
@@ -318,7 +334,7 @@ class Trainer:
         """Evaluate; where the validation data stop that, the steps made so far are saved before the user is told."""
         try:
             return self.evaluate()
-        except ValueError:
+        except (ValueError, KeyboardInterrupt):
             self.save()
             raise
 
@@ -381,9 +397,12 @@ class Trainer:
             tensors["ema"] = self.ema.state()
         state = {
             "seconds": self.seconds, "best": self.best if math.isfinite(self.best) else 1e300,
-            "vocabularies": fingerprints(self.choppers), "data": self.data(), "torch": torch.__version__,
+            "best_metric": self.config.checkpoints.best, "vocabularies": fingerprints(self.choppers), "data": self.data(),
+            "torch": torch.__version__,
         }  # fmt: skip
-        if self.step not in checkpoint.steps(self.folder):
+        if self.step in checkpoint.steps(self.folder):
+            checkpoint.write_json(self.folder / "last.json", {"step": self.step})
+        else:
             try:
                 checkpoint.save(self.folder, self.step, tensors, state)
             except OSError as error:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import codecs
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -46,26 +48,44 @@ def read_config(folder: Path) -> Config:
 
 def chosen_step(folder: Path, which: str) -> int:
     """The step of the `last` or the `best` checkpoint. Raises RunError when there is none."""
-    step = checkpoint.read_step(folder, which)
-    if step is None and which == "best":
-        step = checkpoint.read_step(folder, "last")
-    if step is None:
-        raise RunError(f"{folder} has no checkpoint yet")
-    return step
+    found = checkpoint.steps(folder)
+    for step in (checkpoint.read_step(folder, which), checkpoint.read_step(folder, "last"), *found[-1:]):
+        if step is not None:
+            return step
+    raise RunError(f"{folder} has no checkpoint yet")
+
+
+def sound_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
+    """The step of the `last` or the `best` checkpoint; where that is damaged, which is said, of the newest whole one. Raises
+    CheckpointError when there is none."""
+    step = chosen_step(folder, which)
+    try:
+        checkpoint.read_state(folder, step)
+        return step
+    except checkpoint.CheckpointError as error:
+        for other in reversed(checkpoint.steps(folder)):
+            with suppress(checkpoint.CheckpointError):
+                checkpoint.read_state(folder, other)
+                say(f"{error}; the checkpoint of step {other} is used instead")
+                return other
+        raise
 
 
 def load_run(folder: str | Path, checkpoint: str = "best", device: str = "auto") -> Run:
     """Load a trained run by its folder: its model (the averaged weights where it keeps them), vocabulary and tasks.
 
-    `checkpoint` is `best` or `last`. Raises RunError when there is nothing to load, CheckpointError when it is damaged.
+    `checkpoint` is `best` or `last`; where it is damaged, another one is used, and this is said on standard error. Raises
+    RunError when there is nothing to load, CheckpointError when none is whole.
     """
     folder = Path(folder)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RunError("device 'cuda' was asked for, but torch sees no GPU here; possible: auto, cpu")
     if checkpoint not in ("best", "last"):
         raise RunError(f"no checkpoint {checkpoint!r}; possible: best, last")
     config = read_config(folder)
     choppers = build_choppers(config, folder / "assets")
     tasks = build_tasks(config, choppers, folder / "assets")
-    step = chosen_step(folder, checkpoint)
+    step = sound_step(folder, checkpoint, lambda text: print(text, file=sys.stderr))
     model = build_model(config, choppers, tasks)
     load_weights(model, folder, step, choppers)
     kind = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
@@ -110,7 +130,10 @@ class Run:
     choppers: Mapping[str, Chopper]
 
     def generate(self, prompt: str | Sequence[str] | None = None, **options) -> str | list[str]:
-        """Continue a prompt, or several at once; see `stream` for the options. Gives the new text without the prompt."""
+        """Continue a prompt, or several at once; see `stream` for the options, among which the fields of `Sampling` may stand
+        by themselves (`temperature=0`). Gives the new text without the prompt."""
+        own = {f.name: options.pop(f.name) for f in fields(Sampling) if f.name in options}
+        options |= {"sampling": Sampling(**own)} if own else {}
         prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
         texts = [""] * len(prompts)
         for pieces in self.stream(prompts, **options):

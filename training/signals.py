@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from types import FrameType
 
@@ -34,6 +35,7 @@ class StopRequest:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
+        print(f"\n{self.signal.name}: stopping after this step; once more stops at once", file=sys.stderr, flush=True)
 
     def requested(self, processes: Processes, step: int) -> bool:
         """Whether to stop before this step. Several processes agree, every `check_every` steps."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..card import Card, Document, hash_files, read_text
-from ..root import data_root
+from ..root import DataError, data_root
 
 TITLE = re.compile(r"^# Title: (.*)$", re.MULTILINE)
 
@@ -18,7 +18,12 @@ class Books(Card):
     def path(self, split: str) -> Path:
         """The file of a split. Raises DataError for a split there is not."""
         self.check_split(split)
-        return data_root() / "books" / f"{split}.txt.xz"
+        found = data_root() / "books" / f"{split}.txt.xz"
+        if not found.exists():
+            raise DataError(
+                f"{found} is not there: put a text there, packed with xz; a book begins at a line '# Title: ...'"
+            )
+        return found
 
     def documents(self, split: str) -> Iterator[Document]:
         text = read_text(self.path(split))

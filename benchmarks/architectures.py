@@ -1,0 +1,233 @@
+"""One core, many published architectures: each is built at random by its reference, imported, and the outputs compared.
+
+    python benchmarks/architectures.py            # prints the table
+    python benchmarks/architectures.py --write    # and puts it into README.md
+
+The difference is the largest over all outputs, over the largest output, in float32. Tiny models, in the published shapes'
+proportions; the tests (tests/test_import_*.py) do the same over grids of options, and compare the texts that are written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import timm
+import torch
+import transformers
+from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
+from chopmix.models.token_set import plain_tokens
+from chopmix.training.build import make_batch
+from chopmix.training.imports import import_directory
+from chopmix.training.run import Run, load_run
+from chopmix.training.transcribe import transcriber_of
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- architectures -->", "<!-- /architectures -->"
+SHAPE = {"vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128,
+         "max_position_embeddings": 66}  # fmt: skip
+T5 = {
+    "vocab_size": 500,
+    "d_model": 64,
+    "d_kv": 16,
+    "d_ff": 128,
+    "num_layers": 3,
+    "num_heads": 4,
+    "decoder_start_token_id": 0,
+}
+AST = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128, "max_length": 96,
+       "num_mel_bins": 48, "num_labels": 7}  # fmt: skip
+WHISPER = ("<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|translate|>", "<|transcribe|>", "<|startoflm|>",
+           "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>")  # fmt: skip
+Outputs = tuple[Tensor, Tensor]
+
+
+def shaken(model: nn.Module) -> nn.Module:
+    """The model with every parameter moved at random, so that no bias or gain is what it starts as."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "encoder.embed_positions" not in name:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model.eval()
+
+
+def ids(rows: int = 4, length: int = 64) -> Tensor:
+    """Random ids that are no special ones."""
+    return torch.randint(5, 499, (rows, length))
+
+
+def scores(run: Run, values: Tensor, task: str) -> Tensor:
+    """Our scores at every place of rows of ids."""
+    rows, length = values.shape
+    pieces = {next(iter(run.choppers)): Pieces(values=values, index=torch.arange(length))}
+    batch = Batch(sets={"main": PlannedSet(tokens=plain_tokens(rows, length), pieces=pieces)},
+                  targets={task: Targets(values=values.flatten())})  # fmt: skip
+    return run.model(run.model.plan(batch))[task].view(rows, length, -1)
+
+
+def answers(run: Run, samples: list[dict], task: str) -> Tensor:
+    """Our outputs for samples, in their order."""
+    split = run._given(samples)
+    return run.model(run.model.plan(make_batch(split, split.all(), run.tasks)))[task]
+
+
+def language_model(config: transformers.PretrainedConfig, kind: type, task: str) -> Callable[[Path], Outputs]:
+    """What compares a model of text that transformers builds from a configuration."""
+
+    def compare(folder: Path) -> Outputs:
+        theirs, values = shaken(kind(config)), ids()
+        run = saved(theirs, folder)
+        return scores(run, values, task), theirs(values).logits
+
+    return compare
+
+
+def saved(theirs: nn.Module, folder: Path) -> Run:
+    """The run that is imported from the directory of a model."""
+    theirs.save_pretrained(folder / "theirs")
+    import_directory(folder / "theirs", folder / "run")
+    return load_run(folder / "run", device="cpu")
+
+
+def t5(version: str) -> Callable[[Path], Outputs]:
+    """T5, whose head is its own in version 1.1."""
+
+    def compare(folder: Path) -> Outputs:
+        own = {} if version == "1.0" else {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+        theirs = transformers.T5ForConditionalGeneration(transformers.T5Config(**T5 | own))
+        if version == "1.1":
+            theirs.lm_head.weight = nn.Parameter(torch.randn(500, 64))
+            theirs.config.tie_word_embeddings = False
+        run, values, target = saved(shaken(theirs), folder), ids(3, 40), ids(3, 20)
+        given = [{"source": numbers(row), "target": numbers(said)} for row, said in zip(values, target)]
+        expected = theirs(torch.cat([values, torch.ones(3, 1, dtype=torch.long)], 1),
+                          decoder_input_ids=torch.cat([torch.zeros(3, 1, dtype=torch.long), target], 1)).logits  # fmt: skip
+        return answers(run, given, "answer").view(3, 21, -1), expected
+
+    return compare
+
+
+def numbers(row: Tensor) -> str:
+    """Ids as the encoding `numbers` writes them."""
+    return "".join(f"<{id}>" for id in row.tolist())
+
+
+def whisper(folder: Path) -> Outputs:
+    """Whisper on two seconds, from its own spectrogram on."""
+    coder = Tokenizer(
+        models.BPE({letter: n for n, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, [])
+    )
+    coder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    coder.add_special_tokens([AddedToken(name, special=True) for name in WHISPER])
+    config = transformers.WhisperConfig(
+        vocab_size=coder.get_vocab_size() + 101, d_model=64, encoder_layers=3, decoder_layers=3, encoder_attention_heads=4,
+        decoder_attention_heads=4, encoder_ffn_dim=128, decoder_ffn_dim=128, max_source_positions=100, max_target_positions=40,
+        pad_token_id=0, bos_token_id=0, eos_token_id=0, decoder_start_token_id=1, suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip
+    theirs = shaken(transformers.WhisperForConditionalGeneration(config))
+    (folder / "theirs").mkdir()
+    coder.save(str(folder / "theirs" / "tokenizer.json"))
+    made, chopper = transcriber_of(run := saved(theirs, folder))
+    window = chopper.chop(torch.randn(32_000) * 0.1).values[0]
+    begin = [257, *torch.randint(5, 250, (20,)).tolist()]
+    read = run.model.read(run.model.plan(Batch(sets=made.plan(window, begin))))
+    return run.model.heads["text"](read["main"][0]), theirs(
+        window[None], decoder_input_ids=torch.tensor([begin])
+    ).logits[0]
+
+
+def vit(name: str, **options) -> Callable[[Path], Outputs]:
+    """One of timm's Vision Transformers."""
+
+    def compare(folder: Path) -> Outputs:
+        shape = {
+            "img_size": 32,
+            "patch_size": 8,
+            "embed_dim": 64,
+            "depth": 3,
+            "num_heads": 4,
+            "num_classes": 10,
+        } | options
+        theirs = shaken(timm.create_model(name, pretrained=False, **shape))
+        source = folder / "theirs"
+        source.mkdir()
+        save_file({key: value.contiguous() for key, value in theirs.state_dict().items()}, source / "model.safetensors")
+        pool = {"global_pool": shape.pop("global_pool")} if "global_pool" in shape else {}
+        described = {"architecture": name, "num_classes": shape.pop("num_classes"), "model_args": shape,
+                     "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}  # fmt: skip
+        (source / "config.json").write_text(json.dumps(described | pool))
+        import_directory(source, folder / "run")
+        images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+        found = answers(load_run(folder / "run", device="cpu"), [{"image": image} for image in images], "label")
+        return found, theirs((images.float() / 255 - 0.5) / 0.5)
+
+    return compare
+
+
+def ast(folder: Path) -> Outputs:
+    """The Audio Spectrogram Transformer, from raw sounds on."""
+    theirs = shaken(transformers.ASTForAudioClassification(transformers.ASTConfig(**AST)))
+    features = transformers.ASTFeatureExtractor(num_mel_bins=48, max_length=96)
+    features.save_pretrained(folder / "theirs")
+    run = saved(theirs, folder)
+    sounds = [(torch.randn(length) * 0.1).numpy() for length in (9000, 15_000)]
+    values = features(sounds, sampling_rate=16_000, return_tensors="pt")["input_values"]
+    return answers(run, [{"sound": (sound, 16_000)} for sound in sounds], "label"), theirs(values).logits
+
+
+GPT2 = {"vocab_size": 500, "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 64}
+ARCHITECTURES: dict[str, tuple[str, str, Callable[[Path], Outputs]]] = {
+    "GPT-2": ("transformers", "causal decoder", language_model(
+        transformers.GPT2Config(**GPT2), transformers.GPT2LMHeadModel, "lm")),
+    "Llama": ("transformers", "causal decoder, grouped keys, rotary, SwiGLU", language_model(
+        transformers.LlamaConfig(**SHAPE, num_key_value_heads=2), transformers.LlamaForCausalLM, "lm")),
+    "BERT": ("transformers", "encoder, post-norm", language_model(
+        transformers.BertConfig(**SHAPE), transformers.BertForMaskedLM, "mlm")),
+    "RoBERTa": ("transformers", "encoder, post-norm", language_model(
+        transformers.RobertaConfig(**SHAPE), transformers.RobertaForMaskedLM, "mlm")),
+    "T5 1.0": ("transformers", "encoder and decoder, relative bias", t5("1.0")),
+    "T5 1.1": ("transformers", "the same, gated, with a head of its own", t5("1.1")),
+    "Whisper": ("transformers", "convolutions, encoder and decoder", whisper),
+    "AST": ("transformers", "encoder on overlapping patches of a spectrogram", ast),
+    "ViT": ("timm", "encoder on patches, class token", vit("vit_tiny_patch16_224")),
+    "DeiT III": ("timm", "the same with layer scale, mean pooling", vit("deit3_small_patch16_224", global_pool="avg")),
+}  # fmt: skip
+
+
+@torch.inference_mode()
+def table() -> str:
+    """The table, in Markdown."""
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    lines = ["| architecture | what it is | reference | largest difference |", "| --- | --- | --- | --- |"]
+    for name, (reference, what, compare) in ARCHITECTURES.items():
+        torch.manual_seed(0)
+        with tempfile.TemporaryDirectory() as folder, torch.inference_mode(False), torch.no_grad():
+            found, expected = compare(Path(folder))
+        difference = float((found - expected).abs().max() / expected.abs().max())
+        lines.append(
+            f"| {name} | {what} | {reference} | {f'{difference:.0e}' if difference else '0: equal to the bit'} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--write", action="store_true", help="put the table into README.md")
+    made = table()
+    print(made)
+    if options.parse_args().write:
+        text = README.read_text()
+        before, rest = text.split(BEGIN)
+        README.write_text(f"{before}{BEGIN}\n{made}\n{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    main()

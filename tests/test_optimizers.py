@@ -1,0 +1,113 @@
+"""Schedules by their values, Muon beside torch's own, groups that cover everything once, averages of weights."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from chopmix.models.mixture import Mixture
+from chopmix.models.transformer import Transformer
+from chopmix.training.ema import Ema
+from chopmix.training.optimizers import AdamW, MatrixMomentum, Muon, Optimizer
+from chopmix.training.schedules import Constant, Cosine, InverseSquareRoot, Linear, WarmupStableDecay
+from torch import nn
+
+
+def model() -> Mixture:
+    """A small mixture without heads."""
+    torch.manual_seed(0)
+    core = Transformer(["text"], width=16, depth=2, heads=2)
+    return Mixture({"text": nn.Embedding(9, 16)}, {"main": core}, {"lm": nn.Linear(16, 9)}, context=8)
+
+
+@pytest.mark.parametrize(
+    "schedule, expected",
+    [
+        (Constant(10), {0: 1, 9: 1}),
+        (Cosine(10, final=0.1), {0: 1, 5: 0.55, 10: 0.1}),
+        (Cosine(12, warmup=2, final=0.0), {0: 1 / 3, 1: 2 / 3, 2: 1, 7: 0.5, 12: 0}),
+        (Linear(10), {0: 1, 5: 0.5, 10: 0}),
+        (Linear(10, final=0.5), {0: 1, 10: 0.5}),
+        (WarmupStableDecay(10, decay=0.5), {0: 1, 5: 1, 6: 0.8, 9: 0.2}),
+        (WarmupStableDecay(20, warmup=4, decay=0.25, final=0.1), {0: 0.2, 3: 0.8, 4: 1, 15: 1, 20: 0.1}),
+        (InverseSquareRoot(100, warmup=4), {0: 0.2, 3: 0.8, 4: math.sqrt(4 / 5), 15: 0.5, 63: 0.25}),
+    ],
+)
+def test_schedules_have_the_values_of_their_definition(schedule, expected):
+    for step, value in expected.items():
+        assert schedule(step) == pytest.approx(value)
+
+
+def test_a_warmup_longer_than_the_run_is_refused():
+    with pytest.raises(ValueError, match=r"warmup \(11\) must lie between 0 and the number of steps \(10\)"):
+        Linear(10, warmup=11)
+    with pytest.raises(ValueError, match=r"decay \(0\) is a share of the steps"):
+        WarmupStableDecay(10, decay=0)
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon to compare with")
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_stacked_muon_is_torchs(decay):
+    shapes = [(6, 4), (4, 6), (6, 4), (5, 5)]
+    generator = torch.Generator().manual_seed(0)
+    own = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    other = [nn.Parameter(p.detach().clone()) for p in own]
+    ours = MatrixMomentum(own, 0.02, decay=decay)
+    theirs = torch.optim.Muon(other, lr=0.02, momentum=0.95, weight_decay=decay, nesterov=True, adjust_lr_fn="original")
+    for step in range(5):
+        for mine, yours in zip(own, other):
+            mine.grad = torch.randn(mine.shape, generator=torch.Generator().manual_seed(step))
+            yours.grad = mine.grad.clone()
+        ours.step()
+        theirs.step()
+    for mine, yours in zip(own, other):  # theirs iterates in bfloat16
+        torch.testing.assert_close(mine, yours, rtol=0.02, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", [AdamW, Muon])
+def test_every_parameter_is_held_once(kind):
+    made = model()
+    held = [p for inner in kind(made, 1e-3).inner for group in inner.param_groups for p in group["params"]]
+    assert sorted(map(id, held)) == sorted(map(id, made.parameters()))
+
+
+def test_a_parameter_without_or_with_two_groups_is_refused():
+    made = model()
+    every = list(made.parameters())
+    with pytest.raises(AssertionError, match=r"without optimizer: \['.*'\]"):
+        Optimizer(made, 1e-3).hold(torch.optim.AdamW(every[1:]))
+    with pytest.raises(AssertionError, match="stands in two optimizer groups"):
+        Optimizer(made, 1e-3).hold(torch.optim.AdamW(every), torch.optim.AdamW(every[:1]))
+
+
+def test_rates_follow_role_schedule_and_depth():
+    made = model()
+    muon = Muon(made, 1e-3, matrices=0.02, embeddings=0.3, heads=0.004)
+    for parameter in made.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    muon.step(0.5)
+    rates = {id(p): group["lr"] for inner in muon.inner for group in inner.param_groups for p in group["params"]}
+    assert rates[id(made.tokenizers["text"].weight)] == pytest.approx(0.15)
+    assert rates[id(made.heads["lm"].weight)] == pytest.approx(0.002)
+    assert rates[id(made.cores["main"].blocks[0].attention.query.weight)] == pytest.approx(0.01)
+    deep = AdamW(made, 1e-3, layer_decay=0.5)
+    rates = {id(p): group["lr"] for inner in deep.inner for group in inner.param_groups for p in group["params"]}
+    assert rates[id(made.heads["lm"].weight)] == pytest.approx(1e-3)
+    assert rates[id(made.cores["main"].blocks[1].attention.query.weight)] == pytest.approx(5e-4)
+    assert rates[id(made.tokenizers["text"].weight)] == pytest.approx(1.25e-4)
+
+
+def test_averages_are_those_of_their_formula_and_come_back():
+    made = nn.Linear(2, 2)
+    ema, expected = Ema(made, 0.9), made.weight.detach().clone()
+    for step in range(30):
+        with torch.no_grad():
+            made.weight.add_(1.0)
+        ema.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * made.weight.detach()
+    own = made.weight.detach().clone()
+    with ema.applied():
+        torch.testing.assert_close(made.weight.detach(), expected)
+    assert torch.equal(made.weight, own)
