@@ -1,6 +1,7 @@
 """The house keeps its rules: import order, no hidden packages, every config has its header, every task is seen."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,12 @@ def test_the_help_needs_no_torch():
 
 def test_message_passing_fits_on_a_page():
     assert len((ROOT / "models" / "message_passing.py").read_text().splitlines()) <= 60
+
+
+def test_the_table_of_architectures_is_the_benchmarks():
+    """Every row of the README's table is one that benchmarks/architectures.py makes, and none is missing."""
+    source = (ROOT / "benchmarks" / "architectures.py").read_text()
+    table = (ROOT / "README.md").read_text().split("<!-- architectures -->")[1].split("<!-- /architectures -->")[0]
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")][2:]
+    made = re.findall(r'^    "([^"]+)": \("(?:transformers|timm)"', source, re.MULTILINE)
+    assert rows == made and len(rows) >= 10

@@ -20,6 +20,7 @@ from chopmix.training.config import ConfigError, load_config
 from chopmix.training.run import RunError, load_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "red": "rot", "house": "Haus"}
 
@@ -263,6 +264,27 @@ def test_a_run_that_was_stopped_goes_on_bit_equal(tmp_path):
     parts, other = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("parts", "other"))
     assert {k: v for k, v in parts.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
     assert whole["val/loss"] > 0
+
+
+def test_the_last_checkpoints_are_averaged(tmp_path):
+    train(
+        tmp_path,
+        "training.steps=6",
+        "checkpoints.every=1",
+        "checkpoints.keep=3",
+        "checkpoints.average=3",
+        "evaluation.every=6",
+    )
+    run, parts = load_run(tmp_path / "run", "last"), []
+    for step in (4, 5, 6):
+        parts.append(load_file(tmp_path / "run" / "checkpoints" / f"step-{step:08d}" / "model.safetensors"))
+    for name, value in run.model.state_dict().items():
+        torch.testing.assert_close(value, torch.stack([part[name] for part in parts]).mean(0))
+    assert not torch.equal(
+        parts[-1]["tokenizers.source.embedding.weight"], run.model.tokenizers["source"].embedding.weight
+    )
+    with pytest.raises(ConfigError, match="keep: must be at least the 5 that are averaged, not 2"):
+        load_config(config(tmp_path), ["checkpoints.average=5"])
 
 
 def test_dry_run_proves_and_counts(tmp_path, capsys):

@@ -143,6 +143,28 @@ def test_two_processes_have_the_losses_of_one_and_one_goes_on(tiny):
     assert losses(two) == pytest.approx(losses(one.folder), rel=1e-4)
 
 
+def test_two_processes_train_several_seeds_and_dry_run_as_one(tiny, capsys):
+    file = tiny("seeds")
+    process = torchrun(2, file, "training.steps=4", "--seeds", "0,2")
+    assert process.returncode == 0, process.stderr
+    (told,) = [line for line in process.stdout.splitlines() if line.startswith("val/loss: ")]
+    first, second = told.partition("seeds 0,2: ")[2].rstrip(")").split(", ")
+    assert first != second, told
+    assert all((load_config(file).out / f"seed-{seed}" / "summary.json").exists() for seed in (0, 2))
+    process = torchrun(2, file, "--dry-run")
+    assert process.returncode == 0, process.stderr
+    assert main(["train", str(file), "--dry-run"]) == 0
+    alone = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("one step:", "a step:"))]
+    assert process.stdout.count("one step: loss") == 1
+    together = [line for line in process.stdout.splitlines() if line.startswith(("one step:", "a step:"))]
+    assert [line.split(",")[0] for line in together] == [line.split(",")[0] for line in alone]
+
+
+def test_a_mistake_is_told_once_by_all_processes(tiny):
+    process = torchrun(2, tiny("mistaken"), "model.attention=same_sample")
+    assert process.returncode != 0 and process.stderr.count("model.attention leaks") == 1
+
+
 def test_killed_at_any_moment_nothing_is_lost(tiny):
     """SIGKILL in the middle of a run: the next start resumes from the last checkpoint and ends bit-equal."""
     changes = {"training": {"steps": 300}, "evaluation": {"every": 50}, "checkpoints": {"every": 5}}

@@ -71,7 +71,8 @@ class TextTokenizer(nn.Module):
     """Ids to vectors: a table of learned embeddings, plus an absolute position where `position` is not null.
 
     `pad_vocabulary_to` rounds the number of rows up (64 makes a GPU's matrix products faster); the extra rows are never
-    targets and never sampled. `norm` normalises each token's vector before it joins the set.
+    targets and never sampled. `scaled` multiplies the embeddings with the root of the width before the position is added, as
+    in the 2017 paper. `norm` normalises each token's vector before it joins the set.
     """
 
     Chopper = TextChopper
@@ -79,9 +80,10 @@ class TextTokenizer(nn.Module):
     def __init__(
         self, chopper: TextChopper, width: int, context: int, *,
         position: Callable[..., AbsolutePosition] | None = Learned, norm: Callable[[int], Norm] | None = None,
-        pad_vocabulary_to: int = 1,
+        pad_vocabulary_to: int = 1, scaled: bool = False,
     ):  # fmt: skip
         super().__init__()
+        self.scale = width**0.5 if scaled else 1.0
         self.vocabulary = chopper.text.vocabulary
         rows = -(-self.vocabulary // pad_vocabulary_to) * pad_vocabulary_to
         self.embedding = nn.Embedding(rows, width)
@@ -91,6 +93,8 @@ class TextTokenizer(nn.Module):
     def forward(self, pieces: Pieces) -> Float[Tensor, "*t d"]:
         """Ids (b, n) or (t,) to vectors of the same leading shape."""
         tokens = self.embedding(pieces.values)
+        if self.scale != 1:
+            tokens = tokens * self.scale
         if self.position is not None:
             tokens = tokens + self.position(pieces.index)
         return self.norm(tokens)

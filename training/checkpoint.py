@@ -155,6 +155,11 @@ def read_tensors(run: Path, step: int, part: str) -> dict[str, Tensor]:
     return load_file(file) if file.exists() else {}
 
 
+def forget(run: Path, step: int) -> None:
+    """Delete one checkpoint, to write it anew."""
+    shutil.rmtree(folder_of(run, step))
+
+
 def put_aside(run: Path, step: int) -> None:
     """Give a damaged checkpoint another name, and forget it where it was the best."""
     folder = folder_of(run, step)

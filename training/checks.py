@@ -74,7 +74,12 @@ def evaluation_sizes(evaluation: Evaluation) -> Iterator[Problem]:
 
 
 def checkpoint_sizes(checkpoints: Checkpoints) -> Iterator[Problem]:
-    yield from _positive("checkpoints", vars(checkpoints), "every", "keep", least=1)
+    yield from _positive("checkpoints", vars(checkpoints), "every", "keep", "average", least=1)
+    if checkpoints.average is not None and checkpoints.average > checkpoints.keep:
+        yield (
+            ("checkpoints", "keep"),
+            f"must be at least the {checkpoints.average} that are averaged, not {checkpoints.keep}",
+        )
 
 
 def logging_sizes(logging: Logging) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import glob
 import json
+import os
 import shutil
 import statistics
 import sys
@@ -120,7 +121,8 @@ def train_seeds(options: argparse.Namespace) -> int:
         if status:
             return status
         summaries.append(summary)
-    for name in (name for name in summaries[0] if name != "step" and all(name in each for each in summaries)):
+    told = [name for name in summaries[0] if name != "step" and all(name in each for each in summaries)]
+    for name in told if os.environ.get("RANK", "0") == "0" else ():  # under torchrun the first process speaks for all
         values = [summary[name] for summary in summaries]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         print(f"{name}: {statistics.mean(values):.4f} +- {spread:.4f} (seeds {options.seeds}: "

@@ -85,6 +85,8 @@ class Checkpoints:
     """Steps between two checkpoints; the last step, Ctrl-C and SIGTERM always save."""
     keep: int = 2
     """How many of the newest are kept, besides the best."""
+    average: int | None = None
+    """Of how many of the newest checkpoints the weights are averaged at the end (the 2017 paper: 5); null: none."""
     best: str = "val/loss"
     """The metric (smaller is better) by which `best.json` is chosen."""
 

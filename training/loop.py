@@ -105,6 +105,8 @@ class Trainer:
                 self.save()
             elif self.step == self.settings.steps and not metrics:  # killed between its last checkpoint and its summary
                 metrics = self.evaluate()
+            if self.step == self.settings.steps and self.config.checkpoints.average:
+                metrics = self.average_last(self.config.checkpoints.average)
             if self.step == self.settings.steps and self.config.evaluation.worth and self.first:
                 metrics |= self.tell_worth()
             self.processes.wait()
@@ -329,6 +331,20 @@ class Trainer:
             if self.first:
                 checkpoint.write_json(self.folder / "best.json", {"step": self.step, **metrics})
         return metrics
+
+    def average_last(self, count: int) -> dict[str, float]:
+        """Put the mean of the newest checkpoints' weights beside those of the last step, as its averages; gives its metrics."""
+        self.processes.wait()
+        newest = checkpoint.steps(self.folder)[-count:]
+        every = [checkpoint.read_tensors(self.folder, step, "model") for step in newest]
+        self.ema = Ema(self.model, 0.0)
+        self.ema.load({name: torch.stack([each[name] for each in every]).mean(0) for name in self.ema.average})
+        self.processes.wait()
+        if self.first:
+            checkpoint.forget(self.folder, self.step)
+        self.save()
+        self.say(f"averaged the weights of steps {', '.join(map(str, newest))}")
+        return self.evaluate()
 
     def evaluate_or_save(self) -> dict[str, float]:
         """Evaluate; where the validation data stop that, the steps made so far are saved before the user is told."""
