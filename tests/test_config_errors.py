@@ -258,3 +258,21 @@ def test_classes_from_outside(plain, outside):
 def test_mistakes_about_classes_from_outside(plain, outside, override, message):
     (line,) = lines_of(plain, override.replace("NAME", outside))
     assert message.replace("NAME", outside) in line
+
+
+def test_a_wrong_required_number_hides_nothing_else(tmp_path):
+    tree = """\
+        inputs: {text: {use: text, encoding: bytes}}
+        model: {width: 32, depth: two, heads: 5, context: 16, attention: causl}
+        tasks: {lm: {use: language_modeling, target: txt}}
+        data: {card: tiny_shakespeare}
+        training: {steps: many, tokens_per_step: 70}
+        """
+    found = lines_of(write(tmp_path, tree))
+    for told in ("model.depth: must be a whole number", "model.heads: must divide width", "no graph named 'causl'",
+                 "training.steps: must be a whole number", "tasks.lm.target: no input is named 'txt'",
+                 "training.tokens_per_step: must be a multiple of context"):  # fmt: skip
+        assert sum(told in line for line in found) == 1, told
+    assert len(found) == 6
+    found = lines_of(write(tmp_path, tree.replace("width: 32", "width: wide").replace("heads: 5", "heads: 4")))
+    assert not any("heads" in line for line in found) and any("model.width" in line for line in found)

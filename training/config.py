@@ -186,6 +186,14 @@ def _shared(tree: dict, problems: list[Problem]) -> dict[str, str]:
     return found
 
 
+STAND_INS = {
+    ("model", "width"): 2_882_880, ("model", "depth"): 1, ("model", "heads"): 1, ("model", "context"): 1,
+    ("training", "steps"): 2**40,
+}  # fmt: skip
+"""What stands in for required numbers that are wrong, so that the checks between sections can look at everything else: values
+with which no other is at odds (the width is divided by any likely number of heads)."""
+
+
 @functools.cache
 def _section_model(name: str) -> Any:
     return model_of("the configuration", {name: sections()[name]})
@@ -203,7 +211,11 @@ def _section(name: str, tree: Mapping[str, Any], values: dict[str, Any]) -> list
     except ValidationError as error:
         errors = error.errors(include_url=False)
     if wrong := [each["loc"] for each in errors if _may_go(each)]:
-        _section(name, _without(given, wrong), values)
+        sound = _without(given, wrong)
+        for section, *key in wrong:
+            if (section, *key) in STAND_INS:
+                sound[section][key[0]] = STAND_INS[section, key[0]]
+        _section(name, sound, values)
     return [Problem(tuple(each["loc"]), each["msg"]) for each in errors]
 
 
