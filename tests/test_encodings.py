@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from chopmix.tokenizers import encodings
+from chopmix.tokenizers.encoding_files import load_encoding, make_encoding
 from chopmix.tokenizers.encodings import (
     PATTERN,
     BpeEncoding,
@@ -23,8 +24,6 @@ from chopmix.tokenizers.encodings import (
     UnencodableText,
     bpe_from_vocabulary,
     byte_letters,
-    load_encoding,
-    make_encoding,
     rank_files,
 )
 from hypothesis import given, settings

@@ -12,7 +12,8 @@ import yaml
 from chopmix.models.batch import IGNORED, Batch
 from chopmix.tasks.masked_modeling import MaskedModeling
 from chopmix.tasks.span_corruption import SpanCorruption, split
-from chopmix.tokenizers.encodings import ByteEncoding, CharacterEncoding, Extended, load_encoding
+from chopmix.tokenizers.encoding_files import load_encoding
+from chopmix.tokenizers.encodings import ByteEncoding, CharacterEncoding, Extended
 from chopmix.tokenizers.text import TextChopper
 from chopmix.training.build import make_batch
 from chopmix.training.cli import main
@@ -20,6 +21,7 @@ from chopmix.training.config import ConfigError, config_from_tree, load_config
 from chopmix.training.distribution import Processes
 from chopmix.training.loop import Trainer
 from chopmix.training.progress import Progress
+from chopmix.training.proofs import prove
 from chopmix.training.run import load_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -250,7 +252,7 @@ def test_the_encoder_reads_what_is_left_and_the_decoder_writes_the_rest(tmp_path
     text = made.choppers["spans"].text
     assert pieces.values.view(4, -1)[:, 0].tolist() == [text.start] * 4
     assert batch.targets["task"].values.view(4, -1)[:, -1].tolist() == [text.end] * 4
-    made.prove_no_leak()
+    prove(made)
 
 
 def test_span_corruption_trains_and_resumes(tmp_path):

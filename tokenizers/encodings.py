@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain
@@ -369,58 +369,9 @@ def train_bpe(texts: Iterable[str], vocabulary: int) -> BpeEncoding:
     return found
 
 
-def load_encoding(folder: Path) -> Encoding:
-    """Read what `save` wrote. Raises ValueError naming what is missing, damaged or not what was saved."""
-    from .directory_encoding import DirectoryEncoding
-
-    file = Path(folder) / "encoding.json"
-    try:
-        parts = json.loads(file.read_text(encoding="utf-8"))
-        if parts["name"] == "bpe":
-            lines = (Path(folder) / "ranks.tiktoken").read_text(encoding="ascii").splitlines()
-            ranks = {base64.b64decode(piece): int(rank) for piece, rank in map(str.split, lines)}
-            found: Encoding = BpeEncoding(ranks, parts["pattern"])
-        elif parts["name"] == "characters":
-            found = CharacterEncoding(parts["symbols"])
-        elif parts["name"] == "numbers":
-            found = NumberEncoding(parts["vocabulary"], parts["start"], parts.get("frame"))
-        elif parts["name"] == "directory":
-            found = DirectoryEncoding(Path(folder) / "tokenizer.json", parts["start"], parts["frame"])
-        else:
-            found = make_encoding(parts["name"], None, lambda: ())
-        found = Extended(found, parts["own"]) if parts.get("own") else found
-        fingerprint = parts["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"no encoding can be read from {file}: {error}") from error
-    if found.fingerprint != fingerprint:
-        raise ValueError(f"the encoding read from {file} is not the one that was saved: its fingerprint differs")
-    return found
-
-
 def _write(file: Path, text: str) -> None:
     """Write a whole file or nothing."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8", newline="\n")
     os.replace(temporary, file)
-
-
-def make_encoding(name: str, vocabulary: int | None, texts: Callable[[], Iterable[str]]) -> Encoding:
-    """The encoding a YAML asks for; `texts` gives the training corpus and is called for `characters` and `bpe` only.
-    `vocabulary` (ids in all, the start token included) belongs to `bpe` and `numbers`, and there it must be given. Raises
-    ValueError for an unknown name or a vocabulary that is missing, out of place or impossible."""
-    if name == "bpe":
-        if vocabulary is None:
-            raise ValueError("encoding: bpe needs vocabulary: how many ids to learn, such as 4096")
-        return train_bpe(map(well_formed, texts()), vocabulary)
-    if name == "numbers":
-        if vocabulary is None:
-            raise ValueError("encoding: numbers needs vocabulary: how many ids there are, the start token included")
-        return NumberEncoding(vocabulary)
-    if vocabulary is not None:
-        raise ValueError(f"vocabulary: {vocabulary} is for encoding: bpe or numbers only; {name!r} has its own")
-    if name == "bytes":
-        return ByteEncoding()
-    if name == "characters":
-        return CharacterEncoding("".join(sorted(set(chain.from_iterable(map(well_formed, texts()))))))
-    return TiktokenEncoding(name)

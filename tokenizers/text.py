@@ -15,7 +15,8 @@ from ..models.batch import Pieces
 from ..models.norms import Norm
 from ..models.positions import AbsolutePosition, Learned
 from .chopper import Chopper, Piece
-from .encodings import Encoding, Extended, load_encoding, make_encoding
+from .encoding_files import load_encoding, make_encoding
+from .encodings import Encoding, Extended
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from .config import Config
 from .distribution import Processes
 from .loop import Trainer
 from .progress import Progress, peak_memory, scaled
+from .proofs import prove
 
 
 def dry_run(config: Config) -> None:
@@ -34,8 +35,7 @@ def dry_run(config: Config) -> None:
         logging = replace(config.logging, tensorboard=False)
         trainer = Trainer(replace(config, out=Path(folder), logging=logging), processes, Progress(1))
         trainer.resume()
-        trainer.check_best()
-        trainer.check_prompt()
+        prove(trainer)
         console.print(parameter_table(trainer))
         if processes.is_first and trainer.about:
             told = ", ".join(f"{name} {value}" for name, value in trainer.about.items())
@@ -94,7 +94,6 @@ def batch_lines(trainer: Trainer) -> list[str]:
 
 def proof_lines(trainer: Trainer) -> list[str]:
     """Why no target can reach its predictor: by the form of the graph, and by search on the first batch."""
-    trainer.prove_no_leak()
     lines = []
     places = trainer.splits["train"].plan(trainer.settings.seed, 0, trainer.rows)[:4]
     sets = make_batch(trainer.splits["train"], places, trainer.tasks).sets

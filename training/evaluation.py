@@ -17,7 +17,7 @@ from ..models.generation import Sampling, generate
 from ..models.mixture import Mixture
 from ..tasks.language_modeling import LanguageModeling
 from ..tasks.task import Task
-from ..tasks.text_metrics import METRICS
+from ..tasks.text_metrics import LARGER_IS_BETTER, METRICS
 from ..tokenizers.encodings import Encoding
 from .build import Split, make_batch
 from .distribution import Processes
@@ -166,3 +166,8 @@ def sampled(answer: Answer, end: int, sampling: Sampling, generator: torch.Gener
         if not writing:
             break
     return rows
+
+
+def larger_is_better(metric: str) -> bool:
+    """Whether a metric is a share of right answers, by its name; of all others (losses, errors) the smallest is best."""
+    return metric.rpartition("/")[2] in ("accuracy", "top5_accuracy", "f1", *LARGER_IS_BETTER)

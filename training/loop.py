@@ -14,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -25,20 +24,20 @@ from ..data.samples import SampleCard
 from ..data.stream import StreamSplit
 from ..models.batch import Batch
 from ..models.generation import Sampling
-from ..models.mixture import leaks
 from ..tasks.task import Task
-from ..tasks.text_metrics import LARGER_IS_BETTER
 from . import checkpoint
 from .accounting import flops_per_token
 from .build import build_choppers, build_model, build_tasks, make_batch, open_split
 from .choices import choose
 from .config import Config
 from .counted import Counted
-from .distribution import Processes
+from .distribution import Processes, seed_of
 from .ema import Ema
-from .evaluation import evaluate_split, write_texts
+from .evaluation import evaluate_split, larger_is_better, write_texts
 from .objective import Objective
+from .optimizers import freeze
 from .progress import Progress, Record, peak_memory
+from .proofs import prove
 from .run import Run, RunError, fingerprints, load_weights
 from .signals import StopRequest
 from .transfer import take_assets, take_weights
@@ -74,9 +73,7 @@ class Trainer:
     def fit(self) -> dict[str, float]:
         """Train from where the run stands to its last step, or until asked to stop; gives the last validation metrics."""
         self.resume()
-        self.check_best()
-        self.check_prompt()
-        self.prove_no_leak()
+        prove(self)
         self.forward = self.wrapped()
         self.record = Record(
             self.folder, step=self.step, tensorboard=self.config.logging.tensorboard, writes=self.first
@@ -237,35 +234,6 @@ class Trainer:
     def data(self) -> dict[str, str]:
         """What identifies the text that is read."""
         return {name: split.source for name, split in self.splits.items()}
-
-    def check_best(self) -> None:
-        """Raises RunError when `checkpoints.best` is no metric of the validation split."""
-        names = [f"val/{name}/" if len(self.tasks) > 1 else "val/" for name in self.tasks]
-        possible = [prefix + metric for prefix, task in zip(names, self.tasks.values()) for metric in task.metrics]
-        if self.config.checkpoints.best not in possible:
-            raise RunError(f"checkpoints.best is {self.config.checkpoints.best!r}; possible: {', '.join(possible)}")
-
-    def check_prompt(self) -> None:
-        """Raises RunError when the prompt of the text samples cannot be encoded."""
-        for task in self.tasks.values():
-            if task.writes and self.config.evaluation.prompt:
-                try:
-                    self.choppers[task.target].text.encode(self.config.evaluation.prompt)
-                except ValueError as error:
-                    raise RunError(f"evaluation.prompt: {error}") from None
-
-    def prove_no_leak(self) -> None:
-        """Raises RunError when a target of the first batch can reach its own predictor through the layers."""
-        graphs = {name: core.graphs for name, core in self.model.cores.items()}
-        places = self.splits["train"].plan(self.settings.seed, 0, self.rows)[:4]
-        batch = make_batch(self.splits["train"], places, self.tasks)
-        for task, found in leaks(batch, graphs).items():
-            if found:
-                place, holder = found[0]
-                raise RunError(
-                    f"model.attention leaks: task {task!r} must predict token {holder} at place {place}, which can read "
-                    f"it ({len(found)} such places in {len(places)} rows); for language modelling use 'causal & same_sample'"
-                )
 
     def wrapped(self):
         """The objective, compiled where that was chosen, and under DDP when there are several processes."""
@@ -429,29 +397,3 @@ class Trainer:
                 message = f"{self.folder}: step {self.step} could not be saved ({error.strerror or error}); {whole}"
                 raise OSError(error.errno, message) from error
         checkpoint.prune(self.folder, self.config.checkpoints.keep)
-
-
-def freeze(model: torch.nn.Module, beginnings: Sequence[str]) -> None:
-    """Take parameters out of training, by the beginnings of their names. Raises ValueError for one that begins none, and when
-    nothing is left to train."""
-    names = [name for name, _ in model.named_parameters()]
-    for beginning in beginnings:
-        if not any(name.startswith(beginning) for name in names):
-            parts = sorted({".".join(name.split(".")[:2]) for name in names})
-            raise ValueError(
-                f"training.freeze: no parameter begins with {beginning!r}; possible: {', '.join(parts)}, ..."
-            )
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not name.startswith(tuple(beginnings)) if beginnings else True)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError("training.freeze leaves nothing to train")
-
-
-def larger_is_better(metric: str) -> bool:
-    """Whether a metric is a share of right answers, by its name; of all others (losses, errors) the smallest is best."""
-    return metric.rpartition("/")[2] in ("accuracy", "top5_accuracy", "f1", *LARGER_IS_BETTER)
-
-
-def seed_of(*numbers: int) -> int:
-    """One 63-bit seed from several numbers, such that neighbours have nothing in common."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -6,7 +6,7 @@ Every parameter belongs to exactly one group, by its role (`models/initializatio
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from einops import rearrange
@@ -209,3 +209,19 @@ def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return rearrange(x, "k c r -> k r c") if tall else x
+
+
+def freeze(model: nn.Module, beginnings: Sequence[str]) -> None:
+    """Take parameters out of training, by the beginnings of their names. Raises ValueError for one that begins none, and when
+    nothing is left to train."""
+    names = [name for name, _ in model.named_parameters()]
+    for beginning in beginnings:
+        if not any(name.startswith(beginning) for name in names):
+            parts = sorted({".".join(name.split(".")[:2]) for name in names})
+            raise ValueError(
+                f"training.freeze: no parameter begins with {beginning!r}; possible: {', '.join(parts)}, ..."
+            )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(tuple(beginnings)) if beginnings else True)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError("training.freeze leaves nothing to train")

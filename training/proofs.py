@@ -1,0 +1,51 @@
+"""What a trainer proves before its first step: that the best can be told, that samples can be written, that nothing leaks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..models.mixture import leaks
+from .build import make_batch
+from .run import RunError
+
+if TYPE_CHECKING:
+    from .loop import Trainer
+
+
+def prove(trainer: Trainer) -> None:
+    """Everything below. Raises RunError for the first thing that does not hold."""
+    check_best(trainer)
+    check_prompt(trainer)
+    prove_no_leak(trainer)
+
+
+def check_best(trainer: Trainer) -> None:
+    """Raises RunError when `checkpoints.best` is no metric of the validation split."""
+    names = [f"val/{name}/" if len(trainer.tasks) > 1 else "val/" for name in trainer.tasks]
+    possible = [prefix + metric for prefix, task in zip(names, trainer.tasks.values()) for metric in task.metrics]
+    if trainer.config.checkpoints.best not in possible:
+        raise RunError(f"checkpoints.best is {trainer.config.checkpoints.best!r}; possible: {', '.join(possible)}")
+
+
+def check_prompt(trainer: Trainer) -> None:
+    """Raises RunError when the prompt of the text samples cannot be encoded."""
+    for task in trainer.tasks.values():
+        if task.writes and trainer.config.evaluation.prompt:
+            try:
+                trainer.choppers[task.target].text.encode(trainer.config.evaluation.prompt)
+            except ValueError as error:
+                raise RunError(f"evaluation.prompt: {error}") from None
+
+
+def prove_no_leak(trainer: Trainer) -> None:
+    """Raises RunError when a target of the first batch can reach its own predictor through the layers."""
+    graphs = {name: core.graphs for name, core in trainer.model.cores.items()}
+    places = trainer.splits["train"].plan(trainer.settings.seed, 0, trainer.rows)[:4]
+    batch = make_batch(trainer.splits["train"], places, trainer.tasks)
+    for task, found in leaks(batch, graphs).items():
+        if found:
+            place, holder = found[0]
+            raise RunError(
+                f"model.attention leaks: task {task!r} must predict token {holder} at place {place}, which can read "
+                f"it ({len(found)} such places in {len(places)} rows); for language modelling use 'causal & same_sample'"
+            )
