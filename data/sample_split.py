@@ -184,7 +184,7 @@ class SampleSplit:
             try:
                 place = each._replace(number=number)
                 return self.chop(place, training, inputs, replaced), number, tuple(place)
-            except (ValueError, OSError) as error:
+            except (ValueError, OSError, RuntimeError) as error:  # a tokenizer of the user's own may raise any of these
                 self._note(number, error, training)
             if not training:
                 return None

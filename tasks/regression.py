@@ -121,5 +121,10 @@ class Regression(Task):
 
 
 def numbers(value: Any) -> Tensor:
-    """A column's value as a row of numbers; NaN where one is missing."""
-    return torch.as_tensor(value, dtype=torch.float32).reshape(-1)
+    """A column's value as a row of numbers; NaN where one is missing. Raises DataError for what is no number."""
+    if isinstance(value, list | tuple):
+        value = [math.nan if each is None else each for each in value]
+    try:
+        return torch.as_tensor(value, dtype=torch.float32).reshape(-1)
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(f"{value!r} is no number and no list of numbers") from None

@@ -111,3 +111,11 @@ def test_averages_are_those_of_their_formula_and_come_back():
     with ema.applied():
         torch.testing.assert_close(made.weight.detach(), expected)
     assert torch.equal(made.weight, own)
+
+
+def test_muon_without_matrices_trains_what_is_left():
+    made = model()
+    for name, parameter in made.named_parameters():
+        parameter.requires_grad_(not name.startswith("cores."))
+    held = [p for inner in Muon(made, 1e-3).inner for group in inner.param_groups for p in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in made.parameters() if p.requires_grad}

@@ -328,3 +328,11 @@ def test_wrong_manifests_are_told(tmp_path, text, message):
 def test_remote_shards_that_are_not_there_are_named(path, message):
     with pytest.raises(DataError, match=message):
         len(Shards((path,)))
+
+
+def test_missing_numbers_are_not_judged_and_text_is_refused():
+    from chopmix.tasks.regression import numbers
+
+    assert numbers([0.0, None, 2]).isnan().tolist() == [False, True, False] and numbers(3).tolist() == [3.0]
+    with pytest.raises(DataError, match="'fast' is no number and no list of numbers"):
+        numbers("fast")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -133,6 +134,8 @@ def imported(reference: str) -> Any:
 
 def import_or_explain(path: str) -> Any:
     """A module. Whatever goes wrong while it is imported is raised as one LookupError."""
+    if os.getcwd() not in sys.path:  # a user's own modules stand where the command is given, as for `python -m`
+        sys.path.append(os.getcwd())
     try:
         return importlib.import_module(path)
     except Exception as error:

@@ -147,7 +147,9 @@ def generate_command(options: argparse.Namespace) -> None:
         if any(text in sample for sample in samples):
             raise RunError(f"--input {text}: this is what the run writes; --prompt says how it begins")
         for answer in run.predict(samples, seed=options.seed, **given):
-            print(answer["error"] if "error" in answer else (options.prompt or "") + answer[task]["text"])
+            if "error" in answer:
+                raise RunError(answer["error"])
+            print((options.prompt or "") + answer[task]["text"])
         return
     if options.prompts:
         prompts = [line for line in read_text(Path(options.prompts)).splitlines() if line]
@@ -183,12 +185,14 @@ def given_samples(pairs: Sequence[str]) -> list[dict[str, str]]:
     return [{name: given[n % len(given)] for name, given in values.items()} for n in range(count)]
 
 
-def predict_command(options: argparse.Namespace) -> None:
-    """Print the answers to the given inputs, one JSON object a line."""
+def predict_command(options: argparse.Namespace) -> int:
+    """Print the answers to the given inputs, one JSON object a line; 1 where none of them could be read."""
     run = load_run(options.run, options.checkpoint, options.device)
-    samples = given_samples(options.input)
+    samples, failed = given_samples(options.input), 0
     for sample, answer in zip(samples, run.predict(samples, search=search_of(options))):
         print(json.dumps({**sample, **answer}, ensure_ascii=False), flush=True)
+        failed += "error" in answer
+    return 1 if failed == len(samples) else 0
 
 
 def search_of(options: argparse.Namespace) -> Search | None:
@@ -214,8 +218,8 @@ def evaluate_command(options: argparse.Namespace) -> None:
     for name, value in result.items():
         print(f"{name} {value:.6g}")
     if options.subsets:
-        for name, worth in run.worth(options.split).items():
-            truth = run.config.data.card().truth(options.split)
+        for name, worth in run.worth(options.split, card).items():
+            truth = (card or run.config.data.card()).truth(options.split)
             Console().print(*tables(worth, truth), sep="\n")
             record |= worth.figures(options.split if len(run.tasks) == 1 else f"{options.split}/{name}")
     if options.json:

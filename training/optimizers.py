@@ -141,12 +141,13 @@ class Muon(Optimizer):
         by_role = defaultdict(list)
         for _, role, parameter in (each for each in roles(model) if each[2].requires_grad):
             by_role["matrix" if role in ("matrix", "projection") else role].append(parameter)
-        stacked = MatrixMomentum(by_role.pop("matrix"), matrices, momentum, weight_decay, cautious)
+        of_cores = by_role.pop("matrix", [])
+        stacked = [MatrixMomentum(of_cores, matrices, momentum, weight_decay, cautious)] if of_cores else []
         groups = [
             {"params": parameters, "lr": rates.get(role, learning_rate), "weight_decay": 0.0}
             for role, parameters in by_role.items()
         ]
-        self.hold(stacked, adamw(groups, tuple(betas), 1e-10))
+        self.hold(*stacked, *([adamw(groups, tuple(betas), 1e-10)] if groups else []))
 
 
 class MatrixMomentum(torch.optim.Optimizer):

@@ -185,9 +185,10 @@ class Run:
         data = open_split(self.config, card, split, self.choppers, self.tasks)
         return evaluate_split(self.model, self.tasks, data, rows=rows, pictures=self.folder)
 
-    def worth(self, split: str = "val") -> dict[str, Worth]:
-        """What each input is worth to each task: every subset of the inputs evaluated on a split."""
-        data = open_split(self.config, self.config.data.card(), split, self.choppers, self.tasks)
+    def worth(self, split: str = "val", card: Card | None = None) -> dict[str, Worth]:
+        """What each input is worth to each task: every subset of the inputs evaluated on a split, of the run's own data or of
+        another card."""
+        data = open_split(self.config, card or self.config.data.card(), split, self.choppers, self.tasks)
         if not isinstance(data, SampleSplit):
             raise RunError(f"{self.folder} reads one text: there are no inputs to compare")
         return measure_worth(self.model, self.tasks, data)
