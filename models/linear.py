@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import time
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -10,27 +13,55 @@ from torch import Tensor, nn
 LARGE = 2**17
 """Matrices of fewer values stay in a core's own memory, where torch's way is the faster."""
 
+WORTH_IT = 1.2
+"""How many times faster the halves must be to be used: well above what one measurement differs from the next."""
 
-def linear(
-    x: Float[Tensor, "*b d"], weight: Float[Tensor, "v d"], bias: Float[Tensor, "v"] | None = None
+
+def by_halves(
+    x: Float[Tensor, "*b d"], weight: Float[Tensor, "v d"], bias: Float[Tensor, "v"] | None
 ) -> Float[Tensor, "*b v"]:
-    """`F.linear`. A single vector, as in generation, is multiplied with two halves of the matrix, as a batch of two products.
-
-    For one matrix and one vector torch calls a routine that runs on one thread; a batch goes through another. GPT-2 small's
-    matrices, float32, torch 2.14: 2.1 to 2.9 times faster on two cores, 1.5 to 1.9 times on one.
-    """
-    if weight.numel() < LARGE or torch.is_grad_enabled() or x.numel() != weight.shape[1]:
-        return F.linear(x, weight, bias)
+    """The product of one vector and a matrix of an even number of rows, as a batch of two products."""
     rows, columns = weight.shape
-    if not x.is_cpu or x.dtype != torch.float32 or not x.is_contiguous() or not weight.is_contiguous():
-        return F.linear(x, weight, bias)
-    if rows % 2:
-        last = linear(x, weight[-1:], None if bias is None else bias[-1:])
-        return torch.cat([linear(x, weight[:-1], None if bias is None else bias[:-1]), last], dim=-1)
     halves = weight.view(2, rows // 2, columns)  # views, not einops: these lines run for every matrix of every token
     vectors = x.as_strided((2, columns, 1), (0, 1, columns))
     mixed = torch.bmm(halves, vectors) if bias is None else torch.baddbmm(bias.view(2, -1, 1), halves, vectors)
     return mixed.view(*x.shape[:-1], rows)
+
+
+@functools.cache
+def halves_are_faster(columns: int, threads: int) -> bool:
+    """Whether this machine is faster by halves on matrices of so many columns, measured once on one too large for its caches."""
+    weight, x = torch.ones(2**25 // columns // 2 * 2, columns), torch.ones(columns)
+
+    def seconds(product) -> float:
+        times = []
+        for _ in range(4):  # the first one warms up
+            start = time.perf_counter()
+            product(x, weight, None)
+            times.append(time.perf_counter() - start)
+        return min(times[1:])
+
+    return seconds(F.linear) > WORTH_IT * seconds(by_halves)
+
+
+def linear(
+    x: Float[Tensor, "*b d"], weight: Float[Tensor, "v d"], bias: Float[Tensor, "v"] | None = None
+) -> Float[Tensor, "*b v"]:
+    """`F.linear`. A single vector, as in generation, is multiplied by halves of the matrix where that is faster.
+
+    For one matrix and one vector torch calls a routine that on some processors runs on one thread; a batch goes through another.
+    GPT-2 small's matrices, float32, torch 2.14, two cores: 1.3 to 2.9 times faster on two machines, 0.6 times on a third.
+    """
+    if weight.numel() < LARGE or torch.is_grad_enabled() or x.numel() != weight.shape[1]:
+        return F.linear(x, weight, bias)
+    if not x.is_cpu or x.dtype != torch.float32 or not x.is_contiguous() or not weight.is_contiguous():
+        return F.linear(x, weight, bias)
+    if torch.compiler.is_compiling() or not halves_are_faster(x.numel(), torch.get_num_threads()):
+        return F.linear(x, weight, bias)
+    if len(weight) % 2:
+        last = linear(x, weight[-1:], None if bias is None else bias[-1:])
+        return torch.cat([linear(x, weight[:-1], None if bias is None else bias[:-1]), last], dim=-1)
+    return by_halves(x, weight, bias)
 
 
 class Linear(nn.Linear):

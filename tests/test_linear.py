@@ -3,23 +3,38 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from chopmix.models import linear as products
 from chopmix.models.linear import LARGE, Linear, linear
 
 
+@pytest.mark.parametrize("halves", [True, False])
 @pytest.mark.parametrize("rows", [1024, 1025])
 @pytest.mark.parametrize("shape", [(1,), (1, 1), (3,), ()])
 @pytest.mark.parametrize("biased", [True, False])
-def test_equals_torch(rows, shape, biased):
+def test_equals_torch(monkeypatch, rows, shape, biased, halves):
+    monkeypatch.setattr(products, "halves_are_faster", lambda columns, threads: halves)
     torch.manual_seed(0)
     weight, x = torch.randn(rows, 256), torch.randn(*shape, 256)
     assert weight.numel() >= LARGE
     bias = torch.randn(rows) if biased else None
     with torch.inference_mode():
         found = linear(x, weight, bias)
+    assert halves or torch.equal(found, F.linear(x, weight, bias))
     torch.testing.assert_close(found, F.linear(x, weight, bias), rtol=1e-5, atol=1e-4)
 
 
-def test_strided_vectors_and_weights():
+def test_the_faster_way_is_measured_once():
+    with torch.inference_mode():
+        linear(torch.randn(256), torch.randn(1024, 256))
+        before = products.halves_are_faster.cache_info().misses
+        assert before >= 1
+        linear(torch.randn(256), torch.randn(2048, 256))
+        linear(torch.randn(4, 256), torch.randn(1024, 256))
+    assert products.halves_are_faster.cache_info().misses == before
+
+
+def test_strided_vectors_and_weights(monkeypatch):
+    monkeypatch.setattr(products, "halves_are_faster", lambda columns, threads: True)
     torch.manual_seed(0)
     weight, x = torch.randn(256, 1024).t(), torch.randn(1, 512)[:, ::2]
     with torch.inference_mode():
