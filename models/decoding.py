@@ -12,13 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .attention import sdpa
 from .cache import Cache, LayerCache
+from .feed_forward import FeedForward, TwoMatrices
 from .graph import Causal, SameSample
-from .linear import linear
+from .linear import LARGE, Linear, linear
 from .norms import LayerNorm, RmsNorm
 from .positions import RelativeBias, RelativePosition, Rotary, rotate
 from .token_set import PADDING, TokenSet, plain_tokens
@@ -141,11 +143,11 @@ def step_of(block: Block, source: TokenSet | None = None) -> Step:
         query_norm=lean(attention.query_norm) if normed else None,
         key_norm=lean(attention.key_norm) if normed else None,
         stretch=attention.stretch,
-        out=attention.out.forward,
+        out=product(attention.out),
         add_cross=adder(block.add_cross_attention) if crosses else None,
         cross=Crossing(block.cross_attention, source) if crosses else None,
         add_feed_forward=adder(block.add_feed_forward),
-        feed_forward=block.feed_forward.forward,
+        feed_forward=two_products(block.feed_forward),
     )
 
 
@@ -168,15 +170,31 @@ def lean(norm: nn.Module) -> Callable[[Tensor], Tensor]:
     return norm.forward
 
 
+def product(layer: Linear) -> Callable[[Tensor], Tensor]:
+    """A linear map as one call."""
+    weight, bias = layer.weight, layer.bias
+    multiply = linear if weight.numel() >= LARGE else F.linear
+    return lambda x: multiply(x, weight, bias)
+
+
+def two_products(layer: FeedForward) -> Callable[[Tensor], Tensor]:
+    """A feed-forward layer as one call."""
+    if not isinstance(layer, TwoMatrices) or type(layer).forward is not TwoMatrices.forward:
+        return layer.forward
+    up, activation, down = product(layer.up), layer.activation, product(layer.down)
+    return lambda x: down(activation(up(x)))
+
+
 def fused(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
     """(b, d) to queries, keys and values (b, h, 1, c) by one product with the three matrices laid together."""
     layers, channels = (attention.query, attention.key, attention.value), attention.channels
     weight = torch.cat([layer.weight for layer in layers])
     bias = None if attention.query.bias is None else torch.cat([layer.bias for layer in layers])
     heads, groups = attention.query.out_features // channels, attention.key.out_features // channels
+    multiply = linear if weight.numel() >= LARGE else F.linear
 
     def project(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        every = linear(x, weight, bias).view(len(x), -1, 1, channels)
+        every = multiply(x, weight, bias).view(len(x), -1, 1, channels)
         return every.narrow(1, 0, heads), every.narrow(1, heads, groups), every.narrow(1, heads + groups, groups)
 
     return project
@@ -184,9 +202,10 @@ def fused(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tens
 
 def separate(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
     """(b, d) to queries, keys and values (b, h, 1, c) by three products."""
-    layers, channels = (attention.query, attention.key, attention.value), attention.channels
+    products = [product(layer) for layer in (attention.query, attention.key, attention.value)]
+    channels = attention.channels
 
     def project(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return tuple(layer.forward(x).view(len(x), -1, 1, channels) for layer in layers)
+        return tuple(multiply(x).view(len(x), -1, 1, channels) for multiply in products)
 
     return project

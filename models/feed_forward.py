@@ -21,24 +21,8 @@ class FeedForward(nn.Module):
     down: Linear
 
 
-class Gelu(FeedForward):
-    """Two matrices and a GELU between them (GPT-2, BERT, ViT). `approximate: tanh` is the form that GPT-2 uses."""
-
-    def __init__(self, width: int, bias: bool = True, *, ratio: float = 4, approximate: str = "tanh"):
-        super().__init__()
-        if approximate not in ("none", "tanh"):
-            raise ValueError(f"approximate must be 'none' or 'tanh', not {approximate!r}")
-        hidden = round(width * ratio)
-        self.up = Linear(width, hidden, bias=bias)
-        self.down = Linear(hidden, width, bias=bias)
-        self.approximate = approximate
-
-    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        return self.down(F.gelu(self.up(x), approximate=self.approximate))
-
-
-class Relu(FeedForward):
-    """Two matrices and a ReLU between them: the 2017 transformer (arXiv:1706.03762)."""
+class TwoMatrices(FeedForward):
+    """Two matrices and an activation between them, as in the 2017 transformer (arXiv:1706.03762): base of the plain layers."""
 
     def __init__(self, width: int, bias: bool = True, *, ratio: float = 4):
         super().__init__()
@@ -46,15 +30,38 @@ class Relu(FeedForward):
         self.up = Linear(width, hidden, bias=bias)
         self.down = Linear(hidden, width, bias=bias)
 
-    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        return self.down(F.relu(self.up(x)))
-
-
-class SquaredRelu(Relu):
-    """Two matrices and a squared ReLU between them (Primer, So et al. 2021, arXiv:2109.08668)."""
+    def activation(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
+        raise NotImplementedError
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        return self.down(F.relu(self.up(x)).square())
+        return self.down(self.activation(self.up(x)))
+
+
+class Gelu(TwoMatrices):
+    """A GELU (GPT-2, BERT, ViT). `approximate: tanh` is the form that GPT-2 uses."""
+
+    def __init__(self, width: int, bias: bool = True, *, ratio: float = 4, approximate: str = "tanh"):
+        super().__init__(width, bias, ratio=ratio)
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"approximate must be 'none' or 'tanh', not {approximate!r}")
+        self.approximate = approximate
+
+    def activation(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
+        return F.gelu(x, approximate=self.approximate)
+
+
+class Relu(TwoMatrices):
+    """A ReLU: the 2017 transformer."""
+
+    def activation(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
+        return F.relu(x)
+
+
+class SquaredRelu(TwoMatrices):
+    """A squared ReLU (Primer, So et al. 2021, arXiv:2109.08668)."""
+
+    def activation(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
+        return F.relu(x).square()
 
 
 class Swiglu(FeedForward):
