@@ -90,12 +90,17 @@ class Or(Graph):
 
 @dataclass(frozen=True)
 class Causal(Graph):
-    """Read what is not later: in the running order (axis 0), or on another axis such as seconds."""
+    """Read what is not later: in the running order (axis 0), or on another axis such as seconds.
+
+    What has no coordinate there (a class token, a text among sensors) comes after everything: it reads all, and what has one
+    does not read it, or it would hear its own future through it.
+    """
 
     axis: int = 0
 
     def edge(self, query, key):
-        return key.position[self.axis] <= query.position[self.axis]
+        own = query.position[self.axis]
+        return (key.position[self.axis] <= own) | (own != own)  # no coordinate is NaN, which differs from itself
 
     def is_causal(self):
         return self.axis == 0

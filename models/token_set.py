@@ -25,7 +25,8 @@ class Tokens:
 
     `position[..., 0]` is the running order in the row, 0, 1, 2, ... (unique within a row, so that it also names the
     token); the other axes are coordinates inside the span (row, column, seconds). A token that has no coordinate on an
-    axis carries NaN there: it is never before, after or near anything on that axis, and rotary does not turn it.
+    axis carries NaN there: it is near nothing on that axis, comes after everything (`graph.Causal`), and rotary does not turn
+    it.
     """
 
     input: Int[Tensor, "b n"]

@@ -89,7 +89,7 @@ class Ctc(Task):
         counts.index_add_(0, sample, torch.ones_like(sample))
         values, lengths = [], []
         for number, (label, key) in enumerate(zip(planned.labels[self.target], planned.keys)):
-            text = self.encoded(label, key)
+            text = self.encoded(label)
             judged = label is not None and self._fits(text, int(counts[number]), key)
             values += text if judged else []
             lengths.append(len(text) if judged else -1)
@@ -98,13 +98,11 @@ class Ctc(Task):
             count=sum(max(length, 1) for length in lengths if length >= 0),
         )  # fmt: skip
 
-    def encoded(self, label: Any, key: str) -> list[int]:
+    def encoded(self, label: Any) -> list[int]:
         """A text as numbers of symbols. Raises DataError for a symbol that the training texts lack."""
         text = "" if label is None else as_text(label)
         if unknown := [symbol for symbol in text if symbol not in self.numbers]:
-            raise DataError(
-                f"{key}: {unknown[0]!r} in column {self.target!r} is none of the {len(self.symbols)} symbols"
-            )
+            raise DataError(f"{unknown[0]!r} in column {self.target!r} is none of the {len(self.symbols)} symbols")
         return [self.numbers[symbol] for symbol in text]
 
     def _fits(self, symbols: Sequence[int], tokens: int, key: str) -> bool:
@@ -116,9 +114,8 @@ class Ctc(Task):
             self.say(f"{key} cannot be aligned and is left out: {why} ({len(self.left_out)} so far)")
         return False
 
-    def check(self, samples: Samples, split: str) -> None:
-        for number, key in enumerate(samples.keys):
-            self.encoded(samples[number].get(self.target), f"{split}: {key}")
+    def check(self, value: Any) -> None:
+        self.encoded(value)
 
     # -------------------------------------------------------------------------------------------------- loss, metrics
 
@@ -176,7 +173,7 @@ class Ctc(Task):
         return answers
 
     def words(self, logs: Tensor, symbols: Sequence[int], seconds: Sequence[float]) -> list[dict[str, Any]]:
-        """Each word with the seconds of its beginning and end."""
+        """Each word with the seconds of its beginning and end. `seconds`: where each token ends."""
         length = seconds[1] - seconds[0] if len(seconds) > 1 else 0.0
         found: list[dict[str, Any]] = []
         open_word = False
@@ -185,10 +182,10 @@ class Ctc(Task):
                 open_word = False
                 continue
             if not open_word:
-                found.append({"word": "", "start": round(seconds[start], 3), "end": 0.0})
+                found.append({"word": "", "start": round(max(seconds[start] - length, 0.0), 3), "end": 0.0})
                 open_word = True
             found[-1]["word"] += symbol
-            found[-1]["end"] = round(seconds[end - 1] + length, 3)
+            found[-1]["end"] = round(seconds[end - 1], 3)
         return found
 
 

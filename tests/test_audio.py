@@ -43,7 +43,7 @@ def test_every_clip_is_whole_slices(samples):
     assert piece.count == CHOPPER.count(clip(samples)) == len(piece.coordinates)
     assert piece.values.shape == (piece.count * 4, 256)
     assert piece.count * 4 * 80 > samples - 80
-    assert piece.coordinates[-1, 0].item() == pytest.approx((piece.count - 1) * 0.04, abs=1e-5)
+    assert piece.coordinates[-1, 0].item() == pytest.approx((piece.count * 4 - 1) * 0.01 + 127 / 8000, abs=1e-5)
 
 
 def test_clips_of_a_batch_do_not_touch():

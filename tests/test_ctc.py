@@ -76,7 +76,7 @@ def planned(counts: list[int], texts: list[str | None]) -> PlannedSet:
     position = torch.arange(n).float().expand(len(counts), n)[..., None]
     tokens = Tokens(input=(sample > 0).long(), sample=sample, span=sample, position=position)
     places = (sample > 0).flatten().nonzero()[:, 0]
-    seconds = torch.cat([torch.arange(count)[:, None] * 0.1 for count in counts])
+    seconds = torch.cat([torch.arange(1, count + 1)[:, None] * 0.1 for count in counts])
     pieces = Pieces(values=torch.zeros(len(places)), index=torch.zeros_like(places), places=places, coordinates=seconds,
                     counts=tuple(count for count in counts if count))  # fmt: skip
     keys = tuple(f"clip {number}" for number in range(len(counts)))
@@ -134,7 +134,7 @@ def test_a_batch_of_nothing_that_can_be_aligned_has_no_loss():
 
 
 def test_an_unknown_symbol_is_named():
-    with pytest.raises(ValueError, match="clip 0: 'x' in column 'text' is none of the 2 symbols"):
+    with pytest.raises(ValueError, match="'x' in column 'text' is none of the 2 symbols"):
         task().targets(planned([4], ["axb"]))
     with pytest.raises(ValueError, match="beams must be at least 1, not 0"):
         task(beams=0)

@@ -52,7 +52,8 @@ def says(graph: Graph, query: Node, key: Node) -> bool:
         case Or(left, right):
             return any((says(left, query, key), says(right, query, key)))
         case Causal(axis):
-            return key.position[axis] < query.position[axis] or apart(axis) == 0
+            later = math.isnan(query.position[axis])  # what has no coordinate comes after everything
+            return later or key.position[axis] < query.position[axis] or apart(axis) == 0
         case SameSample():
             return {query.sample} == {key.sample}
         case SameSpan():

@@ -1,6 +1,7 @@
 """Sensors: windows with their time, missing values that are not zero, categories, files that are said to be wrong."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def test_windows_hold_every_measurement_once(times, window):
     assert piece.count == chopper.count(stream) == math.ceil(times / window)
     assert piece.values.flatten()[: times * 3].tolist() == stream.flatten().tolist()
     assert piece.values.flatten()[times * 3 :].isnan().all()
-    assert piece.coordinates[:, 0].tolist() == pytest.approx([n * window / 5 for n in range(piece.count)])
+    assert piece.coordinates[:, 0].tolist() == pytest.approx([((n + 1) * window - 1) / 5 for n in range(piece.count)])
 
 
 def test_statistics_leave_out_what_is_missing(tmp_path):
@@ -41,6 +42,10 @@ def test_statistics_leave_out_what_is_missing(tmp_path):
     assert CHOPPER.load(tmp_path / "s") == fitted
     values = fitted.chop(fitted.decode(streams[1])).values
     assert values[0].tolist()[:3] == pytest.approx([0, 5, 2 / (8 / 3) ** 0.5]) and values[0, 3].isnan()
+    given = replace(CHOPPER, mean={"speed": 10.0}, scale={"speed": 2.0}).fit(lambda: iter(streams))
+    assert given.chop(given.decode([[14.0, 3]])).values[0].tolist()[:2] == [2.0, 3.0]
+    half = replace(CHOPPER, scale={"speed": 2.0}).fit(lambda: iter(streams))
+    assert half.fitted[0][0] == pytest.approx(3) and half.fitted[1][0] == 2.0
     with pytest.raises(ValueError, match="channel 'speed' has no value in the training data"):
         CHOPPER.fit(lambda: iter([[[math.nan, 1.0]]]))
 
@@ -82,7 +87,9 @@ def test_what_cannot_be_read_is_said(raw, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"channels": 0}, "at least one"), ({"channels": 1, "rate": 0}, "rate must be more than 0"),
-     ({"channels": {"a": None}, "categories": {"b": 2}}, "no channel is named 'b'; possible: a")],
+     ({"channels": {"a": None}, "categories": {"b": 2}}, "no channel is named 'b'; possible: a"),
+     ({"channels": {"a": None}, "mean": {"b": 2}}, "mean: no channel is named 'b'; possible: a"),
+     ({"channels": {"a": None}, "scale": {"a": 0}}, "scale: that of 'a' must be more than 0, not 0")],
 )  # fmt: skip
 def test_settings_must_mean_something(options, message):
     with pytest.raises(ValueError, match=message):

@@ -28,7 +28,7 @@ def test_tubelets_fill_clips_of_any_length(frames):
     piece = CHOPPER.chop(CHOPPER.decode(clip(frames)))
     times = -(-frames // 2)
     assert piece.count == CHOPPER.count(CHOPPER.decode(clip(frames))) == times * 6 == len(piece.values)
-    assert piece.coordinates[-1].tolist() == pytest.approx([(times - 1) * 0.2, 1, 2])
+    assert piece.coordinates[-1].tolist() == pytest.approx([times * 0.2 - 0.1, 1, 2])
     last = piece.values[-1].view(2, 16)
     if frames % 2:
         assert torch.equal(last[0], last[1])

@@ -25,7 +25,7 @@ FLOOR = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class AudioChopper(SoundChopper):
-    """A sound to slices of `frames` log-mel frames.
+    """A sound to slices of `frames` log-mel frames. A token stands where the last sample is heard that it is made of.
 
     Sounds of another rate are resampled, several channels averaged.
     """
@@ -50,8 +50,8 @@ class AudioChopper(SoundChopper):
         whole = (count * self.frames - 1) * hop + window
         before = window // 2
         padded = F.pad(item, (before, max(0, whole - before - len(item))))[:whole]
-        seconds = torch.arange(count, dtype=torch.float32)[:, None] * self.frames * self.hop
-        return Piece(padded.unfold(0, window, hop), count, seconds)
+        last = (torch.arange(1, count + 1, dtype=torch.float32)[:, None] * self.frames - 1) * hop - before + window - 1
+        return Piece(padded.unfold(0, window, hop), count, last / self.rate)
 
     def draw(self, canvas: Any, item: Clip) -> None:
         """The log-mel spectrogram over the seconds, cut into slices."""

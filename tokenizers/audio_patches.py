@@ -95,8 +95,9 @@ class AudioPatchesChopper(SoundChopper):
         windows = F.pad(item, (0, max(0, samples - len(item))))[:samples].unfold(0, window, hop)
         if heard < frames:
             windows = torch.cat([windows, windows.new_full((frames - heard, window), torch.nan)])
-        row, column = torch.arange(self.rows).float(), torch.arange(columns) * (self.stride * self.hop)
-        return Piece(windows, count, torch.cartesian_prod(row, column))
+        row, column = torch.arange(self.rows).float(), torch.arange(columns) * self.stride
+        last = (column + self.patch_size - 1) * hop + window - 1
+        return Piece(windows, count, torch.cartesian_prod(row, last / self.rate))
 
     def draw(self, canvas: Any, item: Clip) -> None:
         """The spectrogram over the seconds, and where its patches begin."""
@@ -153,7 +154,8 @@ class AudioPatchesTokenizer(nn.Module):
     ):  # fmt: skip
         super().__init__()
         self.patch_size, self.stride, self.rows = chopper.patch_size, chopper.stride, chopper.rows
-        self.seconds = chopper.stride * chopper.hop
+        self.rate, self.hop = chopper.rate, chopper.hop_samples
+        self.end = (chopper.patch_size - 1) * chopper.hop_samples + chopper.window_samples - 1
         self.per_clip, (self.mean, self.deviation) = chopper.normalize == "clip", chopper.fitted
         self.mel = chopper.spectrum()
         self.augment = augment() if augment else None
@@ -172,7 +174,8 @@ class AudioPatchesTokenizer(nn.Module):
         if self.position is None:
             return tokens
         row, seconds = pieces.coordinates.unbind(-1)
-        return tokens + self.position(torch.stack([row, (seconds / self.seconds).round()], dim=-1))
+        column = (seconds * self.rate - self.end) / (self.stride * self.hop)
+        return tokens + self.position(torch.stack([row, column.round()], dim=-1))
 
     def patches(self, spectrogram: Float[Tensor, "f mels"], lengths: list[int]) -> Float[Tensor, "t p"]:
         """All clips' patches, clip after clip, channels before time; a patch's values the same way round."""

@@ -41,6 +41,10 @@ class AudioStemChopper(SoundChopper):
         if self.fill is not None and self.fill < self.longest:
             raise ValueError(f"fill ({self.fill}) must be at least longest ({self.longest}), or null")
 
+    @property
+    def needs_whole(self) -> bool:
+        return True
+
     def fit(self, items: Callable[[], Iterable]) -> AudioStemChopper:
         return self
 
@@ -62,8 +66,11 @@ class AudioStemChopper(SoundChopper):
         """The spectrogram (1, mels, frames)."""
         frames, count = self.frames_of(len(item)), self.count(item)
         filled = F.pad(item, (0, max(0, frames * self.hop_samples - len(item))))
-        seconds = torch.arange(count, dtype=torch.float32)[:, None] * 2 * self.hop
-        return Piece(self.spectrogram(filled)[None, :, :frames], count, seconds)
+        return Piece(self.spectrogram(filled)[None, :, :frames], count, self.seconds(count))
+
+    def seconds(self, count: int) -> Float[Tensor, "t 1"]:
+        """Where each token ends."""
+        return torch.arange(1, count + 1, dtype=torch.float32)[:, None] * 2 * self.hop
 
     def spectrogram(self, clip: Clip) -> Float[Tensor, "mels frames"]:
         """The normalised log-mel spectrogram of all of a clip."""

@@ -37,7 +37,13 @@ class Chopper:
     """Base of all choppers."""
 
     axes: ClassVar[tuple[str, ...]] = ()
-    """Names of the position axes that its tokens have besides the running order."""
+    """Names of the position axes that its tokens have besides the running order. A token stands on `seconds` where the last
+    thing that it is made of is known, so that `causal(seconds)` lets no stream hear another's future."""
+
+    @property
+    def needs_whole(self) -> bool:
+        """Whether every token depends on all of its item, as where a clip is normalised by itself: not for `causal(seconds)`."""
+        return False
 
     def fit(self, items: Callable[[], Iterable]) -> Chopper:
         """The chopper after it has looked at the training data (a vocabulary, a mean and a scale); most need not."""

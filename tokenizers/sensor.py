@@ -26,12 +26,14 @@ Stream = Float[Tensor, "_times _channels"]
 
 @dataclass(frozen=True, kw_only=True)
 class SensorChopper(Chopper):
-    """A stream (times, channels) to windows of `window` measurements each, taken `rate` times a second.
+    """A stream (times, channels) to windows of `window` measurements each, taken `rate` times a second, the first at 0 seconds.
+    A token stands where its window's last measurement was taken.
 
     `channels` names the columns, with their unit where one likes (`{speed: m/s, lane: null}`), or is their number.
     `categories` says which of them are whole numbers from 0 to that many (less one) that stand for something: `{gear: 6}`.
-    The mean and the deviation of the others are learned from the training data. NaN is a missing value: the model sees it
-    as "missing", never as zero.
+    The others are given to the model less their `mean`, over their `scale`, both by channel (`{speed: 12.5}`); what is not
+    given so is learned from the training data (its mean and its deviation). NaN is a missing value: the model sees it as
+    "missing", never as zero.
     """
 
     axes: ClassVar[tuple[str, ...]] = ("seconds",)
@@ -39,6 +41,8 @@ class SensorChopper(Chopper):
     rate: float = 1.0
     window: int = 1
     categories: dict[str, int] | None = None
+    mean: dict[str, float] | None = None
+    scale: dict[str, float] | None = None
     fitted: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     def __post_init__(self):
@@ -46,9 +50,13 @@ class SensorChopper(Chopper):
             raise ValueError("channels must name at least one")
         if self.rate <= 0 or self.window < 1:
             raise ValueError(f"rate must be more than 0 and window at least 1, not {self.rate} and {self.window}")
-        for name in self.categories or {}:
-            if name not in self.names:
-                raise ValueError(f"categories: no channel is named {name!r}; possible: {', '.join(self.names)}")
+        for option in ("categories", "mean", "scale"):
+            for name in getattr(self, option) or {}:
+                if name not in self.names:
+                    raise ValueError(f"{option}: no channel is named {name!r}; possible: {', '.join(self.names)}")
+        for name, value in (self.scale or {}).items():
+            if value <= 0:
+                raise ValueError(f"scale: that of {name!r} must be more than 0, not {value}")
 
     @property
     def names(self) -> list[str]:
@@ -97,7 +105,7 @@ class SensorChopper(Chopper):
         return rows
 
     def fit(self, items: Callable[[], Iterable]) -> SensorChopper:
-        """Mean and deviation of every channel over the training streams, missing values left out.
+        """The mean and the scale that are given, else mean and deviation over the training streams, missing values left out.
 
         So are streams that cannot be read: they count as bad when their turn comes. Raises ValueError when none can.
         """
@@ -121,7 +129,11 @@ class SensorChopper(Chopper):
         mean = total / count
         deviation = (squares / count - mean**2).clamp(min=0).sqrt()
         deviation = torch.where(deviation > 1e-8, deviation, torch.ones_like(deviation))
-        return replace(self, fitted=(tuple(mean.tolist()), tuple(deviation.tolist())))
+        each = [
+            [(given or {}).get(name, value) for name, value in zip(self.names, learned.tolist())]
+            for given, learned in ((self.mean, mean), (self.scale, deviation))
+        ]
+        return replace(self, fitted=(tuple(each[0]), tuple(each[1])))
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -141,19 +153,30 @@ class SensorChopper(Chopper):
         kept = torch.tensor([name in (self.categories or {}) for name in self.names])
         filled = torch.full((count * self.window, len(self.names)), math.nan)
         filled[: len(item)] = torch.where(kept, item, (item - mean) / deviation)
-        seconds = torch.arange(count, dtype=torch.float32)[:, None] * self.window / self.rate
-        return Piece(rearrange(filled, "(t w) c -> t (w c)", w=self.window), count, seconds)
+        last = torch.arange(1, count + 1, dtype=torch.float32)[:, None] * self.window - 1
+        return Piece(rearrange(filled, "(t w) c -> t (w c)", w=self.window), count, last / self.rate)
 
     def draw(self, canvas: Any, item: Stream) -> None:
-        """Every channel over the seconds, and where the windows begin."""
+        """Every channel over the seconds, and where the windows begin; a single measurement as a profile over its channels,
+        many channels as a picture."""
+        if len(item) == 1 and len(self.names) > 1:
+            canvas.plot(item[0].numpy(), marker=".")
+            canvas.set(xlabel="channel", ylabel="value")
+            return
+        if len(self.names) > 12:
+            canvas.imshow(
+                item.T.numpy(), aspect="auto", origin="lower", extent=(0, len(item) / self.rate, 0, len(self.names))
+            )
+            canvas.set(xlabel="seconds", ylabel="channel")
+            return
         seconds = torch.arange(len(item)) / self.rate
         for name, values in zip(self.names, item.T):
-            canvas.plot(seconds.numpy(), values.numpy(), marker=".", label=name if len(self.names) <= 12 else None)
+            unit = self.channels.get(name) if isinstance(self.channels, dict) else None
+            canvas.plot(seconds.numpy(), values.numpy(), marker=".", label=f"{name} ({unit})" if unit else name)
         for window in range(self.count(item)):
             canvas.axvline(window * self.window / self.rate, color="gray", linewidth=0.5)
         canvas.set(xlabel="seconds")
-        if len(self.names) <= 12:
-            canvas.legend(fontsize=7)
+        canvas.legend(fontsize=7)
 
 
 class SensorTokenizer(nn.Module):

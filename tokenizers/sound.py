@@ -39,6 +39,12 @@ class WaveAugmentation:
     noise: tuple[float, float] | None = None
     colour: float = 0.0
 
+    def __post_init__(self):
+        if min(self.shift, self.gain, self.colour) < 0 or not 0 <= self.speed < 1:
+            raise ValueError("augment_wave: shift, gain and colour must be 0 or more, speed at least 0 and below 1")
+        if self.noise and self.noise[0] > self.noise[1]:
+            raise ValueError(f"augment_wave: noise must be [lowest, highest] dB, not {list(self.noise)}")
+
     def __call__(self, clip: Clip, rate: int, random: np.random.Generator) -> Clip:
         if self.speed:
             factor = 1 + random.uniform(-self.speed, self.speed)
@@ -94,6 +100,15 @@ class SoundChopper(Chopper):
         for name in ("rate", "mels", "hop", "window", "longest"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0, not {getattr(self, name)}")
+        for name, samples in (("hop", self.hop_samples), ("window", self.window_samples)):
+            if samples < 1:
+                raise ValueError(
+                    f"{name} must be at least one sample ({1 / self.rate:g} seconds), not {getattr(self, name)}"
+                )
+
+    @property
+    def needs_whole(self) -> bool:
+        return self.normalize == "clip"
 
     def spectrum(self) -> nn.Module:
         """What turns windows of samples (f, samples) into a spectrogram (f, mels)."""

@@ -26,7 +26,7 @@ Frames = UInt8[Tensor, "_frames _channels _height _width"]
 class VideoChopper(Chopper):
     """Frames, `rate` a second, to tubelets of `frames` frames by `patch_size` x `patch_size` pixels (ViViT, Arnab et al.
     2021, arXiv:2103.15691). Every frame is brought to `size` (height, width, or one number) as images are; a clip whose
-    frames do not fill the last tubelet repeats its last frame. `longest` frames are read at most."""
+    frames do not fill the last tubelet repeats its last frame. A token stands where its last frame is shown. `longest` frames are read at most."""
 
     axes: ClassVar[tuple[str, ...]] = ("seconds", "row", "column")
     size: int | tuple[int, int]
@@ -89,8 +89,9 @@ class VideoChopper(Chopper):
             q=self.patch_size,
         )
         times = len(frames) // self.frames
-        grid = torch.cartesian_prod(torch.arange(times), torch.arange(rows), torch.arange(columns)).float()
-        return Piece(tubelets, len(tubelets), grid * torch.tensor([self.frames / self.rate, 1.0, 1.0]))
+        last = (torch.arange(1, times + 1) * self.frames - 1) / self.rate
+        grid = torch.cartesian_prod(last, torch.arange(rows).float(), torch.arange(columns).float())
+        return Piece(tubelets, len(tubelets), grid)
 
     def draw(self, canvas: Any, item: Frames) -> None:
         """The first frame of every tubelet, side by side, and the grid of patches."""

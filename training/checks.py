@@ -137,6 +137,36 @@ def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iter
                     yield (*path, *([] if isinstance(written, str) else [index])), str(error)
 
 
+def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Iterator[Problem]:
+    for name, part in inputs.items():
+        if (
+            {"augment", "size", "fit_size"} <= part.options.keys()
+            and part.options["augment"]
+            and part.options["size"] is None
+        ):
+            message = (
+                "changes batches of images of one shape: give 'size' too (with 'fit_size: pad' an aspect ratio is kept)"
+            )
+            yield ("inputs", name, "augment"), message
+
+
+def time_is_kept(inputs: dict[str, Part], model: Part) -> Iterator[Problem]:
+    """Where the attention follows time, no token may be made of what comes after it."""
+    encoder = model.options["encoder"]
+    written = [model.options["attention"], *([encoder.attention] if encoder else [])]
+    expressions = [text for each in written for text in ([each] if isinstance(each, str) else each)]
+    if not any(re.search(r"\bcausal\s*\(\s*seconds\b", text) for text in expressions):
+        return
+    for name, part in inputs.items():
+        with suppress(ValueError, TypeError):  # one that cannot be built is told of elsewhere
+            if "seconds" in part.target.Chopper.axes and part.build(part.target.Chopper).needs_whole:
+                message = (
+                    "each token depends on the whole clip, which 'causal(seconds)' must not let it hear: use {use: audio}, "
+                    "normalize: data, or another attention"
+                )
+                yield ("inputs", name), message
+
+
 def axes_of(inputs: Mapping[str, Part]) -> tuple[str, ...]:
     """The position axes of a set of these inputs: the running order, then the tokenizers' own, each once."""
     choppers = [getattr(part.target, "Chopper", None) for part in inputs.values()]
@@ -302,7 +332,7 @@ SINGLE_CHECKS: tuple[Check, ...] = (
     input_names, task_names, model_sizes, training_sizes, evaluation_sizes, checkpoint_sizes, logging_sizes,
 )  # fmt: skip
 FITTING_CHECKS: tuple[Check, ...] = (
-    heads_divide, encoder_fits, attention_parses, relative_position_fits, block_can_be_built, absolute_positions_fit,
+    heads_divide, encoder_fits, attention_parses, time_is_kept, augmented_images_have_one_shape, relative_position_fits, block_can_be_built, absolute_positions_fit,
     inputs_and_tasks_can_be_built, encodings_fit,
     targets_are_inputs, samples_or_tokens, dropped_inputs_exist, steps_are_rows, schedule_fits,
 )  # fmt: skip

@@ -32,8 +32,9 @@ def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
 
     def plan(window: torch.Tensor, ids: Sequence[int]) -> dict[str, PlannedSet]:
         count = (window.shape[1] + 1) // 2
-        seconds = torch.arange(count, dtype=torch.float32)[:, None] * 2 * chopper.hop
-        heard = place([[(sound, Piece(window[None], count, seconds))]], run.choppers, count, axes, rows=[0])
+        heard = place(
+            [[(sound, Piece(window[None], count, chopper.seconds(count)))]], run.choppers, count, axes, rows=[0]
+        )
         written = Piece(torch.tensor(ids), len(ids), following=torch.tensor([*ids[1:], encoding.end]))
         said = place([[(text, written)]], run.choppers, len(ids), axes, rows=[0])
         return {"encoder": heard, "main": said}

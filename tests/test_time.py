@@ -1,0 +1,98 @@
+"""`causal(seconds)`: no token hears what any stream measures after the token's own time, whatever the rates and windows."""
+
+import numpy as np
+import pytest
+import torch
+from chopmix.data.packing import pack
+from chopmix.models.batch import Batch
+from chopmix.models.graph import Causal, SameSample, reach
+from chopmix.models.mixture import Mixture
+from chopmix.models.token_set import Tokens
+from chopmix.models.transformer import Transformer
+from chopmix.tokenizers.audio import AudioChopper, AudioTokenizer
+from chopmix.tokenizers.audio_patches import AudioPatchesChopper, AudioPatchesTokenizer
+from chopmix.tokenizers.sensor import SensorChopper, SensorTokenizer
+from chopmix.tokenizers.video import VideoChopper, VideoTokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+CONTEXT = 256
+AXES = ("order", "seconds", "row", "column")
+
+
+def streams(rate: float, window: int, frames: int):
+    """Three streams of 0.6 seconds: choppers, tokenizers, and how often each is measured."""
+    choppers = {
+        "wheel": SensorChopper(channels=2, rate=rate, window=window),
+        "sound": AudioChopper(rate=2000, mels=6, hop=0.02, window=0.05, frames=frames),
+        "video": VideoChopper(size=4, patch_size=4, channels=1, rate=10, frames=frames),
+    }
+    makers = {"wheel": SensorTokenizer, "sound": AudioTokenizer, "video": VideoTokenizer}
+    return choppers, makers, {"wheel": rate, "sound": 2000, "video": 10}
+
+
+def measured(rates: dict[str, float], seed: int) -> dict[str, torch.Tensor]:
+    random = np.random.default_rng(seed)
+    return {
+        "wheel": torch.from_numpy(random.standard_normal((max(int(0.6 * rates["wheel"]), 1), 2), dtype=np.float32)),
+        "sound": torch.from_numpy(random.standard_normal(1200, dtype=np.float32)),
+        "video": torch.from_numpy(random.integers(0, 256, (6, 1, 4, 4), dtype=np.uint8)),
+    }
+
+
+@given(st.sampled_from([3.0, 10.0, 50.0, 64.0]), st.integers(1, 9), st.integers(1, 3), st.floats(0, 0.6))
+@settings(max_examples=30, deadline=None)
+def test_no_stream_hears_the_future_of_another(rate, window, frames, now):
+    """Everything measured after `now` is made anew: what tokens became by then is the same, bit for bit."""
+    torch.manual_seed(0)
+    choppers, makers, rates = streams(rate, window, frames)
+    tokenizers = {name: maker(choppers[name], 16, CONTEXT) for name, maker in makers.items()}
+    core = Transformer(
+        list(makers), AXES, width=16, depth=2, heads=2,
+        attention="same_sample & causal(seconds)",
+    )  # fmt: skip
+    model = Mixture(tokenizers, {"main": core}, {}, context=CONTEXT).eval()
+    first, other = measured(rates, 0), measured(rates, 1)
+    second = {
+        name: torch.where(
+            (torch.arange(len(first[name])) / rates[name] <= now).view(-1, *[1] * (first[name].dim() - 1)),
+            first[name], other[name],
+        )
+        for name in first
+    }  # fmt: skip
+    found = []
+    with torch.inference_mode():
+        for values in (first, second):
+            planned = pack([list(values.items())], choppers, CONTEXT, AXES)
+            found.append(model.hidden(model.plan(Batch(sets={"main": planned})))[0])
+    known = planned.tokens.position[0, :, 1] <= now
+    assert torch.equal(found[0][known], found[1][known])
+    if now < 0.3:
+        assert not torch.equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("now", [0.1, 0.2, 0.35])
+def test_overlapping_patches_keep_to_their_time(now):
+    chopper = AudioPatchesChopper(rate=8000, mels=16, patch_size=8, stride=4)
+    torch.manual_seed(0)
+    model = AudioPatchesTokenizer(chopper, 8, CONTEXT, position=None)
+    first, second = torch.randn(2, 4000)
+    second = torch.where(torch.arange(4000) / 8000 <= now, first, second)
+    pieces = [
+        pack([[("s", clip)]], {"s": chopper}, CONTEXT, ("order", "mel", "seconds")).pieces["s"]
+        for clip in (first, second)
+    ]
+    known = pieces[0].coordinates[:, 1] <= now
+    assert known.any() and not known.all()
+    assert torch.equal(model(pieces[0])[known], model(pieces[1])[known])
+
+
+def test_what_has_no_time_comes_after_everything():
+    """A class token reads all streams; no stream hears its own future through it."""
+    position = torch.tensor([[[0.0, torch.nan], [1.0, 0.1], [2.0, 0.2], [3.0, 0.1], [4.0, torch.nan]]])
+    ones = torch.ones(1, 5, dtype=torch.long)
+    tokens = Tokens(input=ones, sample=ones, span=ones, position=position)
+    known = reach([SameSample() & Causal(1)] * 3, tokens)[0]
+    assert known[0].all() and known[4].all()
+    assert known[1].tolist() == [False, True, False, True, False]
+    assert known[2].tolist() == [False, True, True, True, False]
