@@ -6,8 +6,9 @@ What is known as normalisation by speaker: it needs to know who speaks, and some
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +29,8 @@ class Equalized(Samples):
     def __init__(self, samples: Samples, every: Samples, column: str, group: Callable[[str], str]):
         self.samples, self.every, self.name, self.group, self.keys = samples, every, column, group, samples.keys
 
-    def column(self, name: str):
-        return self.samples.column(name) if name != self.name else super().column(name)
+    def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
+        return self.samples.numbered(name) if name != self.name else super().numbered(name)
 
     def __getitem__(self, number: int) -> Columns:
         row = self.samples[number]

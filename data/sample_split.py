@@ -185,7 +185,7 @@ class SampleSplit:
                 place = each._replace(number=number)
                 return self.chop(place, training, inputs, replaced), number, tuple(place)
             except (ValueError, OSError, RuntimeError) as error:  # a tokenizer of the user's own may raise any of these
-                self._note(number, error, training)
+                self.note(number, error, training)
             if not training:
                 return None
             number = (number + 1) % len(self.samples)
@@ -263,7 +263,7 @@ class SampleSplit:
             self._items[number] = found
         return found
 
-    def _note(self, number: int, error: Exception, training: bool) -> None:
+    def note(self, number: int, error: Exception, training: bool = False) -> None:
         """Count and name a bad sample. Raises DataError when there are more than `bad_share` allows."""
         if number in self.bad:
             return

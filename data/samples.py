@@ -26,8 +26,12 @@ class Samples:
         """The raw columns of one sample. Raises DataError, naming the sample, when it cannot be read."""
         raise NotImplementedError
 
-    def column(self, name: str) -> Iterator[Any]:
-        """One column of all samples that have it, in order: what labels, vocabularies and statistics are fitted on.
+    def damaged(self) -> Iterator[tuple[int, str]]:
+        """The numbers of samples that are known to be unreadable before anybody reads them, and why."""
+        return iter(())
+
+    def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
+        """One column of all samples that have it, in order, each with its sample's number.
 
         Samples that cannot be read are left out: they count as bad when their turn comes.
         """
@@ -37,7 +41,11 @@ class Samples:
             except (ValueError, OSError):
                 continue
             if value is not None:
-                yield value
+                yield number, value
+
+    def column(self, name: str) -> Iterator[Any]:
+        """The same without the numbers: what labels, vocabularies and statistics are fitted on."""
+        return (value for _, value in self.numbered(name))
 
 
 class Outcome(NamedTuple):
@@ -84,6 +92,10 @@ class Chosen(Samples):
     def __getitem__(self, number: int) -> Columns:
         return self.samples[self.numbers[number]]
 
+    def damaged(self) -> Iterator[tuple[int, str]]:
+        known = dict(self.samples.damaged())
+        return ((own, known[number]) for own, number in enumerate(self.numbers) if number in known)
+
 
 @dataclass(frozen=True)
 class Listed(Samples):
@@ -113,6 +125,9 @@ class Renamed(Samples):
     def __getitem__(self, number: int) -> Columns:
         row = self.samples[number]
         return {name: read(row) for name, read in self.columns.items()}
+
+    def damaged(self) -> Iterator[tuple[int, str]]:
+        return self.samples.damaged()
 
 
 def share(samples: Samples, split: str) -> Samples:

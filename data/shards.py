@@ -13,10 +13,11 @@ import hashlib
 import json
 import lzma
 import os
-import shutil
 import tarfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,9 @@ from typing import Any
 from .root import DataError, cache_folder, data_root
 from .samples import Columns, Renamed, SampleCard, Samples, share
 
+DAMAGED = "damaged"
+"""In place of a sample's members: why neither it nor what follows in its shard can be read."""
+PART = 2**20
 PACKED: dict[str, Callable] = {".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open}
 
 
@@ -32,8 +36,9 @@ PACKED: dict[str, Callable] = {".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.
 class Shards(Samples):
     """The samples of some tar files, one after another. Columns carry the members' extensions: `png`, `cls`, `json`.
 
-    `cls` is read as a whole number where it is one, `txt` as text, `json` as its value; all else stays bytes. Raises
-    DataError for a shard that is missing or cut short.
+    `cls` is read as a whole number where it is one, `txt` as text, `json` as its value; all else stays bytes. A shard that is
+    damaged or cut short has its samples up to there, and one more that cannot be read. Raises DataError for a shard that is
+    missing or no shard at all.
     """
 
     paths: tuple[str, ...]
@@ -49,23 +54,33 @@ class Shards(Samples):
 
     @cached_property
     def keys(self) -> Sequence[str]:
-        return [key for _, key, _ in self._places]
+        """The members' names up to the first dot; with the shard's name (or path) before, where two shards share some."""
+        keys = [key for _, key, _ in self._places]
+        names = [Path(path).name for path in self.paths]
+        for shards in (names, self.paths):
+            if len(set(keys)) < len(keys):
+                keys = [f"{shards[shard]}/{key}" for shard, key, _ in self._places]
+        if len(set(keys)) < len(keys):
+            raise DataError(f"{Counter(keys).most_common(1)[0][0]} stands twice: a sample's members must be neighbours")
+        return keys
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, number: int) -> Columns:
         shard, key, members = self._places[number]
+        if DAMAGED in members:
+            raise DataError(members[DAMAGED])
         return {extension: self._read(shard, key, extension, *place) for extension, place in members.items()}
 
-    def column(self, name: str):
-        for shard, key, members in self._places:
+    def damaged(self) -> Iterator[tuple[int, str]]:
+        return ((number, found[DAMAGED]) for number, (*_, found) in enumerate(self._places) if DAMAGED in found)
+
+    def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
+        for number, (shard, key, members) in enumerate(self._places):
             if name in members:
-                try:
-                    value = self._read(shard, key, name, *members[name])
-                except (ValueError, OSError):
-                    continue
-                yield value
+                with suppress(ValueError, OSError):
+                    yield number, self._read(shard, key, name, *members[name])
 
     def _read(self, shard: int, key: str, extension: str, offset: int, size: int) -> Any:
         with open_file(self.index[shard]["path"]) as file:
@@ -124,7 +139,7 @@ def shard_index(path: str) -> dict:
     """Where every sample of a shard lies; from the cache folder when the shard has not changed since."""
     remote = "://" in path
     try:
-        changed = "" if remote else f"{os.stat(path).st_size} {os.stat(path).st_mtime_ns}"
+        changed = version(path) if remote else f"{os.stat(path).st_size} {os.stat(path).st_mtime_ns}"
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     name = hashlib.sha256(f"{path if remote else os.path.abspath(path)} {changed}".encode()).hexdigest()[:32]
@@ -141,12 +156,31 @@ def shard_index(path: str) -> dict:
     return found
 
 
+def version(path: str) -> str:
+    """What changes when a remote file is replaced, as far as its storage tells: its size, date, tag, checksum."""
+    with open_file(path) as file:
+        told = file.fs.info(path) if hasattr(file, "fs") else {}
+    kept = {key: str(value) for key, value in told.items() if key.lower().replace("-", "").replace("_", "") in TOLD}
+    return json.dumps(kept, sort_keys=True)
+
+
+TOLD = {"size", "etag", "mtime", "created", "lastmodified", "updated", "md5hash", "versionid"}
+
+
 def unpacked(path: str, target: Path) -> str:
-    """A compressed shard as a plain tar in the cache folder. Raises DataError when it is damaged."""
+    """A compressed shard as a plain tar in the cache folder, up to where it is cut short. Raises DataError when it is damaged."""
     partial = target.with_suffix(f".{os.getpid()}")
     try:
-        with open_file(path) as raw, PACKED[Path(path).suffix](raw) as source, open(partial, "wb") as file:
-            shutil.copyfileobj(source, file)
+        with (
+            open_file(path) as raw,
+            PACKED[Path(path).suffix](raw) as source,
+            open(partial, "wb") as file,
+            suppress(EOFError),  # cut short: what is there is kept, and the index finds the end missing
+        ):
+            while part := source.read1(PART):
+                file.write(part)
+        if not partial.stat().st_size:
+            raise EOFError("it is empty")
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         partial.unlink(missing_ok=True)
         raise DataError(f"{path} cannot be unpacked, it is damaged or cut short: {error}") from error
@@ -156,9 +190,10 @@ def unpacked(path: str, target: Path) -> str:
 
 def members(source: str, path: str):
     """(key, {extension: (offset, size)}) of each sample: neighbouring members with one name up to the first dot."""
+    key, found = None, {}
     try:
         with open_file(source) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            key, found = None, {}
+            size = file.seek(0, os.SEEK_END)
             for member in tar:
                 if not member.isfile():
                     continue
@@ -169,14 +204,20 @@ def members(source: str, path: str):
                     yield key, found
                     found = {}
                 key = own
+                if member.offset_data + member.size > size:
+                    break
                 found[extension.lower()] = (member.offset_data, member.size)
-            if found:
-                yield key, found
             file.seek(tar.offset)  # tarfile takes a header that is damaged or cut off for the end
-            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise DataError(f"{path} is damaged or cut short: its end is missing after {key!r}")
+            whole = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+        wrong = None if whole else "its end is missing"
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"{path} is damaged or cut short: {error}") from error
+        if key is None:
+            raise DataError(f"{path} is damaged or cut short: {error}") from error
+        wrong = str(error)
+    if wrong is None and found:
+        yield key, found
+    elif wrong is not None:  # the last sample may lack members
+        yield f"{key} and what follows", {DAMAGED: f"{path} is damaged or cut short after {key!r}: {wrong}"}
 
 
 class ShardCard(SampleCard):

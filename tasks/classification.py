@@ -44,10 +44,7 @@ class Classification(Task):
         found: set = set()
         for value in samples.column(self.target):
             if isinstance(value, list | tuple | set) != self.several:
-                wanted = (
-                    "a list of labels, as several: true says" if self.several else "one label (or set several: true)"
-                )
-                raise DataError(f"column {self.target!r} must hold {wanted}, not {value!r}")
+                raise DataError(f"column {self.target!r} must hold {self.wanted}, not {value!r}")
             found.update(value if self.several else [value])
         if len(found) < 2:
             raise DataError(
@@ -55,12 +52,13 @@ class Classification(Task):
             )
         return self.with_classes(sorted(found, key=lambda each: (isinstance(each, str), each)))
 
-    def check(self, samples: Samples, split: str) -> None:
-        found = {each for value in samples.column(self.target) for each in (value if self.several else [value])}
-        if found <= {*self.classes, None}:
-            return
-        for number, key in enumerate(samples.keys):
-            self.encoded(samples[number].get(self.target), f"{split}: {key}")
+    def check(self, value: Any) -> None:
+        self.encoded(value)
+
+    @property
+    def wanted(self) -> str:
+        """What its column must hold, in words."""
+        return "a list of labels, as several: true says" if self.several else "one label (or set several: true)"
 
     def with_classes(self, classes: Sequence[Any]) -> Classification:
         """The task with these classes, in the order of its scores."""
@@ -81,19 +79,21 @@ class Classification(Task):
     def targets(self, planned: PlannedSet) -> Targets:
         places, groups = self.reading.places(planned)
         labels = planned.labels[self.target]
-        rows = [self.encoded(label, key) for label, key in zip(labels, planned.keys)]
-        values = torch.stack([self.encoded(None, ""), *rows])[1:]  # of no rows, too
+        rows = [self.encoded(label) for label in labels]
+        values = torch.stack([self.encoded(None), *rows])[1:]  # of no rows, too
         judged = values if values.dim() == 1 else values[:, 0]
         return Targets(values=values, places=places, groups=groups, count=int((judged != IGNORED).sum()))
 
-    def encoded(self, label: Any, key: str) -> Tensor:
+    def encoded(self, label: Any) -> Tensor:
         """A label as the number of its class, or as zeros and ones by class; `IGNORED` where a sample has none."""
         if label is None:
             return torch.full((len(self.classes),), float(IGNORED)) if self.several else torch.tensor(IGNORED)
+        if isinstance(label, list | tuple | set) != self.several:
+            raise DataError(f"column {self.target!r} must hold {self.wanted}, not {label!r}")
         unknown = [each for each in (label if self.several else [label]) if each not in self.numbers]
         if unknown:
             raise DataError(
-                f"{key}: {unknown[0]!r} in column {self.target!r} is none of the {len(self.classes)} classes "
+                f"{unknown[0]!r} in column {self.target!r} is none of the {len(self.classes)} classes "
                 f"({', '.join(map(str, self.classes[:10]))}{', ...' if len(self.classes) > 10 else ''})"
             )
         if not self.several:

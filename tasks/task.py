@@ -28,6 +28,8 @@ class Task:
     """Base of all tasks. `target` names the input (or data column) that the task is about."""
 
     target: str
+    weight: float = 1.0
+    """What its loss counts beside those of other tasks."""
     in_nats: ClassVar[bool] = True
     """Whether the loss is a likelihood, so that differences of it are bits."""
     writes: ClassVar[bool] = False
@@ -71,8 +73,8 @@ class Task:
         """The task after it has looked at the training data's targets (their classes, their mean); most need not."""
         return self
 
-    def check(self, samples: Samples, split: str) -> None:
-        """Raises DataError, naming the sample, for a target in these samples that it cannot be asked for."""
+    def check(self, value: Any) -> None:
+        """Raises DataError for a value of one of its `columns` that it cannot be asked for: the sample is a bad one."""
 
     def save(self, folder: Path) -> None:
         """Keep what `fit` found in `RUN/assets/<task>/`, so that a run works without its data."""

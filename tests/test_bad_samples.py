@@ -289,10 +289,20 @@ def cut(file: Path, where: str) -> None:
     file.write_bytes(content[: ends.get(where)])
 
 
-@pytest.mark.parametrize("where", ["member", "boundary", "header", "damage", "nothing"])
-def test_a_shard_cut_short_stops_before_the_first_step(experiment, where):
+@pytest.mark.parametrize("where", ["member", "boundary", "header", "damage"])
+def test_a_shard_cut_short_is_one_bad_sample(experiment, where):
     experiment.shards()
     cut(experiment.folder / "train-0.tar", where)
+    assert experiment.stops(r"train-0\.tar is damaged or cut short after '\d+': ", before=True)
+    said = experiment.run("data.bad_share=0.2")
+    assert re.search(
+        r"train: sample '\d+ and what follows' is bad and another is read instead: .*cut short after", said
+    )
+
+
+def test_an_empty_shard_stops_before_the_first_step(experiment):
+    experiment.shards()
+    cut(experiment.folder / "train-0.tar", "nothing")
     assert experiment.stops(r"train-0\.tar is damaged or cut short: ", "data.bad_share=1", before=True)
 
 
@@ -328,12 +338,10 @@ def test_a_label_outside_the_classes_is_named(experiment):
             file.write_bytes(good("image", number))
     card = {"use": "image_folder", **{split: str(experiment.folder / split) for split in ("train", "val")}}
     experiment.write({"image": INPUTS["image"]}, card)
-    assert experiment.stops(r"c/2\.png.*'c' in column 'label' is none of the 2 classes")
-
-
-def test_a_label_outside_the_classes_stops_before_the_first_step(experiment):
-    test_a_label_outside_the_classes_is_named(experiment)
-    assert not checkpoint.steps(experiment.out)
+    assert experiment.stops(r"c/2\.png.*'c' in column 'label' is none of the 2 classes", before=True)
+    said = experiment.run("data.bad_share=0.25")
+    assert "val: sample 'c/2.png' is bad and left out: 'c' in column 'label' is none of the 2 classes" in said
+    assert "val: sample 'c/5.png' is bad and left out" in said and "(2 of 8 samples so far)" in said
 
 
 def test_an_input_that_no_sample_has(experiment):

@@ -207,9 +207,11 @@ MEMBERS = {"a/1.txt": b"one", "a/1.cls": b"1", "a/2.txt": b"two", "a/2.json": js
 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz"])
 def test_shards_are_read_by_number(cache, ending):
-    path = tar(cache / f"s.{ending}", MEMBERS)
-    found = Shards((path, path))
-    assert list(found.keys) == ["a/1", "a/2"] * 2
+    for folder in "xy":
+        (cache / folder).mkdir()
+    path, other = (tar(cache / folder / f"s.{ending}", MEMBERS) for folder in "xy")
+    found = Shards((path, other))
+    assert list(found.keys) == [f"{shard}/{key}" for shard in (path, other) for key in ("a/1", "a/2")]
     assert found[2] == {"txt": "one", "cls": 1} and found[1] == {"txt": "two", "json": {"who": "me"}}
     assert list(found.column("cls")) == [1, 1]
     assert Shards((path,))[0] == found[0]  # the index is kept
@@ -228,14 +230,36 @@ def test_a_webdataset_card_names_its_columns(cache):
 def test_damaged_and_missing_shards_are_named(cache):
     whole = tar(cache / "s.tar", {f"{n}.txt": b"x" * 2000 for n in range(5)})
     (cache / "cut.tar").write_bytes(Path(whole).read_bytes()[:4000])
-    with pytest.raises(DataError, match=r"cut\.tar is damaged or cut short"):
-        len(Shards((str(cache / "cut.tar"),)))
-    packed = tar(cache / "s.tar.gz", MEMBERS)
-    (cache / "cut.tar.gz").write_bytes(Path(packed).read_bytes()[:-20])
-    with pytest.raises(DataError, match=r"cut\.tar\.gz cannot be unpacked, it is damaged or cut short"):
-        len(Shards((str(cache / "cut.tar.gz"),)))
+    whole_before = Shards((str(cache / "cut.tar"),))
+    assert whole_before.keys == ["0", "1 and what follows"] and whole_before[0] == {"txt": "x" * 2000}
+    with pytest.raises(DataError, match=r"cut\.tar is damaged or cut short after '1': its end is missing"):
+        whole_before[1]
+    ((number, why),) = whole_before.damaged()
+    assert number == 1 and "cut.tar" in why
+    (cache / "start.tar").write_bytes(Path(whole).read_bytes()[:100])
+    with pytest.raises(DataError, match=r"start\.tar is damaged or cut short"):
+        len(Shards((str(cache / "start.tar"),)))
+    content = np.random.default_rng(0).bytes(300_000)
+    packed = Path(tar(cache / "s.tar.gz", {f"{n}.bin": content for n in range(3)})).read_bytes()
+    (cache / "cut.tar.gz").write_bytes(packed[: len(packed) // 2])
+    assert Shards((str(cache / "cut.tar.gz"),)).keys == ["0", "1 and what follows"]
+    (cache / "flipped.tar.gz").write_bytes(packed[:400_000] + bytes([packed[400_000] ^ 255]) + packed[400_001:])
+    for broken in ("flipped", "nothing"):
+        (cache / "nothing.tar.gz").write_bytes(packed[:5])
+        with pytest.raises(DataError, match=rf"{broken}\.tar\.gz cannot be unpacked, it is damaged or cut short"):
+            len(Shards((str(cache / f"{broken}.tar.gz"),)))
     with pytest.raises(DataError, match="no shard at"):
         expand(str(cache / "none-*.tar"))
+
+
+def test_keys_are_unique_over_shards(cache):
+    paths = tuple(tar(cache / f"{name}.tar", {"0.txt": name.encode(), "1.txt": b"x"}) for name in "ab")
+    assert Shards(paths[:1]).keys == ["0", "1"]
+    assert Shards(paths).keys == ["a.tar/0", "a.tar/1", "b.tar/0", "b.tar/1"]
+    assert [Shards(paths)[number]["txt"] for number in (0, 2)] == ["a", "b"]
+    apart = tar(cache / "apart.tar", {"0.txt": b"x", "1.txt": b"x", "0.cls": b"1"})
+    with pytest.raises(DataError, match=r"apart\.tar/0 stands twice: a sample's members must be neighbours"):
+        assert Shards((apart,)).keys
 
 
 def test_a_tenth_validates_where_there_is_no_val():
@@ -297,6 +321,9 @@ def test_folders_are_classes(tmp_path):
 
 def test_manifests_name_files_from_their_own_folder(tmp_path):
     lines = [{"key": f"k{n}", "image": f"images/{n}.png", "word": "w", "skipped": 1} for n in range(30)]
+    (tmp_path / "frames.jsonl").write_text('{"video": ["a/0.png", "a/1.png"]}')
+    frames = Manifest(train=str(tmp_path / "frames.jsonl"), val="x", columns=["video"], files=["video"]).open("train")
+    assert frames[0] == {"video": [tmp_path / "a" / "0.png", tmp_path / "a" / "1.png"]}
     file = tmp_path / "train.jsonl"
     file.write_text("\n".join(map(json.dumps, lines)))
     card = Manifest(train=str(file), columns=["image", "word"], files=["image"])

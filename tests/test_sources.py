@@ -17,7 +17,7 @@ import timm
 import torch
 from chopmix.data import shards
 from chopmix.data.cards.cifar10_full import Cifar10Full
-from chopmix.data.cards.hugging_face import HuggingFace, Rows, undecoded
+from chopmix.data.cards.hugging_face import HuggingFace, Rows, class_names, undecoded
 from chopmix.data.cards.speech_commands import INSIDE, LISTS, WORDS, SpeechCommands
 from chopmix.data.cards.torchvision_data import KNOWN, REFUSED, TorchvisionData
 from chopmix.data.cards.webdataset import Webdataset
@@ -248,10 +248,17 @@ def test_hugging_face_folders_hand_on_files_undecoded(datasets, root):
         assert [f"train {n}" for n in samples.column("n")] == list(samples.keys)
     row = test[4]
     assert row["image"] == png(4) and row["sound"] == sound.getvalue() and row["word"] == "word 4"
-    assert Rows(["a"], *undecoded(every))[0]["sound"] == str(root / "a.wav")  # a table that holds the place alone
+    assert Rows(["a"], *undecoded(every), {})[0]["sound"] == str(root / "a.wav")  # a table that holds the place alone
     assert ImageChopper(patch_size=4, size=8).decode(row["image"]).shape == (3, 8, 8)
     assert len(AudioChopper(rate=8000).decode(row["sound"])) == 800
     assert len([*train.column("sound"), *val.column("sound")]) == 29
+
+
+def test_hugging_face_classes_come_by_name(datasets):
+    every = table(datasets, 6, label=([0, 1, -1, 1, 0, 0], datasets.ClassLabel(names=["cat", "dog"])))
+    found = Rows([str(n) for n in range(6)], *undecoded(every), class_names(every))
+    assert list(found.numbered("label")) == [(0, "cat"), (1, "dog"), (3, "dog"), (4, "cat"), (5, "cat")]
+    assert found[2]["label"] is None and found[3]["label"] == "dog"
 
 
 UNCLOSED = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")

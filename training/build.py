@@ -151,14 +151,21 @@ def open_split(
     if isinstance(card, SampleCard):
         check_columns(config, card, tasks)
         samples = card.open(split)
-        for task in tasks.values() if split != "train" else ():  # what is trained on was looked at by `fit`
-            task.check(samples, split)
         encoder = config.model.options["encoder"]
-        return SampleSplit(
+        opened = SampleSplit(
             samples=samples, name=split, choppers=choppers, mixing=mixing_of(config, tasks), context=context,
             encoder_context=encoder.context if encoder else 0, budget=config.training.tokens_per_step,
             axes=axes_of(choppers.values()), own=config.model.options["own_tokens"], say=say,
         )  # fmt: skip
+        for number, why in samples.damaged():
+            opened.note(number, DataError(why), training=split == "train")
+        for task in tasks.values() if split != "train" else ():  # what is trained on was looked at by `fit`
+            for number, value in (each for column in task.columns() for each in samples.numbered(column)):
+                try:
+                    task.check(value)
+                except DataError as error:
+                    opened.note(number, error)
+        return opened
     made = {name for task in tasks.values() for name in task.makes()}
     read = {name: chopper for name, chopper in choppers.items() if name not in made}
     if len(read) != 1 or not hasattr(next(iter(read.values())), "text"):

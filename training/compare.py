@@ -50,7 +50,9 @@ def read_curves(file: Path) -> dict[str, Curve]:
 def shared_metrics(groups: Sequence[Group]) -> list[str]:
     """The evaluation metrics that all groups have, in the order of the first."""
     first = next(iter(groups[0].curves.values()))
-    return [name for name in first if not name.startswith("train/") and all(group.last(name) for group in groups)]
+    return [
+        name for name in first if not name.startswith(("train/", "data/")) and all(group.last(name) for group in groups)
+    ]
 
 
 def comparison_table(groups: Sequence[Group]) -> Table:
@@ -90,7 +92,9 @@ def draw_curves(groups: Sequence[Group], file: Path) -> None:
         for number, group in enumerate(groups):
             for index, curves in enumerate(group.curves.values()):
                 if metric in curves:
-                    panel.plot(*zip(*curves[metric]), color=f"C{number}", label=group.name if not index else None)
+                    marker = "o" if len(curves[metric]) < 2 else None  # one point has no line
+                    label = None if index else group.name
+                    panel.plot(*zip(*curves[metric]), color=f"C{number}", marker=marker, label=label)
         panel.set(title=metric, xlabel="step")
         panel.legend(fontsize=7)
     file.parent.mkdir(parents=True, exist_ok=True)

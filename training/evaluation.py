@@ -30,7 +30,8 @@ def evaluate_split(
     model: Mixture, tasks: Mapping[str, Task], split: Split, *, rows: int = 64, processes: Processes | None = None,
     inputs: Collection[str] | None = None, generated: int | None = None, pictures: Path | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """The metrics of a split, named `split/metric` (`split/task/metric` when there are several tasks).
+    """The metrics of a split, named `split/metric`; when there are several tasks, `split/task/metric`, and the sum of their
+    losses by their weights, `split/loss`.
 
     Each process reads its share and the sums are added up. `inputs` leaves only these in the samples (and what is to be
     predicted). Tasks that judge generated texts do so on `generated` samples, spread over the split (None: on all).
@@ -55,6 +56,9 @@ def evaluate_split(
             draw_confusion(total["confusion"], task.classes, pictures / f"confusion-{split.name}-{name}.png")
         prefix = f"{split.name}/" if len(tasks) == 1 else f"{split.name}/{name}/"
         metrics |= {prefix + key: value for key, value in task.summary(total).items()}
+        if len(tasks) > 1:
+            objective = f"{split.name}/loss"
+            metrics[objective] = metrics.get(objective, 0.0) + task.weight * metrics[f"{prefix}loss"]
         if name in pairs:
             said, true = zip(*processes.gathered(pairs[name]), strict=True)
             metrics |= {prefix + metric: METRICS[metric](said, true) for metric in task.judge}

@@ -285,7 +285,7 @@ class Trainer:
                 processes=self.processes, generated=self.config.evaluation.generated,
             )  # fmt: skip
             sample = self.sample() if self.first and self.config.evaluation.sample_tokens else ""
-        self.record.write(self.step, self.seconds, metrics)
+        self.record.write(self.step, self.seconds, metrics | self.not_read())
         self.record.text(self.step, sample)
         figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self.say(f"step {self.step:,}  {self.seconds:.1f} s  {figures}")
@@ -299,6 +299,16 @@ class Trainer:
             if self.first:
                 checkpoint.write_json(self.folder / "best.json", {"step": self.step, **metrics})
         return metrics
+
+    def not_read(self) -> dict[str, float]:
+        """How many samples were bad so far, and how many spans found no room, in the splits of samples."""
+        splits = {name: split for name, split in self.splits.items() if isinstance(split, SampleSplit)}
+        counts = {f"data/{name}_bad": len(split.bad) for name, split in splits.items()}
+        counts |= {f"data/{name}_without_room": split.shortened.total() for name, split in splits.items()}
+        if not counts:
+            return {}
+        total = self.processes.sum(torch.tensor(list(counts.values()), device=self.device)).tolist()
+        return dict(zip(counts, total))
 
     def average_last(self, count: int) -> dict[str, float]:
         """Put the mean of the newest checkpoints' weights beside those of the last step, as its averages; gives its metrics."""
@@ -331,7 +341,7 @@ class Trainer:
         figures: dict[str, float] = {}
         truth = self.config.data.card().truth("val")
         for name, worth in found.items():
-            self.progress.show_tables(*tables(worth, truth))
+            self.progress.show_tables(*tables(name, worth, truth))
             figures |= worth.figures("val" if len(found) == 1 else f"val/{name}")
         self.record.write(self.step, self.seconds, figures)
         return figures

@@ -86,10 +86,10 @@ class Records(Samples):
         record = np.array(self.tables[file][row])
         return {"image": record[1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0), "label": int(record[0])}
 
-    def column(self, name: str) -> Iterator[Any]:
+    def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
         if name != "label":
-            return super().column(name)
-        return (int(label) for table in self.tables for label in table[:, 0])
+            return super().numbered(name)
+        return enumerate(int(label) for table in self.tables for label in table[:, 0])
 
 
 def table_of(file: Path) -> np.ndarray:

@@ -39,11 +39,12 @@ class HuggingFace(SampleCard):
         self.check_split(split)
         named = getattr(self, split) or self.train
         table, files = undecoded(self.table(named))
-        found = Rows([f"{named} {number}" for number in range(len(table))], table, files)
+        names = class_names(table)
+        found = Rows([f"{named} {number}" for number in range(len(table))], table, files, names)
         if self.val is not None or split == "test":
             return found
         numbers = [int(key.rpartition(" ")[2]) for key in share(found, split).keys]
-        return Rows([found.keys[number] for number in numbers], table.select(numbers), files)
+        return Rows([found.keys[number] for number in numbers], table.select(numbers), files, names)
 
     def table(self, named: str) -> Any:
         """A split under the data set's own name. Raises DataError where there is none."""
@@ -73,28 +74,33 @@ class HuggingFace(SampleCard):
 
 @dataclass(frozen=True)
 class Rows(Samples):
-    """The rows of a table. `files` are the columns that hold images or sounds, as {bytes, path}."""
+    """The rows of a table. `files` are the columns that hold images or sounds, as {bytes, path}; `names` those of the classes
+    in columns that hold their numbers."""
 
     keys: Sequence[str]
     table: Any
     files: Collection[str]
+    names: Mapping[str, Sequence[str]]
 
     def __getitem__(self, number: int) -> Columns:
         return {name: self._value(name, value) for name, value in self.table[number].items()}
 
-    def column(self, name: str) -> Iterator[Any]:
+    def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
         """The column alone: labels are read without the images beside them. Raises DataError where there is none."""
         possible = self.table.column_names
         if name not in possible:
             raise DataError(
                 f"there is no column {name!r}; possible: {', '.join(possible)} (data.columns says what is read)"
             )
-        for row in self.table.select_columns([name]):
+        for number, row in enumerate(self.table.select_columns([name])):
             if (value := self._value(name, row[name])) is not None:
-                yield value
+                yield number, value
 
     def _value(self, name: str, value: Any) -> Any:
-        """A file's bytes, or its path where the table does not hold it; any other value as it is."""
+        """A file's bytes, or its path where the table does not hold it; a class's name, None for number -1, by which the library
+        says that there is none; any other value as it is."""
+        if value is not None and name in self.names:
+            return self.names[name][value] if value >= 0 else None
         if name not in self.files or value is None:
             return value
         return value["path"] if value["bytes"] is None else value["bytes"]
@@ -109,6 +115,13 @@ def undecoded(table: Any) -> tuple[Any, list[str]]:
     for name in files:
         table = table.cast_column(name, type(table.features[name])(decode=False))
     return table, files
+
+
+def class_names(table: Any) -> dict[str, list[str]]:
+    """The names of the classes, by column."""
+    from datasets import ClassLabel
+
+    return {name: kind.names for name, kind in table.features.items() if isinstance(kind, ClassLabel) and kind.names}
 
 
 def reader_of(file: Path) -> str:

@@ -51,5 +51,9 @@ class Manifest(SampleCard):
         return Listed(keys, rows)
 
     def _value(self, path: Path, name: str, value: Any) -> Any:
-        """A value; where it is a path, from the manifest's folder on."""
-        return path.parent / value if name in (self.files or ()) and isinstance(value, str) else value
+        """A value; where it is a path, or a list of paths, from the manifest's folder on."""
+        if name not in (self.files or ()):
+            return value
+        if isinstance(value, list):
+            return [self._value(path, name, each) for each in value]
+        return path.parent / value if isinstance(value, str) else value
