@@ -37,6 +37,13 @@ def lines_of(path, *overrides: str) -> list[str]:
     return [line.replace(str(path), "x.yaml") for line in str(caught.value).splitlines()]
 
 
+@pytest.mark.parametrize("sound", ["{use: audio, normalize: clip}", "{use: audio_stem}"])
+def test_no_clip_is_known_to_its_end_where_attention_follows_time(plain, sound):
+    given = (f"inputs.sound={sound}", "model.attention=same_sample & causal(seconds)")
+    assert any("inputs.sound: each token depends on the whole clip" in line for line in lines_of(plain, *given))
+    assert not any("whole clip" in line for line in lines_of(plain, given[0], "model.attention=causl"))
+
+
 # ---- what is wrong -------------------------------------------------------------------------------------------------
 
 
@@ -127,6 +134,11 @@ WRONG = [
     ("inputs.text.fitted=3", "inputs.text.fitted: TextTokenizer has no such key"),
     ("inputs.text.position.length=8", "inputs.text.position.length: must be at least the context (16 tokens), not 8"),
     ("inputs.text.encoding=bpe", "inputs.text.encoding: bpe needs 'vocabulary'"),
+    ("inputs.sound={use: audio, hop: 1e-9}", "inputs.sound: hop must be at least one sample (6.25e-05 seconds), not 1e-09"),
+    ("inputs.sound={use: audio, augment_wave: {noise: [20, 5]}}", "noise must be [lowest, highest] dB, not [20"),
+    ("inputs.sound={use: audio, augment_wave: {speed: 1.0}}", "speed at least 0 and below 1"),
+    ("inputs.image={use: image, augment: {use: image_augmentation, shift: 1}}", "inputs.image.augment: changes batches of images of one shape"),
+    ("tasks.lm.judge=exact_match", "tasks.lm.judge: must be a list of"),
     ("inputs.text.vocabulary=300", "inputs.text.vocabulary: is for encodings bpe and numbers only; 'bytes' has its own"),
     ("inputs.train={use: image}", "inputs.train: 'train' cannot be a name: torch modules have an attribute of that name"),
     ("inputs.a-b={use: image}", "inputs.a-b: 'a-b' cannot be a name: letters, digits and _ only"),

@@ -56,6 +56,8 @@ def test_exif_turns_the_picture():
 def test_sixteen_bits_cmyk_palettes_animations_and_transparency_are_read():
     deep = Image.fromarray(np.full((8, 8), 257 * 100, dtype=np.uint16))
     assert GREY.decode(encoded(deep)).unique().tolist() == [100]
+    dark = Image.fromarray(np.full((8, 8), 200, dtype=np.uint16))
+    assert GREY.decode(encoded(dark)).unique().tolist() == [0]  # of 65,535, whatever the brightest pixel is
     cmyk = Image.fromarray(pixels()).convert("CMYK")
     assert COLOUR.decode(encoded(cmyk, "TIFF")).shape == (3, 8, 8)
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
@@ -73,6 +75,10 @@ def test_sixteen_bits_cmyk_palettes_animations_and_transparency_are_read():
         (b"no image at all", "the image cannot be read"),
         (encoded(Image.fromarray(pixels(64, 64)))[:100], "the image cannot be read"),
         ("missing.png", "the image cannot be read: .*No such file"),
+        (
+            encoded(Image.fromarray(np.ones((8, 8), dtype=np.float32)), "TIFF"),
+            "floating-point numbers, of no known range",
+        ),
         (np.zeros((8, 8, 3)), "must hold whole numbers from 0 to 255"),
         (np.zeros((8, 8, 2), dtype=np.uint8), "2 channels; possible: 1 or 3"),
     ],

@@ -22,13 +22,14 @@ from chopmix.models.token_set import plain_tokens
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
 from chopmix.training.build import make_batch, open_split
+from chopmix.training.cli import main
 from chopmix.training.commands import claim, given_samples, train
 from chopmix.training.config import ConfigError, load_config
 from chopmix.training.distribution import Processes
 from chopmix.training.loop import Trainer
 from chopmix.training.mix import Mix
 from chopmix.training.progress import Progress
-from chopmix.training.run import Run, RunError, load_run
+from chopmix.training.run import Run, RunError, before, load_run
 from chopmix.training.worth import Worth, best_guess, entropy, subset_table, table
 
 ROOT = Path(__file__).parents[1]
@@ -152,15 +153,41 @@ def test_a_bad_file_is_answered_with_its_error(mixed, tmp_path):
         run.predict([{"video": "x"}])
 
 
-def test_input_pairs_make_samples(tmp_path):
+def test_input_pairs_make_samples(mixed, tmp_path, monkeypatch, capsys):
+    file = mixed()
+    train(load_config(file, ["training.steps=1"]))
+    run = load_run(file.with_suffix(""))
     for name in ("a.png", "b.png"):
         (tmp_path / name).touch()
-    found = given_samples([f"image={tmp_path}/*.png", "text=x=y"])
-    assert [sample["image"][-5:] for sample in found] == ["a.png", "b.png"] and found[1]["text"] == "x=y"
-    with pytest.raises(RunError, match="write NAME=VALUE"):
-        given_samples(["cat.jpg"])
-    with pytest.raises(RunError, match="--input a: 2 values beside 3 of another input; give 1 or 3"):
-        given_samples(["a=1", "a=2", "b=1", "b=2", "b=3"])
+    monkeypatch.chdir(tmp_path)
+    found = given_samples(["image=*.png", "operator=*"], run)
+    assert [sample["image"] for sample in found] == ["a.png", "b.png"] and found[1]["operator"] == "*"
+    for given, message in (
+        (["cat.jpg"], "write NAME=VALUE"),
+        (
+            ["image=1", "image=2", "sound=1", "sound=2", "sound=3"],
+            "--input image: 2 values beside 3 of another input; give 1 or 3",
+        ),
+        (["answer=7"], "--input answer: this is what the run writes"),
+    ):
+        with pytest.raises(RunError, match=message):
+            given_samples(given, run)
+
+
+def test_answers_end_before_a_stop_text_and_flags_that_mean_nothing_are_refused(mixed, capsys):
+    file = mixed()
+    train(load_config(file, ["training.steps=1"]))
+    for seed in range(20):
+        sampling = ["--max-tokens", "6", "--temperature", "3", "--seed", str(seed)]
+        generate = ["generate", str(file.with_suffix("")), "--input", "operator=+", *sampling]
+        assert main(generate) == 0
+        if len(whole := capsys.readouterr().out.removesuffix("\n")) > 1:
+            break
+    assert main([*generate, "--stop", whole[1]]) == 0
+    assert capsys.readouterr().out.removesuffix("\n") == before(whole, whole[1])
+    for flags in (["--prompts", "x"], ["--no-cache"]):
+        assert main([*generate, *flags]) == 2
+        assert f"{flags[0]} is for texts alone, not beside --input" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------ other tasks
@@ -222,7 +249,7 @@ def test_classes_are_sorted_kept_and_judged(tmp_path):
         [0, 0, 1],
     ]
     assert task.answer(scores[0])["class"] == "dog"
-    with pytest.raises(DataError, match="b: 'fox' in column 'label' is none of the 3 classes"):
+    with pytest.raises(DataError, match="'fox' in column 'label' is none of the 3 classes"):
         task.targets(replace(found, labels={"label": ["dog", "fox", "cat"]}))
     with pytest.raises(DataError, match="names 1 classes"):
         Classification(target="label").fit(Listed(["a"], [{"label": 1}]))
@@ -291,8 +318,19 @@ def test_shares_add_up_and_match_the_joint_table():
     assert [worth.share(name) for name in names] == pytest.approx([math.log2(10), 1, math.log2(10)])
     assert sum(map(worth.share, names)) == pytest.approx(worth.value(names))
     assert [best_guess(truth, s) for s in ((), ("operator", "sound"), names)] == pytest.approx([1 / 200, 0.1, 1])
-    shown = table(worth, truth)
-    assert list(shown.columns[1].cells) == ["3.32 of 3.32", "1.00 of 1.00", "3.32 of 3.32"]
+    shown = table("sum", worth, truth)
+    assert list(shown.columns[1].cells) == ["3.32 of 3.32", "1.00 of 1.00", "3.32 of 3.32"] and shown.caption is None
+    over = {s: value * (1 if "image" in s else 1.5) for s, value in worth.nats.items()}
+    assert "More bits than there are" in table("sum", replace(worth, nats=over), truth).caption
+
+
+def test_of_numbers_the_share_of_the_error_is_told():
+    squares = {(): 2.0, ("a",): 1.0, ("b",): 1.5, ("a", "b"): 0.5}
+    worth = Worth(("a", "b"), {}, squares, {"a": 1.0, "b": 2.0}, in_bits=False)
+    shown = table("control", worth)
+    assert shown.title == "control: what each input is worth"
+    assert [list(column.cells) for column in shown.columns][:3] == [["a", "b"], ["50.0%", "25.0%"], ["50.0%", "25.0%"]]
+    assert worth.figures("val") == {"val/share_of_loss/a": 0.5, "val/share_of_loss/b": 0.25}
 
 
 def test_two_inputs_that_say_the_same_share_it():
@@ -307,7 +345,8 @@ def test_worth_is_told_for_every_subset(mixed):
     summary, _ = train(load_config(file, ["training.steps=2"]))
     assert {"val/bits/image", "val/bits_per_token/sound", "val/without_image/exact_match"} <= set(summary)
     assert np.isfinite([value for name, value in summary.items() if name != "step"]).all()
-    assert subset_table(Worth(("a",), {(): {"loss": 1.0}, ("a",): {"loss": 0.5}}, {}, {})).row_count == 2
+    shown = subset_table("x", Worth(("a",), {(): {"loss": 1.0}, ("a",): {"loss": 0.5}}, {}, {}, samples=1234))
+    assert shown.row_count == 2 and shown.caption == "on all 1,234 samples"
 
 
 # ------------------------------------------------------------------------------------------------------ mistakes

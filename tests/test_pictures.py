@@ -4,11 +4,14 @@ import json
 import re
 
 import pytest
+import yaml
+from chopmix.models.graph import Causal, Window
+from chopmix.models.token_set import plain_tokens
 from chopmix.training.cli import main
 from chopmix.training.commands import train
 from chopmix.training.compare import paired, read_group, shared_metrics, spread
 from chopmix.training.config import load_config
-from chopmix.training.page import write_page
+from chopmix.training.page import graph_parts, write_page
 from chopmix.training.run import RunError
 from test_mixing import DRIVING, TREE, mixed  # noqa: F401
 
@@ -19,8 +22,37 @@ def test_the_page_shows_every_input_and_the_graph(mixed, tmp_path):  # noqa: F81
     assert "tokens of 4 input(s), 1 attention graph(s)" in said
     assert all(f"{name}: " in page for name in TREE["inputs"])
     assert page.count("<img src") == 4  # image, sound, the graph of all layers, what was heard of
+    assert page.count("<tr><td>1</td><td>") == page.count("<tr><td>2</td><td>") == 1  # two layers of reach
     assert "None of the" in page and "can reach its own predictor" in page
     assert re.search(r"<tr><td>&#x27;=&#x27;</td><td>&#x27;", page)  # after '=' comes the result
+
+
+def test_what_was_heard_of_grows_layer_by_layer():
+    tokens = plain_tokens(1, 6)
+    graph = Window(2) & Causal()
+    parts = graph_parts([graph, graph, Causal()], tokens)
+    assert sum("<img" in part for part in parts) == 4  # two graphs; heard of after two layers, and after all
+    rows = re.findall(r"<td>(\d)</td><td>([\d.]+)</td><td>([\d.]+)</td><td>(\d)</td>", parts[-1])
+    assert rows == [("1", "1.8", "1.8", "2"), ("2", "1.8", "2.5", "3"), ("3", "3.5", "3.5", "6")]
+
+
+def test_both_sets_of_a_translation_are_shown_and_long_ones_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr("chopmix.training.page.SHOWN", 3)
+    for language, words in (("de", "eins zwei"), ("en", "one two")):
+        (tmp_path / f"train.{language}").write_text("".join(f"{words} {n}\n" for n in range(40)))
+    tree = {
+        "inputs": {"de": {"use": "text", "encoding": "characters"}, "en": {"use": "text", "encoding": "characters"}},
+        "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "encoder": {"depth": 2, "context": 32}},
+        "tasks": {"en": {"use": "sequence_to_sequence", "target": "en"}},
+        "data": {"card": {"use": "parallel_text", "train": {name: str(tmp_path / f"train.{name}") for name in ("de", "en")}}},
+        "training": {"steps": 1, "samples_per_step": 2}, "out": str(tmp_path / "run"),
+    }  # fmt: skip
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(tree))
+    write_page(load_config(tmp_path / "x.yaml"), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "The set of the encoder" in page and "The set of the main" in page
+    assert re.search(r"each token of the main set also reads all \d+ of the encoder set", page)
+    assert re.search(r"The first 3 of its \d+ tokens are shown", page)
 
 
 def test_a_leak_is_shown_as_one(mixed, tmp_path):  # noqa: F811

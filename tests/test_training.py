@@ -349,10 +349,17 @@ def test_from_takes_what_fits_and_says_what_it_left(tiny, capsys):
     assert torch.equal(
         own["cores.main.blocks.0.attention.query.weight"], theirs["cores.main.blocks.0.attention.query.weight"]
     )
-    wider = trainer(tiny("wider", **{"from": str(first.folder), "model": {"width": 64}}))
+    changed = trainer(
+        tiny("changed", **{"from": str(first.folder), "model": {"block": {"feed_forward": {"ratio": 2}}}})
+    )
     capsys.readouterr()
-    wider.resume()
-    assert "differ in shape, so left as initialised" in capsys.readouterr().err
+    changed.resume()
+    assert "differ in shape, so left as initialised: cores.main.blocks.0.feed_forward" in capsys.readouterr().err
+    wider = trainer(tiny("wider", **{"from": str(first.folder), "model": {"width": 64}}))
+    with pytest.raises(
+        RunError, match=r"a core of other sizes, of which nothing fits: .* is \(32, 32\) there, \(64, 64\)"
+    ):
+        wider.resume()
 
 
 def test_a_leaking_graph_is_refused_before_training(tiny, capsys):

@@ -54,7 +54,13 @@ class ImageAugmentation(nn.Module):
         parts = []
         for part in images.split(group):
             for change in (*changes, *self.transforms):
-                changed = change(part)
+                try:
+                    changed = change(part)
+                except (TypeError, ValueError, RuntimeError) as error:
+                    name = type(change).__name__
+                    raise ValueError(
+                        f"augment.transforms: {name} does not take images of whole numbers (uint8): {error}"
+                    ) from None
                 if changed.shape != part.shape:
                     raise ValueError(
                         f"augment.transforms: {type(change).__name__} made images of {tuple(part.shape[1:])} into "

@@ -61,6 +61,7 @@ class ImageChopper(Chopper):
         """A path, a file's bytes, a PIL image, or an array (height, width[, channels]) of whole numbers to 255.
 
         Turned as its EXIF data says; transparency on white; the first picture of an animation; 16 bits scaled to 8.
+        Raises ValueError for floating-point pixels, whose range no file tells.
         """
         if isinstance(raw, Tensor):
             return self._channels(raw)
@@ -99,8 +100,10 @@ class ImageChopper(Chopper):
             picture = Image.open(io.BytesIO(content)) if isinstance(content, bytes) else content
             picture = ImageOps.exif_transpose(picture)
             if picture.mode.startswith("I"):
-                values = np.asarray(picture).astype(np.float64)
-                picture = Image.fromarray((values / (257 if values.max() > 255 else 1)).astype(np.uint8))
+                values = np.asarray(picture).clip(0, 65535).astype(np.float64)
+                picture = Image.fromarray((values / 257).astype(np.uint8))
+            elif picture.mode == "F":
+                raise ValueError("its pixels are floating-point numbers, of no known range; store them in 8 or 16 bits")
             if picture.has_transparency_data:
                 picture = picture.convert("RGBA")
                 picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -173,7 +176,7 @@ class ImageTokenizer(nn.Module):
     """Patches to vectors: one linear map, plus an absolute position in the grid where `position` is not null.
 
     `mean` and `deviation` (of values from 0 to 1, one number or one per channel) normalise the pixels. `augment` changes
-    images of one shape at random while training, as whole batches on the device.
+    images at random while training, as whole batches on the device: they must be of one shape, which `size` makes them.
     """
 
     Chopper = ImageChopper

@@ -9,6 +9,7 @@ import os
 import shutil
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -25,7 +26,7 @@ from .config import Config, json_schema, load_config
 from .distribution import Processes, leave
 from .loop import Trainer
 from .progress import Progress, duration
-from .run import RunError, load_run, read_config
+from .run import Run, RunError, load_run, read_config
 from .worth import tables
 
 
@@ -142,11 +143,12 @@ def generate_command(options: argparse.Namespace) -> None:
     settings = {"max_tokens": options.max_tokens, "sampling": sampling, "stop": options.stop, "seed": options.seed,
                 "cached": not options.no_cache, "say": lambda text: print(text, file=sys.stderr)}  # fmt: skip
     if options.input:
+        for flag, asked in {"--prompts": options.prompts, "--no-cache": options.no_cache}.items():
+            if asked:
+                raise RunError(f"{flag} is for texts alone, not beside --input")
         given = {"sampling": sampling, "prompt": options.prompt or "", "max_tokens": options.max_tokens}
-        samples, (task, text) = given_samples(options.input), run.text_task()
-        if any(text in sample for sample in samples):
-            raise RunError(f"--input {text}: this is what the run writes; --prompt says how it begins")
-        for answer in run.predict(samples, seed=options.seed, **given):
+        samples, (task, _) = given_samples(options.input, run), run.text_task()
+        for answer in run.predict(samples, seed=options.seed, stop=options.stop, **given):
             if "error" in answer:
                 raise RunError(answer["error"])
             print((options.prompt or "") + answer[task]["text"])
@@ -165,17 +167,22 @@ def generate_command(options: argparse.Namespace) -> None:
     print()
 
 
-def given_samples(pairs: Sequence[str]) -> list[dict[str, str]]:
+def given_samples(pairs: Sequence[str], run: Run) -> list[dict[str, str]]:
     """Samples from `NAME=VALUE` pairs: several values of one name are several samples; one value goes with all of them.
 
-    A value with `*` in it stands for the files it matches. Raises RunError where the numbers of values do not agree.
+    A value with `*` in it stands for the files it matches, but for a text. Raises RunError where the numbers of values do not
+    agree, and for what the run is to write itself.
     """
+    written = [task.target for task in run.tasks.values() if task.writes]
     values: dict[str, list[str]] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise RunError(f"--input {pair!r}: write NAME=VALUE, such as image=cat.jpg")
-        matched = sorted(glob.glob(value)) if "*" in value else []
+        is_text = hasattr(run.choppers.get(name), "text")
+        if name in written and len(written) == len(run.tasks):
+            raise RunError(f"--input {name}: this is what the run writes; generate's --prompt says how it begins")
+        matched = sorted(glob.glob(value)) if "*" in value and not is_text else []
         values.setdefault(name, []).extend(matched or [value])
     count = max(map(len, values.values()))
     if wrong := [name for name, given in values.items() if len(given) not in (1, count)]:
@@ -188,7 +195,7 @@ def given_samples(pairs: Sequence[str]) -> list[dict[str, str]]:
 def predict_command(options: argparse.Namespace) -> int:
     """Print the answers to the given inputs, one JSON object a line; 1 where none of them could be read."""
     run = load_run(options.run, options.checkpoint, options.device)
-    samples, failed = given_samples(options.input), 0
+    samples, failed = given_samples(options.input, run), 0
     for sample, answer in zip(samples, run.predict(samples, search=search_of(options))):
         print(json.dumps({**sample, **answer}, ensure_ascii=False), flush=True)
         failed += "error" in answer
@@ -220,7 +227,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
     if options.subsets:
         for name, worth in run.worth(options.split, card).items():
             truth = (card or run.config.data.card()).truth(options.split)
-            Console().print(*tables(worth, truth), sep="\n")
+            wide_console().print(*tables(name, worth, truth), sep="\n")
             record |= worth.figures(options.split if len(run.tasks) == 1 else f"{options.split}/{name}")
     if options.json:
         checkpoint.write_json(Path(options.json), {"step": run.step, **record})
@@ -258,9 +265,14 @@ def compare_command(options: argparse.Namespace) -> None:
     from .compare import comparison_table, draw_curves, read_group
 
     groups = [read_group(Path(folder)) for folder in options.runs]
-    Console().print(comparison_table(groups))
+    wide_console().print(comparison_table(groups))
     draw_curves(groups, Path(options.picture))
     print(f"curves: {options.picture}")
+
+
+def wide_console() -> Console:
+    """Standard output; as wide as a table wants it where nobody looks at a terminal."""
+    return Console(width=None if sys.stdout.isatty() else 240)
 
 
 def transcribe_command(options: argparse.Namespace) -> int:

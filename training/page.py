@@ -28,8 +28,12 @@ STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62em;margin:2em aut
 h1,h2{line-height:1.2} img{max-width:100%} table{border-collapse:collapse} td,th{padding:.2em .8em;text-align:left;
 border-bottom:1px solid #ddd} .set span{display:inline-block;min-width:.9em;margin:1px;padding:0 .15em;color:#fff;
 font:12px monospace;white-space:pre} pre{background:#f5f5f5;padding:.7em;overflow:auto} .fine{color:#256029} .bad{color:#b00}"""
-SHOWN = 120
-"""Tokens of a set that are written out and drawn; longer sets are cut here."""
+SHOWN = 400
+"""Tokens of a set that are written out and drawn at most."""
+
+
+FEW = 24
+"""Targets that are written out at most."""
 
 
 def write_page(config: Config, file: Path) -> str:
@@ -41,13 +45,11 @@ def write_page(config: Config, file: Path) -> str:
     split = open_split(config, card, "val", choppers, tasks)
     model = build_model(config, choppers, tasks)
     batch = make_batch(split, split.all()[:1], tasks)
-    tokens = batch.sets["main"].tokens.select(slice(0, 1), slice(0, SHOWN))
-    graphs = model.cores["main"].graphs
     names = ["(core)", *config.inputs]
     parts = [
         f"<h1>What {html.escape(config.path.name)} sees</h1>", items(split, choppers),
-        "<h2>The set</h2>", strip(batch, tokens, choppers, names), counts_table(tokens, names),
-        "<h2>Who reads whom</h2>", graph_pictures(graphs, tokens, names), proof(batch, model),
+        *(part for set in batch.sets for part in set_parts(set, batch, model, choppers, names)),
+        *cross_parts(batch), proof(batch, model),
         "<h2>What is asked</h2>", *(asked(name, batch, choppers, config) for name in tasks),
         "<h2>The configuration</h2>", f"<pre>{html.escape(yaml.safe_dump(config.tree, sort_keys=False))}</pre>",
     ]  # fmt: skip
@@ -56,7 +58,29 @@ def write_page(config: Config, file: Path) -> str:
     file.write_text(
         f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>" + "\n".join(parts)
     )
-    return f"{file}: {tokens.shape[1]} tokens of {len(config.inputs)} input(s), {len(set(graphs))} attention graph(s)"
+    tokens = sum(planned.tokens.shape[1] for planned in batch.sets.values())
+    graphs = sum(len(set(core.graphs)) for core in model.cores.values())
+    return f"{file}: {tokens} tokens of {len(config.inputs)} input(s), {graphs} attention graph(s)"
+
+
+def set_parts(set: str, batch: Batch, model: Mixture, choppers: dict[str, Chopper], names: Sequence[str]) -> list[str]:
+    """One set: its tokens in order, how many each input has, and who reads whom in it."""
+    tokens, graphs = batch.sets[set].tokens.select(slice(0, 1)), model.cores[set].graphs
+    of = f" of the {set}" if len(batch.sets) > 1 else ""
+    cut = f"<p>The first {SHOWN} of its {tokens.shape[1]:,} tokens are shown.</p>" if tokens.shape[1] > SHOWN else ""
+    return [
+        f"<h2>The set{of}</h2>", cut, strip(set, batch, tokens, choppers, names), counts_table(tokens, names),
+        f"<h2>Who reads whom{' in it' if of else ''}</h2>", *graph_parts(graphs, tokens),
+    ]  # fmt: skip
+
+
+def cross_parts(batch: Batch) -> list[str]:
+    """Who reads the encoder's set, where there is one."""
+    if len(batch.sets) < 2:
+        return []
+    (encoder, source), (decoder, _) = batch.sets.items()
+    count = int((source.tokens.sample[0] > 0).sum())
+    return [f"<p>In every layer each token of the {decoder} set also reads all {count} of the {encoder} set.</p>"]
 
 
 def items(split: Split, choppers: dict[str, Chopper]) -> str:
@@ -93,10 +117,10 @@ def picture(draw, size: tuple[float, float]) -> str:
     return f'<img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
 
 
-def labels_of(batch: Batch, tokens: Tokens, choppers: dict[str, Chopper]) -> list[str]:
+def labels_of(set: str, batch: Batch, tokens: Tokens, choppers: dict[str, Chopper]) -> list[str]:
     """A short text for every token of the first row: the text of an id, or a dot."""
     found = ["·"] * tokens.shape[1]
-    for name, pieces in batch.sets["main"].pieces.items():
+    for name, pieces in batch.sets[set].pieces.items():
         text = getattr(choppers[name], "text", None)
         if text is None:
             continue
@@ -108,11 +132,11 @@ def labels_of(batch: Batch, tokens: Tokens, choppers: dict[str, Chopper]) -> lis
     return found
 
 
-def strip(batch: Batch, tokens: Tokens, choppers: dict[str, Chopper], names: Sequence[str]) -> str:
+def strip(set: str, batch: Batch, tokens: Tokens, choppers: dict[str, Chopper], names: Sequence[str]) -> str:
     """The tokens in their order, in the colours of their inputs."""
     spans = [
         f"<span style='background:{COLOURS[input % len(COLOURS)]}' title='{names[input]}'>{html.escape(label)}</span>"
-        for input, label in zip(tokens.input[0].tolist(), labels_of(batch, tokens, choppers))
+        for input, label in zip(tokens.input[0, :SHOWN].tolist(), labels_of(set, batch, tokens, choppers))
     ]
     return f"<p class=set>{''.join(spans)}</p>"
 
@@ -129,14 +153,33 @@ def counts_table(tokens: Tokens, names: Sequence[str]) -> str:
     return f"<table><tr><th>input</th><th>tokens</th><th>share</th></tr>{''.join(rows)}</table>"
 
 
-def graph_pictures(graphs: Sequence[Graph], tokens: Tokens, names: Sequence[str]) -> str:
-    """Each attention graph as a matrix, rows read columns; and what every token has heard of after all layers."""
-    found = []
+def graph_parts(graphs: Sequence[Graph], tokens: Tokens) -> list[str]:
+    """Each attention graph as a matrix, rows read columns; and what every token has heard of after each layer."""
+    pictures = []
     for graph in dict.fromkeys(graphs):
         layers = ", ".join(str(layer + 1) for layer, each in enumerate(graphs) if each == graph)
-        found.append(matrix(dense_mask(graph, tokens, tokens)[0], tokens, f"layer {layers}"))
-    found.append(matrix(reach(graphs, tokens)[0], tokens, f"heard of after {len(graphs)} layers"))
-    return "<p>Rows read columns.</p>" + "".join(found)
+        pictures.append(matrix(dense_mask(graph, tokens, tokens)[0], tokens, f"layer {layers}"))
+    heard = [reach(graphs[:depth], tokens)[0] for depth in range(1, len(graphs) + 1)]
+    for depth, known in enumerate(heard, start=1):
+        if depth == len(heard) or (depth > 1 and not torch.equal(known, heard[depth - 2])):
+            pictures.append(matrix(known, tokens, f"heard of after {depth} layer{'s' * (depth > 1)}"))
+    return ["<p>Rows read columns.</p>", *pictures, reach_table(graphs, heard, tokens)]
+
+
+def reach_table(graphs: Sequence[Graph], heard: Sequence[torch.Tensor], tokens: Tokens) -> str:
+    """Layer by layer, how many tokens one reads there, and how many it has heard of by then."""
+    there = tokens.sample[0] > 0
+    rows = []
+    for depth, (graph, known) in enumerate(zip(graphs, heard), start=1):
+        read = dense_mask(graph, tokens, tokens)[0][there].sum(1).float()
+        known = known[there].sum(1).float()
+        rows.append(
+            f"<tr><td>{depth}</td><td>{read.mean():.1f}</td><td>{known.mean():.1f}</td><td>{int(known.max())}</td></tr>"
+        )
+    return (
+        f"<p>Of {int(there.sum())} tokens:</p><table><tr><th>layer</th><th>read there, on average</th>"
+        f"<th>heard of by then, on average</th><th>at most</th></tr>{''.join(rows)}</table>"
+    )
 
 
 def matrix(mask: torch.Tensor, tokens: Tokens, title: str) -> str:
@@ -145,10 +188,10 @@ def matrix(mask: torch.Tensor, tokens: Tokens, title: str) -> str:
     def draw(canvas: Any) -> None:
         from matplotlib.colors import to_rgb
 
-        sides = torch.tensor([to_rgb(COLOURS[number % len(COLOURS)]) for number in tokens.input[0].tolist()])
+        sides = torch.tensor([to_rgb(COLOURS[number % len(COLOURS)]) for number in tokens.input[0, :SHOWN].tolist()])
         n = len(sides)
         image = torch.ones(n + 2, n + 2, 3)
-        image[2:, 2:] = torch.where(mask[..., None], sides[None] * 0.9, torch.ones(3))
+        image[2:, 2:] = torch.where(mask[:SHOWN, :SHOWN, None], sides[None] * 0.9, torch.ones(3))
         image[2:, 0], image[0, 2:] = sides, sides
         canvas.imshow(image.numpy())
         canvas.set(title=title, xticks=[], yticks=[])
@@ -171,13 +214,20 @@ def asked(name: str, batch: Batch, choppers: dict[str, Chopper], config: Config)
     targets, target = batch.targets[name], config.tasks[name].options.get("target")
     text = getattr(choppers.get(target), "text", None)
     if text is None:
-        (label, *_) = batch.sets["main"].labels.get(target) or [None]
+        (label, *_) = batch.sets[targets.set].labels.get(target) or [None]
         return f"<p>{html.escape(name)}: {html.escape(str(label))}</p>"
-    values = [value for value in targets.values.flatten().tolist() if value != IGNORED][:SHOWN]
-    read = batch.sets["main"].pieces[target].values.flatten().tolist()[: len(values)]
+    wanted = targets.values.flatten().tolist()
+    read = batch.sets[targets.set].pieces[target].values.flatten().tolist()
+    if len(read) != len(wanted):  # only some of the tokens are judged: what was hidden
+        tokens = batch.sets[targets.set].tokens
+        shown = labels_of(targets.set, batch, tokens, choppers)
+        pairs = [(f"place {place}, {shown[place]}", id) for place, id in zip(targets.places.tolist(), wanted)]
+    else:
+        pairs = [(repr(text.decode([given], specials=True)), id) for given, id in zip(read, wanted)]
+    pairs = [(given, id) for given, id in pairs if id != IGNORED]
     rows = "".join(
-        f"<tr><td>{html.escape(repr(text.decode([given], specials=True)))}</td>"
-        f"<td>{html.escape(repr(text.decode([wanted], specials=True)))}</td></tr>"
-        for given, wanted in zip(read[:24], values)
+        f"<tr><td>{html.escape(given)}</td><td>{html.escape(repr(text.decode([id], specials=True)))}</td></tr>"
+        for given, id in pairs[:FEW]
     )
-    return f"<p>{html.escape(name)}</p><table><tr><th>after</th><th>say</th></tr>{rows}</table>"
+    more = f"<p>The first {FEW} of {len(pairs):,}.</p>" if len(pairs) > FEW else ""
+    return f"<p>{html.escape(name)}</p><table><tr><th>after</th><th>say</th></tr>{rows}</table>{more}"

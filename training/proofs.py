@@ -23,6 +23,7 @@ def check_best(trainer: Trainer) -> None:
     """Raises RunError when `checkpoints.best` is no metric of the validation split."""
     names = [f"val/{name}/" if len(trainer.tasks) > 1 else "val/" for name in trainer.tasks]
     possible = [prefix + metric for prefix, task in zip(names, trainer.tasks.values()) for metric in task.metrics]
+    possible += ["val/loss"] if len(trainer.tasks) > 1 else []
     if trainer.config.checkpoints.best not in possible:
         raise RunError(f"checkpoints.best is {trainer.config.checkpoints.best!r}; possible: {', '.join(possible)}")
 

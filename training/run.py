@@ -195,13 +195,14 @@ class Run:
 
     def predict(
         self, samples: Sequence[Mapping[str, Any]], *, sampling: Sampling | None = None, search: Search | None = None,
-        prompt: str = "", max_tokens: int | None = None, seed: int | None = None, rows: int = 64,
+        prompt: str = "", stop: Sequence[str] = (), max_tokens: int | None = None, seed: int | None = None, rows: int = 64,
     ) -> list[dict[str, Any]]:  # fmt: skip
         """Answer samples: mappings of any of the run's inputs to raw values (a path, a file's bytes, an array, a text).
 
         Gives one mapping per sample: every task's answer (a class with probabilities, numbers, a text written from
         `prompt` on), or `error` for a sample that cannot be read. Texts are searched for as their task says, or as `search`
-        does, but drawn at random where `sampling` (and its `seed`) is given; they have at most `max_tokens`.
+        does, but drawn at random where `sampling` (and its `seed`) is given; they have at most `max_tokens` and end before a
+        `stop` text.
         """
         split = self._given(samples)
         found: list[dict[str, Any]] = [{} for _ in samples]
@@ -212,7 +213,7 @@ class Run:
                 if task.writes:
                     texts = write_texts(self.model, name, task, split, places, prompt=prompt, sampling=sampling,
                                         search=search, generator=generator, most=max_tokens)  # fmt: skip
-                    answers = {number: {"text": text} for number, text in texts.items()}
+                    answers = {number: {"text": before(text, stop)} for number, text in texts.items()}
                 else:
                     answers = self._answers(name, split, places)
                 for number, answer in answers.items():
@@ -261,6 +262,11 @@ class Run:
         """Append a result to the run's `evaluations.jsonl`."""
         with open(self.folder / "evaluations.jsonl", "a") as file:
             file.write(json.dumps({"step": self.step, **result}) + "\n")
+
+
+def before(text: str, stop: Sequence[str]) -> str:
+    """What stands before the first of the stop texts."""
+    return text[: min((place for place in map(text.find, filter(None, stop)) if place >= 0), default=None)]
 
 
 class TextWriter:

@@ -12,7 +12,7 @@ from ..models.positions import LearnedGrid, interpolated
 from . import checkpoint
 from .build import build_choppers
 from .config import Config
-from .run import chosen_step, read_config
+from .run import RunError, chosen_step, read_config
 from .schema import Part
 
 
@@ -45,7 +45,7 @@ def take_weights(model: Mixture, config: Config) -> str:
     """Copy every parameter that has the same name and shape in the source's best checkpoint (its averages, if it has any).
 
     Gives a sentence that says what was taken, what the model has that the source lacks, and what the source has that is
-    left. Raises RunError or CheckpointError when there is nothing sound to take from.
+    left. Raises RunError or CheckpointError when there is nothing sound to take from, or no matrix of the core fits.
     """
     source = Path(config.from_run)
     step = chosen_step(source, "best")
@@ -54,6 +54,12 @@ def take_weights(model: Mixture, config: Config) -> str:
     own = model.state_dict()
     resized = resize_positions(model, source, theirs)
     taken = [name for name, value in own.items() if name in theirs and theirs[name].shape == value.shape]
+    matrices = [name for name in own if name in theirs and name.startswith("cores.") and own[name].dim() == 2]
+    if matrices and not set(matrices) & set(taken):
+        there, here = (tuple(each[matrices[0]].shape) for each in (theirs, own))
+        raise RunError(
+            f"from: {source} has a core of other sizes, of which nothing fits: {matrices[0]} is {there} there, {here} here"
+        )
     for name in taken:
         own[name].copy_(theirs[name])
     reshaped = [

@@ -39,10 +39,13 @@ class Worth:
     """How many tokens each input has in a sample, on average."""
     in_bits: bool = True
     """Whether the loss is a likelihood, so that `value` means bits."""
+    samples: int = 0
+    """How many samples all of it was measured on."""
 
     def value(self, subset: Collection[str]) -> float:
-        """The bits that a set of inputs takes off the answer."""
-        return (self.nats[()] - self.nats[self.ordered(subset)]) / math.log(2)
+        """The bits that a set of inputs takes off the answer; where the loss is no likelihood, the share of the loss."""
+        unit = math.log(2) if self.in_bits else self.nats[()]
+        return (self.nats[()] - self.nats[self.ordered(subset)]) / unit if unit else 0.0
 
     def ordered(self, subset: Collection[str]) -> Subset:
         """A subset in the order of the inputs."""
@@ -57,7 +60,7 @@ class Worth:
         return self.value(self.inputs) - self.value(set(self.inputs) - {name})
 
     def share(self, name: str) -> float:
-        """The Shapley value of an input, in bits."""
+        """The Shapley value of an input, in the unit of `value`."""
         others = [each for each in self.inputs if each != name]
         total = 0.0
         for size in range(len(others) + 1):
@@ -68,9 +71,12 @@ class Worth:
     def figures(self, prefix: str) -> dict[str, float]:
         """All of it as flat metrics: `val/bits/image`, `val/without_image/exact_match`, ..."""
         found: dict[str, float] = {}
-        for name in self.inputs if self.in_bits else ():
-            found[f"{prefix}/bits/{name}"] = self.share(name)
-            found[f"{prefix}/bits_per_token/{name}"] = self.share(name) / max(self.tokens[name], 1)
+        for name in self.inputs:
+            if self.in_bits:
+                found[f"{prefix}/bits/{name}"] = self.share(name)
+                found[f"{prefix}/bits_per_token/{name}"] = self.share(name) / max(self.tokens[name], 1)
+            else:
+                found[f"{prefix}/share_of_loss/{name}"] = self.share(name)
         for subset, metrics in self.metrics.items():
             if subset != self.inputs:
                 missing = "_".join(name for name in self.inputs if name not in subset)
@@ -106,7 +112,10 @@ def measure_worth(
             nats[name][subset] = float(sums[name].get("nats", sums[name]["loss"])) / len(places)
     model.train(training)
     tokens = tokens_per_input(split, tasks, inputs)
-    return {name: Worth(inputs, metrics[name], nats[name], tokens, task.in_nats) for name, task in tasks.items()}
+    return {
+        name: Worth(inputs, metrics[name], nats[name], tokens, task.in_nats, len(places))
+        for name, task in tasks.items()
+    }
 
 
 def tokens_per_input(split: SampleSplit, tasks: Mapping[str, Task], inputs: Sequence[str]) -> dict[str, float]:
@@ -142,10 +151,20 @@ def _grouped(outcomes: Sequence[Outcome], known: Sequence[str]) -> dict[tuple, d
     return groups
 
 
-def table(worth: Worth, truth: Sequence[Outcome] | None = None) -> Table:
-    """Bits by input; where the joint table of inputs and answers is known, beside what a perfect model would show."""
-    found = Table("input", "bits", "alone", "added last", "tokens", "bits a token", title="what each input is worth",
-                  title_justify="left")  # fmt: skip
+def tables(task: str, worth: Worth, truth: Sequence[Outcome] | None = None) -> list[Table]:
+    """A task's metrics with every subset of the inputs, and what each input is worth to it."""
+    return [subset_table(task, worth, truth), table(task, worth, truth)]
+
+
+def table(task: str, worth: Worth, truth: Sequence[Outcome] | None = None) -> Table:
+    """Bits by input; where the joint table of inputs and answers is known, beside what a perfect model would show. Where the
+    loss is no likelihood, what share of it each input takes away."""
+    unit = ["bits", "alone", "added last", "tokens", "bits a token"]
+    if not worth.in_bits:
+        unit = ["of the loss taken away", "alone", "added last", "tokens"]
+    found = Table(
+        "input", *unit, title=f"{task}: what each input is worth", title_justify="left", caption_justify="left"
+    )
     perfect = {}
     if truth:
         values = {s: entropy(truth, ()) - entropy(truth, s) for s in worth.nats}
@@ -154,22 +173,24 @@ def table(worth: Worth, truth: Sequence[Outcome] | None = None) -> Table:
         perfect = {name: (ideal.share(name), ideal.alone(name), ideal.added(name)) for name in worth.inputs}
     for name in worth.inputs:
         values = worth.share(name), worth.alone(name), worth.added(name)
-        shown = [f"{v:.2f}" + (f" of {t:.2f}" if truth else "") for v, t in zip(values, perfect.get(name, values))]
+        if worth.in_bits:
+            shown = [f"{v:.2f}" + (f" of {t:.2f}" if truth else "") for v, t in zip(values, perfect.get(name, values))]
+        else:
+            shown = [f"{v:.1%}" for v in values]
         tokens = worth.tokens[name]
-        found.add_row(name, *shown, f"{tokens:.1f}", f"{values[0] / tokens:.3f}" if tokens else "")
+        each = [f"{values[0] / tokens:.3f}" if tokens else ""] if worth.in_bits else []
+        found.add_row(name, *shown, f"{tokens:.1f}", *each)
+    if any(v > t + 0.05 for name in perfect for v, t in zip((worth.share(name), worth.alone(name)), perfect[name])):
+        found.caption = "More bits than there are: without that input the model is surer of itself than it should be."
     return found
 
 
-def tables(worth: Worth, truth: Sequence[Outcome] | None = None) -> list[Table]:
-    """The metrics of every subset, and what each input is worth where that is bits."""
-    return [subset_table(worth, truth), *([table(worth, truth)] if worth.in_bits else [])]
-
-
-def subset_table(worth: Worth, truth: Sequence[Outcome] | None = None) -> Table:
+def subset_table(task: str, worth: Worth, truth: Sequence[Outcome] | None = None) -> Table:
     """The metrics of every subset of the inputs; beside `exact_match` the best guess that the joint table allows."""
     names = list(next(iter(worth.metrics.values())))
     extra = ["best guess"] * bool(truth and "exact_match" in names)
-    found = Table("inputs present", *names, *extra, title="with each subset of the inputs", title_justify="left")
+    found = Table("inputs present", *names, *extra, title=f"{task}: with each subset of the inputs", title_justify="left",
+                  caption=f"on all {worth.samples:,} samples", caption_justify="left")  # fmt: skip
     for subset, metrics in worth.metrics.items():
         guess = [f"{best_guess(truth, subset):.3f}"] if extra else []
         found.add_row(", ".join(subset) or "none", *(f"{metrics[name]:.4f}" for name in names), *guess)
