@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from einops import rearrange
 from torch import Tensor
 
+from .renaming import renamed, require
+
 EXACT = {"hidden_act": "gelu", "qkv_bias": True}
 """Options of `config.json` that must have these values for us to reproduce the model."""
+BASE = "audio_spectrogram_transformer."
+ADDED = ("position_embeddings", "cls_token", "distillation_token")
 NAMES = {
     "layernorm_before": "add_attention.norm", "layernorm_after": "add_feed_forward.norm",
     "attention.attention.query": "attention.query", "attention.attention.key": "attention.key",
@@ -17,8 +22,8 @@ NAMES = {
     "intermediate.dense": "feed_forward.up", "output.dense": "feed_forward.down",
 }  # fmt: skip
 OUTSIDE = {
-    "audio_spectrogram_transformer.layernorm": "cores.main.norm",
-    "audio_spectrogram_transformer.embeddings.patch_embeddings.projection": "tokenizers.sound.embedding",
+    f"{BASE}layernorm": "cores.main.norm",
+    f"{BASE}embeddings.patch_embeddings.projection": "tokenizers.sound.embedding",
     "classifier.layernorm": "heads.label.pooling.norm", "classifier.dense": "heads.label.linear",
 }  # fmt: skip
 
@@ -29,9 +34,7 @@ def ast_experiment(described: Mapping[str, Any], features: Mapping[str, Any], st
     Raises ValueError naming an option that we do not reproduce exactly; nothing is approximated.
     """
     known = DEFAULTS | dict(described)
-    for name, value in EXACT.items():
-        if known[name] != value:
-            raise ValueError(f"{name} is {known[name]!r}; only {value!r} is reproduced exactly")
+    require(known, EXACT)
     if known["frequency_stride"] != known["time_stride"]:
         raise ValueError(
             f"frequency_stride {known['frequency_stride']} and time_stride {known['time_stride']} differ; not reproduced"
@@ -75,27 +78,15 @@ def ast_weights(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     The class and the distillation token are the core's two own tokens, with their positions added; the patches'
     convolution is a matrix.
     """
-    base = "audio_spectrogram_transformer."
-    found: dict[str, Tensor] = {}
-    for name, value in theirs.items():
-        stem, _, leaf = name.rpartition(".")
-        if name == f"{base}embeddings.position_embeddings":
-            found["tokenizers.sound.position.table.weight"] = value[0, 2:]
-        elif stem in OUTSIDE:
-            matrix = rearrange(value, "d c p q -> d (c p q)") if value.dim() == 4 else value
-            found[f"{OUTSIDE[stem]}.{leaf}"] = matrix
-        elif stem.startswith(f"{base}encoder.layer."):
-            layer, part = stem.removeprefix(f"{base}encoder.layer.").split(".", 1)
-            found[f"cores.main.blocks.{layer}.{NAMES[part]}.{leaf}" if part in NAMES else name] = value
-        elif leaf not in ("cls_token", "distillation_token"):
-            found[name] = value
+    layers = {f"{BASE}encoder.layer.": ("cores.main.blocks.", NAMES)}
+    found = renamed(theirs, OUTSIDE, layers, ignored=tuple(f"{BASE}embeddings.{name}" for name in ADDED))
     try:
-        first, second, position = (
-            theirs[f"{base}embeddings.{name}"][0] for name in ("cls_token", "distillation_token", "position_embeddings")
-        )
+        position, *tokens = (theirs[f"{BASE}embeddings.{name}"][0] for name in ADDED)
     except KeyError as error:
         raise ValueError(f"there is no tensor {error}") from None
-    found["own.weight"] = position[:2].clone()
-    found["own.weight"][:1] += first
-    found["own.weight"][1:] += second
+    patches = "tokenizers.sound.embedding.weight"
+    if patches in found:
+        found[patches] = rearrange(found[patches], "d c p q -> d (c p q)")
+    found["tokenizers.sound.position.table.weight"] = position[2:]
+    found["own.weight"] = position[:2] + torch.cat(tokens)
     return found

@@ -9,8 +9,20 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from .renaming import renamed
+
 PLAIN = {"patch_drop", "norm_pre", "attn_pool"}
 """Parts of a timm model that must be the identity (or absent) for us to reproduce it."""
+NAMES = {
+    "norm1": "add_attention.norm", "norm2": "add_feed_forward.norm", "ls1": "add_attention", "ls2": "add_feed_forward",
+    "attn.query": "attention.query", "attn.key": "attention.key", "attn.value": "attention.value",
+    "attn.q_norm": "attention.query_norm", "attn.k_norm": "attention.key_norm", "attn.proj": "attention.out",
+    "mlp.fc1": "feed_forward.up", "mlp.fc2": "feed_forward.down",
+}  # fmt: skip
+OUTSIDE = {
+    "patch_embed.proj": "tokenizers.image.embedding", "norm": "cores.main.norm", "fc_norm": "heads.label.pooling.norm",
+    "head": "heads.label.linear",
+}  # fmt: skip
 
 
 def vit_experiment(
@@ -65,40 +77,23 @@ def vit_experiment(
 def vit_weights(theirs: Mapping[str, Tensor], class_has_position: bool = True) -> dict[str, Tensor]:
     """timm's tensors under the keys of our `Mixture`. What has no place here stays under its own name.
 
-    The class token and its position (DeiT III gives it none) are one vector of ours; a patch's convolution is a matrix; queries, keys and values
-    are three.
+    The class token and its position (DeiT III gives it none) are one vector of ours; a patch's convolution is a matrix;
+    queries, keys and values are three.
     """
-    found: dict[str, Tensor] = {}
-    names = {"norm1": "add_attention.norm", "norm2": "add_feed_forward.norm", "attn.proj": "attention.out",
-             "attn.q_norm": "attention.query_norm", "attn.k_norm": "attention.key_norm", "mlp.fc1": "feed_forward.up",
-             "mlp.fc2": "feed_forward.down", "ls1": "add_attention", "ls2": "add_feed_forward"}  # fmt: skip
-    position = theirs["pos_embed"][0]
-    prefix = int("cls_token" in theirs and class_has_position)
+    position, parts = theirs["pos_embed"][0], {}
     for name, value in theirs.items():
         stem, _, leaf = name.rpartition(".")
-        if name == "cls_token":
-            found["own.weight"] = value[0] + position[:prefix].sum(0)
-        elif name == "pos_embed":
-            found["tokenizers.image.position.table.weight"] = position[prefix:]
-        elif stem == "patch_embed.proj":
-            matrix = rearrange(value, "d c p q -> d (c p q)") if leaf == "weight" else value
-            found[f"tokenizers.image.embedding.{leaf}"] = matrix
-        elif stem == "norm":
-            found[f"cores.main.norm.{leaf}"] = value
-        elif stem == "fc_norm":
-            found[f"heads.label.pooling.norm.{leaf}"] = value
-        elif stem == "head":
-            found[f"heads.label.linear.{leaf}"] = value
-        elif name.startswith("blocks."):
-            _, layer, part = stem.split(".", 2)
-            ours = f"cores.main.blocks.{layer}"
-            if part == "attn.qkv":
-                for each, piece in zip(("query", "key", "value"), torch.chunk(value, 3)):
-                    found[f"{ours}.attention.{each}.{leaf}"] = piece
-            elif part in names:
-                found[f"{ours}.{names[part]}.{'scale' if leaf == 'gamma' else leaf}"] = value
-            else:
-                found[name] = value
+        if stem.endswith(".qkv"):
+            pieces = zip(("query", "key", "value"), torch.chunk(value, 3))
+            parts |= {f"{stem.removesuffix('qkv')}{each}.{leaf}": piece for each, piece in pieces}
         else:
-            found[name] = value
+            parts[f"{stem}.scale" if leaf == "gamma" else name] = value
+    found = renamed(parts, OUTSIDE, {"blocks.": ("cores.main.blocks.", NAMES)}, ignored=("cls_token", "pos_embed"))
+    patches = "tokenizers.image.embedding.weight"
+    if patches in found:
+        found[patches] = rearrange(found[patches], "d c p q -> d (c p q)")
+    prefix = int("cls_token" in theirs and class_has_position)
+    if "cls_token" in theirs:
+        found["own.weight"] = theirs["cls_token"][0] + position[:prefix].sum(0)
+    found["tokenizers.image.position.table.weight"] = position[prefix:]
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,6 @@ class Ctc(Task):
             raise ValueError(f"beams must be at least 1, not {beams}")
         self.target, self.source, self.judge, self.beams, self.weight = target, source, judge, beams, weight
         self.symbols = ""
-        self.say: Callable[[str], None] = print
         self.left_out: dict[str, str] = {}
 
     def columns(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -40,6 +40,10 @@ class Task:
     """By which metrics of tasks/text_metrics.py its texts are judged, once a whole split was written."""
     special_ids: tuple[str, ...] = ()
     """Names of the special ids that it needs in the encoding of its texts, such as `mask`."""
+    say: Callable[[str], None] = staticmethod(print)
+    """Where it tells what it had to leave out."""
+    left_out: Mapping[str, str] = {}
+    """Samples that it could not judge, by key, and why."""
 
     def columns(self) -> tuple[str, ...]:
         """The data columns that hold its targets, where these are not inputs."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 
+import numpy as np
 import pytest
+import soundfile
 import torch
+import yaml
 from chopmix.models.batch import Pieces, PlannedSet
 from chopmix.models.ctc import collapsed, greedy, prefix_beam, spans, tokens_needed
 from chopmix.models.token_set import Tokens
 from chopmix.tasks.ctc import Ctc
+from chopmix.training.cli import main
+from chopmix.training.run import load_run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -153,3 +159,34 @@ def test_words_come_with_their_seconds(beams):
         {"text": ""},
     ]
     assert made.pairs(output, made.targets(sets), sets) == [("a bb", "a bb")]
+
+
+def test_from_yaml_to_words_and_what_is_left_out_is_counted(tmp_path, capsys):
+    def sounds(split: str, texts: list[str], seconds: float) -> str:
+        for number in range(len(texts)):
+            clip = np.random.default_rng(number).standard_normal(round(8000 * seconds)).astype(np.float32) / 10
+            soundfile.write(tmp_path / f"{split}{number}.wav", clip, 8000)
+        lines = [json.dumps({"sound": f"{split}{n}.wav", "text": text}) for n, text in enumerate(texts)]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
+        return str(tmp_path / f"{split}.jsonl")
+
+    tree = {
+        "inputs": {"sound": {"use": "audio", "rate": 8000, "mels": 16, "frames": 4, "position": None}},
+        "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "same_sample", "position": "rotary"},
+        "tasks": {"words": {"use": "ctc", "target": "text", "source": "sound", "beams": 4, "judge": ["wer", "cer"]}},
+        "data": {"card": {"use": "manifest", "train": sounds("train", ["a b", "ab"] * 4, 0.4),
+                          "val": sounds("val", ["ab", "abababababab"], 0.2), "columns": ["sound", "text"],
+                          "files": ["sound"]}},
+        "training": {"steps": 2, "samples_per_step": 4},
+    }  # fmt: skip
+    (tmp_path / "words.yaml").write_text(yaml.safe_dump(tree))
+    out = tmp_path / "run"
+    assert main(["train", str(tmp_path / "words.yaml"), f"out={out}"]) == 0
+    assert (
+        "cannot be aligned and is left out: 12 symbols need 12 tokens, but its sound has 6" in capsys.readouterr().err
+    )
+    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["data/words_left_out"] == 1 and last["data/train_bad"] == 0 and math.isfinite(last["val/loss"])
+    assert last.keys() >= {"val/wer", "val/cer"}
+    (answer,) = load_run(out).predict([{"sound": str(tmp_path / "val0.wav")}])
+    assert answer.keys() == {"words"} and answer["words"].keys() == {"text", "words"}

@@ -202,6 +202,8 @@ class Trainer:
             take_assets(self.config, Path(self.config.from_run), assets)
         choppers = build_choppers(self.config, assets, card)
         tasks = build_tasks(self.config, choppers, assets, card)
+        for task in tasks.values():
+            task.say = self.say
         splits = {name: open_split(self.config, card, name, choppers, tasks, say=self.say) for name in ("train", "val")}
         if self.first:
             self.about = {} if isinstance(card, SampleCard) else card.about()
@@ -301,12 +303,13 @@ class Trainer:
         return metrics
 
     def not_read(self) -> dict[str, float]:
-        """How many samples were bad so far, and how many spans found no room, in the splits of samples."""
+        """In the splits of samples, how many were bad so far, how many spans found no room, how many a task left out."""
         splits = {name: split for name, split in self.splits.items() if isinstance(split, SampleSplit)}
         counts = {f"data/{name}_bad": len(split.bad) for name, split in splits.items()}
         counts |= {f"data/{name}_without_room": split.shortened.total() for name, split in splits.items()}
         if not counts:
             return {}
+        counts |= {f"data/{name}_left_out": len(task.left_out) for name, task in self.tasks.items()}
         total = self.processes.sum(torch.tensor(list(counts.values()), device=self.device)).tolist()
         return dict(zip(counts, total))
 
