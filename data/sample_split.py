@@ -124,7 +124,7 @@ class SampleSplit:
             except (ValueError, OSError):  # it is named when its turn comes
                 continue
             for name, count in counts.items():
-                found[number, name in self.mixing.encoded] += count
+                found[number, int(name in self.mixing.encoded)] += count  # a bool would be a mask
         return found
 
     def all(self) -> list[Place]:

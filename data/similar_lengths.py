@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-POOL = 64
+POOL = 256
 """Batches' worth of samples that are sorted by length together: more of them mean less padding, fewer more chance."""
 
 

@@ -14,7 +14,7 @@ from chopmix.data.root import DataError
 from chopmix.data.similar_lengths import SimilarLengths
 from chopmix.models.answer import Answer
 from chopmix.models.beam_search import Search, beam_search, forbid_repeats
-from chopmix.training.build import make_batch
+from chopmix.training.build import build_choppers, build_tasks, make_batch, open_split
 from chopmix.training.cli import main
 from chopmix.training.config import ConfigError, load_config
 from chopmix.training.run import RunError, load_run
@@ -233,6 +233,21 @@ def test_similar_lengths_waste_little():
     places = sum(lengths[batch].max() * len(batch) for batch in found)
     assert lengths.max(axis=1).sum() / places > 0.9
     assert len({tuple(batch) for batch in SimilarLengths(lengths, 1800).epoch(0, 1)} & {tuple(b) for b in found}) == 0
+
+
+def test_the_lengths_are_those_of_the_planned_sets(tmp_path):
+    experiment = load_config(config(tmp_path), [])
+    card, assets = experiment.data.card(), tmp_path / "assets"
+    choppers = build_choppers(experiment, assets, card)
+    tasks = build_tasks(experiment, choppers, assets, card)
+    split = open_split(experiment, card, "train", choppers, tasks)
+    assert (split.lengths[:, 0] != split.lengths[:, 1]).any()
+    for step in range(3):
+        places = split.plan(0, step, 0)
+        longest = split.lengths[[each.number for each in places]].max(axis=0)
+        sets = make_batch(split, places, tasks, training=True).sets
+        assert [sets[name].tokens.input.shape[1] for name in ("main", "encoder")] == longest.tolist()
+        assert longest.max() * len(places) <= 400
 
 
 # ---------------------------------------------------------------------------------------------------------- as a user
