@@ -162,9 +162,31 @@ def test_books_begin_at_their_titles(tmp_path, monkeypatch):
     assert "".join(texts(card, "train")) == text
     assert list(card.documents("val")) == [Document("val", "No title.")]
     assert set(card.about()["packed_bytes"]) == {"train", "val"}
+    half = card_class("books")(share=0.5)
+    assert texts(half, "train") == [text[:18], text[37:50]] and texts(half, "val") == ["No title."]
+    with pytest.raises(ValueError, match="share must be more than 0 and at most 1, not 0"):
+        card_class("books")(share=0)
     (tmp_path / "books" / "val.txt.xz").write_bytes(b"not packed")
     with pytest.raises(DataError, match="val.txt.xz cannot be read"):
         texts(card, "val")
+
+
+def test_passages_are_from_the_ends_that_books_leaves(tmp_path, monkeypatch):
+    books = {title: " ".join(f"{title}{n}" for n in range(5000)) for title in ("A", "B")}
+    text = "\n".join(f"# Title: {title}\n{words}" for title, words in books.items())
+    put(tmp_path / "books" / "train.txt.xz", lzma.compress(text.encode()), monkeypatch)
+    read = " ".join(texts(card_class("books")(share=0.9), "train"))
+    seen: set[str] = set()
+    for split, count in (("train", 6), ("val", 18), ("test", 18)):
+        samples = card_class("passages")(words=10, each=3).open(split)
+        assert len(samples) == pytest.approx(count, abs=3) and len(set(samples.keys)) == len(samples)
+        for sample in (samples[number] for number in range(len(samples))):
+            words = sample["text"].split()
+            assert len(words) == 10 and {word[0] for word in words} == {sample["label"]}
+            assert not seen & {*words} and not {*words[1:-1]} & {*read.split()}
+            seen.update(words)
+    with pytest.raises(DataError, match="A has 29 passages of 10 words to train on, not 1000"):
+        card_class("passages")(words=10, each=1000).open("train")
 
 
 def test_stdlib_takes_sources_once_and_whole_modules(tmp_path, monkeypatch):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -371,3 +374,23 @@ def test_packed_files_and_bad_bytes(tmp_path):
         Lines({"a": tmp_path / "a.gz", "b": tmp_path / "b"})
     with pytest.raises(DataError, match="does not exist"):
         Lines({"a": tmp_path / "c"})
+
+
+def test_two_processes_have_the_losses_of_one(tmp_path):
+    """Batches under a token budget, whose number of samples differs from step to step, shared and in micro-batches."""
+    file = config(tmp_path)
+    common = ["training.rows_per_micro_batch=5", "evaluation.sample_tokens=0"]
+    assert main(["train", file, *common, f"out={tmp_path / 'one'}"]) == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    script = str(Path(__file__).parents[1] / "train.py")
+    process = subprocess.run(
+        [*command, script, file, *common, f"out={tmp_path / 'two'}"], capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    for key in ("train/loss", "val/loss", "val/bleu", "train/padding"):
+        values = [[line[key] for line in lines if key in line] for lines in (one, two)]
+        assert values[0] and values[0] == pytest.approx(values[1], rel=1e-4)

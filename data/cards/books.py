@@ -13,7 +13,15 @@ TITLE = re.compile(r"^# Title: (.*)$", re.MULTILINE)
 
 
 class Books(Card):
-    """Reads `books/train.txt.xz` and `books/val.txt.xz` in the data root; a book begins at a line `# Title: ...`."""
+    """Reads `books/train.txt.xz` and `books/val.txt.xz` in the data root; a book begins at a line `# Title: ...`.
+
+    With `share` less than 1 only that much of every training book is read, from its beginning on: what is left is new.
+    """
+
+    def __init__(self, *, share: float = 1.0):
+        if not 0 < share <= 1:
+            raise ValueError(f"share must be more than 0 and at most 1, not {share:g}")
+        self.share = share
 
     def path(self, split: str) -> Path:
         """The file of a split. Raises DataError for a split there is not."""
@@ -31,7 +39,8 @@ class Books(Card):
         starts = [0, *(title.start() for title in titles[1:])]
         names = [title[1] for title in titles] or [split]
         for name, start, end in zip(names, starts, [*starts[1:], len(text)], strict=True):
-            yield Document(name, text[start:end])
+            length = round((end - start) * self.share) if split == "train" else end - start
+            yield Document(name, text[start : start + length])
 
     def source_hash(self, split: str) -> str:
         return hash_files([self.path(split)])
