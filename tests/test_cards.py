@@ -185,7 +185,7 @@ def test_passages_are_from_the_ends_that_books_leaves(tmp_path, monkeypatch):
             assert len(words) == 10 and {word[0] for word in words} == {sample["label"]}
             assert not seen & {*words} and not {*words[1:-1]} & {*read.split()}
             seen.update(words)
-    with pytest.raises(DataError, match="A has 29 passages of 10 words to train on, not 1000"):
+    with pytest.raises(DataError, match="A has 28 passages of 10 words to train on, not 1000"):
         card_class("passages")(words=10, each=1000).open("train")
 
 

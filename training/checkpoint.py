@@ -73,7 +73,8 @@ def steps(run: Path) -> list[int]:
 def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
     """Write one checkpoint: `tensors` by part (`model`, `optimizer`, `ema`), `state` as JSON.
 
-    Raises OSError (a full disk, say) after taking away what it had written; earlier checkpoints are not touched.
+    Raises OSError (a full disk, say), naming the checkpoint that is kept, after taking away what it had written; earlier
+    checkpoints are not touched.
     """
     final = folder_of(run, step)
     partial = final.with_name(f".{final.name}.{os.getpid()}")
@@ -95,9 +96,14 @@ def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], stat
             shutil.rmtree(final)
         os.replace(partial, final)
         _flush(final.parent)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
+        if not isinstance(error, OSError):
+            raise
+        kept = read_step(run, "last")
+        whole = "no checkpoint was written before" if kept is None else f"the checkpoint of step {kept} is whole"
+        message = f"{run}: step {step} could not be saved ({error.strerror or error}); {whole}"
+        raise OSError(error.errno, message) from error
     write_json(run / "last.json", {"step": step})
     return final
 

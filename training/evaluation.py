@@ -175,3 +175,11 @@ def sampled(answer: Answer, end: int, sampling: Sampling, generator: torch.Gener
 def larger_is_better(metric: str) -> bool:
     """Whether a metric is a share of right answers, by its name; of all others (losses, errors) the smallest is best."""
     return metric.rpartition("/")[2] in ("accuracy", "top5_accuracy", "f1", *LARGER_IS_BETTER)
+
+
+def left_unread(splits: Mapping[str, Split], tasks: Mapping[str, Task]) -> dict[str, int]:
+    """In the splits of samples, how many were bad so far, how many spans found no room, how many samples a task left out."""
+    splits = {name: split for name, split in splits.items() if isinstance(split, SampleSplit)}
+    counts = {f"data/{name}_bad": len(split.bad) for name, split in splits.items()}
+    counts |= {f"data/{name}_without_room": split.shortened.total() for name, split in splits.items()}
+    return counts | {f"data/{name}_left_out": len(task.left_out) for name, task in tasks.items() if splits}

@@ -33,7 +33,7 @@ from .config import Config
 from .counted import Counted
 from .distribution import Processes, seed_of
 from .ema import Ema
-from .evaluation import evaluate_split, larger_is_better, write_texts
+from .evaluation import evaluate_split, larger_is_better, left_unread, write_texts
 from .objective import Objective
 from .optimizers import freeze
 from .progress import Progress, Record, peak_memory
@@ -303,15 +303,12 @@ class Trainer:
         return metrics
 
     def not_read(self) -> dict[str, float]:
-        """In the splits of samples, how many were bad so far, how many spans found no room, how many a task left out."""
-        splits = {name: split for name, split in self.splits.items() if isinstance(split, SampleSplit)}
-        counts = {f"data/{name}_bad": len(split.bad) for name, split in splits.items()}
-        counts |= {f"data/{name}_without_room": split.shortened.total() for name, split in splits.items()}
-        if not counts:
-            return {}
-        counts |= {f"data/{name}_left_out": len(task.left_out) for name, task in self.tasks.items()}
-        total = self.processes.sum(torch.tensor(list(counts.values()), device=self.device)).tolist()
-        return dict(zip(counts, total))
+        """What of the data was left out so far, by all processes."""
+        counts = left_unread(self.splits, self.tasks)
+        total = (
+            self.processes.sum(torch.tensor(list(counts.values()), device=self.device)) if counts else torch.zeros(0)
+        )
+        return dict(zip(counts, total.tolist()))
 
     def average_last(self, count: int) -> dict[str, float]:
         """Put the mean of the newest checkpoints' weights beside those of the last step, as its averages; gives its metrics."""
@@ -400,13 +397,5 @@ class Trainer:
         if self.step in checkpoint.steps(self.folder):
             checkpoint.write_json(self.folder / "last.json", {"step": self.step})
         else:
-            try:
-                checkpoint.save(self.folder, self.step, tensors, state)
-            except OSError as error:
-                kept = checkpoint.read_step(self.folder, "last")
-                whole = (
-                    "no checkpoint was written before" if kept is None else f"the checkpoint of step {kept} is whole"
-                )
-                message = f"{self.folder}: step {self.step} could not be saved ({error.strerror or error}); {whole}"
-                raise OSError(error.errno, message) from error
+            checkpoint.save(self.folder, self.step, tensors, state)
         checkpoint.prune(self.folder, self.config.checkpoints.keep)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import cached_property
 
 from ..root import DataError
@@ -31,17 +30,19 @@ class Passages(SampleCard):
     def open(self, split: str) -> Samples:
         self.check_split(split)
         keys, rows = [], []
-        for title, text in self._ends.items():
-            first, last = (round(len(text) * place) for place in PARTS[split])
-            found = list(passages(text[first:last], self.words))
-            if len(found) < self.each and split == "train":
+        for title, end in self._ends.items():
+            words = [word.span() for word in re.finditer(r"\S+", end)][1:]  # the first may be the end of a word
+            first, last = (round(len(words) * place) for place in PARTS[split])
+            starts = range(first, last - self.words + 1, self.words)
+            if len(starts) < self.each and split == "train":
                 raise DataError(
-                    f"passages: {title} has {len(found)} passages of {self.words} words to train on, not {self.each}"
+                    f"passages: {title} has {len(starts)} passages of {self.words} words to train on, not {self.each}"
                 )
-            wanted = self.each if split == "train" else len(found)
+            wanted = self.each if split == "train" else len(starts)
             for number in range(wanted):
+                start = starts[number * len(starts) // wanted]
                 keys.append(f"{title} {split} {number}")
-                rows.append({"text": found[number * len(found) // wanted], "label": title})
+                rows.append({"text": end[words[start][0] : words[start + self.words - 1][1]], "label": title})
         return Listed(keys, rows)
 
     @cached_property
@@ -49,10 +50,3 @@ class Passages(SampleCard):
         """The end of every book by its title."""
         books = {document.key: document.text for document in Books().documents("train")}
         return {title: text[round(len(text) * (1 - LAST)) :] for title, text in books.items()}
-
-
-def passages(text: str, words: int) -> Iterator[str]:
-    """Stretches of so many words, one behind the other, with what stands between the words."""
-    places = [word.span() for word in re.finditer(r"\S+", text)]
-    for number in range(0, len(places) - words + 1, words):
-        yield text[places[number][0] : places[number + words - 1][1]]
