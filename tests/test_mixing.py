@@ -190,6 +190,20 @@ def test_answers_end_before_a_stop_text_and_flags_that_mean_nothing_are_refused(
         assert f"{flags[0]} is for texts alone, not beside --input" in capsys.readouterr().err
 
 
+def test_a_run_that_lacks_what_it_learned_of_its_data_is_refused(mixed, tmp_path):
+    """Without the statistics of its spectrograms, say, a run would answer, and wrongly."""
+    file = mixed()
+    train(load_config(file, ["training.steps=1"]))
+    kept = sorted((file.with_suffix("") / "assets").iterdir())
+    assert {"sound", "answer"} <= {each.name for each in kept}
+    for each in kept:
+        each.rename(tmp_path / "away")
+        with pytest.raises(RunError, match=rf"assets/{each.name} is missing: what this run learned of its data"):
+            load_run(file.with_suffix(""))
+        (tmp_path / "away").rename(each)
+    load_run(file.with_suffix(""))
+
+
 # ------------------------------------------------------------------------------------------------ other tasks
 
 

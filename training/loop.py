@@ -335,9 +335,7 @@ class Trainer:
     def tell_worth(self) -> dict[str, float]:
         """Say what each input is worth to each task, as tables; gives the figures."""
         with self.ema.applied() if self.ema else nullcontext(), self._evaluation_precision():
-            found = measure_worth(
-                self.model, self.tasks, self.splits["val"], rows=self.config.evaluation.rows
-            )  # fmt: skip
+            found = measure_worth(self.model, self.tasks, self.splits["val"], rows=self.config.evaluation.rows)
         figures: dict[str, float] = {}
         truth = self.config.data.card().truth("val")
         for name, worth in found.items():

@@ -83,6 +83,7 @@ def load_run(folder: str | Path, checkpoint: str = "best", device: str = "auto")
     if checkpoint not in ("best", "last"):
         raise RunError(f"no checkpoint {checkpoint!r}; possible: best, last")
     config = read_config(folder)
+    check_assets(config, folder / "assets")
     choppers = build_choppers(config, folder / "assets")
     tasks = build_tasks(config, choppers, folder / "assets")
     step = sound_step(folder, checkpoint, lambda text: print(text, file=sys.stderr))
@@ -90,6 +91,18 @@ def load_run(folder: str | Path, checkpoint: str = "best", device: str = "auto")
     load_weights(model, folder, step, choppers)
     kind = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
     return Run(folder=folder, config=config, step=step, model=model.to(kind).eval(), tasks=tasks, choppers=choppers)
+
+
+def check_assets(config: Config, assets: Path) -> None:
+    """Raises RunError where a folder is missing in which an input or a task keeps what it learned of the training data."""
+    kept = {name: part.target.Chopper for name, part in config.inputs.items() if name not in config.shares}
+    learned = {name: kind for name, kind in kept.items() if kind.save is not Chopper.save}
+    learned |= {f"task-{name}": part.target for name, part in config.tasks.items() if part.target.save is not Task.save}
+    for name in learned:
+        if not (assets / name).exists():
+            raise RunError(
+                f"{assets}/{name} is missing: what this run learned of its data stands there; copy whole runs"
+            )
 
 
 def fingerprints(choppers: Mapping[str, Chopper]) -> dict[str, str]:
