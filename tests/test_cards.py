@@ -28,6 +28,7 @@ SAMPLES = {
     "audiovisual_digits",
     "digit_strings",
     "multi30k",
+    "passages",
     "parallel_text",
     "driving",
     "motions",
