@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from chopmix.data.packing import pack
+from chopmix.models.batch import Batch, Pieces
 from chopmix.models.mixture import Mixture
 from chopmix.models.positions import Rotary
 from chopmix.models.transformer import Transformer
+from chopmix.tokenizers.augmentation import ImageAugmentation
 from chopmix.tokenizers.video import VideoChopper, VideoTokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,10 +74,51 @@ def test_clips_are_read_in_the_order_of_their_seconds():
     model = Mixture(tokenizers, {"main": core}, {}, context=64).eval()
     first, second = clip(6), clip(6)
     second[4:] = 255 - second[4:]
-    from chopmix.models.batch import Batch
-
     found = []
     for frames in (first, second):
         planned = pack([[("video", CHOPPER.decode(frames))]], {"video": CHOPPER}, 18, AXES)
         found.append(model.hidden(model.plan(Batch(sets={"main": planned}))))
     assert torch.equal(found[0][:, :12], found[1][:, :12]) and not torch.equal(found[0][:, 12:], found[1][:, 12:])
+
+
+def test_frames_of_a_clip_are_changed_alike():
+    """One frame shown six times stays one frame, whatever is done to it; another clip is changed in its own way."""
+    chopper = VideoChopper(size=(8, 12), patch_size=4, frames=2, channels=3)
+    augment = ImageAugmentation(
+        shift=2,
+        flip=True,
+        rotate=20,
+        zoom=0.2,
+        operations=2,
+        erase=0.3,
+        transforms=[{"use": "ColorJitter", "hue": 0.4}],
+    )
+    tokenizer = VideoTokenizer(chopper, 8, 64, position=None, augment=lambda: augment).train()
+    still = chopper.chop(
+        chopper.decode(np.random.default_rng(1).integers(0, 256, (1, 8, 12, 3), np.uint8).repeat(6, 0))
+    )
+    torch.manual_seed(0)
+    changed = [tokenizer.changed(still.values) for _ in range(2)]
+    assert changed[0].shape == still.values.shape and not torch.equal(changed[0].float(), still.values.float())
+    assert not torch.equal(changed[0], changed[1])
+    frames = changed[0].view(3, 6, 2, 3 * 16)  # (time, patch, frame of the tubelet, values)
+    assert (frames == frames[:1, :, :1]).all()
+    pieces = Pieces(values=torch.cat([still.values] * 2), index=torch.arange(18).repeat(2), counts=(18, 18))
+    first, second = tokenizer(pieces).split(18)
+    assert not torch.equal(first, second)
+    tokenizer.eval()
+    first, second = tokenizer(pieces).split(18)
+    assert torch.equal(first, second)
+
+
+def test_pixels_are_normalised_by_channel():
+    chopper = VideoChopper(size=(8, 12), patch_size=4, frames=2, channels=3)
+    mean, deviation = [0.1, 0.5, 0.9], [0.2, 0.3, 0.4]
+    tokenizer = VideoTokenizer(chopper, 2 * 3 * 16, 64, position=None, mean=mean, deviation=deviation)
+    torch.nn.init.eye_(tokenizer.embedding.weight)
+    torch.nn.init.zeros_(tokenizer.embedding.bias)
+    frames = chopper.decode(np.random.default_rng(1).integers(0, 256, (4, 8, 12, 3), np.uint8))
+    piece = chopper.chop(frames)
+    expected = (frames / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(deviation)[:, None, None]
+    found = tokenizer(Pieces(values=piece.values, index=torch.arange(piece.count), counts=(piece.count,)))
+    torch.testing.assert_close(found, chopper.cut(expected))

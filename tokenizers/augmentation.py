@@ -35,11 +35,26 @@ class ImageAugmentation(nn.Module):
         self.transforms = [torchvision_transform(part) for part in transforms or ()]
 
     def forward(self, images: Images) -> Tensor:
-        if self.flip:
-            mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
-            images = torch.where(mirrored, images.flip(-1), images)
+        """Every image changed in its own way."""
+        images = self.mirrored(images)
         if self.operations or self.transforms:
             images = self.by_torchvision(images)
+        return self.moved(images)
+
+    def clip(self, frames: Images) -> Tensor:
+        """The frames of one clip, all changed in the same way."""
+        frames = self.mirrored(as_one(frames)).view(frames.shape)
+        if self.operations or self.transforms:
+            frames = self.by_torchvision(frames, group=len(frames))
+        return self.moved(as_one(frames)).reshape(frames.shape)
+
+    def mirrored(self, images: Images) -> Images:
+        if not self.flip:
+            return images
+        chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+        return torch.where(chosen, images.flip(-1), images)
+
+    def moved(self, images: Images) -> Tensor:
         if self.rotate or self.zoom:
             images = turned(images, self.rotate, self.zoom)
         if self.shift:
@@ -69,6 +84,11 @@ class ImageAugmentation(nn.Module):
                 part = changed
             parts.append(part)
         return torch.cat(parts)
+
+
+def as_one(frames: Tensor) -> Tensor:
+    """Frames (t, channels, height, width) as one image of all their channels: what is drawn for it is theirs in common."""
+    return frames.flatten(0, 1)[None]
 
 
 def torchvision_transform(part: dict[str, Any]) -> nn.Module:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..models.batch import Pieces
 from ..models.positions import AbsolutePosition, Learned
+from .augmentation import ImageAugmentation
 from .chopper import Chopper, Piece
 from .image import ImageChopper
 
@@ -81,17 +82,16 @@ class VideoChopper(Chopper):
             [image.resized(frame, rows * self.patch_size, columns * self.patch_size) for frame in item]
         )
         frames = torch.cat([frames, frames[-1:].expand(-len(frames) % self.frames, -1, -1, -1)])
-        tubelets = rearrange(
-            frames,
-            "(t f) c (row p) (column q) -> (t row column) (f c p q)",
-            f=self.frames,
-            p=self.patch_size,
-            q=self.patch_size,
-        )
+        tubelets = self.cut(frames)
         times = len(frames) // self.frames
         last = (torch.arange(1, times + 1) * self.frames - 1) / self.rate
         grid = torch.cartesian_prod(last, torch.arange(rows).float(), torch.arange(columns).float())
         return Piece(tubelets, len(tubelets), grid)
+
+    def cut(self, frames: Tensor) -> Tensor:
+        """Whole tubelets of frames (f, channels, height, width) as rows of values, one time after another."""
+        return rearrange(frames, "(t f) c (row p) (column q) -> (t row column) (f c p q)", f=self.frames, p=self.patch_size,
+                         q=self.patch_size)  # fmt: skip
 
     def draw(self, canvas: Any, item: Frames) -> None:
         """The first frame of every tubelet, side by side, and the grid of patches."""
@@ -111,18 +111,40 @@ class VideoChopper(Chopper):
 
 
 class VideoTokenizer(nn.Module):
-    """Tubelets to vectors: one linear map, plus an absolute position by number in the clip where `position` is not null."""
+    """Tubelets to vectors: one linear map, plus an absolute position by number in the clip where `position` is not null.
+
+    `mean` and `deviation` (of values from 0 to 1, one number or one per channel) normalise the pixels. `augment` changes clips
+    at random while training, on the device, all frames of a clip in the same way.
+    """
 
     Chopper = VideoChopper
 
     def __init__(
         self, chopper: VideoChopper, width: int, context: int, *,
-        position: Callable[..., AbsolutePosition] | None = Learned,
+        position: Callable[..., AbsolutePosition] | None = Learned, augment: Callable[[], ImageAugmentation] | None = None,
+        mean: float | list[float] = 0.5, deviation: float | list[float] = 0.5,
     ):  # fmt: skip
         super().__init__()
-        self.embedding = nn.Linear(chopper.frames * chopper.channels * chopper.patch_size**2, width)
+        self.chopper, self.augment = chopper, augment() if augment else None
+        area = chopper.patch_size**2
+        self.embedding = nn.Linear(chopper.frames * chopper.channels * area, width)
         self.position = position(width, context) if position else None
+        for name, value in (("mean", mean), ("deviation", deviation)):
+            each = torch.tensor(value).expand(chopper.channels)
+            self.register_buffer(name, each.repeat_interleave(area).repeat(chopper.frames), persistent=False)
 
     def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
-        tokens = self.embedding(pieces.values.to(self.embedding.weight.dtype) / 127.5 - 1)
+        values = pieces.values
+        if self.augment is not None and self.training:
+            values = torch.cat([self.changed(clip) for clip in values.split(pieces.counts)])
+        tokens = self.embedding((values.to(self.mean.dtype) / 255 - self.mean) / self.deviation)
         return tokens if self.position is None else tokens + self.position(pieces.index)
+
+    def changed(self, tubelets: Tensor) -> Tensor:
+        """One clip's tubelets (t, values), augmented as the frames that they are cut from."""
+        rows, columns = self.chopper.image.grid
+        frames = rearrange(
+            tubelets, "(t row column) (f c p q) -> (t f) c (row p) (column q)", row=rows, column=columns,
+            f=self.chopper.frames, c=self.chopper.channels, p=self.chopper.patch_size,
+        )  # fmt: skip
+        return self.chopper.cut(self.augment.clip(frames))
