@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .graph import Causal, Graph, Node, SameSample, Window, dense_mask, reads
-from .token_set import PADDING, Tokens
+from .token_set import PADDING, Tokens, alike
 
 Heads = Float[Tensor, "b h n c"]
 KeyHeads = Float[Tensor, "b g m c"]
@@ -113,10 +113,11 @@ def short(mask: Bool[Tensor, "k n m"], dtype: torch.dtype) -> Short:
 
 @dataclass(frozen=True)
 class Dense(Layout):
-    """Any graph: SDPA with the mask written out. `empty` marks queries that read nothing; they get zeros, not NaN."""
+    """Any graph: SDPA with the mask written out (one for all rows, or one each). `empty` marks queries that read nothing; they
+    get zeros, not NaN."""
 
     adds_bias: ClassVar[bool] = True
-    mask: Bool[Tensor, "b n m"]
+    mask: Bool[Tensor, "k n m"]
     empty: Bool[Tensor, "b 1 n 1"] | None = None
 
     def __call__(self, query, key, value, bias, dropout):
@@ -270,7 +271,7 @@ def plan(
         layout = _plan_flex(graph, queries, keys, torch.device(device))
     if layout is None and not bias and _writes_out(torch.device(device), dtype, keys.shape[1]):
         layout = short(dense_mask(graph, queries, keys), dtype)
-    return (layout or Dense(dense_mask(graph, queries, keys))).to(device)
+    return (layout or Dense(alike(dense_mask(graph, queries, keys)))).to(device)
 
 
 def plan_cross(

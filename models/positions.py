@@ -15,7 +15,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .token_set import Tokens
+from .token_set import Tokens, alike
 
 
 class AbsolutePosition(nn.Module):
@@ -210,7 +210,7 @@ class RelativeBias(RelativePosition):
         return offset + torch.where(distance < exact, distance, far)
 
     def bias(self, queries: Tokens, keys: Tokens):
-        distance = keys.position[:, None, :, 0] - queries.position[:, :, None, 0]
+        distance = alike(keys.position[:, None, :, 0]) - alike(queries.position[:, :, None, 0])
         return rearrange(self.table(self.bucket(distance.long())), "b n m h -> b h n m")
 
 
@@ -225,5 +225,5 @@ class Alibi(RelativePosition):
         self.register_buffer("slopes", torch.tensor(slopes), persistent=False)
 
     def bias(self, queries: Tokens, keys: Tokens):
-        distance = (keys.position[:, None, None, :, 0] - queries.position[:, None, :, None, 0]).abs()
+        distance = (alike(keys.position[:, None, None, :, 0]) - alike(queries.position[:, None, :, None, 0])).abs()
         return -self.slopes[:, None, None] * distance

@@ -1,6 +1,7 @@
 """Positions against the implementations they follow, and what each of them promises."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -155,9 +156,21 @@ def test_alibi_slopes_are_blooms(heads):
 def test_alibi_falls_with_distance_on_both_sides():
     out = Alibi(2, 8).bias(plain_tokens(2, 2, start=1), plain_tokens(2, 4))
     assert Alibi(2, 8).has_bias
-    assert out.shape == (2, 2, 2, 4)
+    assert out.shape == (1, 2, 2, 4)  # the rows are alike
     expected = -torch.tensor([[1.0, 0, 1, 2], [2, 1, 0, 1]])
-    torch.testing.assert_close(out[1], expected * torch.tensor([1 / 16, 1 / 256])[:, None, None])
+    torch.testing.assert_close(out[0], expected * torch.tensor([1 / 16, 1 / 256])[:, None, None])
+
+
+@pytest.mark.parametrize("make", [Alibi, RelativeBias])
+def test_a_bias_is_one_for_all_rows_where_they_are_alike(make):
+    position, rows = make(2, 8), plain_tokens(3, 5)
+    assert position.bias(rows, rows).shape == (1, 2, 5, 5)
+    moved = replace(rows, position=rows.position + torch.tensor([0.0, 2.0, 5.0])[:, None, None])
+    found = position.bias(moved, rows)
+    assert found.shape == (3, 2, 5, 5)
+    for row in range(3):
+        one = slice(row, row + 1)
+        assert torch.equal(found[one], position.bias(moved.select(one), rows.select(one)))
 
 
 @pytest.mark.parametrize("width", [2, 6, 7, 64])
