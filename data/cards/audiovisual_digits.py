@@ -61,7 +61,7 @@ class AudiovisualDigits(SampleCard):
     splits = SPLITS
     columns = ("image", "sound", "label")
 
-    def __init__(self, *, samples: int = 8000, image_noise: float = 1.0, sound_noise: float = -8.0):
+    def __init__(self, *, samples: int = 8000, image_noise: float = 1.0, sound_noise: float = -10.0):
         self.samples, self.image_noise, self.sound_noise = samples, image_noise, sound_noise
 
     def open(self, split: str) -> Samples:
