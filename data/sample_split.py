@@ -46,7 +46,7 @@ class Mixing:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSplit:
-    """Samples as packed rows of at most `context` tokens.
+    """Samples of at most `context` tokens each, packed into rows that waste little.
 
     A sample that cannot be read, or whose targets alone do not fit the context, is *bad*: the next good one takes its
     place while training, an evaluation leaves it out; it is counted and named. Where a sample is too long, whole spans

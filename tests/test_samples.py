@@ -13,7 +13,7 @@ from chopmix.data.cards.dtmf import HIGH, LOW, RATE, Dtmf
 from chopmix.data.cards.image_folder import ImageFolder
 from chopmix.data.cards.manifest import Manifest
 from chopmix.data.cards.webdataset import Webdataset
-from chopmix.data.packing import first_fit, place, spread
+from chopmix.data.packing import EVEN, cheapest_rows, first_fit, place, spread
 from chopmix.data.root import DataError
 from chopmix.data.sample_split import Mixing, Place, SampleSplit
 from chopmix.data.samples import Chosen, Listed, share
@@ -84,6 +84,30 @@ def test_first_fit_overfills_no_row(counts):
     assert max(found) + 1 <= 2 * -(-sum(counts) // 20)
 
 
+@given(st.lists(st.integers(1, 30), max_size=60))
+def test_the_cheapest_rows_cost_no_more_than_the_context_s(counts):
+    found = cheapest_rows(counts, 30)
+    used = [
+        sum(count for count, row in zip(counts, found) if row == number) for number in range(max(found, default=0) + 1)
+    ]
+    assert max(used) <= max(30, 2 * max(counts, default=0)) and (min(used) > 0 or not counts)
+    whole = first_fit(counts, 30)
+    filled = [
+        sum(count for count, row in zip(counts, whole) if row == number) for number in range(max(whole, default=0) + 1)
+    ]
+    assert len(used) * max(used) * (EVEN + max(used)) <= len(filled) * max(filled) * (EVEN + max(filled))
+
+
+def test_rows_are_as_long_as_wastes_least():
+    """Samples of more than half a context: one a row, as short as they are, not as long as the context; or two a row."""
+    assert sorted(cheapest_rows([31] * 8, 40)) in ([0, 0, 1, 1, 2, 2, 3, 3], [*range(8)])
+    counts = [21, 24, 28, 31, 36, 40, 45, 49] * 8
+    used = np.bincount(cheapest_rows(counts, 64), weights=counts)
+    assert sum(counts) / (len(used) * used.max()) > 0.9
+    with pytest.raises(ValueError, match="sample 1 has 9 tokens, more than the context of 8"):
+        cheapest_rows([3, 9], 8)
+
+
 def test_first_fit_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match="sample 1 has 9 tokens, more than the context of 8"):
         first_fit([3, 9], 8)
@@ -104,7 +128,9 @@ def test_places_are_used_once_and_everything_is_described(lengths, own, trim, ri
     places = planned.pieces["text"].places.tolist() + ([] if planned.own is None else planned.own.flatten().tolist())
     assert sorted(places) == (tokens.sample.flatten() > 0).nonzero()[:, 0].tolist()
     assert len(set(places)) == sum(lengths) + own * len(lengths)
-    assert n <= 12 and (not trim or bool((tokens.sample > 0).any(0).all()))
+    assert n <= (max(12, 2 * (max(lengths) + own)) if trim else 12) and (
+        not trim or bool((tokens.sample > 0).any(0).all())
+    )
     counts = torch.bincount(tokens.sample.flatten(), minlength=len(lengths) + 1)[1:]
     assert counts.tolist() == [length + own for length in lengths]
     if right:
