@@ -46,9 +46,9 @@ def cheapest_rows(counts: Sequence[int], context: int) -> list[int]:
     if not counts:
         return []
     longest = max(counts)
-    lengths = (
-        np.linspace(longest, max(context, 2 * longest), TRIED).astype(int).tolist() if longest <= context else [context]
-    )
+    lengths = [context]
+    if longest <= context:
+        lengths += np.linspace(longest, max(context, 2 * longest), TRIED).astype(int).tolist()
     tried = [first_fit(counts, length) for length in lengths]
     return min(tried, key=lambda rows: _cost(rows, counts))
 
