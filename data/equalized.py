@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +30,9 @@ class Equalized(Samples):
     def __init__(self, samples: Samples, every: Samples, column: str, group: Callable[[str], str]):
         self.samples, self.every, self.name, self.group, self.keys = samples, every, column, group, samples.keys
 
+    def damaged(self) -> Iterator[tuple[int, str]]:
+        return self.samples.damaged()
+
     def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
         return self.samples.numbered(name) if name != self.name else super().numbered(name)
 
@@ -46,8 +50,9 @@ class Equalized(Samples):
     def curves(self) -> dict[str, np.ndarray]:
         """What every speaker's mean logarithmic spectrum has more than the mean of all speakers, by bin."""
         found: dict[str, list[np.ndarray]] = {}
-        for number, key in enumerate(self.every.keys):
-            found.setdefault(self.group(key), []).append(mean_spectrum(read(self.every[number][self.name])[0]))
+        for number, sound in self.every.numbered(self.name):
+            with suppress(ValueError):  # it counts as bad when its turn comes
+                found.setdefault(self.group(self.every.keys[number]), []).append(mean_spectrum(read(sound)[0]))
         means = {speaker: smoothed(np.mean(each, axis=0)) for speaker, each in found.items()}
         middle = np.mean(list(means.values()), axis=0)
         return {speaker: mean - middle for speaker, mean in means.items()}

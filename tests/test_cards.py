@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import lzma
 import os
@@ -12,12 +13,16 @@ import sysconfig
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from chopmix.data import card as card_module
 from chopmix.data.card import Card, Document, hash_files, read_text, share_by_hash, split_by_hash
 from chopmix.data.cards import tiny_shakespeare
 from chopmix.data.cards.text import Text
+from chopmix.data.equalized import Equalized
 from chopmix.data.root import DataError, cache_folder, data_root
+from chopmix.data.samples import Listed
 from chopmix.training.catalogue import catalogue_of
 
 ROOT = Path(os.environ.get("CHOPMIX_DATA") or "missing")
@@ -372,3 +377,22 @@ def test_stamps_have_a_picture_a_voice_and_captions(monkeypatch, tmp_path):
     row = card_class("stamps")().open("val")[0]
     assert isinstance(row["image"], bytes) and isinstance(row["sound"], bytes)
     assert row["caption"] == "The letter c." and row["caption_fr"] == "La lettre c."
+
+
+def test_recordings_that_cannot_be_read_leave_the_others_equalized():
+    """The mean spectrum of a speaker is that of the recordings that can be read; the bad one is bad when its turn comes."""
+
+    def sound(seed: int) -> bytes:
+        file = io.BytesIO()
+        soundfile.write(file, np.random.default_rng(seed).standard_normal(2000) / 10, 8000, format="WAV")
+        return file.getvalue()
+
+    keys = [f"7_{who}_{n}" for who in ("a", "b") for n in range(3)]
+    whole = Listed(keys, [{"sound": sound(n)} for n in range(6)])
+    hurt = Listed([*keys, "7_a_3"], [*whole.rows, {"sound": b"no sound"}])
+    for samples in (whole, hurt):
+        found = Equalized(samples, samples, "sound", lambda key: key.split("_")[1])
+        clip, rate = found[0]["sound"]
+        assert rate == 8000 and np.allclose(clip, Equalized(whole, whole, "sound", lambda key: key[2])[0]["sound"][0])
+    with pytest.raises(ValueError, match="the sound cannot be read"):
+        found[6]

@@ -248,8 +248,9 @@ def _read(path: Path, given: str) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         folder = path.parent
-        names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
-        hint = nearest(path.name, names) if names else f"; there is no folder {str(folder)!r} with files in it"
+        names = sorted(file.name for file in folder.glob("*.yaml")) if folder.is_dir() else []
+        where = "there is no YAML file in" if folder.is_dir() else "there is no folder"
+        hint = nearest(path.name, names) if names else f"; {where} {str(folder.resolve())!r}"
         raise ConfigError(given, [Problem((), f"there is no such file{hint}")]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(given, [Problem((), f"cannot be read: {error}")]) from error
