@@ -120,14 +120,22 @@ class Answer:
             if self.decoder is None and self.source is not None:
                 self._take_source(torch.arange(self.rows).repeat_interleave(beams))
 
-    def select(self, rows: Int[Tensor, "b"], sentences: Sequence[int] | None = None) -> None:
-        """Go on with these rows, in this order (beams and their parents). `sentences` are those samples that remain, where
-        some are done."""
-        if len(rows) != len(self.ids) or not torch.equal(rows, torch.arange(len(rows))):
-            self._take(rows)
-        if sentences is not None and self.decoder is not None:
-            self.decoder.keep(torch.tensor(sentences, device=self.device))
-        elif sentences is not None and self.source is not None:
+    def inherit(self, parents: Int[Tensor, "b"]) -> None:
+        """Every row goes on from its parent, a row of the same sample. Rows that are a parent must be their own."""
+        rows = (parents != torch.arange(len(parents))).nonzero()[:, 0]
+        if len(rows):
+            sources = parents[rows]
+            self.ids[rows] = self.ids[sources]
+            self.cache.copy(sources.to(self.device), rows.to(self.device))
+
+    def keep(self, samples: Sequence[int]) -> None:
+        """Go on with these samples, each with its beams; the others are done."""
+        kept = torch.tensor(samples)
+        rows = (kept[:, None] * self.beams + torch.arange(self.beams)).flatten()
+        self._take(rows)
+        if self.decoder is not None:
+            self.decoder.keep(kept.to(self.device))
+        elif self.source is not None:
             self._take_source(rows)
 
     def _take(self, rows: Tensor) -> None:

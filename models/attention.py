@@ -62,12 +62,13 @@ def attend(
 
 
 def sdpa(
-    query: Heads, key: KeyHeads, value: KeyHeads, mask: Tensor | None = None, causal: bool = False, dropout: float = 0.0
-) -> Heads:
+    query: Heads, key: KeyHeads, value: KeyHeads, mask: Tensor | None = None, causal: bool = False, dropout: float = 0.0,
+    scale: float | None = None,
+) -> Heads:  # fmt: skip
     """torch's scaled dot-product attention, with fewer key heads than query heads where the shapes say so."""
     grouped = query.shape[1] != key.shape[1]
     return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped
+        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale, enable_gqa=grouped
     )
 
 

@@ -20,6 +20,9 @@ from .answer import Answer
 NEVER = -1.0e9
 """The score of what must not be chosen."""
 
+PIECE = 64
+"""Scores whose largest is found in one go, a few vector registers full."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
@@ -62,7 +65,7 @@ def beam_search(
     tokens are written at most, the end included; `rule` forbids: it gives log-probabilities (b, v) back with some at minus
     infinity, by what was written in each row (the others are not normalised again, as transformers does not)."""
     scores = answer.scores()
-    beams, (rows, vocabulary) = search.beams, scores.shape
+    beams, rows = search.beams, len(scores)
     found = [Found([], 0.0)] * rows
     texts = [Beams(prompt[row].tolist(), beams) for row in range(rows)]
     alive, device = list(range(rows)), scores.device
@@ -79,26 +82,24 @@ def beam_search(
             lost = logs.logsumexp(-1).tolist()
         if search.no_repeat:
             forbid_repeats(logs, written, search.no_repeat)
-        logs = (logs.view(len(alive), beams, vocabulary) + running[..., None]).view(len(alive), -1)
-        values, places = logs.topk(min(2 * beams, logs.shape[1]))
         kept, parents, ids, chosen = [], [], [], []
-        for index, (row, value, place) in enumerate(zip(alive, values.tolist(), places.tolist())):
-            candidates = [(v, *divmod(p, vocabulary)) for v, p in zip(value, place)]
+        for index, (row, candidates) in enumerate(zip(alive, continuations(logs, running))):
             texts[row].lose(lost[index * beams : (index + 1) * beams])
             going = texts[row].step(candidates, end, length, length == most, search.length_penalty)
             if going is None:
                 found[row] = texts[row].best()
                 continue
-            kept.append(row)
+            kept.append(index)
             chosen.append([v for v, _, _ in going])
-            parents += [index * beams + parent for _, parent, _ in going]
+            parents += [(len(kept) - 1) * beams + parent for _, parent, _ in going]
             ids += [id for _, _, id in going]
         if not kept:
             break
-        sentences = [alive.index(row) for row in kept] if len(kept) < len(alive) else None
-        answer.select(torch.tensor(parents), sentences)
+        if len(kept) < len(alive):
+            answer.keep(kept)
+        answer.inherit(torch.tensor(parents))
         answer.append(torch.tensor(ids))
-        running, alive = torch.tensor(chosen, device=device), kept
+        running, alive = torch.tensor(chosen, device=device), [alive[index] for index in kept]
         scores = answer.scores()
     return found
 
@@ -135,6 +136,7 @@ class Beams:
         if len(self.finished) == self.beams and going[0][0] / length**penalty <= self.finished[-1][0]:
             return None
         going += [(NEVER, beam, id) for _, beam, id in going[:1]] * (self.beams - len(going))
+        going = seated(going)
         self.lost = [self.lost[beam] for _, beam, _ in going]
         self.ids = [self.ids[beam] + [id] for _, beam, id in going]
         return going
@@ -143,6 +145,43 @@ class Beams:
         """The best finished text, without its prompt."""
         _, log, ids = self.finished[0]
         return Found(ids[self.prompt :], log)
+
+
+def continuations(logs: Float[Tensor, "b v"], running: Float[Tensor, "t k"]) -> list[list[tuple[float, int, int]]]:
+    """The 2k best continuations of each text's k beginnings, best first: (log-probability, beam, id). `running` are the
+    log-probabilities of the beginnings, `logs` those of what comes next."""
+    texts, beams = running.shape
+    values, ids = largest(logs, min(2 * beams, logs.shape[1]))
+    each = values.shape[1]
+    values = (values.view(texts, beams, each) + running[..., None]).flatten(1)
+    values, places = values.topk(min(2 * beams, beams * each))
+    ids = ids.view(texts, -1).gather(1, places)
+    rows = zip(values.tolist(), (places // each).tolist(), ids.tolist())
+    return [list(zip(*row)) for row in rows]
+
+
+def seated(going: list[tuple[float, int, int]]) -> list[tuple[float, int, int]]:
+    """The continuations (log-probability, beam, id), each beam's first one in the place of its beam: what is cached of it
+    need not move."""
+    first = {beam: each for each in reversed(going) for beam in [each[1]]}
+    others = iter([each for each in going if first[each[1]] is not each])
+    return [first[beam] if beam in first else next(others) for beam in range(len(going))]
+
+
+def largest(scores: Float[Tensor, "b v"], count: int) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
+    """The `count` largest of every row, largest first, and where they are: `topk`, which on a CPU takes twice as long.
+
+    The row is cut into pieces; what is among the largest lies in one of those `count` pieces whose own largest is largest.
+    """
+    rows, width = scores.shape
+    if not scores.is_cpu or width < 2 * PIECE * count:
+        return scores.topk(count)
+    whole = width - width % PIECE
+    chosen = scores[:, :whole].view(rows, -1, PIECE).amax(-1).topk(count).indices
+    places = (chosen[..., None] * PIECE + torch.arange(PIECE)).flatten(1)
+    places = torch.cat([places, torch.arange(whole, width).expand(rows, -1)], dim=1)
+    values, found = scores.gather(1, places).topk(count)
+    return values, places.gather(1, found)
 
 
 def forbid_repeats(logs: Float[Tensor, "b v"], texts: list[list[int]], size: int) -> None:

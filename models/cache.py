@@ -28,12 +28,18 @@ class LayerCache:
         return self.key[:, :, : self.length], self.value[:, :, : self.length]
 
     def select(self, rows: Int[Tensor, "r"]) -> None:
-        """Go on with these rows, in this order; as many as there were, or other numbers of them."""
+        """Go on with these rows, in this order, be they more or fewer than there were."""
         for name in ("key", "value"):
             old = getattr(self, name)
-            new = old if len(rows) == len(old) else old.new_empty(len(rows), *old.shape[1:])
+            new = old.new_empty(len(rows), *old.shape[1:])
             new[:, :, : self.length] = old[:, :, : self.length].index_select(0, rows)
             setattr(self, name, new)
+
+    def copy(self, sources: Int[Tensor, "r"], rows: Int[Tensor, "r"]) -> None:
+        """Put copies of the rows `sources` in the place of `rows`, which are none of them."""
+        for buffer in (self.key, self.value):
+            filled = buffer[:, :, : self.length]
+            filled.index_copy_(0, rows, filled.index_select(0, sources))
 
 
 @dataclass
@@ -54,6 +60,11 @@ class Cache:
         for layer in self.layers:
             layer.select(rows)
         self.tokens = None if self.tokens is None else self.tokens.select(rows.cpu())
+
+    def copy(self, sources: Int[Tensor, "r"], rows: Int[Tensor, "r"]) -> None:
+        """Put copies of the rows `sources`, which have the same descriptors, in the place of `rows`, in every layer."""
+        for layer in self.layers:
+            layer.copy(sources, rows)
 
     def extend(self, tokens: Tokens) -> Tokens:
         """Note the descriptors of tokens about to be appended; gives the descriptors of all keys.

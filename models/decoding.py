@@ -8,6 +8,7 @@ equal.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ class Step:
     project: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
     query_norm: Callable[[Tensor], Tensor] | None
     key_norm: Callable[[Tensor], Tensor] | None
-    stretch: float
+    scale: float | None
     out: Callable[[Tensor], Tensor]
     add_cross: Callable[[Tensor, Callable], Tensor] | None
     cross: Crossing | None
@@ -95,14 +96,14 @@ class Decoder:
         query, key, value = step.project(x)
         if step.query_norm is not None:
             query, key = step.query_norm(query), step.key_norm(key)
-        if step.stretch != 1:
-            query = query * step.stretch
         if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
         cache.key.narrow(2, place, 1).copy_(key)
         cache.value.narrow(2, place, 1).copy_(value)
         cache.length = place + 1
-        mixed = sdpa(query, cache.key.narrow(2, 0, place + 1), cache.value.narrow(2, 0, place + 1), bias)
+        mixed = sdpa(
+            query, cache.key.narrow(2, 0, place + 1), cache.value.narrow(2, 0, place + 1), bias, scale=step.scale
+        )
         return step.out(mixed.reshape(len(x), -1))
 
 
@@ -111,7 +112,7 @@ class Crossing:
     them together, as so many queries of one attention."""
 
     def __init__(self, attention: Attention, source: TokenSet):
-        self.attention = attention
+        self.attention, self.scale = attention, scale_of(attention)
         _, key, value = attention.project(source.x[:, :0], source.x)
         self.key, self.value = attention.key_norm(key), value
         there = source.sample != PADDING
@@ -125,10 +126,7 @@ class Crossing:
     def __call__(self, x: Float[Tensor, "b d"], beams: int) -> Float[Tensor, "b d"]:
         attention, sentences = self.attention, len(self.key)
         query = attention.query(x).view(sentences, beams, -1, attention.channels).transpose(1, 2)
-        query = attention.query_norm(query)
-        if attention.stretch != 1:
-            query = query * attention.stretch
-        mixed = sdpa(query, self.key, self.value, self.mask)
+        mixed = sdpa(attention.query_norm(query), self.key, self.value, self.mask, scale=self.scale)
         return attention.out(mixed.transpose(1, 2).reshape(len(x), -1))
 
 
@@ -142,13 +140,18 @@ def step_of(block: Block, source: TokenSet | None = None) -> Step:
         project=fused(attention) if attention.query.weight.numel() <= FUSED else separate(attention),
         query_norm=lean(attention.query_norm) if normed else None,
         key_norm=lean(attention.key_norm) if normed else None,
-        stretch=attention.stretch,
+        scale=scale_of(attention),
         out=product(attention.out),
         add_cross=adder(block.add_cross_attention) if crosses else None,
         cross=Crossing(block.cross_attention, source) if crosses else None,
         add_feed_forward=adder(block.add_feed_forward),
         feed_forward=two_products(block.feed_forward),
     )
+
+
+def scale_of(attention: Attention) -> float | None:
+    """What the scores are multiplied with, where it is not the usual 1 / sqrt(channels)."""
+    return None if attention.stretch == 1 else attention.stretch / math.sqrt(attention.channels)
 
 
 def adder(residual: Residual) -> Callable[[Tensor, Callable], Tensor]:
@@ -165,9 +168,23 @@ def lean(norm: nn.Module) -> Callable[[Tensor], Tensor]:
         shape, weight, bias, epsilon = norm.normalized_shape, norm.weight, norm.bias, norm.eps
         return lambda x: torch.layer_norm(x, shape, weight, bias, epsilon)
     if type(norm) is RmsNorm:
-        shape, weight, epsilon = norm.normalized_shape, norm.weight, norm.eps
-        return lambda x: torch.rms_norm(x, shape, weight, epsilon)
+        return rms(norm)
     return norm.forward
+
+
+def rms(norm: RmsNorm) -> Callable[[Tensor], Tensor]:
+    """Root mean square normalisation. On a CPU torch's own makes twice as many calls as here."""
+    shape, weight, epsilon = norm.normalized_shape, norm.weight, norm.eps
+    small = torch.tensor(epsilon)
+
+    def normalise(x: Tensor) -> Tensor:
+        if not x.is_cpu or x.dtype != torch.float32:
+            return torch.rms_norm(x, shape, weight, epsilon)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        x = x * torch.addcmul(small, length, length, value=1 / x.shape[-1]).rsqrt_()
+        return x if weight is None else x * weight
+
+    return normalise
 
 
 def product(layer: Linear) -> Callable[[Tensor], Tensor]:

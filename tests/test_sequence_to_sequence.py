@@ -16,7 +16,7 @@ import yaml
 from chopmix.data.root import DataError
 from chopmix.data.similar_lengths import SimilarLengths
 from chopmix.models.answer import Answer
-from chopmix.models.beam_search import Search, beam_search, forbid_repeats
+from chopmix.models.beam_search import Search, beam_search, forbid_repeats, largest, seated
 from chopmix.training.build import build_choppers, build_tasks, make_batch, open_split
 from chopmix.training.cli import main
 from chopmix.training.config import ConfigError, load_config
@@ -195,6 +195,25 @@ def test_with_enough_beams_the_search_is_exhaustive(trained):
         answer.scores = cut
         ended = beam_search(answer, kept, 3, Search(beams=150, length_penalty=0.0), answer.prompt)[0]
     assert ended.ids == best and ended.log == pytest.approx(log_of(best), rel=1e-4)
+
+
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 2000), st.integers(0, 50), st.booleans())
+def test_the_largest_scores_are_those_of_topk(rows, count, width, seed, ties):
+    scores = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed))
+    scores = scores.mul(2).round() if ties else scores
+    count = min(count, width)
+    values, places = largest(scores, count)
+    assert torch.equal(values, scores.topk(count).values) and torch.equal(scores.gather(1, places), values)
+    assert all(len(set(row)) == count for row in places.tolist())
+
+
+@given(st.lists(st.integers(0, 4), min_size=5, max_size=5))
+def test_a_beam_that_goes_on_keeps_its_place(parents):
+    going = [(-float(rank), parent, 10 + rank) for rank, parent in enumerate(parents)]
+    placed = seated(going)
+    assert sorted(placed) == sorted(going)
+    for parent in set(parents):
+        assert placed[parent] == next(each for each in going if each[1] == parent)
 
 
 def test_no_run_of_tokens_comes_twice():
