@@ -3,9 +3,10 @@
     python benchmarks/equal_steps.py configs/bert/books.yaml --seeds 0,1,2
     python benchmarks/equal_steps.py configs/t5/books.yaml --seeds 0,1,2 training.steps=1000
 
-Only the model differs: batches, hidden tokens, precision, optimizer, schedule and clipping are those of the configuration,
-and each model has its own family's first values. `--rate` gives transformers' model a learning rate of its own. Figures are of
-the whole validation split after the last step.
+Ours is the run that `train.py CONFIG --seeds 0,1,2` makes; where it is there already, it is not made again. transformers' model
+sees the same batches and hidden tokens in the same precision, with its own family's first values, AdamW with a warm-up over a
+tenth of the steps and then linearly down, clipped at 1; `--rate` is its learning rate. Figures are of the whole validation
+split after the last step.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from chopmix.models.batch import Batch, PlannedSet
 from chopmix.models.mixture import Mixture, at
 from chopmix.tasks.masked_modeling import MaskedModeling
 from chopmix.tasks.span_corruption import SpanCorruption
-from chopmix.training.config import Config, load_config
+from chopmix.training.commands import train
+from chopmix.training.config import Config, config_from_tree, load_config
 from chopmix.training.distribution import Processes
 from chopmix.training.evaluation import evaluate_split
 from chopmix.training.loop import Trainer
@@ -102,26 +104,31 @@ def padded(planned: PlannedSet, name: str) -> tuple[Tensor, Tensor]:
     return ids, there
 
 
+RECIPE = {"optimizer": "adamw", "clip": 1.0}
+"""How transformers' models are trained: their families' AdamW, a warm-up over a tenth of the steps, then linearly down."""
 PEERS = {MaskedModeling: PeerBert, SpanCorruption: PeerT5}
 
 
-def trained(config: Config, peer: type[Peer] | None) -> dict[str, float]:
-    """The last validation figures of our model or of its peer, with its parameters and seconds."""
-    trainer = Trainer(config, Processes(0, 1, torch.device("cpu")), Progress(config.training.steps))
-    if peer:
+def peer_figures(config: Config, rate: float) -> dict[str, float]:
+    """The last validation figures of transformers' model, with its parameters and seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        steps = config.training.steps
+        recipe = RECIPE | {"learning_rate": rate, "schedule": {"use": "linear", "warmup": steps // 10}}
+        config = config_from_tree({**config.tree, "training": config.tree["training"] | recipe, "out": folder})
+        trainer = Trainer(config, Processes(0, 1, torch.device("cpu")), Progress(steps))
         torch.manual_seed(config.training.seed)
-        trainer.model = peer.like(trainer.model, config)
-        trainer.objective = Objective(trainer.model, trainer.tasks, trainer.choices.precision)
-        trainer.optimizer = config.training.optimizer(trainer.model, config.training.learning_rate)
-    trainer.forward = trainer.objective.train()
-    start = time.perf_counter()
-    for step in range(config.training.steps):
-        loss = trainer.update(step)
-        if (step + 1) % 100 == 0:
-            print(f"step {step + 1:,}  loss {float(loss):.4f}  {time.perf_counter() - start:.0f} s", flush=True)
-    seconds = time.perf_counter() - start
-    figures = evaluate_split(trainer.model, trainer.tasks, trainer.splits["val"], rows=config.evaluation.rows)
-    return {**figures, "parameters": sum(p.numel() for p in trainer.model.parameters()), "seconds": seconds}
+        peer = PEERS[next(iter(config.tasks.values())).target].like(trainer.model, config)
+        trainer.model, trainer.objective = peer, Objective(peer, trainer.tasks, trainer.choices.precision)
+        trainer.optimizer = config.training.optimizer(peer, rate)
+        trainer.forward = trainer.objective.train()
+        start = time.perf_counter()
+        for step in range(steps):
+            loss = trainer.update(step)
+            if (step + 1) % 100 == 0:
+                print(f"step {step + 1:,}  loss {float(loss):.4f}", flush=True)
+        seconds = time.perf_counter() - start
+        figures = evaluate_split(peer, trainer.tasks, trainer.splits["val"], rows=config.evaluation.rows)
+    return {**figures, "parameters": sum(p.numel() for p in peer.parameters()), "seconds": seconds}
 
 
 def main() -> None:
@@ -129,17 +136,14 @@ def main() -> None:
     options.add_argument("config")
     options.add_argument("overrides", nargs="*")
     options.add_argument("--seeds", default="0")
-    options.add_argument("--rate", type=float, help="transformers' learning rate, where it is not the configuration's")
+    options.add_argument("--rate", type=float, default=1e-3, help="transformers' learning rate")
     chosen = options.parse_args()
     rows = []
     for seed in map(int, chosen.seeds.split(",")):
-        for name in ("chopmix", "transformers"):
-            rate = [f"training.learning_rate={chosen.rate}"] if chosen.rate and name == "transformers" else []
-            with tempfile.TemporaryDirectory() as folder:
-                given = [*chosen.overrides, f"training.seed={seed}", f"out={folder}", *rate]
-                config = load_config(chosen.config, given)
-                peer = PEERS[next(iter(config.tasks.values())).target]
-                rows.append({"what": name, "seed": seed, **trained(config, peer if name == "transformers" else None)})
+        out = load_config(chosen.config, chosen.overrides).out
+        config = load_config(chosen.config, [*chosen.overrides, f"training.seed={seed}", f"out={out}/seed-{seed}"])
+        rows.append({"what": "chopmix", "seed": seed, **train(config)[0]})
+        rows.append({"what": "transformers", "seed": seed, "rate": chosen.rate, **peer_figures(config, chosen.rate)})
     write_results(f"equal_steps_{chosen.config.split('configs/')[-1].removesuffix('.yaml').replace('/', '_')}", rows)
 
 
