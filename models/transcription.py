@@ -84,6 +84,8 @@ class Said(NamedTuple):
     no_speech: float
     temperature: float
     compression: float
+    language: str | None = None
+    """The language it was asked in; None for a model of English alone."""
 
 
 class Segment(NamedTuple):
@@ -93,6 +95,8 @@ class Segment(NamedTuple):
     end: float
     text: str
     said: Said
+    ids: list[int]
+    """Its own tokens, timestamps included."""
 
 
 class Transcriber:
@@ -117,19 +121,29 @@ class Transcriber:
     ) -> Iterator[Segment]:
         """The segments of a file, as they are found. `length` is how many frames are the file's own; the spectrogram goes on
         with silence behind them, one window long."""
+        self.check(how)
         language = how.language or (self.detect(spectrogram)[0] if self.protocol.languages else None)
         place, before = 0, []
         while place < length:
-            window = spectrogram[:, place : place + self.frames]
             size = min(self.frames, length - place)
-            said = self.hear(window, before if how.follow else [], language, how)
+            window = spectrogram[:, place : place + size]  # behind the file's end are zeros, as in the reference
+            said = self.hear(window, before if how.follow else [], language, how)._replace(language=language)
             if said.no_speech > how.silence and said.log < how.confidence:
                 place += size
                 continue
             segments, heard = self.cut(said, place * self.hop, size * self.hop, how.timestamps)
             yield from segments
             place += max(1, min(size, round(heard / self.hop)))
-            before = [] if said.temperature > 0.5 else [*before, *said.ids]
+            kept = [id for segment in segments for id in segment.ids]  # what follows them is heard again
+            before = [] if said.temperature > 0.5 else [*before, *kept]
+
+    def check(self, how: Transcribing) -> None:
+        """Raises ValueError for what this model does not know."""
+        languages = self.protocol.languages
+        if not languages and (how.translate or how.language not in (None, "en")):
+            raise ValueError("this model knows English alone: it takes no other language and does not translate")
+        if languages and how.language is not None and how.language not in languages:
+            raise ValueError(f"no language {how.language!r}; possible: {', '.join(languages)}")
 
     def detect(self, spectrogram: Float[Tensor, "mels frames"]) -> tuple[str, dict[str, float]]:
         """The likeliest language of the first window, and the probability of each."""
@@ -149,8 +163,6 @@ class Transcriber:
         room = self.model.context // 2 - 1
         found = [p.previous, *before[-room:], p.start] if before else [p.start]
         if p.languages:
-            if language not in p.languages:
-                raise ValueError(f"no language {language!r}; possible: {', '.join(p.languages)}")
             found += [p.languages[language], p.translate if how.translate else p.transcribe]
         return found if how.timestamps else [*found, p.no_timestamps]
 
@@ -272,11 +284,11 @@ class Transcriber:
         for start, end, ids in parts:
             text = self.decode([id for id in ids if id < self.protocol.timestamps]).strip()
             if text and end > start:
-                found.append(Segment(round(offset + start, 2), round(offset + end, 2), text, said))
+                found.append(Segment(round(offset + start, 2), round(offset + end, 2), text, said, ids))
         return found
 
 
-def padded(window: Float[Tensor, "mels frames"], frames: int) -> Float[Tensor, "mels frames"]:
+def padded(window: Float[Tensor, "mels n"], frames: int) -> Float[Tensor, "mels {frames}"]:
     """A window with zeros behind it, up to this many frames."""
     return torch.nn.functional.pad(window, (0, frames - window.shape[1]))
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from chopmix.tokenizers.audio_stem import AudioStemChopper
 from chopmix.training.cli import main
 from chopmix.training.imports import import_directory
 from chopmix.training.run import RunError, load_run
-from chopmix.training.transcribe import as_srt, as_vtt, clock, transcribe, transcriber_of
+from chopmix.training.transcribe import as_srt, as_vtt, clock, transcribe, transcriber_of, write_transcripts
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -185,6 +188,70 @@ def test_the_next_window_begins_at_the_last_timestamp():
     assert [(s.start, s.end, s.text) for s in found] == [(0.0, 1.0, "1"), (1.0, 10.0, "2 2"), (10.0, 10.5, "4")]
     assert made.script == []  # the second window began at 10 s, and ended alone: it was heard to its end
     assert made.asked[1][0][:2] == [14, 20]  # and was read behind what had been said
+
+
+def test_what_will_be_heard_again_is_not_told_to_the_next_window():
+    """What follows the last pair of timestamps is heard again: it is no context (as in OpenAI's and transformers' code)."""
+    script = [said(20, 1, 70, 70, 2, 2), said(20, 2, 2, 60, 60, 5), said(20, 5, 45)]
+    _, made = run_script(script, 3000)
+    assert made.asked[1][0] == [14, 20, 1, 70, 11, 17, 12]
+    assert made.asked[2][0] == [14, 20, 1, 70, 20, 2, 2, 60, 11, 17, 12]
+
+
+@pytest.mark.parametrize("seed, seconds", [(0, 5.3), (1, 3.5), (2, 4.7)])
+def test_long_files_have_the_segments_of_transformers(directory, seed, seconds):
+    folder, theirs = directory
+    run = load_run(folder / "run")
+    theirs.generation_config.prev_sot_token_id = ids("<|startofprev|>")[0]
+    clip = sound(seconds, seed)
+    how = Transcribing(
+        language="en", beams=1, temperatures=(0.0,), silence=1.0, follow=False, confidence=-1e9, compression=1e9
+    )
+    features = transformers.WhisperFeatureExtractor(feature_size=80)(
+        clip, sampling_rate=16_000, return_tensors="pt", truncation=False, padding="longest", return_attention_mask=True
+    )
+    with torch.no_grad():
+        expected = theirs.generate(
+            features["input_features"], attention_mask=features["attention_mask"], language="en", task="transcribe",
+            return_timestamps=True, num_beams=1, do_sample=False, return_segments=True, condition_on_prev_tokens=False,
+        )["segments"][0]  # fmt: skip
+    found = [(segment.start, segment.end) for segment in transcribe(run, (clip, 16_000), how)]
+    assert found == [(round(float(s["start"]), 2), round(float(s["end"]), 2)) for s in expected] and len(found) > 1
+
+
+@pytest.mark.parametrize("redirected", [False, True])
+def test_transcription_in_a_terminal(directory, tmp_path, redirected):
+    """With a progress bar on a terminal, and the text in a file where it is sent to one."""
+    import pty
+
+    import soundfile
+
+    folder, _ = directory
+    soundfile.write(tmp_path / "a.wav", sound(1.5), 16_000)
+    command = [sys.executable, "-m", "chopmix.training.cli", "transcribe", str(folder / "run"), str(tmp_path / "a.wav"),
+               "--temperature", "0", "--beams", "1", "--language", "en"]  # fmt: skip
+    ours, theirs = pty.openpty()
+    with open(tmp_path / "text", "w") as text:
+        process = subprocess.Popen(command, stdout=text if redirected else theirs, stderr=theirs, stdin=theirs)
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 4096):
+                shown += piece
+        except OSError:  # the other end is closed
+            pass
+    assert process.wait() == 0, shown
+    os.close(ours)
+    said = (tmp_path / "text").read_bytes() if redirected else shown
+    assert b"[00:00:0" in said and b" --> 00:00:0" in said
+
+
+def test_two_files_of_one_name_are_not_written_to_one(directory, tmp_path):
+    run = load_run(directory[0] / "run")
+    with pytest.raises(RunError, match="would both be written to"):
+        write_transcripts(run, ["a/talk.wav", "b/talk.mp3"], Transcribing(), ["txt"], tmp_path)
+    with pytest.raises(ValueError, match="no language 'xx'"):
+        write_transcripts(run, ["a/talk.wav"], Transcribing(language="xx"), ["txt"], tmp_path)
 
 
 def test_a_window_that_repeats_itself_is_said_again_at_a_higher_temperature():

@@ -64,7 +64,7 @@ def _coder(source: Path):
 
 
 def protocol_of(source: Path, coder: Any, size: int) -> dict[str, Any]:
-    """Whisper's special ids, from the tokenizer, and what may not be said, from `generation_config.json` where there is one.
+    """Whisper's special ids, from the tokenizer, and what may not be said, from `generation_config.json` or `config.json`.
 
     Raises RunError naming a token that the tokenizer lacks.
     """
@@ -77,7 +77,10 @@ def protocol_of(source: Path, coder: Any, size: int) -> dict[str, Any]:
         found[role] = known[0]
     zero = coder.token_to_id("<|0.00|>")
     found["timestamps"] = found["no_timestamps"] + 1 if zero is None else zero
-    settings = read_json(source, "generation_config.json") if (source / "generation_config.json").exists() else {}
+    older = read_json(source, "config.json")  # where these stood before there was a file for them
+    settings = {name: older[name] for name in ("suppress_tokens", "begin_suppress_tokens") if older.get(name)}
+    if (source / "generation_config.json").exists():
+        settings |= read_json(source, "generation_config.json")
     languages = {}
     if settings.get("is_multilingual", size >= MULTILINGUAL):
         named = settings.get("lang_to_id") or _between(coder, found["start"], found["translate"])

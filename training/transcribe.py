@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,8 +41,11 @@ def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
         said = place([[(text, written)]], run.choppers, len(ids), axes, rows=[0])
         return {"encoder": heard, "main": said}
 
+    vocabulary = run.model.tokenizer(
+        text
+    ).embedding.num_embeddings  # a tokenizer may not name the timestamps, the last ids
     made = Transcriber(run.model, Protocol(**encoding.frame["whisper"]), plan, encoding.decode, input=text, task=task,
-                       vocabulary=encoding.vocabulary, frames=frames, hop=chopper.hop)  # fmt: skip
+                       vocabulary=vocabulary, frames=frames, hop=chopper.hop)  # fmt: skip
     return made, chopper
 
 
@@ -68,16 +73,16 @@ def as_text(segments: Sequence[Segment]) -> str:
 
 
 def as_json(segments: Sequence[Segment]) -> str:
-    """A JSON object with the text and its segments."""
+    """A JSON object with the language, the text and its segments."""
     parts = [
         {"start": s.start, "end": s.end, "text": s.text, "mean_log_probability": round(s.said.log, 4),
          "no_speech_probability": round(s.said.no_speech, 4), "temperature": s.said.temperature,
          "compression_ratio": round(s.said.compression, 4)}
         for s in segments
     ]  # fmt: skip
-    return (
-        json.dumps({"text": " ".join(s.text for s in segments), "segments": parts}, ensure_ascii=False, indent=1) + "\n"
-    )
+    language = segments[0].said.language if segments else None
+    whole = {"language": language, "text": " ".join(s.text for s in segments), "segments": parts}
+    return json.dumps(whole, ensure_ascii=False, indent=1) + "\n"
 
 
 def as_srt(segments: Sequence[Segment]) -> str:
@@ -89,8 +94,8 @@ def as_srt(segments: Sequence[Segment]) -> str:
 
 
 def as_vtt(segments: Sequence[Segment]) -> str:
-    """WebVTT subtitles."""
-    parts = [f"{clock(s.start, '.')} --> {clock(s.end, '.')}\n{s.text.replace('-->', '->')}\n" for s in segments]
+    """WebVTT subtitles, in which `&` and `<` are written as in HTML."""
+    parts = [f"{clock(s.start, '.')} --> {clock(s.end, '.')}\n{html.escape(s.text, quote=False)}\n" for s in segments]
     return "\n".join(["WEBVTT\n", *parts])
 
 
@@ -107,19 +112,26 @@ def write_transcripts(
     run: Run, files: Sequence[str], how: Transcribing, formats: Sequence[str], folder: Path | None
 ) -> int:
     """Transcribe files one after another, each into `NAME.FORMAT` beside it (or in `folder`); says on the terminal what is
-    heard. A file that cannot be read is named and passed over; gives how many were."""
+    heard. A file that cannot be read is named and passed over; gives how many were. Raises RunError for two files that would
+    be written to one, ValueError for a language that the model does not know."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    transcriber_of(run)[0].check(how)
+    outs: dict[Path, str] = {}
+    for file in files if formats else ():
+        out = (folder or Path(file).parent) / Path(file).stem
+        if outs.setdefault(out, file) != file:
+            raise RunError(f"{outs[out]} and {file} would both be written to {out}.{formats[0]}; transcribe them apart")
     failed, console = 0, Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f} s"),
-               TimeRemainingColumn())  # fmt: skip
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[heard]}"), TimeRemainingColumn())
+    shown = {"console": console, "transient": True, "disable": not console.is_terminal}
     for file in files:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task(Path(file).name, total=None)
+        with Progress(*columns, **shown, redirect_stdout=sys.stdout.isatty()) as bar:  # else a file takes the text
+            task = bar.add_task(Path(file).name, total=None, heard="")
 
             def advance(done: float, total: float, bar=bar, task=task) -> None:
-                bar.update(task, completed=done, total=total)
+                bar.update(task, completed=done, total=total, heard=f"{done:.0f} of {total:.0f} s")
 
             try:
                 segments = []
