@@ -71,16 +71,21 @@ def first_place(config: Mapping[str, Any]) -> int:
 def bert_weights(theirs: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
     """transformers' tensors under the keys of our `Mixture`. What has no place here stays under its own name.
 
-    Every token of one text has segment 0: its vector is added to the positions.
+    Every token of one text has segment 0: its vector is added to the positions. A model saved without its head has keys
+    without the family's name in front. Raises ValueError where there are no vectors of segments.
     """
     kind = config["model_type"]
+    if not any(key.startswith(f"{kind}.") for key in theirs):
+        theirs = {f"{kind}.{key}": value for key, value in theirs.items()}
     base = f"{kind}.embeddings."
     outside = HEADS[kind] | {
         f"{base}word_embeddings": "tokenizers.text.embedding", f"{base}LayerNorm": "tokenizers.text.norm",
         f"{base}position_embeddings": "tokenizers.text.position.table", f"{base}token_type_embeddings": "segments",
     }  # fmt: skip
     found = renamed(theirs, outside, {f"{kind}.encoder.layer.": ("cores.main.blocks.", LAYER)}, IGNORED[kind])
-    segments = found.pop("segments.weight")
-    table = "tokenizers.text.position.table.weight"
-    found[table] = found[table][first_place(config) :] + segments[0]
+    segments, table = found.pop("segments.weight", None), "tokenizers.text.position.table.weight"
+    if segments is None:
+        raise ValueError(f"the weights have no {base}token_type_embeddings.weight")
+    if table in found:
+        found[table] = found[table][first_place(config) :] + segments[0]
     return found

@@ -49,6 +49,7 @@ def llama_experiment(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def llama_weights(theirs: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
     """transformers' tensors under the keys of our `Mixture`. What has no place here stays under its own name."""
+    theirs = {key: value for key, value in theirs.items() if not key.endswith(".rotary_emb.inv_freq")}  # computed here
     outside = {"model.embed_tokens": "tokenizers.text.embedding", "model.norm": "cores.main.norm"}
     tied = config.get("tie_word_embeddings", False)
     outside |= {} if tied else {"lm_head": "heads.lm.linear"}

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 
 DIRECT = {"weight", "bias"}
+OLDER = {"gamma": "weight", "beta": "bias"}
+"""What the first published BERTs call the gain and shift of their normalisations."""
 
 
 def renamed(
@@ -32,6 +34,7 @@ def _renamed(key: str, outside: Mapping[str, str], layers: Mapping) -> str | Non
     if key in outside:
         return outside[key]
     stem, _, leaf = key.rpartition(".")
+    leaf = OLDER.get(leaf, leaf)
     if leaf in DIRECT and stem in outside:
         return f"{outside[stem]}.{leaf}"
     for beginning, (ours, names) in layers.items():

@@ -61,7 +61,9 @@ def t5_experiment(config: Mapping[str, Any], tied: bool, context: int = 512) -> 
 
 def head_is_tied(theirs: Mapping[str, Tensor]) -> bool:
     """Whether the weights hold no head besides the embedding table."""
-    return "lm_head.weight" not in theirs or torch.equal(theirs["lm_head.weight"], theirs["shared.weight"])
+    return "lm_head.weight" not in theirs or torch.equal(
+        theirs["lm_head.weight"], theirs.get("shared.weight", torch.zeros(0))
+    )
 
 
 def t5_weights(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -72,7 +74,13 @@ def t5_weights(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         "decoder.final_layer_norm": "cores.main.norm", f"encoder.{bias}": "cores.encoder.position.table",
         f"decoder.{bias}": "cores.main.position.table",
     }  # fmt: skip
-    ignored = ("encoder.embed_tokens.", "decoder.embed_tokens.", *(("lm_head.",) if head_is_tied(theirs) else ()))
+    unused = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias."  # in old checkpoints; read by nobody
+    ignored = (
+        "encoder.embed_tokens.",
+        "decoder.embed_tokens.",
+        unused,
+        *(("lm_head.",) if head_is_tied(theirs) else ()),
+    )
     outside |= {} if head_is_tied(theirs) else {"lm_head": "heads.answer.linear"}
     layers = {
         "encoder.block.": ("cores.encoder.blocks.", SELF | _feed_forward(1)),

@@ -16,7 +16,7 @@ from . import checkpoint
 from .accounting import parameters_by_part
 from .build import build_model
 from .config import Config
-from .run import RunError, fingerprints
+from .run import RunError, fingerprints, listed
 
 
 def read_json(source: Path, name: str) -> dict:
@@ -54,7 +54,7 @@ def _fill(model, weights: dict[str, Tensor], source: Path, partly: bool) -> str:
     allowed (`partly`), and for a tensor of another shape."""
     own = model.state_dict()
     missing, extra = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
-    told = f"missing {_some(missing)}, left over {_some(extra)}" if missing or extra else ""
+    told = f"missing {listed(missing)}, left over {listed(extra)}" if missing or extra else ""
     if told and not partly:
         raise RunError(f"{source}: {told} (--partly imports what there is)")
     for name in own.keys() & weights.keys():
@@ -64,10 +64,6 @@ def _fill(model, weights: dict[str, Tensor], source: Path, partly: bool) -> str:
             )
         own[name].copy_(weights[name])
     return told
-
-
-def _some(names: list[str]) -> str:
-    return f"{names[:4]}" + (f" and {len(names) - 4} more" if len(names) > 4 else "") if names else "nothing"
 
 
 def write_run(

@@ -38,6 +38,16 @@ class RunError(ValueError):
     """A run folder that cannot be used as asked."""
 
 
+MOST_NAMES = 50
+"""How many names one sentence lists."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence, each of them, but not a whole large model's."""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more if names else "nothing"
+
+
 def read_config(folder: Path) -> Config:
     """The resolved configuration that a run was made with. Raises RunError when the folder holds no run."""
     file = folder / "config.yaml"

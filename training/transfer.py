@@ -12,7 +12,7 @@ from ..models.positions import LearnedGrid, interpolated
 from . import checkpoint
 from .build import build_choppers
 from .config import Config
-from .run import RunError, chosen_step, read_config
+from .run import RunError, chosen_step, listed, read_config
 from .schema import Part
 
 
@@ -73,7 +73,7 @@ def take_weights(model: Mixture, config: Config) -> str:
         "new here, so left as initialised": [name for name in own if name not in theirs],
         "left behind": [name for name in theirs if name not in own],
     }
-    said = [f"{len(names)} {what}: {_some(names)}" for what, names in groups.items() if names]
+    said = [f"{len(names)} {what}: {listed(names)}" for what, names in groups.items() if names]
     other = functions_that_differ(read_config(source), config)
     said += [f"not the same function: {'; '.join(other)}"] if other else []
     count = sum(own[name].numel() for name in taken)
@@ -108,7 +108,3 @@ def resize_positions(model: Mixture, source: Path, theirs: dict[str, torch.Tenso
             theirs[key] = interpolated(theirs[key], grid, position.grid)
             resized.append(f"{key} from {grid[0]} x {grid[1]} to {position.grid[0]} x {position.grid[1]}")
     return resized
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
