@@ -324,6 +324,33 @@ def test_the_last_checkpoints_are_averaged(tmp_path):
         load_config(config(tmp_path), ["checkpoints.average=5"])
 
 
+def test_flags_change_only_what_they_name_of_the_tasks_search(trained):
+    task = trained.tasks["translation"]
+    before = task.search
+    try:
+        trained.search_with(beams=4, length_penalty=0.6)
+        trained.search_with(no_repeat=3)
+        assert task.search == Search(beams=4, length_penalty=0.6, no_repeat=3)
+        with pytest.raises(ValueError, match="beams must be at least 1"):
+            trained.search_with(beams=0)
+    finally:
+        task.search = before
+
+
+def test_what_is_averaged_does_not_depend_on_interruptions(tmp_path):
+    """Stopped between two checkpoints, a run saves one more, which is not averaged; the average is then the best."""
+    options = ["checkpoints.every=2", "checkpoints.keep=3", "evaluation.every=8", "training.schedule=constant"]
+    for name, *stops in (("whole", 8), ("parts", 7, 8)):
+        for steps in stops:
+            average = ["checkpoints.average=3"] if steps == 8 else []
+            train(tmp_path, *options, f"training.steps={steps}", *average, out=name)
+    whole, parts = (load_run(tmp_path / name, "best") for name in ("whole", "parts"))
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, parts.model.state_dict()[name])
+    best = json.loads((tmp_path / "whole" / "best.json").read_text())
+    assert best["step"] == 8 and whole.evaluate("val")["val/loss"] == pytest.approx(best["val/loss"], rel=1e-6)
+
+
 def test_dry_run_proves_and_counts(tmp_path, capsys):
     assert main(["train", config(tmp_path), "--dry-run"]) == 0
     shown = capsys.readouterr().out

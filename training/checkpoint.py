@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -116,11 +116,11 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def prune(run: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints and the best, and what crashed writers left behind."""
+def prune(run: Path, keep: int, also: Collection[int] = ()) -> None:
+    """Delete all but the newest `keep` checkpoints, the best and these `also`, and what crashed writers left behind."""
     best = read_step(run, "best")
     for step in steps(run)[:-keep]:
-        if step != best:
+        if step != best and step not in also:
             shutil.rmtree(folder_of(run, step))
     for left in (run / "checkpoints").glob(".step-*"):
         shutil.rmtree(left, ignore_errors=True)

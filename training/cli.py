@@ -113,9 +113,10 @@ def _predict(command: argparse.ArgumentParser) -> None:
 
 
 def _search(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--beams", type=int, metavar="N", help="search for texts with so many beams (1: greedily)")
-    command.add_argument("--length-penalty", type=float, default=1.0, metavar="A", help="above 1: longer texts")
-    command.add_argument("--no-repeat", type=int, default=0, metavar="N", help="no N tokens in a row twice in a text")
+    command.add_argument("--beams", type=int, metavar="N",
+                         help="search for texts with so many beams (1: greedily); what is not given is as the task says")  # fmt: skip
+    command.add_argument("--length-penalty", type=float, metavar="A", help="above 1: longer texts")
+    command.add_argument("--no-repeat", type=int, metavar="N", help="no N tokens in a row twice in a text")
 
 
 def _transcribe(command: argparse.ArgumentParser) -> None:

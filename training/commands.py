@@ -11,6 +11,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -18,7 +19,6 @@ from rich.console import Console
 from ..data.card import Card, read_text
 from ..data.samples import SampleCard
 from ..data.whole_file import WholeFile
-from ..models.beam_search import Search
 from ..models.generation import Sampling
 from . import checkpoint
 from .catalogue import catalogue_of
@@ -196,21 +196,19 @@ def predict_command(options: argparse.Namespace) -> int:
     """Print the answers to the given inputs, one JSON object a line; 1 where none of them could be read."""
     run = load_run(options.run, options.checkpoint, options.device)
     samples, failed = given_samples(options.input, run), 0
-    for sample, answer in zip(samples, run.predict(samples, search=search_of(options))):
+    run.search_with(**search_of(options))
+    for sample, answer in zip(samples, run.predict(samples)):
         print(json.dumps({**sample, **answer}, ensure_ascii=False), flush=True)
         failed += "error" in answer
     return 1 if failed == len(samples) else 0
 
 
-def search_of(options: argparse.Namespace) -> Search | None:
-    """The search that the command line asks for; None: the task's own. Raises ValueError for one that means nothing."""
-    if options.beams is None and not options.no_repeat:
-        return None
-    return Search(
-        beams=1 if options.beams is None else options.beams,
-        length_penalty=options.length_penalty,
-        no_repeat=options.no_repeat,
-    )
+SEARCHED = ("beams", "length_penalty", "no_repeat")
+
+
+def search_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What the command line asks of the search for texts, to be put into each task's own."""
+    return {name: getattr(options, name) for name in SEARCHED if getattr(options, name) is not None}
 
 
 def evaluate_command(options: argparse.Namespace) -> None:
@@ -219,7 +217,8 @@ def evaluate_command(options: argparse.Namespace) -> None:
     card = card_named(options.data, options.split) if options.data else None
     if options.json and not Path(options.json).absolute().parent.is_dir():
         raise RunError(f"--json {options.json}: there is no folder {Path(options.json).parent}")
-    result = run.evaluate(options.split, card, search=search_of(options))
+    run.search_with(**search_of(options))
+    result = run.evaluate(options.split, card)
     record = {"data": options.data or run.config.tree["data"]["card"], "checkpoint": options.checkpoint, **result}
     run.record(record)
     for name, value in result.items():

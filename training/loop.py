@@ -103,7 +103,7 @@ class Trainer:
             elif self.step == self.settings.steps and not metrics:  # killed between its last checkpoint and its summary
                 metrics = self.evaluate()
             if self.step == self.settings.steps and self.config.checkpoints.average:
-                metrics = self.average_last(self.config.checkpoints.average)
+                metrics = self.average_last()
             if self.step == self.settings.steps and self.config.evaluation.worth and self.first:
                 metrics |= self.tell_worth()
             self.processes.wait()
@@ -310,10 +310,19 @@ class Trainer:
         )
         return dict(zip(counts, total.tolist()))
 
-    def average_last(self, count: int) -> dict[str, float]:
-        """Put the mean of the newest checkpoints' weights beside those of the last step, as its averages; gives its metrics."""
+    def averaged_steps(self) -> list[int]:
+        """The newest checkpoints that are averaged at the end: regular ones, not those of an interruption or a new best."""
+        if not self.config.checkpoints.average:
+            return []
+        every, last = self.config.checkpoints.every, self.settings.steps
+        regular = [step for step in checkpoint.steps(self.folder) if step % every == 0 or step == last]
+        return regular[-self.config.checkpoints.average :]
+
+    def average_last(self) -> dict[str, float]:
+        """Put the mean of the newest checkpoints' weights beside those of the last step, as its averages, and make it the best,
+        since it is what the run was to give; gives its metrics."""
         self.processes.wait()
-        newest = checkpoint.steps(self.folder)[-count:]
+        newest = self.averaged_steps()
         every = [checkpoint.read_tensors(self.folder, step, "model") for step in newest]
         self.ema = Ema(self.model, 0.0)
         self.ema.load({name: torch.stack([each[name] for each in every]).mean(0) for name in self.ema.average})
@@ -322,6 +331,7 @@ class Trainer:
             checkpoint.forget(self.folder, self.step)
         self.save()
         self.say(f"averaged the weights of steps {', '.join(map(str, newest))}")
+        self.best = math.inf
         return self.evaluate()
 
     def evaluate_or_save(self) -> dict[str, float]:
@@ -396,4 +406,4 @@ class Trainer:
             checkpoint.write_json(self.folder / "last.json", {"step": self.step})
         else:
             checkpoint.save(self.folder, self.step, tensors, state)
-        checkpoint.prune(self.folder, self.config.checkpoints.keep)
+        checkpoint.prune(self.folder, self.config.checkpoints.keep, also=self.averaged_steps())

@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +195,16 @@ class Run:
         """Where the model is."""
         return next(self.model.parameters()).device
 
+    def search_with(self, **given: Any) -> None:
+        """Change how texts are searched for (`beams`, `length_penalty`, `no_repeat`); what is not given stays as the task says.
+        A task that reads texts off its output (CTC) has `beams` alone. Raises ValueError for a search that means nothing."""
+        Search(**given)
+        for task in self.tasks.values():
+            if task.writes:
+                task.search = replace(task.search, **given)
+            elif "beams" in given and hasattr(task, "beams"):
+                task.beams = given["beams"]
+
     def evaluate(
         self, split: str = "val", card: Card | None = None, rows: int = 64, search: Search | None = None
     ) -> dict[str, float]:
@@ -202,8 +212,8 @@ class Run:
 
         A classification also leaves its confusion matrix as a picture in the run's folder. Texts are searched for as their
         task says, or as `search` does."""
-        for task in self.tasks.values() if search else ():
-            task.search = search
+        if search:
+            self.search_with(**vars(search))
         card = card or self.config.data.card()
         data = open_split(self.config, card, split, self.choppers, self.tasks)
         return evaluate_split(self.model, self.tasks, data, rows=rows, pictures=self.folder)
