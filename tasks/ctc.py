@@ -146,8 +146,9 @@ class Ctc(Task):
 
     def pairs(self, output: Tensor, targets: Targets, planned: PlannedSet) -> list[tuple[str, str]]:
         rows, labels = self.rows(output, targets), planned.labels[self.target]
-        return [(self.decoded(self.read_off(row)), as_text(label))
-                for row, label, length in zip(rows, labels, targets.lengths.tolist()) if length >= 0]  # fmt: skip
+        return [
+            (self.decoded(self.read_off(row)), as_text(label)) for row, label in zip(rows, labels) if label is not None
+        ]
 
     def decoded(self, symbols: Sequence[int]) -> str:
         """Numbers of symbols as text."""

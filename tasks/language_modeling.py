@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..models.batch import IGNORED, Pieces, PlannedSet, Targets
 from ..models.beam_search import Search
 from ..models.heads import Head, Tied
+from ..tokenizers.chopper import Chopper
 from .task import Task, Term
 from .text_metrics import TextMetric
 
@@ -38,6 +39,14 @@ class LanguageModeling(Task):
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return self._head(tokenizers[self.target].embedding)
+
+    def meet(self, choppers: Mapping[str, Chopper]) -> LanguageModeling:
+        self.text = choppers[self.target].text
+        return self
+
+    def written(self, ids: Sequence[int]) -> str:
+        """The text of ids that were written."""
+        return self.text.decode(ids)
 
     def targets(self, planned: PlannedSet) -> Targets:
         """Every token is judged by the id that follows it; the holder is the next token of the set, if that carries it."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,16 +20,21 @@ from ..tokenizers.chopper import Chopper
 from .language_modeling import nats
 from .task import Task, Term
 
-LONGEST = 10
-"""The most words of a hidden span."""
+SPAN_WORDS = np.arange(1, 11)
+"""How many words a hidden span may have."""
+SPAN_SHARES = 0.8**SPAN_WORDS / (0.8**SPAN_WORDS).sum()
+"""How often it has so many: a geometric distribution with 0.2, cut at 10 words, of 3.8 on average (SpanBERT)."""
+CANDIDATES = 5
+"""How many tokens are offered for a mask that is to be filled in."""
 
 
 class MaskedModeling(Task):
     """Hide a `share` of the tokens of the text `target`, and predict them (Devlin et al. 2018, arXiv:1810.04805).
 
-    `hide`: single `tokens`, whole `words`, or `spans` of several words, whose number is drawn from a geometric distribution
-    (0.2, at most 10: SpanBERT, arXiv:1907.10529). Of the hidden tokens 80 % (`as_mask`) are replaced by the mask, 10 %
-    (`as_random`) by a token drawn at random, and the others stay as they are. `head`: `tied`, or `masked_head`, BERT's own.
+    `hide`: single `tokens`, whole `words` (a Chinese character is a word), or `spans` of several words, 3.8 on average
+    (SpanBERT, Joshi et al. 2019, arXiv:1907.10529). Of the hidden tokens 80 % (`as_mask`) are replaced by the mask, 10 %
+    (`as_random`) by a token drawn at random, and the others stay as they are; a span is treated as a whole. `head`: `tied`,
+    or `masked_head`, BERT's own. Asked to predict, it fills in the masks of a text.
     """
 
     special_ids = ("mask",)
@@ -41,16 +48,14 @@ class MaskedModeling(Task):
         if min(as_mask, as_random) < 0 or as_mask + as_random > 1:
             raise ValueError(f"as_mask ({as_mask}) and as_random ({as_random}) must be shares of one whole")
         self.target, self.share, self.hide, self._head, self.weight = target, share, hide, head, weight
-        self.as_mask, self.as_random = as_mask, as_random
+        self.as_mask, self.as_random, self.asks = as_mask, as_random, False
 
     def meet(self, choppers: Mapping[str, Chopper]) -> MaskedModeling:
-        encoding = choppers[self.target].text
+        self.text = encoding = choppers[self.target].text
         self.mask = encoding.roles["mask"]
         kept = {*encoding.specials, *encoding.before, *encoding.after, encoding.start, encoding.end}
         self.plain = np.array([number not in kept for number in range(encoding.vocabulary)])
         self.drawn = np.flatnonzero(self.plain & np.array([bool(piece) for piece in encoding.pieces]))
-        self.begins = np.array([in_word(piece[:1]) for piece in encoding.pieces])
-        self.ends = np.array([in_word(piece[-1:]) for piece in encoding.pieces])
         return self
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
@@ -68,13 +73,17 @@ class MaskedModeling(Task):
     def _altered(self, planned: PlannedSet) -> PlannedSet:
         pieces = planned.pieces[self.target]
         values, hidden = pieces.values.clone(), torch.full_like(pieces.values, IGNORED)
+        if self.asks:
+            hidden = torch.where(values == self.mask, values, hidden)
+            return replace(planned, pieces={**planned.pieces, self.target: replace(pieces, hidden=hidden)})
         flat, true = values.view(-1).numpy(), hidden.view(-1).numpy()
         for seed, (start, end) in runs(planned, pieces):
             random = np.random.default_rng([*seed, 1])
             ids = flat[start:end].copy()
             chosen = self.choose(ids, random)
             true[start:end][chosen] = ids[chosen]
-            flat[start:end][chosen] = self.replaced(ids[chosen], random)
+            spans = np.cumsum(np.diff(chosen, prepend=-1) > 1) if self.hide == "spans" else np.arange(len(chosen))
+            flat[start:end][chosen] = self.replaced(ids[chosen], spans, random)
         pieces = replace(pieces, values=values, hidden=hidden)
         return replace(planned, pieces={**planned.pieces, self.target: pieces})
 
@@ -84,12 +93,12 @@ class MaskedModeling(Task):
         wanted = max(1, round(self.share * len(places))) if len(places) else 0
         if self.hide == "tokens":
             return np.sort(random.permutation(places)[:wanted])
-        joined = self.begins[ids[1:]] & self.ends[ids[:-1]] & self.plain[ids[1:]] & self.plain[ids[:-1]]
+        joined = within_words([self.text.pieces[id] for id in ids]) & self.plain[ids[1:]] & self.plain[ids[:-1]]
         word = np.concatenate([[0], np.cumsum(~joined)])  # the number of the word that each token belongs to
         words = np.unique(word[places])
         hidden = np.zeros(word[-1] + 1, dtype=bool)
         for first in random.permutation(len(words)):
-            count = min(random.geometric(0.2), LONGEST) if self.hide == "spans" else 1
+            count = random.choice(SPAN_WORDS, p=SPAN_SHARES) if self.hide == "spans" else 1
             for number in words[first : first + count]:
                 so_far = hidden[word[places]].sum()
                 added = (word[places] == number).sum() * (not hidden[number])
@@ -99,9 +108,9 @@ class MaskedModeling(Task):
                 break
         return places[hidden[word[places]]]
 
-    def replaced(self, ids: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """What the model reads in place of hidden ids."""
-        lot = random.random(len(ids))
+    def replaced(self, ids: np.ndarray, spans: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """What the model reads in place of hidden ids; those of one span (by its number) are replaced in the same way."""
+        lot = random.random(spans.max(initial=-1) + 1)[spans]
         drawn = random.choice(self.drawn, len(ids))
         return np.where(lot < self.as_mask, self.mask, np.where(lot < self.as_mask + self.as_random, drawn, ids))
 
@@ -133,10 +142,54 @@ class MaskedModeling(Task):
         loss = float(sums["loss"] / count)
         return {"loss": loss, "perplexity": math.exp(min(loss, 700)), "accuracy": float(sums["right"] / count)}
 
+    # ------------------------------------------------------------------------------------------- filling in what is asked
 
-def in_word(byte: bytes) -> bool:
-    """Whether a byte is (part of) a letter or a digit: two of them side by side belong to one word."""
-    return byte.isalnum() or byte >= b"\x80"
+    def asked(self, choppers):
+        return {**choppers, self.target: choppers[self.target].with_marks(self.special_ids)}
+
+    def answering(self) -> MaskedModeling:
+        asking = copy(self)
+        asking.asks = True
+        return asking
+
+    def answers(self, output: Float[Tensor, "t v"], targets: Targets, planned: PlannedSet) -> list[dict[str, Any]]:
+        """Every sample's `text` with its masks filled in, and for each of the `masks` the likeliest tokens."""
+        pieces = planned.pieces[self.target]
+        shares = output[:, : len(self.plain)].float().softmax(-1).cpu()
+        shares, candidates = shares.masked_fill(~torch.from_numpy(self.plain), 0.0).topk(CANDIDATES)
+        filled, asked = pieces.values.flatten().cpu().clone(), (pieces.hidden != IGNORED).flatten().cpu()
+        filled[asked] = candidates[:, 0]
+        sample = planned.tokens.sample.flatten().cpu()[pieces.places.cpu()]
+        answers = []
+        for number in range(1, planned.samples + 1):
+            mine = (sample[asked] == number).nonzero()[:, 0].tolist()
+            answers.append({
+                "text": self.text.decode(filled[sample == number].tolist()),
+                "masks": [self._candidates(candidates[row], shares[row]) for row in mine],
+            } if mine else {"error": f"no {self.text.specials[self.mask]!r} stands in {self.target!r} to be filled in"})  # fmt: skip
+        return answers
+
+    def _candidates(self, ids: Tensor, shares: Tensor) -> list[dict[str, Any]]:
+        found = zip(ids.tolist(), shares.tolist(), strict=True)
+        return [{"token": self.text.decode([id]), "probability": round(share, 4)} for id, share in found]
+
+
+def within_words(pieces: Sequence[bytes]) -> np.ndarray:
+    """Whether each piece of a text goes on with the word of the piece before, for all but the first, (n - 1,): both sides are
+    letters or digits, or the cut goes through a character. Chinese characters are words by themselves, as in BERT."""
+    text = b"".join(pieces).decode(errors="surrogateescape")
+    sizes = [len(character.encode(errors="surrogateescape")) for character in text]
+    starts = np.cumsum([0, *sizes])
+    in_word = np.array([False, *map(goes_into_word, text), False])
+    cuts = np.cumsum([len(piece) for piece in pieces])[:-1]
+    character = np.searchsorted(starts, cuts)  # the first that begins at or behind the cut
+    return (starts[character] != cuts) | (in_word[character] & in_word[character + 1])
+
+
+def goes_into_word(character: str) -> bool:
+    """Whether a character is joined with its neighbours to a word."""
+    chinese = "\u3400" <= character <= "\u9fff" or "\uf900" <= character <= "\ufaff" or character >= "\U00020000"
+    return not chinese and (character.isalnum() or unicodedata.category(character) in ("Mn", "Mc", "Cs"))
 
 
 def runs(planned: PlannedSet, pieces: Pieces) -> Iterator[tuple[tuple[int, ...], tuple[int, int]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ class SpanCorruption(SequenceToSequence):
     every sentinel with what it stands for as `target` (Raffel et al. 2019, arXiv:1910.10683, section 3.1.4).
 
     `target` is an input of its own, made here: `{same_as: SOURCE}`. The text is read in windows that fill the encoder's
-    context once they are corrupted. `sentinels` is how many there are.
+    context once they are corrupted. `sentinels` is how many there are. Asked to predict, it writes what the sentinels of a text
+    stand for.
     """
 
     def __init__(
@@ -94,6 +96,14 @@ class SpanCorruption(SequenceToSequence):
             place += stays + goes
         end = self.text.end
         return [int(i) for i in (*left, end)], [int(i) for i in (*out, end)]
+
+    def asked(self, choppers):
+        """The text with its sentinels, which stand where spans are wanted, and its end, as it is read while training."""
+        chopper = choppers[self.source].with_marks(self.special_ids)
+        return {**choppers, self.source: replace(chopper, closing=() if self.text.after else (self.text.end,))}
+
+    def written(self, ids):
+        return self.text.decode(ids, specials=True)
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -69,6 +69,14 @@ class Task:
         """The sets after it has changed what the model will read (hidden a word, say), by the samples' own seeds."""
         return sets
 
+    def asked(self, choppers: Mapping[str, Chopper]) -> Mapping[str, Chopper]:
+        """The choppers of samples that someone asks about, rather than trains on."""
+        return choppers
+
+    def answering(self) -> Task:
+        """The task as it answers what it is asked: one that hides things to train hides nothing then."""
+        return self
+
     def set_of(self, sets: Mapping[str, PlannedSet]) -> str:
         """The set whose places it judges: what is written stands in `main`, all else is read by the first core."""
         return "main" if self.writes else next(iter(sets))
@@ -108,7 +116,7 @@ class Task:
         raise NotImplementedError
 
     def answers(self, output: Tensor, targets: Targets, planned: PlannedSet) -> list[dict[str, Any]]:
-        """Every sample's answer, in words, from a batch's output."""
+        """Every sample's answer, in words, from a batch's output; `error` where there is nothing to answer."""
         return [self.answer(row) for row in output]
 
     def answer(self, scores: Tensor) -> dict[str, Any]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+import torch.nn.functional as F
 import yaml
 from chopmix.models.batch import Pieces, PlannedSet
 from chopmix.models.ctc import collapsed, greedy, prefix_beam, spans, tokens_needed
 from chopmix.models.token_set import Tokens
 from chopmix.tasks.ctc import Ctc
+from chopmix.training.build import make_batch, open_split
 from chopmix.training.cli import main
 from chopmix.training.run import load_run
 from hypothesis import given
@@ -158,24 +162,29 @@ def test_words_come_with_their_seconds(beams):
         {"text": "a bb", "words": [{"word": "a", "start": 0.1, "end": 0.3}, {"word": "bb", "start": 0.4, "end": 0.7}]},
         {"text": ""},
     ]
-    assert made.pairs(output, made.targets(sets), sets) == [("a bb", "a bb")]
+    cut_short = replace(
+        sets, labels={"text": ["a bb", "b"]}
+    )  # the second can not be aligned: it is judged all the same
+    assert made.pairs(output, made.targets(cut_short), cut_short) == [("a bb", "a bb"), ("", "b")]
+
+
+def sound_files(folder: Path, split: str, texts: list[str], seconds: float) -> str:
+    """A manifest of noises with texts and hints."""
+    for number in range(len(texts)):
+        clip = np.random.default_rng(number).standard_normal(round(8000 * seconds)).astype(np.float32) / 10
+        soundfile.write(folder / f"{split}{number}.wav", clip, 8000)
+    lines = [{"sound": f"{split}{n}.wav", "text": text, "hint": f"n{n % 3}"} for n, text in enumerate(texts)]
+    (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return str(folder / f"{split}.jsonl")
 
 
 def test_from_yaml_to_words_and_what_is_left_out_is_counted(tmp_path, capsys):
-    def sounds(split: str, texts: list[str], seconds: float) -> str:
-        for number in range(len(texts)):
-            clip = np.random.default_rng(number).standard_normal(round(8000 * seconds)).astype(np.float32) / 10
-            soundfile.write(tmp_path / f"{split}{number}.wav", clip, 8000)
-        lines = [json.dumps({"sound": f"{split}{n}.wav", "text": text}) for n, text in enumerate(texts)]
-        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
-        return str(tmp_path / f"{split}.jsonl")
-
     tree = {
         "inputs": {"sound": {"use": "audio", "rate": 8000, "mels": 16, "frames": 4, "position": None}},
         "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "same_sample", "position": "rotary"},
         "tasks": {"words": {"use": "ctc", "target": "text", "source": "sound", "beams": 4, "judge": ["wer", "cer"]}},
-        "data": {"card": {"use": "manifest", "train": sounds("train", ["a b", "ab"] * 4, 0.4),
-                          "val": sounds("val", ["ab", "abababababab"], 0.2), "columns": ["sound", "text"],
+        "data": {"card": {"use": "manifest", "train": sound_files(tmp_path, "train", ["a b", "ab"] * 4, 0.4),
+                          "val": sound_files(tmp_path, "val", ["ab", "abababababab"], 0.2), "columns": ["sound", "text"],
                           "files": ["sound"]}},
         "training": {"steps": 2, "samples_per_step": 4},
     }  # fmt: skip
@@ -190,3 +199,68 @@ def test_from_yaml_to_words_and_what_is_left_out_is_counted(tmp_path, capsys):
     assert last.keys() >= {"val/wer", "val/cer"}
     (answer,) = load_run(out).predict([{"sound": str(tmp_path / "val0.wav")}])
     assert answer.keys() == {"words"} and answer["words"].keys() == {"text", "words"}
+
+
+def test_a_decoder_beside_ctc_on_an_encoder_of_two_inputs(tmp_path):
+    files = {split: sound_files(tmp_path, split, texts, 0.4) for split, texts in (
+        ("train", ["a b", "ab", "b", "aab"] * 2), ("val", ["ab", "a a"]))}  # fmt: skip
+    tree = {
+        "inputs": {"sound": {"use": "audio", "rate": 8000, "mels": 16, "frames": 4, "position": None},
+                   "hint": {"use": "text", "encoding": "characters", "position": None},
+                   "text": {"use": "text", "encoding": "characters", "position": None}},
+        "model": {"width": 16, "depth": 1, "heads": 2, "context": 8, "attention": "causal & same_sample",
+                  "position": "rotary", "encoder": {"depth": 1, "context": 32, "position": "rotary"}},
+        "tasks": {"writes": {"use": "sequence_to_sequence", "target": "text", "weight": 0.7, "judge": ["wer"]},
+                  "reads": {"use": "ctc", "target": "text", "source": "sound", "weight": 0.3, "judge": ["wer"]}},
+        "data": {"card": {"use": "manifest", **files, "columns": ["sound", "text", "hint"], "files": ["sound"]}},
+        "training": {"steps": 2, "samples_per_step": 4, "precision": "float32"}, "evaluation": {"every": 2},
+    }  # fmt: skip
+    (tmp_path / "joint.yaml").write_text(yaml.safe_dump(tree))
+    assert main(["train", str(tmp_path / "joint.yaml"), f"out={tmp_path / 'run'}"]) == 0
+    run = load_run(tmp_path / "run")
+    split = open_split(run.config, run.config.data.card(), "train", run.choppers, run.tasks)
+    batch = make_batch(split, split.all(), run.tasks)
+    assert set(batch.sets["encoder"].pieces) == {"sound", "hint"} and set(batch.sets["main"].pieces) == {"text"}
+    assert batch.targets["reads"].set == "encoder" and batch.targets["writes"].set == "main"
+
+    # both losses by other means: sample by sample, each with torch's own functions on its own row
+    with torch.no_grad():
+        outputs = run.model(run.model.plan(batch))
+    logs, reads, writes = outputs["reads"].log_softmax(-1), batch.targets["reads"], batch.targets["writes"]
+    aligned = [F.ctc_loss(logs[reads.groups == row], part, [len(logs[reads.groups == row])], [len(part)],
+                          blank=logs.shape[1] - 1, reduction="sum")
+               for row, part in enumerate(reads.values.split(reads.lengths.tolist()))]  # fmt: skip
+    written = F.cross_entropy(outputs["writes"], writes.values, reduction="sum")
+    symbols, ids = sum(len(text) for text in ["a b", "ab", "b", "aab"] * 2), int((writes.values >= 0).sum())
+    expected = 0.7 * float(written) / ids + 0.3 * float(sum(aligned)) / symbols
+    found = run.evaluate("train")
+    assert found["train/loss"] == pytest.approx(expected, rel=1e-5) and ids == symbols + 8
+    assert found.keys() >= {"train/writes/wer", "train/reads/wer"}
+
+    # each hears both inputs, and neither hears another sample
+    def said(**changes) -> dict:
+        (answer, _) = run.predict([{"sound": str(tmp_path / "val0.wav"), "hint": "n0"} | changes, {"hint": "n2"}])
+        return answer
+
+    def hidden(**changes) -> torch.Tensor:
+        given = run._given([{"sound": str(tmp_path / "val0.wav"), "hint": "n0", "text": "a"} | changes])
+        return run.model.hidden(run.model.plan(make_batch(given, given.all(), run.tasks)))
+
+    assert said().keys() == {"writes", "reads"}
+    for change in ({"hint": "n1"}, {"sound": str(tmp_path / "val1.wav")}, {"hint": None}, {"sound": None}):
+        assert not torch.allclose(hidden(**change), hidden())
+
+
+def test_a_split_without_a_text_to_judge_is_named(tmp_path, capsys):
+    files = {"train": sound_files(tmp_path, "train", ["ab"] * 4, 0.4), "val": sound_files(tmp_path, "val", ["ab"], 0.4)}
+    (tmp_path / "val.jsonl").write_text(json.dumps({"sound": "val0.wav"}))
+    tree = {
+        "inputs": {"sound": {"use": "audio", "rate": 8000, "mels": 16, "frames": 4, "position": None}},
+        "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "same_sample", "position": "rotary"},
+        "tasks": {"words": {"use": "ctc", "target": "text", "source": "sound", "judge": ["wer"]}},
+        "data": {"card": {"use": "manifest", **files, "columns": ["sound", "text"], "files": ["sound"]}},
+        "training": {"steps": 1, "samples_per_step": 4},
+    }  # fmt: skip
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(tree))
+    assert main(["train", str(tmp_path / "x.yaml"), f"out={tmp_path / 'run'}"]) == 2
+    assert "split 'val' has no text of 'text' by which task 'words' could be judged" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from chopmix.models.batch import IGNORED, Batch
-from chopmix.tasks.masked_modeling import MaskedModeling
+from chopmix.tasks.masked_modeling import SPAN_SHARES, SPAN_WORDS, MaskedModeling, within_words
 from chopmix.tasks.span_corruption import SpanCorruption, split
 from chopmix.tokenizers.encoding_files import load_encoding
 from chopmix.tokenizers.encodings import ByteEncoding, CharacterEncoding, Extended
@@ -22,7 +22,7 @@ from chopmix.training.distribution import Processes
 from chopmix.training.loop import Trainer
 from chopmix.training.progress import Progress
 from chopmix.training.proofs import prove
-from chopmix.training.run import load_run
+from chopmix.training.run import Run, load_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,6 +62,13 @@ def trainer(config_tree: dict) -> Trainer:
     config = config_from_tree(config_tree)
     config.out.mkdir(exist_ok=True)
     return Trainer(config, Processes.start("cpu"), Progress(1))
+
+
+def trained(folder: Path, config_tree: dict) -> Run:
+    """The run of a training as a user starts it."""
+    (folder / "x.yaml").write_text(yaml.safe_dump(config_tree))
+    assert main(["train", str(folder / "x.yaml")]) == 0
+    return load_run(folder / "run")
 
 
 def task(**options) -> MaskedModeling:
@@ -113,10 +120,59 @@ def test_spans_hide_neighbours_more_often_than_words_do():
 def test_eighty_ten_ten():
     made, random = task(), np.random.default_rng(0)
     ids = np.full(20_000, 65)
-    read = made.replaced(ids, random)
+    read = made.replaced(ids, np.arange(len(ids)), random)
     assert np.mean(read == 257) == pytest.approx(0.8, abs=0.01)
     assert np.mean(read == 65) == pytest.approx(0.1 + 0.1 / 256, abs=0.01)
     assert set(read[read != 257].tolist()) <= set(range(256))  # never a special id
+
+
+def test_a_span_is_replaced_as_a_whole_and_has_as_many_words_as_in_spanbert():
+    made, random = task(hide="spans"), np.random.default_rng(0)
+    read = made.replaced(np.full(3_000, 65), np.arange(3_000) // 3, random).reshape(-1, 3)
+    kinds = np.where(read == 257, 2, np.where(read == 65, 0, 1))  # a random byte is 65 once in 256
+    assert np.mean((kinds == kinds[:, :1]).all(1)) > 0.99
+    assert np.mean(kinds[:, 0] == 2) == pytest.approx(0.8, abs=0.04)
+    assert float(SPAN_SHARES @ SPAN_WORDS) == pytest.approx(3.8, abs=0.01)  # Joshi et al. 2019, section 3.1
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("caf\u00e9 na\u00efve", ["caf\u00e9", "na\u00efve"]),  # accents within words
+    ("cafe\u0301s", ["cafe\u0301s"]),  # written as a mark of its own
+    ("\u201cyes\u201d no\u2014one", ["\u201c", "yes", "\u201d", "no", "\u2014", "one"]),  # curly quotes and dashes are none
+    ("\u6211\u7231\u4f60", ["\u6211", "\u7231", "\u4f60"]),  # Chinese: a character is a word
+    ("\u041c\u043e\u0441\u043a\u0432\u0430 42", ["\u041c\u043e\u0441\u043a\u0432\u0430", "42"]),
+])  # fmt: skip
+def test_words_are_those_of_characters_not_of_bytes(text, words):
+    data = text.encode()
+    joined = within_words([data[i : i + 1] for i in range(len(data))])
+    cuts = [0, *(np.flatnonzero(~joined) + 1), len(data)]
+    assert [w for a, b in zip(cuts, cuts[1:]) if (w := data[a:b].decode()) != " "] == words
+    assert within_words([data]).shape == (0,) and within_words([b"a", b"", b"\xc3"]).shape == (2,)
+
+
+def test_predict_fills_in_masks(tmp_path, capsys):
+    run = trained(tmp_path, tree(tmp_path, MASKED))
+    asked = "the c<|mask|>t sat, the d<|mask|>g"
+    answer, other = (each["task"] for each in run.predict([{"text": asked}, {"text": "the cat"}]))
+    assert "no '<|mask|>'" in other["error"]
+    first, second = answer["masks"]
+    assert answer["text"] == f"the c{first[0]['token']}t sat, the d{second[0]['token']}g"
+    assert len(first) == 5 and all(a["probability"] >= b["probability"] for a, b in zip(first, first[1:]))
+    alone = run.predict([{"text": asked.replace("<|mask|>g", "og")}])[0]["task"]["masks"]
+    assert len(alone) == 1 and alone[0] != first  # the other mask was read as a mask, on both sides
+    assert main(["predict", str(run.folder), "--input", f"text={asked}"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["task"] == answer
+
+
+def test_predict_writes_what_sentinels_stand_for(tmp_path):
+    run = trained(tmp_path, t5_tree(tmp_path))
+    split = run._given([{"text": "the <|sentinel_0|> sat on<|sentinel_1|>"}])
+    encoder = split.batch(split.all(), replaced={"spans": ""})["encoder"].pieces["text"].values.tolist()
+    text, sentinels = run.choppers["text"].text, run.tasks["task"].sentinels
+    before, middle = [*text.before, *text.encode("the")], text.encode(" sat on")
+    assert encoder == [*before, sentinels[0], *middle, sentinels[1], text.end]
+    assert run.tasks["task"].written([sentinels[0], *text.encode("cat")]) == "<|sentinel_0|>cat"
+    assert isinstance(run.predict([{"text": "the <|sentinel_0|> sat"}], max_tokens=4)[0]["task"]["text"], str)
 
 
 def test_the_mask_is_the_same_every_time_and_another_for_another_row(tmp_path):

@@ -283,6 +283,8 @@ def test_it_learns_and_is_judged(trained, capsys):
     assert main(["predict", str(trained.folder), "--input", "source=one two", "--beams", "2", "--no-repeat", "3"]) == 0
     assert json.loads(capsys.readouterr().out)["translation"]["text"]
     assert main(["predict", str(trained.folder), "--input", "source=one", "--beams", "0"]) == 2
+    for nothing in ({}, {"source": ""}):
+        assert "the encoder has nothing to read: source" in trained.predict([nothing, {"source": "one"}])[0]["error"]
     with pytest.raises(RunError, match="writes 'target' from its other inputs"):
         trained.generate("ein")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ class TextChopper(Chopper):
     fitted: Encoding | None = None
     written: bool = True
     """Whether a task writes the text; else it is only read, and framed as the encoding frames what is read."""
+    marks: Mapping[str, int] = field(default_factory=dict)
+    """Texts that stand for special ids (a mask to fill in). In data there are none: there everything is text."""
+    closing: tuple[int, ...] = ()
+    """Ids behind what is only read, besides the encoding's own frame."""
 
     def fit(self, items: Callable[[], Iterable[str]]) -> TextChopper:
         return replace(self, fitted=make_encoding(self.encoding, self.vocabulary, items))
@@ -63,9 +68,22 @@ class TextChopper(Chopper):
         """One document: its start token, then its ids (ids are taken as they are), and what follows each: after the last the
         token that ends a text. A text that is only read stands between the tokens that its encoding puts around it."""
         text = self.text
-        ids = text.encode(item) if isinstance(item, str) else list(item)
-        ids = [text.start, *text.opening, *ids] if self.written else [*text.before, *ids, *text.after]
+        ids = self.encoded(item) if isinstance(item, str) else list(item)
+        ids = [text.start, *text.opening, *ids] if self.written else [*text.before, *ids, *text.after, *self.closing]
         return Piece(torch.tensor(ids), len(ids), following=torch.tensor([*ids[1:], text.end]))
+
+    def encoded(self, item: str) -> list[int]:
+        """The ids of a text, in which marks are special ids. A mark takes in the space before it, as tokens of words do."""
+        if not self.marks:
+            return self.text.encode(item)
+        ids: list[int] = []
+        for number, part in enumerate(re.split("[ ]?(" + "|".join(map(re.escape, self.marks)) + ")", item)):
+            ids += [self.marks[part]] if number % 2 else self.text.encode(part) if part else []
+        return ids
+
+    def with_marks(self, names: Iterable[str]) -> TextChopper:
+        """The chopper that takes the printed names of these special ids (`<|mask|>`, `[MASK]`) for the ids."""
+        return replace(self, marks={self.text.specials[self.text.roles[name]]: self.text.roles[name] for name in names})
 
 
 class TextTokenizer(nn.Module):

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..data.root import DataError
 from ..data.sample_split import Place, SampleSplit
 from ..data.stream import StreamSplit
 from ..models.answer import Answer
@@ -60,7 +61,12 @@ def evaluate_split(
             objective = f"{split.name}/loss"
             metrics[objective] = metrics.get(objective, 0.0) + task.weight * metrics[f"{prefix}loss"]
         if name in pairs:
-            said, true = zip(*processes.gathered(pairs[name]), strict=True)
+            judged = processes.gathered(pairs[name])
+            if not judged:
+                raise DataError(
+                    f"split {split.name!r} has no text of {task.target!r} by which task {name!r} could be judged"
+                )
+            said, true = zip(*judged, strict=True)
             metrics |= {prefix + metric: METRICS[metric](said, true) for metric in task.judge}
     return metrics
 
@@ -154,7 +160,7 @@ def write_texts(
         rows = [found.ids for found in beam_search(answer, encoding.end, answer.room, search, answer.prompt)]
     else:
         rows = sampled(answer, encoding.end, sampling or Sampling(temperature=0), generator)
-    return {split.number(key): encoding.decode(row) for key, row in zip(keys, rows)}
+    return {split.number(key): task.written(row) for key, row in zip(keys, rows)}
 
 
 def sampled(answer: Answer, end: int, sampling: Sampling, generator: torch.Generator | None) -> list[list[int]]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -238,32 +239,33 @@ class Run:
         `stop` text.
         """
         split = self._given(samples)
+        tasks = {name: task.answering() for name, task in self.tasks.items()}
         found: list[dict[str, Any]] = [{} for _ in samples]
         generator = None if seed is None else torch.Generator(self.model_device).manual_seed(seed)
         for first in range(0, len(samples), rows):
             places = split.all()[first : first + rows]
-            for name, task in self.tasks.items():
+            for name, task in tasks.items():
                 if task.writes:
                     texts = write_texts(self.model, name, task, split, places, prompt=prompt, sampling=sampling,
                                         search=search, generator=generator, most=max_tokens)  # fmt: skip
                     answers = {number: {"text": before(text, stop)} for number, text in texts.items()}
                 else:
-                    answers = self._answers(name, split, places)
+                    answers = self._answers(name, task, split, places)
                 for number, answer in answers.items():
                     found[number][name] = answer
         return [answer or {"error": split.bad[number]} for number, answer in enumerate(found)]
 
     @torch.inference_mode()
-    def _answers(self, name: str, split: SampleSplit, places: Sequence[Place]) -> dict[int, dict[str, Any]]:
+    def _answers(self, name: str, task: Task, split: SampleSplit, places: Sequence[Place]) -> dict[int, dict[str, Any]]:
         """One task's answers by the samples' numbers, read off its head."""
-        batch = make_batch(split, places, {name: self.tasks[name]})
+        batch = make_batch(split, places, {name: task})
         numbers = [split.number(key) for key in next(iter(batch.sets.values())).keys]
         if not numbers:
             return {}
         dtype = next(self.model.parameters()).dtype
         output = self.model(self.model.plan(batch, dtype=dtype, device=self.model_device).to(self.model_device))[name]
         targets = batch.targets[name]
-        return dict(zip(numbers, self.tasks[name].answers(output, targets, batch.sets[targets.set])))
+        return dict(zip(numbers, task.answers(output, targets, batch.sets[targets.set])))
 
     def _given(self, samples: Sequence[Mapping[str, Any]]) -> SampleSplit:
         """Samples given by hand, as a split. Raises RunError for an input that the run does not have."""
@@ -271,15 +273,26 @@ class Run:
             if unknown := [name for name in sample if name not in self.choppers]:
                 raise RunError(f"{self.folder} has no input {unknown[0]!r}; possible: {', '.join(self.choppers)}")
         labels = [column for task in self.tasks.values() for column in task.columns()]
+        choppers: Mapping[str, Chopper] = self.choppers
+        for task in self.tasks.values():
+            choppers = task.asked(choppers)
         encoder = self.config.model.options["encoder"]
-        mixing = Mixing(columns={name: name for name in self.choppers}, labels=tuple(labels), bad_share=1.0,
-                        encoded=encoded_inputs(self.config))  # fmt: skip
+        encoded = encoded_inputs(self.config)
+        mixing = Mixing(
+            columns={name: name for name in self.choppers}, labels=tuple(labels), bad_share=1.0, encoded=encoded
+        )
         keys = [f"sample {number + 1}" for number in range(len(samples))]
-        return SampleSplit(
-            samples=Listed(keys, samples), name="given", choppers=self.choppers, mixing=mixing,
+        split = SampleSplit(
+            samples=Listed(keys, samples), name="given", choppers=choppers, mixing=mixing,
             context=self.model.context, encoder_context=encoder.context if encoder else 0,
-            axes=axes_of(self.choppers.values()), own=self.config.model.options["own_tokens"], say=lambda text: None,
+            axes=axes_of(choppers.values()), own=self.config.model.options["own_tokens"], say=lambda text: None,
         )  # fmt: skip
+        for number, sample in enumerate(samples):
+            if encoded and all(
+                isinstance(sample.get(name), NoneType | str | bytes) and not sample.get(name) for name in encoded
+            ):
+                split.bad[number] = f"the encoder has nothing to read: {' or '.join(encoded)} must hold something"
+        return split
 
     def text_task(self) -> tuple[str, str]:
         """The first task that writes text, and the input that it writes. Raises RunError where none does."""
