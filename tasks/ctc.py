@@ -38,7 +38,7 @@ class Ctc(Task):
 
     The symbols are the characters of the training texts. The loss is in nats per symbol, an empty text counting as one. A
     text that is too long for its tokens (two of the same symbol need one between them) cannot be aligned: it is named,
-    counted and left out. `beams`: how many texts are kept by the prefix beam search that reads texts off (1: greedy).
+    counted and left out of the loss. `beams`: how many texts are kept by the prefix beam search that reads texts off (1: greedy).
     """
 
     def __init__(

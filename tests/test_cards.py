@@ -396,3 +396,16 @@ def test_recordings_that_cannot_be_read_leave_the_others_equalized():
         assert rate == 8000 and np.allclose(clip, Equalized(whole, whole, "sound", lambda key: key[2])[0]["sound"][0])
     with pytest.raises(ValueError, match="the sound cannot be read"):
         found[6]
+
+
+@pytest.mark.skipif(not (ROOT / "fsdd").exists(), reason="needs fsdd in CHOPMIX_DATA")
+def test_the_texts_of_digit_strings_are_those_of_their_sounds():
+    strings = card_class("digit_strings")(samples=200).open("train")
+    texts, speakers = dict(strings.numbered("text")), dict(strings.numbered("speaker"))
+    for number in range(0, 200, 9):
+        sample = strings[number]
+        labels = [strings.source[recording]["label"] for recording in strings.spoken(number)[2]]
+        assert sample["text"] == texts[number] == " ".join(str(int(label)) for label in labels)
+        assert sample["speaker"] == speakers[number]
+        assert len(sample["sound"][0]) >= sum(len(strings.recording(each)) for each in strings.spoken(number)[2])
+    assert 0 < sum(not text for text in texts.values()) < 30 and max(map(len, texts.values())) == 13

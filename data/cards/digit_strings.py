@@ -8,7 +8,7 @@ import numpy as np
 
 from ..root import DataError
 from ..samples import Columns, SampleCard, Samples
-from .fsdd import Fsdd, speaker
+from .fsdd import Fsdd, digit, speaker
 
 SPLITS = ("train", "val", "test")
 RATE = 8000
@@ -25,42 +25,53 @@ class Strings(Samples):
         for number, key in enumerate(self.source.keys):
             self.of_speaker.setdefault(speaker(key), []).append(number)
         self.speakers = sorted(self.of_speaker)
-        self._read: dict[int, tuple[np.ndarray, int]] = {}
+        self._read: dict[int, np.ndarray] = {}
 
-    def recording(self, number: int) -> tuple[np.ndarray, int]:
-        """The samples of one recording, and its digit."""
+    def recording(self, number: int) -> np.ndarray:
+        """The samples of one recording."""
         import soundfile
 
         if number not in self._read:
-            row = self.source[number]
-            samples, rate = soundfile.read(io.BytesIO(row["sound"]), dtype="float32")
+            samples, rate = soundfile.read(io.BytesIO(self.source[number]["sound"]), dtype="float32")
             if rate != RATE:
                 raise DataError(f"{self.source.keys[number]} has {rate} Hz instead of {RATE}")
-            self._read[number] = samples, int(row["label"])
+            self._read[number] = samples
         return self._read[number]
 
-    def __getitem__(self, number: int) -> Columns:
+    def spoken(self, number: int) -> tuple[np.random.Generator, str, list[int]]:
+        """Who speaks in a string, and which recordings: none where nobody does. The generator goes on with the rest."""
         random = np.random.default_rng([SPLITS.index(self.split), number, 11])
         who = self.speakers[random.integers(len(self.speakers))]
         silent = random.random() < self.card.silence
-        count = 0 if silent else int(random.integers(self.card.shortest, self.card.longest + 1))
-        parts, digits = [silence(random, 0.05, 0.3)], []
-        for _ in range(count):
-            samples, digit = self.recording(int(random.choice(self.of_speaker[who])))
-            parts += [samples * 10 ** (random.uniform(-3, 3) / 20), silence(random, 0.02, 0.25)]
-            digits.append(str(digit))
-        if silent:
+        count = 0 if silent else random.integers(self.card.shortest, self.card.longest + 1)
+        return random, who, random.choice(self.of_speaker[who], count).tolist()
+
+    def text(self, recordings: list[int]) -> str:
+        """What is said in these recordings."""
+        return " ".join(digit(self.source.keys[number]) for number in recordings)
+
+    def numbered(self, name):
+        if name == "sound":
+            return super().numbered(name)
+        plans = (
+            (number, *self.spoken(number)[1:]) for number in range(len(self))
+        )  # the sounds need not be made for this
+        return ((number, who if name == "speaker" else self.text(recordings)) for number, who, recordings in plans)
+
+    def __getitem__(self, number: int) -> Columns:
+        random, who, recordings = self.spoken(number)
+        parts = [silence(random, 0.05, 0.3)]
+        for recording in recordings:
+            parts += [self.recording(recording) * 10 ** (random.uniform(-3, 3) / 20), silence(random, 0.02, 0.25)]
+        if not recordings:
             parts.append(silence(random, 0.5, 2.0))
         clip = np.concatenate(parts)
-        level = np.sqrt(np.mean(clip**2)) if count else 10 ** random.uniform(-3, -1)
-        ratio = random.uniform(*self.card.noise) if count else 0.0
+        level = np.sqrt(np.mean(clip**2)) if recordings else 10 ** random.uniform(-3, -1)
+        ratio = random.uniform(*self.card.noise) if recordings else 0.0
         noise = level * 10 ** (-ratio / 20) * random.standard_normal(len(clip))
-        quiet = silent and random.random() < 0.2  # nothing at all
-        return {
-            "sound": ((clip + noise * (not quiet)).astype(np.float32), RATE),
-            "text": " ".join(digits),
-            "speaker": who,
-        }
+        quiet = not recordings and random.random() < 0.2  # nothing at all
+        sound = (clip + noise * (not quiet)).astype(np.float32)
+        return {"sound": (sound, RATE), "text": self.text(recordings), "speaker": who}
 
 
 def silence(random: np.random.Generator, least: float, most: float) -> np.ndarray:

@@ -45,3 +45,8 @@ class Fsdd(ShardCard):
 def speaker(key: str) -> str:
     """Who speaks, by the recording's key `digit_speaker_index`."""
     return key.split("_")[1]
+
+
+def digit(key: str) -> str:
+    """What is said, by the same key."""
+    return key.partition("_")[0]
