@@ -194,7 +194,9 @@ def unigram(size: int = 90):
     pieces += [(chr(97 + n), -6.0 - n / 10) for n in range(26) if chr(97 + n) != "s"]
     found = Tokenizer(models.Unigram(pieces, unk_id=2))
     found.pre_tokenizer, found.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-    found.add_special_tokens([AddedToken(name, special=True) for name in ("<pad>", "</s>")])
+    found.add_special_tokens(
+        [AddedToken(name, special=True) for name in ("<pad>", "</s>", "<extra_id_1>", "<extra_id_0>")]
+    )
     return found
 
 
@@ -208,6 +210,10 @@ def test_a_unigram_tokenizer_writes_text(tmp_path):
     assert run.choppers["source"].chop("the cats").values.tolist() == [*unigram().encode("the cats").ids, 1]
     assert text.decode(text.encode("the cats sat")) == "the cats sat"
     assert text.pieces[4] == b" the"
+    assert {text.specials[text.roles[f"sentinel_{n}"]] for n in (0, 1)} == {"<extra_id_0>", "<extra_id_1>"}
+    assert text.roles["sentinel_1"] < text.roles["sentinel_0"]  # counted from the end, as published
+    asked = run.choppers["source"].with_marks(["sentinel_0"]).chop("the <extra_id_0> cats").values.tolist()
+    assert asked == [*text.encode("the"), text.roles["sentinel_0"], *text.encode(" cats"), 1]
     answer = run.predict([{"source": "the cat"}], max_tokens=5)[0]["answer"]["text"]
     assert isinstance(answer, str)
     again = load_run(tmp_path / "run", "last")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -61,6 +62,7 @@ def import_t5(source: Path, folder: Path, described: Mapping[str, Any], partly: 
     start = described.get("decoder_start_token_id", described.get("pad_token_id", 0))
     end = first(described.get("eos_token_id", 1))
     encoding = directory_encoding(source, described["vocab_size"], start, {"end": end, "before": [], "after": [end]})
+    encoding.frame = {**encoding.frame, "roles": sentinels(encoding.specials)}
     theirs = read_weights(source)
     experiment = t5_experiment(described, head_is_tied(theirs)) | {"data": {"card": "multi30k"}}
     return _write(source, folder, described, experiment, encoding, t5_weights(theirs), "T5", partly)
@@ -96,6 +98,12 @@ def with_encoding(config: Config, folder: Path, name: str, encoding: Encoding) -
 def first(value: int | list[int]) -> int:
     """An id, where a directory may name several."""
     return value[0] if isinstance(value, list) else value
+
+
+def sentinels(specials: Mapping[int, str]) -> dict[str, int]:
+    """A T5's sentinels by the names that span corruption has for them, so that it can go on."""
+    found = {id: re.fullmatch(r"<extra_id_(\d+)>", text) for id, text in specials.items()}
+    return {f"sentinel_{match[1]}": id for id, match in found.items() if match}
 
 
 def gpt2_encoding(source: Path, described: Mapping[str, Any]) -> Encoding:
