@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -37,7 +38,7 @@ def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
 
 def kind(part: Part) -> tuple:
     """What two inputs must have in common for one's fitted parts to serve the other."""
-    return part.use, part.options.get("encoding"), part.options.get("channels")
+    return part.use, *(part.options.get(option) for option in ("encoding", "vocabulary", "channels"))
 
 
 @torch.no_grad()
@@ -80,18 +81,36 @@ def take_weights(model: Mixture, config: Config) -> str:
     return f"from {source}, step {step}: took {len(taken)} tensors ({count:,} values)" + "".join(f"; {s}" for s in said)
 
 
+FUNCTIONS = "heads", "attention", "position", "block", "final_norm"
+"""The settings of a core by which the same weights would compute something else: heads, norms, activations, positions."""
+DATA_ONLY = "augment", "augment_wave", "size", "longest", "pad_vocabulary_to"
+"""The options of an input that change nothing of what its weights compute, or that are told of by their shapes."""
+DEFAULT = object()
+
+
 def functions_that_differ(theirs: Config, ours: Config) -> list[str]:
-    """The settings by which the same weights would compute something else: heads, norms, activations, positions."""
-    names = ("heads", "attention", "position", "block", "final_norm")
-    found = []
-    for name in names:
-        there, here = theirs.tree["model"].get(name), ours.tree["model"].get(name)
-        if isinstance(there, dict) and isinstance(here, dict):
-            keys = [key for key in here if there.get(key, here[key]) != here[key]]
-            found += [f"model.{name}.{key} is {there[key]!r} there, {here[key]!r} here" for key in keys]
-        elif there != here:
-            found.append(f"model.{name} is {there!r} there, {here!r} here")
-    return found
+    """The settings of the cores and the inputs of both by which the same weights would compute something else."""
+    pairs = [("model", theirs.tree["model"], ours.tree["model"], FUNCTIONS)]
+    encoders = [config.tree["model"].get("encoder") for config in (theirs, ours)]
+    if all(encoders):
+        pairs.append(("model.encoder", *encoders, FUNCTIONS))
+    for name, part in ours.inputs.items():
+        if name in theirs.inputs and theirs.inputs[name].use == part.use:
+            there, here = dict(theirs.inputs[name].options), dict(part.options)
+            pairs.append((f"inputs.{name}", there, here, [o for o in {**there, **here} if o not in DATA_ONLY]))
+    return [
+        said for where, *both, names in pairs for name in names for said in differing(f"{where}.{name}", name, *both)
+    ]
+
+
+def differing(where: str, name: str, theirs: Mapping, ours: Mapping) -> list[str]:
+    """What differs in a setting; where it has options itself, in those that both name."""
+    there, here = theirs.get(name, DEFAULT), ours.get(name, DEFAULT)
+    if isinstance(there, dict) and isinstance(here, dict):
+        keys = [key for key in here if there.get(key, here[key]) != here[key]]
+        return [f"{where}.{key} is {there[key]!r} there, {here[key]!r} here" for key in keys]
+    shown = ["the default" if value is DEFAULT else repr(getattr(value, "use", value)) for value in (there, here)]
+    return [f"{where} is {shown[0]} there, {shown[1]} here"] if there != here else []
 
 
 def resize_positions(model: Mixture, source: Path, theirs: dict[str, torch.Tensor]) -> list[str]:
