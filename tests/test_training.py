@@ -458,9 +458,8 @@ def test_what_differs_besides_shapes_is_told(tiny, capsys):
     assert "not the same function: model.heads is 4 there, 1 here" in capsys.readouterr().err
     other = tiny("shape_input")
     trainer(other, f"from={load_config(source).out}", "inputs.text.position=sinusoidal").fit()
-    assert (
-        "not the same function: inputs.text.position is the default there, 'sinusoidal' here" in capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "not the same function: inputs.text.position is 'learned' there, 'sinusoidal' here" in said
 
 
 def test_the_prompt_of_samples_is_checked_before_the_first_step(tiny):

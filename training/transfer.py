@@ -85,7 +85,6 @@ FUNCTIONS = "heads", "attention", "position", "block", "final_norm"
 """The settings of a core by which the same weights would compute something else: heads, norms, activations, positions."""
 DATA_ONLY = "augment", "augment_wave", "size", "longest", "pad_vocabulary_to"
 """The options of an input that change nothing of what its weights compute, or that are told of by their shapes."""
-DEFAULT = object()
 
 
 def functions_that_differ(theirs: Config, ours: Config) -> list[str]:
@@ -105,11 +104,11 @@ def functions_that_differ(theirs: Config, ours: Config) -> list[str]:
 
 def differing(where: str, name: str, theirs: Mapping, ours: Mapping) -> list[str]:
     """What differs in a setting; where it has options itself, in those that both name."""
-    there, here = theirs.get(name, DEFAULT), ours.get(name, DEFAULT)
+    there, here = theirs.get(name), ours.get(name)
     if isinstance(there, dict) and isinstance(here, dict):
         keys = [key for key in here if there.get(key, here[key]) != here[key]]
         return [f"{where}.{key} is {there[key]!r} there, {here[key]!r} here" for key in keys]
-    shown = ["the default" if value is DEFAULT else repr(getattr(value, "use", value)) for value in (there, here)]
+    shown = [repr(getattr(value, "use", value)) for value in (there, here)]
     return [f"{where} is {shown[0]} there, {shown[1]} here"] if there != here else []
 
 
