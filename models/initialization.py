@@ -12,7 +12,8 @@
 | `bias`       | everything else of one axis                  | zero                         | zero                         |
 
 L is the core's depth: every layer adds two branches to the stream (Radford et al. 2019). Branches that start at zero make
-every block the identity at step 0 (Zhang et al. 2019, arXiv:1901.09321; modded-nanogpt).
+every block the identity at step 0 (Zhang et al. 2019, arXiv:1901.09321; modded-nanogpt). `xavier` gives every matrix a
+uniform deviation of (2 / (fan_in + fan_out))^½ and tables one of width^-½, as translators of 2017 had it.
 """
 
 from __future__ import annotations
@@ -89,5 +90,18 @@ class ZeroProjections(Initialization):
             nn.init.uniform_(parameter, -bound, bound)
         elif role in ("embedding", "head"):
             nn.init.normal_(parameter, std=getattr(self, role))
+        else:
+            nn.init.constant_(parameter, float(role == "gain"))
+
+
+class Xavier(Initialization):
+    """Matrices that keep the size of values and gradients (Glorot & Bengio 2010), and tables of unit rows: what the
+    implementations of the 2017 paper use (tensor2tensor, fairseq)."""
+
+    def fill(self, role: str, parameter: Tensor, depth: int) -> None:
+        if role == "embedding":
+            nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
+        elif parameter.dim() >= 2:
+            nn.init.xavier_uniform_(parameter)
         else:
             nn.init.constant_(parameter, float(role == "gain"))

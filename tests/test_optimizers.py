@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from chopmix.models.initialization import Gpt2, Xavier, ZeroProjections, roles
 from chopmix.models.mixture import Mixture
 from chopmix.models.transformer import Transformer
 from chopmix.training.ema import Ema
@@ -63,6 +64,24 @@ def test_stacked_muon_is_torchs(decay):
         theirs.step()
     for mine, yours in zip(own, other):  # theirs iterates in bfloat16
         torch.testing.assert_close(mine, yours, rtol=0.02, atol=0.01)
+
+
+@pytest.mark.parametrize("values, expected", [
+    (Gpt2(), {"embedding": 0.02, "matrix": 0.02, "projection": 0.02 / math.sqrt(8), "head": 0.02}),
+    (ZeroProjections(), {"embedding": 1.0, "matrix": 128**-0.5, "projection": 0.0, "head": 0.001}),
+    (Xavier(), {"embedding": 128**-0.5, "matrix": 128**-0.5, "head": math.sqrt(2 / (128 + 500))}),
+])  # fmt: skip
+def test_first_values_have_the_deviations_of_their_table(values, expected):
+    core = Transformer(["text"], width=128, depth=4, heads=2)
+    made = Mixture({"text": nn.Embedding(500, 128)}, {"main": core}, {"lm": nn.Linear(128, 500)}, context=8)
+    values(made)
+    for name, role, parameter in roles(made):
+        parameter = parameter.detach()
+        if role in ("gain", "bias"):
+            assert (parameter == float(role == "gain")).all(), name
+        elif role in expected and parameter.shape[0] in (128, 500):  # a square matrix, or a table of ids
+            assert float(parameter.std()) == pytest.approx(expected[role], rel=0.05), name
+            assert abs(float(parameter.mean())) <= 0.03 * expected[role], name
 
 
 @pytest.mark.parametrize("kind", [AdamW, Muon])
