@@ -63,6 +63,8 @@ class LanguageModeling(Task):
         )
 
     def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Term]:
+        if self.smoothing:
+            output = output[:, : self.text.vocabulary]  # nothing is spread over rows that only fill the table up
         return {"loss": Term(nats(output, targets.values, self.smoothing), targets.count, self.weight)}
 
     def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:

@@ -16,7 +16,11 @@ import yaml
 from chopmix.data.root import DataError
 from chopmix.data.similar_lengths import SimilarLengths
 from chopmix.models.answer import Answer
+from chopmix.models.batch import IGNORED, Targets
 from chopmix.models.beam_search import Search, beam_search, forbid_repeats, largest, seated
+from chopmix.tasks.sequence_to_sequence import SequenceToSequence
+from chopmix.tokenizers.encodings import ByteEncoding
+from chopmix.tokenizers.text import TextChopper
 from chopmix.training.build import build_choppers, build_tasks, make_batch, open_split
 from chopmix.training.cli import main
 from chopmix.training.config import ConfigError, load_config
@@ -273,6 +277,17 @@ def test_the_lengths_are_those_of_the_planned_sets(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------------- as a user
+
+
+def test_smoothing_spreads_over_the_vocabulary_alone():
+    task = SequenceToSequence(target="target", label_smoothing=0.2)
+    task.meet({"target": TextChopper(encoding="bytes", fitted=ByteEncoding())})
+    output = torch.randn(5, 320, generator=torch.Generator().manual_seed(0))  # 257 ids and 63 rows that fill up
+    values = torch.tensor([1, 256, IGNORED, 0, 30])
+    logs, judged = output[:, :257].log_softmax(-1), values >= 0
+    expected = -(0.8 * logs[judged, values[judged]] + 0.2 * logs[judged].mean(-1)).sum()
+    term = task.terms(output, Targets(values=values, count=4))["loss"]
+    assert float(term.sum) == pytest.approx(float(expected), rel=1e-6) and term.count == 4
 
 
 def test_it_learns_and_is_judged(trained, capsys):
