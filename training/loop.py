@@ -19,12 +19,9 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.root import DataError
-from ..data.sample_split import SampleSplit
 from ..data.samples import SampleCard
 from ..data.stream import StreamSplit
 from ..models.batch import Batch
-from ..models.generation import Sampling
-from ..tasks.task import Task
 from . import checkpoint
 from .accounting import flops_per_token
 from .build import build_choppers, build_model, build_tasks, make_batch, open_split
@@ -33,13 +30,14 @@ from .config import Config
 from .counted import Counted
 from .distribution import Processes, seed_of
 from .ema import Ema
-from .evaluation import evaluate_split, larger_is_better, left_unread, write_texts
+from .evaluation import evaluate_split, larger_is_better, left_unread
 from .objective import Objective
 from .optimizers import freeze
 from .progress import Progress, Record, peak_memory
 from .proofs import prove
 from .run import Run, RunError, fingerprints, load_weights
 from .signals import StopRequest
+from .text_sample import sample_of
 from .transfer import take_assets, take_weights
 from .worth import measure_worth, tables
 
@@ -286,7 +284,7 @@ class Trainer:
                 self.model, self.tasks, self.splits["val"], rows=self.config.evaluation.rows,
                 processes=self.processes, generated=self.config.evaluation.generated,
             )  # fmt: skip
-            sample = self.sample() if self.first and self.config.evaluation.sample_tokens else ""
+            sample = sample_of(self.run(), self.splits["val"]) if self.first else ""
         self.record.write(self.step, self.seconds, metrics | self.not_read())
         self.record.text(self.step, sample)
         figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
@@ -358,37 +356,11 @@ class Trainer:
         half = self.device.type == "cuda" and self.choices.precision == "bfloat16"
         return torch.autocast("cuda", torch.bfloat16) if half else nullcontext()
 
-    def sample(self) -> str:
-        """What the model writes as it is now: a text of its own, or its answers to a few samples; nothing where no task writes."""
-        writing = [(name, task) for name, task in self.tasks.items() if task.writes]
-        if not writing:
-            return ""
-        if isinstance(self.splits["val"], SampleSplit):
-            return self.answers(*writing[0])
-        if writing[0][1].needs_encoder:
-            return ""
-        self.model.eval()
-        run = Run(
-            folder=self.folder, config=self.config, step=self.step, model=self.model, tasks=self.tasks,
-            choppers=self.choppers,
+    def run(self) -> Run:
+        """The run as it is now, to be asked for texts."""
+        return Run(
+            folder=self.folder, config=self.config, step=self.step, model=self.model, tasks=self.tasks, choppers=self.choppers
         )  # fmt: skip
-        settings = self.config.evaluation
-        sampling = Sampling(temperature=0.8, top_k=200)
-        text = run.generate(
-            settings.prompt or None, max_tokens=settings.sample_tokens, sampling=sampling, seed=self.step
-        )
-        self.model.train()
-        return settings.prompt + text
-
-    def answers(self, name: str, task: Task) -> str:
-        """A few validation samples' texts, as the model writes them, beside the true ones."""
-        split = self.splits["val"]
-        self.model.eval()
-        found = write_texts(self.model, name, task, split, split.first(3), most=self.config.evaluation.sample_tokens)
-        self.model.train()
-        return "\n".join(
-            f"{text!r} ({split.item(number)[0].get(task.target, '')!r} is true)" for number, text in found.items()
-        )
 
     def save(self) -> None:
         """Write a checkpoint of this step (the first process does), and delete what need not be kept."""
