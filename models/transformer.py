@@ -29,7 +29,8 @@ from .token_set import Tokens, TokenSet
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout:
-    """Where values are dropped while training: the places of the 2017 paper, and whole branches (stochastic depth)."""
+    """Where values are dropped while training: embeddings and what layers add, as in the 2017 paper; attention weights, as in
+    GPT-2; whole branches (stochastic depth)."""
 
     embedding: float = 0.0
     """On the sum of token, type and position embeddings."""
@@ -48,7 +49,7 @@ class Dropout:
 
     @classmethod
     def from_number(cls, probability: float) -> Dropout:
-        """`dropout: 0.1` in YAML: the same at the three places of the 2017 paper, no stochastic depth."""
+        """`dropout: 0.1` in YAML: the same at the three places of GPT-2, no stochastic depth."""
         return cls(embedding=probability, attention=probability, residual=probability)
 
 
