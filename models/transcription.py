@@ -18,6 +18,7 @@ from torch import Tensor
 from .answer import Answer
 from .batch import PlannedSet
 from .beam_search import Search, beam_search
+from .languages import code_of
 from .token_set import TokenSet
 
 STEP = 0.02
@@ -45,6 +46,8 @@ class Protocol:
     """Never said first."""
     latest_start: int | None = 50
     """The latest timestamp, counted in steps, with which a window may begin."""
+    language: str | None = None
+    """The code of the language that the model was tuned for, where it says one; else it is detected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +55,7 @@ class Transcribing:
     """How a file is transcribed."""
 
     language: str | None = None
-    """Its code, such as `en`; None: detected from the first 30 seconds."""
+    """Its code or name, such as `de` or `German`; None: what the model was tuned for, else detected from the first 30 s."""
     translate: bool = False
     """Into English, instead of writing what was said."""
     timestamps: bool = True
@@ -93,10 +96,16 @@ class Segment(NamedTuple):
 
     start: float
     end: float
-    text: str
+    raw: str
+    """Its text as the model wrote it, with the space before it, where the language has spaces."""
     said: Said
     ids: list[int]
     """Its own tokens, timestamps included."""
+
+    @property
+    def text(self) -> str:
+        """Its text without the spaces around it."""
+        return self.raw.strip()
 
 
 class Transcriber:
@@ -122,7 +131,9 @@ class Transcriber:
         """The segments of a file, as they are found. `length` is how many frames are the file's own; the spectrogram goes on
         with silence behind them, one window long."""
         self.check(how)
-        language = how.language or (self.detect(spectrogram)[0] if self.protocol.languages else None)
+        language = self.language(how)
+        if language is None and self.protocol.languages:
+            language = self.detect(spectrogram)[0]
         place, before = 0, []
         while place < length:
             size = min(self.frames, length - place)
@@ -140,11 +151,18 @@ class Transcriber:
     def check(self, how: Transcribing) -> None:
         """Raises ValueError for what this model does not know."""
         languages = self.protocol.languages
-        if not languages and (how.translate or how.language not in (None, "en")):
+        if not languages and (how.translate or (how.language and code_of(how.language) != "en")):
             raise ValueError("this model knows English alone: it takes no other language and does not translate")
-        if languages and how.language is not None and how.language not in languages:
+        if languages and how.language is not None and code_of(how.language) not in languages:
             raise ValueError(f"no language {how.language!r}; possible: {', '.join(languages)}")
 
+    def language(self, how: Transcribing) -> str | None:
+        """The code of the language to listen for, where it is known beforehand."""
+        if not self.protocol.languages:
+            return None
+        return code_of(how.language) if how.language else self.protocol.language
+
+    @torch.inference_mode()
     def detect(self, spectrogram: Float[Tensor, "mels frames"]) -> tuple[str, dict[str, float]]:
         """The likeliest language of the first window, and the probability of each."""
         window = padded(spectrogram[:, : self.frames], self.frames)
@@ -282,8 +300,8 @@ class Transcriber:
     def _segments(self, parts: list[tuple[float, float, list[int]]], offset: float, said: Said) -> list[Segment]:
         found = []
         for start, end, ids in parts:
-            text = self.decode([id for id in ids if id < self.protocol.timestamps]).strip()
-            if text and end > start:
+            text = self.decode([id for id in ids if id < self.protocol.timestamps])
+            if text.strip() and end > start:
                 found.append(Segment(round(offset + start, 2), round(offset + end, 2), text, said, ids))
         return found
 

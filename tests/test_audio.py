@@ -70,6 +70,35 @@ def test_files_arrays_rates_and_channels():
     assert len(AudioChopper(rate=8000, longest=0.1).decode((wave, 8000))) == 800
 
 
+def test_whole_numbers_are_shares_of_their_largest():
+    wave = (np.sin(np.arange(800) / 9) * 20_000).astype(np.int16)
+    torch.testing.assert_close(CHOPPER.decode((wave, 8000)), torch.from_numpy(wave / np.float32(32_768)))
+
+
+def test_what_libsndfile_does_not_read_goes_through_ffmpeg(tmp_path, monkeypatch):
+    recording = tmp_path / "a.m4a"
+    recording.write_bytes(b"\0\0\0\x1cftypM4A " + bytes(100))
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    for raw in (recording, recording.read_bytes()):
+        with pytest.raises(ValueError, match=r"\(mp4, m4a, webm, aac, wma\) needs ffmpeg, which is not installed"):
+            CHOPPER.decode(raw)
+    wave = (
+        np.sin(np.arange(800) / 9).astype(np.float32) / 2
+    )  # a stand-in that writes a sound, and tells what it was given
+    (tmp_path / "said.wav").write_bytes(file(wave))
+    program = tmp_path / "ffmpeg"
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/given\n/bin/cat {tmp_path}/said.wav\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    torch.testing.assert_close(CHOPPER.decode(recording), torch.from_numpy(wave), atol=1e-4, rtol=0)
+    assert f"-i file:{recording} " in (tmp_path / "given").read_text()
+    torch.testing.assert_close(CHOPPER.decode(recording.read_bytes()), torch.from_numpy(wave), atol=1e-4, rtol=0)
+    assert "-i pipe:0 " in (tmp_path / "given").read_text()
+    program.write_text("#!/bin/sh\necho 'moov atom not found' >&2\nexit 1\n")
+    with pytest.raises(ValueError, match="a.m4a: ffmpeg says: moov atom not found"):
+        CHOPPER.decode(recording)
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [

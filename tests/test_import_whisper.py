@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import transformers
 from chopmix.models.batch import Batch
-from chopmix.models.transcription import Protocol, Said, Transcriber, Transcribing
+from chopmix.models.languages import CODES
+from chopmix.models.transcription import Protocol, Said, Segment, Transcriber, Transcribing
 from chopmix.tokenizers.audio_stem import AudioStemChopper
 from chopmix.training.cli import main
 from chopmix.training.imports import import_directory
 from chopmix.training.run import RunError, load_run
-from chopmix.training.transcribe import as_srt, as_vtt, clock, transcribe, transcriber_of, write_transcripts
+from chopmix.training.transcribe import as_json, as_srt, as_vtt, clock, transcribe, transcriber_of, write_transcripts
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -323,7 +327,8 @@ def test_long_files_from_the_command_line(directory, tmp_path, capsys):
     assert names == {f"{stem}.{kind}" for stem in ("long", "short") for kind in ("txt", "json", "srt", "vtt")}
     written = json.loads((tmp_path / "out" / "long.json").read_text())
     assert all(0 <= part["start"] < part["end"] for part in written["segments"])
-    assert written["text"] == " ".join(part["text"] for part in written["segments"])
+    assert "".join(written["text"].split()) == "".join("".join(part["text"] for part in written["segments"]).split())
+    assert f"long.wav: language {written['language']}" in shown.err  # what was detected is told
 
 
 def test_from_python_segments_come_as_they_are_found(directory):
@@ -334,6 +339,80 @@ def test_from_python_segments_come_as_they_are_found(directory):
     assert seen[-1] == (3.0, 3.0)
     with pytest.raises(ValueError, match="no language 'xx'; possible: de, en"):
         list(transcribe(run, (sound(1.0), 16_000), Transcribing(language="xx")))
+
+
+def test_an_output_that_cannot_be_written_is_met_before_anything_is_heard(directory, tmp_path, capsys):
+    (tmp_path / "a").write_text("")
+    assert main(["transcribe", str(directory[0] / "run"), "x.wav", "--format=txt", f"--output={tmp_path / 'a'}"]) != 0
+    shown = capsys.readouterr()
+    assert "a cannot be written to: File exists" in shown.err and "x.wav" not in shown.err
+
+
+def test_languages_go_by_code_name_or_token(directory):
+    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+    assert {name: code for name, code in TO_LANGUAGE_CODE.items() if name != code} == CODES
+    made, _ = transcriber_of(load_run(directory[0] / "run"))
+    for given in ("de", "DE", "German", "<|de|>"):
+        assert made.language(Transcribing(language=given)) == "de"
+        made.check(Transcribing(language=given))
+    assert made.language(Transcribing()) is None  # detected
+    tuned, _ = transcriber_of(load_run(directory[0] / "run"))
+    tuned.protocol = replace(tuned.protocol, language="de")
+    assert tuned.language(Transcribing()) == "de" and tuned.language(Transcribing(language="en")) == "en"
+
+
+def test_the_language_that_a_model_was_tuned_for_is_taken(directory, tmp_path):
+    shutil.copytree(directory[0] / "theirs", tmp_path / "theirs")
+    file = tmp_path / "theirs" / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"language": "german"}))
+    import_directory(tmp_path / "theirs", tmp_path / "run")
+    made, _ = transcriber_of(load_run(tmp_path / "run"))
+    assert made.protocol.language == "de"
+
+
+def test_texts_without_spaces_stay_without():
+    made = Said([], 0.0, 0.0, 0.0, 1.0, "ja")
+    parts = [Segment(0.0, 1.0, "\u4eca\u65e5\u306f", made, []), Segment(1.0, 2.0, "\u3044\u3044", made, [])]
+    assert json.loads(as_json(parts))["text"] == "\u4eca\u65e5\u306f\u3044\u3044"
+    parts = [Segment(0.0, 1.0, " So it", made, []), Segment(1.0, 2.0, " is.", made, [])]
+    assert json.loads(as_json(parts))["text"] == "So it is." and as_srt(parts).splitlines()[2] == "So it"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_directories_are_read(directory, tmp_path, dtype):
+    _, theirs = directory
+    copy.deepcopy(theirs).to(dtype).save_pretrained(tmp_path / "theirs")
+    tokenizer().save(str(tmp_path / "theirs" / "tokenizer.json"))
+    import_directory(tmp_path / "theirs", tmp_path / "run")
+    found = load_run(tmp_path / "run").model.state_dict()["tokenizers.text.embedding.weight"]
+    torch.testing.assert_close(found, theirs.model.decoder.embed_tokens.weight.to(dtype).float(), rtol=0, atol=0)
+
+
+def test_weights_that_are_not_read_are_told_how_to_be(directory, tmp_path):
+    shutil.copytree(directory[0] / "theirs", tmp_path / "theirs")
+    weights = tmp_path / "theirs" / "model.safetensors"
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(RunError, match="a pointer of Git LFS"):
+        import_directory(tmp_path / "theirs", tmp_path / "run")
+    weights.rename(weights.with_name("pytorch_model.bin"))
+    with pytest.raises(RunError, match="pytorch_model.bin is not read, since it can execute code"):
+        import_directory(tmp_path / "theirs", tmp_path / "run")
+
+
+def test_ids_of_a_tokenizer_in_parts_are_checked(directory, tmp_path):
+    shutil.copytree(directory[0] / "theirs", tmp_path / "theirs")
+    vocabulary = json.loads(tokenizer().to_str())["model"]["vocab"]
+    (tmp_path / "theirs" / "tokenizer.json").unlink()
+    (tmp_path / "theirs" / "merges.txt").write_text("#version: 0.2\n")
+    added = dict(zip([*SPECIALS, *TIMES], ids(*SPECIALS, *TIMES)))
+    (tmp_path / "theirs" / "added_tokens.json").write_text(json.dumps(added))
+    (tmp_path / "theirs" / "vocab.json").write_text(json.dumps(vocabulary))
+    import_directory(tmp_path / "theirs", tmp_path / "run")
+    vocabulary.popitem()  # a gap: all that follows would move
+    (tmp_path / "theirs" / "vocab.json").write_text(json.dumps(vocabulary))
+    with pytest.raises(RunError, match=r"<\|endoftext\|> is id 256 in added_tokens.json, but 255"):
+        import_directory(tmp_path / "theirs", tmp_path / "other")
 
 
 def test_what_is_refused(directory, tmp_path):

@@ -51,12 +51,12 @@ class DirectoryEncoding(Encoding):
                 found[number] = piece.replace(SPACE, " ").encode()
         return found
 
-    @property
+    @cached_property
     def of_bytes(self) -> bool:
         """Whether pieces are written in byte letters, as GPT-2's are."""
         return '"ByteLevel"' in self.text
 
-    @property
+    @cached_property
     def of_words(self) -> bool:
         """Whether pieces are beginnings of words, or go on with one after `##`, as BERT's do."""
         return '"WordPiece"' in self.text

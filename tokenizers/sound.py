@@ -6,6 +6,8 @@ import io
 import json
 import math
 import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -125,30 +127,20 @@ class SoundChopper(Chopper):
         return round(self.rate * self.window)
 
     def decode(self, raw: Any) -> Clip:
-        """A path, a file's bytes (wav, flac, ogg, mp3), or (samples, rate) with samples (t,) or (t, channels)."""
+        """A path, a file's bytes (wav, flac, ogg, mp3; mp4, webm and aac through ffmpeg, where that is installed), or (samples,
+        rate) with samples (t,) or (t, channels), whole numbers being shares of the largest of their kind."""
         if isinstance(raw, Tensor):
             return raw
-        samples, rate = raw if isinstance(raw, tuple) else self._read(raw)
-        clip = torch.from_numpy(np.asarray(samples, dtype=np.float32))
+        samples, rate = raw if isinstance(raw, tuple) else read_sound(raw)
+        samples = np.asarray(samples)
+        largest = -int(np.iinfo(samples.dtype).min) if np.issubdtype(samples.dtype, np.signedinteger) else 1
+        clip = torch.from_numpy(samples.astype(np.float32) / np.float32(largest))
         clip = clip if clip.dim() == 1 else clip.mean(dim=1)
         if not len(clip):
             raise ValueError("the sound has no samples")
         if not torch.isfinite(clip).all():
             raise ValueError(f"the sound has {int((~torch.isfinite(clip)).sum())} samples that are no numbers")
         return resampled(clip, rate, self.rate)[: round(self.longest * self.rate)]
-
-    def _read(self, raw: bytes | str | os.PathLike) -> tuple[np.ndarray, int]:
-        import soundfile
-
-        if isinstance(raw, str | os.PathLike) and not os.path.exists(raw):
-            raise ValueError(f"the sound cannot be read: {os.fspath(raw)} does not exist")
-        try:
-            return soundfile.read(io.BytesIO(raw) if isinstance(raw, bytes) else raw, dtype="float32")
-        except (soundfile.SoundFileError, OSError, TypeError) as error:
-            named = (
-                f"{os.fspath(raw)}: " if isinstance(raw, str | os.PathLike) and os.fspath(raw) not in str(error) else ""
-            )
-            raise ValueError(f"the sound cannot be read: {named}{error}") from error
 
     def augment(self, item: Clip, random: np.random.Generator) -> Clip:
         if self.augment_wave is None:
@@ -223,3 +215,49 @@ def normalized(spectrogram: Float[Tensor, "f mels"], lengths: list[int]) -> Floa
     spectrogram = spectrogram - (zeros.index_add(0, clip, spectrogram) / length[:, None])[clip]
     power = zeros.index_add(0, clip, spectrogram.square()).mean(1) / length
     return spectrogram / (power + 1e-3).sqrt()[clip, None]
+
+
+FFMPEG = {b"ftyp": 4, b"\x1aE\xdf\xa3": 0, b"\xff\xf1": 0, b"\xff\xf9": 0, b"\x30\x26\xb2\x75": 0}
+"""How files begin that libsndfile does not read (mp4 and m4a, webm and mkv, aac, wma), with the byte where they say so."""
+
+
+def read_sound(raw: bytes | str | os.PathLike) -> tuple[np.ndarray, int]:
+    """The samples, (t,) or (t, channels), and the rate of a file. Raises ValueError where it cannot be read."""
+    import soundfile
+
+    named = "" if isinstance(raw, bytes) else f"{os.fspath(raw)}: "
+    if named and not os.path.exists(raw):
+        raise ValueError(f"the sound cannot be read: {os.fspath(raw)} does not exist")
+    try:
+        return soundfile.read(io.BytesIO(raw) if isinstance(raw, bytes) else raw, dtype="float32")
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        content = raw if isinstance(raw, bytes) else beginning(raw)
+        if any(content[start : start + len(mark)] == mark for mark, start in FFMPEG.items()):
+            return through_ffmpeg(raw, named)
+        said = str(error) if not named or named[:-2] in str(error) else f"{named}{error}"
+        raise ValueError(f"the sound cannot be read: {said}") from error
+
+
+def beginning(file: str | os.PathLike) -> bytes:
+    """A file's first bytes; none of what is no file."""
+    if not os.path.isfile(file):
+        return b""
+    with open(file, "rb") as opened:
+        return opened.read(16)
+
+
+def through_ffmpeg(raw: bytes | str | os.PathLike, named: str) -> tuple[np.ndarray, int]:
+    """The same through the program ffmpeg. Raises ValueError where it is not installed or cannot read the file."""
+    import soundfile
+
+    if shutil.which("ffmpeg") is None:
+        raise ValueError(f"the sound cannot be read: {named}this kind of file (mp4, m4a, webm, aac, wma) needs ffmpeg, which is "
+                         "not installed here; wav, flac, ogg, opus and mp3 are read without")  # fmt: skip
+    given = raw if isinstance(raw, bytes) else b""
+    source = "pipe:0" if isinstance(raw, bytes) else f"file:{os.fspath(raw)}"
+    command = ["ffmpeg", "-v", "error", "-i", source, "-vn", "-c:a", "pcm_f32le", "-f", "wav", "pipe:1"]
+    done = subprocess.run(command, input=given, capture_output=True, check=False)
+    if done.returncode or not done.stdout:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise ValueError(f"the sound cannot be read: {named}ffmpeg says: {lines[-1] if lines else 'nothing'}")
+    return soundfile.read(io.BytesIO(done.stdout), dtype="float32")

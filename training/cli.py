@@ -125,7 +125,9 @@ def _transcribe(command: argparse.ArgumentParser) -> None:
     command.add_argument("--format", action="append", choices=("txt", "json", "srt", "vtt"), default=[],
                          help="also write FILE.FORMAT; repeatable")  # fmt: skip
     command.add_argument("--output", metavar="DIR", help="where those go (default: beside each file)")
-    command.add_argument("--language", metavar="CODE", help="such as en; default: detected in each file")
+    command.add_argument(
+        "--language", metavar="NAME", help="such as de or German; default: what the model was tuned for, else detected"
+    )
     command.add_argument("--translate", action="store_true", help="into English")
     command.add_argument("--no-timestamps", action="store_true", help="segments of 30 seconds, without times inside")
     command.add_argument("--beams", type=int, default=5, metavar="N")

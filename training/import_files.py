@@ -36,7 +36,7 @@ def read_weights(source: Path) -> dict[str, Tensor]:
     elif (source / "model.safetensors.index.json").exists():
         names = sorted(set(read_json(source, "model.safetensors.index.json")["weight_map"].values()))
     else:
-        raise RunError(f"{source} has no model.safetensors and no model.safetensors.index.json")
+        raise RunError(f"{source} has no model.safetensors and no model.safetensors.index.json{other_weights(source)}")
     found: dict[str, Tensor] = {}
     for name in names:
         try:
@@ -44,8 +44,32 @@ def read_weights(source: Path) -> dict[str, Tensor]:
         except FileNotFoundError:
             raise RunError(f"{source} lacks the shard {name} that its index names") from None
         except SafetensorError as error:
-            raise RunError(f"{source}/{name} is damaged or cut short: {error}") from None
+            why = (
+                "a pointer of Git LFS: run `git lfs pull` there"
+                if is_pointer(source / name)
+                else "damaged or cut short"
+            )
+            raise RunError(f"{source}/{name} is {why}: {error}") from None
     return found
+
+
+def other_weights(source: Path) -> str:
+    """What to do where the weights lie in a file that could execute code."""
+    pickled = next(
+        (name for name in ("pytorch_model.bin", "pytorch_model.bin.index.json") if (source / name).exists()), None
+    )
+    if pickled is None:
+        return ""
+    return (
+        f"; {pickled} is not read, since it can execute code: save it once with transformers "
+        "(`from_pretrained(DIR).save_pretrained(NEW)`), and copy the tokenizer's files beside it"
+    )
+
+
+def is_pointer(file: Path) -> bool:
+    """Whether a file only says where Git LFS keeps its content."""
+    with open(file, "rb") as opened:
+        return opened.read(64).startswith(b"version https://git-lfs")
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..models.languages import code_of
 from ..models.whisper import whisper_experiment, whisper_weights
 from .build import build_tasks
 from .config import config_from_tree
@@ -60,6 +61,12 @@ def _coder(source: Path):
     coder = built_tokenizer(source)
     added = read_json(source, "added_tokens.json") if (source / "added_tokens.json").exists() else {}
     coder.add_special_tokens([AddedToken(name, special=True) for name, _ in sorted(added.items(), key=lambda e: e[1])])
+    for name, id in added.items():
+        if coder.token_to_id(name) != id:
+            raise RunError(
+                f"{source}: {name} is id {id} in added_tokens.json, but {coder.token_to_id(name)} behind vocab.json: its ids "
+                "have gaps; save the tokenizer once with transformers' fast tokenizer (tokenizer.json)"
+            )
     return coder
 
 
@@ -84,11 +91,12 @@ def protocol_of(source: Path, coder: Any, size: int) -> dict[str, Any]:
     languages = {}
     if settings.get("is_multilingual", size >= MULTILINGUAL):
         named = settings.get("lang_to_id") or _between(coder, found["start"], found["translate"])
-        languages = {name.strip("<|>"): id for name, id in named.items()}
+        languages = {code_of(name): id for name, id in named.items()}
+    tuned = code_of(settings.get("language") or "")
     found |= {
         "languages": languages, "suppressed": settings.get("suppress_tokens") or [],
         "suppressed_first": settings.get("begin_suppress_tokens") or [],
-        "latest_start": settings.get("max_initial_timestamp_index", 50),
+        "latest_start": settings.get("max_initial_timestamp_index", 50), "language": tuned if tuned in languages else None,
     }  # fmt: skip
     return found
 

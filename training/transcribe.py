@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -81,7 +82,7 @@ def as_json(segments: Sequence[Segment]) -> str:
         for s in segments
     ]  # fmt: skip
     language = segments[0].said.language if segments else None
-    whole = {"language": language, "text": " ".join(s.text for s in segments), "segments": parts}
+    whole = {"language": language, "text": "".join(s.raw for s in segments).strip(), "segments": parts}
     return json.dumps(whole, ensure_ascii=False, indent=1) + "\n"
 
 
@@ -123,6 +124,13 @@ def write_transcripts(
         out = (folder or Path(file).parent) / Path(file).stem
         if outs.setdefault(out, file) != file:
             raise RunError(f"{outs[out]} and {file} would both be written to {out}.{formats[0]}; transcribe them apart")
+    for out in {folder or Path(file).parent for file in files if formats}:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{out} cannot be written to: {error.strerror}") from error
+        if not os.access(out, os.W_OK):
+            raise RunError(f"{out} cannot be written to")
     failed, console = 0, Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[heard]}"), TimeRemainingColumn())
     shown = {"console": console, "transient": True, "disable": not console.is_terminal}
@@ -136,14 +144,14 @@ def write_transcripts(
             try:
                 segments = []
                 for segment in transcribe(run, file, how, advance):
+                    if segment.said.language and not how.language and not segments:
+                        console.print(f"{file}: language {segment.said.language}", markup=False, soft_wrap=True)
                     segments.append(segment)
                     print(f"[{clock(segment.start, '.')} --> {clock(segment.end, '.')}] {segment.text}", flush=True)
+                for kind in formats:
+                    out = (folder or Path(file).parent) / f"{Path(file).stem}.{kind}"
+                    out.write_text(FORMATS[kind](segments), encoding="utf-8")
             except (ValueError, OSError) as error:
                 console.print(f"{file}: {error}", markup=False, soft_wrap=True)
                 failed += 1
-                continue
-        for kind in formats:
-            out = (folder or Path(file).parent) / f"{Path(file).stem}.{kind}"
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(FORMATS[kind](segments), encoding="utf-8")
     return failed
