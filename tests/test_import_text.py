@@ -176,6 +176,17 @@ def test_a_word_piece_vocabulary_is_read_as_transformers_reads_it(tmp_path):
     assert chopper.text.roles == {"mask": 4} and chopper.text.decode([5, 6, 8]) == "the cats"
     assert chopper.text.encode("[MASK]") != [4]  # text of a special token is data
     assert run.model.tokenizers["text"].embedding.num_embeddings == len(words) + 2
+    ids = reference("the cat [MASK] sat").input_ids
+    assert ids.index(4) == 3
+    with torch.no_grad():
+        shares = theirs(torch.tensor([ids])).logits[0, 3, : len(words)].softmax(-1)
+    shares[[0, 1, 2, 3, 4]] = 0  # special ids are never offered
+    (answer,) = run.predict([{"text": "the cat [MASK] sat"}])
+    (offered,) = answer["mlm"]["masks"]
+    assert [each["token"] for each in offered] == [
+        run.choppers["text"].text.decode([i]) for i in shares.topk(5).indices.tolist()
+    ]
+    assert offered[0]["probability"] == pytest.approx(float(shares.max()), abs=1e-3)
 
 
 def unigram(size: int = 90):
