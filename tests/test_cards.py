@@ -408,4 +408,6 @@ def test_the_texts_of_digit_strings_are_those_of_their_sounds():
         assert sample["text"] == texts[number] == " ".join(str(int(label)) for label in labels)
         assert sample["speaker"] == speakers[number]
         assert len(sample["sound"][0]) >= sum(len(strings.recording(each)) for each in strings.spoken(number)[2])
+    equalized = card_class("digit_strings")(samples=8, left_out="theo", equalize=True)
+    assert np.isfinite(equalized.open("train")[3]["sound"][0]).all() and equalized.open("test").speakers == ["theo"]
     assert 0 < sum(not text for text in texts.values()) < 30 and max(map(len, texts.values())) == 13

@@ -279,6 +279,13 @@ def test_the_lengths_are_those_of_the_planned_sets(tmp_path):
 # ---------------------------------------------------------------------------------------------------------- as a user
 
 
+def test_the_best_by_texts_that_nobody_writes_is_refused(tmp_path, capsys):
+    arguments = ["evaluation.generated=0", "checkpoints.best=val/bleu", f"out={tmp_path / 'x'}"]
+    assert main(["train", config(tmp_path), *arguments]) != 0
+    assert "checkpoints.best is 'val/bleu'; possible: val/loss, val/perplexity" in capsys.readouterr().err
+    assert main(["train", config(tmp_path), arguments[0], arguments[2]]) == 0
+
+
 def test_smoothing_spreads_over_the_vocabulary_alone():
     task = SequenceToSequence(target="target", label_smoothing=0.2)
     task.meet({"target": TextChopper(encoding="bytes", fitted=ByteEncoding())})

@@ -24,6 +24,9 @@ def check_best(trainer: Trainer) -> None:
     names = [f"val/{name}/" if len(trainer.tasks) > 1 else "val/" for name in trainer.tasks]
     possible = [prefix + metric for prefix, task in zip(names, trainer.tasks.values()) for metric in task.metrics]
     possible += ["val/loss"] if len(trainer.tasks) > 1 else []
+    if not trainer.config.evaluation.generated:  # no text is written, so none is judged
+        judged = {prefix + metric for prefix, t in zip(names, trainer.tasks.values()) if t.writes for metric in t.judge}
+        possible = [metric for metric in possible if metric not in judged]
     if trainer.config.checkpoints.best not in possible:
         raise RunError(f"checkpoints.best is {trainer.config.checkpoints.best!r}; possible: {', '.join(possible)}")
 

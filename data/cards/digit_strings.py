@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 
+from ..equalized import read
 from ..root import DataError
 from ..samples import Columns, SampleCard, Samples
 from .fsdd import Fsdd, digit, speaker
@@ -19,7 +18,7 @@ class Strings(Samples):
 
     def __init__(self, split: str, card: DigitStrings, count: int):
         self.split, self.card = split, card
-        self.source = Fsdd(left_out=card.left_out).open(split)
+        self.source = Fsdd(left_out=card.left_out, equalize=card.equalize).open(split)
         self.keys = [f"{split} string {n}" for n in range(count)]
         self.of_speaker: dict[str, list[int]] = {}
         for number, key in enumerate(self.source.keys):
@@ -29,10 +28,9 @@ class Strings(Samples):
 
     def recording(self, number: int) -> np.ndarray:
         """The samples of one recording."""
-        import soundfile
-
         if number not in self._read:
-            samples, rate = soundfile.read(io.BytesIO(self.source[number]["sound"]), dtype="float32")
+            sound = self.source[number]["sound"]
+            samples, rate = sound if isinstance(sound, tuple) else read(sound)
             if rate != RATE:
                 raise DataError(f"{self.source.keys[number]} has {rate} Hz instead of {RATE}")
             self._read[number] = samples
@@ -83,19 +81,19 @@ class DigitStrings(SampleCard):
     """Columns: `sound`, `text` ("7 0 3", empty where nobody speaks), `speaker`. A string has `shortest` to `longest` digits of
     one speaker, in white noise at a signal-to-noise ratio drawn from `noise` [lowest, highest] dB; a share of `silence` is
     noise or silence alone. `samples` is how many one epoch of training has; recordings of a split never serve another.
-    `left_out`: a speaker, or several, whom nobody hears in training, and who alone are heard in the test."""
+    `left_out`: a speaker, or several, whom nobody hears in training, and who alone are heard in the test. `equalize`: see `fsdd`."""
 
     splits = SPLITS
     columns = ("sound", "text", "speaker")
 
     def __init__(
         self, *, samples: int = 20_000, shortest: int = 3, longest: int = 7, noise: tuple[float, float] = (15.0, 40.0),
-        silence: float = 0.05, left_out: str | list[str] | None = None,
+        silence: float = 0.05, left_out: str | list[str] | None = None, equalize: bool = False,
     ):  # fmt: skip
         if not 1 <= shortest <= longest:
             raise ValueError(f"shortest ({shortest}) must be at least 1 and at most longest ({longest})")
         self.samples, self.shortest, self.longest, self.noise = samples, shortest, longest, noise
-        self.silence, self.left_out = silence, left_out
+        self.silence, self.left_out, self.equalize = silence, left_out, equalize
 
     def open(self, split: str) -> Samples:
         self.check_split(split)
