@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ from .attention import sdpa
 from .cache import Cache, LayerCache
 from .feed_forward import FeedForward, TwoMatrices
 from .graph import Causal, SameSample
-from .linear import LARGE, Linear, linear
+from .linear import Linear, of_few_rows
 from .norms import LayerNorm, RmsNorm
 from .positions import RelativeBias, RelativePosition, Rotary, rotate
 from .token_set import PADDING, TokenSet, plain_tokens
@@ -190,8 +189,7 @@ def rms(norm: RmsNorm) -> Callable[[Tensor], Tensor]:
 def product(layer: Linear) -> Callable[[Tensor], Tensor]:
     """A linear map as one call."""
     weight, bias = layer.weight, layer.bias
-    multiply = linear if weight.numel() >= LARGE else F.linear
-    return lambda x: multiply(x, weight, bias)
+    return lambda x: of_few_rows(x, weight, bias)
 
 
 def two_products(layer: FeedForward) -> Callable[[Tensor], Tensor]:
@@ -208,10 +206,9 @@ def fused(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tens
     weight = torch.cat([layer.weight for layer in layers])
     bias = None if attention.query.bias is None else torch.cat([layer.bias for layer in layers])
     heads, groups = attention.query.out_features // channels, attention.key.out_features // channels
-    multiply = linear if weight.numel() >= LARGE else F.linear
 
     def project(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        every = multiply(x, weight, bias).view(len(x), -1, 1, channels)
+        every = of_few_rows(x, weight, bias).contiguous().view(len(x), -1, 1, channels)
         return every.narrow(1, 0, heads), every.narrow(1, heads, groups), every.narrow(1, heads + groups, groups)
 
     return project
@@ -223,6 +220,6 @@ def separate(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, T
     channels = attention.channels
 
     def project(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return tuple(multiply(x).view(len(x), -1, 1, channels) for multiply in products)
+        return tuple(multiply(x).contiguous().view(len(x), -1, 1, channels) for multiply in products)
 
     return project
