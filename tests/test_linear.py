@@ -51,18 +51,12 @@ def test_training_is_torchs_own():
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 32, 64, 65])
 @pytest.mark.parametrize("biased", [False, True])
-@pytest.mark.parametrize("faster", [True, False])
-def test_a_few_rows_are_multiplied_as_columns(rows, biased, faster, monkeypatch):
-    monkeypatch.setattr(products, "columns_are_faster", lambda threads: faster)
+def test_a_few_rows_are_multiplied_as_columns(rows, biased):
     generator = torch.Generator().manual_seed(0)
     x, first, second = (torch.randn(shape, generator=generator) for shape in ((rows, 48), (96, 48), (32, 96)))
     bias = torch.randn(96, generator=generator) if biased else None
     found = products.of_few_rows(x, first, bias)
     torch.testing.assert_close(found, F.linear(x, first, bias))
-    assert found.is_contiguous() == (rows == 1 or rows > products.FEW or not faster)
+    assert found.is_contiguous() == (rows == 1 or rows > products.FEW)
     torch.testing.assert_close(products.of_few_rows(found, second, None), F.linear(found, second), rtol=1e-4, atol=1e-4)
     assert products.of_few_rows(x.double(), first.double(), None).is_contiguous()
-
-
-def test_whether_columns_are_faster_is_measured():
-    assert products.columns_are_faster(torch.get_num_threads()) in (True, False)
