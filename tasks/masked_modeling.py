@@ -156,7 +156,9 @@ class MaskedModeling(Task):
         """Every sample's `text` with its masks filled in, and for each of the `masks` the likeliest tokens."""
         pieces = planned.pieces[self.target]
         shares = output[:, : len(self.plain)].float().softmax(-1).cpu()
-        shares, candidates = shares.masked_fill(~torch.from_numpy(self.plain), 0.0).topk(CANDIDATES)
+        shares, candidates = shares.masked_fill(~torch.from_numpy(self.plain), 0.0).topk(
+            min(CANDIDATES, int(self.plain.sum()))
+        )
         filled, asked = pieces.values.flatten().cpu().clone(), (pieces.hidden != IGNORED).flatten().cpu()
         filled[asked] = candidates[:, 0]
         sample = planned.tokens.sample.flatten().cpu()[pieces.places.cpu()]
