@@ -89,7 +89,7 @@ class Answer:
         hidden = self.model.read(Batch(sets={self.name: planned}).to(self.device), self.cache, self.source)[self.name]
         self.hidden = hidden if self.hidden is None else self.hidden
         if self.lean:
-            self.decoder = Decoder(self.core, self.cache, self.core.axes, self.source)
+            self.decoder = Decoder(self.core, self.cache, self.core.axes, self.model.heads[self.task], self.source)
         return self.model.heads[self.task](hidden[:, -1])[:, : self.vocabulary]
 
     def _step(self) -> Float[Tensor, "b v"]:
@@ -99,7 +99,7 @@ class Answer:
         if self.input in self.model.types:
             x = x + self.model.types[self.input]
         place = self.planned.tokens.shape[1] + self.ids.shape[1] - 1
-        return self.model.heads[self.task](self.decoder.read(x, place, self.beams))[:, : self.vocabulary]
+        return self.decoder.scores(x, place, self.beams)[:, : self.vocabulary]
 
     def append(self, ids: Int[Tensor, "b"]) -> None:
         """Put one more id at the end of each row."""

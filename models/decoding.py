@@ -20,7 +20,8 @@ from .attention import sdpa
 from .cache import Cache, LayerCache
 from .feed_forward import FeedForward, TwoMatrices
 from .graph import Causal, SameSample
-from .linear import Linear, of_few_rows
+from .heads import Tied, Unembedding
+from .linear import Linear, again_and_again
 from .norms import LayerNorm, RmsNorm
 from .positions import RelativeBias, RelativePosition, Rotary, rotate
 from .token_set import PADDING, TokenSet, plain_tokens
@@ -48,15 +49,16 @@ class Step:
 
 
 class Decoder:
-    """A core that reads one token per row at a time, and its cache. Make one per text: it copies small matrices.
+    """A core that reads one token per row at a time, its cache, and the head that scores what comes next. Make one per text:
+    it copies matrices.
 
     `source` is what the encoder made of its set, one sample a row beside the rows of the cache.
     """
 
-    def __init__(self, core: Transformer, cache: Cache, axes: int, source: TokenSet | None = None):
+    def __init__(self, core: Transformer, cache: Cache, axes: int, head: nn.Module, source: TokenSet | None = None):
         self.cache = cache
         self.steps = [step_of(block, source) for block in core.blocks]
-        self.norm = lean(core.norm)
+        self.norm, self.head = lean(core.norm), lean_head(head)
         tokens = plain_tokens(1, cache.capacity, axes=axes).to(core.blocks[0].attention.out.weight.device)
         self.angles = core.position.angles(tokens)
         self.bias = core.position.bias(tokens, tokens)
@@ -78,9 +80,9 @@ class Decoder:
             if step.cross is not None:
                 step.cross.keep(sentences)
 
-    def read(self, x: Float[Tensor, "b d"], place: int, beams: int = 1) -> Float[Tensor, "b d"]:
-        """Read the token of running order `place` of every row, whose keys and values go into the cache. `beams` rows in a
-        row belong to one sample of the source."""
+    def scores(self, x: Float[Tensor, "b d"], place: int, beams: int = 1) -> Float[Tensor, "b v"]:
+        """The scores of what comes after the token of running order `place` of every row, whose keys and values go into the
+        cache. `beams` rows in a row belong to one sample of the source."""
         angles = self.angles and tuple(t.narrow(2, place, 1) for t in self.angles)
         bias = None if self.bias is None else self.bias[:, :, place : place + 1, : place + 1]
         for step, cache in zip(self.steps, self.cache.layers):
@@ -88,7 +90,7 @@ class Decoder:
             if step.cross is not None:
                 x = step.add_cross(x, lambda y: step.cross(y, beams))  # noqa: B023
             x = step.add_feed_forward(x, step.feed_forward)
-        return self.norm(x)
+        return self.head(self.norm(x))
 
     @staticmethod
     def _attend(step: Step, cache: LayerCache, x: Tensor, place: int, angles, bias: Tensor | None) -> Tensor:
@@ -111,7 +113,10 @@ class Crossing:
     them together, as so many queries of one attention."""
 
     def __init__(self, attention: Attention, source: TokenSet):
-        self.attention, self.scale = attention, scale_of(attention)
+        self.channels, self.scale = attention.channels, scale_of(attention)
+        self.query, self.query_norm, self.out = (
+            product(attention.query), lean(attention.query_norm), product(attention.out)
+        )  # fmt: skip
         _, key, value = attention.project(source.x[:, :0], source.x)
         self.key, self.value = attention.key_norm(key), value
         there = source.sample != PADDING
@@ -123,10 +128,9 @@ class Crossing:
         self.mask = None if self.mask is None else self.mask[sentences]
 
     def __call__(self, x: Float[Tensor, "b d"], beams: int) -> Float[Tensor, "b d"]:
-        attention, sentences = self.attention, len(self.key)
-        query = attention.query(x).view(sentences, beams, -1, attention.channels).transpose(1, 2)
-        mixed = sdpa(attention.query_norm(query), self.key, self.value, self.mask, scale=self.scale)
-        return attention.out(mixed.transpose(1, 2).reshape(len(x), -1))
+        query = self.query(x).view(len(self.key), beams, -1, self.channels).transpose(1, 2)
+        mixed = sdpa(self.query_norm(query), self.key, self.value, self.mask, scale=self.scale)
+        return self.out(mixed.transpose(1, 2).reshape(len(x), -1))
 
 
 def step_of(block: Block, source: TokenSet | None = None) -> Step:
@@ -186,10 +190,19 @@ def rms(norm: RmsNorm) -> Callable[[Tensor], Tensor]:
     return normalise
 
 
+def lean_head(head: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A head over a vocabulary as one call or two."""
+    if type(head) is Unembedding:
+        return product(head.linear)
+    if type(head) is Tied:
+        multiply, scale = again_and_again(head.table), head.scale
+        return multiply if scale == 1 else lambda x: multiply(x * scale)
+    return head.forward
+
+
 def product(layer: Linear) -> Callable[[Tensor], Tensor]:
     """A linear map as one call."""
-    weight, bias = layer.weight, layer.bias
-    return lambda x: of_few_rows(x, weight, bias)
+    return again_and_again(layer.weight, layer.bias)
 
 
 def two_products(layer: FeedForward) -> Callable[[Tensor], Tensor]:
@@ -206,9 +219,10 @@ def fused(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tens
     weight = torch.cat([layer.weight for layer in layers])
     bias = None if attention.query.bias is None else torch.cat([layer.bias for layer in layers])
     heads, groups = attention.query.out_features // channels, attention.key.out_features // channels
+    multiply = again_and_again(weight, bias)
 
     def project(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        every = of_few_rows(x, weight, bias).contiguous().view(len(x), -1, 1, channels)
+        every = multiply(x).view(len(x), -1, 1, channels)
         return every.narrow(1, 0, heads), every.narrow(1, heads, groups), every.narrow(1, heads + groups, groups)
 
     return project
@@ -220,6 +234,6 @@ def separate(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, T
     channels = attention.channels
 
     def project(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return tuple(multiply(x).contiguous().view(len(x), -1, 1, channels) for multiply in products)
+        return tuple(multiply(x).view(len(x), -1, 1, channels) for multiply in products)
 
     return project

@@ -130,18 +130,18 @@ class Continuation:
                 len(self.ids), self.model.context, dtype=weight.dtype, device=self.device
             )
         if self.lean:
-            self.decoder = Decoder(self.core, self.cache, self.core.axes)
+            self.decoder = Decoder(self.core, self.cache, self.core.axes, self.model.heads[self.names[1]])
         return self.start
 
     def _step(self) -> Tensor:
         """The scores after one more token per row, read by the lean decoder."""
-        input, task, _ = self.names
+        input = self.names[0]
         place, self.read = self.read - self.start, self.ids.shape[1]
         pieces = Pieces(values=self.ids[:, -1].to(self.device), index=torch.tensor([place], device=self.device))
         x = self.model.tokenizer(input)(pieces)
         if input in self.model.types:
             x = x + self.model.types[input]
-        return self.model.heads[task](self.decoder.read(x, place))[:, : self.vocabulary]
+        return self.decoder.scores(x, place)[:, : self.vocabulary]
 
     def _tokens(self, new: int) -> tuple[Tokens, Tensor]:
         """Descriptors of the tokens from column `new` on, and their index in the row's window."""

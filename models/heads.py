@@ -34,8 +34,12 @@ class Tied(nn.Module):
         self._table = (embedding,)  # in a tuple, so that the table is registered (and saved) only at its owner
         self.scale = embedding.embedding_dim**-0.5 if scaled else 1.0
 
+    @property
+    def table(self) -> Float[Tensor, "v d"]:
+        return self._table[0].weight
+
     def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Float[Tensor, "t v"]:
-        return linear(x if self.scale == 1 else x * self.scale, self._table[0].weight)
+        return linear(x if self.scale == 1 else x * self.scale, self.table)
 
 
 Head = Unembedding | Tied

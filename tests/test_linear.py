@@ -51,12 +51,33 @@ def test_training_is_torchs_own():
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 32, 64, 65])
 @pytest.mark.parametrize("biased", [False, True])
-def test_a_few_rows_are_multiplied_as_columns(rows, biased):
+def test_a_matrix_used_again_and_again_is_laid_out_for_few_rows(monkeypatch, rows, biased):
+    packed, pack = [], products.pack
+    monkeypatch.setattr(products, "pack", lambda weight: packed.append(pack(weight)) or packed[-1])
     generator = torch.Generator().manual_seed(0)
-    x, first, second = (torch.randn(shape, generator=generator) for shape in ((rows, 48), (96, 48), (32, 96)))
-    bias = torch.randn(96, generator=generator) if biased else None
-    found = products.of_few_rows(x, first, bias)
-    torch.testing.assert_close(found, F.linear(x, first, bias))
-    assert found.is_contiguous() == (rows == 1 or rows > products.FEW)
-    torch.testing.assert_close(products.of_few_rows(found, second, None), F.linear(found, second), rtol=1e-4, atol=1e-4)
-    assert products.of_few_rows(x.double(), first.double(), None).is_contiguous()
+    x, weight = torch.randn(rows, 48, generator=generator), torch.randn(97, 48, generator=generator)
+    bias = torch.randn(97, generator=generator) if biased else None
+    multiply = products.again_and_again(weight, bias)
+    for scale in (1.0, 2.0):
+        torch.testing.assert_close(multiply(x * scale), F.linear(x * scale, weight, bias), rtol=1e-5, atol=1e-5)
+    assert len(packed) == (products.packs() and 1 < rows <= products.FEW)
+    assert torch.equal(multiply(x), multiply(x)) and multiply(x).is_contiguous()
+
+
+def test_what_is_not_laid_out_is_torchs_own(monkeypatch):
+    monkeypatch.setattr(products, "pack", None)
+    x, weight = torch.randn(4, 48), torch.randn(96, 48)
+    assert torch.equal(products.again_and_again(weight.double())(x.double()), F.linear(x.double(), weight.double()))
+    monkeypatch.setattr(products, "PACKED", 1000)
+    assert torch.equal(products.again_and_again(weight)(x), F.linear(x, weight))
+    monkeypatch.setattr(products, "PACKED", 10_000)
+    monkeypatch.setattr(products, "packs", lambda: False)
+    assert torch.equal(products.again_and_again(weight)(x), F.linear(x, weight))
+
+
+def test_whether_torch_can_lay_out_a_matrix(monkeypatch):
+    def refuse(weight):
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(products, "pack", refuse)
+    assert not products.packs.__wrapped__()
