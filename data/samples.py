@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -125,6 +125,29 @@ class Renamed(Samples):
     def __getitem__(self, number: int) -> Columns:
         row = self.samples[number]
         return {name: read(row) for name, read in self.columns.items()}
+
+    def damaged(self) -> Iterator[tuple[int, str]]:
+        return self.samples.damaged()
+
+
+@dataclass(frozen=True)
+class Hidden(Samples):
+    """The same samples, of which those with these numbers lack one column."""
+
+    samples: Samples
+    column_name: str
+    hidden: Container[int]
+
+    @property
+    def keys(self) -> Sequence[str]:
+        return self.samples.keys
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, number: int) -> Columns:
+        row = self.samples[number]
+        return {**row, self.column_name: None} if number in self.hidden else row
 
     def damaged(self) -> Iterator[tuple[int, str]]:
         return self.samples.damaged()

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..data.root import DataError
@@ -24,17 +24,21 @@ class Classification(Task):
 
     The classes are those that the training data name, in order. `several` labels a sample (a list of them in the column)
     are judged each by itself. `label_smoothing` spreads that share of the target over all classes (Szegedy et al. 2016,
-    arXiv:1512.00567). `pooling`: `mean_pooling`, `attention_pooling`, or `class_token` with `model.own_tokens`.
+    arXiv:1512.00567). With `unlabelled`, samples without a label teach too, each that share of what a labelled one does: to be
+    sure of it, and to name all classes equally often (the mutual information of Krause et al. 2010 and of Liang et al. 2020,
+    arXiv:2002.08546). `pooling`: `mean_pooling`, `attention_pooling`, or `class_token` with `model.own_tokens`.
     """
 
     def __init__(
         self, *, target: str, pooling: Callable[..., Pooling] = MeanPooling, label_smoothing: float = 0.0,
-        several: bool = False, weight: float = 1.0,
+        several: bool = False, unlabelled: float = 0.0, weight: float = 1.0,
     ):  # fmt: skip
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
+        if unlabelled < 0 or unlabelled and several:
+            raise ValueError(f"unlabelled must be 0 or more, and 0 with several: true, not {unlabelled}")
         self.target, self.pooling, self.several, self.weight = target, pooling, several, weight
-        self.smoothing, self.classes = label_smoothing, ()
+        self.smoothing, self.unlabelled, self.classes = label_smoothing, unlabelled, ()
         self.reading = getattr(pooling, "target", pooling)
 
     def columns(self) -> tuple[str, ...]:
@@ -106,7 +110,11 @@ class Classification(Task):
         )
 
     def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Term]:
-        return {"loss": Term(self.loss(output.float(), targets.values, self.smoothing), targets.count, self.weight)}
+        terms = {"loss": Term(self.loss(output.float(), targets.values, self.smoothing), targets.count, self.weight)}
+        if self.unlabelled and not targets.values.is_floating_point():  # where labels are mixed, every sample has some
+            information = mutual_information(output.float(), targets.values == IGNORED)
+            terms["unlabelled"] = Term(-information, targets.count, self.weight * self.unlabelled)
+        return terms
 
     def loss(self, scores: Tensor, values: Tensor, smoothing: float) -> Tensor:
         """The summed loss in nats; with several labels a sample, summed over the classes."""
@@ -169,3 +177,13 @@ class Classification(Task):
             "class": self.classes[order[0]],
             "probabilities": {str(self.classes[i]): round(float(chances[i]), 4) for i in order},
         }
+
+
+def mutual_information(scores: Float[Tensor, "s v"], counted: Bool[Tensor, "s"]) -> Float[Tensor, ""]:
+    """The nats that the classes of the counted samples tell of them, summed: how evenly the classes are named less how unsure
+    each sample's is."""
+    logs = scores.log_softmax(-1)
+    unsure = -(logs.exp() * logs).sum(-1)
+    number = counted.sum()
+    mean = (logs.exp() * counted[:, None]).sum(0) / number.clamp(min=1)
+    return number * -(mean * mean.clamp(min=1e-8).log()).sum() - (unsure * counted).sum()

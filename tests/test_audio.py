@@ -75,6 +75,20 @@ def test_whole_numbers_are_shares_of_their_largest():
     torch.testing.assert_close(CHOPPER.decode((wave, 8000)), torch.from_numpy(wave / np.float32(32_768)))
 
 
+def test_silence_at_both_ends_is_cut():
+    chopper = AudioChopper(rate=8000, mels=20, trim=20.0)
+    hush, tone = np.full(2000, 1e-3, np.float32), np.sin(np.arange(1200, dtype=np.float32))
+    clip = np.concatenate([hush, tone, hush, tone, hush])
+    kept = chopper.decode((clip, 8000))
+    assert torch.equal(
+        kept, torch.from_numpy(clip[2000:6400])
+    )  # whole windows of 25 ms; what is quiet between them stays
+    assert len(chopper.decode((np.zeros(700, np.float32), 8000))) == 700
+    assert len(AudioChopper(rate=8000, mels=20, trim=80.0).decode((clip, 8000))) == len(clip)
+    assert len(AudioChopper(rate=8000, mels=20, trim=20.0, longest=0.1).decode((clip, 8000))) == 800
+    assert chopper.needs_whole and not AudioChopper().needs_whole
+
+
 def test_what_libsndfile_does_not_read_goes_through_ffmpeg(tmp_path, monkeypatch):
     recording = tmp_path / "a.m4a"
     recording.write_bytes(b"\0\0\0\x1cftypM4A " + bytes(100))

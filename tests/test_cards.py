@@ -369,6 +369,13 @@ def test_a_speaker_left_out_is_never_heard(monkeypatch, tmp_path):
     assert "theo" not in heard["train"] | heard["val"] and len(heard["train"]) == 4
     with pytest.raises(DataError, match="fsdd has no speaker 'nobody'; possible: george, jackson"):
         card_class("fsdd")(left_out="nobody").open("train")
+    unlabelled = card_class("fsdd")(left_out="theo", unlabelled=True)
+    train = unlabelled.open("train")
+    own = [n for n, key in enumerate(train.keys) if "_theo_" in key]
+    assert len(own) > 300 and {row["label"] for row in map(train.__getitem__, own)} == {None}
+    assert dict(train.numbered("label")).keys() == set(range(len(train))) - set(own)
+    assert unlabelled.open("val").keys == card.open("val").keys
+    assert {row["label"] for row in unlabelled.open("test")} == set(range(10))
 
 
 @pytest.mark.skipif(not (ROOT / "stamps").exists(), reason="needs CHOPMIX_DATA")

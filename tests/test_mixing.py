@@ -269,6 +269,37 @@ def test_classes_are_sorted_kept_and_judged(tmp_path):
         Classification(target="label").fit(Listed(["a"], [{"label": 1}]))
 
 
+def test_samples_without_a_label_teach_to_be_sure_and_even():
+    task, plain = classification(unlabelled=0.5), classification()
+    found = replace(planned(1, 1, 1, 1), labels={"label": [None, "dog", None, None]}, keys=tuple("abcd"))
+    targets = task.targets(found)
+    sure = torch.tensor([[9.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
+    alike = torch.tensor([[9.0, 0.0, 0.0]] * 4)
+    losses = []
+    for scores in (sure, alike, torch.zeros(4, 3)):
+        terms = task.terms(scores, targets)
+        assert torch.equal(terms["loss"].sum, plain.terms(scores, targets)["loss"].sum)
+        assert terms["unlabelled"].weight == 0.5 and terms["unlabelled"].count == 1
+        losses.append(float(terms["unlabelled"].sum))
+    assert losses[0] == pytest.approx(-3 * math.log(3), abs=0.02)  # three samples, each as telling as can be
+    assert losses[1:] == pytest.approx([0.0, 0.0], abs=1e-5)
+    moved = sure.clone()
+    moved[1] = torch.tensor([5.0, 1.0, 2.0])  # a labelled sample counts in the loss alone
+    torch.testing.assert_close(task.terms(moved, targets)["unlabelled"].sum, torch.tensor(losses[0]))
+    skewed = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [1.0, 1.0, 0.0]], requires_grad=True)
+    task.terms(skewed, targets)["unlabelled"].sum.backward()
+    assert skewed.grad[1].abs().max() == 0 and skewed.grad[[0, 2, 3]].abs().min() > 0
+    assert list(plain.terms(sure, targets)) == ["loss"]
+    with pytest.raises(ValueError, match="unlabelled must be 0 or more, and 0 with several: true, not 0.5"):
+        classification(several=True, unlabelled=0.5)
+
+
+def test_a_batch_in_which_all_have_a_label_teaches_nothing_more():
+    task = classification(unlabelled=0.5)
+    targets = task.targets(replace(planned(1, 1), labels={"label": ["dog", "cat"]}, keys=("a", "b")))
+    assert float(task.terms(torch.randn(2, 3), targets)["unlabelled"].sum) == 0
+
+
 def test_several_labels_are_judged_each_by_itself():
     task = classification(several=True)
     found = replace(planned(1, 1), labels={"label": [["dog", "cat"], None]}, keys=("a", "b"))

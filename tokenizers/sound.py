@@ -84,23 +84,25 @@ def coloured(clip: Clip, decibels: np.ndarray) -> Clip:
 @dataclass(frozen=True, kw_only=True)
 class SoundChopper(Chopper):
     """Base of the choppers of sound. `rate` in hertz, `hop` and `window` (from one frame of the spectrogram to the next, and
-    its length) and `longest` (what is longer is cut) in seconds, `mels` channels. `normalize`: log-mel energies less their mean,
-    over their deviation, both learned from the training `data`, or each `clip`'s own (which forgets how loud a clip is and how
-    its microphone colours it; a clip must then be known to its end)."""
+    its length) and `longest` (what is longer is cut) in seconds, `mels` channels. `trim`: what is more than so many dB below the
+    loudest moment is cut off at both ends. `normalize`: log-mel energies less their mean, over their deviation, both learned
+    from the training `data`, or each `clip`'s own (which forgets how loud a clip is and how its microphone colours it). A clip
+    that is trimmed or normalised by itself must be known to its end."""
 
     rate: int = 16_000
     mels: int = 40
     hop: float = 0.010
     window: float = 0.025
     longest: float = 30.0
+    trim: float | None = None
     augment_wave: WaveAugmentation | None = None
     normalize: Literal["data", "clip"] = "data"
     fitted: tuple[float, float] = (0.0, 1.0)
     """Mean and deviation of the spectrogram."""
 
     def __post_init__(self):
-        for name in ("rate", "mels", "hop", "window", "longest"):
-            if getattr(self, name) <= 0:
+        for name in ("rate", "mels", "hop", "window", "longest", "trim"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0, not {getattr(self, name)}")
         for name, samples in (("hop", self.hop_samples), ("window", self.window_samples)):
             if samples < 1:
@@ -110,7 +112,7 @@ class SoundChopper(Chopper):
 
     @property
     def needs_whole(self) -> bool:
-        return self.normalize == "clip"
+        return self.normalize == "clip" or self.trim is not None
 
     def spectrum(self) -> nn.Module:
         """What turns windows of samples (f, samples) into a spectrogram (f, mels)."""
@@ -140,7 +142,10 @@ class SoundChopper(Chopper):
             raise ValueError("the sound has no samples")
         if not torch.isfinite(clip).all():
             raise ValueError(f"the sound has {int((~torch.isfinite(clip)).sum())} samples that are no numbers")
-        return resampled(clip, rate, self.rate)[: round(self.longest * self.rate)]
+        clip = resampled(clip, rate, self.rate)
+        if self.trim is not None:
+            clip = trimmed(clip, self.window_samples, self.trim)
+        return clip[: round(self.longest * self.rate)]
 
     def augment(self, item: Clip, random: np.random.Generator) -> Clip:
         if self.augment_wave is None:
@@ -174,6 +179,13 @@ class SoundChopper(Chopper):
     def load(self, folder: Path) -> SoundChopper:
         known = json.loads((folder / "spectrogram.json").read_text())
         return replace(self, fitted=(known["mean"], known["deviation"]))
+
+
+def trimmed(clip: Clip, window: int, decibels: float) -> Clip:
+    """The clip from the first window to the last whose energy is within so many dB of the loudest one's; silence stays whole."""
+    energy = F.pad(clip, (0, -len(clip) % window)).view(-1, window).square().sum(1)
+    loud = (energy > energy.max() * 10 ** (-decibels / 10)).nonzero()
+    return clip[loud[0] * window : (loud[-1] + 1) * window] if len(loud) else clip
 
 
 def resampled(clip: Clip, rate: int, wanted: int) -> Clip:

@@ -162,7 +162,7 @@ def time_is_kept(inputs: dict[str, Part], model: Part) -> Iterator[Problem]:
             if "seconds" in part.target.Chopper.axes and part.build(part.target.Chopper).needs_whole:
                 message = (
                     "each token depends on the whole clip, which 'causal(seconds)' must not let it hear: use {use: audio}, "
-                    "normalize: data, or another attention"
+                    "normalize: data and no trim, or another attention"
                 )
                 yield ("inputs", name), message
 

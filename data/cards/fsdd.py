@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..equalized import Equalized
 from ..root import DataError
-from ..samples import Chosen, Samples, share
+from ..samples import Chosen, Hidden, Samples, share
 from ..shards import ShardCard
 
 
@@ -13,15 +13,16 @@ class Fsdd(ShardCard):
 
     With `left_out`, the name of a speaker or of several, nobody hears them while training: the test split is all their
     recordings, and train and val are of the others alone. With `equalize` every speaker's recordings are filtered to the mean
-    spectrum of all speakers, a left-out one's too (see data/equalized.py): who speaks is known then, not what is said.
+    spectrum of all speakers, a left-out one's too (see data/equalized.py): who speaks is known then, not what is said. With
+    `unlabelled` a left-out speaker's recordings (of the train file) are heard while training, but not what is said in them.
     """
 
     folder = "fsdd"
     sources = {"sound": "flac", "label": "cls", "speaker": "json.speaker"}
 
-    def __init__(self, *, left_out: str | list[str] | None = None, equalize: bool = False):
+    def __init__(self, *, left_out: str | list[str] | None = None, equalize: bool = False, unlabelled: bool = False):
         self.left_out = [left_out] if isinstance(left_out, str) else left_out
-        self.equalize = equalize
+        self.equalize, self.unlabelled = equalize, unlabelled
 
     def open(self, split: str) -> Samples:
         found = self._opened(split)
@@ -36,10 +37,11 @@ class Fsdd(ShardCard):
         for name in self.left_out:
             if name not in known:
                 raise DataError(f"fsdd has no speaker {name!r}; possible: {', '.join(sorted(known))}")
-        own = [n for n, key in enumerate(every.keys) if speaker(key) in self.left_out]
+        own = {n for n, key in enumerate(every.keys) if speaker(key) in self.left_out}
         if split == "test":
-            return Chosen(every, own)
-        return share(Chosen(every, sorted(set(range(len(every))) - set(own))), split)
+            return Chosen(every, sorted(own))
+        heard = range(len(every)) if self.unlabelled and split == "train" else sorted(set(range(len(every))) - own)
+        return share(Chosen(Hidden(every, "label", own), heard), split)
 
 
 def speaker(key: str) -> str:
