@@ -35,7 +35,7 @@ class Classification(Task):
     ):  # fmt: skip
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
-        if unlabelled < 0 or unlabelled and several:
+        if unlabelled < 0 or (unlabelled and several):
             raise ValueError(f"unlabelled must be 0 or more, and 0 with several: true, not {unlabelled}")
         self.target, self.pooling, self.several, self.weight = target, pooling, several, weight
         self.smoothing, self.unlabelled, self.classes = label_smoothing, unlabelled, ()
