@@ -21,7 +21,7 @@ from .cache import Cache, LayerCache
 from .feed_forward import FeedForward, TwoMatrices
 from .graph import Causal, SameSample
 from .heads import Tied, Unembedding
-from .linear import Linear, again_and_again
+from .linear import Linear, prepacked
 from .norms import LayerNorm, RmsNorm
 from .positions import RelativeBias, RelativePosition, Rotary, rotate
 from .token_set import PADDING, TokenSet, plain_tokens
@@ -195,14 +195,14 @@ def lean_head(head: nn.Module) -> Callable[[Tensor], Tensor]:
     if type(head) is Unembedding:
         return product(head.linear)
     if type(head) is Tied:
-        multiply, scale = again_and_again(head.table), head.scale
+        multiply, scale = prepacked(head.table), head.scale
         return multiply if scale == 1 else lambda x: multiply(x * scale)
     return head.forward
 
 
 def product(layer: Linear) -> Callable[[Tensor], Tensor]:
     """A linear map as one call."""
-    return again_and_again(layer.weight, layer.bias)
+    return prepacked(layer.weight, layer.bias)
 
 
 def two_products(layer: FeedForward) -> Callable[[Tensor], Tensor]:
@@ -219,7 +219,7 @@ def fused(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tens
     weight = torch.cat([layer.weight for layer in layers])
     bias = None if attention.query.bias is None else torch.cat([layer.bias for layer in layers])
     heads, groups = attention.query.out_features // channels, attention.key.out_features // channels
-    multiply = again_and_again(weight, bias)
+    multiply = prepacked(weight, bias)
 
     def project(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         every = multiply(x).view(len(x), -1, 1, channels)

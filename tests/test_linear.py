@@ -51,33 +51,33 @@ def test_training_is_torchs_own():
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 32, 64, 65])
 @pytest.mark.parametrize("biased", [False, True])
-def test_a_matrix_used_again_and_again_is_laid_out_for_few_rows(monkeypatch, rows, biased):
-    packed, pack = [], products.pack
-    monkeypatch.setattr(products, "pack", lambda weight: packed.append(pack(weight)) or packed[-1])
+def test_a_matrix_is_laid_out_once_for_a_few_rows(monkeypatch, rows, biased):
+    packed, original = [], products.prepack
+    monkeypatch.setattr(products, "prepack", lambda weight: packed.append(original(weight)) or packed[-1])
     generator = torch.Generator().manual_seed(0)
     x, weight = torch.randn(rows, 48, generator=generator), torch.randn(97, 48, generator=generator)
     bias = torch.randn(97, generator=generator) if biased else None
-    multiply = products.again_and_again(weight, bias)
+    multiply = products.prepacked(weight, bias)
     for scale in (1.0, 2.0):
         torch.testing.assert_close(multiply(x * scale), F.linear(x * scale, weight, bias), rtol=1e-5, atol=1e-5)
-    assert len(packed) == (products.packs() and 1 < rows <= products.FEW)
+    assert len(packed) == (products.can_prepack() and 1 < rows <= products.FEW)
     assert torch.equal(multiply(x), multiply(x)) and multiply(x).is_contiguous()
 
 
 def test_what_is_not_laid_out_is_torchs_own(monkeypatch):
-    monkeypatch.setattr(products, "pack", None)
+    monkeypatch.setattr(products, "prepack", None)
     x, weight = torch.randn(4, 48), torch.randn(96, 48)
-    assert torch.equal(products.again_and_again(weight.double())(x.double()), F.linear(x.double(), weight.double()))
-    monkeypatch.setattr(products, "PACKED", 1000)
-    assert torch.equal(products.again_and_again(weight)(x), F.linear(x, weight))
-    monkeypatch.setattr(products, "PACKED", 10_000)
-    monkeypatch.setattr(products, "packs", lambda: False)
-    assert torch.equal(products.again_and_again(weight)(x), F.linear(x, weight))
+    assert torch.equal(products.prepacked(weight.double())(x.double()), F.linear(x.double(), weight.double()))
+    monkeypatch.setattr(products, "LARGEST", 1000)
+    assert torch.equal(products.prepacked(weight)(x), F.linear(x, weight))
+    monkeypatch.setattr(products, "LARGEST", 10_000)
+    monkeypatch.setattr(products, "can_prepack", lambda: False)
+    assert torch.equal(products.prepacked(weight)(x), F.linear(x, weight))
 
 
 def test_whether_torch_can_lay_out_a_matrix(monkeypatch):
     def refuse(weight):
         raise RuntimeError("no such operator")
 
-    monkeypatch.setattr(products, "pack", refuse)
-    assert not products.packs.__wrapped__()
+    monkeypatch.setattr(products, "prepack", refuse)
+    assert not products.can_prepack.__wrapped__()
