@@ -5,7 +5,6 @@ What is known as normalisation by speaker: it needs to know who speaks, and some
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
@@ -60,13 +59,10 @@ class Equalized(Samples):
 
 def read(sound: bytes) -> tuple[np.ndarray, int]:
     """The samples of a file's bytes, channels averaged, and their rate. Raises ValueError when it cannot be read."""
-    import soundfile
+    from ..tokenizers.sound import read_sound
 
-    try:
-        clip, rate = soundfile.read(io.BytesIO(sound), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, TypeError) as error:
-        raise ValueError(f"the sound cannot be read: {error}") from error
-    return clip.mean(axis=1), rate
+    clip, rate = read_sound(sound)
+    return clip.reshape(len(clip), -1).mean(axis=1), rate
 
 
 def mean_spectrum(clip: np.ndarray) -> np.ndarray:
