@@ -62,7 +62,7 @@ def read(sound: bytes) -> tuple[np.ndarray, int]:
     from ..tokenizers.sound import read_sound
 
     clip, rate = read_sound(sound)
-    return clip.reshape(len(clip), -1).mean(axis=1), rate
+    return clip if clip.ndim == 1 else clip.mean(axis=1), rate
 
 
 def mean_spectrum(clip: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ class Step:
 
 class Decoder:
     """A core that reads one token per row at a time, its cache, and the head that scores what comes next. Make one per text:
-    it copies matrices.
+    it copies matrices (where several rows are read, as many bytes as the core and the head have).
 
     `source` is what the encoder made of its set, one sample a row beside the rows of the cache.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class Classification(Task):
     are judged each by itself. `label_smoothing` spreads that share of the target over all classes (Szegedy et al. 2016,
     arXiv:1512.00567). With `unlabelled`, samples without a label teach too, each that share of what a labelled one does: to be
     sure of it, and to name all classes equally often (the mutual information of Krause et al. 2010 and of Liang et al. 2020,
-    arXiv:2002.08546). `pooling`: `mean_pooling`, `attention_pooling`, or `class_token` with `model.own_tokens`.
+    arXiv:2002.08546). How even they are shows in a whole batch only, so that it is read in one part, by one process. `pooling`: `mean_pooling`, `attention_pooling`, or `class_token` with `model.own_tokens`.
     """
 
     def __init__(
@@ -35,21 +36,27 @@ class Classification(Task):
     ):  # fmt: skip
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
-        if unlabelled < 0 or (unlabelled and several):
+        if not 0 <= unlabelled < math.inf or (unlabelled and several):
             raise ValueError(f"unlabelled must be 0 or more, and 0 with several: true, not {unlabelled}")
         self.target, self.pooling, self.several, self.weight = target, pooling, several, weight
         self.smoothing, self.unlabelled, self.classes = label_smoothing, unlabelled, ()
+        self.whole_batches = unlabelled > 0
         self.reading = getattr(pooling, "target", pooling)
 
     def columns(self) -> tuple[str, ...]:
         return (self.target,)
 
     def fit(self, samples: Samples) -> Classification:
-        found: set = set()
+        found, labelled = set(), 0
         for value in samples.column(self.target):
             if isinstance(value, list | tuple | set) != self.several:
                 raise DataError(f"column {self.target!r} must hold {self.wanted}, not {value!r}")
             found.update(value if self.several else [value])
+            labelled += 1
+        if self.unlabelled and labelled == len(samples):
+            raise DataError(
+                f"unlabelled is {self.unlabelled}, but every training sample has a label in {self.target!r}"
+            )
         if len(found) < 2:
             raise DataError(
                 f"column {self.target!r} names {len(found)} classes in the training data; at least 2 are needed"
@@ -111,7 +118,7 @@ class Classification(Task):
 
     def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Term]:
         terms = {"loss": Term(self.loss(output.float(), targets.values, self.smoothing), targets.count, self.weight)}
-        if self.unlabelled and not targets.values.is_floating_point():  # where labels are mixed, every sample has some
+        if self.unlabelled:
             information = mutual_information(output.float(), targets.values == IGNORED)
             terms["unlabelled"] = Term(-information, targets.count, self.weight * self.unlabelled)
         return terms

@@ -32,6 +32,8 @@ class Task:
     """What its loss counts beside those of other tasks."""
     in_nats: ClassVar[bool] = True
     """Whether the loss is a likelihood, so that differences of it are bits."""
+    whole_batches: bool = False
+    """Whether its loss judges the samples of a batch together, so that a batch must not be read in parts."""
     writes: ClassVar[bool] = False
     """Whether it writes the text of its target, one token after the other."""
     needs_encoder: ClassVar[bool] = False

@@ -361,7 +361,7 @@ def test_real_shards_are_split_and_read(name, monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(not (ROOT / "fsdd").exists(), reason="needs CHOPMIX_DATA")
-def test_a_speaker_left_out_is_never_heard(monkeypatch, tmp_path):
+def test_a_speaker_left_out_is_not_heard_or_heard_without_labels(monkeypatch, tmp_path):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
     card = card_class("fsdd")(left_out="theo")
     heard = {split: {key.split("_")[1] for key in card.open(split).keys} for split in card.splits}
@@ -369,6 +369,8 @@ def test_a_speaker_left_out_is_never_heard(monkeypatch, tmp_path):
     assert "theo" not in heard["train"] | heard["val"] and len(heard["train"]) == 4
     with pytest.raises(DataError, match="fsdd has no speaker 'nobody'; possible: george, jackson"):
         card_class("fsdd")(left_out="nobody").open("train")
+    with pytest.raises(DataError, match="unlabelled needs left_out"):
+        card_class("fsdd")(unlabelled=True)
     unlabelled = card_class("fsdd")(left_out="theo", unlabelled=True)
     train = unlabelled.open("train")
     own = [n for n, key in enumerate(train.keys) if "_theo_" in key]

@@ -51,6 +51,7 @@ def test_training_is_torchs_own():
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 32, 64, 65])
 @pytest.mark.parametrize("biased", [False, True])
+@torch.inference_mode()
 def test_a_matrix_is_laid_out_once_for_a_few_rows(monkeypatch, rows, biased):
     packed, original = [], products.prepack
     monkeypatch.setattr(products, "prepack", lambda weight: packed.append(original(weight)) or packed[-1])
@@ -64,9 +65,12 @@ def test_a_matrix_is_laid_out_once_for_a_few_rows(monkeypatch, rows, biased):
     assert torch.equal(multiply(x), multiply(x)) and multiply(x).is_contiguous()
 
 
+@torch.inference_mode()
 def test_what_is_not_laid_out_is_torchs_own(monkeypatch):
     monkeypatch.setattr(products, "prepack", None)
     x, weight = torch.randn(4, 48), torch.randn(96, 48)
+    with torch.inference_mode(False):
+        assert torch.equal(products.prepacked(weight)(x), F.linear(x, weight))
     assert torch.equal(products.prepacked(weight.double())(x.double()), F.linear(x.double(), weight.double()))
     monkeypatch.setattr(products, "LARGEST", 1000)
     assert torch.equal(products.prepacked(weight)(x), F.linear(x, weight))

@@ -236,7 +236,7 @@ def test_poolings_read_each_sample_by_itself():
 
 
 def classification(**options) -> Classification:
-    rows = [{"label": label} for label in ("dog", "cat", "cow", "cat")]
+    rows = [{"label": label} for label in ("dog", "cat", "cow", "cat", None)]
     if options.get("several"):
         rows = [{"label": ["dog", "cat"]}, {"label": []}, {"label": ["cow"]}]
     return Classification(target="label", **options).fit(Listed([str(n) for n in range(len(rows))], rows))
@@ -501,6 +501,37 @@ def test_an_input_that_no_sample_has_is_named(mixed, monkeypatch):
         train(config)
 
 
+def test_what_has_no_label_is_learned_from_resumes_and_keeps_its_batch_whole(tmp_path):
+    lines = [{"text": "abcd"[n % 4] * 6} | ({"label": n % 4} if n % 3 else {}) for n in range(48)]
+    (tmp_path / "lines.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    card = {"use": "manifest", "train": str(tmp_path / "lines.jsonl"), "columns": ["text", "label"]}
+    tree = {
+        "inputs": {"text": {"use": "text", "encoding": "bytes"}},
+        "model": {"width": 16, "depth": 1, "heads": 2, "context": 8, "attention": "same_sample"},
+        "tasks": {"kind": {"use": "classification", "target": "label", "unlabelled": 0.5}},
+        "data": {"card": card},
+        "training": {"steps": 6, "samples_per_step": 8, "device": "cpu", "schedule": "constant"},
+        "evaluation": {"every": 100},
+        "logging": {"every": 1, "tensorboard": False},
+    }
+
+    def trained(name, *changes):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(tree))
+        return train(load_config(tmp_path / f"{name}.yaml", [f"out={tmp_path / name}", *changes]))[0]["val/loss"]
+
+    whole, without = trained("whole"), trained("without", "tasks.kind.unlabelled=0")
+    for steps in (2, 6):
+        parts = trained("parts", f"training.steps={steps}")
+    assert whole == parts != without
+    assert whole == trained("enough", "training.rows_per_micro_batch=8")
+    for name, change in (("some", "training.rows_per_micro_batch=4"), ("mixed", "training.mix.mixup=0.1")):
+        with pytest.raises(RunError, match=r"tasks.kind judges the samples of a batch together \(unlabelled\)"):
+            trained(name, change)
+    (tmp_path / "lines.jsonl").write_text("\n".join(json.dumps(line) for line in lines if "label" in line))
+    with pytest.raises(DataError, match="unlabelled is 0.5, but every training sample has a label in 'label'"):
+        trained("all")
+
+
 # ------------------------------------------------------------------------------------------------- fine-tuning
 
 
@@ -538,6 +569,8 @@ def test_labels_follow_their_images():
         Mix(mixup=1.0)(batch, {"t": several})
     with pytest.raises(ValueError, match="needs one image of one size, or one sound"):
         Mix(mixup=1.0)(replace(batch, sets={"main": replace(found, samples=2)}), {"t": task})
+    with pytest.raises(ValueError, match="needs a label in every sample"):
+        Mix(mixup=1.0)(replace(batch, targets={"t": Targets(values=torch.tensor([0, -100, 2]), count=2)}), {"t": task})
     with pytest.raises(ValueError, match="must be at least 0"):
         Mix(mixup=-1.0)
 

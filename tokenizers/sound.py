@@ -85,7 +85,7 @@ def coloured(clip: Clip, decibels: np.ndarray) -> Clip:
 class SoundChopper(Chopper):
     """Base of the choppers of sound. `rate` in hertz, `hop` and `window` (from one frame of the spectrogram to the next, and
     its length) and `longest` (what is longer is cut) in seconds, `mels` channels. `trim`: what is more than so many dB below the
-    loudest moment is cut off at both ends. `normalize`: log-mel energies less their mean, over their deviation, both learned
+    loudest moment is cut off at both ends (its seconds count from there). `normalize`: log-mel energies less their mean, over their deviation, both learned
     from the training `data`, or each `clip`'s own (which forgets how loud a clip is and how its microphone colours it). A clip
     that is trimmed or normalised by itself must be known to its end."""
 
@@ -102,7 +102,7 @@ class SoundChopper(Chopper):
 
     def __post_init__(self):
         for name in ("rate", "mels", "hop", "window", "longest", "trim"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be more than 0, not {getattr(self, name)}")
         for name, samples in (("hop", self.hop_samples), ("window", self.window_samples)):
             if samples < 1:
@@ -183,7 +183,9 @@ class SoundChopper(Chopper):
 
 def trimmed(clip: Clip, window: int, decibels: float) -> Clip:
     """The clip from the first window to the last whose energy is within so many dB of the loudest one's; silence stays whole."""
-    energy = F.pad(clip, (0, -len(clip) % window)).view(-1, window).square().sum(1)
+    missing = -len(clip) % window
+    energy = F.pad(clip - clip.mean(), (0, missing)).view(-1, window).square().sum(1)
+    energy[-1] *= window / (window - missing)
     loud = (energy > energy.max() * 10 ** (-decibels / 10)).nonzero()
     return clip[loud[0] * window : (loud[-1] + 1) * window] if len(loud) else clip
 

@@ -56,6 +56,7 @@ class Trainer:
         torch.manual_seed(self.settings.seed)
         self.model = build_model(config, self.choppers, self.tasks).to(self.device)
         self.rows = self.settings.samples_per_step or self.rows_of_budget()
+        self._check_batches_are_whole()
         self.objective = Objective(self.model, self.tasks, self.choices.precision)
         freeze(self.model, self.settings.freeze)
         self.optimizer = self.settings.optimizer(self.model, self.settings.learning_rate)
@@ -154,6 +155,15 @@ class Trainer:
             (make_batch(self.splits["train"], part or places[:1], self.tasks, training=True), bool(part))
             for part in parts
         ]
+
+    def _check_batches_are_whole(self) -> None:
+        parted = (self.settings.rows_per_micro_batch or self.rows) < self.rows
+        for name, task in self.tasks.items():
+            if task.whole_batches and (parted or self.processes.count > 1 or self.settings.mix):
+                raise RunError(
+                    f"tasks.{name} judges the samples of a batch together (unlabelled): train it in one process, without "
+                    "training.rows_per_micro_batch and training.mix"
+                )
 
     def rows_of_budget(self) -> int:
         """The rows of a step where its size is given in tokens: windows of a corpus, or as many samples as step 0 has."""

@@ -50,6 +50,8 @@ class Mix:
         if len(tasks) != 1 or len(classes) != 1 or next(iter(tasks.values())).several:
             raise ValueError("training.mix needs one classification task of one label a sample")
         ((task, known),) = classes.items()
+        if batch.targets[task].count < planned.samples:
+            raise ValueError("training.mix needs a label in every sample")
         np.random.seed(torch.initial_seed() % 2**32)
         mixed = self.sounds if sounds else self.images
         values, shares = mixed(pieces, batch.targets[task].values, len(known))

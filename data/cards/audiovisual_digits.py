@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..equalized import read
 from ..samples import Columns, SampleCard, Samples
 from .arithmetic import SPLITS
 from .fsdd import Fsdd
@@ -45,11 +46,7 @@ def noisy_image(file: bytes, deviation: float, random: np.random.Generator) -> n
 
 def noisy_sound(file: bytes, ratio: float, random: np.random.Generator) -> tuple[np.ndarray, int]:
     """A recording with white noise; `ratio` is signal to noise in dB."""
-    import io
-
-    import soundfile
-
-    samples, rate = soundfile.read(io.BytesIO(file), dtype="float32")
+    samples, rate = read(file)
     level = np.sqrt(np.mean(samples**2)) * 10 ** (-ratio / 20)
     return (samples + random.normal(0, level, len(samples))).astype(np.float32), rate
 

@@ -11,16 +11,18 @@ from ..shards import ShardCard
 class Fsdd(ShardCard):
     """Columns: `sound`, `label` 0 to 9, `speaker`. A tenth of train validates, by hash of the key.
 
-    With `left_out`, the name of a speaker or of several, nobody hears them while training: the test split is all their
-    recordings, and train and val are of the others alone. With `equalize` every speaker's recordings are filtered to the mean
+    With `left_out`, the name of a speaker or of several, the test split is all their recordings, and train and val are of the
+    others alone. With `equalize` every speaker's recordings are filtered to the mean
     spectrum of all speakers, a left-out one's too (see data/equalized.py): who speaks is known then, not what is said. With
-    `unlabelled` a left-out speaker's recordings (of the train file) are heard while training, but not what is said in them.
+    `unlabelled` nine tenths of a left-out speaker's recordings in the train file belong to train, too, without their labels.
     """
 
     folder = "fsdd"
     sources = {"sound": "flac", "label": "cls", "speaker": "json.speaker"}
 
     def __init__(self, *, left_out: str | list[str] | None = None, equalize: bool = False, unlabelled: bool = False):
+        if unlabelled and not left_out:
+            raise DataError("fsdd: unlabelled needs left_out, the speaker whose labels are hidden")
         self.left_out = [left_out] if isinstance(left_out, str) else left_out
         self.equalize, self.unlabelled = equalize, unlabelled
 
