@@ -140,6 +140,7 @@ class Classification(Task):
             said, true = (scores > 0) & judged, (values > 0.5) & judged
             return {
                 "nats": self.loss(scores, values, 0.0),
+                "samples": judged.sum(),
                 "hits": (said & true).sum(),
                 "said": said.sum(),
                 "true": true.sum(),
@@ -150,6 +151,7 @@ class Classification(Task):
         confusion = torch.bincount(values * len(self.classes) + scores.argmax(1), minlength=len(self.classes) ** 2)
         return {
             "nats": self.loss(scores, values, 0.0),
+            "samples": judged.sum(),
             "top1": best[:, 0].sum(),
             "top5": best.any(1).sum(),
             "confusion": confusion,

@@ -524,6 +524,9 @@ def test_what_has_no_label_is_learned_from_resumes_and_keeps_its_batch_whole(tmp
         parts = trained("parts", f"training.steps={steps}")
     assert whole == parts != without
     assert whole == trained("enough", "training.rows_per_micro_batch=8")
+    worth = load_run(tmp_path / "whole").worth("train")["kind"]
+    without, present = (worth.metrics[subset]["loss"] for subset in ((), ("text",)))
+    assert worth.alone("text") == pytest.approx((without - present) / math.log(2)) and without != present
     for name, change in (("some", "training.rows_per_micro_batch=4"), ("mixed", "training.mix.mixup=0.1")):
         with pytest.raises(RunError, match=r"tasks.kind judges the samples of a batch together \(unlabelled\)"):
             trained(name, change)

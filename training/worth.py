@@ -109,7 +109,8 @@ def measure_worth(
         for name in tasks:
             own = f"{split.name}/{name}/" if len(tasks) > 1 else f"{split.name}/"
             metrics[name][subset] = {key.removeprefix(own): v for key, v in found.items() if key.startswith(own)}
-            nats[name][subset] = float(sums[name].get("nats", sums[name]["loss"])) / len(places)
+            judged = float(sums[name].get("samples", len(places)))
+            nats[name][subset] = float(sums[name].get("nats", sums[name]["loss"])) / max(judged, 1)
     model.train(training)
     tokens = tokens_per_input(split, tasks, inputs)
     return {
