@@ -19,7 +19,7 @@ from results import write_results
 def rows(folder: Path, metric: str | None, value: float) -> list[dict]:
     """One row per seed of a run's folder."""
     found = []
-    for run in sorted(folder.glob("seed-*")):
+    for run in sorted(each for each in folder.glob("seed-*") if each.is_dir()):
         records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         last = {"config": folder.name, "seed": int(run.name.removeprefix("seed-"))}
         for record in records:

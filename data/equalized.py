@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from .samples import Columns, Samples
+from ..tokenizers.sound import read_mono
+from .samples import Changed, Columns, Samples
 
 WINDOW = 256
 """Samples of one frame of the spectrum."""
@@ -22,15 +24,14 @@ SMOOTH = 6
 """Bins on each side over which a mean spectrum is smoothed: formants stay, the microphone goes."""
 
 
-class Equalized(Samples):
-    """The same samples, with the sound of `column` (a file's bytes) filtered; `group` gives a sample's speaker by its key,
-    `every` are the recordings that the speakers' mean spectra are taken from."""
+@dataclass(frozen=True)
+class Equalized(Changed):
+    """The same samples, with the sound of the column `name` (a file's bytes) filtered; `group` gives a sample's speaker by its
+    key, `every` are the recordings that the speakers' mean spectra are taken from."""
 
-    def __init__(self, samples: Samples, every: Samples, column: str, group: Callable[[str], str]):
-        self.samples, self.every, self.name, self.group, self.keys = samples, every, column, group, samples.keys
-
-    def damaged(self) -> Iterator[tuple[int, str]]:
-        return self.samples.damaged()
+    every: Samples
+    name: str
+    group: Callable[[str], str]
 
     def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
         return self.samples.numbered(name) if name != self.name else super().numbered(name)
@@ -39,7 +40,7 @@ class Equalized(Samples):
         row = self.samples[number]
         if row.get(self.name) is None:
             return row
-        clip, rate = read(row[self.name])
+        clip, rate = read_mono(row[self.name])
         curve = self.curves[self.group(self.keys[number])]
         spectrum = np.fft.rfft(clip)
         gain = np.exp(-np.interp(np.linspace(0, 1, len(spectrum)), np.linspace(0, 1, len(curve)), curve))
@@ -51,18 +52,10 @@ class Equalized(Samples):
         found: dict[str, list[np.ndarray]] = {}
         for number, sound in self.every.numbered(self.name):
             with suppress(ValueError):  # it counts as bad when its turn comes
-                found.setdefault(self.group(self.every.keys[number]), []).append(mean_spectrum(read(sound)[0]))
+                found.setdefault(self.group(self.every.keys[number]), []).append(mean_spectrum(read_mono(sound)[0]))
         means = {speaker: smoothed(np.mean(each, axis=0)) for speaker, each in found.items()}
         middle = np.mean(list(means.values()), axis=0)
         return {speaker: mean - middle for speaker, mean in means.items()}
-
-
-def read(sound: bytes) -> tuple[np.ndarray, int]:
-    """The samples of a file's bytes, channels averaged, and their rate. Raises ValueError when it cannot be read."""
-    from ..tokenizers.sound import read_sound
-
-    clip, rate = read_sound(sound)
-    return clip if clip.ndim == 1 else clip.mean(axis=1), rate
 
 
 def mean_spectrum(clip: np.ndarray) -> np.ndarray:

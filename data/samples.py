@@ -109,11 +109,10 @@ class Listed(Samples):
 
 
 @dataclass(frozen=True)
-class Renamed(Samples):
-    """The same samples with columns under other names: `columns` gives the source of each."""
+class Changed(Samples):
+    """Base of the same samples with other columns: a subclass gives `__getitem__`."""
 
     samples: Samples
-    columns: Mapping[str, Callable[[Columns], Any]]
 
     @property
     def keys(self) -> Sequence[str]:
@@ -121,36 +120,32 @@ class Renamed(Samples):
 
     def __len__(self) -> int:
         return len(self.samples)
-
-    def __getitem__(self, number: int) -> Columns:
-        row = self.samples[number]
-        return {name: read(row) for name, read in self.columns.items()}
 
     def damaged(self) -> Iterator[tuple[int, str]]:
         return self.samples.damaged()
 
 
 @dataclass(frozen=True)
-class Hidden(Samples):
-    """The same samples, of which those with these numbers lack one column."""
+class Renamed(Changed):
+    """The same samples with columns under other names: `columns` gives the source of each."""
 
-    samples: Samples
-    column_name: str
-    hidden: Container[int]
-
-    @property
-    def keys(self) -> Sequence[str]:
-        return self.samples.keys
-
-    def __len__(self) -> int:
-        return len(self.samples)
+    columns: Mapping[str, Callable[[Columns], Any]]
 
     def __getitem__(self, number: int) -> Columns:
         row = self.samples[number]
-        return {**row, self.column_name: None} if number in self.hidden else row
+        return {name: read(row) for name, read in self.columns.items()}
 
-    def damaged(self) -> Iterator[tuple[int, str]]:
-        return self.samples.damaged()
+
+@dataclass(frozen=True)
+class Hidden(Changed):
+    """The same samples, of which those with these numbers lack one column."""
+
+    name: str
+    hidden: Container[int]
+
+    def __getitem__(self, number: int) -> Columns:
+        row = self.samples[number]
+        return {**row, self.name: None} if number in self.hidden else row
 
 
 def share(samples: Samples, split: str) -> Samples:

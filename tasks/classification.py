@@ -27,7 +27,8 @@ class Classification(Task):
     are judged each by itself. `label_smoothing` spreads that share of the target over all classes (Szegedy et al. 2016,
     arXiv:1512.00567). With `unlabelled`, samples without a label teach too, each that share of what a labelled one does: to be
     sure of it, and to name all classes equally often (the mutual information of Krause et al. 2010 and of Liang et al. 2020,
-    arXiv:2002.08546). How even they are shows in a whole batch only, so that it is read in one part, by one process. `pooling`: `mean_pooling`, `attention_pooling`, or `class_token` with `model.own_tokens`.
+    arXiv:2002.08546). How even they are shows in a whole batch only, so that it is read in one part, by one process.
+    `pooling`: `mean_pooling`, `attention_pooling`, or `class_token` with `model.own_tokens`.
     """
 
     def __init__(

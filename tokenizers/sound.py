@@ -85,9 +85,9 @@ def coloured(clip: Clip, decibels: np.ndarray) -> Clip:
 class SoundChopper(Chopper):
     """Base of the choppers of sound. `rate` in hertz, `hop` and `window` (from one frame of the spectrogram to the next, and
     its length) and `longest` (what is longer is cut) in seconds, `mels` channels. `trim`: what is more than so many dB below the
-    loudest moment is cut off at both ends (its seconds count from there). `normalize`: log-mel energies less their mean, over their deviation, both learned
-    from the training `data`, or each `clip`'s own (which forgets how loud a clip is and how its microphone colours it). A clip
-    that is trimmed or normalised by itself must be known to its end."""
+    loudest moment is cut off at both ends (its seconds count from there). `normalize`: log-mel energies less their mean, over
+    their deviation, both learned from the training `data`, or each `clip`'s own (which forgets how loud a clip is and how its
+    microphone colours it). A clip that is trimmed or normalised by itself must be known to its end."""
 
     rate: int = 16_000
     mels: int = 40
@@ -250,6 +250,12 @@ def read_sound(raw: bytes | str | os.PathLike) -> tuple[np.ndarray, int]:
             return through_ffmpeg(raw, named)
         said = str(error) if not named or named[:-2] in str(error) else f"{named}{error}"
         raise ValueError(f"the sound cannot be read: {said}") from error
+
+
+def read_mono(raw: bytes | str | os.PathLike) -> tuple[np.ndarray, int]:
+    """The same with the channels averaged: (t,)."""
+    samples, rate = read_sound(raw)
+    return samples if samples.ndim == 1 else samples.mean(axis=1), rate
 
 
 def beginning(file: str | os.PathLike) -> bytes:

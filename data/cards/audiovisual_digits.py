@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..equalized import read
+from ...tokenizers.sound import read_mono
 from ..samples import Columns, SampleCard, Samples
 from .arithmetic import SPLITS
 from .fsdd import Fsdd
@@ -46,7 +46,7 @@ def noisy_image(file: bytes, deviation: float, random: np.random.Generator) -> n
 
 def noisy_sound(file: bytes, ratio: float, random: np.random.Generator) -> tuple[np.ndarray, int]:
     """A recording with white noise; `ratio` is signal to noise in dB."""
-    samples, rate = read(file)
+    samples, rate = read_mono(file)
     level = np.sqrt(np.mean(samples**2)) * 10 ** (-ratio / 20)
     return (samples + random.normal(0, level, len(samples))).astype(np.float32), rate
 
