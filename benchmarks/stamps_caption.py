@@ -67,7 +67,7 @@ def caption_costs(run: Run, inputs: Collection[str] | None = None) -> Costs:
     split = open_split(run.config, run.config.data.card(), "val", run.choppers, run.tasks)
     if not run.config.data.card.options["unseen"]:
         raise SystemExit(f"{run.folder} was not trained with data.card.unseen: its val has captions that train has")
-    nats = [summed(run.model, run.tasks, split, [place], 1, inputs)["caption"]["loss"] for place in split.all()]
+    nats = [summed(run.model, run.tasks, split, [place], 1, inputs)[0]["caption"]["loss"] for place in split.all()]
     texts = [split.item(place.number)[0]["caption"] for place in split.all()]
     return Costs(
         bits=np.array([[float(each) / math.log(2) for each in nats]]),
