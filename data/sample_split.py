@@ -21,6 +21,10 @@ from .similar_lengths import Place, SimilarLengths
 CACHED = 2**30
 """Bytes of decoded items that a split keeps in memory, so that small data sets are read and decoded once."""
 
+NOTHING = 0.1
+"""Where chance would withhold every input of a sample, how often it does so. A sample of nothing teaches only how the answers
+are spread: that is what the worth of an input is measured against, and a few samples teach it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mixing:
@@ -35,7 +39,8 @@ class Mixing:
     labels: Collection[str] = ()
     """Columns that tasks read as they are."""
     dropout: Mapping[str, float] = field(default_factory=dict)
-    """How often each input is withheld from a sample while training."""
+    """How often chance withholds each input from a sample while training. Where it would withhold all of them, one of them,
+    any, stays nine times out of ten (`NOTHING`): AV-HuBERT's modality dropout (Shi et al. 2022) never withholds all."""
     bad_share: float = 0.0
     """The share of bad samples past which the run stops."""
 
@@ -197,17 +202,24 @@ class SampleSplit:
         Raises ValueError for a bad sample.
         """
         item = {**self.item(each.number)[0], **(replaced or {})}
+        targets = self.mixing.targets
+        present = [name for name in self.choppers if name in item and (inputs is None or name in {*inputs, *targets})]
         random = np.random.default_rng(tuple(each)) if training else None
-        chances = random.random(len(self.choppers)) if training else np.ones(len(self.choppers))
+        withheld = self._withheld([name for name in present if name not in targets], random) if training else ()
         parts: dict[str, Piece] = {}
-        for chance, (name, chopper) in zip(chances, self.choppers.items()):
-            target = name in self.mixing.targets
-            wanted = inputs is None or name in inputs or target
-            if not wanted or name not in item or (not target and chance < self.mixing.dropout.get(name, 0.0)):
-                continue
-            value = chopper.augment(item[name], random) if training else item[name]
-            parts[name] = chopper.chop(value)
+        for name in present:
+            if name not in withheld:
+                value = self.choppers[name].augment(item[name], random) if training else item[name]
+                parts[name] = self.choppers[name].chop(value)
         return self._fitting(parts, self.samples.keys[each.number])
+
+    def _withheld(self, inputs: Sequence[str], random: np.random.Generator) -> list[str]:
+        """Those of a sample's inputs that chance withholds, as `Mixing.dropout` says."""
+        chances = dict(zip(self.choppers, random.random(len(self.choppers))))
+        withheld = [name for name in inputs if chances[name] < self.mixing.dropout.get(name, 0.0)]
+        if withheld and len(withheld) == len(inputs) and random.random() >= NOTHING:
+            del withheld[random.integers(len(withheld))]
+        return withheld
 
     def _fitting(self, parts: dict[str, Piece], key: str) -> list[tuple[str, Piece]]:
         """The parts that fit together into the contexts of their sets."""

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -167,14 +168,42 @@ def test_inputs_can_be_named_and_targets_stay():
     assert list(planned.pieces) == ["text"]
 
 
-def test_dropout_is_a_function_of_the_place_and_spares_targets():
-    data = split(dropout={"image": 0.5, "text": 0.5})
+def shares(dropout: dict[str, float], targets=frozenset(), count: int = 2000, **known) -> dict[tuple[str, ...], float]:
+    """How often which inputs of one sample are read while training."""
+    data = split([rows()[0] | known], targets=targets, dropout=dropout)
+    read = Counter(tuple(name for name, _ in data.chop(Place(0, epoch, 0), training=True)) for epoch in range(count))
+    return {names: number / count for names, number in read.items()}
+
+
+def test_dropout_is_a_function_of_the_place_and_of_training_alone():
+    data = split(targets=(), dropout={"image": 0.5, "text": 0.5})
     places = data.plan(0, 0, 9)
     first, again = (main(data, places, training=True) for _ in range(2))
     assert torch.equal(first.tokens.input, again.tokens.input)
-    seen = [len(main(data, [Place(seed, 0, 0)], training=True).pieces) for seed in range(60)]
-    assert 15 < seen.count(1) < 45  # the image alone is dropped, half of the time
     assert len(main(data, places).pieces["image"].counts) == 9
+
+
+def test_dropout_withholds_each_input_as_often_as_it_is_asked_to_and_spares_targets():
+    assert shares({"image": 0.3}, targets=()) == {
+        ("image", "text"): pytest.approx(0.7, abs=0.03), ("text",): pytest.approx(0.3, abs=0.03)
+    }  # fmt: skip
+    assert all("text" in names for names in shares({"image": 0.5, "text": 0.5}, targets={"text"}))
+
+
+def test_where_chance_would_withhold_all_inputs_one_of_them_stays():
+    found = shares({"image": 0.6, "text": 0.6})
+    assert found == {
+        ("image", "text"): pytest.approx(0.16, abs=0.03),
+        ("image",): pytest.approx(0.24 + 0.36 * 0.45, abs=0.03),
+        ("text",): pytest.approx(0.24 + 0.36 * 0.45, abs=0.03),
+        (): pytest.approx(0.036, abs=0.012),
+    }
+
+
+@pytest.mark.parametrize("alone", [{"targets": {"text"}}, {"text": None}])
+def test_the_only_input_of_a_sample_is_hardly_ever_withheld(alone):
+    found = shares({"image": 0.5, "text": 0.5}, **alone)
+    assert sum(share for names, share in found.items() if "image" not in names) == pytest.approx(0.05, abs=0.015)
 
 
 def test_whole_spans_go_where_the_context_is_small():
