@@ -21,9 +21,9 @@ from .similar_lengths import Place, SimilarLengths
 CACHED = 2**30
 """Bytes of decoded items that a split keeps in memory, so that small data sets are read and decoded once."""
 
-NOTHING = 0.1
-"""Where chance would withhold every input of a sample, how often it does so. A sample of nothing teaches only how the answers
-are spread: that is what the worth of an input is measured against, and a few samples teach it."""
+NOTHING = 0.01
+"""The share of the samples that are read without any input where each of theirs may be withheld. They teach only how the
+answers are spread, which is what the worth of an input is measured against: few are enough, and none are too few."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,8 @@ class Mixing:
     labels: Collection[str] = ()
     """Columns that tasks read as they are."""
     dropout: Mapping[str, float] = field(default_factory=dict)
-    """How often chance withholds each input from a sample while training. Where it would withhold all of them, one of them,
-    any, stays nine times out of ten (`NOTHING`): AV-HuBERT's modality dropout (Shi et al. 2022) never withholds all."""
+    """How often chance withholds each input from a sample while training. Where it would withhold all, one of them stays
+    (AV-HuBERT's modality dropout, Shi et al. 2022), except in `NOTHING` of the samples."""
     bad_share: float = 0.0
     """The share of bad samples past which the run stops."""
 
@@ -216,9 +216,13 @@ class SampleSplit:
     def _withheld(self, inputs: Sequence[str], random: np.random.Generator) -> list[str]:
         """Those of a sample's inputs that chance withholds, as `Mixing.dropout` says."""
         chances = dict(zip(self.choppers, random.random(len(self.choppers))))
-        withheld = [name for name in inputs if chances[name] < self.mixing.dropout.get(name, 0.0)]
-        if withheld and len(withheld) == len(inputs) and random.random() >= NOTHING:
-            del withheld[random.integers(len(withheld))]
+        shares = [self.mixing.dropout.get(name, 0.0) for name in inputs]
+        withheld = [name for name, share in zip(inputs, shares) if chances[name] < share]
+        if inputs and all(shares):
+            if random.random() < NOTHING:
+                return list(inputs)
+            if len(withheld) == len(inputs):
+                del withheld[random.integers(len(withheld))]
         return withheld
 
     def _fitting(self, parts: dict[str, Piece], key: str) -> list[tuple[str, Piece]]:

@@ -48,8 +48,8 @@ class Training:
     compile: Literal["auto"] | bool = "auto"
     """Whether torch.compile translates the model. `auto`: on a GPU when the run is long enough to pay for it."""
     input_dropout: float | dict[str, float] = 0.0
-    """How often an input is withheld from a sample, one share for all or one for each; what is predicted never is. Where chance
-    would withhold every input of a sample, one stays nine times out of ten."""
+    """How often an input is withheld from a sample, one share for all or one for each; what is predicted never is. One
+    input of a sample always stays, except in one sample of a hundred."""
     mix: Mix | None = None
     """Mixup and CutMix of images; null: none."""
     freeze: list[str] = field(default_factory=list)
