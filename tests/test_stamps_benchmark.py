@@ -51,7 +51,13 @@ def test_an_interval_holds_what_the_captions_show(stamps_caption):
 def test_trained_runs_are_measured(stamps_caption, tmp_path):
     file = tmp_path / "fused.yaml"
     file.write_text(stamps_caption.config_of("fused"))
-    settings = ["training.steps=2", "model.width=16", "model.depth=1", "evaluation.worth=false", f"out={tmp_path}/seed-0"]
+    settings = [
+        "training.steps=2",
+        "model.width=16",
+        "model.depth=1",
+        "evaluation.worth=false",
+        f"out={tmp_path}/seed-0",
+    ]
     summary, _ = train(load_config(file, settings))
     rows = {row["what"]: row for row in stamps_caption.measure([tmp_path] * 4)}
     assert rows["fused"]["bits_per_byte"] == pytest.approx(summary["val/bits_per_byte"], abs=0.02)
