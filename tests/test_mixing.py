@@ -394,6 +394,14 @@ def test_worth_is_told_for_every_subset(mixed):
     assert shown.row_count == 2 and shown.caption == "on all 1,234 samples"
 
 
+def test_an_input_is_taken_out_with_its_share_of_the_dropout(mixed):
+    file = mixed("ablation", training=TREE["training"] | {"input_dropout": {"image": 0.3, "sound": 0.2}})
+    taken = load_config(file, ["inputs.image=null", "model.attention=same_sample & (causal | from(sound))"])
+    assert "image" not in taken.inputs and taken.training.input_dropout == {"sound": 0.2}
+    with pytest.raises(ConfigError, match="training.input_dropout.*no input is named 'image'"):
+        load_config(file, ["inputs.image=null", "training.input_dropout={image: 0.3}"])
+
+
 # ------------------------------------------------------------------------------------------------------ mistakes
 
 

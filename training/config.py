@@ -309,7 +309,7 @@ def _yaml_problem(error: yaml.YAMLError) -> Problem:
 
 def _override(tree: dict[str, Any], lines: dict[Where, int | None], override: str) -> list[Problem]:
     """Write `key.sub=value` into the tree; sections and entries that are not there yet are made. `inputs.NAME=null` and
-    `tasks.NAME=null` take an input or a task out, for an ablation."""
+    `tasks.NAME=null` take an input (with its share of `training.input_dropout`) or a task out, for an ablation."""
     key, equals, text = override.partition("=")
     path = tuple(part.strip() for part in key.split("."))
     problems: list[Problem] = []
@@ -336,6 +336,10 @@ def _override(tree: dict[str, Any], lines: dict[Where, int | None], override: st
         problems = [_yaml_problem(error)]
     if len(path) == 2 and path[0] in ("inputs", "tasks") and here.get(path[1], path) is None:
         del here[path[1]]
+        training = tree.get("training")
+        shares = training.get("input_dropout") if isinstance(training, dict) else None
+        if path[0] == "inputs" and isinstance(shares, dict):
+            shares.pop(path[1], None)
         if path not in known_before:
             problems.append(Problem(path, f"there is nothing of that name to take out{nearest(path[1], here)}"))
     return [Problem(path, each.message) for each in problems]
