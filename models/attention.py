@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .graph import Causal, Graph, Node, SameSample, Window, dense_mask, reads
-from .token_set import PADDING, Tokens, alike
+from .token_set import PADDING, Tokens, alike, within_samples
 
 Heads = Float[Tensor, "b h n c"]
 KeyHeads = Float[Tensor, "b g m c"]
@@ -307,12 +307,12 @@ def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout |
         size = math.ceil(min(next(iter(windows)).size, keys.shape[1]))  # distances are whole: below 2.5 is below 3
         band = one_sample and device.type == "cpu" and size * 2 < keys.shape[1]
         return Plain(causal=True) if one_sample and size >= keys.shape[1] else Band(size) if band else None
-    if one_sample or (causal and parts == {Causal()} and not (keys.sample == PADDING).any()):
+    if one_sample:
         if not _writes_out(device, dtype, keys.shape[1]):
             return Plain(causal)
         square = torch.ones(1, keys.shape[1], keys.shape[1], dtype=torch.bool)
         return short(square.tril() if causal else square, dtype)
-    return _plan_packed(keys, causal, device, dtype, dropout) if SameSample() in parts else None
+    return _plan_packed(keys, causal, device, dtype, dropout)
 
 
 def _writes_out(device: torch.device, dtype: torch.dtype, keys: int) -> bool:
@@ -356,7 +356,8 @@ def _plan_flex(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device
     """FlexAttention's block mask for the graph: the graph's own `edge` is the `mask_mod`."""
     from torch.nn.attention.flex_attention import create_block_mask
 
-    sides = [(t.input, t.sample, t.span, t.position) for t in (queries.to(device), keys.to(device))]
+    relative = within_samples(queries, keys).to(device), within_samples(keys).to(device)
+    sides = [(t.input, t.sample, t.span, t.position) for t in relative]
 
     def node(side, row, index) -> Node:
         input, sample, span, position = side

@@ -9,8 +9,8 @@ broadcast tensors and compiled index expressions. Values combine with `&` and `|
     SameSample()                       a BERT or a ViT: delete the mask and it is an encoder
     SameSample() & (Causal() | From((1, 2)))   everybody reads inputs 1 and 2
 
-Two rules hold for every graph and are added in `reads`: nobody reads padding, and in self-attention a token always reads
-itself, so that no row of scores is empty.
+Two rules hold for every graph and are added in `reads`: a token reads its own sample only, never padding and never what
+happens to be packed beside it, and in self-attention it always reads itself, so that no row of scores is empty.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from .token_set import PADDING, Tokens
+from .token_set import PADDING, Tokens, within_samples
 
 
 class Node(NamedTuple):
@@ -33,6 +33,8 @@ class Node(NamedTuple):
     sample: Tensor
     span: Tensor
     position: Sequence[Tensor]
+    """By axis. Axis 0 is the running order in the token's own *sample*, 0, 1, 2, ...: no graph can see where in a packed row
+    its sample stands, how much padding is before it, or what is cached."""
 
 
 class Graph:
@@ -53,7 +55,8 @@ class Graph:
         return (self,)
 
     def is_causal(self) -> bool:
-        """Whether every edge provably points backwards in the running order, whatever the tokens."""
+        """Whether no edge goes to a token of later running order in its sample, whatever the tokens: then nothing that a token
+        has heard of, through however many layers, stands later than itself."""
         return False
 
 
@@ -108,7 +111,7 @@ class Causal(Graph):
 
 @dataclass(frozen=True)
 class SameSample(Graph):
-    """Read your own sample."""
+    """Read all of your own sample: what every graph allows at most, so that it says something only by itself or beside `|`."""
 
     def edge(self, query, key):
         return key.sample == query.sample
@@ -162,7 +165,8 @@ class Neighbourhood(Graph):
 
 @dataclass(frozen=True)
 class Edges(Graph):
-    """Read along the listed edges (source, reader): between inputs by number, or between places in the running order."""
+    """Read along the listed edges (source, reader): between inputs by number, or between `places` of a sample, its first
+    token (of the core itself, where there are any) being 0."""
 
     pairs: tuple[tuple[int, int], ...]
     between: str = "inputs"
@@ -176,9 +180,11 @@ class Edges(Graph):
 
 
 def reads(graph: Graph, query: Node, key: Node, self_attention: bool = True):
-    """`graph.edge` and the two rules of the house: nobody reads padding; in self-attention a token reads itself."""
-    visible = graph.edge(query, key) & (key.sample != PADDING)
-    return visible | (query.position[0] == key.position[0]) if self_attention else visible
+    """`graph.edge` and the two rules of the house: nobody reads padding or another sample; in self-attention a token reads
+    itself."""
+    own = query.sample == key.sample
+    visible = graph.edge(query, key) & own & (key.sample != PADDING)
+    return visible | (own & (query.position[0] == key.position[0])) if self_attention else visible
 
 
 def dense_mask(graph: Graph, queries: Tokens, keys: Tokens, self_attention: bool = True) -> Bool[Tensor, "b n m"]:
@@ -189,6 +195,7 @@ def dense_mask(graph: Graph, queries: Tokens, keys: Tokens, self_attention: bool
         return Node(*(t.unsqueeze(axis) for t in (tokens.input, tokens.sample, tokens.span)), coordinates)
 
     (b, n), m = queries.shape, keys.shape[1]
+    queries, keys = within_samples(queries, keys if self_attention else None), within_samples(keys)
     return reads(graph, node(queries, 2), node(keys, 1), self_attention).expand(b, n, m)
 
 

@@ -148,31 +148,34 @@ class Rotary(RelativePosition):
                 raise ValueError(f"rotary: axis {name!r} gets {share} channels; it must be an even number")
         if sum(per_axis.values()) > channels or channels % 2:
             raise ValueError(f"rotary: {per_axis} needs more than the {channels} channels of a head, or an odd number")
-        frequencies = torch.zeros(len(axes), channels // 2)
+        frequency, axis = torch.zeros(channels // 2), torch.zeros(channels // 2, dtype=torch.long)
         start = 0
         for name, share in per_axis.items():
             exponent = torch.arange(0, share, 2, dtype=torch.float64) / share
-            frequencies[axes.index(name), start : start + share // 2] = (base**-exponent).float()
+            frequency[start : start + share // 2] = (base**-exponent).float()
+            axis[start : start + share // 2] = axes.index(name)
             start += share // 2
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.register_buffer("frequency", frequency, persistent=False)
+        self.register_buffer("axis", axis, persistent=False)
 
     def _apply(self, fn, recurse=True):
         """Moves between devices but stays float32: rounded to bfloat16, neighbouring places look the same."""
-        frequencies = self.frequencies
+        frequency = self.frequency
         super()._apply(fn, recurse)
-        self.frequencies = frequencies.to(self.frequencies.device)
+        self.frequency = frequency.to(self.frequency.device)
         return self
 
     def angles(self, tokens: Tokens):
-        angle = rearrange(tokens.position.nan_to_num() @ self.frequencies, "b n c -> b 1 n c")
-        return angle.cos(), angle.sin()
+        """A product of single numbers, not of matrices: autocast and TF32 would round those, and the places with them."""
+        angle = tokens.position.float().nan_to_num()[..., self.axis] * self.frequency
+        return angle.cos()[:, None], angle.sin()[:, None]
 
 
 def rotate(x: Float[Tensor, "b h n c"], angles: tuple[Tensor, Tensor]) -> Float[Tensor, "b h n c"]:
-    """Turn each pair of channels (c, c + c/2) by its angle. Pairs of a zero angle stay as they are."""
-    cosine, sine = (t.to(x.dtype) for t in angles)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+    """Turn each pair of channels (c, c + c/2) by its angle, in float32 or wider. Pairs of a zero angle stay as they are."""
+    cosine, sine = angles
+    first, second = x.to(torch.promote_types(x.dtype, cosine.dtype)).chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).to(x.dtype)
 
 
 class RelativeBias(RelativePosition):

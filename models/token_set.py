@@ -7,7 +7,7 @@ which named input it belongs to, which sample, which span, and where it stands. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -67,6 +67,25 @@ def plain_tokens(rows: int, length: int, *, start: int = 0, axes: int = 1, input
     position = torch.full((rows, length, axes), torch.nan)
     position[..., 0] = torch.arange(start, start + length, dtype=torch.float32)
     return Tokens(input=torch.full((rows, length), input), sample=sample, span=sample, position=position)
+
+
+def within_samples(tokens: Tokens, every: Tokens | None = None) -> Tokens:
+    """The same tokens with their running order counted from the first token of their sample, as graphs see it.
+
+        sample            1  1  1  2  2  0        two samples packed into one row, and padding
+        position[..., 0]  0  1  2  3  4  5        becomes  0  1  2  0  1  0
+
+    `every` holds all tokens of their rows, where `tokens` are some of them (one that is read while others are cached). A place
+    inside its sample does not depend on where the sample stands: alone, packed behind another, behind padding, in a cache.
+    """
+    every = tokens if every is None else every
+    order = every.position[..., 0]
+    most = int(every.sample.max()) if every.sample.numel() else 0
+    first = torch.full((len(order), most + 1), torch.inf, device=order.device)
+    first = first.scatter_reduce(1, every.sample, order, "amin")
+    position = tokens.position.clone()
+    position[..., 0] -= first.gather(1, tokens.sample)
+    return replace(tokens, position=position)
 
 
 def alike(rows: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from chopmix.models.graph import And, Causal, Edges, From, Neighbourhood, Or, SameSample, SameSpan, Window
+from chopmix.models.graph import And, Causal, Edges, From, Graph, Neighbourhood, Or, SameSample, SameSpan, Window
 from chopmix.models.token_set import Tokens
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -16,22 +16,24 @@ AXES = ("order", "row", "column")
 COORDINATES = (0.0, 0.5, 1.0, 2.0, 3.0, torch.nan)
 
 
+_axis, _number, _place = st.integers(0, len(AXES) - 1), st.integers(1, len(INPUTS)), st.integers(0, 9)
+_size = st.integers(1, 8).map(lambda halves: halves / 2)
+LEAVES: dict[type[Graph], st.SearchStrategy] = {
+    Causal: st.builds(Causal, _axis),
+    SameSample: st.just(SameSample()),
+    SameSpan: st.just(SameSpan()),
+    From: st.builds(From, st.lists(_number, min_size=1, max_size=3).map(tuple)),
+    Window: st.builds(Window, _size, _axis),
+    Neighbourhood: st.builds(Neighbourhood, _size, st.lists(_axis, min_size=1, max_size=3).map(tuple)),
+    Edges: st.builds(Edges, st.lists(st.tuples(_number, _number), min_size=1, max_size=3).map(tuple))
+    | st.builds(Edges, st.lists(st.tuples(_place, _place), min_size=1, max_size=3).map(tuple), st.just("places")),
+}
+"""Every graph value that is no combination of others; sizes are multiples of a half, which floats of every width hold exactly."""
+
+
 def leaves() -> st.SearchStrategy:
-    """One graph value of any kind; sizes are multiples of a half, which floats of every width hold exactly."""
-    axis = st.integers(0, len(AXES) - 1)
-    size = st.integers(1, 8).map(lambda halves: halves / 2)
-    number = st.integers(1, len(INPUTS))
-    place = st.integers(0, 9)
-    return st.one_of(
-        st.builds(Causal, axis),
-        st.just(SameSample()),
-        st.just(SameSpan()),
-        st.builds(From, st.lists(number, min_size=1, max_size=3).map(tuple)),
-        st.builds(Window, size, axis),
-        st.builds(Neighbourhood, size, st.lists(axis, min_size=1, max_size=3).map(tuple)),
-        st.builds(Edges, st.lists(st.tuples(number, number), min_size=1, max_size=3).map(tuple)),
-        st.builds(Edges, st.lists(st.tuples(place, place), min_size=1, max_size=3).map(tuple), st.just("places")),
-    )
+    """One graph value of any kind."""
+    return st.one_of(*LEAVES.values())
 
 
 def graphs(leaf: st.SearchStrategy | None = None) -> st.SearchStrategy:
@@ -53,13 +55,13 @@ def causal_graphs() -> st.SearchStrategy:
 
 
 @st.composite
-def tokens(draw, most: int = 7) -> Tokens:
-    """Rows of mixed inputs: samples and padding anywhere, several spans, coordinates that may be missing."""
-    b, n = draw(st.integers(1, 3)), draw(st.integers(1, most))
+def tokens(draw, most: int = 7, rows: int | None = None, length: int | None = None, sample: int | None = None) -> Tokens:
+    """Rows of mixed inputs: samples and padding anywhere, several spans, coordinates that may be missing. `sample`: all of one."""
+    b, n, whose = rows or draw(st.integers(1, 3)), length or draw(st.integers(1, most)), sample
     sample, span, numbers, position = [], [], [], []
     for row in range(b):
         start = draw(st.integers(0, 2))
-        samples = draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
+        samples = draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)) if whose is None else [whose] * n
         sample.append([s and 2 * row + s for s in samples])
         span.append([s and 4 * row + draw(st.integers(1, 4)) for s in samples])
         numbers.append(draw(st.lists(st.integers(0, len(INPUTS)), min_size=n, max_size=n)))

@@ -13,7 +13,7 @@ from chopmix.models import attention
 from chopmix.models.attention import Band, Dense, Flex, PerSample, Plain, VariableLength, attend, plan, plan_cross
 from chopmix.models.graph import Causal, Edges, From, Graph, Neighbourhood, Node, SameSample, Window, dense_mask, reads
 from chopmix.models.message_passing import MessageNode, pass_messages, receive
-from chopmix.models.token_set import PADDING, Tokens, plain_tokens
+from chopmix.models.token_set import PADDING, Tokens, plain_tokens, within_samples
 from drawn import graphs, laid_out, packed_tokens, tokens
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +51,8 @@ def oracle(query, key, value, graph: Graph, queries: Tokens, keys: Tokens, *, se
     shared = query.shape[1] // key.shape[1]
 
     def described(side: Tokens, row: int) -> list[Node]:
-        return [Node(*node) for node in zip(*(t[row].tolist() for t in vars(side).values()), strict=True)]
+        relative = within_samples(side, keys if self_attention else None)
+        return [Node(*node) for node in zip(*(t[row].tolist() for t in vars(relative).values()), strict=True)]
 
     def sees(reader: Node, sender: Node) -> bool:
         return reads(graph, reader, sender, self_attention)
@@ -246,7 +247,7 @@ LONG = laid_out([[1] * 64, [2] * 64])
         (PACKED, LONG, {}, Plain(causal=True)),
         (SameSample() & Causal(), LONG, {}, Plain(causal=True)),
         (FULL, LONG, {}, Plain(causal=False)),
-        (Causal(), laid_out([[1, 1, 2, 2]]), {}, Plain(causal=True)),
+        (Causal(), laid_out([[1, 1, 2, 2]]), {}, PerSample),
         (Causal() & Window(64), LONG, {}, Plain(causal=True)),
         (PACKED, ROWS, {}, PerSample),
         (FULL, ROWS, {}, PerSample),
@@ -262,7 +263,7 @@ LONG = laid_out([[1] * 64, [2] * 64])
         (Causal(1), LONG, {}, Dense),
         (Causal() | FULL, LONG, {}, Dense),
         (PREFIX, LONG, {}, Dense),
-        (Causal(), ROWS, {}, Dense),
+        (Causal(), ROWS, {}, PerSample),
         (PACKED, LONG, {"bias": True}, Dense),
         (PACKED, ROWS, {"bias": True}, Dense),
         (PACKED, LONG, {"dropout": 0.1}, Plain(causal=True)),

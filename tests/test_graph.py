@@ -21,8 +21,8 @@ from chopmix.models.graph import (
     reach,
     reads,
 )
-from chopmix.models.token_set import Tokens
-from drawn import causal_graphs, graphs, laid_out, tokens
+from chopmix.models.token_set import Tokens, within_samples
+from drawn import LEAVES, causal_graphs, graphs, laid_out, tokens
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,8 +35,12 @@ FROM_IMAGE = From((2,))
 
 
 def nodes(drawn: Tokens, row: int) -> list[Node]:
-    """One row's tokens as plain Python numbers."""
-    columns = (t[row].tolist() for t in (drawn.input, drawn.sample, drawn.span, drawn.position))
+    """One row's tokens as plain Python numbers, each with its place in its own sample."""
+    first: dict[int, float] = {}
+    for sample, position in zip(drawn.sample[row].tolist(), drawn.position[row].tolist()):
+        first.setdefault(sample, position[0])
+    position = [[p[0] - first[s], *p[1:]] for s, p in zip(drawn.sample[row].tolist(), drawn.position[row].tolist())]
+    columns = (*(t[row].tolist() for t in (drawn.input, drawn.sample, drawn.span)), position)
     return [Node(*node) for node in zip(*columns, strict=True)]
 
 
@@ -79,7 +83,8 @@ def test_dense_mask_is_the_graph_node_by_node(graph, drawn, self_attention):
         members = nodes(drawn, row)
         for i, query in enumerate(members):
             for j, key in enumerate(members):
-                meant = (says(graph, query, key) and key.sample != 0) or (self_attention and i == j)
+                own = query.sample == key.sample != 0
+                meant = (says(graph, query, key) and own) or (self_attention and i == j)
                 assert bool(reads(graph, query, key, self_attention)) == meant
                 assert bool(mask[row, i, j]) == meant
 
@@ -90,8 +95,9 @@ def test_a_mask_has_a_row_for_every_query():
 
 
 @given(graphs(), tokens())
-def test_nobody_reads_padding_and_everybody_reads_itself(graph, drawn):
+def test_nobody_reads_padding_or_another_sample_and_everybody_reads_itself(graph, drawn):
     mask, (_, n) = dense_mask(graph, drawn, drawn), drawn.shape
+    assert not (mask & (drawn.sample[:, :, None] != drawn.sample[:, None])).any()
     itself = torch.eye(n, dtype=torch.bool)
     assert mask[:, itself].all()
     assert not (mask & ~itself & (drawn.sample == 0)[:, None]).any()
@@ -120,18 +126,23 @@ def test_reach_is_a_search_through_the_layers(layers, drawn):
             assert {j for j in places if known[row, place, j]} == heard
 
 
+def later(drawn: Tokens) -> torch.Tensor:
+    """Whether the key stands later in its sample than the query does in its own, (b, n, n)."""
+    order = within_samples(drawn).position[..., 0]
+    return order[:, None] > order[:, :, None]
+
+
 @given(graphs(), tokens())
 def test_a_graph_that_calls_itself_causal_is(graph, drawn):
     if graph.is_causal():
-        assert not dense_mask(graph, drawn, drawn).triu(1).any()
+        assert not (dense_mask(graph, drawn, drawn) & later(drawn)).any()
 
 
 @given(st.lists(causal_graphs(), min_size=1, max_size=3), tokens())
 def test_causal_graphs_never_look_ahead_however_deep(layers, drawn):
     for graph in layers:
         assert graph.is_causal()
-        assert not dense_mask(graph, drawn, drawn).triu(1).any()
-    assert not reach(layers, drawn).triu(1).any()
+    assert not (reach(layers, drawn) & later(drawn)).any()
 
 
 @pytest.mark.parametrize(
@@ -182,6 +193,48 @@ def test_samples_stay_apart_however_deep():
     same = (drawn.sample[:, :, None] == drawn.sample[:, None]) & (drawn.sample != 0)[:, None]
     itself = torch.eye(5, dtype=torch.bool)
     assert torch.equal(reach([SameSample()] * 4, drawn), same | itself)
+
+
+def kinds(base: type = Graph) -> set[type]:
+    """All subclasses of our own: a new value that is forgotten in `drawn.LEAVES` is missed by no property below."""
+    return {base, *(kind for each in base.__subclasses__() for kind in kinds(each))}
+
+
+def test_every_value_is_drawn():
+    ours = {kind for kind in kinds() if kind.__module__ == Graph.__module__}
+    assert ours == {Graph, And, Or, *LEAVES} and len(LEAVES) >= 7
+
+
+@pytest.mark.parametrize("kind", LEAVES, ids=lambda kind: kind.__name__)
+@given(data=st.data())
+def test_a_sample_is_read_alike_wherever_it_stands(kind, data):
+    """Alone in its row, packed second, with padding in front, and token by token beside a cache."""
+    leaf = data.draw(LEAVES[kind])
+    other = data.draw(st.none() | graphs())
+    graph = leaf if other is None else data.draw(st.sampled_from([leaf & other, leaf | other]))
+    n = data.draw(st.integers(1, 6))
+    alone = data.draw(tokens(most=1, rows=1, length=n, sample=7))
+    expected = dense_mask(graph, alone, alone)[0]
+    for before in data.draw(st.lists(st.sampled_from([0, 5]), min_size=1, max_size=4)), [5] * 3, [0] * 3:
+        packed = behind(alone, before)
+        mask = dense_mask(graph, packed, packed)[0]
+        k = len(before)
+        assert torch.equal(mask[k:, k:], expected)
+        assert not mask[k:, :k].any() and not mask[:k, k:].any()
+        for start in range(n):
+            step = packed.select(slice(None), slice(k + start, k + start + 1))
+            known = packed.select(slice(None), slice(0, k + start + 1))
+            assert torch.equal(dense_mask(graph, step, known)[0, 0, k:], expected[start, : start + 1])
+
+
+def behind(alone: Tokens, before: list[int]) -> Tokens:
+    """A row with tokens of these samples (0: padding) in front of a sample."""
+    k, n = len(before), alone.shape[1]
+    front = torch.tensor([before])
+    position = torch.cat([torch.full((1, k, alone.position.shape[-1]), 1.0), alone.position], dim=1)
+    position[..., 0] = torch.arange(k + n)
+    fields = {name: torch.cat([front, getattr(alone, name)], dim=1) for name in ("sample", "span")}
+    return Tokens(input=torch.cat([front.clamp(max=1), alone.input], dim=1), position=position, **fields)
 
 
 @given(graphs())

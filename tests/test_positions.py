@@ -16,6 +16,7 @@ from chopmix.models.positions import (
     rotate,
 )
 from chopmix.models.token_set import Tokens, plain_tokens
+from fake_cuda import fake_cuda
 from timm.layers import resample_abs_pos_embed
 from transformers import LlamaConfig
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor
@@ -76,8 +77,7 @@ def test_rotary_turns_by_the_angle_it_says():
 def test_each_axis_turns_its_own_channels():
     """Shares are pairs in the order of `per_axis`: order has pair 0 and 1, column pair 2; pair 3 belongs to nobody."""
     rotary = Rotary(1, 8, AXES, per_axis={"order": 4, "column": 2})
-    expected = torch.tensor([[1.0, 0.01, 0, 0], [0, 0, 0, 0], [0, 0, 1.0, 0]])
-    torch.testing.assert_close(rotary.frequencies, expected)
+    torch.testing.assert_close(rotary.frequency, torch.tensor([1.0, 0.01, 1.0, 0.0]))
     x = torch.randn(1, 1, 1, 8)
     moved = {axis: turned(rotary, x, standing([[float(a == axis) for a in AXES]])) for axis in AXES}
     changed = {axis: {c % 4 for c in range(8) if out[0, 0, 0, c] != x[0, 0, 0, c]} for axis, out in moved.items()}
@@ -111,6 +111,25 @@ def test_rotary_survives_a_change_of_the_models_type(dtype):
     before, after = Rotary(2, 8).angles(tokens), Rotary(2, 8).to(dtype).angles(tokens)
     for mine, expected in zip(after, before, strict=True):
         torch.testing.assert_close(mine.float(), expected)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_4096_places_are_4096_angles_under_autocast(device):
+    """Products of matrices are rounded to bfloat16 there, and 1,024 places became 513 (of fake CUDA only types are known)."""
+    rotary, tokens = Rotary(2, 64), plain_tokens(1, 4096)
+    with torch.autocast("cpu", torch.bfloat16) if device == "cpu" else fake_cuda():
+        cosine, sine = rotary.to(device).angles(tokens.to(device))
+    assert cosine.dtype == sine.dtype == torch.float32 and cosine.device.type == device
+    if device == "cpu":
+        assert len(torch.stack([cosine[0, 0, :, 0], sine[0, 0, :, 0]], dim=1).unique(dim=0)) == 4096
+        exact = torch.arange(4096, dtype=torch.float64)[:, None] * 10_000.0 ** -(torch.arange(32, dtype=torch.float64) / 32)
+        torch.testing.assert_close(cosine[0, 0].double(), exact.cos(), rtol=0, atol=5e-4)
+
+
+def test_bfloat16_queries_are_turned_in_float32():
+    """Only the result is rounded: cosines of bfloat16 would turn distant places by another angle."""
+    x, angles = torch.randn(1, 2, 300, 64).bfloat16(), Rotary(2, 64).angles(plain_tokens(1, 300))
+    assert torch.equal(rotate(x, angles), rotate(x.float(), angles).bfloat16())
 
 
 @pytest.mark.parametrize(

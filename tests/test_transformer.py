@@ -36,7 +36,7 @@ def shaken(module: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Module:
     module.to(dtype)
     for part in module.modules():
         if isinstance(part, Rotary):
-            part.frequencies = part.frequencies.float()  # see test_positions: `to` leaves positions behind
+            part.frequency = part.frequency.float()  # see test_positions: `to` leaves positions behind
     return module
 
 
@@ -109,7 +109,7 @@ def llama_pair(dtype: torch.dtype, groups: int, epsilon: float = 1e-6) -> tuple[
         Block, norm=partial(RmsNorm, epsilon=epsilon), feed_forward=Swiglu, key_value_heads=groups, bias=False
     )
     mine = made(dtype=dtype, width=32, depth=3, heads=4, position=Rotary, block=block)
-    mine.position.frequencies = theirs.rotary_emb.inv_freq.float()[None]  # a last bit apart, which float64 would show
+    mine.position.frequency = theirs.rotary_emb.inv_freq.float()  # a last bit apart, which float64 would show
     for ours, other in zip(mine.blocks, theirs.layers, strict=True):
         for name, short in {"query": "q", "key": "k", "value": "v", "out": "o"}.items():
             copy_linear(getattr(ours.attention, name), getattr(other.self_attn, f"{short}_proj").weight)
