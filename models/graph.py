@@ -54,10 +54,16 @@ class Graph:
         """The values that all must hold: the operands of a chain of `&`, or the graph itself."""
         return (self,)
 
+    def ahead(self) -> frozenset[int] | None:
+        """The inputs (by number) whose tokens may be read by tokens that stand before them in their sample; None: any may.
+
+        It says so for all tokens there can be: a proof that targets stay hidden begins here (`models/leaks.py`).
+        """
+        return None
+
     def is_causal(self) -> bool:
-        """Whether no edge goes to a token of later running order in its sample, whatever the tokens: then nothing that a token
-        has heard of, through however many layers, stands later than itself."""
-        return False
+        """Whether nobody reads what stands later in its sample, whatever the tokens."""
+        return self.ahead() == frozenset()
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,9 @@ class And(Graph):
     def parts(self):
         return self.left.parts() + self.right.parts()
 
-    def is_causal(self):
-        return self.left.is_causal() or self.right.is_causal()
+    def ahead(self):
+        known = [each for each in (self.left.ahead(), self.right.ahead()) if each is not None]
+        return frozenset.intersection(*known) if known else None
 
 
 @dataclass(frozen=True)
@@ -87,8 +94,9 @@ class Or(Graph):
     def edge(self, query, key):
         return self.left.edge(query, key) | self.right.edge(query, key)
 
-    def is_causal(self):
-        return self.left.is_causal() and self.right.is_causal()
+    def ahead(self):
+        left, right = self.left.ahead(), self.right.ahead()
+        return None if left is None or right is None else left | right
 
 
 @dataclass(frozen=True)
@@ -105,8 +113,8 @@ class Causal(Graph):
         own = query.position[self.axis]
         return (key.position[self.axis] <= own) | (own != own)  # no coordinate is NaN, which differs from itself
 
-    def is_causal(self):
-        return self.axis == 0
+    def ahead(self):
+        return frozenset() if self.axis == 0 else None
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,9 @@ class From(Graph):
         for number in self.inputs[1:]:
             found = found | (key.input == number)
         return found
+
+    def ahead(self):
+        return frozenset(self.inputs)
 
 
 @dataclass(frozen=True)
@@ -177,6 +188,11 @@ class Edges(Graph):
         for from_, to in self.pairs[1:]:
             found = found | ((source == from_) & (reader == to))
         return found
+
+    def ahead(self):
+        if self.between == "inputs":
+            return frozenset(source for source, _ in self.pairs)
+        return frozenset() if all(source <= reader for source, reader in self.pairs) else None
 
 
 def reads(graph: Graph, query: Node, key: Node, self_attention: bool = True):

@@ -137,7 +137,9 @@ class AttentionPooling(Pooling):
         self.query = nn.Parameter(torch.zeros(width))
 
     def forward(self, x, groups, samples):
-        scores = (x.float() * self.query.float()).sum(1) / x.shape[1] ** 0.5  # autocast would halve a product of matrices
+        scores = (x.float() * self.query.float()).sum(1) / x.shape[
+            1
+        ] ** 0.5  # autocast would halve a product of matrices
         most = torch.full((samples,), -torch.inf, device=x.device).scatter_reduce(0, groups, scores, "amax")
         weights = (scores - most.detach()[groups]).exp()
         total = torch.zeros(samples, device=x.device).index_add(0, groups, weights)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .batch import Batch, PlannedSet, Targets
 from .cache import Cache
 from .initialization import Gpt2, Initialization
+from .leaks import LeakCheck
 from .positions import RelativePosition
 from .token_set import TokenSet
 from .transformer import Transformer
@@ -58,6 +59,7 @@ class Mixture(nn.Module):
         self.own = nn.Embedding(own_tokens, width) if own_tokens else None
         self.cores = nn.ModuleDict(cores)
         self.heads = nn.ModuleDict(heads)
+        self.leak_check = LeakCheck()
         initialization()(self)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -120,7 +122,10 @@ class Mixture(nn.Module):
         return x + 0.0 * sum(parameter.sum() for parameter in unused) if unused else x
 
     def plan(self, batch: Batch, *, dtype: torch.dtype = torch.float32, device="cpu") -> Batch:
-        """The batch with an attention layout for every layer; on the CPU, once a batch, outside the compiled region."""
+        """The batch with an attention layout for every layer; on the CPU, once a batch, outside the compiled region.
+
+        Raises LeakError where a target of the batch can reach its own predictor."""
+        self.leak_check.check(batch, {name: core.graphs for name, core in self.cores.items()})
         layouts = {name: self.cores[name].plan(s.tokens, None, dtype, device) for name, s in batch.sets.items()}
         names = list(batch.sets)
         crosses = {
@@ -134,24 +139,3 @@ def at(hidden: Float[Tensor, "b n d"], targets: Targets) -> Float[Tensor, "t d"]
     """The vectors at a task's supervised places; only these pass through the head."""
     flat = rearrange(hidden, "b n d -> (b n) d")
     return flat if targets.places is None else flat.index_select(0, targets.places)
-
-
-def leaks(batch: Batch, graphs: Mapping[str, Sequence]) -> dict[str, list[tuple[int, int]]]:
-    """For each task, the (judged place, holder) pairs where a target can reach its own predictor through the layers.
-
-    `graphs` are each set's attention graphs, one per layer. Empty lists prove that no target of this batch leaks.
-    """
-    from .graph import reach
-
-    reached = {name: reach(graphs[name], planned.tokens) for name, planned in batch.sets.items()}
-    found = {}
-    for task, targets in batch.targets.items():
-        known, n = reached[targets.set], batch.sets[targets.set].tokens.shape[1]
-        places = torch.arange(len(targets.values)) if targets.places is None else targets.places
-        if targets.holders is None:
-            found[task] = []
-            continue
-        held = (targets.holders >= 0) & (targets.holders // n == places // n)
-        bad = held & known[places // n, places % n, targets.holders.clamp(min=0) % n]
-        found[task] = [(int(p), int(h)) for p, h in zip(places[bad], targets.holders[bad])]
-    return found

@@ -96,7 +96,10 @@ class Attention(nn.Module):
             query = query * self.stretch  # every kernel divides by the same
         if wiring.angles is not None:
             query, key = rotate(query, wiring.angles), rotate(key, wiring.angles)
-        query, key = query.to(value.dtype), key.to(value.dtype)  # on CUDA autocast leaves norms in float32; kernels take one type
+        query, key = (
+            query.to(value.dtype),
+            key.to(value.dtype),
+        )  # on CUDA autocast leaves norms in float32; kernels take one type
         if wiring.cache is not None:
             key, value = wiring.cache.append(key, value)
         dropout = self.dropout if self.training else 0.0

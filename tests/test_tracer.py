@@ -5,7 +5,7 @@ import torch
 import torch.multiprocessing as processes
 import tracer
 from chopmix.models.batch import IGNORED, Batch, Pieces, PlannedSet
-from chopmix.models.mixture import leaks
+from chopmix.models.leaks import leaks
 from chopmix.models.token_set import Tokens
 
 

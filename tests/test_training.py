@@ -368,6 +368,19 @@ def test_a_leaking_graph_is_refused_before_training(tiny, capsys):
     assert main(["train", str(tiny("hidden", model={"attention": "causal | edges(5->4)"}))]) == 2
 
 
+def test_a_leak_in_one_long_document_of_ten_is_found_when_its_batch_is_planned(tiny, tmp_path, capsys):
+    """A sample of layouts is no proof: only documents of more than 11 letters have the edge that leaks."""
+    documents = [{"text": "chop mix" if number % 10 else "everything and all"} for number in range(400)]
+    for name in ("train", "val"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in documents))
+    inputs = {"text": {"use": "text", "encoding": "characters"}}
+    card = {"use": "manifest", "train": str(tmp_path / "train.jsonl"), "val": str(tmp_path / "val.jsonl"), "columns": ["text"]}
+    file = tiny("rare", inputs=inputs, model={"attention": "causal | edges(11->10)", "context": 24}, data={"card": card},
+                training={"tokens_per_step": None, "samples_per_step": 2, "steps": 40})  # fmt: skip
+    assert main(["train", str(file)]) == 2
+    assert "must predict token 11 at place 10, which can read it" in capsys.readouterr().err
+
+
 def test_a_diverging_loss_stops_the_run_and_keeps_the_checkpoint(tiny, capsys):
     file = tiny("diverges", training={"learning_rate": 1e30, "clip": None, "steps": 12})
     assert main(["train", str(file)]) == 2
@@ -381,7 +394,7 @@ def test_dry_run_prints_everything_and_leaves_nothing(tiny, capsys):
     said = capsys.readouterr().out
     assert yaml.safe_load(said.split("model\n┏")[0])["model"]["width"] == 32
     for part in ("cores.main", "a step: 4 rows of 16 = 64 tokens and 0 places of padding (0.0%), in 1 process(es), 2 micro-batch(es)", "memory, estimated",
-                 "no leak in main", "causal by its form", "one step: loss"):  # fmt: skip
+                 "no leak in main", "nobody reads what stands later, by the form of its graph", "60 targets safe by form", "one step: loss"):  # fmt: skip
         assert part in said
     assert not load_config(file).out.exists()
 

@@ -16,7 +16,8 @@ import yaml
 from ..data.sample_split import SampleSplit
 from ..models.batch import IGNORED, Batch
 from ..models.graph import Graph, dense_mask, reach
-from ..models.mixture import Mixture, leaks
+from ..models.leaks import leaks
+from ..models.mixture import Mixture
 from ..models.token_set import CORE, Tokens
 from ..tokenizers.chopper import Chopper
 from .build import Split, build_choppers, build_model, build_tasks, make_batch, open_split

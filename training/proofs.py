@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..models.mixture import leaks
 from .build import make_batch
 from .run import RunError
 
@@ -42,14 +41,8 @@ def check_prompt(trainer: Trainer) -> None:
 
 
 def prove_no_leak(trainer: Trainer) -> None:
-    """Raises RunError when a target of the first batch can reach its own predictor through the layers."""
+    """Raises LeakError when a target of the first batch can reach its own predictor; every later batch is checked when it is
+    planned (`Mixture.plan`)."""
+    places = trainer.splits["train"].plan(trainer.settings.seed, 0, trainer.rows)
     graphs = {name: core.graphs for name, core in trainer.model.cores.items()}
-    places = trainer.splits["train"].plan(trainer.settings.seed, 0, trainer.rows)[:4]
-    batch = make_batch(trainer.splits["train"], places, trainer.tasks)
-    for task, found in leaks(batch, graphs).items():
-        if found:
-            place, holder = found[0]
-            raise RunError(
-                f"model.attention leaks: task {task!r} must predict token {holder} at place {place}, which can read "
-                f"it ({len(found)} such places in {len(places)} rows); for language modelling use 'causal & same_sample'"
-            )
+    trainer.model.leak_check.check(make_batch(trainer.splits["train"], places, trainer.tasks), graphs)

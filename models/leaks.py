@@ -1,0 +1,125 @@
+"""No target may reach its own predictor, through all layers: proven from the graphs' form, else checked for every layout.
+
+One hop is not enough to judge a graph: with `causal | from(image)` and the order text, image, the image reads the text and
+earlier text reads the image, so that from layer 2 on a token hears its own target. Two proofs, the second where the first
+does not hold:
+
+* *By form.* Every graph says which inputs it reads ahead of time (`Graph.ahead`). A token then hears of nothing that stands
+  behind both itself and the last token of those inputs, and the target's token does: `causal`, and prefixes that come first.
+* *By search.* The layers are followed from each judged token (`graph.reach`), once for every layout of a sample that was not
+  seen before: where it stands in a packed row does not matter, since no token reads another sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from .batch import Batch, Targets
+from .graph import Graph, reach
+from .token_set import Tokens, within_samples
+
+
+class LeakError(ValueError):
+    """A target can be read by the token that must predict it."""
+
+
+@dataclass
+class LeakCheck:
+    """Remembers which layouts are safe. `by_form` and `searched` count targets and layouts, to be told."""
+
+    by_form: int = 0
+    searched: int = 0
+    _safe: set[tuple[str, str, bytes]] = field(default_factory=set, repr=False)
+
+    def check(self, batch: Batch, graphs: Mapping[str, Sequence[Graph]]) -> None:
+        """Raises LeakError for the first target of the batch that can reach its predictor. `graphs` are each set's, one per
+        layer."""
+        for task, targets in batch.targets.items():
+            tokens = batch.sets[targets.set].tokens
+            for place, holder in self._leaks(tokens, targets, graphs[targets.set]):
+                n = tokens.shape[1]
+                raise LeakError(
+                    f"model.attention leaks: task {task!r} must predict token {holder % n} at place {place % n}, which can read "
+                    "it; for language modelling use 'causal & same_sample'"
+                )
+
+    def _leaks(self, tokens: Tokens, targets: Targets, graphs: Sequence[Graph]) -> Iterator[tuple[int, int]]:
+        places, holders = held(tokens, targets)
+        open_ = ~proven(tokens, places, holders, graphs)
+        self.by_form += int((~open_).sum())
+        if not bool(open_.any()):
+            return
+        places, holders = places[open_], holders[open_]
+        samples = tokens.sample.flatten()[places]
+        for sample in samples.unique().tolist():
+            mine = samples == sample
+            slots = (tokens.sample.flatten() == sample).nonzero()[:, 0]
+            alone = sample_alone(tokens, slots)
+            own = [torch.searchsorted(slots, each[mine]) for each in (places, holders)]
+            key = (targets.set, repr(graphs), layout_key(alone, own))
+            if key in self._safe:
+                continue
+            self.searched += 1
+            bad = reach(graphs, alone)[0, own[0], own[1]]
+            yield from zip(places[mine][bad].tolist(), holders[mine][bad].tolist())
+            self._safe.add(key)
+
+
+def held(tokens: Tokens, targets: Targets) -> tuple[Int[Tensor, "t"], Int[Tensor, "t"]]:
+    """The places that are judged, and of each the place of the token that carries its target, where there is one in the same
+    sample: else no attention can bring it there."""
+    none = torch.zeros(0, dtype=torch.long)
+    if targets.holders is None:
+        return none, none
+    places = torch.arange(len(targets.holders)) if targets.places is None else targets.places
+    samples = tokens.sample.flatten()
+    kept = (targets.holders >= 0) & (samples[targets.holders.clamp(min=0)] == samples[places]) & (samples[places] > 0)
+    return places[kept], targets.holders[kept]
+
+
+def proven(tokens: Tokens, places: Tensor, holders: Tensor, graphs: Sequence[Graph]) -> Bool[Tensor, "t"]:
+    """Which targets the form of the graphs keeps from their predictors: those whose token stands behind the predictor and
+    behind the last token, in their sample, of every input that is read ahead of time."""
+    ahead = [graph.ahead() for graph in set(graphs)]
+    if any(inputs is None for inputs in ahead):
+        return torch.zeros(len(places), dtype=torch.bool)
+    row, n = places // tokens.shape[1], tokens.shape[1]
+    order, sample = tokens.position[..., 0], tokens.sample.flatten()
+    last = torch.full((int(sample.max()) + 1,), -torch.inf)
+    for number in frozenset().union(*ahead):
+        found = tokens.input == number
+        last = last.scatter_reduce(0, tokens.sample[found], order[found], "amax")
+    judged = torch.maximum(order[row, places % n], last[sample[places]])
+    return order[holders // n, holders % n] > judged
+
+
+def sample_alone(tokens: Tokens, slots: Tensor) -> Tokens:
+    """One sample, by its flat places, as a set of its own."""
+    b, n = tokens.shape
+    flat = {name: getattr(tokens, name).reshape(b * n, -1)[slots] for name in ("input", "sample", "span", "position")}
+    position = flat.pop("position")[None]
+    return within_samples(Tokens(position=position, **{name: value[None, :, 0] for name, value in flat.items()}))
+
+
+def layout_key(alone: Tokens, own: Sequence[Tensor]) -> bytes:
+    """What two samples have in common where the same targets are safe in both."""
+    spans = alone.span - alone.span.min()
+    fields = (alone.input, spans, alone.position, *own)
+    return b"|".join(field.contiguous().numpy().tobytes() for field in fields)
+
+
+def leaks(batch: Batch, graphs: Mapping[str, Sequence[Graph]]) -> dict[str, list[tuple[int, int]]]:
+    """For each task, every (judged place, holder) pair where a target can reach its own predictor, by search alone."""
+    found = {}
+    for task, targets in batch.targets.items():
+        tokens = batch.sets[targets.set].tokens
+        places, holders = held(tokens, targets)
+        n = tokens.shape[1]
+        bad = reach(graphs[targets.set], tokens)[places // n, places % n, holders % n]
+        found[task] = [(int(place), int(holder)) for place, holder in zip(places[bad], holders[bad])]
+    return found
