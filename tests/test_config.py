@@ -17,6 +17,7 @@ from chopmix.models.norms import RmsNorm
 from chopmix.models.token_set import plain_tokens
 from chopmix.models.transformer import Block, Dropout, Transformer
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
+from chopmix.training.build import build_optimizer
 from chopmix.training.catalogue import snake_case
 from chopmix.training.config import ConfigError, config_from_tree, json_schema, load_config
 from chopmix.training.experiment import Checkpoints, Evaluation, Logging
@@ -144,7 +145,7 @@ def test_parts_build_and_run(plain):
     tasks = {name: part() for name, part in config.tasks.items()}
     heads = {name: task.head(tokenizers, 32) for name, task in tasks.items()}
     model = config.model.build(Mixture, tokenizers, {"main": core}, heads)
-    optimizer = config.training.optimizer(model, config.training.learning_rate)
+    optimizer = build_optimizer(config.training, model)
     schedule = config.training.schedule(config.training.steps)
     index = torch.arange(16).expand(2, 16)
     pieces = Pieces(values=torch.randint(256, (2, 16)), index=index)

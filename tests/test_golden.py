@@ -25,7 +25,7 @@ FAMILIES = {
             "initialization": "zero_projections",
             "block": {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False},
         },
-        "training": {"optimizer": "muon"},
+        "training": {"learning_rate": 0.02, "optimizer": {"use": "muon", "others": 0.5}},
     },
     "post_norm_swiglu_grouped": {
         "model": {

@@ -219,7 +219,7 @@ def test_masked_modelling_learns_and_a_classifier_takes_it_on(tmp_path, capsys):
     config = tree(
         tmp_path,
         MASKED | {"share": 0.3},
-        training={"steps": 300, "tokens_per_step": 640, "learning_rate": 5e-3, "optimizer": "muon"},
+        training={"steps": 300, "tokens_per_step": 640, "optimizer": "muon"},
         evaluation={"every": 300},
     )
     file = tmp_path / "bert.yaml"

@@ -102,7 +102,7 @@ def test_a_parameter_without_or_with_two_groups_is_refused():
 
 def test_rates_follow_role_schedule_and_depth():
     made = model()
-    muon = Muon(made, 1e-3, matrices=0.02, embeddings=0.3, heads=0.004)
+    muon = Muon(made, 0.02, embeddings=15, heads=0.2)
     for parameter in made.parameters():
         parameter.grad = torch.zeros_like(parameter)
     muon.step(0.5)
@@ -115,6 +115,30 @@ def test_rates_follow_role_schedule_and_depth():
     assert rates[id(made.heads["lm"].weight)] == pytest.approx(1e-3)
     assert rates[id(made.cores["main"].blocks[1].attention.query.weight)] == pytest.approx(5e-4)
     assert rates[id(made.tokenizers["text"].weight)] == pytest.approx(1.25e-4)
+
+
+@pytest.mark.parametrize("optimizer, options", [
+    (AdamW, {}), (AdamW, {"layer_decay": 0.5}), (Muon, {}), (Muon, {"embeddings": 2.5, "heads": 0.4, "others": 0.05}),
+])  # fmt: skip
+@pytest.mark.parametrize("role", [None, "matrix", "projection"])
+def test_the_learning_rate_reaches_every_parameter_and_is_shown(optimizer, options, role):
+    """Twice the rate is twice that of every group, a frozen core or not; what is told adds up to all parameters."""
+    made = model()
+    for _, own, parameter in roles(made):
+        parameter.requires_grad_(own != role)
+    one, two = (optimizer(made, rate, **options) for rate in (0.01, 0.02))
+    assert [2 * group["lr"] for group in one.groups()] == pytest.approx([group["lr"] for group in two.groups()])
+    assert sum(count for _, count in one.rates().values()) == sum(p.numel() for p in made.parameters() if p.requires_grad)
+    one.step(0.5)
+    figures = one.figures()
+    assert figures["train/learning_rate"] == pytest.approx(0.005)
+    assert {name.rpartition("/")[2] for name in figures} == {"learning_rate", *(set(one.rates()) - {one.main})}
+    assert one.rates().get(one.main, (0.005,))[0] == pytest.approx(0.005)
+
+
+def test_ratios_below_zero_are_refused():
+    with pytest.raises(ValueError, match="are ratios of the learning rate: 0 or more, not -1, 0.25, 0.1"):
+        Muon(model(), 0.02, embeddings=-1)
 
 
 def test_averages_are_those_of_their_formula_and_come_back():

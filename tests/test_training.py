@@ -27,7 +27,7 @@ RECIPES = {
     "adamw": {},
     "adamw_ema_dropout": {"training": {"ema": 0.9}, "model": {"dropout": 0.2}},
     "muon": {
-        "training": {"optimizer": {"use": "muon", "matrices": 0.02, "weight_decay": 0.1, "cautious": True}},
+        "training": {"optimizer": {"use": "muon", "weight_decay": 0.1, "cautious": True}},
         "model": {"position": "rotary", "initialization": "zero_projections"},
     },
     "accumulated_separate_documents": {

@@ -22,6 +22,8 @@ from ..tasks.task import Task
 from ..tokenizers.chopper import Chopper
 from ..tokenizers.encodings import well_formed
 from .config import Config
+from .experiment import Training
+from .optimizers import Optimizer
 
 Split = StreamSplit | SampleSplit
 """What training and evaluation read: `plan(seed, step, size)`, `all()`, and `batch(places)` as one planned set."""
@@ -127,6 +129,13 @@ def build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[
     modules = {name: tokenizers[config.shares.get(name, name)] for name in names}
     heads = {name: task.head(modules, width) for name, task in tasks.items()}
     return config.model.build(Mixture, tokenizers, cores, heads, reads)
+
+
+def build_optimizer(training: Training, model: Mixture) -> Optimizer:
+    """The optimizer of the section `training:`, at its own default rate where that names none."""
+    target = getattr(training.optimizer, "target", training.optimizer)
+    rate = target.default_rate if training.learning_rate is None else training.learning_rate
+    return training.optimizer(model, rate)
 
 
 def encoded_inputs(config: Config) -> list[str]:

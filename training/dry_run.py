@@ -36,6 +36,7 @@ def dry_run(config: Config) -> None:
         trainer.resume()
         prove(trainer)
         console.print(parameter_table(trainer))
+        console.print(rate_table(trainer))
         if processes.is_first and trainer.about:
             told = ", ".join(f"{name} {value}" for name, value in trainer.about.items())
             console.print(f"data: {config.data.card.use}, {told}", markup=False)
@@ -56,6 +57,18 @@ def parameter_table(trainer: Trainer) -> Table:
     for part, count in parts.items():
         table.add_row(part, f"{count:,}")
     table.add_row("all", f"{sum(parts.values()):,}", style="bold")
+    return table
+
+
+def rate_table(trainer: Trainer) -> Table:
+    """The peak rate of every group of the optimizer, and how many parameters it reaches."""
+    table = Table("group", "peak rate", "parameters", title="learning rates", title_justify="left")
+    table.columns[2].justify = "right"
+    for name, (rate, count) in trainer.optimizer.rates().items():
+        table.add_row(name, f"{rate:.3g}", f"{count:,}")
+    frozen = sum(p.numel() for p in trainer.model.parameters() if not p.requires_grad)
+    if frozen:
+        table.add_row("frozen", "", f"{frozen:,}")
     return table
 
 

@@ -35,7 +35,9 @@ class Training:
     steps: int
     tokens_per_step: int | None = None
     samples_per_step: int | None = None
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
+    """The peak rate of the optimizer's main group (AdamW: all parameters; Muon: the matrices), of which the other groups have
+    ratios. null: the optimizer's own, 1e-3 for AdamW, 0.02 for Muon."""
     optimizer: Callable[..., Optimizer] = AdamW
     schedule: Callable[..., Schedule] = Cosine
     clip: float | None = 1.0

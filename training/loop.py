@@ -24,7 +24,7 @@ from ..data.stream import StreamSplit
 from ..models.batch import Batch
 from . import checkpoint
 from .accounting import flops_per_token
-from .build import build_choppers, build_model, build_tasks, make_batch, open_split
+from .build import build_choppers, build_model, build_optimizer, build_tasks, make_batch, open_split
 from .choices import choose
 from .config import Config
 from .counted import Counted
@@ -59,7 +59,7 @@ class Trainer:
         self._check_batches_are_whole()
         self.objective = Objective(self.model, self.tasks, self.choices.precision)
         freeze(self.model, self.settings.freeze)
-        self.optimizer = self.settings.optimizer(self.model, self.settings.learning_rate)
+        self.optimizer = build_optimizer(self.settings, self.model)
         self.schedule = self.settings.schedule(self.settings.steps)
         self.ema = Ema(self.model, self.settings.ema) if self.settings.ema else None
         self.step, self.seconds, self.best = 0, 0.0, math.inf
@@ -272,7 +272,7 @@ class Trainer:
         speed = counted.tokens / seconds
         figures = {
             "train/loss": loss,
-            "train/learning_rate": self.settings.learning_rate * self.schedule(self.step - 1),
+            **self.optimizer.figures(),
             "train/tokens_per_second": speed,
             "train/flops_per_second": speed * flops_per_token(self.model) / self.processes.count,
             "train/seconds_per_step": seconds / len(losses),

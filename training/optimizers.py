@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar
 
 import torch
 from einops import rearrange
@@ -19,27 +20,54 @@ from .choices import fast_half
 class Optimizer:
     """Base: one or more torch optimizers that together hold every parameter of a model once.
 
-    `learning_rate` is the base rate from `training:`; each group's own rate is multiplied by the schedule's factor.
+    `learning_rate` is that of `training:`, the rate of the main group; the other groups have ratios of it. Every group's rate
+    is multiplied by the schedule's factor.
     """
 
+    default_rate: ClassVar[float] = 1e-3
+    """The main group's rate where `training.learning_rate` is null."""
+    main: ClassVar[str] = "all"
+    """The name of the main group."""
+
     def __init__(self, model: nn.Module, learning_rate: float):
+        self.learning_rate, self.factor = learning_rate, 1.0
         self.inner: list[torch.optim.Optimizer] = []
         self.names = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
     def hold(self, *inner: torch.optim.Optimizer) -> None:
-        """Take the torch optimizers. Raises AssertionError when a parameter is missing or held twice."""
+        """Take the torch optimizers, the main group first; a group's `name` is what it is called in messages. Raises
+        AssertionError when a parameter is missing or held twice."""
         self.inner = list(inner)
-        held = [p for optimizer in inner for group in optimizer.param_groups for p in group["params"]]
+        held = [p for group in self.groups() for p in group["params"]]
         assert len(held) == len(set(held)), "a parameter stands in two optimizer groups"
         assert set(held) == set(self.names), (
             f"without optimizer: {[self.names[p] for p in set(self.names) - set(held)]}"
         )
-        for optimizer in inner:
-            for group in optimizer.param_groups:
-                group["peak"] = group["lr"]
+        for group in self.groups():
+            group["peak"] = group["lr"]
+
+    def groups(self) -> list[dict]:
+        """All groups of all optimizers."""
+        return [group for optimizer in self.inner for group in optimizer.param_groups]
+
+    def rates(self) -> dict[str, tuple[float, int]]:
+        """The rate that each group learns with at present, and how many parameters it reaches, by the group's name, the main
+        one first."""
+        found: dict[str, tuple[float, int]] = {}
+        for group in self.groups():
+            name = group.get("name", "all")
+            count = sum(p.numel() for p in group["params"])
+            found[name] = group["lr"], count + found.get(name, (0.0, 0))[1]
+        return found
+
+    def figures(self) -> dict[str, float]:
+        """The rates in use as metrics: `train/learning_rate` of the main group, `train/learning_rate/heads` of another."""
+        others = {f"train/learning_rate/{name}": rate for name, (rate, _) in self.rates().items() if name != self.main}
+        return {"train/learning_rate": self.learning_rate * self.factor} | others
 
     def step(self, factor: float) -> None:
         """One update at `factor` times every group's peak rate."""
+        self.factor = factor
         for optimizer in self.inner:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
@@ -107,6 +135,7 @@ class AdamW(Optimizer):
         for parameter, name in self.names.items():
             key = depth_below_heads(model, name) if layer_decay != 1 else 0, parameter.dim() >= 2
             own = {"lr": learning_rate * layer_decay ** key[0], "weight_decay": weight_decay if key[1] else 0.0}
+            own["name"] = f"{key[0]}_below_the_heads" if key[0] else self.main
             groups.setdefault(key, {"params": [], **own})["params"].append(parameter)
         self.hold(adamw([groups[key] for key in sorted(groups, key=lambda k: (k[0], not k[1]))], tuple(betas), epsilon))
 
@@ -127,26 +156,33 @@ def depth_below_heads(model: nn.Module, name: str) -> int:
 class Muon(Optimizer):
     """Muon for the matrices inside the cores (Jordan et al. 2024), AdamW for embeddings, heads, gains and biases.
 
-    `matrices`, `embeddings`, `heads`: peak learning rates of those roles; everything else takes `training.learning_rate`.
-    `weight_decay` acts on the matrices, and with `cautious` only where it points the way of the update (arXiv:2411.16085).
+    The matrices learn with `training.learning_rate` (0.02 where it is null); `embeddings`, `heads` and `others` (matrices that
+    read raw input, gains, biases) are ratios of it. `weight_decay` acts on the matrices, and with `cautious` only where it
+    points the way of the update (arXiv:2411.16085).
     """
 
+    default_rate, main = 0.02, "matrices"
+
     def __init__(
-        self, model: nn.Module, learning_rate: float, *, matrices: float = 0.02, embeddings: float = 0.01,
-        heads: float = 0.005, momentum: float = 0.95, weight_decay: float = 0.0, cautious: bool = False,
-        betas: tuple[float, float] = (0.8, 0.95),
+        self, model: nn.Module, learning_rate: float, *, embeddings: float = 0.5, heads: float = 0.25, others: float = 0.1,
+        momentum: float = 0.95, weight_decay: float = 0.0, cautious: bool = False, betas: tuple[float, float] = (0.8, 0.95),
     ):  # fmt: skip
         super().__init__(model, learning_rate)
-        rates = {"embedding": embeddings, "head": heads}
-        by_role = defaultdict(list)
+        if min(embeddings, heads, others) < 0:
+            raise ValueError(
+                f"embeddings, heads and others are ratios of the learning rate: 0 or more, not {embeddings}, {heads}, {others}"
+            )
+        group_of = {"matrix": "matrices", "projection": "matrices", "embedding": "embeddings", "head": "heads"}
+        ratios = {"embeddings": embeddings, "heads": heads, "others": others}
+        by_group = defaultdict(list)
         for _, role, parameter in (each for each in roles(model) if each[2].requires_grad):
-            by_role["matrix" if role in ("matrix", "projection") else role].append(parameter)
-        of_cores = by_role.pop("matrix", [])
-        stacked = [MatrixMomentum(of_cores, matrices, momentum, weight_decay, cautious)] if of_cores else []
+            by_group[group_of.get(role, "others")].append(parameter)
+        of_cores = by_group.pop("matrices", [])
+        stacked = [MatrixMomentum(of_cores, learning_rate, momentum, weight_decay, cautious)] if of_cores else []
         groups = [
-            {"params": parameters, "lr": rates.get(role, learning_rate), "weight_decay": 0.0}
-            for role, parameters in by_role.items()
-        ]
+            {"params": by_group[name], "lr": learning_rate * ratio, "weight_decay": 0.0, "name": name}
+            for name, ratio in ratios.items() if name in by_group
+        ]  # fmt: skip
         self.hold(*stacked, *([adamw(groups, tuple(betas), 1e-10)] if groups else []))
 
 
@@ -166,7 +202,7 @@ class MatrixMomentum(torch.optim.Optimizer):
         decay: float = 0.0,
         cautious: bool = False,
     ):
-        defaults = {"lr": rate, "momentum": momentum, "weight_decay": decay, "cautious": cautious}
+        defaults = {"lr": rate, "momentum": momentum, "weight_decay": decay, "cautious": cautious, "name": "matrices"}
         super().__init__(list(matrices), defaults)
 
     @torch.no_grad()

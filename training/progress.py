@@ -49,6 +49,13 @@ def scaled(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}"
 
 
+def shown_rates(metrics: Mapping[str, float]) -> str:
+    """The rates in use: `rate 1.00e-03`, or with a group of its own `rate 2.00e-02 (heads 8.0e-03)`."""
+    own = {name.rpartition("/")[2]: rate for name, rate in metrics.items() if name.startswith("train/learning_rate/")}
+    others = f" ({', '.join(f'{name} {rate:.1e}' for name, rate in own.items())})" if own else ""
+    return f"rate {metrics['train/learning_rate']:.2e}{others}"
+
+
 class Progress:
     """The progress line. Where the output is not a terminal it writes a plain line every `quiet_seconds` instead."""
 
@@ -67,7 +74,7 @@ class Progress:
         left = (self.steps - step) * metrics["train/seconds_per_step"]
         parts = [
             f"step {step:,}/{self.steps:,}", f"loss {metrics['train/loss']:.4f}",
-            f"rate {metrics['train/learning_rate']:.2e}", scaled(metrics["train/tokens_per_second"], "tokens/s"),
+            shown_rates(metrics), scaled(metrics["train/tokens_per_second"], "tokens/s"),
             f"MFU {flops / peak:.1%}" if peak else scaled(flops, "FLOP/s"),
             scaled(metrics["train/peak_memory_bytes"], "B"), f"{duration(left)} left",
         ]  # fmt: skip
