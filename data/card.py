@@ -6,16 +6,12 @@ import gzip
 import hashlib
 import inspect
 import lzma
-import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from .root import DataError
-
-WHOLE = 200 * 2**20
-"""Bytes up to which a file is hashed by its contents; larger ones by name, size and time of change."""
 
 
 @dataclass(frozen=True)
@@ -101,24 +97,3 @@ def read_text(path: Path) -> str:
         raise DataError(
             f"{path}, line {line}: byte {error.start} (0x{found[error.start]:02x}) is not valid UTF-8 ({error.reason})"
         ) from None
-
-
-def hash_files(paths: Iterable[Path]) -> str:
-    """A sha256 (hex) over files: their names and contents, or sizes and times of change for those beyond WHOLE bytes.
-
-    Raises DataError naming a file that cannot be read.
-    """
-    total = hashlib.sha256()
-    for path in paths:
-        try:
-            size, changed = path.stat().st_size, path.stat().st_mtime_ns
-            if size > WHOLE:
-                own = f"{size} {changed}"
-            else:
-                with open(path, "rb") as file:
-                    own = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-            raise DataError(f"{path} {reason}") from None
-        total.update(os.fsencode(path.name) + f" {own}\n".encode())
-    return total.hexdigest()

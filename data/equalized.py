@@ -33,6 +33,9 @@ class Equalized(Changed):
     name: str
     group: Callable[[str], str]
 
+    def changes(self) -> list[Any]:
+        return [self.every.fingerprint(), self.name]
+
     def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
         return self.samples.numbered(name) if name != self.name else super().numbered(name)
 

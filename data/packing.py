@@ -153,6 +153,6 @@ def _pieces(chopper: Chopper, placed: Sequence[tuple[Piece, int]]) -> Pieces:
         coordinates = torch.cat([piece.coordinates for piece in found])
     return Pieces(
         values=chopper.collate(found), index=spread(torch.zeros_like(counts), counts), coordinates=coordinates,
-        places=spread(torch.tensor([place for _, place in placed]), counts), following=following,
-        counts=tuple(counts.tolist()),
+        places=spread(torch.tensor([place for _, place in placed]), counts), following=following, counts=counts,
+        seeds=torch.tensor([piece.seed for piece in found]) if all(piece.seed is not None for piece in found) else None,
     )  # fmt: skip

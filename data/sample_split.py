@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -20,6 +19,9 @@ from .similar_lengths import Place, SimilarLengths
 
 CACHED = 2**30
 """Bytes of decoded items that a split keeps in memory, so that small data sets are read and decoded once."""
+
+WHOLE = 2**63
+"""Seeds of items are whole numbers below this."""
 
 NOTHING = 0.01
 """The share of the samples that are read without any input where each of theirs may be withheld. They teach only how the
@@ -43,6 +45,8 @@ class Mixing:
     (AV-HuBERT's modality dropout, Shi et al. 2022), except in `NOTHING` of the samples."""
     bad_share: float = 0.0
     """The share of bad samples past which the run stops."""
+    too_long: Literal["refuse", "drop"] = "refuse"
+    """What becomes of a sample that does not fit the context: it is bad, or the last of its inputs are left out."""
 
     def __post_init__(self):
         if not 0 <= self.bad_share <= 1:
@@ -53,9 +57,9 @@ class Mixing:
 class SampleSplit:
     """Samples of at most `context` tokens each, packed into rows that waste little.
 
-    A sample that cannot be read, or whose targets alone do not fit the context, is *bad*: the next good one takes its
-    place while training, an evaluation leaves it out; it is counted and named. Where a sample is too long, whole spans
-    are dropped, the last ones first, never a part of one and never a target.
+    A sample that cannot be read, that has none of the inputs, or that does not fit the context, is *bad*: the next good one
+    takes its place while training, an evaluation leaves it out; it is counted and named. With `too_long: drop` a sample that
+    is too long loses whole spans, the last ones first, never a part of one, never a target, and never all of them.
     """
 
     samples: Samples
@@ -88,10 +92,10 @@ class SampleSplit:
         """How many samples there are."""
         return len(self.samples)
 
-    @property
+    @cached_property
     def source(self) -> str:
-        """What identifies the samples: their keys, in order."""
-        return hashlib.sha256("\n".join(self.samples.keys).encode(errors="surrogatepass")).hexdigest()
+        """What identifies the samples: their keys, in order, and what they hold."""
+        return self.samples.fingerprint(self.mixing.labels)
 
     # ------------------------------------------------------------------------------------------------ the plan
 
@@ -202,15 +206,21 @@ class SampleSplit:
         Raises ValueError for a bad sample.
         """
         item = {**self.item(each.number)[0], **(replaced or {})}
+        if not item:
+            raise DataError(f"it has none of the inputs ({', '.join(self.choppers)})")
         targets = self.mixing.targets
         present = [name for name in self.choppers if name in item and (inputs is None or name in {*inputs, *targets})]
-        random = np.random.default_rng(tuple(each)) if training else None
-        withheld = self._withheld([name for name in present if name not in targets], random) if training else ()
-        parts: dict[str, Piece] = {}
+        if not training:
+            parts = {name: self.choppers[name].chop(item[name]) for name in present}
+            return self._fitting(parts, self.samples.keys[each.number])
+        random = np.random.default_rng(tuple(each))
+        seeds = dict(zip(self.choppers, random.integers(WHOLE, size=len(self.choppers)).tolist()))
+        withheld = self._withheld([name for name in present if name not in targets], random)
+        parts = {}
         for name in present:
             if name not in withheld:
-                value = self.choppers[name].augment(item[name], random) if training else item[name]
-                parts[name] = self.choppers[name].chop(value)
+                value = self.choppers[name].augment(item[name], random)
+                parts[name] = replace(self.choppers[name].chop(value), seed=seeds[name])
         return self._fitting(parts, self.samples.keys[each.number])
 
     def _withheld(self, inputs: Sequence[str], random: np.random.Generator) -> list[str]:
@@ -237,6 +247,9 @@ class SampleSplit:
             raise DataError(
                 f"what the encoder shall read of it has {longest} tokens, more than its context of {self.encoder_context}"
             )
+        if parts and not kept:
+            longest = max(piece.count for piece in parts.values())
+            raise DataError(f"nothing of it fits: {longest} tokens are more than the context of {self.context}")
         return [(name, piece) for name, piece in parts.items() if name in kept]
 
     def _within(self, parts: dict[str, Piece], own: int, context: int, key: str, whose: str = "") -> dict[str, Piece]:
@@ -250,7 +263,12 @@ class SampleSplit:
             total -= dropped[name]
         if total > context:
             raise DataError(f"its targets have {total} tokens, more than the {whose}context of {context}")
-        for name, count in dropped.items() if kept or not whose else ():
+        if dropped and kept and self.mixing.too_long == "refuse":
+            raise DataError(
+                f"it has {whole} tokens, more than the {whose}context of {context}; data.too_long: drop would leave out its "
+                f"{' and '.join(reversed(dropped))}"
+            )
+        for name, count in dropped.items() if kept else ():
             if not self.shortened[name]:
                 self.say(
                     f"{self.name}: sample {key!r} has {whole} tokens, more than the {whose}context of {context}: its "

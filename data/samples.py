@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .card import Card, split_by_hash
+from .fingerprint import Fingerprint
+
+SPREAD = 64
+"""Samples, spread evenly, that stand for all where those cannot be looked at as a whole."""
+FILES, BYTES = 20_000, 2**30
+"""Beyond so many files, or bytes of files, they are told apart by name, size and time of change, not by their contents."""
 
 Columns = Mapping[str, Any]
 """One raw sample: a value by column name. A column may be absent, or None: this sample has none."""
@@ -29,6 +37,20 @@ class Samples:
     def damaged(self) -> Iterator[tuple[int, str]]:
         """The numbers of samples that are known to be unreadable before anybody reads them, and why."""
         return iter(())
+
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        """What changes when the samples do: a resumed run must find those that it was trained on. Here of the keys, of all values
+        in the columns `labels`, and of all that SPREAD samples hold; a subclass that knows its files better says so."""
+        found = Fingerprint(list(self.keys))
+        for name in sorted(labels):
+            found.add(name, list(self.numbered(name)))
+        count = len(self)
+        for number in sorted({index * count // min(SPREAD, count) for index in range(min(SPREAD, count))}):
+            try:
+                found.add(number, self[number])
+            except (ValueError, OSError):  # it counts as bad when its turn comes
+                found.add(number, "cannot be read")
+        return found.hex
 
     def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
         """One column of all samples that have it, in order, each with its sample's number.
@@ -92,6 +114,9 @@ class Chosen(Samples):
     def __getitem__(self, number: int) -> Columns:
         return self.samples[self.numbers[number]]
 
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        return Fingerprint(self.samples.fingerprint(labels), list(self.numbers)).hex
+
     def damaged(self) -> Iterator[tuple[int, str]]:
         known = dict(self.samples.damaged())
         return ((own, known[number]) for own, number in enumerate(self.numbers) if number in known)
@@ -106,6 +131,11 @@ class Listed(Samples):
 
     def __getitem__(self, number: int) -> Columns:
         return self.rows[number]
+
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        files = [Path(value) for row in self.rows for value in row.values() if isinstance(value, os.PathLike)]
+        few = len(files) <= FILES and sum(file.stat().st_size for file in files if file.exists()) <= BYTES
+        return Fingerprint(list(self.keys), list(self.rows), contents=few).hex
 
 
 @dataclass(frozen=True)
@@ -124,12 +154,23 @@ class Changed(Samples):
     def damaged(self) -> Iterator[tuple[int, str]]:
         return self.samples.damaged()
 
+    def changes(self) -> list[Any]:
+        """What is changed, as values that a fingerprint can be made of."""
+        raise NotImplementedError
+
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        return Fingerprint(type(self).__name__, self.samples.fingerprint(labels), self.changes()).hex
+
 
 @dataclass(frozen=True)
 class Renamed(Changed):
-    """The same samples with columns under other names: `columns` gives the source of each."""
+    """The same samples with columns under other names: `columns` reads each off a sample, `sources` says in words what it reads."""
 
     columns: Mapping[str, Callable[[Columns], Any]]
+    sources: Mapping[str, str]
+
+    def changes(self) -> list[Any]:
+        return [dict(self.sources)]
 
     def __getitem__(self, number: int) -> Columns:
         row = self.samples[number]
@@ -141,7 +182,10 @@ class Hidden(Changed):
     """The same samples, of which those with these numbers lack one column."""
 
     name: str
-    hidden: Container[int]
+    hidden: Collection[int]
+
+    def changes(self) -> list[Any]:
+        return [self.name, sorted(self.hidden)]
 
     def __getitem__(self, number: int) -> Columns:
         row = self.samples[number]

@@ -16,13 +16,14 @@ import os
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from .fingerprint import Fingerprint, file_fingerprint
 from .root import DataError, cache_folder, data_root
 from .samples import Columns, Renamed, SampleCard, Samples, share
 
@@ -66,6 +67,9 @@ class Shards(Samples):
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        return Fingerprint(list(map(shard_version, self.paths)), list(self.keys)).hex
 
     def __getitem__(self, number: int) -> Columns:
         shard, key, members = self._places[number]
@@ -156,6 +160,11 @@ def shard_index(path: str) -> dict:
     return found
 
 
+def shard_version(path: str) -> str:
+    """What changes when a shard's content does, as far as can be told without reading a remote one."""
+    return f"{path} {version(path)}" if "://" in path else file_fingerprint(Path(path))
+
+
 def version(path: str) -> str:
     """What changes when a remote file is replaced, as far as its storage tells: its size, date, tag, checksum."""
     with open_file(path) as file:
@@ -244,12 +253,17 @@ class ShardCard(SampleCard):
         missing = [path for path in paths if not path.exists()]
         if missing:
             raise DataError(f"{missing[0]} is missing: put {self.about_files()} there, or set CHOPMIX_DATA")
-        return Renamed(Shards(tuple(map(str, paths))), {name: reader(source) for name, source in self.sources.items()})
+        return renamed(Shards(tuple(map(str, paths))), self.sources)
 
     def about_files(self) -> str:
         """Which files belong there, in words."""
         members = ", ".join(sorted({f"key.{source.split('.')[0]}" for source in self.sources.values()}))
         return f"a tar file in WebDataset layout ({members} for each sample)"
+
+
+def renamed(shards: Shards, sources: Mapping[str, str]) -> Samples:
+    """The samples of shards, each column read off the member that `sources` names: its extension, or `json.key`."""
+    return Renamed(shards, {name: reader(source) for name, source in sources.items()}, dict(sources))
 
 
 def reader(source: str) -> Callable[[Columns], Any]:

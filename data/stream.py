@@ -14,6 +14,7 @@ from torch import Tensor
 from ..models.batch import IGNORED, Pieces, PlannedSet
 from ..models.token_set import PADDING, Tokens, plain_tokens
 from .root import DataError
+from .similar_lengths import Place
 from .token_file import TokenFile
 
 
@@ -50,17 +51,18 @@ class StreamSplit:
         """How many windows there are."""
         return self.windows
 
-    def plan(self, seed: int, step: int, rows: int) -> list[int]:
-        """Where the windows of one global training batch start. The same for every number of processes.
+    def plan(self, seed: int, step: int, rows: int) -> list[Place]:
+        """The windows of one global training batch; a window's number is where it starts. The same for every number of
+        processes.
 
         Every epoch shifts the windows by a random offset and reads them in a random order, each once.
         """
-        first = step * rows
-        return [self._start(seed, *divmod(number, self.windows)) for number in range(first, first + rows)]
-
-    def _start(self, seed: int, epoch: int, number: int) -> int:
-        order, offset = self._epoch(seed, epoch)
-        return offset + int(order[number]) * self.context
+        found = []
+        for number in range(step * rows, (step + 1) * rows):
+            epoch, index = divmod(number, self.windows)
+            order, offset = self._epoch(seed, epoch)
+            found.append(Place(seed, epoch, offset + int(order[index]) * self.context))
+        return found
 
     def _epoch(self, seed: int, epoch: int) -> tuple[np.ndarray, int]:
         """The order of one epoch's windows and the offset of the first; the last two epochs are kept."""
@@ -83,15 +85,16 @@ class StreamSplit:
         """The size of the text that the targets stand for."""
         return self.file.bytes
 
-    def all(self) -> list[int]:
-        """Where the windows of a whole evaluation start: every token but the first is judged exactly once."""
-        return list(range(0, len(self.file.ids) - 1, self.context))
+    def all(self) -> list[Place]:
+        """The windows of a whole evaluation: every token but the first is judged exactly once."""
+        return [Place(0, 0, start) for start in range(0, len(self.file.ids) - 1, self.context)]
 
     def batch(
-        self, starts: Sequence[int], *, training: bool = False, inputs: Collection[str] | None = None
+        self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None
     ) -> dict[str, PlannedSet]:
-        """The windows that start at these places, as rows of one set, `main`. Rows past the split's end are padded."""
-        n = self.context
+        """These windows as rows of one set, `main`. Rows past the split's end are padded. What is random about a row (what of it
+        is hidden) is keyed by seed, epoch and window."""
+        n, starts = self.context, [place.number for place in places]
         rows = [torch.from_numpy(self.file.ids[start : start + n + 1].astype(np.int64)) for start in starts]
         ids = torch.full((len(rows), n + 1), IGNORED)
         for row, window in zip(ids, rows):
@@ -104,8 +107,7 @@ class StreamSplit:
         else:
             tokens, index = self._descriptors(starts, following != IGNORED)
         pieces = Pieces(values=values, index=index, following=following)
-        seeds = tuple((int(start),) for start in starts)
-        return {"main": PlannedSet(tokens=tokens, pieces={self.input: pieces}, seeds=seeds)}
+        return {"main": PlannedSet(tokens=tokens, pieces={self.input: pieces}, seeds=tuple(map(tuple, places)))}
 
     def _descriptors(self, starts: Sequence[int], real: Tensor) -> tuple[Tokens, Int[Tensor, "b n"]]:
         """Descriptors of rows with padding or several documents, and each token's index in its document's part."""
@@ -114,7 +116,10 @@ class StreamSplit:
         begins = np.zeros(place.shape, dtype=bool)
         begins[:, 0] = True
         if self.separate:
-            begins |= np.isin(place, self.file.starts)
+            next_start = np.searchsorted(
+                self.file.starts, place
+            )  # both are in order: no search through millions of documents
+            begins |= self.file.starts[np.minimum(next_start, len(self.file.starts) - 1)] == place
         column = np.broadcast_to(np.arange(n), place.shape)
         index = column - np.maximum.accumulate(np.where(begins, column, 0), axis=1)
         sample = torch.from_numpy(begins.flatten().cumsum().reshape(place.shape)) * real

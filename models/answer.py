@@ -42,10 +42,10 @@ class Answer:
         self.room = room if most is None else min(room, most)
         self.planned, self.last = planned, planned.tokens.select(slice(None), slice(n - 1, n))
         pieces = planned.pieces[input]
-        last_places = pieces.places.view(-1)[torch.tensor(pieces.counts).cumsum(0) - 1]
+        last_places = pieces.places.view(-1)[pieces.counts.cumsum(0) - 1]
         if len(last_places) != self.rows or not (last_places % n == n - 1).all():
             raise ValueError(f"every sample must end in its text {input!r} for it to be continued")
-        self.index = torch.tensor(pieces.counts)
+        self.index = pieces.counts
         self.ids = torch.full((self.rows, 0), -1)
         self.source = self._read_source(dict(before)) if source is None else source
         self.source_tokens = before[-1][1].tokens if before else None

@@ -37,8 +37,10 @@ class Pieces:
     """For ids: what a task has hidden at each place, `IGNORED` where it has hidden nothing."""
     coordinates: Float[Tensor, "t a"] | None = None
     """Where each token stands on the tokenizer's own axes (row, column, seconds)."""
-    counts: tuple[int, ...] = ()
-    """How many tokens each span has, where spans are known."""
+    counts: Int[Tensor, "s"] | None = None
+    """How many tokens each span has, where spans are known; a tensor, so that compiled code meets no new constants."""
+    seeds: Int[Tensor, "s"] | None = None
+    """What anything random about each span is keyed by while training: of the run's seed, the epoch, the sample, the input."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -203,7 +203,7 @@ def runs(planned: PlannedSet, pieces: Pieces) -> Iterator[tuple[tuple[int, ...],
             yield seed, (row * n, row * n + int((sample > 0).sum()))
         return
     samples, start = planned.tokens.sample.flatten(), 0
-    for count in pieces.counts:
+    for count in pieces.counts.tolist():
         if count:
             yield planned.seeds[int(samples[pieces.places[start]]) - 1], (start, start + count)
         start += count

@@ -55,7 +55,9 @@ def causal_graphs() -> st.SearchStrategy:
 
 
 @st.composite
-def tokens(draw, most: int = 7, rows: int | None = None, length: int | None = None, sample: int | None = None) -> Tokens:
+def tokens(
+    draw, most: int = 7, rows: int | None = None, length: int | None = None, sample: int | None = None
+) -> Tokens:
     """Rows of mixed inputs: samples and padding anywhere, several spans, coordinates that may be missing. `sample`: all of one."""
     b, n, whose = rows or draw(st.integers(1, 3)), length or draw(st.integers(1, most)), sample
     sample, span, numbers, position = [], [], [], []

@@ -66,13 +66,43 @@ def test_files_arrays_rates_and_channels():
     doubled = np.sin(np.arange(11025) * 2 * np.pi * 440 / 22050).astype(np.float32) * 0.5
     again = CHOPPER.decode((doubled, 22050))
     assert abs(len(again) - 4000) <= 1
-    torch.testing.assert_close(again[200:3800], torch.from_numpy(wave)[200:3800], atol=0.02, rtol=0)
+    torch.testing.assert_close(again[208:3808], torch.from_numpy(wave)[200:3800], atol=0.02, rtol=0)  # 1 ms later
     assert len(AudioChopper(rate=8000, longest=0.1).decode((wave, 8000))) == 800
 
 
 def test_whole_numbers_are_shares_of_their_largest():
     wave = (np.sin(np.arange(800) / 9) * 20_000).astype(np.int16)
     torch.testing.assert_close(CHOPPER.decode((wave, 8000)), torch.from_numpy(wave / np.float32(32_768)))
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32, np.uint8, np.uint16, np.uint32, np.float32, np.float64])
+def test_every_kind_of_samples_is_the_same_sound(kind):
+    """From -1 to 1: unsigned samples around their middle, as wav files of 8 bits have them."""
+    wave = np.sin(np.arange(800) / 9) * 0.9
+    info = np.iinfo(kind) if np.issubdtype(kind, np.integer) else None
+    half, middle = (
+        (1.0, 0.0) if info is None else ((info.max - int(info.min) + 1) / 2, 0.0 if info.min else (info.max + 1) / 2)
+    )
+    written = np.round(wave * half + middle).astype(kind) if info else wave.astype(kind)
+    found = CHOPPER.decode((written, 8000))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(
+        found, torch.from_numpy(wave.astype(np.float32)), atol=max(1.0 / half, 1e-7) if info else 1e-6, rtol=0
+    )
+
+
+@given(st.sampled_from([6000, 11_025, 16_000, 22_050, 44_100, 48_000]), st.integers(600, 4000), st.data())
+@settings(max_examples=30)
+def test_no_sample_hears_what_comes_after_it_though_it_was_resampled(rate, length, data):
+    """The end of a recording made another: what stands on `seconds` before it is equal to the bit."""
+    cut = data.draw(st.integers(300, length - 100))
+    first = np.random.default_rng(length).normal(size=length).astype(np.float32)
+    second = np.concatenate([first[:cut], -first[cut:]])
+    chopper = AudioChopper(rate=8000, frames=1)
+    pieces = [chopper.chop(chopper.decode((wave, rate))) for wave in (first, second)]
+    known = pieces[0].coordinates[:, 0] < cut / rate
+    assert torch.equal(pieces[0].values[known], pieces[1].values[known])
+    assert not torch.equal(pieces[0].values, pieces[1].values)
 
 
 def test_silence_at_both_ends_is_cut():
@@ -173,12 +203,15 @@ def test_another_microphone_and_another_throat():
 
 
 def test_stripes_hide_each_clip_by_itself():
-    torch.manual_seed(0)
-    spectrogram = torch.ones(60, 20)
-    hidden = SpectrogramAugmentation(mels=5, frames=6)(spectrogram, [20, 30, 10])
+    lengths, seeds = torch.tensor([20, 30, 10]), torch.tensor([5, 6, 7])
+    change = SpectrogramAugmentation(mels=5, frames=6, warp=0.1)
+    hidden = change(torch.ones(60, 20), lengths, seeds)
     assert set(hidden.unique().tolist()) == {0.0, 1.0}
-    for part in hidden.split([20, 30, 10]):
+    parts = hidden.split([20, 30, 10])
+    for part in parts:
         assert (part.amax(1) == 0).sum() <= 7 and (part.amax(0) == 0).sum() <= 6
+    alone = change(torch.ones(30, 20), lengths[1:2], seeds[1:2])
+    assert torch.equal(alone, parts[1]) and not torch.equal(alone, change(torch.ones(30, 20), lengths[1:2], seeds[:1]))
 
 
 def test_settings_must_mean_something():

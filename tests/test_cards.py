@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 import soundfile
 from chopmix.data import card as card_module
-from chopmix.data.card import Card, Document, hash_files, read_text, share_by_hash, split_by_hash
+from chopmix.data import fingerprint as fingerprint_module
+from chopmix.data.card import Card, Document, read_text, share_by_hash, split_by_hash
+from chopmix.data.fingerprint import hash_files
 from chopmix.data.cards import tiny_shakespeare
 from chopmix.data.cards.text import Text
 from chopmix.data.equalized import Equalized
@@ -104,7 +106,7 @@ def test_hashes_of_files_see_every_change(tmp_path, monkeypatch):
     assert hash_files([file]) == first
     file.write_text("two")
     assert hash_files([file]) != first
-    monkeypatch.setattr(card_module, "WHOLE", 1)
+    monkeypatch.setattr(fingerprint_module, "WHOLE", 1)
     large = hash_files([file])
     os.utime(file, ns=(0, 0))
     assert hash_files([file]) != large

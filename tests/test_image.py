@@ -1,17 +1,21 @@
 """Images: what is read, how it is cut, and what cannot be read is said."""
 
 import io
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from chopmix.data.packing import pack
 from chopmix.models.positions import LearnedGrid, SinusoidalGrid
-from chopmix.tokenizers.augmentation import ImageAugmentation, shifted, turned
+from chopmix.tokenizers.augmentation import STRONGEST, ImageAugmentation, operations, shifted, turned, uniform
 from chopmix.tokenizers.image import ImageChopper, ImageTokenizer, patches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.transforms.v2 import RandAugment
+from torchvision.transforms.v2.functional import center_crop
 
 COLOUR = ImageChopper(patch_size=4, size=8)
 GREY = ImageChopper(patch_size=4, channels=1, size=8)
@@ -150,51 +154,127 @@ def test_wrong_sizes_are_refused():
 # ------------------------------------------------------------------------------------------------- augmentation
 
 
+def test_numbers_of_chance_are_uniform_and_each_seeds_own():
+    """Evenly spread over [0, 1), unlike for neighbouring seeds and streams, and the same on every device, in any company."""
+    seeds = torch.arange(4000)
+    found = uniform(seeds, 3, stream=2)
+    assert found.min() >= 0 and found.max() < 1
+    for row in found:
+        assert torch.histc(row, 10, 0, 1).min() > 320
+    together = torch.corrcoef(torch.cat([found, uniform(seeds, 3, stream=3), uniform(seeds + 1, 3, stream=2)]))
+    assert (together - torch.eye(9)).abs().max() < 0.06
+    assert torch.equal(uniform(seeds[7:8], 3, stream=2), found[:, 7:8])
+    # of SplitMix64's reference implementation, seeded with 0: the third number is 0x06c45d188009454f
+    assert uniform(torch.tensor([0]), 3)[2, 0].item() == 0x06C45D188009454F // 2**40 / 2**24
+
+
 def test_shifting_moves_each_image_by_itself():
-    torch.manual_seed(0)
     images = torch.zeros(200, 1, 7, 7, dtype=torch.uint8)
     images[:, :, 3, 3] = 255
-    found = shifted(images, 2)
+    found = shifted(images, 2, uniform(torch.arange(200), 2))
     assert (found.sum((1, 2, 3)) == 255).all()
     rows = found.amax(3)[:, 0].argmax(1)
     assert set(rows.tolist()) == {1, 2, 3, 4, 5} and found.dtype == torch.uint8
 
 
-def test_turning_by_nothing_is_nothing():
-    images = torch.randint(256, (3, 1, 8, 8)).to(torch.uint8)
-    torch.testing.assert_close(turned(images, 0.0, 0.0), images.float(), atol=1e-2, rtol=0)
+@pytest.mark.parametrize("height, width", [(8, 8), (8, 14), (14, 8), (9, 31)])
+def test_turning_turns_in_pixels_whatever_the_shape(height, width):
+    """A quarter of a turn clockwise is torch's, where both fit; by nothing, nothing; twice as large, a pixel is four."""
+    image = torch.randint(256, (1, 2, height, width), generator=torch.Generator().manual_seed(0)).float()
+    one, none = torch.ones(1), torch.zeros(1)
+    torch.testing.assert_close(turned(image, none, one), image, atol=1e-2, rtol=0)
+    expected, side = torch.rot90(image, -1, (2, 3)), min(height, width)
+    found, expected = (center_crop(each, [side, side]) for each in (turned(image, 90 * one, one), expected))
+    torch.testing.assert_close(found[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=1e-2, rtol=0)
+    ramp = torch.arange(width).float().expand(1, 1, height, width)
+    assert turned(ramp, none, 2 * one).diff(dim=-1)[..., 2:-2].mean().item() == pytest.approx(0.5, abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    "options", [{"flip": True}, {"operations": 2}, {"erase": 0.3}, {"rotate": 10.0, "zoom": 0.1, "shift": 1}]
-)
+@pytest.mark.parametrize("degrees", [10.0, 30.0, -50.0])
+def test_a_line_is_turned_by_the_angle_that_is_asked_for(degrees):
+    """In an image three times as wide as high: it would be sheared if both sides were one unit long."""
+    image = torch.zeros(1, 1, 61, 183)
+    image[..., 30, :] = 255.0
+    found = turned(image, torch.tensor([degrees]), torch.ones(1))[0, 0]
+    row, column = (found[:, 70:113] > 100).nonzero().float().unbind(1)
+    slope = ((row - row.mean()) * (column - column.mean())).sum() / (column - column.mean()).square().sum()
+    assert math.degrees(math.atan(slope)) == pytest.approx(degrees, abs=2.0)
+
+
+@pytest.mark.parametrize("magnitude", [0, 9, 30])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_operations_of_rand_augment_are_torchvisions(magnitude, channels):
+    theirs = RandAugment(1, magnitude, fill=128)
+    images = torch.randint(256, (5, channels, 12, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    space = [(name, made, signed) for name, (made, signed) in theirs._AUGMENTATION_SPACE.items() if name != "Identity"]
+    ours = operations(magnitude / STRONGEST, 12, 16)
+    assert len(ours) == len(space) == 13
+    for (forth, back), (name, made, signed) in zip(ours, space):
+        values = made(31, 12, 16)
+        strength = 0.0 if values is None else float(values[magnitude])
+        assert (back is not None) == signed
+        for change, sign in ((forth, 1), (back, -1)) if signed else ((forth, 1),):
+            expected = theirs._apply_image_or_video_transform(
+                images, name, sign * strength, theirs.interpolation, theirs._fill
+            )
+            assert (change(images).int() - expected.int()).abs().max() <= 1, name
+
+
+AUGMENTATIONS = [
+    {"flip": True}, {"operations": 2}, {"operations": 3, "magnitude": 20}, {"erase": 0.3}, {"shift": 2},
+    {"rotate": 10.0, "zoom": 0.1, "shift": 1}, {"transforms": [{"use": "ColorJitter", "brightness": 0.5, "hue": 0.3}]},
+    {"flip": True, "operations": 2, "rotate": 5.0, "zoom": 0.1, "shift": 1, "erase": 0.2},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", AUGMENTATIONS)
+def test_an_image_is_changed_alike_in_any_company_and_otherwise_by_another_seed(options):
+    """The batch, the micro-batch, the order and torch's own generator do not matter; images of one seed are changed alike."""
+    change = ImageAugmentation(**options)
+    images = torch.randint(256, (40, 3, 8, 12), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    seeds = torch.randint(2**62, (40,), generator=torch.Generator().manual_seed(1))
+    whole, state = change(images, seeds), torch.get_rng_state()
+    order = torch.randperm(40)
+    torch.testing.assert_close(change(images[order], seeds[order]), whole[order], rtol=0, atol=1e-3)
+    parts = [change(images[a : a + 7], seeds[a : a + 7]) for a in range(0, 40, 7)]
+    torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-3)
+    if "transforms" in options:
+        torch.set_rng_state(state)
+        change(images, seeds)
+        assert torch.equal(torch.get_rng_state(), state)
+    same = change(images[:1].expand(6, -1, -1, -1), seeds[:1].expand(6))
+    assert (same == same[:1]).all()
+    other = change(images[:1].expand(40, -1, -1, -1), seeds)
+    assert len({tuple(image.flatten().tolist()) for image in other}) > 1
+
+
+@pytest.mark.parametrize("options", AUGMENTATIONS)
 def test_augmentation_acts_while_training_only(options):
-    torch.manual_seed(0)
     tokenizer = ImageTokenizer(COLOUR, 16, 64, augment=lambda: ImageAugmentation(**options))
     images = [[("image", torch.from_numpy(pixels()).permute(2, 0, 1))]] * 9
     pieces = pack(images, {"image": COLOUR}, 64, ("order", "row", "column")).pieces["image"]
-    assert torch.equal(tokenizer.eval()(pieces), tokenizer.eval()(pieces))
-    assert not torch.equal(tokenizer.train()(pieces), tokenizer.eval()(pieces))
+    seeded = replace(pieces, seeds=torch.randint(2**62, (9,), generator=torch.Generator().manual_seed(1)))
+    assert torch.equal(tokenizer.eval()(pieces), tokenizer.eval()(seeded))
+    assert not torch.equal(tokenizer.train()(seeded), tokenizer.eval()(pieces))
 
 
 def test_augmentation_refuses_what_means_nothing():
     with pytest.raises(ValueError, match="must be 0 or more"):
         ImageAugmentation(shift=-1)
+    with pytest.raises(ValueError, match="magnitude must be 0 to 30, not 31"):
+        ImageAugmentation(magnitude=31)
 
 
 def test_any_transform_of_torchvision_by_name():
-    torch.manual_seed(0)
-    images = torch.randint(256, (20, 3, 8, 12), dtype=torch.uint8)
+    images, seeds = torch.randint(256, (20, 3, 8, 12), dtype=torch.uint8), torch.arange(20)
     change = ImageAugmentation(
         transforms=[{"use": "ColorJitter", "brightness": 0.5}, {"use": "RandomInvert", "p": 1.0}]
     )
-    found = change(images)
+    found = change(images, seeds)
     assert found.shape == images.shape and found.dtype == torch.uint8
-    assert torch.equal(ImageAugmentation(transforms=[{"use": "RandomInvert", "p": 1.0}])(images), 255 - images)
-    brightness = [
-        part.float().mean() / (255 - own.float()).mean() for part, own in zip(found.split(8), images.split(8))
-    ]
-    assert len({round(float(value), 2) for value in brightness}) > 1  # drawn anew for every group of images
+    assert torch.equal(ImageAugmentation(transforms=[{"use": "RandomInvert", "p": 1.0}])(images, seeds), 255 - images)
+    brightness = [float(part.float().mean() / (255 - own.float()).mean()) for part, own in zip(found, images)]
+    assert len({round(value, 2) for value in brightness}) > 10  # drawn anew for every image
     with pytest.raises(ValueError, match="no transform 'ColorJiter'; possible: ColorJitter"):
         ImageAugmentation(transforms=[{"use": "ColorJiter"}])
     with pytest.raises(ValueError, match="ColorJitter: .*unexpected keyword argument 'bright'"):
@@ -202,4 +282,4 @@ def test_any_transform_of_torchvision_by_name():
     with pytest.raises(
         ValueError, match=r"Resize made images of \(3, 8, 12\) into \(3, 4, 4\); it must keep their size"
     ):
-        ImageAugmentation(transforms=[{"use": "Resize", "size": [4, 4]}])(images)
+        ImageAugmentation(transforms=[{"use": "Resize", "size": [4, 4]}])(images, seeds)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from chopmix.data.packing import pack
-from chopmix.tokenizers.audio_patches import AudioPatchesChopper, AudioPatchesTokenizer, cut
+from chopmix.tokenizers.audio_patches import AudioPatchesChopper, AudioPatchesTokenizer
 from chopmix.training.build import make_batch
 from chopmix.training.imports import import_directory
 from chopmix.training.run import RunError, load_run
@@ -105,10 +105,16 @@ def test_features_are_kaldis():
 def test_patches_are_a_convolutions():
     torch.manual_seed(0)
     convolution = torch.nn.Conv2d(1, 24, 16, stride=10)
-    spectrograms = torch.randn(2, 57, 48)
-    expected = convolution(spectrograms[:, None].transpose(2, 3)).flatten(2).transpose(1, 2)
-    found = cut(spectrograms, 16, 10) @ convolution.weight.flatten(1).T + convolution.bias
-    torch.testing.assert_close(found.unflatten(0, (2, -1)), expected, rtol=1e-4, atol=1e-5)
+    tokenizer, frames = AudioPatchesTokenizer(CHOPPER, 24, 512, position=None), (57, 26, 16)
+    spectrograms = [torch.randn(count, 48) for count in frames]
+    grids = [(4, CHOPPER.columns(count)) for count in frames]
+    place = torch.cat([torch.cartesian_prod(torch.arange(rows), torch.arange(columns)) for rows, columns in grids])
+    lengths = torch.tensor([(columns - 1) * 10 + 16 for _, columns in grids])
+    counts = torch.tensor([rows * columns for rows, columns in grids])
+    whole = torch.cat([each[:length] for each, length in zip(spectrograms, lengths)])
+    found = tokenizer.patches(whole, lengths, place, counts) @ convolution.weight.flatten(1).T + convolution.bias
+    expected = [convolution(each.T[None, None]).flatten(2)[0].T for each in spectrograms]
+    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-5)
 
 
 @given(st.integers(1, 40_000), st.sampled_from([None, 16, 64, 200]), st.integers(1, 16))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from chopmix.data.similar_lengths import Place
 from chopmix.models.batch import IGNORED, Batch
 from chopmix.tasks.masked_modeling import SPAN_SHARES, SPAN_WORDS, MaskedModeling, within_words
 from chopmix.tasks.span_corruption import SpanCorruption, split
@@ -205,7 +206,7 @@ def test_a_masked_place_does_not_know_what_it_hides(tmp_path):
     encoding = made.choppers["text"].text
     outputs = []
     for letter in "ae":
-        planned = made.splits["train"].batch([0])["main"]
+        planned = made.splits["train"].batch([Place(0, 0, 0)])["main"]
         hidden = made.tasks["task"].alter({"main": planned})["main"].pieces["text"].hidden
         place = (hidden.flatten() != IGNORED).nonzero()[0, 0]
         planned.pieces["text"].values.view(-1)[place] = encoding.encode(letter)[0]

@@ -567,14 +567,43 @@ def test_images_and_labels_are_mixed_and_resume_bit_equal(mixed):
 def test_labels_follow_their_images():
     task = classification()
     images = torch.arange(3)[:, None, None, None].expand(3, 1, 4, 4).to(torch.uint8) * 100
-    found = replace(planned(1, 1, 1), pieces={"image": Pieces(values=images, index=torch.zeros(3, dtype=torch.long))})
+    ones = torch.ones(3, dtype=torch.long)
+    pieces = Pieces(values=images, index=torch.zeros(3, dtype=torch.long), counts=ones)
+    found = replace(planned(1, 1, 1), pieces={"image": pieces}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
     batch = Batch(sets={"main": found}, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
-    torch.manual_seed(1)
-    mixed = Mix(mixup=1.0)(batch, {"t": task})
-    shares, values = mixed.targets["t"].values, mixed.sets["main"].pieces["image"].values
-    torch.testing.assert_close(shares.sum(1), torch.ones(3))
-    assert shares[2].tolist() == [0, 0, 1] and torch.equal(values[2], images[2])
-    assert values[0, 0, 0, 0].item() == pytest.approx(100 * shares[0, 1].item(), abs=1)
+    for how in Mix(mixup=1.0), Mix(cutmix=1.0), Mix(mixup=1.0, cutmix=1.0):
+        mixed = how(batch, {"t": task})
+        shares, values = mixed.targets["t"].values, mixed.sets["main"].pieces["image"].values
+        torch.testing.assert_close(shares.sum(1), torch.ones(3))
+        assert shares[2].tolist() == [0, 0, 1] and torch.equal(values[2], images[2])
+        assert values[0].float().mean().item() == pytest.approx(100 * shares[0, 1].item(), abs=1)
+        assert 0 < shares[0, 0] < 1 and torch.equal(shares[0, :2], shares[1, :2].flip(0))
+
+
+@pytest.mark.parametrize("how", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0, "probability": 0.7}])
+def test_what_is_mixed_depends_on_seed_epoch_and_sample_alone(how):
+    """A pair is mixed alike whatever else is in its batch, and otherwise in another epoch."""
+    images = torch.randint(256, (40, 3, 8, 6), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+
+    def mixed(numbers: range, epoch: int = 0) -> torch.Tensor:
+        count = len(numbers)
+        pieces = Pieces(values=images[numbers.start : numbers.stop], index=torch.zeros(count, dtype=torch.long),
+                        counts=torch.ones(count, dtype=torch.long))  # fmt: skip
+        found = replace(planned(*[1] * count), pieces={"image": pieces}, seeds=tuple((0, epoch, n) for n in numbers))
+        targets = Targets(values=torch.tensor([n % 3 for n in numbers]), count=count)
+        return Mix(**how)(Batch(sets={"main": found}, targets={"t": targets}), {"t": classification()})
+
+    whole, parts, later = mixed(range(40)), [mixed(range(10)), mixed(range(10, 40))], mixed(range(40), 1)
+    for read in (lambda b: b.sets["main"].pieces["image"].values, lambda b: b.targets["t"].values):
+        assert torch.equal(read(whole), torch.cat(list(map(read, parts)))) and not torch.equal(read(whole), read(later))
+
+
+def test_what_cannot_be_mixed_is_refused():
+    task = classification()
+    images = torch.zeros(3, 1, 4, 4).to(torch.uint8)
+    pieces = Pieces(values=images, index=torch.zeros(3, dtype=torch.long), counts=torch.ones(3, dtype=torch.long))
+    found = replace(planned(1, 1, 1), pieces={"image": pieces}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
+    batch = Batch(sets={"main": found}, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
     several = classification(several=True)
     with pytest.raises(ValueError, match="one classification task of one label a sample"):
         Mix(mixup=1.0)(batch, {"t": several})
@@ -589,20 +618,19 @@ def test_labels_follow_their_images():
 def test_labels_follow_their_sounds():
     """Three sounds of 2, 1 and 3 tokens of two windows: each gets its partner's windows, cut or followed by silence."""
     values = torch.tensor([1.0] * 4 + [10.0] * 2 + [100.0] * 6)[:, None].expand(12, 5)
-    pieces = Pieces(values=values, index=torch.zeros(6, dtype=torch.long), counts=(2, 1, 3))
-    found = replace(planned(1, 1, 1), pieces={"sound": pieces})
+    pieces = Pieces(values=values, index=torch.zeros(6, dtype=torch.long), counts=torch.tensor([2, 1, 3]))
+    found = replace(planned(1, 1, 1), pieces={"sound": pieces}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
     batch = Batch(sets={"main": found}, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
-    torch.manual_seed(1)
     mixed = Mix(mixup=1.0)(batch, {"t": classification()})
     shares, found = mixed.targets["t"].values, mixed.sets["main"].pieces["sound"].values[:, 0]
     one = shares[0, 0].item()
-    expected = torch.tensor([[one, 0, 1 - one], [0, 1, 0], [1 - one, 0, one]])
+    expected = torch.tensor([[one, 1 - one, 0], [1 - one, one, 0], [0, 0, 1]])
     torch.testing.assert_close(shares, expected, rtol=0, atol=1e-6)
     assert 0 < one < 1
     first, second, third = found.split([4, 2, 6])
-    torch.testing.assert_close(first, torch.full((4,), one + (1 - one) * 100))
-    torch.testing.assert_close(second, torch.full((2,), 10.0))
-    torch.testing.assert_close(third, 100 * one + (1 - one) * torch.tensor([1.0, 1, 1, 1, 0, 0]))
+    torch.testing.assert_close(first, one + (1 - one) * torch.tensor([10.0, 10, 0, 0]))
+    torch.testing.assert_close(second, torch.full((2,), 10 * one + 1 - one))
+    torch.testing.assert_close(third, torch.full((6,), 100.0))
     whole = Mix(mixup=1.0, probability=0.0)(batch, {"t": classification()})
     assert torch.equal(whole.targets["t"].values, torch.eye(3))
     with pytest.raises(ValueError, match="without cutmix"):

@@ -128,7 +128,9 @@ def test_the_learning_rate_reaches_every_parameter_and_is_shown(optimizer, optio
         parameter.requires_grad_(own != role)
     one, two = (optimizer(made, rate, **options) for rate in (0.01, 0.02))
     assert [2 * group["lr"] for group in one.groups()] == pytest.approx([group["lr"] for group in two.groups()])
-    assert sum(count for _, count in one.rates().values()) == sum(p.numel() for p in made.parameters() if p.requires_grad)
+    assert sum(count for _, count in one.rates().values()) == sum(
+        p.numel() for p in made.parameters() if p.requires_grad
+    )
     one.step(0.5)
     figures = one.figures()
     assert figures["train/learning_rate"] == pytest.approx(0.005)

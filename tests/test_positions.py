@@ -122,7 +122,9 @@ def test_4096_places_are_4096_angles_under_autocast(device):
     assert cosine.dtype == sine.dtype == torch.float32 and cosine.device.type == device
     if device == "cpu":
         assert len(torch.stack([cosine[0, 0, :, 0], sine[0, 0, :, 0]], dim=1).unique(dim=0)) == 4096
-        exact = torch.arange(4096, dtype=torch.float64)[:, None] * 10_000.0 ** -(torch.arange(32, dtype=torch.float64) / 32)
+        exact = torch.arange(4096, dtype=torch.float64)[:, None] * 10_000.0 ** -(
+            torch.arange(32, dtype=torch.float64) / 32
+        )
         torch.testing.assert_close(cosine[0, 0].double(), exact.cos(), rtol=0, atol=5e-4)
 
 

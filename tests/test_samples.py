@@ -56,7 +56,7 @@ def main(data, *arguments, **options):
 
 def texts(planned) -> list[str]:
     pieces = planned.pieces["text"]
-    ids = pieces.values.split(list(pieces.counts))
+    ids = pieces.values.split(pieces.counts.tolist())
     return [ByteEncoding().decode(each[1:].tolist()) for each in ids]
 
 
@@ -208,15 +208,42 @@ def test_the_only_input_of_a_sample_is_hardly_ever_withheld(alone):
 
 
 def test_whole_spans_go_where_the_context_is_small():
-    data = split(context=8)
+    data = split(context=8, too_long="drop")
     planned = main(data, [Place(0, 0, 0), Place(0, 0, 1)])  # 4 + 5 tokens do not fit, 4 + 3 do
-    assert planned.pieces["image"].counts == (4,) and texts(planned) == ["chop", "up"]
+    assert planned.pieces["image"].counts.tolist() == [4] and texts(planned) == ["chop", "up"]
     assert data.shortened == {"image": 1}
+
+
+def test_what_does_not_fit_is_refused_unless_it_may_be_dropped():
+    with pytest.raises(DataError, match="sample 'sample 0' is bad: it has 9 tokens, more than the context of 8; data.too_long: "
+                       "drop would leave out its image"):  # fmt: skip
+        main(split(context=8), [Place(0, 0, 0)])
+
+
+@given(st.sampled_from(["refuse", "drop"]), st.integers(1, 40), st.booleans())
+def test_a_sample_of_which_nothing_can_be_read_is_bad_and_never_answered(too_long, context, training):
+    """A text longer than the context and two that differ only behind it: bad, not two equal samples of no tokens."""
+    texts = [{"text": "ab", "image": None}, {"text": "a" * 39, "image": None}]
+    data = split(texts, context=context, too_long=too_long, bad_share=1.0, targets=(), labels=())
+    if context < 3:
+        with pytest.raises(DataError, match="not one sample can be read"):
+            data.batch([Place(0, 0, 0)], training=True)
+        return
+    planned = data.batch([Place(0, 0, 0), Place(0, 0, 1)], training=training)["main"]
+    counts = torch.bincount(planned.tokens.sample.flatten(), minlength=planned.samples + 1)[1:]
+    assert (counts > 0).all() and planned.samples == len(planned.keys)
+    if context < 40 and not training:
+        assert planned.keys == ("sample 0",) and "nothing of it fits: 40 tokens are more" in data.bad[1]
+
+
+def test_a_sample_that_has_none_of_the_inputs_is_bad():
+    with pytest.raises(DataError, match=r"sample 'sample 0' is bad: it has none of the inputs \(image, text\)"):
+        main(split([{"text": None, "image": None}]), [Place(0, 0, 0)])
 
 
 def test_targets_that_do_not_fit_make_a_sample_bad():
     said = []
-    data = split(context=8, say=said.append, bad_share=0.5)
+    data = split(context=8, say=said.append, bad_share=0.5, too_long="drop")
     assert texts(main(data, [Place(0, 0, 2)], training=True)) == ["and"]  # 'everything' is too long; the next is read
     assert said == ["train: sample 'sample 2' is bad and another is read instead: its targets have 11 tokens, "
                     "more than the context of 8"]  # fmt: skip

@@ -76,8 +76,8 @@ def train(tmp_path, *overrides: str, out: str = "run") -> dict:
 def trained(tmp_path_factory):
     """A translator that has learned a little."""
     folder = tmp_path_factory.mktemp("translator")
-    assert main(["train", config(folder), f"out={folder / 'run'}", "training.steps=60", "training.learning_rate=3e-3",
-                 "evaluation.every=60", "training.optimizer=muon"]) == 0  # fmt: skip
+    assert main(["train", config(folder), f"out={folder / 'run'}", "training.steps=60", "evaluation.every=60",
+                 "training.optimizer={use: muon, others: 0.15}"]) == 0  # fmt: skip
     return load_run(folder / "run")
 
 

@@ -374,7 +374,12 @@ def test_a_leak_in_one_long_document_of_ten_is_found_when_its_batch_is_planned(t
     for name in ("train", "val"):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in documents))
     inputs = {"text": {"use": "text", "encoding": "characters"}}
-    card = {"use": "manifest", "train": str(tmp_path / "train.jsonl"), "val": str(tmp_path / "val.jsonl"), "columns": ["text"]}
+    card = {
+        "use": "manifest",
+        "train": str(tmp_path / "train.jsonl"),
+        "val": str(tmp_path / "val.jsonl"),
+        "columns": ["text"],
+    }
     file = tiny("rare", inputs=inputs, model={"attention": "causal | edges(11->10)", "context": 24}, data={"card": card},
                 training={"tokens_per_step": None, "samples_per_step": 2, "steps": 40})  # fmt: skip
     assert main(["train", str(file)]) == 2

@@ -97,15 +97,21 @@ def test_frames_of_a_clip_are_changed_alike():
     still = chopper.chop(
         chopper.decode(np.random.default_rng(1).integers(0, 256, (1, 8, 12, 3), np.uint8).repeat(6, 0))
     )
-    torch.manual_seed(0)
-    changed = [tokenizer.changed(still.values) for _ in range(2)]
+    one, two = (
+        Pieces(values=still.values, index=torch.arange(18), counts=torch.tensor([18]), seeds=torch.tensor([seed]))
+        for seed in (2**40, 2**41)
+    )
+    changed = [tokenizer.changed(still.values, pieces) for pieces in (one, two)]
     assert changed[0].shape == still.values.shape and not torch.equal(changed[0].float(), still.values.float())
     assert not torch.equal(changed[0], changed[1])
     frames = changed[0].view(3, 6, 2, 3 * 16)  # (time, patch, frame of the tubelet, values)
     assert (frames == frames[:1, :, :1]).all()
-    pieces = Pieces(values=torch.cat([still.values] * 2), index=torch.arange(18).repeat(2), counts=(18, 18))
+    pieces = Pieces(values=torch.cat([still.values] * 2), index=torch.arange(18).repeat(2), counts=torch.tensor([18, 18]),
+                    seeds=torch.tensor([2**40, 2**41]))  # fmt: skip
     first, second = tokenizer(pieces).split(18)
     assert not torch.equal(first, second)
+    torch.testing.assert_close(first, tokenizer(one))
+    torch.testing.assert_close(second, tokenizer(two))
     tokenizer.eval()
     first, second = tokenizer(pieces).split(18)
     assert torch.equal(first, second)
@@ -120,5 +126,5 @@ def test_pixels_are_normalised_by_channel():
     frames = chopper.decode(np.random.default_rng(1).integers(0, 256, (4, 8, 12, 3), np.uint8))
     piece = chopper.chop(frames)
     expected = (frames / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(deviation)[:, None, None]
-    found = tokenizer(Pieces(values=piece.values, index=torch.arange(piece.count), counts=(piece.count,)))
+    found = tokenizer(Pieces(values=piece.values, index=torch.arange(piece.count)))
     torch.testing.assert_close(found, chopper.cut(expected))

@@ -103,9 +103,9 @@ class AudioTokenizer(nn.Module):
         self.position = position(width, context) if position else None
 
     def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
-        spectrogram, lengths = self.mel(pieces.values), [count * self.frames for count in pieces.counts]
+        spectrogram, lengths = self.mel(pieces.values), pieces.counts * self.frames
         spectrogram = normalized(spectrogram, lengths) if self.per_clip else (spectrogram - self.mean) / self.deviation
         if self.augment is not None and self.training:
-            spectrogram = self.augment(spectrogram, lengths)
+            spectrogram = self.augment(spectrogram, lengths, pieces.seeds)
         tokens = self.embedding(rearrange(spectrogram, "(t k) m -> t (k m)", k=self.frames))
         return tokens if self.position is None else tokens + self.position(pieces.index)

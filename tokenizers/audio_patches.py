@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..models.batch import Pieces
@@ -163,28 +163,26 @@ class AudioPatchesTokenizer(nn.Module):
         self.position = position(width, chopper.grid) if position else None
 
     def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
-        lengths = [(count // self.rows - 1) * self.stride + self.patch_size for count in pieces.counts]
+        lengths = (pieces.counts // self.rows - 1) * self.stride + self.patch_size
         spectrogram = self.mel(pieces.values)
         spectrogram = (
             normalized(spectrogram, lengths) if self.per_clip else (spectrogram - self.mean) / (2 * self.deviation)
         )
         if self.augment is not None and self.training:
-            spectrogram = self.augment(spectrogram, lengths)
-        tokens = self.embedding(self.patches(spectrogram, lengths).to(self.embedding.weight.dtype))
-        if self.position is None:
-            return tokens
+            spectrogram = self.augment(spectrogram, lengths, pieces.seeds)
         row, seconds = pieces.coordinates.unbind(-1)
-        column = (seconds * self.rate - self.end) / (self.stride * self.hop)
-        return tokens + self.position(torch.stack([row, column.round()], dim=-1))
+        place = torch.stack([row, ((seconds * self.rate - self.end) / (self.stride * self.hop)).round()], dim=-1)
+        tokens = self.embedding(
+            self.patches(spectrogram, lengths, place.long(), pieces.counts).to(self.embedding.weight.dtype)
+        )
+        return tokens if self.position is None else tokens + self.position(place)
 
-    def patches(self, spectrogram: Float[Tensor, "f mels"], lengths: list[int]) -> Float[Tensor, "t p"]:
-        """All clips' patches, clip after clip, channels before time; a patch's values the same way round."""
-        if len(set(lengths)) == 1:
-            return cut(spectrogram.unflatten(0, (len(lengths), lengths[0])), self.patch_size, self.stride)
-        return torch.cat([cut(clip[None], self.patch_size, self.stride) for clip in spectrogram.split(lengths)])
-
-
-def cut(spectrograms: Float[Tensor, "s f mels"], size: int, stride: int) -> Float[Tensor, "t p"]:
-    """Spectrograms of one length to their patches."""
-    windows = spectrograms.unfold(1, size, stride).unfold(2, size, stride)
-    return rearrange(windows, "s column row time mel -> (s row column) (mel time)")
+    def patches(
+        self, spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"], place: Int[Tensor, "t 2"], counts: Int[Tensor, "s"]
+    ) -> Float[Tensor, "t p"]:  # fmt: skip
+        """The patch of every token, cut out of its clip's frames by its row and column; channels before time, as AST has them."""
+        before = torch.repeat_interleave(lengths.cumsum(0) - lengths, counts, output_size=len(place))
+        within = torch.arange(self.patch_size, device=place.device)
+        mels = place[:, :1] * self.stride + within
+        frames = before[:, None] + place[:, 1:] * self.stride + within
+        return rearrange(spectrogram[frames[:, None, :], mels[:, :, None]], "t mel time -> t (mel time)")

@@ -83,9 +83,11 @@ class AudioStemChopper(SoundChopper):
         return (torch.maximum(logs, logs.max() - RANGE) + 4.0) / 4.0
 
     def collate(self, pieces: Sequence[Piece]) -> Tensor:
-        """Spectrograms as a stack (s, mels, frames); shorter ones are filled up with zeros, which the embedder takes out."""
+        """Spectrograms as a stack (s, mels, frames); shorter ones are filled up with what is no number (NaN), so that the embedder
+        knows which frames are there: zeros are a sound."""
         longest = max(piece.values.shape[-1] for piece in pieces)
-        return torch.cat([F.pad(piece.values, (0, longest - piece.values.shape[-1])) for piece in pieces])
+        parts = [F.pad(piece.values, (0, longest - piece.values.shape[-1]), value=torch.nan) for piece in pieces]
+        return torch.cat(parts)
 
     def draw(self, canvas: Any, item: Clip) -> None:
         """The log-mel spectrogram over the seconds."""
@@ -116,13 +118,10 @@ class AudioStemTokenizer(nn.Module):
         self.position = position(width, context) if position else None
 
     def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
-        counts = torch.tensor(pieces.counts, device=pieces.values.device)
-        ragged = len(set(pieces.counts)) > 1
-        x = F.gelu(self.first(pieces.values))
-        if ragged:  # a clip's frames are an even number, or one less: the last token's second frame is silence
-            frames = torch.arange(x.shape[-1], device=x.device)
-            x = x * (frames < 2 * counts[:, None])[:, None]
-        x = rearrange(F.gelu(self.second(x)), "s d t -> s t d")
-        there = torch.arange(x.shape[1], device=x.device) < counts[:, None]
-        tokens = x[there] if ragged else rearrange(x, "s t d -> (s t) d")
-        return tokens if self.position is None else tokens + self.position(pieces.index)
+        missing = pieces.values[:, :1].isnan()
+        x = F.gelu(self.first(pieces.values.masked_fill(missing, 0)))
+        x = F.gelu(self.second(x.masked_fill(missing, 0)))  # behind its end a clip sees zeros, as it does alone
+        clips, index = torch.arange(len(x), device=x.device), pieces.index
+        clip = torch.repeat_interleave(clips, pieces.counts, output_size=len(index))
+        tokens = rearrange(x, "s d t -> s t d")[clip, index]
+        return tokens if self.position is None else tokens + self.position(index)

@@ -1,24 +1,44 @@
-"""Declared augmentation: how images and spectrograms are changed at random while training, as whole batches on the device."""
+"""Declared augmentation: how images and spectrograms are changed at random while training, as whole batches on the device.
+
+What chance decides for an item is a function of the item's seed alone, which is made of the run's seed, the epoch and the
+sample: an item is changed alike in a batch of any size, in any of several processes, and otherwise in the next epoch.
+"""
 
 from __future__ import annotations
 
 import difflib
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 Images = UInt8[Tensor, "s channels height width"]
+Seeds = Int[Tensor, "s"]
+
+
+def uniform(seeds: Seeds, numbers: int, stream: int = 0) -> Float[Tensor, "{numbers} s"]:
+    """So many numbers from 0 to below 1 for each seed, by a counter and a hash (SplitMix64, Steele et al. 2014): whatever else
+    is in the batch, on every device, without a generator whose state would have to be kept."""
+
+    def mixed(x: Tensor, shift: int, factor: int) -> Tensor:
+        return (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * factor  # a shift that brings in zeros
+
+    counter = torch.arange(1, numbers + 1, device=seeds.device)[:, None] + stream * 2**20
+    x = seeds[None] + counter * -0x61C8864680B583EB
+    x = mixed(mixed(x, 30, -0x40A7B892E31B1A47), 27, -0x6B2FB644ECCEEE15)
+    return (((x ^ ((x >> 31) & (2**33 - 1))) >> 40) & (2**24 - 1)).float() / 2**24
 
 
 class ImageAugmentation(nn.Module):
     """Shift by up to `shift` pixels (black comes in), turn by up to `rotate` degrees and scale by up to `zoom`, mirror left
-    and right (`flip`), torchvision's RandAugment with `operations` operations of strength `magnitude`
-    (Cubuk et al. 2019, arXiv:1909.13719), and erase a rectangle of up to `erase` of the area with grey
-    (Zhong et al. 2017, arXiv:1708.04896). `transforms` are any others of torchvision.transforms.v2 that keep an image's size,
-    by name with their arguments: `[{use: ColorJitter, brightness: 0.4}, {use: RandomGrayscale, p: 0.1}]`."""
+    and right (`flip`), RandAugment with `operations` operations of strength `magnitude` (Cubuk et al. 2019, arXiv:1909.13719;
+    torchvision's operations), and erase a rectangle of up to `erase` of the area with grey (Zhong et al. 2017,
+    arXiv:1708.04896). `transforms` are any others of torchvision.transforms.v2 that keep an image's size, by name with their
+    arguments: `[{use: ColorJitter, brightness: 0.4}, {use: RandomGrayscale, p: 0.1}]`; they take one image after another."""
 
     def __init__(
         self, *, shift: int = 0, flip: bool = False, rotate: float = 0.0, zoom: float = 0.0,
@@ -30,65 +50,123 @@ class ImageAugmentation(nn.Module):
             raise ValueError(
                 "shift, rotate, zoom, operations and erase must be 0 or more, zoom below 1, erase at most 1"
             )
+        if not 0 <= magnitude <= STRONGEST:
+            raise ValueError(f"magnitude must be 0 to {STRONGEST}, not {magnitude}")
         self.shift, self.flip, self.rotate, self.zoom, self.erase = shift, flip, rotate, zoom, erase
         self.operations, self.magnitude = operations, magnitude
         self.transforms = [torchvision_transform(part) for part in transforms or ()]
 
-    def forward(self, images: Images) -> Tensor:
-        """Every image changed in its own way."""
-        images = self.mirrored(images)
-        if self.operations or self.transforms:
-            images = self.by_torchvision(images)
-        return self.moved(images)
+    def forward(self, images: Images, seeds: Seeds) -> Tensor:
+        """Every image changed as its seed decides: images of one seed (the frames of a clip) are changed alike."""
+        images = self.coloured(self.mirrored(images, seeds), seeds)
+        return self.moved(images, seeds)
 
-    def clip(self, frames: Images) -> Tensor:
-        """The frames of one clip, all changed in the same way."""
-        frames = self.mirrored(as_one(frames)).view(frames.shape)
-        if self.operations or self.transforms:
-            frames = self.by_torchvision(frames, group=len(frames))
-        return self.moved(as_one(frames)).reshape(frames.shape)
-
-    def mirrored(self, images: Images) -> Images:
+    def mirrored(self, images: Images, seeds: Seeds) -> Images:
         if not self.flip:
             return images
-        chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
-        return torch.where(chosen, images.flip(-1), images)
+        (chosen,) = uniform(seeds, 1, stream=1)
+        return torch.where((chosen < 0.5)[:, None, None, None], images.flip(-1), images)
 
-    def moved(self, images: Images) -> Tensor:
+    def moved(self, images: Images, seeds: Seeds) -> Tensor:
         if self.rotate or self.zoom:
-            images = turned(images, self.rotate, self.zoom)
+            angle, scale = uniform(seeds, 2, stream=2) * 2 - 1
+            images = turned(images, angle * self.rotate, 1 + scale * self.zoom)
         if self.shift:
-            images = shifted(images, self.shift)
-        return erased(images, self.erase) if self.erase else images
+            images = shifted(images, self.shift, uniform(seeds, 2, stream=3))
+        return erased(images, self.erase, uniform(seeds, 3, stream=4)) if self.erase else images
 
-    def by_torchvision(self, images: Images, group: int = 8) -> Images:
-        """torchvision's transforms draw once per call, so groups of images share what is drawn."""
-        from torchvision.transforms.v2 import RandAugment
+    def coloured(self, images: Images, seeds: Seeds) -> Images:
+        """RandAugment, and torchvision's transforms of the user's."""
+        for number in range(self.operations):
+            which, side = uniform(seeds, 2, stream=10 + number)
+            images = rand_augmented(images, which, side, self.magnitude)
+        return self.by_torchvision(images, seeds) if self.transforms else images
 
-        changes = [RandAugment(self.operations, self.magnitude, fill=128)] if self.operations else []
-        parts = []
-        for part in images.split(group):
-            for change in (*changes, *self.transforms):
-                try:
-                    changed = change(part)
-                except (TypeError, ValueError, RuntimeError) as error:
-                    name = type(change).__name__
-                    raise ValueError(
-                        f"augment.transforms: {name} does not take images of whole numbers (uint8): {error}"
-                    ) from None
-                if changed.shape != part.shape:
-                    raise ValueError(
-                        f"augment.transforms: {type(change).__name__} made images of {tuple(part.shape[1:])} into "
-                        f"{tuple(changed.shape[1:])}; it must keep their size (give it size: {list(part.shape[2:])})"
-                    )
-                part = changed
-            parts.append(part)
-        return torch.cat(parts)
+    def by_torchvision(self, images: Images, seeds: Seeds) -> Images:
+        """torchvision's transforms draw from torch's global generator: each image finds it as its own seed has set it."""
+        state, found = torch.get_rng_state(), []
+        for image, seed in zip(images, seeds.tolist()):
+            torch.manual_seed(seed)
+            found.append(self.transformed(image[None]))
+        torch.set_rng_state(state)
+        return torch.cat(found)
+
+    def transformed(self, image: Images) -> Images:
+        for change in self.transforms:
+            name = type(change).__name__
+            try:
+                changed = change(image)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise ValueError(
+                    f"augment.transforms: {name} does not take images of whole numbers (uint8): {error}"
+                ) from None
+            if changed.shape != image.shape:
+                raise ValueError(
+                    f"augment.transforms: {name} made images of {tuple(image.shape[1:])} into {tuple(changed.shape[1:])}; it "
+                    f"must keep their size (give it size: {list(image.shape[2:])})"
+                )
+            image = changed
+        return image
 
 
-def as_one(frames: Tensor) -> Tensor:
-    """Frames (t, channels, height, width) as one image of all their channels: what is drawn for it is theirs in common."""
-    return frames.flatten(0, 1)[None]
+STRONGEST = 30
+"""RandAugment's strengths are 0 to 30, as in torchvision."""
+
+
+def rand_augmented(images: Images, which: Float[Tensor, "s"], side: Float[Tensor, "s"], magnitude: int) -> Images:
+    """One operation of RandAugment for every image: `which` of them, and to which `side` (where it has two), from 0 to 1."""
+    height, width = images.shape[-2:]
+    changes = operations(magnitude / STRONGEST, height, width)
+    number = (which * (len(changes) + 1)).long()  # the last one leaves an image as it is
+    for index, (forth, back) in enumerate(changes):
+        own = number == index
+        images = where_chosen(forth, images, own if back is None else own & (side > 0.5))
+        if back is not None:
+            images = where_chosen(back, images, own & (side <= 0.5))
+    return images
+
+
+def operations(strength: float, height: int, width: int) -> list[tuple[Callable, Callable | None]]:
+    """torchvision's operations at a strength from 0 to 1; where they have two directions, both."""
+    from torchvision.transforms.v2 import functional as T
+
+    def affine(**changes: Any) -> Callable:
+        plain = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0], "fill": 128}
+        return lambda images: T.affine(images, **plain | changes)
+
+    def both(make: Callable[[float], Callable], most: float) -> tuple[Callable, Callable]:
+        return make(strength * most), make(-strength * most)
+
+    def shear(axis: int) -> Callable[[float], Callable]:
+        def make(level: float) -> Callable:
+            angle = math.degrees(math.atan(level))
+            return affine(shear=[0.0, angle] if axis else [angle, 0.0], center=[0, 0])
+
+        return make
+
+    def enhanced(change: Callable) -> Callable[[float], Callable]:
+        return lambda level: lambda images: change(images, 1 + level)
+
+    bits = round(8 - 4 * strength)
+    return [
+        both(shear(0), 0.3), both(shear(1), 0.3),
+        both(lambda level: affine(translate=[int(level), 0]), 150 / 331 * width),
+        both(lambda level: affine(translate=[0, int(level)]), 150 / 331 * height),
+        both(lambda level: lambda images: T.rotate(images, level, fill=128), 30.0),
+        both(enhanced(T.adjust_brightness), 0.9), both(enhanced(T.adjust_saturation), 0.9),
+        both(enhanced(T.adjust_contrast), 0.9), both(enhanced(T.adjust_sharpness), 0.9),
+        (lambda images: T.posterize(images, bits), None), (lambda images: T.solarize(images, 255 * (1 - strength)), None),
+        (T.autocontrast, None), (T.equalize, None),
+    ]  # fmt: skip
+
+
+def where_chosen(change: Callable[[Tensor], Tensor], images: Tensor, chosen: Tensor) -> Tensor:
+    """The images, the chosen ones changed. On a CPU only those are computed; a GPU computes all, since to count the chosen ones
+    would mean to wait for it."""
+    if images.is_cuda:
+        return torch.where(chosen[:, None, None, None], change(images), images)
+    numbers = chosen.nonzero()[:, 0]
+    return images.index_copy(0, numbers, change(images[numbers])) if len(numbers) else images
 
 
 def torchvision_transform(part: dict[str, Any]) -> nn.Module:
@@ -106,33 +184,35 @@ def torchvision_transform(part: dict[str, Any]) -> nn.Module:
         raise ValueError(f"augment.transforms: {name}: {error}") from None
 
 
-def shifted(images: Tensor, most: int) -> Tensor:
-    """Every image moved by its own random whole number of pixels, up to `most` each way."""
+def shifted(images: Tensor, most: int, drawn: Float[Tensor, "2 s"]) -> Tensor:
+    """Every image moved by its own whole number of pixels, up to `most` each way; `drawn` decides, from 0 to 1, how far down and
+    to the right."""
     s, _, height, width = images.shape
     padded = F.pad(images, (most, most, most, most))
-    down, right = torch.randint(2 * most + 1, (2, s, 1), device=images.device)
+    down, right = (drawn * (2 * most + 1)).long()[:, :, None]
     rows = down + torch.arange(height, device=images.device)
     columns = right + torch.arange(width, device=images.device)
     each = torch.arange(s, device=images.device)[:, None, None]
     return padded.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def turned(images: Tensor, degrees: float, zoom: float) -> Tensor:
-    """Every image turned by its own random angle and scaled by its own factor from 1 - zoom to 1 + zoom."""
-    s = len(images)
-    angle = (torch.rand(s, device=images.device) * 2 - 1) * degrees * torch.pi / 180
-    scale = 1 + (torch.rand(s, device=images.device) * 2 - 1) * zoom
+def turned(images: Tensor, degrees: Float[Tensor, "s"], scale: Float[Tensor, "s"]) -> Tensor:
+    """Every image turned clockwise by its own angle and made larger by its own factor; images need not be square."""
+    height, width = images.shape[-2:]
+    angle = degrees * torch.pi / 180
     cos, sin, zero = angle.cos() / scale, angle.sin() / scale, torch.zeros_like(angle)
-    matrix = torch.stack([torch.stack([cos, -sin, zero], -1), torch.stack([sin, cos, zero], -1)], 1)
+    # torch measures both sides from -1 to 1: what is turned in pixels must be stretched in those units
+    across, down = sin * height / width, sin * width / height
+    matrix = torch.stack([torch.stack([cos, across, zero], -1), torch.stack([-down, cos, zero], -1)], 1)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     return F.grid_sample(images.float(), grid, align_corners=False)
 
 
-def erased(images: Tensor, most: float) -> Tensor:
-    """A random rectangle of up to `most` of each image's area made grey."""
-    s, _, height, width = images.shape
-    share = (torch.rand(s, device=images.device) * most).sqrt()
-    top, left = torch.rand(2, s, device=images.device) * (1 - share)
+def erased(images: Tensor, most: float, drawn: Float[Tensor, "3 s"]) -> Tensor:
+    """A rectangle of up to `most` of each image's area made grey; `drawn` decides, from 0 to 1, its share and its place."""
+    height, width = images.shape[-2:]
+    share = (drawn[0] * most).sqrt()
+    top, left = drawn[1:] * (1 - share)
     rows = torch.arange(height, device=images.device) / height
     columns = torch.arange(width, device=images.device) / width
     inside_rows = (rows >= top[:, None]) & (rows < (top + share)[:, None])
@@ -151,22 +231,22 @@ class SpectrogramAugmentation(nn.Module):
             raise ValueError(f"warp must be 0 or more and below 1, not {warp}")
         self.mels, self.frames, self.stripes, self.warp = mels, frames, stripes, warp
 
-    def forward(self, spectrogram: Float[Tensor, "f m"], lengths: list[int]) -> Float[Tensor, "f m"]:
+    def forward(
+        self, spectrogram: Float[Tensor, "f m"], lengths: Int[Tensor, "s"], seeds: Seeds
+    ) -> Float[Tensor, "f m"]:
         """`lengths` are the frames of each clip; the clips lie one after another."""
         device, bins = spectrogram.device, spectrogram.shape[1]
-        length = torch.tensor(lengths, device=device)
-        clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), length, output_size=len(spectrogram))
+        clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths, output_size=len(spectrogram))
         if self.warp:
-            spectrogram = stretched(
-                spectrogram, 1 + self.warp * (2 * torch.rand(len(lengths), device=device) - 1)[clip]
-            )
-        within = torch.arange(len(spectrogram), device=device) - (length.cumsum(0) - length)[clip]
-        for _ in range(self.stripes):
-            a = torch.rand(4, len(lengths), device=device)
-            tall = a[0] * min(self.mels, bins)
-            low = a[1] * (bins - tall)
-            wide = a[2] * torch.minimum(torch.tensor(self.frames, device=device), length)
-            first = a[3] * (length - wide)
+            (drawn,) = uniform(seeds, 1, stream=1)
+            spectrogram = stretched(spectrogram, 1 + self.warp * (2 * drawn - 1)[clip])
+        within = torch.arange(len(spectrogram), device=device) - (lengths.cumsum(0) - lengths)[clip]
+        for number in range(self.stripes):
+            drawn = uniform(seeds, 4, stream=2 + number)
+            tall = drawn[0] * min(self.mels, bins)
+            low = drawn[1] * (bins - tall)
+            wide = drawn[2] * lengths.clamp(max=self.frames)
+            first = drawn[3] * (lengths - wide)
             channel = torch.arange(bins, device=device)
             band = (channel >= low[:, None]) & (channel < (low + tall)[:, None])
             stripe = (within >= first[clip]) & (within < (first + wide)[clip])

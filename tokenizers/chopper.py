@@ -30,6 +30,8 @@ class Piece:
     coordinates: Float[Tensor, "t a"] | None = None
     following: Int[Tensor, "t"] | None = None
     """For ids: the id that comes after each token."""
+    seed: int | None = None
+    """While training: what decides how its embedder changes it at random."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,9 @@ class Chopper:
     axes: ClassVar[tuple[str, ...]] = ()
     """Names of the position axes that its tokens have besides the running order. A token stands on `seconds` where the last
     thing that it is made of is known, so that `causal(seconds)` lets no stream hear another's future."""
+
+    fits_on: ClassVar[int | None] = None
+    """How many items of the training data, drawn at random, `fit` looks at; None: all of them."""
 
     @property
     def needs_whole(self) -> bool:

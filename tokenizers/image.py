@@ -199,7 +199,7 @@ class ImageTokenizer(nn.Module):
         images = pieces.values
         if images.dim() == 4:
             if self.augment is not None and self.training:
-                images = self.augment(images)
+                images = self.augment(images, pieces.seeds)
             images = patches(images, self.patch_size)
         tokens = self.embedding((images.to(self.mean.dtype) / 255 - self.mean) / self.deviation)
         return tokens if self.position is None else tokens + self.position(pieces.coordinates)

@@ -11,14 +11,13 @@ import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .chopper import Chopper
@@ -89,6 +88,7 @@ class SoundChopper(Chopper):
     their deviation, both learned from the training `data`, or each `clip`'s own (which forgets how loud a clip is and how its
     microphone colours it). A clip that is trimmed or normalised by itself must be known to its end."""
 
+    fits_on: ClassVar[int | None] = 500
     rate: int = 16_000
     mels: int = 40
     hop: float = 0.010
@@ -134,15 +134,13 @@ class SoundChopper(Chopper):
         if isinstance(raw, Tensor):
             return raw
         samples, rate = raw if isinstance(raw, tuple) else read_sound(raw)
-        samples = np.asarray(samples)
-        largest = -int(np.iinfo(samples.dtype).min) if np.issubdtype(samples.dtype, np.signedinteger) else 1
-        clip = torch.from_numpy(samples.astype(np.float32) / np.float32(largest))
+        clip = torch.from_numpy(as_shares(np.asarray(samples)))
         clip = clip if clip.dim() == 1 else clip.mean(dim=1)
         if not len(clip):
             raise ValueError("the sound has no samples")
         if not torch.isfinite(clip).all():
             raise ValueError(f"the sound has {int((~torch.isfinite(clip)).sum())} samples that are no numbers")
-        clip = resampled(clip, rate, self.rate)
+        clip = resampled(clip, rate, self.rate, late=not self.needs_whole)
         if self.trim is not None:
             clip = trimmed(clip, self.window_samples, self.trim)
         return clip[: round(self.longest * self.rate)]
@@ -153,12 +151,12 @@ class SoundChopper(Chopper):
         return self.augment_wave(item, self.rate, random)[: round(self.longest * self.rate)]
 
     def fit(self, items: Callable[[], Iterable]) -> SoundChopper:
-        """Mean and deviation of the log-mel energies over (at most 500 of) the training sounds.
+        """Mean and deviation of the log-mel energies over (at most 500 of) the training sounds, drawn at random.
 
         Sounds that cannot be read are left out: they count as bad when their turn comes. Raises ValueError when none can.
         """
         mel, total, wrong = self.spectrum(), torch.zeros(3, dtype=torch.float64), None
-        for raw in islice(items(), 500):
+        for raw in items():
             try:
                 clip = self.decode(raw)
             except (ValueError, TypeError) as error:
@@ -190,16 +188,32 @@ def trimmed(clip: Clip, window: int, decibels: float) -> Clip:
     return clip[loud[0] * window : (loud[-1] + 1) * window] if len(loud) else clip
 
 
-def resampled(clip: Clip, rate: int, wanted: int) -> Clip:
+def as_shares(samples: np.ndarray) -> np.ndarray:
+    """Samples as float32 from -1 to 1: whole numbers as shares of the largest of their kind, around its middle (128 of uint8)."""
+    if not np.issubdtype(samples.dtype, np.integer):
+        return samples.astype(np.float32)
+    half = 2.0 ** (8 * samples.dtype.itemsize - 1)
+    middle = half if np.issubdtype(samples.dtype, np.unsignedinteger) else 0.0
+    return ((samples.astype(np.float64) - middle) / half).astype(np.float32)
+
+
+ZEROS, ROLLOFF = 6, 0.99
+"""Zero crossings on each side of torchaudio's windowed sinc, and its cut, as a share of the lower rate."""
+
+
+def resampled(clip: Clip, rate: int, wanted: int, late: bool = False) -> Clip:
     """The clip at another rate, in hertz, by torchaudio's windowed sinc.
 
     Its kernel holds rate * wanted / gcd^2 numbers, gigabytes for 11,027 Hz: a ratio of small numbers stands in, which is off by
-    at most 4 in a million.
+    at most 4 in a million. It looks as far ahead as behind, 0.4 ms at 16 kHz: with `late` the clip comes so much later, so that
+    no sample knows of what is heard after it.
     """
     if rate == wanted:
         return clip
     ratio = Fraction(wanted, int(rate)).limit_denominator(512)
-    return functional().resample(clip, ratio.denominator, ratio.numerator)
+    found = functional().resample(clip, ratio.denominator, ratio.numerator)
+    delay = math.ceil(ZEROS / (ROLLOFF * min(rate, wanted)) * wanted) + 1 if late else 0
+    return F.pad(found, (delay, 0))[: len(found)]
 
 
 def functional():
@@ -213,21 +227,20 @@ def functional():
     return torchaudio.functional
 
 
-def normalized(spectrogram: Float[Tensor, "f mels"], lengths: list[int]) -> Float[Tensor, "f mels"]:
-    """Every clip's channels less their own mean over time, over the deviation of the whole clip.
+def normalized(spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"]) -> Float[Tensor, "f mels"]:
+    """Every clip's channels less their own mean over time, over the deviation of the whole clip. `lengths`: its frames.
 
     First, what is more than `RANGE` below the clip's loudest value is lifted to there: the noise between the words of one
     microphone tells nothing of another.
     """
     device = spectrogram.device
-    length = torch.tensor(lengths, device=device)
-    clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), length, output_size=len(spectrogram))
+    clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths, output_size=len(spectrogram))
     silence = spectrogram.new_full((len(lengths),), -torch.inf)
     loudest = silence.scatter_reduce(0, clip, spectrogram.amax(1), "amax")
     spectrogram = torch.maximum(spectrogram, (loudest - RANGE)[clip, None])
     zeros = spectrogram.new_zeros(len(lengths), spectrogram.shape[1])
-    spectrogram = spectrogram - (zeros.index_add(0, clip, spectrogram) / length[:, None])[clip]
-    power = zeros.index_add(0, clip, spectrogram.square()).mean(1) / length
+    spectrogram = spectrogram - (zeros.index_add(0, clip, spectrogram) / lengths[:, None])[clip]
+    power = zeros.index_add(0, clip, spectrogram.square()).mean(1) / lengths
     return spectrogram / (power + 1e-3).sqrt()[clip, None]
 
 

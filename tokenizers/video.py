@@ -136,15 +136,17 @@ class VideoTokenizer(nn.Module):
     def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
         values = pieces.values
         if self.augment is not None and self.training:
-            values = torch.cat([self.changed(clip) for clip in values.split(pieces.counts)])
+            values = self.changed(values, pieces)
         tokens = self.embedding((values.to(self.mean.dtype) / 255 - self.mean) / self.deviation)
         return tokens if self.position is None else tokens + self.position(pieces.index)
 
-    def changed(self, tubelets: Tensor) -> Tensor:
-        """One clip's tubelets (t, values), augmented as the frames that they are cut from."""
-        rows, columns = self.chopper.image.grid
+    def changed(self, tubelets: Tensor, pieces: Pieces) -> Tensor:
+        """All clips' tubelets (t, values), augmented as the frames that they are cut from, each by the seed of its clip."""
+        chopper, (rows, columns) = self.chopper, self.chopper.image.grid
         frames = rearrange(
             tubelets, "(t row column) (f c p q) -> (t f) c (row p) (column q)", row=rows, column=columns,
-            f=self.chopper.frames, c=self.chopper.channels, p=self.chopper.patch_size,
+            f=chopper.frames, c=chopper.channels, p=chopper.patch_size,
         )  # fmt: skip
-        return self.chopper.cut(self.augment.clip(frames))
+        lengths = pieces.counts // (rows * columns) * chopper.frames
+        seeds = torch.repeat_interleave(pieces.seeds, lengths, output_size=len(frames))
+        return chopper.cut(self.augment(frames, seeds))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from torch import nn
 
 from ..data.card import Card, Document
 from ..data.root import DataError
 from ..data.sample_split import Mixing, SampleSplit
-from ..data.samples import SampleCard
+from ..data.samples import SampleCard, Samples
 from ..data.stream import StreamSplit
 from ..data.token_file import prepare, prepared_folder
 from ..models.batch import Batch
@@ -47,7 +51,7 @@ def build_choppers(config: Config, assets: Path, card: Card | None = None) -> di
             made[name] = made[name].load(folder)
         elif card is not None:
             sharing = [columns[each] for each in config.inputs if config.shares.get(each, each) == name]
-            made[name] = made[name].fit(lambda sharing=sharing: training_items(card, sharing))
+            made[name] = made[name].fit(partial(training_items, card, sharing, made[name].fits_on))
     made = with_roles(config, {name: made[config.shares.get(name, name)] for name in config.inputs})
     for name, chopper in made.items():
         folder = assets / name
@@ -72,11 +76,27 @@ def with_roles(config: Config, choppers: dict[str, Chopper]) -> dict[str, Choppe
     return found
 
 
-def training_items(card: Card, columns: Sequence[str]) -> Iterable:
-    """Some columns of the training split, one after another, or the texts of a corpus, one document after another."""
-    if isinstance(card, SampleCard):
+def training_items(card: Card, columns: Sequence[str], most: int | None = None) -> Iterable:
+    """Some columns of the training split, one after another, or the texts of a corpus, one document after another. Of a column
+    `most` values at most, drawn at random (always the same), so that the order of a file is no choice."""
+    if not isinstance(card, SampleCard):
+        return (checked(document) for document in card.documents("train"))
+    if most is None:
         return chain.from_iterable(card.open("train").column(column) for column in columns)
-    return (checked(document) for document in card.documents("train"))
+    return chain.from_iterable(drawn(card.open("train"), column, most) for column in columns)
+
+
+def drawn(samples: Samples, column: str, most: int) -> Iterator[Any]:
+    """So many values of a column, of samples drawn at random; those that lack it or cannot be read are passed over."""
+    found = 0
+    for number in np.random.default_rng(0).permutation(len(samples)).tolist():
+        with suppress(ValueError, OSError):
+            value = samples[number].get(column)
+            if value is not None:
+                found += 1
+                yield value
+        if found == most:
+            return
 
 
 def checked(document: Document) -> str:
@@ -195,7 +215,7 @@ def mixing_of(config: Config, tasks: Mapping[str, Task]) -> Mixing:
     each = dropout if isinstance(dropout, dict) else dict.fromkeys(config.inputs, dropout)
     return Mixing(
         columns=columns_of(config), targets=targets, encoded=encoded_inputs(config), labels=tuple(labels), dropout=each,
-        bad_share=config.data.bad_share,
+        bad_share=config.data.bad_share, too_long=config.data.too_long,
     )  # fmt: skip
 
 

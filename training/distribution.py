@@ -63,9 +63,10 @@ class Processes:
         if self.count > 1:
             dist.barrier()
 
-    def share(self, rows: list) -> list:
-        """This process's part of a global batch: every `count`-th row."""
-        return rows[self.rank :: self.count]
+    def share(self, rows: list, together: int = 1) -> list:
+        """This process's part of a global batch: every `count`-th row, or of so many rows that stay `together`."""
+        parts = [rows[start : start + together] for start in range(0, len(rows), together)]
+        return [row for part in parts[self.rank :: self.count] for row in part]
 
     @staticmethod
     def stop() -> None:

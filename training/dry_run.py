@@ -75,7 +75,7 @@ def rate_table(trainer: Trainer) -> Table:
 def batch_lines(trainer: Trainer) -> list[str]:
     """Tokens a step, how they are split up, and what a step costs."""
     settings, model = trainer.settings, trainer.model
-    parts = trainer.split(trainer.processes.share(list(range(trainer.rows))), trainer.rows)
+    parts = trainer.split(trainer.processes.share(list(range(trainer.rows)), trainer.together), trainer.rows)
     estimate = memory_estimate(
         model,
         len(parts[0]),

@@ -22,6 +22,9 @@ class Data:
     """Which column of the data set each input reads, where it is not the one of its own name: `{camera: image}`."""
     bad_share: float = 0.0
     """The share of samples that may be bad (damaged, mislabelled); past it the run stops."""
+    too_long: Literal["refuse", "drop"] = "refuse"
+    """What becomes of a sample that does not fit `model.context`: `refuse`: it is a bad one; `drop`: its last inputs are left
+    out, as few as will do, and counted."""
     documents: Literal["joined", "separate"] = "joined"
     """`joined`: a row is a window of the whole stream and one sample; `separate`: every document in it is its own sample,
     so that `same_sample` keeps documents from reading each other."""

@@ -150,7 +150,7 @@ class Trainer:
     def planned(self, step: int) -> list[tuple[Batch, bool]]:
         """The parts of `micro_batches`. With uneven shares one may be empty: it then reads a sample that does not count."""
         places = self.splits["train"].plan(self.settings.seed, step, self.rows)
-        parts = self.split(self.processes.share(places), len(places))
+        parts = self.split(self.processes.share(places, self.together), len(places))
         return [
             (make_batch(self.splits["train"], part or places[:1], self.tasks, training=True), bool(part))
             for part in parts
@@ -173,11 +173,17 @@ class Trainer:
     def split(self, places: Sequence, rows: int | None = None) -> list[list]:
         """This process's places as micro-batches of nearly equal size; the same number of them in every process. `rows` is
         how many the global batch has, where that differs from step to step."""
-        most = -(-(rows or self.rows) // self.processes.count)
-        parts = -(-most // min(self.settings.rows_per_micro_batch or most, most))
-        size, more = divmod(len(places), parts)
-        ends = [size * (part + 1) + min(part + 1, more) for part in range(parts)]
+        together = self.together
+        groups, most = -(-len(places) // together), -(-(-(-(rows or self.rows) // together)) // self.processes.count)
+        parts = -(-most // max(min((self.settings.rows_per_micro_batch or most * together) // together, most), 1))
+        size, more = divmod(groups, parts)
+        ends = [together * (size * (part + 1) + min(part + 1, more)) for part in range(parts)]
         return [list(places[start:end]) for start, end in zip([0, *ends], ends)]
+
+    @property
+    def together(self) -> int:
+        """How many samples of a batch stay beside each other: pairs, where they are mixed."""
+        return 2 if self.settings.mix else 1
 
     def global_counts(self, micro_batches: list[tuple[Batch, bool]]) -> dict[str, Tensor]:
         """How many targets each task has in the whole global batch: what its summed loss is divided by."""

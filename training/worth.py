@@ -124,7 +124,7 @@ def tokens_per_input(split: SampleSplit, tasks: Mapping[str, Task], inputs: Sequ
     places = split.first(200)
     sets = make_batch(split, places, tasks).sets
     pieces = {name: each for planned in sets.values() for name, each in planned.pieces.items()}
-    return {name: sum(pieces[name].counts) / len(places) if name in pieces else 0.0 for name in inputs}
+    return {name: int(pieces[name].counts.sum()) / len(places) if name in pieces else 0.0 for name in inputs}
 
 
 def entropy(outcomes: Sequence[Outcome], known: Sequence[str]) -> float:

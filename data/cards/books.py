@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..card import Card, Document, hash_files, read_text
+from ..card import Card, Document, read_text
+from ..fingerprint import hash_files
 from ..root import DataError, data_root
 
 TITLE = re.compile(r"^# Title: (.*)$", re.MULTILINE)

@@ -6,7 +6,7 @@ https://www.cs.toronto.edu/~kriz/cifar.html). The Python version is a pickle, wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..fingerprint import hash_files
 from ..root import DataError, data_root
 from ..samples import Columns, SampleCard, Samples, share
 
@@ -85,6 +86,9 @@ class Records(Samples):
         file, row = self._places[number]
         record = np.array(self.tables[file][row])
         return {"image": record[1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0), "label": int(record[0])}
+
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        return hash_files(self.files)
 
     def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
         if name != "label":

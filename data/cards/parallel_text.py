@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from ..card import read_lines
+from ..fingerprint import Fingerprint
 from ..root import DataError
 from ..samples import Columns, SampleCard, Samples, share
 
@@ -24,6 +25,9 @@ class Lines(Samples):
         if not min(counts.values()):
             raise DataError(f"{next(iter(files.values()))} has no lines")
         self.keys = [f"line {number + 1}" for number in range(min(counts.values()))]
+
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        return Fingerprint(self.texts).hex
 
     def __getitem__(self, number: int) -> Columns:
         row = {name: lines[number] for name, lines in self.texts.items()}

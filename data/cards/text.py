@@ -8,7 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..card import Card, Document, hash_files, read_lines, read_text, split_by_hash
+from ..card import Card, Document, read_lines, read_text, split_by_hash
+from ..fingerprint import hash_files
 from ..root import DataError
 
 

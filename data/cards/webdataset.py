@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..root import DataError
-from ..samples import Renamed, SampleCard, Samples, share
-from ..shards import Shards, expand, reader
+from ..samples import SampleCard, Samples, share
+from ..shards import Shards, expand, renamed
 
 
 class Webdataset(SampleCard):
@@ -28,7 +28,7 @@ class Webdataset(SampleCard):
         self.check_split(split)
         named = getattr(self, split) or self.train
         paths = [path for pattern in ([named] if isinstance(named, str) else named) for path in expand(pattern)]
-        found = Renamed(Shards(tuple(paths)), {name: reader(source) for name, source in self.sources.items()})
+        found = renamed(Shards(tuple(paths)), self.sources)
         if not len(found):
             raise DataError(f"{paths[0]} holds no samples")
         return share(found, split) if self.val is None and split != "test" else found
