@@ -9,6 +9,7 @@ import torch
 import torchaudio
 from chopmix.data.packing import pack
 from chopmix.tokenizers.audio import FLOOR, AudioChopper, AudioTokenizer, LogMel
+from chopmix.tokenizers.audio_stem import AudioStemChopper, AudioStemTokenizer
 from chopmix.tokenizers.augmentation import SpectrogramAugmentation, stretched
 from chopmix.tokenizers.sound import WaveAugmentation, coloured
 from hypothesis import given, settings
@@ -234,3 +235,19 @@ def test_each_clip_is_normalised_by_itself():
     alone = model(pack([[("sound", sounds[0])]], {"sound": chopper}, 64, axes).pieces["sound"])
     torch.testing.assert_close(first, alone, rtol=1e-5, atol=1e-5)
     assert torch.isfinite(silent).all()
+
+
+@given(st.lists(st.integers(1, 120), min_size=2, max_size=5))
+@settings(max_examples=30)
+def test_a_clip_through_the_stem_does_not_know_its_neighbours(frames):
+    """Any numbers of frames, odd ones among them, whose last token would else see its neighbours' padding."""
+    torch.manual_seed(0)
+    chopper = AudioStemChopper(rate=8000, mels=8, fill=None)
+    model = AudioStemTokenizer(chopper, 16, 64)
+    sounds = [clip(80 * count, seed) for seed, count in enumerate(frames)]
+
+    def embedded(*clips: torch.Tensor) -> torch.Tensor:
+        samples = [[("sound", each)] for each in clips]
+        return model(pack(samples, {"sound": chopper}, 64, ("order", "seconds")).pieces["sound"])
+
+    torch.testing.assert_close(embedded(*sounds), torch.cat([embedded(each) for each in sounds]), rtol=1e-5, atol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import textwrap
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from chopmix.training.catalogue import snake_case
 from chopmix.training.config import ConfigError, config_from_tree, json_schema, load_config
 from chopmix.training.experiment import Checkpoints, Evaluation, Logging
 from chopmix.training.schedules import Constant, Cosine, Linear, Schedule
-from chopmix.training.schema import Part, Record, keys_of
+from chopmix.training.schema import Part, Record, keys_of, state_of
 from chopmix.training.schema import plain as plain_tree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -263,3 +264,23 @@ def test_json_schema_accepts_every_config():
     for file in CONFIGS.rglob("*.yaml"):
         validator.validate(load_config(file).tree)
     assert not validator.is_valid(load_config(file).tree | {"extra": 1})
+
+
+TOKENIZERS = sorted(file.stem for file in (Path(__file__).parents[1] / "tokenizers").glob("*.py"))
+
+
+def test_what_a_chopper_learns_is_no_key_of_the_yaml():
+    """Of every tokenizer: what `fit`, `load`, `with_role` and `with_marks` change is state, all else a key that a run keeps."""
+    seen = {}
+    for stem in TOKENIZERS:
+        module = importlib.import_module(f"chopmix.tokenizers.{stem}")
+        for found in vars(module).values():
+            if isinstance(found, type) and hasattr(found, "Chopper") and found.__module__ == module.__name__:
+                seen[stem] = found.Chopper
+    assert set(seen) == {"audio", "audio_patches", "audio_stem", "image", "sensor", "text", "video"}
+    assert {name: state_of(chopper) for name, chopper in seen.items() if state_of(chopper)} == {
+        "text": {"fitted", "written", "marks", "closing"}, "sensor": {"fitted"},
+        "audio": {"fitted"}, "audio_patches": {"fitted"}, "audio_stem": {"fitted"},
+    }  # fmt: skip
+    for chopper in seen.values():
+        assert not set(keys_of(chopper)) & state_of(chopper)

@@ -10,7 +10,7 @@ it can be pickled to loader workers, and it can tell how many tokens an item bec
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +18,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+
+def state(**options: Any) -> Any:
+    """A field of a chopper that code fills in (what was learned of the training data, what a task wants of it): a default as for
+    dataclasses.field. It is no key of the YAML and is not written to one; what must survive is kept by `save`."""
+    return field(metadata={"state": True}, **options)
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Chopper:
-    """Base of all choppers."""
+    """Base of all choppers. A subclass's fields are keys of the YAML, but for those that are made with `state`."""
 
     axes: ClassVar[tuple[str, ...]] = ()
     """Names of the position axes that its tokens have besides the running order. A token stands on `seconds` where the last

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..models.batch import Pieces
 from ..models.positions import AbsolutePosition, Learned
-from .chopper import Chopper, Piece
+from .chopper import Chopper, Piece, state
 
 Stream = Float[Tensor, "_times _channels"]
 
@@ -43,7 +43,7 @@ class SensorChopper(Chopper):
     categories: dict[str, int] | None = None
     mean: dict[str, float] | None = None
     scale: dict[str, float] | None = None
-    fitted: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    fitted: tuple[tuple[float, ...], tuple[float, ...]] | None = state(default=None)
 
     def __post_init__(self):
         if not self.channels or (isinstance(self.channels, int) and self.channels < 1):

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .chopper import Chopper
+from .chopper import Chopper, state
 
 Clip = Float[Tensor, "_samples"]
 RANGE = 7.0
@@ -97,7 +97,7 @@ class SoundChopper(Chopper):
     trim: float | None = None
     augment_wave: WaveAugmentation | None = None
     normalize: Literal["data", "clip"] = "data"
-    fitted: tuple[float, float] = (0.0, 1.0)
+    fitted: tuple[float, float] = state(default=(0.0, 1.0))
     """Mean and deviation of the spectrogram."""
 
     def __post_init__(self):

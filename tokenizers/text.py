@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..models.batch import Pieces
 from ..models.norms import Norm
 from ..models.positions import AbsolutePosition, Learned
-from .chopper import Chopper, Piece
+from .chopper import Chopper, Piece, state
 from .encoding_files import load_encoding, make_encoding
 from .encodings import Encoding, Extended
 
@@ -27,12 +27,12 @@ class TextChopper(Chopper):
 
     encoding: str = "gpt2"
     vocabulary: int | None = None
-    fitted: Encoding | None = None
-    written: bool = True
+    fitted: Encoding | None = state(default=None)
+    written: bool = state(default=True)
     """Whether a task writes the text; else it is only read, and framed as the encoding frames what is read."""
-    marks: Mapping[str, int] = field(default_factory=dict)
+    marks: Mapping[str, int] = state(default_factory=dict)
     """Texts that stand for special ids (a mask to fill in). In data there are none: there everything is text."""
-    closing: tuple[int, ...] = ()
+    closing: tuple[int, ...] = state(default=())
     """Ids behind what is only read, besides the encoding's own frame."""
 
     def fit(self, items: Callable[[], Iterable[str]]) -> TextChopper:

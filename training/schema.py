@@ -31,9 +31,6 @@ from pydantic_core import PydanticCustomError, core_schema
 from .catalogue import Catalogue, catalogue_of, use_name
 from .values import nearest, number, over_arguments, plain_reader, problem, shown
 
-INTERNAL = ("fitted", "written")
-"""The fields of a chopper that code fills in; never keys of the YAML."""
-
 Target = Callable[..., Any]
 Keys = dict[str, tuple[Any, Any]]
 """Annotation and default by key; the default `...` means that the key must be given."""
@@ -62,7 +59,12 @@ class Part:
 
 def _keyword_only(target: Target) -> dict[str, inspect.Parameter]:
     parameters = inspect.signature(target).parameters
-    return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY and name not in INTERNAL}
+    return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY and name not in state_of(target)}
+
+
+def state_of(target: Target) -> set[str]:
+    """The fields of a dataclass that code fills in (`tokenizers.chopper.state`): never keys of the YAML."""
+    return {f.name for f in fields(target) if f.metadata.get("state")} if is_dataclass(target) else set()
 
 
 def halves(target: Target) -> tuple[Target, ...]:
