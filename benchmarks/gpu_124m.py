@@ -18,7 +18,7 @@ from chopmix.models.mixture import Mixture
 from chopmix.models.token_set import plain_tokens
 from chopmix.models.transformer import Transformer
 from chopmix.tasks.language_modeling import LanguageModeling
-from chopmix.tokenizers.encodings import NumberEncoding
+from chopmix.tokenizers.encoding import NumberEncoding
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
 from chopmix.training.accounting import flops_per_token
 from chopmix.training.objective import Objective

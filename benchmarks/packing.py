@@ -20,7 +20,7 @@ from chopmix.models.mixture import Mixture
 from chopmix.models.transformer import Transformer
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.chopper import Piece
-from chopmix.tokenizers.encodings import ByteEncoding
+from chopmix.tokenizers.encoding import ByteEncoding
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
 from results import write_results
 

@@ -20,7 +20,7 @@ from chopmix.models.norms import LayerNorm
 from chopmix.models.token_set import plain_tokens
 from chopmix.models.transformer import Block, Transformer
 from chopmix.tasks.language_modeling import LanguageModeling
-from chopmix.tokenizers.encodings import CharacterEncoding
+from chopmix.tokenizers.encoding import CharacterEncoding
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
 from results import write_results
 

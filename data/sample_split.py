@@ -74,6 +74,8 @@ class SampleSplit:
     many samples as `plan` is asked for, whatever their lengths."""
     axes: Sequence[str] = ("order",)
     own: int = 0
+    checks: Mapping[str, Sequence[Callable[[Any], None]]] = field(default_factory=dict)
+    """What the tasks demand of each column of labels: raises DataError for a value that makes its sample a bad one."""
     say: Callable[[str], None] = print
     ahead: ClassVar[bool] = True
     """Whether batches are worth planning ahead of time."""
@@ -290,12 +292,17 @@ class SampleSplit:
                     inputs[name] = self.choppers[name].decode(raw[column])
                 except (ValueError, OSError, TypeError) as error:
                     raise DataError(f"{name}: {error}") from error
-        found = inputs, {name: raw.get(name) for name in self.mixing.labels}
+        found = inputs, {name: self._label(name, raw.get(name)) for name in self.mixing.labels}
         size = sum(getattr(value, "nbytes", 64) for value in inputs.values())
         if self._size[0] + size <= CACHED:
             self._size[0] += size
             self._items[number] = found
         return found
+
+    def _label(self, name: str, value: Any) -> Any:
+        for check in self.checks.get(name, ()) if value is not None else ():
+            check(value)
+        return value
 
     def note(self, number: int, error: Exception, training: bool = False) -> None:
         """Count and name a bad sample. Raises DataError when there are more than `bad_share` allows."""

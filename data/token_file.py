@@ -32,7 +32,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
-from ..tokenizers.encodings import Encoding, UnencodableText
+from ..tokenizers.encoding import Encoding, UnencodableText
 from .card import Card, Document
 from .root import DataError, cache_folder
 

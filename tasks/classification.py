@@ -17,7 +17,7 @@ from ..data.root import DataError
 from ..data.samples import Samples
 from ..models.batch import IGNORED, PlannedSet, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling
-from .task import Task, Term
+from .task import Metric, Task, Term
 
 
 class Classification(Task):
@@ -159,10 +159,12 @@ class Classification(Task):
         }
 
     @property
-    def metrics(self) -> tuple[str, ...]:
+    def metrics(self) -> dict[str, Metric]:
         if self.several:
-            return "loss", "f1"
-        return "loss", "accuracy", *(("top5_accuracy",) if len(self.classes) > 5 else ())
+            return {"loss": Metric("nats per sample"), "f1": Metric("0 to 1", larger_is_better=True)}
+        share = Metric("share of samples", larger_is_better=True)
+        found = {"loss": Metric("nats per sample"), "accuracy": share}
+        return found | {"top5_accuracy": share} if len(self.classes) > 5 else found
 
     def summary(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         """`loss` in nats without smoothing, `accuracy` (and `top5_accuracy` beyond five classes); or micro-averaged `f1`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from ..data.samples import Samples
 from ..models.batch import PlannedSet, Targets
 from ..models.ctc import greedy, prefix_beam, spans, tokens_needed
 from ..models.linear import Linear
-from .task import Task, Term
-from .text_metrics import TextMetric
+from .task import Metric, Task, Term
+from .text_metrics import MEANINGS, TextMetric
 
 
 class CtcHead(nn.Module):
@@ -52,6 +53,9 @@ class Ctc(Task):
 
     def columns(self) -> tuple[str, ...]:
         return (self.target,)
+
+    def inputs(self) -> tuple[str, ...]:
+        return (self.source,)  # without it there is nothing to read the text off
 
     def fit(self, samples: Samples) -> Ctc:
         found: set[str] = set()
@@ -155,8 +159,15 @@ class Ctc(Task):
         return "".join(self.symbols[number] for number in symbols)
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        return "loss", *self.judge
+    def metrics(self) -> dict[str, Metric]:
+        return {"loss": Metric("nats per symbol")} | {name: MEANINGS[name] for name in self.judge}
+
+    def with_search(self, **given: Any) -> Ctc:
+        if "beams" not in given:
+            return self
+        made = copy(self)
+        made.beams = given["beams"]
+        return made
 
     # -------------------------------------------------------------------------------------------------------- answers
 

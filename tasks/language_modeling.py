@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +17,8 @@ from ..models.batch import IGNORED, Pieces, PlannedSet, Targets
 from ..models.beam_search import Search
 from ..models.heads import Head, Tied
 from ..tokenizers.chopper import Chopper
-from .task import Task, Term
-from .text_metrics import TextMetric
+from .task import LOSS, Metric, Task, Term
+from .text_metrics import MEANINGS, TextMetric
 
 
 class LanguageModeling(Task):
@@ -26,7 +29,7 @@ class LanguageModeling(Task):
     evaluations also write the whole text from the other inputs, as `search` says (by default greedily).
     """
 
-    writes = True
+    writes, hides = True, "shifted"
 
     def __init__(
         self, *, target: str, head: Callable[..., Head] = Tied, judge: tuple[TextMetric, ...] = (), search: Search = Search(),
@@ -71,8 +74,14 @@ class LanguageModeling(Task):
         return {"nats": nats(output, targets.values)} if self.smoothing else {}
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        return "loss", "perplexity", *self.judge, "bits_per_byte"
+    def metrics(self) -> dict[str, Metric]:
+        found = {"loss": LOSS, "perplexity": Metric("tokens")} | {name: MEANINGS[name] for name in self.judge}
+        return found | {"bits_per_byte": Metric("bits per byte of text")}
+
+    def with_search(self, **given: Any) -> LanguageModeling:
+        made = copy(self)
+        made.search = replace(self.search, **given)
+        return made
 
     def summary(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         """Loss (nats per target, without smoothing), perplexity, and, where the text's size is known, bits per byte of it."""

@@ -18,7 +18,7 @@ from ..models.batch import IGNORED, Pieces, PlannedSet, Targets
 from ..models.heads import Head, MaskedHead, Tied
 from ..tokenizers.chopper import Chopper
 from .language_modeling import nats
-from .task import Task, Term
+from .task import Metric, Task, Term
 
 SPAN_WORDS = np.arange(1, 11)
 """How many words a hidden span may have."""
@@ -37,7 +37,7 @@ class MaskedModeling(Task):
     or `masked_head`, BERT's own. Asked to predict, it fills in the masks of a text.
     """
 
-    special_ids = ("mask",)
+    special_ids, hides = ("mask",), "masked"
 
     def __init__(
         self, *, target: str, share: float = 0.15, hide: Literal["tokens", "words", "spans"] = "tokens",
@@ -133,8 +133,9 @@ class MaskedModeling(Task):
         return {"right": (output.argmax(-1) == targets.values).sum()}
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        return "loss", "perplexity", "accuracy"
+    def metrics(self) -> dict[str, Metric]:
+        hidden = Metric("share of hidden tokens", larger_is_better=True)
+        return {"loss": Metric("nats per hidden token"), "perplexity": Metric("tokens"), "accuracy": hidden}
 
     def summary(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         """`loss` in nats per hidden token, its `perplexity`, and the `accuracy`: the share of hidden tokens guessed right."""

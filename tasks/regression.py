@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..data.root import DataError
 from ..data.samples import Samples
 from ..models.batch import PlannedSet, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling
-from .task import Task, Term
+from .task import Metric, Task, Term
 
 
 class Regression(Task):
@@ -43,7 +44,10 @@ class Regression(Task):
         return (self.target,)
 
     def fit(self, samples: Samples) -> Regression:
-        rows = [numbers(value) for value in samples.column(self.target)]
+        rows = []
+        for value in samples.column(self.target):
+            with suppress(DataError):  # it counts as bad when its turn comes
+                rows.append(numbers(value))
         if not rows or len({len(row) for row in rows}) > 1:
             lengths = sorted({len(row) for row in rows})
             raise DataError(
@@ -51,6 +55,8 @@ class Regression(Task):
             )
         values = torch.stack(rows)
         known = ~values.isnan()
+        if lacking := len(samples) - int(known.any(1).sum()):
+            self.notes = (f"{lacking:,} of {len(samples):,} training samples have no number in {self.target!r}: not judged",)
         mean = values.nan_to_num().sum(0) / known.sum(0)
         deviation = ((values - mean).nan_to_num().square().sum(0) / known.sum(0)).sqrt()
         self.mean, self.deviation = mean, torch.where(deviation > 0, deviation, torch.ones_like(deviation))
@@ -61,6 +67,10 @@ class Regression(Task):
         if self.names is not None and len(self.names) != len(self.mean):
             raise DataError(f"column {self.target!r} holds {len(self.mean)} numbers, but 'names' has {len(self.names)}")
         return self
+
+    def check(self, value: Any) -> None:
+        if len(numbers(value)) != len(self.mean):
+            raise DataError(f"column {self.target!r} holds {len(self.mean)} numbers, not {len(numbers(value))} as here")
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,8 +106,9 @@ class Regression(Task):
         return {"absolute": error.abs().sum(0), "squares": error.square().sum(0), "known": known.sum(0)}
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        return "loss", *(f"{kind}{end}" for end in self.endings for kind in ("mae", "rmse"))
+    def metrics(self) -> dict[str, Metric]:
+        each = {f"{kind}{end}": Metric("of the target") for end in self.endings for kind in ("mae", "rmse")}
+        return {"loss": Metric("squared deviations" if self.kind == "squared" else "Huber, in deviations")} | each
 
     @property
     def endings(self) -> list[str]:
@@ -121,10 +132,14 @@ class Regression(Task):
 
 
 def numbers(value: Any) -> Tensor:
-    """A column's value as a row of numbers; NaN where one is missing. Raises DataError for what is no number."""
+    """A column's value as a row of numbers; NaN where one is missing. Raises DataError for what is no number, and for what is
+    infinite: nothing can be learned from it, and it would hide in a mean."""
     if isinstance(value, list | tuple):
         value = [math.nan if each is None else each for each in value]
     try:
-        return torch.as_tensor(value, dtype=torch.float32).reshape(-1)
-    except (TypeError, ValueError, RuntimeError):
+        found = torch.as_tensor(value, dtype=torch.float32).reshape(-1)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise DataError(f"{value!r} is no number and no list of numbers") from None
+    if found.isinf().any():
+        raise DataError(f"{value!r} holds a number that is infinite in float32")
+    return found

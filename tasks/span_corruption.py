@@ -14,6 +14,7 @@ from ..models.heads import Head, Tied
 from ..tokenizers.chopper import Chopper, Piece
 from .masked_modeling import runs
 from .sequence_to_sequence import SequenceToSequence
+from .task import LOSS, Metric
 
 
 class SpanCorruption(SequenceToSequence):
@@ -34,6 +35,8 @@ class SpanCorruption(SequenceToSequence):
             raise ValueError(f"share ({share}) must lie between 0 and 1, and mean_span ({mean_span}) be at least 1")
         self.source, self.share, self.mean_span = source, share, mean_span
         self.special_ids = tuple(f"sentinel_{number}" for number in range(sentinels))
+
+    hides = "denoised"
 
     def inputs(self) -> tuple[str, ...]:
         return self.source, self.target
@@ -106,8 +109,8 @@ class SpanCorruption(SequenceToSequence):
         return self.text.decode(ids, specials=True)
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        return "loss", "perplexity"
+    def metrics(self) -> dict[str, Metric]:
+        return {"loss": LOSS, "perplexity": Metric("tokens")}
 
     def summary(self, sums):
         return super().summary({name: value for name, value in sums.items() if name != "bytes"})

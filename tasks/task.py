@@ -24,6 +24,16 @@ class Term(NamedTuple):
     weight: float = 1.0
 
 
+class Metric(NamedTuple):
+    """What a figure means: its unit, and whether a larger one is better."""
+
+    unit: str
+    larger_is_better: bool = False
+
+
+LOSS = Metric("nats per target")
+
+
 class Task:
     """Base of all tasks. `target` names the input (or data column) that the task is about."""
 
@@ -40,12 +50,17 @@ class Task:
     """Whether what it writes is read off another set, by cross-attention."""
     judge: tuple[str, ...] = ()
     """By which metrics of tasks/text_metrics.py its texts are judged, once a whole split was written."""
+    hides: ClassVar[str] = ""
+    """How it keeps the target from the input that it is about, in a word (`shifted`, `masked`, `denoised`); empty: it does not, so
+    that no input may read the column it predicts. `reconstructed`: it wants back what it reads."""
     special_ids: tuple[str, ...] = ()
     """Names of the special ids that it needs in the encoding of its texts, such as `mask`."""
     say: Callable[[str], None] = staticmethod(print)
     """Where it tells what it had to leave out."""
     left_out: Mapping[str, str] = {}
     """Samples that it could not judge, by key, and why."""
+    notes: tuple[str, ...] = ()
+    """What `fit` found worth telling of the training data."""
 
     def columns(self) -> tuple[str, ...]:
         """The data columns that hold its targets, where these are not inputs."""
@@ -126,9 +141,14 @@ class Task:
         raise NotImplementedError
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """The names of what `summary` gives, known before anything is measured."""
-        return ("loss",)
+    def metrics(self) -> Mapping[str, Metric]:
+        """What `summary` gives, by name, known before anything is measured."""
+        return {"loss": LOSS}
+
+    def with_search(self, **given: Any) -> Task:
+        """The task that searches for what it writes in another way (`beams`, `length_penalty`, `no_repeat`); most search for
+        nothing."""
+        return self
 
     def summary(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         """The metrics of a whole split from added-up sums: `loss` (of the first term), `count`, those of `measure`, and, of

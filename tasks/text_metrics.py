@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from .task import Metric
+
 TextMetric = Literal["exact_match", "bleu", "chrf", "wer", "cer"]
 """What a YAML may ask for under `judge`."""
 
@@ -55,4 +57,8 @@ def _normalised(texts: Sequence[str]) -> list[str]:
 METRICS: dict[str, Callable[[Sequence[str], Sequence[str]], float]] = {
     "exact_match": exact_match, "bleu": bleu, "chrf": chrf, "wer": wer, "cer": cer,
 }  # fmt: skip
-LARGER_IS_BETTER = ("exact_match", "bleu", "chrf")
+MEANINGS = {
+    "exact_match": Metric("share of texts", larger_is_better=True), "bleu": Metric("BLEU, 0 to 100", larger_is_better=True),
+    "chrf": Metric("chrF, 0 to 100", larger_is_better=True), "wer": Metric("errors per word"),
+    "cer": Metric("errors per character"),
+}  # fmt: skip

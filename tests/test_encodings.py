@@ -11,9 +11,9 @@ from itertools import accumulate
 from pathlib import Path
 
 import pytest
-from chopmix.tokenizers import encodings
+from chopmix.tokenizers import encoding as encodings
 from chopmix.tokenizers.encoding_files import load_encoding, make_encoding
-from chopmix.tokenizers.encodings import (
+from chopmix.tokenizers.encoding import (
     PATTERN,
     BpeEncoding,
     ByteEncoding,

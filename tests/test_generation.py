@@ -11,7 +11,7 @@ from chopmix.models.norms import RmsNorm
 from chopmix.models.positions import Alibi, Rotary
 from chopmix.models.transformer import Transformer
 from chopmix.tasks.language_modeling import LanguageModeling
-from chopmix.tokenizers.encodings import ByteEncoding, CharacterEncoding
+from chopmix.tokenizers.encoding import ByteEncoding, CharacterEncoding
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
 from chopmix.training.cli import main
 from chopmix.training.commands import train

@@ -50,11 +50,11 @@ def test_no_folder_hides_an_installed_package():
     assert not [f for folder in ORDER for f in (ROOT / folder).rglob("__init__.py")]
     assert not (ROOT / "chopmix" / "__init__.py").exists()
     code = (
-        "import sys; sys.path.insert(0, '.'); import tokenizers, chopmix.tokenizers.encodings as ours;"
+        "import sys; sys.path.insert(0, '.'); import tokenizers, chopmix.tokenizers.encoding as ours;"
         "assert tokenizers.Tokenizer; assert 'site-packages' in tokenizers.__file__; print(ours.__name__)"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "chopmix.tokenizers.encodings"
+    assert found.stdout.strip() == "chopmix.tokenizers.encoding"
 
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -73,8 +73,17 @@ def test_the_help_needs_no_torch():
     assert found.stdout.strip() == "fine"
 
 
-def test_message_passing_fits_on_a_page():
-    assert len((ROOT / "models" / "message_passing.py").read_text().splitlines()) <= 60
+def test_message_passing_fits_on_a_page_and_runs():
+    """The file that a newcomer is told to read first: as a program its folder comes first on the path, with all of its names."""
+    file = ROOT / "models" / "message_passing.py"
+    assert len(file.read_text().splitlines()) <= 60
+    found = subprocess.run([sys.executable, str(file)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "chops holds [3.0, 1.0] and hears [3.79, 0.21]"
+
+
+def test_no_file_hides_a_module_of_the_standard_library():
+    names = {part for file in FILES for part in (*file.relative_to(ROOT).parts[:-1], file.stem)}
+    assert len(names) > 60 and not names & set(sys.stdlib_module_names)
 
 
 def test_the_table_of_architectures_is_the_benchmarks():

@@ -20,7 +20,7 @@ from chopmix.data.sample_split import Mixing, Place, SampleSplit
 from chopmix.data.samples import Chosen, Listed, share
 from chopmix.data.shards import Shards, expand
 from chopmix.tokenizers.chopper import Piece
-from chopmix.tokenizers.encodings import ByteEncoding
+from chopmix.tokenizers.encoding import ByteEncoding
 from chopmix.tokenizers.image import ImageChopper
 from chopmix.tokenizers.text import TextChopper
 from hypothesis import given

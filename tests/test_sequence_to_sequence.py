@@ -19,7 +19,7 @@ from chopmix.models.answer import Answer
 from chopmix.models.batch import IGNORED, Targets
 from chopmix.models.beam_search import Search, beam_search, forbid_repeats, largest, seated
 from chopmix.tasks.sequence_to_sequence import SequenceToSequence
-from chopmix.tokenizers.encodings import ByteEncoding
+from chopmix.tokenizers.encoding import ByteEncoding
 from chopmix.tokenizers.text import TextChopper
 from chopmix.training.build import build_choppers, build_tasks, make_batch, open_split
 from chopmix.training.cli import main

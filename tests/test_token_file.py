@@ -16,7 +16,7 @@ from chopmix.data.card import Card, Document
 from chopmix.data.root import DataError
 from chopmix.data.token_file import HEADER, TokenFile, prepare, prepared_folder
 from chopmix.tokenizers.encoding_files import make_encoding
-from chopmix.tokenizers.encodings import ByteEncoding, CharacterEncoding, Encoding
+from chopmix.tokenizers.encoding import ByteEncoding, CharacterEncoding, Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

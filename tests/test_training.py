@@ -314,7 +314,7 @@ def test_a_changed_vocabulary_or_text_is_refused(tiny, tmp_path, capsys):
     assert "the training text changed since step 3" in capsys.readouterr().err
     (tmp_path / "train.txt").write_text(text)
     encoding = out / "assets" / "text"
-    from chopmix.tokenizers.encodings import CharacterEncoding
+    from chopmix.tokenizers.encoding import CharacterEncoding
 
     CharacterEncoding("".join(sorted(set(text) | {"z"}))).save(encoding)
     assert main(["generate", str(out)]) == 2

@@ -14,7 +14,7 @@ from chopmix.models.positions import RelativeBias
 from chopmix.models.transformer import Transformer
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.audio import AudioChopper, AudioTokenizer
-from chopmix.tokenizers.encodings import ByteEncoding
+from chopmix.tokenizers.encoding import ByteEncoding
 from chopmix.tokenizers.image import ImageChopper, ImageTokenizer
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
 

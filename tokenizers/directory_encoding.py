@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .encodings import Encoding, _write, byte_letters, well_formed
+from .encoding import Encoding, _write, byte_letters, well_formed
 
 SPACE = "\u2581"
 """What SentencePiece writes for a space."""

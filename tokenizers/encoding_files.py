@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from .directory_encoding import DirectoryEncoding
-from .encodings import (
+from .encoding import (
     BpeEncoding,
     ByteEncoding,
     CharacterEncoding,

@@ -17,7 +17,7 @@ from ..models.norms import Norm
 from ..models.positions import AbsolutePosition, Learned
 from .chopper import Chopper, Piece, state
 from .encoding_files import load_encoding, make_encoding
-from .encodings import Encoding, Extended
+from .encoding import Encoding, Extended
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from ..models.mixture import Mixture
 from ..models.transformer import Transformer
 from ..tasks.task import Task
 from ..tokenizers.chopper import Chopper
-from ..tokenizers.encodings import well_formed
+from ..tokenizers.encoding import well_formed
 from .config import Config
 from .experiment import Training
 from .optimizers import Optimizer
@@ -185,6 +185,8 @@ def open_split(
             samples=samples, name=split, choppers=choppers, mixing=mixing_of(config, tasks), context=context,
             encoder_context=encoder.context if encoder else 0, budget=config.training.tokens_per_step,
             axes=axes_of(choppers.values()), own=config.model.options["own_tokens"], say=say,
+            checks={column: [task.check for task in tasks.values() if column in task.columns()]
+                    for task in tasks.values() for column in task.columns()},
         )  # fmt: skip
         for number, why in samples.damaged():
             opened.note(number, DataError(why), training=split == "train")

@@ -19,7 +19,7 @@ from ..data.samples import SampleCard
 from ..models.grammar import parse_graph
 from ..models.positions import Sinusoidal
 from ..tasks.task import Task
-from ..tokenizers.encodings import known_name
+from ..tokenizers.encoding import known_name
 from .experiment import Checkpoints, Data, Evaluation, Logging, Training
 from .schema import Part
 from .values import nearest

@@ -196,7 +196,7 @@ def predict_command(options: argparse.Namespace) -> int:
     """Print the answers to the given inputs, one JSON object a line; 1 where none of them could be read."""
     run = load_run(options.run, options.checkpoint, options.device)
     samples, failed = given_samples(options.input, run), 0
-    run.search_with(**search_of(options))
+    run = run.searching(**search_of(options))
     for sample, answer in zip(samples, run.predict(samples)):
         print(json.dumps({**sample, **answer}, ensure_ascii=False), flush=True)
         failed += "error" in answer
@@ -217,7 +217,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
     card = card_named(options.data, options.split) if options.data else None
     if options.json and not Path(options.json).absolute().parent.is_dir():
         raise RunError(f"--json {options.json}: there is no folder {Path(options.json).parent}")
-    run.search_with(**search_of(options))
+    run = run.searching(**search_of(options))
     result = run.evaluate(options.split, card)
     record = {"data": options.data or run.config.tree["data"]["card"], "checkpoint": options.checkpoint, **result}
     run.record(record)

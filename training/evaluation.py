@@ -18,15 +18,14 @@ from ..models.generation import Sampling, generate
 from ..models.mixture import Mixture
 from ..tasks.language_modeling import LanguageModeling
 from ..tasks.task import Task
-from ..tasks.text_metrics import LARGER_IS_BETTER, METRICS
-from ..tokenizers.encodings import Encoding
+from ..tasks.text_metrics import METRICS
+from ..tokenizers.encoding import Encoding
 from .build import Split, make_batch
 from .distribution import Processes
 
 Sums = dict[str, dict[str, Tensor]]
 
 
-@torch.inference_mode()
 def evaluate_split(
     model: Mixture, tasks: Mapping[str, Task], split: Split, *, rows: int = 64, processes: Processes | None = None,
     inputs: Collection[str] | None = None, generated: int | None = None, pictures: Path | None = None,
@@ -38,6 +37,17 @@ def evaluate_split(
     predicted). Tasks that judge generated texts do so on `generated` samples, spread over the split (None: on all).
     `pictures` is a folder for what one would rather look at: `confusion-<split>-<task>.png`.
     """
+    return measured(
+        model, tasks, split, rows=rows, processes=processes, inputs=inputs, generated=generated, pictures=pictures
+    )[0]
+
+
+@torch.inference_mode()
+def measured(
+    model: Mixture, tasks: Mapping[str, Task], split: Split, *, rows: int = 64, processes: Processes | None = None,
+    inputs: Collection[str] | None = None, generated: int | None = None, pictures: Path | None = None,
+) -> tuple[dict[str, float], Sums]:  # fmt: skip
+    """The metrics as `evaluate_split` gives them, and every task's sums over the whole split that they were made of."""
     device = next(model.parameters()).device
     processes = processes or Processes(0, 1, device)
     training = model.training
@@ -48,9 +58,10 @@ def evaluate_split(
             places = processes.share(split.all() if generated is None else split.first(generated))
             pairs[name] = written_pairs(model, name, task, split, places, inputs, rows)
     model.train(training)
-    metrics = {}
+    metrics, totals = {}, {}
     for name, task in tasks.items():
         total = {key: processes.sum(value.to(device, torch.float64)) for key, value in sorted(sums[name].items())}
+        totals[name] = total
         if isinstance(split, StreamSplit):
             total["bytes"] = torch.tensor(split.bytes)
         if pictures is not None and "confusion" in total:
@@ -68,7 +79,16 @@ def evaluate_split(
                 )
             said, true = zip(*judged, strict=True)
             metrics |= {prefix + metric: METRICS[metric](said, true) for metric in task.judge}
-    return metrics
+    return metrics, totals
+
+
+def directions(tasks: Mapping[str, Task], split: str) -> dict[str, bool]:
+    """The name of every metric of a split, and whether larger values of it are better."""
+    found = {f"{split}/loss": False} if len(tasks) > 1 else {}
+    for name, task in tasks.items():
+        prefix = f"{split}/{name}/" if len(tasks) > 1 else f"{split}/"
+        found |= {prefix + metric: meaning.larger_is_better for metric, meaning in task.metrics.items()}
+    return found
 
 
 def draw_confusion(counts: Tensor, classes: Sequence, file: Path) -> None:
@@ -96,7 +116,7 @@ def summed(
 ) -> tuple[Sums, dict[str, list[tuple[str, str]]]]:  # fmt: skip
     """Every task's sums over these places: `loss`, `count`, and what the task itself measures; and of tasks that read a text
     off the model's output (CTC), what it says beside what is true."""
-    device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
+    device, dtype = next(model.parameters()).device, computing_type(model)
     sums: Sums = {name: {} for name in tasks}
     pairs: dict[str, list[tuple[str, str]]] = {
         name: [] for name, task in tasks.items() if task.judge and not task.writes
@@ -130,12 +150,22 @@ def text_bytes(encoding: Encoding, targets: Targets) -> Tensor:
 def written_pairs(
     model: Mixture, name: str, task: LanguageModeling, split: SampleSplit, places, inputs, rows: int
 ) -> list[tuple[str, str]]:  # fmt: skip
-    """What the model writes from the other inputs, as the task searches, beside the true texts."""
+    """What the model writes from the other inputs, as the task searches, beside the true texts. Samples that have none are
+    not judged: an empty text would be wrong for all of them, whatever is written."""
     found: list[tuple[str, str]] = []
+    places = [each for each in places if each.number not in split.bad and reference(split, each, task.target) is not None]
     for first in range(0, len(places), max(rows, 64)):
         texts = write_texts(model, name, task, split, places[first : first + max(rows, 64)], inputs=inputs)
-        found += [(text, split.item(number)[0].get(task.target, "")) for number, text in texts.items()]
+        found += [(text, split.item(number)[0][task.target]) for number, text in texts.items()]
     return found
+
+
+def reference(split: SampleSplit, place: Place, target: str) -> str | None:
+    """The true text of a sample, None where it has none or cannot be read."""
+    try:
+        return split.item(place.number)[0].get(target)
+    except ValueError:
+        return None
 
 
 @torch.inference_mode()
@@ -178,9 +208,12 @@ def sampled(answer: Answer, end: int, sampling: Sampling, generator: torch.Gener
     return rows
 
 
-def larger_is_better(metric: str) -> bool:
-    """Whether a metric is a share of right answers, by its name; of all others (losses, errors) the smallest is best."""
-    return metric.rpartition("/")[2] in ("accuracy", "top5_accuracy", "f1", *LARGER_IS_BETTER)
+def computing_type(model: torch.nn.Module) -> torch.dtype:
+    """What the model's products are made in at present: the type of its weights, or that of autocast where this is on. Layouts
+    are planned for it, and caches hold it."""
+    weight = next(model.parameters())
+    kind = weight.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
 
 def left_unread(splits: Mapping[str, Split], tasks: Mapping[str, Task]) -> dict[str, int]:

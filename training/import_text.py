@@ -15,7 +15,7 @@ from ..models.llama import llama_experiment, llama_weights
 from ..models.t5 import head_is_tied, t5_experiment, t5_weights
 from ..tokenizers.directory_encoding import DirectoryEncoding
 from ..tokenizers.encoding_files import make_encoding
-from ..tokenizers.encodings import Encoding, NumberEncoding, bpe_from_vocabulary
+from ..tokenizers.encoding import Encoding, NumberEncoding, bpe_from_vocabulary
 from .build import build_choppers, build_tasks, with_roles
 from .config import Config, config_from_tree
 from .import_files import read_json, read_weights, write_run

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..models.ast import ast_experiment, ast_weights
+from ..models.ast_audio import ast_experiment, ast_weights
 from ..models.vit import vit_experiment, vit_weights
 from ..tokenizers.audio_patches import AUDIOSET
 from .build import build_choppers, build_tasks

@@ -30,7 +30,7 @@ from .config import Config
 from .counted import Counted
 from .distribution import Processes, seed_of
 from .ema import Ema
-from .evaluation import evaluate_split, larger_is_better, left_unread
+from .evaluation import directions, evaluate_split, left_unread
 from .objective import Objective
 from .optimizers import freeze
 from .progress import Progress, Record, peak_memory
@@ -308,8 +308,8 @@ class Trainer:
         if sample:
             self.say(f"  | {sample.strip()}".replace("\n", "\n  | "))
         judged = metrics[self.config.checkpoints.best]
-        judged = -judged if larger_is_better(self.config.checkpoints.best) else judged
-        if judged < self.best:
+        judged = -judged if directions(self.tasks, "val")[self.config.checkpoints.best] else judged
+        if judged <= self.best:
             self.best = judged
             self.save()
             if self.first:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .build import make_batch
+from .evaluation import directions
 from .run import RunError
 
 if TYPE_CHECKING:
@@ -21,8 +22,7 @@ def prove(trainer: Trainer) -> None:
 def check_best(trainer: Trainer) -> None:
     """Raises RunError when `checkpoints.best` is no metric of the validation split."""
     names = [f"val/{name}/" if len(trainer.tasks) > 1 else "val/" for name in trainer.tasks]
-    possible = [prefix + metric for prefix, task in zip(names, trainer.tasks.values()) for metric in task.metrics]
-    possible += ["val/loss"] if len(trainer.tasks) > 1 else []
+    possible = list(directions(trainer.tasks, "val"))
     if not trainer.config.evaluation.generated:  # no text is written, so none is judged
         judged = {prefix + metric for prefix, t in zip(names, trainer.tasks.values()) if t.writes for metric in t.judge}
         possible = [metric for metric in possible if metric not in judged]

@@ -29,7 +29,7 @@ from ..models.mixture import Mixture
 from ..tasks.task import Task
 from ..tokenizers.chopper import Chopper
 from . import checkpoint
-from .build import axes_of, build_choppers, build_model, build_tasks, encoded_inputs, make_batch, open_split
+from .build import Split, axes_of, build_choppers, build_model, build_tasks, encoded_inputs, make_batch, open_split
 from .config import Config, config_from_tree
 from .evaluation import evaluate_split, write_texts
 from .worth import Worth, measure_worth
@@ -57,19 +57,22 @@ def read_config(folder: Path) -> Config:
     return config_from_tree(yaml.safe_load(file.read_text()), file)
 
 
-def chosen_step(folder: Path, which: str) -> int:
-    """The step of the `last` or the `best` checkpoint. Raises RunError when there is none."""
+def chosen_step(folder: Path, which: str, say: Callable[[str], None] = lambda text: None) -> int:
+    """The step of the `last` or the `best` checkpoint; where the run has none of the kind, which is said, of the newest. Raises
+    RunError when there is none."""
     found = checkpoint.steps(folder)
-    for step in (checkpoint.read_step(folder, which), checkpoint.read_step(folder, "last"), *found[-1:]):
-        if step is not None:
-            return step
-    raise RunError(f"{folder} has no checkpoint yet")
+    known = [step for step in (checkpoint.read_step(folder, which), checkpoint.read_step(folder, "last")) if step in found]
+    if not found:
+        raise RunError(f"{folder} has no checkpoint yet")
+    if checkpoint.read_step(folder, which) not in found:
+        say(f"{folder} has no checkpoint that is its {which}; that of step {(known or found[-1:])[0]:,} is read")
+    return (known or found[-1:])[0]
 
 
 def sound_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
     """The step of the `last` or the `best` checkpoint; where that is damaged, which is said, of the newest whole one. Raises
     CheckpointError when there is none."""
-    step = chosen_step(folder, which)
+    step = chosen_step(folder, which, say)
     try:
         checkpoint.read_state(folder, step)
         return step
@@ -196,15 +199,12 @@ class Run:
         """Where the model is."""
         return next(self.model.parameters()).device
 
-    def search_with(self, **given: Any) -> None:
-        """Change how texts are searched for (`beams`, `length_penalty`, `no_repeat`); what is not given stays as the task says.
-        A task that reads texts off its output (CTC) has `beams` alone. Raises ValueError for a search that means nothing."""
+    def searching(self, **given: Any) -> Run:
+        """The run that searches for texts in another way (`beams`, `length_penalty`, `no_repeat`); what is not given stays as the
+        task says. A task that reads texts off its output (CTC) has `beams` alone. Raises ValueError for a search that means
+        nothing."""
         Search(**given)
-        for task in self.tasks.values():
-            if task.writes:
-                task.search = replace(task.search, **given)
-            elif "beams" in given and hasattr(task, "beams"):
-                task.beams = given["beams"]
+        return replace(self, tasks={name: task.with_search(**given) for name, task in self.tasks.items()})
 
     def evaluate(
         self, split: str = "val", card: Card | None = None, rows: int = 64, search: Search | None = None
@@ -213,11 +213,12 @@ class Run:
 
         A classification also leaves its confusion matrix as a picture in the run's folder. Texts are searched for as their
         task says, or as `search` does."""
-        if search:
-            self.search_with(**vars(search))
-        card = card or self.config.data.card()
-        data = open_split(self.config, card, split, self.choppers, self.tasks)
-        return evaluate_split(self.model, self.tasks, data, rows=rows, pictures=self.folder)
+        tasks = self.searching(**vars(search)).tasks if search else self.tasks
+        data = open_split(self.config, card or self.config.data.card(), split, self.choppers, tasks)
+        metrics = evaluate_split(self.model, tasks, data, rows=rows, pictures=self.folder)
+        for line in told_of(data):
+            print(line, file=sys.stderr)
+        return metrics
 
     def worth(self, split: str = "val", card: Card | None = None) -> dict[str, Worth]:
         """What each input is worth to each task: every subset of the inputs evaluated on a split, of the run's own data or of
@@ -279,7 +280,8 @@ class Run:
         encoder = self.config.model.options["encoder"]
         encoded = encoded_inputs(self.config)
         mixing = Mixing(
-            columns={name: name for name in self.choppers}, labels=tuple(labels), bad_share=1.0, encoded=encoded
+            columns={name: name for name in self.choppers}, labels=tuple(labels), bad_share=1.0, encoded=encoded,
+            too_long=self.config.data.too_long,
         )
         keys = [f"sample {number + 1}" for number in range(len(samples))]
         split = SampleSplit(
@@ -308,6 +310,15 @@ class Run:
         """Append a result to the run's `evaluations.jsonl`."""
         with open(self.folder / "evaluations.jsonl", "a") as file:
             file.write(json.dumps({"step": self.step, **result}) + "\n")
+
+
+def told_of(split: Split) -> list[str]:
+    """What of a split was not read, in a sentence each."""
+    if not isinstance(split, SampleSplit):
+        return []
+    found = [f"{split.name}: {len(split.bad):,} of {len(split.samples):,} samples are bad"] if split.bad else []
+    dropped = [f"{name} of {count:,}" for name, count in split.shortened.items()]
+    return found + ([f"{split.name}: left out for want of room: {', '.join(dropped)} samples"] if dropped else [])
 
 
 def before(text: str, stop: Sequence[str]) -> str:

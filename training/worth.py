@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-import torch
 from rich.table import Table
 
 from ..data.sample_split import SampleSplit
@@ -20,7 +19,7 @@ from ..data.samples import Outcome
 from ..models.mixture import Mixture
 from ..tasks.task import Task
 from .build import make_batch
-from .evaluation import evaluate_split, summed
+from .evaluation import measured
 
 MOST = 6
 """Up to this many inputs all subsets are evaluated (64 of them)."""
@@ -41,6 +40,8 @@ class Worth:
     """Whether the loss is a likelihood, so that `value` means bits."""
     samples: int = 0
     """How many samples all of it was measured on."""
+    never_withheld: tuple[str, ...] = ()
+    """Inputs that no sample lacked while training."""
 
     def value(self, subset: Collection[str]) -> float:
         """The bits that a set of inputs takes off the answer; where the loss is no likelihood, the share of the loss."""
@@ -91,9 +92,11 @@ def measure_worth(
 ) -> dict[str, Worth]:  # fmt: skip
     """Evaluate every subset of the inputs that are not predicted; gives each task's `Worth`.
 
-    Raises ValueError for more inputs than `MOST`.
+    Raises ValueError for more inputs than `MOST`, for none, and for a task that judges less without some of them.
     """
     inputs = tuple(name for name in split.choppers if name not in split.mixing.targets)
+    if not inputs:
+        raise ValueError("there is no input that could be withheld: every one is predicted, or needed by a task")
     if len(inputs) > MOST:
         raise ValueError(
             f"{len(inputs)} inputs have {2 ** len(inputs)} subsets; at most {MOST} inputs are evaluated so"
@@ -102,21 +105,35 @@ def measure_worth(
     model.eval()
     metrics: dict[str, dict] = {name: {} for name in tasks}
     nats: dict[str, dict] = {name: {} for name in tasks}
+    counts: dict[str, dict] = {name: {} for name in tasks}
     for subset in (s for size in range(len(inputs) + 1) for s in combinations(inputs, size)):
-        found = evaluate_split(model, tasks, split, rows=rows, inputs=subset, generated=generated)
-        with torch.inference_mode():
-            sums, _ = summed(model, tasks, split, places, rows, subset)
+        found, sums = measured(model, tasks, split, rows=rows, inputs=subset, generated=generated)
         for name in tasks:
+            counts[name][subset] = float(sums[name]["count"])
             own = f"{split.name}/{name}/" if len(tasks) > 1 else f"{split.name}/"
             metrics[name][subset] = {key.removeprefix(own): v for key, v in found.items() if key.startswith(own)}
             judged = float(sums[name].get("samples", len(places)))
             nats[name][subset] = float(sums[name].get("nats", sums[name]["loss"])) / max(judged, 1)
     model.train(training)
+    for name, each in counts.items():
+        check_counts(name, each, inputs)
     tokens = tokens_per_input(split, tasks, inputs)
+    never = tuple(name for name in inputs if not split.mixing.dropout.get(name))
     return {
-        name: Worth(inputs, metrics[name], nats[name], tokens, task.in_nats, len(places))
+        name: Worth(inputs, metrics[name], nats[name], tokens, task.in_nats, len(places), never)
         for name, task in tasks.items()
     }
+
+
+def check_counts(task: str, counts: Mapping[Subset, float], inputs: Subset) -> None:
+    """Raises ValueError where a task judges less with some inputs than with all: such losses cannot be compared."""
+    for subset, count in counts.items():
+        if count != counts[inputs]:
+            missing = " and ".join(name for name in inputs if name not in subset)
+            raise ValueError(
+                f"task {task!r} judges {count:,.0f} targets without {missing}, {counts[inputs]:,.0f} with it: what {missing} is "
+                "worth to it cannot be told; a task names the inputs that it cannot do without in `inputs()`"
+            )
 
 
 def tokens_per_input(split: SampleSplit, tasks: Mapping[str, Task], inputs: Sequence[str]) -> dict[str, float]:
@@ -181,7 +198,12 @@ def table(task: str, worth: Worth, truth: Sequence[Outcome] | None = None) -> Ta
         tokens = worth.tokens[name]
         each = [f"{values[0] / tokens:.3f}" if tokens else ""] if worth.in_bits else []
         found.add_row(name, *shown, f"{tokens:.1f}", *each)
-    if any(v > t + 0.05 for name in perfect for v, t in zip((worth.share(name), worth.alone(name)), perfect[name])):
+    if worth.never_withheld:
+        found.caption = (
+            f"The model never read a sample without {' or '.join(worth.never_withheld)} (training.input_dropout is 0 there): what "
+            "it says then is a guess, and these figures with it."
+        )
+    elif any(v > t + 0.05 for name in perfect for v, t in zip((worth.share(name), worth.alone(name)), perfect[name])):
         found.caption = "More bits than there are: without that input the model is surer of itself than it should be."
     return found
 
