@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..tokenizers.sound import read_mono
+from ..tokenizers.files import read_sound
 from .samples import Changed, Columns, Samples
 
 WINDOW = 256
@@ -43,7 +43,7 @@ class Equalized(Changed):
         row = self.samples[number]
         if row.get(self.name) is None:
             return row
-        clip, rate = read_mono(row[self.name])
+        clip, rate = read_sound(row[self.name])
         curve = self.curves[self.group(self.keys[number])]
         spectrum = np.fft.rfft(clip)
         gain = np.exp(-np.interp(np.linspace(0, 1, len(spectrum)), np.linspace(0, 1, len(curve)), curve))
@@ -55,7 +55,7 @@ class Equalized(Changed):
         found: dict[str, list[np.ndarray]] = {}
         for number, sound in self.every.numbered(self.name):
             with suppress(ValueError):  # it counts as bad when its turn comes
-                found.setdefault(self.group(self.every.keys[number]), []).append(mean_spectrum(read_mono(sound)[0]))
+                found.setdefault(self.group(self.every.keys[number]), []).append(mean_spectrum(read_sound(sound)[0]))
         means = {speaker: smoothed(np.mean(each, axis=0)) for speaker, each in found.items()}
         middle = np.mean(list(means.values()), axis=0)
         return {speaker: mean - middle for speaker, mean in means.items()}

@@ -1,13 +1,13 @@
-"""Where data lies and where prepared files go, and the error that every reader of data raises."""
+"""Where data lies and where prepared files go, and (from its room below) the error that every reader of data raises."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from ..tokenizers.files import DataError
 
-class DataError(ValueError):
-    """Data that is missing, damaged or not what it should be; the message names the file or the sample."""
+__all__ = ["DataError", "cache_folder", "data_root"]
 
 
 def data_root() -> Path:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from einops import rearrange
+from pydantic import Field, FiniteFloat
 from torch import Tensor
 
-from .renaming import renamed, require
+from .described import Count, Depth, Described, Epsilon, Heads, Width
+from .renaming import Weights, renamed
 
-EXACT = {"hidden_act": "gelu", "qkv_bias": True}
-"""Options of `config.json` that must have these values for us to reproduce the model."""
 BASE = "audio_spectrogram_transformer."
 ADDED = ("position_embeddings", "cls_token", "distillation_token")
 NAMES = {
@@ -28,58 +28,71 @@ OUTSIDE = {
 }  # fmt: skip
 
 
-def ast_experiment(described: Mapping[str, Any], features: Mapping[str, Any], statistics: tuple[float, float]) -> dict:
-    """The `inputs`, `model` and `tasks` of our YAML for an AST's `config.json` and `preprocessor_config.json`.
+class Ast(Described):
+    """An AST's `config.json`."""
 
-    Raises ValueError naming an option that we do not reproduce exactly; nothing is approximated.
-    """
-    known = DEFAULTS | dict(described)
-    require(known, EXACT)
-    if known["frequency_stride"] != known["time_stride"]:
+    hidden_size: Width = 768
+    num_hidden_layers: Depth = 12
+    num_attention_heads: Heads = 12
+    intermediate_size: Width = 3072
+    hidden_act: Literal["gelu"] = "gelu"
+    layer_norm_eps: Epsilon = 1e-12
+    qkv_bias: Literal[True] = True
+    patch_size: Annotated[int, Field(ge=1, le=512)] = 16
+    frequency_stride: Annotated[int, Field(ge=1, le=512)] = 10
+    time_stride: Annotated[int, Field(ge=1, le=512)] = 10
+    max_length: Count = 1024
+    num_mel_bins: Annotated[int, Field(ge=1, le=512)] = 128
+    id2label: dict[str, str | int] | None = None
+
+
+class AstFeatures(Described):
+    """Its `preprocessor_config.json`."""
+
+    sampling_rate: Annotated[int, Field(ge=1, le=10_000_000)] = 16_000
+    do_normalize: Literal[True] = True
+    mean: FiniteFloat | None = None
+    std: Annotated[FiniteFloat, Field(gt=0)] | None = None
+
+
+def ast_experiment(config: Ast, features: AstFeatures, statistics: tuple[float, float]) -> dict[str, Any]:
+    """The `inputs`, `model` and `tasks` of our YAML for an AST. Raises ValueError for strides that differ."""
+    if config.frequency_stride != config.time_stride:
         raise ValueError(
-            f"frequency_stride {known['frequency_stride']} and time_stride {known['time_stride']} differ; not reproduced"
+            f"frequency_stride {config.frequency_stride} and time_stride {config.time_stride} differ; not reproduced"
         )
-    if not features.get("do_normalize", True):
-        raise ValueError("do_normalize is false; only normalised spectrograms are reproduced")
-    norm = {"use": "layer_norm", "epsilon": known["layer_norm_eps"]}
+    norm = {"use": "layer_norm", "epsilon": config.layer_norm_eps}
     sound = {
-        "use": "audio_patches", "rate": features.get("sampling_rate", 16_000), "mels": known["num_mel_bins"],
-        "patch_size": known["patch_size"], "stride": known["time_stride"], "length": known["max_length"],
-        "longest": known["max_length"] * 0.01 + 0.03, "statistics": list(statistics),
+        "use": "audio_patches", "rate": features.sampling_rate, "mels": config.num_mel_bins,
+        "patch_size": config.patch_size, "stride": config.time_stride, "length": config.max_length,
+        "longest": config.max_length * 0.01 + 0.03, "statistics": list(statistics),
     }  # fmt: skip
     rows, columns = (
-        (known[name] - known["patch_size"]) // known["time_stride"] + 1 for name in ("num_mel_bins", "max_length")
+        (size - config.patch_size) // config.time_stride + 1 for size in (config.num_mel_bins, config.max_length)
     )
     return {
         "inputs": {"sound": sound},
         "model": {
-            "width": known["hidden_size"], "depth": known["num_hidden_layers"], "heads": known["num_attention_heads"],
-            "context": rows * columns + 2, "own_tokens": 2, "attention": "same_sample",
+            "width": config.hidden_size, "depth": config.num_hidden_layers, "heads": config.num_attention_heads,
+            "context": max(rows * columns, 0) + 2, "own_tokens": 2, "attention": "same_sample",
             "block": {
                 "norm": norm, "bias": True,
-                "feed_forward": {"use": "gelu", "approximate": "none", "ratio": known["intermediate_size"] / known["hidden_size"]},
+                "feed_forward": {"use": "gelu", "approximate": "none", "ratio": config.intermediate_size / config.hidden_size},
             },
         },
         "tasks": {"label": {"use": "classification", "target": "label", "pooling": {"use": "own_tokens", "norm": norm}}},
     }  # fmt: skip
 
 
-DEFAULTS = {
-    "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072, "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12, "patch_size": 16, "qkv_bias": True, "frequency_stride": 10, "time_stride": 10,
-    "max_length": 1024, "num_mel_bins": 128,
-}  # fmt: skip
-"""transformers' values for what a `config.json` leaves out."""
-
-
-def ast_weights(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """transformers' tensors under the keys of our `Mixture`. What has no place here stays under its own name.
+def ast_weights(theirs: Mapping[str, Tensor]) -> Weights:
+    """transformers' tensors under the keys of our `Mixture`.
 
     The class and the distillation token are the core's two own tokens, with their positions added; the patches'
     convolution is a matrix.
     """
     layers = {f"{BASE}encoder.layer.": ("cores.main.blocks.", NAMES)}
-    found = renamed(theirs, OUTSIDE, layers, ignored=tuple(f"{BASE}embeddings.{name}" for name in ADDED))
+    added = tuple(f"{BASE}embeddings.{name}" for name in ADDED)
+    found, _ = renamed({key: value for key, value in theirs.items() if key not in added}, OUTSIDE, layers)
     try:
         position, *tokens = (theirs[f"{BASE}embeddings.{name}"][0] for name in ADDED)
     except KeyError as error:
@@ -89,4 +102,4 @@ def ast_weights(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found[patches] = rearrange(found[patches], "d c p q -> d (c p q)")
     found["tokenizers.sound.position.table.weight"] = position[2:]
     found["own.weight"] = position[:2] + torch.cat(tokens)
-    return found
+    return Weights(found)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
-from .renaming import renamed, require
+from .described import Count, Depth, Described, Epsilon, Heads, Id, Share, Width
+from .renaming import Weights, renamed
 
-EXACT = {
-    "hidden_act": "gelu", "is_decoder": False, "add_cross_attention": False, "tie_word_embeddings": True,
-    "position_embedding_type": "absolute",
-}  # fmt: skip
 LAYER = {
     "attention.self.query": "attention.query", "attention.self.key": "attention.key",
     "attention.self.value": "attention.value", "attention.output.dense": "attention.out",
@@ -26,55 +23,77 @@ HEADS = {
     },
     "roberta": {"lm_head.bias": "heads.mlm.bias", "lm_head.dense": "heads.mlm.linear", "lm_head.layer_norm": "heads.mlm.norm"},
 }  # fmt: skip
-IGNORED = {
-    "bert": ("cls.predictions.decoder.", "bert.embeddings.position_ids", "bert.pooler.", "cls.seq_relationship."),
-    "roberta": ("lm_head.decoder.", "roberta.embeddings.position_ids", "roberta.pooler."),
+TABLE = {"bert": "bert.embeddings.word_embeddings.weight", "roberta": "roberta.embeddings.word_embeddings.weight"}
+COPIES = {
+    "bert": {"cls.predictions.decoder.weight": TABLE["bert"], "cls.predictions.decoder.bias": "cls.predictions.bias"},
+    "roberta": {"lm_head.decoder.weight": TABLE["roberta"], "lm_head.decoder.bias": "lm_head.bias"},
 }
-"""The head's copy of the table, a list of numbers, and what only next-sentence prediction reads."""
+"""The head's copies of the table and of its bias."""
+UNREAD = {"bert": ("bert.pooler.", "cls.seq_relationship."), "roberta": ("roberta.pooler.",)}
+"""What only next-sentence prediction and sentence encoders read, which has no place here."""
 
 
-def bert_experiment(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The `inputs`, `model` and `tasks` of our YAML for a `config.json` of model type bert or roberta.
+class Bert(Described):
+    """A BERT's or a RoBERTa's `config.json`."""
 
-    Raises ValueError naming an option that we do not reproduce exactly; nothing is approximated.
-    """
-    require(config, EXACT)
-    width, positions = config["hidden_size"], places(config)
-    norm = {"use": "layer_norm", "epsilon": config.get("layer_norm_eps", 1e-12)}
-    dropout = config.get("hidden_dropout_prob", 0.1)
+    model_type: Literal["bert", "roberta"]
+    vocab_size: Count | None = None
+    hidden_size: Width = 768
+    num_hidden_layers: Depth = 12
+    num_attention_heads: Heads = 12
+    intermediate_size: Width = 3072
+    hidden_act: Literal["gelu"] = "gelu"
+    hidden_dropout_prob: Share = 0.1
+    attention_probs_dropout_prob: Share = 0.1
+    max_position_embeddings: Count = 512
+    layer_norm_eps: Epsilon = 1e-12
+    pad_token_id: Id | None = None
+    is_decoder: Literal[False] = False
+    add_cross_attention: Literal[False] = False
+    tie_word_embeddings: Literal[True] = True
+    position_embedding_type: Literal["absolute"] | None = "absolute"
+
+    @property
+    def size(self) -> int:
+        """How many ids there are."""
+        return self.vocab_size or (30522 if self.model_type == "bert" else 50265)
+
+    @property
+    def first_place(self) -> int:
+        """The position of a text's first token in the table: RoBERTa's first ones belong to its padding."""
+        return (1 if self.pad_token_id is None else self.pad_token_id) + 1 if self.model_type == "roberta" else 0
+
+
+def bert_experiment(config: Bert) -> dict[str, Any]:
+    """The `inputs`, `model` and `tasks` of our YAML for a BERT or a RoBERTa. Raises ValueError where there is no position."""
+    width, positions = config.hidden_size, config.max_position_embeddings - config.first_place
+    if positions < 1:
+        raise ValueError(
+            f"config.json: max_position_embeddings ({config.max_position_embeddings}) leaves no place for a text"
+        )
+    norm, dropout = {"use": "layer_norm", "epsilon": config.layer_norm_eps}, config.hidden_dropout_prob
     return {
         "inputs": {"text": {"use": "text", "position": {"use": "learned", "length": positions}, "norm": norm}},
         "model": {
-            "width": width, "depth": config["num_hidden_layers"], "heads": config["num_attention_heads"],
+            "width": width, "depth": config.num_hidden_layers, "heads": config.num_attention_heads,
             "context": positions, "attention": "same_sample",
             "block": {
                 "norm": norm, "residual": "post_norm",
-                "feed_forward": {"use": "gelu", "approximate": "none", "ratio": config["intermediate_size"] / width},
+                "feed_forward": {"use": "gelu", "approximate": "none", "ratio": config.intermediate_size / width},
             },
-            "dropout": {"embedding": dropout, "attention": config.get("attention_probs_dropout_prob", 0.1),
-                        "residual": dropout},
+            "dropout": {"embedding": dropout, "attention": config.attention_probs_dropout_prob, "residual": dropout},
         },
         "tasks": {"mlm": {"use": "masked_modeling", "target": "text", "head": {"use": "masked_head", "norm": norm}}},
     }  # fmt: skip
 
 
-def places(config: Mapping[str, Any]) -> int:
-    """How many tokens a text may have: RoBERTa's first positions belong to its padding."""
-    return config["max_position_embeddings"] - first_place(config)
-
-
-def first_place(config: Mapping[str, Any]) -> int:
-    """The position of a text's first token in the table."""
-    return config.get("pad_token_id", 1) + 1 if config["model_type"] == "roberta" else 0
-
-
-def bert_weights(theirs: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """transformers' tensors under the keys of our `Mixture`. What has no place here stays under its own name.
+def bert_weights(theirs: Mapping[str, Tensor], config: Bert) -> Weights:
+    """transformers' tensors under the keys of our `Mixture`.
 
     Every token of one text has segment 0: its vector is added to the positions. A model saved without its head has keys
     without the family's name in front. Raises ValueError where there are no vectors of segments.
     """
-    kind = config["model_type"]
+    kind = config.model_type
     if not any(key.startswith(f"{kind}.") for key in theirs):
         theirs = {f"{kind}.{key}": value for key, value in theirs.items()}
     base = f"{kind}.embeddings."
@@ -82,10 +101,13 @@ def bert_weights(theirs: Mapping[str, Tensor], config: Mapping[str, Any]) -> dic
         f"{base}word_embeddings": "tokenizers.text.embedding", f"{base}LayerNorm": "tokenizers.text.norm",
         f"{base}position_embeddings": "tokenizers.text.position.table", f"{base}token_type_embeddings": "segments",
     }  # fmt: skip
-    found = renamed(theirs, outside, {f"{kind}.encoder.layer.": ("cores.main.blocks.", LAYER)}, IGNORED[kind])
+    found, unread = renamed(
+        theirs, outside, {f"{kind}.encoder.layer.": ("cores.main.blocks.", LAYER)},
+        copies=COPIES[kind], computed=(".position_ids",), unread=UNREAD[kind],
+    )  # fmt: skip
     segments, table = found.pop("segments.weight", None), "tokenizers.text.position.table.weight"
     if segments is None:
         raise ValueError(f"the weights have no {base}token_type_embeddings.weight")
     if table in found:
-        found[table] = found[table][first_place(config) :] + segments[0]
-    return found
+        found[table] = found[table][config.first_place :] + segments[0]
+    return Weights(found, unread)

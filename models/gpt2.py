@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
-UNSUPPORTED = {
-    "scale_attn_by_inverse_layer_idx": False,
-    "add_cross_attention": False,
-    "scale_attn_weights": True,
-}
-"""Options of a GPT-2 `config.json` that we reproduce only with this value."""
+from .described import Count, Depth, Described, Epsilon, Heads, Id, Share, Width
+from .renaming import Weights
+
 ACTIVATIONS = {
     "gelu_new": {"use": "gelu", "approximate": "tanh"},
     "gelu_pytorch_tanh": {"use": "gelu", "approximate": "tanh"},
@@ -21,50 +19,62 @@ ACTIVATIONS = {
 }
 
 
-def gpt2_experiment(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The `inputs`, `model` and `tasks` of our YAML for a GPT-2 `config.json`.
+class Gpt2(Described):
+    """A GPT-2's `config.json`."""
 
-    Raises ValueError naming an option that we do not reproduce exactly; nothing is approximated.
-    """
-    for name, only in UNSUPPORTED.items():
-        if config.get(name, only) != only:
-            raise ValueError(f"config.json: {name} is {config[name]!r}; only {only!r} is reproduced exactly")
-    activation = config.get("activation_function", "gelu_new")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"config.json: activation_function is {activation!r}; possible: {', '.join(ACTIVATIONS)}")
-    width, inner = config["n_embd"], config.get("n_inner") or 4 * config["n_embd"]
-    tied = config.get("tie_word_embeddings", True)
+    vocab_size: Count = 50257
+    n_positions: Count = 1024
+    n_embd: Width = 768
+    n_layer: Depth = 12
+    n_head: Heads = 12
+    n_inner: Width | None = None
+    activation_function: Literal["gelu_new", "gelu_pytorch_tanh", "gelu", "relu"] = "gelu_new"
+    resid_pdrop: Share = 0.1
+    embd_pdrop: Share = 0.1
+    attn_pdrop: Share = 0.1
+    layer_norm_epsilon: Epsilon = 1e-5
+    scale_attn_weights: Literal[True] = True
+    scale_attn_by_inverse_layer_idx: Literal[False] = False
+    add_cross_attention: Literal[False] = False
+    tie_word_embeddings: bool = True
+    bos_token_id: Id | None = 50256
+    eos_token_id: Id | list[Id] | None = 50256
+
+
+def gpt2_experiment(config: Gpt2) -> dict[str, Any]:
+    """The `inputs`, `model` and `tasks` of our YAML for a GPT-2."""
+    inner = config.n_inner or 4 * config.n_embd
     return {
-        "inputs": {"text": {"use": "text", "encoding": "gpt2", "position": {"use": "learned", "length": config["n_positions"]}}},
+        "inputs": {"text": {"use": "text", "position": {"use": "learned", "length": config.n_positions}}},
         "model": {
-            "width": width, "depth": config["n_layer"], "heads": config["n_head"], "context": config["n_positions"],
+            "width": config.n_embd, "depth": config.n_layer, "heads": config.n_head, "context": config.n_positions,
             "attention": "causal & same_sample",
             "block": {
-                "norm": {"use": "layer_norm", "epsilon": config.get("layer_norm_epsilon", 1e-5)},
-                "feed_forward": ACTIVATIONS[activation] | {"ratio": inner / width},
+                "norm": {"use": "layer_norm", "epsilon": config.layer_norm_epsilon},
+                "feed_forward": ACTIVATIONS[config.activation_function] | {"ratio": inner / config.n_embd},
             },
-            "dropout": {
-                "embedding": config.get("embd_pdrop", 0.1), "attention": config.get("attn_pdrop", 0.1),
-                "residual": config.get("resid_pdrop", 0.1),
-            },
+            "dropout": {"embedding": config.embd_pdrop, "attention": config.attn_pdrop, "residual": config.resid_pdrop},
         },
-        "tasks": {"lm": {"use": "language_modeling", "target": "text", "head": "tied" if tied else "unembedding"}},
+        "tasks": {"lm": {"use": "language_modeling", "target": "text",
+                         "head": "tied" if config.tie_word_embeddings else "unembedding"}},
     }  # fmt: skip
 
 
-def gpt2_weights(theirs: Mapping[str, Tensor], tied: bool = True) -> dict[str, Tensor]:
+def gpt2_weights(theirs: Mapping[str, Tensor], tied: bool = True) -> Weights:
     """GPT-2's tensors (with or without the `transformer.` prefix) under the keys of our `Mixture`.
 
-    GPT-2 keeps matrices as (in, out) and queries, keys and values as one; ours are (out, in) and three. What has no place
-    here stays under its own name.
+    GPT-2 keeps matrices as (in, out) and queries, keys and values as one; ours are (out, in) and three. Raises ValueError for a
+    tied head that differs from the table.
     """
+    plain = {key.removeprefix("transformer."): value for key, value in theirs.items()}
+    table, head = plain.get("wte.weight"), plain.pop("lm_head.weight", None) if tied else None
+    if table is not None and head is not None and not torch.equal(table, head):
+        raise ValueError("lm_head.weight differs from wte.weight, of which it should be a copy; not reproduced")
     found = {}
-    for key, value in theirs.items():
-        short = key.removeprefix("transformer.")
-        if short.endswith((".attn.bias", ".attn.masked_bias")) or (short == "lm_head.weight" and tied):
-            continue  # the causal mask as a buffer, and the tied head
-        found |= _renamed(short, value) or {key: value}
-    return found
+    for key, value in plain.items():
+        if not key.endswith((".attn.bias", ".attn.masked_bias")):  # the causal mask as a buffer
+            found |= _renamed(key, value) or {key: value}
+    return Weights(found)
 
 
 OUTER = {

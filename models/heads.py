@@ -55,8 +55,12 @@ class MaskedHead(nn.Module):
         self.norm = norm(embedding.embedding_dim)
         self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
 
+    @property
+    def table(self) -> Float[Tensor, "v d"]:
+        return self._table[0].weight
+
     def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Float[Tensor, "t v"]:
-        return linear(self.norm(F.gelu(self.linear(x))), self._table[0].weight, self.bias)
+        return linear(self.norm(F.gelu(self.linear(x))), self.table, self.bias)
 
 
 class Pooling(nn.Module):

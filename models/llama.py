@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from torch import Tensor
 
-from .renaming import renamed, require
+from .described import Count, Depth, Described, Epsilon, Heads, Id, Share, Width
+from .renaming import Weights, renamed
 
-EXACT = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "rope_scaling": None}
+Base = Annotated[float, Field(gt=1, lt=1e12)]
 LAYER = {
     "self_attn.q_proj": "attention.query", "self_attn.k_proj": "attention.key", "self_attn.v_proj": "attention.value",
     "self_attn.o_proj": "attention.out", "mlp.gate_proj": "feed_forward.gate", "mlp.up_proj": "feed_forward.up",
@@ -18,40 +20,62 @@ LAYER = {
 }  # fmt: skip
 
 
-def llama_experiment(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The `inputs`, `model` and `tasks` of our YAML for a Llama `config.json`.
+class Rope(Described):
+    """How positions turn queries and keys, where it stands in a record of its own."""
 
-    Raises ValueError naming an option that we do not reproduce exactly; nothing is approximated.
-    """
-    require(config, EXACT)
-    rope = config.get("rope_parameters") or {}
-    if rope.get("rope_type", "default") != "default":
-        raise ValueError(f"config.json: rope_type is {rope['rope_type']!r}; only 'default' is reproduced exactly")
-    width, heads = config["hidden_size"], config["num_attention_heads"]
-    base = rope.get("rope_theta", config.get("rope_theta", 10_000.0))
+    rope_type: Literal["default"] = "default"
+    rope_theta: Base | None = None
+
+
+class Llama(Described):
+    """A Llama's `config.json`."""
+
+    vocab_size: Count = 32000
+    hidden_size: Width = 4096
+    intermediate_size: Width = 11008
+    num_hidden_layers: Depth = 32
+    num_attention_heads: Heads = 32
+    num_key_value_heads: Heads | None = None
+    head_dim: Width | None = None
+    hidden_act: Literal["silu"] = "silu"
+    max_position_embeddings: Count = 2048
+    rms_norm_eps: Epsilon = 1e-6
+    attention_bias: Literal[False] = False
+    mlp_bias: Literal[False] = False
+    attention_dropout: Share = 0.0
+    rope_theta: Base | None = None
+    rope_parameters: Rope | None = None
+    rope_scaling: None = None
+    tie_word_embeddings: bool = False
+    bos_token_id: Id | None = 1
+    eos_token_id: Id | list[Id] | None = 2
+
+
+def llama_experiment(config: Llama) -> dict[str, Any]:
+    """The `inputs`, `model` and `tasks` of our YAML for a Llama."""
+    rope = config.rope_parameters or Rope()
     return {
         "inputs": {"text": {"use": "text", "position": None}},
         "model": {
-            "width": width, "depth": config["num_hidden_layers"], "heads": heads,
-            "context": config.get("max_position_embeddings", 2048), "attention": "causal & same_sample",
-            "position": {"use": "rotary", "base": base},
+            "width": config.hidden_size, "depth": config.num_hidden_layers, "heads": config.num_attention_heads,
+            "context": config.max_position_embeddings, "attention": "causal & same_sample",
+            "position": {"use": "rotary", "base": rope.rope_theta or config.rope_theta or 10_000.0},
             "block": {
-                "norm": {"use": "rms_norm", "epsilon": config.get("rms_norm_eps", 1e-6)}, "bias": False,
-                "feed_forward": {"use": "swiglu", "ratio": config["intermediate_size"] / width, "multiple_of": 1},
-                "key_value_heads": config.get("num_key_value_heads") or heads, "head_width": config.get("head_dim"),
+                "norm": {"use": "rms_norm", "epsilon": config.rms_norm_eps}, "bias": False,
+                "feed_forward": {"use": "swiglu", "ratio": config.intermediate_size / config.hidden_size, "multiple_of": 1},
+                "key_value_heads": config.num_key_value_heads or config.num_attention_heads, "head_width": config.head_dim,
             },
-            "dropout": {"attention": config.get("attention_dropout", 0.0)},
+            "dropout": {"attention": config.attention_dropout},
         },
         "tasks": {"lm": {"use": "language_modeling", "target": "text",
-                         "head": "tied" if config.get("tie_word_embeddings", False) else "unembedding"}},
+                         "head": "tied" if config.tie_word_embeddings else "unembedding"}},
     }  # fmt: skip
 
 
-def llama_weights(theirs: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """transformers' tensors under the keys of our `Mixture`. What has no place here stays under its own name."""
-    theirs = {key: value for key, value in theirs.items() if not key.endswith(".rotary_emb.inv_freq")}  # computed here
+def llama_weights(theirs: Mapping[str, Tensor], config: Llama) -> Weights:
+    """transformers' tensors under the keys of our `Mixture`."""
     outside = {"model.embed_tokens": "tokenizers.text.embedding", "model.norm": "cores.main.norm"}
-    tied = config.get("tie_word_embeddings", False)
-    outside |= {} if tied else {"lm_head": "heads.lm.linear"}
-    ignored = ("lm_head.",) if tied else ()
-    return renamed(theirs, outside, {"model.layers.": ("cores.main.blocks.", LAYER)}, ignored)
+    copies = {"lm_head.weight": "model.embed_tokens.weight"} if config.tie_word_embeddings else {}
+    outside |= {} if copies else {"lm_head": "heads.lm.linear"}
+    layers = {"model.layers.": ("cores.main.blocks.", LAYER)}
+    return renamed(theirs, outside, layers, copies=copies, computed=(".rotary_emb.inv_freq",))

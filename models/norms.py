@@ -5,18 +5,19 @@ from __future__ import annotations
 from torch import nn
 
 
-class LayerNorm(nn.LayerNorm):
+class Norm(nn.Module):
+    """Base: vectors of a width to vectors of the same width; a subclass takes the width first."""
+
+
+class LayerNorm(nn.LayerNorm, Norm):
     """Zero mean and unit variance over the last axis, then optional gain and shift (Ba et al. 2016, arXiv:1607.06450)."""
 
     def __init__(self, width: int, *, gain: bool = True, bias: bool = True, epsilon: float = 1e-5):
         super().__init__(width, eps=epsilon, elementwise_affine=gain, bias=bias)
 
 
-class RmsNorm(nn.RMSNorm):
+class RmsNorm(nn.RMSNorm, Norm):
     """Unit root mean square over the last axis, then an optional gain (Zhang & Sennrich 2019, arXiv:1910.07467)."""
 
     def __init__(self, width: int, *, gain: bool = True, epsilon: float = 1e-6):
         super().__init__(width, eps=epsilon, elementwise_affine=gain)
-
-
-Norm = LayerNorm | RmsNorm

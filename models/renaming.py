@@ -1,10 +1,11 @@
-"""Published weights under our names: what the importers of whole families (BERT, T5, Llama, Whisper) share."""
+"""Published weights under our names: what the importers share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 DIRECT = {"weight", "bias"}
@@ -12,22 +13,39 @@ OLDER = {"gamma": "weight", "beta": "bias"}
 """What the first published BERTs call the gain and shift of their normalisations."""
 
 
+class Weights(NamedTuple):
+    """A published model's tensors under the keys of our `Mixture`."""
+
+    tensors: dict[str, Tensor]
+    """What has no place here, and is not known to have none, stays under its own name."""
+    unread: tuple[str, ...] = ()
+    """The names of tensors that nothing here reads (BERT's pooler), to be told."""
+
+
 def renamed(
-    theirs: Mapping[str, Tensor], outside: Mapping[str, str], layers: Mapping[str, tuple[str, Mapping[str, str]]],
-    ignored: tuple[str, ...] = (),
-) -> dict[str, Tensor]:  # fmt: skip
-    """Their tensors under the keys of our `Mixture`.
+    theirs: Mapping[str, Tensor], outside: Mapping[str, str], layers: Mapping[str, tuple[str, Mapping[str, str]]], *,
+    copies: Mapping[str, str] | None = None, computed: tuple[str, ...] = (), unread: tuple[str, ...] = (),
+) -> Weights:  # fmt: skip
+    """Their tensors under our keys.
 
     `outside` renames stems (a key without its `.weight` or `.bias`) or whole keys; `layers` maps the beginning of a numbered
-    layer, `encoder.layer.`, to ours and to the names of the parts inside; keys that begin with one of `ignored` are passed
-    over. What has no place here stays under its own name.
+    layer, `encoder.layer.`, to ours and to the names of the parts inside. `copies` are keys of tensors that must equal another
+    one (a tied head); keys that end in `computed` are numbers that we make ourselves; those that begin with `unread` have no
+    place here. Raises ValueError for a copy that is none.
     """
-    found = {}
+    found, left = {}, []
     for key, value in theirs.items():
         name = _renamed(key, outside, layers)
-        if name is not None or not key.startswith(ignored or ("\0",)):
+        if name is None and copies and key in copies:
+            original = theirs.get(copies[key])
+            if original is not None and not torch.equal(value, original):
+                raise ValueError(f"{key} differs from {copies[key]}, of which it should be a copy; not reproduced")
+            found |= {} if original is not None else {_renamed(copies[key], outside, layers) or key: value}
+        elif name is None and key.startswith(unread or ("\0",)):
+            left.append(key)
+        elif name is not None or not key.endswith(computed or ("\0",)):
             found[name or key] = value
-    return found
+    return Weights(found, tuple(left))
 
 
 def _renamed(key: str, outside: Mapping[str, str], layers: Mapping) -> str | None:
@@ -43,13 +61,3 @@ def _renamed(key: str, outside: Mapping[str, str], layers: Mapping) -> str | Non
             if part in names and number.isdecimal():
                 return f"{ours}{number}.{names[part]}.{leaf}"
     return None
-
-
-def require(config: Mapping[str, Any], exact: Mapping[str, Any]) -> None:
-    """Raises ValueError for the first option of a `config.json` whose value we do not reproduce exactly: `exact` holds the
-    only one (or a tuple of those) that we do. What is not there has the value that we do."""
-    for name, possible in exact.items():
-        values = possible if isinstance(possible, tuple) else (possible,)
-        if name in config and config[name] not in values:
-            shown = " or ".join(map(repr, values))
-            raise ValueError(f"config.json: {name} is {config[name]!r}; only {shown} is reproduced exactly")

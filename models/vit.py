@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import torch
 from einops import rearrange
+from pydantic import ConfigDict, Field, FiniteFloat
 from torch import Tensor, nn
 
-from .renaming import renamed
+from .described import Depth, Described, Heads, Share, Width
+from .renaming import Weights, renamed
 
 PLAIN = {"patch_drop", "norm_pre", "attn_pool"}
 """Parts of a timm model that must be the identity (or absent) for us to reproduce it."""
@@ -25,9 +27,83 @@ OUTSIDE = {
 }  # fmt: skip
 
 
-def vit_experiment(
-    model: nn.Module, mean: Sequence[float], deviation: Sequence[float], scale: Tensor | None = None
-) -> dict[str, Any]:  # fmt: skip
+Side = Annotated[int, Field(ge=1, le=2**14)]
+
+
+class VitArguments(Described):
+    """What a timm directory's `model_args` may change of an architecture; anything else is refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
+
+    img_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None
+    patch_size: Side | None = None
+    in_chans: Annotated[int, Field(ge=1, le=16)] | None = None
+    embed_dim: Width | None = None
+    depth: Depth | None = None
+    num_heads: Heads | None = None
+    mlp_ratio: Annotated[float, Field(gt=0, le=64)] | None = None
+    qkv_bias: bool | None = None
+    qk_norm: bool | None = None
+    init_values: FiniteFloat | None = None
+    class_token: bool | None = None
+    no_embed_class: bool | None = None
+    reg_tokens: Annotated[int, Field(ge=0, le=4096)] | None = None
+    pre_norm: bool | None = None
+    final_norm: bool | None = None
+    fc_norm: bool | None = None
+    global_pool: Literal["", "token", "avg"] | None = None
+    drop_rate: Share | None = None
+    pos_drop_rate: Share | None = None
+    patch_drop_rate: Share | None = None
+    proj_drop_rate: Share | None = None
+    attn_drop_rate: Share | None = None
+    drop_path_rate: Share | None = None
+    dynamic_img_size: bool | None = None
+
+
+class VitData(Described):
+    """How its images are prepared: `pretrained_cfg`. What it does not say is as timm's `PretrainedCfg` has it."""
+
+    mean: Annotated[list[FiniteFloat], Field(min_length=1, max_length=16)] = [0.485, 0.456, 0.406]
+    std: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1, max_length=16)] = [
+        0.229,
+        0.224,
+        0.225,
+    ]
+    crop_pct: Annotated[float, Field(gt=0, le=1)] = 0.875
+    crop_mode: Literal["center", "squash"] = "center"
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bicubic"
+    num_classes: Annotated[int, Field(ge=0, le=2**24)] | None = None
+    label_names: list[str] | None = None
+
+
+class Vit(Described):
+    """A timm directory's `config.json`."""
+
+    architecture: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    num_classes: Annotated[int, Field(ge=0, le=2**24)] | None = None
+    global_pool: Literal["", "token", "avg"] | None = None
+    model_args: VitArguments = VitArguments()
+    pretrained_cfg: VitData | None = None
+    """None: as timm prepares images for this architecture."""
+    label_names: list[str] | None = None
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        own = self.num_classes
+        if own is None and self.pretrained_cfg is not None:
+            own = self.pretrained_cfg.num_classes
+        return 1000 if own is None else own
+
+    def arguments(self) -> dict[str, Any]:
+        """What timm is given to make the model."""
+        given = {name: value for name, value in self.model_args.model_dump().items() if value is not None}
+        pool = {} if self.global_pool is None else {"global_pool": self.global_pool}
+        return {"num_classes": self.classes, **given, **pool}
+
+
+def vit_experiment(model: nn.Module, data: VitData, scale: Tensor | None = None) -> dict[str, Any]:
     """The `inputs`, `model` and `tasks` of our YAML for a timm `VisionTransformer` (its weights do not matter, but for a
     layer scale's first value).
 
@@ -64,7 +140,8 @@ def vit_experiment(
     tokens = patch.num_patches + model.num_prefix_tokens
     return {
         "inputs": {"image": {"use": "image", "patch_size": patch.patch_size[0], "size": size, "channels": patch.proj.in_channels,
-                             "mean": list(mean), "deviation": list(deviation)}},
+                             "mean": data.mean, "deviation": data.std, "crop": data.crop_pct, "interpolation": data.interpolation,
+                             "fit_size": "crop" if data.crop_mode == "center" else "resize"}},
         "model": {
             "width": model.embed_dim, "depth": len(model.blocks), "heads": block.attn.num_heads, "context": tokens,
             "own_tokens": model.num_prefix_tokens, "attention": "same_sample", "block": options,
@@ -74,12 +151,14 @@ def vit_experiment(
     }  # fmt: skip
 
 
-def vit_weights(theirs: Mapping[str, Tensor], class_has_position: bool = True) -> dict[str, Tensor]:
+def vit_weights(theirs: Mapping[str, Tensor], class_has_position: bool = True) -> Weights:
     """timm's tensors under the keys of our `Mixture`. What has no place here stays under its own name.
 
     The class token and its position (DeiT III gives it none) are one vector of ours; a patch's convolution is a matrix;
     queries, keys and values are three.
     """
+    if "pos_embed" not in theirs:
+        raise ValueError("there is no tensor 'pos_embed'")
     position, parts = theirs["pos_embed"][0], {}
     for name, value in theirs.items():
         stem, _, leaf = name.rpartition(".")
@@ -88,7 +167,8 @@ def vit_weights(theirs: Mapping[str, Tensor], class_has_position: bool = True) -
             parts |= {f"{stem.removesuffix('qkv')}{each}.{leaf}": piece for each, piece in pieces}
         else:
             parts[f"{stem}.scale" if leaf == "gamma" else name] = value
-    found = renamed(parts, OUTSIDE, {"blocks.": ("cores.main.blocks.", NAMES)}, ignored=("cls_token", "pos_embed"))
+    parts = {name: value for name, value in parts.items() if name not in ("cls_token", "pos_embed")}
+    found, _ = renamed(parts, OUTSIDE, {"blocks.": ("cores.main.blocks.", NAMES)})
     patches = "tokenizers.image.embedding.weight"
     if patches in found:
         found[patches] = rearrange(found[patches], "d c p q -> d (c p q)")
@@ -96,4 +176,4 @@ def vit_weights(theirs: Mapping[str, Tensor], class_has_position: bool = True) -
     if "cls_token" in theirs:
         found["own.weight"] = theirs["cls_token"][0] + position[:prefix].sum(0)
     found["tokenizers.image.position.table.weight"] = position[prefix:]
-    return found
+    return Weights(found)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
+from pydantic import Field, RootModel, StrictBool, StrictFloat, StrictInt, StrictStr
 from torch import Tensor, nn
 
 from ..data.root import DataError
 from ..data.samples import Samples
 from ..models.batch import IGNORED, PlannedSet, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling
+from ..tokenizers.files import read_record, write_json
 from .task import Metric, Task, Term
+
+Classes = RootModel[Annotated[tuple[StrictBool | StrictInt | StrictFloat | StrictStr, ...], Field(min_length=2)]]
+"""What a run keeps of its training data: the classes, in the order of their scores."""
 
 
 class Classification(Task):
@@ -76,14 +80,16 @@ class Classification(Task):
         """The task with these classes, in the order of its scores."""
         self.classes = tuple(classes)
         self.numbers = {name: number for number, name in enumerate(classes)}
+        self.named = {str(name): name for name in classes}  # as a table or a folder writes it
+        if len(self.named) < len(self.numbers):
+            self.named = {}
         return self
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "classes.json").write_text(json.dumps(self.classes))
+        write_json(folder / "classes.json", self.classes)
 
     def load(self, folder: Path) -> Classification:
-        return self.with_classes(json.loads((folder / "classes.json").read_text()))
+        return self.with_classes(read_record(folder / "classes.json", Classes).root)
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return PooledLinear(self.pooling(width), width, len(self.classes))
@@ -102,6 +108,7 @@ class Classification(Task):
             return torch.full((len(self.classes),), float(IGNORED)) if self.several else torch.tensor(IGNORED)
         if isinstance(label, list | tuple | set) != self.several:
             raise DataError(f"column {self.target!r} must hold {self.wanted}, not {label!r}")
+        label = [self.named.get(each, each) for each in label] if self.several else self.named.get(label, label)
         unknown = [each for each in (label if self.several else [label]) if each not in self.numbers]
         if unknown:
             raise DataError(

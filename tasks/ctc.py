@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field, RootModel, StrictStr
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -19,8 +19,12 @@ from ..data.samples import Samples
 from ..models.batch import PlannedSet, Targets
 from ..models.ctc import greedy, prefix_beam, spans, tokens_needed
 from ..models.linear import Linear
+from ..tokenizers.files import read_record, write_json
 from .task import Metric, Task, Term
 from .text_metrics import MEANINGS, TextMetric
+
+Symbols = RootModel[Annotated[StrictStr, Field(min_length=1)]]
+"""What a run keeps of its training data: the symbols, in the order of their scores."""
 
 
 class CtcHead(nn.Module):
@@ -71,11 +75,10 @@ class Ctc(Task):
         return self
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "symbols.json").write_text(json.dumps(self.symbols))
+        write_json(folder / "symbols.json", self.symbols)
 
     def load(self, folder: Path) -> Ctc:
-        return self.with_symbols(json.loads((folder / "symbols.json").read_text()))
+        return self.with_symbols(read_record(folder / "symbols.json", Symbols).root)
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return CtcHead(width, len(self.symbols))

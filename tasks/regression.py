@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field, FiniteFloat
 from torch import Tensor, nn
 
 from ..data.root import DataError
 from ..data.samples import Samples
 from ..models.batch import PlannedSet, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling
+from ..tokenizers.files import Record, read_record, write_json
 from .task import Metric, Task, Term
+
+
+class Scale(Record):
+    """What a run keeps of its training data: the mean and the deviation of every number."""
+
+    mean: Annotated[list[FiniteFloat], Field(min_length=1)]
+    deviation: list[FiniteFloat]
 
 
 class Regression(Task):
@@ -56,7 +64,9 @@ class Regression(Task):
         values = torch.stack(rows)
         known = ~values.isnan()
         if lacking := len(samples) - int(known.any(1).sum()):
-            self.notes = (f"{lacking:,} of {len(samples):,} training samples have no number in {self.target!r}: not judged",)
+            self.notes = (
+                f"{lacking:,} of {len(samples):,} training samples have no number in {self.target!r}: not judged",
+            )
         mean = values.nan_to_num().sum(0) / known.sum(0)
         deviation = ((values - mean).nan_to_num().square().sum(0) / known.sum(0)).sqrt()
         self.mean, self.deviation = mean, torch.where(deviation > 0, deviation, torch.ones_like(deviation))
@@ -73,13 +83,13 @@ class Regression(Task):
             raise DataError(f"column {self.target!r} holds {len(self.mean)} numbers, not {len(numbers(value))} as here")
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        scale = {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
-        (folder / "scale.json").write_text(json.dumps(scale))
+        write_json(folder / "scale.json", {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()})
 
     def load(self, folder: Path) -> Regression:
-        scale = json.loads((folder / "scale.json").read_text())
-        self.mean, self.deviation = torch.tensor(scale["mean"]), torch.tensor(scale["deviation"])
+        scale = read_record(folder / "scale.json", Scale)
+        self.mean, self.deviation = torch.tensor(scale.mean), torch.tensor(scale.deviation)
+        if len(self.mean) != len(self.deviation):
+            raise DataError(f"{folder / 'scale.json'}: {len(self.mean)} means and {len(self.deviation)} deviations")
         return self.checked()
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:

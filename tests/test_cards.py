@@ -19,10 +19,10 @@ import soundfile
 from chopmix.data import card as card_module
 from chopmix.data import fingerprint as fingerprint_module
 from chopmix.data.card import Card, Document, read_text, share_by_hash, split_by_hash
-from chopmix.data.fingerprint import hash_files
 from chopmix.data.cards import tiny_shakespeare
 from chopmix.data.cards.text import Text
 from chopmix.data.equalized import Equalized
+from chopmix.data.fingerprint import hash_files
 from chopmix.data.root import DataError, cache_folder, data_root
 from chopmix.data.samples import Listed
 from chopmix.training.catalogue import catalogue_of

@@ -197,7 +197,7 @@ def test_missing_sections_and_files(plain):
     assert "there is no such file; there is no folder" in line
     plain.write_bytes(b"a: \xff\n")
     (line,) = lines_of(plain)
-    assert "cannot be read: 'utf-8' codec" in line
+    assert "cannot be read: x.yaml, line 1: byte 3 (0xff) is not valid UTF-8" in line
 
 
 def test_a_tree_has_no_lines():
@@ -218,6 +218,7 @@ from typing import Annotated, ClassVar
 from annotated_types import Gt
 from torch import nn
 from chopmix.data.card import Card
+from chopmix.models.norms import Norm
 from chopmix.tokenizers.chopper import Chopper
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +236,7 @@ class Moons(Card):
     def __init__(self, *, phase: str = "new"):
         self.phase = phase
 
-class Odd:
+class Odd(Norm):
     def __init__(self, *, x: NotThere = 1): ...
 """
 
@@ -255,7 +256,11 @@ def test_classes_from_outside(plain, outside):
     part = config.inputs["lidar"]
     assert part(part.build(part.target.Chopper), 6, 9).size == (4, 6, 1.0)
     assert config.data.card().phase == "new"
-    assert config_from_tree(yaml.safe_load(yaml.safe_dump(config.tree))).tree == config.tree
+    assert config_from_tree(yaml.safe_load(yaml.safe_dump(config.tree)), trust=[outside]).tree == config.tree
+    with pytest.raises(
+        ConfigError, match=f"code outside chopmix, which a run does not get executed.*--trust {outside}"
+    ):
+        config_from_tree(config.tree)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +268,10 @@ def test_classes_from_outside(plain, outside):
     [
         ("inputs.lidar={use: 'NAME:LidarTokenizer', beam: 4}", "lidar.beam: LidarTokenizer has no such key; did you mean"),
         ("inputs.lidar={use: 'NAME:LidarTokenizer', gain: 0}", "lidar.gain: must be greater than 0, not 0"),
-        ("inputs.lidar=NAME:LidarChopper", "lidar: 'NAME:LidarChopper' is no tokenizer: it has no Chopper"),
+        ("inputs.lidar=NAME:LidarChopper", "lidar: 'NAME:LidarChopper' is no tokenizer: a torch module with a Chopper"),
+        ("inputs.lidar=collections:OrderedDict", "lidar: 'collections:OrderedDict' is no tokenizer: a torch module with a Chopper"),
+        ("model.block.norm=NAME:Moons", "norm: 'NAME:Moons' is no Norm"),
+        ("data.card=subprocess:Popen", "card: 'subprocess:Popen' is no Card"),
         ("inputs.lidar=NAME:LidarTokeniser", "has no class 'LidarTokeniser'; did you mean 'LidarTokenizer'?"),
         ("inputs.lidar=NAME_broken:X", "cannot import 'NAME_broken': ZeroDivisionError: division by zero"),
         ("model.block.norm=NAME:Odd", "norm: the signature of 'NAME:Odd' cannot be read as a schema: name 'NotThere'"),

@@ -88,7 +88,7 @@ def planned(counts: list[int], texts: list[str | None]) -> PlannedSet:
     places = (sample > 0).flatten().nonzero()[:, 0]
     seconds = torch.cat([torch.arange(1, count + 1)[:, None] * 0.1 for count in counts])
     pieces = Pieces(values=torch.zeros(len(places)), index=torch.zeros_like(places), places=places, coordinates=seconds,
-                    counts=tuple(count for count in counts if count))  # fmt: skip
+                    counts=torch.tensor([count for count in counts if count]))  # fmt: skip
     keys = tuple(f"clip {number}" for number in range(len(counts)))
     return PlannedSet(tokens=tokens, pieces={"sound": pieces}, samples=len(counts), labels={"text": texts}, keys=keys)
 

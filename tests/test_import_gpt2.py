@@ -65,7 +65,9 @@ def test_logits_equal_transformers(tmp_path, shape, dtype, tolerance):
     if dtype == torch.float64:  # the run's own weights are float32: copy the exact ones
         from chopmix.models.gpt2 import gpt2_weights
 
-        run.model.load_state_dict(gpt2_weights(theirs.state_dict(), SHAPES[shape].get("tie_word_embeddings", True)))
+        run.model.load_state_dict(
+            gpt2_weights(theirs.state_dict(), SHAPES[shape].get("tie_word_embeddings", True)).tensors
+        )
     ids = torch.randint(61, (3, 32), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected, found = theirs(ids).logits, all_logits(run, ids)
@@ -110,7 +112,10 @@ def test_mistakes_are_named(tmp_path):
     for options, match in [
         ({"model_type": "mamba"}, "model_type is 'mamba'; possible: 'gpt2'"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True; only False"),
-        ({"activation_function": "silu"}, "activation_function is 'silu'; possible"),
+        (
+            {"activation_function": "silu"},
+            "activation_function is 'silu'; only 'gelu_new', 'gelu_pytorch_tanh', 'gelu' or 'relu' is reproduced",
+        ),
         ({"n_layer": 3}, "missing .*blocks.2"),
         ({"n_layer": 1}, "left over .*blocks.1"),
         ({"n_positions": 16}, "position.table.weight has shape"),

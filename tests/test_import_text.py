@@ -11,6 +11,7 @@ import transformers
 from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
 from chopmix.models.beam_search import Search
 from chopmix.models.token_set import Tokens, plain_tokens
+from chopmix.tokenizers.files import DataError
 from chopmix.training.build import make_batch
 from chopmix.training.imports import import_directory
 from chopmix.training.run import Run, RunError, load_run
@@ -330,7 +331,7 @@ def test_what_is_missing_may_be_allowed(tmp_path):
 def test_other_refusals(tmp_path):
     source = directory(tmp_path)
     (source / "vocab.txt").write_text("\n".join(["[CLS]", "[SEP]", "[MASK]", *map(str, range(200))]))
-    with pytest.raises(RunError, match=r"has 203 ids, more than config.json's vocab_size \(120\)"):
+    with pytest.raises(DataError, match=r"vocab.txt has 203 ids, more than config.json's vocab_size \(120\)"):
         import_directory(source, tmp_path / "run")
     (source / "vocab.txt").write_text("\n".join(["[CLS]", "[SEP]", "a"]))
     with pytest.raises(RunError, match=r"its tokenizer has no \[MASK\]"):

@@ -2,14 +2,17 @@
 
 import json
 
+import numpy as np
 import pytest
 import timm
+import timm.data
 import torch
 from chopmix.training.build import build_choppers, build_model, make_batch
 from chopmix.training.config import config_from_tree
 from chopmix.training.imports import import_directory
 from chopmix.training.run import RunError, load_run, read_config
 from chopmix.training.transfer import take_weights
+from PIL import Image
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
@@ -40,7 +43,7 @@ def directory(folder, name: str, options: dict, seed: int = 0):
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors")
     pool = arguments.pop("global_pool", None)
     described = {"architecture": name, "num_classes": arguments.pop("num_classes"), "model_args": arguments,
-                 "pretrained_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25]}}  # fmt: skip
+                 "pretrained_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25], "crop_pct": 1.0}}  # fmt: skip
     (folder / "config.json").write_text(json.dumps(described | ({"global_pool": pool} if pool else {})))
     return model
 
@@ -71,15 +74,55 @@ def test_an_imported_model_predicts(tmp_path):
     assert load_run(tmp_path / "run").predict([{"image": image}])[0]["label"]["class"] in range(7)
 
 
+PREPARED = {
+    "of the architecture": None,
+    "of the format": {"num_classes": 7},
+    "middle": {"crop_pct": 0.9, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.25] * 3},
+    "squash": {"crop_pct": 0.8, "crop_mode": "squash", "interpolation": "bicubic"},
+    "whole": {"crop_pct": 1.0, "label_names": list("abcdefg")},
+}
+
+
+@pytest.mark.parametrize("size", [(50, 70), (90, 40), (32, 32), (20, 25)])
+@pytest.mark.parametrize("which", PREPARED)
+def test_pictures_are_prepared_as_timm_prepares_them(tmp_path, which, size):
+    """Size, crop, interpolation, mean and deviation as `resolve_data_config` and `create_transform` read the same file."""
+    model = directory(tmp_path / "timm", "vit_tiny_patch16_224", {})
+    described = json.loads((tmp_path / "timm" / "config.json").read_text())
+    del described["pretrained_cfg"]
+    described |= {"pretrained_cfg": PREPARED[which]} if PREPARED[which] else {}
+    (tmp_path / "timm" / "config.json").write_text(json.dumps(described))
+    import_directory(tmp_path / "timm", tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    theirs = timm.create_model("vit_tiny_patch16_224", pretrained=False, pretrained_cfg=PREPARED[which], img_size=32)
+    settings = timm.data.resolve_data_config({"img_size": 32}, model=theirs)
+    rough = np.random.default_rng(0).integers(0, 256, (size[0] // 5, size[1] // 5, 3), dtype=np.uint8)
+    picture = Image.fromarray(rough).resize(size[::-1], Image.Resampling.BICUBIC)
+    expected = timm.data.create_transform(**settings)(picture)
+    (pixels,) = run.choppers["image"].chop(run.choppers["image"].decode(picture)).values
+    mean, deviation = (torch.tensor(settings[name])[:, None, None] for name in ("mean", "std"))
+    level = 1 / 255 / deviation  # Pillow and torch round their filters differently
+    assert ((pixels / 255 - mean) / deviation - expected).abs().le(2.01 * level).all()
+    answer = run.predict([{"image": picture}])[0]["label"]
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            torch.tensor(list(answer["probabilities"].values())),
+            model(expected[None]).softmax(-1)[0].sort(descending=True)[0][:5],
+            atol=0.03,
+            rtol=0,
+        )
+    assert answer["class"] in (PREPARED[which] or {}).get("label_names", range(7))
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("resnet18", {}, "is a ResNet; possible: VisionTransformer"),
+        ("resnet18", {}, "'resnet18' is none of timm's vision transformers"),
         ("vit_tiny_patch16_224", {"reg_tokens": 2}, "prefix tokens is not reproduced"),
         ("vit_tiny_patch16_224", {"pre_norm": True}, "norm_pre is LayerNorm"),
-        ("vit_tiny_patch16_224", {"not_an_option": 1}, "timm cannot make"),
+        ("vit_tiny_patch16_224", {"not_an_option": 1}, "model_args.not_an_option is 1; Extra inputs are not permitted"),
         ("vit_medium_patch16_gap_240", {}, "queries without a bias are not reproduced"),
-        ("no_such_model", {}, "timm cannot make 'no_such_model'"),
+        ("no_such_model", {}, "'no_such_model' is none of timm's vision transformers"),
     ],
 )
 def test_what_is_not_reproduced_is_refused(tmp_path, name, options, message):

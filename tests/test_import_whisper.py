@@ -18,6 +18,7 @@ from chopmix.models.batch import Batch
 from chopmix.models.languages import CODES
 from chopmix.models.transcription import Protocol, Said, Segment, Transcriber, Transcribing
 from chopmix.tokenizers.audio_stem import AudioStemChopper
+from chopmix.tokenizers.files import DataError
 from chopmix.training.cli import main
 from chopmix.training.imports import import_directory
 from chopmix.training.run import RunError, load_run
@@ -435,5 +436,5 @@ def test_what_is_refused(directory, tmp_path):
         import_directory(changed("b", activation_function="relu"), tmp_path / "rb")
     with pytest.raises(ValueError, match="encoder_ffn_dim and decoder_ffn_dim differ"):
         import_directory(changed("c", encoder_ffn_dim=64), tmp_path / "rc")
-    with pytest.raises(RunError, match=r"has \d+ ids, more than config.json's vocab_size \(100\)"):
+    with pytest.raises(DataError, match=r"tokenizer.json has \d+ ids, more than config.json's vocab_size \(100\)"):
         import_directory(changed("d", vocab_size=100), tmp_path / "rd")

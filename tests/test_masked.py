@@ -13,8 +13,8 @@ from chopmix.data.similar_lengths import Place
 from chopmix.models.batch import IGNORED, Batch
 from chopmix.tasks.masked_modeling import SPAN_SHARES, SPAN_WORDS, MaskedModeling, within_words
 from chopmix.tasks.span_corruption import SpanCorruption, split
-from chopmix.tokenizers.encoding_files import load_encoding
 from chopmix.tokenizers.encoding import ByteEncoding, CharacterEncoding, Extended
+from chopmix.tokenizers.encoding_files import load_encoding
 from chopmix.tokenizers.text import TextChopper
 from chopmix.training.build import make_batch
 from chopmix.training.cli import main

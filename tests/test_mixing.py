@@ -256,7 +256,7 @@ def test_classes_are_sorted_kept_and_judged(tmp_path):
     )
     torch.testing.assert_close(task.terms(scores, targets)["loss"].sum, expected)
     sums = {"count": torch.tensor(2.0), "loss": torch.tensor(0.0), **task.measure(scores, targets)}
-    assert tuple(task.summary(sums)) == task.metrics
+    assert tuple(task.summary(sums)) == tuple(task.metrics)
     assert task.summary(sums)["accuracy"] == 0.5 and sums["confusion"].view(3, 3).tolist() == [
         [0, 1, 0],
         [0, 0, 0],
@@ -326,7 +326,7 @@ def test_numbers_are_learned_in_deviations_and_reported_in_units(tmp_path):
     assert float(task.terms(output, targets)["loss"].sum) == pytest.approx(1 + 1)
     sums = {"count": torch.tensor(3.0), "loss": torch.tensor(2.0), **task.measure(output, targets)}
     found = task.summary(sums)
-    assert tuple(found) == task.metrics
+    assert tuple(found) == tuple(task.metrics)
     assert found["mae_speed"] == 1 and found["mae_angle"] == 50 and found["rmse_angle"] == pytest.approx(100 / 2**0.5)
     assert task.answer(output[0]) == {"values": {"speed": 2.0, "angle": 300.0}}
     with pytest.raises(DataError, match="holds 2 numbers, but 'names' has 1"):
@@ -445,7 +445,11 @@ def test_your_own_modality_trains_beside_text(mixed):
     )  # fmt: skip
     summary, _ = train(load_config(file))
     assert summary["val/exact_match"] > 0.9
-    run = load_run(file.with_suffix(""))
+    with pytest.raises(
+        ConfigError, match=r"scan.use: 'own_modality:LidarTokenizer' is code outside chopmix.*--trust own_modality"
+    ):
+        load_run(file.with_suffix(""))
+    run = load_run(file.with_suffix(""), trust=["own_modality"])
     scan = run.config.data.card().open("val")[0]
     assert run.predict([{"scan": scan["scan"]}])[0]["side"]["text"] == scan["side"]
 

@@ -73,7 +73,7 @@ def test_files_are_read_by_their_header(tmp_path):
         (np.zeros((0, 2)), "the stream has no measurements"),
         ([[1.0, 7]], "channel 'gear' must hold whole numbers from 0 to 5"),
         ([[1.0, 1.5]], "channel 'gear' must hold whole numbers from 0 to 5"),
-        ("missing.csv", "there is no file 'missing.csv'"),
+        ("missing.csv", "missing.csv does not exist"),
         (b"speed,time\n1,2\n", "no column 'gear'; the columns are speed, time"),
         (b"speed,gear\n1,2\n3\n", "line 3 has 1 columns, the header 2"),
         (b"speed,gear\nfast,2\n", "line 2 holds something that is no number"),

@@ -349,16 +349,12 @@ def test_the_last_checkpoints_are_averaged(tmp_path):
 
 
 def test_flags_change_only_what_they_name_of_the_tasks_search(trained):
-    task = trained.tasks["translation"]
-    before = task.search
-    try:
-        trained.search_with(beams=4, length_penalty=0.6)
-        trained.search_with(no_repeat=3)
-        assert task.search == Search(beams=4, length_penalty=0.6, no_repeat=3)
-        with pytest.raises(ValueError, match="beams must be at least 1"):
-            trained.search_with(beams=0)
-    finally:
-        task.search = before
+    before = trained.tasks["translation"].search
+    other = trained.searching(beams=4, length_penalty=0.6).searching(no_repeat=3)
+    assert other.tasks["translation"].search == Search(beams=4, length_penalty=0.6, no_repeat=3)
+    assert trained.tasks["translation"].search == before
+    with pytest.raises(ValueError, match="beams must be at least 1"):
+        trained.searching(beams=0)
 
 
 def test_what_is_averaged_does_not_depend_on_interruptions(tmp_path):

@@ -22,7 +22,7 @@ from chopmix.data.cards.speech_commands import INSIDE, LISTS, WORDS, SpeechComma
 from chopmix.data.cards.torchvision_data import KNOWN, REFUSED, TorchvisionData
 from chopmix.data.cards.webdataset import Webdataset
 from chopmix.data.root import DataError
-from chopmix.models.vit import vit_experiment
+from chopmix.models.vit import VitData, vit_experiment
 from chopmix.tokenizers.audio import AudioChopper
 from chopmix.tokenizers.image import ImageChopper
 from chopmix.training.cli import main
@@ -368,7 +368,7 @@ def test_the_config_for_fine_tuning_has_the_shape_that_it_names():
     with torch.device("meta"):
         model = timm.create_model("vit_small_patch16_224", pretrained=False)
     own = load_config(CONFIGS / "vision" / "finetune_timm.yaml", ["model.dropout=0"]).tree
-    assert own["model"] == config_from_tree(own | vit_experiment(model, (0.5,) * 3, (0.5,) * 3)).tree["model"]
+    assert own["model"] == config_from_tree(own | vit_experiment(model, VitData())).tree["model"]
 
 
 def test_an_imported_vit_is_fine_tuned(root, tmp_path, capsys):

@@ -15,8 +15,8 @@ from chopmix.data import token_file
 from chopmix.data.card import Card, Document
 from chopmix.data.root import DataError
 from chopmix.data.token_file import HEADER, TokenFile, prepare, prepared_folder
-from chopmix.tokenizers.encoding_files import make_encoding
 from chopmix.tokenizers.encoding import ByteEncoding, CharacterEncoding, Encoding
+from chopmix.tokenizers.encoding_files import make_encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

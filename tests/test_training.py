@@ -311,7 +311,7 @@ def test_a_changed_vocabulary_or_text_is_refused(tiny, tmp_path, capsys):
     text = (tmp_path / "train.txt").read_text()
     (tmp_path / "train.txt").write_text(text.replace("chop", "mix", 1))
     assert main(["train", str(file)]) == 2
-    assert "the training text changed since step 3" in capsys.readouterr().err
+    assert "the data (train) changed since step 3" in capsys.readouterr().err
     (tmp_path / "train.txt").write_text(text)
     encoding = out / "assets" / "text"
     from chopmix.tokenizers.encoding import CharacterEncoding

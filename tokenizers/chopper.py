@@ -48,6 +48,8 @@ class Chopper:
     """Names of the position axes that its tokens have besides the running order. A token stands on `seconds` where the last
     thing that it is made of is known, so that `causal(seconds)` lets no stream hear another's future."""
 
+    kind: ClassVar[str] = "file"
+    """What its raw values are: `image`, `sound`, `text`, or a `file` of any other sort."""
     fits_on: ClassVar[int | None] = None
     """How many items of the training data, drawn at random, `fit` looks at; None: all of them."""
 

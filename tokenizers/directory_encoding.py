@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .encoding import Encoding, _write, byte_letters, well_formed
+from .encoding import MOST, Encoding, TextStream, byte_letters, well_formed
+from .files import DataError, write_text
 
 SPACE = "\u2581"
 """What SentencePiece writes for a space."""
+REPLACEMENT = "\ufffd"
+"""What is written for bytes that are no character (yet)."""
+
+
+BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+"""How a vocabulary writes a byte for which it has no piece."""
 
 
 class DirectoryEncoding(Encoding):
@@ -20,13 +28,10 @@ class DirectoryEncoding(Encoding):
     encodings of ours that may lose something, since the published models were trained so.
     """
 
-    def __init__(self, file: Path, start: int, frame: Mapping[str, Any]):
-        """`start` begins what the model writes; `frame` has the `end` of that, what stands `before` and `after` a text that
-        is only read, and perhaps `roles`."""
-        from tokenizers import Tokenizer
-
-        self.text = Path(file).read_text(encoding="utf-8")
-        self.coder = Tokenizer.from_str(self.text)
+    def __init__(self, text: str, start: int, frame: Mapping[str, Any]):
+        """`text` is the content of the `tokenizer.json`; `start` begins what the model writes; `frame` has the `end` of that,
+        what stands `before` and `after` a text that is only read, and perhaps `prompt` and `roles`. Raises DataError."""
+        self.text, self.coder = text, coder_of(text, "tokenizer.json")
         self.coder.no_padding()
         self.coder.no_truncation()
         self.coder.encode_special_tokens = True  # the text of a special token inside data is data
@@ -43,13 +48,21 @@ class DirectoryEncoding(Encoding):
         for piece, number in self.coder.get_vocab().items():
             if number in self.specials:
                 continue
-            if self.of_bytes:
+            byte = BYTE.fullmatch(piece) if self.falls_back else None
+            if byte:
+                found[number] = bytes.fromhex(byte[1])
+            elif self.of_bytes:
                 found[number] = bytes(letters[c] for c in piece) if set(piece) <= letters.keys() else piece.encode()
             elif self.of_words:
                 found[number] = (piece[2:] if piece.startswith("##") else f" {piece}").encode()
             else:
                 found[number] = piece.replace(SPACE, " ").encode()
         return found
+
+    @cached_property
+    def falls_back(self) -> bool:
+        """Whether what no piece holds is written byte by byte, as in Llama 2."""
+        return '"ByteFallback"' in self.text or re.search(r'"byte_fallback":\s*true', self.text) is not None
 
     @cached_property
     def of_bytes(self) -> bool:
@@ -74,22 +87,50 @@ class DirectoryEncoding(Encoding):
             raise ValueError(f"id {wrong[0]} is outside encoding {self.name!r}, which has {self.vocabulary} ids")
         return self.coder.decode(known, skip_special_tokens=not specials)
 
+    def stream(self, before=()):
+        return DirectoryStream(self, before)
+
     def parts(self):
         return {"start": self.start, "frame": self.frame}
 
     def save(self, folder):
-        _write(Path(folder) / "tokenizer.json", self.text)
+        write_text(Path(folder) / "tokenizer.json", self.text)
         super().save(folder)
 
     def __reduce__(self):
-        return _from_text, (self.text, self.start, self.frame)
+        return DirectoryEncoding, (self.text, self.start, self.frame)
 
 
-def _from_text(text: str, start: int, frame: dict) -> DirectoryEncoding:
-    """The encoding again, in a process that receives it."""
-    import tempfile
+class DirectoryStream(TextStream):
+    """Ids as text by the tokenizer's own decoder, which may write a piece in another way behind others than alone (the first
+    piece of a text loses its space, bytes join to characters): what is new in the text of all of them."""
 
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "tokenizer.json"
-        file.write_text(text, encoding="utf-8")
-        return DirectoryEncoding(file, start, frame)
+    def __init__(self, encoding: DirectoryEncoding, before: Sequence[int]):
+        self.encoding, self.ids = encoding, list(before)
+        self.told = len(encoding.decode(self.ids))
+
+    def write(self, id):
+        self.ids.append(int(id))
+        text = self.encoding.decode(self.ids)
+        return self._new(text[: len(text.rstrip(REPLACEMENT))])
+
+    def finish(self):
+        return self._new(self.encoding.decode(self.ids))
+
+    def _new(self, text: str) -> str:
+        new, self.told = text[self.told :], max(self.told, len(text))
+        return new
+
+
+def coder_of(text: str, where: str) -> Any:
+    """The `tokenizers` object behind the content of a `tokenizer.json`. Raises DataError."""
+    from tokenizers import Tokenizer
+
+    try:
+        made = Tokenizer.from_str(text)
+        highest = max(made.get_vocab().values(), default=-1)
+    except Exception as error:  # the library raises nothing narrower
+        raise DataError(f"{where} is no tokenizer: {error}") from None
+    if not 0 <= highest < MOST:
+        raise DataError(f"{where}: its highest id is {highest:,}; possible: 0 to {MOST - 1:,}")
+    return made

@@ -8,6 +8,7 @@ Every encoding gives back exactly the text it was given; what it cannot hold it 
 from __future__ import annotations
 
 import base64
+import codecs
 import difflib
 import hashlib
 import json
@@ -22,6 +23,10 @@ from typing import Any
 
 import tiktoken
 
+from .files import write_text
+
+MOST = 2**24
+"""Ids that an encoding has at most."""
 START = "<|endoftext|>"
 """The printable name of the start token, as in GPT-2: it ends a document and starts the next."""
 
@@ -74,12 +79,17 @@ class Encoding:
     """The special id put before every document, with which generation begins."""
     frame: Mapping[str, Any] = {}
     """How a published model wants its texts to begin and end, where that is not just `start`: `end`, `opening`, `before`,
-    `after`, `roles`."""
+    `after`, `prompt`, `roles`; `strip`: whether what it writes begins with a space that is none."""
 
     @property
     def end(self) -> int:
         """The special id that ends a text which a model writes."""
         return self.frame.get("end", self.start)
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """All special ids that end it; most models have one."""
+        return frozenset(self.frame.get("ends", (self.end,)))
 
     @property
     def opening(self) -> tuple[int, ...]:
@@ -95,6 +105,21 @@ class Encoding:
     def after(self) -> tuple[int, ...]:
         """What stands after a text that is only read."""
         return tuple(self.frame.get("after", ()))
+
+    def prompted(self, text: str | None) -> list[int]:
+        """The ids of a text that is to be continued. Our own models read a start token before every document; a published one
+        what its tokenizer puts there, which may be nothing. Without a text: a new document."""
+        before = self.frame.get("prompt", (self.start,))
+        return [*before, *self.encode(text)] if text else [*(before or (self.start,))]
+
+    def written(self, ids: Iterable[int]) -> str:
+        """The text of ids that a model wrote by itself, as an answer to something else."""
+        text = self.decode(ids)
+        return text.strip() if self.frame.get("strip") else text
+
+    def stream(self, before: Sequence[int] = ()) -> TextStream:
+        """What turns ids into text as they come, behind the ids that stand `before` them."""
+        return TextStream(self)
 
     @property
     def roles(self) -> Mapping[str, int]:
@@ -148,7 +173,22 @@ class Encoding:
     def save(self, folder: Path) -> None:
         """Write the encoding to `folder` (made where missing): `encoding.json`, and `ranks.tiktoken` for a BPE."""
         parts = {"name": self.name, **self.parts(), "fingerprint": self.fingerprint}
-        _write(Path(folder) / "encoding.json", json.dumps(parts, ensure_ascii=False, indent=1))
+        write_text(Path(folder) / "encoding.json", json.dumps(parts, ensure_ascii=False, indent=1))
+
+
+class TextStream:
+    """Ids that come one after another, as text: whole characters only."""
+
+    def __init__(self, encoding: Encoding):
+        self.encoding, self.decoder = encoding, codecs.getincrementaldecoder("utf-8")("replace")
+
+    def write(self, id: int) -> str:
+        """The text that is certain after one more id."""
+        return self.decoder.decode(self.encoding.decode_bytes([id]))
+
+    def finish(self) -> str:
+        """What is left when nothing more comes: U+FFFD for half a character."""
+        return self.decoder.decode(b"", final=True)
 
 
 class ByteEncoding(Encoding):
@@ -191,8 +231,8 @@ class NumberEncoding(Encoding):
     def __init__(self, vocabulary: int, start: int | None = None, frame: Mapping[str, Any] | None = None):
         """`vocabulary` ids in all, of which `start` (by default the last) starts a document and is never data, as are those
         of the `frame`."""
-        if vocabulary < 2:
-            raise ValueError(f"vocabulary: {vocabulary} is too small: a number and the start token make 2")
+        if not 2 <= vocabulary <= MOST:
+            raise ValueError(f"vocabulary: {vocabulary} must be 2 (a number and the start token) to {MOST:,}")
         self.name, self.start, self.frame = "numbers", vocabulary - 1 if start is None else start, dict(frame or {})
         framing = {self.end, *self.before, *self.after, *self.roles.values()}
         self.specials = {i: f"<|{i}|>" for i in sorted(framing)} | {self.start: START}
@@ -260,6 +300,9 @@ class Extended(Encoding):
     def encode_batch(self, texts):
         return self.base.encode_batch(texts)
 
+    def stream(self, before=()):
+        return self.base.stream(before)
+
     def parts(self):
         return {**self.base.parts(), "own": list(self.own)}
 
@@ -322,7 +365,7 @@ class BpeEncoding(BytePairs):
 
     def save(self, folder):
         lines = (base64.b64encode(piece).decode() + f" {rank}\n" for piece, rank in self.ranks.items())
-        _write(Path(folder) / "ranks.tiktoken", "".join(lines))
+        write_text(Path(folder) / "ranks.tiktoken", "".join(lines))
         super().save(folder)
 
 
@@ -367,11 +410,3 @@ def train_bpe(texts: Iterable[str], vocabulary: int) -> BpeEncoding:
     if found.vocabulary < vocabulary:
         raise ValueError(f"vocabulary: this corpus fills only {found.vocabulary} of {vocabulary} ids; ask for no more")
     return found
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a whole file or nothing."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, file)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
 
 from .directory_encoding import DirectoryEncoding
 from .encoding import (
+    MOST,
+    PATTERN,
     BpeEncoding,
     ByteEncoding,
     CharacterEncoding,
@@ -20,6 +24,7 @@ from .encoding import (
     train_bpe,
     well_formed,
 )  # fmt: skip
+from .files import LARGE, DataError, Record, read_record, read_text
 
 
 def make_encoding(name: str, vocabulary: int | None, texts: Callable[[], Iterable[str]]) -> Encoding:
@@ -43,27 +48,66 @@ def make_encoding(name: str, vocabulary: int | None, texts: Callable[[], Iterabl
     return TiktokenEncoding(name)
 
 
+Id = Annotated[int, Field(ge=0, lt=MOST)]
+
+
+class Frame(Record):
+    """How a published model wants its texts to begin and end."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    end: Id | None = None
+    ends: list[Id] | None = None
+    opening: list[Id] | None = None
+    before: list[Id] | None = None
+    after: list[Id] | None = None
+    prompt: list[Id] | None = None
+    roles: dict[str, Id] | None = None
+    strip: bool | None = None
+    whisper: dict[str, Any] | None = None
+    """Whisper's protocol, which `models/transcription.py` reads."""
+
+
+class EncodingRecord(Record):
+    """An `encoding.json`."""
+
+    name: str
+    fingerprint: str
+    own: list[str] = []
+    pattern: str = PATTERN
+    symbols: str = ""
+    vocabulary: Annotated[int, Field(ge=2, le=MOST)] | None = None
+    start: Id | None = None
+    frame: Frame = Frame()
+
+
 def load_encoding(folder: Path) -> Encoding:
-    """Read what `save` wrote. Raises ValueError naming what is missing, damaged or not what was saved."""
+    """Read what `save` wrote. Raises DataError naming what is missing, damaged or not what was saved."""
     file = Path(folder) / "encoding.json"
+    parts = read_record(file, EncodingRecord)
     try:
-        parts = json.loads(file.read_text(encoding="utf-8"))
-        if parts["name"] == "bpe":
-            lines = (Path(folder) / "ranks.tiktoken").read_text(encoding="ascii").splitlines()
-            ranks = {base64.b64decode(piece): int(rank) for piece, rank in map(str.split, lines)}
-            found: Encoding = BpeEncoding(ranks, parts["pattern"])
-        elif parts["name"] == "characters":
-            found = CharacterEncoding(parts["symbols"])
-        elif parts["name"] == "numbers":
-            found = NumberEncoding(parts["vocabulary"], parts["start"], parts.get("frame"))
-        elif parts["name"] == "directory":
-            found = DirectoryEncoding(Path(folder) / "tokenizer.json", parts["start"], parts["frame"])
-        else:
-            found = make_encoding(parts["name"], None, lambda: ())
-        found = Extended(found, parts["own"]) if parts.get("own") else found
-        fingerprint = parts["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"no encoding can be read from {file}: {error}") from error
-    if found.fingerprint != fingerprint:
-        raise ValueError(f"the encoding read from {file} is not the one that was saved: its fingerprint differs")
+        found = _made(Path(folder), parts)
+    except (ValueError, KeyError, TypeError) as error:  # tiktoken's, of a pattern that is none, among them
+        raise DataError(f"no encoding can be read from {file}: {error}") from error
+    if found.fingerprint != parts.fingerprint:
+        raise DataError(f"the encoding read from {file} is not the one that was saved: its fingerprint differs")
     return found
+
+
+def _made(folder: Path, parts: EncodingRecord) -> Encoding:
+    frame = {name: value for name, value in parts.frame.model_dump().items() if value is not None}
+    if parts.name == "bpe":
+        lines = read_text(folder / "ranks.tiktoken", LARGE).splitlines()
+        pairs = [line.split(" ") for line in lines]
+        if wrong := [number for number, pair in enumerate(pairs, start=1) if len(pair) != 2 or not pair[1].isdecimal()]:
+            raise ValueError(f"ranks.tiktoken, line {wrong[0]} is no piece with its rank")
+        found: Encoding = BpeEncoding({base64.b64decode(piece): int(rank) for piece, rank in pairs}, parts.pattern)
+    elif parts.name == "characters":
+        found = CharacterEncoding(parts.symbols)
+    elif parts.name == "numbers":
+        found = NumberEncoding(parts.vocabulary or 0, parts.start, frame)
+    elif parts.name == "directory":
+        text = read_text(folder / "tokenizer.json", LARGE)
+        found = DirectoryEncoding(text, parts.start or 0, frame)
+    else:
+        found = make_encoding(parts.name, None, lambda: ())
+    return Extended(found, parts.own) if parts.own else found

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,6 +18,7 @@ from ..models.batch import Pieces
 from ..models.positions import GridPosition, LearnedGrid
 from .augmentation import ImageAugmentation
 from .chopper import Chopper, Piece
+from .files import DataError, read_picture
 
 Image = UInt8[Tensor, "channels height width"]
 
@@ -28,22 +27,30 @@ Image = UInt8[Tensor, "channels height width"]
 class ImageChopper(Chopper):
     """An image to patches of `patch_size` pixels a side, left to right, top to bottom.
 
-    `size` (one number, or height and width) brings every image to one shape: `fit: resize` distorts it, `crop` fills the
-    shape and cuts what stands over, `pad` fits it inside and fills up with black. Without `size` an image keeps its own
-    aspect ratio: it is made smaller until it has at most `most_tokens` patches, and filled up to whole ones.
-    `channels`: 1 for grey, 3 for colour.
+    `size` (one number, or height and width) brings every image to one shape: `fit_size: resize` distorts it, `crop` fills the
+    shape and cuts what stands over, `pad` fits it inside and fills up with black. Of a resized or cropped image each side's
+    middle `crop` is kept (0.9: it is made that much larger first). Without `size` an image keeps its own aspect ratio: it is
+    made smaller until it has at most `most_tokens` patches, and filled up to whole ones. `interpolation`: how pixels are
+    resampled. `channels`: 1 for grey, 3 for colour.
     """
 
+    kind: ClassVar[str] = "image"
     axes: ClassVar[tuple[str, ...]] = ("row", "column")
     patch_size: int = 16
     channels: Literal[1, 3] = 3
     size: int | tuple[int, int] | None = None
     fit_size: Literal["resize", "crop", "pad"] = "resize"
+    crop: float = 1.0
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     most_tokens: int = 256
 
     def __post_init__(self):
         if self.patch_size < 1 or self.most_tokens < 1:
             raise ValueError("patch_size and most_tokens must be at least 1")
+        if not 0 < self.crop <= 1 or (self.crop < 1 and (self.size is None or self.fit_size == "pad")):
+            raise ValueError(
+                f"crop must be more than 0 and at most 1, and 1 without a size or with fit_size: pad, not {self.crop}"
+            )
         if any(side % self.patch_size or side < 1 for side in self.shape or ()):
             raise ValueError(f"size {self.size} must be a multiple of patch_size ({self.patch_size})")
 
@@ -88,33 +95,31 @@ class ImageChopper(Chopper):
         raise ValueError(f"an image of {image.shape[0]} channels; possible: 1 or 3")
 
     def _read(self, raw: Any) -> np.ndarray:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import Image
 
         if not isinstance(raw, bytes | str | os.PathLike | Image.Image):
-            raise ValueError(f"the image cannot be read: it is no path and no file's bytes, but {type(raw).__name__}")
-        if isinstance(raw, bytes) and not raw:
-            raise ValueError("the image has no bytes")
-        path = os.fspath(raw) if isinstance(raw, str | os.PathLike) else None
+            raise DataError(f"the image cannot be read: it is no path and no file's bytes, but {type(raw).__name__}")
+        picture = raw if isinstance(raw, Image.Image) else read_picture(raw)
         try:
-            content = raw if path is None else Path(path).read_bytes()
-            picture = Image.open(io.BytesIO(content)) if isinstance(content, bytes) else content
-            picture = ImageOps.exif_transpose(picture)
-            if picture.mode.startswith("I"):
-                values = np.asarray(picture).clip(0, 65535).astype(np.float64)
-                picture = Image.fromarray((values / 257).astype(np.uint8))
-            elif picture.mode == "F":
-                raise ValueError("its pixels are floating-point numbers, of no known range; store them in 8 or 16 bits")
-            if picture.has_transparency_data:
-                picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-            picture = picture.convert("L" if self.channels == 1 else "RGB")
-        except Exception as error:  # Pillow's decoders raise nearly anything on damaged files, struct.error among it
-            unknown = isinstance(error, UnidentifiedImageError)
-            message = "it is damaged, or in no format that Pillow knows" if unknown else str(error)
-            named = f"{path}: {message}" if path and path not in message else message
-            raise ValueError(f"the image cannot be read: {named}") from error
-        found = np.array(picture)
+            found = np.array(self._coloured(picture))
+        except (OSError, ValueError, SyntaxError, MemoryError) as error:
+            named = f"{os.fspath(raw)}: " if isinstance(raw, str | os.PathLike) else ""
+            raise DataError(f"the image cannot be read: {named}{error}") from error
         return found[..., None] if found.ndim == 2 else found
+
+    def _coloured(self, picture: Any) -> Any:
+        """The picture in grey or in colour, of 8 bits; transparency on white."""
+        from PIL import Image
+
+        if picture.mode.startswith("I"):
+            values = np.asarray(picture).clip(0, 65535).astype(np.float64)
+            picture = Image.fromarray((values / 257).astype(np.uint8))
+        elif picture.mode == "F":
+            raise ValueError("its pixels are floating-point numbers, of no known range; store them in 8 or 16 bits")
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        return picture.convert("L" if self.channels == 1 else "RGB")
 
     def count(self, item: Image) -> int:
         rows, columns = self.grid or self._native(item)
@@ -135,18 +140,27 @@ class ImageChopper(Chopper):
         )
 
     def resized(self, item: Image, height: int, width: int) -> Tensor:
-        """The image in the given shape, by `fit_size`."""
-        if item.shape[-2:] == (height, width):
+        """The image in the given shape, by `fit_size`, `crop` and `interpolation`."""
+        if item.shape[-2:] == (height, width) and self.crop == 1:
             return item
+        from torchvision.transforms.v2 import InterpolationMode
         from torchvision.transforms.v2 import functional as transform
 
-        own_height, own_width = item.shape[-2:]
+        def resize(shape: list[int]) -> Tensor:
+            return transform.resize(item, shape, interpolation=InterpolationMode(self.interpolation), antialias=True)
+
+        outer = [math.floor(side / self.crop) for side in (height, width)]
         if self.fit_size == "resize" or self.size is None:
-            return transform.resize(item, [height, width], antialias=True)
-        ratios = height / own_height, width / own_width
-        scale = max(ratios) if self.fit_size == "crop" else min(ratios)
-        inner = [max(1, round(own_height * scale)), max(1, round(own_width * scale))]
-        return transform.center_crop(transform.resize(item, inner, antialias=True), [height, width])
+            return transform.center_crop(resize(outer), [height, width]) if self.crop < 1 else resize([height, width])
+        own = item.shape[-2:]
+        ratios = [side / mine for side, mine in zip(outer, own)]
+        if self.fit_size == "pad":
+            inner = [max(1, round(side * min(ratios))) for side in own]
+        elif ratios[0] >= ratios[1]:  # one side becomes as long as it must be, the other one in proportion
+            inner = [outer[0], max(outer[1], int(outer[0] * own[1] / own[0]))]
+        else:
+            inner = [max(outer[0], int(outer[1] * own[0] / own[1])), outer[1]]
+        return transform.center_crop(resize(inner), [height, width])
 
     def draw(self, canvas: Any, item: Image) -> None:
         """The image as the model gets it, and the grid of its patches."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 from collections.abc import Callable, Iterable
@@ -11,17 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
+from pydantic import FiniteFloat, RootModel
 from torch import Tensor, nn
 
 from ..models.batch import Pieces
 from ..models.positions import AbsolutePosition, Learned
 from .chopper import Chopper, Piece, state
+from .files import DataError, as_tensor, as_text, read_array, read_bytes, read_record, write_json
 
 Stream = Float[Tensor, "_times _channels"]
+Scales = RootModel[tuple[tuple[FiniteFloat, ...], tuple[FiniteFloat, ...]]]
+"""What a run keeps of its training data: the mean and the scale of every channel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,44 +66,46 @@ class SensorChopper(Chopper):
         return [str(n) for n in range(self.channels)] if isinstance(self.channels, int) else list(self.channels)
 
     def decode(self, raw: Any) -> Stream:
-        """An array (times, channels) or (times,), or a CSV file's path or bytes: one column per channel, its header first;
-        an empty field is a missing value."""
+        """An array (times, channels) or (times,), or the path or the bytes of a file: NumPy's `.npy`, or CSV with one column per
+        channel, its header first; an empty field is a missing value."""
         if isinstance(raw, str | os.PathLike):
+            content = read_bytes(raw)
             try:
-                return self.decode(Path(raw).read_bytes())
-            except FileNotFoundError:
-                raise ValueError(f"there is no file {os.fspath(raw)!r}") from None
-            except (OSError, ValueError) as error:
-                raise ValueError(f"{os.fspath(raw)}: {getattr(error, 'strerror', None) or error}") from error
+                return self.decode(content)
+            except DataError as error:
+                raise DataError(f"{os.fspath(raw)}{', ' if str(error).startswith('line ') else ': '}{error}") from None
         if isinstance(raw, bytes):
-            raw = self._read(raw)
-        values = torch.as_tensor(np.asarray(raw, dtype=np.float32))
+            raw = read_array(raw, "it") if raw.startswith(b"\x93NUMPY") else self._read(raw)
+        values = as_tensor(raw, "the stream")
         values = values[:, None] if values.dim() == 1 else values
         if values.dim() != 2 or values.shape[1] != len(self.names):
-            raise ValueError(
+            raise DataError(
                 f"a stream of {len(self.names)} channels ({', '.join(self.names)}) is expected, not of shape "
                 f"{tuple(values.shape)}"
             )
         if not len(values):
-            raise ValueError("the stream has no measurements")
+            raise DataError("the stream has no measurements")
         for name, count in (self.categories or {}).items():
             column = values[:, self.names.index(name)]
             if not (column.isnan() | ((column >= 0) & (column < count) & (column == column.round()))).all():
-                raise ValueError(f"channel {name!r} must hold whole numbers from 0 to {count - 1}")
+                raise DataError(f"channel {name!r} must hold whole numbers from 0 to {count - 1}")
         return values.masked_fill(values.isinf(), math.nan)
 
     def _read(self, raw: bytes) -> list[list[float]]:
-        header, *lines = list(csv.reader(raw.decode("utf-8-sig").splitlines())) or [[]]
+        try:
+            header, *lines = list(csv.reader(as_text(raw, "").splitlines())) or [[]]
+        except csv.Error as error:
+            raise DataError(f"it is no CSV: {error}") from None
         if missing := [name for name in self.names if name not in header]:
-            raise ValueError(f"no column {missing[0]!r}; the columns are {', '.join(header) or 'none'}")
+            raise DataError(f"no column {missing[0]!r}; the columns are {', '.join(header) or 'none'}")
         columns, rows = [header.index(name) for name in self.names], []
         for number, line in enumerate(lines, start=2):
             if len(line) != len(header):
-                raise ValueError(f"line {number} has {len(line)} columns, the header {len(header)}")
+                raise DataError(f"line {number} has {len(line)} columns, the header {len(header)}")
             try:
                 rows.append([float(line[column]) if line[column].strip() else math.nan for column in columns])
             except ValueError:
-                raise ValueError(f"line {number} holds something that is no number") from None
+                raise DataError(f"line {number} holds something that is no number") from None
         return rows
 
     def fit(self, items: Callable[[], Iterable]) -> SensorChopper:
@@ -136,12 +140,16 @@ class SensorChopper(Chopper):
         return replace(self, fitted=(tuple(each[0]), tuple(each[1])))
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "channels.json").write_text(json.dumps(self.fitted))
+        write_json(folder / "channels.json", self.fitted)
 
     def load(self, folder: Path) -> SensorChopper:
-        mean, deviation = json.loads((folder / "channels.json").read_text())
-        return replace(self, fitted=(tuple(mean), tuple(deviation)))
+        file = folder / "channels.json"
+        mean, deviation = read_record(file, Scales).root
+        if not len(mean) == len(deviation) == len(self.names):
+            raise DataError(
+                f"{file}: it holds {len(mean)} and {len(deviation)} numbers, but there are {len(self.names)} channels"
+            )
+        return replace(self, fitted=(mean, deviation))
 
     def count(self, item: Stream) -> int:
         return math.ceil(len(item) / self.window)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import json
 import math
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -18,9 +14,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
 from .chopper import Chopper, state
+from .files import DataError, Record, read_record, read_sound, write_json
 
 Clip = Float[Tensor, "_samples"]
 RANGE = 7.0
@@ -80,6 +78,13 @@ def coloured(clip: Clip, decibels: np.ndarray) -> Clip:
     return torch.fft.irfft(spectrum * torch.from_numpy(gain.astype(np.float32)), n=len(clip))
 
 
+class Statistics(Record):
+    """What a run keeps of the spectrograms of its training data."""
+
+    mean: float = Field(allow_inf_nan=False)
+    deviation: float = Field(gt=0, allow_inf_nan=False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SoundChopper(Chopper):
     """Base of the choppers of sound. `rate` in hertz, `hop` and `window` (from one frame of the spectrogram to the next, and
@@ -88,6 +93,7 @@ class SoundChopper(Chopper):
     their deviation, both learned from the training `data`, or each `clip`'s own (which forgets how loud a clip is and how its
     microphone colours it). A clip that is trimmed or normalised by itself must be known to its end."""
 
+    kind: ClassVar[str] = "sound"
     fits_on: ClassVar[int | None] = 500
     rate: int = 16_000
     mels: int = 40
@@ -133,6 +139,10 @@ class SoundChopper(Chopper):
         rate) with samples (t,) or (t, channels), whole numbers being shares of the largest of their kind."""
         if isinstance(raw, Tensor):
             return raw
+        if not isinstance(raw, tuple | bytes | str | os.PathLike):
+            raise DataError(
+                f"the sound cannot be read: it is no path, no bytes and no (samples, rate), but {type(raw).__name__}"
+            )
         samples, rate = raw if isinstance(raw, tuple) else read_sound(raw)
         clip = torch.from_numpy(as_shares(np.asarray(samples)))
         clip = clip if clip.dim() == 1 else clip.mean(dim=1)
@@ -171,12 +181,11 @@ class SoundChopper(Chopper):
         return replace(self, fitted=(float(mean), float((total[1] / total[2] - mean**2).clamp(min=1e-12).sqrt())))
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "spectrogram.json").write_text(json.dumps({"mean": self.fitted[0], "deviation": self.fitted[1]}))
+        write_json(folder / "spectrogram.json", {"mean": self.fitted[0], "deviation": self.fitted[1]})
 
     def load(self, folder: Path) -> SoundChopper:
-        known = json.loads((folder / "spectrogram.json").read_text())
-        return replace(self, fitted=(known["mean"], known["deviation"]))
+        known = read_record(folder / "spectrogram.json", Statistics)
+        return replace(self, fitted=(known.mean, known.deviation))
 
 
 def trimmed(clip: Clip, window: int, decibels: float) -> Clip:
@@ -242,55 +251,3 @@ def normalized(spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"]) 
     spectrogram = spectrogram - (zeros.index_add(0, clip, spectrogram) / lengths[:, None])[clip]
     power = zeros.index_add(0, clip, spectrogram.square()).mean(1) / lengths
     return spectrogram / (power + 1e-3).sqrt()[clip, None]
-
-
-FFMPEG = {b"ftyp": 4, b"\x1aE\xdf\xa3": 0, b"\xff\xf1": 0, b"\xff\xf9": 0, b"\x30\x26\xb2\x75": 0}
-"""How files begin that libsndfile does not read (mp4 and m4a, webm and mkv, aac, wma), with the byte where they say so."""
-
-
-def read_sound(raw: bytes | str | os.PathLike) -> tuple[np.ndarray, int]:
-    """The samples, (t,) or (t, channels), and the rate of a file. Raises ValueError where it cannot be read."""
-    import soundfile
-
-    named = "" if isinstance(raw, bytes) else f"{os.fspath(raw)}: "
-    if named and not os.path.exists(raw):
-        raise ValueError(f"the sound cannot be read: {os.fspath(raw)} does not exist")
-    try:
-        return soundfile.read(io.BytesIO(raw) if isinstance(raw, bytes) else raw, dtype="float32")
-    except (soundfile.SoundFileError, OSError, TypeError) as error:
-        content = raw if isinstance(raw, bytes) else beginning(raw)
-        if any(content[start : start + len(mark)] == mark for mark, start in FFMPEG.items()):
-            return through_ffmpeg(raw, named)
-        said = str(error) if not named or named[:-2] in str(error) else f"{named}{error}"
-        raise ValueError(f"the sound cannot be read: {said}") from error
-
-
-def read_mono(raw: bytes | str | os.PathLike) -> tuple[np.ndarray, int]:
-    """The same with the channels averaged: (t,)."""
-    samples, rate = read_sound(raw)
-    return samples if samples.ndim == 1 else samples.mean(axis=1), rate
-
-
-def beginning(file: str | os.PathLike) -> bytes:
-    """A file's first bytes; none of what is no file."""
-    if not os.path.isfile(file):
-        return b""
-    with open(file, "rb") as opened:
-        return opened.read(16)
-
-
-def through_ffmpeg(raw: bytes | str | os.PathLike, named: str) -> tuple[np.ndarray, int]:
-    """The same through the program ffmpeg. Raises ValueError where it is not installed or cannot read the file."""
-    import soundfile
-
-    if shutil.which("ffmpeg") is None:
-        raise ValueError(f"the sound cannot be read: {named}this kind of file (mp4, m4a, webm, aac, wma) needs ffmpeg, which is "
-                         "not installed here; wav, flac, ogg, opus and mp3 are read without")  # fmt: skip
-    given = raw if isinstance(raw, bytes) else b""
-    source = "pipe:0" if isinstance(raw, bytes) else f"file:{os.fspath(raw)}"
-    command = ["ffmpeg", "-v", "error", "-i", source, "-vn", "-c:a", "pcm_f32le", "-f", "wav", "pipe:1"]
-    done = subprocess.run(command, input=given, capture_output=True, check=False)
-    if done.returncode or not done.stdout:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ValueError(f"the sound cannot be read: {named}ffmpeg says: {lines[-1] if lines else 'nothing'}")
-    return soundfile.read(io.BytesIO(done.stdout), dtype="float32")

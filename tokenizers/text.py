@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -16,8 +16,8 @@ from ..models.batch import Pieces
 from ..models.norms import Norm
 from ..models.positions import AbsolutePosition, Learned
 from .chopper import Chopper, Piece, state
-from .encoding_files import load_encoding, make_encoding
 from .encoding import Encoding, Extended
+from .encoding_files import load_encoding, make_encoding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class TextChopper(Chopper):
     """Text to ids. `encoding`: `characters`, `bytes`, `bpe` (trained on the corpus to `vocabulary` ids, the start token
     included) or a tiktoken encoding by name, such as `gpt2`."""
 
+    kind: ClassVar[str] = "text"
     encoding: str = "gpt2"
     vocabulary: int | None = None
     fitted: Encoding | None = state(default=None)

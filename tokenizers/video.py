@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from ..models.batch import Pieces
 from ..models.positions import AbsolutePosition, Learned
 from .augmentation import ImageAugmentation
 from .chopper import Chopper, Piece
+from .files import read_animation
 from .image import ImageChopper
 
 Frames = UInt8[Tensor, "_frames _channels _height _width"]
@@ -53,7 +53,7 @@ class VideoChopper(Chopper):
         path or bytes (GIF, WebP, APNG)."""
         if isinstance(raw, Tensor):
             return raw[: self.longest]
-        pictures = self._animation(raw) if isinstance(raw, bytes | str | os.PathLike) else list(raw)
+        pictures = read_animation(raw, self.longest) if isinstance(raw, bytes | str | os.PathLike) else list(raw)
         if not pictures:
             raise ValueError("the video has no frames")
         decode = self.image.decode
@@ -61,15 +61,6 @@ class VideoChopper(Chopper):
         if len({frame.shape for frame in frames}) > 1:
             raise ValueError("the frames of a video must be of one size")
         return torch.stack(frames)
-
-    def _animation(self, raw: Any) -> list:
-        from PIL import Image, ImageSequence
-
-        try:
-            picture = Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw)
-            return [frame.convert("RGB") for frame, _ in zip(ImageSequence.Iterator(picture), range(self.longest))]
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f"the video cannot be read: {error}") from error
 
     def count(self, item: Frames) -> int:
         rows, columns = self.image.grid

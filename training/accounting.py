@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from ..models.batch import Batch, Targets
+from ..models.heads import MaskedHead, Tied
 from ..models.initialization import roles
 from ..models.mixture import Mixture
 
@@ -16,17 +18,54 @@ def parameters_by_part(model: Mixture) -> dict[str, int]:
     return dict(counts)
 
 
-def flops_per_token(model: Mixture) -> float:
-    """Forward and backward operations per token: 6 per weight of every matrix product, plus attention's 12 L d n.
+class Costs:
+    """The arithmetic of a model, forward and backward: 6 operations for every weight of a matrix and every vector that passes
+    through it, plus attention's 12 L d n a token.
 
-    The convention of PaLM (arXiv:2204.02311, appendix B), the one that nanoGPT and others report: causal attention is
-    counted in full. A tied head counts, a look-up in a table does not.
+    The convention of PaLM (arXiv:2204.02311, appendix B), which nanoGPT and others report: causal attention is counted in full,
+    padding too, since it is computed. What is read off is a batch's plan: a head counts where it is asked, an embedder where its
+    input has tokens, each core for its own row length, cross-attention's keys and values for the tokens that are crossed to. A
+    tied head counts, a look-up in a table does not.
     """
-    weights = sum(p.numel() for _, role, p in roles(model) if role in ("matrix", "projection", "input", "head"))
-    tied = [head._table[0] for head in model.heads.values() if hasattr(head, "_table")]
-    weights += sum(table.weight.numel() for table in tied)
-    attention = sum(12 * len(core.blocks) * core.width * model.context for core in model.cores.values())
-    return 6 * weights + attention
+
+    def __init__(self, model: Mixture):
+        self.inputs: Counter[str] = Counter()
+        self.cores: Counter[str] = Counter()
+        self.crossings: Counter[str] = Counter()
+        self.heads: Counter[str] = Counter()
+        self.owners = dict(model.owners)
+        self.attention = {name: 12 * len(core.blocks) * core.width for name, core in model.cores.items()}
+        for name, role, parameter in roles(model):
+            place, owner, rest = (*name.split(".", 2), "")[:3]
+            if role not in ("matrix", "projection", "input", "head"):
+                continue
+            kind = {"tokenizers": self.inputs, "cores": self.cores, "heads": self.heads}.get(place)
+            if ".cross_attention." in f".{rest}" and rest.endswith(("key.weight", "value.weight")):
+                kind = self.crossings
+            if kind is not None:
+                kind[owner] += parameter.numel()
+        for name, head in model.heads.items():
+            if isinstance(head, Tied | MaskedHead):
+                self.heads[name] += head.table.numel()
+
+    def flops(self, batch: Batch) -> float:
+        """Operations of one micro-batch."""
+        total, before = 0.0, 0
+        for name, planned in batch.sets.items():
+            rows, length = planned.tokens.shape
+            places = rows * length
+            total += 6 * (self.cores[name] * places + self.crossings[name] * before)
+            total += self.attention[name] * places * length
+            total += 6 * sum(
+                self.inputs[self.owners[each]] * pieces.index.numel() for each, pieces in planned.pieces.items()
+            )
+            before = places
+        return total + 6 * sum(self.heads[name] * asked(targets) for name, targets in batch.targets.items())
+
+
+def asked(targets: Targets) -> int:
+    """How many vectors pass through a head: one a supervised place, or one a sample where places answer together."""
+    return len(targets.values) if targets.places is None or targets.groups is not None else len(targets.places)
 
 
 def memory_estimate(model: Mixture, rows: int, *, ema: bool, optimizer_values: int, half: bool) -> dict[str, int]:

@@ -13,7 +13,9 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +38,22 @@ class Catalogue:
 
 
 class Classes(Catalogue):
-    """Classes by their own names, in snake case."""
+    """Classes by their own names, in snake case; from outside any subclass of one of the `bases`."""
 
-    def __init__(self, *classes: type):
+    def __init__(self, *classes: type, bases: tuple[type, ...] = ()):
         self.classes = {snake_case(found.__name__): found for found in classes}
+        self.bases = bases or classes
 
     def names(self) -> list[str]:
         return list(self.classes)
 
     def find(self, use: str) -> tuple[str, Any]:
         if ":" in use:
-            return use, imported(use)
+            found = imported(use)
+            if not (inspect.isclass(found) and issubclass(found, self.bases)):
+                wanted = " or ".join(base.__name__ for base in self.bases)
+                raise LookupError(f"{use!r} is no {wanted}")
+            return use, found
         for name, found in self.classes.items():
             if flat(name) == flat(use):
                 return name, found
@@ -112,7 +119,7 @@ def catalogue_of(results: tuple[Any, ...]) -> Catalogue:
         return folder_of(f"{base.__module__}s", base)
     module = sys.modules[base.__module__]
     subclasses = [found for found in defined_in(module) if issubclass(found, base) and found is not base]
-    return Classes(*(subclasses or [base]))
+    return Classes(*(subclasses or [base]), bases=(base,))
 
 
 def defined_in(module: Any) -> Iterator[type]:
@@ -122,9 +129,44 @@ def defined_in(module: Any) -> Iterator[type]:
             yield found
 
 
+ANYWHERE = "*"
+_trusted: ContextVar[frozenset[str]] = ContextVar("trusted modules", default=frozenset())
+"""The modules outside chopmix that may be imported where a configuration is read: none, unless somebody says so."""
+
+
+@contextmanager
+def code_from(modules: Collection[str]) -> Iterator[None]:
+    """Inside, a configuration may name code of these modules (and of those below them), besides chopmix's own."""
+    token = _trusted.set(frozenset(modules))
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
+
+def code_from_anywhere() -> AbstractContextManager[None]:
+    """Inside, a configuration may name any module: the user's own YAML and command line."""
+    return code_from([ANYWHERE])
+
+
+def is_trusted(module: str) -> bool:
+    """Whether a configuration that is read now may name a module."""
+    known = _trusted.get()
+    parts = module.split(".")
+    return ANYWHERE in known or any(".".join(parts[: n + 1]) in known for n in range(len(parts)))
+
+
 def imported(reference: str) -> Any:
-    """The object behind `package.module:Name`. Raises LookupError with one sentence when there is none."""
+    """The object behind `package.module:Name`. Raises LookupError with one sentence when there is none, and, before anything is
+    imported, for a module that is not trusted here."""
     path, _, name = reference.partition(":")
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", path):
+        raise LookupError(f"{reference!r}: a class is named package.module:Class")
+    if path.partition(".")[0] != ROOT and not is_trusted(path):
+        raise LookupError(
+            f"{reference!r} is code outside chopmix, which a run does not get executed; if you trust who made it, say "
+            f"--trust {path} (in Python trust=[{path!r}])"
+        )
     module = import_or_explain(path)
     if callable(found := getattr(module, name, None)):
         return found

@@ -1,62 +1,94 @@
 """Checkpoints: safetensors and JSON in one folder per step, written so that a crash leaves the old one whole.
 
 `checkpoints/step-00000100/{model,optimizer,ema}.safetensors` and `state.json`, which carries every file's size and checksum.
-A checkpoint is written under a temporary name, flushed to the disk and renamed; `last.json` and `best.json` name the steps.
+A checkpoint is written under a temporary name, flushed to the disk and renamed; from then on it is the truth about the run: its
+state holds what `metrics.jsonl`, `best.json` and `last.json` must say, so that whoever resumes can put them right.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import zlib
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import torch
+from pydantic import Field, FiniteFloat
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from ..tokenizers.files import DataError, Record, read_json, read_record, read_tensors, write_json
+
 PARTS = ("model", "optimizer", "ema")
+NAMES = tuple(f"{part}.safetensors" for part in PARTS)
+Step = Annotated[int, Field(ge=0, lt=2**48)]
 
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, cut short or changed."""
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file as a whole: readers see the old text or the new, never half of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(partial, "w") as file:
-            json.dump(value, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from error
+class NotFiniteError(ValueError):
+    """A loss or weights that are no longer numbers."""
 
 
-def read_json(path: Path) -> Any:
-    """The value of a JSON file of a run. Raises CheckpointError naming the file when it is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from None
+class Written(Record):
+    """One file of a checkpoint."""
+
+    bytes: Annotated[int, Field(ge=0)]
+    crc32: Annotated[int, Field(ge=0, lt=2**32)]
 
 
-def checksum(path: Path) -> int:
-    """CRC-32 of a file."""
-    value = 0
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            value = zlib.crc32(block, value)
-    return value
+class Best(Record):
+    """The best evaluation so far."""
+
+    step: Step
+    metric: str
+    judged: FiniteFloat
+    """The metric's value, with its sign turned where larger is better."""
+    metrics: dict[str, int | float] = {}
+
+
+class Pointer(Record):
+    """What `last.json` and `best.json` hold."""
+
+    step: Step
+
+
+class State(Record):
+    """A checkpoint's `state.json`."""
+
+    step: Step
+    files: dict[str, Written]
+    seconds: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    """Training time so far."""
+    best: Best | None = None
+    evaluated: int = -1
+    """The last step that was evaluated."""
+    averaged: bool = False
+    """Whether the averages beside the weights are those of the last checkpoints, made at the end."""
+    finished: bool = False
+    """Whether all that comes after the last step (averaging, what inputs are worth) is done."""
+    records: list[dict[str, int | float]] = []
+    """The lines of `metrics.jsonl` that belong to this step."""
+    skipped: list[tuple[Step, Annotated[int, Field(ge=1)]]] = []
+    """(step, count): from that step on batches are numbered so many higher, since training with those went wrong."""
+    bad: dict[str, str] = {}
+    """The training samples found to be bad, by number, and why."""
+    vocabularies: dict[str, str] = {}
+    data: dict[str, str] = {}
+    torch: str = ""
+    imported: str | None = None
+    tokenizer: str = ""
+    missing: list[str] = []
+    """Of an imported run: the tensors that the directory lacked."""
+
+
+# --------------------------------------------------------------------------------------------------------- where it is
 
 
 def folder_of(run: Path, step: int) -> Path:
@@ -67,33 +99,55 @@ def folder_of(run: Path, step: int) -> Path:
 def steps(run: Path) -> list[int]:
     """The steps of all checkpoints of a run, oldest first."""
     names = [folder.name.removeprefix("step-") for folder in (run / "checkpoints").glob("step-*")]
-    return sorted(int(name) for name in names if name.isdecimal())
+    return sorted(int(name) for name in names if name.isascii() and name.isdecimal() and len(name) < 15)
+
+
+def read_step(run: Path, which: str) -> int | None:
+    """The step that `last.json` or `best.json` names; None when there is none."""
+    try:
+        return read_record(run / f"{which}.json", Pointer).step
+    except DataError:
+        return None
+
+
+def read_json_of(path: Path) -> Any:
+    """The value of a JSON file of a run. Raises CheckpointError naming the file when it is missing or damaged."""
+    try:
+        return read_json(path)
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def check_finite(tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Raises NotFiniteError when a tensor that is about to be saved holds what is no number."""
+    for part, named in tensors.items():
+        numbers = {name: tensor for name, tensor in named.items() if tensor.is_floating_point()}
+        fine = torch.stack([tensor.isfinite().all().cpu() for tensor in numbers.values()]) if numbers else torch.ones(1)
+        if not bool(fine.all()):
+            name = list(numbers)[int(fine.logical_not().nonzero()[0, 0])]
+            raise NotFiniteError(f"{part}: {name} holds what is no number")
 
 
 def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
     """Write one checkpoint: `tensors` by part (`model`, `optimizer`, `ema`), `state` as JSON.
 
     Raises OSError (a full disk, say), naming the checkpoint that is kept, after taking away what it had written; earlier
-    checkpoints are not touched.
+    checkpoints are not touched. Raises NotFiniteError for tensors that hold what is no number.
     """
+    check_finite(tensors)
     final = folder_of(run, step)
     partial = final.with_name(f".{final.name}.{os.getpid()}")
     try:
+        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for part, named in tensors.items():
-            whole = {name: tensor.detach().contiguous().cpu() for name, tensor in named.items()}
-            try:
-                save_file(whole, partial / f"{part}.safetensors")
-            except SafetensorError as error:  # which is how safetensors tells of a disk that is full
-                full = "No space left" in str(error) or "StorageFull" in str(error)
-                number = errno.ENOSPC if full else errno.EIO
-                raise OSError(number, os.strerror(number) if full else str(error)) from error
-        files = {f.name: {"bytes": f.stat().st_size, "crc32": checksum(f)} for f in sorted(partial.iterdir())}
-        write_json(partial / "state.json", {"step": step, "files": files, **state})
+            _write(partial / f"{part}.safetensors", named)
+        _write_state(partial, {"step": step, **state})
         for file in [*partial.iterdir(), partial]:
             _flush(file)
-        if final.exists():
-            shutil.rmtree(final)
         os.replace(partial, final)
         _flush(final.parent)
     except BaseException as error:
@@ -104,8 +158,44 @@ def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], stat
         whole = "no checkpoint was written before" if kept is None else f"the checkpoint of step {kept} is whole"
         message = f"{run}: step {step} could not be saved ({error.strerror or error}); {whole}"
         raise OSError(error.errno, message) from error
-    write_json(run / "last.json", {"step": step})
+    point(run, "last", step)
     return final
+
+
+def add(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+    """Put parts into a checkpoint that is there, and give it another state: written beside the old one, which counts until the
+    new state has its place."""
+    check_finite(tensors)
+    folder = folder_of(run, step)
+    for part, named in tensors.items():
+        partial = folder / f".{part}.{os.getpid()}"
+        _write(partial, named)
+        _flush(partial)
+        os.replace(partial, folder / f"{part}.safetensors")
+    _write_state(folder, {"step": step, **state})
+    _flush(folder)
+
+
+def _write(file: Path, named: Mapping[str, Tensor]) -> None:
+    whole = {name: tensor.detach().contiguous().cpu() for name, tensor in named.items()}
+    try:
+        save_file(whole, file)
+    except SafetensorError as error:  # which is how safetensors tells of a disk that is full
+        full = "No space left" in str(error) or "StorageFull" in str(error)
+        number = errno.ENOSPC if full else errno.EIO
+        raise OSError(number, os.strerror(number) if full else str(error)) from error
+
+
+def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
+    files = {name: folder / name for name in NAMES if (folder / name).exists()}
+    written = {name: {"bytes": file.stat().st_size, "crc32": checksum(file)} for name, file in files.items()}
+    write_json(folder / "state.json", {**state, "files": written})
+
+
+def point(run: Path, which: str, step: int, **more: Any) -> None:
+    """Let `last.json` or `best.json` name a step, if it does not already."""
+    if read_step(run, which) != step or more:
+        write_json(run / f"{which}.json", {"step": step, **more})
 
 
 def _flush(path: Path) -> None:
@@ -117,66 +207,77 @@ def _flush(path: Path) -> None:
 
 
 def prune(run: Path, keep: int, also: Collection[int] = ()) -> None:
-    """Delete all but the newest `keep` checkpoints, the best and these `also`, and what crashed writers left behind."""
-    best = read_step(run, "best")
-    for step in steps(run)[:-keep]:
-        if step != best and step not in also:
-            shutil.rmtree(folder_of(run, step))
-    for left in (run / "checkpoints").glob(".step-*"):
-        shutil.rmtree(left, ignore_errors=True)
+    """Delete all but the newest `keep` checkpoints and these `also`, what `last.json` and `best.json` name never."""
+    kept = {*steps(run)[-keep:], *also, read_step(run, "best"), read_step(run, "last")}
+    for step in set(steps(run)) - kept:
+        shutil.rmtree(folder_of(run, step), ignore_errors=True)
 
 
-def read_step(run: Path, which: str) -> int | None:
-    """The step that `last.json` or `best.json` names; None when there is none."""
-    try:
-        return json.loads((run / f"{which}.json").read_text())["step"]
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
-        return None
+def sweep(run: Path) -> None:
+    """Delete what writers that were killed have left behind. Only who holds the run's lock may do so."""
+    patterns = ".*.*", "assets/*/.*.*", "checkpoints/.step-*", "checkpoints/step-*/.*.*"
+    for left in [file for pattern in patterns for file in run.glob(pattern)]:
+        if left.name.rpartition(".")[2].isdecimal():
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
-def read_state(run: Path, step: int) -> dict[str, Any]:
-    """A checkpoint's `state.json`, after checking every file against it. Raises CheckpointError naming what is wrong."""
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def checksum(path: Path) -> int:
+    """CRC-32 of a file."""
+    value = 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 22):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def read_state(run: Path, step: int) -> State:
+    """A checkpoint's state, after checking every file against it. Raises CheckpointError naming what is wrong."""
     folder = folder_of(run, step)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no checkpoint of step {step}; there are {steps(run) or 'none'}")
     try:
-        state = json.loads((folder / "state.json").read_text())
-        files = state["files"]
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder}: no checkpoint of step {step}; there are {steps(run) or 'none'}") from None
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
-        raise CheckpointError(f"{folder}/state.json is damaged") from None
-    for name, known in files.items():
+        state = read_record(folder / "state.json", State)
+    except DataError as error:
+        raise CheckpointError(f"{folder}/state.json is damaged: {error}") from None
+    if state.step != step or "model.safetensors" not in state.files or not set(state.files) <= set(NAMES):
+        raise CheckpointError(
+            f"{folder}/state.json is damaged: it is of step {state.step} and names {', '.join(state.files)}"
+        )
+    for name, known in state.files.items():
         file = folder / name
-        if not file.exists():
+        if not file.is_file():
             raise CheckpointError(f"{file} is missing")
-        if file.stat().st_size != known["bytes"]:
-            raise CheckpointError(f"{file} is cut short: {file.stat().st_size} of {known['bytes']} bytes")
-        if checksum(file) != known["crc32"]:
+        if file.stat().st_size != known.bytes:
+            raise CheckpointError(f"{file} is cut short: {file.stat().st_size} of {known.bytes} bytes")
+        if checksum(file) != known.crc32:
             raise CheckpointError(f"{file} is damaged: its checksum differs from the one it was written with")
     return state
 
 
-def read_tensors(run: Path, step: int, part: str) -> dict[str, Tensor]:
+def read_part(run: Path, step: int, part: str) -> dict[str, Tensor]:
     """One part of a checkpoint (empty when the run has none), on the CPU. Nothing in it is executed."""
     file = folder_of(run, step) / f"{part}.safetensors"
-    return load_file(file) if file.exists() else {}
-
-
-def forget(run: Path, step: int) -> None:
-    """Delete one checkpoint, to write it anew."""
-    shutil.rmtree(folder_of(run, step))
+    try:
+        return read_tensors(file) if file.exists() else {}
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def put_aside(run: Path, step: int) -> None:
-    """Give a damaged checkpoint another name, and forget it where it was the best."""
+    """Give a damaged checkpoint another name, and forget it where it was the best or the last."""
     folder = folder_of(run, step)
     aside = folder.with_name(f"damaged-{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)
     os.replace(folder, aside)
-    if read_step(run, "best") == step:
-        (run / "best.json").unlink()
+    for which in ("best", "last"):
+        if read_step(run, which) == step:
+            (run / f"{which}.json").unlink()
 
 
-def newest_sound(run: Path, say) -> int | None:
+def newest_sound(run: Path, say: Callable[[str], None]) -> int | None:
     """The newest checkpoint that is whole; each damaged one is named through `say`. None when the run has no checkpoint.
 
     Damaged ones are put aside as `damaged-step-...`, so that the step can be saved again. Raises CheckpointError when there

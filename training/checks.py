@@ -278,7 +278,7 @@ def _reads_a_column(task: Part) -> bool:
 
 
 def samples_or_tokens(data: Data, training: Training) -> Iterator[Problem]:
-    if not _holds_samples(data) and training.samples_per_step is not None:
+    if data.card is not None and not _holds_samples(data) and training.samples_per_step is not None:
         yield (
             ("training", "samples_per_step"),
             f"card {data.card.use!r} is a text corpus: give 'tokens_per_step' instead",
@@ -286,7 +286,8 @@ def samples_or_tokens(data: Data, training: Training) -> Iterator[Problem]:
 
 
 def _holds_samples(data: Data) -> bool:
-    return inspect.isclass(data.card.target) and issubclass(data.card.target, SampleCard)
+    target = getattr(data.card, "target", None)  # none where the name of the data set is wrong
+    return inspect.isclass(target) and issubclass(target, SampleCard)
 
 
 def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training) -> Iterator[Problem]:

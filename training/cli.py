@@ -21,13 +21,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nstopped", file=sys.stderr)
         return 130
     except Exception as error:
-        if os.environ.get("CHOPMIX_TRACEBACK") or not isinstance(error, ValueError | OSError | _config_error()):
-            raise
-        if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks for all
-            return 2
+        return tell(error)
+
+
+def tell(error: Exception) -> int:
+    """Say an error in one sentence (under torchrun the first process that has one does), and give the exit status. What is no
+    mistake of the user's and no failure of the machine's is raised again."""
+    from .distribution import ElsewhereError, leave, speaks_of_failure
+
+    known = isinstance(error, ValueError | OSError | _config_error() | MemoryError)
+    lost = "RANK" in os.environ and isinstance(error, RuntimeError)  # of the connection to a process that ended
+    if os.environ.get("CHOPMIX_TRACEBACK") or not (known or lost):
+        speaks_of_failure()
+        raise error
+    status = 1 if isinstance(error, OSError | MemoryError) and not isinstance(error, FileNotFoundError) else 2
+    if not isinstance(error, ElsewhereError) and speaks_of_failure():
         message = error.strerror if isinstance(error, OSError) and not error.filename and error.strerror else error
-        print(f"\n{message}" if sys.stdout.isatty() else message, file=sys.stderr)
-        return 1 if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) else 2
+        who = f"process {os.environ['RANK']}: " if os.environ.get("RANK", "0") != "0" else ""
+        told = "memory is used up" if isinstance(error, MemoryError) else first_line(str(message)) if lost else message
+        print(f"{chr(10) * sys.stdout.isatty()}{who}{told}", file=sys.stderr, flush=True)
+    return leave(status)
+
+
+def first_line(text: str) -> str:
+    """The first line of a message that goes on with what only programmers read."""
+    return text.strip().partition("\n")[0]
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -36,10 +54,29 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options, rest = root.parse_known_args(arguments)
     wrong = [word for word in rest if word.startswith("-") or not hasattr(options, "overrides")]
     if wrong:
-        root.error(f"unrecognized arguments: {' '.join(wrong)}")
+        root.error(
+            f"unrecognized arguments: {' '.join(wrong)}{meant(wrong, rest) if hasattr(options, 'overrides') else ''}"
+        )
     if rest:
         options.overrides = [*options.overrides, *rest]
     return options
+
+
+def meant(wrong: Sequence[str], rest: Sequence[str]) -> str:
+    """What to say to `--steps 300`, where `training.steps=300` is written."""
+    flag, _, value = wrong[0].removeprefix("--").partition("=")
+    following = rest[rest.index(wrong[0]) + 1 :]
+    value = value or (following[0] if following and not following[0].startswith("-") else "VALUE")
+    keys = {"steps": "training", "seed": "training", "learning_rate": "training", "lr": "training", "precision": "training",
+            "device": "training", "depth": "model", "width": "model", "heads": "model", "context": "model", "card": "data",
+            "samples_per_step": "training", "tokens_per_step": "training", "out": ""}  # fmt: skip
+    name = flag.replace("-", "_")
+    if name in ("batch_size", "bs"):
+        return f"; did you mean training.samples_per_step={value} (or training.tokens_per_step)?"
+    if name not in keys:
+        return "; settings are written KEY=VALUE, such as training.steps=500"
+    key = ".".join(filter(None, (keys[name], "learning_rate" if name == "lr" else name)))
+    return f"; did you mean {key}={value}?"
 
 
 def _config_error() -> type[Exception]:
@@ -61,8 +98,9 @@ def parser() -> argparse.ArgumentParser:
     _predict(commands.add_parser("predict", help="answer files of any of a run's inputs, as JSON lines"))
     _evaluate(commands.add_parser("evaluate", help="measure a run on a whole split"))
     inspect = commands.add_parser("inspect", help="see what the model sees: tokens, and one batch unpacked")
-    inspect.add_argument("config", metavar="CONFIG")
-    inspect.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    inspect.add_argument("config", metavar="CONFIG", help="a YAML file, or a run's folder")
+    inspect.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE")
+    _trust(inspect)
     inspect.add_argument("--html", metavar="FILE", help="where the page goes (default: beside the run's folder)")
     compare = commands.add_parser("compare", help="runs side by side: curves, means, spreads, paired differences")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="a run, or a folder of seeds (RUN/seed-0, ...)")
@@ -80,9 +118,13 @@ def parser() -> argparse.ArgumentParser:
 
 def _train(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/")
-    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. training.steps=500 model.depth=6")
+    command.add_argument(
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. training.steps=500 model.depth=6"
+    )
     command.add_argument("--dry-run", action="store_true", help="check everything, print the costs, run one step")
     command.add_argument("--seeds", metavar="0,1,2", help="train once per seed and print the mean and the spread")
+    command.add_argument("--sweep", action="append", metavar="KEY=A,B",
+                         help="train once per value and print a table; repeatable: every combination")  # fmt: skip
 
 
 def _generate(command: argparse.ArgumentParser) -> None:
@@ -99,8 +141,7 @@ def _generate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--repetition-penalty", type=float, default=1.0, metavar="R")
     command.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
     command.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same text")
-    command.add_argument("--checkpoint", choices=("best", "last"), default="best")
-    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    _which(command)
     command.add_argument("--no-cache", action="store_true", help="read the whole text again for every token (slow)")
 
 
@@ -108,8 +149,7 @@ def _predict(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", metavar="RUN")
     _inputs(command, required=True)
     _search(command)
-    command.add_argument("--checkpoint", choices=("best", "last"), default="best")
-    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    _which(command)
 
 
 def _search(command: argparse.ArgumentParser) -> None:
@@ -134,8 +174,18 @@ def _transcribe(command: argparse.ArgumentParser) -> None:
     command.add_argument("--temperature", type=float, action="append", metavar="T",
                          help="tried in turn; repeatable (default: 0, 0.2, ... 1)")  # fmt: skip
     command.add_argument("--independent", action="store_true", help="read every window without the text before it")
+    _which(command)
+
+
+def _which(command: argparse.ArgumentParser) -> None:
     command.add_argument("--checkpoint", choices=("best", "last"), default="best")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    _trust(command)
+
+
+def _trust(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--trust", action="append", default=[], metavar="MODULE",
+                         help="a module outside chopmix that the run may use, such as its author's tokenizer; it is executed")  # fmt: skip
 
 
 def _inputs(command: argparse.ArgumentParser, required: bool = False) -> None:
@@ -147,10 +197,13 @@ def _inputs(command: argparse.ArgumentParser, required: bool = False) -> None:
 
 def _evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", metavar="RUN")
-    command.add_argument("--data", metavar="CARD_OR_PATH", help="another data set, or a text or JSONL file")
+    command.add_argument(
+        "--data",
+        metavar="DATA",
+        help="another data set: a card as a YAML writes it, a folder, a manifest, shards, texts",
+    )
     command.add_argument("--split", default="val", metavar="S", help="train, val (the default) or test")
-    command.add_argument("--checkpoint", choices=("best", "last"), default="best")
-    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    _which(command)
     _search(command)
     command.add_argument("--subsets", action="store_true", help="also tell what each input is worth")
     command.add_argument("--json", metavar="FILE", help="also write the figures there")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from .progress import read_metrics
 from .run import RunError
 
 Curve = list[tuple[int, float]]
@@ -39,8 +39,7 @@ def read_group(folder: Path) -> Group:
 def read_curves(file: Path) -> dict[str, Curve]:
     """Every metric of a run over its steps."""
     found: dict[str, Curve] = {}
-    for line in file.read_text().splitlines():
-        record = json.loads(line)
+    for record in read_metrics(file):
         for name, value in record.items():
             if name not in ("step", "seconds"):
                 found.setdefault(name, []).append((record["step"], value))

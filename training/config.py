@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Mapping, Sequence
+import inspect
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -16,11 +18,15 @@ from typing import Annotated, Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
+from torch import nn
 
+from ..data.card import Card
 from ..models.mixture import Mixture
 from ..models.transformer import Transformer
 from ..tasks.task import Task
-from .catalogue import ROOT, Folder, folder_of
+from ..tokenizers.chopper import Chopper
+from ..tokenizers.files import DataError, read_text, write_text
+from .catalogue import ROOT, Folder, catalogue_of, code_from, code_from_anywhere, folder_of
 from .checks import cross_problems
 from .experiment import Checkpoints, Data, Evaluation, Logging, Training
 from .schema import Choice, Keys, Part, Record, check, model_of, plain
@@ -88,6 +94,20 @@ class Config:
     shares: Mapping[str, str] = field(default_factory=dict)
     """Which other input's tokenizer an input uses: `{target: {same_as: source}}` gives `{"target": "source"}`."""
 
+    @property
+    def modules(self) -> set[str]:
+        """The modules outside chopmix that it names."""
+        return set(named_modules(self.tree))
+
+
+def named_modules(tree: Any) -> Iterator[str]:
+    """The modules of every `package.module:Class` in a tree."""
+    if isinstance(tree, Mapping | list):
+        for value in tree.values() if isinstance(tree, Mapping) else tree:
+            yield from named_modules(value)
+    elif isinstance(tree, str) and re.fullmatch(r"[\w.]+:\w+", tree):
+        yield tree.partition(":")[0]
+
 
 def _record(target: type) -> Any:
     return Annotated[Any, Record(target.__name__, (target,), target)]
@@ -97,10 +117,17 @@ def _model(**options: Any) -> Part:
     return Part(Transformer, options)
 
 
+def is_tokenizer(found: Any) -> bool:
+    """Whether a class is the embedder of an input, with the chopper that belongs to it."""
+    chopper = getattr(found, "Chopper", None)
+    both = inspect.isclass(found) and inspect.isclass(chopper)
+    return both and issubclass(found, nn.Module) and issubclass(chopper, Chopper)
+
+
 @functools.cache
 def sections() -> Keys:
     """The top level of a YAML: annotation and default of every section."""
-    tokenizers = Folder(f"{ROOT}.tokenizers", "tokenizer: it has no Chopper", lambda found: hasattr(found, "Chopper"))
+    tokenizers = Folder(f"{ROOT}.tokenizers", "tokenizer: a torch module with a Chopper", is_tokenizer)
     return {
         "inputs": (dict[str, Annotated[Any, Choice(tokenizers)]], ...),
         "model": (Annotated[Any, Record("model", (Transformer, Mixture), _model)], ...),
@@ -131,15 +158,54 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(str(path), [Problem((), message)], {(): 1})
     for override in overrides:
         problems += _override(tree, lines, override)
-    return _resolve(tree, Path(path), problems, lines)
+    if isinstance(tree.get("data"), dict) and tree["data"].get("card") is None:
+        possible = f"possible: {', '.join(catalogue_of((Card,)).names())}, or package.module:Class"
+        problems.append(Problem(("data",), f"Data needs 'card': a name or {{use: NAME, ...}} ({possible})"))
+    with code_from_anywhere():
+        return _resolve(tree, Path(path), problems, lines)
 
 
-def config_from_tree(tree: Any, path: str | Path = "config.yaml") -> Config:
-    """The configuration from a nested dict, such as the `config.yaml` of a run. Raises ConfigError."""
+def load_run_config(folder: Path, trust: Collection[str] = ()) -> Config:
+    """The configuration that a run was made with, from its `config.yaml`, which somebody else may have written: it names code of
+    chopmix alone, or of the modules that the user trusts. Raises ConfigError."""
+    file = folder / "config.yaml"
+    try:
+        text = read_text(file)
+        problems: list[Problem] = []
+        tree = read_yaml(text, {}, problems)
+    except DataError as error:
+        raise ConfigError(str(file), [Problem((), f"cannot be read: {error}")]) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(str(file), [_yaml_problem(error)]) from None
+    if problems:
+        raise ConfigError(str(file), problems)
+    return config_from_tree(tree, file, trust)
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper without anchors, which its reader here does not allow."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def dumped(tree: Any) -> str:
+    """A tree as YAML, keys in their order."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False)
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Keep a configuration as a run's `config.yaml`, whole or not at all."""
+    write_text(folder / "config.yaml", dumped(config.tree))
+
+
+def config_from_tree(tree: Any, path: str | Path = "config.yaml", trust: Collection[str] = ()) -> Config:
+    """The configuration from a nested dict, which names code of chopmix alone, or of the modules in `trust`. Raises ConfigError."""
     if not isinstance(tree, Mapping):
         message = f"must be a mapping with {', '.join(sections())}, not {shown(tree)}"
         raise ConfigError(str(path), [Problem((), message)])
-    return _resolve(copy.deepcopy(dict(tree)), Path(path), [], {})
+    with code_from(trust):
+        return _resolve(copy.deepcopy(dict(tree)), Path(path), [], {})
 
 
 def json_schema() -> dict[str, Any]:
@@ -245,33 +311,47 @@ def _read(path: Path, given: str) -> str:
         files = ", ".join(sorted(file.name for file in path.glob("*.yaml"))) or "none"
         raise ConfigError(given, [Problem((), f"is a folder, not a file; YAML files in it: {files}")])
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        folder = path.parent
-        names = sorted(file.name for file in folder.glob("*.yaml")) if folder.is_dir() else []
-        where = "there is no YAML file in" if folder.is_dir() else "there is no folder"
-        hint = nearest(path.name, names) if names else f"; {where} {str(folder.resolve())!r}"
-        raise ConfigError(given, [Problem((), f"there is no such file{hint}")]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(given, [Problem((), f"cannot be read: {error}")]) from error
+        return read_text(path)
+    except DataError as error:
+        if not str(error).endswith("does not exist"):
+            raise ConfigError(given, [Problem((), f"cannot be read: {error}")]) from None
+    folder = path.parent
+    names = sorted(file.name for file in folder.glob("*.yaml")) if folder.is_dir() else []
+    where = "there is no YAML file in" if folder.is_dir() else "there is no folder"
+    hint = nearest(path.name, names) if names else f"; {where} {str(folder.resolve())!r}"
+    raise ConfigError(given, [Problem((), f"there is no such file{hint}")])
+
+
+LONGEST, DEEPEST = 2**18, 40
+"""Characters that a configuration has at most, and how many mappings and lists may stand inside each other."""
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader without anchors, aliases and tags: what stands in the file is what is meant."""
+    """PyYAML's safe loader without anchors, aliases and tags: what stands in the file is what is meant. Bounded in depth."""
+
+    depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent) or event.anchor or event.tag:
             what = "tags (!) are" if getattr(event, "tag", None) else "anchors (&) and aliases (*) are"
             raise yaml.MarkedYAMLError(problem=f"{what} not allowed in a configuration", problem_mark=event.start_mark)
-        return super().compose_node(parent, index)
+        if self.depth >= DEEPEST:
+            problem = f"more than {DEEPEST} mappings and lists inside each other"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        self.depth += 1
+        found = super().compose_node(parent, index)
+        self.depth -= 1
+        return found
 
 
 def read_yaml(text: str, lines: dict[Where, int | None], problems: list[Problem]) -> Any:
     """The plain value of a YAML text. Notes the line of every path, and keys that stand twice as problems.
 
-    Raises yaml.YAMLError where the text is no YAML. Keys are always text; dates are not a type here.
+    Raises yaml.YAMLError where the text is no YAML, too long or too deep. Keys are always text; dates are not a type here.
     """
+    if len(text) > LONGEST:
+        raise yaml.YAMLError(f"{len(text):,} characters; a configuration has at most {LONGEST:,}")
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
@@ -297,7 +377,7 @@ def _value(loader: _Loader, node: yaml.Node, path: Where, lines: dict, problems:
     if node.tag.rpartition(":")[2] in ("null", "bool", "int", "float"):
         try:
             return loader.construct_object(node)
-        except ValueError:  # it looks like a number to PyYAML and is none, such as 0b_
+        except (ValueError, OverflowError):  # it looks like a number to PyYAML and is none, such as 0b_
             pass
     return node.value
 

@@ -1,10 +1,8 @@
-"""What training has read since its last report: tokens, padding, and the time it waited for data."""
+"""What training has read since its last report: tokens, padding, arithmetic, and the time it waited for data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
 
 from ..models.batch import Batch
 from ..models.token_set import PADDING
@@ -17,17 +15,21 @@ class Counted:
 
     tokens: int = 0
     places: int = 0
+    flops: float = 0.0
+    """Operations, forward and backward; see `accounting.Costs`."""
     waited: float = 0.0
     """Seconds in which training waited for data."""
 
-    def add(self, batch: Batch, counts_for_us: bool) -> None:
+    def add(self, batch: Batch, flops: float, counts_for_us: bool) -> None:
         """Count one micro-batch."""
-        for planned in batch.sets.values() if counts_for_us else ():
+        if not counts_for_us:
+            return
+        self.flops += flops
+        for planned in batch.sets.values():
             self.tokens += int((planned.tokens.sample != PADDING).sum())
             self.places += planned.tokens.sample.numel()
 
-    def over(self, processes: Processes, device: torch.device) -> Counted:
+    def over(self, processes: Processes) -> Counted:
         """The sums over all processes."""
-        values = torch.tensor([self.tokens, self.places, self.waited], dtype=torch.float64, device=device)
-        tokens, places, waited = processes.sum(values).tolist()
-        return Counted(int(tokens), int(places), waited)
+        tokens, places, flops, waited = processes.agree([self.tokens, self.places, self.flops, self.waited])
+        return Counted(int(tokens), int(places), flops, waited)

@@ -1,15 +1,36 @@
-"""One process or several: who we are, what we sum, where we compute. `torchrun` starts several."""
+"""One process or several: who we are, what we sum, where we compute. `torchrun` starts several.
+
+Beside the group that sums gradients (NCCL on GPUs) there is one for everything else (gloo, on the CPU): waiting while the first
+process prepares data, which may take hours, agreeing on what to do, handing files around. A process that fails says so, and all
+others end within seconds: none waits for what will not come.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for each other where one works alone."""
+FAILED = f"chopmix/failed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+"""Under this name the first process that fails says so; a restart by `torchrun` begins anew."""
+
+
+class ElsewhereError(ValueError):
+    """Another process met an error, and tells of it."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +40,9 @@ class Processes:
     rank: int
     count: int
     device: torch.device
+    control: Any = field(default=None, repr=False)
+    """The group for everything but gradients."""
+    watch: ClassVar[Watch | None] = None
 
     @classmethod
     def start(cls, device: str = "auto") -> Processes:
@@ -35,44 +59,137 @@ class Processes:
         if kind == "cuda":
             torch.cuda.set_device(local)
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+            dist.init_process_group("nccl") if kind == "cuda" else dist.init_process_group("gloo", timeout=PATIENCE)
+            cls.watch = Watch()
+        control = dist.new_group(backend="gloo", timeout=PATIENCE) if kind == "cuda" else dist.group.WORLD
         place = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
-        return cls(dist.get_rank(), dist.get_world_size(), place)
+        return cls(dist.get_rank(), dist.get_world_size(), place, control)
 
     @property
     def is_first(self) -> bool:
         """Whether this process speaks and writes files for all."""
         return self.rank == 0
 
+    @property
+    def is_first_here(self) -> bool:
+        """Whether it is the first of its machine."""
+        return self.count == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
+
     def sum(self, values: Tensor) -> Tensor:
-        """The sum of a tensor over all processes, in place."""
+        """The sum of a tensor over all processes, in place, where the tensor is."""
         if self.count > 1:
-            dist.all_reduce(values)
+            dist.all_reduce(values, group=None if values.is_cuda else self.control)
         return values
+
+    def agree(self, values: Sequence[float], error: Exception | None = None) -> list[float]:
+        """The sums of some numbers over all processes, on the CPU. Where one of them has met an error, each raises: that one its
+        own, the others ElsewhereError."""
+        if self.count == 1:
+            if error is not None:
+                raise error
+            return list(values)
+        found = self.sum(torch.tensor([*values, float(error is not None)], dtype=torch.float64)).tolist()
+        if error is not None:
+            raise error
+        if found.pop():
+            raise ElsewhereError("another process met an error")
+        return found
 
     def gathered(self, items: list) -> list:
         """The items of all processes, one process after another."""
         if self.count == 1:
             return items
         found: list[list] = [[] for _ in range(self.count)]
-        dist.all_gather_object(found, items)
+        dist.all_gather_object(found, items, group=self.control)
         return [item for each in found for item in each]
+
+    def told(self, value: Any) -> Any:
+        """A value of the first process, in all of them."""
+        if self.count == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self.control)
+        return box[0]
+
+    def told_tensors(self, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Tensors (on the CPU) of the first process, in all of them, whether or not they share a disk."""
+        if self.count == 1:
+            return dict(tensors or {})
+        shapes = self.told({name: (tuple(t.shape), t.dtype) for name, t in (tensors or {}).items()})
+        found = {}
+        for name, (shape, kind) in shapes.items():
+            found[name] = tensors[name].contiguous() if self.is_first else torch.empty(shape, dtype=kind)
+            if found[name].numel():
+                flat = found[name].reshape(-1).view(torch.uint8)
+                dist.broadcast(flat, src=0, group=self.control)
+        return found
 
     def wait(self) -> None:
         """Until all processes are here."""
         if self.count > 1:
-            dist.barrier()
+            dist.barrier(group=self.control)
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """The first process of all alone, then the first of every machine, then the others: what the first makes, the others
+        find, where they share a disk or a machine."""
+        turn = 0 if self.is_first else 1 if self.is_first_here else 2
+        for _ in range(turn):
+            self.wait()
+        yield
+        for _ in range(2 - turn):
+            self.wait()
 
     def share(self, rows: list, together: int = 1) -> list:
         """This process's part of a global batch: every `count`-th row, or of so many rows that stay `together`."""
         parts = [rows[start : start + together] for start in range(0, len(rows), together)]
         return [row for part in parts[self.rank :: self.count] for row in part]
 
-    @staticmethod
-    def stop() -> None:
+    @classmethod
+    def stop(cls) -> None:
         """Leave the group, after the last run of this process."""
+        if cls.watch is not None:
+            cls.watch.end()
+            cls.watch = None
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+class Watch:
+    """A thread that ends this process when another one has failed, and asks it to stop when who started it is gone."""
+
+    def __init__(self, every: float = 0.5):
+        self.every, self.ended, self.parent = every, threading.Event(), os.getppid()
+        self.store = dist.TCPStore(
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, wait_for_workers=False
+        )
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def fail(self) -> bool:
+        """Tell all that this process has failed; whether it is the first that does."""
+        with suppress(RuntimeError):  # who keeps the store may be gone already
+            return self.store.add(FAILED, 1) == 1
+        return True
+
+    def end(self) -> None:
+        """Look no longer."""
+        self.ended.set()
+
+    def _run(self) -> None:
+        asked = False
+        while not self.ended.wait(self.every):
+            with suppress(RuntimeError):
+                if self.store.check([FAILED]):
+                    time.sleep(2 * self.every)  # what is being written to the terminal is written
+                    leave(2)
+            if os.getppid() != self.parent and not asked:
+                asked = True
+                os.kill(os.getpid(), signal.SIGTERM)
+
+
+def speaks_of_failure() -> bool:
+    """Whether this process should tell the user of an error: alone it should, of several the first that has one."""
+    return Processes.watch is None or Processes.watch.fail()
 
 
 def leave(status: int) -> int:

@@ -6,16 +6,13 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from ..data.stream import StreamSplit
 from ..models.token_set import PADDING
-from .accounting import flops_per_token, memory_estimate, parameters_by_part
-from .build import make_batch
-from .config import Config
+from .accounting import memory_estimate, parameters_by_part
+from .config import Config, dumped
 from .distribution import Processes
 from .loop import Trainer
 from .progress import Progress, peak_memory, scaled
@@ -29,7 +26,7 @@ def dry_run(config: Config) -> None:
     """
     processes = Processes.start(config.training.device)
     console = Console(soft_wrap=True, highlight=False, quiet=not processes.is_first)
-    console.print(yaml.safe_dump(config.tree, sort_keys=False).rstrip(), markup=False)
+    console.print(dumped(config.tree).rstrip(), markup=False)
     with tempfile.TemporaryDirectory() as folder:
         logging = replace(config.logging, tensorboard=False)
         trainer = Trainer(replace(config, out=Path(folder), logging=logging), processes, Progress(1))
@@ -86,8 +83,9 @@ def batch_lines(trainer: Trainer) -> list[str]:
     planned = [batch for batch, _ in trainer.planned(0)]
     own = [int((s.tokens.sample != PADDING).sum()) for batch in planned for s in batch.sets.values()]
     all_places = [s.tokens.sample.numel() for batch in planned for s in batch.sets.values()]
-    counts = torch.tensor([sum(own), sum(all_places)], device=trainer.device)
-    tokens, places = trainer.processes.sum(counts).tolist()
+    flops = sum(map(trainer.costs.flops, planned))
+    tokens, places, flops = trainer.processes.agree([sum(own), sum(all_places), flops])
+    tokens, places = int(tokens), int(places)
     stream = isinstance(trainer.splits["train"], StreamSplit)
     unit = f"rows of {trainer.splits['train'].context}" if stream else "samples"
     epoch, judged = len(trainer.splits["train"]), len(trainer.splits["val"])
@@ -97,7 +95,7 @@ def batch_lines(trainer: Trainer) -> list[str]:
         f"{len(parts[0])} {unit.split()[0]} each",
         f"the run: {settings.steps:,} steps, {settings.steps * trainer.rows / epoch:.2f} epochs of {epoch:,} "
         f"{unit.split()[0]}; {judged:,} to validate",
-        f"arithmetic: {scaled(flops_per_token(model) * tokens, 'FLOP')} a step",
+        f"arithmetic: {scaled(flops, 'FLOP')} a step",
         f"precision {trainer.choices.precision}, {'compiled' if trainer.choices.compile else 'eager'}, "
         f"on {trainer.device.type}" + (f" ({trainer.choices.note})" if trainer.choices.note else ""),
         "memory, estimated: " + ", ".join(f"{name} {scaled(size, 'B')}" for name, size in estimate.items()),

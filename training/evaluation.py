@@ -12,14 +12,13 @@ from ..data.root import DataError
 from ..data.sample_split import Place, SampleSplit
 from ..data.stream import StreamSplit
 from ..models.answer import Answer
-from ..models.batch import IGNORED, Targets
+from ..models.batch import PlannedSet
 from ..models.beam_search import Search, beam_search
 from ..models.generation import Sampling, generate
 from ..models.mixture import Mixture
 from ..tasks.language_modeling import LanguageModeling
 from ..tasks.task import Task
 from ..tasks.text_metrics import METRICS
-from ..tokenizers.encoding import Encoding
 from .build import Split, make_batch
 from .distribution import Processes
 
@@ -52,15 +51,21 @@ def measured(
     processes = processes or Processes(0, 1, device)
     training = model.training
     model.eval()
-    sums, pairs = summed(model, tasks, split, processes.share(split.all()), rows, inputs)
-    for name, task in tasks.items():
-        if task.writes and task.judge and isinstance(split, SampleSplit) and generated != 0:
-            places = processes.share(split.all() if generated is None else split.first(generated))
-            pairs[name] = written_pairs(model, name, task, split, places, inputs, rows)
-    model.train(training)
+    sums, pairs, error = {}, {}, None
+    try:
+        sums, pairs = summed(model, tasks, split, processes.share(split.all()), rows, inputs)
+        for name, task in tasks.items():
+            if task.writes and task.judge and isinstance(split, SampleSplit) and generated != 0:
+                places = processes.share(split.all() if generated is None else split.first(generated))
+                pairs[name] = written_pairs(model, name, task, split, places, inputs, rows)
+    except ValueError as wrong:  # a bad sample stops all processes, not only the one that met it
+        error = wrong
+    finally:
+        model.train(training)
+    processes.agree([], error)
     metrics, totals = {}, {}
     for name, task in tasks.items():
-        total = {key: processes.sum(value.to(device, torch.float64)) for key, value in sorted(sums[name].items())}
+        total = {key: processes.sum(value.to("cpu", torch.float64)) for key, value in sorted(sums[name].items())}
         totals[name] = total
         if isinstance(split, StreamSplit):
             total["bytes"] = torch.tensor(split.bytes)
@@ -132,7 +137,7 @@ def summed(
             term = next(iter(task.terms(outputs[name], targets).values()))
             found = {"loss": term.sum, "count": torch.tensor(float(term.count)), **task.measure(outputs[name], targets)}
             if task.writes and isinstance(split, SampleSplit):
-                found["bytes"] = text_bytes(split.choppers[task.target].text, targets)
+                found["bytes"] = text_bytes(split, batch.sets[targets.set], task.target)
             if name in pairs and places:
                 pairs[name] += task.pairs(outputs[name], targets, batch.sets[targets.set])
             for key, value in found.items():
@@ -141,10 +146,10 @@ def summed(
     return sums, pairs
 
 
-def text_bytes(encoding: Encoding, targets: Targets) -> Tensor:
-    """The UTF-8 bytes of the text that these targets are; the token that ends it has none."""
-    ids = targets.values[targets.values != IGNORED]
-    return torch.tensor(float(len(encoding.decode_bytes(ids.tolist()))))
+def text_bytes(split: SampleSplit, planned: PlannedSet, target: str) -> Tensor:
+    """The UTF-8 bytes of the texts that a batch's samples have as their target."""
+    texts = (split.item(split.number(key))[0].get(target) for key in planned.keys)
+    return torch.tensor(float(sum(len(text.encode()) for text in texts if isinstance(text, str))))
 
 
 def written_pairs(
@@ -153,7 +158,9 @@ def written_pairs(
     """What the model writes from the other inputs, as the task searches, beside the true texts. Samples that have none are
     not judged: an empty text would be wrong for all of them, whatever is written."""
     found: list[tuple[str, str]] = []
-    places = [each for each in places if each.number not in split.bad and reference(split, each, task.target) is not None]
+    places = [
+        each for each in places if each.number not in split.bad and reference(split, each, task.target) is not None
+    ]
     for first in range(0, len(places), max(rows, 64)):
         texts = write_texts(model, name, task, split, places[first : first + max(rows, 64)], inputs=inputs)
         found += [(text, split.item(number)[0][task.target]) for number, text in texts.items()]

@@ -16,8 +16,8 @@ from .schedules import Cosine, Schedule
 class Data:
     """Where the samples come from."""
 
-    card: Callable[[], Card]
-    """A data set by name (a file of `data/cards/`), or `{use: NAME, ...}` with its options."""
+    card: Callable[[], Card] | None = None
+    """A data set by name (a file of `data/cards/`), or `{use: NAME, ...}` with its options. Only an imported run has none."""
     columns: dict[str, str] = field(default_factory=dict)
     """Which column of the data set each input reads, where it is not the one of its own name: `{camera: image}`."""
     bad_share: float = 0.0

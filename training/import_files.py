@@ -1,102 +1,151 @@
-"""The files of a Hugging Face directory, and the run that is made of them."""
+"""A Hugging Face directory, read through the one door; and the run that is made of what it says."""
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
-import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from pydantic import BaseModel, RootModel
 from torch import Tensor
 
+from ..models.described import Described, described
+from ..models.mixture import Mixture
+from ..models.renaming import Weights
+from ..tokenizers.chopper import Chopper
+from ..tokenizers.encoding import Encoding, NumberEncoding
+from ..tokenizers.files import DataError, Record, as_record, read_json, read_record, read_tensors, write_json
 from . import checkpoint
 from .accounting import parameters_by_part
-from .build import build_model
-from .config import Config
+from .build import build_choppers, build_model, build_tasks, with_roles
+from .config import Config, config_from_tree, write_config
 from .run import RunError, fingerprints, listed
 
-
-def read_json(source: Path, name: str) -> dict:
-    """A JSON file of a directory. Raises RunError when it is missing or damaged."""
-    try:
-        return json.loads((source / name).read_text())
-    except FileNotFoundError:
-        raise RunError(f"{source} has no {name}; a Hugging Face model directory has one") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{source}/{name} is not JSON: {error}") from None
+D = TypeVar("D", bound=Described)
+R = TypeVar("R", bound=BaseModel)
+Names = RootModel[dict[str, str]]
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+"""Files of weights that could execute code."""
 
 
-def read_weights(source: Path) -> dict[str, Tensor]:
-    """All tensors of a directory: of `model.safetensors`, or of the shards that its index names."""
-    if (source / "model.safetensors").exists():
-        names = ["model.safetensors"]
-    elif (source / "model.safetensors.index.json").exists():
-        names = sorted(set(read_json(source, "model.safetensors.index.json")["weight_map"].values()))
-    else:
-        raise RunError(f"{source} has no model.safetensors and no model.safetensors.index.json{other_weights(source)}")
-    found: dict[str, Tensor] = {}
-    for name in names:
-        try:
-            found |= load_file(source / name)
-        except FileNotFoundError:
-            raise RunError(f"{source} lacks the shard {name} that its index names") from None
-        except SafetensorError as error:
-            why = (
-                "a pointer of Git LFS: run `git lfs pull` there"
-                if is_pointer(source / name)
-                else "damaged or cut short"
-            )
-            raise RunError(f"{source}/{name} is {why}: {error}") from None
-    return found
+class Index(Record):
+    """`model.safetensors.index.json`: the file of every tensor."""
+
+    weight_map: dict[str, str]
 
 
-def other_weights(source: Path) -> str:
-    """What to do where the weights lie in a file that could execute code."""
-    pickled = next(
-        (name for name in ("pytorch_model.bin", "pytorch_model.bin.index.json") if (source / name).exists()), None
-    )
-    if pickled is None:
-        return ""
-    return (
-        f"; {pickled} is not read, since it can execute code: save it once with transformers "
-        "(`from_pretrained(DIR).save_pretrained(NEW)`), and copy the tokenizer's files beside it"
-    )
+@dataclass(frozen=True)
+class Directory:
+    """A directory with `config.json` and `model.safetensors` (sharded or not). Its readers raise DataError or RunError."""
 
+    path: Path
 
-def is_pointer(file: Path) -> bool:
-    """Whether a file only says where Git LFS keeps its content."""
-    with open(file, "rb") as opened:
-        return opened.read(64).startswith(b"version https://git-lfs")
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return (self.path / name).is_file()
 
-
-@torch.no_grad()
-def _fill(model, weights: dict[str, Tensor], source: Path, partly: bool) -> str:
-    """Copy the weights into the model; gives what was missing and what was left over. Raises RunError for that, unless it is
-    allowed (`partly`), and for a tensor of another shape."""
-    own = model.state_dict()
-    missing, extra = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
-    told = f"missing {listed(missing)}, left over {listed(extra)}" if missing or extra else ""
-    if told and not partly:
-        raise RunError(f"{source}: {told} (--partly imports what there is)")
-    for name in own.keys() & weights.keys():
-        if own[name].shape != weights[name].shape:
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """What `config.json` holds. Raises RunError where the directory is none that can be imported, saying what it is."""
+        if self.path.is_file():
+            raise RunError(f"{self.path} is a file; import a directory with config.json and model.safetensors")
+        if not self.has("config.json"):
+            kind = "; its model.bin is CTranslate2's (faster-whisper): convert the original weights"
+            kind *= self.has("model.bin")
+            raise RunError(f"{self.path} has no config.json; a Hugging Face model directory has one{kind}")
+        found = read_json(self.path / "config.json")
+        if not isinstance(found, dict):
+            raise RunError(f"{self.path / 'config.json'}: a mapping is expected, not {type(found).__name__}")
+        if self.has("model.bin") and not {"model_type", "architecture"} & found.keys():
             raise RunError(
-                f"{source}: {name} has shape {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}"
+                f"{self.path} is a CTranslate2 directory (model.bin, as faster-whisper has it), which is not read; import the "
+                "original directory with model.safetensors"
             )
-        own[name].copy_(weights[name])
-    return told
+        return found
+
+    def described(self, kind: type[D]) -> D:
+        """`config.json` as the description of an architecture."""
+        try:
+            return described(kind, self.config)
+        except ValueError as error:
+            raise RunError(f"{self.path}/{error}") from None
+
+    def record(self, name: str, kind: type[R]) -> R:
+        """A JSON file as a record; as its defaults where there is none."""
+        return read_record(self.path / name, kind) if self.has(name) else as_record({}, kind, name)
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors: of `model.safetensors`, or of the shards that its index names, which lie beside it."""
+        if self.has("model.safetensors"):
+            names = ["model.safetensors"]
+        elif self.has("model.safetensors.index.json"):
+            names = sorted(set(read_record(self.path / "model.safetensors.index.json", Index).weight_map.values()))
+        else:
+            raise RunError(f"{self.path} has no model.safetensors and no model.safetensors.index.json{self._pickled()}")
+        found: dict[str, Tensor] = {}
+        for name in names:
+            if Path(name).name != name or not self.has(name):
+                raise RunError(f"{self.path} lacks the shard {name!r} that its index names")
+            found |= read_tensors(self.path / name)
+        return found
+
+    def _pickled(self) -> str:
+        """What to do where the weights lie in a file that could execute code."""
+        pickled = next(filter(self.has, PICKLED), None)
+        if pickled is None:
+            return ""
+        return (
+            f"; {pickled} is not read, since it can execute code: save it once with transformers "
+            "(`from_pretrained(DIR).save_pretrained(NEW)`), and copy the tokenizer's files beside it"
+        )
 
 
-def write_run(
-    source: Path, folder: Path, config: Config, choppers: dict, tasks: dict, weights: dict[str, Tensor], what: str,
-    partly: bool = False,
-) -> str:  # fmt: skip
-    """Fill a model with the weights and write it as a run; gives what was done in a sentence."""
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What an importer makes of a directory: everything that a run is written from."""
+
+    what: str
+    """The architecture, in a word."""
+    tree: Mapping[str, Any]
+    """`inputs`, `model` and `tasks` of our YAML."""
+    weights: Callable[[], Weights]
+    encoding: Encoding | None = None
+    """Of the first input, and of those that share its tokenizer, where that is a text."""
+    tokenizer: str = ""
+    """Which file the encoding was read from, to be told."""
+    rows: int = 0
+    """How many rows its table of embeddings has, which may be more than it has ids."""
+    fitted: Mapping[str, Any] = field(default_factory=dict)
+    """What an input has learned of its training data."""
+    classes: Mapping[str, list] = field(default_factory=dict)
+    """The classes of each classification."""
+
+
+def write_run(source: Path, folder: Path, made: Imported, partly: bool = False) -> str:
+    """Fill a model with the weights and write it as a run; gives what was done in a sentence. Raises RunError for tensors that
+    are missing or left over, unless it may be read `partly`, and for one of another shape."""
+    config = imported_config(folder, made)
+    choppers = imported_choppers(config, folder, made)
+    tasks = build_tasks(config, choppers)
+    for name, classes in made.classes.items():
+        tasks[name].with_classes(classes)
+    try:
+        weights = made.weights()
+    except (RuntimeError, IndexError, TypeError, KeyError) as error:  # shapes that are not the architecture's
+        raise RunError(f"{source}: its tensors are not those of a {made.what}: {error}") from None
+    except ValueError as error:
+        raise RunError(f"{source}: {error}") from None
     model = build_model(config, choppers, tasks)
-    told = _fill(model, weights, source, partly)
+    missing, extra = _fill(model, weights.tensors, source, partly)
+    state = {
+        "seconds": 0.0, "vocabularies": fingerprints(choppers), "data": {}, "imported": source.name,
+        "tokenizer": made.tokenizer, "missing": missing,
+    }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     try:
         for name, chopper in choppers.items():
@@ -104,20 +153,70 @@ def write_run(
                 chopper.save(folder / "assets" / name)
         for name, task in tasks.items():
             task.save(folder / "assets" / f"task-{name}")
-        (folder / "config.yaml").write_text(yaml.safe_dump(config.tree, sort_keys=False))
-        state = {
-            "seconds": 0.0,
-            "best": 1e300,
-            "vocabularies": fingerprints(choppers),
-            "data": {},
-            "imported": source.name,
-        }
+        write_config(folder, config)
         checkpoint.save(folder, 0, {"model": model.state_dict()}, state)
-        checkpoint.write_json(folder / "best.json", {"step": 0})
+        write_json(folder / "best.json", {"step": 0})
     except OSError as error:  # a full disk: half a run is worse than none
         shutil.rmtree(folder, ignore_errors=True)
         raise OSError(error.errno, f"{folder} cannot be written: {error.strerror}; nothing of it is kept") from error
     count = sum(parameters_by_part(model).values())
-    return f"imported {source} into {folder}: {what}, {count:,} parameters, context {model.context}" + (
-        f"; {told}: what was missing is as initialised" if told else ""
-    )
+    said = [f"imported {source} into {folder}: {made.what}, {count:,} parameters, context {model.context}"]
+    said += [f"tokenizer: {made.tokenizer}"] if made.tokenizer else []
+    said += [f"missing {listed(missing)}: as initialised"] if missing else []
+    said += [f"left over {listed(extra)}: not read"] if extra else []
+    said += [f"not read, since nothing here has a use for it: {listed(weights.unread)}"] if weights.unread else []
+    return "; ".join(said)
+
+
+def imported_config(folder: Path, made: Imported) -> Config:
+    """The configuration of an imported run. It has no data of its own."""
+    tree = {name: dict(part) for name, part in made.tree.items()}
+    if made.encoding is not None:
+        name = text_of(made)
+        options = dict(tree["inputs"][name]) | {"encoding": made.encoding.name}
+        if isinstance(made.encoding, NumberEncoding):
+            options["vocabulary"] = made.encoding.vocabulary
+        elif made.encoding.vocabulary != made.rows:
+            options["pad_vocabulary_to"] = made.rows
+        tree["inputs"][name] = options
+    training = {"steps": 1, "samples_per_step": 1}
+    return config_from_tree(tree | {"data": {}, "training": training, "out": str(folder)}, folder / "config.yaml")
+
+
+def text_of(made: Imported) -> str:
+    """The name of the first input of text."""
+    return next(name for name, options in made.tree["inputs"].items() if options.get("use") == "text")
+
+
+def imported_choppers(config: Config, folder: Path, made: Imported) -> dict[str, Chopper]:
+    """The choppers of an imported run, with what they know of the directory."""
+    found = build_choppers(config, folder / "assets")
+    if made.encoding is not None:
+        name = text_of(made)
+        sharing = [each for each in found if config.shares.get(each, each) == name]
+        found |= {each: replace(found[each], fitted=made.encoding) for each in sharing}
+    return with_roles(config, found | {name: replace(found[name], fitted=value) for name, value in made.fitted.items()})
+
+
+@torch.no_grad()
+def _fill(model: Mixture, weights: Mapping[str, Tensor], source: Path, partly: bool) -> tuple[list[str], list[str]]:
+    """Copy the weights into the model; gives the names of what was missing and of what was left over."""
+    own = model.state_dict()
+    missing, extra = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
+    if (missing or extra) and not partly:
+        raise RunError(
+            f"{source}: missing {listed(missing)}, left over {listed(extra)} (--partly imports what there is)"
+        )
+    for name in own.keys() & weights.keys():
+        if own[name].shape != weights[name].shape:
+            raise RunError(
+                f"{source}: {name} has shape {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}"
+            )
+        own[name].copy_(weights[name])
+    return missing, extra
+
+
+def check_fits(ids: int, size: int, file: str) -> None:
+    """Raises DataError when a tokenizer has more ids than the model has rows."""
+    if ids > size:
+        raise DataError(f"{file} has {ids} ids, more than config.json's vocab_size ({size})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -11,6 +11,12 @@ from torch import nn
 from ..models.batch import Batch
 from ..models.mixture import Mixture
 from ..tasks.task import Task, Term
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """The arithmetic of a run: inside, matrix products are made in bfloat16 where that was chosen. Training and evaluation, also
+    `chopmix evaluate`, are inside."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 class Objective(nn.Module):
@@ -22,9 +28,7 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Term]:
         """`{task/term: (sum, count, weight)}` of one micro-batch whose layouts are planned."""
-        device = next(self.mixture.parameters()).device.type
-        half = torch.autocast(device, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
-        with half:
+        with autocast(next(self.mixture.parameters()).device, self.precision):
             outputs = self.mixture(batch)
             return {
                 f"{name}/{term}": value

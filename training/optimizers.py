@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..models.initialization import roles
-from .choices import fast_half
+from .hardware import fast_half
 
 
 class Optimizer:

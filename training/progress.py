@@ -7,12 +7,15 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from pydantic import StrictFloat, StrictInt, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
+
+from ..tokenizers.files import LARGE, DataError, parse_json, read_text, write_text
 
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12, "B200": 2250e12}
 """Dense bfloat16 matrix products per second that the maker states, by a part of the device's name."""
@@ -96,16 +99,22 @@ class Progress:
             console.print(table)
 
 
-class Record:
-    """`metrics.jsonl`, and the same curves for TensorBoard; silent in processes that do not write."""
+class MetricsFile:
+    """`metrics.jsonl`, and the same curves for TensorBoard; silent in processes that do not write.
 
-    def __init__(self, folder: Path, *, step: int, tensorboard: bool, writes: bool = True):
-        self.path = folder / "metrics.jsonl"
-        self.file = self.board = None
-        if not writes:
-            return
-        self._cut(step)
-        self.file = open(self.path, "a")
+    The lines of the step that is being worked on are kept (`here`): a checkpoint holds them, so that after a kill the file can be
+    made to say what the checkpoint says, each step once.
+    """
+
+    def __init__(
+        self, folder: Path, *, step: int, lines: Sequence[Mapping[str, float]], tensorboard: bool, writes: bool = True
+    ):
+        """`step` is where the run stands, `lines` those that its checkpoint holds of that step."""
+        self.path, self.file, self.board = folder / "metrics.jsonl", None, None
+        self.step, self.here = step, [dict(line) for line in lines]
+        if writes:
+            self._restore(step)
+            self.file = open(self.path, "a")
         self.start, self.wants_board = step, tensorboard
 
     def _open_board(self) -> None:
@@ -114,26 +123,23 @@ class Record:
 
         self.board = SummaryWriter(self.path.parent / "tensorboard", purge_step=self.start + 1 if self.start else None)
 
-    def _cut(self, step: int) -> None:
-        """Drop what an interrupted run wrote after the step it resumes from, and a half-written last line."""
-        if not self.path.exists():
-            return
-        kept = []
-        for line in self.path.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except (json.JSONDecodeError, KeyError):
-                continue
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        partial.write_text("".join(kept))
-        os.replace(partial, self.path)
+    def _restore(self, step: int) -> None:
+        """What was written before this step, then the lines of this step: whatever an interrupted run wrote after it goes."""
+        kept = (
+            [line for line in read_metrics(self.path, strict=False) if line["step"] < step]
+            if self.path.exists()
+            else []
+        )
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in [*kept, *self.here]))
 
     def write(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
         """One flat object per line."""
+        if step != self.step:
+            self.step, self.here = step, []
+        self.here.append({"step": step, "seconds": round(seconds, 3), **metrics})
         if not self.file:
             return
-        self.file.write(json.dumps({"step": step, "seconds": round(seconds, 3), **metrics}) + "\n")
+        self.file.write(json.dumps(self.here[-1]) + "\n")
         self.file.flush()
         if self.wants_board and not self.board:
             self._open_board()
@@ -145,7 +151,7 @@ class Record:
         if self.board:
             self.board.add_text("sample", f"```\n{text}\n```", step)
 
-    def __enter__(self) -> Record:
+    def __enter__(self) -> MetricsFile:
         return self
 
     def __exit__(self, *exception) -> None:
@@ -154,3 +160,22 @@ class Record:
             self.file.close()
         if self.board:
             self.board.close()
+
+
+Line = TypeAdapter(dict[str, StrictInt | StrictFloat])
+
+
+def read_metrics(file: Path, strict: bool = True) -> list[dict[str, float]]:
+    """The lines of a `metrics.jsonl`. Raises DataError for one that is none, or passes over it where not `strict`."""
+    found = []
+    for number, line in enumerate(read_text(file, LARGE).splitlines(), start=1):
+        try:
+            value = Line.validate_python(parse_json(line, f"{file}, line {number}"))
+            if not isinstance(value.get("step"), int):
+                raise DataError(f"{file}, line {number}: it names no step")
+            found.append(value)
+        except (DataError, ValidationError) as error:
+            if strict:
+                told = str(error) if isinstance(error, DataError) else f"{file}, line {number}: no numbers by name"
+                raise DataError(told) from None
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..data.stream import StreamSplit
 from .build import make_batch
 from .evaluation import directions
 from .run import RunError
@@ -16,6 +17,7 @@ def prove(trainer: Trainer) -> None:
     """Everything below. Raises RunError for the first thing that does not hold."""
     check_best(trainer)
     check_prompt(trainer)
+    check_worth(trainer)
     prove_no_leak(trainer)
 
 
@@ -38,6 +40,17 @@ def check_prompt(trainer: Trainer) -> None:
                 trainer.choppers[task.target].text.encode(trainer.config.evaluation.prompt)
             except ValueError as error:
                 raise RunError(f"evaluation.prompt: {error}") from None
+
+
+def check_worth(trainer: Trainer) -> None:
+    """Raises RunError when there is no input whose worth could be told, though that is asked for."""
+    split = trainer.splits["val"]
+    if trainer.config.evaluation.worth and (
+        isinstance(split, StreamSplit) or not set(split.choppers) - set(split.mixing.targets)
+    ):
+        raise RunError(
+            "evaluation.worth: there is no input that could be withheld: every one is predicted, or needed by a task"
+        )
 
 
 def prove_no_leak(trainer: Trainer) -> None:

@@ -7,10 +7,10 @@ print(run.evaluate("val"))
 
 from __future__ import annotations
 
-import codecs
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,7 +18,6 @@ from types import NoneType
 from typing import Any
 
 import torch
-import yaml
 
 from ..data.card import Card
 from ..data.sample_split import Mixing, Place, SampleSplit
@@ -28,10 +27,24 @@ from ..models.generation import Continuation, Sampling, generate
 from ..models.mixture import Mixture
 from ..tasks.task import Task
 from ..tokenizers.chopper import Chopper
+from ..tokenizers.encoding import Encoding
 from . import checkpoint
-from .build import Split, axes_of, build_choppers, build_model, build_tasks, encoded_inputs, make_batch, open_split
-from .config import Config, config_from_tree
+from .build import (
+    Split,
+    axes_of,
+    build_choppers,
+    build_model,
+    build_tasks,
+    columns_of,
+    encoded_inputs,
+    make_batch,
+    open_split,
+)
+from .checkpoint import CheckpointError, State
+from .choices import precision_of
+from .config import Config, load_run_config
 from .evaluation import evaluate_split, write_texts
+from .objective import autocast
 from .worth import Worth, measure_worth
 
 
@@ -49,19 +62,21 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_NAMES]) + more if names else "nothing"
 
 
-def read_config(folder: Path) -> Config:
-    """The resolved configuration that a run was made with. Raises RunError when the folder holds no run."""
-    file = folder / "config.yaml"
-    if not file.exists():
+def read_config(folder: Path, trust: Collection[str] = ()) -> Config:
+    """The resolved configuration that a run was made with; it may name code of chopmix, and of the modules in `trust`. Raises
+    RunError when the folder holds no run, ConfigError for a configuration that is none."""
+    if not (folder / "config.yaml").exists():
         raise RunError(f"{folder} is not a run: it has no config.yaml (train one with `chopmix train CONFIG`)")
-    return config_from_tree(yaml.safe_load(file.read_text()), file)
+    return load_run_config(folder, trust)
 
 
 def chosen_step(folder: Path, which: str, say: Callable[[str], None] = lambda text: None) -> int:
     """The step of the `last` or the `best` checkpoint; where the run has none of the kind, which is said, of the newest. Raises
     RunError when there is none."""
     found = checkpoint.steps(folder)
-    known = [step for step in (checkpoint.read_step(folder, which), checkpoint.read_step(folder, "last")) if step in found]
+    known = [
+        step for step in (checkpoint.read_step(folder, which), checkpoint.read_step(folder, "last")) if step in found
+    ]
     if not found:
         raise RunError(f"{folder} has no checkpoint yet")
     if checkpoint.read_step(folder, which) not in found:
@@ -85,26 +100,40 @@ def sound_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
         raise
 
 
-def load_run(folder: str | Path, checkpoint: str = "best", device: str = "auto") -> Run:
+def load_run(
+    folder: str | Path, checkpoint: str = "best", device: str = "auto", trust: Collection[str] = ()
+) -> Run:  # fmt: skip
     """Load a trained run by its folder: its model (the averaged weights where it keeps them), vocabulary and tasks.
 
-    `checkpoint` is `best` or `last`; where it is damaged, another one is used, and this is said on standard error. Raises
-    RunError when there is nothing to load, CheckpointError when none is whole.
+    `checkpoint` is `best` or `last`; where the run has none of the kind, or it is damaged, another one is used, and this is said
+    on standard error. Nothing in the folder is executed; a run that needs code outside chopmix (its author's own tokenizer) is
+    loaded only where `trust` names the modules. Raises RunError when there is nothing to load, CheckpointError when none is whole.
     """
     folder = Path(folder)
     if device == "cuda" and not torch.cuda.is_available():
         raise RunError("device 'cuda' was asked for, but torch sees no GPU here; possible: auto, cpu")
     if checkpoint not in ("best", "last"):
         raise RunError(f"no checkpoint {checkpoint!r}; possible: best, last")
-    config = read_config(folder)
+    config = read_config(folder, trust)
     check_assets(config, folder / "assets")
     choppers = build_choppers(config, folder / "assets")
     tasks = build_tasks(config, choppers, folder / "assets")
-    step = sound_step(folder, checkpoint, lambda text: print(text, file=sys.stderr))
+    step = sound_step(folder, checkpoint, say_aside)
     model = build_model(config, choppers, tasks)
-    load_weights(model, folder, step, choppers)
+    state = load_weights(model, folder, step, choppers)
+    if state.missing:
+        say_aside(f"{folder}: {listed(state.missing)} were missing when it was imported and are as initialised: what depends on "
+                  "them means nothing before it is trained")  # fmt: skip
     kind = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
-    return Run(folder=folder, config=config, step=step, model=model.to(kind).eval(), tasks=tasks, choppers=choppers)
+    return Run(
+        folder=folder, config=config, step=step, model=model.to(kind).eval(), tasks=tasks, choppers=choppers, which=checkpoint,
+        precision=precision_of(folder, torch.device(kind)),
+    )  # fmt: skip
+
+
+def say_aside(text: str) -> None:
+    """Tell the user something beside the answers."""
+    print(text, file=sys.stderr)
 
 
 def check_assets(config: Config, assets: Path) -> None:
@@ -126,21 +155,31 @@ def fingerprints(choppers: Mapping[str, Chopper]) -> dict[str, str]:
 
 def load_weights(
     model: Mixture, folder: Path, step: int, choppers: Mapping[str, Chopper], averaged: bool = True
-) -> dict:
+) -> State:
     """Put a checkpoint's weights into a model, after checking it and its vocabulary; gives its state.
 
     Raises CheckpointError for damage, RunError when the vocabulary is not the one that the weights were trained with.
     """
     state = checkpoint.read_state(folder, step)
-    for name, known in state.get("vocabularies", {}).items():
+    for name, known in state.vocabularies.items():
         if fingerprints(choppers).get(name) != known:
             raise RunError(
                 f"{folder}/assets/{name}: the vocabulary changed since the checkpoint of step {step} was written; "
                 "put the old one back, or start again with another out="
             )
-    weights = checkpoint.read_tensors(folder, step, "model")
+    weights = checkpoint.read_part(folder, step, "model")
     if averaged:
-        weights |= checkpoint.read_tensors(folder, step, "ema")
+        weights |= checkpoint.read_part(folder, step, "ema")
+    own = model.state_dict()
+    wrong = [
+        name
+        for name in {**own, **weights}
+        if name not in own or name not in weights or own[name].shape != weights[name].shape
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{checkpoint.folder_of(folder, step)}: its tensors are not those of this configuration: {listed(sorted(wrong))}"
+        )
     model.load_state_dict(weights)
     return state
 
@@ -155,6 +194,31 @@ class Run:
     model: Mixture
     tasks: Mapping[str, Task]
     choppers: Mapping[str, Chopper]
+    which: str = "last"
+    """Which checkpoint was asked for: `best` or `last`."""
+    precision: str = "float32"
+    """The arithmetic in which it is evaluated: that of its training."""
+
+    @property
+    def name(self) -> str:
+        """The run and the step that are read, for messages and records."""
+        return f"{self.folder}, {self.which} checkpoint: step {self.step:,}"
+
+    def card(self) -> Card:
+        """The data set that it was trained on. Raises RunError for an imported run, which has none."""
+        if self.config.data.card is None:
+            raise RunError(f"{self.folder} was imported and has no data of its own; name some with --data")
+        return self.config.data.card()
+
+    def reads(self) -> tuple[dict[str, str], bool]:
+        """The columns of data that it reads, by kind (`image`, `sound`, `text`, `file`, `label`), and whether it reads one corpus of
+        text instead."""
+        made = {name for task in self.tasks.values() for name in task.makes()}
+        found = {
+            column: self.choppers[name].kind for name, column in columns_of(self.config).items() if name not in made
+        }
+        found |= {column: "label" for task in self.tasks.values() for column in task.columns()}
+        return found, self.config.training.samples_per_step is None and list(found.values()) == ["text"]
 
     def generate(self, prompt: str | Sequence[str] | None = None, **options) -> str | list[str]:
         """Continue a prompt, or several at once; see `stream` for the options, among which the fields of `Sampling` may stand
@@ -177,7 +241,9 @@ class Run:
         if self.tasks[task].needs_encoder:
             raise RunError(f"{self.folder} writes {name!r} from its other inputs: give them (--input NAME=VALUE)")
         encoding = self.choppers[name].text
-        rows = [[encoding.start, *(encoding.encode(prompt) if prompt else [])] for prompt in prompts]
+        if others := [other for other in self.choppers if other != name]:
+            say(f"{name!r} is written without {', '.join(others)}: none is given (--input NAME=VALUE)")
+        rows = [encoding.prompted(prompt) for prompt in prompts]
         context = self.model.context
         for number, row in enumerate(rows):
             if len(row) > context:
@@ -187,7 +253,7 @@ class Run:
             vocabulary=encoding.vocabulary, cached=cached,
         )  # fmt: skip
         generator = None if seed is None else torch.Generator(self.model_device).manual_seed(seed)
-        writers = [TextWriter(encoding, stop) for _ in rows]
+        writers = [TextWriter(encoding, stop, row) for row in rows]
         for ids in generate(continuation, max_tokens, sampling, generator):
             yield [writer.write(id) for writer, id in zip(writers, ids.tolist())]
             if all(writer.stopped for writer in writers):
@@ -214,19 +280,21 @@ class Run:
         A classification also leaves its confusion matrix as a picture in the run's folder. Texts are searched for as their
         task says, or as `search` does."""
         tasks = self.searching(**vars(search)).tasks if search else self.tasks
-        data = open_split(self.config, card or self.config.data.card(), split, self.choppers, tasks)
-        metrics = evaluate_split(self.model, tasks, data, rows=rows, pictures=self.folder)
+        data = open_split(self.config, card or self.card(), split, self.choppers, tasks)
+        with autocast(self.model_device, self.precision):
+            metrics = evaluate_split(self.model, tasks, data, rows=rows, pictures=pictures_of(self.folder))
         for line in told_of(data):
-            print(line, file=sys.stderr)
+            say_aside(line)
         return metrics
 
     def worth(self, split: str = "val", card: Card | None = None) -> dict[str, Worth]:
         """What each input is worth to each task: every subset of the inputs evaluated on a split, of the run's own data or of
         another card."""
-        data = open_split(self.config, card or self.config.data.card(), split, self.choppers, self.tasks)
+        data = open_split(self.config, card or self.card(), split, self.choppers, self.tasks)
         if not isinstance(data, SampleSplit):
             raise RunError(f"{self.folder} reads one text: there are no inputs to compare")
-        return measure_worth(self.model, self.tasks, data)
+        with autocast(self.model_device, self.precision):
+            return measure_worth(self.model, self.tasks, data)
 
     def predict(
         self, samples: Sequence[Mapping[str, Any]], *, sampling: Sampling | None = None, search: Search | None = None,
@@ -280,7 +348,10 @@ class Run:
         encoder = self.config.model.options["encoder"]
         encoded = encoded_inputs(self.config)
         mixing = Mixing(
-            columns={name: name for name in self.choppers}, labels=tuple(labels), bad_share=1.0, encoded=encoded,
+            columns={name: name for name in self.choppers},
+            labels=tuple(labels),
+            bad_share=1.0,
+            encoded=encoded,
             too_long=self.config.data.too_long,
         )
         keys = [f"sample {number + 1}" for number in range(len(samples))]
@@ -307,9 +378,16 @@ class Run:
         )
 
     def record(self, result: Mapping[str, Any]) -> None:
-        """Append a result to the run's `evaluations.jsonl`."""
-        with open(self.folder / "evaluations.jsonl", "a") as file:
-            file.write(json.dumps({"step": self.step, **result}) + "\n")
+        """Append a result to the run's `evaluations.jsonl`; where the folder cannot be written to, that is said."""
+        line = json.dumps({"step": self.step, "checkpoint": self.which, **result}) + "\n"
+        flags = (
+            os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        )  # a link in a stranger's run leads elsewhere
+        try:
+            with open(os.open(self.folder / "evaluations.jsonl", flags, 0o644), "a") as file:
+                file.write(line)
+        except OSError as error:
+            say_aside(f"{self.folder}/evaluations.jsonl cannot be written to: {error.strerror}")
 
 
 def told_of(split: Split) -> list[str]:
@@ -321,6 +399,11 @@ def told_of(split: Split) -> list[str]:
     return found + ([f"{split.name}: left out for want of room: {', '.join(dropped)} samples"] if dropped else [])
 
 
+def pictures_of(folder: Path) -> Path | None:
+    """The run's folder, where a picture can be put into it."""
+    return folder if os.access(folder, os.W_OK) else None
+
+
 def before(text: str, stop: Sequence[str]) -> str:
     """What stands before the first of the stop texts."""
     return text[: min((place for place in map(text.find, filter(None, stop)) if place >= 0), default=None)]
@@ -329,18 +412,18 @@ def before(text: str, stop: Sequence[str]) -> str:
 class TextWriter:
     """One row's ids, turned to text as they come: whole characters only, nothing from a stop text on."""
 
-    def __init__(self, encoding, stop: Sequence[str] = ()):
-        self.encoding, self.stop = encoding, [text for text in stop if text]
-        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    def __init__(self, encoding: Encoding, stop: Sequence[str] = (), before: Sequence[int] = ()):
+        """`before` are the ids that the row begins with."""
+        self.ends, self.stop, self.texts = encoding.ends, [text for text in stop if text], encoding.stream(before)
         self.held, self.stopped = "", False
 
     def write(self, id: int) -> str:
         """The text that is certain after one more id; what may be the beginning of a stop text is held back."""
         if self.stopped:
             return ""
-        if id == self.encoding.end:
+        if id in self.ends:
             return self.finish()
-        return self._release(self.decoder.decode(self.encoding.decode_bytes([id])))
+        return self._release(self.texts.write(id))
 
     def _release(self, text: str) -> str:
         self.held += text
@@ -357,6 +440,6 @@ class TextWriter:
         """What was held back, when nothing more comes."""
         if self.stopped:
             return ""
-        rest = self._release(self.decoder.decode(b"", final=True)) + self.held
+        rest = self._release(self.texts.finish()) + self.held
         self.held, self.stopped = "", True
         return rest

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,20 +18,18 @@ from .schema import Part
 
 
 def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
-    """Copy what the source run has fitted (vocabularies, statistics) for inputs of the same name and kind, and, where the data
+    """Take what the source run has fitted (vocabularies, statistics) for inputs of the same name and kind, and, where the data
     set is the same, for tasks; gives their names. An imported model has its classes from elsewhere: they are not taken."""
-    theirs = read_config(source)
-    imported = "imported" in checkpoint.read_state(source, chosen_step(source, "best"))
-    taken = []
+    theirs, taken = read_config(source, config.modules), []
     for name, part in config.inputs.items():
         same = name in theirs.inputs and kind(theirs.inputs[name]) == kind(part)
         if same and (source / "assets" / name).exists() and not (assets / name).exists():
-            shutil.copytree(source / "assets" / name, assets / name)
+            part.build(part.target.Chopper).load(source / "assets" / name).save(assets / name)
             taken.append(name)
-    for name in config.tasks if theirs.data.card == config.data.card and not imported else ():
+    for name, part in config.tasks.items() if theirs.data.card == config.data.card else ():
         kept = f"task-{name}"
         if (source / "assets" / kept).exists() and not (assets / kept).exists():
-            shutil.copytree(source / "assets" / kept, assets / kept)
+            part().load(source / "assets" / kept).save(assets / kept)
             taken.append(name)
     return taken
 
@@ -49,11 +47,11 @@ def take_weights(model: Mixture, config: Config) -> str:
     left. Raises RunError or CheckpointError when there is nothing sound to take from, or no matrix of the core fits.
     """
     source = Path(config.from_run)
-    step = chosen_step(source, "best")
+    step, there = chosen_step(source, "best"), read_config(source, config.modules)
     checkpoint.read_state(source, step)
-    theirs = checkpoint.read_tensors(source, step, "model") | checkpoint.read_tensors(source, step, "ema")
+    theirs = checkpoint.read_part(source, step, "model") | checkpoint.read_part(source, step, "ema")
     own = model.state_dict()
-    resized = resize_positions(model, source, theirs)
+    resized = resize_positions(model, source, there, theirs)
     taken = [name for name, value in own.items() if name in theirs and theirs[name].shape == value.shape]
     matrices = [name for name in own if name in theirs and name.startswith("cores.") and own[name].dim() == 2]
     if matrices and not set(matrices) & set(taken):
@@ -75,7 +73,7 @@ def take_weights(model: Mixture, config: Config) -> str:
         "left behind": [name for name in theirs if name not in own],
     }
     said = [f"{len(names)} {what}: {listed(names)}" for what, names in groups.items() if names]
-    other = functions_that_differ(read_config(source), config)
+    other = functions_that_differ(there, config)
     said += [f"not the same function: {'; '.join(other)}"] if other else []
     count = sum(own[name].numel() for name in taken)
     return f"from {source}, step {step}: took {len(taken)} tensors ({count:,} values)" + "".join(f"; {s}" for s in said)
@@ -106,16 +104,24 @@ def differing(where: str, name: str, theirs: Mapping, ours: Mapping) -> list[str
     """What differs in a setting; where it has options itself, in those that both name."""
     there, here = theirs.get(name), ours.get(name)
     if isinstance(there, dict) and isinstance(here, dict):
-        keys = [key for key in here if there.get(key, here[key]) != here[key]]
+        keys = [key for key in here if not same_value(there.get(key, here[key]), here[key])]
         return [f"{where}.{key} is {there[key]!r} there, {here[key]!r} here" for key in keys]
     shown = [repr(getattr(value, "use", value)) for value in (there, here)]
-    return [f"{where} is {shown[0]} there, {shown[1]} here"] if there != here else []
+    return [] if same_value(there, here) else [f"{where} is {shown[0]} there, {shown[1]} here"]
 
 
-def resize_positions(model: Mixture, source: Path, theirs: dict[str, torch.Tensor]) -> list[str]:
+def same_value(there: Any, here: Any) -> bool:
+    """Whether two settings mean the same; one number stands for a list of it, a channel each."""
+    if isinstance(there, list | tuple) and isinstance(here, int | float):
+        return all(value == here for value in there)
+    if isinstance(here, list | tuple) and isinstance(there, int | float):
+        return all(value == there for value in here)
+    return there == here
+
+
+def resize_positions(model: Mixture, source: Path, config: Config, theirs: dict[str, torch.Tensor]) -> list[str]:
     """Interpolate, in place, the source's learned positions of grids (of images, of spectrograms) that have another size here;
     gives what was done, by name."""
-    config = read_config(source)
     resized = []
     for name, tokenizer in model.tokenizers.items():
         key, position = f"tokenizers.{name}.position.table.weight", getattr(tokenizer, "position", None)

@@ -19,6 +19,7 @@ from ..data.samples import Outcome
 from ..models.mixture import Mixture
 from ..tasks.task import Task
 from .build import make_batch
+from .distribution import Processes
 from .evaluation import measured
 
 MOST = 6
@@ -88,7 +89,8 @@ class Worth:
 
 
 def measure_worth(
-    model: Mixture, tasks: Mapping[str, Task], split: SampleSplit, *, rows: int = 64, generated: int | None = None
+    model: Mixture, tasks: Mapping[str, Task], split: SampleSplit, *, rows: int = 64, generated: int | None = None,
+    processes: Processes | None = None,
 ) -> dict[str, Worth]:  # fmt: skip
     """Evaluate every subset of the inputs that are not predicted; gives each task's `Worth`.
 
@@ -107,7 +109,7 @@ def measure_worth(
     nats: dict[str, dict] = {name: {} for name in tasks}
     counts: dict[str, dict] = {name: {} for name in tasks}
     for subset in (s for size in range(len(inputs) + 1) for s in combinations(inputs, size)):
-        found, sums = measured(model, tasks, split, rows=rows, inputs=subset, generated=generated)
+        found, sums = measured(model, tasks, split, rows=rows, inputs=subset, generated=generated, processes=processes)
         for name in tasks:
             counts[name][subset] = float(sums[name]["count"])
             own = f"{split.name}/{name}/" if len(tasks) > 1 else f"{split.name}/"

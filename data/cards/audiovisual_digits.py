@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...tokenizers.sound import read_mono
+from ...tokenizers.files import read_picture, read_sound
 from ..samples import Columns, SampleCard, Samples
 from .arithmetic import SPLITS
 from .fsdd import Fsdd
@@ -36,17 +36,13 @@ class Pairs(Samples):
 
 def noisy_image(file: bytes, deviation: float, random: np.random.Generator) -> np.ndarray:
     """A grey image (28, 28) with white noise of this deviation, in units of the whole range."""
-    import io
-
-    from PIL import Image
-
-    values = np.asarray(Image.open(io.BytesIO(file)).convert("L")) + random.normal(0, 255 * deviation, (28, 28))
+    values = np.asarray(read_picture(file).convert("L")) + random.normal(0, 255 * deviation, (28, 28))
     return np.clip(values * 0.5 + 64, 0, 255).astype(np.uint8)
 
 
 def noisy_sound(file: bytes, ratio: float, random: np.random.Generator) -> tuple[np.ndarray, int]:
     """A recording with white noise; `ratio` is signal to noise in dB."""
-    samples, rate = read_mono(file)
+    samples, rate = read_sound(file)
     level = np.sqrt(np.mean(samples**2)) * 10 ** (-ratio / 20)
     return (samples + random.normal(0, level, len(samples))).astype(np.float32), rate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...tokenizers.sound import read_mono
+from ...tokenizers.files import read_sound
 from ..root import DataError
 from ..samples import Columns, SampleCard, Samples
 from .fsdd import Fsdd, digit, speaker
@@ -30,7 +30,7 @@ class Strings(Samples):
         """The samples of one recording."""
         if number not in self._read:
             sound = self.source[number]["sound"]
-            samples, rate = sound if isinstance(sound, tuple) else read_mono(sound)
+            samples, rate = sound if isinstance(sound, tuple) else read_sound(sound)
             if rate != RATE:
                 raise DataError(f"{self.source.keys[number]} has {rate} Hz instead of {RATE}")
             self._read[number] = samples

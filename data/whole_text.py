@@ -1,4 +1,4 @@
-"""A user's file as a data set without splits: what `chopmix evaluate RUN --data PATH` reads."""
+"""A user's texts as a data set without splits: what `chopmix evaluate RUN --data PATH` reads."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from .cards.text import Text
 from .root import DataError
 
 
-class WholeFile(Text):
-    """One text or JSONL file, read whole as whichever split is asked for."""
+class WholeText(Text):
+    """Texts or JSONL files, read whole as whichever split is asked for."""
 
     splits = ("train", "val", "test")
 

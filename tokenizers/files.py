@@ -1,0 +1,311 @@
+"""The one door for foreign data: files to bytes, texts, records, tensors, arrays, pictures and sounds.
+
+Whatever is in a file that we did not just write, its reader here either gives the value, of the type and within the bounds that
+were asked for, or raises DataError with one sentence that names the file. Nothing in a file is ever executed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pydantic_core
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+Source = bytes | str | os.PathLike
+"""A file's content, or where it is."""
+SMALL, LARGE = 2**24, 2**32
+"""Bytes that a file of settings may have, and one of data that is read as a whole."""
+PIXELS = 100_000_000
+"""The most pixels of a picture."""
+SAMPLES, BLOCK = 2**30, 2**20
+"""The most samples of a sound, all channels being one (six hours at 44.1 kHz), and how many are read at once."""
+
+
+class DataError(ValueError):
+    """Data that is missing, damaged or not what it should be; the message names the file or the sample."""
+
+
+class Record(BaseModel):
+    """Base of what a JSON file of ours, or of a published model, is read as: typed fields, others passed over."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, protected_namespaces=())
+
+
+R = TypeVar("R", bound=BaseModel)
+
+
+# --------------------------------------------------------------------------------------------------- bytes and texts
+
+
+def read_bytes(path: str | os.PathLike, most: int = LARGE) -> bytes:
+    """A regular file's content. Raises DataError where there is none, it cannot be read, or has more than `most` bytes."""
+    try:
+        told = os.stat(path)
+        if not stat.S_ISREG(told.st_mode):
+            raise DataError(f"{os.fspath(path)} is {'a folder' if stat.S_ISDIR(told.st_mode) else 'no regular file'}")
+        with open(path, "rb") as file:
+            found = file.read(most + 1) if told.st_size <= most else b""
+    except FileNotFoundError:
+        raise DataError(f"{os.fspath(path)} does not exist") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{os.fspath(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if max(told.st_size, len(found)) > most:
+        raise DataError(f"{os.fspath(path)} has {told.st_size:,} bytes, more than the {most:,} that are read")
+    return found
+
+
+def as_text(content: bytes, where: str) -> str:
+    """UTF-8 bytes as text, without a byte order mark. Raises DataError naming the byte and the line that are not."""
+    try:
+        return content.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        place = f"{where}, line {line}" if where else f"line {line}"
+        byte = f"byte {error.start} (0x{content[error.start]:02x})"
+        raise DataError(f"{place}: {byte} is not valid UTF-8 ({error.reason})") from None
+
+
+def read_text(path: str | os.PathLike, most: int = SMALL) -> str:
+    """A whole UTF-8 file, newlines as they are."""
+    return as_text(read_bytes(path, most), os.fspath(path))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file as a whole: readers see the old text or the new, never half of it. Raises OSError naming the file."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from error
+
+
+# ----------------------------------------------------------------------------------------------------------- records
+
+
+def parse_json(content: bytes | str, where: str) -> Any:
+    """The value of a JSON text. Raises DataError, also for what is nested deeper than 200 levels."""
+    try:
+        return pydantic_core.from_json(content)
+    except (ValueError, UnicodeEncodeError) as error:
+        raise DataError(f"{where}: not JSON: {error}") from None
+
+
+def read_json(path: str | os.PathLike, most: int = SMALL) -> Any:
+    """The value of a JSON file."""
+    return parse_json(read_bytes(path, most), os.fspath(path))
+
+
+def read_record(path: str | os.PathLike, kind: type[R], most: int = SMALL) -> R:
+    """A JSON file as a record."""
+    return as_record(read_json(path, most), kind, os.fspath(path))
+
+
+def as_record(value: Any, kind: type[R], where: str) -> R:
+    """A value as a record. Raises DataError naming the first field that is missing or not what it should be."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(f"{where}: {f'{place}: ' if place else ''}{_in_words(first)}") from None
+
+
+def _in_words(error: Mapping[str, Any]) -> str:
+    if error["type"] == "missing":
+        return "it is not there"
+    message = (
+        error["msg"].removeprefix("Value error, ").replace("Input should be ", "must be ").replace("a valid ", "a ")
+    )
+    return message if "must be" not in message else f"{message}, not {shown(error['input'])}"
+
+
+def shown(value: Any) -> str:
+    """A value in a message, cut where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file as a whole."""
+    write_text(path, json.dumps(value, indent=1))
+
+
+# ------------------------------------------------------------------------------------------------ tensors and arrays
+
+
+def read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name, on the CPU. Raises DataError where it is missing, damaged, or no such file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    named = os.fspath(path)
+    if not os.path.isfile(path):
+        raise DataError(f"{named} {'is a folder' if os.path.isdir(path) else 'does not exist'}")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        with open(path, "rb") as file:
+            pointer = file.read(64).startswith(b"version https://git-lfs")
+        why = "a pointer of Git LFS: run `git lfs pull` there" if pointer else "damaged or cut short"
+        raise DataError(f"{named} is {why}: {error}") from None
+
+
+def read_array(content: bytes, where: str) -> np.ndarray:
+    """The array of a `.npy` file. Raises DataError for one of objects, and where the file is shorter than it says."""
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        reader = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}.get(version[0])
+        if reader is None:
+            raise ValueError(f"version {version[0]} of the format is not known")
+        shape, _, kind = reader(stream)
+        size = int(np.prod([int(side) for side in shape], dtype=object)) * kind.itemsize
+        if kind.hasobject or size != len(content) - stream.tell():
+            there = f"{size:,} bytes of numbers where {len(content) - stream.tell():,} are there"
+            raise ValueError(f"it says that it holds {'objects' if kind.hasobject else there}")
+        return np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError, OSError, TypeError, SyntaxError, MemoryError) as error:
+        raise DataError(f"{where} is no array that can be read: {error}") from None
+
+
+# ---------------------------------------------------------------------------------------------------------- pictures
+
+
+def read_picture(raw: Source) -> Any:
+    """A picture (PIL), turned as its EXIF data says, the first one of an animation, loaded whole. Raises DataError."""
+    return next(_pictures(raw, "image"))
+
+
+def read_animation(raw: Source, most: int) -> list[Any]:
+    """The pictures (PIL, in colour) of an animation, `most` at most. Raises DataError."""
+    return [frame for frame, _ in zip(_pictures(raw, "video"), range(most))]
+
+
+def _pictures(raw: Source, what: str) -> Iterator[Any]:
+    from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+
+    path = "" if isinstance(raw, bytes) else os.fspath(raw)
+    if isinstance(raw, bytes) and not raw:
+        raise DataError(f"the {what} has no bytes")
+    try:
+        content = raw if isinstance(raw, bytes) else read_bytes(raw)
+        picture = Image.open(io.BytesIO(content))
+        if picture.width * picture.height > PIXELS:
+            raise ValueError(f"its {picture.width:,} x {picture.height:,} pixels are more than {PIXELS:,}")
+        if what == "image":
+            yield ImageOps.exif_transpose(picture)
+        else:
+            yield from (frame.convert("RGB") for frame in ImageSequence.Iterator(picture))
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files, struct.error among it
+        unknown = isinstance(error, UnidentifiedImageError)
+        message = "it is damaged, or in no format that Pillow knows" if unknown else str(error) or type(error).__name__
+        named = f"{path}: {message}" if path and path not in message else message
+        raise DataError(f"the {what} cannot be read: {named}") from error
+
+
+# ------------------------------------------------------------------------------------------------------------ sounds
+
+FFMPEG = {b"ftyp": 4, b"\x1aE\xdf\xa3": 0, b"\xff\xf1": 0, b"\xff\xf9": 0, b"\x30\x26\xb2\x75": 0}
+"""How files begin that libsndfile does not read (mp4 and m4a, webm and mkv, aac, wma), with the byte where they say so."""
+SECONDS = 600
+"""How long ffmpeg may work on one file."""
+
+
+def read_sound(raw: Source) -> tuple[Float[np.ndarray, "t"], int]:
+    """The samples of a file, from -1 to 1, its channels averaged, and its rate in hertz. Raises DataError.
+
+    The file is read in blocks: one whose header tells of more samples than it has takes no memory for them.
+    """
+    import soundfile
+
+    named = "" if isinstance(raw, bytes) else f"{os.fspath(raw)}: "
+    content = read_sound_bytes(raw)
+    try:
+        return _blocks(content)
+    except (soundfile.SoundFileError, OSError, TypeError, MemoryError, RuntimeError) as error:
+        if any(content[start : start + len(mark)] == mark for mark, start in FFMPEG.items()):
+            return _through_ffmpeg(raw, named)
+        said = str(error) if not isinstance(error, soundfile.LibsndfileError) else error.error_string
+        raise DataError(f"the sound cannot be read: {named}{said}") from None
+    except ValueError as error:
+        raise DataError(f"the sound cannot be read: {named}{error}") from None
+
+
+def read_sound_bytes(raw: Source) -> bytes:
+    """The bytes of a file of sound."""
+    if isinstance(raw, bytes):
+        if not raw:
+            raise DataError("the sound has no bytes")
+        return raw
+    try:
+        return read_bytes(raw)
+    except DataError as error:
+        raise DataError(f"the sound cannot be read: {error}") from None
+
+
+def _blocks(content: bytes) -> tuple[np.ndarray, int]:
+    import soundfile
+
+    parts, total = [], 0
+    with soundfile.SoundFile(io.BytesIO(content)) as file:
+        if not 0 < file.samplerate <= 10_000_000:
+            raise ValueError(f"a rate of {file.samplerate} Hz")
+        while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+            parts.append(block.mean(axis=1) if block.shape[1] > 1 else block[:, 0])
+            total += len(block)
+            if total > SAMPLES:
+                raise ValueError(f"it has more than {SAMPLES:,} samples; cut it into parts")
+        rate = file.samplerate
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32), rate
+
+
+def _through_ffmpeg(raw: Source, named: str) -> tuple[np.ndarray, int]:
+    """The same through the program ffmpeg. Raises DataError where it is not installed or cannot read the file."""
+    if shutil.which("ffmpeg") is None:
+        raise DataError(f"the sound cannot be read: {named}this kind of file (mp4, m4a, webm, aac, wma) needs ffmpeg, which is "
+                        "not installed here; wav, flac, ogg, opus and mp3 are read without")  # fmt: skip
+    source = "pipe:0" if isinstance(raw, bytes) else f"file:{os.fspath(raw)}"  # by its name it may be read at any place
+    command = f"ffmpeg -v error -i SOURCE -vn -c:a pcm_s16le -f wav -fs {LARGE} pipe:1".split()
+    command[command.index("SOURCE")] = source
+    given = raw if isinstance(raw, bytes) else b""
+    try:
+        done = subprocess.run(command, input=given, capture_output=True, check=False, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise DataError(f"the sound cannot be read: {named}ffmpeg did not end within {SECONDS} seconds") from None
+    if done.returncode or not done.stdout:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise DataError(f"the sound cannot be read: {named}ffmpeg says: {lines[-1] if lines else 'nothing'}")
+    return _blocks(done.stdout)
+
+
+def as_tensor(values: Any, where: str) -> Tensor:
+    """Numbers of any kind as a float32 tensor. Raises DataError for what is none, or not a whole table of them."""
+    try:
+        return torch.as_tensor(np.asarray(values, dtype=np.float32))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{where}: no table of numbers: {error}") from None

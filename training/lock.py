@@ -1,0 +1,80 @@
+"""A run's folder belongs to one process at a time: a lock that the kernel holds, and drops when the process ends, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from ..tokenizers.files import DataError, Record, parse_json
+
+
+class Holder(Record):
+    """Who holds a lock: what a second start is told."""
+
+    pid: int
+    host: str
+    since: str
+
+
+class LockedError(ValueError):
+    """A run's folder that another process is using."""
+
+
+class RunLock:
+    """Held from `with` to its end. Raises LockedError where another process holds it, saying which and since when."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.file = folder, folder / ".lock"
+        self.handle: Any = None
+
+    def __enter__(self) -> RunLock:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.handle = open(self.file, "a+")
+        try:
+            lock(self.handle)
+        except BlockingIOError:
+            told = self.told()
+            self.handle.close()
+            raise LockedError(
+                f"{self.folder} is in use{told}; wait until it is done, stop it, or choose another out="
+            ) from None
+        except OSError as error:  # a disk without locks: better no lock than no run
+            self.handle.close()
+            raise OSError(error.errno, f"{self.file} cannot be locked: {error.strerror}") from error
+        self.handle.truncate(0)
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        self.handle.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+        self.handle.flush()
+        return self
+
+    def told(self) -> str:
+        """Who holds it, as far as the file says."""
+        self.handle.seek(0)
+        try:
+            holder = Holder.model_validate(parse_json(self.handle.read(), str(self.file)))
+        except (DataError, ValueError):
+            return ""
+        return f": process {holder.pid} on {holder.host} works on it since {holder.since}"
+
+    def __exit__(self, *exception: object) -> None:
+        if self.handle is not None:
+            self.handle.close()  # and with it the lock; the file stays: who waits for it must wait for the same one
+
+
+def lock(handle: Any) -> None:
+    """Take the kernel's lock on an open file, or raise BlockingIOError. Not handed on to child processes: Python opens files so."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        try:
+            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            raise BlockingIOError from error
+        return
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
