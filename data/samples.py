@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .card import Card, split_by_hash
+from .card import Card, chosen_for_val, split_by_hash
 from .fingerprint import Fingerprint
 
 SPREAD = 64
@@ -193,6 +193,10 @@ class Hidden(Changed):
 
 
 def share(samples: Samples, split: str) -> Samples:
-    """The part of a training set that belongs to `train` or `val` where there is no val: a tenth, by hash of the key."""
-    chosen = [number for number, key in enumerate(samples.keys) if split_by_hash(key) == split]
+    """The part of a training set that belongs to `train` or `val` where there is no val: a tenth, by hash of the key, but one sample at
+    least."""
+    alone = chosen_for_val(samples.keys)
+    chosen = [
+        number for number, key in enumerate(samples.keys) if ("val" if key == alone else split_by_hash(key)) == split
+    ]
     return Chosen(samples, chosen)

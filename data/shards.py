@@ -8,11 +8,12 @@ Remote shards (`s3://...`, `https://...`) are read through fsspec, member by mem
 from __future__ import annotations
 
 import glob
-import gzip
 import hashlib
 import json
 import lzma
 import os
+import re
+import sys
 import tarfile
 import zlib
 from collections import Counter
@@ -23,6 +24,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..tokenizers.files import (
+    LARGE,
+    PACKED,
+    Record,
+    parse_json,
+    partial_name,
+    read_record,
+    sweep_partials,
+    unpacked_most,
+    utf8,
+    write_text,
+)
 from .fingerprint import Fingerprint, file_fingerprint
 from .root import DataError, cache_folder, data_root
 from .samples import Columns, Renamed, SampleCard, Samples, share
@@ -30,7 +43,16 @@ from .samples import Columns, Renamed, SampleCard, Samples, share
 DAMAGED = "damaged"
 """In place of a sample's members: why neither it nor what follows in its shard can be read."""
 PART = 2**20
-PACKED: dict[str, Callable] = {".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open}
+MOST_SHARDS = 100_000
+
+
+class ShardIndex(Record):
+    """Where the samples of a shard lie: a file of the cache folder."""
+
+    path: str
+    """The tar file that is read: the shard, or, where that is packed, what was unpacked."""
+    samples: list[tuple[str, dict[str, tuple[int, int] | str]]]
+    """(key, {extension: (offset, size)}); {DAMAGED: why} in place of a sample that cannot be read, nor what follows it."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +67,13 @@ class Shards(Samples):
     paths: tuple[str, ...]
 
     @cached_property
-    def index(self) -> list[dict]:
-        """One entry per shard: the place it is read from, and its samples `[key, {extension: [offset, size]}]`."""
+    def index(self) -> list[ShardIndex]:
+        """One for each shard."""
         return [shard_index(path) for path in self.paths]
 
     @cached_property
     def _places(self) -> list[tuple[int, str, dict]]:
-        return [(shard, key, members) for shard, found in enumerate(self.index) for key, members in found["samples"]]
+        return [(shard, key, members) for shard, found in enumerate(self.index) for key, members in found.samples]
 
     @cached_property
     def keys(self) -> Sequence[str]:
@@ -87,7 +109,7 @@ class Shards(Samples):
                     yield number, self._read(shard, key, name, *members[name])
 
     def _read(self, shard: int, key: str, extension: str, offset: int, size: int) -> Any:
-        with open_file(self.index[shard]["path"]) as file:
+        with open_file(self.index[shard].path) as file:
             file.seek(offset)
             found = file.read(size)
         if len(found) != size:
@@ -97,24 +119,22 @@ class Shards(Samples):
 
 def decoded(found: bytes, extension: str, where: str) -> Any:
     """A member's value by its extension. Raises DataError naming the member."""
-    try:
-        if extension == "cls":
-            text = found.decode().strip()
-            return int(text) if text.lstrip("-").isdigit() else text
-        if extension == "txt":
-            return found.decode()
-        if extension == "json":
-            return json.loads(found)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{where}: {error}") from None
-    return found
+    if extension == "cls":
+        text = utf8(found, where).strip()
+        return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
+    if extension == "txt":
+        return utf8(found, where)
+    return parse_json(found, where) if extension == "json" else found
 
 
 def expand(pattern: str) -> list[str]:
     """The shards behind `train-{000..009}.tar`, `train-*.tar` or one path, in order. Raises DataError when there is none."""
-    start, brace, rest = pattern.partition("{")
-    if brace and ".." in rest:
-        (first, last), end = rest.partition("}")[0].split(".."), rest.partition("}")[2]
+    if found := re.fullmatch(r"([^{}]*)\{([^{}]*)\.\.([^{}]*)\}([^{}]*)", pattern):
+        start, first, last, end = found.groups()
+        if not re.fullmatch(r"[0-9]{1,9}", first) or not re.fullmatch(r"[0-9]{1,9}", last):
+            raise DataError(f"{pattern!r}: {{{first}..{last}}} must be two whole numbers, such as {{000..009}}")
+        if not 0 <= int(last) - int(first) < MOST_SHARDS:
+            raise DataError(f"{pattern!r}: {{{first}..{last}}} must rise, over {MOST_SHARDS:,} shards at most")
         return [f"{start}{n:0{len(first)}}{end}" for n in range(int(first), int(last) + 1)]
     if "://" in pattern:
         return [pattern]
@@ -139,7 +159,7 @@ def open_file(path: str) -> Any:
         raise DataError(f"{path}: no such file") from None
 
 
-def shard_index(path: str) -> dict:
+def shard_index(path: str) -> ShardIndex:
     """Where every sample of a shard lies; from the cache folder when the shard has not changed since."""
     remote = "://" in path
     try:
@@ -149,14 +169,15 @@ def shard_index(path: str) -> dict:
     name = hashlib.sha256(f"{path if remote else os.path.abspath(path)} {changed}".encode()).hexdigest()[:32]
     folder = cache_folder() / "shards"
     file = folder / f"{name}.json"
-    if file.exists():
-        return json.loads(file.read_text())
+    with suppress(DataError):  # what is missing or damaged is made anew
+        known = read_record(file, ShardIndex, LARGE)
+        if "://" in known.path or os.path.exists(known.path):
+            return known
     folder.mkdir(parents=True, exist_ok=True)
     source = unpacked(path, folder / f"{name}.tar") if Path(path).suffix in PACKED else path
-    found = {"path": source, "samples": list(members(source, path))}
-    partial = file.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(found))
-    os.replace(partial, file)
+    found = ShardIndex(path=source, samples=list(members(source, path)))
+    sweep_partials(file)
+    write_text(file, found.model_dump_json())
     return found
 
 
@@ -178,7 +199,8 @@ TOLD = {"size", "etag", "mtime", "created", "lastmodified", "updated", "md5hash"
 
 def unpacked(path: str, target: Path) -> str:
     """A compressed shard as a plain tar in the cache folder, up to where it is cut short. Raises DataError when it is damaged."""
-    partial = target.with_suffix(f".{os.getpid()}")
+    partial, most, size = partial_name(target), sys.maxsize if "://" in path else unpacked_most(path), 0
+    sweep_partials(target)
     try:
         with (
             open_file(path) as raw,
@@ -187,7 +209,9 @@ def unpacked(path: str, target: Path) -> str:
             suppress(EOFError),  # cut short: what is there is kept, and the index finds the end missing
         ):
             while part := source.read1(PART):
-                file.write(part)
+                size += file.write(part)
+                if size > most:
+                    raise OSError(f"it unpacks to more than {most:,} bytes; unpack it yourself if that is meant")
         if not partial.stat().st_size:
             raise EOFError("it is empty")
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:

@@ -38,7 +38,7 @@ class StreamSplit:
     def __post_init__(self):
         if len(self.file.ids) < self.context + 1:
             raise DataError(
-                f"{self.file.header.get('card', self.file.path)} {self.name}: {len(self.file.ids)} tokens are too few for one window of the context "
+                f"{self.file.header.card} {self.name}: {len(self.file.ids)} tokens are too few for one window of the context "
                 f"({self.context}) and the token after it; use more text or a smaller model.context"
             )
 
@@ -78,7 +78,7 @@ class StreamSplit:
     @property
     def source(self) -> str:
         """What identifies the text."""
-        return self.file.header["source"]
+        return self.file.header.source
 
     @property
     def bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""Token files: a split of a corpus as one memory-mapped array of ids, made once and read by every run.
+"""Token files: a split of a corpus as one array of ids on the disk, made once and read by every run.
 
     8 bytes            MAGIC
     to byte 4096       a JSON header, filled up with spaces
@@ -17,7 +17,8 @@ import multiprocessing
 import os
 import re
 import sys
-import uuid
+import threading
+import weakref
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -26,13 +27,15 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
+from pydantic import Field
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
 from ..tokenizers.encoding import Encoding, UnencodableText
+from ..tokenizers.files import Record, as_record, partial_name, sweep_partials
 from .card import Card, Document
 from .root import DataError, cache_folder
 
@@ -43,15 +46,63 @@ WORD_END = re.compile(r"[A-Za-z](?= [A-Za-z])")
 _in_worker: list[Encoding] = []  # the encoding that a worker process was given
 
 
+class Header(Record):
+    """What stands at the beginning of a token file."""
+
+    version: int
+    integers: Literal["uint16", "uint32"]
+    tokens: Annotated[int, Field(ge=0, lt=2**48)]
+    documents: Annotated[int, Field(ge=0, lt=2**40)]
+    bytes: Annotated[int, Field(ge=0)]
+    encoding: str
+    fingerprint: str
+    vocabulary: Annotated[int, Field(ge=1)]
+    card: str
+    split: str
+    source: str
+
+
+class OnDisk:
+    """Numbers in a file, read from the disk where they are looked at: `ids[10:20]`.
+
+    Not mapped into memory: where a mapped file is cut short by somebody, looking at it ends the process; here DataError says so.
+    The file stays open, so that one that takes its name later changes nothing.
+    """
+
+    def __init__(self, path: str | os.PathLike, dtype: np.dtype, offset: int, count: int):
+        self.path, self.dtype, self.offset, self.count = path, dtype, offset, count
+        self.handle = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.handle)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        first, last, _ = part.indices(self.count)
+        size = max(last - first, 0) * self.dtype.itemsize
+        found = bytearray()
+        while len(found) < size:
+            place = self.offset + first * self.dtype.itemsize + len(found)
+            more = os.pread(self.handle, size - len(found), place)
+            if not more:
+                raise DataError(f"{self.path} was cut short while it was being read")
+            found += more
+        return np.frombuffer(found, self.dtype)
+
+    def tolist(self) -> list[int]:
+        """All of them."""
+        return self[:].tolist()
+
+
 @dataclass(frozen=True, eq=False)
 class TokenFile:
-    """An open token file. `ids` and `starts` are read from the disk when they are looked at."""
+    """An open token file."""
 
     path: Path
-    header: dict
-    ids: np.memmap
+    header: Header
+    ids: OnDisk
     """All ids, one document after another."""
-    starts: np.memmap
+    starts: np.ndarray
     """Where in `ids` each document begins, at its start token."""
 
     @classmethod
@@ -59,28 +110,25 @@ class TokenFile:
         """Map a file. Raises DataError when it is missing, cut short, of another version, or no token file at all."""
         try:
             header = _read_header(path)
-            kind = np.dtype(header["integers"]).newbyteorder("<")
-            tokens, documents = int(header["tokens"]), int(header["documents"])
+            found = os.path.getsize(path)
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}") from None
-        except (KeyError, TypeError, ValueError) as error:
-            raise error if isinstance(error, DataError) else DataError(f"{path}: damaged header ({error})") from None
-        size = tokens * kind.itemsize
+        size = header.tokens * np.dtype(header.integers).itemsize
         places = HEADER + size + -size % 8
-        expected, found = places + 8 * documents, os.path.getsize(path)
+        expected = places + 8 * header.documents
         if found != expected:
             what = "cut short" if found < expected else "too long"
             raise DataError(f"{path} is {what}: {found} bytes instead of {expected}; delete it and start again")
-        ids = np.memmap(path, kind, "r", HEADER, (tokens,))
-        return cls(Path(path), header, ids, np.memmap(path, "<i8", "r", places, (documents,)))
+        ids = OnDisk(path, np.dtype(header.integers).newbyteorder("<"), HEADER, header.tokens)
+        return cls(Path(path), header, ids, OnDisk(path, np.dtype("<i8"), places, header.documents)[:])
 
     def __reduce__(self):
-        return TokenFile.open, (self.path,)  # a process that receives the file maps it, instead of a copy of the ids
+        return TokenFile.open, (self.path,)  # a process that receives the file opens it, instead of a copy of the ids
 
     @property
     def bytes(self) -> int:
         """UTF-8 bytes of the text behind the ids: what bits per byte are counted by."""
-        return self.header["bytes"]
+        return self.header.bytes
 
     def document(self, number: int) -> np.ndarray:
         """The ids of one document, numbered from 0, its start token first."""
@@ -114,7 +162,7 @@ def prepare(
     header |= {"card": card.name, "split": split, "source": source_digest(card, split)}
     with contextlib.suppress(DataError):  # what is missing or damaged is made anew
         found = TokenFile.open(path)
-        if header.items() <= found.header.items():
+        if header.items() <= found.header.model_dump().items():
             return found
     works = _works(card.documents(split))
     with _Writer(path, header) as writer, _progress_bar(f"{card.name} {split}", progress) as advance:
@@ -214,7 +262,14 @@ def _encode_all(works: Iterator[list[Part]], encoding: Encoding, workers: int) -
 
 
 def _start_worker(encoding: Encoding) -> None:
+    """Keep the encoding, and end with the process that asked for this one, however it ends."""
     _in_worker.append(encoding)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _encode_in_worker(work: list[Part]) -> Encoded:
@@ -226,14 +281,15 @@ class _Writer:
 
     def __init__(self, path: Path, header: dict):
         self.path, self.header = path, header
-        self.temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        self.temporary = partial_name(path)
         self.kind = np.dtype("<u2" if header["vocabulary"] <= 2**16 else "<u4")
         self.starts, self.tokens, self.bytes = array("q"), 0, 0
 
     def __enter__(self):
         with self._naming_the_file():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = open(self.temporary, "xb")
+            sweep_partials(self.path)
+            self.file = open(self.temporary, "wb")
             self.file.write(bytes(HEADER))
         return self
 
@@ -275,17 +331,17 @@ class _Writer:
             raise DataError(f"{self.path} cannot be written: {error.strerror}; nothing of it is kept") from error
 
 
-def _read_header(path: Path) -> dict:
-    """The header of a file. Raises OSError, DataError for another kind of file, ValueError for what is not JSON."""
+def _read_header(path: Path) -> Header:
+    """The header of a file. Raises OSError, and DataError for another kind of file or a damaged one."""
     with open(path, "rb") as file:
         head = file.read(HEADER)
     if not head.startswith(MAGIC):
         raise DataError(f"{path} is not a token file: it begins with {head[:8]!r} instead of {MAGIC!r}")
     if len(head) < HEADER:
         raise DataError(f"{path} is cut short: {len(head)} bytes do not even hold its header")
-    header = json.loads(head[len(MAGIC) :])
-    if header["version"] != VERSION:
-        raise DataError(f"{path} has version {header['version']}; this program reads version {VERSION}; delete it")
+    header = as_record(head[len(MAGIC) :].rstrip(), Header, f"{path}: damaged header")
+    if header.version != VERSION:
+        raise DataError(f"{path} has version {header.version}; this program reads version {VERSION}; delete it")
     return header
 
 

@@ -18,13 +18,15 @@ import pytest
 import soundfile
 from chopmix.data import card as card_module
 from chopmix.data import fingerprint as fingerprint_module
-from chopmix.data.card import Card, Document, read_text, share_by_hash, split_by_hash
+from chopmix.data.card import Card, Document, share_by_hash, split_by_hash
 from chopmix.data.cards import tiny_shakespeare
 from chopmix.data.cards.text import Text
 from chopmix.data.equalized import Equalized
 from chopmix.data.fingerprint import hash_files
 from chopmix.data.root import DataError, cache_folder, data_root
-from chopmix.data.samples import Listed
+from chopmix.data.samples import Listed, share
+from chopmix.tokenizers import files
+from chopmix.tokenizers.files import read_packed_text
 from chopmix.training.catalogue import catalogue_of
 
 ROOT = Path(os.environ.get("CHOPMIX_DATA") or "missing")
@@ -290,6 +292,37 @@ def test_many_files_and_jsonl_validate_by_hash(tmp_path):
     assert lines.about()["files"] == {"train": 1, "val": 1}
 
 
+def test_of_a_few_texts_one_validates(tmp_path):
+    """Where no hash falls below a tenth, the lowest validates: 20 files of one's own are enough to train."""
+    names = [name for name in map(str, range(200)) if split_by_hash(f"{name}.txt") == "train"][:20]
+    for name in names:
+        (tmp_path / f"{name}.txt").write_text(f"text {name}")
+    card = Text(train=str(tmp_path / "*.txt"))
+    train, val = list(card.documents("train")), list(card.documents("val"))
+    lowest = min((f"{name}.txt" for name in names), key=share_by_hash)
+    assert [document.key for document in val] == [lowest] and len(train) == 19 and val[0] not in train
+    lines = [number for number in range(1, 300) if split_by_hash(f"a.jsonl:{number}") == "train"][:2]
+    texts = ["" if number not in lines else json.dumps({"text": str(number)}) for number in range(1, max(lines) + 1)]
+    (tmp_path / "a.jsonl").write_text("\n".join(texts))
+    card = Text(train=str(tmp_path / "a.jsonl"))
+    assert [len(list(card.documents(split))) for split in ("train", "val")] == [1, 1]
+    samples = Listed([f"{name}.txt" for name in names], [{"a": name} for name in names])
+    assert [len(share(samples, split)) for split in ("train", "val")] == [19, 1]
+    assert list(share(samples, "val").keys) == [lowest]
+
+
+def test_what_unpacks_to_far_more_than_it_is_is_refused(tmp_path, monkeypatch):
+    with gzip.open(tmp_path / "bomb.txt.gz", "wb") as file:
+        file.write(b"a" * 2**20 + b"\n")
+    monkeypatch.setattr(files, "unpacked_most", lambda path: 2**19)
+    with pytest.raises(DataError, match=r"bomb.txt.gz unpacks to more than 524,288 bytes; unpack it yourself"):
+        read_packed_text(tmp_path / "bomb.txt.gz")
+    monkeypatch.setattr(files, "LONGEST", 2**10)
+    (tmp_path / "line.txt").write_bytes(b"a" * 2**12)
+    with pytest.raises(DataError, match=r"line.txt has a line of more than 1,024 bytes"):
+        read_packed_text(tmp_path / "line.txt")
+
+
 def test_named_splits_are_read_as_they_are(tmp_path):
     for name in "abc":
         (tmp_path / f"{name}.txt").write_text(f"\ufeff{name}", encoding="utf-8")
@@ -309,20 +342,22 @@ def test_text_problems_are_told_with_their_place(tmp_path):
 
     with pytest.raises(DataError, match=r"a.txt, line 3: byte 8 \(0xff\) is not valid UTF-8 \(invalid start byte\)"):
         problem(b"one\ntwo\n\xff")
-    with pytest.raises(DataError, match=r"a.jsonl, line 2: not JSON at character 2: Expecting property name"):
+    with pytest.raises(DataError, match=r"a.jsonl, line 2: not JSON: key must be a string at character 2"):
         problem(b'{"text": "x"}\n{text}\n', "a.jsonl")
     with pytest.raises(DataError, match=r"a.jsonl, line 1: no text under the field 'text'; its keys are \['body'\]"):
         problem(b'{"body": "x"}\n', "a.jsonl")
     with pytest.raises(DataError, match=r"a.jsonl, line 1: no text under the field 'text'; it is no object"):
         problem(b"[1]\n", "a.jsonl")
-    with pytest.raises(DataError, match=r"a.jsonl, line 1: byte 10 of the line is not valid UTF-8"):
+    with pytest.raises(DataError, match=r"a.jsonl, line 1: byte 10 .0xff. is not valid UTF-8"):
         problem(b'{"text": "\xff"}\n', "a.jsonl")
     with pytest.raises(DataError, match=r"a.txt.gz cannot be read"):
         problem(b"not packed", "a.txt.gz")
     with pytest.raises(DataError, match=r"train: no text in .*a.txt$"):
         problem(b"")
-    with pytest.raises(DataError, match=r"val: no text in .*a.jsonl; a tenth of train validates"):
-        problem(b'{"text": "x"}\n', "a.jsonl", split="val")
+    with pytest.raises(DataError, match=r"train: no text in .*a.jsonl; a tenth of it validates: name a val of your own"):
+        problem(b'{"text": "x"}\n', "a.jsonl")
+    with pytest.raises(DataError, match=r"val: no text in .*a.txt; a tenth of train validates"):
+        problem(b"", "a.txt", split="val")
     with pytest.raises(DataError, match=r"train: no file at '.*nowhere.txt' \(from the folder"):
         problem(b"", pattern=str(tmp_path / "nowhere.txt"))
     with pytest.raises(DataError, match=r"train: no file at '.*'.*; for a folder write .*/\*\*/\*.txt"):
@@ -330,7 +365,7 @@ def test_text_problems_are_told_with_their_place(tmp_path):
     with pytest.raises(DataError, match=r"a.txt is in train and in val"):
         problem(b"text", split="val", val=str(tmp_path / "*.txt"))
     with pytest.raises(DataError, match=r"gone.txt does not exist"):
-        read_text(tmp_path / "gone.txt")
+        read_packed_text(tmp_path / "gone.txt")
 
 
 @pytest.mark.skipif(not ROOT.joinpath("tiny_shakespeare").is_dir(), reason="CHOPMIX_DATA with tiny_shakespeare")

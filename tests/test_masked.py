@@ -197,7 +197,7 @@ def test_what_is_hidden_is_what_stood_there_and_what_is_judged(tmp_path):
     assert torch.equal(pieces.values[~hidden], plain.pieces["text"].values[~hidden])
     assert torch.equal(pieces.hidden[hidden], plain.pieces["text"].values[hidden])
     assert torch.equal(targets.values, plain.pieces["text"].values.flatten()[targets.places]) and targets.count == 24
-    assert made.model.tokenizers["text"].vocabulary == train.file.header["vocabulary"]  # the mask's row among them
+    assert made.model.tokenizers["text"].vocabulary == train.file.header.vocabulary  # the mask's row among them
 
 
 def test_a_masked_place_does_not_know_what_it_hides(tmp_path):

@@ -436,7 +436,7 @@ def test_packed_files_and_bad_bytes(tmp_path):
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"eins\r\nzwei\n"))
     (tmp_path / "b").write_bytes(b"one\ntw\xff\n")
     assert Lines({"a": tmp_path / "a.gz"})[1] == {"a": "zwei"}
-    with pytest.raises(DataError, match=r"b, line 2: byte 2 of the line is not valid UTF-8"):
+    with pytest.raises(DataError, match=r"b, line 2: byte 2 \(0xff\) is not valid UTF-8"):
         Lines({"a": tmp_path / "a.gz", "b": tmp_path / "b"})
     with pytest.raises(DataError, match="does not exist"):
         Lines({"a": tmp_path / "c"})

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import pickle
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,7 +73,7 @@ def test_a_file_holds_every_document_after_its_start_token(texts, tmp_path_facto
         assert [list(file.document(i)) for i in range(len(file.starts))] == wanted
         assert file.ids.tolist() == [i for ids in wanted for i in ids]
         assert file.bytes == sum(len(text.encode()) for text in texts)
-        assert file.starts.dtype == np.int64 and file.header["documents"] == len(texts)
+        assert file.starts.dtype == np.int64 and file.header.documents == len(texts)
 
 
 def test_long_documents_are_cut_where_it_changes_no_id(tmp_path, monkeypatch):
@@ -134,7 +139,7 @@ def test_a_file_is_reused_until_text_or_encoding_change(tmp_path):
     written = first.path.stat().st_mtime_ns
     assert made([WORDS], BPE, tmp_path).path.stat().st_mtime_ns == written
     assert prepare(Given(texts=[WORDS]), "train", BPE, tmp_path).ids.tolist() == first.ids.tolist()
-    assert made([WORDS], ByteEncoding(), tmp_path).header["encoding"] == "bytes"
+    assert made([WORDS], ByteEncoding(), tmp_path).header.encoding == "bytes"
     assert made([WORDS + "!"], ByteEncoding(), tmp_path).bytes == len(WORDS) + 1
     assert first.ids.tolist() == [BPE.start, *BPE.encode(WORDS)]  # the old file stays whole for those who read it
 
@@ -151,6 +156,73 @@ def test_an_open_file_travels_to_other_processes_by_its_path(tmp_path):
     file = made([WORDS * 1000], BPE, tmp_path)
     packed = pickle.dumps(file)
     assert len(packed) < 1000 and pickle.loads(packed).ids.tolist() == file.ids.tolist()
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_told(tmp_path):
+    """A mapped file would end the process (SIGBUS)."""
+    file = made([WORDS * 1000], BPE, tmp_path)
+    whole = file.ids[:]
+    os.truncate(file.path, HEADER + 100)
+    with pytest.raises(DataError, match="was cut short while it was being read"):
+        file.ids[len(whole) - 10 :]
+    assert file.ids[:10].tolist() == whole[:10].tolist()
+
+
+def test_what_killed_processes_left_is_taken_away(tmp_path):
+    """No other temporary file is touched."""
+    over = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    path = tmp_path / "train.tokens"
+    host = socket.gethostname()
+    left = [tmp_path / f".train.tokens.{host}.00000000.{process}" for process in (int(over.stdout), os.getpid())]
+    left += [
+        tmp_path / f".train.tokens.elsewhere.00000000.{int(over.stdout)}",
+        tmp_path / f".val.tokens.{host}.0.{over.stdout.strip()}",
+    ]
+    for each in left:
+        each.write_text("half of it")
+    made([WORDS], BPE, tmp_path)
+    assert [each.exists() for each in left] == [False, True, True, True] and path.exists()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from chopmix.data import token_file
+from test_token_file import BPE, WORDS, Given
+token_file.WORK, token_file.SMALL = 2000, 2
+if __name__ == "__main__":
+    token_file.prepare(Given(texts=[WORDS] * 200_000), "train", BPE, Path({folder!r}), workers=2, progress=False)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes as Linux shows them")
+def test_no_worker_outlives_the_process_that_asked_for_it(tmp_path):
+    (tmp_path / "prepare_it.py").write_text(KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
+    with subprocess.Popen([sys.executable, str(tmp_path / "prepare_it.py")], start_new_session=True) as run:
+
+        def others() -> list[int]:
+            found = []
+            for folder in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError, ProcessLookupError):
+                    if (
+                        os.getsid(int(folder.name)) == run.pid
+                        and (folder / "stat").read_text().split(") ")[1][0] != "Z"
+                    ):
+                        found.append(int(folder.name))
+            return [number for number in found if number != run.pid]
+
+        deadline = time.monotonic() + 60
+        while len(others()) < 3 and run.poll() is None and time.monotonic() < deadline:  # two workers and their tracker
+            time.sleep(0.05)
+        assert len(others()) >= 3
+        time.sleep(0.5)
+        run.kill()
+        run.wait()
+        deadline = time.monotonic() + 20
+        while others() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert others() == []
 
 
 def test_damage_is_told_and_repaired(tmp_path):

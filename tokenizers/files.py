@@ -6,13 +6,21 @@ were asked for, or raises DataError with one sentence that names the file. Nothi
 
 from __future__ import annotations
 
+import glob
+import gzip
 import io
 import json
+import lzma
 import os
+import re
+import secrets
 import shutil
+import socket
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,12 +77,17 @@ def read_bytes(path: str | os.PathLike, most: int = LARGE) -> bytes:
     return found
 
 
-def as_text(content: bytes, where: str) -> str:
-    """UTF-8 bytes as text, without a byte order mark. Raises DataError naming the byte and the line that are not."""
+def as_text(content: bytes, where: str, line: int = 1) -> str:
+    """A file of UTF-8 as text, without a byte order mark. Raises DataError as `utf8` does."""
+    return utf8(content, where, line).removeprefix("\ufeff")
+
+
+def utf8(content: bytes, where: str, line: int = 1) -> str:
+    """UTF-8 bytes, which begin in a `line`, as text. Raises DataError naming the byte and the line that are not."""
     try:
-        return content.decode().removeprefix("\ufeff")
+        return content.decode()
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line += content.count(b"\n", 0, error.start)
         place = f"{where}, line {line}" if where else f"line {line}"
         byte = f"byte {error.start} (0x{content[error.start]:02x})"
         raise DataError(f"{place}: {byte} is not valid UTF-8 ({error.reason})") from None
@@ -85,9 +98,73 @@ def read_text(path: str | os.PathLike, most: int = SMALL) -> str:
     return as_text(read_bytes(path, most), os.fspath(path))
 
 
+PACKED: dict[str, Callable] = {".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open}
+"""What unpacks a file, by its ending."""
+LONGEST = 2**28
+"""Bytes that one line may have."""
+
+
+def unpacked_most(path: str | os.PathLike) -> int:
+    """How many bytes may come out of a packed file: a hundred times its own, or a GiB; what packs better is made to fill disks."""
+    return max(100 * os.path.getsize(path), 2**30)
+
+
+def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
+    """The lines of a plain, `.gz` or `.xz` file, each with its end, one by one. Raises DataError naming the file."""
+    named, opener, total = os.fspath(path), PACKED.get(Path(path).suffix), 0
+    if not os.path.exists(path):
+        raise DataError(f"{named} does not exist")
+    try:
+        most = unpacked_most(path) if opener else sys.maxsize
+        with (opener or open)(path, "rb") as file:
+            while line := file.readline(LONGEST):
+                total += len(line)
+                if len(line) == LONGEST and not line.endswith(b"\n"):
+                    raise DataError(f"{named} has a line of more than {LONGEST:,} bytes")
+                if total > most:
+                    raise DataError(f"{named} unpacks to more than {most:,} bytes; unpack it yourself if that is meant")
+                yield line
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise DataError(f"{named} cannot be read: {error or type(error).__name__}") from error
+
+
+def read_packed_text(path: str | os.PathLike) -> str:
+    """The whole text of a UTF-8 file (plain, `.gz` or `.xz`), newlines as they are, without a byte order mark."""
+    return as_text(b"".join(read_lines(path)), os.fspath(path))
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
+
+
+def partial_name(path: Path) -> Path:
+    """The name that a file has until it is whole. It tells of the machine and the process that write it, so that what a killed
+    one has left can be known for that (see `sweep_partials`)."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{secrets.token_hex(4)}.{os.getpid()}")
+
+
+def sweep_partials(path: Path) -> None:
+    """Delete what processes of this machine that are no more have left of a file."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(socket.gethostname())}.*"):
+        number = left.name.rpartition(".")[2]
+        if number.isdecimal() and len(number) < 10 and not is_alive(int(number)):
+            with suppress(OSError):
+                left.unlink()
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is such a process on this machine."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file as a whole: readers see the old text or the new, never half of it. Raises OSError naming the file."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = partial_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "w", encoding="utf-8", newline="\n") as file:
@@ -109,7 +186,11 @@ def parse_json(content: bytes | str, where: str) -> Any:
     try:
         return pydantic_core.from_json(content)
     except (ValueError, UnicodeEncodeError) as error:
-        raise DataError(f"{where}: not JSON: {error}") from None
+        raise DataError(f"{where}: not JSON: {_place(str(error))}") from None
+
+
+def _place(message: str) -> str:
+    return re.sub(r" at line 1 column (\d+)$", r" at character \1", message)
 
 
 def read_json(path: str | os.PathLike, most: int = SMALL) -> Any:
@@ -119,25 +200,32 @@ def read_json(path: str | os.PathLike, most: int = SMALL) -> Any:
 
 def read_record(path: str | os.PathLike, kind: type[R], most: int = SMALL) -> R:
     """A JSON file as a record."""
-    return as_record(read_json(path, most), kind, os.fspath(path))
+    return as_record(read_bytes(path, most), kind, os.fspath(path))
 
 
-def as_record(value: Any, kind: type[R], where: str) -> R:
-    """A value as a record. Raises DataError naming the first field that is missing or not what it should be."""
+def as_record(content: bytes | str, kind: type[R], where: str) -> R:
+    """A JSON text as a record. Raises DataError naming the first field that is missing or not what it should be."""
     try:
-        return kind.model_validate(value)
+        return kind.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise DataError(f"{where}: {f'{place}: ' if place else ''}{_in_words(first)}") from None
 
 
+WORDS = {"Input should be ": "must be ", "a valid integer": "a whole number", "a valid string": "text",
+         "a valid dictionary": "a mapping", "a valid boolean": "true or false", "a valid ": "a "}  # fmt: skip
+"""pydantic's words, and those of a configuration's messages."""
+
+
 def _in_words(error: Mapping[str, Any]) -> str:
+    if error["type"] == "json_invalid":
+        return f"not JSON: {_place(error['ctx']['error'])}"
     if error["type"] == "missing":
         return "it is not there"
-    message = (
-        error["msg"].removeprefix("Value error, ").replace("Input should be ", "must be ").replace("a valid ", "a ")
-    )
+    message = error["msg"].removeprefix("Value error, ")
+    for theirs, ours in WORDS.items():
+        message = message.replace(theirs, ours)
     return message if "must be" not in message else f"{message}, not {shown(error['input'])}"
 
 

@@ -76,7 +76,7 @@ class Directory:
 
     def record(self, name: str, kind: type[R]) -> R:
         """A JSON file as a record; as its defaults where there is none."""
-        return read_record(self.path / name, kind) if self.has(name) else as_record({}, kind, name)
+        return read_record(self.path / name, kind) if self.has(name) else as_record("{}", kind, name)
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..tokenizers.files import DataError, Record, parse_json
+from ..tokenizers.files import DataError, Record, as_record
 
 
 class Holder(Record):
@@ -55,8 +55,8 @@ class RunLock:
         """Who holds it, as far as the file says."""
         self.handle.seek(0)
         try:
-            holder = Holder.model_validate(parse_json(self.handle.read(), str(self.file)))
-        except (DataError, ValueError):
+            holder = as_record(self.handle.read(), Holder, str(self.file))
+        except (DataError, OSError, UnicodeDecodeError):
             return ""
         return f": process {holder.pid} on {holder.host} works on it since {holder.since}"
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..card import Card, Document, read_text
+from ...tokenizers.files import read_packed_text
+from ..card import Card, Document
 from ..fingerprint import hash_files
 from ..root import DataError, data_root
 
@@ -35,7 +36,7 @@ class Books(Card):
         return found
 
     def documents(self, split: str) -> Iterator[Document]:
-        text = read_text(self.path(split))
+        text = read_packed_text(self.path(split))
         titles = list(TITLE.finditer(text))
         starts = [0, *(title.start() for title in titles[1:])]
         names = [title[1] for title in titles] or [split]

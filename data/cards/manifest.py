@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...tokenizers.files import LARGE, as_text, parse_json, read_bytes
-from ..card import read_lines
+from ...tokenizers.files import LARGE, as_text, parse_json, read_bytes, read_lines
 from ..root import DataError
 from ..samples import Listed, SampleCard, Samples, share
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from ..card import read_lines
+from ...tokenizers.files import read_lines, utf8
 from ..fingerprint import Fingerprint
 from ..root import DataError
 from ..samples import Columns, SampleCard, Samples, share
@@ -41,10 +41,8 @@ def lines_of(path: Path) -> list[str]:
     """The lines of a file, without their ends. Raises DataError for one that is no UTF-8, naming it."""
     found = []
     for number, line in enumerate(read_lines(path), start=1):
-        try:
-            found.append(line.decode().removeprefix("\ufeff" if number == 1 else "\0").rstrip("\r\n"))
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}, line {number}: byte {error.start} of the line is not valid UTF-8") from None
+        text = utf8(line, str(path), number)
+        found.append(text.removeprefix("\ufeff" if number == 1 else "").rstrip("\r\n"))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+from ...tokenizers.files import read_text
 from ..root import DataError, data_root
 from ..samples import Listed, SampleCard, Samples
 
@@ -93,6 +94,6 @@ class SpeechCommands(SampleCard):
 def listed_in(file: Path) -> set[str]:
     """The recordings that a list of the data set names. Raises DataError where the list is missing."""
     try:
-        return set(file.read_text().split())
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror}): it says which recordings do not train") from None
+        return set(read_text(file).split())
+    except DataError as error:
+        raise DataError(f"{error}: it says which recordings do not train") from None

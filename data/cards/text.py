@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..card import Card, Document, read_lines, read_text, split_by_hash
+from ...tokenizers.files import as_text, parse_json, read_lines, read_packed_text
+from ..card import Card, Document, chosen_for_val, split_by_hash
 from ..fingerprint import hash_files
 from ..root import DataError
 
@@ -17,8 +17,8 @@ class Text(Card):
     """`train`, `val` and `test` each name a file, several, or patterns such as `essays/**/*.txt`.
 
     Files end in `.jsonl` (one JSON object a line, its text under `field`) or in anything else (one document each), and
-    may be packed as `.gz` or `.xz`. Without `val`, a tenth of `train` validates: by the hash of the key, or the last
-    tenth of the characters where `train` is a single text file.
+    may be packed as `.gz` or `.xz`. Without `val`, a tenth of `train` validates: by the hash of the key (one
+    document at least), or the last tenth of the characters where `train` is a single text file.
     """
 
     def __init__(
@@ -42,8 +42,9 @@ class Text(Card):
             yield document
         if not some:
             rest = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-            chosen = split == "val" and not self.val
-            hint = "; a tenth of train validates: name a val of your own, or give more text" if chosen else ""
+            whose = "train" if split == "val" else "it"
+            shared = not self.val and (split == "val" or (split == "train" and _is_jsonl(paths[0])))
+            hint = f"; a tenth of {whose} validates: name a val of your own, or give more text" if shared else ""
             raise DataError(f"{split}: no text in {paths[0]}{rest}{hint}")
 
     def _share(self, paths: list[Path], split: str) -> Iterator[Document]:
@@ -52,7 +53,10 @@ class Text(Card):
         if self.val is not None or split == "test":
             yield from found
         elif len(paths) > 1 or _is_jsonl(paths[0]):
-            yield from (document for document in found if split_by_hash(document.key) == split)
+            alone = chosen_for_val(self._keys(paths))
+            for document in found:
+                if ("val" if document.key == alone else split_by_hash(document.key)) == split:
+                    yield document
         else:
             whole = next(found)
             cut = int(0.9 * len(whole.text))
@@ -85,29 +89,37 @@ class Text(Card):
 
     def _read(self, paths: list[Path]) -> Iterator[Document]:
         """All documents of some files. A key is the file's path below the folder that all share, and the line."""
-        shared = Path(os.path.commonpath([path.absolute().parent for path in paths]))
-        for path in paths:
-            key = path.absolute().relative_to(shared).as_posix()
+        for path, key in _named(paths):
             if _is_jsonl(path):
                 yield from self._json_lines(path, key)
             else:
-                yield Document(key, read_text(path))
+                yield Document(key, read_packed_text(path))
+
+    def _keys(self, paths: list[Path]) -> Iterator[str]:
+        """The keys of these documents, without a look at their texts."""
+        for path, key in _named(paths):
+            lines = _lines(path) if _is_jsonl(path) else ()
+            yield from (f"{key}:{number}" for number, _ in lines) if _is_jsonl(path) else [key]
 
     def _json_lines(self, path: Path, key: str) -> Iterator[Document]:
-        for number, line in enumerate(read_lines(path), start=1):
+        for number, line in _lines(path):
             where = f"{path}, line {number}"
-            try:
-                found = json.loads(line.decode()) if line.strip() else None
-            except UnicodeDecodeError as error:
-                raise DataError(f"{where}: byte {error.start} of the line is not valid UTF-8") from None
-            except json.JSONDecodeError as error:
-                raise DataError(f"{where}: not JSON at character {error.colno}: {error.msg}") from None
-            if not line.strip():
-                continue
+            found = parse_json(as_text(line, str(path), number), where)
             if not isinstance(found, dict) or not isinstance(found.get(self.field), str):
                 given = f"its keys are {sorted(found)}" if isinstance(found, dict) else "it is no object"
                 raise DataError(f"{where}: no text under the field {self.field!r}; {given}")
             yield Document(f"{key}:{number}", found[self.field])
+
+
+def _named(paths: list[Path]) -> list[tuple[Path, str]]:
+    """Files, each with its path below the folder that all share."""
+    shared = Path(os.path.commonpath([path.absolute().parent for path in paths]))
+    return [(path, path.absolute().relative_to(shared).as_posix()) for path in paths]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a JSONL file that hold something, each with its number."""
+    return ((number, line) for number, line in enumerate(read_lines(path), start=1) if line.strip())
 
 
 def _is_jsonl(path: Path) -> bool:

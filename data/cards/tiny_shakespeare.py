@@ -10,6 +10,7 @@ from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 
+from ...tokenizers.files import partial_name, read_bytes
 from ..card import Card, Document
 from ..root import DataError, data_root
 
@@ -25,7 +26,7 @@ class TinyShakespeare(Card):
         """The whole text. Raises DataError when the file cannot be had or is another text."""
         path = data_root() / "tiny_shakespeare" / "input.txt"
         try:
-            found = path.read_bytes() if path.exists() else _download(path)
+            found = read_bytes(path) if path.exists() else _download(path)
         except (OSError, HTTPException) as error:
             raise DataError(f"put {ADDRESS} in {path}: it is not there and cannot be downloaded ({error})") from None
         if hashlib.sha256(found).hexdigest() != SHA256:
@@ -51,7 +52,7 @@ def _download(path: Path) -> bytes:
         found = answer.read()
     if hashlib.sha256(found).hexdigest() == SHA256:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = partial_name(path)
         temporary.write_bytes(found)
         os.replace(temporary, path)
     return found
