@@ -110,9 +110,8 @@ def _laid_out(chopped, choppers, axes, shape, starts: list[int], own: int) -> Pl
     tokens = _descriptors(shape, runs, len(axes))
     pieces = {name: _pieces(choppers[name], placed[name]) for name in choppers if name in placed}
     for name in pieces:
-        _write_coordinates(
-            tokens, placed[name], pieces[name].places, [axes.index(axis) for axis in choppers[name].axes]
-        )
+        check_axes(name, choppers[name], pieces[name].coordinates)
+        _write_coordinates(tokens, pieces[name], [axes.index(axis) for axis in choppers[name].axes])
     own_places = torch.tensor(starts)[:, None] + torch.arange(own) if own else None
     return PlannedSet(tokens=tokens, pieces=pieces, own=own_places, samples=len(chopped))
 
@@ -136,10 +135,20 @@ def spread(starts: Tensor, lengths: Tensor) -> Tensor:
     return torch.arange(int(ends[-1]) if len(ends) else 0) + (starts - ends + lengths).repeat_interleave(lengths)
 
 
-def _write_coordinates(tokens: Tokens, placed, places: Tensor, axes: list[int]) -> None:
-    if axes and all(piece.coordinates is not None for piece, _ in placed):
+def check_axes(name: str, chopper: Chopper, coordinates: Tensor | None) -> None:
+    """Raises ValueError where an input's pieces have coordinates on other axes than its chopper names."""
+    if coordinates is not None and coordinates.shape[1] != len(chopper.axes):
+        named = f"name {', '.join(chopper.axes)}" if chopper.axes else "name none"
+        raise ValueError(
+            f"inputs.{name}: {type(chopper).__name__}.chop gives coordinates on {coordinates.shape[1]} axes, but its `axes` "
+            f"{named}, so that no position would use them; name each, such as axes = ('seconds',)"
+        )
+
+
+def _write_coordinates(tokens: Tokens, pieces: Pieces, axes: list[int]) -> None:
+    if axes and pieces.coordinates is not None:
         flat = tokens.position.view(-1, tokens.position.shape[-1])
-        flat[places[:, None], torch.tensor(axes)] = torch.cat([piece.coordinates for piece, _ in placed])
+        flat[pieces.places[:, None], torch.tensor(axes)] = pieces.coordinates
 
 
 def _pieces(chopper: Chopper, placed: Sequence[tuple[Piece, int]]) -> Pieces:

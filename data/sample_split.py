@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,17 @@ NOTHING = 0.01
 answers are spread, which is what the worth of an input is measured against: few are enough, and none are too few."""
 
 
+def withheld_shares(dropout: Mapping[str, float]) -> dict[str, float]:
+    """How often each input is withheld from a sample that has them all, given the chances before one of them is kept.
+
+    {"image": 0.75, "sound": 0.6} gives {"image": 0.530, "sound": 0.381}: in 45 of 100 samples both would be, and one stays.
+    """
+    if not dropout or not all(dropout.values()):
+        return dict(dropout)
+    all_of_them = math.prod(dropout.values()) / len(dropout)
+    return {name: NOTHING + (1 - NOTHING) * (share - all_of_them) for name, share in dropout.items()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mixing:
     """How the columns of a data set become inputs of a set."""
@@ -47,6 +59,14 @@ class Mixing:
     """The share of bad samples past which the run stops."""
     too_long: Literal["refuse", "drop"] = "refuse"
     """What becomes of a sample that does not fit the context: it is bad, or the last of its inputs are left out."""
+
+    @property
+    def withheld(self) -> dict[str, float]:
+        """How often each input is withheld from a sample that has them all; only those that are."""
+        found = withheld_shares(
+            {name: self.dropout.get(name, 0.0) for name in self.columns if name not in self.targets}
+        )
+        return {name: share for name, share in found.items() if share}
 
     def __post_init__(self):
         if not 0 <= self.bad_share <= 1:

@@ -65,11 +65,21 @@ def sdpa(
     query: Heads, key: KeyHeads, value: KeyHeads, mask: Tensor | None = None, causal: bool = False, dropout: float = 0.0,
     scale: float | None = None,
 ) -> Heads:  # fmt: skip
-    """torch's scaled dot-product attention, with fewer key heads than query heads where the shapes say so."""
+    """torch's scaled dot-product attention, with fewer key heads than query heads where the shapes say so.
+
+    On CUDA no fast kernel takes both a mask and grouped heads: keys and values are repeated there."""
     grouped = query.shape[1] != key.shape[1]
+    if grouped and mask is not None and query.is_cuda:
+        key, value, grouped = *repeated(key, value, query.shape[1]), False
     return F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale, enable_gqa=grouped
     )
+
+
+def repeated(key: KeyHeads, value: KeyHeads, heads: int) -> tuple[Heads, Heads]:
+    """Keys and values with every head as often as query heads share it."""
+    key, value = (repeat(t, "b g n c -> b (g r) n c", r=heads // t.shape[1]) for t in (key, value))
+    return key, value
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ class Short(Layout):
     def __call__(self, query, key, value, bias, dropout):
         b, h, _, c = query.shape
         if key.shape[1] != h:
-            key, value = (repeat(t, "b g n c -> b (g r) n c", r=h // key.shape[1]) for t in (key, value))
+            key, value = repeated(key, value, h)
         query, key, value = (rearrange(t, "b h n c -> (b h) n c") for t in (query, key, value))
         mask = self.mask if len(self.mask) == 1 else repeat(self.mask, "b n m -> (b h) n m", h=h)
         weights = torch.baddbmm(mask.to(query.dtype), query, key.mT, alpha=1 / math.sqrt(c)).softmax(dim=-1)
@@ -124,8 +134,8 @@ class Dense(Layout):
     def __call__(self, query, key, value, bias, dropout):
         mask = self.mask[:, None]
         if bias is not None:
-            mask = torch.where(mask, bias, torch.tensor(-torch.inf, dtype=bias.dtype, device=bias.device))
-        mixed = sdpa(query, key, value, mask.to(query.dtype) if bias is not None else mask, dropout=dropout)
+            mask = bias.masked_fill(~mask, -torch.inf).to(query.dtype)
+        mixed = sdpa(query, key, value, mask, dropout=dropout)
         return mixed if self.empty is None else mixed.masked_fill(self.empty, 0.0)
 
     def to(self, device):
@@ -165,8 +175,8 @@ class VariableLength(Layout):
     causal: bool
 
     def __call__(self, query, key, value, bias, dropout):
-        groups = query.shape[1] // key.shape[1]
-        key, value = (repeat(t, "b h n c -> b (h g) n c", g=groups) if groups > 1 else t for t in (key, value))
+        if key.shape[1] != query.shape[1]:
+            key, value = repeated(key, value, query.shape[1])
         flat = [rearrange(t, "b h n c -> (b n) h c") for t in (query, key, value)]
         mixed = _varlen_attention()(
             *flat, self.boundaries, self.boundaries, self.longest, self.longest, **_varlen_causal(self.causal)

@@ -21,12 +21,21 @@ class FeedForward(nn.Module):
     down: Linear
 
 
+def hidden_width(width: int, ratio: float, multiple_of: int = 1) -> int:
+    """The width between the matrices: `ratio` times that of the model, rounded, then up to a multiple. Raises ValueError."""
+    if not 0 < ratio <= 1024:
+        raise ValueError(f"ratio must be more than 0 and at most 1,024, not {ratio}")
+    if not 1 <= multiple_of <= 2**20:
+        raise ValueError(f"multiple_of must lie between 1 and {2**20:,}, not {multiple_of}")
+    return -(-max(round(width * ratio), 1) // multiple_of) * multiple_of
+
+
 class TwoMatrices(FeedForward):
     """Two matrices and an activation between them, as in the 2017 transformer (arXiv:1706.03762): base of the plain layers."""
 
     def __init__(self, width: int, bias: bool = True, *, ratio: float = 4):
         super().__init__()
-        hidden = round(width * ratio)
+        hidden = hidden_width(width, ratio)
         self.up = Linear(width, hidden, bias=bias)
         self.down = Linear(hidden, width, bias=bias)
 
@@ -71,7 +80,7 @@ class Swiglu(FeedForward):
 
     def __init__(self, width: int, bias: bool = True, *, ratio: float = 8 / 3, multiple_of: int = 8):
         super().__init__()
-        hidden = -(-round(width * ratio) // multiple_of) * multiple_of
+        hidden = hidden_width(width, ratio, multiple_of)
         self.gate = Linear(width, hidden, bias=bias)
         self.up = Linear(width, hidden, bias=bias)
         self.down = Linear(hidden, width, bias=bias)

@@ -64,11 +64,19 @@ class Initialization:
         raise NotImplementedError
 
 
+def sound(**deviation: float) -> float:
+    """A deviation by its name. Raises ValueError for one that is below 0 or far too large."""
+    ((name, value),) = deviation.items()
+    if not 0 <= value <= 1e4:
+        raise ValueError(f"{name} must lie between 0 and 10,000, not {value}")
+    return value
+
+
 class Gpt2(Initialization):
     """Normal values of one small deviation, smaller still where a layer writes to the stream."""
 
     def __init__(self, *, deviation: float = 0.02):
-        self.deviation = deviation
+        self.deviation = sound(deviation=deviation)
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:
         if role in ("gain", "bias"):
@@ -82,7 +90,7 @@ class ZeroProjections(Initialization):
     """Branches start at zero, matrices at the deviation that keeps a unit input at unit size."""
 
     def __init__(self, *, embedding: float = 1.0, head: float = 0.001):
-        self.embedding, self.head = embedding, head
+        self.embedding, self.head = sound(embedding=embedding), sound(head=head)
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:
         if role in ("matrix", "input"):

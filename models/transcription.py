@@ -1,14 +1,16 @@
-"""Whisper's protocol: which special tokens it is asked with, what it may say next, and how long files are cut into windows.
+"""Whole files of sound through Whisper: windows of 30 seconds one after another, and the segments that they give.
 
-Follows Radford et al. 2022 (arXiv:2212.04356, section 4.5) and their reference implementation: 30 seconds are heard at a
-time, the next window begins where the last timestamp says, and what was said badly is said again at a higher temperature.
+Follows Radford et al. 2022 (arXiv:2212.04356, section 4.5) and OpenAI's own code (github.com/openai/whisper,
+`whisper/transcribe.py`), to which segments are tested to be equal: 30 seconds are heard at a time, the next window begins where
+the last timestamp says, and what was said badly is said again at a higher temperature. In two things it differs: no segment goes
+on behind the file's end, and those without text or length are left out, which there are kept as empty ones.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -17,42 +19,19 @@ from torch import Tensor
 
 from .answer import Answer
 from .batch import PlannedSet
-from .beam_search import Search, beam_search
 from .languages import code_of
 from .token_set import TokenSet
+from .whisper_decoding import Protocol, Rules, drawn, likeliest, searched
 
 STEP = 0.02
 """Seconds between two timestamps."""
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """Whisper's special ids."""
-
-    start: int
-    end: int
-    transcribe: int
-    translate: int
-    previous: int
-    no_speech: int
-    no_timestamps: int
-    timestamps: int
-    """The id of the timestamp 0.00; later ones follow it."""
-    languages: Mapping[str, int] = field(default_factory=dict)
-    """Empty for a model of English alone."""
-    suppressed: Sequence[int] = ()
-    """Never said."""
-    suppressed_first: Sequence[int] = ()
-    """Never said first."""
-    latest_start: int | None = 50
-    """The latest timestamp, counted in steps, with which a window may begin."""
-    language: str | None = None
-    """The code of the language that the model was tuned for, where it says one; else it is detected."""
+SHORTEST = 8
+"""The shortest context that has room for what a text begins with."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transcribing:
-    """How a file is transcribed."""
+    """How a file is transcribed. The defaults are those of OpenAI's command line. Raises ValueError for what means nothing."""
 
     language: str | None = None
     """Its code or name, such as `de` or `German`; None: what the model was tuned for, else detected from the first 30 s."""
@@ -60,22 +39,53 @@ class Transcribing:
     """Into English, instead of writing what was said."""
     timestamps: bool = True
     beams: int = 5
+    """At temperature 0; 1: always the likeliest next token."""
+    patience: float = 1.0
+    """The search ends with `round(beams * patience)` finished texts (Kasai et al. 2022, arXiv:2204.05424)."""
+    length_penalty: float | None = None
+    """How texts are ranked: None by their log-probability over their length; else, from 0 to 1, over ((5 + length) / 6) to this
+    power (Wu et al. 2016, arXiv:1609.08144)."""
+    best_of: int = 5
+    """Texts that are drawn at a temperature above 0, of which the best one is taken."""
+    seed: int = 0
+    """What they are drawn with."""
     temperatures: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     """Tried in turn, while a window's text repeats itself or is unlikely."""
-    compression: float = 2.4
-    """The text of a window repeats itself when zlib makes it so many times smaller."""
-    confidence: float = -1.0
-    """The text of a window is unlikely when its mean log-probability is below this."""
-    silence: float = 0.6
-    """A window is silent when the model says so with this probability, and its text is unlikely."""
+    compression: float | None = 2.4
+    """The text of a window repeats itself when zlib makes it more than so many times smaller; None: this is not asked."""
+    confidence: float | None = -1.0
+    """The text of a window is unlikely when its mean log-probability is below this; None: this is not asked."""
+    silence: float | None = 0.6
+    """A window is silent when the model says so with more than this probability, and its text is unlikely; None: never."""
     follow: bool = True
     """Whether a window is read with the text before it as its context."""
+    initial_prompt: str | None = None
+    """What the first window is read behind, such as names that will be said. Later ones are, too, as far as there is room and
+    `follow` allows."""
+    carry_initial_prompt: bool = False
+    """Whether every window is read behind the whole initial prompt; of the text before it there is what has room besides."""
 
     def __post_init__(self):
-        if self.beams < 1:
-            raise ValueError(f"beams must be at least 1, not {self.beams}")
-        if not self.temperatures or min(self.temperatures) < 0:
+        if self.beams < 1 or self.best_of < 1:
+            raise ValueError(f"beams and best_of must be at least 1, not {self.beams} and {self.best_of}")
+        if not 0 < self.patience < 1000 or round(self.beams * self.patience) < 1:
+            raise ValueError(f"patience is {self.patience}; beams * patience, rounded, must be at least 1")
+        if self.length_penalty is not None and not 0 <= self.length_penalty <= 1:
+            raise ValueError(f"length_penalty is {self.length_penalty}; it must be between 0 and 1, or nothing")
+        if not self.temperatures or not min(self.temperatures) >= 0:
             raise ValueError("temperatures must be at least one number, none below 0")
+
+    def tries_again(self, said: Said) -> bool:
+        """Whether a window's text is so bad that the next temperature is tried. It is not where the window is silent."""
+        unlikely = self.confidence is not None and said.log < self.confidence
+        if unlikely and self.silence is not None and said.no_speech > self.silence:
+            return False
+        return unlikely or (self.compression is not None and said.compression > self.compression)
+
+    def is_silent(self, said: Said) -> bool:
+        """Whether a window has nothing to be written down."""
+        sure = self.confidence is not None and said.log > self.confidence
+        return self.silence is not None and said.no_speech > self.silence and not sure
 
 
 class Said(NamedTuple):
@@ -83,12 +93,18 @@ class Said(NamedTuple):
 
     ids: list[int]
     log: float
-    """Mean log-probability of its tokens, the end included."""
+    """Mean log-probability of its tokens, the end counted as one."""
     no_speech: float
+    """The probability that nobody speaks."""
     temperature: float
     compression: float
-    language: str | None = None
-    """The language it was asked in; None for a model of English alone."""
+    """How many times smaller zlib makes the text."""
+
+
+def compression(text: str) -> float:
+    """How many times smaller zlib makes a text, without the space around it: more than 2.4 times where it repeats itself."""
+    raw = text.strip().encode()
+    return len(raw) / len(zlib.compress(raw))
 
 
 class Segment(NamedTuple):
@@ -108,45 +124,62 @@ class Segment(NamedTuple):
         return self.raw.strip()
 
 
+@dataclass(frozen=True)
+class Transcript:
+    """What is said in a file: to be gone through once where its segments still have to be heard."""
+
+    language: str
+    """The code of the language that was listened for: given, detected, or the only one that the model knows."""
+    segments: Iterable[Segment]
+
+    def __iter__(self) -> Iterator[Segment]:
+        return iter(self.segments)
+
+
 class Transcriber:
-    """Writes down what is said in a spectrogram of any length.
+    """Writes down what is said in a spectrogram of any length, of which `frames` are heard at a time, of `hop` seconds each.
 
     `plan` makes the sets of one window: from a spectrogram (mels, frames) and the ids of the text's beginning to the planned
-    sets that `Answer` takes. `decode` turns ids to text.
+    sets that `Answer` takes. `encode` and `decode` turn text to ids and back.
     """
 
     def __init__(
         self, model: Any, protocol: Protocol, plan: Callable[[Tensor, Sequence[int]], dict[str, PlannedSet]],
-        decode: Callable[[Sequence[int]], str], *, input: str, task: str, vocabulary: int, frames: int, hop: float,
+        encode: Callable[[str], Sequence[int]], decode: Callable[[Sequence[int]], str], *,
+        input: str, task: str, vocabulary: int, frames: int, hop: float,
     ):  # fmt: skip
-        self.model, self.protocol, self.plan, self.decode = model, protocol, plan, decode
+        self.model, self.protocol, self.plan, self.encode, self.decode = model, protocol, plan, encode, decode
         self.names = {"input": input, "task": task, "vocabulary": vocabulary}
         self.frames, self.hop = frames, hop
 
     # ---------------------------------------------------------------------------------------------- the whole of a file
 
-    def transcribe(
-        self, spectrogram: Float[Tensor, "mels frames"], length: int, how: Transcribing
-    ) -> Iterator[Segment]:
-        """The segments of a file, as they are found. `length` is how many frames are the file's own; the spectrogram goes on
-        with silence behind them, one window long."""
+    def transcribe(self, spectrogram: Float[Tensor, "mels frames"], length: int, how: Transcribing) -> Transcript:
+        """The segments of a file, which are heard as they are asked for. `length` is how many frames are the file's own; the
+        spectrogram goes on with silence behind them, one window long. Raises ValueError for what this model does not know."""
         self.check(how)
         language = self.language(how)
-        if language is None and self.protocol.languages:
+        if language is None:
             language = self.detect(spectrogram)[0]
-        place, before = 0, []
+        return Transcript(language, self._segments(spectrogram, length, language, how))
+
+    def _segments(self, spectrogram: Tensor, length: int, language: str, how: Transcribing) -> Iterator[Segment]:
+        prompt = [] if how.initial_prompt is None else [*self.encode(" " + how.initial_prompt.strip())]
+        generator, told, since, place = self._generator(how), list(prompt), 0, 0
         while place < length:
             size = min(self.frames, length - place)
             window = spectrogram[:, place : place + size]  # behind the file's end are zeros, as in the reference
-            said = self.hear(window, before if how.follow else [], language, how)._replace(language=language)
-            if said.no_speech > how.silence and said.log < how.confidence:
+            before = self._carried(prompt, told, since) if how.carry_initial_prompt else told[since:]
+            said = self.hear(window, before, language, how, generator)
+            if how.is_silent(said):
                 place += size
                 continue
-            segments, heard = self.cut(said, place * self.hop, size * self.hop, how.timestamps)
+            segments, heard = self.cut(said, place, size, how.timestamps)
             yield from segments
-            place += max(1, min(size, round(heard / self.hop)))
-            kept = [id for segment in segments for id in segment.ids]  # what follows them is heard again
-            before = [] if said.temperature > 0.5 else [*before, *kept]
+            place += heard
+            told += [id for segment in segments for id in segment.ids]  # what follows them is heard again
+            if not how.follow or said.temperature > 0.5:
+                since = len(told)
 
     def check(self, how: Transcribing) -> None:
         """Raises ValueError for what this model does not know."""
@@ -159,159 +192,116 @@ class Transcriber:
     def language(self, how: Transcribing) -> str | None:
         """The code of the language to listen for, where it is known beforehand."""
         if not self.protocol.languages:
-            return None
+            return "en"
         return code_of(how.language) if how.language else self.protocol.language
 
     @torch.inference_mode()
     def detect(self, spectrogram: Float[Tensor, "mels frames"]) -> tuple[str, dict[str, float]]:
         """The likeliest language of the first window, and the probability of each."""
-        window = padded(spectrogram[:, : self.frames], self.frames)
-        scores = Answer(self.model, self.plan(window, [self.protocol.start]), most=1, **self.names).scores()
-        return self._language(scores[0])
-
-    def _language(self, scores: Tensor) -> tuple[str, dict[str, float]]:
-        names = list(self.protocol.languages)
-        chances = scores[list(self.protocol.languages.values())].float().softmax(-1).tolist()
-        found = dict(zip(names, chances))
+        window, languages = padded(spectrogram[:, : self.frames], self.frames), self.protocol.languages
+        scores = Answer(self.model, self.plan(window, [self.protocol.start]), most=1, **self.names).scores()[0]
+        chances = scores[list(languages.values())].float().softmax(-1).tolist()
+        found = dict(zip(languages, chances))
         return max(found, key=found.get), found
+
+    # -------------------------------------------------------------------------------------------- what a text begins with
+
+    @property
+    def room(self) -> int:
+        """How many tokens of what was said before are read."""
+        return self.model.context // 2 - 1
 
     def prompt(self, before: Sequence[int], language: str | None, how: Transcribing) -> list[int]:
         """The ids that a window's text begins with: what was said before, the start, the language, the task."""
         p = self.protocol
-        room = self.model.context // 2 - 1
-        found = [p.previous, *before[-room:], p.start] if before else [p.start]
+        found = [p.previous, *before[-self.room :], p.start] if before else [p.start]
         if p.languages:
             found += [p.languages[language], p.translate if how.translate else p.transcribe]
         return found if how.timestamps else [*found, p.no_timestamps]
 
+    def _carried(self, prompt: Sequence[int], told: Sequence[int], since: int) -> list[int]:
+        """The initial prompt, with which all that was told begins, and as much of what was told since as has room behind it."""
+        room = max(0, self.room - len(prompt))
+        return [*prompt, *told[max(len(prompt), since, len(told) - room) :]]
+
     # --------------------------------------------------------------------------------------------------- one window
 
     @torch.inference_mode()
-    def hear(self, window: Tensor, before: Sequence[int], language: str | None, how: Transcribing) -> Said:
-        """The text of one window, at the first temperature at which it neither repeats itself nor is unlikely."""
+    def hear(
+        self, window: Tensor, before: Sequence[int], language: str | None, how: Transcribing,
+        generator: torch.Generator | None = None,
+    ) -> Said:  # fmt: skip
+        """The text of one window, at the first temperature at which it neither repeats itself nor is unlikely. `before` are ids that
+        were said before it; `generator` is what texts are drawn with, by default one of `how.seed`."""
         sets = self.plan(padded(window, self.frames), self.prompt(before, language, how))
-        source, said = None, None
+        generator, source = generator or self._generator(how), None
         for temperature in how.temperatures:
-            said, source = self.say(sets, source, temperature, how)
-            silent = said.no_speech > how.silence and said.log < how.confidence
-            if silent or (said.compression <= how.compression and said.log >= how.confidence):
+            said, source = self.say(sets, source, temperature, how, generator)
+            if not how.tries_again(said):
                 break
         return said
 
-    def say(self, sets: dict, source: TokenSet | None, temperature: float, how: Transcribing) -> tuple[Said, TokenSet]:
+    def _generator(self, how: Transcribing) -> torch.Generator:
+        return torch.Generator(next(self.model.parameters()).device).manual_seed(how.seed)
+
+    def say(
+        self, sets: dict, source: TokenSet | None, temperature: float, how: Transcribing, generator: torch.Generator
+    ) -> tuple[Said, TokenSet]:
         """One try at a window's text; also gives what the encoder made of it, for the next try."""
-        p, prompt = self.protocol, self.names["input"]
-        begin = sets["main"].pieces[prompt].values.view(-1).tolist()
-        most = min(self.model.context // 2, self.model.context - len(begin))
-        answer = Answer(self.model, sets, most=most, source=source, **self.names)
-
-        def rule(logs: Tensor, texts: list[list[int]]) -> Tensor:
-            return self.allowed(logs, [text[len(begin) :] for text in texts], how)
-
+        p, begin = self.protocol, sets["main"].pieces[self.names["input"]].values.view(-1).tolist()
+        most = min(self.model.context // 2, self.model.context - len(begin) + 1)  # the last one is not read
+        answer = Answer(self.model, sets, most=most - 1, source=source, **self.names)
+        source, rules = answer.source, Rules(p, how.timestamps, answer.device)
         if temperature == 0:
-            found = beam_search(answer, p.end, answer.room, Search(beams=how.beams), torch.tensor([begin]), rule)[0]
-            ids, log = found.ids, found.log
+            found = searched(answer, rules, most, beams=how.beams, patience=how.patience)
         else:
-            ids, log = self._drawn(answer, rule, begin, temperature)
+            found = drawn(answer, rules, most, temperature=temperature, count=how.best_of, generator=generator)
+        ids, log = likeliest(found, how.length_penalty)
         first = answer.prompt_scores(begin.index(p.start))[0].float().softmax(-1)
         text = self.decode([id for id in ids if id < p.timestamps])
         said = Said(ids, log / (len(ids) + 1), float(first[p.no_speech]), temperature, compression(text))
-        return said, answer.source
-
-    def _drawn(self, answer: Answer, rule, begin: list[int], temperature: float) -> tuple[list[int], float]:
-        """A text drawn at random, and its log-probability."""
-        ids, log = [], 0.0
-        generator = torch.Generator(answer.device).manual_seed(len(begin))
-        for _ in range(answer.room):
-            scores = rule(answer.scores().float(), [begin + ids])
-            id = torch.multinomial((scores[:1] / temperature).softmax(-1), 1, generator=generator)[0]
-            log += float(scores[:1].log_softmax(-1)[0, id])
-            if int(id) == self.protocol.end:
-                break
-            ids.append(int(id))
-            answer.append(id)
-        return ids, log
-
-    def allowed(self, scores: Float[Tensor, "b v"], texts: list[list[int]], how: Transcribing) -> Float[Tensor, "b v"]:
-        """The scores with everything that the protocol forbids at minus infinity.
-
-        Timestamps come in pairs (one ends a segment, the next begins another), never go back, and come when together they
-        are likelier than any other token.
-        """
-        p, scores = self.protocol, scores.clone()
-        scores[:, list(p.suppressed)] = -torch.inf
-        if not how.timestamps:
-            first = [row for row, text in enumerate(texts) if not text]
-            for row in first:
-                scores[row, [*p.suppressed_first]] = -torch.inf
-            return scores
-        scores[:, p.no_timestamps] = -torch.inf
-        for row, text in enumerate(texts):
-            self._timed(scores[row], text)
-        logs = scores.log_softmax(-1)
-        likelier = logs[:, p.timestamps :].logsumexp(-1) > logs[:, : p.timestamps].amax(-1)
-        scores[likelier, : p.timestamps] = -torch.inf
-        return scores
-
-    def _timed(self, scores: Float[Tensor, "v"], text: list[int]) -> None:
-        p = self.protocol
-        if not text:
-            scores[[*p.suppressed_first]] = -torch.inf
-            scores[: p.timestamps] = -torch.inf
-            if p.latest_start is not None:
-                scores[p.timestamps + p.latest_start + 1 :] = -torch.inf
-            return
-        last = text[-1] >= p.timestamps
-        before = len(text) < 2 or text[-2] >= p.timestamps
-        if last and before:
-            scores[p.timestamps :] = -torch.inf
-        elif last:
-            scores[: p.end] = -torch.inf
-        times = [id for id in text if id >= p.timestamps]
-        if times:
-            earliest = times[-1] if last and not before else times[-1] + 1
-            scores[p.timestamps : earliest] = -torch.inf
+        return said, source
 
     # ------------------------------------------------------------------------------------------------------ segments
 
-    def cut(self, said: Said, offset: float, length: float, timed: bool) -> tuple[list[Segment], float]:
-        """A window's text as segments, and how many of its seconds were heard: to the last timestamp where speech goes on."""
+    def cut(self, said: Said, place: int, size: int, timed: bool) -> tuple[list[Segment], int]:
+        """A window's text as segments, and how many of its frames were heard: to the last timestamp where speech goes on. The window
+        begins at the frame `place` of the file, and `size` of its frames are the file's."""
         p, ids = self.protocol, said.ids
         times = [id >= p.timestamps for id in ids]
         pairs = [n for n in range(1, len(ids)) if times[n - 1] and times[n]]
         if not timed or not pairs:
-            last = next((self._seconds(id) for id in reversed(ids) if id >= p.timestamps and id != p.timestamps), None)
-            end = length if last is None else last
-            return self._segments([(0.0, end, ids)], offset, said), length
-        ends_alone = len(ids) >= 2 and times[-1] and not times[-2]
-        cuts = [*pairs, len(ids)] if ends_alone else pairs
+            last = next((id for id in reversed(ids) if id >= p.timestamps), p.timestamps)
+            end = size if last == p.timestamps else self._frames(last)
+            return self._cleared([(0, end, ids)], place, size, said), size
+        ends_alone = times[-2:] == [False, True]
         found, start = [], 0
-        for cut in cuts:
+        for cut in [*pairs, len(ids)] if ends_alone else pairs:
             part = ids[start:cut]
-            if part and part[0] >= p.timestamps and part[-1] >= p.timestamps:
-                found.append((self._seconds(part[0]), self._seconds(part[-1]), part))
+            if part[0] >= p.timestamps and part[-1] >= p.timestamps:
+                found.append((self._frames(part[0]), self._frames(part[-1]), part))
             start = cut
-        heard = length if ends_alone else self._seconds(ids[pairs[-1] - 1])
-        return self._segments(found, offset, said), heard
+        heard = size if ends_alone else max(1, self._frames(ids[pairs[-1] - 1]))
+        return self._cleared(found, place, size, said), heard
 
-    def _seconds(self, id: int) -> float:
-        return (id - self.protocol.timestamps) * STEP
+    def _frames(self, id: int) -> int:
+        """The frame of a window at which a timestamp stands."""
+        return round((id - self.protocol.timestamps) * STEP / self.hop)
 
-    def _segments(self, parts: list[tuple[float, float, list[int]]], offset: float, said: Said) -> list[Segment]:
+    def _cleared(self, parts: list[tuple[int, int, list[int]]], place: int, size: int, said: Said) -> list[Segment]:
+        """The segments from frame to frame that have a text and a length, none longer than its window."""
         found = []
         for start, end, ids in parts:
+            start, end = min(start, size), min(end, size)
             text = self.decode([id for id in ids if id < self.protocol.timestamps])
             if text.strip() and end > start:
-                found.append(Segment(round(offset + start, 2), round(offset + end, 2), text, said, ids))
+                found.append(Segment(self._seconds(place + start), self._seconds(place + end), text, said, ids))
         return found
+
+    def _seconds(self, frame: int) -> float:
+        return round(frame * self.hop, 2)
 
 
 def padded(window: Float[Tensor, "mels n"], frames: int) -> Float[Tensor, "mels {frames}"]:
     """A window with zeros behind it, up to this many frames."""
     return torch.nn.functional.pad(window, (0, frames - window.shape[1]))
-
-
-def compression(text: str) -> float:
-    """How many times smaller zlib makes a text: more than 2.4 times where it repeats itself."""
-    raw = text.encode()
-    return len(raw) / len(zlib.compress(raw))

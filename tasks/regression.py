@@ -29,6 +29,10 @@ class Scale(Record):
     deviation: list[FiniteFloat]
 
 
+CLASSES = 20
+"""Of no more whole numbers than these a regression asks whether they are classes."""
+
+
 class Regression(Task):
     """Predict the number (or numbers) in the data column `target`; `names` are what each is called in the metrics.
 
@@ -67,10 +71,22 @@ class Regression(Task):
             self.notes = (
                 f"{lacking:,} of {len(samples):,} training samples have no number in {self.target!r}: not judged",
             )
+        self.notes += self.note_on_classes(values[known])
         mean = values.nan_to_num().sum(0) / known.sum(0)
         deviation = ((values - mean).nan_to_num().square().sum(0) / known.sum(0)).sqrt()
         self.mean, self.deviation = mean, torch.where(deviation > 0, deviation, torch.ones_like(deviation))
         return self.checked()
+
+    def note_on_classes(self, values: Tensor) -> tuple[str, ...]:
+        """A word on targets that look like the numbers of classes: a few whole numbers again and again."""
+        kinds = values.unique()
+        if len(kinds) > CLASSES or len(values) < 4 * len(kinds) or (kinds != kinds.round()).any():
+            return ()
+        told = ", ".join(f"{value:g}" for value in kinds.tolist())
+        return (
+            f"{self.target!r} holds only {told}: they are learned as numbers, of which 1 is nearer to 2 than to 9; if they "
+            "number classes, use classification",
+        )
 
     def checked(self) -> Regression:
         """Itself. Raises DataError when `names` does not name each number."""

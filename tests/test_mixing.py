@@ -402,6 +402,30 @@ def test_an_input_is_taken_out_with_its_share_of_the_dropout(mixed):
         load_config(file, ["inputs.image=null", "training.input_dropout={image: 0.3}"])
 
 
+def test_what_a_configuration_does_not_show_is_told(mixed, capsys):
+    """How often inputs are really withheld, and who reads the column of an answer: a task that hides it may be told it."""
+    options = ["data.columns.operator=answer", "training.input_dropout={image: 0.75, operator: 0.5, sound: 0.6}", "--dry-run"]
+    assert main(["train", str(mixed()), *options]) == 0
+    told = capsys.readouterr().out
+    assert (
+        "image from 67.8%, operator from 43.1%, sound from 53.0% (input_dropout 0.75, 0.5, 0.6, before one of a sample's inputs is kept)" in told
+    )
+    assert "tasks.answer: the answer stands in column 'answer', which answer reads: shifted" in told
+    assert "tasks.answer: the answer stands in column 'answer', which operator reads: reconstructed" in told
+    kind = "tasks={kind: {use: classification, target: operator}}"
+    assert main(["train", str(mixed()), "inputs.operator=null", kind, "--dry-run"]) == 0
+    assert "no leak: nothing that is predicted stands among the tokens that are read" in capsys.readouterr().out
+
+
+def test_numbers_that_look_like_classes_are_asked_about():
+    rows = [{"y": number % 10} for number in range(50)]
+    task = Regression(target="y").fit(Listed([str(n) for n in range(50)], rows))
+    assert "'y' holds only 0, 1, 2, 3, 4, 5, 6, 7, 8, 9: they are learned as numbers" in task.notes[0]
+    for values in ([n + 0.5 for n in range(10)] * 5, list(range(50)), [1.0, 2.0]):
+        rows = [{"y": value} for value in values]
+        assert Regression(target="y").fit(Listed([str(n) for n in range(len(rows))], rows)).notes == ()
+
+
 # ------------------------------------------------------------------------------------------------------ mistakes
 
 
@@ -416,6 +440,10 @@ def test_an_input_is_taken_out_with_its_share_of_the_dropout(mixed):
         ("tasks.answer.target=anser", "no input is named 'anser'; did you mean 'answer'"),
         ("inputs.image.size=9", r"size 9 must be a multiple of patch_size \(4\)"),
         ("data.card=tiny_shakespeare", "is a text corpus: give 'tokens_per_step' instead"),
+        (
+            "tasks.answer={use: classification, target: operator}",
+            r"tasks.answer.target: is the column 'operator', which the input 'operator' reads: the model would be told its answer",
+        ),
         ("inputs.image.position=learned", "nothing is named 'learned'; possible: learned_grid, sinusoidal_grid"),
     ],
 )

@@ -16,7 +16,7 @@ from chopmix.data.cards.manifest import Manifest
 from chopmix.data.cards.webdataset import Webdataset
 from chopmix.data.packing import EVEN, cheapest_rows, first_fit, place, spread
 from chopmix.data.root import DataError
-from chopmix.data.sample_split import Mixing, Place, SampleSplit
+from chopmix.data.sample_split import Mixing, Place, SampleSplit, withheld_shares
 from chopmix.data.samples import Chosen, Listed, share
 from chopmix.data.shards import Shards, expand
 from chopmix.tokenizers.chopper import Piece
@@ -121,6 +121,21 @@ def test_spread_counts_up(runs):
     assert spread(starts, lengths).tolist() == expected
 
 
+def test_coordinates_need_axes_of_their_own_names():
+    """Else positions and graphs would not know of them, without a word."""
+
+    class Beams(ImageChopper):
+        axes = ()
+
+    piece = Piece(torch.zeros(2, 3), 2, torch.zeros(2, 1))
+    with pytest.raises(
+        ValueError, match="inputs.scan: Beams.chop gives coordinates on 1 axes, but its `axes` name none"
+    ):
+        place([[("scan", piece)]], {"scan": Beams()}, 8)
+    with pytest.raises(ValueError, match="on 1 axes, but its `axes` name row, column, so that no position"):
+        place([[("scan", piece)]], {"scan": ImageChopper()}, 8, ("order", "row", "column"))
+
+
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.integers(0, 2), st.booleans(), st.booleans())
 def test_places_are_used_once_and_everything_is_described(lengths, own, trim, right):
     chopped = [[("text", Piece(torch.arange(n), n))] for n in lengths]
@@ -199,6 +214,26 @@ def test_one_input_always_stays_except_in_one_sample_of_a_hundred():
         ("text",): pytest.approx(0.99 * (0.24 + 0.18), abs=0.03),
         (): pytest.approx(0.01, abs=0.006),
     }
+
+
+@given(st.lists(st.floats(0, 0.99), min_size=1, max_size=4), st.integers(0, 2**32))
+def test_how_often_inputs_are_withheld_is_told(chances, seed):
+    """`Mixing.withheld` is what `_withheld` does, for any number of inputs and any chances."""
+    dropout = {f"input{number}": chance for number, chance in enumerate(chances)}
+    mixing = Mixing(columns={name: name for name in dropout} | {"text": "text"}, targets={"text"}, dropout=dropout)
+    told = withheld_shares(dropout)
+    assert mixing.withheld == {name: share for name, share in told.items() if share}
+    everything = SampleSplit(
+        samples=Listed(["a"], [{}]),
+        name="x",
+        choppers={name: TextChopper() for name in dropout},
+        mixing=mixing,
+        context=1,
+    )
+    random, count = np.random.default_rng(seed), 3000
+    found = Counter(name for _ in range(count) for name in everything._withheld(list(dropout), random))
+    for name, chance in told.items():
+        assert abs(found[name] / count - chance) < 5 * (chance * (1 - chance) / count) ** 0.5 + 1e-3
 
 
 @pytest.mark.parametrize("alone", [{"targets": {"text"}}, {"text": None}])

@@ -103,6 +103,8 @@ class TextTokenizer(nn.Module):
         pad_vocabulary_to: int = 1, scaled: bool = False,
     ):  # fmt: skip
         super().__init__()
+        if not 1 <= pad_vocabulary_to <= 2**20:
+            raise ValueError(f"pad_vocabulary_to must lie between 1 and {2**20:,}, not {pad_vocabulary_to}")
         self.scale = width**0.5 if scaled else 1.0
         self.vocabulary = chopper.text.vocabulary
         rows = -(-self.vocabulary // pad_vocabulary_to) * pad_vocabulary_to

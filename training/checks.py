@@ -22,7 +22,7 @@ from ..tasks.task import Task
 from ..tokenizers.encoding import known_name
 from .experiment import Checkpoints, Data, Evaluation, Logging, Training
 from .schema import Part
-from .values import nearest
+from .values import nearest, shown
 
 Problem = tuple[tuple[str | int, ...], str]
 """Where, as a path in the YAML, and what is wrong."""
@@ -42,15 +42,32 @@ def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
     return found
 
 
-def _positive(section: str, values: Mapping[str, Any], *names: str, least: float | None = None) -> Iterator[Problem]:
+MOST = {
+    "depth": 10_000, "heads": 2**16, "width": 2**20, "context": 2**26, "own_tokens": 2**16, "steps": 2**40,
+    "tokens_per_step": 2**40, "samples_per_step": 2**32, "rows_per_micro_batch": 2**32, "seed": 2**63 - 1,
+}  # fmt: skip
+"""The most that a whole number may be: far more than anybody needs, so that a slip of the keyboard is told, not computed. All others
+may be up to 2**48."""
+
+
+def _positive(
+    section: str | tuple[str, ...], values: Mapping[str, Any], *names: str, least: float | None = None
+) -> Iterator[Problem]:
     for name in names:
-        value = values[name]
-        if value is not None and (value <= 0 if least is None else value < least):
-            yield (section, name), f"must be {'more than 0' if least is None else f'at least {least}'}, not {value}"
+        value, path = values[name], (section, name) if isinstance(section, str) else (*section, name)
+        if value is None:
+            continue
+        if value <= 0 if least is None else value < least:
+            yield path, f"must be {'more than 0' if least is None else f'at least {least}'}, not {shown(value)}"
+        elif isinstance(value, int) and value > MOST.get(name, 2**48):
+            yield path, f"must be at most {MOST.get(name, 2**48):,}, not {shown(value)}"
 
 
 def model_sizes(model: Part) -> Iterator[Problem]:
     yield from _positive("model", model.options, "width", "depth", "heads", "context", least=1)
+    yield from _positive("model", model.options, "own_tokens", least=0)
+    if encoder := model.options["encoder"]:
+        yield from _positive(("model", "encoder"), vars(encoder), "depth", "context", least=1)
 
 
 def training_sizes(training: Training) -> Iterator[Problem]:
@@ -62,15 +79,14 @@ def training_sizes(training: Training) -> Iterator[Problem]:
             "needs either 'tokens_per_step' (of a text corpus, or of samples of similar length) or 'samples_per_step'"
         )
         yield ("training",), message
-    if training.seed < 0:
-        yield ("training", "seed"), f"must be at least 0, not {training.seed}"
+    yield from _positive("training", vars(training), "seed", least=0)
     if training.ema is not None and not 0 < training.ema < 1:
         yield ("training", "ema"), f"must lie between 0 and 1, not {training.ema}; null: no average"
 
 
 def evaluation_sizes(evaluation: Evaluation) -> Iterator[Problem]:
     yield from _positive("evaluation", vars(evaluation), "every", "rows", least=1)
-    yield from _positive("evaluation", vars(evaluation), "sample_tokens", least=0)
+    yield from _positive("evaluation", vars(evaluation), "sample_tokens", "generated", least=0)
 
 
 def checkpoint_sizes(checkpoints: Checkpoints) -> Iterator[Problem]:
@@ -117,7 +133,7 @@ def heads_divide(model: Part) -> Iterator[Problem]:
 
 def _divisors(number: int, near: int) -> str:
     """The divisors of a number on both sides of one that does not divide it."""
-    sides = range(min(near - 1, number), 0, -1), range(near + 1, number + 1)
+    sides = range(min(near - 1, number), 0, -1), range(max(near + 1, 1), number + 1)
     found = [next((d for d in side if number % d == 0), None) for side in sides]
     return " or ".join(str(d) for d in found if d)
 
@@ -210,9 +226,6 @@ def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -
         for name in crosses:
             yield ("tasks", name), f"{tasks[name].use} needs 'model.encoder', such as {{depth: 3, context: 256}}"
         return
-    for name in ("depth", "context"):
-        if getattr(encoder, name) < 1:
-            yield ("model", "encoder", name), f"must be at least 1, not {getattr(encoder, name)}"
     if not written:
         yield (
             ("model", "encoder"),
@@ -290,6 +303,31 @@ def _holds_samples(data: Data) -> bool:
     return inspect.isclass(target) and issubclass(target, SampleCard)
 
 
+def own_tokens_are_read(model: Part, data: Data) -> Iterator[Problem]:
+    if model.options["own_tokens"] and data.card is not None and not _holds_samples(data):
+        message = (
+            f"must be 0: card {data.card.use!r} is a text corpus, whose windows have no tokens but those of the text"
+        )
+        yield ("model", "own_tokens"), message
+
+
+def answers_are_not_read(inputs: dict[str, Part], model: Part, tasks: dict[str, Part], data: Data) -> Iterator[Problem]:
+    """No input may read the column that a task predicts, where the task does not hide it (the word before, a mask). What a decoder
+    writes is not read by the encoder, whose tasks may predict the same."""
+    written = {part.options["target"] for part in tasks.values() if part.target.writes}
+    for name, part in tasks.items():
+        read = [each for each in inputs if each not in written or not model.options["encoder"] or part.target.writes]
+        with suppress(ValueError, TypeError):  # one that cannot be built is told of elsewhere
+            for reader in read:
+                column = data.columns.get(reader, reader)
+                if column in part().columns() and not part.target.hides:
+                    message = (
+                        f"is the column {column!r}, which the input {reader!r} reads: the model would be told its answer; take "
+                        "the input out (or let it read another column, with data.columns), or predict it by a task that hides it"
+                    )
+                    yield ("tasks", name, "target"), message
+
+
 def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training) -> Iterator[Problem]:
     dropout = training.input_dropout
     for name in dropout if isinstance(dropout, dict) else ():
@@ -335,5 +373,5 @@ SINGLE_CHECKS: tuple[Check, ...] = (
 FITTING_CHECKS: tuple[Check, ...] = (
     heads_divide, encoder_fits, attention_parses, time_is_kept, augmented_images_have_one_shape, relative_position_fits, block_can_be_built, absolute_positions_fit,
     inputs_and_tasks_can_be_built, encodings_fit,
-    targets_are_inputs, samples_or_tokens, dropped_inputs_exist, steps_are_rows, schedule_fits,
+    targets_are_inputs, answers_are_not_read, samples_or_tokens, own_tokens_are_read, dropped_inputs_exist, steps_are_rows, schedule_fits,
 )  # fmt: skip

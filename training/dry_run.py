@@ -16,7 +16,7 @@ from .config import Config, dumped
 from .distribution import Processes
 from .loop import Trainer
 from .progress import Progress, peak_memory, scaled
-from .proofs import prove
+from .proofs import prove, told_of_inputs
 
 
 def dry_run(config: Config) -> None:
@@ -37,7 +37,7 @@ def dry_run(config: Config) -> None:
         if processes.is_first and trainer.about:
             told = ", ".join(f"{name} {value}" for name, value in trainer.about.items())
             console.print(f"data: {config.data.card.use}, {told}", markup=False)
-        for line in (*batch_lines(trainer), *proof_lines(trainer)):
+        for line in (*batch_lines(trainer), *told_of_inputs(trainer), *proof_lines(trainer)):
             console.print(line, markup=False)
         trainer.forward = trainer.wrapped()
         loss = processes.sum(trainer.update(0)).item()
@@ -104,7 +104,9 @@ def batch_lines(trainer: Trainer) -> list[str]:
 
 def proof_lines(trainer: Trainer) -> list[str]:
     """Why no target can reach its predictor: by the form of the graphs, else by a check of every layout before it is used."""
-    lines = []
+    lines, check = [], trainer.model.leak_check
+    if not check.by_form + check.searched:
+        return ["no leak: nothing that is predicted stands among the tokens that are read"]
     for name, core in trainer.model.cores.items():
         patterns = list(dict.fromkeys(core.graphs))
         ahead = [graph.ahead() for graph in patterns]
@@ -116,5 +118,4 @@ def proof_lines(trainer: Trainer) -> list[str]:
         else:
             why = "its graph proves nothing by its form: every new layout is followed through all layers before it is used"
         lines.append(f"no leak in {name}: in {len(core.graphs)} layers of {len(patterns)} graph(s) {why}")
-    check = trainer.model.leak_check
     return [*lines, f"first batch: {check.by_form:,} targets safe by form, {check.searched:,} layouts searched"]

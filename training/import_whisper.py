@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, RootModel
 
 from ..models.described import Described, Id
 from ..models.languages import code_of
 from ..models.whisper import Whisper, whisper_experiment, whisper_weights
+from ..models.whisper_decoding import Protocol
 from ..tokenizers.files import read_record
 from .import_files import Directory, Imported, check_fits
 from .import_text import Tokenizer, tokenizer_of
@@ -19,6 +20,8 @@ NAMES = {
     "translate": ("<|translate|>",), "previous": ("<|startofprev|>",), "no_speech": ("<|nospeech|>", "<|nocaptions|>"),
     "no_timestamps": ("<|notimestamps|>",),
 }  # fmt: skip
+MODEL = "<|startoflm|>"
+"""A token of Whisper's training that is never said; a tokenizer may lack it."""
 MULTILINGUAL = 51865
 """The vocabulary of models that know more than English has at least so many ids."""
 Added = RootModel[dict[str, Id]]
@@ -41,12 +44,11 @@ def import_whisper(source: Directory) -> Imported:
     check_fits(own.coder.get_vocab_size(), config.vocab_size, own.file)
     protocol = protocol_of(source, own, config)
     opening = []
-    if protocol["languages"]:
-        language = protocol["languages"].get("en", next(iter(protocol["languages"].values())))
-        opening = [language, protocol["transcribe"]]
-    opening.append(protocol["no_timestamps"])
-    frame = {"end": protocol["end"], "opening": opening, "strip": True, "whisper": protocol}
-    encoding = own.encoding(protocol["start"], frame)
+    if protocol.languages:
+        opening = [protocol.languages.get("en", next(iter(protocol.languages.values()))), protocol.transcribe]
+    opening.append(protocol.no_timestamps)
+    frame = {"end": protocol.end, "opening": opening, "strip": True, "whisper": protocol.model_dump()}
+    encoding = own.encoding(protocol.start, frame)
     return Imported(what="Whisper", tree=whisper_experiment(config), encoding=encoding, tokenizer=own.file,
                     rows=config.vocab_size, weights=lambda: whisper_weights(source.tensors))  # fmt: skip
 
@@ -75,19 +77,19 @@ def with_added(source: Directory) -> Tokenizer:
     return own
 
 
-def protocol_of(source: Directory, own: Tokenizer, config: Whisper) -> dict[str, Any]:
-    """Whisper's special ids, from the tokenizer, and what may not be said, from `generation_config.json` or `config.json`.
+def protocol_of(source: Directory, own: Tokenizer, config: Whisper) -> Protocol:
+    """Whisper's special ids, from the tokenizer, and what may not be said: what `generation_config.json` or `config.json` names,
+    and always the tokens that a text is only asked with.
 
     Raises RunError naming a token that the tokenizer lacks, or an id that the model has no row for.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, int] = {}
     for role, names in NAMES.items():
         known = [id for id in map(own.id, names) if id is not None]
         if not known:
             raise RunError(f"{source.path}: its tokenizer has no {names[0]}")
         found[role] = known[0]
     zero = own.id("<|0.00|>")
-    found["timestamps"] = found["no_timestamps"] + 1 if zero is None else zero
     settings = source.record("generation_config.json", Generation)
     languages = {}
     multilingual = config.vocab_size >= MULTILINGUAL if settings.is_multilingual is None else settings.is_multilingual
@@ -95,22 +97,18 @@ def protocol_of(source: Directory, own: Tokenizer, config: Whisper) -> dict[str,
         named = settings.lang_to_id or between(own, found["start"], found["translate"])
         languages = {code_of(name): id for name, id in named.items()}
     tuned = code_of(settings.language or "")
-    found |= {
-        "languages": languages, "suppressed": settings.suppress_tokens or config.suppress_tokens or [],
-        "suppressed_first": settings.begin_suppress_tokens or config.begin_suppress_tokens or [],
-        "latest_start": settings.max_initial_timestamp_index, "language": tuned if tuned in languages else None,
-    }  # fmt: skip
-    ids = [
-        *(found[role] for role in (*NAMES, "timestamps")),
-        *languages.values(),
-        *found["suppressed"],
-        *found["suppressed_first"],
-    ]
-    if wrong := [id for id in ids if id >= config.vocab_size]:
+    asked = {found[role] for role in ("start", "transcribe", "translate", "previous", "no_speech")} | {own.id(MODEL)}
+    protocol = Protocol(
+        **found, timestamps=found["no_timestamps"] + 1 if zero is None else zero, languages=languages,
+        suppressed=sorted({*(settings.suppress_tokens or config.suppress_tokens or []), *asked} - {None}),
+        suppressed_first=settings.begin_suppress_tokens or config.begin_suppress_tokens or [],
+        latest_start=settings.max_initial_timestamp_index, language=tuned if tuned in languages else None,
+    )  # fmt: skip
+    if protocol.highest >= config.vocab_size:
         raise RunError(
-            f"{source.path}: the special id {wrong[0]} is outside config.json's vocab_size ({config.vocab_size})"
+            f"{source.path}: the special id {protocol.highest} is outside config.json's vocab_size ({config.vocab_size})"
         )
-    return found
+    return protocol
 
 
 def between(own: Tokenizer, start: int, end: int) -> dict[str, int]:

@@ -38,7 +38,7 @@ from .evaluation import directions, evaluate_split, left_unread
 from .objective import Objective, autocast
 from .optimizers import freeze
 from .progress import MetricsFile, Progress, peak_memory
-from .proofs import prove
+from .proofs import prove, told_of_inputs
 from .run import Run, RunError, fingerprints, load_weights, told_of
 from .signals import StopRequest
 from .text_sample import sample_of
@@ -82,6 +82,7 @@ class Trainer:
         """Train from where the run stands to its last step, or until asked to stop; gives the last validation metrics."""
         state = self.resume()
         prove(self)
+        self.introduce()
         self.forward = self.wrapped()
         with self.stop:
             while True:
@@ -312,6 +313,17 @@ class Trainer:
         if self.first:
             self.point_to_best()
         return state
+
+    def introduce(self) -> None:
+        """Say what is trained, where, and how: before the first step, which may take its time."""
+        count = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+        compiled = ", compiled" if self.choices.compile else ""
+        several = f" in {self.processes.count} processes" if self.processes.count > 1 else ""
+        self.say(
+            f"{self.folder}: {count:,} parameters on {self.device.type}{several} in {self.choices.precision}{compiled}"
+        )
+        for line in told_of_inputs(self) if self.step == 0 else ():
+            self.say(line)
 
     def remember(self, state: State) -> None:
         """Which samples were found to be bad before, so that their share is counted over the whole run."""

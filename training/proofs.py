@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..data.sample_split import SampleSplit
 from ..data.stream import StreamSplit
-from .build import make_batch
+from .build import columns_of, encoded_inputs, make_batch
 from .evaluation import directions
 from .run import RunError
 
@@ -30,6 +31,29 @@ def check_best(trainer: Trainer) -> None:
         possible = [metric for metric in possible if metric not in judged]
     if trainer.config.checkpoints.best not in possible:
         raise RunError(f"checkpoints.best is {trainer.config.checkpoints.best!r}; possible: {', '.join(possible)}")
+
+
+def told_of_inputs(trainer: Trainer) -> list[str]:
+    """What is not to be seen from a configuration alone: how often inputs are really withheld, and which inputs read the very
+    column that a task predicts."""
+    lines, split = [], trainer.splits["train"]
+    if isinstance(split, SampleSplit) and (withheld := split.mixing.withheld):
+        chances = ", ".join(f"{split.mixing.dropout[name]:g}" for name in withheld)
+        told = ", ".join(f"{name} from {share:.1%}" for name, share in withheld.items())
+        lines.append(
+            f"withheld of the samples while training: {told} (input_dropout {chances}, before one of a sample's inputs is kept)"
+        )
+    columns = columns_of(trainer.config)
+    for name, task in trainer.tasks.items():
+        answers = task.columns() or [columns[each] for each in task.inputs() if each not in task.makes()]
+        encoded = encoded_inputs(trainer.config)
+        hidden = (
+            {*columns} - {*encoded} if encoded and not task.writes else set()
+        )  # what a decoder writes, no encoder reads
+        for reader in [each for each, column in columns.items() if column in answers and each not in hidden]:
+            how = task.hides if reader in task.inputs() else "reconstructed"
+            lines.append(f"tasks.{name}: the answer stands in column {columns[reader]!r}, which {reader} reads: {how}")
+    return lines
 
 
 def check_prompt(trainer: Trainer) -> None:

@@ -6,7 +6,7 @@ import html
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,18 @@ import torch
 
 from ..data.packing import place
 from ..models.batch import PlannedSet
-from ..models.transcription import Protocol, Segment, Transcriber, Transcribing
+from ..models.transcription import SHORTEST, Segment, Transcriber, Transcribing, Transcript
+from ..models.whisper_decoding import Protocol
 from ..tokenizers.audio_stem import AudioStemChopper
 from ..tokenizers.chopper import Piece
+from ..tokenizers.files import DataError, as_record
 from .build import axes_of
 from .run import Run, RunError
 
 
 def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
-    """What transcribes with an imported Whisper, and how it reads sound. Raises RunError for a run that is none."""
+    """What transcribes with an imported Whisper, and how it reads sound. Raises RunError for a run that is none, DataError where
+    its protocol is damaged."""
     task, text = run.text_task()
     sounds = [name for name, chopper in run.choppers.items() if isinstance(chopper, AudioStemChopper)]
     encoding = run.choppers[text].text
@@ -32,6 +35,8 @@ def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
     chopper: AudioStemChopper = run.choppers[sound]
     frames = chopper.frames_of(0)
     axes = axes_of(run.choppers.values())
+    # a tokenizer may not name the timestamps, which are the last ids
+    vocabulary = run.model.tokenizer(text).embedding.num_embeddings
 
     def plan(window: torch.Tensor, ids: Sequence[int]) -> dict[str, PlannedSet]:
         count = (window.shape[1] + 1) // 2
@@ -42,51 +47,70 @@ def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
         said = place([[(text, written)]], run.choppers, len(ids), axes, rows=[0])
         return {"encoder": heard, "main": said}
 
-    vocabulary = run.model.tokenizer(
-        text
-    ).embedding.num_embeddings  # a tokenizer may not name the timestamps, the last ids
-    made = Transcriber(run.model, Protocol(**encoding.frame["whisper"]), plan, encoding.decode, input=text, task=task,
-                       vocabulary=vocabulary, frames=frames, hop=chopper.hop)  # fmt: skip
+    made = Transcriber(run.model, protocol_of(run, text, vocabulary), plan, encoding.encode, encoding.decode, input=text,
+                       task=task, vocabulary=vocabulary, frames=frames, hop=chopper.hop)  # fmt: skip
     return made, chopper
+
+
+def protocol_of(run: Run, text: str, vocabulary: int) -> Protocol:
+    """The protocol that the encoding of a run's text holds. Raises DataError for a damaged one, RunError for a model whose context
+    has no room for what a text begins with."""
+    file = run.folder / "assets" / run.config.shares.get(text, text) / "encoding.json"
+    found = as_record(json.dumps(run.choppers[text].text.frame["whisper"]), Protocol, f"{file}: whisper")
+    if found.highest >= vocabulary:
+        raise DataError(f"{file}: whisper: id {found.highest} is outside the model's vocabulary of {vocabulary}")
+    if run.model.context < SHORTEST:
+        raise RunError(f"{run.folder} has a context of {run.model.context}; a Whisper needs at least {SHORTEST}")
+    return found
 
 
 def transcribe(
     run: Run, source: Any, how: Transcribing = Transcribing(), advance: Callable[[float, float], None] | None = None
-) -> Iterator[Segment]:
-    """The segments of one sound: a path, a file's bytes, or (samples, rate). `advance` is told after each segment how many
-    seconds are done, of how many. Raises ValueError for a sound that cannot be read."""
+) -> Transcript:
+    """What is said in one sound: a path, a file's bytes, or (samples, rate). Its language is known at once; its segments are heard
+    while one goes through them, and `advance` is told after each how many seconds are done, of how many. Raises ValueError for a
+    sound that cannot be read, and for a language that the model does not know."""
     made, chopper = transcriber_of(run)
+    made.check(how)
     clip = AudioStemChopper(mels=chopper.mels, longest=1e9, fill=None).decode(source)
     silence = torch.zeros(made.frames * chopper.hop_samples)
     spectrogram = chopper.spectrogram(torch.cat([clip, silence]))
     length = len(clip) // chopper.hop_samples
-    for segment in made.transcribe(spectrogram.to(run.model_device), length, how):
+    found = made.transcribe(spectrogram.to(run.model_device), length, how)
+    return Transcript(found.language, _told(found, length * chopper.hop, advance))
+
+
+def _told(
+    segments: Iterable[Segment], total: float, advance: Callable[[float, float], None] | None
+) -> Iterator[Segment]:
+    """The segments, while `advance` is told how far they are."""
+    for segment in segments:
         if advance:
-            advance(segment.end, length * chopper.hop)
+            advance(segment.end, total)
         yield segment
     if advance:
-        advance(length * chopper.hop, length * chopper.hop)
+        advance(total, total)
 
 
-def as_text(segments: Sequence[Segment]) -> str:
+def as_text(segments: Iterable[Segment]) -> str:
     """One line per segment."""
     return "".join(f"{segment.text}\n" for segment in segments)
 
 
-def as_json(segments: Sequence[Segment]) -> str:
+def as_json(transcript: Transcript) -> str:
     """A JSON object with the language, the text and its segments."""
+    segments = list(transcript)
     parts = [
         {"start": s.start, "end": s.end, "text": s.text, "mean_log_probability": round(s.said.log, 4),
          "no_speech_probability": round(s.said.no_speech, 4), "temperature": s.said.temperature,
          "compression_ratio": round(s.said.compression, 4)}
         for s in segments
     ]  # fmt: skip
-    language = segments[0].said.language if segments else None
-    whole = {"language": language, "text": "".join(s.raw for s in segments).strip(), "segments": parts}
+    whole = {"language": transcript.language, "text": "".join(s.raw for s in segments).strip(), "segments": parts}
     return json.dumps(whole, ensure_ascii=False, indent=1) + "\n"
 
 
-def as_srt(segments: Sequence[Segment]) -> str:
+def as_srt(segments: Iterable[Segment]) -> str:
     """SubRip subtitles."""
     return "\n".join(
         f"{number}\n{clock(s.start, ',')} --> {clock(s.end, ',')}\n{s.text.replace('-->', '->')}\n"
@@ -94,7 +118,7 @@ def as_srt(segments: Sequence[Segment]) -> str:
     )
 
 
-def as_vtt(segments: Sequence[Segment]) -> str:
+def as_vtt(segments: Iterable[Segment]) -> str:
     """WebVTT subtitles, in which `&` and `<` are written as in HTML."""
     parts = [f"{clock(s.start, '.')} --> {clock(s.end, '.')}\n{html.escape(s.text, quote=False)}\n" for s in segments]
     return "\n".join(["WEBVTT\n", *parts])
@@ -118,7 +142,8 @@ def write_transcripts(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    transcriber_of(run)[0].check(how)
+    made, _ = transcriber_of(run)
+    made.check(how)
     outs: dict[Path, str] = {}
     for file in files if formats else ():
         out = (folder or Path(file).parent) / Path(file).stem
@@ -142,15 +167,15 @@ def write_transcripts(
                 bar.update(task, completed=done, total=total, heard=f"{done:.0f} of {total:.0f} s")
 
             try:
-                segments = []
-                for segment in transcribe(run, file, how, advance):
-                    if segment.said.language and not how.language and not segments:
-                        console.print(f"{file}: language {segment.said.language}", markup=False, soft_wrap=True)
+                heard, segments = transcribe(run, file, how, advance), []
+                if made.protocol.languages and not how.language:
+                    console.print(f"{file}: language {heard.language}", markup=False, soft_wrap=True)
+                for segment in heard:
                     segments.append(segment)
                     print(f"[{clock(segment.start, '.')} --> {clock(segment.end, '.')}] {segment.text}", flush=True)
                 for kind in formats:
                     out = (folder or Path(file).parent) / f"{Path(file).stem}.{kind}"
-                    out.write_text(FORMATS[kind](segments), encoding="utf-8")
+                    out.write_text(FORMATS[kind](Transcript(heard.language, segments)), encoding="utf-8")
             except (ValueError, OSError) as error:
                 console.print(f"{file}: {error}", markup=False, soft_wrap=True)
                 failed += 1
