@@ -75,7 +75,7 @@ def scores(run: Run, values: Tensor, task: str) -> Tensor:
 
 def answers(run: Run, samples: list[dict], task: str) -> Tensor:
     """Our outputs for samples, in their order."""
-    split = run._given(samples)
+    split = run.given(samples)
     return run.model(run.model.plan(make_batch(split, split.all(), run.tasks)))[task]
 
 

@@ -98,7 +98,7 @@ def main() -> None:
 
 def our_loss(run: Run, samples: list[dict], labels: Tensor) -> Callable[[], Tensor]:
     """The loss of our model on the samples, from raw values on: they are planned, chopped and embedded every time."""
-    task, split = run.tasks["label"], run._given(samples)
+    task, split = run.tasks["label"], run.given(samples)
 
     def loss() -> Tensor:
         batch = run.model.plan(make_batch(split, split.all(), run.tasks, training=True))

@@ -94,7 +94,7 @@ def t5(folder: Path) -> Pair:
     run, theirs = t5_models(folder)
     values, said = torch.randint(5, 8000, (16, 95)), torch.randint(5, 8000, (16, 47))
     samples = [{"source": numbers(row), "target": numbers(out)} for row, out in zip(values, said)]
-    split, task, model = run._given(samples), run.tasks["answer"], run.model.train()
+    split, task, model = run.given(samples), run.tasks["answer"], run.model.train()
     end = torch.ones(16, 1, dtype=torch.long)
     given, labels = torch.cat([values, end], 1), torch.cat([said, end], 1)
 

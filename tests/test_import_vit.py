@@ -57,7 +57,7 @@ def test_logits_are_timms(tmp_path, name, dtype):
     run.model.to(dtype)
     height, width = run.choppers["image"].shape
     images = torch.randint(256, (3, 3, height, width), dtype=torch.uint8)
-    split = run._given([{"image": image} for image in images])
+    split = run.given([{"image": image} for image in images])
     batch = run.model.plan(make_batch(split, split.all(), run.tasks))
     with torch.inference_mode():
         ours = run.model(batch)["label"]

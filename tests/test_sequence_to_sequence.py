@@ -85,7 +85,7 @@ def trained(tmp_path_factory):
 
 
 def test_the_encoder_reads_the_source_and_the_decoder_the_target(trained):
-    split = trained._given([{"source": "one two", "target": "zwei"}, {"source": "red", "target": "rot"}])
+    split = trained.given([{"source": "one two", "target": "zwei"}, {"source": "red", "target": "rot"}])
     batch = make_batch(split, split.all(), trained.tasks)
     assert list(batch.sets) == ["encoder", "main"]
     assert set(batch.sets["encoder"].pieces) == {"source"} and set(batch.sets["main"].pieces) == {"target"}
@@ -99,7 +99,7 @@ def test_a_sample_never_hears_its_neighbours(trained):
     texts = [{"source": "one two", "target": "zwei eins"}, {"source": "three four red house", "target": "Haus"}]
     outputs = []
     for samples in (texts, [texts[0], {"source": "red red red", "target": "rot rot rot"}]):
-        split = trained._given(samples)
+        split = trained.given(samples)
         batch = make_batch(split, split.all(), trained.tasks)
         row = batch.sets["main"].keys.index("sample 1")
         count = batch.sets["main"].pieces["target"].counts[row]
@@ -111,7 +111,7 @@ def test_a_sample_never_hears_its_neighbours(trained):
 def test_the_decoder_does_hear_the_encoder(trained):
     hidden = []
     for source in ("one two", "two one"):
-        split = trained._given([{"source": source, "target": "zwei"}])
+        split = trained.given([{"source": source, "target": "zwei"}])
         hidden.append(trained.model.hidden(trained.model.plan(make_batch(split, split.all(), trained.tasks))))
     assert (hidden[0] - hidden[1]).abs().max() > 1e-3
 
@@ -119,7 +119,7 @@ def test_the_decoder_does_hear_the_encoder(trained):
 def test_a_later_target_is_never_heard(trained):
     hidden = []
     for target in ("zwei eins", "zwei rot!"[:8] + "s"):
-        split = trained._given([{"source": "one two", "target": target}])
+        split = trained.given([{"source": "one two", "target": target}])
         hidden.append(trained.model.hidden(trained.model.plan(make_batch(split, split.all(), trained.tasks))))
     torch.testing.assert_close(hidden[0][0, :6], hidden[1][0, :6], rtol=0, atol=0)
     assert (hidden[0][0, 6:] - hidden[1][0, 6:]).abs().max() > 0
@@ -130,9 +130,9 @@ def test_a_later_target_is_never_heard(trained):
 
 def uncached(run, source: str, most: int) -> list[int]:
     """The greedy text, with everything read again for every token."""
-    split, encoding, ids = run._given([{"source": source, "target": ""}]), run.choppers["target"].text, []
+    split, encoding, ids = run.given([{"source": source, "target": ""}]), run.choppers["target"].text, []
     for _ in range(most):
-        split = run._given([{"source": source, "target": encoding.decode(ids)}])
+        split = run.given([{"source": source, "target": encoding.decode(ids)}])
         batch = make_batch(split, split.all(), run.tasks)
         scores = run.model(run.model.plan(batch))["translation"][-1]
         ids.append(int(scores[: encoding.vocabulary].argmax()))
@@ -159,7 +159,7 @@ def test_cached_is_uncached(tmp_path, position, residual):
 def texts(run, sources: list[str], search: Search, lean: bool, most: int = 12) -> list[list[int]]:
     """What a run writes, by the lean decoder or by the general path."""
     encoding = run.choppers["target"].text
-    split = run._given([{"source": source} for source in sources])
+    split = run.given([{"source": source} for source in sources])
     sets = split.batch(split.all(), rows="one_each", replaced={"target": ""})
     answer = Answer(run.model, sets, input="target", task="translation", vocabulary=encoding.vocabulary, most=most)
     assert answer.lean
@@ -178,7 +178,7 @@ def test_with_enough_beams_the_search_is_exhaustive(trained):
 
     def log_of(ids: list[int]) -> float:
         """The log-probability of a text: ended, but where it is as long as it may be."""
-        split = trained._given([{"source": "one", "target": encoding.decode(ids)}])
+        split = trained.given([{"source": "one", "target": encoding.decode(ids)}])
         with torch.no_grad():
             scores = trained.model(trained.model.plan(make_batch(split, split.all(), trained.tasks)))["translation"]
         logs = torch.cat([scores[:, :kept], scores[:, encoding.end : encoding.end + 1]], 1).log_softmax(-1)
@@ -187,7 +187,7 @@ def test_with_enough_beams_the_search_is_exhaustive(trained):
     every = [list(ids) for size in range(4) for ids in itertools.product(range(kept), repeat=size)]
     best = max(every, key=log_of)
     with torch.no_grad():
-        split = trained._given([{"source": "one"}])
+        split = trained.given([{"source": "one"}])
         sets = split.batch(split.all(), rows="one_each", replaced={"target": ""})
         answer = Answer(trained.model, sets, input="target", task="translation", vocabulary=encoding.vocabulary, most=3)
         scores = answer.scores

@@ -97,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
     _generate(commands.add_parser("generate", help="continue a text, or start one"))
     _predict(commands.add_parser("predict", help="answer files of any of a run's inputs, as JSON lines"))
     _evaluate(commands.add_parser("evaluate", help="measure a run on a whole split"))
+    _embed(commands.add_parser("embed", help="what a model makes of samples, as vectors: one a sample or one a token"))
     inspect = commands.add_parser("inspect", help="see what the model sees: tokens, and one batch unpacked")
     inspect.add_argument("config", metavar="CONFIG", help="a YAML file, or a run's folder")
     inspect.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE")
@@ -149,6 +150,21 @@ def _predict(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", metavar="RUN")
     _inputs(command, required=True)
     _search(command)
+    _which(command)
+
+
+def _embed(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", metavar="RUN")
+    _inputs(command)
+    command.add_argument(
+        "--data", metavar="DATA", help="a data set: a card as a YAML writes it, a folder, a manifest, shards, texts"
+    )
+    command.add_argument("--split", default="test", metavar="S", help="of a card: train, val or test (the default)")
+    command.add_argument("--pool", choices=("mean", "first", "tokens"), default="mean",
+                         help="the mean over a sample's tokens (the default), its first token, or every token")  # fmt: skip
+    command.add_argument(
+        "--output", metavar="FILE", help="a .npy, .csv or .parquet file (default: JSON lines, printed)"
+    )
     _which(command)
 
 

@@ -113,11 +113,11 @@ def loaded(options: argparse.Namespace) -> Run:
     return load_run(options.run, options.checkpoint, options.device, options.trust)
 
 
-def given_samples(pairs: Sequence[str], run: Run) -> list[dict[str, str]]:
+def given_samples(pairs: Sequence[str], run: Run, reading: bool = False) -> list[dict[str, str]]:
     """Samples from `NAME=VALUE` pairs: several values of one name are several samples; one value goes with all of them.
 
     A value with `*` in it stands for the files it matches, but for a text. Raises RunError where the numbers of values do not
-    agree, and for what the run is to write itself.
+    agree, and, but for mere `reading`, for what the run is to write itself.
     """
     written = [task.target for task in run.tasks.values() if task.writes]
     values: dict[str, list[str]] = {}
@@ -126,7 +126,7 @@ def given_samples(pairs: Sequence[str], run: Run) -> list[dict[str, str]]:
         if not equals:
             raise RunError(f"--input {pair!r}: write NAME=VALUE, such as image=cat.jpg")
         is_text = hasattr(run.choppers.get(name), "text")
-        if name in written and len(written) == len(run.tasks):
+        if not reading and name in written and len(written) == len(run.tasks):
             raise RunError(f"--input {name}: this is what the run writes; generate's --prompt says how it begins")
         matched = sorted(glob.glob(value, recursive=True)) if "*" in value and not is_text else []
         values.setdefault(name, []).extend(matched or [value])
@@ -148,6 +148,22 @@ def predict_command(options: argparse.Namespace) -> int:
         print(json.dumps({**sample, **answer}, ensure_ascii=False), flush=True)
         failed += "error" in answer
     return 1 if failed == len(samples) else 0
+
+
+def embed_command(options: argparse.Namespace) -> int:
+    """Write what a model makes of samples, as vectors; 1 where none of them could be read."""
+    from .embed import split_of, write_embeddings
+
+    run = loaded(options)
+    if bool(options.input) == bool(options.data):
+        raise RunError("name either samples (--input NAME=VALUE) or a data set (--data), and one of the two")
+    if options.data:
+        split = split_of(run, options.data, options.split)
+    else:
+        split = run.given(given_samples(options.input, run, reading=True), asked=False)
+    say_aside(run.name)
+    output = Path(options.output) if options.output else None
+    return int(write_embeddings(run, split, options.pool, output) == len(split))
 
 
 SEARCHED = ("beams", "length_penalty", "no_repeat")

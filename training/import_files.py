@@ -124,6 +124,8 @@ class Imported:
     """What an input has learned of its training data."""
     classes: Mapping[str, list] = field(default_factory=dict)
     """The classes of each classification."""
+    headless: str | None = None
+    """The task whose head a directory may lack altogether, since the model is of use without."""
 
 
 def write_run(source: Path, folder: Path, made: Imported, partly: bool = False) -> str:
@@ -141,7 +143,7 @@ def write_run(source: Path, folder: Path, made: Imported, partly: bool = False) 
     except ValueError as error:
         raise RunError(f"{source}: {error}") from None
     model = build_model(config, choppers, tasks)
-    missing, extra = _fill(model, weights.tensors, source, partly)
+    missing, extra = _fill(model, weights.tensors, source, partly, f"heads.{made.headless}.")
     state = {
         "seconds": 0.0, "vocabularies": fingerprints(choppers), "data": {}, "imported": source.name,
         "tokenizer": made.tokenizer, "missing": missing,
@@ -162,7 +164,12 @@ def write_run(source: Path, folder: Path, made: Imported, partly: bool = False) 
     count = sum(parameters_by_part(model).values())
     said = [f"imported {source} into {folder}: {made.what}, {count:,} parameters, context {model.context}"]
     said += [f"tokenizer: {made.tokenizer}"] if made.tokenizer else []
-    said += [f"missing {listed(missing)}: as initialised"] if missing else []
+    if made.headless and missing and all(name.startswith(f"heads.{made.headless}.") for name in missing):
+        said += [
+            f"the directory has no head for {made.headless!r}: `chopmix embed` gives vectors, nothing can be predicted"
+        ]
+    elif missing:
+        said += [f"missing {listed(missing)}: as initialised"]
     said += [f"left over {listed(extra)}: not read"] if extra else []
     said += [f"not read, since nothing here has a use for it: {listed(weights.unread)}"] if weights.unread else []
     return "; ".join(said)
@@ -199,11 +206,15 @@ def imported_choppers(config: Config, folder: Path, made: Imported) -> dict[str,
 
 
 @torch.no_grad()
-def _fill(model: Mixture, weights: Mapping[str, Tensor], source: Path, partly: bool) -> tuple[list[str], list[str]]:
-    """Copy the weights into the model; gives the names of what was missing and of what was left over."""
+def _fill(
+    model: Mixture, weights: Mapping[str, Tensor], source: Path, partly: bool, head: str
+) -> tuple[list[str], list[str]]:
+    """Copy the weights into the model; gives the names of what was missing and of what was left over. What begins with `head` may
+    be missing altogether."""
     own = model.state_dict()
     missing, extra = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
-    if (missing or extra) and not partly:
+    headless = missing == sorted(name for name in own if name.startswith(head))
+    if ((missing and not headless) or extra) and not partly:
         raise RunError(
             f"{source}: missing {listed(missing)}, left over {listed(extra)} (--partly imports what there is)"
         )

@@ -158,7 +158,7 @@ def import_bert(source: Directory) -> Imported:
     frame = {"end": end, "before": [start], "after": [end], "roles": {"mask": mask}}
     encoding, said = own_or_numbers(own, size, start, frame)
     return Imported(what="BERT" if bert else "RoBERTa", tree=bert_experiment(config), encoding=encoding, tokenizer=said,
-                    rows=size, weights=lambda: bert_weights(source.tensors, config))  # fmt: skip
+                    rows=size, headless="mlm", weights=lambda: bert_weights(source.tensors, config))  # fmt: skip
 
 
 def import_t5(source: Directory) -> Imported:

@@ -121,13 +121,14 @@ def load_run(
     step = sound_step(folder, checkpoint, say_aside)
     model = build_model(config, choppers, tasks)
     state = load_weights(model, folder, step, choppers)
-    if state.missing:
-        say_aside(f"{folder}: {listed(state.missing)} were missing when it was imported and are as initialised: what depends on "
+    inner = [name for name in state.missing if not name.startswith("heads.")]
+    if inner:
+        say_aside(f"{folder}: {listed(inner)} were missing when it was imported and are as initialised: what depends on "
                   "them means nothing before it is trained")  # fmt: skip
     kind = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
     return Run(
         folder=folder, config=config, step=step, model=model.to(kind).eval(), tasks=tasks, choppers=choppers, which=checkpoint,
-        precision=precision_of(folder, torch.device(kind)),
+        precision=precision_of(folder, torch.device(kind)), missing=tuple(state.missing),
     )  # fmt: skip
 
 
@@ -198,11 +199,22 @@ class Run:
     """Which checkpoint was asked for: `best` or `last`."""
     precision: str = "float32"
     """The arithmetic in which it is evaluated: that of its training."""
+    missing: tuple[str, ...] = ()
+    """The parameters that an imported directory lacked."""
 
     @property
     def name(self) -> str:
         """The run and the step that are read, for messages and records."""
         return f"{self.folder}, {self.which} checkpoint: step {self.step:,}"
+
+    def check_heads(self) -> None:
+        """Raises RunError where a task's head was not in the directory that was imported: it would answer at random."""
+        for name in self.tasks:
+            if any(each.startswith(f"heads.{name}.") for each in self.missing):
+                raise RunError(
+                    f"{self.folder}: the directory that was imported has no head for {name!r}, which would answer at random; "
+                    "`chopmix embed` gives the model's vectors, and a head can be trained (from: RUN)"
+                )
 
     def card(self) -> Card:
         """The data set that it was trained on. Raises RunError for an imported run, which has none."""
@@ -279,6 +291,7 @@ class Run:
 
         A classification also leaves its confusion matrix as a picture in the run's folder. Texts are searched for as their
         task says, or as `search` does."""
+        self.check_heads()
         tasks = self.searching(**vars(search)).tasks if search else self.tasks
         data = open_split(self.config, card or self.card(), split, self.choppers, tasks)
         with autocast(self.model_device, self.precision):
@@ -307,7 +320,8 @@ class Run:
         does, but drawn at random where `sampling` (and its `seed`) is given; they have at most `max_tokens` and end before a
         `stop` text.
         """
-        split = self._given(samples)
+        self.check_heads()
+        split = self.given(samples)
         tasks = {name: task.answering() for name, task in self.tasks.items()}
         found: list[dict[str, Any]] = [{} for _ in samples]
         generator = None if seed is None else torch.Generator(self.model_device).manual_seed(seed)
@@ -336,36 +350,40 @@ class Run:
         targets = batch.targets[name]
         return dict(zip(numbers, task.answers(output, targets, batch.sets[targets.set])))
 
-    def _given(self, samples: Sequence[Mapping[str, Any]]) -> SampleSplit:
-        """Samples given by hand, as a split. Raises RunError for an input that the run does not have."""
+    def given(self, samples: Sequence[Mapping[str, Any]], asked: bool = True) -> SampleSplit:
+        """Samples given by hand, as a split: as they are `asked` about (a `[MASK]` to fill in), or as they are trained on. Raises
+        RunError for an input that the run does not have."""
         for sample in samples:
             if unknown := [name for name in sample if name not in self.choppers]:
                 raise RunError(f"{self.folder} has no input {unknown[0]!r}; possible: {', '.join(self.choppers)}")
-        labels = [column for task in self.tasks.values() for column in task.columns()]
         choppers: Mapping[str, Chopper] = self.choppers
-        for task in self.tasks.values():
+        for task in self.tasks.values() if asked else ():
             choppers = task.asked(choppers)
-        encoder = self.config.model.options["encoder"]
-        encoded = encoded_inputs(self.config)
-        mixing = Mixing(
-            columns={name: name for name in self.choppers},
-            labels=tuple(labels),
-            bad_share=1.0,
-            encoded=encoded,
-            too_long=self.config.data.too_long,
-        )
+        labels = [column for task in self.tasks.values() for column in task.columns()]
         keys = [f"sample {number + 1}" for number in range(len(samples))]
-        split = SampleSplit(
-            samples=Listed(keys, samples), name="given", choppers=choppers, mixing=mixing,
-            context=self.model.context, encoder_context=encoder.context if encoder else 0,
-            axes=axes_of(choppers.values()), own=self.config.model.options["own_tokens"], say=lambda text: None,
-        )  # fmt: skip
+        columns = {name: name for name in self.choppers}
+        split = self.opened(Listed(keys, samples), "given", columns, choppers, labels, say=lambda text: None)
+        encoded = split.mixing.encoded
         for number, sample in enumerate(samples):
             if encoded and all(
                 isinstance(sample.get(name), NoneType | str | bytes) and not sample.get(name) for name in encoded
             ):
                 split.bad[number] = f"the encoder has nothing to read: {' or '.join(encoded)} must hold something"
         return split
+
+    def opened(
+        self, samples: Samples, name: str, columns: Mapping[str, str], choppers: Mapping[str, Chopper] | None = None,
+        labels: Sequence[str] = (), say: Callable[[str], None] = say_aside,
+    ) -> SampleSplit:  # fmt: skip
+        """Samples as a split that is only read: `columns` says which each input reads; bad ones are told and left out."""
+        encoder, choppers = self.config.model.options["encoder"], choppers or self.choppers
+        mixing = Mixing(columns=columns, labels=tuple(labels), bad_share=1.0, encoded=encoded_inputs(self.config),
+                        too_long=self.config.data.too_long)  # fmt: skip
+        return SampleSplit(
+            samples=samples, name=name, choppers=choppers, mixing=mixing, context=self.model.context,
+            encoder_context=encoder.context if encoder else 0, axes=axes_of(choppers.values()),
+            own=self.config.model.options["own_tokens"], say=say,
+        )  # fmt: skip
 
     def text_task(self) -> tuple[str, str]:
         """The first task that writes text, and the input that it writes. Raises RunError where none does."""
