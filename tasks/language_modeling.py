@@ -49,7 +49,7 @@ class LanguageModeling(Task):
 
     def written(self, ids: Sequence[int]) -> str:
         """The text of ids that were written."""
-        return self.text.decode(ids)
+        return self.text.written(ids)
 
     def targets(self, planned: PlannedSet) -> Targets:
         """Every token is judged by the id that follows it; the holder is the next token of the set, if that carries it."""

@@ -1,0 +1,200 @@
+"""From a directory and a prompt to a text, through the command line: for every published architecture that writes, the text of
+transformers with the directory's own tokenizer, which decides alone what stands before a prompt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from chopmix.tokenizers.directory_encoding import DirectoryEncoding
+from chopmix.training.cli import main
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_import_text import BERT, LLAMA, T5, shaken, unigram
+
+from tokenizers import (
+    AddedToken,
+    ByteLevelBPETokenizer,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    processors,
+)
+
+SAID = [
+    "the cat sat on the mat and the dog sat on the log",
+    "wem der Käse schmeckt, dem schmeckt er",
+    "1 + 2 = 3; {x}\n\ty",
+]
+LETTERS = ["the cat", " the dog sat", "Käse", "naïve 日本 abc", "a"]
+"""Their last piece is no byte: where a text goes on with bytes that are no character, the library writes all of the run as such."""
+PROMPTS = ["the cat", " the dog sat", "Käse, 3", "{x}\n\ty", "naïve 日本 🙂", "a"]
+
+
+def byte_level(*special: str, start: str | None = None) -> Tokenizer:
+    """A byte-level BPE, as GPT-2 and Llama 3 have it; the latter's puts a start token before every text."""
+    learned = ByteLevelBPETokenizer()
+    learned.train_from_iterator(SAID * 9, vocab_size=300, min_frequency=2, special_tokens=list(special))
+    found = Tokenizer.from_str(learned._tokenizer.to_str())
+    if start:
+        byte = processors.ByteLevel(trim_offsets=False)
+        template = processors.TemplateProcessing(
+            single=f"{start} $A", special_tokens=[(start, found.token_to_id(start))]
+        )
+        found.post_processor = processors.Sequence([byte, template])
+    return found
+
+
+def byte_fallback() -> Tokenizer:
+    """A BPE of words with bytes for what it has no piece for, as Llama 2 has it; a start token before every text."""
+    pieces = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        *(f"<0x{n:02X}>" for n in range(256)),
+        "▁",
+        *"abcdefghijklmnopqrstuvwxyz",
+        "t" + "h",
+        "the",
+        "▁the",
+    ]
+    merges = [("t", "h"), ("th", "e"), ("▁", "the")]
+    model = models.BPE(
+        {piece: n for n, piece in enumerate(pieces)}, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True
+    )
+    found = Tokenizer(model)
+    found.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    found.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    found.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    found.add_special_tokens([AddedToken(name, special=True) for name in ("<unk>", "<s>", "</s>")])
+    return found
+
+
+def written(model, coder: Tokenizer, folder: Path, **special: str):
+    """The directory of a model with its tokenizer; gives transformers' reading of it."""
+    model.save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=coder, **special).save_pretrained(folder)
+    assert main(["import", str(folder), str(folder.parent / "run")]) == 0
+    return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def gpt2(folder: Path):
+    coder = byte_level("<|endoftext|>")
+    end = coder.token_to_id("<|endoftext|>")
+    shape = {"vocab_size": coder.get_vocab_size(), "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4}
+    torch.manual_seed(0)
+    model = shaken(transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape, bos_token_id=end, eos_token_id=end)))
+    return model, written(model, coder, folder, bos_token="<|endoftext|>", eos_token="<|endoftext|>")
+
+
+def llama2(folder: Path):
+    coder = byte_fallback()
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(**LLAMA | {"vocab_size": coder.get_vocab_size(), "max_position_embeddings": 96})
+    model = shaken(transformers.LlamaForCausalLM(config))
+    with (
+        torch.no_grad()
+    ):  # it writes no bytes: of a run of bytes that is no text, the library makes something else as it goes on
+        model.lm_head.weight[3:259] = 0
+    return model, written(model, coder, folder, bos_token="<s>", eos_token="</s>")
+
+
+def llama3(folder: Path):
+    coder = byte_level("<|begin|>", "<|end|>", "<|turn|>", start="<|begin|>")
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(**LLAMA | {"vocab_size": coder.get_vocab_size(), "max_position_embeddings": 96})
+    config.bos_token_id, config.eos_token_id = 0, [1, 2]
+    model = shaken(transformers.LlamaForCausalLM(config))
+    model.generation_config.eos_token_id = [1, 2]
+    return model, written(model, coder, folder, bos_token="<|begin|>", eos_token="<|end|>")
+
+
+@pytest.mark.parametrize("make", [gpt2, llama2, llama3])
+def test_a_prompt_is_continued_as_transformers_continues_it(make, tmp_path, capsys):
+    model, own = make(tmp_path / "theirs")
+    assert "tokenizer: tokenizer.json" in capsys.readouterr().out
+    for prompt in PROMPTS if make is not llama2 else LETTERS:
+        given = torch.tensor([own(prompt).input_ids])
+        options = {"do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones_like(given)}
+        expected = model.generate(given, max_new_tokens=24, **options)[0]
+        command = ["generate", str(tmp_path / "run"), "--prompt", prompt, "--temperature", "0", "--max-tokens", "24"]
+        assert main(command) == 0
+        said = capsys.readouterr().out
+        new = expected[given.shape[1] :].tolist()
+        ends = [1, 2] if make is llama3 else [own.eos_token_id]
+        new = new[: next((place for place, id in enumerate(new) if id in ends), None)]
+        whole = own.decode([*given[0].tolist(), *new], skip_special_tokens=True)
+        begun = own.decode(given[0].tolist(), skip_special_tokens=True)
+        assert said == prompt + whole[len(begun) :] + "\n", prompt
+
+
+def test_several_prompts_are_continued_as_each_alone(tmp_path, capsys):
+    gpt2(tmp_path / "theirs")
+    (tmp_path / "prompts.txt").write_text("\n".join(text for text in PROMPTS if "\n" not in text))
+    command = ["generate", str(tmp_path / "run"), "--temperature", "0", "--max-tokens", "9"]
+    capsys.readouterr()
+    assert main([*command, "--prompts", str(tmp_path / "prompts.txt")]) == 0
+    for line in map(json.loads, capsys.readouterr().out.splitlines()):
+        assert main([*command, "--prompt", line["prompt"]]) == 0
+        assert capsys.readouterr().out == f"{line['prompt']}{line['text']}\n"
+
+
+def test_a_t5_answers_as_in_transformers(tmp_path, capsys):
+    torch.manual_seed(0)
+    coder = unigram()
+    coder.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    config = transformers.T5Config(**T5 | {"vocab_size": coder.get_vocab_size()})
+    model = shaken(transformers.T5ForConditionalGeneration(config), 0.3)
+    own = written(model, coder, tmp_path / "theirs", eos_token="</s>", pad_token="<pad>")
+    for text in ("the cats sat the", "a b c d the e", "the x the"):
+        capsys.readouterr()
+        command = ["generate", str(tmp_path / "run"), "--input", f"source={text}", "--temperature", "0"]
+        assert main([*command, "--max-tokens", "20"]) == 0
+        ids = model.generate(own(text, return_tensors="pt").input_ids, max_new_tokens=20, do_sample=False)[0]
+        assert capsys.readouterr().out == own.decode(ids, skip_special_tokens=True) + "\n"
+
+
+def test_masks_are_filled_in_as_in_transformers(tmp_path, capsys):
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *["the", "cat", "sat", "on", "a", "mat", "dog", "log", "is"],
+        "##s",
+    ]
+    torch.manual_seed(0)
+    model = shaken(transformers.BertForMaskedLM(transformers.BertConfig(**BERT | {"vocab_size": len(words)})))
+    model.save_pretrained(tmp_path / "theirs")
+    (tmp_path / "theirs" / "vocab.txt").write_text("\n".join(words))
+    assert main(["import", str(tmp_path / "theirs"), str(tmp_path / "run")]) == 0
+    own = transformers.BertTokenizer(str(tmp_path / "theirs" / "vocab.txt"))
+    ask = transformers.pipeline("fill-mask", model=model, tokenizer=own, top_k=len(words), device="cpu")
+    for text in ("the cat [MASK] on the mat", "[MASK] dog", "a log is a [MASK]"):
+        capsys.readouterr()
+        assert main(["predict", str(tmp_path / "run"), "--input", f"text={text}"]) == 0
+        (offered,) = json.loads(capsys.readouterr().out)["mlm"]["masks"]
+        expected = [each for each in ask(text) if each["token"] > 4]  # special tokens are never offered here
+        assert [each["token"] for each in offered] == [each["token_str"] for each in expected[: len(offered)]]
+        for ours, theirs in zip(offered, expected):
+            assert ours["probability"] == pytest.approx(theirs["score"], abs=2e-4)
+
+
+@settings(max_examples=60)
+@given(st.text(max_size=30))
+def test_what_has_no_piece_is_written_in_bytes(text):
+    """As a stream and at once the text comes back, and its bytes are counted as they are (for bits per byte)."""
+    encoding = DirectoryEncoding(byte_fallback().to_str(), 1, {"end": 2})
+    text = text.replace("\x00", "").replace("\u2581", "")
+    ids = encoding.encode(text)
+    whole = encoding.decode(ids)
+    stream = encoding.stream([1])
+    assert "".join([stream.write(id) for id in ids] + [stream.finish()]) == whole
+    assert encoding.decode_bytes(ids).decode(errors="replace").removeprefix(" ") == whole == text
