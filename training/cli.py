@@ -99,10 +99,13 @@ def parser() -> argparse.ArgumentParser:
     _evaluate(commands.add_parser("evaluate", help="measure a run on a whole split"))
     _embed(commands.add_parser("embed", help="what a model makes of samples, as vectors: one a sample or one a token"))
     inspect = commands.add_parser("inspect", help="see what the model sees: tokens, and one batch unpacked")
-    inspect.add_argument("config", metavar="CONFIG", help="a YAML file, or a run's folder")
-    inspect.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE")
-    _trust(inspect)
+    _config(inspect)
     inspect.add_argument("--html", metavar="FILE", help="where the page goes (default: beside the run's folder)")
+    examples = commands.add_parser("examples", help="some samples of a data set as files, such as predict takes")
+    _config(examples)
+    examples.add_argument("--split", default="test", metavar="S", help="train, val or test (the default)")
+    examples.add_argument("--number", type=int, default=3, metavar="N", help="how many (default: 3)")
+    examples.add_argument("--output", metavar="DIR", default="examples", help="where they go (default: examples)")
     compare = commands.add_parser("compare", help="runs side by side: curves, means, spreads, paired differences")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="a run, or a folder of seeds (RUN/seed-0, ...)")
     compare.add_argument("--picture", metavar="FILE", default="compare.png")
@@ -115,6 +118,12 @@ def parser() -> argparse.ArgumentParser:
     imports.add_argument("--partly", action="store_true", help="even where weights are missing or left over")
     commands.add_parser("schema", help="print a JSON Schema of the YAML files, for editors")
     return root
+
+
+def _config(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", metavar="CONFIG", help="a YAML file, or a run's folder")
+    command.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE")
+    _trust(command)
 
 
 def _train(command: argparse.ArgumentParser) -> None:

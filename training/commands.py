@@ -195,16 +195,33 @@ def evaluate_command(options: argparse.Namespace) -> None:
         write_json(Path(options.json), {"step": run.step, "checkpoint": run.which, **record})
 
 
+def examples_command(options: argparse.Namespace) -> None:
+    """Write some samples as files, and print the commands that ask a run about them."""
+    from .examples import write_examples
+
+    config = given_config(options)
+    if options.number < 1:
+        raise RunError(f"--number is {options.number}; it must be at least 1")
+    for command in write_examples(config, options.split, options.number, Path(options.output)):
+        print(command)
+
+
+def given_config(options: argparse.Namespace) -> Config:
+    """The configuration that a command names by its YAML file, or by a run's folder."""
+    folder = Path(options.config)
+    is_run = (folder / "config.yaml").is_file() and not options.overrides
+    config = read_config(folder, options.trust) if is_run else load_config(options.config, options.overrides)
+    if config.data.card is None:
+        raise RunError(f"{folder} was imported and has no data of its own: there is nothing to see")
+    return config
+
+
 def inspect_command(options: argparse.Namespace) -> None:
     """Show what the model sees: on the terminal for a text corpus, and as one HTML page."""
     from .inspection import inspect_text
     from .page import write_page
 
-    folder = Path(options.config)
-    is_run = (folder / "config.yaml").is_file() and not options.overrides
-    config = read_config(folder, options.trust) if is_run else load_config(options.config, options.overrides)
-    if config.data.card is None:
-        raise RunError(f"{folder} was imported and has no data of its own: there is nothing to inspect")
+    config = given_config(options)
     if not isinstance(config.data.card(), SampleCard):
         inspect_text(config)
     print(write_page(config, Path(options.html or f"{config.out}.html")))

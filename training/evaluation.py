@@ -14,6 +14,7 @@ from ..data.stream import StreamSplit
 from ..models.answer import Answer
 from ..models.batch import PlannedSet
 from ..models.beam_search import Search, beam_search
+from ..models.decoding import computing_type
 from ..models.generation import Sampling, generate
 from ..models.mixture import Mixture
 from ..tasks.language_modeling import LanguageModeling
@@ -213,14 +214,6 @@ def sampled(answer: Answer, end: int, sampling: Sampling, generator: torch.Gener
         if not writing:
             break
     return rows
-
-
-def computing_type(model: torch.nn.Module) -> torch.dtype:
-    """What the model's products are made in at present: the type of its weights, or that of autocast where this is on. Layouts
-    are planned for it, and caches hold it."""
-    weight = next(model.parameters())
-    kind = weight.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
 
 def left_unread(splits: Mapping[str, Split], tasks: Mapping[str, Task]) -> dict[str, int]:
