@@ -82,6 +82,8 @@ class State(Record):
     vocabularies: dict[str, str] = {}
     data: dict[str, str] = {}
     torch: str = ""
+    threads: int = 0
+    """How many the run computed with, last."""
     imported: str | None = None
     tokenizer: str = ""
     missing: list[str] = []

@@ -535,6 +535,7 @@ class Trainer:
             "averaged": self.averaged, "finished": self.finished, "records": self.record.here if self.record.step == self.step else [],
             "skipped": self.skipped, "bad": {} if isinstance(train, StreamSplit) else dict(train.bad),
             "vocabularies": fingerprints(self.choppers), "data": self.data(), "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
         }  # fmt: skip
 
     def point_to_best(self) -> None:
