@@ -1,19 +1,23 @@
-"""Our model and transformers' of the same size, trained by the same loop on the same batches for the same steps.
+"""Models of one size, trained by the same loop on the same batches for the same steps, each at the best of the same number of rates.
 
-    python benchmarks/equal_steps.py configs/bert/books.yaml --seeds 0,1,2
-    python benchmarks/equal_steps.py configs/t5/books.yaml --seeds 0,1,2 training.steps=1000
+    python benchmarks/equal_steps.py configs/bert/books.yaml --who ours,ours_adamw,first,modern
+    python benchmarks/equal_steps.py configs/t5/books.yaml --who modern --rates 1e-3,3e-3 --seeds 0,1,2 training.steps=1000
 
-Ours is the run that `train.py CONFIG --seeds 0,1,2` makes; where it is there already, it is not made again. transformers' model
-sees the same batches and hidden tokens in the same precision, with its own family's first values, AdamW with a warm-up over a
-tenth of the steps and then linearly down, clipped at 1; `--rate` is its learning rate. Figures are of the whole validation
-split after the last step.
+`ours`: the configuration with its own recipe. `ours_adamw`: its model with the recipe of transformers' models: AdamW, a warm-up over
+a tenth of the steps and then linearly down, clipped at 1. `first`: transformers' model of the first paper (BERT of 2018, T5 of version
+1.1, 2020); `modern`: transformers' pre-norm, rotary, gated one (ModernBERT's shape, T5Gemma's), both with that recipe and their own
+first values. All see the same batches and the same hidden tokens in the same precision; figures are of the whole validation split
+after the last step. What is in `benchmarks/results/` since `--since` is not made again, so that a sweep can be stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import transformers
@@ -21,14 +25,13 @@ from chopmix.models.batch import Batch, PlannedSet
 from chopmix.models.mixture import Mixture, at
 from chopmix.tasks.masked_modeling import MaskedModeling
 from chopmix.tasks.span_corruption import SpanCorruption
-from chopmix.training.commands import train
 from chopmix.training.config import Config, config_from_tree, load_config
 from chopmix.training.distribution import Processes
 from chopmix.training.evaluation import evaluate_split
 from chopmix.training.loop import Trainer
-from chopmix.training.objective import Objective
+from chopmix.training.objective import Objective, autocast
 from chopmix.training.progress import Progress
-from results import write_results
+from results import read_results, write_results
 from torch import Tensor, nn
 
 
@@ -70,6 +73,22 @@ class PeerBert(Peer):
         return self.theirs(ids, attention_mask=there).logits
 
 
+class PeerModernBert(PeerBert):
+    """transformers' ModernBERT: pre-norm, rotary, gated, no biases; every layer reads the whole text, as ours does."""
+
+    @classmethod
+    def like(cls, ours: Mixture, config: Config) -> PeerModernBert:
+        """One of the size of a configuration's model."""
+        core, context = ours.cores["main"], config.model.options["context"]
+        shape = transformers.ModernBertConfig(
+            vocab_size=ours.tokenizer("text").embedding.num_embeddings, hidden_size=core.width, num_hidden_layers=len(core.blocks),
+            num_attention_heads=config.model.options["heads"], intermediate_size=round(8 / 3 * core.width),
+            max_position_embeddings=context, local_attention=2 * context, global_attn_every_n_layers=1, pad_token_id=0,
+            bos_token_id=0, eos_token_id=0, cls_token_id=0, sep_token_id=0,
+        )  # fmt: skip
+        return cls(transformers.ModernBertForMaskedLM(shape), next(iter(config.tasks)))
+
+
 class PeerT5(Peer):
     """transformers' T5, version 1.1: its head is a matrix of its own. transformers ties it to the embedding table, so it is
     made here, with first values that give scores of variance 1 (its own, of deviation 1, start at a loss of 80)."""
@@ -104,47 +123,104 @@ def padded(planned: PlannedSet, name: str) -> tuple[Tensor, Tensor]:
     return ids, there
 
 
-RECIPE = {"optimizer": "adamw", "clip": 1.0}
-"""How transformers' models are trained: their families' AdamW, a warm-up over a tenth of the steps, then linearly down."""
-PEERS = {MaskedModeling: PeerBert, SpanCorruption: PeerT5}
+class PeerT5Gemma(PeerT5):
+    """transformers' T5Gemma: norms before and behind every part, rotary, gated; its head is the table."""
+
+    @classmethod
+    def like(cls, ours: Mixture, config: Config) -> PeerT5Gemma:
+        """One of the size of a configuration's model."""
+        core, block, heads = ours.cores["main"], ours.cores["main"].blocks[0], config.model.options["heads"]
+        side = {
+            "vocab_size": ours.tokenizer("text").embedding.num_embeddings, "hidden_size": core.width,
+            "intermediate_size": block.feed_forward.up.out_features, "num_attention_heads": heads, "num_key_value_heads": heads,
+            "head_dim": block.attention.channels, "query_pre_attn_scalar": block.attention.channels, "sliding_window": 4096,
+            "max_position_embeddings": 512,
+        }  # fmt: skip
+        encoder = transformers.T5GemmaModuleConfig(**side, num_hidden_layers=len(ours.cores["encoder"].blocks))
+        decoder = transformers.T5GemmaModuleConfig(**side, num_hidden_layers=len(core.blocks), is_decoder=True)
+        shape = transformers.T5GemmaConfig(encoder=encoder, decoder=decoder, vocab_size=side["vocab_size"], dropout_rate=0.0,
+                                           attention_dropout=0.0)  # fmt: skip
+        return cls(transformers.T5GemmaForConditionalGeneration(shape), next(iter(config.tasks)))
 
 
-def peer_figures(config: Config, rate: float) -> dict[str, float]:
-    """The last validation figures of transformers' model, with its parameters and seconds."""
-    with tempfile.TemporaryDirectory() as folder:
-        steps = config.training.steps
-        recipe = RECIPE | {"learning_rate": rate, "schedule": {"use": "linear", "warmup": steps // 10}}
-        config = config_from_tree({**config.tree, "training": config.tree["training"] | recipe, "out": folder})
-        trainer = Trainer(config, Processes(0, 1, torch.device("cpu")), Progress(steps))
+RATES = "3e-4,1e-3,3e-3,1e-2"
+"""For AdamW; for `ours` times 20, Muon's usual ratio to it: 6e-3 to 0.2."""
+PEERS = {
+    ("first", MaskedModeling): PeerBert, ("modern", MaskedModeling): PeerModernBert,
+    ("first", SpanCorruption): PeerT5, ("modern", SpanCorruption): PeerT5Gemma,
+}  # fmt: skip
+
+
+def recipe(steps: int, rate: float) -> dict[str, Any]:
+    """How transformers' models are trained: their families' AdamW, a warm-up over a tenth of the steps, then linearly down."""
+    schedule = {"use": "linear", "warmup": steps // 10}
+    return {"optimizer": "adamw", "clip": 1.0, "learning_rate": rate, "schedule": schedule}
+
+
+def trained(config: Config, make: Callable[[Mixture, Config], nn.Module] | None) -> dict[str, float]:
+    """The last validation figures of a configuration's model, or of the one that `make` puts in its place, with parameters and
+    seconds."""
+    steps, rate = config.training.steps, config.training.learning_rate
+    trainer = Trainer(config, Processes(0, 1, torch.device("cpu")), Progress(steps))
+    if make is not None:
         torch.manual_seed(config.training.seed)
-        peer = PEERS[next(iter(config.tasks.values())).target].like(trainer.model, config)
+        peer = make(trainer.model, config)
         trainer.model, trainer.objective = peer, Objective(peer, trainer.tasks, trainer.choices.precision)
         trainer.optimizer = config.training.optimizer(peer, rate)
-        trainer.forward = trainer.objective.train()
-        start = time.perf_counter()
-        for step in range(steps):
-            loss = trainer.update(step)
-            if (step + 1) % 100 == 0:
-                print(f"step {step + 1:,}  loss {float(loss):.4f}", flush=True)
-        seconds = time.perf_counter() - start
-        figures = evaluate_split(peer, trainer.tasks, trainer.splits["val"], rows=config.evaluation.rows)
-    return {**figures, "parameters": sum(p.numel() for p in peer.parameters()), "seconds": seconds}
+    trainer.forward = trainer.objective.train()
+    start = time.perf_counter()
+    for step in range(steps):
+        loss = trainer.update(step)
+        if (step + 1) % 100 == 0:
+            print(f"step {step + 1:,}  loss {float(loss):.4f}", flush=True)
+    seconds = time.perf_counter() - start
+    with autocast(trainer.device, trainer.choices.precision):
+        figures = evaluate_split(trainer.model, trainer.tasks, trainer.splits["val"], rows=config.evaluation.rows)
+    count = sum(parameter.numel() for parameter in trainer.model.parameters())
+    return {**figures, "parameters": count, "seconds": seconds}
+
+
+def cell(file: str, overrides: list[str], who: str, rate: float, seed: int) -> dict[str, float]:
+    """One training."""
+    with tempfile.TemporaryDirectory() as folder:
+        own = [*overrides, f"training.seed={seed}", f"out={folder}"]
+        config = load_config(file, own)
+        changed = {"learning_rate": rate} if who == "ours" else recipe(config.training.steps, rate)
+        config = config_from_tree({**config.tree, "training": config.tree["training"] | changed})
+        kind = next(iter(config.tasks.values())).target
+        return trained(config, None if who.startswith("ours") else PEERS[who, kind].like)
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("config")
     options.add_argument("overrides", nargs="*")
-    options.add_argument("--seeds", default="0")
-    options.add_argument("--rate", type=float, default=1e-3, help="transformers' learning rate")
-    chosen = options.parse_args()
-    rows = []
-    for seed in map(int, chosen.seeds.split(",")):
-        out = load_config(chosen.config, chosen.overrides).out
-        config = load_config(chosen.config, [*chosen.overrides, f"training.seed={seed}", f"out={out}/seed-{seed}"])
-        rows.append({"what": "chopmix", "seed": seed, **train(config)[0]})
-        rows.append({"what": "transformers", "seed": seed, "rate": chosen.rate, **peer_figures(config, chosen.rate)})
-    write_results(f"equal_steps_{chosen.config.split('configs/')[-1].removesuffix('.yaml').replace('/', '_')}", rows)
+    options.add_argument("--who", default="ours,ours_adamw,first,modern")
+    options.add_argument("--seeds", default="0", help="the first is tried at every rate, the others at the best")
+    options.add_argument("--rates", default=RATES, help="of AdamW; those of ours are 20 times these")
+    options.add_argument(
+        "--since", default=str(datetime.date.today()), help="what was measured from this day on is not made again"
+    )
+    chosen = options.parse_intermixed_args()
+    name = chosen.config.split("configs/")[-1].removesuffix(".yaml").replace("/", "_")
+    overrides = " ".join(chosen.overrides)
+    first, *others = map(int, chosen.seeds.split(","))
+
+    def figures(who: str, rate: float, seed: int) -> float:
+        known = {"who": who, "rate": rate, "seed": seed, "overrides": overrides}
+        for row in read_results(f"equal_steps_{name}"):
+            if row["measured"] >= chosen.since and known.items() <= row.items():
+                return row["val/loss"]
+        print(f"{who}, rate {rate:g}, seed {seed}", flush=True)
+        row = cell(chosen.config, chosen.overrides, who, rate, seed)
+        write_results(f"equal_steps_{name}", [{"who": who, "rate": rate, "seed": seed, "overrides": overrides, **row}])
+        return row["val/loss"]
+
+    for who in chosen.who.split(","):
+        rates = [float(rate) * (20 if who == "ours" else 1) for rate in chosen.rates.split(",")]
+        best = min(rates, key=lambda rate: figures(who, rate, first))
+        for seed in others:
+            figures(who, best, seed)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Where figures are kept: one CSV per measurement in `benchmarks/results/`, never written over, every row with what it was
-measured on. `readme_tables.py` makes the README's tables of them."""
+"""Where figures are kept: one file of JSON lines per measurement in `benchmarks/results/`, which is only ever added to, every line
+with what it was measured on. `readme_tables.py` makes the README's tables of them."""
 
 from __future__ import annotations
 
 import csv
 import datetime
+import json
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -56,39 +57,37 @@ def made_on(threads: int | None = None) -> dict[str, Any]:
 
 
 def write_results(what: str, rows: Sequence[dict[str, Any]]) -> Path:
-    """Write rows of figures to a new file, and print them; gives the file. A row may bring its own of what it was made on."""
-    own = made_on()
-    rows = [{**row, **{name: row.get(name, own[name]) for name in MADE_ON}} for row in rows]
-    keys = list(dict.fromkeys(key for row in rows for key in row))
+    """Append rows of figures to a measurement's file, and print them; gives the file. A row may bring its own of what it was made
+    on."""
+    own, file = made_on(), FOLDER / f"{what}.jsonl"
     FOLDER.mkdir(exist_ok=True)
-    stamp = own["measured"].replace(":", "").replace("-", "")
-    for number in range(1000):  # several measurements of one second
-        file = FOLDER / f"{what}_{stamp}{f'_{number}' if number else ''}.csv"
-        try:
-            out = open(file, "x", newline="")
-            break
-        except FileExistsError:
-            continue
-    with out:
-        writer = csv.DictWriter(out, keys)
-        writer.writeheader()
+    with open(file, "a", encoding="utf-8") as out:
         for row in rows:
-            rounded = {key: f"{value:.5g}" if isinstance(value, float) else value for key, value in row.items()}
-            writer.writerow(rounded)
-            print("  ".join(f"{key} {value}" for key, value in rounded.items() if key not in MADE_ON and value != ""))
+            told = {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in row.items()}
+            out.write(json.dumps(told | {name: row.get(name, own[name]) for name in MADE_ON}) + "\n")
+            print("  ".join(f"{name} {value}" for name, value in told.items() if name not in MADE_ON))
     return file
 
 
-def read_results(what: str) -> list[dict[str, str]]:
-    """All rows of a measurement, oldest first; those of before November 26, 2026 lack some of `MADE_ON`, and have the day that
-    their file's name tells."""
-    found = []
+def read_results(what: str) -> list[dict[str, Any]]:
+    """All rows of a measurement, oldest first. Those of before November 26, 2026 are in CSVs, lack some of `MADE_ON`, and have the
+    day that their file's name tells."""
+    found: list[dict[str, Any]] = []
     for file in sorted(FOLDER.glob(f"{what}_*.csv")):
-        rest = file.stem.removeprefix(f"{what}_")
-        old = "_torch" in rest
-        if not (rest[0].isdigit() or (old and rest.split("_")[0] in ("x86", "x86_64"))):
-            continue  # another measurement, whose name begins in the same way
-        with open(file, newline="") as lines:
-            for row in csv.DictReader(lines):
-                found.append({"measured": rest.rpartition("_")[2], **row} if old else row)
-    return sorted(found, key=lambda row: row["measured"])
+        hardware, _, day = file.stem.removeprefix(f"{what}_").rpartition("_")
+        if hardware.startswith("x86"):  # else another measurement, whose name begins in the same way
+            with open(file, newline="") as lines:
+                for row in csv.DictReader(lines):
+                    found.append({"measured": day} | {name: number(told) for name, told in row.items() if told})
+    new = FOLDER / f"{what}.jsonl"
+    return found + ([json.loads(line) for line in new.read_text().splitlines()] if new.exists() else [])
+
+
+def number(text: str) -> int | float | str:
+    """What a field of a CSV says."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
