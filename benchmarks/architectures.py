@@ -1,7 +1,6 @@
 """One core, many published architectures: each is built at random by its reference, imported, and the outputs compared.
 
-    python benchmarks/architectures.py            # prints the table
-    python benchmarks/architectures.py --write    # and puts it into README.md
+    python benchmarks/architectures.py            # then benchmarks/readme_tables.py --write
 
 The difference is the largest over all outputs, over the largest output, in float32. Tiny models, in the published shapes'
 proportions; the tests (tests/test_import_*.py) do the same over grids of options, and compare the texts that are written.
@@ -9,12 +8,12 @@ proportions; the tests (tests/test_import_*.py) do the same over grids of option
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -25,13 +24,12 @@ from chopmix.training.build import make_batch
 from chopmix.training.imports import import_directory
 from chopmix.training.run import Run, load_run
 from chopmix.training.transcribe import transcriber_of
+from results import write_results
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
-README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- architectures -->", "<!-- /architectures -->"
 SHAPE = {"vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128,
          "max_position_embeddings": 66}  # fmt: skip
 T5 = {
@@ -202,32 +200,16 @@ ARCHITECTURES: dict[str, tuple[str, str, Callable[[Path], Outputs]]] = {
 }  # fmt: skip
 
 
-@torch.inference_mode()
-def table() -> str:
-    """The table, in Markdown."""
+def rows() -> Iterator[dict[str, Any]]:
+    """Each architecture with the largest difference."""
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    lines = ["| architecture | what it is | reference | largest difference |", "| --- | --- | --- | --- |"]
     for name, (reference, what, compare) in ARCHITECTURES.items():
         torch.manual_seed(0)
-        with tempfile.TemporaryDirectory() as folder, torch.inference_mode(False), torch.no_grad():
+        with tempfile.TemporaryDirectory() as folder, torch.no_grad():
             found, expected = compare(Path(folder))
         difference = float((found - expected).abs().max() / expected.abs().max())
-        lines.append(
-            f"| {name} | {what} | {reference} | {f'{difference:.0e}' if difference else '0: equal to the bit'} |"
-        )
-    return "\n".join(lines)
-
-
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--write", action="store_true", help="put the table into README.md")
-    made = table()
-    print(made)
-    if options.parse_args().write:
-        text = README.read_text()
-        before, rest = text.split(BEGIN)
-        README.write_text(f"{before}{BEGIN}\n{made}\n{END}{rest.split(END)[1]}")
+        yield {"architecture": name, "what": what, "reference": reference, "difference": difference}
 
 
 if __name__ == "__main__":
-    main()
+    write_results("architectures", list(rows()))

@@ -217,7 +217,7 @@ def main() -> None:
         return row["val/loss"]
 
     for who in chosen.who.split(","):
-        rates = [float(rate) * (20 if who == "ours" else 1) for rate in chosen.rates.split(",")]
+        rates = [float(f"{float(rate) * (20 if who == 'ours' else 1):.6g}") for rate in chosen.rates.split(",")]
         best = min(rates, key=lambda rate: figures(who, rate, first))
         for seed in others:
             figures(who, best, seed)

@@ -19,6 +19,7 @@ import torch
 from chopmix.models.generation import Continuation, Sampling, generate
 from chopmix.training.imports import import_directory
 from chopmix.training.run import load_run
+from pairs import figures, timed_pairs
 from results import write_results
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -58,7 +59,8 @@ def bandwidth_floor(model) -> float:
     return statistics.median(times)
 
 
-def compare(name: str, pairs: int) -> list[dict]:
+def compare(name: str, pairs: int) -> dict:
+    """One row: milliseconds a token, and the share of the floor."""
     theirs, ours = models(SHAPES[name])
     tokens, vocabulary = TOKENS[name], SHAPES[name]["vocab_size"]
     prompt = [1, 2, 3]
@@ -78,35 +80,19 @@ def compare(name: str, pairs: int) -> list[dict]:
         return found[0, len(prompt) :].tolist()
 
     assert run_ours() == run_theirs(), "the two do not write the same text"
-    seconds = {"chopmix": [], "transformers": []}
-    for _ in range(pairs):
-        for who, run in (("chopmix", run_ours), ("transformers", run_theirs)):
-            start = time.perf_counter()
-            run()
-            seconds[who].append((time.perf_counter() - start) / tokens)
-    floor = bandwidth_floor(ours)
-    rows = [
-        {
-            "shape": name,
-            "what": who,
-            "ms_per_token": 1000 * statistics.median(s),
-            "share_of_floor": floor / statistics.median(s),
-        }
-        for who, s in seconds.items()
-    ]
-    ratios = sorted(t / o for o, t in zip(seconds["chopmix"], seconds["transformers"]))
-    rows.append(
-        {"shape": name, "what": "ratio", "median": statistics.median(ratios), "min": ratios[0], "max": ratios[-1]}
-    )
-    return rows
+    row = figures(timed_pairs(run_ours, run_theirs, pairs), "transformers")
+    row |= {"ms": row["ms"] / tokens, "peer_ms": row["peer_ms"] / tokens}
+    floor = 1000 * bandwidth_floor(ours)
+    return {"what": f"generation_{name}", "precision": "float32", **row, "share_of_floor": floor / row["ms"]}
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--pairs", type=int, default=9)
+    options.add_argument("--pairs", type=int, default=10)
     options.add_argument("--shapes", nargs="*", default=list(SHAPES), choices=list(SHAPES))
     chosen = options.parse_args()
-    write_results("generation", [row for name in chosen.shapes for row in compare(name, chosen.pairs)])
+    for name in chosen.shapes:
+        write_results("peer", [compare(name, chosen.pairs)])
 
 
 if __name__ == "__main__":
