@@ -1,0 +1,87 @@
+"""From which width on bfloat16 is the faster on this CPU: training steps of one core in both, in turns.
+
+    python benchmarks/precision.py --pairs 6
+
+The table (`benchmarks/results/precision.jsonl`) is what `training/choices.py` takes its rule from for `precision: auto`: cores of
+four layers that read 2,048 tokens a step in rows of 64 or 256, causal and bidirectional, of several widths and channels a head.
+`tests/test_choices.py` holds the rule against it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from dataclasses import replace
+
+import torch
+from chopmix.models.batch import Batch, Pieces, PlannedSet
+from chopmix.models.token_set import plain_tokens
+from chopmix.tokenizers.encoding import NumberEncoding
+from chopmix.training.build import build_model, build_tasks
+from chopmix.training.config import config_from_tree
+from chopmix.training.evaluation import computing_type
+from chopmix.training.hardware import fast_half
+from chopmix.training.objective import autocast
+from pairs import figures, timed_pairs
+from results import write_results
+
+CPU = torch.device("cpu")
+TOKENS, VOCABULARY = 2048, 512
+WIDTHS, CHANNELS, ROWS = (32, 64, 96, 128, 192, 256, 384), (8, 16, 32, 64), (64, 256)
+ATTENTION = {"causal": "causal & same_sample", "full": "same_sample"}
+BLOCK = {"norm": {"use": "layer_norm", "gain": False}, "query_key_norm": {"use": "layer_norm", "gain": False},
+         "feed_forward": "squared_relu", "bias": False}  # fmt: skip
+
+
+def step_of(width: int, channels: int, context: int, attention: str, precision: str):
+    """One training step, forward, backward and AdamW, of a language model."""
+    config = config_from_tree({
+        "inputs": {"text": {"use": "text", "encoding": "numbers", "vocabulary": VOCABULARY, "position": None}},
+        "model": {"width": width, "depth": 4, "heads": width // channels, "context": context, "attention": ATTENTION[attention],
+                  "position": "rotary", "block": BLOCK},
+        "tasks": {"lm": {"use": "language_modeling", "target": "text"}},
+        "data": {}, "training": {"steps": 1, "tokens_per_step": TOKENS},
+    })  # fmt: skip
+    part = config.inputs["text"]
+    choppers = {"text": replace(part.build(part.target.Chopper), fitted=NumberEncoding(VOCABULARY))}
+    tasks = build_tasks(config, choppers)
+    torch.manual_seed(0)
+    model, task = build_model(config, choppers, tasks).train(), tasks["lm"]
+    model.leak_check.check = lambda *_: None  # a bidirectional one is no language model: only the time counts here
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    ids = torch.randint(1, VOCABULARY, (TOKENS // context, context + 1))
+    tokens, given, following = plain_tokens(len(ids), context), ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+
+    def step() -> None:
+        with autocast(CPU, precision):
+            pieces = {"text": Pieces(values=given, index=torch.arange(context), following=following)}
+            made = PlannedSet(tokens=tokens, pieces=pieces)
+            batch = model.plan(
+                Batch(sets={"main": made}, targets={"lm": task.targets(made)}), dtype=computing_type(model)
+            )
+            term = task.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
+        (term.sum / term.count).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--pairs", type=int, default=6)
+    chosen = options.parse_args()
+    if not fast_half(CPU):
+        raise SystemExit("this CPU has no instructions for bfloat16: `auto` is float32 here")
+    for width, channels, context, attention in itertools.product(WIDTHS, CHANNELS, ROWS, ATTENTION):
+        if width % channels:
+            continue
+        half, full = (step_of(width, channels, context, attention, precision) for precision in ("bfloat16", "float32"))
+        row = figures(timed_pairs(half, full, chosen.pairs), "float32")
+        what = {"width": width, "channels": channels, "context": context, "attention": attention}
+        write_results("precision", [{**what, "bfloat16_ms": row["ms"], "float32_ms": row["peer_ms"], "ratio": row["ratio"],
+                                     "ratio_p10": row["ratio_p10"], "ratio_p90": row["ratio_p90"]}])  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
