@@ -8,7 +8,6 @@ on behind the file's end, and those without text or length are left out, which t
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from .answer import Answer
 from .batch import PlannedSet
 from .languages import code_of
 from .token_set import TokenSet
-from .whisper_decoding import Protocol, Rules, drawn, likeliest, searched
+from .whisper_decoding import Protocol, Rules, Said, compression, drawn, likeliest, searched
 
 STEP = 0.02
 """Seconds between two timestamps."""
@@ -72,7 +71,7 @@ class Transcribing:
             raise ValueError(f"patience is {self.patience}; beams * patience, rounded, must be at least 1")
         if self.length_penalty is not None and not 0 <= self.length_penalty <= 1:
             raise ValueError(f"length_penalty is {self.length_penalty}; it must be between 0 and 1, or nothing")
-        if not self.temperatures or not min(self.temperatures) >= 0:
+        if not self.temperatures or not all(each >= 0 for each in self.temperatures):
             raise ValueError("temperatures must be at least one number, none below 0")
 
     def tries_again(self, said: Said) -> bool:
@@ -86,25 +85,6 @@ class Transcribing:
         """Whether a window has nothing to be written down."""
         sure = self.confidence is not None and said.log > self.confidence
         return self.silence is not None and said.no_speech > self.silence and not sure
-
-
-class Said(NamedTuple):
-    """What was heard in one window."""
-
-    ids: list[int]
-    log: float
-    """Mean log-probability of its tokens, the end counted as one."""
-    no_speech: float
-    """The probability that nobody speaks."""
-    temperature: float
-    compression: float
-    """How many times smaller zlib makes the text."""
-
-
-def compression(text: str) -> float:
-    """How many times smaller zlib makes a text, without the space around it: more than 2.4 times where it repeats itself."""
-    raw = text.strip().encode()
-    return len(raw) / len(zlib.compress(raw))
 
 
 class Segment(NamedTuple):
