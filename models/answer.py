@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .batch import Batch, Pieces, PlannedSet
 from .cache import Cache
-from .decoding import Decoder
+from .decoding import Decoder, computing_type
 from .mixture import Mixture
 from .token_set import TokenSet
 
@@ -36,7 +36,7 @@ class Answer:
         self.model, self.input, self.task, self.vocabulary = model, input, task, vocabulary
         *before, (self.name, planned) = sets.items()
         self.core = model.cores[self.name]
-        self.device, self.dtype = next(model.parameters()).device, next(model.parameters()).dtype
+        self.device, self.dtype = next(model.parameters()).device, computing_type(model)
         self.rows, n = planned.tokens.shape
         room = max(model.context, n) - n
         self.room = room if most is None else min(room, most)
@@ -94,7 +94,7 @@ class Answer:
 
     def _step(self) -> Float[Tensor, "b v"]:
         """The scores after one more token per row, read by the lean decoder."""
-        pieces = Pieces(values=self.ids[:, -1].to(self.device), index=(self.index - 1).to(self.device))
+        pieces = Pieces(values=self._there(self.ids[:, -1]), index=self._there(self.index - 1))
         x = self.model.tokenizer(self.input)(pieces)
         if self.input in self.model.types:
             x = x + self.model.types[self.input]
@@ -126,7 +126,7 @@ class Answer:
         if len(rows):
             sources = parents[rows]
             self.ids[rows] = self.ids[sources]
-            self.cache.copy(sources.to(self.device), rows.to(self.device))
+            self.cache.copy(self._there(sources), self._there(rows))
 
     def keep(self, samples: Sequence[int]) -> None:
         """Go on with these samples, each with its beams; the others are done."""
@@ -134,13 +134,17 @@ class Answer:
         rows = (kept[:, None] * self.beams + torch.arange(self.beams)).flatten()
         self._take(rows)
         if self.decoder is not None:
-            self.decoder.keep(kept.to(self.device))
+            self.decoder.keep(self._there(kept))
         elif self.source is not None:
             self._take_source(rows)
 
+    def _there(self, values: Tensor) -> Tensor:
+        """The same on the model's device, without waiting for what is computed there."""
+        return values.to(self.device, non_blocking=True)
+
     def _take(self, rows: Tensor) -> None:
         self.ids, self.index, self.last = self.ids[rows], self.index[rows], self.last.select(rows)
-        self.cache.select(rows.to(self.device))
+        self.cache.select(self._there(rows))
 
     def _take_source(self, rows: Tensor) -> None:
-        self.source, self.source_tokens = self.source.select(rows.to(self.device)), self.source_tokens.select(rows)
+        self.source, self.source_tokens = self.source.select(self._there(rows)), self.source_tokens.select(rows)

@@ -177,11 +177,13 @@ class VariableLength(Layout):
     def __call__(self, query, key, value, bias, dropout):
         if key.shape[1] != query.shape[1]:
             key, value = repeated(key, value, query.shape[1])
+        channels = query.shape[-1]
+        (query, key, value), scale = padded(-(-channels // 8) * 8, query, key, value)
         flat = [rearrange(t, "b h n c -> (b n) h c") for t in (query, key, value)]
         mixed = _varlen_attention()(
-            *flat, self.boundaries, self.boundaries, self.longest, self.longest, **_varlen_causal(self.causal)
+            *flat, self.boundaries, self.boundaries, self.longest, self.longest, **_varlen_causal(self.causal), **scale
         )
-        return rearrange(mixed, "(b n) h c -> b h n c", b=len(query))
+        return rearrange(mixed[..., :channels], "(b n) h c -> b h n c", b=len(query))
 
     def to(self, device):
         return VariableLength(self.boundaries.to(device, non_blocking=True), self.longest, self.causal)
@@ -222,11 +224,27 @@ class Flex(Layout):
     block_mask: object
 
     def __call__(self, query, key, value, bias, dropout):
-        grouped = query.shape[1] != key.shape[1]
-        return _flex_attention(query.is_cuda)(query, key, value, block_mask=self.block_mask, enable_gqa=grouped)
+        grouped, channels = query.shape[1] != key.shape[1], query.shape[-1]
+        (query, key, value), scale = padded(max(channels, NARROWEST), query, key, value)
+        kernel = _flex_attention(query.is_cuda)
+        mixed = kernel(query, key, value, block_mask=self.block_mask, enable_gqa=grouped, **scale)
+        return mixed[..., :channels]
 
     def to(self, device):
         return Flex(self.block_mask.to(device))
+
+
+NARROWEST = 16
+"""Channels of a head that FlexAttention's kernel on a GPU has at least; `varlen_attn` takes multiples of 8."""
+
+
+def padded(channels: int, *heads: Tensor) -> tuple[tuple[Tensor, ...], dict[str, float]]:
+    """Queries, keys and values with so many channels, of which the new ones are zero; and the scale that the scores of the old
+    ones need, where there are new ones."""
+    lacking = channels - heads[0].shape[-1]
+    if not lacking:
+        return heads, {}
+    return tuple(F.pad(t, (0, lacking)) for t in heads), {"scale": 1 / math.sqrt(heads[0].shape[-1])}
 
 
 def _varlen_attention():
@@ -249,14 +267,15 @@ _compiled_flex_attention = None
 
 
 def _flex_attention(compiled: bool):
-    """FlexAttention, on a GPU compiled at its first use: uncompiled it builds the whole score matrix."""
+    """FlexAttention, on a GPU compiled at its first use: uncompiled it builds the whole score matrix. Compiled once more when a size
+    changes, then for all sizes: with a translation for each, torch stops after eight and goes on uncompiled."""
     global _compiled_flex_attention
     from torch.nn.attention.flex_attention import flex_attention
 
     if not compiled:
         return flex_attention
     if _compiled_flex_attention is None:
-        _compiled_flex_attention = torch.compile(flex_attention, dynamic=False)
+        _compiled_flex_attention = torch.compile(flex_attention)
     return _compiled_flex_attention
 
 
@@ -276,13 +295,17 @@ def plan(
     cached self-attention; `plan_cross` is for another set. `bias`, `dropout`, `dtype` and `device` are what the kernel
     will have to do: one that cannot is not chosen.
     """
-    keys = queries if keys is None else keys
-    layout = _plan_simple(graph, queries, keys, torch.device(device), dtype, bias, dropout)
-    if layout is None and torch.device(device).type == "cuda" and not bias and not dropout:
-        layout = _plan_flex(graph, queries, keys, torch.device(device))
-    if layout is None and not bias and _writes_out(torch.device(device), dtype, keys.shape[1]):
-        layout = short(dense_mask(graph, queries, keys), dtype)
-    return (layout or Dense(alike(dense_mask(graph, queries, keys)))).to(device)
+    keys, device = queries if keys is None else keys, torch.device(device)
+    layout = _plan_simple(graph, queries, keys, device, dtype, bias, dropout)
+    if layout is not None:
+        return layout.to(device)
+    if device.type == "cuda":
+        if bias or dropout:
+            return Dense(_mask_there(graph, queries, keys, device))
+        return _plan_flex(graph, queries, keys, device)
+    if not bias and _writes_out(device, dtype, keys.shape[1]):
+        return short(dense_mask(graph, queries, keys), dtype)
+    return Dense(alike(dense_mask(graph, queries, keys)))
 
 
 def plan_cross(
@@ -338,28 +361,69 @@ def _one_sample_a_row(tokens: Tokens) -> bool:
 
 def _plan_packed(tokens: Tokens, causal: bool, device: torch.device, dtype: torch.dtype, dropout: float):
     """Attention within the samples of packed rows, where each sample's places are contiguous; else None."""
-    segments = tuple(_segments(tokens))
-    samples = [int(tokens.sample[s.row, s.start]) for s in segments if tokens.sample[s.row, s.start] != PADDING]
-    if len(set(samples)) != len(samples):
+    starts = _starts(tokens)
+    samples = tokens.sample.flatten()[starts]
+    samples = samples[samples != PADDING]
+    if len(samples.unique()) < len(samples):
         return None
     if device.type == "cpu":  # where scores are written out, one masked product per row is faster still
-        return None if _writes_out(device, dtype, tokens.shape[1]) else PerSample(segments, causal)
+        written_out = _writes_out(device, dtype, tokens.shape[1])
+        return None if written_out else PerSample(_segments(starts, *tokens.shape), causal)
     if dropout or _varlen_attention() is None or dtype not in (torch.float16, torch.bfloat16):
         return None
-    n = tokens.shape[1]
-    ends = [s.row * n + s.end for s in segments]
-    boundaries = torch.tensor([0, *ends], dtype=torch.int32)
+    boundaries = F.pad(starts, (0, 1), value=tokens.sample.numel()).int()
     return VariableLength(boundaries, int(boundaries.diff().max()), causal)
 
 
-def _segments(tokens: Tokens):
-    """The contiguous samples of every row, left to right; a run of padding is a segment whose output nobody reads."""
-    for row, samples in enumerate(tokens.sample.tolist()):
-        start = 0
-        for end in range(1, len(samples) + 1):
-            if end == len(samples) or samples[end] != samples[start]:
-                yield Segment(row, start, end)
-                start = end
+def _starts(tokens: Tokens) -> Int[Tensor, "s"]:
+    """The flat places where a sample begins, or a run of padding, whose output nobody reads: every row begins one."""
+    begins = torch.ones_like(tokens.sample, dtype=torch.bool)
+    begins[:, 1:] = tokens.sample[:, 1:] != tokens.sample[:, :-1]
+    return begins.flatten().nonzero()[:, 0]
+
+
+def _segments(starts: Int[Tensor, "s"], b: int, n: int) -> tuple[Segment, ...]:
+    """What lies between flat places of b rows of n places, row by row."""
+    places = starts.tolist()
+    ends = [*places[1:], b * n]
+    return tuple(Segment(start // n, start % n, end - start // n * n) for start, end in zip(places, ends))
+
+
+def _mask_there(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device) -> Bool[Tensor, "k n m"]:
+    """The dense mask, made on the device: on the CPU it would take long to write, and to copy. One for all rows where all are laid
+    out alike, which is known before."""
+    if _rows_alike(queries, keys):
+        queries, keys = (tokens.select(slice(0, 1)) for tokens in (queries, keys))
+    (b, n), m = queries.shape, keys.shape[1]
+    query, key = within_samples(queries, keys).to(device), within_samples(keys).to(device)
+    sides = [
+        Node(
+            *(t.unsqueeze(axis) for t in (side.input, side.sample, side.span)), side.position.unsqueeze(axis).unbind(-1)
+        )
+        for side, axis in ((query, 2), (key, 1))
+    ]
+    return reads(graph, *sides).expand(b, n, m)
+
+
+def _rows_alike(queries: Tokens, keys: Tokens) -> bool:
+    """Whether every row is the first one with other numbers for its samples and spans, as where each row is one sample."""
+
+    def both(name: str) -> Tensor:
+        return torch.cat([getattr(queries, name), getattr(keys, name)], dim=1)
+
+    def counted(numbers: Int[Tensor, "b n"]) -> Int[Tensor, "b n"]:
+        first = numbers.masked_fill(numbers == PADDING, numbers.max()).amin(dim=1, keepdim=True)
+        return torch.where(numbers == PADDING, PADDING, numbers - first + 1)
+
+    if not keys.sample.numel():
+        return False
+    descriptors = (
+        both("input"),
+        counted(both("sample")),
+        counted(both("span")),
+        both("position").nan_to_num(nan=torch.inf),
+    )
+    return all(bool((each == each[:1]).all()) for each in descriptors)
 
 
 def _plan_flex(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device) -> Flex:
@@ -367,12 +431,11 @@ def _plan_flex(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device
     from torch.nn.attention.flex_attention import create_block_mask
 
     relative = within_samples(queries, keys).to(device), within_samples(keys).to(device)
-    sides = [(t.input, t.sample, t.span, t.position) for t in relative]
+    sides = [(t.input, t.sample, t.span, t.position.unbind(-1)) for t in relative]
 
     def node(side, row, index) -> Node:
-        input, sample, span, position = side
-        coordinates = [position[row, index, axis] for axis in range(position.shape[-1])]
-        return Node(input[row, index], sample[row, index], span[row, index], coordinates)
+        *descriptors, position = side
+        return Node(*(each[row, index] for each in descriptors), [axis[row, index] for axis in position])
 
     (b, n), m = queries.shape, keys.shape[1]
     block_mask = create_block_mask(

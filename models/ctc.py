@@ -9,15 +9,59 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
 def tokens_needed(symbols: Sequence[int]) -> int:
     """The fewest tokens that can say these symbols: one each, and a blank between two of the same."""
     return len(symbols) + sum(a == b for a, b in zip(symbols, symbols[1:]))
+
+
+def ctc_loss(
+    logs: Float[Tensor, "n s v"], texts: Int[Tensor, "l"], tokens: Int[Tensor, "s"], lengths: Int[Tensor, "s"]
+) -> Float[Tensor, ""]:
+    """The summed negative log-likelihood of some texts, whose symbols lie end to end, in nats. `logs`: each sample's
+    log-probabilities as a column. How many `tokens` and symbols (`lengths`) each has is told on the CPU, where torch's kernels
+    want it. `F.ctc_loss` would bring the texts there as well, and wait for them; and torch.compile has no rule for it."""
+    if logs.is_cuda or torch.compiler.is_compiling():
+        return opaque_ctc_loss(logs, texts, tokens, lengths)[0].sum()
+    return F.ctc_loss(logs, texts, tokens, lengths, blank=logs.shape[-1] - 1, reduction="sum")
+
+
+SCHEMA = "(Tensor logs, Tensor texts, Tensor tokens, Tensor lengths) -> (Tensor, Tensor)"
+
+
+@torch.library.custom_op("chopmix::ctc_loss", mutates_args=(), schema=SCHEMA)
+def opaque_ctc_loss(logs: Tensor, texts: Tensor, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Every text's loss, (s,), and its gradient, (n, s, v), by torch's kernels."""
+    blank = logs.shape[-1] - 1
+    losses, paths = torch.ops.aten._ctc_loss(logs, texts, tokens.tolist(), lengths.tolist(), blank)
+    slopes = torch.ops.aten._ctc_loss_backward(
+        torch.ones_like(losses), logs, texts, tokens.tolist(), lengths.tolist(), losses, paths, blank
+    )
+    return losses, slopes
+
+
+@opaque_ctc_loss.register_fake
+def _(logs: Tensor, texts: Tensor, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    return logs.new_empty(logs.shape[1]), torch.empty_like(logs)
+
+
+def _keep_slopes(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(output[1])
+
+
+def _by_slopes(ctx: Any, losses: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    return losses[:, None] * ctx.saved_tensors[0], None, None, None
+
+
+opaque_ctc_loss.register_autograd(_by_slopes, setup_context=_keep_slopes)
 
 
 def collapsed(path: Sequence[int], blank: int) -> list[int]:

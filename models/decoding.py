@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from .attention import sdpa
@@ -30,6 +30,14 @@ from .transformer import Attention, Block, PostNorm, PreNorm, Residual, Transfor
 FUSED = 2**17
 """Query, key and value are laid together to one matrix (a copy) up to this many values each: larger ones are bound by
 reading the weights, and copying them would cost more than it saves."""
+
+
+def computing_type(model: nn.Module) -> torch.dtype:
+    """What the model's products are made in at present: the type of its weights, or that of autocast where this is on. Layouts
+    are planned for it, and caches hold it."""
+    weight = next(model.parameters())
+    kind = weight.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
 
 @dataclass(frozen=True)
@@ -57,11 +65,14 @@ class Decoder:
 
     def __init__(self, core: Transformer, cache: Cache, axes: int, head: nn.Module, source: TokenSet | None = None):
         self.cache = cache
-        self.steps = [step_of(block, source) for block in core.blocks]
+        there = None if source is None else source.sample != PADDING
+        mask = None if there is None or bool(there.all()) else there[:, None, None]
+        self.steps = [step_of(block, source, mask) for block in core.blocks]
         self.norm, self.head = lean(core.norm), lean_head(head)
         tokens = plain_tokens(1, cache.capacity, axes=axes).to(core.blocks[0].attention.out.weight.device)
         self.angles = core.position.angles(tokens)
-        self.bias = core.position.bias(tokens, tokens)
+        bias = core.position.bias(tokens, tokens)
+        self.bias = None if bias is None else bias.to(cache.layers[0].key.dtype)
 
     @staticmethod
     def fits(core: Transformer) -> bool:
@@ -99,6 +110,7 @@ class Decoder:
             query, key = step.query_norm(query), step.key_norm(key)
         if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
+        query = query.to(cache.key.dtype)  # norms leave float32 behind, kernels take one type
         cache.key.narrow(2, place, 1).copy_(key)
         cache.value.narrow(2, place, 1).copy_(value)
         cache.length = place + 1
@@ -112,15 +124,13 @@ class Crossing:
     """One layer's cross-attention with the keys and values of the source made once: (s, h, m, c). All beams of a sample read
     them together, as so many queries of one attention."""
 
-    def __init__(self, attention: Attention, source: TokenSet):
+    def __init__(self, attention: Attention, source: TokenSet, mask: Bool[Tensor, "s 1 1 m"] | None):
         self.channels, self.scale = attention.channels, scale_of(attention)
         self.query, self.query_norm, self.out = (
             product(attention.query), lean(attention.query_norm), product(attention.out)
         )  # fmt: skip
         _, key, value = attention.project(source.x[:, :0], source.x)
-        self.key, self.value = attention.key_norm(key), value
-        there = source.sample != PADDING
-        self.mask = None if bool(there.all()) else there[:, None, None]
+        self.key, self.value, self.mask = attention.key_norm(key).to(value.dtype), value, mask
 
     def keep(self, sentences: Tensor) -> None:
         """Go on with these samples."""
@@ -129,11 +139,12 @@ class Crossing:
 
     def __call__(self, x: Float[Tensor, "b d"], beams: int) -> Float[Tensor, "b d"]:
         query = self.query(x).view(len(self.key), beams, -1, self.channels).transpose(1, 2)
-        mixed = sdpa(self.query_norm(query), self.key, self.value, self.mask, scale=self.scale)
+        query = self.query_norm(query).to(self.key.dtype)
+        mixed = sdpa(query, self.key, self.value, self.mask, scale=self.scale)
         return self.out(mixed.transpose(1, 2).reshape(len(x), -1))
 
 
-def step_of(block: Block, source: TokenSet | None = None) -> Step:
+def step_of(block: Block, source: TokenSet | None = None, mask: Tensor | None = None) -> Step:
     """A block's functions, with query, key and value as one product where the matrices are small."""
     attention = block.attention
     normed = not isinstance(attention.query_norm, nn.Identity)
@@ -146,7 +157,7 @@ def step_of(block: Block, source: TokenSet | None = None) -> Step:
         scale=scale_of(attention),
         out=product(attention.out),
         add_cross=adder(block.add_cross_attention) if crosses else None,
-        cross=Crossing(block.cross_attention, source) if crosses else None,
+        cross=Crossing(block.cross_attention, source, mask) if crosses else None,
         add_feed_forward=adder(block.add_feed_forward),
         feed_forward=two_products(block.feed_forward),
     )

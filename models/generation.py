@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .answer import Answer
 from .batch import Batch, Pieces, PlannedSet
-from .decoding import Decoder
+from .decoding import Decoder, computing_type
 from .mixture import Mixture
 from .token_set import Tokens
 
@@ -56,10 +56,13 @@ class Sampling:
         if self.temperature == 0:
             return scores.argmax(dim=-1)
         probabilities = torch.softmax(self._kept(scores.float() / self.temperature), dim=-1)
+        if generator is not None:
+            probabilities = probabilities.to(generator.device)  # one seed draws the same on a CPU and on a GPU
         return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
 
     def _penalised(self, scores: Tensor, seen: Tensor) -> Tensor:
         repeated = torch.zeros_like(scores, dtype=torch.bool)
+        seen = seen.to(scores.device, non_blocking=True)
         repeated.scatter_(1, seen.clamp(min=0), seen >= 0)
         penalty = self.repetition_penalty
         return torch.where(repeated, torch.where(scores > 0, scores / penalty, scores * penalty), scores)
@@ -125,9 +128,8 @@ class Continuation:
     def _begin(self) -> int:
         """Start reading at the window's first token, with an empty cache."""
         if self.cached:
-            weight = next(self.core.parameters())
             self.cache = self.core.empty_cache(
-                len(self.ids), self.model.context, dtype=weight.dtype, device=self.device
+                len(self.ids), self.model.context, dtype=computing_type(self.core), device=self.device
             )
         if self.lean:
             self.decoder = Decoder(self.core, self.cache, self.core.axes, self.model.heads[self.names[1]])
@@ -137,7 +139,8 @@ class Continuation:
         """The scores after one more token per row, read by the lean decoder."""
         input = self.names[0]
         place, self.read = self.read - self.start, self.ids.shape[1]
-        pieces = Pieces(values=self.ids[:, -1].to(self.device), index=torch.tensor([place], device=self.device))
+        values = self.ids[:, -1].to(self.device, non_blocking=True)
+        pieces = Pieces(values=values, index=torch.full((1,), place, device=self.device))
         x = self.model.tokenizer(input)(pieces)
         if input in self.model.types:
             x = x + self.model.types[input]
@@ -161,12 +164,9 @@ class Continuation:
     def _run(self, tokens: Tokens, keys: Tokens, values: Tensor, index: Tensor) -> Tensor:
         input, task, core = self.names
         device = self.device
-        layouts = self.core.plan(tokens, keys if self.cached else None, next(self.core.parameters()).dtype, device)
-        pieces = {input: Pieces(values=values.to(device), index=index.to(device))}
-        planned = PlannedSet(
-            tokens=tokens.to(device) if device.type != "cpu" else tokens, pieces=pieces, layouts=layouts
-        )
-        batch = Batch(sets={core: planned})
+        layouts = self.core.plan(tokens, keys if self.cached else None, computing_type(self.core), device)
+        planned = PlannedSet(tokens=tokens, pieces={input: Pieces(values=values, index=index)}, layouts=layouts)
+        batch = Batch(sets={core: planned}) if device.type == "cpu" else Batch(sets={core: planned}).to(device)
         hidden = self.model.hidden(batch, self.cache if self.cached else None)
         return self.model.heads[task](hidden[:, -1])[:, : self.vocabulary]
 
@@ -178,9 +178,9 @@ def generate(
     sampling: Sampling = Sampling(),
     generator: torch.Generator | None = None,
 ) -> Iterator[Int[Tensor, "b"]]:
-    """Yield the next id of every row, `max_tokens` times; the caller stops earlier where it wants to."""
+    """Yield the next id of every row, on the CPU, `max_tokens` times; the caller stops earlier where it wants to."""
     for number in range(max_tokens):
-        ids = sampling.choose(continuation.scores(), continuation.ids, generator)
+        ids = sampling.choose(continuation.scores(), continuation.ids, generator).cpu()
         yield ids
         if number + 1 < max_tokens:
             continuation.append(ids)

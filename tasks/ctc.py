@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field, RootModel, StrictStr
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from ..data.root import DataError
 from ..data.samples import Samples
 from ..models.batch import PlannedSet, Targets
-from ..models.ctc import greedy, prefix_beam, spans, tokens_needed
+from ..models.ctc import ctc_loss, greedy, prefix_beam, spans, tokens_needed
 from ..models.linear import Linear
 from ..tokenizers.files import read_record, write_json
 from .task import Metric, Task, Term
@@ -25,6 +24,23 @@ from .text_metrics import MEANINGS, TextMetric
 
 Symbols = RootModel[Annotated[StrictStr, Field(min_length=1)]]
 """What a run keeps of its training data: the symbols, in the order of their scores."""
+
+
+class OnHost:
+    """What stays on the CPU where the rest of a batch moves to a GPU: to look at it is to wait for nothing."""
+
+    def __init__(self, groups: Int[Tensor, "t"], tokens: Int[Tensor, "j"], symbols: Int[Tensor, "j"]):
+        self.groups, self.tokens, self.symbols = groups, tokens, symbols
+
+
+@dataclass(frozen=True, kw_only=True)
+class CtcTargets(Targets):
+    """The symbols of every judged sample (j of them), and where its scores stand."""
+
+    grid: Int[Tensor, "n j"]
+    """Which of the output's rows is each sample's token number 0, 1, 2, ...; filled up with 0 behind its last."""
+    host: OnHost
+    """Which sample each row belongs to; how many tokens, and symbols, each judged sample has."""
 
 
 class CtcHead(nn.Module):
@@ -85,7 +101,7 @@ class Ctc(Task):
 
     # ------------------------------------------------------------------------------------------------------- targets
 
-    def targets(self, planned: PlannedSet) -> Targets:
+    def targets(self, planned: PlannedSet) -> CtcTargets:
         """The places of the source's tokens, their samples, and every sample's symbols; the length is -1 where a sample is not
         judged: it has no text, or one that cannot be aligned."""
         pieces = planned.pieces.get(self.source)
@@ -99,9 +115,12 @@ class Ctc(Task):
             judged = label is not None and self._fits(text, int(counts[number]), key)
             values += text if judged else []
             lengths.append(len(text) if judged else -1)
-        return Targets(
-            values=torch.tensor(values, dtype=torch.long), places=places, groups=sample, lengths=torch.tensor(lengths),
-            count=sum(max(length, 1) for length in lengths if length >= 0),
+        lengths = torch.tensor(lengths, dtype=torch.long)
+        judged = lengths >= 0
+        return CtcTargets(
+            values=torch.tensor(values, dtype=torch.long), places=places, groups=sample, lengths=lengths,
+            grid=columns(sample, counts)[: longest(counts[judged]), judged],
+            host=OnHost(sample, counts[judged], lengths[judged]), count=int(lengths[judged].clamp(min=1).sum()),
         )  # fmt: skip
 
     def encoded(self, label: Any) -> list[int]:
@@ -128,28 +147,23 @@ class Ctc(Task):
     def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Term]:
         return {"loss": Term(self.loss(output, targets), targets.count, self.weight)}
 
-    def loss(self, output: Float[Tensor, "t v"], targets: Targets) -> Tensor:
+    def loss(self, output: Float[Tensor, "t v"], targets: CtcTargets) -> Tensor:
         """The summed negative log-likelihood of all texts, in nats."""
-        lengths = targets.lengths.tolist()
-        judged = [(row, length) for row, length in zip(self.rows(output, targets), lengths) if length >= 0]
-        if not judged:
+        if not targets.grid.shape[1]:
             return output.sum() * 0.0
-        rows, lengths = zip(*judged)
-        sizes = torch.tensor([len(row) for row in rows])
-        return F.ctc_loss(pad_sequence(list(rows)), targets.values, sizes, torch.tensor(lengths),
-                          blank=len(self.symbols), reduction="sum")  # fmt: skip
+        logs = output.float().log_softmax(-1)[targets.grid]
+        return ctc_loss(logs, targets.values, targets.host.tokens, targets.host.symbols)
 
     @staticmethod
-    def rows(output: Float[Tensor, "t v"], targets: Targets) -> tuple[Tensor, ...]:
-        """Every sample's log-probabilities, (t, v) each."""
-        logs = output.float().log_softmax(-1)
-        counts = torch.bincount(targets.groups.cpu(), minlength=len(targets.lengths)).tolist()
-        order = torch.argsort(targets.groups, stable=True)
-        return logs.index_select(0, order).split(counts)
+    def rows(output: Float[Tensor, "t v"], targets: CtcTargets) -> tuple[Tensor, ...]:
+        """Every sample's log-probabilities, (t, v) each, on the CPU: a batch's come over at once."""
+        logs, groups = output.float().log_softmax(-1).cpu(), targets.host.groups
+        counts = torch.bincount(groups, minlength=len(targets.lengths)).tolist()
+        return logs[groups.argsort(stable=True)].split(counts)
 
     def read_off(self, logs: Float[Tensor, "t v"]) -> list[int]:
         """The symbols that one sample's log-probabilities say."""
-        return greedy(logs) if self.beams == 1 else prefix_beam(logs.cpu(), self.beams)
+        return greedy(logs) if self.beams == 1 else prefix_beam(logs, self.beams)
 
     def pairs(self, output: Tensor, targets: Targets, planned: PlannedSet) -> list[tuple[str, str]]:
         rows, labels = self.rows(output, targets), planned.labels[self.target]
@@ -201,6 +215,24 @@ class Ctc(Task):
             found[-1]["word"] += symbol
             found[-1]["end"] = round(seconds[end - 1], 3)
         return found
+
+
+def columns(sample: Int[Tensor, "t"], counts: Int[Tensor, "s"]) -> Int[Tensor, "n s"]:
+    """The numbers of each sample's tokens, in order, as columns; 0 behind the last. `sample` is whose each token is.
+
+    sample 0 1 0 with counts 2 1 gives [[0, 1], [2, 0]].
+    """
+    order = sample.argsort(stable=True)
+    own = sample[order]
+    place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[own]
+    found = torch.zeros(longest(counts), len(counts), dtype=torch.long)
+    found[place, own] = order
+    return found
+
+
+def longest(counts: Int[Tensor, "s"]) -> int:
+    """The largest count; 0 of none."""
+    return max(counts.tolist(), default=0)
 
 
 def as_text(value: Any) -> str:

@@ -1,20 +1,135 @@
-"""CUDA without a GPU: fake tensors know their device, type and shape, mix no devices, and raise where a value would be waited for."""
+"""CUDA without a GPU: tensors on the CPU are real, those on CUDA are fake. They know their device, type and shape, mix no devices,
+and have no values: whoever waits for one is told so, or counted."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor
+from torch._ops import HigherOrderOperator
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._pytree import tree_leaves
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class HostRead(RuntimeError):
+    """The program on the CPU waits for the GPU, to look at a value that is computed there."""
+
+
+class FakeCuda(FakeTensorMode):
+    """Everything on the CPU is computed; what is on CUDA has a type and a shape. (Inside torch's own mode all would be fake, and
+    nothing could be planned.)
+
+    `reads` lists where the program waited for a value, `copies` where it copied something to the GPU, and `blocking` where it
+    waited for that copy: file, line and function.
+    """
+
+    supports_higher_order_operators = True  # FlexAttention
+
+    def __init__(self):
+        super().__init__(allow_non_fake_inputs=True)
+        self.reads: list[str] = []
+        self.copies: list[str] = []
+        self.blocking: list[str] = []
+        self.may_read = self.copying = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if isinstance(func, HigherOrderOperator):
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        if (
+            torch.is_inference_mode_enabled() and func.namespace != "prim"
+        ):  # there operations come in one piece that are made of others
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        leaves = tree_leaves((args, kwargs))
+        on_cuda = any(isinstance(leaf, FakeTensor) and leaf.device.type == "cuda" for leaf in leaves)
+        wanted = next((leaf.type for leaf in leaves if isinstance(leaf, torch.device)), "")
+        name = func.overloadpacket.__name__
+        if name in (
+            "_use_cudnn_ctc_loss",
+            "_use_miopen_ctc_loss",
+        ):  # they ask the driver; both want the blank to be symbol 0
+            return False
+        if on_cuda and (wanted == "cpu" or name in READING or masks(name, args)):
+            return self._read(name, args, kwargs)
+        if name == "copy_" and on_cuda and args[0].device.type == "cpu":
+            return args[0].copy_(self._read(name, args[1:], {}))
+        copies = not on_cuda and wanted == "cuda" and any(isinstance(leaf, Tensor) for leaf in leaves)
+        if copies and not self.copying:
+            return self._copy(func, types, args, kwargs)
+        if on_cuda or wanted == "cuda" or any(isinstance(leaf, FakeTensor) for leaf in leaves):
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _copy(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """To the GPU, noted once."""
+        self.copies.append(caller())
+        if not kwargs.get("non_blocking"):
+            self.blocking.append(self.copies[-1])
+        self.copying = True
+        try:
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        finally:
+            self.copying = False
+
+    def _read(self, name: str, args: Any, kwargs: Any) -> Any:
+        """Ones and zeros (of what is no float) in place of the values asked for; of what is chosen or counted as much as there can be."""
+        self.reads.append(caller())
+        if not self.may_read:
+            raise HostRead(f"{name} waits for the GPU at {self.reads[-1]}")
+        first: Tensor = args[0]
+        match name:
+            case "_local_scalar_dense":
+                return torch.zeros((), dtype=first.dtype).item()
+            case "nonzero":
+                return first.new_zeros((first.numel(), first.dim()), dtype=torch.long)
+            case "bincount":
+                return first.new_zeros((kwargs.get("minlength") or args[2],), dtype=torch.long)
+            case "index":
+                return first.clone()
+        kind = kwargs.get("dtype") or first.dtype
+        return torch.full(first.shape, int(kind.is_floating_point), dtype=kind)
+
+
+READING = {"_local_scalar_dense", "nonzero", "bincount"}
+"""Operations whose result is a value, or as large as the values say."""
+
+
+def masks(name: str, args: Any) -> bool:
+    """Whether some of a tensor are chosen by truth values."""
+    return name == "index" and any(each is not None and each.dtype == torch.bool for each in args[1])
+
+
+def caller() -> str:
+    """Where in the program's own files an operation was asked for."""
+    for frame in reversed(traceback.extract_stack()):
+        path = Path(frame.filename)
+        if path.is_relative_to(ROOT) and ".venv" not in path.parts and path != Path(__file__).resolve():
+            return f"{path.relative_to(ROOT)}:{frame.lineno} {frame.name}"
+    return "somewhere"
 
 
 @contextmanager
-def fake_cuda(half: bool = True) -> Iterator[FakeTensorMode]:
-    """Inside, tensors are fake; with `half`, CUDA's rules of autocast to bfloat16 hold. (`torch.autocast` refuses to start where
-    there is no GPU; the switch behind it does not.)"""
+def fake_cuda(half: bool = True, reads: bool = False) -> Iterator[FakeCuda]:
+    """Inside, `device="cuda"` gives fake tensors; with `half`, CUDA's rules of autocast to bfloat16 hold.
+
+    Raises HostRead where the program waits for a value of the GPU; with `reads` there is one in its place, and that is noted.
+    """
     before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+    there = mock.patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    halves = mock.patch("torch.cuda.is_bf16_supported", lambda *_: True)
+    with there, halves, FakeCuda() as mode:
+        mode.may_read = reads
         torch.set_autocast_enabled("cuda", half)
         torch.set_autocast_dtype("cuda", torch.bfloat16)
         try:

@@ -321,13 +321,13 @@ def test_per_sample_cuts_where_the_sample_changes():
 def test_variable_length_lays_samples_end_to_end(monkeypatch, causal, shared):
     """With a stand-in for torch's kernel that any device can run: boundaries, grouped heads and the way back."""
 
-    def stand_in(query, key, value, starts, key_starts, longest, key_longest, *, window_size):
+    def stand_in(query, key, value, starts, key_starts, longest, key_longest, *, window_size, scale=None):
         assert starts.dtype == torch.int32 and torch.equal(starts, key_starts) and window_size in ((-1, 0), (-1, -1))
         lengths = starts.diff().tolist()
         assert longest == key_longest == max(lengths) and sum(lengths) == len(query) and min(lengths) > 0
         pieces = zip(*(t.split(lengths) for t in (query, key, value)), strict=True)
         return torch.cat([
-            F.scaled_dot_product_attention(*(t.transpose(0, 1) for t in piece), is_causal=window_size == (-1, 0))
+            F.scaled_dot_product_attention(*(t.transpose(0, 1) for t in piece), is_causal=window_size == (-1, 0), scale=scale)
             for piece in pieces
         ], dim=1).transpose(0, 1)  # fmt: skip
 

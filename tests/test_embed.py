@@ -66,12 +66,12 @@ def test_every_form_of_output_holds_the_same(bare, tmp_path, capsys):
     assert main([*command, "--data", str(manifest), "--output", str(tmp_path / "a.npy")]) == 0
     np.testing.assert_allclose(np.load(tmp_path / "a.npy"), pooled, atol=1e-5)
     assert main([*command, "--data", str(manifest), "--output", str(tmp_path / "a.csv")]) == 0
-    rows = list(csv.DictReader((tmp_path / "a.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
     assert [row["key"] for row in rows] == ["t0", "t1", "t2", "t3"] and len(rows[0]) == 33
     np.testing.assert_allclose([[float(row[str(n)]) for n in range(32)] for row in rows], pooled, atol=1e-5)
     assert main([*command, *given, "--pool", "tokens", "--output", str(tmp_path / "b.npy")]) == 0
     np.testing.assert_allclose(np.load(tmp_path / "b.npy"), torch.cat(expected).numpy(), atol=1e-5)
-    whose = list(csv.DictReader((tmp_path / "b.csv").open()))
+    whose = list(csv.DictReader((tmp_path / "b.csv").read_text().splitlines()))
     assert [row["token"] for row in whose[:6]] == ["[CLS]", "the", "cat", "##s", "sat", "[SEP]"]
     assert whose[0] == {"row": "0", "key": "sample 1", "input": "text", "token": "[CLS]"} and len(whose) == sum(
         map(len, expected)

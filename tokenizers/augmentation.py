@@ -57,9 +57,11 @@ class ImageAugmentation(nn.Module):
         self.transforms = [torchvision_transform(part) for part in transforms or ()]
 
     def forward(self, images: Images, seeds: Seeds) -> Tensor:
-        """Every image changed as its seed decides: images of one seed (the frames of a clip) are changed alike."""
-        images = self.coloured(self.mirrored(images, seeds), seeds)
-        return self.moved(images, seeds)
+        """Every image changed as its seed decides: images of one seed (the frames of a clip) are changed alike. Autocast is off: to
+        halves, places in an image are rounded by up to half a pixel in 256."""
+        with torch.autocast(images.device.type, enabled=False):
+            images = self.coloured(self.mirrored(images, seeds), seeds)
+            return self.moved(images, seeds)
 
     def mirrored(self, images: Images, seeds: Seeds) -> Images:
         if not self.flip:
@@ -82,13 +84,15 @@ class ImageAugmentation(nn.Module):
             images = rand_augmented(images, which, side, self.magnitude)
         return self.by_torchvision(images, seeds) if self.transforms else images
 
+    @torch.compiler.disable
     def by_torchvision(self, images: Images, seeds: Seeds) -> Images:
-        """torchvision's transforms draw from torch's global generator: each image finds it as its own seed has set it."""
-        state, found = torch.get_rng_state(), []
-        for image, seed in zip(images, seeds.tolist()):
-            torch.manual_seed(seed)
-            found.append(self.transformed(image[None]))
-        torch.set_rng_state(state)
+        """torchvision's transforms draw from torch's global generators: each image finds them as its own seed has set them. (On a
+        GPU this waits for the seeds, once a batch.)"""
+        found = []
+        with torch.random.fork_rng([images.device] if images.is_cuda else []):
+            for image, seed in zip(images, seeds.tolist()):
+                torch.manual_seed(seed)
+                found.append(self.transformed(image[None]))
         return torch.cat(found)
 
     def transformed(self, image: Images) -> Images:
@@ -115,15 +119,79 @@ STRONGEST = 30
 
 def rand_augmented(images: Images, which: Float[Tensor, "s"], side: Float[Tensor, "s"], magnitude: int) -> Images:
     """One operation of RandAugment for every image: `which` of them, and to which `side` (where it has two), from 0 to 1."""
-    height, width = images.shape[-2:]
-    changes = operations(magnitude / STRONGEST, height, width)
-    number = (which * (len(changes) + 1)).long()  # the last one leaves an image as it is
-    for index, (forth, back) in enumerate(changes):
+    strength, (height, width) = magnitude / STRONGEST, images.shape[-2:]
+    number = (which * 14).long()  # the last one leaves an image as it is
+    if images.is_cuda:
+        return augmented_together(images, number, torch.where(side > 0.5, 1.0, -1.0), strength)
+    for index, (forth, back) in enumerate(operations(strength, height, width)):
         own = number == index
         images = where_chosen(forth, images, own if back is None else own & (side > 0.5))
         if back is not None:
             images = where_chosen(back, images, own & (side <= 0.5))
     return images
+
+
+def augmented_together(images: Images, number: Int[Tensor, "s"], sign: Float[Tensor, "s"], strength: float) -> Images:
+    """The same for a GPU: to count whom an operation is for would mean to wait, so that all get all, and keep one. Operations that
+    differ by a number are made at once, with each image's own."""
+    from torchvision.transforms.v2 import functional as T
+
+    bits, (height, width) = round(8 - 4 * strength), images.shape[-2:]
+    moved = resampled_by(images, *shears_and_turns(number, sign, strength, height, width))
+    factor = (1 + 0.9 * strength * sign)[:, None, None, None]
+    changed = {
+        **{5 + place: each for place, each in enumerate(blended(images.float(), factor))},
+        9: T.posterize_image(images, bits), 10: T.solarize_image(images, 255 * (1 - strength)),
+        11: T.autocontrast_image(images), 12: T.equalize_image(images),
+    }  # fmt: skip
+    found = torch.where((number < 5)[:, None, None, None], moved, images)
+    for place, each in changed.items():
+        found = torch.where((number == place)[:, None, None, None], each, found)
+    return found
+
+
+def shears_and_turns(number: Tensor, sign: Tensor, strength: float, height: int, width: int) -> tuple[Tensor, ...]:
+    """Where a pixel comes from, counted from the middle: x * a + y * b + c and x * d + y * e + f, as torchvision has them."""
+    shear, angle = 0.3 * strength, math.radians(30.0 * strength)
+    across, down = (int(150 / 331 * side * strength) for side in (width, height))
+    nothing = torch.zeros_like(sign)
+
+    def where(*values: tuple[int, float]) -> Tensor:
+        return sum((torch.where(number == place, value * sign, nothing) for place, value in values), nothing)
+
+    straight = torch.where(number == 4, math.cos(angle), 1.0)
+    right = straight, where((0, shear), (4, -math.sin(angle))), where((0, shear * height / 2), (2, -across))
+    below = where((1, shear), (4, math.sin(angle))), straight, where((1, shear * width / 2), (3, -down))
+    return *right, *below
+
+
+def resampled_by(images: Images, *matrix: Float[Tensor, "s"]) -> Images:
+    """Every image with each pixel taken from the nearest to its own place; grey comes in. No product of matrices, which TF32 would
+    round."""
+    height, width = images.shape[-2:]
+    a, b, c, d, e, f = (each[:, None, None] for each in matrix)
+    x = torch.arange(width, device=images.device) + (1 - width) / 2
+    y = (torch.arange(height, device=images.device) + (1 - height) / 2)[:, None]
+    grid = torch.stack([(x * a + y * b + c) / (width / 2), (x * d + y * e + f) / (height / 2)], dim=-1)
+    there = torch.cat([images.float(), torch.ones_like(images[:, :1]).float()], dim=1)
+    found = F.grid_sample(there, grid, mode="nearest", align_corners=False)
+    return torch.where(found[:, -1:] < 0.5, 128.0, found[:, :-1]).to(torch.uint8)
+
+
+def blended(images: Float[Tensor, "s c h w"], factor: Float[Tensor, "s 1 1 1"]) -> list[Images]:
+    """Every image's difference to black, to grey, to one grey and to a smooth image, each by its own factor: torchvision's brightness,
+    saturation, contrast and sharpness."""
+    grey = images
+    if images.shape[1] == 3:
+        red, green, blue = images.unbind(1)
+        grey = (red * 0.2989 + green * 0.587 + blue * 0.114).floor()[:, None]
+    rows = sum(images[..., place : images.shape[-2] - 2 + place, :] for place in range(3))
+    sums = sum(rows[..., place : images.shape[-1] - 2 + place] for place in range(3))
+    middle = images[..., 1:-1, 1:-1]
+    smooth = images.clone()
+    smooth[..., 1:-1, 1:-1] = ((sums + 4 * middle) / 13).round()
+    others = torch.zeros_like(images), grey, grey.mean((1, 2, 3), keepdim=True), smooth
+    return [(images * factor + other * (1 - factor)).clamp(0, 255).to(torch.uint8) for other in others]
 
 
 def operations(strength: float, height: int, width: int) -> list[tuple[Callable, Callable | None]]:
@@ -161,10 +229,7 @@ def operations(strength: float, height: int, width: int) -> list[tuple[Callable,
 
 
 def where_chosen(change: Callable[[Tensor], Tensor], images: Tensor, chosen: Tensor) -> Tensor:
-    """The images, the chosen ones changed. On a CPU only those are computed; a GPU computes all, since to count the chosen ones
-    would mean to wait for it."""
-    if images.is_cuda:
-        return torch.where(chosen[:, None, None, None], change(images), images)
+    """The images, the chosen ones changed; the others are not computed."""
     numbers = chosen.nonzero()[:, 0]
     return images.index_copy(0, numbers, change(images[numbers])) if len(numbers) else images
 

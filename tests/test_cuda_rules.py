@@ -1,0 +1,510 @@
+"""CUDA's rules, without a GPU: where tensors lie, what kernels accept, and who waits for whom; for every YAML of `configs/`.
+
+What needs values needs a GPU: the last tests, which `CHOPMIX_TEST_DEVICE=cpu` runs on a CPU, to see that they are sound.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from chopmix.data.card import Card, Document
+from chopmix.data.packing import place
+from chopmix.data.root import data_root
+from chopmix.data.samples import Listed, SampleCard
+from chopmix.models import attention
+from chopmix.models.answer import Answer
+from chopmix.models.generation import Continuation, Sampling, generate
+from chopmix.models.graph import Causal, SameSample, dense_mask
+from chopmix.models.mixture import Mixture
+from chopmix.models.norms import LayerNorm, RmsNorm
+from chopmix.models.positions import Alibi, RelativeBias, Rotary
+from chopmix.models.token_set import TokenSet
+from chopmix.models.transformer import Block, Dropout, Transformer
+from chopmix.tasks.classification import Classification
+from chopmix.tasks.ctc import OnHost
+from chopmix.tasks.language_modeling import LanguageModeling
+from chopmix.tasks.regression import Regression
+from chopmix.tokenizers.encoding import CharacterEncoding
+from chopmix.tokenizers.text import TextChopper, TextTokenizer
+from chopmix.training.config import Config, load_config
+from chopmix.training.distribution import Processes
+from chopmix.training.evaluation import measured
+from chopmix.training.loop import Trainer
+from chopmix.training.objective import autocast
+from chopmix.training.progress import Progress
+from drawn import graphs, laid_out, packed_tokens, tokens
+from fake_cuda import FakeCuda, HostRead, fake_cuda
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture
+def unchecked():
+    """Annotations unchecked, so that torch.compile can look into functions: the checks ask at every call whether they are wanted."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    torch._dynamo.reset()
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+    torch._dynamo.reset()
+
+
+# --------------------------------------------------------------------------------------------------- data to stand in
+
+WORDS = ["chop", "mix", "set", "token"]
+QUICK = ("tiny_shakespeare", "books", "mnist", "cifar10")
+"""Data sets that are read where they are there; all others are stood in for."""
+
+
+class Corpus(Card):
+    """Documents of a few words."""
+
+    def documents(self, split: str) -> Iterator[Document]:
+        random = np.random.default_rng(len(split))
+        for number in range(60):
+            yield Document(f"{split} {number}", " ".join(random.choice(WORDS, int(random.integers(3, 60)))))
+
+    def source_hash(self, split: str) -> str:
+        return split
+
+    def about(self) -> dict[str, object]:
+        return {}
+
+
+class Drawn(SampleCard):
+    """Samples whose columns are drawn at random, by what makes a value of each."""
+
+    def __init__(self, makers: Mapping[str, Callable[[np.random.Generator, int], Any]]):
+        self.makers, self.columns = makers, tuple(makers)
+
+    def open(self, split: str) -> Listed:
+        random = np.random.default_rng(len(split))
+        numbers = range(24 if split == "train" else 5)
+        rows = [{name: make(random, number) for name, make in self.makers.items()} for number in numbers]
+        return Listed([f"{split} {number}" for number in numbers], rows)
+
+
+def drawn_value(chopper: Any, random: np.random.Generator) -> Any:
+    """A raw value of the kind that this chopper reads."""
+    if chopper.kind == "image":
+        shape = chopper.shape or (3 * chopper.patch_size, 2 * chopper.patch_size)
+        return random.integers(256, size=(*shape, chopper.channels), dtype=np.uint8)
+    if chopper.kind == "sound":
+        seconds = random.uniform(0.3, 0.9) * min(chopper.longest, 1.0)
+        return random.standard_normal(round(seconds * chopper.rate)).astype(np.float32), chopper.rate
+    if chopper.kind == "text":
+        return "".join(random.choice(list("abcde "), int(random.integers(1, 6))))
+    return random.standard_normal((int(random.integers(1, 2 * chopper.window + 1)), len(chopper.names)))
+
+
+def makers(config: Config) -> dict[str, Callable[[np.random.Generator, int], Any]]:
+    """What makes a value for every column that the inputs and the tasks of a configuration read."""
+    found: dict[str, Callable[[np.random.Generator, int], Any]] = {}
+    for name, part in config.inputs.items():
+        chopper = part.build(part.target.Chopper)
+        found[config.data.columns.get(name, name)] = lambda random, _, chopper=chopper: drawn_value(chopper, random)
+    for task in (part() for part in config.tasks.values()):
+        for column in task.columns():
+            if isinstance(task, Regression):
+                count = len(task.names or [0])
+                found[column] = lambda random, _, count=count: random.standard_normal(count).tolist()
+            elif isinstance(task, Classification):
+                unlabelled = task.unlabelled
+                found[column] = lambda _, n, some=unlabelled: None if some and n % 4 == 3 else "abc"[n % 3]
+            else:
+                found[column] = lambda random, _: "".join(random.choice(list("ab"), 2))
+    return found
+
+
+def small(path: Path) -> list[str]:
+    """Overrides by which a configuration is quickly built: one layer, a handful of samples, bytes for trained encodings."""
+    config = load_config(path)
+    encoder, context = config.model.options["encoder"], config.model.options["context"]
+    found = ["model.depth=1", "training.precision=bfloat16", "training.compile=false", "data.too_long=drop"]
+    corpus = not issubclass(config.data.card.target, SampleCard)
+    if encoder:
+        found += ["model.encoder.depth=1"]
+    for name, part in config.inputs.items():
+        if part.target is TextTokenizer and name not in config.shares and part.options["encoding"] != "characters":
+            found += [f"inputs.{name}.encoding=bytes", f"inputs.{name}.vocabulary=null"]
+    if config.training.samples_per_step:
+        found += ["training.samples_per_step=6"]
+    else:
+        window = max(task().window(context, encoder.context if encoder else 0) for task in config.tasks.values())
+        found += [f"training.tokens_per_step={3 * window if corpus else 200}"]
+    return found + (["training.rows_per_micro_batch=2"] if config.training.rows_per_micro_batch else [])
+
+
+def configured(path: Path, out: Path, *more: str) -> Config:
+    """A configuration made small, on stand-in data where its own are not there or slow to read."""
+    config = load_config(path, [*small(path), f"out={out}", *more])
+    target = config.data.card.target
+    name = target.__module__.rpartition(".")[2]
+    there = "CHOPMIX_DATA" in os.environ and name in QUICK and (data_root() / name).exists()
+    if there:
+        return replace(config, from_run=None)
+    card = Drawn(makers(config)) if issubclass(target, SampleCard) else Corpus()
+    return replace(config, from_run=None, data=replace(config.data, card=lambda: card))
+
+
+def build(path: Path, out: Path, *more: str) -> Trainer:
+    """What trains a configuration, on fake CUDA."""
+    trainer = Trainer(configured(path, out, *more), Processes(0, 1, CUDA), Progress(1))
+    trainer.forward = trainer.objective.train()
+    return trainer
+
+
+# ---------------------------------------------------------------------------------------------- kernels, as they are called
+
+
+class Call(NamedTuple):
+    """One call of an attention kernel."""
+
+    kernel: str
+    types: tuple[torch.dtype, ...]
+    grouped: bool
+    mask: Tensor | None
+    channels: int
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[Call]:
+    """The calls of torch's three kernels. FlexAttention is stood in for: there is nothing to compile it with."""
+    found: list[Call] = []
+    sdpa, varlen = F.scaled_dot_product_attention, attention._varlen_attention()
+
+    def note(kernel: str, heads: tuple[Tensor, ...], axis: int, mask: Tensor | None = None) -> None:
+        assert {t.device.type for t in heads} == {"cuda"}
+        grouped = heads[0].shape[axis] != heads[1].shape[axis]
+        found.append(Call(kernel, tuple(t.dtype for t in heads), grouped, mask, heads[0].shape[-1]))
+
+    def sdpa_noted(
+        query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **options: Any
+    ) -> Tensor:
+        note("sdpa", (query, key, value), 1, attn_mask)
+        return sdpa(query, key, value, attn_mask=attn_mask, **options)
+
+    def varlen_noted(
+        query: Tensor, key: Tensor, value: Tensor, *rest: Any, window_size: tuple, **options: Any
+    ) -> Tensor:
+        note("varlen", (query, key, value), 1)
+        return varlen(query, key, value, *rest, window_size=window_size, **options)
+
+    def flex_noted(query: Tensor, key: Tensor, value: Tensor, *, block_mask: Any, enable_gqa: bool, **_: Any) -> Tensor:
+        note("flex", (query, key, value), 1)
+        assert block_mask.kv_num_blocks.device.type == "cuda" and enable_gqa == found[-1].grouped
+        assert block_mask.seq_lengths == (query.shape[2], key.shape[2])
+        return query + 0 * (key.sum() + value.sum())
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", sdpa_noted)
+    monkeypatch.setattr(attention, "_varlen_attention", lambda: varlen_noted)
+    monkeypatch.setattr(attention, "_flex_attention", lambda compiled: flex_noted)
+    return found
+
+
+def check(calls: list[Call], dtype: torch.dtype) -> None:
+    """What kernels and their backward passes accept: one type; halves for `varlen_attn`; whole multiples of channels; no fast kernel
+    takes both a mask and grouped heads; a mask is true or false or of the type of the queries."""
+    for call in calls:
+        assert set(call.types) == {dtype}, call
+        assert call.kernel != "varlen" or (dtype == torch.bfloat16 and call.channels % 8 == 0 and not call.grouped), (
+            call
+        )
+        assert call.kernel != "flex" or call.channels >= 16, call
+        if call.mask is not None:
+            assert not call.grouped and call.mask.dtype in (torch.bool, dtype) and call.mask.device.type == "cuda", call
+
+
+# -------------------------------------------------------------------------------------------------------- every YAML
+
+
+def tensors(value: Any, where: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors in dataclasses, mappings and tuples, each with its path; not those that say that they stay on the CPU."""
+    if isinstance(value, Tensor):
+        yield where, value
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from tensors(each, f"{where}[{key}]")
+    elif isinstance(value, tuple):
+        for number, each in enumerate(value):
+            yield from tensors(each, f"{where}[{number}]")
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from tensors(getattr(value, field.name), f"{where}.{field.name}")
+    else:
+        assert not hasattr(value, "device") or isinstance(value, OnHost), where
+
+
+COPIES = {
+    "training/mix.py": "what was drawn for mixup",
+    "tokenizers/sensor.py": "the list of its channels",
+    "tasks/regression.py": "the deviation of its targets, while it measures",
+    "models/beam_search.py": "the scores of the beams",
+}
+"""Files that copy something to the GPU in the course of a step or an evaluation and wait for it, and what."""
+
+READS = {
+    "training/evaluation.py": "the sums of a whole split",
+    "tasks/classification.py": "which samples have a label, once a batch",
+    "tasks/ctc.py": "the scores of a batch, to read texts off them",
+    "models/generation.py": "every token that is written",
+    "models/beam_search.py": "every token that is written",
+    "models/decoding.py": "whether the source has padding, once a text",
+    "models/cache.py": "which rows go on, once a text",
+}
+"""Files that wait for the GPU in an evaluation, and for what."""
+
+
+def files(places: list[str]) -> set[str]:
+    """The files that places lie in."""
+    return {place.partition(":")[0] for place in places}
+
+
+def in_step(trainer: Trainer, mode: FakeCuda, monkeypatch) -> None:
+    """One update, with a look at what the objective gets and gives. There is no backward pass without a device: gradients are there
+    as if it had been."""
+
+    def backward(loss: Tensor) -> None:
+        assert loss.shape == () and loss.dtype == torch.float32 and loss.device.type == "cuda" and loss.requires_grad
+        for parameter in trainer.model.parameters():
+            parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
+
+    def forward(batch: Any) -> Any:
+        for where, tensor in tensors(batch):
+            assert tensor.device.type == "cuda", where
+        before = len(mode.copies)
+        terms = trainer.objective(batch)
+        assert files(mode.copies[before:]) <= {*COPIES}, "the forward pass copies to the GPU"
+        assert terms and all(term.sum.device.type == "cuda" and term.sum.shape == () for term in terms.values())
+        return terms
+
+    monkeypatch.setattr(Tensor, "backward", backward)
+    trainer.forward = forward
+    mode.blocking.clear()
+    assert trainer.update(0).device.type == "cuda"
+    assert files(mode.blocking) <= {*COPIES}, "a step waits for a copy"
+
+
+class Short(Answer):
+    """Texts of a few tokens."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options | {"most": 3})
+
+
+def in_evaluation(trainer: Trainer, mode: FakeCuda, monkeypatch) -> None:
+    """A whole evaluation, texts written in it included; what is read of the GPU is zero there."""
+    split = trainer.splits["val"]
+    every = split.all()[:5]
+    monkeypatch.setattr(type(split), "all", lambda self: every)
+    monkeypatch.setattr("chopmix.training.evaluation.Answer", Short)
+    mode.blocking.clear()
+    mode.may_read = True
+    with autocast(CUDA, "bfloat16"):
+        metrics = measured(trainer.model, trainer.tasks, split, rows=3, generated=2)[0]
+    assert "val/loss" in metrics
+    assert files(mode.reads) <= {*READS} and files(mode.blocking) <= {*COPIES}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "configs")))
+def test_every_configuration_on_cuda(path, tmp_path, monkeypatch, calls):
+    """A step, which may wait for nothing, then an evaluation: all tensors there, all kernels called with what they accept."""
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    with fake_cuda(half=False) as mode:
+        trainer = build(path, tmp_path / "run")
+        assert {p.device.type for p in trainer.model.parameters()} == {"cuda"}
+        in_step(trainer, mode, monkeypatch)
+        check(calls, torch.bfloat16)
+        assert calls
+        calls.clear()
+        in_evaluation(trainer, mode, monkeypatch)
+        check(calls, torch.bfloat16)
+        assert calls
+
+
+def test_every_yaml_is_there():
+    assert len(CONFIGS) == len(list((ROOT / "configs").glob("**/*.yaml"))) >= 28
+
+
+# -------------------------------------------------------------------------------------------- every way of attending
+
+PACKED, PADDED, ONE = (
+    [[1, 1, 1, 2, 2, 2], [3, 3, 4, 4, 4, 4]],
+    [[1, 1, 1, 1, 0, 0], [2, 2, 3, 0, 0, 0]],
+    [[1] * 6, [2] * 6],
+)
+NORMED = partial(Block, query_key_norm=RmsNorm)
+GROUPED = partial(Block, key_value_heads=2)
+BOTH = partial(Block, key_value_heads=2, query_key_norm=LayerNorm)
+WAYS = {
+    "plain": ("sdpa", ONE, {"block": BOTH, "position": Rotary}),
+    "packed": ("varlen", PACKED, {"block": BOTH, "position": Rotary}),
+    "padded": ("varlen", PADDED, {"block": NORMED, "attention": "same_sample"}),
+    "a graph": ("flex", PACKED, {"block": BOTH, "attention": "same_sample & (causal | from(image))", "position": Rotary}),
+    "a window": ("flex", ONE, {"block": NORMED, "attention": "causal & window(3)"}),
+    "T5's bias": ("sdpa", PACKED, {"block": partial(BOTH, scaled=False), "position": RelativeBias}),
+    "ALiBi": ("sdpa", PADDED, {"block": GROUPED, "position": Alibi}),
+    "dropout, one sample a row": ("sdpa", ONE, {"block": BOTH, "dropout": Dropout(attention=0.1)}),
+    "dropout, packed": ("sdpa", PACKED, {"block": BOTH, "dropout": Dropout(attention=0.1)}),
+    "narrow heads": ("varlen", PACKED, {"heads": 8, "width": 40}),
+    "narrow heads and a graph": ("flex", PACKED, {"heads": 8, "width": 40, "attention": "same_sample & (causal | from(image))"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("half", [True, False], ids=["halves", "float32"])
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_of_attending_gets_what_its_kernel_takes(calls, way, half):
+    kernel, samples, options = WAYS[way]
+    rows = laid_out(samples, [[2, 1, 1, 2, 1, 1]] * 2)
+    with fake_cuda(half) as mode:
+        core = Transformer(
+            ["text", "image"], ("order", "row", "column"), **{"width": 32, "depth": 2, "heads": 4} | options
+        )
+        core = core.to("cuda")
+        kind = torch.bfloat16 if half else torch.float32
+        layouts = core.plan(rows, dtype=kind, device=CUDA)
+        x = torch.randn(2, 6, core.width, device="cuda")
+        tokens, before = rows.to("cuda"), len(mode.copies)
+        found = core(TokenSet(x=x, **vars(tokens)), layouts)
+        assert found.shape == x.shape and found.device.type == "cuda" and len(mode.copies) == before
+    expected = "flex" if kernel == "varlen" and not half else kernel
+    assert [call.kernel for call in calls] == [expected] * 2
+    check(calls, kind)
+
+
+@pytest.mark.parametrize(
+    "keys", [[[1, 1, 2], [3, 4, 4]], [[2, 2, 2], [3, 4, 4]]], ids=["all read", "one reads nothing"]
+)
+def test_reading_another_set(calls, keys):
+    queries, keys = laid_out(PACKED), laid_out(keys)
+    with fake_cuda():
+        core = Transformer(["text"], ("order", "row", "column"), True, width=32, depth=1, heads=4, block=BOTH).to(
+            "cuda"
+        )
+        layouts = core.plan(queries, dtype=torch.bfloat16, device=CUDA)
+        cross = core.plan_cross(queries, keys, torch.bfloat16, CUDA)
+        source = TokenSet(x=torch.randn(2, 3, 32, device="cuda"), **vars(keys.to("cuda")))
+        core(TokenSet(x=torch.randn(2, 6, 32, device="cuda"), **vars(queries.to("cuda"))), layouts, None, source, cross)
+    assert [call.kernel for call in calls] == ["varlen", "sdpa"]
+    check(calls, torch.bfloat16)
+
+
+@given(
+    st.one_of(st.sampled_from([SameSample(), Causal() & SameSample()]), graphs()),
+    st.one_of(packed_tokens(), tokens()),
+    st.data(),
+)
+def test_a_mask_made_on_the_device_is_the_mask(graph, rows, data):
+    """Also of the last queries only, as beside a cache; one row for all where all are alike."""
+    start = data.draw(st.integers(0, rows.shape[1] - 1))
+    last = rows.select(slice(None), slice(start, None))
+    for queries in rows, last:
+        expected = dense_mask(graph, queries, rows)
+        found = attention._mask_there(graph, queries, rows, torch.device("cpu"))
+        assert torch.equal(found.expand(expected.shape), expected)
+
+
+def test_rows_that_are_alike_have_one_mask():
+    for samples, rows in ((ONE, 1), ([[1, 1, 2], [3, 3, 4]], 1), ([[1, 1, 2], [3, 4, 4]], 2), ([[1, 0], [0, 2]], 2)):
+        each = laid_out(samples)
+        assert len(attention._mask_there(SameSample(), each, each, torch.device("cpu"))) == rows
+    alike, others = laid_out([[1, 2], [3, 4]]), laid_out([[2], [3]])  # each queries another place of its row
+    assert attention._mask_there(SameSample(), others, alike, torch.device("cpu")).tolist() == [
+        [[False, True]],
+        [[True, False]],
+    ]
+    assert not len(attention._mask_there(SameSample(), laid_out([[1]]).select(slice(0, 0)), laid_out([[1]]).select(slice(0, 0)),
+                                         torch.device("cpu")))  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------- writing texts
+
+
+def writer(**options: Any) -> Mixture:
+    """A small language model of eight letters."""
+    chopper = TextChopper(encoding="characters", fitted=CharacterEncoding("abcdefgh"))
+    tokenizers = {"text": TextTokenizer(chopper, 32, 16)}
+    core = Transformer(["text"], **{"width": 32, "depth": 2, "heads": 4, "block": BOTH} | options)
+    head = LanguageModeling(target="text").head(tokenizers, 32)
+    return Mixture(tokenizers, {"main": core}, {"lm": head}, context=16).eval()
+
+
+@pytest.mark.parametrize("half", [True, False], ids=["halves", "float32"])
+@pytest.mark.parametrize("rows", [[[8, 1]], [[8], [8, 1, 2]]], ids=["one", "ragged"])
+@pytest.mark.parametrize("options", [{"position": Rotary}, {"position": RelativeBias}, {"attention": "causal & window(3)"}],
+                         ids=["rotary", "T5", "a window"])  # fmt: skip
+def test_writing_waits_once_a_token(calls, options, rows, half):
+    """Also where a window is full and begins anew; ids seen before lie on the CPU, chance on either device."""
+    sampling = Sampling(top_k=3, top_p=0.9, min_p=0.01, repetition_penalty=1.2)
+    with fake_cuda(half, reads=True) as mode:
+        made = writer(**options).to("cuda")
+        continuation = Continuation(made, rows, input="text", task="lm", vocabulary=9)
+        mode.blocking.clear()
+        ids = list(generate(continuation, 18, sampling))
+        assert len(mode.reads) == 18 and not mode.blocking
+        assert all(each.device.type == "cpu" and len(each) == len(rows) for each in ids)
+        continuation.append(ids[-1])
+        list(generate(continuation, 1, sampling, torch.Generator().manual_seed(0)))
+        kind = torch.bfloat16 if half else torch.float32
+        assert continuation.cache.layers[0].key.dtype == kind
+    check(calls, kind)
+
+
+def test_an_answer_is_planned_for_the_arithmetic_in_use(calls):
+    """In halves what was given is read by `varlen_attn`: the type of the weights would ask for FlexAttention, which for so few
+    tokens is first compiled. The cache holds halves."""
+    encoding = CharacterEncoding("abcdefgh")
+    choppers = {"text": TextChopper(encoding="characters", fitted=encoding)}
+    planned = place(
+        [[("text", choppers["text"].chop(text))] for text in ("abc", "ab")],
+        choppers,
+        16,
+        rows=[0, 1],
+        trim=True,
+        right=True,
+    )
+    with fake_cuda(reads=True), torch.inference_mode():
+        answer = Answer(
+            writer(attention="causal & same_sample").to("cuda"),
+            {"main": planned},
+            input="text",
+            task="lm",
+            vocabulary=9,
+        )
+        answer.scores()
+        assert answer.dtype == answer.cache.layers[0].key.dtype == torch.bfloat16
+        assert {call.kernel for call in calls} == {"varlen"}
+        answer.append(torch.tensor([1, 2]))
+        answer.scores()
+    check(calls, torch.bfloat16)
+
+
+def test_who_waits_is_told():
+    """The stand-in itself: values, sizes and choices that depend on the GPU, and copies."""
+    with fake_cuda() as mode:
+        there = torch.arange(4, device="cuda")
+        for look in (there.tolist, there.cpu, there.sum().item, there.nonzero, lambda: bool((there > 1).any()),
+                     lambda: there[there > 1], lambda: torch.bincount(there), lambda: torch.zeros(4).copy_(there)):  # fmt: skip
+            with pytest.raises(HostRead, match=r"waits for the GPU at tests/test_cuda_rules.py:\d+ "):
+                look()
+        with pytest.raises(RuntimeError, match="at least two devices"):
+            there + torch.arange(4)
+        torch.arange(4).to("cuda", non_blocking=True)
+        assert len(mode.copies) == 1 and not mode.blocking
+        torch.tensor(-1.0, device="cuda")
+        assert len(mode.copies) == 2 and len(mode.blocking) == 1
+        assert torch.arange(3).tolist() == [0, 1, 2]  # what lies on the CPU has values
