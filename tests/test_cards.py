@@ -354,7 +354,9 @@ def test_text_problems_are_told_with_their_place(tmp_path):
         problem(b"not packed", "a.txt.gz")
     with pytest.raises(DataError, match=r"train: no text in .*a.txt$"):
         problem(b"")
-    with pytest.raises(DataError, match=r"train: no text in .*a.jsonl; a tenth of it validates: name a val of your own"):
+    with pytest.raises(
+        DataError, match=r"train: no text in .*a.jsonl; a tenth of it validates: name a val of your own"
+    ):
         problem(b'{"text": "x"}\n', "a.jsonl")
     with pytest.raises(DataError, match=r"val: no text in .*a.txt; a tenth of train validates"):
         problem(b"", "a.txt", split="val")

@@ -404,11 +404,16 @@ def test_an_input_is_taken_out_with_its_share_of_the_dropout(mixed):
 
 def test_what_a_configuration_does_not_show_is_told(mixed, capsys):
     """How often inputs are really withheld, and who reads the column of an answer: a task that hides it may be told it."""
-    options = ["data.columns.operator=answer", "training.input_dropout={image: 0.75, operator: 0.5, sound: 0.6}", "--dry-run"]
+    options = [
+        "data.columns.operator=answer",
+        "training.input_dropout={image: 0.75, operator: 0.5, sound: 0.6}",
+        "--dry-run",
+    ]
     assert main(["train", str(mixed()), *options]) == 0
     told = capsys.readouterr().out
     assert (
-        "image from 67.8%, operator from 43.1%, sound from 53.0% (input_dropout 0.75, 0.5, 0.6, before one of a sample's inputs is kept)" in told
+        "image from 67.8%, operator from 43.1%, sound from 53.0% (input_dropout 0.75, 0.5, 0.6, before one of a sample's inputs is kept)"
+        in told
     )
     assert "tasks.answer: the answer stands in column 'answer', which answer reads: shifted" in told
     assert "tasks.answer: the answer stands in column 'answer', which operator reads: reconstructed" in told

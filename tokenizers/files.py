@@ -59,20 +59,21 @@ R = TypeVar("R", bound=BaseModel)
 
 
 def read_bytes(path: str | os.PathLike, most: int = LARGE) -> bytes:
-    """A regular file's content. Raises DataError where there is none, it cannot be read, or has more than `most` bytes."""
+    """A regular file's content, as long as it is when asked for: a run may be adding to it. Raises DataError where there is none,
+    it cannot be read, or has more than `most` bytes."""
     try:
         told = os.stat(path)
         if not stat.S_ISREG(told.st_mode):
             raise DataError(f"{os.fspath(path)} is {'a folder' if stat.S_ISDIR(told.st_mode) else 'no regular file'}")
         with open(path, "rb") as file:
-            found = file.read(most + 1) if told.st_size <= most else b""
+            found = file.read(told.st_size) if told.st_size <= most else b""
     except FileNotFoundError:
         raise DataError(f"{os.fspath(path)} does not exist") from None
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{os.fspath(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if max(told.st_size, len(found)) > most:
+    if told.st_size > most:
         raise DataError(f"{os.fspath(path)} has {told.st_size:,} bytes, more than the {most:,} that are read")
     return found
 

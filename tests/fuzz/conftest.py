@@ -1,0 +1,122 @@
+"""`pytest tests/fuzz --inputs 10000`: how many inputs a format is tried with, and what became of them.
+
+Of 100 inputs, the default, it is always the same 100; of another number they are drawn at random, and the seed is told
+(`--hypothesis-seed` repeats it). `--survey` goes on after a failure and lists every distinct one, each with its shortest input,
+where otherwise hypothesis looks for the smallest input of each. The input in progress stands in `last_input.txt` of a folder
+`chopmix-fuzz-...` in /dev/shm (else in the temporary folder), which is left there should the process not survive it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+DEFAULT = 100
+
+
+def pytest_addoption(parser):
+    """Registered only where this folder is named on the command line; elsewhere the defaults hold."""
+    group = parser.getgroup("fuzz")
+    group.addoption("--inputs", type=int, default=DEFAULT, metavar="N", help="inputs that each format is fuzzed with")
+    group.addoption("--survey", action="store_true", help="fuzz on after a failure and list all distinct ones")
+
+
+def pytest_configure(config):
+    import fuzzed
+
+    count = config.getoption("inputs", DEFAULT)
+    if count != DEFAULT and config.getoption("hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = str(random.SystemRandom().getrandbits(32))
+    fuzzed.COUNT, fuzzed.SEED = count, None if count == DEFAULT else config.getoption("hypothesis_seed")
+    config.stash[RESULTS] = []
+
+
+RESULTS = pytest.StashKey[list]()
+
+
+def pytest_report_header():
+    return f"fuzz: {how_many()}"
+
+
+def how_many():
+    """How many inputs, and how they are drawn."""
+    import fuzzed
+
+    drawn = "always the same" if fuzzed.SEED is None else f"drawn with --hypothesis-seed={fuzzed.SEED}"
+    return f"{fuzzed.COUNT} inputs a format, {drawn}"
+
+
+MEMORY = Path("/dev/shm")
+"""Where files cost no time: an input makes a hundred, and takes them away again."""
+
+
+@pytest.fixture(scope="session")
+def whole_judge(request):
+    """The judge of all tests of this process, beside good samples."""
+    from judged import Judge, at_home
+    from tiny import write_data
+
+    home = Path(tempfile.mkdtemp(prefix="chopmix-fuzz-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
+    judge = Judge(home, survey=request.config.getoption("survey", False))
+    write_data(home / "data")
+    with at_home(home):
+        yield judge
+    request.config.stash[RESULTS].append(judge.results())
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def published(whole_judge):
+    """The files of a good directory of every kind of published model, by its kind."""
+    from published import write_directories
+
+    folder = whole_judge.home / "directories"
+    write_directories(folder)
+    return {kind.name: {file.name: file.read_bytes() for file in sorted(kind.iterdir())} for kind in folder.iterdir()}
+
+
+@pytest.fixture
+def judge(whole_judge):
+    """The judge; after a survey it fails the test that had failures."""
+    before = dict(whole_judge.found)
+    yield whole_judge
+    if new := [known for known in whole_judge.found if known not in before]:
+        pytest.fail(f"{len(new)} distinct failures, listed below", pytrace=False)
+
+
+def pytest_sessionfinish(session):
+    """A worker of pytest-xdist sends its results to the process that prints."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["fuzz"] = session.config.stash[RESULTS]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """What a worker sent."""
+    node.config.stash[RESULTS].extend(getattr(node, "workeroutput", {}).get("fuzz", []))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """The table of what became of the inputs, and the failures of a survey."""
+    from judged import FORMATS, Counts
+
+    results = config.stash[RESULTS]
+    if not results:
+        return
+    print_line = terminalreporter.write_line
+    terminalreporter.section(f"fuzz: {how_many()}")
+    print_line(f"{'format':<16}{'tried':>8}{'accepted':>10}{'refused':>9}{'foreign':>9}{'hangs':>7}{'others':>8}")
+    for name in FORMATS:
+        counts = Counts()
+        for each, _ in results:
+            counts.add(each[name])
+        if counts.tried:
+            print_line(f"{name:<16}{counts.tried:>8}{counts.accepted:>10}{counts.refused:>9}{counts.foreign:>9}"
+                       f"{counts.hangs:>7}{counts.others:>8}")  # fmt: skip
+    for known, (count, shown) in (item for _, found in results for item in found.items()):
+        print_line(f"\n{count} x {known}\n    {shown if len(shown) < 6000 else shown[:6000] + '...'}")

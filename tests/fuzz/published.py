@@ -1,0 +1,113 @@
+"""Tiny directories of every kind of published model that is imported, randomly initialised, with their tokenizers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import transformers
+from safetensors.torch import save_file
+from tiny import WORDS
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+SPECIALS = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|translate|>", "<|transcribe|>", "<|startofprev|>",
+            "<|nospeech|>", "<|notimestamps|>"]  # fmt: skip
+TEXTS = {"vocab_size": 61, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24,
+         "max_position_embeddings": 24}  # fmt: skip
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", "a"]
+
+
+def byte_tokenizer(specials: list[str], times: int = 0) -> Tokenizer:
+    """A byte-level BPE of one merge, special tokens behind it."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    found = Tokenizer(models.BPE({letter: number for number, letter in enumerate([*letters, "ch"])}, [("c", "h")]))
+    found.pre_tokenizer, found.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    found.add_special_tokens([AddedToken(name, special=True) for name in specials])
+    found.add_tokens([AddedToken(f"<|{step * 0.02:.2f}|>", special=False) for step in range(times)])
+    return found
+
+
+def pieces_tokenizer() -> Tokenizer:
+    """A unigram tokenizer, as T5 has it, with two sentinels."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((f"\u2581{word}", -2.0) for word in WORDS), ("\u2581", -3.0),
+              *((letter, -5.0) for letter in "chopmixsetkn")]  # fmt: skip
+    found = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=False))
+    found.pre_tokenizer, found.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    found.add_special_tokens([AddedToken(name, special=True) for name in ("<extra_id_1>", "<extra_id_0>")])
+    return found
+
+
+def text_models() -> dict[str, Any]:
+    """Randomly initialised models of texts and sounds, by the importers that read them."""
+    speaking = byte_tokenizer(SPECIALS, 26)
+    end, start = (speaking.token_to_id(name) for name in SPECIALS[:2])
+    small = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end, "decoder_start_token_id": start}
+    gpt2 = transformers.GPT2Config(
+        vocab_size=258, n_positions=24, n_embd=16, n_layer=1, n_head=2, bos_token_id=257, eos_token_id=257
+    )
+    whisper = transformers.WhisperConfig(
+        vocab_size=speaking.get_vocab_size(), num_mel_bins=80, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_source_positions=25, max_target_positions=24,
+        suppress_tokens=[3], begin_suppress_tokens=[end], **small,
+    )  # fmt: skip
+    t5 = transformers.T5Config(vocab_size=30, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0,
+                               relative_attention_num_buckets=4, relative_attention_max_distance=8)  # fmt: skip
+    ast = transformers.ASTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_length=32,
+                                 num_mel_bins=16, id2label={0: "yes", 1: "no"})  # fmt: skip
+    return {
+        "gpt2": transformers.GPT2LMHeadModel(gpt2),
+        "llama": transformers.LlamaForCausalLM(transformers.LlamaConfig(**TEXTS, num_key_value_heads=1)),
+        "bert": transformers.BertForMaskedLM(transformers.BertConfig(**TEXTS)),
+        "roberta": transformers.RobertaForMaskedLM(transformers.RobertaConfig(**{**TEXTS, "vocab_size": 264}, pad_token_id=1)),
+        "t5": transformers.T5ForConditionalGeneration(t5),
+        "whisper": transformers.WhisperForConditionalGeneration(whisper),
+        "ast": transformers.ASTForAudioClassification(ast),
+    }  # fmt: skip
+
+
+def write_tokenizers(folder: Path) -> None:
+    """The tokenizers of the models below a folder, in each of the forms that are read."""
+    vocabulary, merges = {**byte_tokenizer([]).get_vocab(), "<|endoftext|>": 257}, "#version: 0.2\nc h\n"
+    (folder / "gpt2" / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "gpt2" / "merges.txt").write_text(merges)
+    (folder / "gpt2" / "tokenizer_config.json").write_text(
+        '{"add_bos_token": false, "tokenizer_class": "GPT2Tokenizer"}'
+    )
+    (folder / "bert" / "vocab.txt").write_text("\n".join(PIECES) + "\n")
+    byte_tokenizer(["<s>", "</s>", "<mask>"]).save(str(folder / "roberta" / "tokenizer.json"))
+    pieces_tokenizer().save(str(folder / "t5" / "tokenizer.json"))
+    byte_tokenizer(SPECIALS, 26).save(str(folder / "whisper" / "tokenizer.json"))
+    spoken = byte_tokenizer(SPECIALS)
+    settings = {"is_multilingual": True, "lang_to_id": {name: spoken.token_to_id(name) for name in ("<|en|>", "<|de|>")},
+                "suppress_tokens": [3, 7], "begin_suppress_tokens": [32], "max_initial_timestamp_index": 10}  # fmt: skip
+    (folder / "whisper" / "generation_config.json").write_text(json.dumps(settings))
+    features = transformers.ASTFeatureExtractor(num_mel_bins=16, max_length=32)
+    features.save_pretrained(folder / "ast")
+
+
+def write_directories(folder: Path) -> None:
+    """A directory of every kind of model that is imported, each with its name."""
+    torch.manual_seed(0)
+    for name, model in text_models().items():
+        sharded = {"max_shard_size": "8KB"} if name == "llama" else {}
+        model.save_pretrained(folder / name, **sharded)
+    write_tokenizers(folder)
+    seen = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    vit = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=3, **seen)
+    (folder / "vit").mkdir()
+    save_file(
+        {key: value.contiguous() for key, value in vit.state_dict().items()}, folder / "vit" / "model.safetensors"
+    )
+    prepared = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25], "crop_pct": 0.9, "interpolation": "bicubic"}
+    described = {
+        "architecture": "vit_tiny_patch16_224",
+        "num_classes": 3,
+        "model_args": seen,
+        "pretrained_cfg": prepared,
+        "global_pool": "token",
+    }
+    (folder / "vit" / "config.json").write_text(json.dumps(described))

@@ -1,0 +1,214 @@
+"""Configurations: YAML files, overrides on the command line, and dry runs of what is accepted."""
+
+from __future__ import annotations
+
+import collections.abc
+import inspect
+import types
+from collections.abc import Sequence
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import pytest
+import yaml
+from chopmix.models.mixture import Mixture
+from chopmix.models.transformer import Transformer
+from chopmix.training.catalogue import catalogue_of
+from chopmix.training.config import json_schema, load_config, sections
+from chopmix.training.experiment import Checkpoints, Data, Evaluation, Training
+from chopmix.training.schema import halves, keys_of
+from fuzzed import (
+    SURROGATES,
+    at,
+    changed_bytes,
+    changed_text,
+    changed_tree,
+    fuzzed,
+    odd_numbers,
+    odd_texts,
+    odd_values,
+    paths_of,
+)
+from hypothesis import strategies as st
+from judged import command
+from tiny import SCENES, dumped
+
+CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").rglob("*.yaml"))
+TEXTS = ["".join(line for line in file.read_text().splitlines(True) if line[0] != "#") for file in CONFIGS]
+TREES = [yaml.safe_load(text) for text in TEXTS]
+
+
+@pytest.fixture(scope="module")
+def used(whole_judge) -> None:
+    """What is imported at its first use is no input's time."""
+    json_schema()
+    whole_judge.folder()
+    Path("fine.yaml").write_text(dumped(SCENES["lm"]))
+    command("train", "fine.yaml", "--dry-run")
+
+
+# ------------------------------------------------------------------------------------------------------ configurations
+
+
+ENCODINGS = st.sampled_from(("utf-8",) * 8 + ("utf-16", "latin-1"))
+of_trees, of_texts = changed_tree(TREES).map(dumped), changed_text(TEXTS)
+of_bytes = changed_bytes([text.encode() for text in TEXTS])
+configurations = (
+    st.builds(lambda text, encoding: text.encode(encoding, errors="replace"), of_trees | of_texts, ENCODINGS)
+    | of_trees.map(lambda text: text.encode(errors="replace"))
+    | of_bytes
+)
+"""The bytes of a file: a configuration of ours, changed as a tree, as a text or as bytes."""
+
+
+@fuzzed(content=configurations)
+def test_configurations(judge, used, content):
+    file = judge.folder() / "odd.yaml"
+    file.write_bytes(content)
+    judge.judge("configurations", lambda: load_config(file), repr(content))
+
+
+# ----------------------------------------------------------------------------------------------------------- overrides
+
+BASES = {str(file.relative_to(CONFIGS[0].parent.parent)): tree for file, tree in zip(CONFIGS, TREES)}
+"""Configurations by the names of their files."""
+KEYS = [".".join(map(str, path)) for tree in TREES for path in paths_of(tree)]
+KEYS += ["model.block.key_value_heads", "model.position", "model.position.base", "model.block.feed_forward.ratio", "model.encoder.depth",
+         "model.dropout", "model.initialization.deviation", "training.schedule", "training.mix.mixup", "training.input_dropout",
+         "training.freeze", "data.columns", "data.card.train", "inputs.text", "inputs.text.pad_vocabulary_to", "inputs.image.size",
+         "tasks.lm.judge", "evaluation.every", "checkpoints.average", "from", "out"]  # fmt: skip
+SOUND_ONES = ["training.steps=5", "model.depth=1", "model.dropout=0.1", "training.seed=3", "logging.every=1", "evaluation.every=7", "out=runs/x",
+              "from=null", "data.bad_share=0.5", "training.clip=null", "training.learning_rate=1e-3", "training.optimizer=adamw",
+              "model.block.norm=rms_norm", "training.schedule=constant", "checkpoints.keep=1"]  # fmt: skip
+"""Overrides that fit everywhere."""
+
+
+def in_line(value: Any) -> str:
+    """A value as it is written behind `=`."""
+    return dumped(value).removesuffix("...\n").strip()
+
+
+OWN = {name: [".".join(map(str, path)) for path in paths_of(tree)] for name, tree in BASES.items()}
+keys = st.sampled_from(KEYS) | st.lists(odd_texts, max_size=4).map(".".join)
+equals = st.sampled_from(("=",) * 9 + ("", "==", " = ", ".use="))
+override_values = (
+    odd_values.map(in_line) | odd_texts | st.sampled_from([*SURROGATES, "1", "0.5", "rotary", "causal", "null"])
+)
+
+
+@st.composite
+def command_lines(draw) -> tuple[str, list[str]]:
+    """A configuration, and some overrides of it: `key=value`, or nearly."""
+    base = draw(st.sampled_from(sorted(BASES)))
+    odd = st.builds(lambda *parts: "".join(parts), st.sampled_from(OWN[base]) | keys, equals, override_values)
+    return base, draw(st.lists(st.sampled_from(SOUND_ONES) | odd, min_size=1, max_size=3))
+
+
+@fuzzed(line=command_lines())
+def test_overrides(judge, used, line):
+    base, given = line
+    judge.folder()
+    judge.judge(
+        "overrides",
+        lambda: load_config(CONFIGS[0].parent.parent / base, given),
+        f"load_config('configs/{base}', {given!r})",
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ dry runs
+
+LEFT_AS_IT_IS = {"compile", "card", "target", "source", "same_as"}
+"""Keys that are not drawn: a compiler takes longer than an input may, and a scene is about its data."""
+WHOLE, REAL = st.sampled_from((1, 2, 3, 4, 8, 16)), st.sampled_from((0.0, 0.1, 0.5, 1.0, 1.5, 3.0, 1e-3))
+
+
+def values(annotation: Any) -> st.SearchStrategy:
+    """A value that a signature allows."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return st.one_of(map(values, inner))
+    if origin is collections.abc.Callable:
+        members = get_args(inner[1]) if get_origin(inner[1]) in (Union, types.UnionType) else (inner[1],)
+        return parts(catalogue_of(members))
+    if origin is Literal:
+        return st.sampled_from(inner)
+    if origin is Annotated:
+        return values(inner[0])
+    if origin is tuple and ... not in inner:
+        return st.tuples(*map(values, inner)).map(list)
+    if origin in (list, tuple):
+        return st.lists(values(inner[0]), max_size=3)
+    if origin is dict:
+        return st.dictionaries(st.sampled_from(("text", "image", "sound", "0", "a")), values(inner[1]), max_size=2)
+    if inspect.isclass(annotation) and is_dataclass(annotation):
+        return options((annotation,))
+    simple = {int: WHOLE, float: REAL, bool: st.booleans(), str: st.sampled_from(("a", "text", "causal", "bytes", "loss")),
+              types.NoneType: st.none()}  # fmt: skip
+    return simple.get(annotation, st.none() | WHOLE | REAL)
+
+
+@st.composite
+def options(draw, targets: Sequence[Any]) -> dict:
+    """Some of the keys of some classes."""
+    keys = keys_of(*targets)
+    names = draw(st.lists(st.sampled_from(sorted(keys)), max_size=2, unique=True)) if keys else []
+    return {name: draw(values(keys[name][0])) for name in names}
+
+
+@st.composite
+def parts(draw, catalogue: Any) -> Any:
+    """A part by its name, perhaps with options."""
+    name = draw(st.sampled_from(catalogue.names()))
+    return {"use": name, **draw(options(halves(catalogue.find(name)[1])))} if draw(st.booleans()) else name
+
+
+def targets_of(path: tuple[str, ...], part: Any) -> tuple[Any, ...]:
+    """The classes whose keys stand at a place of a scene."""
+    plain = {
+        "model": (Transformer, Mixture),
+        "training": (Training,),
+        "data": (Data,),
+        "evaluation": (Evaluation,),
+        "checkpoints": (Checkpoints,),
+    }
+    if len(path) == 1:
+        return plain[path[0]]
+    (choice,) = [each for each in get_args(get_args(sections()[path[0]][0])[1]) if hasattr(each, "catalogue")]
+    return halves(choice.catalogue.find(part["use"])[1])
+
+
+@st.composite
+def experiments(draw) -> dict:
+    """A scene with some of its options drawn from the signatures, a few of them odd."""
+    tree = yaml.safe_load(dumped(SCENES[draw(st.sampled_from(sorted(SCENES)))]))
+    places = [("model",), ("model",), ("training",), ("training",), ("data",), ("evaluation",), ("checkpoints",)]
+    places += [
+        (section, name) for section in ("inputs", "tasks") for name, part in tree[section].items() if "use" in part
+    ]
+    for path in draw(st.lists(st.sampled_from(places), min_size=1, max_size=3)):
+        tree.setdefault(path[0], {})
+        here = at(tree, path)
+        possible = keys_of(*targets_of(path, here))
+        name = draw(st.sampled_from(sorted(set(possible) - LEFT_AS_IT_IS)))
+        is_odd = draw(st.integers(0, 9)) == 9
+        here[name] = draw(odd_numbers | odd_values if is_odd else values(possible[name][0]))
+    return tree
+
+
+@fuzzed(tree=experiments())
+def test_dry_runs(judge, used, tree):
+    judge.folder()
+    text = dumped(tree)
+    Path("odd.yaml").write_text(text)
+    judge.judge("dry runs", lambda: command("train", "odd.yaml", "--dry-run"), text)
+
+
+def test_the_scenes_run(judge, used):
+    """What is changed runs to begin with."""
+    for tree in SCENES.values():
+        judge.folder()
+        Path("fine.yaml").write_text(dumped(tree))
+        command("train", "fine.yaml", "--dry-run")
+    for file in CONFIGS:
+        load_config(file)

@@ -1,0 +1,328 @@
+"""Somebody else's run folders, damaged and malicious, under every command that takes one; and odd command lines over good ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from chopmix.training.cli import parser
+from fuzzed import (
+    CODE,
+    DEEP,
+    SURROGATES,
+    changed_bytes,
+    changed_text,
+    changed_tree,
+    fuzzed,
+    odd_texts,
+    odd_values,
+    paths_of,
+)
+from hypothesis import strategies as st
+from judged import Steered, command
+from safetensors.torch import load, save
+from tiny import SCENES, dumped
+
+Files = dict[str, bytes]
+"""A folder's files by their paths."""
+SEEN, HEARD, BRIEFLY = (
+    ("--input", "image=../data/image-0.png"),
+    ("--input", "sound=../data/sound-0.wav"),
+    ("--max-tokens", "3"),
+)
+USES: dict[str, list[tuple[str, ...]]] = {
+    "lm": [("generate", "run", *BRIEFLY), ("generate", "run", *BRIEFLY, "--prompt", "chop", "--checkpoint", "last"), ("evaluate", "run"),
+           ("compare", "run"), ("inspect", "run"), ("train", "lm.yaml"), ("train", "lm.yaml", "training.steps=5"),
+           ("train", "lm.yaml", "from=run", "out=other")],
+    "seen": [("predict", "run", *SEEN), ("predict", "run", *SEEN, "--input", "sensor=../data/sensor-0.npy"), ("evaluate", "run"),
+             ("evaluate", "run", "--data", "../data/val.jsonl"), ("examples", "run", "--split", "val"), ("embed", "run", *SEEN),
+             ("train", "seen.yaml", "training.steps=5")],
+    "masked": [("predict", "run", "--input", "text=chop<|mask|>"), ("embed", "run", "--input", "text=chop", "--pool", "tokens")],
+    "captions": [("predict", "run", *SEEN), ("predict", "run", *SEEN, "--beams", "2"), ("generate", "run", *SEEN, *BRIEFLY),
+                 ("evaluate", "run", "--subsets")],
+    "ctc": [("predict", "run", *HEARD), ("evaluate", "run", "--beams", "2")],
+    "gpt2": [("generate", "run", *BRIEFLY), ("generate", "run", *BRIEFLY, "--prompt", "chop")],
+    "whisper": [("transcribe", "run", "../data/sound-0.wav", "--temperature", "0", "--beams", "1"), ("predict", "run", *HEARD)],
+}  # fmt: skip
+"""What each run is asked, under every command that takes a run."""
+
+
+@pytest.fixture(scope="module")
+def runs(whole_judge, published) -> dict[str, Files]:
+    """The files of a few runs, trained or imported, each asked everything once."""
+    found = {}
+    for name, uses in USES.items():
+        folder = whole_judge.folder()
+        if name in SCENES:
+            tree = {
+                **SCENES[name],
+                "out": "run",
+                "checkpoints": {"every": 2},
+                "logging": {"every": 1, "tensorboard": False},
+            }
+            write({f"{name}.yaml": dumped(tree).encode()}, folder)
+            command("train", f"{name}.yaml")
+        else:
+            write(published[name], folder / "theirs")
+            command("import", "theirs", "run")
+        files = {
+            str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()
+        }
+        found[name] = {
+            file: content for file, content in files.items() if file.startswith("run/") or file == f"{name}.yaml"
+        }
+        for use in uses:
+            with suppress(Steered):  # what a random model writes
+                command(*use)
+    return found
+
+
+def write(files: Files, folder: Path) -> None:
+    """Put files into a folder."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+# -------------------------------------------------------------------------------------------------------- odd contents
+
+PARTS = [("model", "position"), ("model", "block"), ("model", "block", "norm"), ("model", "initialization"), ("training", "schedule"),
+         ("training", "optimizer"), ("data", "card"), ("inputs", "text"), ("inputs", "image"), ("inputs", "text", "position"),
+         ("tasks", "lm"), ("tasks", "lm", "head"), ("tasks", "kind", "pooling"), ("from",), ("out",)]  # fmt: skip
+"""Where a configuration may name code, or a place."""
+PLACES = st.sampled_from(("../../outside", "/proc/nowhere/x", "/", "..", "run", "../data", "a\0b", "\x1b[31mred"))
+
+
+@st.composite
+def odd_config(draw, content: bytes) -> bytes:
+    """A `config.yaml` that names code of its own, other places, or odd values anywhere."""
+    tree = yaml.safe_load(content)
+    how = draw(st.sampled_from(("code", "code", "tree", "text")))
+    if how == "tree":
+        return dumped(draw(changed_tree([tree], values=odd_values | st.sampled_from(CODE)))).encode(
+            errors="surrogatepass"
+        )
+    if how == "text":
+        return draw(changed_text([content.decode()])).encode(errors="surrogatepass")
+    for path in draw(st.lists(st.sampled_from(PARTS), min_size=1, max_size=2)):
+        holder: Any = tree
+        for key in path[:-1]:
+            holder = holder.setdefault(key, {}) if isinstance(holder, dict) else {}
+        if isinstance(holder, dict):
+            holder[path[-1]] = draw(PLACES if path[0] in ("from", "out") else st.sampled_from(CODE))
+    return dumped(tree).encode(errors="surrogatepass")
+
+
+@st.composite
+def odd_json(draw, content: bytes) -> bytes:
+    """A JSON file, or one of lines of JSON, with odd values."""
+    text = content.decode()
+    if draw(st.integers(0, 3)) == 3:
+        return draw(changed_text([text])).encode(errors="surrogatepass")
+    if draw(st.integers(0, 9)) == 9:
+        return draw(st.sampled_from((*DEEP, "null", "[]", "5", '"a"', '{"step": []}', "{}"))).encode()
+    lines = text.splitlines() if text.count("\n{") else [text]
+    number = draw(st.integers(0, len(lines) - 1))
+    lines[number] = json.dumps(draw(changed_tree([json.loads(lines[number])], values=odd_values | odd_texts)))
+    return "\n".join(lines).encode(errors="surrogatepass")
+
+
+@st.composite
+def odd_weights(draw, content: bytes) -> bytes:
+    """Tensors that are renamed, missing, no numbers, of another shape or kind; or any odd bytes."""
+    if draw(st.booleans()):
+        return draw(changed_bytes([content]))
+    tensors = load(content)
+    for _ in range(draw(st.integers(1, 2))):
+        name = draw(st.sampled_from(sorted(tensors)))
+        tensor = tensors.pop(name)
+        changes: dict[str, Callable] = {
+            "leave out": dict, "rename": lambda tensor=tensor: {"a": tensor}, "nan": lambda name=name, tensor=tensor: {name: tensor * torch.nan},
+            "huge": lambda name=name, tensor=tensor: {name: tensor + 3e38}, "half": lambda name=name, tensor=tensor: {name: tensor.half()},
+            "whole": lambda name=name, tensor=tensor: {name: tensor.long()}, "flat": lambda name=name, tensor=tensor: {name: tensor.flatten()},
+            "none": lambda name=name, tensor=tensor: {name: tensor[:0]}, "complex": lambda name=name, tensor=tensor: {name: tensor.to(torch.complex64)},
+        }  # fmt: skip
+        tensors |= changes[draw(st.sampled_from(sorted(changes)))]()
+        if not tensors:
+            break
+    return save(tensors)
+
+
+@st.composite
+def odd_run(draw, files: Files) -> Files:
+    """The files that are changed, in a run; a checkpoint's checksums may fit what is in it."""
+    names = [name for name in files if name.startswith("run/") and "tensorboard" not in name]
+    likely = [name for name in names if "checkpoints/" not in name] + [
+        name for name in names if "step-00000004" in name
+    ]
+    found: Files = {}
+    for name in draw(st.lists(st.sampled_from(likely) | st.sampled_from(names), min_size=1, max_size=2, unique=True)):
+        content = files[name]
+        if name.endswith("config.yaml"):
+            found[name] = draw(odd_config(content))
+        elif name.endswith(".safetensors"):
+            found[name] = draw(odd_weights(content))
+        elif name.endswith((".json", ".jsonl")):
+            found[name] = draw(odd_json(content))
+        else:
+            found[name] = draw(changed_bytes([content]))
+    weights = [name for name in found if name.endswith(".safetensors")]
+    if weights and draw(st.booleans()):
+        state = f"{Path(weights[0]).parent}/state.json"
+        tree = json.loads(files[state])
+        tree["files"][Path(weights[0]).name] = {"bytes": len(found[weights[0]]), "crc32": zlib.crc32(found[weights[0]])}
+        found[state] = json.dumps(tree).encode()
+    return found
+
+
+SPECIAL: dict[str, Callable[[Path, Path], Any]] = {
+    "missing": lambda file, outside: file.unlink(), "a pipe": lambda file, outside: (file.unlink(), os.mkfifo(file)),
+    "a folder": lambda file, outside: (file.unlink(), file.mkdir()), "a link to nothing": lambda file, outside: (file.unlink(), file.symlink_to("nothing")),
+    "a link to itself": lambda file, outside: (file.unlink(), file.symlink_to(file.name)),
+    "a link outside": lambda file, outside: (file.unlink(), file.symlink_to(outside)),
+    "a link to /dev/zero": lambda file, outside: (file.unlink(), file.symlink_to("/dev/zero")),
+}  # fmt: skip
+"""What stands in a file's place."""
+WRITTEN = ["evaluations.jsonl", "confusion.png", "metrics.jsonl", "summary.json", ".lock", "best.json"]
+"""Files that commands write into a run."""
+
+
+@st.composite
+def odd_runs(draw, runs: dict[str, Files]) -> tuple[str, tuple[str, ...], Files, dict[str, str]]:
+    """Which run is asked what, its changed files, and what stands in the place of some."""
+    name = draw(st.sampled_from(sorted(runs)))
+    use = draw(st.sampled_from(USES[name]))
+    if draw(st.integers(0, 4)):
+        return name, use, draw(odd_run(runs[name])), {}
+    names = [file for file in runs[name] if file.startswith("run/")] + [f"run/{file}" for file in WRITTEN]
+    return name, use, {}, {draw(st.sampled_from(names)): draw(st.sampled_from(sorted(SPECIAL)))}
+
+
+@fuzzed(data=st.data())
+def test_runs(judge, runs, data):
+    name, use, changes, places = data.draw(odd_runs(runs))
+    folder, outside = judge.folder(), judge.home.parent / "outside"
+    write({**runs[name], **changes}, folder)
+    for file, what in places.items():
+        (folder / file).touch()
+        SPECIAL[what](folder / file, outside)
+    judge.judge("runs", lambda: command(*use), f"{name}, {' '.join(use)}: {changes or places!r}")
+
+
+# -------------------------------------------------------------------------------------------------------- command lines
+
+numbers = st.sampled_from(("1", "2", "0.7", "3", "0", "-1", "100000", "1e-320", "1e308", "-1e308", "nan", "inf", "-inf", str(2**63), "9" * 5000, "", "x",
+                           "1_0", "٣"))  # fmt: skip
+few = st.sampled_from(("1", "3", "0", "-1", str(-(2**63)), "x", "", "1.5", "9" * 5000))
+texts = odd_texts | st.sampled_from([*SURROGATES, "chop", "chop mix", "Z", "<5>", "<|mask|>"])
+"""What may be said to a model of words."""
+files = st.sampled_from(("../data/image-0.png", "../data/sound-0.wav", "odd.txt", "odd.jsonl", "missing", ".", "", "../data", "../data/val.jsonl",
+                         "../data/train.txt", "pipe", "/dev/zero", "a" * 300, "a\0b", "run", "run/config.yaml", "runs/[/red]x", "*", "../data/*.png", "[",
+                         "~nobody", *SURROGATES))  # fmt: skip
+outs = st.sampled_from(
+    ("x.npy", "x.csv", "x.png", "x", "missing/x.html", "", ".", "a" * 300, "a\0b", "run", "\ud800", "pipe")
+)
+"""Where something is written, inside the folder."""
+datasets = files | st.sampled_from(("digits", "{use: manifest}", "{use: os:_exit}", "{use: manifest, train: ../data/val.jsonl, columns: [image, label]}", "{use: [",
+                                    "{" * 300, "{000..9999999}.tar", "odd.tar", "odd.csv", "memory://x.tar", "text", "&a {*a}"))  # fmt: skip
+inputs = st.builds(lambda name, equals, value: name + equals + value, st.sampled_from(("image", "sensor", "sound", "text", "note", "x", "", "\x1b[31m")),
+                   st.sampled_from(("=", "=", "=", "")), files | texts)  # fmt: skip
+splits = st.sampled_from(("val", "train", "test")) | texts
+SEARCH = {"--beams": numbers, "--length-penalty": numbers, "--no-repeat": numbers}
+READING = {
+    "--checkpoint": st.sampled_from(("best", "last", "x")),
+    "--device": st.sampled_from(("cpu", "auto", "cuda")),
+    "--trust": texts,
+}
+OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
+    "generate": {"--prompt": texts, "--prompts": files, "--max-tokens": few, "--temperature": numbers, "--top-k": numbers, "--top-p": numbers,
+                 "--min-p": numbers, "--repetition-penalty": numbers, "--stop": texts, "--seed": numbers, "--no-cache": None, "--input": inputs, **READING},
+    "predict": {"--input": inputs, **SEARCH, **READING},
+    "evaluate": {"--data": datasets, "--split": splits, "--subsets": None, "--json": outs, **SEARCH, **READING},
+    "embed": {"--data": datasets, "--split": splits, "--input": inputs, "--pool": st.sampled_from(("mean", "first", "tokens", "x")), "--output": outs, **READING},
+    "inspect": {"--html": outs, "--trust": texts}, "compare": {"--picture": outs},
+    "examples": {"--split": splits, "--number": numbers, "--output": outs, "--trust": texts},
+    "transcribe": {"--format": st.sampled_from(("srt", "json", "vtt", "txt", "x")), "--output": outs, "--language": texts, "--beams": st.sampled_from(("1", "2", "0", "100000")),
+                   "--temperature": numbers, "--translate": None, "--no-timestamps": None, "--independent": None, **READING},
+    "train": {"--dry-run": None, "--seeds": numbers | texts, "--sweep": texts | st.sampled_from(("training.seed=1,1", "model.width=8,x", "=", "out=a,b"))},
+    "import": {"--partly": None}, "schema": {}, "x": {},
+}  # fmt: skip
+"""The options of every command, and of one that there is not."""
+NEEDED = {"predict": ("--input", inputs), "generate": ("--max-tokens", st.just("3"))}
+RUNS = st.sampled_from(
+    ("run",) * 24
+    + (
+        "run/",
+        "./run",
+        "missing",
+        "",
+        ".",
+        "../data",
+        "run/config.yaml",
+        "runs/[/red]x",
+        "a\0b",
+        "a" * 300,
+        *SURROGATES,
+    )
+)
+WORDS = st.sampled_from((*OPTIONS, "generate", "generate", "predict", "predict", "evaluate", "transcribe"))
+LIKELY = {"transcribe": "whisper", "generate": "lm"}
+
+
+@st.composite
+def command_lines(draw) -> tuple[str, tuple[str, ...]]:
+    """A run, and a command line over it."""
+    word = draw(WORDS)
+    name = LIKELY[word] if word in LIKELY and draw(st.booleans()) else draw(st.sampled_from(sorted(USES)))
+    positional = {"train": [draw(st.sampled_from((f"{name}.yaml", "run", "missing.yaml", "\0")))], "schema": [], "import": ["run", draw(outs)],
+                  "transcribe": [draw(RUNS), draw(st.just("../data/sound-0.wav") | files)], "x": [draw(texts)]}.get(word, [draw(RUNS)])  # fmt: skip
+    options = OPTIONS[word]
+    chosen = draw(st.lists(st.sampled_from(sorted(options)), max_size=3)) if options else []
+    written = [
+        each for option in chosen for each in ([option] if options[option] is None else [option, draw(options[option])])
+    ]
+    if word in NEEDED and NEEDED[word][0] not in chosen:
+        written += [NEEDED[word][0], draw(NEEDED[word][1])]
+    return name, (word, *positional, *written, *([draw(texts)] if draw(st.integers(0, 9)) == 9 else []))
+
+
+@fuzzed(
+    line=command_lines(),
+    content=changed_text(["chop mix\nset\n", '{"image": "../data/image-0.png", "label": "chop"}\n']),
+)
+def test_command_lines(judge, runs, line, content):
+    name, words = line
+    folder = judge.folder()
+    write(
+        {
+            **runs[name],
+            "odd.txt": content.encode(errors="surrogatepass"),
+            "odd.jsonl": content.encode(errors="surrogatepass"),
+        },
+        folder,
+    )
+    os.mkfifo(folder / "pipe")
+    judge.judge("command lines", lambda: command(*words), f"{name}: chopmix {words!r}, odd.txt {content!r}")
+
+
+def test_the_parts_are_where_code_may_stand(runs):
+    """The places in which code is named are places of the runs' configurations."""
+    known = {path for files in runs.values() for path in paths_of(yaml.safe_load(files["run/config.yaml"]))}
+    assert set(PARTS) - known <= {("inputs", "text", "position"), ("model", "initialization")}
+
+
+def test_every_command_is_tried():
+    """All commands of the command line have their odd options here."""
+    (commands,) = [each.choices for each in parser()._actions if isinstance(each.choices, dict)]
+    assert set(commands) == set(OPTIONS) - {"x"}
+    for word, options in OPTIONS.items():
+        known = {option for each in commands[word]._actions for option in each.option_strings} if word != "x" else set()
+        assert set(options) <= known
