@@ -1,11 +1,12 @@
 """What trained runs reach, as rows of `benchmarks/results/`: first `python train.py configs/x.yaml --seeds 0,1,2`, then
 
-    python benchmarks/measure.py runs/x [runs/y ...] [--what NAME] [--below val/loss 1.88]
+    python benchmarks/measure.py runs/x [runs/y ...] [--what NAME] [--below val/loss 1.88] [--with left_out=theo]
 
 Every run in the folder (`seed-0`, ...; a sweep's cells; or the folder itself) is evaluated as `chopmix evaluate` does it, on the
 whole of val and, where its data have one, of test: all figures, how many samples they are of, and the seconds of its training.
 Besides: the share of that time that was spent waiting for data, the share of padding, what each input is worth where the run
-has told it. `--below` adds after how many training seconds an evaluation first saw a metric at or below a value.
+has told it. `--below` adds after how many training seconds an evaluation first saw a metric at or below a value, `--with` a column
+that tells apart what the seed does not.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import yaml
 from chopmix.training import checkpoint
 from chopmix.training.progress import read_metrics
 from chopmix.training.run import Run, load_run
@@ -62,12 +64,14 @@ def main() -> None:
     options.add_argument("runs", nargs="+", type=Path)
     options.add_argument("--what", help="under which name (default: the folder's, below runs/)")
     options.add_argument("--below", nargs=2, default=[None, "0"], metavar=("METRIC", "VALUE"))
+    options.add_argument("--with", dest="more", action="append", default=[], metavar="NAME=VALUE", help="one more column")
     chosen = options.parse_args()
+    more = {name: yaml.safe_load(told) for name, _, told in (each.partition("=") for each in chosen.more)}
     metric, value = chosen.below
     for folder in chosen.runs:
         parts = folder.parts[folder.parts.index("runs") + 1 :] if "runs" in folder.parts else folder.parts[-1:]
         what = chosen.what or "_".join(parts)
-        write_results(f"reached_{what}", [row_of(each, metric, float(value)) for each in runs_in(folder)])
+        write_results(f"reached_{what}", [more | row_of(each, metric, float(value)) for each in runs_in(folder)])
 
 
 if __name__ == "__main__":
