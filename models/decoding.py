@@ -188,12 +188,12 @@ def lean(norm: nn.Module) -> Callable[[Tensor], Tensor]:
 
 def rms(norm: RmsNorm) -> Callable[[Tensor], Tensor]:
     """Root mean square normalisation. On a CPU torch's own makes twice as many calls as here."""
-    shape, weight, epsilon = norm.normalized_shape, norm.weight, norm.eps
+    weight, epsilon = norm.weight, norm.eps
     small = torch.tensor(epsilon)
 
     def normalise(x: Tensor) -> Tensor:
         if not x.is_cpu or x.dtype != torch.float32:
-            return torch.rms_norm(x, shape, weight, epsilon)
+            return norm.forward(x)
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         x = x * torch.addcmul(small, length, length, value=1 / x.shape[-1]).rsqrt_()
         return x if weight is None else x * weight

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 
 class Norm(nn.Module):
@@ -17,7 +18,13 @@ class LayerNorm(nn.LayerNorm, Norm):
 
 
 class RmsNorm(nn.RMSNorm, Norm):
-    """Unit root mean square over the last axis, then an optional gain (Zhang & Sennrich 2019, arXiv:1910.07467)."""
+    """Unit root mean square over the last axis, then an optional gain (Zhang & Sennrich 2019, arXiv:1910.07467). Halves are
+    normalised in the type of the gain, as torch does it too, which on a CPU warns of that; it has no kernel of its own for either."""
 
     def __init__(self, width: int, *, gain: bool = True, epsilon: float = 1e-6):
         super().__init__(width, eps=epsilon, elementwise_affine=gain)
+
+    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        if self.weight is None or x.dtype == self.weight.dtype:
+            return super().forward(x)
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 from chopmix.models.attention import Band, Dense, PerSample, Plain, plan, plan_cross
+from chopmix.models.decoding import lean
 from chopmix.models.feed_forward import Gelu, Relu, SquaredRelu, Swiglu
 from chopmix.models.graph import Causal, SameSample
 from chopmix.models.norms import LayerNorm, RmsNorm
@@ -298,6 +299,30 @@ def test_normalised_queries_and_keys_forget_their_length():
         attention.key.weight.mul_(3)
     torch.testing.assert_close(attention(tokens.x, tokens.x, wiring), before, rtol=1e-10, atol=1e-10)
     assert attention.query_norm is not attention.key_norm
+
+
+@pytest.fixture
+def warned_again():
+    """torch tells of what it would warn of once a process every time."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(before)
+
+
+@pytest.mark.parametrize("gain", [True, False])
+def test_halves_are_normalised_as_float32_is_and_torch_warns_of_nothing(warned_again, gain):
+    norm = shaken(RmsNorm(16, gain=gain)).float()
+    x = torch.randn(2, 5, 16).bfloat16().requires_grad_()
+    expected = torch.rms_norm(x.float(), (16,), norm.weight, norm.eps).bfloat16()
+    assert torch.equal(norm(x), expected) and torch.equal(lean(norm)(x), expected)
+    (slope,) = torch.autograd.grad(norm(x).sum(), x)
+    assert torch.equal(slope, torch.autograd.grad(expected.sum(), x)[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        attention = Attention(16, 4, query_key_norm=partial(RmsNorm, gain=gain))
+        tokens = filled(plain_tokens(2, 5), dtype=torch.float32)
+        found = attention(tokens.x, tokens.x, Wiring(plan(Causal(), tokens, dtype=torch.bfloat16)))
+    assert found.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("bias", [True, False])
