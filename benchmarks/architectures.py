@@ -160,7 +160,7 @@ def vit(name: str, **options) -> Callable[[Path], Outputs]:
         save_file({key: value.contiguous() for key, value in theirs.state_dict().items()}, source / "model.safetensors")
         pool = {"global_pool": shape.pop("global_pool")} if "global_pool" in shape else {}
         described = {"architecture": name, "num_classes": shape.pop("num_classes"), "model_args": shape,
-                     "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}  # fmt: skip
+                     "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0}}  # fmt: skip
         (source / "config.json").write_text(json.dumps(described | pool))
         import_directory(source, folder / "run")
         images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)

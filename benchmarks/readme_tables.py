@@ -22,6 +22,7 @@ from results import read_results
 README = Path(__file__).parent.parent / "README.md"
 SINCE = "2026-11-26"
 """Figures of this day and later are of the code as it stands; earlier ones are of the code before, which is said beside them."""
+MISSING = "not measured on this code yet"
 Row = dict[str, Any]
 
 
@@ -46,24 +47,37 @@ def seeds(rows: Sequence[Row]) -> str:
     return f"seed {numbers[0]}" if len(numbers) == 1 else f"seeds {', '.join(map(str, numbers))}"
 
 
-def figure(name: str, metric: str, digits: int = 3, before: str | None = None, old: str | None = None) -> str:
-    """A metric of a measurement, `reached_NAME`; behind it what the code before reached, where not all seeds are measured again.
-    `before` and `old` are the measurement and the metric there, under which earlier rows have it."""
+def earlier(name: str) -> list[Row]:
+    """Rows of the code before."""
+    equal = [row for row in read_results(f"equal_steps_{name}") if row.get("what") == "chopmix"]
+    return read_results(f"seeds_{name}") + equal
+
+
+SOME = {("quickstart", "val/exact_match"): 256, ("quickstart_no_scratchpad", "val/exact_match"): 256,
+        ("arithmetic_speech", "val/exact_match"): 256, ("multi30k", "val/bleu"): 300, ("multi30k_2017", "val/bleu"): 300}  # fmt: skip
+"""Metrics that rows of the code before have of so many samples instead of all."""
+
+
+def figure(name: str, metric: str, digits: int = 3, before: str | None = None, words: str = "") -> str:
+    """A metric of a measurement, `reached_NAME`; behind it what the code before reached, where not all seeds are measured again
+    (`before`: under which name its rows are kept). Nothing where neither is there."""
+    before = before or name
     now = [row for row in newest(read_results(f"reached_{name}")) if metric in row and row["measured"] >= SINCE]
-    then = newest([row for row in read_results(f"seeds_{before or name}") if (old or metric) in row])
+    then = newest([row for row in earlier(before) if metric in row])
     then = [row for row in then if row["seed"] not in {each["seed"] for each in now}]
+    some = f"{SOME[before, metric]} samples, " if (before, metric) in SOME else ""
     parts = []
     if now:
         parts.append(f"{told([row[metric] for row in now], digits)} ({seeds(now)})")
     if then:
-        parts.append(f"{told([row[old or metric] for row in then], digits)} ({seeds(then)} of the code before)")
-    return f"{metric} {'; '.join(parts) or 'not measured'}"
+        parts.append(f"{told([row[metric] for row in then], digits)} ({some}{seeds(then)} of the code before)")
+    return f"{words}{metric} {'; '.join(parts)}" if parts else ""
 
 
 def seconds(name: str, before: str | None = None) -> str:
     """How long a run took: training alone."""
     rows = [row for row in newest(read_results(f"reached_{name}")) if row["measured"] >= SINCE]
-    rows = rows or newest(read_results(f"seeds_{before or name}"))
+    rows = rows or newest(earlier(before or name))
     if not rows:
         return ""
     values = [row["seconds"] for row in rows]
@@ -85,7 +99,7 @@ class Reached:
     before: str | None = None
 
     def line(self) -> str:
-        return f"| `configs/{self.config}.yaml` | {self.what} | {seconds(self.name, self.before)} | {'; '.join(self.figures())} |"
+        return f"| `configs/{self.config}.yaml` | {self.what} | {seconds(self.name, self.before)} | {'; '.join(filter(None, self.figures())) or MISSING} |"
 
 
 def plain(name: str, *metrics: str, digits: int = 3, before: str | None = None) -> Callable[[], Sequence[str]]:
@@ -97,24 +111,24 @@ def best_of(what: str, who: str, metric: str, digits: int) -> str:
     """What one of the models at equal steps reaches at its best rate, and that rate."""
     rows = [row for row in read_results(f"equal_steps_{what}") if row.get("who") == who and not row.get("overrides")]
     if not rows:
-        return "not measured"
+        return MISSING
     best = min(rows, key=lambda row: row["val/loss"])
     same = newest([row for row in rows if row["rate"] == best["rate"]])
-    return f"{told([row[metric] for row in same], digits)} (rate {best['rate']:g})"
+    return f"{metric} {told([row[metric] for row in same], digits)} (rate {best['rate']:g})"
 
 
 REACHED = (
     Reached("quickstart", "cross-modal arithmetic: image, text, sound to text", "quickstart", lambda: [
         figure("quickstart", "val/exact_match"), figure("quickstart", "test/exact_match"),
-        "without the scratchpad " + figure("quickstart_no_scratchpad", "val/exact_match")]),
+        figure("quickstart_no_scratchpad", "val/exact_match", words="without the scratchpad ")]),
     Reached("mix/arithmetic_speech", "the same with MNIST and spoken digits", "mix_arithmetic_speech", plain(
         "mix_arithmetic_speech", "val/exact_match", "test/exact_match", before="arithmetic_speech"), "arithmetic_speech"),
     Reached("mix/audiovisual_digits", "a digit seen and heard, both in heavy noise", "mix_audiovisual_digits", lambda: [
         figure("mix_audiovisual_digits", "val/accuracy", before="audiovisual_digits"),
-        "with the image alone " + figure("mix_audiovisual_digits", "val/without_sound/accuracy", before="audiovisual_digits"),
-        "with the sound alone " + figure("mix_audiovisual_digits", "val/without_image/accuracy", before="audiovisual_digits"),
-        "trained on the image alone " + figure("mix_audiovisual_image_alone", "val/accuracy", before="audiovisual_image_alone"),
-        "on the sound alone " + figure("mix_audiovisual_sound_alone", "val/accuracy", before="audiovisual_sound_alone")],
+        figure("mix_audiovisual_digits", "val/without_sound/accuracy", before="audiovisual_digits", words="with the image alone "),
+        figure("mix_audiovisual_digits", "val/without_image/accuracy", before="audiovisual_digits", words="with the sound alone "),
+        figure("mix_audiovisual_image_alone", "val/accuracy", before="audiovisual_image_alone", words="trained on the image alone "),
+        figure("mix_audiovisual_sound_alone", "val/accuracy", before="audiovisual_sound_alone", words="on the sound alone ")],
         "audiovisual_digits"),
     Reached("mix/stamps_caption", "a picture and its French caption spoken, to the English caption", "mix_stamps_caption", plain(
         "mix_stamps_caption", "val/bits_per_byte", "val/without_sound/bits_per_byte", "val/without_image/bits_per_byte",
@@ -127,11 +141,11 @@ REACHED = (
         "speech_digits", "val/accuracy", "test/accuracy", before="digits"), "digits"),
     Reached("speech/digits_left_out", "spoken digits by a new speaker, transductively: his recordings are heard without labels; "
             "tuned on two speakers, these are the others", "speech_digits_left_out", lambda: left_out()),
-    Reached("sensor/motions", "six-axis recordings, four activities", "sensor_motions", plain("sensor_motions", "test/accuracy")),
+    Reached("sensor/motions", "six-axis recordings, four activities", "sensor_motions", lambda: folds()),
     Reached("mix/driving", "steering and braking, of which a radar added to a trained model tells", "mix_driving", lambda: [
-        "before the radar " + figure("mix_driving_camera", "val/mae_braking", before="driving_camera"),
-        "with it " + figure("mix_driving", "val/mae_braking", 4, before="driving"),
-        "with it withheld " + figure("mix_driving", "val/without_radar/mae_braking", before="driving")], "driving"),
+        figure("mix_driving_camera", "val/mae_braking", before="driving_camera", words="before the radar "),
+        figure("mix_driving", "val/mae_braking", 4, before="driving", words="with it "),
+        figure("mix_driving", "val/without_radar/mae_braking", before="driving", words="with it withheld ")], "driving"),
     Reached("translation/multi30k", "English to German from 29,000 captions, from scratch", "translation_multi30k", plain(
         "translation_multi30k", "test/bleu", "val/bleu", digits=1, before="multi30k"), "multi30k"),
     Reached("translation/multi30k_2017", "the same by the recipe of 2017: post-norm, sines, Adam, averaged checkpoints",
@@ -145,7 +159,7 @@ REACHED = (
     Reached("bert/books", "BERT on classic novels", "bert_books", plain("bert_books", "val/accuracy", "val/loss")),
     Reached("bert/passages", "from it: which of seven novels 40 words are from, 25 passages of each", "bert_passages", lambda: [
         *plain("bert_passages", "val/accuracy", "test/accuracy", before="passages_with")(),
-        "from an untrained model " + figure("bert_passages_without", "val/accuracy", before="passages_without"),
+        figure("bert_passages_without", "val/accuracy", before="passages_without", words="from an untrained model "),
         figure("bert_passages_without", "test/accuracy", before="passages_without")], "passages_with"),
     Reached("t5/books", "T5 on classic novels: span corruption", "t5_books", plain("t5_books", "val/loss")),
     Reached("lm/python_stdlib", "GPT, 4 layers, 192 wide, on Python's standard library", "lm_python_stdlib", plain(
@@ -155,6 +169,14 @@ REACHED = (
     Reached("lm/shakespeare_char", "our recipe at the same size: Muon, rotary, squared ReLU", "lm_shakespeare_char", plain(
         "lm_shakespeare_char", "val/loss", before="shakespeare_char"), "shakespeare_char"),
 )  # fmt: skip
+
+
+def folds() -> list[str]:
+    """The mean of the folds, each judged by a model that has learned from the others."""
+    rows = newest([row for row in read_results("reached_sensor_motions") if "fold" in row], "fold")
+    if not rows:
+        return []
+    return [f"test/accuracy {told([row['test/accuracy'] for row in rows], 3)} ({len(rows)} folds, {seeds(rows)})"]
 
 
 def left_out() -> list[str]:
@@ -167,7 +189,7 @@ def left_out() -> list[str]:
             each = ", ".join(f"{name} {row['test/accuracy']:.3f}" for name, row in sorted(of.items()))
             mean = statistics.mean(row["test/accuracy"] for row in of.values())
             found.append(f"{words} {mean:.3f} ({each}; {seeds(list(of.values()))})")
-    return found or ["not measured"]
+    return found
 
 
 def reached() -> str:
@@ -181,7 +203,7 @@ def quickstart() -> str:
     """What the quickstart says at its end, in short."""
     rows = [row for row in newest(read_results("reached_quickstart")) if row["seed"] == 0 and row["measured"] >= SINCE]
     if not rows:
-        return "```text\nnot measured\n```"
+        return f"```text\n{MISSING}\n```"
     (row,), inputs, bits = rows, ("image", "operator", "sound"), {"image": 3.32, "operator": 1.0, "sound": 3.32}
     shown = {"image, sound": ("val/without_operator/exact_match", 0.5), "operator, sound": ("val/without_image/exact_match", 0.1),
              "image, operator, sound": ("val/exact_match", 1.0)}  # fmt: skip
@@ -249,7 +271,7 @@ def equal_steps() -> str:
     lines = ["| task | model | reached, at the best of four rates |", "| --- | --- | --- |"]
     for name, (task, (metric, digits), names) in EQUAL.items():
         for who, words in WHO.items():
-            lines.append(f"| {task} | {words.format(**names)} | {metric} {best_of(name, who, metric, digits)} |")
+            lines.append(f"| {task} | {words.format(**names)} | {best_of(name, who, metric, digits)} |")
     return "\n".join(lines)
 
 

@@ -1,7 +1,6 @@
 """The house keeps its rules: import order, no hidden packages, every config has its header, every task is seen."""
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,10 +85,30 @@ def test_no_file_hides_a_module_of_the_standard_library():
     assert len(names) > 60 and not names & set(sys.stdlib_module_names)
 
 
-def test_the_table_of_architectures_is_the_benchmarks():
-    """Every row of the README's table is one that benchmarks/architectures.py makes, and none is missing."""
-    source = (ROOT / "benchmarks" / "architectures.py").read_text()
-    table = (ROOT / "README.md").read_text().split("<!-- architectures -->")[1].split("<!-- /architectures -->")[0]
-    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")][2:]
-    made = re.findall(r'^    "([^"]+)": \("(?:transformers|timm)"', source, re.MULTILINE)
-    assert rows == made and len(rows) >= 10
+def test_the_tables_of_the_readme_are_the_results(monkeypatch):
+    """Every table is what `benchmarks/readme_tables.py` makes of `benchmarks/results/`."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import readme_tables
+
+    text = (ROOT / "README.md").read_text()
+    assert readme_tables.with_tables(text) == text
+    assert "| `configs/quickstart.yaml` | cross-modal" in text and "| GPT-2 | causal decoder |" in text
+    assert all(
+        row["difference"] < 1e-5
+        for row in readme_tables.newest(readme_tables.read_results("architectures"), "architecture")
+    )
+    changed = text.replace("| GPT-2 | causal decoder |", "| GPT-2 | encoder |")
+    assert changed != text == readme_tables.with_tables(changed)
+
+
+def test_results_are_only_ever_added_to(tmp_path, monkeypatch):
+    """A measurement of the same thing on the same day is another row, and each row tells what it was measured on."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import results
+
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    for seed in (0, 0, 1):
+        results.write_results("x", [{"seed": seed, "val/loss": 1.23456789}])
+    rows = results.read_results("x")
+    assert [row["seed"] for row in rows] == [0, 0, 1] and rows[0]["val/loss"] == 1.23457
+    assert all(row[name] for row in rows for name in ("processor", "threads", "torch", "commit", "measured"))

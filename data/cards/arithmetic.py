@@ -35,6 +35,10 @@ def outcomes(scratchpad: bool = True) -> list[Outcome]:
     ]
 
 
+JUDGED = 1000
+"""Samples of val, and of test."""
+
+
 class Problems(Samples):
     """As many problems as asked for; each is a pure function of the split and its number."""
 
@@ -72,4 +76,4 @@ class Arithmetic(SampleCard):
 
     def open(self, split: str) -> Samples:
         self.check_split(split)
-        return Problems(self.digits, split, self.samples if split == "train" else 1000, self.scratchpad)
+        return Problems(self.digits, split, self.samples if split == "train" else JUDGED, self.scratchpad)

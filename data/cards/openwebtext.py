@@ -27,7 +27,9 @@ class OpenWebText(Card):
         try:
             from datasets import load_dataset
         except ImportError:
-            raise DataError("the card openwebtext streams from the hub: pip install chopmix[hub]") from None
+            raise DataError(
+                "the card openwebtext streams from the hub: uv sync --extra hub, or pip install -e .[hub]"
+            ) from None
         try:
             pages = load_dataset(REPOSITORY, split="train", streaming=True)
             for number, page in enumerate(islice(pages, self.limit)):
