@@ -47,7 +47,7 @@ LESS = {
     "configs/translation/multi30k.yaml": [*SMALL, "model.encoder.depth=1", "model.width=24", "inputs.source.vocabulary=270"],
     "configs/bert/books.yaml": [*TEXT, "model.width=16", "inputs.text.vocabulary=270"],
     "configs/bert/passages.yaml": [*FEW, "model.width=16", "inputs.text.vocabulary=270", "data.card.words=5", "data.card.each=2", "training.schedule=constant"],
-    "configs/t5/books.yaml": [*TEXT, "training.tokens_per_step=564", "model.encoder.depth=1", "model.width=16", "inputs.text.vocabulary=400"],
+    "configs/t5/books.yaml": [*TEXT, "training.tokens_per_step=564", "model.encoder.depth=1", "model.width=16", "inputs.text.vocabulary=280"],
     "configs/speech/digit_strings_ctc.yaml": [*FEW, "model.width=16", "data.card.samples=8"],
 }  # fmt: skip
 """What shortens the training of a configuration whose path begins so."""
