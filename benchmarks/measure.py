@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from chopmix.data.samples import SampleCard
 from chopmix.training import checkpoint
 from chopmix.training.progress import read_metrics
 from chopmix.training.run import Run, load_run
@@ -43,6 +44,7 @@ def row_of(folder: Path, metric: str | None, value: float) -> dict[str, Any]:
     for split in ("val", "test"):
         if split in run.card().splits:
             row |= run.evaluate(split)
+            row |= {f"{split}/samples": len(run.card().open(split))} if isinstance(run.card(), SampleCard) else {}
     for line in lines:
         row |= {name: told for name, told in line.items() if "/bits" in name or "/without_" in name}
     for name in ("waited", "padding"):

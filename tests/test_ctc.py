@@ -21,6 +21,7 @@ from chopmix.tasks.ctc import Ctc
 from chopmix.training.build import make_batch, open_split
 from chopmix.training.cli import main
 from chopmix.training.run import load_run
+from chopmix.training.worth import check_counts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -199,6 +200,8 @@ def test_from_yaml_to_words_and_what_is_left_out_is_counted(tmp_path, capsys):
     assert last.keys() >= {"val/wer", "val/cer"}
     (answer,) = load_run(out).predict([{"sound": str(tmp_path / "val0.wav")}])
     assert answer.keys() == {"words"} and answer["words"].keys() == {"text", "words"}
+    with pytest.raises(ValueError, match="there is no input that could be withheld: every one is predicted, or needed by a task"):
+        load_run(out).worth("val")
 
 
 def test_a_decoder_beside_ctc_on_an_encoder_of_two_inputs(tmp_path):
@@ -249,6 +252,15 @@ def test_a_decoder_beside_ctc_on_an_encoder_of_two_inputs(tmp_path):
     assert said().keys() == {"writes", "reads"}
     for change in ({"hint": "n1"}, {"sound": str(tmp_path / "val1.wav")}, {"hint": None}, {"sound": None}):
         assert not torch.allclose(hidden(**change), hidden())
+
+    # what CTC reads is never withheld: without it nothing would be judged, and the loss would say less than nothing
+    assert {name: worth.inputs for name, worth in run.worth("val").items()} == {"writes": ("hint",), "reads": ("hint",)}
+
+
+def test_worth_compares_losses_of_as_many_targets_only():
+    check_counts("reads", {(): 5.0, ("hint",): 5.0}, ("hint",))
+    with pytest.raises(ValueError, match="task 'reads' judges 0 targets without hint, 5 with it: what hint is worth"):
+        check_counts("reads", {(): 0.0, ("hint",): 5.0}, ("hint",))
 
 
 def test_a_split_without_a_text_to_judge_is_named(tmp_path, capsys):

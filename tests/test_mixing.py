@@ -82,7 +82,15 @@ def test_resumed_twice_equals_never_stopped(mixed):
         parts, _ = train(load_config(mixed("parts"), [f"training.steps={steps}", "evaluation.every=100"]))
     first, second = (load_run(mixed(name).with_suffix(""), "last").model.state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert whole["val/loss"] == parts["val/loss"] and 0 <= whole["val/exact_match"] <= 1
+    judged = [{name: value for name, value in told.items() if name.startswith("val/")} for told in (whole, parts)]
+    assert judged[0] == judged[1] and {"val/loss", "val/exact_match"} <= judged[0].keys()
+
+
+def test_of_how_many_texts_a_figure_is(mixed):
+    """While training some are written, `evaluate` writes all: a metric of the same name, told apart by how many."""
+    metrics, _ = train(load_config(mixed(), ["evaluation.generated=3", "training.steps=1"]))
+    run = load_run(mixed().with_suffix(""))
+    assert metrics["val/judged"] == 3 < run.evaluate("val")["val/judged"] == len(run.card().open("val"))
 
 
 def test_micro_batches_and_packed_rows_change_nothing_but_rounding(mixed):
@@ -392,6 +400,9 @@ def test_worth_is_told_for_every_subset(mixed):
     assert np.isfinite([value for name, value in summary.items() if name != "step"]).all()
     shown = subset_table("x", Worth(("a",), {(): {"loss": 1.0}, ("a",): {"loss": 0.5}}, {}, {}, samples=1234))
     assert shown.row_count == 2 and shown.caption == "on all 1,234 samples"
+    judged = {"exact_match": 0.5, "judged": 256}
+    shown = subset_table("x", Worth(("a",), {(): judged, ("a",): judged}, {}, {}, samples=1000))
+    assert shown.caption == "on all 1,000 samples; texts were written for 256 of them" and len(shown.columns) == 2
 
 
 def test_an_input_is_taken_out_with_its_share_of_the_dropout(mixed):

@@ -16,9 +16,12 @@ def test_one_path_from_raw_samples_to_a_falling_loss():
     assert losses[-1] < losses[0] - 1
 
 
-def test_packing_does_not_change_a_sample():
-    """A sample alone in a row and packed beside others: the same outputs."""
-    model, everything = tracer.mixture().eval(), tracer.samples()
+@pytest.mark.parametrize("graph", [tracer.GRAPH, "causal", "same_sample & (causal | from(image, sound))",
+                                   "causal | edges(2->5, 1->9)", "same_sample & window(3)", "causal & same_span"])  # fmt: skip
+def test_packing_does_not_change_a_sample(graph):
+    """A sample alone in a row and packed beside others: the same outputs, whatever the graph. tests/test_graph.py has all of them."""
+    model, everything = tracer.mixture(graph).eval(), tracer.samples()
+    model.leak_check.check = lambda *_: None  # some of these graphs are no language models': only the outputs count here
     together = model.plan(tracer.batch(everything))
     assert len(together.sets["main"].tokens.sample) < len(everything)
     packed = model(together)["lm"]
@@ -54,7 +57,7 @@ def test_later_raw_text_never_changes_an_earlier_output():
     first, second = ([[tracer.samples()[0][0], ("text", word)]] for word in ("chop", "choX"))
     outputs = [model(model.plan(tracer.batch(s)))["lm"] for s in (first, second)]
     assert torch.equal(outputs[0][:-1], outputs[1][:-1])
-    assert not torch.equal(outputs[0][-1], outputs[1][-1])
+    assert (outputs[0][-1] - outputs[1][-1]).abs().max() > 1e-2
 
 
 def test_cross_attention_to_a_second_set():

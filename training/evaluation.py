@@ -34,7 +34,8 @@ def evaluate_split(
     losses by their weights, `split/loss`.
 
     Each process reads its share and the sums are added up. `inputs` leaves only these in the samples (and what is to be
-    predicted). Tasks that judge generated texts do so on `generated` samples, spread over the split (None: on all).
+    predicted). Tasks that judge generated texts do so on `generated` samples, spread over the split (None: on all), and `judged`
+    tells how many they were.
     `pictures` is a folder for what one would rather look at: `confusion-<split>-<task>.png`.
     """
     return measured(
@@ -85,6 +86,7 @@ def measured(
                 )
             said, true = zip(*judged, strict=True)
             metrics |= {prefix + metric: METRICS[metric](said, true) for metric in task.judge}
+            metrics[f"{prefix}judged"] = len(judged)
     return metrics, totals
 
 

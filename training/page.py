@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from ..data.sample_split import SampleSplit
 from ..models.batch import IGNORED, Batch
@@ -21,7 +20,7 @@ from ..models.mixture import Mixture
 from ..models.token_set import CORE, Tokens
 from ..tokenizers.chopper import Chopper
 from .build import Split, build_choppers, build_model, build_tasks, make_batch, open_split
-from .config import Config
+from .config import Config, dumped
 
 COLOURS = ("#9aa0a6", "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948")
 """One per input, the core's own tokens first."""
@@ -52,7 +51,7 @@ def write_page(config: Config, file: Path) -> str:
         *(part for set in batch.sets for part in set_parts(set, batch, model, choppers, names)),
         *cross_parts(batch), proof(batch, model),
         "<h2>What is asked</h2>", *(asked(name, batch, choppers, config) for name in tasks),
-        "<h2>The configuration</h2>", f"<pre>{html.escape(yaml.safe_dump(config.tree, sort_keys=False))}</pre>",
+        "<h2>The configuration</h2>", f"<pre>{html.escape(dumped(config.tree))}</pre>",
     ]  # fmt: skip
     file.parent.mkdir(parents=True, exist_ok=True)
     title = html.escape(str(config.path))

@@ -212,10 +212,12 @@ def table(task: str, worth: Worth, truth: Sequence[Outcome] | None = None) -> Ta
 
 def subset_table(task: str, worth: Worth, truth: Sequence[Outcome] | None = None) -> Table:
     """The metrics of every subset of the inputs; beside `exact_match` the best guess that the joint table allows."""
-    names = list(next(iter(worth.metrics.values())))
+    first = next(iter(worth.metrics.values()))
+    names, judged = [name for name in first if name != "judged"], first.get("judged", worth.samples)
+    some = f"; texts were written for {judged:,} of them" if judged < worth.samples else ""
     extra = ["best guess"] * bool(truth and "exact_match" in names)
     found = Table("inputs present", *names, *extra, title=f"{task}: with each subset of the inputs", title_justify="left",
-                  caption=f"on all {worth.samples:,} samples", caption_justify="left")  # fmt: skip
+                  caption=f"on all {worth.samples:,} samples{some}", caption_justify="left")  # fmt: skip
     for subset, metrics in worth.metrics.items():
         guess = [f"{best_guess(truth, subset):.3f}"] if extra else []
         found.add_row(", ".join(subset) or "none", *(f"{metrics[name]:.4f}" for name in names), *guess)
