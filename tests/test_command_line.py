@@ -1,0 +1,185 @@
+"""What people type: other data of every kind, files of every kind, and options that are nearly right."""
+
+import csv
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from chopmix.training.cli import main
+from PIL import Image
+
+MODEL = {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "same_sample"}
+
+
+def error_of(capsys, *words: str) -> str:
+    """What a command says that ends with status 2."""
+    assert main(list(words)) == 2
+    return capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------- another data set: --data
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Pictures of two classes, in every form that they may come in; and a model of them."""
+    folder = tmp_path_factory.mktemp("photos")
+    rows = []
+    for number in range(8):
+        label = "dark" if number % 2 else "light"
+        file = folder / "classes" / label / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), 20 + 100 * (number % 2 == 0) + number, dtype=np.uint8)).save(file)
+        rows.append({"image": str(file.relative_to(folder)), "label": label})
+    (folder / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with open(folder / "list.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, ["image", "label"])
+        writer.writeheader()
+        writer.writerows(rows)
+    for part in range(2):
+        (folder / "shards").mkdir(exist_ok=True)
+        with tarfile.open(folder / "shards" / f"s-{part}.tar", "w") as tar:
+            for number, row in enumerate(rows[4 * part : 4 * part + 4]):
+                tar.add(folder / row["image"], f"{part}{number}.png")
+                (folder / "label.cls").write_text(row["label"])
+                tar.add(folder / "label.cls", f"{part}{number}.cls")
+    tree = {
+        "inputs": {"image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8}}, "model": MODEL,
+        "tasks": {"shade": {"use": "classification", "target": "label"}},
+        "data": {"card": {"use": "image_folder", "train": str(folder / "classes"), "val": str(folder / "classes")}},
+        "training": {"steps": 2, "samples_per_step": 4}, "out": str(folder / "run"),
+    }  # fmt: skip
+    (folder / "photos.yaml").write_text(yaml.safe_dump(tree))
+    assert main(["train", str(folder / "photos.yaml")]) == 0
+    return folder
+
+
+KINDS = {
+    "folder": "classes", "manifest": "list.jsonl", "CSV": "list.csv", "shards": "shards/s-{0..1}.tar", "folder of shards": "shards",
+    "card": "{use: image_folder, train: HERE/classes, test: HERE/classes}",
+    "card with a manifest": "{use: manifest, train: HERE/list.jsonl, test: HERE/list.csv, columns: [image, label], files: [image]}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_is_evaluated_on_data_of_any_kind(photos, kind, capsys):
+    """The same pictures in another form: the same figures."""
+    named = KINDS[kind]
+    named = named.replace("HERE", str(photos)) if named.startswith("{") else str(photos / named)
+    figures = []
+    for data in (str(photos / "classes"), named):
+        file = photos / "figures.json"
+        assert main(["evaluate", str(photos / "run"), "--data", data, "--split", "test", "--json", str(file)]) == 0
+        figures.append({name: told for name, told in json.loads(file.read_text()).items() if name.startswith("test/")})
+    assert figures[1] == pytest.approx(figures[0], rel=1e-6) and figures[0]["test/accuracy"] in {n / 8 for n in range(9)}
+    assert main(["embed", str(photos / "run"), "--data", named, "--output", str(photos / f"{kind}.npy")]) == 0
+    assert np.load(photos / f"{kind}.npy").shape == (8, 16)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("nowhere", "--data nowhere: no such file or folder, and as a card: nothing is named 'nowhere'; possible:"),
+        ("image_folder", "--data image_folder: no such file or folder, and as a card: "),
+        ("{use: image_folder}", "--data {use: image_folder}: "),
+        ("{use: image_folder, train: 3}", "--data {use: image_folder, train: 3}: "),
+        ("photos.yaml", "this run reads image, label: name a manifest (JSONL, CSV), a folder or shards"),
+    ],
+)  # fmt: skip
+def test_what_is_no_data_set_is_said(photos, data, message, capsys, monkeypatch):
+    monkeypatch.chdir(photos)
+    assert message in error_of(capsys, "evaluate", "run", "--data", data)
+
+
+def test_a_text_is_read_from_files_and_folders(tiny, tmp_path, capsys):
+    assert main(["train", str(tiny()), "training.steps=1"]) == 0
+    (tmp_path / "texts").mkdir()
+    for number in range(3):
+        (tmp_path / "texts" / f"{number}.txt").write_text("chop mix set token " * (3 + number))
+    (tmp_path / "whole.txt").write_text("chop mix set token " * 9)
+    run, counts = str(tmp_path / "runs" / "tiny"), []
+    for data in ("texts", "texts/*.txt", "whole.txt"):
+        assert main(["evaluate", run, "--data", str(tmp_path / data), "--json", str(tmp_path / "figures.json")]) == 0
+        counts.append(json.loads((tmp_path / "figures.json").read_text())["val/loss"])
+    assert counts[0] == counts[1] != counts[2]
+
+
+def test_twenty_texts_of_ones_own_are_enough(tiny, tmp_path):
+    """Some of them validate, whatever their names hash to."""
+    for number in range(20):
+        (tmp_path / f"own{number}.txt").write_text("chop mix set token " * 8)
+    assert main(["train", str(tiny()), f"data.card={{use: text, train: {tmp_path}/own*.txt}}", "training.steps=1"]) == 0
+    assert json.loads((tmp_path / "runs" / "tiny" / "summary.json").read_text())["val/loss"] > 0
+
+
+# ------------------------------------------------------------------------------------------------- files and questions
+
+
+def test_many_pictures_are_asked_about_at_once(photos, capsys, monkeypatch):
+    monkeypatch.chdir(photos)
+    assert main(["predict", "run", "--input", "image=classes/**/*.png"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["image"] for line in lines] == sorted(map(str, Path("classes").glob("*/*.png")))
+    assert all(line["shade"]["class"] in ("dark", "light") for line in lines)
+    assert main(["predict", "run", "--input", "image=nothing/*.jpg"]) == 1
+    assert "nothing/*.jpg does not exist" in capsys.readouterr().out
+
+
+def test_a_sensor_is_read_from_arrays_and_tables(tmp_path, capsys):
+    rows = []
+    for number in range(6):
+        values = np.random.default_rng(number).standard_normal((12, 2))
+        np.save(tmp_path / f"{number}.npy", values)
+        np.savetxt(tmp_path / f"{number}.csv", values, delimiter=",", header="a,b", comments="")
+        rows.append({"motion": f"{number}.{'npy' if number % 2 else 'csv'}", "label": number % 2})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tree = {
+        "inputs": {"motion": {"use": "sensor", "channels": {"a": "m", "b": "m"}, "rate": 10, "window": 4}}, "model": MODEL,
+        "tasks": {"moves": {"use": "classification", "target": "label"}},
+        "data": {"card": {"use": "manifest", "train": "rows.jsonl", "val": "rows.jsonl", "columns": ["motion", "label"],
+                          "files": ["motion"]}},
+        "training": {"steps": 1, "samples_per_step": 4}, "out": "run",
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(tmp_path)
+        Path("sensor.yaml").write_text(yaml.safe_dump(tree))
+        assert main(["train", "sensor.yaml"]) == 0
+        capsys.readouterr()
+        assert main(["predict", "run", "--input", "motion=2.npy", "--input", "motion=2.csv"]) == 0
+        array, table = (json.loads(line)["moves"]["probabilities"] for line in capsys.readouterr().out.splitlines())
+        assert array == pytest.approx(table, abs=1e-5)
+        Path("cut.npy").write_bytes(Path("2.npy").read_bytes()[:-8])
+        assert main(["predict", "run", "--input", "motion=cut.npy"]) == 1
+        assert "utf-8" not in capsys.readouterr().err
+
+
+def test_a_run_is_inspected_like_its_configuration(photos, capsys):
+    assert main(["inspect", str(photos / "run")]) == 0
+    assert (photos / "run.html").read_text().startswith("<")
+    capsys.readouterr()
+
+
+def test_weights_alone_are_no_directory(tmp_path, capsys):
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "vit.pth")
+    said = error_of(capsys, "import", str(tmp_path / "vit.pth"), str(tmp_path / "run"))
+    assert "vit.pth" in said and "config.json" in said and "Errno" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--steps", "300"], "did you mean training.steps=300?"),
+        (["--steps=300"], "did you mean training.steps=300?"),
+        (["--lr", "0.1"], "did you mean training.learning_rate=0.1?"),
+        (["--batch_size", "8"], "did you mean training.samples_per_step=8 (or training.tokens_per_step)?"),
+        (["training.steps"], "training.steps: an override is written key.sub=value"),
+    ],
+)  # fmt: skip
+def test_options_that_are_nearly_right(words, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        raise SystemExit(main(["train", "configs/quickstart.yaml", *words]))
+    assert ended.value.code == 2 and message in capsys.readouterr().err
