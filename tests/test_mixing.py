@@ -717,10 +717,12 @@ def test_rates_fall_with_the_distance_to_the_heads(mixed):
 
 
 def test_two_processes_have_the_losses_of_one(mixed):
-    """Five samples over two processes in micro-batches of one, ragged answers, inputs withheld on one rank and not the other."""
-    training = TREE["training"] | {"samples_per_step": 5, "rows_per_micro_batch": 1, "input_dropout": 0.5, "steps": 4}
-    inputs = {name: {k: v for k, v in part.items() if "augment" not in k} for name, part in TREE["inputs"].items()}
-    sections = {"training": training, "inputs": inputs, "logging": {"every": 1, "tensorboard": False}}
+    """Five samples over two processes in micro-batches of one, ragged answers, pictures and sounds changed at random, inputs withheld
+    on one rank and not the other: with AdamW only sums are rounded differently."""
+    own = {"samples_per_step": 5, "rows_per_micro_batch": 1, "input_dropout": 0.5, "steps": 4, "optimizer": "adamw",
+           "precision": "float32"}  # fmt: skip
+    assert "augment" in TREE["inputs"]["image"] and "augment_wave" in TREE["inputs"]["sound"]
+    sections = {"training": TREE["training"] | own, "logging": {"every": 1, "tensorboard": False}}
     one, two = (mixed(name, **sections, evaluation={"every": 4, "generated": 5}) for name in ("one", "two"))
     train(load_config(one))
     command = [
@@ -736,7 +738,7 @@ def test_two_processes_have_the_losses_of_one(mixed):
     first, second = (records(file.with_suffix("")) for file in (one, two))
     for key in ("train/loss", "val/loss", "val/exact_match", "val/bits_per_byte", "train/padding"):
         values = [[line[key] for line in lines if key in line] for lines in (first, second)]
-        assert values[0] and values[0] == pytest.approx(values[1], rel=1e-4)
+        assert values[0] and values[0] == pytest.approx(values[1], rel=1e-6)
 
 
 def test_bad_validation_data_lose_no_step(mixed, tmp_path, monkeypatch):

@@ -442,10 +442,14 @@ def test_packed_files_and_bad_bytes(tmp_path):
         Lines({"a": tmp_path / "c"})
 
 
-def test_two_processes_have_the_losses_of_one(tmp_path):
-    """Batches under a token budget, whose number of samples differs from step to step, shared and in micro-batches."""
+@pytest.mark.parametrize(("optimizer", "tolerance"), [("{use: adamw}", 1e-6), ("{use: muon}", 1e-2)], ids=["AdamW", "Muon"])
+def test_two_processes_have_the_losses_of_one(tmp_path, optimizer, tolerance):
+    """Batches under a token budget, whose number of samples differs from step to step, shared and in micro-batches. With AdamW only
+    sums are rounded differently. Muon makes every matrix of updates orthogonal, in bfloat16: what is nearly nothing in a gradient
+    weighs as much as all else then, its rounding too, which grows from step to step."""
     file = config(tmp_path)
-    common = ["training.rows_per_micro_batch=5", "evaluation.sample_tokens=0"]
+    common = ["training.rows_per_micro_batch=5", "evaluation.sample_tokens=0", f"training.optimizer={optimizer}",
+              "training.precision=float32", "logging.every=1"]  # fmt: skip
     assert main(["train", file, *common, f"out={tmp_path / 'one'}"]) == 0
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     script = str(Path(__file__).parents[1] / "train.py")
@@ -459,4 +463,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
     )
     for key in ("train/loss", "val/loss", "val/bleu"):
         values = [[line[key] for line in lines if key in line] for lines in (one, two)]
-        assert values[0] and values[0] == pytest.approx(values[1], rel=1e-4)
+        if "loss" in key or optimizer == "{use: adamw}":
+            assert values[0] and values[0] == pytest.approx(values[1], rel=tolerance)
+    steps = [[line["train/loss"] for line in lines if "train/loss" in line] for lines in (one, two)]
+    assert steps[0][:2] == pytest.approx(steps[1][:2], rel=1e-6)
