@@ -393,6 +393,22 @@ def test_a_diverging_loss_stops_the_run_and_keeps_the_checkpoint(tiny, capsys):
     assert "the loss is nan" in said or "the loss is inf" in said
 
 
+def test_weights_that_are_no_numbers_are_met_by_an_evaluation_and_the_run_goes_back(tiny, monkeypatch, capsys):
+    update, spoiled = Trainer.update, []
+
+    def spoil_once(self, step):
+        loss = update(self, step)
+        if step == 7 and not spoiled:
+            spoiled.append(step)
+            next(self.model.parameters()).data.fill_(torch.nan)
+        return loss
+
+    monkeypatch.setattr(Trainer, "update", spoil_once)
+    file = tiny("spoiled", evaluation={"every": 4, "sample_tokens": 8}, checkpoints={"every": 3})
+    assert main(["train", str(file)]) == 0
+    assert "back to the checkpoint of step 6, and on without the batches 6 to 7" in capsys.readouterr().err
+
+
 def test_dry_run_prints_everything_and_leaves_nothing(tiny, capsys):
     file = tiny("dry", training={"rows_per_micro_batch": 2})
     assert main(["train", str(file), "--dry-run"]) == 0

@@ -395,8 +395,10 @@ class Trainer:
             )
 
     def evaluate(self) -> dict[str, float]:
-        """Read the whole validation split, with the averaged weights where the run keeps them; note a new best."""
+        """Read the whole validation split, with the averaged weights where the run keeps them; note a new best. Raises NotFiniteError
+        for weights that are no numbers."""
         with self.ema.applied() if self.ema else nullcontext(), autocast(self.device, self.choices.precision):
+            checkpoint.check_finite({"model": self.model.state_dict()})
             metrics = evaluate_split(
                 self.model, self.tasks, self.splits["val"], rows=self.config.evaluation.rows,
                 processes=self.processes, generated=self.config.evaluation.generated,
