@@ -50,6 +50,8 @@ PRELOADED = {
     "seq2seq": ["chopmix.data.cards.parallel_text", "chopmix.tasks.sequence_to_sequence", "sacrebleu"],
 }  # fmt: skip
 """What is imported before runs are forked: for all experiments, and for each."""
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+"""The flags with which files are opened that are written to."""
 FORKS = multiprocessing.get_context("forkserver")
 
 
@@ -104,6 +106,7 @@ class Watch:
         for name in ("replace", "rename", "unlink", "remove", "mkdir", "rmdir", "truncate", "link", "symlink"):
             setattr(os, name, self._wrapped(name, getattr(os, name)))
         os.fsync = self._wrapped("fsync", os.fsync)
+        os.open = self._low_opener(os.open)
         builtins.open = io.open = self._opener(builtins.open)
         safetensors.torch.serialize_file = self._tensor_writer(safetensors.torch.serialize_file)
         sys.addaudithook(self._audit)
@@ -160,11 +163,23 @@ class Watch:
 
     def _opener(self, original: Callable) -> Callable:
         def wrapper(file, mode="r", *others, **named):
-            writes = isinstance(mode, str) and set(mode) & set("wax+") and not isinstance(file, int)
+            writes = isinstance(mode, str) and set(mode) & set("wax+")
             place = self.place(file) if writes else None
             if place is None:
                 return original(file, mode, *others, **named)
+            if isinstance(file, int):  # opened before: that was the operation
+                return Pen(original(file, mode, *others, **named), place, self)
             return Pen(self.meet("open", place, lambda: original(file, mode, *others, **named)), place, self)
+
+        return wrapper
+
+    def _low_opener(self, original: Callable) -> Callable:
+        def wrapper(path, flags, *others, **named):
+            hidden = getattr(self.within, "wrapper", False) or not flags & WRITING
+            place = None if hidden else self.place(path, named.get("dir_fd"))
+            if place is None:
+                return original(path, flags, *others, **named)
+            return self.meet("open", place, lambda: original(path, flags, *others, **named))
 
         return wrapper
 
@@ -182,7 +197,7 @@ class Watch:
     def _audit(self, event: str, arguments: tuple) -> None:
         changing = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink")
         if event == "open" and isinstance(arguments[0], str | bytes):
-            changing = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+            changing = bool(arguments[2] & WRITING)
         if changing and not getattr(self.within, "wrapper", False) and not isinstance(arguments[0], int):
             place = os.path.abspath(os.fsdecode(arguments[0]))
             if place.startswith(self.roots):
@@ -810,10 +825,13 @@ def try_starts(campaign: Campaign, count: int) -> None:
 USED = re.compile(
     r"^run is in use: process (\d+) on \S+ works on it since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d; ", re.MULTILINE
 )
+LATE = re.compile(r"^done: run, .*\nrun is (finished|a run of another configuration)", re.MULTILINE)
+"""What is said by two starts of which the second found a run that was done."""
 
 
 def two_starts(campaign: Campaign, order: list[Reference], delay: float, where: str) -> tuple[list[str], str]:
-    """One must work and end as if alone; the other must say who works there and must have changed nothing."""
+    """One must work and end as if alone; the other must say who works there and must have changed nothing. Where the second came
+    when the first was done, on a busy machine, they are started again, nearer to each other."""
     folder, started = campaign.place("lm", where), []
     for n, reference in enumerate(order):
         started.append(Started(replace(reference.plan, folder=str(folder), log=f"operations-{n}.json")))
@@ -821,6 +839,8 @@ def two_starts(campaign: Campaign, order: list[Reference], delay: float, where: 
     status = [each.ended() for each in started]
     wrong = [line for each in started for line in left_processes(each.pid)]
     told = words_of(folder)
+    if not wrong and delay > 0.001 and LATE.search(said_in(folder)):
+        return two_starts(campaign, order, delay / 2, where)
     if sorted(status) != [0, 2]:
         return [*wrong, f"they ended with {status}: {told}"], ""
     winner, loser = status.index(0), status.index(2)

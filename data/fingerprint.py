@@ -68,15 +68,15 @@ class Fingerprint:
 
 def file_fingerprint(path: Path, whole: int | None = None) -> str:
     """A file's name with the sha256 of its contents, or with its size and time of change beyond `whole` bytes (by default
-    WHOLE); "missing" where there is none. Raises DataError for one that cannot be read."""
+    WHOLE); "missing" where there is none, or no regular file (a pipe). Raises DataError for one that cannot be read."""
+    if not os.path.isfile(path):
+        return f"{path.name} missing"
+    told = path.stat()
     try:
-        told = path.stat()
         if told.st_size > (WHOLE if whole is None else whole):
             return f"{path.name} {told.st_size} {told.st_mtime_ns}"
         with open(path, "rb") as file:
             return f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}"
-    except FileNotFoundError:
-        return f"{path.name} missing"
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
@@ -85,7 +85,7 @@ def hash_files(paths: Iterable[Path]) -> str:
     """A sha256 (hex) over files, in order. Raises DataError naming a file that is missing or cannot be read."""
     found = Fingerprint()
     for path in paths:
-        if not path.exists():
+        if not os.path.exists(path):
             raise DataError(f"{path} does not exist")
         found.add(file_fingerprint(path))
     return found.hex

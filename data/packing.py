@@ -112,7 +112,7 @@ def _laid_out(chopped, choppers, axes, shape, starts: list[int], own: int) -> Pl
     for name in pieces:
         check_axes(name, choppers[name], pieces[name].coordinates)
         _write_coordinates(tokens, pieces[name], [axes.index(axis) for axis in choppers[name].axes])
-    own_places = torch.tensor(starts)[:, None] + torch.arange(own) if own else None
+    own_places = torch.tensor(starts, dtype=torch.long)[:, None] + torch.arange(own) if own else None
     return PlannedSet(tokens=tokens, pieces=pieces, own=own_places, samples=len(chopped))
 
 

@@ -134,7 +134,7 @@ class Listed(Samples):
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
         files = [Path(value) for row in self.rows for value in row.values() if isinstance(value, os.PathLike)]
-        few = len(files) <= FILES and sum(file.stat().st_size for file in files if file.exists()) <= BYTES
+        few = len(files) <= FILES and sum(file.stat().st_size for file in files if os.path.exists(file)) <= BYTES
         return Fingerprint(list(self.keys), list(self.rows), contents=few).hex
 
 

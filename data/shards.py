@@ -7,7 +7,6 @@ Remote shards (`s3://...`, `https://...`) are read through fsspec, member by mem
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import lzma
@@ -22,15 +21,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from ..tokenizers.files import (
     LARGE,
     PACKED,
     Record,
+    matching,
     parse_json,
     partial_name,
     read_record,
+    regular,
     sweep_partials,
     unpacked_most,
     utf8,
@@ -45,14 +48,23 @@ DAMAGED = "damaged"
 PART = 2**20
 MOST_SHARDS = 100_000
 
+Natural = Annotated[int, Field(ge=0, lt=2**63)]
+
 
 class ShardIndex(Record):
     """Where the samples of a shard lie: a file of the cache folder."""
 
     path: str
     """The tar file that is read: the shard, or, where that is packed, what was unpacked."""
-    samples: list[tuple[str, dict[str, tuple[int, int] | str]]]
+    samples: list[tuple[str, dict[str, tuple[Natural, Natural]] | dict[Literal["damaged"], str]]]
     """(key, {extension: (offset, size)}); {DAMAGED: why} in place of a sample that cannot be read, nor what follows it."""
+
+    def fits(self) -> bool:
+        """Whether its tar file is there and long enough for all members; of a remote one that is not asked."""
+        if "://" in self.path:
+            return True
+        places = (place for _, members in self.samples for place in members.values() if not isinstance(place, str))
+        return os.path.isfile(self.path) and max(map(sum, places), default=0) <= os.path.getsize(self.path)
 
 
 @dataclass(frozen=True)
@@ -138,7 +150,7 @@ def expand(pattern: str) -> list[str]:
         return [f"{start}{n:0{len(first)}}{end}" for n in range(int(first), int(last) + 1)]
     if "://" in pattern:
         return [pattern]
-    found = sorted(glob.glob(os.path.expanduser(pattern)))
+    found = matching(os.path.expanduser(pattern))
     if not found:
         raise DataError(f"no shard at {pattern!r} (from the folder {os.getcwd()})")
     return found
@@ -162,16 +174,13 @@ def open_file(path: str) -> Any:
 def shard_index(path: str) -> ShardIndex:
     """Where every sample of a shard lies; from the cache folder when the shard has not changed since."""
     remote = "://" in path
-    try:
-        changed = version(path) if remote else f"{os.stat(path).st_size} {os.stat(path).st_mtime_ns}"
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
+    changed = version(path) if remote else "{0.st_size} {0.st_mtime_ns}".format(regular(path))
     name = hashlib.sha256(f"{path if remote else os.path.abspath(path)} {changed}".encode()).hexdigest()[:32]
     folder = cache_folder() / "shards"
     file = folder / f"{name}.json"
     with suppress(DataError):  # what is missing or damaged is made anew
         known = read_record(file, ShardIndex, LARGE)
-        if "://" in known.path or os.path.exists(known.path):
+        if known.fits():
             return known
     folder.mkdir(parents=True, exist_ok=True)
     source = unpacked(path, folder / f"{name}.tar") if Path(path).suffix in PACKED else path
@@ -230,7 +239,8 @@ def members(source: str, path: str):
             for member in tar:
                 if not member.isfile():
                     continue
-                folder, _, name = member.name.rpartition("/")
+                named = member.name.encode(errors="backslashreplace").decode()  # in some bytes that are no UTF-8
+                folder, _, name = named.rpartition("/")
                 stem, _, extension = name.partition(".")
                 own = f"{folder}/{stem}" if folder else stem
                 if own != key and found:
@@ -243,7 +253,7 @@ def members(source: str, path: str):
             file.seek(tar.offset)  # tarfile takes a header that is damaged or cut off for the end
             whole = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
         wrong = None if whole else "its end is missing"
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:  # tarfile's of sizes below 0
         if key is None:
             raise DataError(f"{path} is damaged or cut short: {error}") from error
         wrong = str(error)

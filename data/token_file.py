@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import sys
 import threading
 import weakref
@@ -249,16 +250,29 @@ def _encode_all(works: Iterator[list[Part]], encoding: Encoding, workers: int) -
         return
     spawn = multiprocessing.get_context("spawn")  # a fork would copy locks that this process's threads hold
     waiting: deque[Future[Encoded]] = deque()
+    pool = ProcessPoolExecutor(workers, spawn, _start_worker, (encoding,))
     try:
-        with ProcessPoolExecutor(workers, spawn, _start_worker, (encoding,)) as pool:
-            for work in chain(first, works):
+        for work in chain(first, works):
+            with _deaf():
                 waiting.append(pool.submit(_encode_in_worker, work))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
+            if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     except BrokenProcessPool:
         raise DataError("a process that encodes text ended early; is there enough memory for all of them?") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Inside, Ctrl-C waits; processes that are started meanwhile never hear it: they end with this one, and say nothing."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(encoding: Encoding) -> None:

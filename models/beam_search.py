@@ -20,6 +20,9 @@ from .answer import Answer
 NEVER = -1.0e9
 """The score of what must not be chosen."""
 
+MOST_BEAMS = 1000
+"""More need memory for nothing: the likeliest texts stand among the first few."""
+
 PIECE = 64
 """Scores whose largest is found in one go, a few vector registers full."""
 
@@ -41,6 +44,10 @@ class Search:
             raise ValueError(
                 f"beams must be at least 1 and no_repeat at least 0, not {self.beams} and {self.no_repeat}"
             )
+        if self.beams > MOST_BEAMS:
+            raise ValueError(f"beams must be at most {MOST_BEAMS:,}, not {self.beams:,}")
+        if not -10 <= self.length_penalty <= 10:
+            raise ValueError(f"length_penalty must be from -10 to 10, not {self.length_penalty}")
 
     @property
     def greedy(self) -> bool:

@@ -37,11 +37,11 @@ class Sampling:
 
     def __post_init__(self):
         limits = {
-            "temperature": (self.temperature >= 0, "at least 0"),
+            "temperature": (self.temperature == 0 or 1e-6 <= self.temperature <= 1e6, "0, or from 1e-6 to 1e6"),
             "top_k": (self.top_k is None or self.top_k >= 1, "at least 1"),
             "top_p": (self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
             "min_p": (self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
-            "repetition_penalty": (self.repetition_penalty > 0, "above 0"),
+            "repetition_penalty": (1e-3 <= self.repetition_penalty <= 1e3, "from 0.001 to 1000"),
         }
         for name, (fine, possible) in limits.items():
             if not fine:
@@ -82,6 +82,17 @@ class Sampling:
             best = probabilities.amax(dim=-1, keepdim=True)
             scores = scores.masked_fill(probabilities < self.min_p * best, -torch.inf)
         return scores
+
+
+SEEDS = -(2**63), 2**64 - 1
+"""The least and the largest seed that torch takes."""
+
+
+def seeded(seed: int, device: torch.device) -> torch.Generator:
+    """What random numbers are drawn with. Raises ValueError for a seed that is too large."""
+    if not SEEDS[0] <= seed <= SEEDS[1]:
+        raise ValueError(f"the seed must be from -2**63 to 2**64 - 1, not {seed}")
+    return torch.Generator(device).manual_seed(seed)
 
 
 class Continuation:

@@ -95,22 +95,21 @@ class Mixture(nn.Module):
         return list(self.owners)
 
     def mix(self, planned: PlannedSet) -> TokenSet:
-        """Chopped pieces to one set: embed each input, add its type embedding, put every token in its place."""
+        """Chopped pieces to one set: embed each input, add its type embedding, put every token in its place. The set is of the
+        type of the weights, whichever input comes first: under autocast some embedders give halves."""
         b, n = planned.tokens.shape
-        x, width = None, next(iter(self.cores.values())).width
+        width, like = next(iter(self.cores.values())).width, next(self.parameters())
+        x = like.new_zeros(b * n, width)
         for name, pieces in planned.pieces.items():
             tokens = self.tokenizer(name)(pieces)
             if name in self.types:
                 tokens = tokens + self.types[name]
             if pieces.places is None:
-                return TokenSet(x=tokens, **vars(planned.tokens))
-            x = tokens.new_zeros(b * n, width) if x is None else x
+                return TokenSet(x=tokens.to(x.dtype), **vars(planned.tokens))
             x = x.index_copy(0, pieces.places, tokens.to(x.dtype))
-        if x is None:
-            x = torch.zeros(b * n, width, device=planned.tokens.sample.device)
         if self.own is not None and planned.own is not None:
             own = repeat(self.own.weight, "o d -> (s o) d", s=len(planned.own))
-            x = x.index_copy(0, planned.own.flatten(), own.to(x.dtype))
+            x = x.index_copy(0, planned.own.flatten(), own)
         return TokenSet(x=rearrange(x, "(b n) d -> b n d", b=b), **vars(planned.tokens))
 
     def touch_absent(self, x: Tensor, batch: Batch) -> Tensor:

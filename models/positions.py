@@ -8,14 +8,19 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
 from .token_set import Tokens, alike
+
+Wavelength = Annotated[float, Field(ge=1, le=1e12)]
+"""Of the slowest wave, over 2 pi, in places."""
 
 
 class AbsolutePosition(nn.Module):
@@ -39,7 +44,7 @@ class Learned(AbsolutePosition):
 class Sinusoidal(AbsolutePosition):
     """Fixed sines and cosines of geometrically spaced wavelengths, interleaved as in the 2017 paper (arXiv:1706.03762)."""
 
-    def __init__(self, width: int, context: int, *, length: int | None = None, longest: float = 10_000.0):
+    def __init__(self, width: int, context: int, *, length: int | None = None, longest: Wavelength = 10_000.0):
         super().__init__()
         self.length = length or context
         place = torch.arange(self.length, dtype=torch.float64)[:, None]
@@ -54,7 +59,7 @@ class Sinusoidal(AbsolutePosition):
 class SinesThenCosines(AbsolutePosition):
     """Fixed waves, the sines in the first half of the width and the cosines in the second, as in Whisper."""
 
-    def __init__(self, width: int, context: int, *, length: int | None = None, longest: float = 10_000.0):
+    def __init__(self, width: int, context: int, *, length: int | None = None, longest: Wavelength = 10_000.0):
         super().__init__()
         self.length = length or context
         if width % 2 or width < 4:
@@ -99,7 +104,7 @@ class SinusoidalGrid(GridPosition):
     """Fixed sines and cosines of column and row, a quarter of the width each, for images of any size (big_vision's
     `sincos2d`; Beyer et al. 2022, arXiv:2205.01580)."""
 
-    def __init__(self, width: int, grid: tuple[int, int] | None, *, longest: float = 10_000.0):
+    def __init__(self, width: int, grid: tuple[int, int] | None, *, longest: Wavelength = 10_000.0):
         super().__init__()
         if width % 4:
             raise ValueError(f"sinusoidal_grid needs a width that is a multiple of 4, not {width}")
@@ -137,15 +142,15 @@ class Rotary(RelativePosition):
 
     def __init__(
         self, heads: int, channels: int, axes: tuple[str, ...] = ("order",), *,
-        base: float = 10_000.0, per_axis: dict[str, int] | None = None,
+        base: Wavelength = 10_000.0, per_axis: dict[str, int] | None = None,
     ):  # fmt: skip
         super().__init__()
         per_axis = per_axis or {axes[0]: channels}
         for name, share in per_axis.items():
             if name not in axes:
                 raise ValueError(f"rotary: no position axis named {name!r}; possible: {', '.join(axes)}")
-            if share % 2:
-                raise ValueError(f"rotary: axis {name!r} gets {share} channels; it must be an even number")
+            if share % 2 or share < 0:
+                raise ValueError(f"rotary: axis {name!r} gets {share} channels; it must be an even number, 0 or more")
         if sum(per_axis.values()) > channels or channels % 2:
             raise ValueError(f"rotary: {per_axis} needs more than the {channels} channels of a head, or an odd number")
         frequency, axis = torch.zeros(channels // 2), torch.zeros(channels // 2, dtype=torch.long)

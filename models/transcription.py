@@ -18,6 +18,8 @@ from torch import Tensor
 
 from .answer import Answer
 from .batch import PlannedSet
+from .beam_search import MOST_BEAMS
+from .generation import seeded
 from .languages import code_of
 from .token_set import TokenSet
 from .whisper_decoding import Protocol, Rules, Said, compression, drawn, likeliest, searched
@@ -67,12 +69,18 @@ class Transcribing:
     def __post_init__(self):
         if self.beams < 1 or self.best_of < 1:
             raise ValueError(f"beams and best_of must be at least 1, not {self.beams} and {self.best_of}")
+        if self.beams > MOST_BEAMS or self.best_of > MOST_BEAMS:
+            raise ValueError(
+                f"beams and best_of must be at most {MOST_BEAMS:,}, not {self.beams:,} and {self.best_of:,}"
+            )
         if not 0 < self.patience < 1000 or round(self.beams * self.patience) < 1:
             raise ValueError(f"patience is {self.patience}; beams * patience, rounded, must be at least 1")
         if self.length_penalty is not None and not 0 <= self.length_penalty <= 1:
             raise ValueError(f"length_penalty is {self.length_penalty}; it must be between 0 and 1, or nothing")
-        if not self.temperatures or not all(each >= 0 for each in self.temperatures):
-            raise ValueError("temperatures must be at least one number, none below 0")
+        if not self.temperatures or not all(each == 0 or 1e-6 <= each <= 1e6 for each in self.temperatures):
+            raise ValueError(
+                f"temperatures must be at least one number, each 0 or from 1e-6 to 1e6, not {self.temperatures}"
+            )
 
     def tries_again(self, said: Said) -> bool:
         """Whether a window's text is so bad that the next temperature is tried. It is not where the window is silent."""
@@ -222,7 +230,7 @@ class Transcriber:
         return said
 
     def _generator(self, how: Transcribing) -> torch.Generator:
-        return torch.Generator(next(self.model.parameters()).device).manual_seed(how.seed)
+        return seeded(how.seed, next(self.model.parameters()).device)
 
     def say(
         self, sets: dict, source: TokenSet | None, temperature: float, how: Transcribing, generator: torch.Generator

@@ -17,11 +17,16 @@ from ..data.root import DataError
 from ..data.samples import Samples
 from ..models.batch import IGNORED, PlannedSet, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling
-from ..tokenizers.files import read_record, write_json
+from ..tokenizers.files import read_record, shown, write_json
 from .task import Metric, Task, Term
 
 Classes = RootModel[Annotated[tuple[StrictBool | StrictInt | StrictFloat | StrictStr, ...], Field(min_length=2)]]
 """What a run keeps of its training data: the classes, in the order of their scores."""
+
+
+def is_label(value: Any) -> bool:
+    """Whether a value can be the name of a class."""
+    return isinstance(value, str | int | float) and value == value
 
 
 class Classification(Task):
@@ -54,9 +59,7 @@ class Classification(Task):
     def fit(self, samples: Samples) -> Classification:
         found, labelled = set(), 0
         for value in samples.column(self.target):
-            if isinstance(value, list | tuple | set) != self.several:
-                raise DataError(f"column {self.target!r} must hold {self.wanted}, not {value!r}")
-            found.update(value if self.several else [value])
+            found.update(self.labels(value))
             labelled += 1
         if self.unlabelled and labelled == len(samples):
             raise DataError(
@@ -71,10 +74,13 @@ class Classification(Task):
     def check(self, value: Any) -> None:
         self.encoded(value)
 
-    @property
-    def wanted(self) -> str:
-        """What its column must hold, in words."""
-        return "a list of labels, as several: true says" if self.several else "one label (or set several: true)"
+    def labels(self, value: Any) -> list[str | int | float]:
+        """The labels that a value of its column names. Raises DataError for one that is none."""
+        found = list(value) if isinstance(value, list | tuple | set) else [value]
+        if isinstance(value, list | tuple | set) == self.several and all(map(is_label, found)):
+            return found
+        wanted = "a list of labels, as several: true says" if self.several else "one label (or set several: true)"
+        raise DataError(f"column {self.target!r} must hold {wanted}, not {shown(value)}; labels are texts or numbers")
 
     def with_classes(self, classes: Sequence[Any]) -> Classification:
         """The task with these classes, in the order of its scores."""
@@ -106,19 +112,17 @@ class Classification(Task):
         """A label as the number of its class, or as zeros and ones by class; `IGNORED` where a sample has none."""
         if label is None:
             return torch.full((len(self.classes),), float(IGNORED)) if self.several else torch.tensor(IGNORED)
-        if isinstance(label, list | tuple | set) != self.several:
-            raise DataError(f"column {self.target!r} must hold {self.wanted}, not {label!r}")
-        label = [self.named.get(each, each) for each in label] if self.several else self.named.get(label, label)
-        unknown = [each for each in (label if self.several else [label]) if each not in self.numbers]
+        labels = [self.named.get(each, each) for each in self.labels(label)]
+        unknown = [each for each in labels if each not in self.numbers]
         if unknown:
             raise DataError(
                 f"{unknown[0]!r} in column {self.target!r} is none of the {len(self.classes)} classes "
                 f"({', '.join(map(str, self.classes[:10]))}{', ...' if len(self.classes) > 10 else ''})"
             )
         if not self.several:
-            return torch.tensor(self.numbers[label])
+            return torch.tensor(self.numbers[labels[0]])
         return (
-            F.one_hot(torch.tensor([self.numbers[each] for each in label], dtype=torch.long), len(self.classes))
+            F.one_hot(torch.tensor([self.numbers[each] for each in labels], dtype=torch.long), len(self.classes))
             .sum(0)
             .clamp(max=1)
             .float()

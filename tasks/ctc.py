@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..data.root import DataError
 from ..data.samples import Samples
 from ..models.batch import PlannedSet, Targets
+from ..models.beam_search import MOST_BEAMS
 from ..models.ctc import ctc_loss, greedy, prefix_beam, spans, tokens_needed
 from ..models.linear import Linear
 from ..tokenizers.files import read_record, write_json
@@ -65,8 +66,8 @@ class Ctc(Task):
     def __init__(
         self, *, target: str, source: str, judge: tuple[TextMetric, ...] = ("wer",), beams: int = 1, weight: float = 1.0
     ):  # fmt: skip
-        if beams < 1:
-            raise ValueError(f"beams must be at least 1, not {beams}")
+        if not 1 <= beams <= MOST_BEAMS:
+            raise ValueError(f"beams must be at least 1 and at most {MOST_BEAMS:,}, not {beams:,}")
         self.target, self.source, self.judge, self.beams, self.weight = target, source, judge, beams, weight
         self.symbols = ""
         self.left_out: dict[str, str] = {}

@@ -266,7 +266,7 @@ def test_openwebtext_streams_and_splits_by_number(monkeypatch):
     ):
         texts(card, "train")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match=r"pip install chopmix\[hub\]"):
+    with pytest.raises(DataError, match="uv sync --extra hub"):
         texts(card, "train")
 
 

@@ -1,26 +1,23 @@
 """CUDA's rules, without a GPU: where tensors lie, what kernels accept, and who waits for whom; for every YAML of `configs/`.
 
-What needs values needs a GPU: the last tests, which `CHOPMIX_TEST_DEVICE=cpu` runs on a CPU, to see that they are sound.
+What needs values needs a GPU: see `test_gpu.py`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jaxtyping
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from chopmix.data.card import Card, Document
 from chopmix.data.packing import place
 from chopmix.data.root import data_root
-from chopmix.data.samples import Listed, SampleCard
 from chopmix.models import attention
 from chopmix.models.answer import Answer
 from chopmix.models.generation import Continuation, Sampling, generate
@@ -30,10 +27,8 @@ from chopmix.models.norms import LayerNorm, RmsNorm
 from chopmix.models.positions import Alibi, RelativeBias, Rotary
 from chopmix.models.token_set import TokenSet
 from chopmix.models.transformer import Block, Dropout, Transformer
-from chopmix.tasks.classification import Classification
 from chopmix.tasks.ctc import OnHost
 from chopmix.tasks.language_modeling import LanguageModeling
-from chopmix.tasks.regression import Regression
 from chopmix.tokenizers.encoding import CharacterEncoding
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
 from chopmix.training.config import Config, load_config
@@ -49,116 +44,26 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "benchmarks"))
+from stand_in import on_stand_ins, small
+
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 CUDA = torch.device("cuda")
 
 
-@pytest.fixture
-def unchecked():
-    """Annotations unchecked, so that torch.compile can look into functions: the checks ask at every call whether they are wanted."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    torch._dynamo.reset()
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-    torch._dynamo.reset()
-
-
 # --------------------------------------------------------------------------------------------------- data to stand in
 
-WORDS = ["chop", "mix", "set", "token"]
 QUICK = ("tiny_shakespeare", "books", "mnist", "cifar10")
 """Data sets that are read where they are there; all others are stood in for."""
 
 
-class Corpus(Card):
-    """Documents of a few words."""
-
-    def documents(self, split: str) -> Iterator[Document]:
-        random = np.random.default_rng(len(split))
-        for number in range(60):
-            yield Document(f"{split} {number}", " ".join(random.choice(WORDS, int(random.integers(3, 60)))))
-
-    def source_hash(self, split: str) -> str:
-        return split
-
-    def about(self) -> dict[str, object]:
-        return {}
-
-
-class Drawn(SampleCard):
-    """Samples whose columns are drawn at random, by what makes a value of each."""
-
-    def __init__(self, makers: Mapping[str, Callable[[np.random.Generator, int], Any]]):
-        self.makers, self.columns = makers, tuple(makers)
-
-    def open(self, split: str) -> Listed:
-        random = np.random.default_rng(len(split))
-        numbers = range(24 if split == "train" else 5)
-        rows = [{name: make(random, number) for name, make in self.makers.items()} for number in numbers]
-        return Listed([f"{split} {number}" for number in numbers], rows)
-
-
-def drawn_value(chopper: Any, random: np.random.Generator) -> Any:
-    """A raw value of the kind that this chopper reads."""
-    if chopper.kind == "image":
-        shape = chopper.shape or (3 * chopper.patch_size, 2 * chopper.patch_size)
-        return random.integers(256, size=(*shape, chopper.channels), dtype=np.uint8)
-    if chopper.kind == "sound":
-        seconds = random.uniform(0.3, 0.9) * min(chopper.longest, 1.0)
-        return random.standard_normal(round(seconds * chopper.rate)).astype(np.float32), chopper.rate
-    if chopper.kind == "text":
-        return "".join(random.choice(list("abcde "), int(random.integers(1, 6))))
-    return random.standard_normal((int(random.integers(1, 2 * chopper.window + 1)), len(chopper.names)))
-
-
-def makers(config: Config) -> dict[str, Callable[[np.random.Generator, int], Any]]:
-    """What makes a value for every column that the inputs and the tasks of a configuration read."""
-    found: dict[str, Callable[[np.random.Generator, int], Any]] = {}
-    for name, part in config.inputs.items():
-        chopper = part.build(part.target.Chopper)
-        found[config.data.columns.get(name, name)] = lambda random, _, chopper=chopper: drawn_value(chopper, random)
-    for task in (part() for part in config.tasks.values()):
-        for column in task.columns():
-            if isinstance(task, Regression):
-                count = len(task.names or [0])
-                found[column] = lambda random, _, count=count: random.standard_normal(count).tolist()
-            elif isinstance(task, Classification):
-                unlabelled = task.unlabelled
-                found[column] = lambda _, n, some=unlabelled: None if some and n % 4 == 3 else "abc"[n % 3]
-            else:
-                found[column] = lambda random, _: "".join(random.choice(list("ab"), 2))
-    return found
-
-
-def small(path: Path) -> list[str]:
-    """Overrides by which a configuration is quickly built: one layer, a handful of samples, bytes for trained encodings."""
-    config = load_config(path)
-    encoder, context = config.model.options["encoder"], config.model.options["context"]
-    found = ["model.depth=1", "training.precision=bfloat16", "training.compile=false", "data.too_long=drop"]
-    corpus = not issubclass(config.data.card.target, SampleCard)
-    if encoder:
-        found += ["model.encoder.depth=1"]
-    for name, part in config.inputs.items():
-        if part.target is TextTokenizer and name not in config.shares and part.options["encoding"] != "characters":
-            found += [f"inputs.{name}.encoding=bytes", f"inputs.{name}.vocabulary=null"]
-    if config.training.samples_per_step:
-        found += ["training.samples_per_step=6"]
-    else:
-        window = max(task().window(context, encoder.context if encoder else 0) for task in config.tasks.values())
-        found += [f"training.tokens_per_step={3 * window if corpus else 200}"]
-    return found + (["training.rows_per_micro_batch=2"] if config.training.rows_per_micro_batch else [])
-
-
 def configured(path: Path, out: Path, *more: str) -> Config:
     """A configuration made small, on stand-in data where its own are not there or slow to read."""
-    config = load_config(path, [*small(path), f"out={out}", *more])
-    target = config.data.card.target
-    name = target.__module__.rpartition(".")[2]
+    always = ["training.precision=bfloat16", "training.compile=false", f"out={out}"]
+    config = load_config(path, [*small(load_config(path)), *always, *more])
+    name = config.data.card.target.__module__.rpartition(".")[2]
     there = "CHOPMIX_DATA" in os.environ and name in QUICK and (data_root() / name).exists()
-    if there:
-        return replace(config, from_run=None)
-    card = Drawn(makers(config)) if issubclass(target, SampleCard) else Corpus()
-    return replace(config, from_run=None, data=replace(config.data, card=lambda: card))
+    return replace(config, from_run=None) if there else on_stand_ins(config)
 
 
 def build(path: Path, out: Path, *more: str) -> Trainer:

@@ -26,6 +26,7 @@ from chopmix.tokenizers.encoding import (
     rank_files,
 )
 from chopmix.tokenizers.encoding_files import load_encoding, make_encoding
+from chopmix.tokenizers.text import TextChopper
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -270,3 +271,9 @@ def test_gpt2s_own_vocabulary_file_encodes_like_tiktoken():
     found = bpe_from_vocabulary(vocabulary | {"<|endoftext|>": 50256})
     text = "It's 2026; don't   chop\n\n\tup 12345 things — 'twas the mix! \x00é "
     assert found.encode(text) == gpt2.encode(text) and found.start == gpt2.start == 50256
+
+
+def test_a_column_of_numbers_is_a_text_and_what_is_none_is_passed_over():
+    """It counts as a bad sample when its turn comes."""
+    fitted = TextChopper(encoding="characters").fit(lambda: iter([12, "3", ["4"], {"5": 6}, 7.5, b"8", b"\xff"]))
+    assert fitted.text.symbols == ".123578"

@@ -69,3 +69,25 @@ def test_what_is_refused(tiny, tmp_path, capsys):
     ):
         assert main(["examples", *given, "--output", str(tmp_path / "b")]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_files_stay_in_their_folder_whatever_a_column_is_called(tmp_path, capsys):
+    """A stranger's run may read a column by the name of a path; a text may be longer than the name of a file."""
+    rows = [{"../../x": f"a/{n}.png", "note": "long " * 100, "label": n % 2} for n in range(4)]
+    (tmp_path / "a").mkdir()
+    for n in range(4):
+        Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(tmp_path / "a" / f"{n}.png")
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    card = {"use": "manifest", "train": str(tmp_path / "train.jsonl"), "val": str(tmp_path / "train.jsonl"),
+            "columns": ["../../x", "note", "label"], "files": ["../../x"]}  # fmt: skip
+    tree = {
+        "inputs": {"image": {"use": "image", "patch_size": 4, "size": 8}, "note": {"use": "text", "encoding": "bytes"}},
+        "model": {"width": 16, "depth": 1, "heads": 2, "context": 600, "attention": "same_sample"},
+        "tasks": {"kind": {"use": "classification", "target": "label"}},
+        "data": {"card": card, "columns": {"image": "../../x"}}, "training": {"steps": 1, "samples_per_step": 2},
+    }  # fmt: skip
+    (tmp_path / "x.yaml").write_text(json.dumps(tree))
+    out = tmp_path / "b" / "c" / "d"
+    assert main(["examples", str(tmp_path / "x.yaml"), "--split", "val", "--number", "1", "--output", str(out)]) == 0
+    assert sorted(file.name for file in (out / "1").iterdir()) == ["_._.._x.png", "sample.json"]
+    assert "long long" in capsys.readouterr().out and not (out / "x.png").exists()

@@ -1,6 +1,7 @@
 """Generation: cached equals uncached, also past the context; sampling as transformers does it; text comes out whole."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -138,7 +139,10 @@ def test_sampling_has_the_right_frequencies():
 @pytest.mark.parametrize(
     "settings, match",
     [
-        ({"temperature": -0.1}, "temperature is -0.1; it must be at least 0"),
+        ({"temperature": -0.1}, "temperature is -0.1; it must be 0, or from 1e-6"),
+        ({"temperature": 1e-320}, "temperature is 1e-320; it must be 0, or from 1e-6 to 1e6"),
+        ({"temperature": math.inf}, "temperature is inf"),
+        ({"repetition_penalty": 1e308}, "must be from 0.001 to 1000"),
         ({"top_k": 0}, "top_k is 0; it must be at least 1"),
         ({"top_p": 0.0}, "top_p is 0.0; it must be above 0"),
         ({"top_p": 1.1}, "top_p is 1.1"),
@@ -196,7 +200,7 @@ def test_command_line_reads_a_file_of_prompts(run, capsys, tmp_path):
 @pytest.mark.parametrize(
     "options, said",
     [
-        (["--temperature", "-1"], "temperature is -1.0; it must be at least 0"),
+        (["--temperature", "-1"], "temperature is -1.0; it must be 0, or from 1e-6"),
         (["--prompt", "CHOP"], "character 'C' (U+0043) at place 0 is not among"),
         (["--max-tokens", "0"], "--max-tokens is 0; it must be at least 1"),
         (["--prompts", "/nowhere/prompts.txt"], "prompts.txt"),

@@ -11,6 +11,7 @@ from chopmix.data.packing import pack
 from chopmix.models.positions import LearnedGrid, SinusoidalGrid
 from chopmix.tokenizers.augmentation import STRONGEST, ImageAugmentation, operations, shifted, turned, uniform
 from chopmix.tokenizers.image import ImageChopper, ImageTokenizer, patches
+from chopmix.tokenizers.video import VideoChopper, VideoTokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -283,3 +284,19 @@ def test_any_transform_of_torchvision_by_name():
         ValueError, match=r"Resize made images of \(3, 8, 12\) into \(3, 4, 4\); it must keep their size"
     ):
         ImageAugmentation(transforms=[{"use": "Resize", "size": [4, 4]}])(images, seeds)
+
+
+@pytest.mark.parametrize(
+    "options, match",
+    [
+        ({"mean": []}, r"mean must be one number, or one for each of 3 channels, not \[\]"),
+        ({"mean": [0.5, 0.5]}, "one for each of 3 channels"),
+        ({"deviation": 0.0}, "deviation must be more than 0, not 0.0"),
+        ({"deviation": [0.1, 0.2, -0.3]}, "deviation must be more than 0"),
+    ],
+)
+def test_statistics_must_fit_the_channels(options, match):
+    with pytest.raises(ValueError, match=match):
+        ImageTokenizer(COLOUR, 16, 64, **options)
+    with pytest.raises(ValueError, match=match):
+        VideoTokenizer(VideoChopper(patch_size=4, size=8), 16, 64, **options)

@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 from chopmix.tokenizers.directory_encoding import DirectoryEncoding
+from chopmix.tokenizers.files import DataError
 from chopmix.training.cli import main
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -185,6 +186,11 @@ def test_masks_are_filled_in_as_in_transformers(tmp_path, capsys):
         assert [each["token"] for each in offered] == [each["token_str"] for each in expected[: len(offered)]]
         for ours, theirs in zip(offered, expected):
             assert ours["probability"] == pytest.approx(theirs["score"], abs=2e-4)
+
+
+def test_what_has_a_role_is_a_special_token():
+    with pytest.raises(DataError, match="id 5 is to be 'mask', and so must be one of its special tokens"):
+        DirectoryEncoding(byte_fallback().to_str(), 1, {"end": 2, "roles": {"mask": 5}})
 
 
 @settings(max_examples=60)

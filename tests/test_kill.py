@@ -1,4 +1,4 @@
-"""The benchmark that kills runs: at five places where most could be lost, two starts at once, and that it sees what differs."""
+"""The benchmark that kills runs: at six places where most could be lost, two starts at once, and that it sees what differs."""
 
 import json
 import shutil
@@ -14,6 +14,7 @@ PLACES = {
     "between the folder and its config.yaml": ("open", "run/.config.yaml.~", 0),
     "amid the ids of a token file": ("write", "/.train.tokens.~", 1, "torn"),
     "between a new best checkpoint and best.json": ("open", "run/.best.json.~", 0),
+    "between the averaged weights and their state": ("replace", "step-00000016/ema.safetensors", 1, "after"),
     "between the last line of metrics and summary.json": ("open", "run/.summary.json.~", 0),
     "asked to stop at the step of an evaluation": ("write", "run/metrics.jsonl", 2, "before", signal.SIGTERM),
 }

@@ -277,6 +277,17 @@ def test_classes_are_sorted_kept_and_judged(tmp_path):
         Classification(target="label").fit(Listed(["a"], [{"label": 1}]))
 
 
+@pytest.mark.parametrize(
+    "several, odd", [(False, {"a": 1}), (False, math.nan), (False, ["a"]), (True, [["a"]]), (True, [None])]
+)
+def test_what_is_no_label_is_named(several, odd):
+    task = classification(several=several)
+    with pytest.raises(DataError, match="column 'label' must hold .*; labels are texts or numbers"):
+        task.encoded(odd)
+    with pytest.raises(DataError, match="column 'label' must hold"):
+        task.fit(Listed(["a", "b"], [{"label": ["b"] if several else "b"}, {"label": odd}]))
+
+
 def test_samples_without_a_label_teach_to_be_sure_and_even():
     task, plain = classification(unlabelled=0.5), classification()
     found = replace(planned(1, 1, 1, 1), labels={"label": [None, "dog", None, None]}, keys=tuple("abcd"))
@@ -659,8 +670,12 @@ def test_what_cannot_be_mixed_is_refused():
         Mix(mixup=1.0)(replace(batch, sets={"main": replace(found, samples=2)}), {"t": task})
     with pytest.raises(ValueError, match="needs a label in every sample"):
         Mix(mixup=1.0)(replace(batch, targets={"t": Targets(values=torch.tensor([0, -100, 2]), count=2)}), {"t": task})
-    with pytest.raises(ValueError, match="must be at least 0"):
-        Mix(mixup=-1.0)
+    with pytest.raises(ValueError, match="needs one image of one size, or one sound"):
+        corpus = replace(pieces, values=torch.zeros(3, dtype=torch.long), counts=None)
+        Mix(mixup=1.0)(replace(batch, sets={"main": replace(found, pieces={"text": corpus})}), {"t": task})
+    for wrong in (-1.0, 1e308):
+        with pytest.raises(ValueError, match="must be at least 0 and at most 1000"):
+            Mix(mixup=wrong)
 
 
 def test_labels_follow_their_sounds():

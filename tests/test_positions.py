@@ -142,6 +142,7 @@ def test_bfloat16_queries_are_turned_in_float32():
         (8, {"order": 8, "row": 2}, "needs more than the 8 channels of a head"),
         (7, None, "rotary: axis 'order' gets 7 channels; it must be an even number"),
         (7, {"row": 4}, "or an odd number"),
+        (8, {"order": -2}, "rotary: axis 'order' gets -2 channels; it must be an even number, 0 or more"),
     ],
 )
 def test_rotary_refuses_shares_that_do_not_fit(channels, per_axis, message):

@@ -63,6 +63,12 @@ def texts(planned) -> list[str]:
 # --------------------------------------------------------------------------------------------------- the plan
 
 
+def test_a_set_of_no_samples_is_one():
+    """As when nothing that is asked about can be read, by a core with tokens of its own."""
+    found = place([], CHOPPERS, 32, ("order", "row", "column"), own=2, trim=True)
+    assert found.samples == 0 and found.own.shape == (0, 2) and found.own.dtype == torch.long
+
+
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 3))
 def test_every_epoch_reads_each_sample_once(count, size, seed):
     data = split(rows(count))
@@ -368,6 +374,31 @@ def test_damaged_and_missing_shards_are_named(cache):
             len(Shards((str(cache / f"{broken}.tar.gz"),)))
     with pytest.raises(DataError, match="no shard at"):
         expand(str(cache / "none-*.tar"))
+
+
+@pytest.mark.parametrize("members", [{"txt": "why"}, {"txt": [-1, 3]}, {"txt": [512, 2**40]}, {"txt": [512]}])
+def test_an_index_that_does_not_fit_its_shard_is_made_anew(cache, members):
+    path = tar(cache / "s.tar", {"0.txt": b"zero"})
+    assert Shards((path,))[0] == {"txt": "zero"}
+    (index,) = (cache / "cache" / "shards").glob("*.json")
+    index.write_text(json.dumps({"path": path, "samples": [["0", members]]}))
+    assert Shards((path,))[0] == {"txt": "zero"}
+
+
+def test_a_name_that_is_no_text_and_a_size_below_zero(cache):
+    assert Shards((tar(cache / "s.tar", {"a\udcff.txt": b"x"}),)).keys == ["a\\udcff"]
+    long = tar(cache / "long.tar", {"a" * 120 + ".txt": b"x"})  # its name has a member of its own
+    content = bytearray(Path(long).read_bytes())
+    content[124:136] = b"\xff" * 12  # -1, as tar writes it
+    content[148:156] = b"%06o\0 " % (sum(content[:148]) + 8 * 32 + sum(content[156:512]))
+    Path(long).write_bytes(content)
+    with pytest.raises(DataError, match=r"long\.tar is damaged or cut short"):
+        len(Shards((long,)))
+
+
+def test_a_pattern_is_no_longer_than_a_path(cache):
+    with pytest.raises(DataError, match="has 100,000 characters; a path has 4,096 at most"):
+        expand("[" * 100_000)
 
 
 def test_keys_are_unique_over_shards(cache):

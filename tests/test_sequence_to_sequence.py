@@ -234,6 +234,12 @@ def test_a_search_that_means_nothing_is_refused(options):
         Search(**options)
 
 
+@pytest.mark.parametrize("options", [{"beams": 100_000}, {"length_penalty": 1e308}, {"length_penalty": float("nan")}])
+def test_a_search_that_would_not_end_is_refused(options):
+    with pytest.raises(ValueError, match="beams must be at most 1,000|length_penalty must be from -10 to 10"):
+        Search(**options)
+
+
 # ------------------------------------------------------------------------------------------ batches of similar length
 
 

@@ -306,7 +306,7 @@ def test_hugging_face_says_what_is_missing(datasets, root, monkeypatch, tiny, ca
     with pytest.raises(DataError, match="some/name cannot be loaded: no network"):
         HuggingFace(path="some/name").open("train")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match=r"needs the library datasets: pip install 'chopmix\[hub\]'"):
+    with pytest.raises(DataError, match="needs the library datasets: uv sync --extra hub"):
         HuggingFace(path="some/name").open("train")
 
 

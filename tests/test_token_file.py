@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -197,9 +198,15 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes as Linux shows them")
-def test_no_worker_outlives_the_process_that_asked_for_it(tmp_path):
+@pytest.mark.parametrize("how", ["kill -9", "Ctrl-C"])
+def test_no_worker_outlives_the_process_that_asked_for_it(tmp_path, how):
+    """Ctrl-C reaches workers too, even before they listen; only the process itself speaks of it."""
     (tmp_path / "prepare_it.py").write_text(KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
-    with subprocess.Popen([sys.executable, str(tmp_path / "prepare_it.py")], start_new_session=True) as run:
+    said = open(tmp_path / "said.txt", "w+")
+    with (
+        said,
+        subprocess.Popen([sys.executable, str(tmp_path / "prepare_it.py")], start_new_session=True, stderr=said) as run,
+    ):
 
         def others() -> list[int]:
             found = []
@@ -216,13 +223,18 @@ def test_no_worker_outlives_the_process_that_asked_for_it(tmp_path):
         while len(others()) < 3 and run.poll() is None and time.monotonic() < deadline:  # two workers and their tracker
             time.sleep(0.05)
         assert len(others()) >= 3
-        time.sleep(0.5)
-        run.kill()
+        if how == "Ctrl-C":
+            os.killpg(run.pid, signal.SIGINT)
+        else:
+            time.sleep(0.5)
+            run.kill()
         run.wait()
         deadline = time.monotonic() + 20
         while others() and time.monotonic() < deadline:
             time.sleep(0.05)
         assert others() == []
+        said.seek(0)
+        assert said.read().count("KeyboardInterrupt") == (how == "Ctrl-C")
 
 
 def test_damage_is_told_and_repaired(tmp_path):

@@ -4,9 +4,12 @@ import pytest
 import torch
 import torch.multiprocessing as processes
 import tracer
+from chopmix.data.packing import place
 from chopmix.models.batch import IGNORED, Batch, Pieces, PlannedSet
 from chopmix.models.leaks import leaks
+from chopmix.models.mixture import Mixture
 from chopmix.models.token_set import Tokens
+from chopmix.models.transformer import Transformer
 
 
 def test_one_path_from_raw_samples_to_a_falling_loss():
@@ -116,3 +119,20 @@ def test_padding_is_neither_read_nor_judged():
     judged = targets.places[targets.values != IGNORED]
     assert (planned.tokens.sample.flatten()[judged] > 0).all()
     assert targets.count == len(judged)
+
+
+@pytest.mark.parametrize("wanted", [torch.float32, torch.float64])
+@pytest.mark.parametrize("names", [["sound"], ["image"], ["text"], ["sound", "text"], ["text", "sound"]])
+def test_a_set_is_of_the_type_of_the_weights_whichever_input_comes_first(names, wanted):
+    """Under autocast the embedder of sounds, without positions, gives halves; nothing that the layers add is rounded to them."""
+    made = {name: part for name, part in tracer.choppers().items() if name in names}
+    tokenizers = {name: tracer.TOKENIZERS[name](made[name], 32, 48, position=None) for name in names}
+    core = Transformer(names, tracer.AXES, width=32, depth=1, heads=4)
+    model = Mixture(tokenizers, {"main": core}, {}, context=48, own_tokens=1).to(wanted)
+    sample = [part for part in tracer.samples()[0] if part[0] in names]
+    chopped = [(name, made[name].chop(item)) for name, item in sample]
+    planned = place([chopped, chopped], made, 48, tracer.AXES, own=1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=wanted == torch.float32):
+        found = model.mix(planned).x
+    assert found.dtype == wanted
+    assert torch.equal(found.flatten(0, 1)[planned.own[:, 0]], model.own.weight.expand(2, -1))

@@ -43,6 +43,9 @@ class StopAt:
     def __init__(self, step):
         self.step, self.signal = step, None
 
+    def hear(self, asked):
+        pass
+
     def __enter__(self):
         return self
 
@@ -122,9 +125,12 @@ def test_accumulation_changes_nothing(tiny, micro):
     assert losses(often.folder) == pytest.approx(losses(once.folder), rel=1e-5)
 
 
-def torchrun(processes, config, *overrides):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return subprocess.run([*command, str(ROOT / "train.py"), str(config), *overrides], capture_output=True, text=True)
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+
+
+def torchrun(processes, config, *overrides, script=ROOT / "train.py"):
+    command = [*TORCHRUN, f"--nproc-per-node={processes}", str(script), str(config), *overrides]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_two_processes_have_the_losses_of_one_and_one_goes_on(tiny):
@@ -163,6 +169,49 @@ def test_two_processes_train_several_seeds_and_dry_run_as_one(tiny, capsys):
 def test_a_mistake_is_told_once_by_all_processes(tiny):
     process = torchrun(2, tiny("mistaken"), "model.attention=same_sample")
     assert process.returncode != 0 and process.stderr.count("model.attention leaks") == 1
+
+
+FAILING = """
+import os, sys, time
+from chopmix.training.cli import main
+from chopmix.training.loop import Trainer
+
+update = Trainer.update
+def fails_in_one(trainer, step):
+    if step == 4 and trainer.processes.rank == 1:
+        open("failed.txt", "w").write(str(time.time()))
+        raise OSError(5, "the disk is gone")
+    return update(trainer, step)
+
+Trainer.update = fails_in_one
+sys.exit(main(["train", *sys.argv[1:]]))
+"""
+
+
+def test_an_error_of_one_process_is_one_sentence_and_ends_all_within_seconds(tiny, tmp_path, monkeypatch):
+    """The others wait for gradients that do not come."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "failing.py").write_text(FAILING)
+    process = torchrun(2, tiny("failing"), script=tmp_path / "failing.py")
+    assert time.time() - float((tmp_path / "failed.txt").read_text()) < 10
+    assert process.returncode != 0 and process.stderr.count("process 1: the disk is gone\n") == 1
+    ours, _, _ = process.stderr.partition(" failed (exitcode")  # torchrun's own words follow
+    assert "Traceback" not in ours and "stopping" not in ours
+
+
+def test_several_processes_that_are_asked_to_stop_do_so_at_the_next_step(tiny):
+    file = tiny("asked", training={"steps": 100_000}, logging={"every": 100_000}, checkpoints={"every": 5},
+                evaluation={"every": 100_000})  # fmt: skip
+    command = [*TORCHRUN, "--nproc-per-node=2", str(ROOT / "train.py"), str(file)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    out = load_config(file).out
+    while checkpoint.read_step(out, "last") is None:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    asked, said = time.time(), process.communicate()[1]
+    assert time.time() - asked < 10
+    assert f"SIGTERM: saved {out} at step {checkpoint.read_step(out, 'last'):,}; the same command goes on" in said
 
 
 def test_killed_at_any_moment_nothing_is_lost(tiny):
@@ -391,6 +440,22 @@ def test_a_diverging_loss_stops_the_run_and_keeps_the_checkpoint(tiny, capsys):
     assert main(["train", str(file)]) == 2
     said = capsys.readouterr().err
     assert "the loss is nan" in said or "the loss is inf" in said
+
+
+def test_weights_that_are_no_numbers_are_met_by_an_evaluation_and_the_run_goes_back(tiny, monkeypatch, capsys):
+    update, spoiled = Trainer.update, []
+
+    def spoil_once(self, step):
+        loss = update(self, step)
+        if step == 7 and not spoiled:
+            spoiled.append(step)
+            next(self.model.parameters()).data.fill_(torch.nan)
+        return loss
+
+    monkeypatch.setattr(Trainer, "update", spoil_once)
+    file = tiny("spoiled", evaluation={"every": 4, "sample_tokens": 8}, checkpoints={"every": 3})
+    assert main(["train", str(file)]) == 0
+    assert "back to the checkpoint of step 6, and on without the batches 6 to 7" in capsys.readouterr().err
 
 
 def test_dry_run_prints_everything_and_leaves_nothing(tiny, capsys):

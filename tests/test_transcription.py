@@ -245,6 +245,8 @@ def test_a_search_that_cannot_be_is_refused():
         ({"patience": 0.05}, "patience is 0.05; beams . patience, rounded, must be at least 1"),
         ({"patience": math.nan}, "patience is nan"),
         ({"length_penalty": 1.5}, "length_penalty is 1.5; it must be between 0 and 1"),
+        ({"beams": 100_000}, "beams and best_of must be at most 1,000, not 100,000 and 5"),
+        ({"temperatures": (0.0, 1e-320)}, "each 0 or from 1e-6 to 1e6"),
         ({"temperatures": ()}, "temperatures must be at least one number"),
         ({"temperatures": (0.0, math.nan)}, "temperatures must be at least one number"),
     ]:

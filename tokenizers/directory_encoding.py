@@ -39,6 +39,10 @@ class DirectoryEncoding(Encoding):
         self.specials = {
             i: token.content for i, token in self.coder.get_added_tokens_decoder().items() if token.special
         }
+        if wrong := [name for name, id in self.roles.items() if id not in self.specials]:
+            raise DataError(
+                f"tokenizer.json: id {self.roles[wrong[0]]} is to be {wrong[0]!r}, and so must be one of its special tokens"
+            )
 
     @cached_property
     def pieces(self) -> list[bytes]:

@@ -23,6 +23,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, TypeVar
 
 import numpy as np
@@ -58,24 +59,39 @@ R = TypeVar("R", bound=BaseModel)
 # --------------------------------------------------------------------------------------------------- bytes and texts
 
 
+def regular(path: str | os.PathLike) -> os.stat_result:
+    """What the system tells of a regular file. Raises DataError where there is none, or something else stands there: a folder, or a
+    pipe or a device, which might never end."""
+    named = os.fspath(path)
+    try:
+        told = os.stat(path)
+    except FileNotFoundError:
+        raise DataError(f"{named} does not exist") from None
+    except (OSError, ValueError) as error:  # a name that is too long, or holds what no name can
+        raise DataError(f"{named!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(told.st_mode):
+        raise DataError(f"{named} is {'a folder' if stat.S_ISDIR(told.st_mode) else 'no regular file'}")
+    return told
+
+
+def matching(pattern: str) -> list[str]:
+    """The paths that a pattern such as `**/*.txt` matches, in their order. Raises DataError for one that is longer than a path."""
+    if len(pattern) > 4096:
+        raise DataError(f"{shown(pattern)} has {len(pattern):,} characters; a path has 4,096 at most")
+    return sorted(glob.glob(pattern, recursive=True))
+
+
 def read_bytes(path: str | os.PathLike, most: int = LARGE) -> bytes:
     """A regular file's content, as long as it is when asked for: a run may be adding to it. Raises DataError where there is none,
     it cannot be read, or has more than `most` bytes."""
+    size = regular(path).st_size
+    if size > most:
+        raise DataError(f"{os.fspath(path)} has {size:,} bytes, more than the {most:,} that are read")
     try:
-        told = os.stat(path)
-        if not stat.S_ISREG(told.st_mode):
-            raise DataError(f"{os.fspath(path)} is {'a folder' if stat.S_ISDIR(told.st_mode) else 'no regular file'}")
         with open(path, "rb") as file:
-            found = file.read(told.st_size) if told.st_size <= most else b""
-    except FileNotFoundError:
-        raise DataError(f"{os.fspath(path)} does not exist") from None
-    except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{os.fspath(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if told.st_size > most:
-        raise DataError(f"{os.fspath(path)} has {told.st_size:,} bytes, more than the {most:,} that are read")
-    return found
+            return file.read(size)
+    except OSError as error:
+        raise DataError(f"{os.fspath(path)!r} cannot be read: {error.strerror}") from None
 
 
 def as_text(content: bytes, where: str, line: int = 1) -> str:
@@ -113,8 +129,7 @@ def unpacked_most(path: str | os.PathLike) -> int:
 def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
     """The lines of a plain, `.gz` or `.xz` file, each with its end, one by one. Raises DataError naming the file."""
     named, opener, total = os.fspath(path), PACKED.get(Path(path).suffix), 0
-    if not os.path.exists(path):
-        raise DataError(f"{named} does not exist")
+    regular(path)
     try:
         most = unpacked_most(path) if opener else sys.maxsize
         with (opener or open)(path, "rb") as file:
@@ -163,6 +178,20 @@ def is_alive(process: int) -> bool:
     return True
 
 
+def not_written(path: Path, error: OSError | ValueError) -> OSError:
+    """The error of a file or a folder that cannot be written, which names it."""
+    why = getattr(error, "strerror", None) or error
+    return OSError(getattr(error, "errno", None), f"{path} cannot be written: {why}")
+
+
+def make_folder(path: Path) -> None:
+    """A folder, and those above it, where there is none yet. Raises OSError naming it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise not_written(path, error) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file as a whole: readers see the old text or the new, never half of it. Raises OSError naming the file."""
     partial = partial_name(path)
@@ -173,10 +202,10 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError as error:
-        with suppress(OSError):
+    except (OSError, ValueError) as error:  # ValueError: a name or a text that no file can have
+        with suppress(OSError, ValueError):
             partial.unlink(missing_ok=True)
-        raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from error
+        raise not_written(path, error) from error
 
 
 # ----------------------------------------------------------------------------------------------------------- records
@@ -278,7 +307,7 @@ def read_array(content: bytes, where: str) -> np.ndarray:
             there = f"{size:,} bytes of numbers where {len(content) - stream.tell():,} are there"
             raise ValueError(f"it says that it holds {'objects' if kind.hasobject else there}")
         return np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError, TypeError, SyntaxError, MemoryError) as error:
+    except (ValueError, EOFError, OSError, TypeError, SyntaxError, MemoryError, RecursionError, TokenError) as error:
         raise DataError(f"{where} is no array that can be read: {error}") from None
 
 

@@ -18,7 +18,7 @@ from ..models.batch import Pieces
 from ..models.positions import GridPosition, LearnedGrid
 from .augmentation import ImageAugmentation
 from .chopper import Chopper, Piece
-from .files import DataError, read_picture
+from .files import DataError, read_picture, shown
 
 Image = UInt8[Tensor, "channels height width"]
 
@@ -186,6 +186,20 @@ def patches(images: Tensor, size: int) -> Tensor:
     return rearrange(images, "s c (row p) (column q) -> (s row column) (c p q)", p=size, q=size)
 
 
+def statistics(mean: float | list[float], deviation: float | list[float], channels: int) -> dict[str, Tensor]:
+    """`mean` and `deviation` as a number for each channel. Raises ValueError for another number of them, and for a deviation that
+    is not more than 0."""
+    found = {}
+    for name, value in (("mean", mean), ("deviation", deviation)):
+        values = value if isinstance(value, list) else [value]
+        if len(values) not in (1, channels):
+            raise ValueError(f"{name} must be one number, or one for each of {channels} channels, not {shown(value)}")
+        if name == "deviation" and min(values) <= 0:
+            raise ValueError(f"deviation must be more than 0, not {shown(value)}")
+        found[name] = torch.tensor(values).expand(channels)
+    return found
+
+
 class ImageTokenizer(nn.Module):
     """Patches to vectors: one linear map, plus an absolute position in the grid where `position` is not null.
 
@@ -205,9 +219,8 @@ class ImageTokenizer(nn.Module):
         self.embedding = nn.Linear(chopper.channels * chopper.patch_size**2, width)
         self.position = position(width, chopper.grid) if position else None
         area = chopper.patch_size**2
-        for name, value in (("mean", mean), ("deviation", deviation)):
-            each = torch.tensor(value).expand(chopper.channels)
-            self.register_buffer(name, each.repeat_interleave(area), persistent=False)
+        for name, value in statistics(mean, deviation, chopper.channels).items():
+            self.register_buffer(name, value.repeat_interleave(area), persistent=False)
 
     def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
         images = pieces.values

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,7 +39,13 @@ class TextChopper(Chopper):
     """Ids behind what is only read, besides the encoding's own frame."""
 
     def fit(self, items: Callable[[], Iterable[str]]) -> TextChopper:
-        return replace(self, fitted=make_encoding(self.encoding, self.vocabulary, items))
+        return replace(self, fitted=make_encoding(self.encoding, self.vocabulary, partial(self.readable, items)))
+
+    def readable(self, items: Callable[[], Iterable[Any]]) -> Iterator[str]:
+        """The texts among the values; what is none counts as bad when its turn comes."""
+        for raw in items():
+            with suppress(ValueError):
+                yield self.decode(raw)
 
     def with_role(self, *, written: bool, own: Sequence[str]) -> TextChopper:
         """The chopper of a text that is `written` or not, with special ids of these names where the encoding lacks them."""

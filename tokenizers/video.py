@@ -18,7 +18,7 @@ from ..models.positions import AbsolutePosition, Learned
 from .augmentation import ImageAugmentation
 from .chopper import Chopper, Piece
 from .files import read_animation
-from .image import ImageChopper
+from .image import ImageChopper, statistics
 
 Frames = UInt8[Tensor, "_frames _channels _height _width"]
 
@@ -120,9 +120,8 @@ class VideoTokenizer(nn.Module):
         area = chopper.patch_size**2
         self.embedding = nn.Linear(chopper.frames * chopper.channels * area, width)
         self.position = position(width, context) if position else None
-        for name, value in (("mean", mean), ("deviation", deviation)):
-            each = torch.tensor(value).expand(chopper.channels)
-            self.register_buffer(name, each.repeat_interleave(area).repeat(chopper.frames), persistent=False)
+        for name, value in statistics(mean, deviation, chopper.channels).items():
+            self.register_buffer(name, value.repeat_interleave(area).repeat(chopper.frames), persistent=False)
 
     def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
         values = pieces.values

@@ -166,14 +166,21 @@ def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], stat
 
 def add(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
     """Put parts into a checkpoint that is there, and give it another state: written beside the old one, which counts until the
-    new state has its place."""
+    new state has its place. A part that takes another's place is vouched for by neither state meanwhile."""
     check_finite(tensors)
     folder = folder_of(run, step)
+    known = read_record(folder / "state.json", State).model_dump()
     for part, named in tensors.items():
-        partial = folder / f".{part}.{os.getpid()}"
-        _write(partial, named)
-        _flush(partial)
-        os.replace(partial, folder / f"{part}.safetensors")
+        partial, name = folder / f".{part}.{os.getpid()}", f"{part}.safetensors"
+        try:
+            _write(partial, named)
+            _flush(partial)
+            if name in known["files"] and known["files"][name]["crc32"] != checksum(partial):
+                del known["files"][name]
+                write_json(folder / "state.json", known)
+            os.replace(partial, folder / name)
+        finally:
+            partial.unlink(missing_ok=True)
     _write_state(folder, {"step": step, **state})
     _flush(folder)
 

@@ -6,6 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
+
+from .printing import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +42,7 @@ def tell(error: Exception) -> int:
         message = error.strerror if isinstance(error, OSError) and not error.filename and error.strerror else error
         who = f"process {os.environ['RANK']}: " if os.environ.get("RANK", "0") != "0" else ""
         told = "memory is used up" if isinstance(error, MemoryError) else first_line(str(message)) if lost else message
-        print(f"{chr(10) * sys.stdout.isatty()}{who}{told}", file=sys.stderr, flush=True)
+        print(f"{chr(10) * sys.stdout.isatty()}{who}{printable(str(told))}", file=sys.stderr, flush=True)
     return leave(status)
 
 
@@ -85,9 +88,16 @@ def _config_error() -> type[Exception]:
     return ConfigError
 
 
+class Parser(argparse.ArgumentParser):
+    """Python's own, which shows what was given as it may be shown."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    root = argparse.ArgumentParser(
+    root = Parser(
         prog="chopmix",
         description="Chop up everything and throw it into the mix: train and use one transformer for every modality.",
         epilog="CHOPMIX_DATA names the folder with data sets; CHOPMIX_TRACEBACK=1 shows where an error came from.",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import json
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -15,12 +15,13 @@ from rich.console import Console
 
 from ..data.samples import SampleCard
 from ..models.generation import Sampling
-from ..tokenizers.files import read_text, write_json
+from ..tokenizers.files import matching, read_text, write_json
 from .config import Config, json_schema, load_config
 from .distribution import Processes, leave
 from .folder import check_is_free, claim, summary_of
 from .lock import RunLock
 from .loop import Trainer
+from .printing import as_written, json_line, printable
 from .progress import Progress, duration
 from .run import Run, RunError, load_run, read_config, say_aside
 from .whole import whole_data
@@ -82,7 +83,7 @@ def generate_command(options: argparse.Namespace) -> None:
         raise RunError(f"--max-tokens is {options.max_tokens}; it must be at least 1")
     run = loaded(options)
     settings = {"max_tokens": options.max_tokens, "sampling": sampling, "stop": options.stop, "seed": options.seed,
-                "cached": not options.no_cache, "say": lambda text: print(text, file=sys.stderr)}  # fmt: skip
+                "cached": not options.no_cache, "say": say_aside}  # fmt: skip
     if options.input:
         for flag, asked in {"--prompts": options.prompts, "--no-cache": options.no_cache}.items():
             if asked:
@@ -92,18 +93,18 @@ def generate_command(options: argparse.Namespace) -> None:
         for answer in run.predict(samples, seed=options.seed, stop=options.stop, **given):
             if "error" in answer:
                 raise RunError(answer["error"])
-            print((options.prompt or "") + answer[task]["text"])
+            print(as_written((options.prompt or "") + answer[task]["text"]))
         return
     if options.prompts:
         prompts = [line for line in read_text(options.prompts).splitlines() if line]
         if not prompts:
             raise RunError(f"{options.prompts} holds no prompt; it should have one a line")
         for prompt, text in zip(prompts, run.generate(prompts, **settings)):
-            print(json.dumps({"prompt": prompt, "text": text}, ensure_ascii=False), flush=True)
+            print(json_line({"prompt": prompt, "text": text}), flush=True)
         return
     begun = False
     for (piece,) in run.stream([options.prompt], **settings):
-        print(piece if begun else (options.prompt or "") + piece, end="", flush=True)
+        print(as_written(piece if begun else (options.prompt or "") + piece), end="", flush=True)
         begun = True
     print()
 
@@ -128,7 +129,7 @@ def given_samples(pairs: Sequence[str], run: Run, reading: bool = False) -> list
         is_text = hasattr(run.choppers.get(name), "text")
         if not reading and name in written and len(written) == len(run.tasks):
             raise RunError(f"--input {name}: this is what the run writes; generate's --prompt says how it begins")
-        matched = sorted(glob.glob(value, recursive=True)) if "*" in value and not is_text else []
+        matched = matching(value) if "*" in value and not is_text else []
         values.setdefault(name, []).extend(matched or [value])
     count = max(map(len, values.values()))
     if wrong := [name for name, given in values.items() if len(given) not in (1, count)]:
@@ -145,7 +146,7 @@ def predict_command(options: argparse.Namespace) -> int:
     run = run.searching(**search_of(options))
     say_aside(run.name)
     for sample, answer in zip(samples, run.predict(samples)):
-        print(json.dumps({**sample, **answer}, ensure_ascii=False), flush=True)
+        print(json_line({**sample, **answer}), flush=True)
         failed += "error" in answer
     return 1 if failed == len(samples) else 0
 
@@ -178,13 +179,13 @@ def evaluate_command(options: argparse.Namespace) -> None:
     """Print the metrics of a split, append them to the run's `evaluations.jsonl`, perhaps write them as JSON."""
     run = loaded(options).searching(**search_of(options))
     card = whole_data(options.data, options.split, *run.reads()) if options.data else None
-    if options.json and not Path(options.json).absolute().parent.is_dir():
+    if options.json and not os.path.isdir(Path(options.json).absolute().parent):
         raise RunError(f"--json {options.json}: there is no folder {Path(options.json).parent}")
     say_aside(run.name)
     result = run.evaluate(options.split, card)
     record = {"data": options.data or run.config.tree["data"]["card"], **result}
     for name, value in result.items():
-        print(f"{name} {value:.6g}")
+        print(printable(f"{name} {value:.6g}"))
     run.record(record)
     if options.subsets:
         for name, worth in run.worth(options.split, card).items():
@@ -203,13 +204,13 @@ def examples_command(options: argparse.Namespace) -> None:
     if options.number < 1:
         raise RunError(f"--number is {options.number}; it must be at least 1")
     for command in write_examples(config, options.split, options.number, Path(options.output)):
-        print(command)
+        print(printable(command))
 
 
 def given_config(options: argparse.Namespace) -> Config:
     """The configuration that a command names by its YAML file, or by a run's folder."""
     folder = Path(options.config)
-    is_run = (folder / "config.yaml").is_file() and not options.overrides
+    is_run = os.path.isfile(folder / "config.yaml") and not options.overrides
     config = read_config(folder, options.trust) if is_run else load_config(options.config, options.overrides)
     if config.data.card is None:
         raise RunError(f"{folder} was imported and has no data of its own: there is nothing to see")
@@ -224,7 +225,7 @@ def inspect_command(options: argparse.Namespace) -> None:
     config = given_config(options)
     if not isinstance(config.data.card(), SampleCard):
         inspect_text(config)
-    print(write_page(config, Path(options.html or f"{config.out}.html")))
+    print(printable(str(write_page(config, Path(options.html or f"{config.out}.html")))))
 
 
 def compare_command(options: argparse.Namespace) -> None:
@@ -234,7 +235,7 @@ def compare_command(options: argparse.Namespace) -> None:
     groups = [read_group(Path(folder)) for folder in options.runs]
     wide_console().print(comparison_table(groups))
     draw_curves(groups, Path(options.picture))
-    print(f"curves: {options.picture}")
+    print(printable(f"curves: {options.picture}"))
 
 
 def wide_console() -> Console:
@@ -259,7 +260,7 @@ def import_command(options: argparse.Namespace) -> None:
     """Turn a Hugging Face directory into a run."""
     from .imports import import_directory
 
-    print(import_directory(Path(options.directory), Path(options.run), options.partly))
+    print(printable(import_directory(Path(options.directory), Path(options.run), options.partly)))
 
 
 def schema_command(options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +10,14 @@ from pathlib import Path
 
 from rich.table import Table
 
+from ..tokenizers.files import make_folder, not_written
+from .printing import cell, printable
 from .progress import read_metrics
 from .run import RunError
 
 Curve = list[tuple[int, float]]
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
+"""The endings of pictures that are drawn."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,9 @@ class Group:
 
 def read_group(folder: Path) -> Group:
     """The curves of a run or of its seeds. Raises RunError when there are none."""
-    runs = sorted(folder.glob("seed-*/metrics.jsonl")) or [folder / "metrics.jsonl"]
-    if not runs[0].exists():
+    seeds = sorted(folder.glob("seed-*/metrics.jsonl")) if os.path.isdir(folder) else []
+    runs = seeds or [folder / "metrics.jsonl"]
+    if not os.path.exists(runs[0]):
         raise RunError(f"{folder} has no metrics.jsonl, nor have seeds below it: it is no run")
     return Group(str(folder), {file.parent.name if len(runs) > 1 else "run": read_curves(file) for file in runs})
 
@@ -57,11 +63,13 @@ def shared_metrics(groups: Sequence[Group]) -> list[str]:
 def comparison_table(groups: Sequence[Group]) -> Table:
     """Mean and standard deviation of each metric's last values; beside it the difference from the first group, paired by
     seed where both have several."""
-    table = Table("metric", *(group.name for group in groups), *(f"{g.name} - {groups[0].name}" for g in groups[1:]))
+    names = [group.name for group in groups]
+    heads = [*names, *(f"{name} - {names[0]}" for name in names[1:])]
+    table = Table("metric", *map(cell, heads))
     for metric in shared_metrics(groups):
         values = [group.last(metric) for group in groups]
         differences = [paired(values[0], other) for other in values[1:]]
-        table.add_row(metric, *map(spread, (list(v.values()) for v in values)), *map(spread, differences))
+        table.add_row(cell(metric), *map(spread, (list(v.values()) for v in values)), *map(spread, differences))
     return table
 
 
@@ -80,21 +88,33 @@ def spread(values: Sequence[float]) -> str:
 
 
 def draw_curves(groups: Sequence[Group], file: Path) -> None:
-    """One panel per shared metric, one colour per group, one line per seed; and the training loss."""
+    """One panel per shared metric, one colour per group, one line per seed; and the training loss. Raises RunError where there is
+    none, or no such picture, OSError where it cannot be written."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    metrics = ["train/loss", *shared_metrics(groups)][:9]
+    if file.suffix.lower() not in PICTURES:
+        raise RunError(f"--picture {file}: possible endings: {', '.join(PICTURES)}")
+    possible = "train/loss", *shared_metrics(groups)
+    metrics = [name for name in possible if any(group.last(name) for group in groups)][:9]
+    if not metrics:
+        names = ", ".join(group.name for group in groups)
+        raise RunError(f"{names} have no metric in common: there is no curve to draw")
     columns = min(3, len(metrics))
     rows = -(-len(metrics) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3 * rows), layout="constrained")
-    for panel, metric in zip(figure.subplots(rows, columns, squeeze=False).flat, metrics):
-        for number, group in enumerate(groups):
-            for index, curves in enumerate(group.curves.values()):
-                if metric in curves:
-                    marker = "o" if len(curves[metric]) < 2 else None  # one point has no line
-                    label = None if index else group.name
-                    panel.plot(*zip(*curves[metric]), color=f"C{number}", marker=marker, label=label)
-        panel.set(title=metric, xlabel="step")
-        panel.legend(fontsize=7)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
+    with rc_context({"text.parse_math": False}):  # a `$` in a name is no formula
+        figure = Figure(figsize=(4.2 * columns, 3 * rows), layout="constrained")
+        for panel, metric in zip(figure.subplots(rows, columns, squeeze=False).flat, metrics):
+            for number, group in enumerate(groups):
+                for index, curves in enumerate(group.curves.values()):
+                    if metric in curves:
+                        marker = "o" if len(curves[metric]) < 2 else None  # one point has no line
+                        label = None if index else f" {printable(group.name)}"  # one that begins with _ is not shown
+                        panel.plot(*zip(*curves[metric]), color=f"C{number}", marker=marker, label=label)
+            panel.set(title=printable(metric), xlabel="step")
+            panel.legend(fontsize=7)
+    make_folder(file.parent)
+    try:
+        figure.savefig(file, dpi=120)
+    except (OSError, ValueError) as error:
+        raise not_written(file, error) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -249,7 +250,7 @@ def _shared(tree: dict, problems: list[Problem]) -> dict[str, str]:
                 Problem(("inputs", name, "same_as"), f"no input is named {owner!r}{nearest(owner, possible)}")
             )
         inputs[name] = copy.deepcopy(inputs[owner]) if owner in possible else "text"
-    return found
+    return {name: owner for name, owner in found.items() if isinstance(name, str) and isinstance(owner, str)}
 
 
 STAND_INS = {
@@ -307,7 +308,7 @@ def _default_out(path: Path) -> Path:
 
 
 def _read(path: Path, given: str) -> str:
-    if path.is_dir():
+    if os.path.isdir(path):
         files = ", ".join(sorted(file.name for file in path.glob("*.yaml"))) or "none"
         raise ConfigError(given, [Problem((), f"is a folder, not a file; YAML files in it: {files}")])
     try:
@@ -316,8 +317,8 @@ def _read(path: Path, given: str) -> str:
         if not str(error).endswith("does not exist"):
             raise ConfigError(given, [Problem((), f"cannot be read: {error}")]) from None
     folder = path.parent
-    names = sorted(file.name for file in folder.glob("*.yaml")) if folder.is_dir() else []
-    where = "there is no YAML file in" if folder.is_dir() else "there is no folder"
+    names = sorted(file.name for file in folder.glob("*.yaml")) if os.path.isdir(folder) else []
+    where = "there is no YAML file in" if os.path.isdir(folder) else "there is no folder"
     hint = nearest(path.name, names) if names else f"; {where} {str(folder.resolve())!r}"
     raise ConfigError(given, [Problem((), f"there is no such file{hint}")])
 

@@ -15,6 +15,7 @@ from .accounting import memory_estimate, parameters_by_part
 from .config import Config, dumped
 from .distribution import Processes
 from .loop import Trainer
+from .printing import printable
 from .progress import Progress, peak_memory, scaled
 from .proofs import prove, told_of_inputs
 
@@ -26,7 +27,7 @@ def dry_run(config: Config) -> None:
     """
     processes = Processes.start(config.training.device)
     console = Console(soft_wrap=True, highlight=False, quiet=not processes.is_first)
-    console.print(dumped(config.tree).rstrip(), markup=False)
+    console.print(printable(dumped(config.tree).rstrip()), markup=False)
     with tempfile.TemporaryDirectory() as folder:
         logging = replace(config.logging, tensorboard=False)
         trainer = Trainer(replace(config, out=Path(folder), logging=logging), processes, Progress(1))
@@ -36,9 +37,9 @@ def dry_run(config: Config) -> None:
         console.print(rate_table(trainer))
         if processes.is_first and trainer.about:
             told = ", ".join(f"{name} {value}" for name, value in trainer.about.items())
-            console.print(f"data: {config.data.card.use}, {told}", markup=False)
+            console.print(printable(f"data: {config.data.card.use}, {told}"), markup=False)
         for line in (*batch_lines(trainer), *told_of_inputs(trainer), *proof_lines(trainer)):
-            console.print(line, markup=False)
+            console.print(printable(line), markup=False)
         trainer.forward = trainer.wrapped()
         loss = processes.sum(trainer.update(0)).item()
         console.print(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from torch import Tensor
 from ..data.sample_split import SampleSplit
 from ..data.samples import Listed, SampleCard, Samples
 from ..models.batch import Batch, PlannedSet
-from ..tokenizers.files import partial_name, sweep_partials
+from ..tokenizers.files import not_written, partial_name, sweep_partials
 from .build import columns_of
 from .evaluation import computing_type
 from .objective import autocast
@@ -199,12 +199,15 @@ def write_parquet(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
 def whole_file(path: Path, mode: str, **options: Any) -> Iterator[Any]:
     """A file that has its name when all of it is written. Raises OSError naming it."""
     partial = partial_name(path)
+    if "\0" in str(path):
+        raise RunError(f"{str(path)!r} cannot be the name of a file")
     sweep_partials(path)
     try:
         with open(partial, mode, **options) as file:
             yield file
         partial.replace(path)
     except OSError as error:
-        raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from error
+        raise not_written(path, error) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)

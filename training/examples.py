@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.samples import SampleCard
-from ..tokenizers.files import write_json
+from ..tokenizers.files import make_folder, regular, write_json
 from .build import columns_of
 from .config import Config
 from .run import RunError
@@ -37,9 +39,9 @@ def write_examples(config: Config, split: str, number: int, folder: Path) -> Ite
     answers = {column for task in tasks for column in task.columns()} | {columns[t.target] for t in tasks if t.writes}
     for place in range(min(number, len(samples))):
         row, own = samples[place * len(samples) // number if number < len(samples) else place], folder / str(place + 1)
-        own.mkdir(parents=True, exist_ok=True)
+        make_folder(own)
         told = {
-            name: written(row[name], own, name)
+            name: written(row[name], own, file_name(name))
             for name in sorted({*columns.values(), *answers})
             if row.get(name) is not None
         }
@@ -51,13 +53,21 @@ def write_examples(config: Config, split: str, number: int, folder: Path) -> Ite
 def asked(given: Mapping[str, str], told: Mapping[str, Any], folder: Path) -> list[str]:
     """The options of `chopmix predict` for a sample."""
     files = {column: folder / str(told[column]) for column in given.values()}
-    values = {name: str(files[column] if files[column].is_file() else told[column]) for name, column in given.items()}
+    values = {
+        name: str(files[column] if os.path.isfile(files[column]) else told[column]) for name, column in given.items()
+    }
     return [f"--input {shlex.quote(f'{name}={value}')}" for name, value in values.items()]
+
+
+def file_name(column: str) -> str:
+    """What the file of a column is called: by its name, which a stranger's run may have made a path."""
+    return re.sub(r"^\.|[^\w.+-]", "_", column)
 
 
 def written(value: Any, folder: Path, name: str) -> Any:
     """A raw value as a file of this name, whose whole name is given back; a text, a number or a class as it is."""
     if isinstance(value, Path):
+        regular(value)
         shutil.copyfile(value, folder / f"{name}{value.suffix}")
         return f"{name}{value.suffix}"
     if isinstance(value, bytes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +21,9 @@ Summary = RootModel[dict[str, StrictInt | StrictFloat]]
 
 def check_is_free(folder: Path) -> None:
     """Raises RunError where something else than a run has the folder's name; nothing is touched then, not even by a lock."""
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not os.path.isdir(folder):
         raise RunError(f"{folder} is a file; out= must name a folder")
-    names = [file.name for file in folder.iterdir()] if folder.exists() else []
+    names = [file.name for file in folder.iterdir()] if os.path.exists(folder) else []
     if "config.yaml" not in names and any(not name.startswith(".") for name in names):
         raise RunError(f"{folder} is not empty and not a run; choose another out=")
 
@@ -33,11 +34,11 @@ def claim(config: Config, folder: Path) -> None:
     check_is_free(folder)
     if (step := max(checkpoint.steps(folder), default=0)) > config.training.steps:
         raise RunError(f"{folder} has come to step {step:,}; training.steps={config.training.steps} is less than that")
-    if (folder / "config.yaml").exists() and not checkpoint.steps(folder):
+    if os.path.exists(folder / "config.yaml") and not checkpoint.steps(folder):
         for name in ("assets", "checkpoints"):  # an attempt that never came to a checkpoint binds nobody
             shutil.rmtree(folder / name, ignore_errors=True)
         (folder / "choices.json").unlink(missing_ok=True)
-    elif (folder / "config.yaml").exists():
+    elif os.path.exists(folder / "config.yaml"):
         differences = list(compare(strict(read_config(folder, config.modules).tree), strict(config.tree)))
         if differences:
             shown = "\n".join(f"  {path}: {old!r} there, {new!r} here" for path, old, new in differences)
@@ -49,7 +50,7 @@ def claim(config: Config, folder: Path) -> None:
 def summary_of(folder: Path, steps: int) -> dict[str, float] | None:
     """What a run reached, if it is finished. Raises CheckpointError for a damaged file."""
     file = folder / "summary.json"
-    if checkpoint.read_step(folder, "last") != steps or not file.exists():
+    if checkpoint.read_step(folder, "last") != steps or not os.path.exists(file):
         return None
     try:
         found = read_record(file, Summary).root

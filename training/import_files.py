@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -46,12 +47,12 @@ class Directory:
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
-        return (self.path / name).is_file()
+        return os.path.isfile(self.path / name)
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
         """What `config.json` holds. Raises RunError where the directory is none that can be imported, saying what it is."""
-        if self.path.is_file():
+        if os.path.isfile(self.path):
             raise RunError(f"{self.path} is a file; import a directory with config.json and model.safetensors")
         if not self.has("config.json"):
             kind = "; its model.bin is CTranslate2's (faster-whisper): convert the original weights"
@@ -148,8 +149,8 @@ def write_run(source: Path, folder: Path, made: Imported, partly: bool = False) 
         "seconds": 0.0, "vocabularies": fingerprints(choppers), "data": {}, "imported": source.name,
         "tokenizer": made.tokenizer, "missing": missing,
     }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         for name, chopper in choppers.items():
             if name not in config.shares:
                 chopper.save(folder / "assets" / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def import_directory(source: Path, folder: Path, partly: bool = False) -> str:
     missing or left over (unless it may be read `partly`) or of another shape, or a run folder that is not empty. Nothing in the
     files is executed.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.exists(folder) and (not os.path.isdir(folder) or any(folder.iterdir())):
         raise RunError(f"{folder} is not empty; choose another folder for the run")
     directory = Directory(source)
     return write_run(source, folder, importer_of(directory)(directory), partly)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from .build import build_choppers, build_tasks, open_split
 from .config import Config
+from .printing import printable
 
 COLOURS = ("on #3b4252", "on #5e4b63", "on #3f5f4f", "on #5f5533", "on #35506b")
 
@@ -23,7 +24,8 @@ def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
         (name,) = choppers
         encoding = choppers[name].text
         split = open_split(config, card, "val", choppers, build_tasks(config, choppers))
-    console.print(f"input {name!r}: {encoding.name}, {encoding.vocabulary:,} ids; start token {encoding.start}")
+    about = f"input {name!r}: {encoding.name}, {encoding.vocabulary:,} ids; start token {encoding.start}"
+    console.print(printable(about), markup=False)
     ids = split.file.ids
     console.print(f"validation: {len(ids):,} tokens for {split.file.bytes:,} bytes, "
                   f"{split.file.bytes / len(ids):.2f} bytes a token\n")  # fmt: skip
@@ -45,5 +47,5 @@ def coloured(encoding, ids: list[int]) -> Text:
     text = Text()
     for number, id in enumerate(ids):
         piece = encoding.decode([id], specials=True)
-        text.append(piece.replace("\n", "⏎\n"), style=COLOURS[number % len(COLOURS)])
+        text.append(printable(piece).replace("\n", "⏎\n"), style=COLOURS[number % len(COLOURS)])
     return text

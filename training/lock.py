@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 import time
 from pathlib import Path
 from typing import Any
 
-from ..tokenizers.files import DataError, Record, as_record
+from ..tokenizers.files import DataError, Record, as_record, not_written
 
 
 class Holder(Record):
@@ -32,8 +33,7 @@ class RunLock:
         self.handle: Any = None
 
     def __enter__(self) -> RunLock:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.handle = open(self.file, "a+")
+        self.handle = self.opened()
         try:
             lock(self.handle)
         except BlockingIOError:
@@ -50,6 +50,18 @@ class RunLock:
         self.handle.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
         self.handle.flush()
         return self
+
+    def opened(self) -> Any:
+        """The file, made where there is none; what a link in its place leads to is not touched. Raises OSError naming it."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            number = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        except (OSError, ValueError) as error:
+            raise not_written(self.file, error) from error
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            os.close(number)
+            raise LockedError(f"{self.file} is no regular file: delete it, or choose another out=")
+        return open(number, "a+")
 
     def told(self) -> str:
         """Who holds it, as far as the file says."""

@@ -74,7 +74,7 @@ class Trainer:
         self.skipped: list[tuple[int, int]] = []
         self.counted = Counted()
         self.planner, self.ahead = ThreadPoolExecutor(1), {}
-        self.stop = StopRequest(self.config.logging.every)
+        self.stop = StopRequest()
 
     # ---------------------------------------------------------------------------------------------- the loop
 
@@ -109,7 +109,7 @@ class Trainer:
             evaluates, saves = self.evaluates(), self.due(self.config.checkpoints.every)
             if evaluates or saves or self.due(self.config.logging.every):
                 self.report(losses)
-                hurried = self.stop.signal is not None and self.processes.count == 1
+                hurried = self.stop.requested(self.processes, self.step)
                 metrics = self.evaluate_or_save() if evaluates and not hurried else metrics
                 if saves:
                     self.save()
@@ -145,7 +145,7 @@ class Trainer:
 
     def micro_batches(self, step: int) -> tuple[list[tuple[Batch, bool]], dict[str, float]]:
         """This process's share of a global batch, planned on the CPU, and whether each part counts; and how many targets each
-        task has in the whole of it, which its summed loss is divided by.
+        task has in the whole of it, which its summed loss is divided by. They also tell each other who was asked to stop.
 
         The next step's is planned meanwhile by a thread, where planning means reading and chopping. What stops one process
         stops all, before the weights change.
@@ -157,13 +157,14 @@ class Trainer:
         except (ValueError, OSError, RuntimeError) as wrong:
             error = wrong
         own = [sum(batch.targets[name].count * counts for batch, counts in found) for name in self.tasks]
-        counts = self.processes.agree(own, error)
+        *counts, asked = self.processes.agree([*own, float(self.stop.signal is not None)], error)
+        self.stop.hear(asked)
         if self.splits["train"].ahead and step + 1 < self.settings.steps:
             self.ahead = {step + 1: self.planner.submit(self.planned, step + 1)}
         self.counted.waited += time.perf_counter() - started
         for batch, counts_for_us in found:
             self.counted.add(batch, self.costs.flops(batch), counts_for_us)
-        return found, {name: max(float(count), 1.0) for name, count in zip(self.tasks, counts)}
+        return found, {name: max(float(count), 1.0) for name, count in zip(self.tasks, counts, strict=True)}
 
     def planned(self, step: int) -> list[tuple[Batch, bool]]:
         """The parts of `micro_batches`. With uneven shares one may be empty: it then reads a sample that does not count."""
@@ -395,8 +396,10 @@ class Trainer:
             )
 
     def evaluate(self) -> dict[str, float]:
-        """Read the whole validation split, with the averaged weights where the run keeps them; note a new best."""
+        """Read the whole validation split, with the averaged weights where the run keeps them; note a new best. Raises NotFiniteError
+        for weights that are no numbers."""
         with self.ema.applied() if self.ema else nullcontext(), autocast(self.device, self.choices.precision):
+            checkpoint.check_finite({"model": self.model.state_dict()})
             metrics = evaluate_split(
                 self.model, self.tasks, self.splits["val"], rows=self.config.evaluation.rows,
                 processes=self.processes, generated=self.config.evaluation.generated,

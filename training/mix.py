@@ -32,8 +32,8 @@ class Mix:
     """How often a pair is mixed at all."""
 
     def __post_init__(self):
-        if min(self.mixup, self.cutmix) < 0 or not 0 <= self.probability <= 1:
-            raise ValueError("mixup and cutmix must be at least 0, probability between 0 and 1")
+        if not (0 <= self.mixup <= 1000 and 0 <= self.cutmix <= 1000 and 0 <= self.probability <= 1):
+            raise ValueError("mixup and cutmix must be at least 0 and at most 1000, probability between 0 and 1")
 
     def __call__(self, batch: Batch, tasks: Mapping[str, Task]) -> Batch:
         """The batch with its items and labels mixed in pairs of neighbours: the first with the second, the third with the fourth;
@@ -43,7 +43,8 @@ class Mix:
         """
         planned = batch.sets["main"]
         pieces = next(iter(planned.pieces.values()))
-        images, sounds = len(pieces.values) == planned.samples, len(pieces.counts) == planned.samples
+        images = len(pieces.values) == planned.samples and pieces.values.dim() == 4
+        sounds = pieces.counts is not None and len(pieces.counts) == planned.samples
         sounds = sounds and pieces.values.dim() == 2 and pieces.values.is_floating_point() and not self.cutmix
         if len(planned.pieces) != 1 or not (images or sounds):
             raise ValueError(

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from einops import rearrange
+from pydantic import Field
 from torch import Tensor, nn
 
 from ..models.initialization import roles
 from .hardware import fast_half
+
+Share, Positive = Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
 
 
 class Optimizer:
@@ -127,8 +131,8 @@ class AdamW(Optimizer):
     """
 
     def __init__(
-        self, model: nn.Module, learning_rate: float, *, betas: tuple[float, float] = (0.9, 0.95),
-        weight_decay: float = 0.1, epsilon: float = 1e-8, layer_decay: float = 1.0,
+        self, model: nn.Module, learning_rate: float, *, betas: tuple[Share, Share] = (0.9, 0.95),
+        weight_decay: Weight = 0.1, epsilon: Positive = 1e-8, layer_decay: Positive = 1.0,
     ):  # fmt: skip
         super().__init__(model, learning_rate)
         groups: dict[tuple[int, bool], dict] = {}
@@ -164,8 +168,8 @@ class Muon(Optimizer):
     default_rate, main = 0.02, "matrices"
 
     def __init__(
-        self, model: nn.Module, learning_rate: float, *, embeddings: float = 0.5, heads: float = 0.25, others: float = 0.1,
-        momentum: float = 0.95, weight_decay: float = 0.0, cautious: bool = False, betas: tuple[float, float] = (0.8, 0.95),
+        self, model: nn.Module, learning_rate: float, *, embeddings: Weight = 0.5, heads: Weight = 0.25, others: Weight = 0.1,
+        momentum: Share = 0.95, weight_decay: Weight = 0.0, cautious: bool = False, betas: tuple[Share, Share] = (0.8, 0.95),
     ):  # fmt: skip
         super().__init__(model, learning_rate)
         if min(embeddings, heads, others) < 0:

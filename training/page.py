@@ -19,8 +19,10 @@ from ..models.leaks import leaks
 from ..models.mixture import Mixture
 from ..models.token_set import CORE, Tokens
 from ..tokenizers.chopper import Chopper
+from ..tokenizers.files import write_text
 from .build import Split, build_choppers, build_model, build_tasks, make_batch, open_split
 from .config import Config, dumped
+from .printing import printable
 
 COLOURS = ("#9aa0a6", "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948")
 """One per input, the core's own tokens first."""
@@ -53,11 +55,9 @@ def write_page(config: Config, file: Path) -> str:
         "<h2>What is asked</h2>", *(asked(name, batch, choppers, config) for name in tasks),
         "<h2>The configuration</h2>", f"<pre>{html.escape(dumped(config.tree))}</pre>",
     ]  # fmt: skip
-    file.parent.mkdir(parents=True, exist_ok=True)
     title = html.escape(str(config.path))
-    file.write_text(
-        f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>" + "\n".join(parts)
-    )
+    head = f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
+    write_text(file, printable(head + "\n".join(parts)))
     tokens = sum(planned.tokens.shape[1] for planned in batch.sets.values())
     graphs = sum(len(set(core.graphs)) for core in model.cores.values())
     return f"{file}: {tokens} tokens of {len(config.inputs)} input(s), {graphs} attention graph(s)"
@@ -108,12 +108,14 @@ def colour(name: str, choppers: Any) -> str:
 
 def picture(draw, size: tuple[float, float]) -> str:
     """What `draw` puts on matplotlib's Axes, as an image inside the page."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained")
-    draw(figure.subplots())
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
+    with rc_context({"text.parse_math": False}):  # a `$` in a name is no formula
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure.subplots())
+        figure.savefig(file, format="png", dpi=110)
     return f'<img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..tokenizers.files import LARGE, DataError, parse_json, read_text, write_text
+from .printing import printable
 
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12, "B200": 2250e12}
 """Dense bfloat16 matrix products per second that the maker states, by a part of the device's name."""
@@ -90,6 +91,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Write something that stays, above the line."""
+        text = printable(text)
         print(f"\r\033[K{text}" if self.live else text, file=self.stream, flush=True)
 
     def show_tables(self, *tables: Table) -> None:

@@ -23,7 +23,7 @@ from ..data.card import Card
 from ..data.sample_split import Mixing, Place, SampleSplit
 from ..data.samples import Listed
 from ..models.beam_search import Search
-from ..models.generation import Continuation, Sampling, generate
+from ..models.generation import Continuation, Sampling, generate, seeded
 from ..models.mixture import Mixture
 from ..tasks.task import Task
 from ..tokenizers.chopper import Chopper
@@ -45,6 +45,7 @@ from .choices import precision_of
 from .config import Config, load_run_config
 from .evaluation import evaluate_split, write_texts
 from .objective import autocast
+from .printing import printable
 from .worth import Worth, measure_worth
 
 
@@ -65,7 +66,7 @@ def listed(names: Sequence[str]) -> str:
 def read_config(folder: Path, trust: Collection[str] = ()) -> Config:
     """The resolved configuration that a run was made with; it may name code of chopmix, and of the modules in `trust`. Raises
     RunError when the folder holds no run, ConfigError for a configuration that is none."""
-    if not (folder / "config.yaml").exists():
+    if not os.path.exists(folder / "config.yaml"):
         raise RunError(f"{folder} is not a run: it has no config.yaml (train one with `chopmix train CONFIG`)")
     return load_run_config(folder, trust)
 
@@ -134,7 +135,7 @@ def load_run(
 
 def say_aside(text: str) -> None:
     """Tell the user something beside the answers."""
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
 
 
 def check_assets(config: Config, assets: Path) -> None:
@@ -143,7 +144,7 @@ def check_assets(config: Config, assets: Path) -> None:
     learned = {name: kind for name, kind in kept.items() if kind.save is not Chopper.save}
     learned |= {f"task-{name}": part.target for name, part in config.tasks.items() if part.target.save is not Task.save}
     for name in learned:
-        if not (assets / name).exists():
+        if not os.path.exists(assets / name):
             raise RunError(
                 f"{assets}/{name} is missing: what this run learned of its data stands there; copy whole runs"
             )
@@ -232,7 +233,7 @@ class Run:
         found |= {column: "label" for task in self.tasks.values() for column in task.columns()}
         return found, self.config.training.samples_per_step is None and list(found.values()) == ["text"]
 
-    def generate(self, prompt: str | Sequence[str] | None = None, **options) -> str | list[str]:
+    def generate(self, prompt: str | Sequence[str | None] | None = None, **options) -> str | list[str]:
         """Continue a prompt, or several at once; see `stream` for the options, among which the fields of `Sampling` may stand
         by themselves (`temperature=0`). Gives the new text without the prompt."""
         own = {f.name: options.pop(f.name) for f in fields(Sampling) if f.name in options}
@@ -264,7 +265,7 @@ class Run:
             self.model, [row[-context:] for row in rows], input=name, task=task,
             vocabulary=encoding.vocabulary, cached=cached,
         )  # fmt: skip
-        generator = None if seed is None else torch.Generator(self.model_device).manual_seed(seed)
+        generator = None if seed is None else seeded(seed, self.model_device)
         writers = [TextWriter(encoding, stop, row) for row in rows]
         for ids in generate(continuation, max_tokens, sampling, generator):
             yield [writer.write(id) for writer, id in zip(writers, ids.tolist())]
@@ -324,7 +325,7 @@ class Run:
         split = self.given(samples)
         tasks = {name: task.answering() for name, task in self.tasks.items()}
         found: list[dict[str, Any]] = [{} for _ in samples]
-        generator = None if seed is None else torch.Generator(self.model_device).manual_seed(seed)
+        generator = None if seed is None else seeded(seed, self.model_device)
         for first in range(0, len(samples), rows):
             places = split.all()[first : first + rows]
             for name, task in tasks.items():
@@ -418,8 +419,10 @@ def told_of(split: Split) -> list[str]:
 
 
 def pictures_of(folder: Path) -> Path | None:
-    """The run's folder, where a picture can be put into it."""
-    return folder if os.access(folder, os.W_OK) else None
+    """The run's folder, where pictures can be put into it: not where something else than a file has the place of one, such as a
+    link in a stranger's run, which leads elsewhere."""
+    odd = [file for file in folder.glob("confusion-*.png") if file.is_symlink() or not file.is_file()]
+    return folder if os.access(folder, os.W_OK) and not odd else None
 
 
 def before(text: str, stop: Sequence[str]) -> str:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from types import FrameType
 
-import torch
-
 from .distribution import Processes
 
 
 class StopRequest:
-    """A context in which SIGINT and SIGTERM are noted instead of killing. A second Ctrl-C kills at once."""
+    """A context in which SIGINT and SIGTERM are noted instead of killing. A second Ctrl-C kills at once.
 
-    def __init__(self, check_every: int = 10):
+    Several processes stop together: in every step they say to each other whether they were asked (`hear`).
+    """
+
+    def __init__(self):
         self.signal: signal.Signals | None = None
-        self.check_every = check_every
+        self.heard = False
         self._old = {}
 
     def __enter__(self) -> StopRequest:
@@ -35,15 +37,16 @@ class StopRequest:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
-        print(f"\n{self.signal.name}: stopping after this step; once more stops at once", file=sys.stderr, flush=True)
+        if "RANK" not in os.environ:  # torchrun says itself which signals it sends
+            print(
+                f"\n{self.signal.name}: stopping after this step; once more stops at once", file=sys.stderr, flush=True
+            )
+
+    def hear(self, asked: float) -> None:
+        """How many of all processes were asked before this step."""
+        if asked:
+            self.heard, self.signal = True, self.signal or signal.SIGTERM
 
     def requested(self, processes: Processes, step: int) -> bool:
-        """Whether to stop before this step. Several processes agree, every `check_every` steps."""
-        if processes.count == 1:
-            return self.signal is not None
-        if step % self.check_every:
-            return False
-        flag = torch.tensor([float(self.signal is not None)], device=processes.device)
-        if processes.sum(flag).item() and self.signal is None:
-            self.signal = signal.SIGTERM
-        return self.signal is not None
+        """Whether to stop before this step: the same in all processes."""
+        return self.signal is not None if processes.count == 1 else self.heard

@@ -19,6 +19,7 @@ from rich.table import Table
 from .config import Config, load_config
 from .distribution import Processes
 from .evaluation import directions
+from .printing import cell
 from .run import RunError
 
 Setting = tuple[str, ...]
@@ -89,9 +90,9 @@ def tell(config: Config, found: Mapping[Setting, list[dict[str, float]]], seeds:
     tasks = {name: part() for name, part in config.tasks.items()}
     sign = -1 if directions(tasks, "val").get(best) else 1
     ordered = sorted(found, key=lambda setting: sign * statistics.mean(run.get(best, 0.0) for run in found[setting]))
-    table = Table("setting", *names, title=f"by {best}, the best first", title_justify="left")
+    table = Table("setting", *map(cell, names), title=f"by {best}, the best first", title_justify="left")
     for setting in ordered:
         values = [[run[name] for run in found[setting]] for name in names]
         shown = [f"{statistics.mean(v):.4f}" + (f" ± {statistics.stdev(v):.4f}" if len(v) > 1 else "") for v in values]
-        table.add_row(" ".join(setting), *shown)
+        table.add_row(cell(" ".join(setting)), *shown)
     Console(width=None if Console().is_terminal else 240).print(table)

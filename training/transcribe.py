@@ -18,8 +18,9 @@ from ..models.transcription import SHORTEST, Segment, Transcriber, Transcribing,
 from ..models.whisper_decoding import Protocol
 from ..tokenizers.audio_stem import AudioStemChopper
 from ..tokenizers.chopper import Piece
-from ..tokenizers.files import DataError, as_record
+from ..tokenizers.files import DataError, as_record, write_text
 from .build import axes_of
+from .printing import as_written, printable
 from .run import Run, RunError
 
 
@@ -157,11 +158,12 @@ def write_transcripts(
         if not os.access(out, os.W_OK):
             raise RunError(f"{out} cannot be written to")
     failed, console = 0, Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[heard]}"), TimeRemainingColumn())
+    name, done = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[heard]}")
+    columns = (name, BarColumn(), done, TimeRemainingColumn())
     shown = {"console": console, "transient": True, "disable": not console.is_terminal}
     for file in files:
         with Progress(*columns, **shown, redirect_stdout=sys.stdout.isatty()) as bar:  # else a file takes the text
-            task = bar.add_task(Path(file).name, total=None, heard="")
+            task = bar.add_task(printable(Path(file).name), total=None, heard="")
 
             def advance(done: float, total: float, bar=bar, task=task) -> None:
                 bar.update(task, completed=done, total=total, heard=f"{done:.0f} of {total:.0f} s")
@@ -169,14 +171,15 @@ def write_transcripts(
             try:
                 heard, segments = transcribe(run, file, how, advance), []
                 if made.protocol.languages and not how.language:
-                    console.print(f"{file}: language {heard.language}", markup=False, soft_wrap=True)
+                    console.print(printable(f"{file}: language {heard.language}"), markup=False, soft_wrap=True)
                 for segment in heard:
                     segments.append(segment)
-                    print(f"[{clock(segment.start, '.')} --> {clock(segment.end, '.')}] {segment.text}", flush=True)
+                    when = f"[{clock(segment.start, '.')} --> {clock(segment.end, '.')}]"
+                    print(as_written(f"{when} {segment.text}"), flush=True)
                 for kind in formats:
                     out = (folder or Path(file).parent) / f"{Path(file).stem}.{kind}"
-                    out.write_text(FORMATS[kind](Transcript(heard.language, segments)), encoding="utf-8")
+                    write_text(out, FORMATS[kind](Transcript(heard.language, segments)))
             except (ValueError, OSError) as error:
-                console.print(f"{file}: {error}", markup=False, soft_wrap=True)
+                console.print(printable(f"{file}: {error}"), markup=False, soft_wrap=True)
                 failed += 1
     return failed

@@ -112,13 +112,24 @@ def over_arguments(change: Callable[[Any], Any], annotation: Any) -> Any:
 NAMES = {bool: "true or false", str: "text", int: "a whole number", float: "a number", types.NoneType: "null"}
 
 
+BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+"""pydantic's names of bounds, in words."""
+
+
+def _bounds(annotation: Any) -> list[str]:
+    """What an `Annotated[..., Field(ge=0, lt=1)]` says of a number, in words."""
+    constraints = [each for field in get_args(annotation)[1:] for each in getattr(field, "metadata", [field])]
+    known = [(word, getattr(each, name, None)) for each in constraints for name, word in BOUNDS.items()]
+    return [f"{word} {bound:g}" for word, bound in known if bound is not None]
+
+
 def describe(annotation: Any) -> str:
     """An annotation in words: `int | None` is "a whole number or null"."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " or ".join(map(repr, arguments))
     if origin is Annotated:
-        return describe(arguments[0])
+        return " of ".join([describe(arguments[0]), *filter(None, [" and ".join(_bounds(annotation))])])
     if origin in (Union, types.UnionType):
         return " or ".join(map(describe, arguments))
     if origin is tuple and ... not in arguments:

@@ -6,6 +6,7 @@ shards (`test-{000..004}.tar`), a parquet file, or texts.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,16 +55,16 @@ def whole_data(named: str, split: str, wanted: Mapping[str, str], corpus: bool =
     (of any other sort), `label`; `corpus` says that it reads one text. Raises RunError, or DataError for damaged files."""
     if named.lstrip().startswith("{"):
         return card_of(named, split)
-    path, lower = Path(named).expanduser(), named.lower()
-    if path.is_dir():
+    path, lower = Path(os.path.expanduser(named)), named.lower()
+    if os.path.isdir(path):
         return folder_data(path, wanted)
     if lower.endswith(TARS) or ("{" in named and ".tar" in lower):
         return shard_data(named, wanted)
-    if path.is_file() and lower.endswith(MANIFESTS) and not corpus:
+    if os.path.isfile(path) and lower.endswith(MANIFESTS) and not corpus:
         return manifest_data(path, wanted)
-    if path.is_file() and path.suffix.lower() in READERS and path.suffix.lower() not in (*MANIFESTS, ".json"):
+    if os.path.isfile(path) and path.suffix.lower() in READERS and path.suffix.lower() not in (*MANIFESTS, ".json"):
         return table_data(path)
-    if path.is_file() or "*" in named:
+    if os.path.isfile(path) or "*" in named:
         if not corpus:
             raise RunError(
                 f"--data {named}: this run reads {', '.join(wanted)}: name a manifest (JSONL, CSV), a folder or shards"
@@ -89,7 +90,7 @@ def card_of(named: str, split: str) -> Card:
 
 def folder_data(path: Path, wanted: Mapping[str, str]) -> Card:
     """A folder: what `save_to_disk` wrote, shards, images in class folders, or texts."""
-    if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
+    if os.path.exists(path / "dataset_dict.json") or os.path.exists(path / "state.json"):
         return table_data(path)
     if shards := sorted(str(file) for file in path.iterdir() if file.name.lower().endswith(TARS)):
         return shard_data(shards, wanted)

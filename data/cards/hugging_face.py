@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,15 +59,17 @@ class HuggingFace(SampleCard):
         try:
             import datasets
         except ImportError:
-            raise DataError("the card hugging_face needs the library datasets: pip install 'chopmix[hub]'") from None
-        place = Path(self.path).expanduser()
+            raise DataError(
+                "the card hugging_face needs the library datasets: uv sync --extra hub, or pip install -e .[hub]"
+            ) from None
+        place = Path(os.path.expanduser(self.path))
         try:
-            if (place / "dataset_dict.json").exists() or (place / "state.json").exists():
+            if os.path.exists(place / "dataset_dict.json") or os.path.exists(place / "state.json"):
                 found = datasets.load_from_disk(str(place))
-            elif place.is_file():
+            elif os.path.isfile(place):
                 found = datasets.load_dataset(reader_of(place), data_files=str(place), **separator(place))
             else:
-                found = datasets.load_dataset(str(place) if place.is_dir() else self.path, self.subset)
+                found = datasets.load_dataset(str(place) if os.path.isdir(place) else self.path, self.subset)
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             raise DataError(f"{self.path} cannot be loaded: {error}") from error
         return found if isinstance(found, Mapping) else {"train": found}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..root import DataError
@@ -23,13 +24,13 @@ class ImageFolder(SampleCard):
     def open(self, split: str) -> Samples:
         self.check_split(split)
         named = getattr(self, split)
-        found = read_folder(Path(named or self.train).expanduser())
+        found = read_folder(Path(os.path.expanduser(named or self.train)))
         return share(found, split) if self.val is None and split != "test" else found
 
 
 def read_folder(folder: Path) -> Samples:
     """The images of a folder of class folders, in the order of their names. Raises DataError when there are none."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise DataError(f"there is no folder {str(folder)!r}")
     files = sorted(file for file in folder.glob("*/**/*") if file.suffix.lower() in ENDINGS)
     if not files:

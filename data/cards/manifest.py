@@ -4,6 +4,7 @@ paths of files."""
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Manifest(SampleCard):
     def open(self, split: str) -> Samples:
         self.check_split(split)
         named = getattr(self, split)
-        found = self.read(Path(named or self.train).expanduser())
+        found = self.read(Path(os.path.expanduser(named or self.train)))
         return share(found, split) if self.val is None and split != "test" else found
 
     def read(self, path: Path) -> Samples:

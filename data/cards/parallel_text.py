@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -66,5 +67,5 @@ class ParallelText(SampleCard):
     def open(self, split: str) -> Samples:
         self.check_split(split)
         named = getattr(self, split)
-        found = Lines({name: Path(path).expanduser() for name, path in (named or self.train).items()})
+        found = Lines({name: Path(os.path.expanduser(path)) for name, path in (named or self.train).items()})
         return share(found, split) if named is None else found

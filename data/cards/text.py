@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...tokenizers.files import as_text, parse_json, read_lines, read_packed_text
+from ...tokenizers.files import as_text, matching, parse_json, read_lines, read_packed_text
 from ..card import Card, Document, chosen_for_val, split_by_hash
 from ..fingerprint import hash_files
 from ..root import DataError
@@ -79,7 +78,7 @@ class Text(Card):
         found: dict[Path, None] = {}
         for pattern in [wanted] if isinstance(wanted, str) else wanted:
             here = os.path.expanduser(pattern)
-            paths = [here] if os.path.isfile(here) else sorted(glob.glob(here, recursive=True))
+            paths = [here] if os.path.isfile(here) else matching(here)
             files = [Path(path) for path in paths if os.path.isfile(path)]
             if not files:
                 hint = f"; for a folder write {pattern.rstrip('/')}/**/*.txt" if os.path.isdir(here) else ""

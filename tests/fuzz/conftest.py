@@ -29,6 +29,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     import fuzzed
 
+    config.addinivalue_line("filterwarnings", "ignore:Generating overly large repr")  # nobody reads that of a strategy
     count = config.getoption("inputs", DEFAULT)
     if count != DEFAULT and config.getoption("hypothesis_seed", None) is None:
         config.option.hypothesis_seed = str(random.SystemRandom().getrandbits(32))

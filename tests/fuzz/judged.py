@@ -446,7 +446,7 @@ def at_home(home: Path) -> Iterator[None]:
     no_waiting = mock.patch.object(os, "fsync", lambda handle: None)  # what a power cut would lose is not judged here
     with mock.patch.dict(os.environ, kept), mock.patch.object(tempfile, "tempdir", str(home / "temporary")), no_waiting:
         os.environ.pop("CHOPMIX_TRACEBACK", None)
-        with mock.patch.object(sys, "path", [*sys.path, str(home / "payloads")]):
+        with mock.patch.object(sys, "path", [str(home / "payloads"), *sys.path]):
             try:
                 yield
             finally:

@@ -1,0 +1,144 @@
+"""Data that stand in for those of a configuration, drawn at random in its shapes: so that any of them takes a step
+anywhere, without what it reads. `benchmarks/gpu.py` and `tests/test_cuda_rules.py` train on such data."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from chopmix.data.card import Card, Document
+from chopmix.data.samples import Listed, SampleCard
+from chopmix.tasks.classification import Classification
+from chopmix.tasks.regression import Regression
+from chopmix.tokenizers.text import TextTokenizer
+from chopmix.training.config import Config, load_config
+from chopmix.training.distribution import Processes
+from chopmix.training.loop import Trainer
+from chopmix.training.progress import Progress
+
+WORDS = ["chop", "mix", "set", "token"]
+
+
+class Corpus(Card):
+    """Documents of a few words; or, with `numbers`, of numbers below that, as the encoding `numbers` has them."""
+
+    def __init__(self, numbers: int = 0):
+        self.numbers = numbers
+
+    def documents(self, split: str) -> Iterator[Document]:
+        random = np.random.default_rng(len(split))
+        for name in range(60):
+            if self.numbers:
+                text = "".join(f"<{number}>" for number in random.integers(self.numbers, size=600))
+            else:
+                text = " ".join(random.choice(WORDS, int(random.integers(3, 60))))
+            yield Document(f"{split} {name}", text)
+
+    def source_hash(self, split: str) -> str:
+        return f"{split} {self.numbers}"
+
+    def about(self) -> dict[str, object]:
+        return {}
+
+
+class Drawn(SampleCard):
+    """Samples whose columns are drawn at random, by what makes a value of each; `count` to train on."""
+
+    def __init__(self, makers: Mapping[str, Callable[[np.random.Generator, int], Any]], count: int = 24):
+        self.makers, self.columns, self.count = makers, tuple(makers), count
+
+    def open(self, split: str) -> Listed:
+        random = np.random.default_rng(len(split))
+        numbers = range(self.count if split == "train" else 5)
+        rows = [{name: make(random, number) for name, make in self.makers.items()} for number in numbers]
+        return Listed([f"{split} {number}" for number in numbers], rows)
+
+
+def drawn_value(chopper: Any, random: np.random.Generator) -> Any:
+    """A raw value of the kind that this chopper reads."""
+    if chopper.kind == "image":
+        shape = chopper.shape or (3 * chopper.patch_size, 2 * chopper.patch_size)
+        return random.integers(256, size=(*shape, chopper.channels), dtype=np.uint8)
+    if chopper.kind == "sound":
+        seconds = random.uniform(0.3, 0.9) * min(chopper.longest, 1.0)
+        return random.standard_normal(round(seconds * chopper.rate)).astype(np.float32), chopper.rate
+    if chopper.kind == "text":
+        return "".join(random.choice(list("abcde "), int(random.integers(1, 6))))
+    return random.standard_normal((int(random.integers(1, 2 * chopper.window + 1)), len(chopper.names)))
+
+
+def makers(config: Config) -> dict[str, Callable[[np.random.Generator, int], Any]]:
+    """What makes a value for every column that the inputs and the tasks of a configuration read."""
+    found: dict[str, Callable[[np.random.Generator, int], Any]] = {}
+    for name, part in config.inputs.items():
+        chopper = part.build(part.target.Chopper)
+        found[config.data.columns.get(name, name)] = lambda random, _, chopper=chopper: drawn_value(chopper, random)
+    for task in (part() for part in config.tasks.values()):
+        for column in task.columns():
+            if isinstance(task, Regression):
+                count = len(task.names or [0])
+                found[column] = lambda random, _, count=count: random.standard_normal(count).tolist()
+            elif isinstance(task, Classification):
+                unlabelled = task.unlabelled
+                found[column] = lambda _, n, some=unlabelled: None if some and n % 4 == 3 else "abc"[n % 3]
+            else:
+                found[column] = lambda random, _: "".join(random.choice(list("ab"), 2))
+    return found
+
+
+def on_stand_ins(config: Config, count: int = 24) -> Config:
+    """The configuration on drawn data, and from its own first values."""
+    if issubclass(config.data.card.target, SampleCard):
+        card: Card = Drawn(makers(config), count)
+    else:
+        texts = [part.options for part in config.inputs.values() if part.target is TextTokenizer]
+        numbers = next((each["vocabulary"] - 1 for each in texts if each.get("encoding") == "numbers"), 0)
+        card = Corpus(numbers)
+    return replace(config, from_run=None, data=replace(config.data, card=lambda: card))
+
+
+def quickly_encoded(config: Config) -> list[str]:
+    """Overrides by which no text encoding is trained or published: bytes."""
+    found = []
+    for name, part in config.inputs.items():
+        text = part.target is TextTokenizer and name not in config.shares
+        if text and part.options["encoding"] not in ("characters", "numbers"):
+            found += [f"inputs.{name}.encoding=bytes", f"inputs.{name}.vocabulary=null"]
+    return found
+
+
+def small(config: Config) -> list[str]:
+    """Overrides by which a configuration is quickly built and run: one layer, a handful of samples, quick encodings."""
+    encoder, context = config.model.options["encoder"], config.model.options["context"]
+    found = ["model.depth=1", "data.too_long=drop", *quickly_encoded(config)]
+    found += ["model.encoder.depth=1"] if encoder else []
+    if config.training.samples_per_step:
+        found += ["training.samples_per_step=6"]
+    else:
+        corpus = not issubclass(config.data.card.target, SampleCard)
+        window = max(task().window(context, encoder.context if encoder else 0) for task in config.tasks.values())
+        found += [f"training.tokens_per_step={3 * window if corpus else 200}"]
+    return found + (["training.rows_per_micro_batch=2"] if config.training.rows_per_micro_batch else [])
+
+
+def without_chance(config: Config) -> list[str]:
+    """Overrides by which nothing is drawn on the device, where a GPU draws otherwise: no dropout, no augmentation."""
+    found = ["model.dropout=0", "training.mix=null"]
+    for name, part in config.inputs.items():
+        found += [
+            f"inputs.{name}.{option}=null" for option, value in part.options.items() if "augment" in option and value
+        ]
+    return found
+
+
+def trainer_of(file: Path, device: torch.device, out: Path, overrides: Sequence[str] = (), count: int = 24) -> Trainer:
+    """What trains a configuration on drawn data; `out` is a folder of its own."""
+    config = on_stand_ins(load_config(file, [*overrides, f"out={out}"]), count)
+    trainer = Trainer(config, Processes(0, 1, device), Progress(1, stream=io.StringIO()))
+    trainer.forward = trainer.wrapped()
+    return trainer
