@@ -12,6 +12,7 @@ import transformers
 from chopmix.tokenizers.directory_encoding import DirectoryEncoding
 from chopmix.tokenizers.files import DataError
 from chopmix.training.cli import main
+from chopmix.training.run import load_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_import_text import BERT, LLAMA, T5, shaken, unigram
@@ -186,6 +187,11 @@ def test_masks_are_filled_in_as_in_transformers(tmp_path, capsys):
         assert [each["token"] for each in offered] == [each["token_str"] for each in expected[: len(offered)]]
         for ours, theirs in zip(offered, expected):
             assert ours["probability"] == pytest.approx(theirs["score"], abs=2e-4)
+    # a mark that is written out is text, but for the mask: nobody ends a text by writing it
+    coder = load_run(tmp_path / "run").choppers["text"].text
+    end, unknown = words.index("[SEP]"), words.index("[UNK]")
+    ids = coder.encode("the cat [SEP] sat")
+    assert end not in ids and unknown in ids and end in own("the cat [SEP] sat").input_ids[1:-1]
 
 
 def test_what_has_a_role_is_a_special_token():
