@@ -304,7 +304,7 @@ class _Writer:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             sweep_partials(self.path)
             self.file = open(self.temporary, "wb")
-            self.file.write(bytes(HEADER))
+            self.file.seek(HEADER)
         return self
 
     def __exit__(self, kind, error, trace) -> None:

@@ -70,7 +70,7 @@ class VitData(Described):
         0.224,
         0.225,
     ]
-    crop_pct: Annotated[float, Field(gt=0, le=1)] = 0.875
+    crop_pct: Annotated[float, Field(ge=0.01, le=1)] = 0.875
     crop_mode: Literal["center", "squash"] = "center"
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bicubic"
     num_classes: Annotated[int, Field(ge=0, le=2**24)] | None = None

@@ -300,3 +300,14 @@ def test_statistics_must_fit_the_channels(options, match):
         ImageTokenizer(COLOUR, 16, 64, **options)
     with pytest.raises(ValueError, match=match):
         VideoTokenizer(VideoChopper(patch_size=4, size=8), 16, 64, **options)
+
+
+def test_a_line_of_pixels_is_not_made_large_to_be_thrown_away():
+    """One pixel by a hundred thousand would fill 224 by 224 as a picture of five gigapixels."""
+    chopper = ImageChopper(size=224, fit_size="crop")
+    line = torch.zeros(3, 1, 100_000, dtype=torch.uint8)
+    line[..., 49_000:51_000] = 9
+    assert (chopper.resized(line, 224, 224) == 9).all() and (chopper.resized(line.mT, 224, 224) == 9).all()
+    for wrong in (0.0, 1e-320):
+        with pytest.raises(ValueError, match=r"crop must be at least 0\.01 and at most 1"):
+            ImageChopper(size=224, crop=wrong)

@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 PLACES = {
     "between the folder and its config.yaml": ("open", "run/.config.yaml.~", 0),
-    "amid the ids of a token file": ("write", "/.train.tokens.~", 1, "torn"),
+    "amid the ids of a token file": ("write", "/.train.tokens.~", 0, "torn"),
     "between a new best checkpoint and best.json": ("open", "run/.best.json.~", 0),
     "between the averaged weights and their state": ("replace", "step-00000016/ema.safetensors", 1, "after"),
     "between the last line of metrics and summary.json": ("open", "run/.summary.json.~", 0),
@@ -47,6 +48,14 @@ def test_a_run_that_is_killed_ends_like_one_that_was_not(kill, campaign, referen
     kind, end, which, *how = PLACES[place]
     numbers = [n for n, (did, path) in enumerate(reference.operations) if did == kind and path.endswith(end)]
     assert kill.kill_and_resume(campaign, reference, kill.point_at(reference, numbers[which], *how), "tried") == []
+
+
+def test_asked_to_stop_while_it_prepares_data_it_takes_away_what_is_half_written(kill, campaign, reference):
+    number = next(n for n, (did, path) in enumerate(reference.operations) if did == "write" and ".train.tokens" in path)
+    folder = campaign.place("lm", "prepares")
+    plan = replace(reference.plan, folder=str(folder), strike=kill.Strike(number, "before", signal.SIGTERM))
+    assert kill.Started(plan).ended() == 128 + signal.SIGTERM
+    assert kill.left_files(folder) == [] and not list(folder.glob("cache/*/*.tokens"))
 
 
 def test_of_two_starts_in_a_folder_one_works_and_the_other_says_so(kill, campaign, reference):

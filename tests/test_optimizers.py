@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -164,3 +165,22 @@ def test_muon_without_matrices_trains_what_is_left():
         parameter.requires_grad_(not name.startswith("cores."))
     held = [p for inner in Muon(made, 1e-3).inner for group in inner.param_groups for p in group["params"]]
     assert {id(p) for p in held} == {id(p) for p in made.parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("kind", [AdamW, Muon])
+@pytest.mark.parametrize("change", ["shape", "kind", "name"])
+def test_a_state_that_does_not_fit_is_refused(kind, change):
+    """Before it is used: fused updates would end in torch's own words, or in none."""
+    made = model()
+    optimizer = kind(made, 1e-3)
+    for parameter in made.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step(1.0)
+    state = optimizer.state()
+    kind(made, 1e-3).load(state)
+    key = next(name for name in state if not name.endswith("/step"))
+    changed = {"shape": {key: state[key][:1]}, "kind": {key: state[key].half()}, "name": {f"{key}_": state[key]}}[
+        change
+    ]
+    with pytest.raises(ValueError, match=f"no state for {re.escape(key.rpartition('/')[0])} that fits it"):
+        kind(made, 1e-3).load({name: value for name, value in state.items() if name != key} | changed)

@@ -290,11 +290,11 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(call, tmp_path, monkeypatc
 
 
 class _Full:
-    """A file that takes the header and no more."""
+    """A file that takes nothing."""
 
     def __init__(self, *given):
         self.file = open(*given)
-        self.read, self.close = self.file.read, self.file.close
+        self.read, self.seek, self.close = self.file.read, self.file.seek, self.file.close
 
     def __enter__(self):
         return self
@@ -303,9 +303,7 @@ class _Full:
         self.close()
 
     def write(self, content: bytes) -> int:
-        if len(content) != HEADER:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return self.file.write(content)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

@@ -47,9 +47,9 @@ class ImageChopper(Chopper):
     def __post_init__(self):
         if self.patch_size < 1 or self.most_tokens < 1:
             raise ValueError("patch_size and most_tokens must be at least 1")
-        if not 0 < self.crop <= 1 or (self.crop < 1 and (self.size is None or self.fit_size == "pad")):
+        if not 0.01 <= self.crop <= 1 or (self.crop < 1 and (self.size is None or self.fit_size == "pad")):
             raise ValueError(
-                f"crop must be more than 0 and at most 1, and 1 without a size or with fit_size: pad, not {self.crop}"
+                f"crop must be at least 0.01 and at most 1, and 1 without a size or with fit_size: pad, not {self.crop}"
             )
         if any(side % self.patch_size or side < 1 for side in self.shape or ()):
             raise ValueError(f"size {self.size} must be a multiple of patch_size ({self.patch_size})")
@@ -153,6 +153,10 @@ class ImageChopper(Chopper):
         if self.fit_size == "resize" or self.size is None:
             return transform.center_crop(resize(outer), [height, width]) if self.crop < 1 else resize([height, width])
         own = item.shape[-2:]
+        if self.fit_size == "crop":  # of a line of pixels most would be made large and thrown away
+            kept = [math.ceil(16 * own[1] * outer[0] / outer[1]), math.ceil(16 * own[0] * outer[1] / outer[0])]
+            item = transform.center_crop(item, list(map(min, own, kept)))
+            own = item.shape[-2:]
         ratios = [side / mine for side, mine in zip(outer, own)]
         if self.fit_size == "pad":
             inner = [max(1, round(side * min(ratios))) for side in own]

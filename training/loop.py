@@ -40,7 +40,7 @@ from .optimizers import freeze
 from .progress import MetricsFile, Progress, peak_memory
 from .proofs import prove, told_of_inputs
 from .run import Run, RunError, fingerprints, load_weights, told_of
-from .signals import StopRequest
+from .signals import StopRequest, orderly_end
 from .text_sample import sample_of
 from .transfer import take_assets, take_weights
 from .worth import measure_worth, tables
@@ -58,7 +58,8 @@ class Trainer:
         self.choices = processes.told(
             choose(self.settings, self.config.model, self.folder, self.device) if self.first else None
         )
-        self.choppers, self.tasks, self.splits = self._open_data()
+        with orderly_end():
+            self.choppers, self.tasks, self.splits = self._open_data()
         torch.manual_seed(self.settings.seed)
         self.model = build_model(config, self.choppers, self.tasks).to(self.device)
         self.costs = Costs(self.model)

@@ -6,7 +6,7 @@ Every parameter belongs to exactly one group, by its role (`models/initializatio
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import torch
@@ -96,7 +96,7 @@ class Optimizer:
         return sum(kept[o] * p.numel() for o in self.inner for group in o.param_groups for p in group["params"])
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take the state of an earlier run of the same parameters. Raises ValueError when one has none."""
+        """Take the state of an earlier run of the same parameters. Raises ValueError when one has none, or another's."""
         by_name: dict[str, dict[str, Tensor]] = defaultdict(dict)
         for key, value in state.items():
             name, _, quantity = key.rpartition("/")
@@ -108,7 +108,18 @@ class Optimizer:
             for group in optimizer.param_groups:
                 for parameter in group["params"] if state else ():
                     quantities = by_name[self.names[parameter]]
+                    self._check(optimizer, parameter, quantities)
                     optimizer.state[parameter] = {k: self._placed(k, v, parameter) for k, v in quantities.items()}
+
+    def _check(self, optimizer: torch.optim.Optimizer, parameter: Tensor, quantities: Mapping[str, Tensor]) -> None:
+        """Raises ValueError for what is no state of a parameter in this optimizer."""
+        wanted = {"momentum"} if isinstance(optimizer, MatrixMomentum) else {"step", "exp_avg", "exp_avg_sq"}
+        fits = quantities.keys() == wanted and all(
+            value.is_floating_point() and value.numel() == 1 if name == "step"
+            else (value.shape, value.dtype) == (parameter.shape, parameter.dtype) for name, value in quantities.items()
+        )  # fmt: skip
+        if not fits:
+            raise ValueError(f"the optimizer's checkpoint has no state for {self.names[parameter]} that fits it")
 
     @staticmethod
     def _placed(key: str, value: Tensor, parameter: Tensor) -> Tensor:

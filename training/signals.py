@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from .distribution import Processes
@@ -50,3 +52,17 @@ class StopRequest:
     def requested(self, processes: Processes, step: int) -> bool:
         """Whether to stop before this step: the same in all processes."""
         return self.signal is not None if processes.count == 1 else self.heard
+
+
+@contextmanager
+def orderly_end() -> Iterator[None]:
+    """A context that SIGTERM leaves as an exception: what is half written is taken away. Not for processes of torchrun, which may
+    be waiting for each other where no signal is heard."""
+    if "RANK" in os.environ or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
