@@ -1,8 +1,11 @@
-"""One thread a process: two OpenMP threads on a busy two-core machine can be several times slower than one."""
+"""One thread a process: two OpenMP threads on a busy two-core machine can be several times slower than one. And no GPU, where
+nothing is equal bit for bit: `test_gpu.py` tells how it gets one."""
 
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
+if os.environ.get("CHOPMIX_TEST_DEVICE") != "cuda":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import random
 from pathlib import Path

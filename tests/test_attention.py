@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 
 import jaxtyping
 import pytest
@@ -132,7 +133,9 @@ def test_a_bias_is_the_oracles_bias(graph, shape):
     layout = plan(graph, ROWS, bias=True)
     mixed = attend(query, key, value, layout, bias=bias)
     assert_same(mixed, oracle(query, key, value, graph, ROWS, ROWS, bias=bias.detach().expand(2, 4, 8, 8)), ROWS)
-    assert torch.autograd.gradcheck(lambda *inputs: attend(*inputs[:3], layout, bias=inputs[3]), (query, key, value, bias))
+    assert torch.autograd.gradcheck(
+        lambda *inputs: attend(*inputs[:3], layout, bias=inputs[3]), (query, key, value, bias)
+    )
 
 
 def test_a_float32_bias_joins_float64_queries():
@@ -423,41 +426,18 @@ def test_flex_over_several_blocks_and_for_cached_queries(flex_on_a_cpu, graph):
     assert_flex_agrees(graph, rows.select(slice(None), slice(200, None)), rows, 4)
 
 
-needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-needs_varlen = pytest.mark.skipif(attention._varlen_attention() is None, reason="this torch has no varlen_attn")
-
-
-def on_cuda(b: int, n: int, dtype: torch.dtype, shared: int):
-    """Heads of 32 channels: kernels on the GPU refuse narrower ones."""
-    make = torch.Generator().manual_seed(0)
-    shapes = [(b, h, n, 32) for h in (4, shared, shared)]
-    return [torch.randn(shape, generator=make).to("cuda", dtype).requires_grad_() for shape in shapes]
-
-
-@needs_a_gpu
-@pytest.mark.parametrize("shared", [4, 2])
-@pytest.mark.parametrize("graph", [PREFIX, Causal() & Window(40), SameSample() & Neighbourhood(1, (1, 2))], ids=short)
-def test_flex_is_the_dense_mask_on_a_gpu(graph, shared):
-    rows = laid_out([[1] * 150 + [2] * 100 + [0] * 50, [3] * 300], [[2] * 20 + [1] * 230 + [0] * 50, [1] * 300])
-    layout = plan(graph, rows, device="cuda")
-    assert isinstance(layout, Flex)
-    dense = Dense(dense_mask(graph, rows, rows)).to("cuda")
-    assert_layouts_agree(layout, dense, on_cuda(2, 300, torch.float32, shared), rows.to("cuda"), tolerance=5e-3)
-
-
-@needs_a_gpu
-@needs_varlen
-@pytest.mark.parametrize("shared", [4, 2])
-@pytest.mark.parametrize("graph", [FULL, PACKED], ids=short)
-def test_variable_length_is_the_dense_mask_on_a_gpu(graph, shared):
-    rows = laid_out([[1] * 15 + [2] * 10 + [0] * 5, [3] * 30])
-    layout = plan(graph, rows, device="cuda", dtype=torch.bfloat16)
-    assert isinstance(layout, VariableLength)
-    dense = Dense(dense_mask(graph, rows, rows)).to("cuda")
-    assert_layouts_agree(layout, dense, on_cuda(2, 30, torch.bfloat16, shared), rows.to("cuda"), tolerance=5e-2)
-
-
-@needs_a_gpu
-@pytest.mark.parametrize("options", [{"bias": True}, {"dropout": 0.1}], ids=short)
-def test_bias_and_dropout_go_dense_on_a_gpu(options):
-    assert isinstance(plan(PREFIX, ROWS, device="cuda", **options), Dense)
+def test_flex_is_compiled_once_more_when_a_length_changes_and_then_never(flex_on_a_cpu, monkeypatch):
+    """With a translation for each length, torch stops after eight and goes on without: the whole matrix of scores."""
+    monkeypatch.setattr(attention, "_compiled_flex_attention", None)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    for n in range(20, 34):
+        rows = laid_out([[1] * (n - 8) + [2] * 8], [[1, 2] * (n // 2) + [1] * (n % 2)])
+        layout = attention._plan_flex(PREFIX, rows, rows, torch.device("cpu"))
+        inputs = [t.detach() for t in heads(1, n)]
+        found = attention._flex_attention(True)(*inputs, block_mask=layout.block_mask, enable_gqa=False)
+        assert_same(found, attend(*inputs, Dense(dense_mask(PREFIX, rows, rows))), rows)
+    assert counters["stats"]["unique_graphs"] == 2 and not counters["graph_break"]
+    torch._dynamo.reset()

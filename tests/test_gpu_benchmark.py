@@ -1,5 +1,6 @@
 """The benchmark of a GPU's first hour, tried on a CPU: all parts, what is passed over, what is seen."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_cuda import fake_cuda
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -98,6 +100,21 @@ def test_a_wrong_mask_is_seen(gpu):
     assert gpu.verdict(row, {"output": 1e-4, "gradient": 1e-3}) == "gradient 0.1 is above 0.001"
     row = gpu_kernels.difference(expected | {"output": expected["output"] * float("nan")}, expected)
     assert gpu.verdict(row, {"output": 1e-4}) == "output nan is above 0.0001"
+
+
+def test_on_a_gpu_the_ways_take_every_layout(gpu):
+    """As it is planned for fake CUDA, in both types."""
+    import gpu_kernels
+
+    found = set()
+    for way, kind in itertools.product(gpu.WAYS.values(), (torch.float32, torch.bfloat16)):
+        with fake_cuda():
+            core, rows = gpu_kernels.core_of(way).to("cuda"), gpu_kernels.rows_of(way.rows, 24)
+            layouts = core.plan(rows, None, kind, "cuda")
+            if way.source:
+                layouts += (core.plan_cross(rows, gpu_kernels.rows_of(way.source, 24), kind, "cuda"),)
+        found |= {type(layout).__name__ for layout in layouts}
+    assert found == {"Plain", "VariableLength", "Flex", "Dense"}
 
 
 def test_who_waits_is_told_with_the_line_that_does(gpu):
