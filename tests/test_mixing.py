@@ -239,6 +239,10 @@ def test_poolings_read_each_sample_by_itself():
     torch.nn.init.normal_(pooling.query)
     weights = (x[:3] @ pooling.query / 8**0.5).softmax(0)
     torch.testing.assert_close(pooling(x[places], groups, 3)[0], weights @ x[:3])
+    expected = weights @ x[:3]
+    with torch.autocast("cpu", torch.bfloat16):  # its exponentials are of float32 there
+        for given in (x, x.bfloat16()):
+            torch.testing.assert_close(pooling(given[places], groups, 3)[0].float(), expected, atol=0.02, rtol=0.02)
     with pytest.raises(ValueError, match="set model.own_tokens: 1"):
         ClassToken.places(found)
 
