@@ -85,6 +85,10 @@ class Statistics(Record):
     deviation: float = Field(gt=0, allow_inf_nan=False)
 
 
+MOST = {"rate": 1_000_000, "mels": 4096, "hop": 10**6, "window": 10**6, "longest": 10**6}
+"""The most that a sound's settings may be (hertz, channels, seconds): far more than anybody needs, less than breaks arithmetic."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SoundChopper(Chopper):
     """Base of the choppers of sound. `rate` in hertz, `hop` and `window` (from one frame of the spectrogram to the next, and
@@ -110,6 +114,13 @@ class SoundChopper(Chopper):
         for name in ("rate", "mels", "hop", "window", "longest", "trim"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be more than 0, not {getattr(self, name)}")
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} must be at most {most:,}, not {getattr(self, name)}")
+        if self.window_samples > 2**20:
+            raise ValueError(
+                f"window must be at most {2**20:,} samples ({2**20 / self.rate:g} seconds), not {self.window}"
+            )
         for name, samples in (("hop", self.hop_samples), ("window", self.window_samples)):
             if samples < 1:
                 raise ValueError(

@@ -169,11 +169,13 @@ def changed_tree(draw, trees: Sequence[Any], most: int = 3, values: st.SearchStr
         elif change == "rename" and isinstance(holder, dict):
             holder[draw(odd_keys)] = holder.pop(key)
         elif change == "add" and isinstance(holder, dict):
-            holder[draw(odd_keys)] = draw(values)
+            holder[draw(odd_keys)] = copy.deepcopy(draw(values))
         elif change == "elsewhere":
             holder[key] = copy.deepcopy(at(tree, draw(st.sampled_from(paths))))
         elif change == "wrap":
             holder[key] = draw(st.sampled_from(([holder[key]], {"a": holder[key]}, [holder[key], holder[key]])))
         else:
-            holder[key] = draw(odd_numbers if change == "number" else values)
+            holder[key] = copy.deepcopy(
+                draw(odd_numbers if change == "number" else values)
+            )  # which later changes change
     return tree
