@@ -59,6 +59,14 @@ class Pointer(Record):
     step: Step
 
 
+class Unreported(Record):
+    """What the next line of `metrics.jsonl` has to tell of the steps before a run was stopped."""
+
+    losses: list[FiniteFloat] = []
+    tokens: Annotated[int, Field(ge=0)] = 0
+    places: Annotated[int, Field(ge=0)] = 0
+
+
 class State(Record):
     """A checkpoint's `state.json`."""
 
@@ -75,6 +83,7 @@ class State(Record):
     """Whether all that comes after the last step (averaging, what inputs are worth) is done."""
     records: list[dict[str, int | float]] = []
     """The lines of `metrics.jsonl` that belong to this step."""
+    unreported: Unreported = Unreported()
     skipped: list[tuple[Step, Annotated[int, Field(ge=1)]]] = []
     """(step, count): from that step on batches are numbered so many higher, since training with those went wrong."""
     bad: dict[str, str] = {}

@@ -28,7 +28,7 @@ from ..tokenizers.files import write_json
 from . import checkpoint
 from .accounting import Costs
 from .build import build_choppers, build_model, build_optimizer, build_tasks, make_batch, open_split
-from .checkpoint import Best, NotFiniteError, State
+from .checkpoint import Best, NotFiniteError, State, Unreported
 from .choices import choose
 from .config import Config
 from .counted import Counted
@@ -73,7 +73,7 @@ class Trainer:
         self.step, self.seconds, self.best, self.evaluated = 0, 0.0, None, -1
         self.averaged = self.finished = False
         self.skipped: list[tuple[int, int]] = []
-        self.counted = Counted()
+        self.counted, self.unreported = Counted(), Unreported()
         self.planner, self.ahead = ThreadPoolExecutor(1), {}
         self.stop = StopRequest()
 
@@ -85,7 +85,7 @@ class Trainer:
         prove(self)
         self.introduce()
         self.forward = self.wrapped()
-        with self.stop:
+        with self.planner, self.stop:  # its thread ends here, even where Ctrl-C came while it was being started
             while True:
                 self.record = self.metrics_file(state)
                 try:
@@ -103,6 +103,7 @@ class Trainer:
             try:
                 losses.append(self.update(self.step))
             except (DataError, ElsewhereError):  # met before the weights change: the steps made so far are kept
+                self.put_off_report(losses)
                 self.save()
                 self.processes.wait()
                 raise
@@ -117,6 +118,7 @@ class Trainer:
                 self.clock = time.perf_counter()
         if self.step == self.settings.steps:
             return metrics | self.finish()
+        self.put_off_report(losses)
         self.save()
         self.processes.wait()
         return metrics
@@ -308,7 +310,7 @@ class Trainer:
         self.step, self.seconds, self.best, self.evaluated = step, state.seconds, state.best, state.evaluated
         self.skipped, last = list(state.skipped), step == self.settings.steps
         self.finished, self.averaged = state.finished and last, state.averaged and last
-        self.ahead, self.counted = {}, Counted()
+        self.ahead, self.counted, self.unreported = {}, Counted(), state.unreported
         if self.best and self.best.metric != self.config.checkpoints.best:
             self.best = None  # another metric is judged from now on
         self.remember(state)
@@ -359,8 +361,11 @@ class Trainer:
 
     def report(self, losses: list[Tensor]) -> None:
         """Count the time since the clock was set, write the mean loss and the speed of these steps, forget the losses."""
-        shared = self.processes.sum(torch.stack(losses).double()).mean()
-        loss = shared.item()  # waits for the device, so that the clock is true
+        recent = self.processes.sum(torch.stack(losses).double())
+        before, self.unreported = self.unreported, Unreported()
+        loss = (
+            torch.cat([recent.new_tensor(before.losses), recent]).mean().item()
+        )  # waits for the device: the clock is true
         seconds = time.perf_counter() - self.clock
         self.seconds += seconds
         if not math.isfinite(loss):
@@ -373,7 +378,7 @@ class Trainer:
             "train/flops_per_second": counted.flops / seconds / self.processes.count,
             "train/seconds_per_step": seconds / len(losses),
             "train/peak_memory_bytes": peak_memory(self.device),
-            "train/padding": 1 - counted.tokens / max(counted.places, 1),
+            "train/padding": 1 - (counted.tokens + before.tokens) / max(counted.places + before.places, 1),
             "train/waited": counted.waited / self.processes.count / seconds,
         }
         losses.clear()
@@ -383,6 +388,16 @@ class Trainer:
             self.progress.show(self.step, figures, self.device)
         self.check_share_of_bad()
         self.clock = time.perf_counter()
+
+    def put_off_report(self, losses: list[Tensor]) -> None:
+        """Before the run is saved where no report is due: what the next one, of the run that goes on, tells of these steps too."""
+        if losses:
+            counted, before = self.counted.over(self.processes), self.unreported
+            every = [*before.losses, *self.processes.sum(torch.stack(losses).double()).tolist()]
+            if not all(map(math.isfinite, every)):
+                raise NotFiniteError(f"the loss is {every[-1]}")
+            tokens, places = before.tokens + counted.tokens, before.places + counted.places
+            self.unreported = Unreported(losses=every, tokens=tokens, places=places)
 
     def check_share_of_bad(self) -> None:
         """Raises DataError where all processes together met more bad samples than `data.bad_share` allows."""
@@ -537,7 +552,7 @@ class Trainer:
         return {
             "seconds": self.seconds, "best": self.best.model_dump() if self.best else None, "evaluated": self.evaluated,
             "averaged": self.averaged, "finished": self.finished, "records": self.record.here if self.record.step == self.step else [],
-            "skipped": self.skipped, "bad": {} if isinstance(train, StreamSplit) else dict(train.bad),
+            "unreported": self.unreported.model_dump(), "skipped": self.skipped, "bad": {} if isinstance(train, StreamSplit) else dict(train.bad),
             "vocabularies": fingerprints(self.choppers), "data": self.data(), "torch": torch.__version__,
             "threads": torch.get_num_threads(),
         }  # fmt: skip
