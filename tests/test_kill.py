@@ -58,6 +58,13 @@ def test_asked_to_stop_while_it_prepares_data_it_takes_away_what_is_half_written
     assert kill.left_files(folder) == [] and not list(folder.glob("cache/*/*.tokens"))
 
 
+def test_asked_to_stop_before_its_first_step_it_does_not_say_that_it_is_saved(kill, campaign, reference):
+    number = reference.operations.index(("open", "run/.metrics.jsonl.~"))
+    point = kill.point_at(reference, number, "before", signal.SIGINT)
+    wrong, told = kill.ask_to_stop(campaign, reference, signal.SIGINT, 1, point, "unsaved")
+    assert wrong == [] and told == "status 130, step -1"
+
+
 def test_of_two_starts_in_a_folder_one_works_and_the_other_says_so(kill, campaign, reference):
     wrong, told = kill.two_starts(campaign, [reference, reference], 0.0, "twice")
     assert wrong == [] and told in ("number 1 worked", "number 2 worked")

@@ -64,9 +64,9 @@ def train(config: Config) -> tuple[dict[str, float], int]:
         summary = {"step": trainer.step, "seconds": round(trainer.seconds, 2), **metrics}
         stopped = trainer.stop.signal if trainer.step < config.training.steps else None
         if processes.is_first and stopped:
-            progress.say(
-                f"{stopped.name}: saved {folder} at step {trainer.step:,}; the same command goes on from there"
-            )
+            saved = f"saved {folder} at step {trainer.step:,}; the same command goes on from there"
+            nothing = f"stopped {folder} before its first step; the same command starts it again"
+            progress.say(f"{stopped.name}: {saved if trainer.step else nothing}")
         elif processes.is_first:
             write_json(folder / "summary.json", summary)
             progress.say(f"done: {folder}, {trainer.step:,} steps in {duration(trainer.seconds)}")
