@@ -28,6 +28,7 @@ from pydantic import Field
 from ..tokenizers.files import (
     LARGE,
     PACKED,
+    SMALL,
     Record,
     matching,
     parse_json,
@@ -230,11 +231,24 @@ def unpacked(path: str, target: Path) -> str:
     return str(target)
 
 
+class Headers:
+    """A tar file from which only headers are read, so never much at once, whatever sizes stand in it."""
+
+    def __init__(self, file: Any):
+        self.file, self.seek, self.tell = file, file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, or fewer at the end. Raises ReadError for more than any header has."""
+        if size > SMALL:
+            raise tarfile.ReadError(f"a header says that it has {size:,} bytes")
+        return self.file.read(size)
+
+
 def members(source: str, path: str):
     """(key, {extension: (offset, size)}) of each sample: neighbouring members with one name up to the first dot."""
     key, found = None, {}
     try:
-        with open_file(source) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with open_file(source) as file, tarfile.open(fileobj=Headers(file), mode="r:") as tar:
             size = file.seek(0, os.SEEK_END)
             for member in tar:
                 if not member.isfile():

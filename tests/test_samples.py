@@ -385,15 +385,20 @@ def test_an_index_that_does_not_fit_its_shard_is_made_anew(cache, members):
     assert Shards((path,))[0] == {"txt": "zero"}
 
 
-def test_a_name_that_is_no_text_and_a_size_below_zero(cache):
+def test_a_name_that_is_no_text_and_sizes_that_are_none(cache):
     assert Shards((tar(cache / "s.tar", {"a\udcff.txt": b"x"}),)).keys == ["a\\udcff"]
     long = tar(cache / "long.tar", {"a" * 120 + ".txt": b"x"})  # its name has a member of its own
     content = bytearray(Path(long).read_bytes())
-    content[124:136] = b"\xff" * 12  # -1, as tar writes it
-    content[148:156] = b"%06o\0 " % (sum(content[:148]) + 8 * 32 + sum(content[156:512]))
-    Path(long).write_bytes(content)
-    with pytest.raises(DataError, match=r"long\.tar is damaged or cut short"):
-        len(Shards((long,)))
+    for size in (
+        b"\xff" * 12,
+        b"\x80" + b"\xff" * 11,
+        b"\x80" + bytes(6) + b"\xff" * 5,
+    ):  # -1, 2**88, 2**40, as tar writes them
+        content[124:136] = size
+        content[148:156] = b"%06o\0 " % (sum(content[:148]) + 8 * 32 + sum(content[156:512]))
+        Path(long).write_bytes(content)
+        with pytest.raises(DataError, match=r"long\.tar is damaged or cut short"):
+            len(Shards((long,)))
 
 
 def test_a_pattern_is_no_longer_than_a_path(cache):

@@ -85,7 +85,7 @@ class Statistics(Record):
     deviation: float = Field(gt=0, allow_inf_nan=False)
 
 
-MOST = {"rate": 1_000_000, "mels": 4096, "hop": 10**6, "window": 10**6, "longest": 10**6}
+MOST = {"rate": 1_000_000, "mels": 4096, "hop": 10**6, "window": 10**6, "longest": 10**12}
 """The most that a sound's settings may be (hertz, channels, seconds): far more than anybody needs, less than breaks arithmetic."""
 
 
