@@ -333,7 +333,7 @@ def test_a_missing_shard_is_named(experiment):
     (experiment.folder / "val-0.tar").unlink()
     assert experiment.stops(r"no shard at '.*val-\*\.tar'", before=True)
     assert experiment.stops(
-        r"val-7\.tar: No such file", f"data.card.val={experiment.folder}/val-{{7..8}}.tar", before=True
+        r"val-7\.tar does not exist", f"data.card.val={experiment.folder}/val-{{7..8}}.tar", before=True
     )
 
 

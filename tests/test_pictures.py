@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import torch
 import yaml
 from chopmix.models.graph import Causal, Window
 from chopmix.models.token_set import plain_tokens
@@ -11,8 +12,10 @@ from chopmix.training.cli import main
 from chopmix.training.commands import train
 from chopmix.training.compare import paired, read_group, shared_metrics, spread
 from chopmix.training.config import load_config
+from chopmix.training.evaluation import draw_confusion
 from chopmix.training.page import graph_parts, write_page
 from chopmix.training.run import RunError
+from PIL import Image
 from test_mixing import DRIVING, TREE, mixed  # noqa: F401
 
 
@@ -120,3 +123,11 @@ def test_the_command_line_predicts_and_tells_what_inputs_are_worth(mixed, tmp_pa
     assert "val/bits/image" in json.loads((tmp_path / "e.json").read_text())
     assert main(["generate", run, "--input", f"image={tmp_path}/black.png"]) == 2
     assert "writes no text" in capsys.readouterr().err
+
+
+def test_a_confusion_matrix_is_drawn_whatever_classes_are_called_and_however_many(tmp_path):
+    """Names that matplotlib takes for formulas; a thousand and more classes, whose picture is not larger than one of a hundred."""
+    draw_confusion(torch.eye(3).flatten(), [r"$\foo$", "a_$", "\x1b[31m"], tmp_path / "odd.png")
+    draw_confusion(torch.eye(1500).flatten(), range(1500), tmp_path / "many.png")
+    with Image.open(tmp_path / "many.png") as picture:
+        assert max(picture.size) < 6000

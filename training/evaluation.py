@@ -22,6 +22,7 @@ from ..tasks.task import Task
 from ..tasks.text_metrics import METRICS
 from .build import Split, make_batch
 from .distribution import Processes
+from .printing import printable
 
 Sums = dict[str, dict[str, Tensor]]
 
@@ -99,24 +100,34 @@ def directions(tasks: Mapping[str, Task], split: str) -> dict[str, bool]:
     return found
 
 
+WRITTEN, NAMED = 40, 100
+"""So many classes have their counts and names written into a confusion matrix; a larger one is a picture of the same size."""
+
+
 def draw_confusion(counts: Tensor, classes: Sequence, file: Path) -> None:
     """A confusion matrix as a picture: rows are what is true, columns what was said, shares of each row in colour."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     n = len(classes)
     matrix = counts.reshape(n, n).cpu()
     shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
-    figure = Figure(figsize=(1.5 + 0.45 * n,) * 2, layout="constrained")
-    canvas = figure.subplots()
-    canvas.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
-    for row, column in matrix.nonzero().tolist() if n <= 40 else ():
-        dark = shares[row, column] > 0.5
-        canvas.text(column, row, int(matrix[row, column]), ha="center", va="center", color="white" if dark else "black")
-    names = [str(name) for name in classes]
-    canvas.set(xticks=range(n), yticks=range(n), xlabel="said", ylabel="true")
-    canvas.set_xticklabels(names, rotation=90)
-    canvas.set_yticklabels(names)
-    figure.savefig(file, dpi=110)
+    with rc_context({"text.parse_math": False}):  # a name may have a $ in it
+        figure = Figure(figsize=(1.5 + 0.45 * min(n, NAMED),) * 2, layout="constrained")
+        canvas = figure.subplots()
+        canvas.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+        canvas.set(xlabel="said", ylabel="true")
+        for row, column in matrix.nonzero().tolist() if n <= WRITTEN else ():
+            dark = shares[row, column] > 0.5
+            canvas.text(
+                column, row, int(matrix[row, column]), ha="center", va="center", color="white" if dark else "black"
+            )
+        if n <= NAMED:
+            names = [printable(str(name)) for name in classes]
+            canvas.set(xticks=range(n), yticks=range(n))
+            canvas.set_xticklabels(names, rotation=90)
+            canvas.set_yticklabels(names)
+        figure.savefig(file, dpi=110)
 
 
 def summed(
