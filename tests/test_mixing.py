@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +29,7 @@ from chopmix.training.mix import Mix
 from chopmix.training.progress import Progress
 from chopmix.training.run import Run, RunError, before, load_run
 from chopmix.training.worth import Worth, best_guess, entropy, subset_table, table
+from ranks import train_together
 
 ROOT = Path(__file__).parents[1]
 BLOCK = {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False}
@@ -735,7 +734,7 @@ def test_rates_fall_with_the_distance_to_the_heads(mixed):
 # ---------------------------------------------------------------------------------------------- several processes
 
 
-def test_two_processes_have_the_losses_of_one(mixed):
+def test_two_processes_have_the_losses_of_one(mixed, tmp_path):
     """Five samples over two processes in micro-batches of one, ragged answers, pictures and sounds changed at random, inputs withheld
     on one rank and not the other: with AdamW only sums are rounded differently."""
     own = {"samples_per_step": 5, "rows_per_micro_batch": 1, "input_dropout": 0.5, "steps": 4, "optimizer": "adamw",
@@ -744,15 +743,7 @@ def test_two_processes_have_the_losses_of_one(mixed):
     sections = {"training": TREE["training"] | own, "logging": {"every": 1, "tensorboard": False}}
     one, two = (mixed(name, **sections, evaluation={"every": 4, "generated": 5}) for name in ("one", "two"))
     train(load_config(one))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        str(ROOT / "train.py"),
-    ]
-    process = subprocess.run([*command, str(two)], capture_output=True, text=True)
+    process = train_together(tmp_path, 2, two)
     assert process.returncode == 0, process.stderr
     first, second = (records(file.with_suffix("")) for file in (one, two))
     for key in ("train/loss", "val/loss", "val/exact_match", "val/bits_per_byte", "train/padding"):

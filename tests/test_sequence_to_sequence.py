@@ -5,9 +5,6 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +24,7 @@ from chopmix.training.config import ConfigError, load_config
 from chopmix.training.run import RunError, load_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ranks import train_together
 from safetensors.torch import load_file
 
 WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "red": "rot", "house": "Haus"}
@@ -457,11 +455,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path, optimizer, tolerance):
     common = ["training.rows_per_micro_batch=5", "evaluation.sample_tokens=0", f"training.optimizer={optimizer}",
               "training.precision=float32", "logging.every=1"]  # fmt: skip
     assert main(["train", file, *common, f"out={tmp_path / 'one'}"]) == 0
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    script = str(Path(__file__).parents[1] / "train.py")
-    process = subprocess.run(
-        [*command, script, file, *common, f"out={tmp_path / 'two'}"], capture_output=True, text=True
-    )
+    process = train_together(tmp_path, 2, file, *common, f"out={tmp_path / 'two'}")
     assert process.returncode == 0, process.stderr
     one, two = (
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]

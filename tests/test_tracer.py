@@ -106,9 +106,9 @@ def test_cached_reading_equals_uncached():
 def test_two_processes_give_the_losses_of_one(tmp_path):
     """Uneven shares (3 and 2 samples, ragged targets, one rank without sound): DDP by global counts."""
     expected = tracer.train(tracer.mixture().train())
-    context = processes.get_context("spawn")
+    context = processes.get_context("fork")
     results = context.SimpleQueue()
-    processes.spawn(tracer.rank_main, args=(2, f"file://{tmp_path}/meet", results), nprocs=2)
+    processes.start_processes(tracer.rank_main, (2, f"file://{tmp_path}/meet", results), nprocs=2, start_method="fork")
     assert results.get() == pytest.approx(expected, rel=1e-5)
 
 

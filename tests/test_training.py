@@ -21,6 +21,7 @@ from chopmix.training.distribution import Processes
 from chopmix.training.loop import Trainer
 from chopmix.training.progress import Progress
 from chopmix.training.run import RunError, load_run
+from ranks import train_together
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parent.parent
@@ -147,15 +148,15 @@ def test_two_processes_have_the_losses_of_one_and_one_goes_on(tiny):
     assert losses(two) == pytest.approx(losses(one.folder), rel=1e-5)
 
 
-def test_two_processes_train_several_seeds_and_dry_run_as_one(tiny, capsys):
+def test_two_processes_train_several_seeds_and_dry_run_as_one(tiny, tmp_path, capsys):
     file = tiny("seeds")
-    process = torchrun(2, file, "training.steps=4", "--seeds", "0,2")
+    process = train_together(tmp_path, 2, file, "training.steps=4", "--seeds", "0,2")
     assert process.returncode == 0, process.stderr
     (told,) = [line for line in process.stdout.splitlines() if line.startswith("val/loss: ")]
     first, second = told.partition("seeds 0,2: ")[2].rstrip(")").split(", ")
     assert first != second, told
     assert all((load_config(file).out / f"seed-{seed}" / "summary.json").exists() for seed in (0, 2))
-    process = torchrun(2, file, "--dry-run")
+    process = train_together(tmp_path, 2, file, "--dry-run")
     assert process.returncode == 0, process.stderr
     assert main(["train", str(file), "--dry-run"]) == 0
     alone = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("one step:", "a step:"))]
