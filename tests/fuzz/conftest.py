@@ -8,6 +8,7 @@ where otherwise hypothesis looks for the smallest input of each. The input in pr
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
 import random
 import shutil
@@ -62,6 +63,7 @@ def whole_judge(request):
     from judged import Judge, at_home
     from tiny import write_data
 
+    multiprocessing.util.get_temp_dir()  # kept to the end of the process: not to be in the home, which is gone before
     home = Path(tempfile.mkdtemp(prefix="chopmix-fuzz-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
     judge = Judge(home, survey=request.config.getoption("survey", False))
     write_data(home / "data")
