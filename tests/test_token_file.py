@@ -197,6 +197,11 @@ if __name__ == "__main__":
 """
 
 
+def hears_ctrl_c() -> None:
+    """What a shell starts in the background does not, nor what that starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes as Linux shows them")
 @pytest.mark.parametrize("how", ["kill -9", "Ctrl-C"])
 def test_no_worker_outlives_the_process_that_asked_for_it(tmp_path, how):
@@ -205,7 +210,9 @@ def test_no_worker_outlives_the_process_that_asked_for_it(tmp_path, how):
     said = open(tmp_path / "said.txt", "w+")
     with (
         said,
-        subprocess.Popen([sys.executable, str(tmp_path / "prepare_it.py")], start_new_session=True, stderr=said) as run,
+        subprocess.Popen(
+            [sys.executable, str(tmp_path / "prepare_it.py")], start_new_session=True, stderr=said, preexec_fn=hears_ctrl_c
+        ) as run,
     ):
 
         def others() -> list[int]:
