@@ -29,6 +29,7 @@ import transformers
 from architectures import saved
 from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
 from chopmix.models.beam_search import Search
+from chopmix.models.decoding import computing_type
 from chopmix.models.token_set import plain_tokens
 from chopmix.models.transcription import Transcribing
 from chopmix.tasks.language_modeling import nats
@@ -36,7 +37,6 @@ from chopmix.tokenizers.encoding import CharacterEncoding
 from chopmix.training.build import build_model, build_tasks, make_batch
 from chopmix.training.choices import choose
 from chopmix.training.config import load_config
-from chopmix.training.evaluation import computing_type
 from chopmix.training.experiment import Training
 from chopmix.training.imports import import_directory
 from chopmix.training.objective import autocast

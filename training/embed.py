@@ -21,9 +21,9 @@ from torch import Tensor
 from ..data.sample_split import SampleSplit
 from ..data.samples import Listed, SampleCard, Samples
 from ..models.batch import Batch, PlannedSet
+from ..models.decoding import computing_type
 from ..tokenizers.files import not_written, partial_name, sweep_partials
 from .build import columns_of
-from .evaluation import computing_type
 from .objective import autocast
 from .run import Run, RunError, say_aside
 from .whole import whole_data
