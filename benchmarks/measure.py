@@ -66,7 +66,9 @@ def main() -> None:
     options.add_argument("runs", nargs="+", type=Path)
     options.add_argument("--what", help="under which name (default: the folder's, below runs/)")
     options.add_argument("--below", nargs=2, default=[None, "0"], metavar=("METRIC", "VALUE"))
-    options.add_argument("--with", dest="more", action="append", default=[], metavar="NAME=VALUE", help="one more column")
+    options.add_argument(
+        "--with", dest="more", action="append", default=[], metavar="NAME=VALUE", help="one more column"
+    )
     chosen = options.parse_args()
     more = {name: yaml.safe_load(told) for name, _, told in (each.partition("=") for each in chosen.more)}
     metric, value = chosen.below

@@ -51,7 +51,10 @@ def test_the_rule_is_what_was_measured(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
     from results import read_results
 
-    rows = {(row["width"], row["channels"], row["context"], row["attention"]): row["ratio"] for row in read_results("precision")}
+    rows = {
+        (row["width"], row["channels"], row["context"], row["attention"]): row["ratio"]
+        for row in read_results("precision")
+    }
     chosen = [ratio for (width, channels, *_), ratio in rows.items() if gains(width, channels)]
     others = [ratio for (width, channels, *_), ratio in rows.items() if not gains(width, channels)]
     assert len(chosen) > 40 and len(others) > 8

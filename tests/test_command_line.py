@@ -75,7 +75,9 @@ def test_a_run_is_evaluated_on_data_of_any_kind(photos, kind, capsys):
         file = photos / "figures.json"
         assert main(["evaluate", str(photos / "run"), "--data", data, "--split", "test", "--json", str(file)]) == 0
         figures.append({name: told for name, told in json.loads(file.read_text()).items() if name.startswith("test/")})
-    assert figures[1] == pytest.approx(figures[0], rel=1e-6) and figures[0]["test/accuracy"] in {n / 8 for n in range(9)}
+    assert figures[1] == pytest.approx(figures[0], rel=1e-6) and figures[0]["test/accuracy"] in {
+        n / 8 for n in range(9)
+    }
     assert main(["embed", str(photos / "run"), "--data", named, "--output", str(photos / f"{kind}.npy")]) == 0
     assert np.load(photos / f"{kind}.npy").shape == (8, 16)
 

@@ -200,7 +200,9 @@ def test_from_yaml_to_words_and_what_is_left_out_is_counted(tmp_path, capsys):
     assert last.keys() >= {"val/wer", "val/cer"}
     (answer,) = load_run(out).predict([{"sound": str(tmp_path / "val0.wav")}])
     assert answer.keys() == {"words"} and answer["words"].keys() == {"text", "words"}
-    with pytest.raises(ValueError, match="there is no input that could be withheld: every one is predicted, or needed by a task"):
+    with pytest.raises(
+        ValueError, match="there is no input that could be withheld: every one is predicted, or needed by a task"
+    ):
         load_run(out).worth("val")
 
 

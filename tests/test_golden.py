@@ -1,61 +1,102 @@
-"""Golden losses: a refactor must leave them identical. Rewrite them with
+"""Golden runs: a refactor must leave losses, gradients and weights as they are, bit for bit on the machine that made them, to rounding
+on any other. Write them again, where a change of the arithmetic is meant, with
 
-python tests/test_golden.py
+    python tests/test_golden.py
 """
 
+from __future__ import annotations
+
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from chopmix.training.commands import claim
 from chopmix.training.config import load_config
 from chopmix.training.distribution import Processes
 from chopmix.training.loop import Trainer
 from chopmix.training.progress import Progress
 
-FILE = Path(__file__).parent / "golden" / "losses.json"
-FAMILIES = {
-    "gpt2": {},
-    "modern": {
-        "inputs": {"text": {"use": "text", "encoding": "characters", "position": None}},
-        "model": {
-            "position": "rotary",
-            "initialization": "zero_projections",
-            "block": {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False},
-        },
-        "training": {"learning_rate": 0.02, "optimizer": {"use": "muon", "others": 0.5}},
-    },
-    "post_norm_swiglu_grouped": {
-        "model": {
-            "block": {"residual": "post_norm", "feed_forward": "swiglu", "key_value_heads": 2},
-            "attention": ["causal & same_sample & window(5)", "causal & same_sample"],
-        }
-    },
-    "t5_bias_separate": {"model": {"position": "relative_bias"}, "data": {"documents": "separate"}},
-}
+HERE = Path(__file__).parent
+sys.path += [str(HERE / "golden"), str(HERE.parent / "benchmarks")]
+from golden_values import digest, name_of_before
+from kinds import KINDS, experiment, write_data
+from results import processor
+
+FILE = HERE / "golden" / "runs.json"
 
 
-def losses(config_file) -> list[float]:
-    config = load_config(config_file, ["training.steps=6", "evaluation.every=6", "logging.every=1"])
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("golden")
+    write_data(folder)
+    return folder
+
+
+def golden_run(kind: str, data: Path, out: Path) -> dict[str, Any]:
+    """What a run of a kind comes to: every figure of its log, the gradients of its first step, its last weights."""
+    file = out.with_suffix(".yaml")
+    file.write_text(json.dumps(experiment(kind, data, out)))
+    config = load_config(file)
     claim(config, config.out)
-    trainer = Trainer(config, Processes.start(), Progress(6))
+    trainer = Trainer(config, Processes.start(), Progress(4, stream=io.StringIO()))
+    first = {name_of_before(name): digest(p) for name, p in trainer.model.named_parameters()}
+    gradients, step = {}, trainer.optimizer.step
+
+    def noted(*arguments: Any) -> None:
+        if not gradients:
+            named = [
+                (name_of_before(name), p.grad) for name, p in trainer.model.named_parameters() if p.grad is not None
+            ]
+            gradients.update({name: [float(grad.norm()), digest(grad)] for name, grad in named})
+        step(*arguments)
+
+    trainer.optimizer.step = noted
     trainer.fit()
-    found = [json.loads(line) for line in (config.out / "metrics.jsonl").read_text().splitlines()]
-    return [value for line in found for name, value in line.items() if name in ("train/loss", "val/loss")]
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    figures = [
+        {name: value for name, value in line.items() if name == "train/loss" or name.startswith("val/")}
+        for line in lines
+    ]
+    weights = {name_of_before(name): digest(p) for name, p in trainer.model.named_parameters()}
+    return {"figures": figures, "gradients": gradients, "first": together(first), "last": together(weights)}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_losses_are_those_of_before(tiny, family, request, monkeypatch):
+def together(digests: dict[str, str]) -> str:
+    """One digest of many, in the order of their names."""
+    return digest(torch.frombuffer(bytearray(json.dumps(digests, sort_keys=True).encode()), dtype=torch.uint8))
+
+
+def numbers(found: dict[str, Any]) -> dict[str, float]:
+    """The figures and the sizes of the gradients, each by its place."""
+    named = {f"{n} {name}": value for n, line in enumerate(found["figures"]) for name, value in line.items()}
+    return named | {name: size for name, (size, _) in found["gradients"].items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_runs_are_those_of_before(kind, data, tmp_path, request, monkeypatch):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("chopmix.training.optimizers.fast_half", lambda device: False)  # the same on every CPU
-    found = losses(tiny(family, **FAMILIES[family]))
+    found = golden_run(kind, data, tmp_path / kind)
+    machine = {"processor": processor(), "torch": torch.__version__}
     if request.config.getoption("--rewrite-golden"):
         kept = json.loads(FILE.read_text()) if FILE.exists() else {}
-        FILE.parent.mkdir(exist_ok=True)
-        FILE.write_text(json.dumps(kept | {family: found}, indent=1) + "\n")
-    assert found == pytest.approx(json.loads(FILE.read_text())[family], rel=1e-4)
+        lines = [f"{json.dumps(name)}: {json.dumps(run)}" for name, run in (kept | {kind: machine | found}).items()]
+        FILE.write_text("{" + ",\n".join(lines) + "}\n")
+    expected = json.loads(FILE.read_text())[kind]
+    if {name: expected.pop(name) for name in machine} == machine:
+        assert found == expected
+    assert numbers(found) == pytest.approx(numbers(expected), rel=1e-3, abs=1e-6)
+
+
+def test_every_kind_is_kept():
+    assert set(json.loads(FILE.read_text())) == set(KINDS)
 
 
 if __name__ == "__main__":
+    FILE.unlink(missing_ok=True)
     sys.exit(subprocess.call([sys.executable, "-m", "pytest", __file__, "--rewrite-golden"]))

@@ -26,7 +26,9 @@ def told(*command: str) -> str:
 
 def test_killed_anywhere_a_run_ends_like_one_that_was_not():
     """40 kills of each of three experiments; two starts at once, runs asked to stop, weights that become no numbers, workers."""
-    said = told("benchmarks/kill.py", "--points", "40", "--starts", "20", "--terms", "8", "--nan", "--leftovers", "--seed", "1")
+    said = told(
+        "benchmarks/kill.py", "--points", "40", "--starts", "20", "--terms", "8", "--nan", "--leftovers", "--seed", "1"
+    )
     rows = {words[0]: words[1:] for line in said.splitlines() if len(words := line.split()) == 4}
     assert {"lm", "mix", "seq2seq"} <= rows.keys()
     assert all(int(different) == 0 for name, (*_, different) in rows.items() if different.isdigit())

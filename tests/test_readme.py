@@ -194,7 +194,13 @@ def test_text_of_ones_own_and_gpt2(checkout):
     for words in commands("Your own text, and GPT-2"):
         obey(words)
     runs = {str(file.parent.relative_to(checkout / "runs")) for file in (checkout / "runs").glob("**/config.yaml")}
-    assert runs == {"lm/python_stdlib", "essays", "gpt2", "lm/finetune_gpt2", *(f"lm/shakespeare_char/seed-{n}" for n in range(3))}
+    assert runs == {
+        "lm/python_stdlib",
+        "essays",
+        "gpt2",
+        "lm/finetune_gpt2",
+        *(f"lm/shakespeare_char/seed-{n}" for n in range(3)),
+    }
 
 
 def test_encoders_and_decoders(checkout, directory):  # noqa: F811

@@ -446,7 +446,9 @@ def test_packed_files_and_bad_bytes(tmp_path):
         Lines({"a": tmp_path / "c"})
 
 
-@pytest.mark.parametrize(("optimizer", "tolerance"), [("{use: adamw}", 1e-6), ("{use: muon}", 1e-2)], ids=["AdamW", "Muon"])
+@pytest.mark.parametrize(
+    ("optimizer", "tolerance"), [("{use: adamw}", 1e-6), ("{use: muon}", 1e-2)], ids=["AdamW", "Muon"]
+)
 def test_two_processes_have_the_losses_of_one(tmp_path, optimizer, tolerance):
     """Batches under a token budget, whose number of samples differs from step to step, shared and in micro-batches. With AdamW only
     sums are rounded differently. Muon makes every matrix of updates orthogonal, in bfloat16: what is nearly nothing in a gradient

@@ -211,7 +211,10 @@ def test_no_worker_outlives_the_process_that_asked_for_it(tmp_path, how):
     with (
         said,
         subprocess.Popen(
-            [sys.executable, str(tmp_path / "prepare_it.py")], start_new_session=True, stderr=said, preexec_fn=hears_ctrl_c
+            [sys.executable, str(tmp_path / "prepare_it.py")],
+            start_new_session=True,
+            stderr=said,
+            preexec_fn=hears_ctrl_c,
         ) as run,
     ):
 

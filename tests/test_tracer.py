@@ -24,7 +24,9 @@ def test_one_path_from_raw_samples_to_a_falling_loss():
 def test_packing_does_not_change_a_sample(graph):
     """A sample alone in a row and packed beside others: the same outputs, whatever the graph. tests/test_graph.py has all of them."""
     model, everything = tracer.mixture(graph).eval(), tracer.samples()
-    model.leak_check.check = lambda *_: None  # some of these graphs are no language models': only the outputs count here
+    model.leak_check.check = lambda *_: (
+        None
+    )  # some of these graphs are no language models': only the outputs count here
     together = model.plan(tracer.batch(everything))
     assert len(together.sets["main"].tokens.sample) < len(everything)
     packed = model(together)["lm"]

@@ -48,8 +48,8 @@ class Training:
     ema: float | None = None
     """Decay per step of a running average of the weights, used by evaluation, `best` and export; null: none."""
     precision: Literal["auto", "fast", "float32", "bfloat16"] = "auto"
-    """What matrix products run in; weights stay float32. `auto`: bfloat16 on a GPU that has it, float32 on a CPU;
-    `fast`: bfloat16 also on a CPU with instructions for it."""
+    """What matrix products run in; weights stay float32. `auto`: bfloat16 on a GPU that has it, and on a CPU with instructions
+    for it where the model is wide enough to gain; `fast`: on such CPUs whatever the width."""
     compile: Literal["auto"] | bool = "auto"
     """Whether torch.compile translates the model. `auto`: on a GPU when the run is long enough to pay for it."""
     input_dropout: float | dict[str, float] = 0.0
