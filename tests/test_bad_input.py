@@ -40,6 +40,11 @@ def test_a_wrong_setting_is_named_before_any_work(tiny, capsys, override, match)
     assert not load_config(file).out.exists()
 
 
+def test_a_vocabulary_that_the_corpus_does_not_fill_is_named_as_its_yaml_writes_it(tiny, capsys):
+    message = said(capsys, "train", str(tiny()), "inputs.text.encoding=bpe", "inputs.text.vocabulary=6000")
+    assert "inputs.text: vocabulary: 6000 ids are too many: this corpus gives " in message
+
+
 def test_a_missing_file(tiny, capsys, tmp_path):
     assert "tiny.yml" in said(capsys, "train", str(tiny()).replace(".yaml", ".yml"))
     (tmp_path / "train.txt").unlink()

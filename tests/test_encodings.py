@@ -227,7 +227,7 @@ def test_names_and_vocabularies_are_checked():
         make_encoding("gpt2", 100, lambda: ())
     with pytest.raises(ValueError, match="vocabulary: 256 is too small"):
         make_encoding("bpe", 256, lambda: SAMPLE)
-    with pytest.raises(ValueError, match="this corpus fills only 261 of 1000 ids"):
+    with pytest.raises(ValueError, match="vocabulary: 1000 ids are too many: this corpus gives 261"):
         make_encoding("bpe", 1000, lambda: ["abc abd"])
     with pytest.raises(UnencodableText, match=r"U\+D800 at place 1"):
         make_encoding("bpe", 260, lambda: ["a\ud800"])

@@ -408,5 +408,5 @@ def train_bpe(texts: Iterable[str], vocabulary: int) -> BpeEncoding:
     merged = [bytes(byte[letter] for letter in piece) for piece, _ in learned if len(piece) > 1]
     found = BpeEncoding({piece: rank for rank, piece in enumerate([bytes([b]) for b in range(256)] + merged)})
     if found.vocabulary < vocabulary:
-        raise ValueError(f"vocabulary: this corpus fills only {found.vocabulary} of {vocabulary} ids; ask for no more")
+        raise ValueError(f"vocabulary: {vocabulary} ids are too many: this corpus gives {found.vocabulary}")
     return found

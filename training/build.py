@@ -51,7 +51,10 @@ def build_choppers(config: Config, assets: Path, card: Card | None = None) -> di
             made[name] = made[name].load(folder)
         elif card is not None:
             sharing = [columns[each] for each in config.inputs if config.shares.get(each, each) == name]
-            made[name] = made[name].fit(partial(training_items, card, sharing, made[name].fits_on))
+            try:
+                made[name] = made[name].fit(partial(training_items, card, sharing, made[name].fits_on))
+            except ValueError as error:
+                raise ValueError(f"inputs.{name}: {error}") from error
     made = with_roles(config, {name: made[config.shares.get(name, name)] for name in config.inputs})
     for name, chopper in made.items():
         folder = assets / name
