@@ -5,7 +5,7 @@ Under torchrun it is the same program in several processes: `torchrun --nproc-pe
 
 import sys
 
-from chopmix.training.cli import main
+from chopmix.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(["train", *sys.argv[1:]]))

@@ -18,12 +18,12 @@ from typing import Any
 import timm
 import torch
 import transformers
+from chopmix.data.batches import make_batch
+from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.run import Run, load_run
+from chopmix.experiment.views.transcribe import transcriber_of
 from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
-from chopmix.models.token_set import plain_tokens
-from chopmix.training.build import make_batch
-from chopmix.training.imports import import_directory
-from chopmix.training.run import Run, load_run
-from chopmix.training.transcribe import transcriber_of
+from chopmix.models.tokens import plain_tokens
 from results import write_results
 from safetensors.torch import save_file
 from torch import Tensor, nn

@@ -21,16 +21,16 @@ from typing import Any
 
 import torch
 import transformers
+from chopmix.data.processes import Processes
+from chopmix.experiment.settings.config import Config, config_from_tree, load_config
+from chopmix.inference.evaluation import evaluate_split
 from chopmix.models.batch import Batch, PlannedSet
-from chopmix.models.mixture import Mixture, at
+from chopmix.models.model import Mixture, at
 from chopmix.tasks.masked_modeling import MaskedModeling
 from chopmix.tasks.span_corruption import SpanCorruption
-from chopmix.training.config import Config, config_from_tree, load_config
-from chopmix.training.distribution import Processes
-from chopmix.training.evaluation import evaluate_split
 from chopmix.training.loop import Trainer
 from chopmix.training.objective import Objective, autocast
-from chopmix.training.progress import Progress
+from chopmix.training.record import Progress
 from results import read_results, write_results
 from torch import Tensor, nn
 

@@ -16,9 +16,10 @@ import time
 from pathlib import Path
 
 import torch
-from chopmix.models.generation import Continuation, Sampling, generate
-from chopmix.training.imports import import_directory
-from chopmix.training.run import load_run
+from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.run import load_run
+from chopmix.models.generation.continuation import Continuation, generate
+from chopmix.models.generation.sampling import Sampling
 from pairs import figures, timed_pairs
 from results import write_results
 from transformers import GPT2Config, GPT2LMHeadModel

@@ -39,14 +39,15 @@ from typing import Any, NamedTuple
 
 import results
 import torch
-from chopmix.models.ast_audio import Ast, AstFeatures, ast_experiment
-from chopmix.models.generation import Continuation, Sampling, generate
+from chopmix.experiment.settings.config import dumped, load_config
+from chopmix.models.generation.continuation import Continuation, generate
+from chopmix.models.generation.sampling import Sampling
+from chopmix.models.pretrained.ast_audio import Ast, AstFeatures, ast_experiment
 from chopmix.tokenizers.audio_patches import AUDIOSET
-from chopmix.training.config import dumped, load_config
-from chopmix.training.counted import Counted
 from chopmix.training.loop import Trainer
 from chopmix.training.objective import autocast
-from chopmix.training.progress import peak_flops, peak_memory
+from chopmix.training.record import peak_flops, peak_memory
+from chopmix.training.throughput import Counted
 from gpu_kernels import WAYS, compared, ctc_compared, verdict
 from rich.console import Console
 from rich.table import Table

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from chopmix.models.ctc import opaque_ctc_loss
-from chopmix.models.norms import LayerNorm, RmsNorm
-from chopmix.models.positions import Alibi, RelativeBias, Rotary
-from chopmix.models.token_set import PADDING, Tokens, TokenSet
+from chopmix.models.generation.ctc import opaque_ctc_loss
+from chopmix.models.layers.norms import LayerNorm, RmsNorm
+from chopmix.models.layers.relative import Alibi, RelativeBias, Rotary
+from chopmix.models.tokens import PADDING, Tokens, TokenSet
 from chopmix.models.transformer import Block, Transformer
 from chopmix.training.objective import autocast
 from torch import Tensor

@@ -42,12 +42,12 @@ from typing import Any
 PATIENCE = 120
 """Seconds after which a run is taken for one that never ends."""
 PRELOADED = {
-    "": ["chopmix.training.commands", "chopmix.tokenizers.text", "chopmix.tasks.language_modeling",
+    "": ["chopmix.commands.verbs", "chopmix.tokenizers.text", "chopmix.tasks.language_modeling",
          "torch._dynamo"],
-    "lm": ["chopmix.data.cards.text"],
-    "mix": ["chopmix.data.cards.manifest", "chopmix.tokenizers.image", "chopmix.tokenizers.audio", "PIL.Image", "soundfile",
+    "lm": ["chopmix.data.datasets.text"],
+    "mix": ["chopmix.data.datasets.manifest", "chopmix.tokenizers.image", "chopmix.tokenizers.audio", "PIL.Image", "soundfile",
             "torchvision.transforms.v2", "torchaudio.functional"],
-    "seq2seq": ["chopmix.data.cards.parallel_text", "chopmix.tasks.sequence_to_sequence", "sacrebleu"],
+    "seq2seq": ["chopmix.data.datasets.parallel_text", "chopmix.tasks.sequence_to_sequence", "sacrebleu"],
 }  # fmt: skip
 """What is imported before runs are forked: for all experiments, and for each."""
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -307,7 +307,7 @@ def obey(plan: Plan, forked: bool = True) -> None:
     for batches, weights in ((plan.poison, False), (plan.poison_weights, True)):
         if batches:
             poison(batches, weights)
-    from chopmix.training.cli import main
+    from chopmix.commands.cli import main
 
     watch = Watch(Path(plan.folder), plan.strike)
     watch.install()
@@ -444,7 +444,7 @@ OTHER = ("experiment.yaml", "training.seed=1", "model.width=24")
 """Another configuration for the same folder."""
 PLAIN = ("experiment.yaml", "training.ema=null", "checkpoints.average=null")
 """The language model as it is, which writes its samples without averages."""
-WORKERS = {"chopmix.data.token_file:WORK": 64, "chopmix.data.token_file:PART": 64}
+WORKERS = {"chopmix.data.prepare:WORK": 64, "chopmix.data.prepare:PART": 64}
 """Pieces of work so small that the text of the language model keeps worker processes busy."""
 
 
@@ -465,7 +465,7 @@ def write_data(folder: Path, experiments: Iterable[str]) -> None:
 def write_problems(folder: Path, split: str, count: int) -> None:
     """Some problems of the card `arithmetic` as a manifest with pictures and sounds."""
     import soundfile
-    from chopmix.data.cards.arithmetic import Arithmetic
+    from chopmix.data.datasets.arithmetic import Arithmetic
     from PIL import Image
 
     rows, samples = [], Arithmetic(samples=count).open(split)
@@ -510,7 +510,7 @@ class Campaign:
         """Results of one state of the code are not mixed with those of another."""
         from importlib.util import find_spec
 
-        package = Path(find_spec("chopmix.training.cli").origin).parents[1]
+        package = Path(find_spec("chopmix.commands.cli").origin).parents[1]
         files = sorted(
             f for part in ("models", "tokenizers", "data", "tasks", "training") for f in (package / part).rglob("*.py")
         )

@@ -18,9 +18,9 @@ from typing import Any
 
 import yaml
 from chopmix.data.samples import SampleCard
+from chopmix.experiment.run import Run, load_run
 from chopmix.training import checkpoint
-from chopmix.training.progress import read_metrics
-from chopmix.training.run import Run, load_run
+from chopmix.training.record import read_metrics
 from results import write_results
 
 

@@ -14,13 +14,13 @@ import statistics
 import time
 
 import torch
-from chopmix.data.packing import place
 from chopmix.models.batch import Batch
-from chopmix.models.mixture import Mixture
+from chopmix.models.model import Mixture
 from chopmix.models.transformer import Transformer
 from chopmix.tasks.language_modeling import LanguageModeling
-from chopmix.tokenizers.chopper import Piece
-from chopmix.tokenizers.encoding import ByteEncoding
+from chopmix.tokenizers.base import Piece
+from chopmix.tokenizers.encoding.base import ByteEncoding
+from chopmix.tokenizers.packing import place
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
 from results import write_results
 

@@ -27,21 +27,22 @@ import torch
 import torch.nn.functional as F
 import transformers
 from architectures import saved
+from chopmix.data.batches import make_batch
+from chopmix.experiment.build import build_model, build_tasks
+from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.run import Run, load_run
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.settings.resolved import choose
+from chopmix.experiment.settings.sections import Training
+from chopmix.experiment.views.transcribe import transcriber_of
+from chopmix.inference.transcription import Transcribing
 from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
-from chopmix.models.beam_search import Search
-from chopmix.models.decoding import computing_type
-from chopmix.models.token_set import plain_tokens
-from chopmix.models.transcription import Transcribing
+from chopmix.models.generation.beam_search import Search
+from chopmix.models.generation.fast_decoder import computing_type
+from chopmix.models.tokens import plain_tokens
 from chopmix.tasks.language_modeling import nats
-from chopmix.tokenizers.encoding import CharacterEncoding
-from chopmix.training.build import build_model, build_tasks, make_batch
-from chopmix.training.choices import choose
-from chopmix.training.config import load_config
-from chopmix.training.experiment import Training
-from chopmix.training.imports import import_directory
+from chopmix.tokenizers.encoding.base import CharacterEncoding
 from chopmix.training.objective import autocast
-from chopmix.training.run import Run, load_run
-from chopmix.training.transcribe import transcriber_of
 from pairs import figures, timed_pairs
 from results import write_results
 from safetensors.torch import save_file

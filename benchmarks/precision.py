@@ -14,12 +14,12 @@ import itertools
 from dataclasses import replace
 
 import torch
+from chopmix.experiment.build import build_model, build_tasks
+from chopmix.experiment.settings.config import config_from_tree
 from chopmix.models.batch import Batch, Pieces, PlannedSet
-from chopmix.models.decoding import computing_type
-from chopmix.models.token_set import plain_tokens
-from chopmix.tokenizers.encoding import NumberEncoding
-from chopmix.training.build import build_model, build_tasks
-from chopmix.training.config import config_from_tree
+from chopmix.models.generation.fast_decoder import computing_type
+from chopmix.models.tokens import plain_tokens
+from chopmix.tokenizers.encoding.base import NumberEncoding
 from chopmix.training.hardware import fast_half
 from chopmix.training.objective import autocast
 from pairs import figures, timed_pairs

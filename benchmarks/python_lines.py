@@ -16,8 +16,8 @@ import tokenize
 import zlib
 from pathlib import Path
 
-from chopmix.models.generation import Sampling
-from chopmix.training.run import load_run
+from chopmix.experiment.run import load_run
+from chopmix.models.generation.sampling import Sampling
 
 
 def accepted(line: str) -> bool:

@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from chopmix.training.build import open_split
-from chopmix.training.evaluation import summed
-from chopmix.training.run import Run, load_run
+from chopmix.experiment.build import open_split
+from chopmix.experiment.run import Run, load_run
+from chopmix.inference.evaluation import summed
 from results import write_results
 
 CONFIG = Path(__file__).parents[1] / "configs" / "mix" / "stamps_caption.yaml"

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from chopmix.data.card import Card, Document
+from chopmix.data.base import Card, Document
+from chopmix.data.processes import Processes
 from chopmix.data.samples import Listed, SampleCard
+from chopmix.experiment.settings.config import Config, load_config
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
 from chopmix.tokenizers.text import TextTokenizer
-from chopmix.training.config import Config, load_config
-from chopmix.training.distribution import Processes
 from chopmix.training.loop import Trainer
-from chopmix.training.progress import Progress
+from chopmix.training.record import Progress
 
 WORDS = ["chop", "mix", "set", "token"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..tokenizers.files import read_sound
+from ..tokenizers.media.files import read_sound
 from .samples import Changed, Columns, Samples
 
 WINDOW = 256

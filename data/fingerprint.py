@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from .root import DataError
+from ..tokenizers.files.reading import DataError
 
 WHOLE = 200 * 2**20
 """Bytes up to which a file is hashed by its contents; larger ones by name, size and time of change."""

@@ -1,13 +1,9 @@
-"""Where data lies and where prepared files go, and (from its room below) the error that every reader of data raises."""
+"""Where data lies and where prepared files go."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-
-from ..tokenizers.files import DataError
-
-__all__ = ["DataError", "cache_folder", "data_root"]
 
 
 def data_root() -> Path:

@@ -12,11 +12,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ..models.batch import PlannedSet
-from ..tokenizers.chopper import Chopper, Piece
-from .packing import place
-from .root import DataError
+from ..tokenizers.base import Chopper, Piece
+from ..tokenizers.files.reading import DataError
+from ..tokenizers.packing import place
+from .sampler import Place, SimilarLengths
 from .samples import Samples
-from .similar_lengths import Place, SimilarLengths
 
 CACHED = 2**30
 """Bytes of decoded items that a split keeps in memory, so that small data sets are read and decoded once."""

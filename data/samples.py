@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .card import Card, chosen_for_val, split_by_hash
+from .base import Card, chosen_for_val, split_by_hash
 from .fingerprint import Fingerprint
 
 SPREAD = 64

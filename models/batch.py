@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .attention import Layout
-from .token_set import Tokens
+from .attention.kernels import Layout
+from .tokens import Tokens
 
 IGNORED = -100
 """The value of a target that only fills the fixed budget."""

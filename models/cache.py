@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .token_set import Tokens
+from .tokens import Tokens
 
 
 class LayerCache:

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .batch import PlannedSet, Targets
-from .linear import Linear, linear
-from .norms import LayerNorm, Norm
+from .layers.linear import Linear, linear
+from .layers.norms import LayerNorm, Norm
 
 
 class Unembedding(nn.Module):

@@ -20,9 +20,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from .attention.graph import Graph, reach
 from .batch import Batch, Targets
-from .graph import Graph, reach
-from .token_set import Tokens, within_samples
+from .tokens import Tokens, within_samples
 
 
 class LeakError(ValueError):

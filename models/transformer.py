@@ -16,15 +16,16 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .attention import Layout, attend, plan, plan_cross
+from .attention.grammar import parse_graph
+from .attention.graph import SameSample
+from .attention.kernels import Layout, attend
+from .attention.plan import plan, plan_cross
 from .cache import Cache, LayerCache
-from .feed_forward import FeedForward, Gelu
-from .grammar import parse_graph
-from .graph import SameSample
-from .linear import Linear, linear
-from .norms import LayerNorm, Norm
-from .positions import RelativePosition, rotate
-from .token_set import Tokens, TokenSet
+from .layers.feed_forward import FeedForward, Gelu
+from .layers.linear import Linear, linear
+from .layers.norms import LayerNorm, Norm
+from .layers.relative import RelativePosition, rotate
+from .tokens import Tokens, TokenSet
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,12 +13,13 @@ from jaxtyping import Bool, Float
 from pydantic import Field, RootModel, StrictBool, StrictFloat, StrictInt, StrictStr
 from torch import Tensor, nn
 
-from ..data.root import DataError
 from ..data.samples import Samples
 from ..models.batch import IGNORED, PlannedSet, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling
-from ..tokenizers.files import read_record, shown, write_json
-from .task import Metric, Task, Term
+from ..tokenizers.files.reading import DataError, shown
+from ..tokenizers.files.records import read_record
+from ..tokenizers.files.writing import write_json
+from .base import Metric, Task, Term
 
 Classes = RootModel[Annotated[tuple[StrictBool | StrictInt | StrictFloat | StrictStr, ...], Field(min_length=2)]]
 """What a run keeps of its training data: the classes, in the order of their scores."""

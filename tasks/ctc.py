@@ -13,15 +13,16 @@ from jaxtyping import Float, Int
 from pydantic import Field, RootModel, StrictStr
 from torch import Tensor, nn
 
-from ..data.root import DataError
 from ..data.samples import Samples
 from ..models.batch import PlannedSet, Targets
-from ..models.beam_search import MOST_BEAMS
-from ..models.ctc import ctc_loss, greedy, prefix_beam, spans, tokens_needed
-from ..models.linear import Linear
-from ..tokenizers.files import read_record, write_json
-from .task import Metric, Task, Term
-from .text_metrics import MEANINGS, TextMetric
+from ..models.generation.beam_search import MOST_BEAMS
+from ..models.generation.ctc import ctc_loss, greedy, prefix_beam, spans, tokens_needed
+from ..models.layers.linear import Linear
+from ..tokenizers.files.reading import DataError
+from ..tokenizers.files.records import read_record
+from ..tokenizers.files.writing import write_json
+from .base import Metric, Task, Term
+from .metrics import MEANINGS, TextMetric
 
 Symbols = RootModel[Annotated[StrictStr, Field(min_length=1)]]
 """What a run keeps of its training data: the symbols, in the order of their scores."""

@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..models.batch import IGNORED, Pieces, PlannedSet, Targets
-from ..models.beam_search import Search
+from ..models.generation.beam_search import Search
 from ..models.heads import Head, Tied
-from ..tokenizers.chopper import Chopper
-from .task import LOSS, Metric, Task, Term
-from .text_metrics import MEANINGS, TextMetric
+from ..tokenizers.base import Chopper
+from .base import LOSS, Metric, Task, Term
+from .metrics import MEANINGS, TextMetric
 
 
 class LanguageModeling(Task):

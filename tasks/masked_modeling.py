@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from ..models.batch import IGNORED, Pieces, PlannedSet, Targets
 from ..models.heads import Head, MaskedHead, Tied
-from ..tokenizers.chopper import Chopper
+from ..tokenizers.base import Chopper
+from .base import Metric, Task, Term
 from .language_modeling import nats
-from .task import Metric, Task, Term
 
 SPAN_WORDS = np.arange(1, 11)
 """How many words a hidden span may have."""

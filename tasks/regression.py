@@ -14,12 +14,13 @@ from jaxtyping import Float
 from pydantic import Field, FiniteFloat
 from torch import Tensor, nn
 
-from ..data.root import DataError
 from ..data.samples import Samples
 from ..models.batch import PlannedSet, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling
-from ..tokenizers.files import Record, read_record, write_json
-from .task import Metric, Task, Term
+from ..tokenizers.files.reading import DataError
+from ..tokenizers.files.records import Record, read_record
+from ..tokenizers.files.writing import write_json
+from .base import Metric, Task, Term
 
 
 class Scale(Record):

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..data.packing import place
 from ..models.batch import PlannedSet
 from ..models.heads import Head, Tied
-from ..tokenizers.chopper import Chopper, Piece
+from ..tokenizers.base import Chopper, Piece
+from ..tokenizers.packing import place
+from .base import LOSS, Metric
 from .masked_modeling import runs
 from .sequence_to_sequence import SequenceToSequence
-from .task import LOSS, Metric
 
 
 class SpanCorruption(SequenceToSequence):

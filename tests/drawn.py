@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import torch
-from chopmix.models.graph import And, Causal, Edges, From, Graph, Neighbourhood, Or, SameSample, SameSpan, Window
-from chopmix.models.token_set import Tokens
+from chopmix.models.attention.graph import (
+    And,
+    Causal,
+    Edges,
+    From,
+    Graph,
+    Neighbourhood,
+    Or,
+    SameSample,
+    SameSpan,
+    Window,
+)
+from chopmix.models.tokens import Tokens
 from hypothesis import settings
 from hypothesis import strategies as st
 

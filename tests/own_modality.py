@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from chopmix.data.samples import Listed, SampleCard
-from chopmix.tokenizers.chopper import Chopper, Piece
+from chopmix.tokenizers.base import Chopper, Piece
 from einops import rearrange
 from torch import nn
 

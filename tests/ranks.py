@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from typing import NamedTuple
 
-from chopmix.training.cli import main
+from chopmix.commands.cli import main
 
 FORKS = multiprocessing.get_context("fork")
 SECONDS = 120

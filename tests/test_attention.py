@@ -10,11 +10,24 @@ import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
-from chopmix.models import attention
-from chopmix.models.attention import Band, Dense, Flex, PerSample, Plain, VariableLength, attend, plan, plan_cross
-from chopmix.models.graph import Causal, Edges, From, Graph, Neighbourhood, Node, SameSample, Window, dense_mask, reads
-from chopmix.models.message_passing import MessageNode, pass_messages, receive
-from chopmix.models.token_set import PADDING, Tokens, plain_tokens, within_samples
+from chopmix.models.attention import kernels as attention
+from chopmix.models.attention import plan as choosing
+from chopmix.models.attention.graph import (
+    Causal,
+    Edges,
+    From,
+    Graph,
+    Neighbourhood,
+    Node,
+    SameSample,
+    Window,
+    dense_mask,
+    reads,
+)
+from chopmix.models.attention.kernels import Band, Dense, Flex, PerSample, Plain, VariableLength, attend
+from chopmix.models.attention.message_passing import MessageNode, pass_messages, receive
+from chopmix.models.attention.plan import plan, plan_cross
+from chopmix.models.tokens import PADDING, Tokens, plain_tokens, within_samples
 from drawn import graphs, laid_out, packed_tokens, tokens
 from hypothesis import given
 from hypothesis import strategies as st
@@ -308,11 +321,11 @@ def test_the_table_on_cuda(monkeypatch, graph, rows, options, layout):
     """The part of the choice that needs no GPU; None goes on to Flex (or Dense, for bias or dropout)."""
     options = {"dtype": torch.bfloat16, "bias": False, "dropout": 0.0} | options
     monkeypatch.setattr(attention, "_varlen_attention", lambda: print)
-    found = attention._plan_simple(graph, rows, rows, device=torch.device("cuda"), **options)
+    found = choosing._plan_simple(graph, rows, rows, device=torch.device("cuda"), **options)
     assert type(found) is layout if isinstance(layout, type) else found == layout
     monkeypatch.setattr(attention, "_varlen_attention", lambda: None)  # a torch without it
     if layout is VariableLength:
-        assert attention._plan_simple(graph, rows, rows, device=torch.device("cuda"), **options) is None
+        assert choosing._plan_simple(graph, rows, rows, device=torch.device("cuda"), **options) is None
 
 
 def test_per_sample_cuts_where_the_sample_changes():
@@ -337,7 +350,7 @@ def test_variable_length_lays_samples_end_to_end(monkeypatch, causal, shared):
 
     monkeypatch.setattr(attention, "_varlen_attention", lambda: stand_in)
     graph = PACKED if causal else FULL
-    layout = attention._plan_simple(graph, ROWS, ROWS, torch.device("cuda"), torch.bfloat16, False, 0.0)
+    layout = choosing._plan_simple(graph, ROWS, ROWS, torch.device("cuda"), torch.bfloat16, False, 0.0)
     assert layout.causal is causal
     assert_layouts_agree(layout, Dense(dense_mask(graph, ROWS, ROWS)), heads(2, 8, h=4, shared=shared), ROWS)
 
@@ -402,7 +415,7 @@ def flex_on_a_cpu():
 
 def assert_flex_agrees(graph: Graph, queries: Tokens, keys: Tokens, shared: int):
     """Values only: torch has no backward for FlexAttention on a CPU."""
-    layout = attention._plan_flex(graph, queries, keys, torch.device("cpu"))
+    layout = choosing._plan_flex(graph, queries, keys, torch.device("cpu"))
     assert isinstance(layout, Flex)
     inputs = [t.detach() for t in heads(*queries.shape, keys.shape[1], h=4, shared=shared)]
     expected = attend(*inputs, Dense(dense_mask(graph, queries, keys)))
@@ -435,7 +448,7 @@ def test_flex_is_compiled_once_more_when_a_length_changes_and_then_never(flex_on
     counters.clear()
     for n in range(20, 34):
         rows = laid_out([[1] * (n - 8) + [2] * 8], [[1, 2] * (n // 2) + [1] * (n % 2)])
-        layout = attention._plan_flex(PREFIX, rows, rows, torch.device("cpu"))
+        layout = choosing._plan_flex(PREFIX, rows, rows, torch.device("cpu"))
         inputs = [t.detach() for t in heads(1, n)]
         found = attention._flex_attention(True)(*inputs, block_mask=layout.block_mask, enable_gqa=False)
         assert_same(found, attend(*inputs, Dense(dense_mask(PREFIX, rows, rows))), rows)

@@ -7,11 +7,11 @@ import pytest
 import soundfile
 import torch
 import torchaudio
-from chopmix.data.packing import pack
 from chopmix.tokenizers.audio import FLOOR, AudioChopper, AudioTokenizer, LogMel
 from chopmix.tokenizers.audio_stem import AudioStemChopper, AudioStemTokenizer
-from chopmix.tokenizers.augmentation import SpectrogramAugmentation, stretched
-from chopmix.tokenizers.sound import WaveAugmentation, coloured
+from chopmix.tokenizers.media.augmentation import SpectrogramAugmentation, stretched
+from chopmix.tokenizers.media.sound import WaveAugmentation, coloured
+from chopmix.tokenizers.packing import pack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -6,14 +6,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from chopmix.data.cards.webdataset import Webdataset
+from chopmix.commands.cli import main
+from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.fingerprint import file_fingerprint
-from chopmix.tokenizers.files import DataError, make_folder, read_lines
-from chopmix.training.cli import main
-from chopmix.training.config import load_config
-from chopmix.training.embed import whole_file
-from chopmix.training.printing import json_line, printable
-from chopmix.training.run import Run, pictures_of
+from chopmix.experiment.run import Run, pictures_of
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.views.embed import whole_file
+from chopmix.tokenizers.files.printing import json_line, printable
+from chopmix.tokenizers.files.reading import DataError, read_lines
+from chopmix.tokenizers.files.writing import make_folder
 
 
 def said(capsys, *arguments: str) -> str:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from chopmix.data.root import DataError
+from chopmix.experiment.settings.config import ConfigError, load_config
+from chopmix.experiment.train import train
+from chopmix.tokenizers.files.reading import DataError
 from chopmix.training import checkpoint
-from chopmix.training.commands import train
-from chopmix.training.config import ConfigError, load_config
 from PIL import Image
 
 COUNT = 16

@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from chopmix.data import card as card_module
+from chopmix.data import base as card_module
 from chopmix.data import fingerprint as fingerprint_module
-from chopmix.data.card import Card, Document, share_by_hash, split_by_hash
-from chopmix.data.cards import tiny_shakespeare
-from chopmix.data.cards.text import Text
+from chopmix.data.base import Card, Document, share_by_hash, split_by_hash
+from chopmix.data.datasets import tiny_shakespeare
+from chopmix.data.datasets.text import Text
 from chopmix.data.equalized import Equalized
 from chopmix.data.fingerprint import hash_files
-from chopmix.data.root import DataError, cache_folder, data_root
+from chopmix.data.root import cache_folder, data_root
 from chopmix.data.samples import Listed, share
-from chopmix.tokenizers import files
-from chopmix.tokenizers.files import read_packed_text
-from chopmix.training.catalogue import catalogue_of
+from chopmix.experiment.settings.registry import catalogue_of
+from chopmix.tokenizers.files import reading as files
+from chopmix.tokenizers.files.reading import DataError, read_packed_text
 
 ROOT = Path(os.environ.get("CHOPMIX_DATA") or "missing")
 TEXTS = {"books", "openwebtext", "python_stdlib", "text", "tiny_shakespeare"}
@@ -78,11 +78,11 @@ def test_folders_follow_the_environment(monkeypatch, tmp_path):
 
 
 def test_every_file_in_the_folder_is_a_card():
-    stems = {path.stem for path in (Path(card_module.__file__).parent / "cards").glob("*.py")}
+    stems = {path.stem for path in (Path(card_module.__file__).parent / "datasets").glob("*.py")}
     assert stems == TEXTS | SAMPLES
     for stem in stems:
         found = card_class(stem)
-        assert issubclass(found, Card) and found.__module__ == f"chopmix.data.cards.{stem}"
+        assert issubclass(found, Card) and found.__module__ == f"chopmix.data.datasets.{stem}"
 
 
 def test_unknown_cards_and_splits_are_told():

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from chopmix.training import choices
-from chopmix.training.choices import choose, gains, precision_of
-from chopmix.training.config import load_config
+from chopmix.experiment.settings import resolved as choices
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.settings.resolved import choose, gains, precision_of
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from chopmix.training.cli import main
+from chopmix.commands.cli import main
 from PIL import Image
 
 MODEL = {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "same_sample"}

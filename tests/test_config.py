@@ -12,19 +12,19 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from chopmix.experiment.build import build_optimizer
+from chopmix.experiment.settings.config import ConfigError, config_from_tree, json_schema, load_config
+from chopmix.experiment.settings.registry import snake_case
+from chopmix.experiment.settings.schema import Part, Record, keys_of, state_of
+from chopmix.experiment.settings.schema import plain as plain_tree
+from chopmix.experiment.settings.sections import Checkpoints, Evaluation, Logging
 from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
-from chopmix.models.mixture import Mixture
-from chopmix.models.norms import RmsNorm
-from chopmix.models.token_set import plain_tokens
+from chopmix.models.layers.norms import RmsNorm
+from chopmix.models.model import Mixture
+from chopmix.models.tokens import plain_tokens
 from chopmix.models.transformer import Block, Dropout, Transformer
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
-from chopmix.training.build import build_optimizer
-from chopmix.training.catalogue import snake_case
-from chopmix.training.config import ConfigError, config_from_tree, json_schema, load_config
-from chopmix.training.experiment import Checkpoints, Evaluation, Logging
 from chopmix.training.schedules import Constant, Cosine, Linear, Schedule
-from chopmix.training.schema import Part, Record, keys_of, state_of
-from chopmix.training.schema import plain as plain_tree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -76,7 +76,7 @@ def test_defaults_are_those_of_the_signatures(plain):
 
 
 @pytest.mark.parametrize(
-    "written", ["rms_norm", "RmsNorm", "rmsnorm", "{use: rms_norm}", "chopmix.models.norms:RmsNorm"]
+    "written", ["rms_norm", "RmsNorm", "rmsnorm", "{use: rms_norm}", "chopmix.models.layers.norms:RmsNorm"]
 )
 def test_names_of_parts(plain, written):
     norm = load_config(plain, [f"model.block.norm={written}"]).model.options["block"].options["norm"]

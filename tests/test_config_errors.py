@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from chopmix.training.config import ConfigError, config_from_tree, load_config
+from chopmix.experiment.settings.config import ConfigError, config_from_tree, load_config
 
 PLAIN = """\
 inputs:    {text: {use: text, encoding: bytes}}

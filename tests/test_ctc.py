@@ -14,14 +14,15 @@ import soundfile
 import torch
 import torch.nn.functional as F
 import yaml
+from chopmix.commands.cli import main
+from chopmix.data.batches import make_batch
+from chopmix.experiment.build import open_split
+from chopmix.experiment.run import load_run
+from chopmix.inference.attribution import check_counts
 from chopmix.models.batch import Pieces, PlannedSet
-from chopmix.models.ctc import collapsed, greedy, prefix_beam, spans, tokens_needed
-from chopmix.models.token_set import Tokens
+from chopmix.models.generation.ctc import collapsed, greedy, prefix_beam, spans, tokens_needed
+from chopmix.models.tokens import Tokens
 from chopmix.tasks.ctc import Ctc
-from chopmix.training.build import make_batch, open_split
-from chopmix.training.cli import main
-from chopmix.training.run import load_run
-from chopmix.training.worth import check_counts
 from hypothesis import given
 from hypothesis import strategies as st
 

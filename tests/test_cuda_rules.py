@@ -16,27 +16,29 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
-from chopmix.data.packing import place
+from chopmix.data.processes import Processes
 from chopmix.data.root import data_root
-from chopmix.models import attention
-from chopmix.models.answer import Answer
-from chopmix.models.generation import Continuation, Sampling, generate
-from chopmix.models.graph import Causal, SameSample, dense_mask
-from chopmix.models.mixture import Mixture
-from chopmix.models.norms import LayerNorm, RmsNorm
-from chopmix.models.positions import Alibi, RelativeBias, Rotary
-from chopmix.models.token_set import TokenSet
+from chopmix.experiment.settings.config import Config, load_config
+from chopmix.inference.evaluation import measured
+from chopmix.models.attention import kernels as attention
+from chopmix.models.attention import plan as choosing
+from chopmix.models.attention.graph import Causal, SameSample, dense_mask
+from chopmix.models.generation.answer import Answer
+from chopmix.models.generation.continuation import Continuation, generate
+from chopmix.models.generation.sampling import Sampling
+from chopmix.models.layers.norms import LayerNorm, RmsNorm
+from chopmix.models.layers.relative import Alibi, RelativeBias, Rotary
+from chopmix.models.model import Mixture
+from chopmix.models.tokens import TokenSet
 from chopmix.models.transformer import Block, Dropout, Transformer
 from chopmix.tasks.ctc import OnHost
 from chopmix.tasks.language_modeling import LanguageModeling
-from chopmix.tokenizers.encoding import CharacterEncoding
+from chopmix.tokenizers.encoding.base import CharacterEncoding
+from chopmix.tokenizers.packing import place
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
-from chopmix.training.config import Config, load_config
-from chopmix.training.distribution import Processes
-from chopmix.training.evaluation import measured
 from chopmix.training.loop import Trainer
 from chopmix.training.objective import autocast
-from chopmix.training.progress import Progress
+from chopmix.training.record import Progress
 from drawn import graphs, laid_out, packed_tokens, tokens
 from fake_cuda import FakeCuda, HostRead, fake_cuda
 from hypothesis import given
@@ -155,20 +157,20 @@ def tensors(value: Any, where: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 COPIES = {
-    "training/mix.py": "what was drawn for mixup",
+    "training/mixup.py": "what was drawn for mixup",
     "tokenizers/sensor.py": "the list of its channels",
     "tasks/regression.py": "the deviation of its targets, while it measures",
-    "models/beam_search.py": "the scores of the beams",
+    "models/generation/beam_search.py": "the scores of the beams",
 }
 """Files that copy something to the GPU in the course of a step or an evaluation and wait for it, and what."""
 
 READS = {
-    "training/evaluation.py": "the sums of a whole split",
+    "inference/evaluation.py": "the sums of a whole split",
     "tasks/classification.py": "which samples have a label, once a batch",
     "tasks/ctc.py": "the scores of a batch, to read texts off them",
-    "models/generation.py": "every token that is written",
-    "models/beam_search.py": "every token that is written",
-    "models/decoding.py": "whether the source has padding, once a text",
+    "models/generation/continuation.py": "every token that is written",
+    "models/generation/beam_search.py": "every token that is written",
+    "models/generation/fast_decoder.py": "whether the source has padding, once a text",
     "models/cache.py": "which rows go on, once a text",
 }
 """Files that wait for the GPU in an evaluation, and for what."""
@@ -216,7 +218,7 @@ def in_evaluation(trainer: Trainer, mode: FakeCuda, monkeypatch) -> None:
     split = trainer.splits["val"]
     every = split.all()[:5]
     monkeypatch.setattr(type(split), "all", lambda self: every)
-    monkeypatch.setattr("chopmix.training.evaluation.Answer", Short)
+    monkeypatch.setattr("chopmix.inference.evaluation.Answer", Short)
     mode.blocking.clear()
     mode.may_read = True
     with autocast(CUDA, "bfloat16"):
@@ -319,20 +321,20 @@ def test_a_mask_made_on_the_device_is_the_mask(graph, rows, data):
     last = rows.select(slice(None), slice(start, None))
     for queries in rows, last:
         expected = dense_mask(graph, queries, rows)
-        found = attention._mask_there(graph, queries, rows, torch.device("cpu"))
+        found = choosing._mask_there(graph, queries, rows, torch.device("cpu"))
         assert torch.equal(found.expand(expected.shape), expected)
 
 
 def test_rows_that_are_alike_have_one_mask():
     for samples, rows in ((ONE, 1), ([[1, 1, 2], [3, 3, 4]], 1), ([[1, 1, 2], [3, 4, 4]], 2), ([[1, 0], [0, 2]], 2)):
         each = laid_out(samples)
-        assert len(attention._mask_there(SameSample(), each, each, torch.device("cpu"))) == rows
+        assert len(choosing._mask_there(SameSample(), each, each, torch.device("cpu"))) == rows
     alike, others = laid_out([[1, 2], [3, 4]]), laid_out([[2], [3]])  # each queries another place of its row
-    assert attention._mask_there(SameSample(), others, alike, torch.device("cpu")).tolist() == [
+    assert choosing._mask_there(SameSample(), others, alike, torch.device("cpu")).tolist() == [
         [[False, True]],
         [[True, False]],
     ]
-    assert not len(attention._mask_there(SameSample(), laid_out([[1]]).select(slice(0, 0)), laid_out([[1]]).select(slice(0, 0)),
+    assert not len(choosing._mask_there(SameSample(), laid_out([[1]]).select(slice(0, 0)), laid_out([[1]]).select(slice(0, 0)),
                                          torch.device("cpu")))  # fmt: skip
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from chopmix.training.cli import main
-from chopmix.training.embed import embed
-from chopmix.training.imports import import_directory
-from chopmix.training.run import RunError, load_run
+from chopmix.commands.cli import main
+from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.run import RunError, load_run
+from chopmix.experiment.views.embed import embed
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "##s", "sat", "on", "a", "mat"]
 TEXTS = ["the cats sat", "a mat", "on the mat the cat sat", "cat"]
@@ -104,8 +104,8 @@ def test_mistakes_of_embed_are_told(bare, tmp_path, capsys):
 
 def test_tokens_of_a_mix_are_told_apart(tmp_path):
     import yaml
-    from chopmix.training.commands import train
-    from chopmix.training.config import load_config
+    from chopmix.experiment.settings.config import load_config
+    from chopmix.experiment.train import train
     from test_mixing import TREE
 
     tree = TREE | {

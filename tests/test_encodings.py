@@ -11,21 +11,23 @@ from itertools import accumulate
 from pathlib import Path
 
 import pytest
-from chopmix.tokenizers import encoding as encodings
-from chopmix.tokenizers.encoding import (
-    PATTERN,
-    BpeEncoding,
+from chopmix.tokenizers.encoding import byte_pairs
+from chopmix.tokenizers.encoding.base import (
     ByteEncoding,
     CharacterEncoding,
     Encoding,
     NumberEncoding,
-    TiktokenEncoding,
     UnencodableText,
+)
+from chopmix.tokenizers.encoding.byte_pairs import (
+    PATTERN,
+    BpeEncoding,
+    TiktokenEncoding,
     bpe_from_vocabulary,
     byte_letters,
     rank_files,
 )
-from chopmix.tokenizers.encoding_files import load_encoding, make_encoding
+from chopmix.tokenizers.encoding.stored import load_encoding, make_encoding
 from chopmix.tokenizers.text import TextChopper
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -243,7 +245,7 @@ def test_a_failed_download_says_which_file_to_put_where(monkeypatch, tmp_path):
         assert os.environ["TIKTOKEN_CACHE_DIR"] == str(tmp_path / "bpe")
         raise ConnectionError("no network")
 
-    monkeypatch.setattr(encodings.tiktoken, "get_encoding", unreachable)
+    monkeypatch.setattr(byte_pairs.tiktoken, "get_encoding", unreachable)
     with pytest.raises(ValueError, match="put .*vocab.bpe as 6d1cbeee0f20.* in the folder named by TIKTOKEN_CACHE_DIR"):
         TiktokenEncoding("gpt2")
     with pytest.raises(ValueError, match=r"'p50k_edit' are not at hand .*p50k_base.tiktoken as [0-9a-f]{40} in"):

@@ -6,7 +6,7 @@ import shlex
 import numpy as np
 import pytest
 import soundfile
-from chopmix.training.cli import main
+from chopmix.commands.cli import main
 from PIL import Image
 
 QUICK = ["training.steps=1", "model.depth=1", "model.width=16", "data.card.samples=20", "training.samples_per_step=4",
@@ -18,7 +18,7 @@ def quickstart(tmp_path_factory):
     """The quickstart after one step."""
     folder = tmp_path_factory.mktemp("examples") / "run"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("chopmix.data.cards.arithmetic.JUDGED", 8)
+        patched.setattr("chopmix.data.datasets.arithmetic.JUDGED", 8)
         assert main(["train", "configs/quickstart.yaml", *QUICK, f"out={folder}"]) == 0
         yield folder
 

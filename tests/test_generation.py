@@ -5,19 +5,20 @@ import math
 
 import pytest
 import torch
-from chopmix.models.decoding import lean
-from chopmix.models.generation import Continuation, Sampling, generate
-from chopmix.models.mixture import Mixture
-from chopmix.models.norms import RmsNorm
-from chopmix.models.positions import Alibi, Rotary
+from chopmix.commands.cli import main
+from chopmix.experiment.run import TextWriter, load_run
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import train
+from chopmix.models.generation.continuation import Continuation, generate
+from chopmix.models.generation.fast_decoder import lean
+from chopmix.models.generation.sampling import Sampling
+from chopmix.models.layers.norms import RmsNorm
+from chopmix.models.layers.relative import Alibi, Rotary
+from chopmix.models.model import Mixture
 from chopmix.models.transformer import Transformer
 from chopmix.tasks.language_modeling import LanguageModeling
-from chopmix.tokenizers.encoding import ByteEncoding, CharacterEncoding
+from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
-from chopmix.training.cli import main
-from chopmix.training.commands import train
-from chopmix.training.config import load_config
-from chopmix.training.run import TextWriter, load_run
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from transformers.generation import logits_process

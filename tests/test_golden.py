@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 import torch
-from chopmix.training.commands import claim
-from chopmix.training.config import load_config
-from chopmix.training.distribution import Processes
+from chopmix.data.processes import Processes
+from chopmix.experiment.folder.claim import claim
+from chopmix.experiment.settings.config import load_config
 from chopmix.training.loop import Trainer
-from chopmix.training.progress import Progress
+from chopmix.training.record import Progress
 
 HERE = Path(__file__).parent
 sys.path += [str(HERE / "golden"), str(HERE.parent / "benchmarks")]

@@ -15,9 +15,9 @@ from pathlib import Path
 import jaxtyping
 import pytest
 import torch
-from chopmix.training.config import load_config
-from chopmix.training.distribution import Processes
-from chopmix.training.run import load_run
+from chopmix.data.processes import Processes
+from chopmix.experiment.run import load_run
+from chopmix.experiment.settings.config import load_config
 from test_training import losses, torchrun, trainer
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"

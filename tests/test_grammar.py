@@ -1,8 +1,8 @@
 """The grammar of `attention:`: every sentence of the design, every error, and a round trip through text."""
 
 import pytest
-from chopmix.models.grammar import parse_graph
-from chopmix.models.graph import (
+from chopmix.models.attention.grammar import parse_graph
+from chopmix.models.attention.graph import (
     And,
     Causal,
     Edges,

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from chopmix.models.graph import (
+from chopmix.models.attention.graph import (
     And,
     Causal,
     Edges,
@@ -21,7 +21,7 @@ from chopmix.models.graph import (
     reach,
     reads,
 )
-from chopmix.models.token_set import Tokens, within_samples
+from chopmix.models.tokens import Tokens, within_samples
 from drawn import LEAVES, causal_graphs, graphs, laid_out, tokens
 from hypothesis import given
 from hypothesis import strategies as st

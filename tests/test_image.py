@@ -7,10 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from chopmix.data.packing import pack
-from chopmix.models.positions import LearnedGrid, SinusoidalGrid
-from chopmix.tokenizers.augmentation import STRONGEST, ImageAugmentation, operations, shifted, turned, uniform
+from chopmix.models.layers.positions import LearnedGrid, SinusoidalGrid
 from chopmix.tokenizers.image import ImageChopper, ImageTokenizer, patches
+from chopmix.tokenizers.media.augmentation import (
+    STRONGEST,
+    ImageAugmentation,
+    operations,
+    shifted,
+    turned,
+    uniform,
+)
+from chopmix.tokenizers.packing import pack
 from chopmix.tokenizers.video import VideoChopper, VideoTokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st

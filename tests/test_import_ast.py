@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from chopmix.data.packing import pack
+from chopmix.data.batches import make_batch
+from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.run import RunError, load_run
 from chopmix.tokenizers.audio_patches import AudioPatchesChopper, AudioPatchesTokenizer
-from chopmix.training.build import make_batch
-from chopmix.training.imports import import_directory
-from chopmix.training.run import RunError, load_run
+from chopmix.tokenizers.packing import pack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification

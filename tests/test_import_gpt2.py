@@ -4,9 +4,10 @@ import json
 
 import pytest
 import torch
-from chopmix.models.generation import Continuation, Sampling, generate
-from chopmix.training.imports import import_directory
-from chopmix.training.run import RunError, load_run
+from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.run import RunError, load_run
+from chopmix.models.generation.continuation import Continuation, generate
+from chopmix.models.generation.sampling import Sampling
 
 transformers = pytest.importorskip("transformers")
 
@@ -44,7 +45,7 @@ def logits(run, ids, **options):
 def all_logits(run, ids):
     """Scores at every place, through the path that training takes."""
     from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
-    from chopmix.models.token_set import plain_tokens
+    from chopmix.models.tokens import plain_tokens
 
     b, n = ids.shape
     pieces = {"text": Pieces(values=ids, index=torch.arange(n))}
@@ -63,7 +64,7 @@ def test_logits_equal_transformers(tmp_path, shape, dtype, tolerance):
     run = load_run(tmp_path / "run")
     run.model.to(dtype)
     if dtype == torch.float64:  # the run's own weights are float32: copy the exact ones
-        from chopmix.models.gpt2 import gpt2_weights
+        from chopmix.models.pretrained.gpt2 import gpt2_weights
 
         run.model.load_state_dict(
             gpt2_weights(theirs.state_dict(), SHAPES[shape].get("tie_word_embeddings", True)).tensors

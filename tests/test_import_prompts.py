@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from chopmix.tokenizers.directory_encoding import DirectoryEncoding
-from chopmix.tokenizers.files import DataError
-from chopmix.training.cli import main
-from chopmix.training.run import load_run
+from chopmix.commands.cli import main
+from chopmix.experiment.run import load_run
+from chopmix.tokenizers.encoding.directory import DirectoryEncoding
+from chopmix.tokenizers.files.reading import DataError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_import_text import BERT, LLAMA, T5, shaken, unigram

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from chopmix.data.batches import make_batch
+from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.run import Run, RunError, load_run
 from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
-from chopmix.models.beam_search import Search
-from chopmix.models.token_set import Tokens, plain_tokens
-from chopmix.tokenizers.files import DataError
-from chopmix.training.build import make_batch
-from chopmix.training.imports import import_directory
-from chopmix.training.run import Run, RunError, load_run
+from chopmix.models.generation.beam_search import Search
+from chopmix.models.tokens import Tokens, plain_tokens
+from chopmix.tokenizers.files.reading import DataError
 from safetensors.torch import load_file, save_file
 
 BERT = {"vocab_size": 120, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
@@ -99,7 +99,7 @@ def test_llama_gives_the_same_scores_and_texts(options, dtype, tolerance, tmp_pa
         prompt = "".join(f"<{id}>" for id in ids[0, :5].tolist())
         expected = theirs.generate(torch.tensor([[1, *ids[0, :5]]]), max_new_tokens=16, do_sample=False)[0, 6:].tolist()
         expected = expected[: expected.index(2)] if 2 in expected else expected
-        from chopmix.models.generation import Sampling
+        from chopmix.models.generation.sampling import Sampling
 
         said = run.generate(prompt, max_tokens=16, sampling=Sampling(temperature=0))
         assert said == "".join(f"<{id}>" for id in expected if id > 2 or id == 0)

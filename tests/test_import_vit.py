@@ -7,11 +7,12 @@ import pytest
 import timm
 import timm.data
 import torch
-from chopmix.training.build import build_choppers, build_model, make_batch
-from chopmix.training.config import config_from_tree
-from chopmix.training.imports import import_directory
-from chopmix.training.run import RunError, load_run, read_config
-from chopmix.training.transfer import take_weights
+from chopmix.data.batches import make_batch
+from chopmix.experiment.build import build_choppers, build_model
+from chopmix.experiment.folder.transfer import take_weights
+from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.run import RunError, load_run, read_config
+from chopmix.experiment.settings.config import config_from_tree
 from PIL import Image
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed

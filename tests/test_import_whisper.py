@@ -15,15 +15,16 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from chopmix.commands.cli import main
+from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.run import RunError, load_run
+from chopmix.experiment.views.transcribe import as_json, as_srt, transcribe, transcriber_of, write_transcripts
+from chopmix.inference.languages import CODES
+from chopmix.inference.transcription import Segment, Transcribing, Transcript
+from chopmix.inference.whisper_decoding import Said
 from chopmix.models.batch import Batch
-from chopmix.models.languages import CODES
-from chopmix.models.transcription import Said, Segment, Transcribing, Transcript
 from chopmix.tokenizers.audio_stem import AudioStemChopper
-from chopmix.tokenizers.files import DataError
-from chopmix.training.cli import main
-from chopmix.training.imports import import_directory
-from chopmix.training.run import RunError, load_run
-from chopmix.training.transcribe import as_json, as_srt, transcribe, transcriber_of, write_transcripts
+from chopmix.tokenizers.files.reading import DataError
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -188,7 +189,7 @@ def test_transcription_in_a_terminal(directory, tmp_path, redirected):
 
     folder, _ = directory
     soundfile.write(tmp_path / "a.wav", sound(1.5), 16_000)
-    command = [sys.executable, "-m", "chopmix.training.cli", "transcribe", str(folder / "run"), str(tmp_path / "a.wav"),
+    command = [sys.executable, "-m", "chopmix.commands.cli", "transcribe", str(folder / "run"), str(tmp_path / "a.wav"),
                "--temperature", "0", "--beams", "1", "--language", "en"]  # fmt: skip
     ours, theirs = pty.openpty()
     with open(tmp_path / "text", "w") as text:

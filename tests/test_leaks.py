@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from chopmix.models.attention.graph import Causal, Edges, From, SameSample, Window
 from chopmix.models.batch import Batch, PlannedSet, Targets
-from chopmix.models.graph import Causal, Edges, From, SameSample, Window
 from chopmix.models.leaks import LeakCheck, LeakError, held, leaks, proven
 from drawn import graphs, laid_out, packed_tokens, tokens
 from hypothesis import given

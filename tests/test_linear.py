@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from chopmix.models import linear as products
-from chopmix.models.linear import LARGE, Linear, linear
+from chopmix.models.layers import linear as products
+from chopmix.models.layers.linear import LARGE, Linear, linear
 
 
 @pytest.mark.parametrize("halves", [True, False])

@@ -9,21 +9,22 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from chopmix.data.similar_lengths import Place
+from chopmix.commands.cli import main
+from chopmix.data.batches import make_batch
+from chopmix.data.processes import Processes
+from chopmix.data.sampler import Place
+from chopmix.experiment.run import Run, load_run
+from chopmix.experiment.settings.config import ConfigError, config_from_tree, load_config
 from chopmix.models.batch import IGNORED, Batch
 from chopmix.tasks.masked_modeling import SPAN_SHARES, SPAN_WORDS, MaskedModeling, within_words
 from chopmix.tasks.span_corruption import SpanCorruption, split
-from chopmix.tokenizers.encoding import ByteEncoding, CharacterEncoding, Extended
-from chopmix.tokenizers.encoding_files import load_encoding
+from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding
+from chopmix.tokenizers.encoding.byte_pairs import Extended
+from chopmix.tokenizers.encoding.stored import load_encoding
 from chopmix.tokenizers.text import TextChopper
-from chopmix.training.build import make_batch
-from chopmix.training.cli import main
-from chopmix.training.config import ConfigError, config_from_tree, load_config
-from chopmix.training.distribution import Processes
 from chopmix.training.loop import Trainer
-from chopmix.training.progress import Progress
-from chopmix.training.proofs import prove
-from chopmix.training.run import Run, load_run
+from chopmix.training.preflight import prove
+from chopmix.training.record import Progress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

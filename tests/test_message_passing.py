@@ -4,8 +4,8 @@ import math
 from pathlib import Path
 
 import pytest
-from chopmix.models import message_passing
-from chopmix.models.message_passing import MessageNode, dot, pass_messages, receive, softmax
+from chopmix.models.attention import message_passing
+from chopmix.models.attention.message_passing import MessageNode, dot, pass_messages, receive, softmax
 
 LOG3 = math.log(3)
 

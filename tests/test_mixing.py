@@ -9,26 +9,30 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from chopmix.data.cards.arithmetic import outcomes
-from chopmix.data.root import DataError
+from chopmix.commands.cli import main
+from chopmix.commands.verbs import given_samples
+from chopmix.data.batches import make_batch
+from chopmix.data.datasets.arithmetic import outcomes
+from chopmix.data.processes import Processes
 from chopmix.data.samples import Listed, Outcome
-from chopmix.models.answer import Answer
+from chopmix.experiment.build import open_split
+from chopmix.experiment.folder.claim import claim
+from chopmix.experiment.run import Run, RunError, before, load_run
+from chopmix.experiment.settings.config import ConfigError, load_config
+from chopmix.experiment.train import train
+from chopmix.inference.attribution import Worth, best_guess, entropy, subset_table, table
 from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
-from chopmix.models.generation import Sampling, generate
+from chopmix.models.generation.answer import Answer
+from chopmix.models.generation.continuation import generate
+from chopmix.models.generation.sampling import Sampling
 from chopmix.models.heads import AttentionPooling, ClassToken, MeanPooling
-from chopmix.models.token_set import plain_tokens
+from chopmix.models.tokens import plain_tokens
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
-from chopmix.training.build import make_batch, open_split
-from chopmix.training.cli import main
-from chopmix.training.commands import claim, given_samples, train
-from chopmix.training.config import ConfigError, load_config
-from chopmix.training.distribution import Processes
+from chopmix.tokenizers.files.reading import DataError
 from chopmix.training.loop import Trainer
-from chopmix.training.mix import Mix
-from chopmix.training.progress import Progress
-from chopmix.training.run import Run, RunError, before, load_run
-from chopmix.training.worth import Worth, best_guess, entropy, subset_table, table
+from chopmix.training.mixup import Mix
+from chopmix.training.record import Progress
 from ranks import train_together
 
 ROOT = Path(__file__).parents[1]
@@ -560,7 +564,7 @@ def test_one_more_input_changes_nothing_where_it_is_absent(mixed, before):
 
 
 def test_an_input_that_no_sample_has_is_named(mixed, monkeypatch):
-    from chopmix.data.cards.arithmetic import Problems
+    from chopmix.data.datasets.arithmetic import Problems
 
     read = Problems.__getitem__
     monkeypatch.setattr(Problems, "__getitem__", lambda self, number: read(self, number) | {"sound": None})
@@ -753,7 +757,7 @@ def test_two_processes_have_the_losses_of_one(mixed, tmp_path):
 
 def test_bad_validation_data_lose_no_step(mixed, tmp_path, monkeypatch):
     """A damaged image met in the last evaluation: the steps are saved, and the run goes on once more of them are allowed."""
-    from chopmix.data.cards.digits import Digits
+    from chopmix.data.datasets.digits import Digits
 
     read = Digits.open
 

@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 from chopmix.models.initialization import Gpt2, Xavier, ZeroProjections, roles
-from chopmix.models.mixture import Mixture
+from chopmix.models.model import Mixture
 from chopmix.models.transformer import Transformer
 from chopmix.training.ema import Ema
 from chopmix.training.optimizers import AdamW, MatrixMomentum, Muon, Optimizer

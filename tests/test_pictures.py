@@ -6,15 +6,15 @@ import re
 import pytest
 import torch
 import yaml
-from chopmix.models.graph import Causal, Window
-from chopmix.models.token_set import plain_tokens
-from chopmix.training.cli import main
-from chopmix.training.commands import train
-from chopmix.training.compare import paired, read_group, shared_metrics, spread
-from chopmix.training.config import load_config
-from chopmix.training.evaluation import draw_confusion
-from chopmix.training.page import graph_parts, write_page
-from chopmix.training.run import RunError
+from chopmix.commands.cli import main
+from chopmix.experiment.run import RunError
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import train
+from chopmix.experiment.views.compare import paired, read_group, shared_metrics, spread
+from chopmix.experiment.views.page import graph_parts, write_page
+from chopmix.inference.evaluation import draw_confusion
+from chopmix.models.attention.graph import Causal, Window
+from chopmix.models.tokens import plain_tokens
 from PIL import Image
 from test_mixing import DRIVING, TREE, mixed  # noqa: F401
 
@@ -40,7 +40,7 @@ def test_what_was_heard_of_grows_layer_by_layer():
 
 
 def test_both_sets_of_a_translation_are_shown_and_long_ones_cut(tmp_path, monkeypatch):
-    monkeypatch.setattr("chopmix.training.page.SHOWN", 3)
+    monkeypatch.setattr("chopmix.experiment.views.page.SHOWN", 3)
     for language, words in (("de", "eins zwei"), ("en", "one two")):
         (tmp_path / f"train.{language}").write_text("".join(f"{words} {n}\n" for n in range(40)))
     tree = {

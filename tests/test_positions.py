@@ -5,17 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from chopmix.models.positions import (
-    Alibi,
-    Learned,
-    RelativeBias,
-    RelativePosition,
-    Rotary,
-    Sinusoidal,
-    interpolated,
-    rotate,
-)
-from chopmix.models.token_set import Tokens, plain_tokens
+from chopmix.models.layers.positions import Learned, Sinusoidal, interpolated
+from chopmix.models.layers.relative import Alibi, RelativeBias, RelativePosition, Rotary, rotate
+from chopmix.models.tokens import Tokens, plain_tokens
 from fake_cuda import fake_cuda
 from timm.layers import resample_abs_pos_embed
 from transformers import LlamaConfig

@@ -20,13 +20,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from chopmix.commands.cli import main
+from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.run import Run, load_run
+from chopmix.experiment.views.transcribe import transcribe
+from chopmix.inference.transcription import Transcribing
 from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
-from chopmix.models.token_set import plain_tokens
-from chopmix.models.transcription import Transcribing
-from chopmix.training.cli import main
-from chopmix.training.imports import import_directory
-from chopmix.training.run import Run, load_run
-from chopmix.training.transcribe import transcribe
+from chopmix.models.tokens import plain_tokens
 from test_transcription import WAYS, assert_same, openai_model
 
 DATA, WEIGHTS = Path(os.environ.get("CHOPMIX_DATA") or "missing"), Path(os.environ.get("CHOPMIX_WEIGHTS") or "missing")

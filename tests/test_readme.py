@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 import soundfile
 import transformers
-from chopmix.data.cards import arithmetic, driving, python_stdlib, tiny_shakespeare
-from chopmix.training.cli import main
+from chopmix.commands.cli import main
+from chopmix.data.datasets import arithmetic, driving, python_stdlib, tiny_shakespeare
 from test_import_whisper import directory  # noqa: F401 (a fixture: a Whisper as transformers saves it)
 from test_import_whisper import sound as tones
 

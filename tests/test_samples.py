@@ -9,19 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chopmix.data.cards.arithmetic import Arithmetic, answer
-from chopmix.data.cards.dtmf import HIGH, LOW, RATE, Dtmf
-from chopmix.data.cards.image_folder import ImageFolder
-from chopmix.data.cards.manifest import Manifest
-from chopmix.data.cards.webdataset import Webdataset
-from chopmix.data.packing import EVEN, cheapest_rows, first_fit, place, spread
-from chopmix.data.root import DataError
-from chopmix.data.sample_split import Mixing, Place, SampleSplit, withheld_shares
+from chopmix.data.datasets.arithmetic import Arithmetic, answer
+from chopmix.data.datasets.dtmf import HIGH, LOW, RATE, Dtmf
+from chopmix.data.datasets.image_folder import ImageFolder
+from chopmix.data.datasets.manifest import Manifest
+from chopmix.data.datasets.webdataset import Webdataset
+from chopmix.data.sample_split import Mixing, SampleSplit, withheld_shares
+from chopmix.data.sampler import Place
 from chopmix.data.samples import Chosen, Listed, share
-from chopmix.data.shards import Shards, expand
-from chopmix.tokenizers.chopper import Piece
-from chopmix.tokenizers.encoding import ByteEncoding
+from chopmix.data.shards.dataset import Shards, expand
+from chopmix.tokenizers.base import Piece
+from chopmix.tokenizers.encoding.base import ByteEncoding
+from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.image import ImageChopper
+from chopmix.tokenizers.packing import EVEN, cheapest_rows, first_fit, place, spread
 from chopmix.tokenizers.text import TextChopper
 from hypothesis import given
 from hypothesis import strategies as st

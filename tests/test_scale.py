@@ -16,12 +16,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from chopmix.data.stream import StreamSplit
-from chopmix.data.token_file import TokenFile, prepare
-from chopmix.models.token_set import PADDING
-from chopmix.tokenizers.encoding import ByteEncoding
-from chopmix.training import distribution
-from chopmix.training.distribution import Processes
+from chopmix.data import processes as distribution
+from chopmix.data.corpus import StreamSplit
+from chopmix.data.prepare import prepare
+from chopmix.data.processes import Processes
+from chopmix.data.token_file import TokenFile
+from chopmix.models.tokens import PADDING
+from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.training.hardware import fast_half
 from test_token_file import Given
 from test_training import losses, trainer

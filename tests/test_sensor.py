@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from chopmix.data.cards.driving import RANGES, Driving
-from chopmix.data.packing import pack
+from chopmix.data.datasets.driving import RANGES, Driving
+from chopmix.tokenizers.packing import pack
 from chopmix.tokenizers.sensor import SensorChopper, SensorTokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st

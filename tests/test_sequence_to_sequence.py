@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from chopmix.data.root import DataError
-from chopmix.data.similar_lengths import SimilarLengths
-from chopmix.models.answer import Answer
+from chopmix.commands.cli import main
+from chopmix.data.batches import make_batch
+from chopmix.data.sampler import SimilarLengths
+from chopmix.experiment.build import build_choppers, build_tasks, open_split
+from chopmix.experiment.run import RunError, load_run
+from chopmix.experiment.settings.config import ConfigError, load_config
 from chopmix.models.batch import IGNORED, Targets
-from chopmix.models.beam_search import Search, beam_search, forbid_repeats, largest, seated
+from chopmix.models.generation.answer import Answer
+from chopmix.models.generation.beam_search import Search, beam_search, forbid_repeats, largest, seated
 from chopmix.tasks.sequence_to_sequence import SequenceToSequence
-from chopmix.tokenizers.encoding import ByteEncoding
+from chopmix.tokenizers.encoding.base import ByteEncoding
+from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.text import TextChopper
-from chopmix.training.build import build_choppers, build_tasks, make_batch, open_split
-from chopmix.training.cli import main
-from chopmix.training.config import ConfigError, load_config
-from chopmix.training.run import RunError, load_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranks import train_together
@@ -435,7 +436,7 @@ def test_empty_lines_and_long_sources_are_bad_samples(tmp_path, capsys):
 
 
 def test_packed_files_and_bad_bytes(tmp_path):
-    from chopmix.data.cards.parallel_text import Lines
+    from chopmix.data.datasets.parallel_text import Lines
 
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"eins\r\nzwei\n"))
     (tmp_path / "b").write_bytes(b"one\ntw\xff\n")

@@ -15,18 +15,18 @@ import pytest
 import soundfile
 import timm
 import torch
-from chopmix.data import shards
-from chopmix.data.cards.cifar10_full import Cifar10Full
-from chopmix.data.cards.hugging_face import HuggingFace, Rows, class_names, undecoded
-from chopmix.data.cards.speech_commands import INSIDE, LISTS, WORDS, SpeechCommands
-from chopmix.data.cards.torchvision_data import KNOWN, REFUSED, TorchvisionData
-from chopmix.data.cards.webdataset import Webdataset
-from chopmix.data.root import DataError
-from chopmix.models.vit import VitData, vit_experiment
+from chopmix.commands.cli import main
+from chopmix.data.datasets.cifar10_full import Cifar10Full
+from chopmix.data.datasets.hugging_face import HuggingFace, Rows, class_names, undecoded
+from chopmix.data.datasets.speech_commands import INSIDE, LISTS, WORDS, SpeechCommands
+from chopmix.data.datasets.torchvision_data import KNOWN, REFUSED, TorchvisionData
+from chopmix.data.datasets.webdataset import Webdataset
+from chopmix.data.shards import dataset as shards
+from chopmix.experiment.settings.config import config_from_tree, load_config
+from chopmix.models.pretrained.vit import VitData, vit_experiment
 from chopmix.tokenizers.audio import AudioChopper
+from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.image import ImageChopper
-from chopmix.training.cli import main
-from chopmix.training.config import config_from_tree, load_config
 from PIL import Image
 from safetensors.torch import save_file
 

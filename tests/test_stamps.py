@@ -9,8 +9,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from chopmix.data.cards.stamps import Stamps
-from chopmix.data.root import DataError
+from chopmix.data.datasets.stamps import Stamps
+from chopmix.tokenizers.files.reading import DataError
 
 ROOT = Path(os.environ.get("CHOPMIX_DATA") or "missing")
 

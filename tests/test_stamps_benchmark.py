@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chopmix.data.root import data_root
-from chopmix.training.commands import train
-from chopmix.training.config import load_config
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import train
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

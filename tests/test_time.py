@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from chopmix.data.packing import pack
+from chopmix.models.attention.graph import Causal, SameSample, reach
 from chopmix.models.batch import Batch
-from chopmix.models.graph import Causal, SameSample, reach
-from chopmix.models.mixture import Mixture
-from chopmix.models.token_set import Tokens
+from chopmix.models.model import Mixture
+from chopmix.models.tokens import Tokens
 from chopmix.models.transformer import Transformer
 from chopmix.tokenizers.audio import AudioChopper, AudioTokenizer
 from chopmix.tokenizers.audio_patches import AudioPatchesChopper, AudioPatchesTokenizer
+from chopmix.tokenizers.packing import pack
 from chopmix.tokenizers.sensor import SensorChopper, SensorTokenizer
 from chopmix.tokenizers.video import VideoChopper, VideoTokenizer
 from hypothesis import given, settings

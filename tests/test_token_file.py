@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chopmix.data import token_file
-from chopmix.data.card import Card, Document
-from chopmix.data.root import DataError
-from chopmix.data.token_file import HEADER, TokenFile, prepare, prepared_folder
-from chopmix.tokenizers.encoding import ByteEncoding, CharacterEncoding, Encoding
-from chopmix.tokenizers.encoding_files import make_encoding
+from chopmix.data import prepare as preparing
+from chopmix.data.base import Card, Document
+from chopmix.data.prepare import prepare, prepared_folder
+from chopmix.data.token_file import HEADER, TokenFile
+from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding, Encoding
+from chopmix.tokenizers.encoding.stored import make_encoding
+from chopmix.tokenizers.files.reading import DataError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -78,20 +79,20 @@ def test_a_file_holds_every_document_after_its_start_token(texts, tmp_path_facto
 
 
 def test_long_documents_are_cut_where_it_changes_no_id(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_file, "PART", 100)
-    monkeypatch.setattr(token_file, "WORK", 700)
+    monkeypatch.setattr(preparing, "PART", 100)
+    monkeypatch.setattr(preparing, "WORK", 700)
     texts = [WORDS * 40, "", "nospaces" * 100, "a " * 3, WORDS * 3 + " "]
     file = made(texts, BPE, tmp_path)
-    assert len(list(token_file._parts(Document("x", texts[0])))) > 10
+    assert len(list(preparing._parts(Document("x", texts[0])))) > 10
     assert [list(file.document(i)) for i in range(5)] == [[BPE.start, *BPE.encode(text)] for text in texts]
 
 
 @pytest.mark.skipif(not RANKS.is_dir(), reason="CHOPMIX_DATA with the folder bpe")
 @pytest.mark.parametrize("name", ["gpt2", "cl100k_base"])
 def test_the_cuts_suit_public_encodings_too(name, monkeypatch):
-    monkeypatch.setattr(token_file, "PART", 50)
-    encoding, text = make_encoding(name, None, lambda: ()), Path(token_file.__file__).read_text(encoding="utf-8")
-    parts = list(token_file._parts(Document("x", text)))
+    monkeypatch.setattr(preparing, "PART", 50)
+    encoding, text = make_encoding(name, None, lambda: ()), Path(preparing.__file__).read_text(encoding="utf-8")
+    parts = list(preparing._parts(Document("x", text)))
     assert len(parts) > 50 and "".join(part.text for part in parts) == text
     assert [i for part in parts for i in encoding.encode(part.text)] == encoding.encode(text)
 
@@ -99,8 +100,8 @@ def test_the_cuts_suit_public_encodings_too(name, monkeypatch):
 def test_processes_write_the_same_file(tmp_path, monkeypatch):
     texts = [WORDS * n for n in (1, 50, 0, 400, 3)] * 3
     alone = made(texts, BPE, tmp_path / "alone")
-    monkeypatch.setattr(token_file, "WORK", 5000)
-    monkeypatch.setattr(token_file, "SMALL", 2)
+    monkeypatch.setattr(preparing, "WORK", 5000)
+    monkeypatch.setattr(preparing, "SMALL", 2)
     together = made(texts, BPE, tmp_path / "together", workers=2)
     assert alone.path.read_bytes() == together.path.read_bytes()
     with pytest.raises(DataError, match=r"document 'doc-15': lone surrogate U\+D800 at place 2 "):
@@ -108,7 +109,7 @@ def test_processes_write_the_same_file(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_encoded_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_file, "PART", 10)
+    monkeypatch.setattr(preparing, "PART", 10)
     with pytest.raises(DataError, match=r"document 'doc-1': character 'é' \(U\+00E9\) at place 24 is not among"):
         made(["abc", "a bb " * 4 + "abc é"], CharacterEncoding(" abc"), tmp_path)
     with pytest.raises(DataError, match=r"document 'doc-0': lone surrogate U\+DC00 at place 1 "):
@@ -189,11 +190,11 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from chopmix.data import token_file
+from chopmix.data import prepare as preparing
 from test_token_file import BPE, WORDS, Given
-token_file.WORK, token_file.SMALL = 2000, 2
+preparing.WORK, preparing.SMALL = 2000, 2
 if __name__ == "__main__":
-    token_file.prepare(Given(texts=[WORDS] * 200_000), "train", BPE, Path({folder!r}), workers=2, progress=False)
+    preparing.prepare(Given(texts=[WORDS] * 200_000), "train", BPE, Path({folder!r}), workers=2, progress=False)
 """
 
 
@@ -280,7 +281,7 @@ def test_damage_is_told_and_repaired(tmp_path):
 
 
 def test_an_end_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_file, "WORK", 10)
+    monkeypatch.setattr(preparing, "WORK", 10)
     with pytest.raises(KeyboardInterrupt):
         prepare(Given(texts=[WORDS] * 9, broken_after=5), "train", BPE, tmp_path, progress=False)
     assert not list(tmp_path.iterdir())
@@ -294,9 +295,9 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(call, tmp_path, monkeypatc
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     if call == "write":
-        monkeypatch.setattr(token_file, "open", _Full, raising=False)
+        monkeypatch.setattr(preparing, "open", _Full, raising=False)
     else:
-        monkeypatch.setattr(token_file.os, call, full)
+        monkeypatch.setattr(preparing.os, call, full)
     with pytest.raises(
         DataError, match="train.tokens cannot be written: No space left on device; nothing of it is kept"
     ):
@@ -329,8 +330,8 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 def test_a_worker_that_dies_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_file, "WORK", 10)
-    monkeypatch.setattr(token_file, "SMALL", 2)
+    monkeypatch.setattr(preparing, "WORK", 10)
+    monkeypatch.setattr(preparing, "SMALL", 2)
     with pytest.raises(DataError, match="a process that encodes text ended early"):
         made([WORDS] * 9, Deadly(), tmp_path, workers=2)
     assert not list(tmp_path.iterdir())

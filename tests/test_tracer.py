@@ -4,12 +4,12 @@ import pytest
 import torch
 import torch.multiprocessing as processes
 import tracer
-from chopmix.data.packing import place
 from chopmix.models.batch import IGNORED, Batch, Pieces, PlannedSet
 from chopmix.models.leaks import leaks
-from chopmix.models.mixture import Mixture
-from chopmix.models.token_set import Tokens
+from chopmix.models.model import Mixture
+from chopmix.models.tokens import Tokens
 from chopmix.models.transformer import Transformer
+from chopmix.tokenizers.packing import place
 
 
 def test_one_path_from_raw_samples_to_a_falling_loss():

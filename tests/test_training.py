@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from chopmix.commands.cli import main
+from chopmix.data.processes import Processes
+from chopmix.experiment.folder.claim import claim
+from chopmix.experiment.run import RunError, load_run
+from chopmix.experiment.settings.config import load_config
 from chopmix.training import checkpoint
-from chopmix.training.cli import main
-from chopmix.training.commands import claim
-from chopmix.training.config import load_config
-from chopmix.training.distribution import Processes
 from chopmix.training.loop import Trainer
-from chopmix.training.progress import Progress
-from chopmix.training.run import RunError, load_run
+from chopmix.training.record import Progress
 from ranks import train_together
 from safetensors.torch import load_file
 
@@ -378,7 +378,7 @@ def test_a_changed_vocabulary_or_text_is_refused(tiny, tmp_path, capsys):
     assert "the data (train) changed since step 3" in capsys.readouterr().err
     (tmp_path / "train.txt").write_text(text)
     encoding = out / "assets" / "text"
-    from chopmix.tokenizers.encoding import CharacterEncoding
+    from chopmix.tokenizers.encoding.base import CharacterEncoding
 
     CharacterEncoding("".join(sorted(set(text) | {"z"}))).save(encoding)
     assert main(["generate", str(out)]) == 2

@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from chopmix.models.answer import Answer
-from chopmix.models.transcription import Said, Segment, Transcriber, Transcribing, compression
-from chopmix.models.whisper_decoding import Candidate, Protocol, Rules, drawn, likeliest, searched
-from chopmix.training.imports import import_directory
-from chopmix.training.run import Run, load_run
-from chopmix.training.transcribe import as_srt, as_vtt, clock, transcribe
+from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.run import Run, load_run
+from chopmix.experiment.views.transcribe import as_srt, as_vtt, clock, transcribe
+from chopmix.inference.transcription import Segment, Transcriber, Transcribing
+from chopmix.inference.whisper_decoding import Candidate, Protocol, Rules, Said, compression, drawn, likeliest, searched
+from chopmix.models.generation.answer import Answer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -532,7 +532,7 @@ def openai(request, monkeypatch):
     """OpenAI's package with our small vocabulary; and whether its models know more than English."""
     whisper = pytest.importorskip("whisper")
     import tiktoken
-    from chopmix.tokenizers.encoding import byte_letters
+    from chopmix.tokenizers.encoding.byte_pairs import byte_letters
 
     letters = byte_letters()
     encoding = tiktoken.Encoding(
@@ -610,7 +610,7 @@ def test_whole_files_are_openais(openai, tmp_path, ending, seed):
 def test_single_windows_are_openais(openai, tmp_path, way, timestamps):
     """With a context that is cut to what has room, and (where the model can) into English."""
     import whisper
-    from chopmix.training.transcribe import transcriber_of
+    from chopmix.experiment.views.transcribe import transcriber_of
 
     random_directory(tmp_path / "theirs", 5, 1.0, openai)
     import_directory(tmp_path / "theirs", tmp_path / "run")

@@ -6,13 +6,14 @@ from functools import partial
 
 import pytest
 import torch
-from chopmix.models.attention import Band, Dense, PerSample, Plain, plan, plan_cross
-from chopmix.models.decoding import lean
-from chopmix.models.feed_forward import Gelu, Relu, SquaredRelu, Swiglu
-from chopmix.models.graph import Causal, SameSample
-from chopmix.models.norms import LayerNorm, RmsNorm
-from chopmix.models.positions import Alibi, RelativeBias, Rotary
-from chopmix.models.token_set import Tokens, TokenSet, plain_tokens
+from chopmix.models.attention.graph import Causal, SameSample
+from chopmix.models.attention.kernels import Band, Dense, PerSample, Plain
+from chopmix.models.attention.plan import plan, plan_cross
+from chopmix.models.generation.fast_decoder import lean
+from chopmix.models.layers.feed_forward import Gelu, Relu, SquaredRelu, Swiglu
+from chopmix.models.layers.norms import LayerNorm, RmsNorm
+from chopmix.models.layers.relative import Alibi, RelativeBias, Rotary
+from chopmix.models.tokens import Tokens, TokenSet, plain_tokens
 from chopmix.models.transformer import Attention, Block, Dropout, PostNorm, PreNorm, Transformer, Wiring
 from drawn import laid_out
 from torch import Tensor, nn

@@ -5,12 +5,12 @@ import io
 import numpy as np
 import pytest
 import torch
-from chopmix.data.packing import pack
 from chopmix.models.batch import Batch, Pieces
-from chopmix.models.mixture import Mixture
-from chopmix.models.positions import Rotary
+from chopmix.models.layers.relative import Rotary
+from chopmix.models.model import Mixture
 from chopmix.models.transformer import Transformer
-from chopmix.tokenizers.augmentation import ImageAugmentation
+from chopmix.tokenizers.media.augmentation import ImageAugmentation
+from chopmix.tokenizers.packing import pack
 from chopmix.tokenizers.video import VideoChopper, VideoTokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st

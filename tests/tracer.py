@@ -7,15 +7,15 @@ tests in `test_tracer.py` (and the two processes that they start) share these ma
 from __future__ import annotations
 
 import torch
-from chopmix.data.packing import pack
 from chopmix.models.batch import Batch
-from chopmix.models.mixture import Mixture
-from chopmix.models.positions import RelativeBias
+from chopmix.models.layers.relative import RelativeBias
+from chopmix.models.model import Mixture
 from chopmix.models.transformer import Transformer
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.audio import AudioChopper, AudioTokenizer
-from chopmix.tokenizers.encoding import ByteEncoding
+from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.image import ImageChopper, ImageTokenizer
+from chopmix.tokenizers.packing import pack
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
 
 WIDTH, CONTEXT = 32, 48

@@ -14,10 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..models.batch import Pieces
-from ..models.positions import AbsolutePosition, Learned
-from .augmentation import SpectrogramAugmentation
-from .chopper import Piece
-from .sound import Clip, SoundChopper, functional, normalized
+from ..models.layers.positions import AbsolutePosition, Learned
+from .base import Piece
+from .media.augmentation import SpectrogramAugmentation
+from .media.sound import Clip, SoundChopper, functional, normalized
 
 FLOOR = 1e-6
 """Added to mel energies before the logarithm."""

@@ -17,10 +17,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..models.batch import Pieces
-from ..models.positions import GridPosition, LearnedGrid
-from .augmentation import SpectrogramAugmentation
-from .chopper import Piece
-from .sound import Clip, SoundChopper, functional, normalized
+from ..models.layers.positions import GridPosition, LearnedGrid
+from .base import Piece
+from .media.augmentation import SpectrogramAugmentation
+from .media.sound import Clip, SoundChopper, functional, normalized
 
 AUDIOSET = (-4.2677393, 4.5689974)
 """Mean and deviation of AudioSet's spectrograms, with which AST was published."""

@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..models.batch import Pieces
-from ..models.positions import AbsolutePosition, SinesThenCosines
-from .chopper import Piece
-from .sound import Clip, SoundChopper, functional
+from ..models.layers.positions import AbsolutePosition, SinesThenCosines
+from .base import Piece
+from .media.sound import Clip, SoundChopper, functional
 
 FLOOR = 1e-10
 """Mel energies below it count as this."""

@@ -15,10 +15,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from ..models.batch import Pieces
-from ..models.positions import GridPosition, LearnedGrid
-from .augmentation import ImageAugmentation
-from .chopper import Chopper, Piece
-from .files import DataError, read_picture, shown
+from ..models.layers.positions import GridPosition, LearnedGrid
+from .base import Chopper, Piece
+from .files.reading import DataError, shown
+from .media.augmentation import ImageAugmentation
+from .media.files import read_picture
 
 Image = UInt8[Tensor, "channels height width"]
 

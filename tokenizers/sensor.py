@@ -17,9 +17,12 @@ from pydantic import FiniteFloat, RootModel
 from torch import Tensor, nn
 
 from ..models.batch import Pieces
-from ..models.positions import AbsolutePosition, Learned
-from .chopper import Chopper, Piece, state
-from .files import DataError, as_tensor, as_text, read_array, read_bytes, read_record, write_json
+from ..models.layers.positions import AbsolutePosition, Learned
+from .base import Chopper, Piece, state
+from .files.reading import DataError, as_text, read_bytes
+from .files.records import read_array, read_record
+from .files.writing import write_json
+from .media.files import as_tensor
 
 Stream = Float[Tensor, "_times _channels"]
 Scales = RootModel[tuple[tuple[FiniteFloat, ...], tuple[FiniteFloat, ...]]]

@@ -15,11 +15,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..models.batch import Pieces
-from ..models.norms import Norm
-from ..models.positions import AbsolutePosition, Learned
-from .chopper import Chopper, Piece, state
-from .encoding import Encoding, Extended
-from .encoding_files import load_encoding, make_encoding
+from ..models.layers.norms import Norm
+from ..models.layers.positions import AbsolutePosition, Learned
+from .base import Chopper, Piece, state
+from .encoding.base import Encoding
+from .encoding.byte_pairs import Extended
+from .encoding.stored import load_encoding, make_encoding
 
 
 @dataclass(frozen=True, kw_only=True)

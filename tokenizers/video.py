@@ -14,11 +14,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from ..models.batch import Pieces
-from ..models.positions import AbsolutePosition, Learned
-from .augmentation import ImageAugmentation
-from .chopper import Chopper, Piece
-from .files import read_animation
+from ..models.layers.positions import AbsolutePosition, Learned
+from .base import Chopper, Piece
 from .image import ImageChopper, statistics
+from .media.augmentation import ImageAugmentation
+from .media.files import read_animation
 
 Frames = UInt8[Tensor, "_frames _channels _height _width"]
 

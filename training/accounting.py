@@ -7,7 +7,7 @@ from collections import Counter
 from ..models.batch import Batch, Targets
 from ..models.heads import MaskedHead, Tied
 from ..models.initialization import roles
-from ..models.mixture import Mixture
+from ..models.model import Mixture
 
 
 def parameters_by_part(model: Mixture) -> dict[str, int]:

@@ -21,7 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..tokenizers.files import DataError, Record, read_json, read_record, read_tensors, write_json
+from ..tokenizers.files.reading import DataError
+from ..tokenizers.files.records import Record, read_json, read_record, read_tensors
+from ..tokenizers.files.writing import write_json
 
 PARTS = ("model", "optimizer", "ema")
 NAMES = tuple(f"{part}.safetensors" for part in PARTS)

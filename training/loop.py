@@ -20,30 +20,31 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from ..data.root import DataError
+from ..data.batches import make_batch
+from ..data.corpus import StreamSplit
+from ..data.processes import ElsewhereError, Processes, seed_of
 from ..data.samples import SampleCard
-from ..data.stream import StreamSplit
+from ..experiment.build import build_choppers, build_model, build_optimizer, build_tasks, open_split
+from ..experiment.folder.transfer import take_assets, take_weights
+from ..experiment.run import Run, RunError, fingerprints, load_weights, told_of
+from ..experiment.settings.config import Config
+from ..experiment.settings.resolved import choose
+from ..experiment.views.text_sample import sample_of
+from ..inference.attribution import measure_worth, tables
+from ..inference.evaluation import directions, evaluate_split, left_unread
 from ..models.batch import Batch
-from ..tokenizers.files import write_json
+from ..tokenizers.files.reading import DataError
+from ..tokenizers.files.writing import write_json
 from . import checkpoint
 from .accounting import Costs
-from .build import build_choppers, build_model, build_optimizer, build_tasks, make_batch, open_split
 from .checkpoint import Best, NotFiniteError, State, Unreported
-from .choices import choose
-from .config import Config
-from .counted import Counted
-from .distribution import ElsewhereError, Processes, seed_of
 from .ema import Ema
-from .evaluation import directions, evaluate_split, left_unread
 from .objective import Objective, autocast
 from .optimizers import freeze
-from .progress import MetricsFile, Progress, peak_memory
-from .proofs import prove, told_of_inputs
-from .run import Run, RunError, fingerprints, load_weights, told_of
-from .signals import StopRequest, orderly_end
-from .text_sample import sample_of
-from .transfer import take_assets, take_weights
-from .worth import measure_worth, tables
+from .preflight import prove, told_of_inputs
+from .record import MetricsFile, Progress, peak_memory
+from .stop import StopRequest, orderly_end
+from .throughput import Counted
 
 
 class Trainer:

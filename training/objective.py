@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ..models.batch import Batch
-from ..models.mixture import Mixture
-from ..tasks.task import Task, Term
+from ..models.model import Mixture
+from ..tasks.base import Task, Term
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:

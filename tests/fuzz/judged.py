@@ -32,8 +32,8 @@ from types import TracebackType
 from typing import Any
 from unittest import mock
 
-from chopmix.training import cli
-from chopmix.training.config import ConfigError
+from chopmix.commands import cli
+from chopmix.experiment.settings.config import ConfigError
 
 FORMATS = ("configurations", "overrides", "dry runs", "images", "sounds", "sensors", "shards", "manifests", "corpora",
            "imports", "runs", "command lines")  # fmt: skip
@@ -42,7 +42,7 @@ SECONDS = 10.0
 GROWTH, ROOM = 2**30, 2**32
 """Bytes by which an input may make the process grow, and by which it cannot, since the system gives no more addresses."""
 ROOT = Path(cli.__file__).parent.parent
-FOLDERS = ("models", "tokenizers", "data", "tasks", "training")
+FOLDERS = ("models", "tokenizers", "tasks", "data", "inference", "training", "experiment", "commands")
 STATUS = Path("/proc/self/status")
 """What Linux tells of a process's memory; elsewhere memory is not judged."""
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

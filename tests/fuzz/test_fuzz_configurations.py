@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 import yaml
-from chopmix.models.mixture import Mixture
+from chopmix.experiment.settings.config import json_schema, load_config, sections
+from chopmix.experiment.settings.registry import catalogue_of
+from chopmix.experiment.settings.schema import halves, keys_of
+from chopmix.experiment.settings.sections import Checkpoints, Data, Evaluation, Training
+from chopmix.models.model import Mixture
 from chopmix.models.transformer import Transformer
-from chopmix.training.catalogue import catalogue_of
-from chopmix.training.config import json_schema, load_config, sections
-from chopmix.training.experiment import Checkpoints, Data, Evaluation, Training
-from chopmix.training.schema import halves, keys_of
 from fuzzed import (
     SURROGATES,
     at,

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chopmix.data.card import Card
-from chopmix.data.cards.manifest import Manifest
-from chopmix.data.cards.text import Text
-from chopmix.data.cards.webdataset import Webdataset
-from chopmix.data.shards import expand, shard_index
-from chopmix.data.token_file import HEADER, MAGIC, prepare, prepared_folder
-from chopmix.tokenizers.encoding import ByteEncoding
-from chopmix.training.build import build_choppers, build_model, build_tasks, make_batch, open_split
-from chopmix.training.config import Config, config_from_tree
+from chopmix.data.base import Card
+from chopmix.data.batches import make_batch
+from chopmix.data.datasets.manifest import Manifest
+from chopmix.data.datasets.text import Text
+from chopmix.data.datasets.webdataset import Webdataset
+from chopmix.data.prepare import prepare, prepared_folder
+from chopmix.data.shards.dataset import expand, shard_index
+from chopmix.data.token_file import HEADER, MAGIC
+from chopmix.experiment.build import build_choppers, build_model, build_tasks, open_split
+from chopmix.experiment.settings.config import Config, config_from_tree
+from chopmix.tokenizers.encoding.base import ByteEncoding
 from fuzzed import DEEP, changed_bytes, changed_text, changed_tree, fuzzed, odd_numbers, odd_texts, odd_values
 from hypothesis import strategies as st
 from tiny import COLUMNS, CORPUS, FILES, MAKERS, WORDS, corpus, png, row

@@ -10,7 +10,7 @@ import soundfile
 from chopmix.tokenizers.audio import AudioChopper
 from chopmix.tokenizers.audio_patches import AudioPatchesChopper
 from chopmix.tokenizers.audio_stem import AudioStemChopper
-from chopmix.tokenizers.chopper import Chopper
+from chopmix.tokenizers.base import Chopper
 from chopmix.tokenizers.image import ImageChopper
 from chopmix.tokenizers.sensor import SensorChopper
 from chopmix.tokenizers.video import VideoChopper

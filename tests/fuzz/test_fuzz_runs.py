@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from chopmix.training.cli import parser
+from chopmix.commands.cli import parser
 from fuzzed import (
     CODE,
     DEEP,

@@ -11,11 +11,11 @@ from pathlib import Path
 import judged
 import numpy as np
 import pytest
-from chopmix.models.generation import Sampling
-from chopmix.tokenizers.files import read_json
-from chopmix.training import commands
-from chopmix.training.config import config_from_tree
-from chopmix.training.transcribe import clock
+from chopmix.commands import verbs as commands
+from chopmix.experiment.settings.config import config_from_tree
+from chopmix.experiment.views.transcribe import clock
+from chopmix.models.generation.sampling import Sampling
+from chopmix.tokenizers.files.records import read_json
 from judged import Executed, Grew, Hung, Judge, Steered, Unclear, WroteOutside, at_home, command
 from pydantic import TypeAdapter
 

@@ -1,0 +1,79 @@
+"""Dataset cards: where the documents of a corpus come from. A card is one file in `data/cards/`, used by its name."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ..tokenizers.files.reading import DataError
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text of a corpus. `key` names it in messages and decides its split, so it must be stable and unique."""
+
+    key: str
+    text: str
+
+
+class Card:
+    """Base of all cards.
+
+    A subclass gives `documents`, `source_hash` and `about`, and where it has options, keyword-only parameters of its
+    `__init__`, which it stores under their own names (the YAML's schema is that signature).
+    """
+
+    splits: tuple[str, ...] = ("train", "val")
+    """The splits there are; training reads `train` and `val`, and only `evaluate` opens `test`."""
+
+    @property
+    def name(self) -> str:
+        """The name a YAML uses: that of the card's file."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The options of this card, by the names of its `__init__`'s parameters."""
+        if type(self).__init__ is object.__init__:
+            return {}
+        return {name: getattr(self, name) for name in list(inspect.signature(type(self).__init__).parameters)[1:]}
+
+    def documents(self, split: str) -> Iterator[Document]:
+        """The documents of a split, in the same order every time. Raises DataError saying what is wrong where."""
+        raise NotImplementedError
+
+    def source_hash(self, split: str) -> str:
+        """What changes whenever the documents of the split do; computed at every start, so it does not take long."""
+        raise NotImplementedError
+
+    def about(self) -> dict[str, object]:
+        """What to know of the source (version, bytes, counts): printed, and stored with a run as JSON."""
+        raise NotImplementedError
+
+    def check_split(self, split: str) -> None:
+        """Raise DataError when the card has no such split."""
+        if split not in self.splits:
+            raise DataError(f"card {self.name!r} has no split {split!r}; possible: {', '.join(self.splits)}")
+
+
+def share_by_hash(key: str) -> float:
+    """A number from 0 to under 1 that depends on nothing but the key: the first 8 bytes of its sha256, scaled."""
+    return int.from_bytes(hashlib.sha256(key.encode(errors="surrogatepass")).digest()[:8], "big") / 2**64
+
+
+def chosen_for_val(keys: Iterable[str]) -> str | None:
+    """The key that validates although no hash says so: of a few keys none may have one below a tenth, and then it is the lowest.
+    None where some have."""
+    lowest = None
+    for key in keys:
+        if split_by_hash(key) == "val":
+            return None
+        lowest = key if lowest is None else min(lowest, key, key=share_by_hash)
+    return lowest
+
+
+def split_by_hash(key: str, val_share: float = 0.1) -> str:
+    """`val` for about `val_share` of all keys, else `train`. A key stays where it is when others come or go."""
+    return "val" if share_by_hash(key) < val_share else "train"

@@ -1,0 +1,128 @@
+"""A stream of tokens, read in windows: the batches of language modelling, each a pure function of (seed, step)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ..models.batch import IGNORED, Pieces, PlannedSet
+from ..models.tokens import PADDING, Tokens, plain_tokens
+from ..tokenizers.files.reading import DataError
+from .sampler import Place
+from .token_file import TokenFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSplit:
+    """One split of a corpus as windows of `context` tokens, each token judged by the one that follows it.
+
+    With `separate` documents every document in a window is a sample of its own; else the window is one sample.
+    Raises DataError for a corpus shorter than one window and the token after it.
+    """
+
+    file: TokenFile
+    name: str
+    context: int
+    input: str = "text"
+    separate: bool = False
+    ahead: ClassVar[bool] = False
+    """Whether batches are worth planning ahead of time."""
+    _plain: dict[int, Tokens] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self):
+        if len(self.file.ids) < self.context + 1:
+            raise DataError(
+                f"{self.file.header.card} {self.name}: {len(self.file.ids)} tokens are too few for one window of the context "
+                f"({self.context}) and the token after it; use more text or a smaller model.context"
+            )
+
+    @property
+    def windows(self) -> int:
+        """How many windows one training epoch has."""
+        return max(1, (len(self.file.ids) - self.context) // self.context)
+
+    def __len__(self) -> int:
+        """How many windows there are."""
+        return self.windows
+
+    def plan(self, seed: int, step: int, rows: int) -> list[Place]:
+        """The windows of one global training batch; a window's number is where it starts. The same for every number of
+        processes.
+
+        Every epoch shifts the windows by a random offset and reads them in a random order, each once.
+        """
+        found = []
+        for number in range(step * rows, (step + 1) * rows):
+            epoch, index = divmod(number, self.windows)
+            order, offset = self._epoch(seed, epoch)
+            found.append(Place(seed, epoch, offset + int(order[index]) * self.context))
+        return found
+
+    def _epoch(self, seed: int, epoch: int) -> tuple[np.ndarray, int]:
+        """The order of one epoch's windows and the offset of the first; the last two epochs are kept."""
+        known = self.__dict__.setdefault("_epochs", {})
+        if (seed, epoch) not in known:
+            while len(known) > 1:
+                known.pop(next(iter(known)))
+            random = np.random.default_rng([seed, epoch])
+            room = len(self.file.ids) - self.windows * self.context
+            known[seed, epoch] = random.permutation(self.windows), int(random.integers(min(self.context, room)))
+        return known[seed, epoch]
+
+    @property
+    def source(self) -> str:
+        """What identifies the text."""
+        return self.file.header.source
+
+    @property
+    def bytes(self) -> int:
+        """The size of the text that the targets stand for."""
+        return self.file.bytes
+
+    def all(self) -> list[Place]:
+        """The windows of a whole evaluation: every token but the first is judged exactly once."""
+        return [Place(0, 0, start) for start in range(0, len(self.file.ids) - 1, self.context)]
+
+    def batch(
+        self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None
+    ) -> dict[str, PlannedSet]:
+        """These windows as rows of one set, `main`. Rows past the split's end are padded. What is random about a row (what of it
+        is hidden) is keyed by seed, epoch and window."""
+        n, starts = self.context, [place.number for place in places]
+        rows = [torch.from_numpy(self.file.ids[start : start + n + 1].astype(np.int64)) for start in starts]
+        ids = torch.full((len(rows), n + 1), IGNORED)
+        for row, window in zip(ids, rows):
+            row[: len(window)] = window
+        following = ids[:, 1:].contiguous()
+        values = ids[:, :-1].clamp(min=0)
+        if not self.separate and (following[:, -1] != IGNORED).all():
+            tokens = self._plain.setdefault(len(rows), plain_tokens(len(rows), n))
+            index = torch.arange(n)
+        else:
+            tokens, index = self._descriptors(starts, following != IGNORED)
+        pieces = Pieces(values=values, index=index, following=following)
+        return {"main": PlannedSet(tokens=tokens, pieces={self.input: pieces}, seeds=tuple(map(tuple, places)))}
+
+    def _descriptors(self, starts: Sequence[int], real: Tensor) -> tuple[Tokens, Int[Tensor, "b n"]]:
+        """Descriptors of rows with padding or several documents, and each token's index in its document's part."""
+        plain, n = plain_tokens(len(starts), self.context), self.context
+        place = np.asarray(starts)[:, None] + np.arange(n)
+        begins = np.zeros(place.shape, dtype=bool)
+        begins[:, 0] = True
+        if self.separate:
+            next_start = np.searchsorted(
+                self.file.starts, place
+            )  # both are in order: no search through millions of documents
+            begins |= self.file.starts[np.minimum(next_start, len(self.file.starts) - 1)] == place
+        column = np.broadcast_to(np.arange(n), place.shape)
+        index = column - np.maximum.accumulate(np.where(begins, column, 0), axis=1)
+        sample = torch.from_numpy(begins.flatten().cumsum().reshape(place.shape)) * real
+        return Tokens(
+            input=(sample != PADDING).long(), sample=sample, span=sample, position=plain.position
+        ), torch.from_numpy(np.ascontiguousarray(index))

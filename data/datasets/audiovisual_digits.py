@@ -1,0 +1,62 @@
+"""A digit seen and heard, both in heavy noise: an MNIST image and a spoken digit (FSDD) of the same number."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...tokenizers.media.files import read_picture, read_sound
+from ..samples import Columns, SampleCard, Samples
+from .arithmetic import SPLITS
+from .fsdd import Fsdd
+from .mnist import Mnist
+
+
+class Pairs(Samples):
+    """As many pairs as asked for; which image, which recording and which noise each has is a function of its number."""
+
+    def __init__(self, split: str, card: AudiovisualDigits, count: int):
+        self.split, self.card = split, card
+        self.sources = Mnist().open(split), Fsdd().open(split)
+        self.keys = [f"{split} pair {n}" for n in range(count)]
+        self.of_digit = [
+            [[n for n, label in enumerate(labels) if label == digit] for digit in range(10)]
+            for labels in (list(source.column("label")) for source in self.sources)
+        ]
+
+    def __getitem__(self, number: int) -> Columns:
+        random = np.random.default_rng([SPLITS.index(self.split), number, 3])
+        digit = int(random.integers(10))
+        image, sound = (source[random.choice(found[digit])] for source, found in zip(self.sources, self.of_digit))
+        return {
+            "image": noisy_image(image["image"], self.card.image_noise, random),
+            "sound": noisy_sound(sound["sound"], self.card.sound_noise, random),
+            "label": digit,
+        }
+
+
+def noisy_image(file: bytes, deviation: float, random: np.random.Generator) -> np.ndarray:
+    """A grey image (28, 28) with white noise of this deviation, in units of the whole range."""
+    values = np.asarray(read_picture(file).convert("L")) + random.normal(0, 255 * deviation, (28, 28))
+    return np.clip(values * 0.5 + 64, 0, 255).astype(np.uint8)
+
+
+def noisy_sound(file: bytes, ratio: float, random: np.random.Generator) -> tuple[np.ndarray, int]:
+    """A recording with white noise; `ratio` is signal to noise in dB."""
+    samples, rate = read_sound(file)
+    level = np.sqrt(np.mean(samples**2)) * 10 ** (-ratio / 20)
+    return (samples + random.normal(0, level, len(samples))).astype(np.float32), rate
+
+
+class AudiovisualDigits(SampleCard):
+    """Columns: `image`, `sound`, `label` 0 to 9. `image_noise`: deviation of the noise over the range of the pixels;
+    `sound_noise`: signal to noise of the recordings in dB."""
+
+    splits = SPLITS
+    columns = ("image", "sound", "label")
+
+    def __init__(self, *, samples: int = 8000, image_noise: float = 1.0, sound_noise: float = -10.0):
+        self.samples, self.image_noise, self.sound_noise = samples, image_noise, sound_noise
+
+    def open(self, split: str) -> Samples:
+        self.check_split(split)
+        return Pairs(split, self, self.samples if split == "train" else 1000)

@@ -1,0 +1,15 @@
+"""CIFAR-10: colour photographs of 32 x 32 pixels in ten classes, from `cifar10/` in the data root."""
+
+from __future__ import annotations
+
+from ..shards.dataset import ShardCard
+
+
+class Cifar10(ShardCard):
+    """Columns: `image` (32 x 32, colour) and `label` 0 to 9, the classes in alphabetical order (airplane, automobile, ...).
+
+    A tenth of train validates, by hash of the key.
+    """
+
+    folder = "cifar10"
+    sources = {"image": "jpg", "label": "cls"}

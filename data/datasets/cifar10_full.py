@@ -1,0 +1,111 @@
+"""All of CIFAR-10: 50,000 colour photographs of 32 x 32 pixels to train and 10,000 to test, from its binary version.
+
+Each record is 3,073 bytes: the class, then red, green and blue, row by row (Krizhevsky 2009,
+https://www.cs.toronto.edu/~kriz/cifar.html). The Python version is a pickle, which could execute code, and is not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...tokenizers.files.reading import DataError
+from ..fingerprint import hash_files
+from ..root import data_root
+from ..samples import Columns, SampleCard, Samples, share
+
+ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+FILES = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}
+SIDE, CLASSES = 32, 10
+RECORD = 1 + 3 * SIDE * SIDE
+"""Bytes of one image and its class."""
+
+
+class Cifar10Full(SampleCard):
+    """Columns: `image` (32 x 32, colour) and `label` 0 to 9, the classes in alphabetical order (airplane, automobile, ...).
+
+    Read from `cifar10_full/cifar-10-batches-bin/` in the data root; `download: true` fetches it (162 MB) where it is not
+    there. A tenth of train validates, by hash of the key.
+    """
+
+    splits = ("train", "val", "test")
+    columns = ("image", "label")
+
+    def __init__(self, *, download: bool = False):
+        self.download = download
+
+    def open(self, split: str) -> Samples:
+        self.check_split(split)
+        found = Records(tuple(self.folder() / name for name in FILES["test" if split == "test" else "train"]))
+        return found if split == "test" else share(found, split)
+
+    def folder(self) -> Path:
+        """The folder of the files, downloaded where that is asked for. Raises DataError where it is not there."""
+        root = data_root() / "cifar10_full"
+        folder = root / "cifar-10-batches-bin"
+        if folder.is_dir():
+            return folder
+        if not self.download:
+            raise DataError(f"there is no folder {folder}: unpack {ADDRESS} there, or set data.card.download=true")
+        from torchvision.datasets.utils import download_and_extract_archive
+
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            download_and_extract_archive(ADDRESS, str(root), md5=MD5)
+        except (OSError, RuntimeError) as error:  # no network, a read-only folder, a wrong checksum
+            raise DataError(f"{folder} is not there and {ADDRESS} cannot be downloaded: {error}") from error
+        return folder
+
+
+@dataclass(frozen=True)
+class Records(Samples):
+    """The records of some files, one after another, mapped into memory. Raises DataError for a file that is missing, cut
+    short or of another kind."""
+
+    files: tuple[Path, ...]
+
+    @cached_property
+    def tables(self) -> list[np.ndarray]:
+        """One array (records, bytes) per file."""
+        return [table_of(file) for file in self.files]
+
+    @cached_property
+    def _places(self) -> list[tuple[int, int]]:
+        return [(file, row) for file, table in enumerate(self.tables) for row in range(len(table))]
+
+    @cached_property
+    def keys(self) -> Sequence[str]:
+        return [f"{self.files[file].stem} {row}" for file, row in self._places]
+
+    def __getitem__(self, number: int) -> Columns:
+        file, row = self._places[number]
+        record = np.array(self.tables[file][row])
+        return {"image": record[1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0), "label": int(record[0])}
+
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        return hash_files(self.files)
+
+    def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
+        if name != "label":
+            return super().numbered(name)
+        return enumerate(int(label) for table in self.tables for label in table[:, 0])
+
+
+def table_of(file: Path) -> np.ndarray:
+    """The records of a file. Raises DataError naming it."""
+    try:
+        size = file.stat().st_size
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}; it belongs to {ADDRESS}") from None
+    if not size or size % RECORD:
+        raise DataError(f"{file} has {size} bytes, which are no whole records of {RECORD}: it is cut short")
+    table = np.memmap(file, np.uint8, "r").reshape(-1, RECORD)
+    if (highest := int(table[:, 0].max())) >= CLASSES:
+        raise DataError(f"{file} holds the class {highest}; in CIFAR-10's binary version they are 0 to {CLASSES - 1}")
+    return table

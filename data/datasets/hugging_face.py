@@ -1,0 +1,139 @@
+"""A data set in Hugging Face's `datasets` format: from the hub, a folder, or a parquet, csv or json file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ...tokenizers.files.reading import DataError
+from ..samples import Columns, SampleCard, Samples, share
+
+READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
+"""Which of the library's readers takes a single file, by its ending."""
+
+
+class HuggingFace(SampleCard):
+    """`path` is a name on the hub (`uoft-cs/cifar10`), a folder that `save_to_disk` wrote, a folder of data files, or one file
+    (parquet, csv, tsv, json, jsonl, arrow); `subset` the configuration, where there are several.
+
+    `train`, `val` and `test` name the splits as the data set calls them; without `val` a tenth of train validates, by hash of
+    the row's number. Columns are the data set's own (`data.columns` says which input reads which); images and sounds are
+    handed on undecoded. No code of a data set is ever executed.
+    """
+
+    def __init__(
+        self, *, path: str, subset: str | None = None, train: str = "train", val: str | None = None, test: str | None = None
+    ):  # fmt: skip
+        self.path, self.subset, self.train, self.val, self.test = path, subset, train, val, test
+        self.splits = ("train", "val") if test is None else ("train", "val", "test")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the training split."""
+        return tuple(self.table(self.train).column_names)
+
+    def open(self, split: str) -> Samples:
+        self.check_split(split)
+        named = getattr(self, split) or self.train
+        table, files = undecoded(self.table(named))
+        names = class_names(table)
+        found = Rows([f"{named} {number}" for number in range(len(table))], table, files, names)
+        if self.val is not None or split == "test":
+            return found
+        numbers = [int(key.rpartition(" ")[2]) for key in share(found, split).keys]
+        return Rows([found.keys[number] for number in numbers], table.select(numbers), files, names)
+
+    def table(self, named: str) -> Any:
+        """A split under the data set's own name. Raises DataError where there is none."""
+        if named not in self.tables:
+            raise DataError(f"{self.path} has no split {named!r}; possible: {', '.join(self.tables)}")
+        return self.tables[named]
+
+    @cached_property
+    def tables(self) -> Mapping[str, Any]:
+        """Every split by its own name. Raises DataError where the library or the data set is not to be had."""
+        try:
+            import datasets
+        except ImportError:
+            raise DataError(
+                "the card hugging_face needs the library datasets: uv sync --extra hub, or pip install -e .[hub]"
+            ) from None
+        place = Path(os.path.expanduser(self.path))
+        try:
+            if os.path.exists(place / "dataset_dict.json") or os.path.exists(place / "state.json"):
+                found = datasets.load_from_disk(str(place))
+            elif os.path.isfile(place):
+                found = datasets.load_dataset(reader_of(place), data_files=str(place), **separator(place))
+            else:
+                found = datasets.load_dataset(str(place) if os.path.isdir(place) else self.path, self.subset)
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+            raise DataError(f"{self.path} cannot be loaded: {error}") from error
+        return found if isinstance(found, Mapping) else {"train": found}
+
+
+@dataclass(frozen=True)
+class Rows(Samples):
+    """The rows of a table. `files` are the columns that hold images or sounds, as {bytes, path}; `names` those of the classes
+    in columns that hold their numbers."""
+
+    keys: Sequence[str]
+    table: Any
+    files: Collection[str]
+    names: Mapping[str, Sequence[str]]
+
+    def __getitem__(self, number: int) -> Columns:
+        return {name: self._value(name, value) for name, value in self.table[number].items()}
+
+    def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
+        """The column alone: labels are read without the images beside them. Raises DataError where there is none."""
+        possible = self.table.column_names
+        if name not in possible:
+            raise DataError(
+                f"there is no column {name!r}; possible: {', '.join(possible)} (data.columns says what is read)"
+            )
+        for number, row in enumerate(self.table.select_columns([name])):
+            if (value := self._value(name, row[name])) is not None:
+                yield number, value
+
+    def _value(self, name: str, value: Any) -> Any:
+        """A file's bytes, or its path where the table does not hold it; a class's name, None for number -1, by which the library
+        says that there is none; any other value as it is."""
+        if value is not None and name in self.names:
+            return self.names[name][value] if value >= 0 else None
+        if name not in self.files or value is None:
+            return value
+        return value["path"] if value["bytes"] is None else value["bytes"]
+
+
+def undecoded(table: Any) -> tuple[Any, list[str]]:
+    """The table with images and sounds left as files, and the names of those columns: our choppers decode them."""
+    from datasets import Audio, Image
+
+    table = table.with_format(None)
+    files = [name for name, kind in table.features.items() if isinstance(kind, Audio | Image)]
+    for name in files:
+        table = table.cast_column(name, type(table.features[name])(decode=False))
+    return table, files
+
+
+def class_names(table: Any) -> dict[str, list[str]]:
+    """The names of the classes, by column."""
+    from datasets import ClassLabel
+
+    return {name: kind.names for name, kind in table.features.items() if isinstance(kind, ClassLabel) and kind.names}
+
+
+def reader_of(file: Path) -> str:
+    """The library's reader for a file. Raises DataError for an ending that it has none for."""
+    if file.suffix.lower() not in READERS:
+        raise DataError(f"{file}: no reader for files that end in {file.suffix!r}; possible: {', '.join(READERS)}")
+    return READERS[file.suffix.lower()]
+
+
+def separator(file: Path) -> dict[str, str]:
+    """What the csv reader must be told of a file with tabs."""
+    return {"sep": "\t"} if file.suffix.lower() == ".tsv" else {}

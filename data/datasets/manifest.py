@@ -1,0 +1,91 @@
+"""Your own samples in a manifest: a JSONL file with one JSON object a line, or a CSV file with a header, whose values are data, or
+paths of files."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...tokenizers.files.reading import LARGE, DataError, as_text, read_bytes, read_lines
+from ...tokenizers.files.records import parse_json
+from ..samples import Listed, SampleCard, Samples, share
+
+TABLES = {".csv": ",", ".tsv": "\t"}
+"""What separates the columns of a table, by the ending of its file."""
+
+
+class Manifest(SampleCard):
+    """`train`, `val` and `test` each name a JSONL, CSV or TSV file; without `val` a tenth of train validates, by hash of the
+    line's `key` (its number where it has none). `columns` are the keys that are read, `files` those of them that hold paths, from
+    the manifest's folder on. An empty field of a table is a value that is not there."""
+
+    def __init__(
+        self, *, train: str, val: str | None = None, test: str | None = None, columns: list[str],
+        files: list[str] | None = None,
+    ):  # fmt: skip
+        self.train, self.val, self.test, self.columns, self.files = train, val, test, tuple(columns), files
+        self.splits = ("train", "val") if test is None else ("train", "val", "test")
+        if wrong := [name for name in files or () if name not in columns]:
+            raise ValueError(f"files: {wrong[0]!r} is not among the columns ({', '.join(columns)})")
+
+    def open(self, split: str) -> Samples:
+        self.check_split(split)
+        named = getattr(self, split)
+        found = self.read(Path(os.path.expanduser(named or self.train)))
+        return share(found, split) if self.val is None and split != "test" else found
+
+    def read(self, path: Path) -> Samples:
+        """All samples of one file. Raises DataError naming it and the line that is wrong."""
+        keys, rows = [], []
+        for number, row in rows_of(path):
+            keys.append(str(row.get("key", f"line {number}")))
+            rows.append({name: self._value(path, name, row.get(name)) for name in self.columns})
+        if not rows:
+            raise DataError(f"{path} holds no samples")
+        if len(set(keys)) != len(keys):
+            seen: set[str] = set()
+            twice = next(key for key in keys if key in seen or seen.add(key))
+            raise DataError(f"{path}: the key {twice!r} stands twice")
+        return Listed(keys, rows)
+
+    def _value(self, path: Path, name: str, value: Any) -> Any:
+        """A value; where it is a path, or a list of paths, from the manifest's folder on."""
+        if name not in (self.files or ()):
+            return value
+        if isinstance(value, list):
+            return [self._value(path, name, each) for each in value]
+        return path.parent / value if isinstance(value, str) else value
+
+
+def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a manifest as mappings, each with the number of its line. Raises DataError."""
+    if path.suffix.lower() in TABLES:
+        yield from table_rows(path)
+        return
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip():
+            continue
+        row = parse_json(line, f"{path}, line {number}")
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, line {number}: a mapping is expected, not {type(row).__name__}")
+        yield number, row
+
+
+def table_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a table with a header."""
+    text = as_text(read_bytes(path, LARGE), str(path))
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=TABLES[path.suffix.lower()])
+    try:
+        header = next(reader, [])
+        if not header or len(set(header)) != len(header):
+            raise DataError(f"{path}: its first line must name every column, each once")
+        for row in reader:
+            if len(row) != len(header) and row:
+                raise DataError(f"{path}, line {reader.line_num} has {len(row)} fields, the header {len(header)}")
+            if row:
+                yield reader.line_num, {name: value or None for name, value in zip(header, row)}
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}") from None

@@ -1,0 +1,46 @@
+"""Basic motions: 80 six-axis recordings (accelerometer and gyroscope, 10 Hz, 10 s) of four activities, from sktime."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from ...tokenizers.files.reading import DataError
+from ..samples import Listed, SampleCard, Samples
+
+
+class Motions(SampleCard):
+    """Columns: `motion` (100, 6) and `label` (standing, walking, running, badminton). `fold` 0 to 4: every fifth recording
+    of each activity tests, from that one on; the one after it validates."""
+
+    splits = ("train", "val", "test")
+    columns = ("motion", "label")
+
+    def __init__(self, *, fold: int = 0):
+        if not 0 <= fold < 5:
+            raise ValueError(f"fold must be 0 to 4, not {fold}")
+        self.fold = fold
+
+    @cached_property
+    def recordings(self) -> tuple[np.ndarray, list[str]]:
+        """All recordings (80, 100, 6) and their labels. Raises DataError where sktime is not installed."""
+        try:
+            from sktime.datasets import load_basic_motions
+        except ImportError:
+            raise DataError("motions needs sktime: uv sync --extra motions, or pip install -e .[motions]") from None
+        x, y = load_basic_motions(return_type="numpy3d")
+        return x.transpose(0, 2, 1).astype(np.float32), [str(label) for label in y]
+
+    def open(self, split: str) -> Samples:
+        self.check_split(split)
+        values, labels = self.recordings
+        seen: dict[str, int] = {}
+        chosen = []
+        for number, label in enumerate(labels):
+            seen[label] = place = seen.get(label, -1) + 1
+            own = {self.fold: "test", (self.fold + 1) % 5: "val"}.get(place % 5, "train")
+            if own == split:
+                chosen.append(number)
+        rows = [{"motion": values[n], "label": labels[n]} for n in chosen]
+        return Listed([f"motion {n}" for n in chosen], rows)

@@ -1,0 +1,49 @@
+"""OpenWebText, the open copy of GPT-2's training set: 8 M web pages, 55 GB, streamed from the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from ...tokenizers.files.reading import DataError
+from ..base import Card, Document, split_by_hash
+
+REPOSITORY = "Skylion007/openwebtext"
+VAL_SHARE = 0.0005
+"""nanoGPT's share of documents to validate on."""
+
+
+class OpenWebText(Card):
+    """`limit`, where given, takes the first so many pages only. A page's split follows from the hash of its number."""
+
+    def __init__(self, *, limit: int | None = None):
+        """Raises ValueError for a limit under 1."""
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit: {limit} must be at least 1")
+        self.limit = limit
+
+    def documents(self, split: str) -> Iterator[Document]:
+        self.check_split(split)
+        try:
+            from datasets import load_dataset
+        except ImportError:
+            raise DataError(
+                "the card openwebtext streams from the hub: uv sync --extra hub, or pip install -e .[hub]"
+            ) from None
+        try:
+            pages = load_dataset(REPOSITORY, split="train", streaming=True)
+            for number, page in enumerate(islice(pages, self.limit)):
+                if split_by_hash(str(number), VAL_SHARE) == split:
+                    yield Document(f"{REPOSITORY}/{number}", page["text"])
+        except OSError as error:  # no network, or the hub's own refusals
+            raise DataError(
+                f"{REPOSITORY} cannot be streamed from the hub ({type(error).__name__}); where there is no network, bring its "
+                "pages as JSONL files, one page a line under 'text', and use the card text: {use: text, train: 'pages/*.jsonl'}"
+            ) from error
+
+    def source_hash(self, split: str) -> str:
+        self.check_split(split)
+        return f"{REPOSITORY} {split} {self.limit}"
+
+    def about(self) -> dict[str, object]:
+        return {"source": REPOSITORY, "limit": self.limit}

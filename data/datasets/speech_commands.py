@@ -1,0 +1,99 @@
+"""Speech Commands V2: 105,829 one-second recordings of 35 English words at 16 kHz (Warden 2018, arXiv:1804.03209)."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from ...tokenizers.files.reading import DataError, read_text
+from ..root import data_root
+from ..samples import Listed, SampleCard, Samples
+
+WORDS = (
+    "backward", "bed", "bird", "cat", "dog", "down", "eight", "five", "follow", "forward", "four", "go", "happy", "house",
+    "learn", "left", "marvin", "nine", "no", "off", "on", "one", "right", "seven", "sheila", "six", "stop", "three", "tree",
+    "two", "up", "visual", "wow", "yes", "zero",
+)  # fmt: skip
+INSIDE = Path("SpeechCommands", "speech_commands_v0.02")
+"""Where torchaudio puts the recordings, from its root on."""
+LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}
+"""The official splits: what is in neither list trains. All recordings of a speaker are in one of the three."""
+
+
+class SpeechCommands(SampleCard):
+    """Columns: `sound` (a path), `label` (the word) and `speaker`, from `speech_commands/` in the data root.
+
+    `words` takes some of the 35 words only; `download: true` lets torchaudio fetch the recordings (2.3 GB) where they are not
+    there. The long recordings of background noise are left out.
+    """
+
+    splits = ("train", "val", "test")
+    columns = ("sound", "label", "speaker")
+
+    def __init__(self, *, words: list[str] | None = None, download: bool = False):
+        if unknown := [word for word in words or () if word not in WORDS]:
+            raise ValueError(f"words: {unknown[0]!r} is none of the {len(WORDS)}: {', '.join(WORDS)}")
+        self.words, self.download = words, download
+
+    @cached_property
+    def recordings(self) -> dict[str, list[str]]:
+        """The recordings of each split as `word/speaker_nohash_number.wav`, in alphabetical order.
+
+        Raises DataError where the folder, a word's folder, or a recording that a list names is missing.
+        """
+        folder = self.folder()
+        if missing := [word for word in WORDS if not (folder / word).is_dir()]:
+            raise DataError(
+                f"{folder} has no folder {missing[0]!r}; expected are the {len(WORDS)} of V2: {', '.join(WORDS)}"
+            )
+        every = [
+            f"{word}/{file}" for word in WORDS for file in sorted(path.name for path in (folder / word).glob("*.wav"))
+        ]
+        listed = {split: listed_in(folder / name) for split, name in LISTS.items()}
+        for split, names in listed.items():
+            if lost := sorted(names.difference(every)):
+                raise DataError(
+                    f"{folder / LISTS[split]} names {lost[0]}, which is not there: unpack the archive again"
+                )
+        wanted = [name for name in every if self.words is None or name.split("/")[0] in self.words]
+        split_of = {name: split for split, names in listed.items() for name in names}
+        return {split: [name for name in wanted if split_of.get(name, "train") == split] for split in self.splits}
+
+    def folder(self) -> Path:
+        """The folder of the words' folders, downloaded where that is asked for. Raises DataError where it is not there."""
+        root = data_root() / "speech_commands"
+        folder = root / INSIDE
+        if folder.is_dir():
+            return folder
+        if not self.download:
+            raise DataError(
+                f"there is no folder {folder}: set data.card.download=true, or in Python "
+                f"torchaudio.datasets.SPEECHCOMMANDS({str(root)!r}, download=True) once that folder is made"
+            )
+        try:
+            from torchaudio.datasets import SPEECHCOMMANDS
+
+            root.mkdir(parents=True, exist_ok=True)
+            SPEECHCOMMANDS(root, download=True)
+        except (ImportError, OSError, RuntimeError) as error:  # no network, a read-only folder, a wrong checksum
+            raise DataError(f"{folder} is not there and torchaudio cannot download it: {error}") from error
+        return folder
+
+    def open(self, split: str) -> Samples:
+        self.check_split(split)
+        folder, names = self.folder(), self.recordings[split]
+        if not names:
+            raise DataError(f"{folder} has no recording for {split}")
+        rows = [
+            {"sound": folder / name, "label": name.split("/")[0], "speaker": name.split("/")[1].split("_")[0]}
+            for name in names
+        ]
+        return Listed(names, rows)
+
+
+def listed_in(file: Path) -> set[str]:
+    """The recordings that a list of the data set names. Raises DataError where the list is missing."""
+    try:
+        return set(read_text(file).split())
+    except DataError as error:
+        raise DataError(f"{error}: it says which recordings do not train") from None

@@ -1,0 +1,59 @@
+"""Tiny Shakespeare: 1,115,394 characters of plays; the first 90 % train, the last 10 % validate, as in nanoGPT."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.request
+from collections.abc import Iterator
+from functools import cached_property
+from http.client import HTTPException
+from pathlib import Path
+
+from ...tokenizers.files.reading import DataError, read_bytes
+from ...tokenizers.files.writing import partial_name
+from ..base import Card, Document
+from ..root import data_root
+
+ADDRESS = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+
+
+class TinyShakespeare(Card):
+    """One document per split, read from `tiny_shakespeare/input.txt` in the data root, downloaded where missing."""
+
+    @cached_property
+    def text(self) -> str:
+        """The whole text. Raises DataError when the file cannot be had or is another text."""
+        path = data_root() / "tiny_shakespeare" / "input.txt"
+        try:
+            found = read_bytes(path) if path.exists() else _download(path)
+        except (OSError, HTTPException) as error:
+            raise DataError(f"put {ADDRESS} in {path}: it is not there and cannot be downloaded ({error})") from None
+        if hashlib.sha256(found).hexdigest() != SHA256:
+            raise DataError(f"{path} is not the text of {ADDRESS}: its sha256 is not {SHA256}")
+        return found.decode()
+
+    def documents(self, split: str) -> Iterator[Document]:
+        self.check_split(split)
+        cut = int(0.9 * len(self.text))
+        yield Document(split, self.text[:cut] if split == "train" else self.text[cut:])
+
+    def source_hash(self, split: str) -> str:
+        self.check_split(split)
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def about(self) -> dict[str, object]:
+        return {"source": ADDRESS, "bytes": len(self.text.encode()), "characters": len(self.text)}
+
+
+def _download(path: Path) -> bytes:
+    """Fetch the text; keep it at `path` if it is the right one. Raises OSError."""
+    with urllib.request.urlopen(ADDRESS, timeout=30) as answer:
+        found = answer.read()
+    if hashlib.sha256(found).hexdigest() == SHA256:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = partial_name(path)
+        temporary.write_bytes(found)
+        os.replace(temporary, path)
+    return found

@@ -1,0 +1,83 @@
+"""torchvision's data sets of images and classes by name, from `torchvision/` in the data root."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ...tokenizers.files.reading import DataError
+from ..root import data_root
+from ..samples import Columns, SampleCard, Samples, share
+
+FLAG = {"train": {"train": True}, "test": {"train": False}}
+NAMED = {"train": {"split": "train"}, "test": {"split": "test"}}
+THREE = NAMED | {"val": {"split": "val"}}
+KNOWN: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "MNIST": FLAG, "FashionMNIST": FLAG, "KMNIST": FLAG, "USPS": FLAG,
+    "SVHN": NAMED, "STL10": NAMED, "GTSRB": NAMED, "Food101": NAMED,
+    "DTD": THREE, "FGVCAircraft": THREE, "Flowers102": THREE, "RenderedSST2": THREE,
+    "Country211": NAMED | {"val": {"split": "valid"}},
+    "Imagenette": {"train": {"split": "train"}, "test": {"split": "val"}},
+    "OxfordIIITPet": {"train": {"split": "trainval"}, "test": {"split": "test"}},
+}  # fmt: skip
+"""How each class is asked for a split. None of them unpickles anything."""
+REFUSED = {"CIFAR10": "cifar10_full", "CIFAR100": "hugging_face, with path: uoft-cs/cifar100"}
+"""Data sets that torchvision unpickles, which can execute code, and the card to use instead."""
+
+
+class TorchvisionData(SampleCard):
+    """Columns: `image` and `label` (a number). `dataset` is a class of torchvision.datasets, such as `FashionMNIST`.
+
+    Where torchvision has no validation split, a tenth of train validates, by hash of the key. `download: true` lets
+    torchvision fetch what is not there.
+    """
+
+    splits = ("train", "val", "test")
+    columns = ("image", "label")
+
+    def __init__(self, *, dataset: str, download: bool = False):
+        if dataset in REFUSED:
+            raise ValueError(
+                f"dataset: torchvision unpickles {dataset}, and loading never executes code from a file; "
+                f"use the card {REFUSED[dataset]}"
+            )
+        if dataset not in KNOWN:
+            raise ValueError(f"dataset: {dataset!r} is none that this card reads; possible: {', '.join(KNOWN)}")
+        self.dataset, self.download = dataset, download
+
+    def open(self, split: str) -> Samples:
+        self.check_split(split)
+        own = split if split in KNOWN[self.dataset] else "train"
+        found = Pairs(self.read(own), f"{self.dataset} {own}")
+        return found if (own == split and "val" in KNOWN[self.dataset]) or split == "test" else share(found, split)
+
+    def read(self, split: str) -> Any:
+        """torchvision's own data set of a split. Raises DataError where it is not to be had."""
+        from torchvision import datasets
+
+        made, root = getattr(datasets, self.dataset), data_root() / "torchvision"
+        decoded_by_us = {"loader": str} if "loader" in inspect.signature(made).parameters else {}
+        try:
+            return made(str(root), download=self.download, **KNOWN[self.dataset][split], **decoded_by_us)
+        except (ImportError, OSError, RuntimeError, ValueError) as error:
+            how = "it cannot be downloaded" if self.download else "set data.card.download=true to fetch it"
+            raise DataError(f"torchvision's {self.dataset} is not to be had from {root}; {how}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Pairs(Samples):
+    """A data set of (image, class) pairs."""
+
+    pairs: Any
+    name: str
+
+    @cached_property
+    def keys(self) -> Sequence[str]:
+        return [f"{self.name} {number}" for number in range(len(self.pairs))]
+
+    def __getitem__(self, number: int) -> Columns:
+        image, label = self.pairs[number]
+        return {"image": image, "label": int(label)}

@@ -1,0 +1,257 @@
+"""A corpus encoded once, by several processes, into a token file in the cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import threading
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+
+from ..tokenizers.encoding.base import Encoding, UnencodableText
+from ..tokenizers.files.reading import DataError
+from ..tokenizers.files.writing import partial_name, sweep_partials
+from .base import Card, Document
+from .root import cache_folder
+from .token_file import HEADER, MAGIC, VERSION, TokenFile
+
+PART, WORK, SMALL = 2**17, 2**20, 20
+"""Characters of a document that are encoded at once; characters of one piece of work; pieces that need no processes."""
+
+WORD_END = re.compile(r"[A-Za-z](?= [A-Za-z])")
+
+_in_worker: list[Encoding] = []  # the encoding that a worker process was given
+
+
+def prepared_folder(card: Card, encoding: Encoding) -> Path:
+    """Where a card's token files go: a folder of the cache, named by the card and a hash of all that makes them."""
+    made_of = [encoding.fingerprint, *(source_digest(card, split) for split in card.splits)]
+    return cache_folder() / f"{card.name}-{hashlib.sha256(' '.join(made_of).encode()).hexdigest()[:12]}"
+
+
+def source_digest(card: Card, split: str) -> str:
+    """A sha256 (hex) over the card, its options, the split and its source."""
+    made_of = json.dumps([card.name, card.options, split, card.source_hash(split)], sort_keys=True)
+    return hashlib.sha256(made_of.encode()).hexdigest()
+
+
+def prepare(
+    card: Card, split: str, encoding: Encoding, folder: Path, *, workers: int | None = None, progress: bool = True
+) -> TokenFile:
+    """The token file `<folder>/<split>.tokens`: the one that is there if it fits, else a new one.
+
+    A large corpus is encoded by `workers` processes (None: one per CPU core). Several processes may prepare the same
+    file at once: each writes its own, and the last to finish stays. Raises DataError for a document that the encoding
+    cannot hold (naming it and the place), a corpus without text, and a disk that is full or not writable.
+    """
+    path = Path(folder) / f"{split}.tokens"
+    header = {"encoding": encoding.name, "fingerprint": encoding.fingerprint, "vocabulary": encoding.vocabulary}
+    header |= {"card": card.name, "split": split, "source": source_digest(card, split)}
+    with contextlib.suppress(DataError):  # what is missing or damaged is made anew
+        found = TokenFile.open(path)
+        if header.items() <= found.header.model_dump().items():
+            return found
+    works = _works(card.documents(split))
+    with _Writer(path, header) as writer, _progress_bar(f"{card.name} {split}", progress) as advance:
+        for encoded in _encode_all(works, encoding, workers or os.cpu_count() or 1):
+            writer.add(encoded)
+            advance(encoded.bytes)
+        if not writer.bytes:
+            raise DataError(f"card {card.name!r} has no text in its split {split!r}")
+        writer.finish()
+    return TokenFile.open(path)
+
+
+class Part(NamedTuple):
+    """A document, or of a long one the stretch that begins at character `start`."""
+
+    key: str
+    start: int
+    text: str
+
+
+class Encoded(NamedTuple):
+    """The uint32 ids of some parts, where in them documents start, and the UTF-8 bytes of their text."""
+
+    ids: np.ndarray
+    starts: list[int]
+    bytes: int
+
+
+def _parts(document: Document) -> Iterator[Part]:
+    """Cut a long document into parts whose ids are those of the whole: between a letter and a space with a letter.
+    No byte-pair pattern in use has a piece that crosses such a place or looks beyond it."""
+    start, text = 0, document.text
+    while start < len(text) or start == 0:
+        place = WORD_END.search(text, start + PART)
+        end = place.end() if place else len(text)
+        yield Part(document.key, start, text[start:end])
+        start = max(end, 1)
+
+
+def _works(documents: Iterable[Document]) -> Iterator[list[Part]]:
+    """Gather parts into pieces of work of about WORK characters."""
+    work, size = [], 0
+    for part in chain.from_iterable(map(_parts, documents)):
+        work.append(part)
+        size += len(part.text) + 1
+        if size >= WORK:
+            yield work
+            work, size = [], 0
+    if work:
+        yield work
+
+
+def _ids(part: Part, encoding: Encoding) -> list[int]:
+    """The ids of one part. Raises DataError naming the document and the place that the encoding cannot hold."""
+    try:
+        return encoding.encode(part.text)
+    except UnencodableText as error:
+        what, place, why = error.args
+        raise DataError(f"document {part.key!r}: {UnencodableText(what, part.start + place, why)}") from None
+
+
+def _encode(work: list[Part], encoding: Encoding, threads: bool) -> Encoded:
+    """The ids of some parts, in threads or one by one. Raises DataError as `_ids` does."""
+    texts = [part.text for part in work]
+    try:
+        found = encoding.encode_batch(texts) if threads else [_ids(part, encoding) for part in work]
+    except UnencodableText:
+        return _encode(work, encoding, threads=False)  # which says in which document
+    arrays, starts, total = [], [], 0
+    for part, ids in zip(work, found, strict=True):
+        if part.start == 0:
+            starts.append(total)
+            ids = [encoding.start, *ids]
+        arrays.append(np.array(ids, dtype=np.uint32))
+        total += len(ids)
+    return Encoded(np.concatenate(arrays), starts, sum(len(text.encode()) for text in texts))
+
+
+def _encode_all(works: Iterator[list[Part]], encoding: Encoding, workers: int) -> Iterator[Encoded]:
+    """Encode in order: in this process with threads, or for a large corpus in `workers` others."""
+    first = list(islice(works, SMALL))
+    if len(first) < SMALL or workers < 2:
+        yield from (_encode(work, encoding, threads=True) for work in chain(first, works))
+        return
+    spawn = multiprocessing.get_context("spawn")  # a fork would copy locks that this process's threads hold
+    waiting: deque[Future[Encoded]] = deque()
+    pool = ProcessPoolExecutor(workers, spawn, _start_worker, (encoding,))
+    try:
+        for work in chain(first, works):
+            with _deaf():
+                waiting.append(pool.submit(_encode_in_worker, work))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise DataError("a process that encodes text ended early; is there enough memory for all of them?") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Inside, Ctrl-C waits; processes that are started meanwhile never hear it: they end with this one, and say nothing."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(encoding: Encoding) -> None:
+    """Keep the encoding, and end with the process that asked for this one, however it ends."""
+    _in_worker.append(encoding)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _encode_in_worker(work: list[Part]) -> Encoded:
+    return _encode(work, _in_worker[0], threads=False)
+
+
+class _Writer:
+    """Writes one token file under a temporary name, and gives it its name when it is whole; else leaves nothing."""
+
+    def __init__(self, path: Path, header: dict):
+        self.path, self.header = path, header
+        self.temporary = partial_name(path)
+        self.kind = np.dtype("<u2" if header["vocabulary"] <= 2**16 else "<u4")
+        self.starts, self.tokens, self.bytes = array("q"), 0, 0
+
+    def __enter__(self):
+        with self._naming_the_file():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            sweep_partials(self.path)
+            self.file = open(self.temporary, "wb")
+            self.file.seek(HEADER)
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        with contextlib.suppress(OSError):
+            self.file.close()  # on a full disk what is still to be written fails a second time
+        with contextlib.suppress(OSError):
+            self.temporary.unlink(missing_ok=True)
+
+    def add(self, encoded: Encoded) -> None:
+        """Append the ids of some documents. Raises ValueError for an id outside the vocabulary."""
+        if (highest := int(encoded.ids.max(initial=0))) >= self.header["vocabulary"]:
+            raise ValueError(f"id {highest} is outside the vocabulary of {self.header['vocabulary']} ids")
+        self.starts.extend(self.tokens + start for start in encoded.starts)
+        self.tokens += len(encoded.ids)
+        self.bytes += encoded.bytes
+        with self._naming_the_file():
+            self.file.write(encoded.ids.astype(self.kind).tobytes())
+
+    def finish(self) -> None:
+        """Write what comes last, wait for the disk, and give the file its name."""
+        size = self.tokens * self.kind.itemsize
+        counts = {"tokens": self.tokens, "documents": len(self.starts), "bytes": self.bytes}
+        header = {"version": VERSION, "integers": self.kind.name, **counts, **self.header}
+        with self._naming_the_file():
+            self.file.write(bytes(-size % 8) + np.asarray(self.starts, "<i8").tobytes())
+            self.file.seek(0)
+            self.file.write(MAGIC + json.dumps(header).encode().ljust(HEADER - len(MAGIC)))
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.file.close()
+            os.replace(self.temporary, self.path)
+
+    @contextlib.contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be written: {error.strerror}; nothing of it is kept") from error
+
+
+@contextlib.contextmanager
+def _progress_bar(title: str, wanted: bool) -> Iterator:
+    """A line on standard error where that is a terminal: bytes of text done, speed, time. Gives what advances it."""
+    columns = (SpinnerColumn(), TextColumn(title), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
+    shown = wanted and sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda size: bar.update(task, advance=size)

@@ -1,0 +1,247 @@
+"""From a checked configuration to objects: choppers, tasks, the model, the splits of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ..data.base import Card, Document
+from ..data.batches import Split
+from ..data.corpus import StreamSplit
+from ..data.prepare import prepare, prepared_folder
+from ..data.sample_split import Mixing, SampleSplit
+from ..data.samples import SampleCard, Samples
+from ..models.model import Mixture
+from ..models.transformer import Transformer
+from ..tasks.base import Task
+from ..tokenizers.base import Chopper
+from ..tokenizers.encoding.base import well_formed
+from ..tokenizers.files.reading import DataError
+from ..training.optimizers import Optimizer
+from .settings.config import Config
+from .settings.sections import Training
+
+
+def build_choppers(config: Config, assets: Path, card: Card | None = None) -> dict[str, Chopper]:
+    """Every input's chopper: what `fit` found comes from `assets`, or is found in the card's training split and kept there.
+
+    Without a card nothing is fitted: a run works without its data.
+    """
+    if isinstance(card, SampleCard) and not assets.exists():
+        check_columns(config, card, {name: part() for name, part in config.tasks.items()})
+        check_present(config, card)
+    made, columns = {}, columns_of(config)
+    for name, part in config.inputs.items():
+        if name in config.shares:
+            continue
+        folder = assets / name
+        made[name] = part.build(part.target.Chopper)
+        if folder.exists():
+            made[name] = made[name].load(folder)
+        elif card is not None:
+            sharing = [columns[each] for each in config.inputs if config.shares.get(each, each) == name]
+            try:
+                made[name] = made[name].fit(partial(training_items, card, sharing, made[name].fits_on))
+            except ValueError as error:
+                raise ValueError(f"inputs.{name}: {error}") from error
+    made = with_roles(config, {name: made[config.shares.get(name, name)] for name in config.inputs})
+    for name, chopper in made.items():
+        folder = assets / name
+        if card is not None and name not in config.shares and not folder.exists():
+            chopper.save(folder)
+            made[name] = with_roles(config, {name: chopper.load(folder)})[name]
+    return made
+
+
+def with_roles(config: Config, choppers: dict[str, Chopper]) -> dict[str, Chopper]:
+    """The choppers, where texts know whether a task writes them, and have the special ids that the tasks need."""
+    tasks = [part() for part in config.tasks.values()]
+    written = {task.target for task in tasks if task.writes}
+    found = {}
+    for name, chopper in choppers.items():
+        if getattr(chopper, "fitted", None) is not None and hasattr(chopper, "with_role"):
+            owner = config.shares.get(name, name)
+            sharing = {each for each in config.inputs if config.shares.get(each, each) == owner}
+            own = [title for task in tasks if sharing & {*task.inputs()} for title in task.special_ids]
+            chopper = chopper.with_role(written=name in written, own=tuple(dict.fromkeys(own)))
+        found[name] = chopper
+    return found
+
+
+def training_items(card: Card, columns: Sequence[str], most: int | None = None) -> Iterable:
+    """Some columns of the training split, one after another, or the texts of a corpus, one document after another. Of a column
+    `most` values at most, drawn at random (always the same), so that the order of a file is no choice."""
+    if not isinstance(card, SampleCard):
+        return (checked(document) for document in card.documents("train"))
+    if most is None:
+        return chain.from_iterable(card.open("train").column(column) for column in columns)
+    return chain.from_iterable(drawn(card.open("train"), column, most) for column in columns)
+
+
+def drawn(samples: Samples, column: str, most: int) -> Iterator[Any]:
+    """So many values of a column, of samples drawn at random; those that lack it or cannot be read are passed over."""
+    found = 0
+    for number in np.random.default_rng(0).permutation(len(samples)).tolist():
+        with suppress(ValueError, OSError):
+            value = samples[number].get(column)
+            if value is not None:
+                found += 1
+                yield value
+        if found == most:
+            return
+
+
+def checked(document: Document) -> str:
+    """A document's text. Raises DataError, naming the document, for text that is not Unicode."""
+    try:
+        return well_formed(document.text)
+    except ValueError as error:
+        raise DataError(f"document {document.key!r}: {error}") from None
+
+
+def columns_of(config: Config) -> dict[str, str]:
+    """The data column that each input reads: the one of its own name, where `data.columns` does not name another."""
+    return {name: config.data.columns.get(name, name) for name in config.inputs}
+
+
+def build_tasks(
+    config: Config, choppers: Mapping[str, Chopper], assets: Path | None = None, card: Card | None = None
+) -> dict[str, Task]:
+    """The tasks by name: what `fit` found comes from `assets`, or is found in the card's training split and kept there."""
+    made = {}
+    for name, part in config.tasks.items():
+        task = part()
+        folder = assets / f"task-{name}" if assets else None
+        if folder and not folder.exists() and isinstance(card, SampleCard):
+            task = task.fit(card.open("train"))
+            task.save(folder)
+        task = task.load(folder) if folder and folder.exists() else task
+        made[name] = task.meet(choppers)
+    return made
+
+
+def build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task]) -> Mixture:
+    """The model with its first values, drawn from torch's global generator."""
+    width, context, encoder = (config.model.options[name] for name in ("width", "context", "encoder"))
+    encoded = encoded_inputs(config)
+    tokenizers: dict[str, nn.Module | str] = {}
+    for name, part in config.inputs.items():
+        sharing = [each for each in config.inputs if config.shares.get(each, each) == name]
+        longest = max((encoder.context if each in encoded else context for each in sharing), default=context)
+        tokenizers[name] = config.shares.get(name) or part(choppers[name], width, longest)
+    names, axes = list(config.inputs), axes_of(choppers.values())
+    cores, reads = {}, None
+    if encoder:
+        own = {"depth": encoder.depth, "attention": encoder.attention, "position": encoder.position}
+        cores["encoder"] = replace(config.model, options={**config.model.options, **own}).build(
+            Transformer, names, axes
+        )
+        reads = {"encoder": encoded, "main": [name for name in names if name not in encoded]}
+    cores["main"] = config.model.build(Transformer, names, axes, bool(encoder))
+    modules = {name: tokenizers[config.shares.get(name, name)] for name in names}
+    heads = {name: task.head(modules, width) for name, task in tasks.items()}
+    return config.model.build(Mixture, tokenizers, cores, heads, reads)
+
+
+def build_optimizer(training: Training, model: Mixture) -> Optimizer:
+    """The optimizer of the section `training:`, at its own default rate where that names none."""
+    target = getattr(training.optimizer, "target", training.optimizer)
+    rate = target.default_rate if training.learning_rate is None else training.learning_rate
+    return training.optimizer(model, rate)
+
+
+def encoded_inputs(config: Config) -> list[str]:
+    """The inputs that the encoder reads: all that no task writes; none where there is no encoder."""
+    if config.model.options["encoder"] is None:
+        return []
+    written = {task.target for task in (part() for part in config.tasks.values()) if task.writes}
+    return [name for name in config.inputs if name not in written]
+
+
+def axes_of(choppers: Iterable[Chopper]) -> list[str]:
+    """The position axes of a set: the running order, then every axis that an input's tokens have."""
+    return list(dict.fromkeys(["order", *(axis for chopper in choppers for axis in chopper.axes)]))
+
+
+def open_split(
+    config: Config, card: Card, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], *,
+    progress: bool = True, say: Callable[[str], None] = print,
+) -> Split:  # fmt: skip
+    """One split of the data: samples, or a corpus that is tokenized (once, into the cache folder) and cut into windows."""
+    context = config.model.options["context"]
+    if isinstance(card, SampleCard):
+        check_columns(config, card, tasks)
+        samples = card.open(split)
+        encoder = config.model.options["encoder"]
+        opened = SampleSplit(
+            samples=samples, name=split, choppers=choppers, mixing=mixing_of(config, tasks), context=context,
+            encoder_context=encoder.context if encoder else 0, budget=config.training.tokens_per_step,
+            axes=axes_of(choppers.values()), own=config.model.options["own_tokens"], say=say,
+            checks={column: [task.check for task in tasks.values() if column in task.columns()]
+                    for task in tasks.values() for column in task.columns()},
+        )  # fmt: skip
+        for number, why in samples.damaged():
+            opened.note(number, DataError(why), training=split == "train")
+        for task in tasks.values() if split != "train" else ():  # what is trained on was looked at by `fit`
+            for number, value in (each for column in task.columns() for each in samples.numbered(column)):
+                try:
+                    task.check(value)
+                except DataError as error:
+                    opened.note(number, error)
+        return opened
+    made = {name for task in tasks.values() for name in task.makes()}
+    read = {name: chopper for name, chopper in choppers.items() if name not in made}
+    if len(read) != 1 or not hasattr(next(iter(read.values())), "text"):
+        raise DataError(f"card {card.name!r} is a text corpus: it feeds one input of text, not {', '.join(read)}")
+    ((name, chopper),) = read.items()
+    file = prepare(card, split, chopper.text, prepared_folder(card, chopper.text), progress=progress)
+    separate = config.data.documents == "separate"
+    encoder = config.model.options["encoder"]
+    window = max(task.window(context, encoder.context if encoder else 0) for task in tasks.values())
+    return StreamSplit(file=file, name=split, context=window, input=name, separate=separate)
+
+
+def mixing_of(config: Config, tasks: Mapping[str, Task]) -> Mixing:
+    """How this configuration's columns become inputs and labels."""
+    dropout = config.training.input_dropout
+    targets = {name for task in tasks.values() for name in task.inputs()}
+    labels = dict.fromkeys(column for task in tasks.values() for column in task.columns())
+    each = dropout if isinstance(dropout, dict) else dict.fromkeys(config.inputs, dropout)
+    return Mixing(
+        columns=columns_of(config), targets=targets, encoded=encoded_inputs(config), labels=tuple(labels), dropout=each,
+        bad_share=config.data.bad_share, too_long=config.data.too_long,
+    )  # fmt: skip
+
+
+def check_columns(config: Config, card: SampleCard, tasks: Mapping[str, Task]) -> None:
+    """Raises DataError when an input or a task reads a column that the data set does not have."""
+    wanted = {f"inputs.{name}": column for name, column in columns_of(config).items()}
+    wanted |= {f"tasks.{name}.target": column for name, task in tasks.items() for column in task.columns()}
+    for path, column in wanted.items():
+        if column not in card.columns:
+            hint = (
+                f" (data.columns can say which, as {{{path.split('.')[1]}: {card.columns[0]}}})"
+                if path[0] == "i"
+                else ""
+            )
+            raise DataError(
+                f"{path}: card {card.name!r} has no column {column!r}; possible: {', '.join(card.columns)}{hint}"
+            )
+
+
+def check_present(config: Config, card: SampleCard) -> None:
+    """Raises DataError for an input that no sample of the training split has."""
+    samples = card.open("train")
+    for name, column in columns_of(config).items():
+        if column in card.columns and next(iter(samples.column(column)), None) is None:
+            raise DataError(
+                f"inputs.{name}: none of the {len(samples)} training samples has anything in column {column!r}"
+            )

@@ -1,0 +1,76 @@
+"""A run's folder before it is trained in: whose it is, and whether it is done."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import RootModel, StrictFloat, StrictInt
+
+from ...tokenizers.files.reading import DataError
+from ...tokenizers.files.records import read_record
+from ...training import checkpoint
+from ...training.checkpoint import CheckpointError
+from ..run import RunError, read_config
+from ..settings.config import Config, write_config
+
+Summary = RootModel[dict[str, StrictInt | StrictFloat]]
+
+
+def check_is_free(folder: Path) -> None:
+    """Raises RunError where something else than a run has the folder's name; nothing is touched then, not even by a lock."""
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise RunError(f"{folder} is a file; out= must name a folder")
+    names = [file.name for file in folder.iterdir()] if os.path.exists(folder) else []
+    if "config.yaml" not in names and any(not name.startswith(".") for name in names):
+        raise RunError(f"{folder} is not empty and not a run; choose another out=")
+
+
+def claim(config: Config, folder: Path) -> None:
+    """Make the run's folder (whose lock we hold), or check that it belongs to this configuration. Raises RunError showing the
+    difference."""
+    check_is_free(folder)
+    if (step := max(checkpoint.steps(folder), default=0)) > config.training.steps:
+        raise RunError(f"{folder} has come to step {step:,}; training.steps={config.training.steps} is less than that")
+    if os.path.exists(folder / "config.yaml") and not checkpoint.steps(folder):
+        for name in ("assets", "checkpoints"):  # an attempt that never came to a checkpoint binds nobody
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / "choices.json").unlink(missing_ok=True)
+    elif os.path.exists(folder / "config.yaml"):
+        differences = list(compare(strict(read_config(folder, config.modules).tree), strict(config.tree)))
+        if differences:
+            shown = "\n".join(f"  {path}: {old!r} there, {new!r} here" for path, old, new in differences)
+            raise RunError(f"{folder} is a run of another configuration; choose another out=\n{shown}")
+    checkpoint.sweep(folder)
+    write_config(folder, config)
+
+
+def summary_of(folder: Path, steps: int) -> dict[str, float] | None:
+    """What a run reached, if it is finished. Raises CheckpointError for a damaged file."""
+    file = folder / "summary.json"
+    if checkpoint.read_step(folder, "last") != steps or not os.path.exists(file):
+        return None
+    try:
+        found = read_record(file, Summary).root
+    except DataError as error:
+        raise CheckpointError(f"{error}; delete it, and the same command makes it again") from None
+    return found if found.get("step") == steps else None
+
+
+def strict(tree: dict) -> dict:
+    """The part of a configuration that may not change when a run goes on."""
+    kept = {key: value for key, value in tree.items() if key not in ("logging", "evaluation", "checkpoints", "out")}
+    free = ("steps", "device", "rows_per_micro_batch", "bad_share")
+    return kept | {part: {k: v for k, v in tree[part].items() if k not in free} for part in ("training", "data")}
+
+
+def compare(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(path, old, new) of every leaf in which two trees differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            yield from compare(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    elif old != new:
+        yield path, old, new

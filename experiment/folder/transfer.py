@@ -1,0 +1,134 @@
+"""`from: RUN` in a configuration: start from another run's weights, and say what was taken and what was left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...models.layers.positions import LearnedGrid, interpolated
+from ...models.model import Mixture
+from ...training import checkpoint
+from ..build import build_choppers
+from ..run import RunError, chosen_step, listed, read_config
+from ..settings.config import Config
+from ..settings.schema import Part
+
+
+def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
+    """Take what the source run has fitted (vocabularies, statistics) for inputs of the same name and kind, and, where the data
+    set is the same, for tasks; gives their names. An imported model has its classes from elsewhere: they are not taken."""
+    theirs, taken = read_config(source, config.modules), []
+    for name, part in config.inputs.items():
+        same = name in theirs.inputs and kind(theirs.inputs[name]) == kind(part)
+        if same and (source / "assets" / name).exists() and not (assets / name).exists():
+            part.build(part.target.Chopper).load(source / "assets" / name).save(assets / name)
+            taken.append(name)
+    for name, part in config.tasks.items() if theirs.data.card == config.data.card else ():
+        kept = f"task-{name}"
+        if (source / "assets" / kept).exists() and not (assets / kept).exists():
+            part().load(source / "assets" / kept).save(assets / kept)
+            taken.append(name)
+    return taken
+
+
+def kind(part: Part) -> tuple:
+    """What two inputs must have in common for one's fitted parts to serve the other."""
+    return part.use, *(part.options.get(option) for option in ("encoding", "vocabulary", "channels"))
+
+
+@torch.no_grad()
+def take_weights(model: Mixture, config: Config) -> str:
+    """Copy every parameter that has the same name and shape in the source's best checkpoint (its averages, if it has any).
+
+    Gives a sentence that says what was taken, what the model has that the source lacks, and what the source has that is
+    left. Raises RunError or CheckpointError when there is nothing sound to take from, or no matrix of the core fits.
+    """
+    source = Path(config.from_run)
+    step, there = chosen_step(source, "best"), read_config(source, config.modules)
+    checkpoint.read_state(source, step)
+    theirs = checkpoint.read_part(source, step, "model") | checkpoint.read_part(source, step, "ema")
+    own = model.state_dict()
+    resized = resize_positions(model, source, there, theirs)
+    taken = [name for name, value in own.items() if name in theirs and theirs[name].shape == value.shape]
+    matrices = [name for name in own if name in theirs and name.startswith("cores.") and own[name].dim() == 2]
+    if matrices and not set(matrices) & set(taken):
+        there, here = (tuple(each[matrices[0]].shape) for each in (theirs, own))
+        raise RunError(
+            f"from: {source} has a core of other sizes, of which nothing fits: {matrices[0]} is {there} there, {here} here"
+        )
+    for name in taken:
+        own[name].copy_(theirs[name])
+    reshaped = [
+        f"{name} {tuple(theirs[name].shape)} is {tuple(own[name].shape)} here"
+        for name in own
+        if name in theirs and name not in taken
+    ]
+    groups = {
+        "interpolated for another size": resized,
+        "differ in shape, so left as initialised": reshaped,
+        "new here, so left as initialised": [name for name in own if name not in theirs],
+        "left behind": [name for name in theirs if name not in own],
+    }
+    said = [f"{len(names)} {what}: {listed(names)}" for what, names in groups.items() if names]
+    other = functions_that_differ(there, config)
+    said += [f"not the same function: {'; '.join(other)}"] if other else []
+    count = sum(own[name].numel() for name in taken)
+    return f"from {source}, step {step}: took {len(taken)} tensors ({count:,} values)" + "".join(f"; {s}" for s in said)
+
+
+FUNCTIONS = "heads", "attention", "position", "block", "final_norm"
+"""The settings of a core by which the same weights would compute something else: heads, norms, activations, positions."""
+DATA_ONLY = "augment", "augment_wave", "size", "longest", "pad_vocabulary_to"
+"""The options of an input that change nothing of what its weights compute, or that are told of by their shapes."""
+
+
+def functions_that_differ(theirs: Config, ours: Config) -> list[str]:
+    """The settings of the cores and the inputs of both by which the same weights would compute something else."""
+    pairs = [("model", theirs.tree["model"], ours.tree["model"], FUNCTIONS)]
+    encoders = [config.tree["model"].get("encoder") for config in (theirs, ours)]
+    if all(encoders):
+        pairs.append(("model.encoder", *encoders, FUNCTIONS))
+    for name, part in ours.inputs.items():
+        if name in theirs.inputs and theirs.inputs[name].use == part.use:
+            there, here = dict(theirs.inputs[name].options), dict(part.options)
+            pairs.append((f"inputs.{name}", there, here, [o for o in {**there, **here} if o not in DATA_ONLY]))
+    return [
+        said for where, *both, names in pairs for name in names for said in differing(f"{where}.{name}", name, *both)
+    ]
+
+
+def differing(where: str, name: str, theirs: Mapping, ours: Mapping) -> list[str]:
+    """What differs in a setting; where it has options itself, in those that both name."""
+    there, here = theirs.get(name), ours.get(name)
+    if isinstance(there, dict) and isinstance(here, dict):
+        keys = [key for key in here if not same_value(there.get(key, here[key]), here[key])]
+        return [f"{where}.{key} is {there[key]!r} there, {here[key]!r} here" for key in keys]
+    shown = [repr(getattr(value, "use", value)) for value in (there, here)]
+    return [] if same_value(there, here) else [f"{where} is {shown[0]} there, {shown[1]} here"]
+
+
+def same_value(there: Any, here: Any) -> bool:
+    """Whether two settings mean the same; one number stands for a list of it, a channel each."""
+    if isinstance(there, list | tuple) and isinstance(here, int | float):
+        return all(value == here for value in there)
+    if isinstance(here, list | tuple) and isinstance(there, int | float):
+        return all(value == there for value in here)
+    return there == here
+
+
+def resize_positions(model: Mixture, source: Path, config: Config, theirs: dict[str, torch.Tensor]) -> list[str]:
+    """Interpolate, in place, the source's learned positions of grids (of images, of spectrograms) that have another size here;
+    gives what was done, by name."""
+    resized = []
+    for name, tokenizer in model.tokenizers.items():
+        key, position = f"tokenizers.{name}.position.table.weight", getattr(tokenizer, "position", None)
+        if not isinstance(position, LearnedGrid) or key not in theirs:
+            continue
+        grid = build_choppers(config, source / "assets")[name].grid
+        if grid and grid != position.grid:
+            theirs[key] = interpolated(theirs[key], grid, position.grid)
+            resized.append(f"{key} from {grid[0]} x {grid[1]} to {position.grid[0]} x {position.grid[1]}")
+    return resized

@@ -1,0 +1,117 @@
+"""`chopmix import` of a Whisper directory: the weights, the tokenizer, and the special tokens that it is asked with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, RootModel
+
+from ...inference.languages import code_of
+from ...inference.whisper_decoding import Protocol
+from ...models.pretrained.described import Described, Id
+from ...models.pretrained.whisper import Whisper, whisper_experiment, whisper_weights
+from ...tokenizers.files.records import read_record
+from ..run import RunError
+from .files import Directory, Imported, check_fits
+from .text import Tokenizer, tokenizer_of
+
+NAMES = {
+    "start": ("<|startoftranscript|>",), "end": ("<|endoftext|>",), "transcribe": ("<|transcribe|>",),
+    "translate": ("<|translate|>",), "previous": ("<|startofprev|>",), "no_speech": ("<|nospeech|>", "<|nocaptions|>"),
+    "no_timestamps": ("<|notimestamps|>",),
+}  # fmt: skip
+MODEL = "<|startoflm|>"
+"""A token of Whisper's training that is never said; a tokenizer may lack it."""
+MULTILINGUAL = 51865
+"""The vocabulary of models that know more than English has at least so many ids."""
+Added = RootModel[dict[str, Id]]
+
+
+class Generation(Described):
+    """`generation_config.json`."""
+
+    suppress_tokens: list[Id] | None = None
+    begin_suppress_tokens: list[Id] | None = None
+    is_multilingual: bool | None = None
+    lang_to_id: dict[str, Id] | None = None
+    language: str | None = None
+    max_initial_timestamp_index: Annotated[int, Field(ge=0, le=1500)] | None = 50
+
+
+def import_whisper(source: Directory) -> Imported:
+    """A Whisper of any size. Raises RunError for a directory without its tokenizer."""
+    config, own = source.described(Whisper), with_added(source)
+    check_fits(own.coder.get_vocab_size(), config.vocab_size, own.file)
+    protocol = protocol_of(source, own, config)
+    opening = []
+    if protocol.languages:
+        opening = [protocol.languages.get("en", next(iter(protocol.languages.values()))), protocol.transcribe]
+    opening.append(protocol.no_timestamps)
+    frame = {"end": protocol.end, "opening": opening, "strip": True, "whisper": protocol.model_dump()}
+    encoding = own.encoding(protocol.start, frame)
+    return Imported(what="Whisper", tree=whisper_experiment(config), encoding=encoding, tokenizer=own.file,
+                    rows=config.vocab_size, weights=lambda: whisper_weights(source.tensors))  # fmt: skip
+
+
+def with_added(source: Directory) -> Tokenizer:
+    """The directory's tokenizer, with the tokens of `added_tokens.json` where it comes in parts."""
+    from tokenizers import AddedToken
+
+    own = tokenizer_of(source)
+    if own is None:
+        raise RunError(
+            f"{source.path} has no tokenizer.json (nor vocab.json and merges.txt); Whisper is asked through its tokens"
+        )
+    if own.file == "tokenizer.json" or not source.has("added_tokens.json"):
+        return own
+    added = read_record(source.path / "added_tokens.json", Added).root
+    own.coder.add_special_tokens(
+        [AddedToken(name, special=True) for name, _ in sorted(added.items(), key=lambda e: e[1])]
+    )
+    for name, id in added.items():
+        if own.id(name) != id:
+            raise RunError(
+                f"{source.path}: {name} is id {id} in added_tokens.json, but {own.id(name)} behind vocab.json: its ids "
+                "have gaps; save the tokenizer once with transformers' fast tokenizer (tokenizer.json)"
+            )
+    return own
+
+
+def protocol_of(source: Directory, own: Tokenizer, config: Whisper) -> Protocol:
+    """Whisper's special ids, from the tokenizer, and what may not be said: what `generation_config.json` or `config.json` names,
+    and always the tokens that a text is only asked with.
+
+    Raises RunError naming a token that the tokenizer lacks, or an id that the model has no row for.
+    """
+    found: dict[str, int] = {}
+    for role, names in NAMES.items():
+        known = [id for id in map(own.id, names) if id is not None]
+        if not known:
+            raise RunError(f"{source.path}: its tokenizer has no {names[0]}")
+        found[role] = known[0]
+    zero = own.id("<|0.00|>")
+    settings = source.record("generation_config.json", Generation)
+    languages = {}
+    multilingual = config.vocab_size >= MULTILINGUAL if settings.is_multilingual is None else settings.is_multilingual
+    if multilingual:
+        named = settings.lang_to_id or between(own, found["start"], found["translate"])
+        languages = {code_of(name): id for name, id in named.items()}
+    tuned = code_of(settings.language or "")
+    asked = {found[role] for role in ("start", "transcribe", "translate", "previous", "no_speech")} | {own.id(MODEL)}
+    protocol = Protocol(
+        **found, timestamps=found["no_timestamps"] + 1 if zero is None else zero, languages=languages,
+        suppressed=sorted({*(settings.suppress_tokens or config.suppress_tokens or []), *asked} - {None}),
+        suppressed_first=settings.begin_suppress_tokens or config.begin_suppress_tokens or [],
+        latest_start=settings.max_initial_timestamp_index, language=tuned if tuned in languages else None,
+    )  # fmt: skip
+    if protocol.highest >= config.vocab_size:
+        raise RunError(
+            f"{source.path}: the special id {protocol.highest} is outside config.json's vocab_size ({config.vocab_size})"
+        )
+    return protocol
+
+
+def between(own: Tokenizer, start: int, end: int) -> dict[str, int]:
+    """The tokens between two ids: the languages stand between the start and the tasks."""
+    names = {id: own.coder.id_to_token(id) for id in range(start + 1, end)}
+    return {name: id for id, name in names.items() if name is not None}

@@ -1,0 +1,145 @@
+"""`--data`: another data set, named on the command line, read whole as whichever split is asked for.
+
+A card as a YAML writes it (`mnist`, `{use: image_folder, train: photos}`), a folder of class folders, a manifest (JSONL, CSV),
+shards (`test-{000..004}.tar`), a parquet file, or texts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from ..data.base import Card
+from ..data.datasets.hugging_face import READERS, HuggingFace
+from ..data.datasets.image_folder import ENDINGS, read_folder
+from ..data.datasets.manifest import Manifest, rows_of
+from ..data.samples import Columns, Renamed, SampleCard, Samples
+from ..data.shards.dataset import Shards, expand, renamed
+from ..data.whole_text import WholeText
+from ..tokenizers.files.reading import DataError
+from .run import RunError
+from .settings.config import read_yaml
+from .settings.registry import catalogue_of, code_from_anywhere
+from .settings.schema import Choice
+
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz")
+MANIFESTS = (".jsonl", ".csv", ".tsv")
+MEMBERS = {
+    "image": [ending.removeprefix(".") for ending in sorted(ENDINGS)],
+    "sound": ["wav", "flac", "ogg", "mp3", "opus", "m4a"], "text": ["txt"], "label": ["cls"],
+}  # fmt: skip
+"""Which members of a shard a column of each kind may be."""
+
+
+@dataclass(frozen=True)
+class Whole(SampleCard):
+    """Some samples as a data set whose every split is all of them."""
+
+    samples: Samples
+    columns: tuple[str, ...]
+    splits: tuple[str, ...] = ("train", "val", "test")
+
+    def open(self, split: str) -> Samples:
+        self.check_split(split)
+        return self.samples
+
+
+def whole_data(named: str, split: str, wanted: Mapping[str, str], corpus: bool = False) -> Card:
+    """The data set that `--data` names. `wanted` are the columns that the run reads, by kind: `image`, `sound`, `text`, `file`
+    (of any other sort), `label`; `corpus` says that it reads one text. Raises RunError, or DataError for damaged files."""
+    if named.lstrip().startswith("{"):
+        return card_of(named, split)
+    path, lower = Path(os.path.expanduser(named)), named.lower()
+    if os.path.isdir(path):
+        return folder_data(path, wanted)
+    if lower.endswith(TARS) or ("{" in named and ".tar" in lower):
+        return shard_data(named, wanted)
+    if os.path.isfile(path) and lower.endswith(MANIFESTS) and not corpus:
+        return manifest_data(path, wanted)
+    if os.path.isfile(path) and path.suffix.lower() in READERS and path.suffix.lower() not in (*MANIFESTS, ".json"):
+        return table_data(path)
+    if os.path.isfile(path) or "*" in named:
+        if not corpus:
+            raise RunError(
+                f"--data {named}: this run reads {', '.join(wanted)}: name a manifest (JSONL, CSV), a folder or shards"
+            )
+        return WholeText(path=named)
+    return card_of(named, split)
+
+
+def card_of(named: str, split: str) -> Card:
+    """A card as a YAML writes it: its name, or a mapping with its options."""
+    try:
+        value = read_yaml(named, {}, [])
+        with code_from_anywhere():
+            return Choice(catalogue_of((Card,))).read(value)()
+    except yaml.YAMLError as error:
+        raise RunError(f"--data {named!r}: no valid YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        hint = "" if named.lstrip().startswith("{") else "no such file or folder, and as a card: "
+        raise RunError(f"--data {named}: {hint}{f'{where}: ' if where else ''}{first['msg']}") from None
+
+
+def folder_data(path: Path, wanted: Mapping[str, str]) -> Card:
+    """A folder: what `save_to_disk` wrote, shards, images in class folders, or texts."""
+    if os.path.exists(path / "dataset_dict.json") or os.path.exists(path / "state.json"):
+        return table_data(path)
+    if shards := sorted(str(file) for file in path.iterdir() if file.name.lower().endswith(TARS)):
+        return shard_data(shards, wanted)
+    if list(wanted.values()) == ["text"]:
+        return WholeText(path=f"{path}/**/*.*")
+    images, labels = [[name for name, kind in wanted.items() if kind == each] for each in ("image", "label")]
+    if len(images) != 1:
+        raise RunError(f"--data {path}: a folder of class folders holds images, but this run reads {', '.join(wanted)}")
+    names = {images[0]: "image"} | dict.fromkeys(labels, "label")
+    reading = {name: column_reader(source) for name, source in names.items()}
+    return Whole(Renamed(read_folder(path), reading, names), tuple(names))
+
+
+def column_reader(source: str) -> Any:
+    """What reads one column off a sample."""
+    return lambda row: row.get(source)
+
+
+def shard_data(named: str | list[str], wanted: Mapping[str, str]) -> Card:
+    """Shards, each column from the member that is of its kind, or of its name inside the member `json`."""
+    paths = tuple(named if isinstance(named, list) else expand(named))
+    shards = Shards(paths)
+    if not len(shards):
+        raise DataError(f"{paths[0]} holds no samples")
+    first: Columns = shards[0]
+    sources = {}
+    for name, kind in wanted.items():
+        members = [name, *MEMBERS.get(kind, [])]
+        inside = first.get("json") if isinstance(first.get("json"), dict) else {}
+        found = next((member for member in members if member in first), f"json.{name}" if name in inside else None)
+        if found is None:
+            raise DataError(
+                f"{paths[0]}: no member of its samples ({', '.join(first)}) is the column {name!r} ({kind})"
+            )
+        sources[name] = found
+    return Whole(renamed(shards, sources), tuple(sources))
+
+
+def manifest_data(path: Path, wanted: Mapping[str, str]) -> Card:
+    """A manifest; columns that are no texts and no labels hold paths."""
+    _, first = next(rows_of(path), (0, {}))
+    columns = [name for name in wanted if name in first] or list(first)
+    files = [name for name in columns if wanted.get(name, "label") not in ("text", "label")]
+    return Whole(Manifest(train=str(path), columns=columns, files=files).read(path), tuple(columns))
+
+
+def table_data(path: Path) -> Card:
+    """A table of the `datasets` library, all of it."""
+    card = HuggingFace(path=str(path))
+    names = list(card.tables)
+    whole = HuggingFace(path=str(path), train=names[0], val=names[0], test=names[0])
+    return Whole(whole.open("test"), whole.columns)

@@ -1,0 +1,208 @@
+"""Which classes a YAML may name: where a part is looked up, and what its name is.
+
+Parts of one file are its classes (`norm: rms_norm` is `RmsNorm` of models/norms.py); tokenizers, tasks and cards are one
+per file and carry the file's name (`use: image` is tokenizers/image.py). `use: mylab.lidar:LidarTokenizer` reaches any
+class that can be imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from .scalars import nearest
+
+ROOT = __name__.partition(".")[0]
+"""The package, inside which names are short."""
+FOLDERS = {f"{ROOT}.data.base": f"{ROOT}.data.datasets"}
+"""Where the classes stand, one a file, whose base a module holds."""
+
+
+class Catalogue:
+    """Base: names and the classes behind them."""
+
+    def names(self) -> list[str]:
+        """All that are possible, in a stable order."""
+        raise NotImplementedError
+
+    def find(self, use: str) -> tuple[str, Any]:
+        """The name as it is written properly, and the class. Raises LookupError with one sentence."""
+        raise NotImplementedError
+
+
+class Classes(Catalogue):
+    """Classes by their own names, in snake case; from outside any subclass of one of the `bases`."""
+
+    def __init__(self, *classes: type, bases: tuple[type, ...] = ()):
+        self.classes = {snake_case(found.__name__): found for found in classes}
+        self.bases = bases or classes
+
+    def names(self) -> list[str]:
+        return list(self.classes)
+
+    def find(self, use: str) -> tuple[str, Any]:
+        if ":" in use:
+            found = imported(use)
+            if not (inspect.isclass(found) and issubclass(found, self.bases)):
+                wanted = " or ".join(base.__name__ for base in self.bases)
+                raise LookupError(f"{use!r} is no {wanted}")
+            return use, found
+        for name, found in self.classes.items():
+            if flat(name) == flat(use):
+                return name, found
+        raise LookupError(unknown(use, self.names()))
+
+
+class Folder(Catalogue):
+    """One class per file of a package, by the file's name; files without such a class are not counted."""
+
+    def __init__(self, package: str, what: str, fits: Callable[[Any], bool]):
+        self.package, self.what, self.fits = package, what, fits
+
+    def names(self) -> list[str]:
+        return [stem for stem in self.stems() if self._holds(stem)]
+
+    def stems(self) -> list[str]:
+        """The names of all files, whatever they hold."""
+        folders = map(Path, importlib.import_module(self.package).__path__)
+        return sorted({file.stem for folder in folders for file in folder.glob("*.py") if file.stem.isidentifier()})
+
+    def find(self, use: str) -> tuple[str, Any]:
+        if ":" in use:
+            found = imported(use)
+            if not self.fits(found):
+                raise LookupError(f"{use!r} is no {self.what}")
+            return use, found
+        for stem in self.stems():
+            if flat(stem) == flat(use) and (found := self.classes(stem)):
+                if len(found) > 1:
+                    several = " or ".join(f"{self.package}.{stem}:{each.__name__}" for each in found)
+                    raise LookupError(f"{use!r} holds several; write {several}")
+                return stem, found[0]
+        raise LookupError(unknown(use, self.names()))
+
+    def classes(self, stem: str) -> list[type]:
+        """The fitting classes that a file defines. Raises LookupError when it cannot be imported."""
+        module = import_or_explain(f"{self.package}.{stem}")
+        return [found for found in defined_in(module) if self.fits(found)]
+
+    def _holds(self, stem: str) -> bool:
+        try:
+            return bool(self.classes(stem))
+        except LookupError:  # a file whose own requirements are missing is still one of the possible names
+            return True
+
+
+def folder_of(package: str, base: type) -> Folder:
+    """The subclasses of a base, one per file of the package."""
+
+    def fits(found: Any) -> bool:
+        return inspect.isclass(found) and issubclass(found, base) and found is not base
+
+    return Folder(package, base.__name__, fits)
+
+
+def catalogue_of(results: tuple[Any, ...]) -> Catalogue:
+    """What a `Callable[..., X]` may be: the members of a union X; else the subclasses of X, one per file of the folder that
+    FOLDERS names, else those in X's own file; else X itself."""
+    if len(results) > 1:
+        return Classes(*results)
+    (base,) = results
+    if base.__module__ in FOLDERS:
+        return folder_of(FOLDERS[base.__module__], base)
+    module = sys.modules[base.__module__]
+    subclasses = [found for found in defined_in(module) if issubclass(found, base) and found is not base]
+    return Classes(*(subclasses or [base]), bases=(base,))
+
+
+def defined_in(module: Any) -> Iterator[type]:
+    """The public classes that a module defines itself, in the order of the file."""
+    for name, found in vars(module).items():
+        if inspect.isclass(found) and found.__module__ == module.__name__ and not name.startswith("_"):
+            yield found
+
+
+ANYWHERE = "*"
+_trusted: ContextVar[frozenset[str]] = ContextVar("trusted modules", default=frozenset())
+"""The modules outside chopmix that may be imported where a configuration is read: none, unless somebody says so."""
+
+
+@contextmanager
+def code_from(modules: Collection[str]) -> Iterator[None]:
+    """Inside, a configuration may name code of these modules (and of those below them), besides chopmix's own."""
+    token = _trusted.set(frozenset(modules))
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
+
+def code_from_anywhere() -> AbstractContextManager[None]:
+    """Inside, a configuration may name any module: the user's own YAML and command line."""
+    return code_from([ANYWHERE])
+
+
+def is_trusted(module: str) -> bool:
+    """Whether a configuration that is read now may name a module."""
+    known = _trusted.get()
+    parts = module.split(".")
+    return ANYWHERE in known or any(".".join(parts[: n + 1]) in known for n in range(len(parts)))
+
+
+def imported(reference: str) -> Any:
+    """The object behind `package.module:Name`. Raises LookupError with one sentence when there is none, and, before anything is
+    imported, for a module that is not trusted here."""
+    path, _, name = reference.partition(":")
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", path):
+        raise LookupError(f"{reference!r}: a class is named package.module:Class")
+    if path.partition(".")[0] != ROOT and not is_trusted(path):
+        raise LookupError(
+            f"{reference!r} is code outside chopmix, which a run does not get executed; if you trust who made it, say "
+            f"--trust {path} (in Python trust=[{path!r}])"
+        )
+    module = import_or_explain(path)
+    if callable(found := getattr(module, name, None)):
+        return found
+    names = [each.__name__ for each in defined_in(module)]
+    raise LookupError(f"module {path!r} has no class {name!r}{nearest(name, names)}")
+
+
+def import_or_explain(path: str) -> Any:
+    """A module. Whatever goes wrong while it is imported is raised as one LookupError."""
+    if os.getcwd() not in sys.path:  # a user's own modules stand where the command is given, as for `python -m`
+        sys.path.append(os.getcwd())
+    try:
+        return importlib.import_module(path)
+    except Exception as error:
+        raise LookupError(f"cannot import {path!r}: {type(error).__name__}: {error}") from error
+
+
+def unknown(use: str, possible: list[str]) -> str:
+    """The sentence for a name that is not in the catalogue."""
+    near = nearest(use, possible, list_all=False)
+    return f"nothing is named {use!r}; possible: {', '.join(possible)}, or package.module:Class{near}"
+
+
+def use_name(found: Any) -> str:
+    """How a YAML names a class: short for ours, `package.module:Class` for all others."""
+    ours = found.__module__.partition(".")[0] == ROOT
+    return snake_case(found.__name__) if ours else f"{found.__module__}:{found.__qualname__}"
+
+
+def snake_case(name: str) -> str:
+    """RmsNorm: rms_norm; Gpt2: gpt2; AdamW: adamw; MLPMixer: mlp_mixer."""
+    return re.sub(r"(?<!^)(?=[A-Z][a-z])", "_", name).lower()
+
+
+def flat(name: str) -> str:
+    """A name without what nobody remembers: capitals and underscores."""
+    return name.replace("_", "").lower()

@@ -1,0 +1,89 @@
+"""What `auto` and `fast` chose for a run (precision, compile), stored with it and used again when it resumes or is evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ...tokenizers.files.reading import DataError
+from ...tokenizers.files.records import Record, read_record
+from ...tokenizers.files.writing import write_json
+from ...training.checkpoint import CheckpointError
+from ...training.hardware import fast_half, missing_compiler
+from .schema import Part
+from .sections import Training
+
+WIDE, CHANNELS = 64, 16
+"""From this width and this many channels a head on, bfloat16 takes at least a fifth less time on a CPU with instructions for it: a
+rule off the table that `benchmarks/precision.py` makes (benchmarks/results/precision.jsonl), held against it by a test."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The settings that `auto` stands for."""
+
+    precision: str
+    compile: bool
+    note: str = ""
+    """Why something asked for was not done."""
+
+
+class Kept(Record):
+    """A run's `choices.json`."""
+
+    precision: Literal["float32", "bfloat16"]
+    compile: bool
+    note: str = ""
+    device: str
+
+
+def kept(folder: Path) -> Kept | None:
+    """What a run has chosen; None where it has not. Raises CheckpointError for a damaged file."""
+    try:
+        return read_record(folder / "choices.json", Kept) if (folder / "choices.json").exists() else None
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def choose(training: Training, model: Part, folder: Path | None, device: torch.device) -> Choices:
+    """Resolve `auto`: from the run's own `choices.json` when it has one for this kind of device, else by rule.
+
+    `auto` is bfloat16 on a GPU that has it, and on a CPU with instructions for it where the model is wide enough to gain (see
+    WIDE); `fast` is bfloat16 on such CPUs whatever the width. Compiled on a GPU for runs of 1,000 steps or more, where it pays for
+    itself. Where compiling is asked for and no compiler is found, the run goes on without, and the note says so.
+    """
+    before = kept(folder) if folder else None
+    if before and before.device == device.type:
+        return Choices(before.precision, before.compile, before.note)
+    wide = device.type == "cuda" or training.precision == "fast" or gains(*width_and_channels(model))
+    named = training.precision in ("float32", "bfloat16")
+    precision = training.precision if named else "bfloat16" if wide and fast_half(device) else "float32"
+    wanted = device.type == "cuda" and training.steps >= 1000 if training.compile == "auto" else training.compile
+    missing = wanted and missing_compiler(device)
+    note = f"not compiled: {missing}" if missing else ""
+    made = Choices(precision, bool(wanted and not missing), note)
+    if folder:
+        write_json(folder / "choices.json", {**asdict(made), "device": device.type})
+    return made
+
+
+def precision_of(folder: Path, device: torch.device) -> str:
+    """The arithmetic in which a run is evaluated: that of its training, where this device has it."""
+    before = kept(folder)
+    same = before is not None and (before.device == device.type or fast_half(device))
+    return before.precision if same else "float32"
+
+
+def width_and_channels(model: Part) -> tuple[int, int]:
+    """A model's width, and how many channels a head has."""
+    width, heads, block = (model.options[name] for name in ("width", "heads", "block"))
+    options: Any = getattr(block, "options", {})
+    return width, options.get("head_width") or width // heads
+
+
+def gains(width: int, channels: int) -> bool:
+    """Whether a core of this width, with so many channels a head, is faster in bfloat16 on a CPU with instructions for it."""
+    return width >= WIDE and channels >= CHANNELS

@@ -1,0 +1,298 @@
+"""A signature is its own schema: what a YAML may say about a class is read off the class itself.
+
+Positional parameters come from code. Keyword-only ones (of a dataclass: its fields) are keys of the YAML, with their
+annotation and default:
+
+    Callable[..., X]   a part (`Choice`): the name of a class, or {use: NAME, ...}; read as a `Part`
+    a dataclass        a mapping of its fields (`Record`); read as an instance
+    all else           a plain value (values.py)
+
+pydantic does the checking, with one model made from each signature. All problems of a value are raised at once, as one
+ValidationError whose locations are paths in the YAML.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import inspect
+import textwrap
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from itertools import pairwise
+from pathlib import PurePath
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
+from pydantic_core import PydanticCustomError, core_schema
+
+from .registry import Catalogue, catalogue_of, use_name
+from .scalars import nearest, number, over_arguments, plain_reader, problem, shown
+
+Target = Callable[..., Any]
+Keys = dict[str, tuple[Any, Any]]
+"""Annotation and default by key; the default `...` means that the key must be given."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A class and the options that the YAML gives it; called with what only code knows, it makes the object.
+
+    Options that the callable does not take are left out: a tokenizer's hold those of its chopper as well.
+    """
+
+    target: Target
+    options: Mapping[str, Any] = field(default_factory=dict)
+    use: str | None = field(default=None, compare=False)
+    """Its name in the YAML; None where the place alone says what it is (`model`)."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.build(self.target, *arguments)
+
+    def build(self, target: Target, *arguments: Any) -> Any:
+        """Call `target` instead, with those of the options that it takes: `part.build(TextChopper)`."""
+        taken = _keyword_only(target)
+        return target(*arguments, **{name: value for name, value in self.options.items() if name in taken})
+
+
+def _keyword_only(target: Target) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(target).parameters
+    return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY and name not in state_of(target)}
+
+
+def state_of(target: Target) -> set[str]:
+    """The fields of a dataclass that code fills in (`tokenizers.chopper.state`): never keys of the YAML."""
+    return {f.name for f in fields(target) if f.metadata.get("state")} if is_dataclass(target) else set()
+
+
+def halves(target: Target) -> tuple[Target, ...]:
+    """The callables whose keys stand together in the YAML: a tokenizer shares its place with its chopper."""
+    return (target.Chopper, target) if hasattr(target, "Chopper") else (target,)
+
+
+def keys_of(*targets: Target) -> Keys:
+    """The keys of one or more classes or functions, in the order of their signatures."""
+    found: Keys = {}
+    for target in targets:
+        annotated: Any = target if is_dataclass(target) or not inspect.isclass(target) else target.__init__
+        hints = get_type_hints(annotated, include_extras=True)
+        factories = {f.name: f.default_factory for f in fields(annotated)} if is_dataclass(target) else {}
+        for name, parameter in _keyword_only(target).items():
+            factory = factories.get(name, MISSING)
+            default = parameter.default if factory is MISSING else factory()
+            found[name] = (hints.get(name, Any), ... if default is parameter.empty else default)
+    return found
+
+
+def plain(value: Any) -> Any:
+    """A checked value, or a default of a signature, as YAML would write it."""
+    if isinstance(value, Part):
+        return ({"use": value.use} if value.use else {}) | plain(value.options)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value) if f.init}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    return use_name(value) if callable(value) else value
+
+
+class Choice:
+    """A part: the name of a class, or a mapping with `use` and the options of that class. Read as a `Part`."""
+
+    def __init__(self, catalogue: Catalogue, default: Any = None, optional: bool = False):
+        self.catalogue, self.optional = catalogue, optional
+        self.default: str | None = default if isinstance(default, str) else None
+
+    def read(self, value: Any) -> Part | None:
+        """The part, with every option. Raises ValidationError for what is unknown, missing or of the wrong type."""
+        if self.optional and (value is None or value == "none"):
+            return None
+        if not isinstance(value, str | Mapping):
+            raise problem(f"must be {self.expected()}, not {shown(value)}")
+        options, place = ({}, ()) if isinstance(value, str) else (dict(value), ("use",))
+        use = value if isinstance(value, str) else options.pop("use", self.default)
+        if not isinstance(use, str):
+            wrong = "needs 'use', a name" if use is None else f"'use' must be a name, not {shown(use)}"
+            raise problem(f"{wrong}; possible: {', '.join(self.catalogue.names())}")
+        try:
+            name, target = self.catalogue.find(use)
+            model = model_of_part(target)
+        except LookupError as error:
+            raise problem(str(error.args[0]), *place) from None
+        return Part(target, check(model, options), name)
+
+    def expected(self) -> str:
+        names = ", ".join(self.catalogue.names())
+        return f"a name or {{use: NAME, ...}}{' or null' * self.optional} (possible: {names})"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.read)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        names, outside = self.catalogue.names(), {"type": "string", "pattern": r"^[\w.]+:\w+$"}
+        choices: list[dict[str, Any]] = [{"enum": names + ["none"] * self.optional}, outside]
+        for name in names:
+            target = self.catalogue.find(name)[1]
+            json = json_of(model_of_part(target), halves(target), handler, use=name)
+            required = ["use"] * (name != self.default) + json.get("required", [])
+            choices.append(json | {"required": required})
+        choices.append({"type": "object", "properties": {"use": outside}, "required": ["use"]})
+        return {"anyOf": choices + [{"type": "null"}] * self.optional}
+
+
+class Record:
+    """A mapping whose keys are those of `targets`, read as what `make` builds of it.
+
+    Where the first target has a `from_number`, the value may also be a number.
+    """
+
+    def __init__(self, label: str, targets: tuple[Target, ...], make: Target, optional: bool = False):
+        self.label, self.targets, self.make, self.optional = label, targets, make, optional
+        self.from_number: Target | None = getattr(targets[0], "from_number", None)
+
+    @functools.cached_property
+    def model(self) -> type[BaseModel]:
+        return model_of(self.label, keys_of(*self.targets), inspect.getdoc(self.targets[0]))
+
+    def read(self, value: Any) -> Any:
+        """The built value. Raises ValidationError, also for a ValueError of `make` itself."""
+        if value is None and self.optional:
+            return None
+        amount = number(value)
+        if self.from_number and isinstance(amount, int | float) and not isinstance(amount, bool):
+            return self.from_number(amount)
+        if not isinstance(value, Mapping):
+            raise problem(f"must be {self.expected()}, not {shown(value)}")
+        return self.make(**check(self.model, value))
+
+    def expected(self) -> str:
+        others = "a number or " * bool(self.from_number) + "null or " * self.optional
+        return f"{others}a mapping (possible keys: {', '.join(keys_of(*self.targets))})"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.read)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        json = json_of(self.model, self.targets, handler)
+        others = [{"type": "number"}] * bool(self.from_number) + [{"type": "null"}] * self.optional
+        return {"anyOf": [json, *others]} if others else json
+
+
+def reader(annotation: Any, default: Any = None) -> Any:
+    """The annotation as pydantic shall see it: parts as `Choice`, dataclasses as `Record`, all else as plain values."""
+    members = _members(annotation)
+    inner = [member for member in members if member is not types.NoneType]
+    optional, only = len(inner) < len(members), inner[0] if len(inner) == 1 else None
+    if get_origin(only) is Callable:
+        return Annotated[Any, Choice(catalogue_of(_members(get_args(only)[1])), plain(default), optional)]
+    if inspect.isclass(only) and is_dataclass(only):
+        return Annotated[Any, Record(only.__name__, (only,), only, optional)]
+    if _is_read(annotation):
+        return annotation
+    if any(map(_has_parts, get_args(annotation))):
+        return over_arguments(reader, annotation)
+    return plain_reader(annotation)
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
+def _is_read(annotation: Any) -> bool:
+    return get_origin(annotation) is Annotated and isinstance(get_args(annotation)[-1], Choice | Record)
+
+
+def _has_parts(annotation: Any) -> bool:
+    record = inspect.isclass(annotation) and is_dataclass(annotation)
+    return (
+        record
+        or get_origin(annotation) is Callable
+        or _is_read(annotation)
+        or any(map(_has_parts, get_args(annotation)))
+    )
+
+
+def model_of(label: str, keys: Keys, docstring: str | None = None) -> type[BaseModel]:
+    """A pydantic model with these keys and no others. Its fields end in `_`, so that no key can clash with its methods."""
+    typed: dict[str, Any] = {
+        f"{name}_": (reader(annotation, default), Field(plain(default), alias=name))
+        for name, (annotation, default) in keys.items()
+    }
+    config = ConfigDict(extra="forbid", validate_default=True, protected_namespaces=())
+    return create_model(label, __config__=config, __doc__=docstring, **typed)
+
+
+@functools.cache
+def model_of_part(target: Target) -> type[BaseModel]:
+    """The model of a class that a YAML names. Raises LookupError when its signature cannot be a schema."""
+    try:
+        return model_of(target.__name__, keys_of(*halves(target)), inspect.getdoc(target))
+    except (PydanticUserError, NameError, TypeError, ValueError) as error:
+        raise LookupError(f"the signature of {use_name(target)!r} cannot be read as a schema: {error}") from error
+
+
+def check(model: type[BaseModel], value: Any) -> dict[str, Any]:
+    """The checked values of a mapping by key. Raises ValidationError with all its problems in our words."""
+    try:
+        return {name.removesuffix("_"): found for name, found in model.model_validate(value)}
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        keys = [str(field.alias) for field in model.model_fields.values()]
+        unknown = [str(each["loc"][-1]).lower() for each in errors if each["type"] == "extra_forbidden"]
+        meant = {near for name in unknown for near in difflib.get_close_matches(name, keys, n=1)}
+        wrong = [each for each in errors if each["type"] != "missing" or each["loc"][-1] not in meant]
+        explained = [_explained(model, each) for each in wrong]
+        raise ValidationError.from_exception_data(model.__name__, explained) from None
+
+
+COLLECTIONS = {"dict_type": "a mapping", "list_type": "a list", "tuple_type": "a list"}
+"""What pydantic calls by the names of Python's types."""
+
+
+def _explained(model: type[BaseModel], error: Any) -> Any:
+    kind, path, message = error["type"], error["loc"], error["msg"]
+    keys = {str(field.alias): field for field in model.model_fields.values()}
+    if kind == "extra_forbidden":
+        kind, message = "unknown_key", f"{model.__name__} has no such key{nearest(path[-1], keys)}"
+    elif kind == "missing":
+        hints = [each.expected() for each in keys[path[-1]].metadata if hasattr(each, "expected")]
+        kind, path, message = "config", path[:-1], ": ".join([f"{model.__name__} needs {path[-1]!r}", *hints])
+    elif kind == "value_error":
+        kind, message = "config", str(error["ctx"]["error"])
+    elif kind not in ("config", "unknown_key"):
+        wanted = COLLECTIONS.get(kind, message.removeprefix("Input should be "))
+        kind, message = "config", f"must be {wanted}, not {shown(error['input'])}"
+    return {"type": PydanticCustomError(kind, message), "loc": path, "input": error["input"]}
+
+
+def json_of(
+    model: type[BaseModel], targets: tuple[Target, ...], handler: Any, use: str | None = None
+) -> dict[str, Any]:
+    """The model's own JSON Schema, with the name of the part as `use` and the docstrings of fields filled in."""
+    json = handler(model.__pydantic_core_schema__)
+    properties = json.setdefault("properties", {})
+    for name, docstring in (pair for target in targets for pair in attribute_docstrings(target).items()):
+        if name in properties:
+            properties[name].setdefault("description", docstring)
+    return json if use is None else json | {"properties": {"use": {"const": use}} | properties}
+
+
+def attribute_docstrings(target: Target) -> dict[str, str]:
+    """The texts under the fields of a dataclass, by field; none where the source is not at hand."""
+    if not is_dataclass(target):
+        return {}
+    try:
+        tree: Any = ast.parse(textwrap.dedent(inspect.getsource(target)))
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    return {
+        node.target.id: inspect.cleandoc(str(text.value.value))
+        for node, text in pairwise(tree.body[0].body)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+    }

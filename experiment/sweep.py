@@ -1,0 +1,98 @@
+"""The same experiment several times: once per seed (`--seeds 0,1,2`), or once per value of some settings (`--sweep key=a,b`).
+
+Every run has a folder of its own below the experiment's, so that the same command goes on where it was stopped, and a run that is
+done is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ..data.processes import Processes
+from ..inference.evaluation import directions
+from ..tokenizers.files.printing import cell
+from .run import RunError
+from .settings.config import Config, load_config
+
+Setting = tuple[str, ...]
+"""The overrides of one cell of a sweep, such as `("training.learning_rate=1e-3",)`."""
+Train = Callable[[Config], tuple[dict[str, float], int]]
+
+
+def train_several(options: argparse.Namespace, train: Train) -> int:
+    """Every combination of the swept values, with every seed; then their metrics, best first. Gives the exit status."""
+    base = load_config(options.config, options.overrides)
+    seeds = seeds_of(options.seeds) if options.seeds else [base.training.seed]
+    found: dict[Setting, list[dict[str, float]]] = {}
+    for setting in settings_of(options.sweep or ()):
+        for seed in seeds:
+            folder = folder_of(base.out, setting, seed if options.seeds else None)
+            own = [*options.overrides, *setting, f"training.seed={seed}", f"out={folder}"]
+            summary, status = train(load_config(options.config, own))
+            if status:
+                return status
+            found.setdefault(setting, []).append(summary)
+    if Processes.start(base.training.device).is_first:
+        tell(base, found, seeds, swept=bool(options.sweep))
+    return 0
+
+
+def seeds_of(text: str) -> list[int]:
+    """`0,1,2` as numbers. Raises RunError for what is none."""
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError:
+        raise RunError(f"--seeds {text!r}: give whole numbers with commas between, such as 0,1,2") from None
+
+
+def settings_of(sweeps: Sequence[str]) -> list[Setting]:
+    """All combinations of `key=a,b` and `key=c,d`; one of nothing, without any. Raises RunError for what is no such."""
+    axes = []
+    for sweep in sweeps:
+        key, equals, values = sweep.partition("=")
+        each = [value for value in re.split(r",(?![^\[{]*[\]}])", values) if value]
+        if not equals or not each:
+            raise RunError(f"--sweep {sweep!r}: write KEY=VALUE,VALUE, such as training.learning_rate=1e-3,3e-3")
+        axes.append([f"{key}={value}" for value in each])
+    return list(itertools.product(*axes))
+
+
+def folder_of(base: Path, setting: Setting, seed: int | None) -> Path:
+    """Where a run of a sweep stands: `base/learning_rate=1e-3/seed-0`."""
+    names = [
+        re.sub(r"[^\w.=+-]", "_", each.partition("=")[0].rpartition(".")[2] + "=" + each.partition("=")[2])
+        for each in setting
+    ]
+    return Path(base, *([",".join(names)] if names else []), *([f"seed-{seed}"] if seed is not None else []))
+
+
+def tell(config: Config, found: Mapping[Setting, list[dict[str, float]]], seeds: Sequence[int], swept: bool) -> None:
+    """Mean and spread of every metric over the seeds; of a sweep a table, the best setting first by `checkpoints.best`."""
+    first = next(iter(found.values()))[0]
+    names = [name for name in first if name != "step" and all(name in each for runs in found.values() for each in runs)]
+    if not swept:
+        (runs,) = found.values()
+        for name in names:
+            values = [run[name] for run in runs]
+            spread = statistics.stdev(values) if len(values) > 1 else 0.0
+            print(f"{name}: {statistics.mean(values):.4f} +- {spread:.4f} (seeds {','.join(map(str, seeds))}: "
+                  f"{', '.join(f'{value:.4f}' for value in values)})")  # fmt: skip
+        return
+    best = config.checkpoints.best
+    tasks = {name: part() for name, part in config.tasks.items()}
+    sign = -1 if directions(tasks, "val").get(best) else 1
+    ordered = sorted(found, key=lambda setting: sign * statistics.mean(run.get(best, 0.0) for run in found[setting]))
+    table = Table("setting", *map(cell, names), title=f"by {best}, the best first", title_justify="left")
+    for setting in ordered:
+        values = [[run[name] for run in found[setting]] for name in names]
+        shown = [f"{statistics.mean(v):.4f}" + (f" ± {statistics.stdev(v):.4f}" if len(v) > 1 else "") for v in values]
+        table.add_row(cell(" ".join(setting)), *shown)
+    Console(width=None if Console().is_terminal else 240).print(table)

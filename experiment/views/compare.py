@@ -1,0 +1,120 @@
+"""`chopmix compare RUN...`: curves in one picture, and a table of means, spreads and paired differences."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from ...tokenizers.files.printing import cell, printable
+from ...tokenizers.files.writing import make_folder, not_written
+from ...training.record import read_metrics
+from ..run import RunError
+
+Curve = list[tuple[int, float]]
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
+"""The endings of pictures that are drawn."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """One run, or the seeds of one (`RUN/seed-0`, `RUN/seed-1`, ...): a metric's curves by seed."""
+
+    name: str
+    curves: Mapping[str, Mapping[str, Curve]]
+    """By seed, then by metric."""
+
+    def last(self, metric: str) -> dict[str, float]:
+        """The metric's last value of every seed that has it."""
+        return {seed: curves[metric][-1][1] for seed, curves in self.curves.items() if curves.get(metric)}
+
+
+def read_group(folder: Path) -> Group:
+    """The curves of a run or of its seeds. Raises RunError when there are none."""
+    seeds = sorted(folder.glob("seed-*/metrics.jsonl")) if os.path.isdir(folder) else []
+    runs = seeds or [folder / "metrics.jsonl"]
+    if not os.path.exists(runs[0]):
+        raise RunError(f"{folder} has no metrics.jsonl, nor have seeds below it: it is no run")
+    return Group(str(folder), {file.parent.name if len(runs) > 1 else "run": read_curves(file) for file in runs})
+
+
+def read_curves(file: Path) -> dict[str, Curve]:
+    """Every metric of a run over its steps."""
+    found: dict[str, Curve] = {}
+    for record in read_metrics(file):
+        for name, value in record.items():
+            if name not in ("step", "seconds"):
+                found.setdefault(name, []).append((record["step"], value))
+    return found
+
+
+def shared_metrics(groups: Sequence[Group]) -> list[str]:
+    """The evaluation metrics that all groups have, in the order of the first."""
+    first = next(iter(groups[0].curves.values()))
+    return [
+        name for name in first if not name.startswith(("train/", "data/")) and all(group.last(name) for group in groups)
+    ]
+
+
+def comparison_table(groups: Sequence[Group]) -> Table:
+    """Mean and standard deviation of each metric's last values; beside it the difference from the first group, paired by
+    seed where both have several."""
+    names = [group.name for group in groups]
+    heads = [*names, *(f"{name} - {names[0]}" for name in names[1:])]
+    table = Table("metric", *map(cell, heads))
+    for metric in shared_metrics(groups):
+        values = [group.last(metric) for group in groups]
+        differences = [paired(values[0], other) for other in values[1:]]
+        table.add_row(cell(metric), *map(spread, (list(v.values()) for v in values)), *map(spread, differences))
+    return table
+
+
+def paired(first: Mapping[str, float], other: Mapping[str, float]) -> list[float]:
+    """The differences seed by seed; of the means, where the seeds are not the same."""
+    both = [seed for seed in first if seed in other]
+    if both:
+        return [other[seed] - first[seed] for seed in both]
+    return [statistics.mean(other.values()) - statistics.mean(first.values())]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation (number of values)."""
+    mean = f"{statistics.mean(values):.4g}"
+    return f"{mean} ± {statistics.stdev(values):.2g} ({len(values)})" if len(values) > 1 else mean
+
+
+def draw_curves(groups: Sequence[Group], file: Path) -> None:
+    """One panel per shared metric, one colour per group, one line per seed; and the training loss. Raises RunError where there is
+    none, or no such picture, OSError where it cannot be written."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    if file.suffix.lower() not in PICTURES:
+        raise RunError(f"--picture {file}: possible endings: {', '.join(PICTURES)}")
+    possible = "train/loss", *shared_metrics(groups)
+    metrics = [name for name in possible if any(group.last(name) for group in groups)][:9]
+    if not metrics:
+        names = ", ".join(group.name for group in groups)
+        raise RunError(f"{names} have no metric in common: there is no curve to draw")
+    columns = min(3, len(metrics))
+    rows = -(-len(metrics) // columns)
+    with rc_context({"text.parse_math": False}):  # a `$` in a name is no formula
+        figure = Figure(figsize=(4.2 * columns, 3 * rows), layout="constrained")
+        for panel, metric in zip(figure.subplots(rows, columns, squeeze=False).flat, metrics):
+            for number, group in enumerate(groups):
+                for index, curves in enumerate(group.curves.values()):
+                    if metric in curves:
+                        marker = "o" if len(curves[metric]) < 2 else None  # one point has no line
+                        label = None if index else f" {printable(group.name)}"  # one that begins with _ is not shown
+                        panel.plot(*zip(*curves[metric]), color=f"C{number}", marker=marker, label=label)
+            panel.set(title=printable(metric), xlabel="step")
+            panel.legend(fontsize=7)
+    make_folder(file.parent)
+    try:
+        figure.savefig(file, dpi=120)
+    except (OSError, ValueError) as error:
+        raise not_written(file, error) from error

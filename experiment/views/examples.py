@@ -1,0 +1,100 @@
+"""`chopmix examples RUN`: some samples of a data set as files, such as `chopmix predict` takes: to look at, hear, and ask about."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from PIL import Image
+from torch import Tensor
+
+from ...data.samples import SampleCard
+from ...tokenizers.files.reading import regular
+from ...tokenizers.files.writing import make_folder, write_json
+from ..build import columns_of
+from ..run import RunError
+from ..settings.config import Config
+
+ENDINGS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg",
+           b"ID3": ".mp3"}  # fmt: skip
+"""How files begin, and what they are called."""
+
+
+def write_examples(config: Config, split: str, number: int, folder: Path) -> Iterator[str]:
+    """Write some samples of a split, spread over it, into `folder`/1, /2, ...: a file for every input that is no text, and
+    `sample.json` with the texts, the names of the files, and what a task predicts. Yields for each the command that asks a run
+    about it. Raises RunError for a text corpus, DataError for what cannot be read."""
+    card = config.data.card()
+    if not isinstance(card, SampleCard):
+        raise RunError(f"{config.path}: card {card.name!r} is a text corpus: chopmix inspect shows what it holds")
+    samples, columns = card.open(split), columns_of(config)
+    tasks = [part() for part in config.tasks.values()]
+    answers = {column for task in tasks for column in task.columns()} | {columns[t.target] for t in tasks if t.writes}
+    for place in range(min(number, len(samples))):
+        row, own = samples[place * len(samples) // number if number < len(samples) else place], folder / str(place + 1)
+        make_folder(own)
+        told = {
+            name: written(row[name], own, file_name(name))
+            for name in sorted({*columns.values(), *answers})
+            if row.get(name) is not None
+        }
+        write_json(own / "sample.json", told)
+        given = {name: column for name, column in columns.items() if column in told and column not in answers}
+        yield " ".join(["chopmix predict", str(config.out), *asked(given, told, own)])
+
+
+def asked(given: Mapping[str, str], told: Mapping[str, Any], folder: Path) -> list[str]:
+    """The options of `chopmix predict` for a sample."""
+    files = {column: folder / str(told[column]) for column in given.values()}
+    values = {
+        name: str(files[column] if os.path.isfile(files[column]) else told[column]) for name, column in given.items()
+    }
+    return [f"--input {shlex.quote(f'{name}={value}')}" for name, value in values.items()]
+
+
+def file_name(column: str) -> str:
+    """What the file of a column is called: by its name, which a stranger's run may have made a path."""
+    return re.sub(r"^\.|[^\w.+-]", "_", column)
+
+
+def written(value: Any, folder: Path, name: str) -> Any:
+    """A raw value as a file of this name, whose whole name is given back; a text, a number or a class as it is."""
+    if isinstance(value, Path):
+        regular(value)
+        shutil.copyfile(value, folder / f"{name}{value.suffix}")
+        return f"{name}{value.suffix}"
+    if isinstance(value, bytes):
+        ending = next((ending for start, ending in ENDINGS.items() if value.startswith(start)), ".bin")
+        (folder / f"{name}{ending}").write_bytes(value)
+        return f"{name}{ending}"
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], int):
+        soundfile.write(folder / f"{name}.wav", np.asarray(value[0]), value[1])
+        return f"{name}.wav"
+    if isinstance(value, Image.Image):
+        value.save(folder / f"{name}.png")
+        return f"{name}.png"
+    if isinstance(value, np.ndarray | Tensor | list) and np.asarray(value).ndim:
+        return as_array(np.asarray(value), folder, name)
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def as_array(array: np.ndarray, folder: Path, name: str) -> Any:
+    """An array as a picture where it is one, else as NumPy's file; a few numbers as they are."""
+    if array.dtype == np.uint8 and array.ndim in (2, 3) and min(array.shape[:2]) > 1 and array.shape[2:] in ((), (3,)):
+        Image.fromarray(array).save(folder / f"{name}.png")
+        return f"{name}.png"
+    if array.ndim == 1 and array.size <= 16:
+        return array.tolist()
+    np.save(folder / f"{name}.npy", array)
+    return f"{name}.npy"

@@ -1,0 +1,224 @@
+"""What each input is worth: every subset of the inputs evaluated, and the bits that each input supplies to the answer.
+
+The value of a set of inputs is how many bits less the answer costs with them than with none: v(S) = (nats(nothing) -
+nats(S)) / ln 2, per sample. An input's share is its marginal value averaged over all orders in which inputs may come
+(Shapley 1953), so that the shares add up to the value of all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from rich.table import Table
+
+from ..data.batches import make_batch
+from ..data.processes import Processes
+from ..data.sample_split import SampleSplit
+from ..data.samples import Outcome
+from ..models.model import Mixture
+from ..tasks.base import Task
+from .evaluation import measured
+
+MOST = 6
+"""Up to this many inputs all subsets are evaluated (64 of them)."""
+Subset = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What was found: metrics, nats per sample, and tokens per sample, by subset and input."""
+
+    inputs: tuple[str, ...]
+    metrics: Mapping[Subset, Mapping[str, float]]
+    nats: Mapping[Subset, float]
+    """The answer's loss per sample with each subset of the inputs."""
+    tokens: Mapping[str, float]
+    """How many tokens each input has in a sample, on average."""
+    in_bits: bool = True
+    """Whether the loss is a likelihood, so that `value` means bits."""
+    samples: int = 0
+    """How many samples all of it was measured on."""
+    never_withheld: tuple[str, ...] = ()
+    """Inputs that no sample lacked while training."""
+
+    def value(self, subset: Collection[str]) -> float:
+        """The bits that a set of inputs takes off the answer; where the loss is no likelihood, the share of the loss."""
+        unit = math.log(2) if self.in_bits else self.nats[()]
+        return (self.nats[()] - self.nats[self.ordered(subset)]) / unit if unit else 0.0
+
+    def ordered(self, subset: Collection[str]) -> Subset:
+        """A subset in the order of the inputs."""
+        return tuple(name for name in self.inputs if name in subset)
+
+    def alone(self, name: str) -> float:
+        """The bits of an input when there is no other."""
+        return self.value([name])
+
+    def added(self, name: str) -> float:
+        """The bits of an input when all others are there: the loss without it minus the loss with it."""
+        return self.value(self.inputs) - self.value(set(self.inputs) - {name})
+
+    def share(self, name: str) -> float:
+        """The Shapley value of an input, in the unit of `value`."""
+        others = [each for each in self.inputs if each != name]
+        total = 0.0
+        for size in range(len(others) + 1):
+            weight = 1 / (len(self.inputs) * math.comb(len(others), size))
+            total += weight * sum(self.value([*s, name]) - self.value(s) for s in combinations(others, size))
+        return total
+
+    def figures(self, prefix: str) -> dict[str, float]:
+        """All of it as flat metrics: `val/bits/image`, `val/without_image/exact_match`, ..."""
+        found: dict[str, float] = {}
+        for name in self.inputs:
+            if self.in_bits:
+                found[f"{prefix}/bits/{name}"] = self.share(name)
+                found[f"{prefix}/bits_per_token/{name}"] = self.share(name) / max(self.tokens[name], 1)
+            else:
+                found[f"{prefix}/share_of_loss/{name}"] = self.share(name)
+        for subset, metrics in self.metrics.items():
+            if subset != self.inputs:
+                missing = "_".join(name for name in self.inputs if name not in subset)
+                found |= {
+                    f"{prefix}/without_{missing}/{key.rpartition('/')[2]}": value for key, value in metrics.items()
+                }
+        return found
+
+
+def measure_worth(
+    model: Mixture, tasks: Mapping[str, Task], split: SampleSplit, *, rows: int = 64, generated: int | None = None,
+    processes: Processes | None = None,
+) -> dict[str, Worth]:  # fmt: skip
+    """Evaluate every subset of the inputs that are not predicted; gives each task's `Worth`.
+
+    Raises ValueError for more inputs than `MOST`, for none, and for a task that judges less without some of them.
+    """
+    inputs = tuple(name for name in split.choppers if name not in split.mixing.targets)
+    if not inputs:
+        raise ValueError("there is no input that could be withheld: every one is predicted, or needed by a task")
+    if len(inputs) > MOST:
+        raise ValueError(
+            f"{len(inputs)} inputs have {2 ** len(inputs)} subsets; at most {MOST} inputs are evaluated so"
+        )
+    places, training = split.all(), model.training
+    model.eval()
+    metrics: dict[str, dict] = {name: {} for name in tasks}
+    nats: dict[str, dict] = {name: {} for name in tasks}
+    counts: dict[str, dict] = {name: {} for name in tasks}
+    for subset in (s for size in range(len(inputs) + 1) for s in combinations(inputs, size)):
+        found, sums = measured(model, tasks, split, rows=rows, inputs=subset, generated=generated, processes=processes)
+        for name in tasks:
+            counts[name][subset] = float(sums[name]["count"])
+            own = f"{split.name}/{name}/" if len(tasks) > 1 else f"{split.name}/"
+            metrics[name][subset] = {key.removeprefix(own): v for key, v in found.items() if key.startswith(own)}
+            judged = float(sums[name].get("samples", len(places)))
+            nats[name][subset] = float(sums[name].get("nats", sums[name]["loss"])) / max(judged, 1)
+    model.train(training)
+    for name, each in counts.items():
+        check_counts(name, each, inputs)
+    tokens = tokens_per_input(split, tasks, inputs)
+    never = tuple(name for name in inputs if not split.mixing.dropout.get(name))
+    return {
+        name: Worth(inputs, metrics[name], nats[name], tokens, task.in_nats, len(places), never)
+        for name, task in tasks.items()
+    }
+
+
+def check_counts(task: str, counts: Mapping[Subset, float], inputs: Subset) -> None:
+    """Raises ValueError where a task judges less with some inputs than with all: such losses cannot be compared."""
+    for subset, count in counts.items():
+        if count != counts[inputs]:
+            missing = " and ".join(name for name in inputs if name not in subset)
+            raise ValueError(
+                f"task {task!r} judges {count:,.0f} targets without {missing}, {counts[inputs]:,.0f} with it: what {missing} is "
+                "worth to it cannot be told; a task names the inputs that it cannot do without in `inputs()`"
+            )
+
+
+def tokens_per_input(split: SampleSplit, tasks: Mapping[str, Task], inputs: Sequence[str]) -> dict[str, float]:
+    """Tokens of each input per sample, over (at most) 200 samples."""
+    places = split.first(200)
+    sets = make_batch(split, places, tasks).sets
+    pieces = {name: each for planned in sets.values() for name, each in planned.pieces.items()}
+    return {name: int(pieces[name].counts.sum()) / len(places) if name in pieces else 0.0 for name in inputs}
+
+
+def entropy(outcomes: Sequence[Outcome], known: Sequence[str]) -> float:
+    """The bits of the answer that remain when these inputs are known, by the joint table."""
+    return sum(_conditional(outcomes, known, lambda p, total: -p * math.log2(p / total)))
+
+
+def best_guess(outcomes: Sequence[Outcome], known: Sequence[str]) -> float:
+    """How often the likeliest answer is right when these inputs are known, by the joint table."""
+    groups = _grouped(outcomes, known)
+    return sum(max(answers.values()) for answers in groups.values())
+
+
+def _conditional(outcomes, known, term):
+    for answers in _grouped(outcomes, known).values():
+        total = sum(answers.values())
+        yield from (term(p, total) for p in answers.values() if p > 0)
+
+
+def _grouped(outcomes: Sequence[Outcome], known: Sequence[str]) -> dict[tuple, dict[str, float]]:
+    groups: dict[tuple, dict[str, float]] = {}
+    for outcome in outcomes:
+        answers = groups.setdefault(tuple(outcome.inputs[name] for name in known), {})
+        answers[outcome.answer] = answers.get(outcome.answer, 0.0) + outcome.probability
+    return groups
+
+
+def tables(task: str, worth: Worth, truth: Sequence[Outcome] | None = None) -> list[Table]:
+    """A task's metrics with every subset of the inputs, and what each input is worth to it."""
+    return [subset_table(task, worth, truth), table(task, worth, truth)]
+
+
+def table(task: str, worth: Worth, truth: Sequence[Outcome] | None = None) -> Table:
+    """Bits by input; where the joint table of inputs and answers is known, beside what a perfect model would show. Where the
+    loss is no likelihood, what share of it each input takes away."""
+    unit = ["bits", "alone", "added last", "tokens", "bits a token"]
+    if not worth.in_bits:
+        unit = ["of the loss taken away", "alone", "added last", "tokens"]
+    found = Table(
+        "input", *unit, title=f"{task}: what each input is worth", title_justify="left", caption_justify="left"
+    )
+    perfect = {}
+    if truth:
+        values = {s: entropy(truth, ()) - entropy(truth, s) for s in worth.nats}
+        nats = {s: (entropy(truth, ()) - value) * math.log(2) for s, value in values.items()}
+        ideal = Worth(worth.inputs, {}, nats, worth.tokens)
+        perfect = {name: (ideal.share(name), ideal.alone(name), ideal.added(name)) for name in worth.inputs}
+    for name in worth.inputs:
+        values = worth.share(name), worth.alone(name), worth.added(name)
+        if worth.in_bits:
+            shown = [f"{v:.2f}" + (f" of {t:.2f}" if truth else "") for v, t in zip(values, perfect.get(name, values))]
+        else:
+            shown = [f"{v:.1%}" for v in values]
+        tokens = worth.tokens[name]
+        each = [f"{values[0] / tokens:.3f}" if tokens else ""] if worth.in_bits else []
+        found.add_row(name, *shown, f"{tokens:.1f}", *each)
+    if worth.never_withheld:
+        found.caption = (
+            f"The model never read a sample without {' or '.join(worth.never_withheld)} (training.input_dropout is 0 there): what "
+            "it says then is a guess, and these figures with it."
+        )
+    elif any(v > t + 0.05 for name in perfect for v, t in zip((worth.share(name), worth.alone(name)), perfect[name])):
+        found.caption = "More bits than there are: without that input the model is surer of itself than it should be."
+    return found
+
+
+def subset_table(task: str, worth: Worth, truth: Sequence[Outcome] | None = None) -> Table:
+    """The metrics of every subset of the inputs; beside `exact_match` the best guess that the joint table allows."""
+    first = next(iter(worth.metrics.values()))
+    names, judged = [name for name in first if name != "judged"], first.get("judged", worth.samples)
+    some = f"; texts were written for {judged:,} of them" if judged < worth.samples else ""
+    extra = ["best guess"] * bool(truth and "exact_match" in names)
+    found = Table("inputs present", *names, *extra, title=f"{task}: with each subset of the inputs", title_justify="left",
+                  caption=f"on all {worth.samples:,} samples{some}", caption_justify="left")  # fmt: skip
+    for subset, metrics in worth.metrics.items():
+        guess = [f"{best_guess(truth, subset):.3f}"] if extra else []
+        found.add_row(", ".join(subset) or "none", *(f"{metrics[name]:.4f}" for name in names), *guess)
+    return found

@@ -1,0 +1,295 @@
+"""Whole files of sound through Whisper: windows of 30 seconds one after another, and the segments that they give.
+
+Follows Radford et al. 2022 (arXiv:2212.04356, section 4.5) and OpenAI's own code (github.com/openai/whisper,
+`whisper/transcribe.py`), to which segments are tested to be equal: 30 seconds are heard at a time, the next window begins where
+the last timestamp says, and what was said badly is said again at a higher temperature. In two things it differs: no segment goes
+on behind the file's end, and those without text or length are left out, which there are kept as empty ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..models.batch import PlannedSet
+from ..models.generation.answer import Answer
+from ..models.generation.beam_search import MOST_BEAMS
+from ..models.generation.sampling import seeded
+from ..models.tokens import TokenSet
+from .languages import code_of
+from .whisper_decoding import Protocol, Rules, Said, compression, drawn, likeliest, searched
+
+STEP = 0.02
+"""Seconds between two timestamps."""
+SHORTEST = 8
+"""The shortest context that has room for what a text begins with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transcribing:
+    """How a file is transcribed. The defaults are those of OpenAI's command line. Raises ValueError for what means nothing."""
+
+    language: str | None = None
+    """Its code or name, such as `de` or `German`; None: what the model was tuned for, else detected from the first 30 s."""
+    translate: bool = False
+    """Into English, instead of writing what was said."""
+    timestamps: bool = True
+    beams: int = 5
+    """At temperature 0; 1: always the likeliest next token."""
+    patience: float = 1.0
+    """The search ends with `round(beams * patience)` finished texts (Kasai et al. 2022, arXiv:2204.05424)."""
+    length_penalty: float | None = None
+    """How texts are ranked: None by their log-probability over their length; else, from 0 to 1, over ((5 + length) / 6) to this
+    power (Wu et al. 2016, arXiv:1609.08144)."""
+    best_of: int = 5
+    """Texts that are drawn at a temperature above 0, of which the best one is taken."""
+    seed: int = 0
+    """What they are drawn with."""
+    temperatures: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    """Tried in turn, while a window's text repeats itself or is unlikely."""
+    compression: float | None = 2.4
+    """The text of a window repeats itself when zlib makes it more than so many times smaller; None: this is not asked."""
+    confidence: float | None = -1.0
+    """The text of a window is unlikely when its mean log-probability is below this; None: this is not asked."""
+    silence: float | None = 0.6
+    """A window is silent when the model says so with more than this probability, and its text is unlikely; None: never."""
+    follow: bool = True
+    """Whether a window is read with the text before it as its context."""
+    initial_prompt: str | None = None
+    """What the first window is read behind, such as names that will be said. Later ones are, too, as far as there is room and
+    `follow` allows."""
+    carry_initial_prompt: bool = False
+    """Whether every window is read behind the whole initial prompt; of the text before it there is what has room besides."""
+
+    def __post_init__(self):
+        if self.beams < 1 or self.best_of < 1:
+            raise ValueError(f"beams and best_of must be at least 1, not {self.beams} and {self.best_of}")
+        if self.beams > MOST_BEAMS or self.best_of > MOST_BEAMS:
+            raise ValueError(
+                f"beams and best_of must be at most {MOST_BEAMS:,}, not {self.beams:,} and {self.best_of:,}"
+            )
+        if not 0 < self.patience < 1000 or round(self.beams * self.patience) < 1:
+            raise ValueError(f"patience is {self.patience}; beams * patience, rounded, must be at least 1")
+        if self.length_penalty is not None and not 0 <= self.length_penalty <= 1:
+            raise ValueError(f"length_penalty is {self.length_penalty}; it must be between 0 and 1, or nothing")
+        if not self.temperatures or not all(each == 0 or 1e-6 <= each <= 1e6 for each in self.temperatures):
+            raise ValueError(
+                f"temperatures must be at least one number, each 0 or from 1e-6 to 1e6, not {self.temperatures}"
+            )
+
+    def tries_again(self, said: Said) -> bool:
+        """Whether a window's text is so bad that the next temperature is tried. It is not where the window is silent."""
+        unlikely = self.confidence is not None and said.log < self.confidence
+        if unlikely and self.silence is not None and said.no_speech > self.silence:
+            return False
+        return unlikely or (self.compression is not None and said.compression > self.compression)
+
+    def is_silent(self, said: Said) -> bool:
+        """Whether a window has nothing to be written down."""
+        sure = self.confidence is not None and said.log > self.confidence
+        return self.silence is not None and said.no_speech > self.silence and not sure
+
+
+class Segment(NamedTuple):
+    """A piece of text with the seconds in which it was said."""
+
+    start: float
+    end: float
+    raw: str
+    """Its text as the model wrote it, with the space before it, where the language has spaces."""
+    said: Said
+    ids: list[int]
+    """Its own tokens, timestamps included."""
+
+    @property
+    def text(self) -> str:
+        """Its text without the spaces around it."""
+        return self.raw.strip()
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What is said in a file: to be gone through once where its segments still have to be heard."""
+
+    language: str
+    """The code of the language that was listened for: given, detected, or the only one that the model knows."""
+    segments: Iterable[Segment]
+
+    def __iter__(self) -> Iterator[Segment]:
+        return iter(self.segments)
+
+
+class Transcriber:
+    """Writes down what is said in a spectrogram of any length, of which `frames` are heard at a time, of `hop` seconds each.
+
+    `plan` makes the sets of one window: from a spectrogram (mels, frames) and the ids of the text's beginning to the planned
+    sets that `Answer` takes. `encode` and `decode` turn text to ids and back.
+    """
+
+    def __init__(
+        self, model: Any, protocol: Protocol, plan: Callable[[Tensor, Sequence[int]], dict[str, PlannedSet]],
+        encode: Callable[[str], Sequence[int]], decode: Callable[[Sequence[int]], str], *,
+        input: str, task: str, vocabulary: int, frames: int, hop: float,
+    ):  # fmt: skip
+        self.model, self.protocol, self.plan, self.encode, self.decode = model, protocol, plan, encode, decode
+        self.names = {"input": input, "task": task, "vocabulary": vocabulary}
+        self.frames, self.hop = frames, hop
+
+    # ---------------------------------------------------------------------------------------------- the whole of a file
+
+    def transcribe(self, spectrogram: Float[Tensor, "mels frames"], length: int, how: Transcribing) -> Transcript:
+        """The segments of a file, which are heard as they are asked for. `length` is how many frames are the file's own; the
+        spectrogram goes on with silence behind them, one window long. Raises ValueError for what this model does not know."""
+        self.check(how)
+        language = self.language(how)
+        if language is None:
+            language = self.detect(spectrogram)[0]
+        return Transcript(language, self._segments(spectrogram, length, language, how))
+
+    def _segments(self, spectrogram: Tensor, length: int, language: str, how: Transcribing) -> Iterator[Segment]:
+        prompt = [] if how.initial_prompt is None else [*self.encode(" " + how.initial_prompt.strip())]
+        generator, told, since, place = self._generator(how), list(prompt), 0, 0
+        while place < length:
+            size = min(self.frames, length - place)
+            window = spectrogram[:, place : place + size]  # behind the file's end are zeros, as in the reference
+            before = self._carried(prompt, told, since) if how.carry_initial_prompt else told[since:]
+            said = self.hear(window, before, language, how, generator)
+            if how.is_silent(said):
+                place += size
+                continue
+            segments, heard = self.cut(said, place, size, how.timestamps)
+            yield from segments
+            place += heard
+            told += [id for segment in segments for id in segment.ids]  # what follows them is heard again
+            if not how.follow or said.temperature > 0.5:
+                since = len(told)
+
+    def check(self, how: Transcribing) -> None:
+        """Raises ValueError for what this model does not know."""
+        languages = self.protocol.languages
+        if not languages and (how.translate or (how.language and code_of(how.language) != "en")):
+            raise ValueError("this model knows English alone: it takes no other language and does not translate")
+        if languages and how.language is not None and code_of(how.language) not in languages:
+            raise ValueError(f"no language {how.language!r}; possible: {', '.join(languages)}")
+
+    def language(self, how: Transcribing) -> str | None:
+        """The code of the language to listen for, where it is known beforehand."""
+        if not self.protocol.languages:
+            return "en"
+        return code_of(how.language) if how.language else self.protocol.language
+
+    @torch.inference_mode()
+    def detect(self, spectrogram: Float[Tensor, "mels frames"]) -> tuple[str, dict[str, float]]:
+        """The likeliest language of the first window, and the probability of each."""
+        window, languages = padded(spectrogram[:, : self.frames], self.frames), self.protocol.languages
+        scores = Answer(self.model, self.plan(window, [self.protocol.start]), most=1, **self.names).scores()[0]
+        chances = scores[list(languages.values())].float().softmax(-1).tolist()
+        found = dict(zip(languages, chances))
+        return max(found, key=found.get), found
+
+    # -------------------------------------------------------------------------------------------- what a text begins with
+
+    @property
+    def room(self) -> int:
+        """How many tokens of what was said before are read."""
+        return self.model.context // 2 - 1
+
+    def prompt(self, before: Sequence[int], language: str | None, how: Transcribing) -> list[int]:
+        """The ids that a window's text begins with: what was said before, the start, the language, the task."""
+        p = self.protocol
+        found = [p.previous, *before[-self.room :], p.start] if before else [p.start]
+        if p.languages:
+            found += [p.languages[language], p.translate if how.translate else p.transcribe]
+        return found if how.timestamps else [*found, p.no_timestamps]
+
+    def _carried(self, prompt: Sequence[int], told: Sequence[int], since: int) -> list[int]:
+        """The initial prompt, with which all that was told begins, and as much of what was told since as has room behind it."""
+        room = max(0, self.room - len(prompt))
+        return [*prompt, *told[max(len(prompt), since, len(told) - room) :]]
+
+    # --------------------------------------------------------------------------------------------------- one window
+
+    @torch.inference_mode()
+    def hear(
+        self, window: Tensor, before: Sequence[int], language: str | None, how: Transcribing,
+        generator: torch.Generator | None = None,
+    ) -> Said:  # fmt: skip
+        """The text of one window, at the first temperature at which it neither repeats itself nor is unlikely. `before` are ids that
+        were said before it; `generator` is what texts are drawn with, by default one of `how.seed`."""
+        sets = self.plan(padded(window, self.frames), self.prompt(before, language, how))
+        generator, source = generator or self._generator(how), None
+        for temperature in how.temperatures:
+            said, source = self.say(sets, source, temperature, how, generator)
+            if not how.tries_again(said):
+                break
+        return said
+
+    def _generator(self, how: Transcribing) -> torch.Generator:
+        return seeded(how.seed, next(self.model.parameters()).device)
+
+    def say(
+        self, sets: dict, source: TokenSet | None, temperature: float, how: Transcribing, generator: torch.Generator
+    ) -> tuple[Said, TokenSet]:
+        """One try at a window's text; also gives what the encoder made of it, for the next try."""
+        p, begin = self.protocol, sets["main"].pieces[self.names["input"]].values.view(-1).tolist()
+        most = min(self.model.context // 2, self.model.context - len(begin) + 1)  # the last one is not read
+        answer = Answer(self.model, sets, most=most - 1, source=source, **self.names)
+        source, rules = answer.source, Rules(p, how.timestamps, answer.device)
+        if temperature == 0:
+            found = searched(answer, rules, most, beams=how.beams, patience=how.patience)
+        else:
+            found = drawn(answer, rules, most, temperature=temperature, count=how.best_of, generator=generator)
+        ids, log = likeliest(found, how.length_penalty)
+        first = answer.prompt_scores(begin.index(p.start))[0].float().softmax(-1)
+        text = self.decode([id for id in ids if id < p.timestamps])
+        said = Said(ids, log / (len(ids) + 1), float(first[p.no_speech]), temperature, compression(text))
+        return said, source
+
+    # ------------------------------------------------------------------------------------------------------ segments
+
+    def cut(self, said: Said, place: int, size: int, timed: bool) -> tuple[list[Segment], int]:
+        """A window's text as segments, and how many of its frames were heard: to the last timestamp where speech goes on. The window
+        begins at the frame `place` of the file, and `size` of its frames are the file's."""
+        p, ids = self.protocol, said.ids
+        times = [id >= p.timestamps for id in ids]
+        pairs = [n for n in range(1, len(ids)) if times[n - 1] and times[n]]
+        if not timed or not pairs:
+            last = next((id for id in reversed(ids) if id >= p.timestamps), p.timestamps)
+            end = size if last == p.timestamps else self._frames(last)
+            return self._cleared([(0, end, ids)], place, size, said), size
+        ends_alone = times[-2:] == [False, True]
+        found, start = [], 0
+        for cut in [*pairs, len(ids)] if ends_alone else pairs:
+            part = ids[start:cut]
+            if part[0] >= p.timestamps and part[-1] >= p.timestamps:
+                found.append((self._frames(part[0]), self._frames(part[-1]), part))
+            start = cut
+        heard = size if ends_alone else max(1, self._frames(ids[pairs[-1] - 1]))
+        return self._cleared(found, place, size, said), heard
+
+    def _frames(self, id: int) -> int:
+        """The frame of a window at which a timestamp stands."""
+        return round((id - self.protocol.timestamps) * STEP / self.hop)
+
+    def _cleared(self, parts: list[tuple[int, int, list[int]]], place: int, size: int, said: Said) -> list[Segment]:
+        """The segments from frame to frame that have a text and a length, none longer than its window."""
+        found = []
+        for start, end, ids in parts:
+            start, end = min(start, size), min(end, size)
+            text = self.decode([id for id in ids if id < self.protocol.timestamps])
+            if text.strip() and end > start:
+                found.append(Segment(self._seconds(place + start), self._seconds(place + end), text, said, ids))
+        return found
+
+    def _seconds(self, frame: int) -> float:
+        return round(frame * self.hop, 2)
+
+
+def padded(window: Float[Tensor, "mels n"], frames: int) -> Float[Tensor, "mels {frames}"]:
+    """A window with zeros behind it, up to this many frames."""
+    return torch.nn.functional.pad(window, (0, frames - window.shape[1]))

@@ -1,0 +1,258 @@
+"""How Whisper writes the text of one window: its special tokens, what it may say next, beam search and samples.
+
+The rules are those of OpenAI's own code (github.com/openai/whisper, `whisper/decoding.py`), to which texts and log-probabilities
+are tested to be equal. transformers' `generate` has others: it does not normalise again what is left after the rules (so that
+a text's log-probability is lower), divides by the length with the end, and goes on as long as some beginning could still beat
+the worst finished text. On silence that ends in long repetitions.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Annotated, NamedTuple
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from ..models.generation.answer import Answer
+from ..models.generation.beam_search import largest
+from ..models.pretrained.described import Described, Id
+
+
+class Protocol(Described):
+    """Whisper's special ids. Raises pydantic's ValidationError (a ValueError) for what is none."""
+
+    start: Id
+    end: Id
+    transcribe: Id
+    translate: Id
+    previous: Id
+    no_speech: Id
+    no_timestamps: Id
+    timestamps: Id
+    """The id of the timestamp 0.00; later ones follow it."""
+    languages: dict[str, Id] = {}
+    """Empty for a model of English alone."""
+    suppressed: list[Id] = []
+    """Never said."""
+    suppressed_first: list[Id] = []
+    """Never said first."""
+    latest_start: Annotated[int, Field(ge=0, lt=2**24)] | None = 50
+    """The latest timestamp, counted in steps, with which a window may begin."""
+    language: str | None = None
+    """The code of the language that the model was tuned for, where it says one; else it is detected."""
+
+    @model_validator(mode="after")
+    def _tuned_for_a_known_language(self) -> Protocol:
+        if self.language is not None and self.language not in self.languages:
+            raise ValueError(f"the language {self.language!r} is none of its languages")
+        return self
+
+    @property
+    def highest(self) -> int:
+        """The highest of the ids."""
+        own = (self.start, self.end, self.transcribe, self.translate, self.previous, self.no_speech, self.no_timestamps)
+        return max(*own, self.timestamps, *self.languages.values(), *self.suppressed, *self.suppressed_first)
+
+
+class Said(NamedTuple):
+    """What was heard in one window."""
+
+    ids: list[int]
+    log: float
+    """Mean log-probability of its tokens, the end counted as one."""
+    no_speech: float
+    """The probability that nobody speaks."""
+    temperature: float
+    compression: float
+    """How many times smaller zlib makes the text."""
+
+
+def compression(text: str) -> float:
+    """How many times smaller zlib makes a text, without the space around it: more than 2.4 times where it repeats itself."""
+    raw = text.strip().encode()
+    return len(raw) / len(zlib.compress(raw))
+
+
+# ------------------------------------------------------------------------------------------------- what may be said next
+
+
+class Rules:
+    """Rules out, in every row of scores, what the protocol does not allow next.
+
+    Timestamps come in pairs (one ends a segment, the next begins another), never go back, and come when together they are
+    likelier than any other token. Without `timestamps` there are none of these rules.
+    """
+
+    def __init__(self, protocol: Protocol, timestamps: bool, device: torch.device | str = "cpu"):
+        self.protocol, self.timestamps = protocol, timestamps
+        never = {*protocol.suppressed, *([protocol.no_timestamps] if timestamps else [])}
+        self.never = torch.tensor(sorted(never), dtype=torch.long, device=device)
+        self.never_first = torch.tensor(protocol.suppressed_first, dtype=torch.long, device=device)
+
+    def __call__(self, scores: Float[Tensor, "b v"], texts: Sequence[Sequence[int]]) -> Float[Tensor, "b v"]:
+        """The scores, in float32, with minus infinity where something is ruled out; `texts` is what each row has said so far. May
+        change the scores in place."""
+        scores, zero = scores.float(), self.protocol.timestamps
+        if not texts[0]:  # all rows are equally long
+            scores.index_fill_(1, self.never_first, -torch.inf)
+        scores.index_fill_(1, self.never, -torch.inf)
+        if not self.timestamps:
+            return scores
+        for row, text in zip(scores, texts):
+            for low, high in self._ruled_out(text):
+                row[low:high] = -torch.inf
+        likelier = scores[:, zero:].logsumexp(-1) > scores[:, :zero].amax(-1)
+        scores[:, :zero].masked_fill_(likelier[:, None], -torch.inf)
+        return scores
+
+    def _ruled_out(self, text: Sequence[int]) -> list[tuple[int, int | None]]:
+        """From which id up to which one nothing may follow a text."""
+        zero = self.protocol.timestamps
+        if not text:  # begins with a timestamp, and not with a late one
+            latest = self.protocol.latest_start
+            return [(0, zero)] + ([] if latest is None else [(zero + latest + 1, None)])
+        found: list[tuple[int, int | None]] = []
+        ended = text[-1] >= zero
+        begun = ended and (len(text) < 2 or text[-2] >= zero)
+        if begun:  # a word must follow
+            found.append((zero, None))
+        elif ended:  # another timestamp must follow, or the end
+            found.append((0, self.protocol.end))
+        last = next((id for id in reversed(text) if id >= zero), None)
+        if last is not None:  # a segment takes time; the next may begin when it ends
+            found.append((zero, last if ended and not begun else last + 1))
+        return found
+
+
+# ------------------------------------------------------------------------------------------------- texts of one window
+
+
+class Candidate(NamedTuple):
+    """A text that may be what was said: its ids without the end, and their log-probability among what the rules allowed (with
+    that of the end, where it has ended)."""
+
+    ids: list[int]
+    log: float
+
+
+class Branch(NamedTuple):
+    """One way to go on: the log-probability of the whole text, the row that is continued, and with which id."""
+
+    log: float
+    row: int
+    id: int
+
+
+def likeliest(candidates: Sequence[Candidate], length_penalty: float | None) -> Candidate:
+    """The best text as `Transcribing.length_penalty` ranks them, the first one of equals. Lengths are without the end; an empty
+    text counts as one token."""
+
+    def score(candidate: Candidate) -> float:
+        length = len(candidate.ids)
+        return candidate.log / (max(length, 1) if length_penalty is None else ((5 + length) / 6) ** length_penalty)
+
+    return max(candidates, key=score)
+
+
+def searched(answer: Answer, rules: Rules, most: int, *, beams: int, patience: float = 1.0) -> list[Candidate]:
+    """The texts that beam search finds: finished ones in the order in which they were met and then, where these are fewer than
+    `beams`, those that ran on, best first.
+
+    Every running text is continued with its `beams + 1` likeliest ids. Of all these texts, best first, those that end are
+    finished, until `beams` others run on. The search is over with `round(beams * patience)` finished texts, whatever could still
+    come, or after `most` tokens, the end included. Raises ValueError where there are no more ids than beams.
+    """
+    wanted, end = round(beams * patience), rules.protocol.end
+    finished: list[Candidate] = []
+    running, scores = Beams([[]], [0.0], [0]), answer.scores()
+    if scores.shape[1] <= beams:
+        raise ValueError(f"{beams} beams are too many for {scores.shape[1]} ids")
+    answer.expand(beams)
+    for length in range(1, most + 1):
+        logs = rules(scores, running.texts).log_softmax(-1)
+        ended, going = chosen(running.branches(logs, beams + 1), beams, end)
+        finished += [Candidate(running.texts[branch.row], branch.log) for branch in ended][: wanted - len(finished)]
+        running, parents = running.continued(going)
+        if len(finished) >= wanted or length == most:
+            break
+        answer.inherit(torch.tensor(parents))
+        answer.append(torch.tensor([text[-1] for text in running.texts]))
+        scores = answer.scores()
+    return finished + running.candidates()[: max(0, beams - len(finished))]
+
+
+class Beams(NamedTuple):
+    """The texts that run on, by the rows in which they are read."""
+
+    texts: list[list[int]]
+    logs: list[float]
+    """Their log-probabilities."""
+    order: list[int]
+    """The rows, best first."""
+
+    def branches(self, logs: Float[Tensor, "b v"], count: int) -> list[Branch]:
+        """Each text's `count` likeliest continuations, by the log-probabilities of what comes next."""
+        values, ids = largest(logs, count)
+        values = values + torch.tensor(self.logs, device=logs.device)[:, None]
+        values, ids = torch.stack([values.double(), ids.double()]).tolist()  # waited for once; both are exact
+        return [Branch(log, row, int(id)) for row in self.order for log, id in zip(values[row], ids[row])]
+
+    def continued(self, going: Sequence[Branch]) -> tuple[Beams, list[int]]:
+        """The texts of these branches, best first, and the row that each row continues. The first branch of every row stays in its
+        row: what is cached of it need not move."""
+        stays = {branch.row: number for number, branch in reversed([*enumerate(going)])}
+        free = iter([row for row in range(len(going)) if row not in stays])
+        order = [branch.row if stays[branch.row] == number else next(free) for number, branch in enumerate(going)]
+        rows = [going[order.index(row)] for row in range(len(going))]
+        texts = [[*self.texts[branch.row], branch.id] for branch in rows]
+        return Beams(texts, [branch.log for branch in rows], order), [branch.row for branch in rows]
+
+    def candidates(self) -> list[Candidate]:
+        """All of them, best first, of equals the later one."""
+        rows = sorted(self.order, key=lambda row: self.logs[row])[::-1]
+        return [Candidate(self.texts[row], self.logs[row]) for row in rows]
+
+
+def chosen(branches: Sequence[Branch], beams: int, end: int) -> tuple[list[Branch], list[Branch]]:
+    """The branches that end a text and those that run on, best first, up to the last of `beams` that run on. What has no
+    probability ends nothing."""
+    ended: list[Branch] = []
+    going: list[Branch] = []
+    for branch in sorted(branches, key=lambda branch: -branch.log):
+        if branch.id != end:
+            going.append(branch)
+        elif branch.log > -torch.inf:
+            ended.append(branch)
+        if len(going) == beams:
+            break
+    return ended, going
+
+
+def drawn(
+    answer: Answer, rules: Rules, most: int, *, temperature: float, count: int, generator: torch.Generator | None = None
+) -> list[Candidate]:
+    """So many texts drawn at random, each of at most `most` tokens, the end included. Log-probabilities are those of temperature
+    1."""
+    end, scores = rules.protocol.end, answer.scores().repeat_interleave(count, dim=0)
+    answer.expand(count)
+    texts: list[list[int]] = [[] for _ in range(count)]
+    logs, over = scores.new_zeros(count, dtype=torch.float32), scores.new_zeros(count, dtype=torch.bool)
+    for length in range(1, most + 1):
+        scores = rules(scores, texts)
+        shares = ((scores - scores.amax(-1, keepdim=True)) / temperature).softmax(-1)
+        ids = torch.multinomial(shares, 1, generator=generator)
+        logs += scores.log_softmax(-1).gather(1, ids)[:, 0].masked_fill(over, 0.0)
+        ids = ids[:, 0].masked_fill(over, end)
+        over = ids == end
+        for text, id in zip(texts, ids.tolist()):
+            text.append(id)
+        if length == most or all(text[-1] == end for text in texts):
+            break
+        answer.append(ids)
+        scores = answer.scores()
+    return [Candidate([*takewhile(lambda id: id != end, text)], log) for text, log in zip(texts, logs.tolist())]

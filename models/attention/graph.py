@@ -1,0 +1,229 @@
+"""Attention is message passing on a directed graph of tokens; this file is the graph.
+
+A graph is a small frozen value that answers one question: does the query token read the key token? The same three
+lines give the dense mask, FlexAttention's `mask_mod`, the picture and the plain-Python oracle
+(`models/message_passing.py`), because `edge` uses only comparisons, `&` and `|`, which mean the same for Python numbers,
+broadcast tensors and compiled index expressions. Values combine with `&` and `|`:
+
+    Causal() & SameSample()            a GPT on packed documents
+    SameSample()                       a BERT or a ViT: delete the mask and it is an encoder
+    SameSample() & (Causal() | From((1, 2)))   everybody reads inputs 1 and 2
+
+Two rules hold for every graph and are added in `reads`: a token reads its own sample only, never padding and never what
+happens to be packed beside it, and in self-attention it always reads itself, so that no row of scores is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from ..tokens import PADDING, Tokens, within_samples
+
+
+class Node(NamedTuple):
+    """One side of an edge: numbers, or tensors that broadcast against the other side's."""
+
+    input: Tensor
+    sample: Tensor
+    span: Tensor
+    position: Sequence[Tensor]
+    """By axis. Axis 0 is the running order in the token's own *sample*, 0, 1, 2, ...: no graph can see where in a packed row
+    its sample stands, how much padding is before it, or what is cached."""
+
+
+class Graph:
+    """Base of all attention graphs: a predicate on (query, key), closed under `&` and `|`."""
+
+    def edge(self, query: Node, key: Node):
+        """Whether `query` reads `key`, elementwise."""
+        raise NotImplementedError
+
+    def __and__(self, other: Graph) -> And:
+        return And(self, other)
+
+    def __or__(self, other: Graph) -> Or:
+        return Or(self, other)
+
+    def parts(self) -> tuple[Graph, ...]:
+        """The values that all must hold: the operands of a chain of `&`, or the graph itself."""
+        return (self,)
+
+    def ahead(self) -> frozenset[int] | None:
+        """The inputs (by number) whose tokens may be read by tokens that stand before them in their sample; None: any may.
+
+        It says so for all tokens there can be: a proof that targets stay hidden begins here (`models/leaks.py`).
+        """
+        return None
+
+    def is_causal(self) -> bool:
+        """Whether nobody reads what stands later in its sample, whatever the tokens."""
+        return self.ahead() == frozenset()
+
+
+@dataclass(frozen=True)
+class And(Graph):
+    """Both hold."""
+
+    left: Graph
+    right: Graph
+
+    def edge(self, query, key):
+        return self.left.edge(query, key) & self.right.edge(query, key)
+
+    def parts(self):
+        return self.left.parts() + self.right.parts()
+
+    def ahead(self):
+        known = [each for each in (self.left.ahead(), self.right.ahead()) if each is not None]
+        return frozenset.intersection(*known) if known else None
+
+
+@dataclass(frozen=True)
+class Or(Graph):
+    """At least one holds."""
+
+    left: Graph
+    right: Graph
+
+    def edge(self, query, key):
+        return self.left.edge(query, key) | self.right.edge(query, key)
+
+    def ahead(self):
+        left, right = self.left.ahead(), self.right.ahead()
+        return None if left is None or right is None else left | right
+
+
+@dataclass(frozen=True)
+class Causal(Graph):
+    """Read what is not later: in the running order (axis 0), or on another axis such as seconds.
+
+    What has no coordinate there (a class token, a text among sensors) comes after everything: it reads all, and what has one
+    does not read it, or it would hear its own future through it.
+    """
+
+    axis: int = 0
+
+    def edge(self, query, key):
+        own = query.position[self.axis]
+        return (key.position[self.axis] <= own) | (own != own)  # no coordinate is NaN, which differs from itself
+
+    def ahead(self):
+        return frozenset() if self.axis == 0 else None
+
+
+@dataclass(frozen=True)
+class SameSample(Graph):
+    """Read all of your own sample: what every graph allows at most, so that it says something only by itself or beside `|`."""
+
+    def edge(self, query, key):
+        return key.sample == query.sample
+
+
+@dataclass(frozen=True)
+class SameSpan(Graph):
+    """Read your own span: the same image, clip or document."""
+
+    def edge(self, query, key):
+        return key.span == query.span
+
+
+@dataclass(frozen=True)
+class From(Graph):
+    """Read the tokens of these inputs (by number)."""
+
+    inputs: tuple[int, ...]
+
+    def edge(self, query, key):
+        found = key.input == self.inputs[0]
+        for number in self.inputs[1:]:
+            found = found | (key.input == number)
+        return found
+
+    def ahead(self):
+        return frozenset(self.inputs)
+
+
+@dataclass(frozen=True)
+class Window(Graph):
+    """Read what is less than `size` away on an axis; with `causal`, the last `size` tokens, itself included."""
+
+    size: float
+    axis: int = 0
+
+    def edge(self, query, key):
+        return abs(query.position[self.axis] - key.position[self.axis]) < self.size
+
+
+@dataclass(frozen=True)
+class Neighbourhood(Graph):
+    """Read what is at most `radius` away on every one of the axes: with radius 1 on rows and columns, 3 x 3 patches."""
+
+    radius: float
+    axes: tuple[int, ...]
+
+    def edge(self, query, key):
+        near = abs(query.position[self.axes[0]] - key.position[self.axes[0]]) <= self.radius
+        for axis in self.axes[1:]:
+            near = near & (abs(query.position[axis] - key.position[axis]) <= self.radius)
+        return near
+
+
+@dataclass(frozen=True)
+class Edges(Graph):
+    """Read along the listed edges (source, reader): between inputs by number, or between `places` of a sample, its first
+    token (of the core itself, where there are any) being 0."""
+
+    pairs: tuple[tuple[int, int], ...]
+    between: str = "inputs"
+
+    def edge(self, query, key):
+        reader, source = (query.input, key.input) if self.between == "inputs" else (query.position[0], key.position[0])
+        found = (source == self.pairs[0][0]) & (reader == self.pairs[0][1])
+        for from_, to in self.pairs[1:]:
+            found = found | ((source == from_) & (reader == to))
+        return found
+
+    def ahead(self):
+        if self.between == "inputs":
+            return frozenset(source for source, _ in self.pairs)
+        return frozenset() if all(source <= reader for source, reader in self.pairs) else None
+
+
+def reads(graph: Graph, query: Node, key: Node, self_attention: bool = True):
+    """`graph.edge` and the two rules of the house: nobody reads padding or another sample; in self-attention a token reads
+    itself."""
+    own = query.sample == key.sample
+    visible = graph.edge(query, key) & own & (key.sample != PADDING)
+    return visible | (own & (query.position[0] == key.position[0])) if self_attention else visible
+
+
+def dense_mask(graph: Graph, queries: Tokens, keys: Tokens, self_attention: bool = True) -> Bool[Tensor, "b n m"]:
+    """The graph as a matrix: `mask[b, i, j]` is True where query token i reads key token j."""
+
+    def node(tokens: Tokens, axis: int) -> Node:
+        coordinates = tokens.position.unsqueeze(axis).unbind(-1)
+        return Node(*(t.unsqueeze(axis) for t in (tokens.input, tokens.sample, tokens.span)), coordinates)
+
+    (b, n), m = queries.shape, keys.shape[1]
+    queries, keys = within_samples(queries, keys if self_attention else None), within_samples(keys)
+    return reads(graph, node(queries, 2), node(keys, 1), self_attention).expand(b, n, m)
+
+
+def reach(graphs: Sequence[Graph], tokens: Tokens) -> Bool[Tensor, "b n n"]:
+    """What each token can have heard of after all layers: `reach[b, i, j]` when i's output may depend on token j.
+
+    `graphs` holds one graph per layer, first layer first. One hop is not enough to judge a mask: with
+    `causal | from(image)` and the order text, image, earlier text reads later text through the image in two layers.
+    """
+    b, n = tokens.shape
+    known = torch.eye(n).expand(b, n, n)
+    masks = {graph: dense_mask(graph, tokens, tokens).float() for graph in set(graphs)}
+    for graph in graphs:
+        known = (masks[graph] @ known).clamp_(max=1)
+    return known > 0

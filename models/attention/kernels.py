@@ -1,0 +1,277 @@
+"""`attend` and `plan`: one attention, whatever the graph, on the fastest kernel that means exactly what the graph says.
+
+`plan` looks at the graph and at the tokens once a batch (on the CPU, outside any compiled region) and returns a *layout*:
+a small frozen object that all layers with that graph share. `attend` runs it. Nobody else picks a kernel.
+
+| graph                              | CUDA                        | CPU                               |
+| ---------------------------------- | --------------------------- | --------------------------------- |
+| causal or full, one sample a row   | `Plain` (SDPA)              | `Plain`; `Short` in half precision |
+| causal or full, within samples     | `VariableLength`            | `PerSample`: a loop over samples; `Short` |
+| causal window, one sample a row    | `Flex`                      | `Band`: blocks of the band        |
+| anything else                      | `Flex`, cached block mask   | `Dense` (SDPA with the mask)      |
+| a bias, or dropout Flex cannot do  | `Dense`                     | `Dense`                           |
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Heads = Float[Tensor, "b h n c"]
+
+KeyHeads = Float[Tensor, "b g m c"]
+
+
+class Layout:
+    """How one graph over one batch of tokens is computed: called with (b, h, n, c) queries, keys and values."""
+
+    adds_bias: ClassVar[bool] = False
+    drops: ClassVar[bool] = True
+
+    def __call__(self, query: Heads, key: KeyHeads, value: KeyHeads, bias: Tensor | None, dropout: float) -> Heads:
+        raise NotImplementedError
+
+    def to(self, device: torch.device | str) -> Layout:
+        """The same layout with its index tensors on another device."""
+        return self
+
+
+def attend(
+    query: Heads, key: KeyHeads, value: KeyHeads, layout: Layout, *, bias: Tensor | None = None, dropout: float = 0.0
+) -> Heads:
+    """Every query token's weighted sum of the values it reads, scores scaled by 1/sqrt(c).
+
+    `key` and `value` may have fewer heads than `query` (grouped queries): each serves h / h_key neighbouring query heads.
+    `bias` is added to the scores and broadcasts to (b, h, n, m); only a layout planned with `bias=True` takes one.
+    """
+    if bias is not None and not layout.adds_bias:
+        raise ValueError(f"{type(layout).__name__} cannot add a bias: plan with bias=True")
+    if dropout and not layout.drops:
+        raise ValueError(f"{type(layout).__name__} cannot do dropout: plan with dropout={dropout}")
+    return layout(query, key, value, bias, dropout)
+
+
+def sdpa(
+    query: Heads, key: KeyHeads, value: KeyHeads, mask: Tensor | None = None, causal: bool = False, dropout: float = 0.0,
+    scale: float | None = None,
+) -> Heads:  # fmt: skip
+    """torch's scaled dot-product attention, with fewer key heads than query heads where the shapes say so.
+
+    On CUDA no fast kernel takes both a mask and grouped heads: keys and values are repeated there."""
+    grouped = query.shape[1] != key.shape[1]
+    if grouped and mask is not None and query.is_cuda:
+        key, value, grouped = *repeated(key, value, query.shape[1]), False
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale, enable_gqa=grouped
+    )
+
+
+def repeated(key: KeyHeads, value: KeyHeads, heads: int) -> tuple[Heads, Heads]:
+    """Keys and values with every head as often as query heads share it."""
+    key, value = (repeat(t, "b g n c -> b (g r) n c", r=heads // t.shape[1]) for t in (key, value))
+    return key, value
+
+
+@dataclass(frozen=True)
+class Plain(Layout):
+    """Every row is one full sample: SDPA without a mask, on its fast path."""
+
+    causal: bool
+
+    def __call__(self, query, key, value, bias, dropout):
+        return sdpa(query, key, value, causal=self.causal, dropout=dropout)
+
+
+SHORT = 256
+
+
+@dataclass(frozen=True)
+class Short(Layout):
+    """Rows of up to `SHORT` tokens in half precision on a CPU: the scores written out, by batched matrix products.
+
+    There torch's flash kernel loses: forward and backward of 96 heads of 64 x 32 took 7.6 ms, this 1.8 (torch 2.14, two
+    cores with AVX512-BF16), and with a mask it loses more. In float32 it is the other way round. `mask` (one for all rows,
+    or one each) is what is added to the scores: 0 where the query reads the key, else minus infinity.
+    """
+
+    mask: Float[Tensor, "k n m"]
+
+    def __call__(self, query, key, value, bias, dropout):
+        b, h, _, c = query.shape
+        if key.shape[1] != h:
+            key, value = repeated(key, value, h)
+        query, key, value = (rearrange(t, "b h n c -> (b h) n c") for t in (query, key, value))
+        mask = self.mask if len(self.mask) == 1 else repeat(self.mask, "b n m -> (b h) n m", h=h)
+        weights = torch.baddbmm(mask.to(query.dtype), query, key.mT, alpha=1 / math.sqrt(c)).softmax(dim=-1)
+        mixed = torch.bmm(F.dropout(weights, dropout) if dropout else weights, value)
+        return rearrange(mixed, "(b h) n c -> b h n c", b=b)
+
+
+def short(mask: Bool[Tensor, "k n m"], dtype: torch.dtype) -> Short:
+    """The `Short` layout of a dense mask."""
+    return Short(torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf))
+
+
+@dataclass(frozen=True)
+class Dense(Layout):
+    """Any graph: SDPA with the mask written out (one for all rows, or one each). `empty` marks queries that read nothing; they
+    get zeros, not NaN."""
+
+    adds_bias: ClassVar[bool] = True
+    mask: Bool[Tensor, "k n m"]
+    empty: Bool[Tensor, "b 1 n 1"] | None = None
+
+    def __call__(self, query, key, value, bias, dropout):
+        mask = self.mask[:, None]
+        if bias is not None:
+            mask = bias.masked_fill(~mask, -torch.inf).to(query.dtype)
+        mixed = sdpa(query, key, value, mask, dropout=dropout)
+        return mixed if self.empty is None else mixed.masked_fill(self.empty, 0.0)
+
+    def to(self, device):
+        empty = None if self.empty is None else self.empty.to(device, non_blocking=True)
+        return Dense(self.mask.to(device, non_blocking=True), empty)
+
+
+class Segment(NamedTuple):
+    """One sample's places in one row."""
+
+    row: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class PerSample(Layout):
+    """Packed rows on a CPU: one small unmasked attention per sample, many times cheaper than a masked one per row."""
+
+    segments: tuple[Segment, ...]
+    causal: bool
+
+    def __call__(self, query, key, value, bias, dropout):
+        lengths = [segment.end - segment.start for segment in self.segments]
+        parts = (rearrange(t, "b h n c -> 1 h (b n) c").split(lengths, dim=2) for t in (query, key, value))
+        mixed = [sdpa(*each, causal=self.causal, dropout=dropout) for each in zip(*parts)]
+        return rearrange(torch.cat(mixed, dim=2), "1 h (b n) c -> b h n c", b=len(query))
+
+
+@dataclass(frozen=True)
+class VariableLength(Layout):
+    """Packed rows on CUDA: `varlen_attn` over all samples of the batch laid end to end (half precision, no dropout)."""
+
+    drops: ClassVar[bool] = False
+    boundaries: Int[Tensor, "s"]
+    longest: int
+    causal: bool
+
+    def __call__(self, query, key, value, bias, dropout):
+        if key.shape[1] != query.shape[1]:
+            key, value = repeated(key, value, query.shape[1])
+        channels = query.shape[-1]
+        (query, key, value), scale = padded(-(-channels // 8) * 8, query, key, value)
+        flat = [rearrange(t, "b h n c -> (b n) h c") for t in (query, key, value)]
+        mixed = _varlen_attention()(
+            *flat, self.boundaries, self.boundaries, self.longest, self.longest, **_varlen_causal(self.causal), **scale
+        )
+        return rearrange(mixed[..., :channels], "(b n) h c -> b h n c", b=len(query))
+
+    def to(self, device):
+        return VariableLength(self.boundaries.to(device, non_blocking=True), self.longest, self.causal)
+
+
+@dataclass(frozen=True)
+class Band(Layout):
+    """A causal window on a CPU: queries in blocks of `size`, each against its own and the previous block of keys."""
+
+    size: int
+
+    def __call__(self, query, key, value, bias, dropout):
+        n, w = query.shape[2], self.size
+        blocks = -(-n // w)
+        query, key, value = (F.pad(t, (0, 0, 0, blocks * w - n)) for t in (query, key, value))
+        query = rearrange(query, "b h (k w) c -> (b k) h w c", w=w)
+        key, value = (
+            rearrange(F.pad(t, (0, 0, w, 0)).unfold(2, 2 * w, w), "b h k c m -> (b k) h m c") for t in (key, value)
+        )
+        mask = self.visible(blocks, query.device).repeat(len(query) // blocks, 1, 1)[:, None]
+        mixed = sdpa(query, key, value, mask, dropout=dropout)
+        return rearrange(mixed, "(b k) h w c -> b h (k w) c", k=blocks)[:, :, :n]
+
+    def visible(self, blocks: int, device) -> Bool[Tensor, "k w m"]:
+        """Which of the 2w keys beside a block each of its w queries reads: the last w, but none before the row."""
+        query = torch.arange(self.size, device=device)[:, None] + self.size
+        key = torch.arange(2 * self.size, device=device)[None]
+        band = ((key <= query) & (query - key < self.size)).expand(blocks, -1, -1)
+        first = torch.arange(blocks, device=device)[:, None, None] == 0
+        return band & ~(first & (key < self.size))
+
+
+@dataclass(frozen=True)
+class Flex(Layout):
+    """Any graph on CUDA: FlexAttention, compiled once, with a block mask that skips what nobody reads."""
+
+    drops: ClassVar[bool] = False
+    block_mask: object
+
+    def __call__(self, query, key, value, bias, dropout):
+        grouped, channels = query.shape[1] != key.shape[1], query.shape[-1]
+        (query, key, value), scale = padded(max(channels, NARROWEST), query, key, value)
+        kernel = _flex_attention(query.is_cuda)
+        mixed = kernel(query, key, value, block_mask=self.block_mask, enable_gqa=grouped, **scale)
+        return mixed[..., :channels]
+
+    def to(self, device):
+        return Flex(self.block_mask.to(device))
+
+
+NARROWEST = 16
+"""Channels of a head that FlexAttention's kernel on a GPU has at least; `varlen_attn` takes multiples of 8."""
+
+
+def padded(channels: int, *heads: Tensor) -> tuple[tuple[Tensor, ...], dict[str, float]]:
+    """Queries, keys and values with so many channels, of which the new ones are zero; and the scale that the scores of the old
+    ones need, where there are new ones."""
+    lacking = channels - heads[0].shape[-1]
+    if not lacking:
+        return heads, {}
+    return tuple(F.pad(t, (0, lacking)) for t in heads), {"scale": 1 / math.sqrt(heads[0].shape[-1])}
+
+
+def _varlen_attention():
+    """`varlen_attn`, or None where this torch lacks it: packed rows then take FlexAttention. Slow to import, so late."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
+
+
+def _varlen_causal(causal: bool) -> dict:
+    """How this torch's `varlen_attn` is told to be causal: by `is_causal` in its first releases, then by `window_size`."""
+    if "is_causal" in inspect.signature(_varlen_attention()).parameters:
+        return {"is_causal": causal}
+    return {"window_size": (-1, 0) if causal else (-1, -1)}
+
+
+_compiled_flex_attention = None
+
+
+def _flex_attention(compiled: bool):
+    """FlexAttention, on a GPU compiled at its first use: uncompiled it builds the whole score matrix. Compiled once more when a size
+    changes, then for all sizes: with a translation for each, torch stops after eight and goes on uncompiled."""
+    global _compiled_flex_attention
+    from torch.nn.attention.flex_attention import flex_attention
+
+    if not compiled:
+        return flex_attention
+    if _compiled_flex_attention is None:
+        _compiled_flex_attention = torch.compile(flex_attention)
+    return _compiled_flex_attention

@@ -1,0 +1,192 @@
+"""Which kernel computes a graph over these tokens: the one place that chooses, once a batch, shared by the layers."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from ..tokens import PADDING, Tokens, alike, within_samples
+from .graph import Causal, Graph, Node, SameSample, Window, dense_mask, reads
+from .kernels import (
+    SHORT,
+    Band,
+    Dense,
+    Flex,
+    Layout,
+    PerSample,
+    Plain,
+    Segment,
+    VariableLength,
+    _varlen_attention,
+    short,
+)
+
+
+def plan(
+    graph: Graph,
+    queries: Tokens,
+    keys: Tokens | None = None,
+    *,
+    bias: bool = False,
+    dropout: float = 0.0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Layout:
+    """Choose how `graph` is computed for these tokens (descriptors on the CPU). Call it once a batch, for all layers.
+
+    `keys` are the tokens read: left out in self-attention; with more keys than queries and `keys` ending in the queries,
+    cached self-attention; `plan_cross` is for another set. `bias`, `dropout`, `dtype` and `device` are what the kernel
+    will have to do: one that cannot is not chosen.
+    """
+    keys, device = queries if keys is None else keys, torch.device(device)
+    layout = _plan_simple(graph, queries, keys, device, dtype, bias, dropout)
+    if layout is not None:
+        return layout.to(device)
+    if device.type == "cuda":
+        if bias or dropout:
+            return Dense(_mask_there(graph, queries, keys, device))
+        return _plan_flex(graph, queries, keys, device)
+    if not bias and _writes_out(device, dtype, keys.shape[1]):
+        return short(dense_mask(graph, queries, keys), dtype)
+    return Dense(alike(dense_mask(graph, queries, keys)))
+
+
+def plan_cross(
+    graph: Graph, queries: Tokens, keys: Tokens, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Layout:  # fmt: skip
+    """Choose how `graph` is computed from one set of tokens to another. A query that reads nothing gets zeros.
+
+    Padding is no query: what it gets is nobody's, so that one sample a row is full attention wherever no key is padding.
+    """
+    mask = dense_mask(graph, queries, keys, self_attention=False) | (queries.sample == PADDING)[..., None]
+    empty = ~mask.any(dim=-1)
+    if empty.any():
+        return Dense(mask | empty[..., None], empty[:, None, :, None]).to(device)
+    short_rows = _writes_out(torch.device(device), dtype, max(mask.shape[1:]))
+    if mask.all() and not short_rows:
+        return Plain(causal=False)
+    return short(mask[:1] if mask.all() else mask, dtype) if short_rows else Dense(mask).to(device)
+
+
+def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout | None:
+    """A layout without a mask, where the graph is a conjunction that one of them computes exactly; else None."""
+    parts = set(graph.parts())
+    windows = {p for p in parts if isinstance(p, Window) and p.axis == 0}
+    causal = Causal() in parts
+    if bias or parts - windows - {Causal(), SameSample()} or len(windows) > 1 or (windows and not causal):
+        return None
+    one_sample = _one_sample_a_row(keys)
+    if keys.shape[1] != queries.shape[1]:
+        step = queries.shape[1] == 1 and one_sample and not windows
+        return Plain(causal=False) if step else None
+    if windows:
+        size = math.ceil(min(next(iter(windows)).size, keys.shape[1]))  # distances are whole: below 2.5 is below 3
+        band = one_sample and device.type == "cpu" and size * 2 < keys.shape[1]
+        return Plain(causal=True) if one_sample and size >= keys.shape[1] else Band(size) if band else None
+    if one_sample:
+        if not _writes_out(device, dtype, keys.shape[1]):
+            return Plain(causal)
+        square = torch.ones(1, keys.shape[1], keys.shape[1], dtype=torch.bool)
+        return short(square.tril() if causal else square, dtype)
+    return _plan_packed(keys, causal, device, dtype, dropout)
+
+
+def _writes_out(device: torch.device, dtype: torch.dtype, keys: int) -> bool:
+    """Whether scores are better written out than left to torch's kernel; see `Short`."""
+    return dtype in (torch.bfloat16, torch.float16) and device.type == "cpu" and keys <= SHORT
+
+
+def _one_sample_a_row(tokens: Tokens) -> bool:
+    """Whether no row holds padding or a second sample."""
+    first = tokens.sample[:, :1]
+    return bool((tokens.sample == first).all()) and bool((first != PADDING).all())
+
+
+def _plan_packed(tokens: Tokens, causal: bool, device: torch.device, dtype: torch.dtype, dropout: float):
+    """Attention within the samples of packed rows, where each sample's places are contiguous; else None."""
+    starts = _starts(tokens)
+    samples = tokens.sample.flatten()[starts]
+    samples = samples[samples != PADDING]
+    if len(samples.unique()) < len(samples):
+        return None
+    if device.type == "cpu":  # where scores are written out, one masked product per row is faster still
+        written_out = _writes_out(device, dtype, tokens.shape[1])
+        return None if written_out else PerSample(_segments(starts, *tokens.shape), causal)
+    if dropout or _varlen_attention() is None or dtype not in (torch.float16, torch.bfloat16):
+        return None
+    boundaries = F.pad(starts, (0, 1), value=tokens.sample.numel()).int()
+    return VariableLength(boundaries, int(boundaries.diff().max()), causal)
+
+
+def _starts(tokens: Tokens) -> Int[Tensor, "s"]:
+    """The flat places where a sample begins, or a run of padding, whose output nobody reads: every row begins one."""
+    begins = torch.ones_like(tokens.sample, dtype=torch.bool)
+    begins[:, 1:] = tokens.sample[:, 1:] != tokens.sample[:, :-1]
+    return begins.flatten().nonzero()[:, 0]
+
+
+def _segments(starts: Int[Tensor, "s"], b: int, n: int) -> tuple[Segment, ...]:
+    """What lies between flat places of b rows of n places, row by row."""
+    places = starts.tolist()
+    ends = [*places[1:], b * n]
+    return tuple(Segment(start // n, start % n, end - start // n * n) for start, end in zip(places, ends))
+
+
+def _mask_there(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device) -> Bool[Tensor, "k n m"]:
+    """The dense mask, made on the device: on the CPU it would take long to write, and to copy. One for all rows where all are laid
+    out alike, which is known before."""
+    if _rows_alike(queries, keys):
+        queries, keys = (tokens.select(slice(0, 1)) for tokens in (queries, keys))
+    (b, n), m = queries.shape, keys.shape[1]
+    query, key = within_samples(queries, keys).to(device), within_samples(keys).to(device)
+    sides = [
+        Node(
+            *(t.unsqueeze(axis) for t in (side.input, side.sample, side.span)), side.position.unsqueeze(axis).unbind(-1)
+        )
+        for side, axis in ((query, 2), (key, 1))
+    ]
+    return reads(graph, *sides).expand(b, n, m)
+
+
+def _rows_alike(queries: Tokens, keys: Tokens) -> bool:
+    """Whether every row is the first one with other numbers for its samples and spans, as where each row is one sample."""
+
+    def both(name: str) -> Tensor:
+        return torch.cat([getattr(queries, name), getattr(keys, name)], dim=1)
+
+    def counted(numbers: Int[Tensor, "b n"]) -> Int[Tensor, "b n"]:
+        first = numbers.masked_fill(numbers == PADDING, numbers.max()).amin(dim=1, keepdim=True)
+        return torch.where(numbers == PADDING, PADDING, numbers - first + 1)
+
+    if not keys.sample.numel():
+        return False
+    descriptors = (
+        both("input"),
+        counted(both("sample")),
+        counted(both("span")),
+        both("position").nan_to_num(nan=torch.inf),
+    )
+    return all(bool((each == each[:1]).all()) for each in descriptors)
+
+
+def _plan_flex(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device) -> Flex:
+    """FlexAttention's block mask for the graph: the graph's own `edge` is the `mask_mod`."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    relative = within_samples(queries, keys).to(device), within_samples(keys).to(device)
+    sides = [(t.input, t.sample, t.span, t.position.unbind(-1)) for t in relative]
+
+    def node(side, row, index) -> Node:
+        *descriptors, position = side
+        return Node(*(each[row, index] for each in descriptors), [axis[row, index] for axis in position])
+
+    (b, n), m = queries.shape, keys.shape[1]
+    block_mask = create_block_mask(
+        lambda row, head, query, key: reads(graph, node(sides[0], row, query), node(sides[1], row, key)),
+        b, None, n, m, device=device,
+    )  # fmt: skip
+    return Flex(block_mask)

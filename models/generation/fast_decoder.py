@@ -1,0 +1,250 @@
+"""One new token per row through a core, as fast as Python allows: what cached generation spends its time in.
+
+The arithmetic is `Block.forward`'s, with everything looked up beforehand and nothing planned: when each row is one sample
+and the graph is causal, a new token reads all keys, and what the encoder read was made keys and values once. `Decoder.fits`
+says when that is so; all else takes the general path, `Transformer.forward` with a cache, to which this one is tested to be
+equal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from ..attention.graph import Causal, SameSample
+from ..attention.kernels import sdpa
+from ..cache import Cache, LayerCache
+from ..heads import Tied, Unembedding
+from ..layers.feed_forward import FeedForward, TwoMatrices
+from ..layers.linear import Linear, prepacked
+from ..layers.norms import LayerNorm, RmsNorm
+from ..layers.relative import RelativeBias, RelativePosition, Rotary, rotate
+from ..tokens import PADDING, TokenSet, plain_tokens
+from ..transformer import Attention, Block, PostNorm, PreNorm, Residual, Transformer
+
+FUSED = 2**17
+"""Query, key and value are laid together to one matrix (a copy) up to this many values each: larger ones are bound by
+reading the weights, and copying them would cost more than it saves."""
+
+
+def computing_type(model: nn.Module) -> torch.dtype:
+    """What the model's products are made in at present: the type of its weights, or that of autocast where this is on. Layouts
+    are planned for it, and caches hold it."""
+    weight = next(model.parameters())
+    kind = weight.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one block needs to read a token: its layers' functions, without the machinery of modules."""
+
+    add: Callable[[Tensor, Callable], Tensor]
+    project: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+    query_norm: Callable[[Tensor], Tensor] | None
+    key_norm: Callable[[Tensor], Tensor] | None
+    scale: float | None
+    out: Callable[[Tensor], Tensor]
+    add_cross: Callable[[Tensor, Callable], Tensor] | None
+    cross: Crossing | None
+    add_feed_forward: Callable[[Tensor, Callable], Tensor]
+    feed_forward: Callable[[Tensor], Tensor]
+
+
+class Decoder:
+    """A core that reads one token per row at a time, its cache, and the head that scores what comes next. Make one per text:
+    it copies matrices (where several rows are read, as many bytes as the core and the head have).
+
+    `source` is what the encoder made of its set, one sample a row beside the rows of the cache.
+    """
+
+    def __init__(self, core: Transformer, cache: Cache, axes: int, head: nn.Module, source: TokenSet | None = None):
+        self.cache = cache
+        there = None if source is None else source.sample != PADDING
+        mask = None if there is None or bool(there.all()) else there[:, None, None]
+        self.steps = [step_of(block, source, mask) for block in core.blocks]
+        self.norm, self.head = lean(core.norm), lean_head(head)
+        tokens = plain_tokens(1, cache.capacity, axes=axes).to(core.blocks[0].attention.out.weight.device)
+        self.angles = core.position.angles(tokens)
+        bias = core.position.bias(tokens, tokens)
+        self.bias = None if bias is None else bias.to(cache.layers[0].key.dtype)
+
+    @staticmethod
+    def fits(core: Transformer) -> bool:
+        """Whether this core is made of parts that are known here, and lets a new token read everything before it."""
+        plain = all({*graph.parts()} <= {Causal(), SameSample()} and graph.is_causal() for graph in core.graphs)
+        blocks = all(
+            type(block) is Block and type(block.attention) is Attention
+            and type(block.add_attention) in (PreNorm, PostNorm) and block.add_attention.scale is None
+            for block in core.blocks
+        )  # fmt: skip
+        return plain and blocks and type(core.position) in (RelativePosition, Rotary, RelativeBias)
+
+    def keep(self, sentences: Int[Tensor, "s"]) -> None:
+        """Go on with these samples of the source; the others are done."""
+        for step in self.steps:
+            if step.cross is not None:
+                step.cross.keep(sentences)
+
+    def scores(self, x: Float[Tensor, "b d"], place: int, beams: int = 1) -> Float[Tensor, "b v"]:
+        """The scores of what comes after the token of running order `place` of every row, whose keys and values go into the
+        cache. `beams` rows in a row belong to one sample of the source."""
+        angles = self.angles and tuple(t.narrow(2, place, 1) for t in self.angles)
+        bias = None if self.bias is None else self.bias[:, :, place : place + 1, : place + 1]
+        for step, cache in zip(self.steps, self.cache.layers):
+            x = step.add(x, lambda y: self._attend(step, cache, y, place, angles, bias))  # noqa: B023
+            if step.cross is not None:
+                x = step.add_cross(x, lambda y: step.cross(y, beams))  # noqa: B023
+            x = step.add_feed_forward(x, step.feed_forward)
+        return self.head(self.norm(x))
+
+    @staticmethod
+    def _attend(step: Step, cache: LayerCache, x: Tensor, place: int, angles, bias: Tensor | None) -> Tensor:
+        query, key, value = step.project(x)
+        if step.query_norm is not None:
+            query, key = step.query_norm(query), step.key_norm(key)
+        if angles is not None:
+            query, key = rotate(query, angles), rotate(key, angles)
+        query = query.to(cache.key.dtype)  # norms leave float32 behind, kernels take one type
+        cache.key.narrow(2, place, 1).copy_(key)
+        cache.value.narrow(2, place, 1).copy_(value)
+        cache.length = place + 1
+        mixed = sdpa(
+            query, cache.key.narrow(2, 0, place + 1), cache.value.narrow(2, 0, place + 1), bias, scale=step.scale
+        )
+        return step.out(mixed.reshape(len(x), -1))
+
+
+class Crossing:
+    """One layer's cross-attention with the keys and values of the source made once: (s, h, m, c). All beams of a sample read
+    them together, as so many queries of one attention."""
+
+    def __init__(self, attention: Attention, source: TokenSet, mask: Bool[Tensor, "s 1 1 m"] | None):
+        self.channels, self.scale = attention.channels, scale_of(attention)
+        self.query, self.query_norm, self.out = (
+            product(attention.query), lean(attention.query_norm), product(attention.out)
+        )  # fmt: skip
+        _, key, value = attention.project(source.x[:, :0], source.x)
+        self.key, self.value, self.mask = attention.key_norm(key).to(value.dtype), value, mask
+
+    def keep(self, sentences: Tensor) -> None:
+        """Go on with these samples."""
+        self.key, self.value = self.key[sentences], self.value[sentences]
+        self.mask = None if self.mask is None else self.mask[sentences]
+
+    def __call__(self, x: Float[Tensor, "b d"], beams: int) -> Float[Tensor, "b d"]:
+        query = self.query(x).view(len(self.key), beams, -1, self.channels).transpose(1, 2)
+        query = self.query_norm(query).to(self.key.dtype)
+        mixed = sdpa(query, self.key, self.value, self.mask, scale=self.scale)
+        return self.out(mixed.transpose(1, 2).reshape(len(x), -1))
+
+
+def step_of(block: Block, source: TokenSet | None = None, mask: Tensor | None = None) -> Step:
+    """A block's functions, with query, key and value as one product where the matrices are small."""
+    attention = block.attention
+    normed = not isinstance(attention.query_norm, nn.Identity)
+    crosses = block.cross_attention is not None
+    return Step(
+        add=adder(block.add_attention),
+        project=fused(attention) if attention.query.weight.numel() <= FUSED else separate(attention),
+        query_norm=lean(attention.query_norm) if normed else None,
+        key_norm=lean(attention.key_norm) if normed else None,
+        scale=scale_of(attention),
+        out=product(attention.out),
+        add_cross=adder(block.add_cross_attention) if crosses else None,
+        cross=Crossing(block.cross_attention, source, mask) if crosses else None,
+        add_feed_forward=adder(block.add_feed_forward),
+        feed_forward=two_products(block.feed_forward),
+    )
+
+
+def scale_of(attention: Attention) -> float | None:
+    """What the scores are multiplied with, where it is not the usual 1 / sqrt(channels)."""
+    return None if attention.stretch == 1 else attention.stretch / math.sqrt(attention.channels)
+
+
+def adder(residual: Residual) -> Callable[[Tensor, Callable], Tensor]:
+    """How a layer is added to the stream, outside training."""
+    norm = lean(residual.norm)
+    if residual.normalises_output:
+        return lambda x, layer: norm(x + layer(x))
+    return lambda x, layer: x + layer(norm(x))
+
+
+def lean(norm: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A normalisation as one call."""
+    if type(norm) is LayerNorm:
+        shape, weight, bias, epsilon = norm.normalized_shape, norm.weight, norm.bias, norm.eps
+        return lambda x: torch.layer_norm(x, shape, weight, bias, epsilon)
+    if type(norm) is RmsNorm:
+        return rms(norm)
+    return norm.forward
+
+
+def rms(norm: RmsNorm) -> Callable[[Tensor], Tensor]:
+    """Root mean square normalisation. On a CPU torch's own makes twice as many calls as here."""
+    weight, epsilon = norm.weight, norm.eps
+    small = torch.tensor(epsilon)
+
+    def normalise(x: Tensor) -> Tensor:
+        if not x.is_cpu or x.dtype != torch.float32:
+            return norm.forward(x)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        x = x * torch.addcmul(small, length, length, value=1 / x.shape[-1]).rsqrt_()
+        return x if weight is None else x * weight
+
+    return normalise
+
+
+def lean_head(head: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A head over a vocabulary as one call or two."""
+    if type(head) is Unembedding:
+        return product(head.linear)
+    if type(head) is Tied:
+        multiply, scale = prepacked(head.table), head.scale
+        return multiply if scale == 1 else lambda x: multiply(x * scale)
+    return head.forward
+
+
+def product(layer: Linear) -> Callable[[Tensor], Tensor]:
+    """A linear map as one call."""
+    return prepacked(layer.weight, layer.bias)
+
+
+def two_products(layer: FeedForward) -> Callable[[Tensor], Tensor]:
+    """A feed-forward layer as one call."""
+    if not isinstance(layer, TwoMatrices) or type(layer).forward is not TwoMatrices.forward:
+        return layer.forward
+    up, activation, down = product(layer.up), layer.activation, product(layer.down)
+    return lambda x: down(activation(up(x)))
+
+
+def fused(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """(b, d) to queries, keys and values (b, h, 1, c) by one product with the three matrices laid together."""
+    layers, channels = (attention.query, attention.key, attention.value), attention.channels
+    weight = torch.cat([layer.weight for layer in layers])
+    bias = None if attention.query.bias is None else torch.cat([layer.bias for layer in layers])
+    heads, groups = attention.query.out_features // channels, attention.key.out_features // channels
+    multiply = prepacked(weight, bias)
+
+    def project(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        every = multiply(x).view(len(x), -1, 1, channels)
+        return every.narrow(1, 0, heads), every.narrow(1, heads, groups), every.narrow(1, heads + groups, groups)
+
+    return project
+
+
+def separate(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """(b, d) to queries, keys and values (b, h, 1, c) by three products."""
+    products = [product(layer) for layer in (attention.query, attention.key, attention.value)]
+    channels = attention.channels
+
+    def project(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return tuple(multiply(x).view(len(x), -1, 1, channels) for multiply in products)
+
+    return project

@@ -1,0 +1,84 @@
+"""How the next id is drawn from scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How an id is chosen from the scores. Raises ValueError for settings that mean nothing."""
+
+    temperature: float = 1.0
+    """Scores are divided by it; 0: always the best one."""
+    top_k: int | None = None
+    """Only the k best."""
+    top_p: float | None = None
+    """Only the best ones that together have this probability (Holtzman et al. 2019, arXiv:1904.09751)."""
+    min_p: float | None = None
+    """Only those with at least this share of the best one's probability (arXiv:2407.01082)."""
+    repetition_penalty: float = 1.0
+    """Scores of ids seen before are divided by it when positive, else multiplied (Keskar et al. 2019, arXiv:1909.05858)."""
+
+    def __post_init__(self):
+        limits = {
+            "temperature": (self.temperature == 0 or 1e-6 <= self.temperature <= 1e6, "0, or from 1e-6 to 1e6"),
+            "top_k": (self.top_k is None or self.top_k >= 1, "at least 1"),
+            "top_p": (self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
+            "min_p": (self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
+            "repetition_penalty": (1e-3 <= self.repetition_penalty <= 1e3, "from 0.001 to 1000"),
+        }
+        for name, (fine, possible) in limits.items():
+            if not fine:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be {possible}")
+
+    def choose(
+        self, scores: Float[Tensor, "b v"], seen: Int[Tensor, "b n"], generator: torch.Generator | None = None
+    ) -> Int[Tensor, "b"]:
+        """One id per row. `seen` holds the ids that the penalty is about (negative: none)."""
+        if self.repetition_penalty != 1:
+            scores = self._penalised(scores, seen)
+        if self.temperature == 0:
+            return scores.argmax(dim=-1)
+        probabilities = torch.softmax(self._kept(scores.float() / self.temperature), dim=-1)
+        if generator is not None:
+            probabilities = probabilities.to(generator.device)  # one seed draws the same on a CPU and on a GPU
+        return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+
+    def _penalised(self, scores: Tensor, seen: Tensor) -> Tensor:
+        repeated = torch.zeros_like(scores, dtype=torch.bool)
+        seen = seen.to(scores.device, non_blocking=True)
+        repeated.scatter_(1, seen.clamp(min=0), seen >= 0)
+        penalty = self.repetition_penalty
+        return torch.where(repeated, torch.where(scores > 0, scores / penalty, scores * penalty), scores)
+
+    def _kept(self, scores: Tensor) -> Tensor:
+        """The scores with everything that top_k, top_p and min_p exclude at minus infinity."""
+        if self.top_k is not None and self.top_k < scores.shape[-1]:
+            scores = scores.masked_fill(scores < scores.topk(self.top_k).values[:, -1:], -torch.inf)
+        if self.top_p is not None and self.top_p < 1:
+            ordered, order = scores.sort(dim=-1, descending=True)
+            probabilities = ordered.softmax(dim=-1)
+            before = probabilities.cumsum(dim=-1) - probabilities
+            cut = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, order, before >= self.top_p)
+            scores = scores.masked_fill(cut, -torch.inf)
+        if self.min_p is not None:
+            probabilities = scores.softmax(dim=-1)
+            best = probabilities.amax(dim=-1, keepdim=True)
+            scores = scores.masked_fill(probabilities < self.min_p * best, -torch.inf)
+        return scores
+
+
+SEEDS = -(2**63), 2**64 - 1
+"""The least and the largest seed that torch takes."""
+
+
+def seeded(seed: int, device: torch.device) -> torch.Generator:
+    """What random numbers are drawn with. Raises ValueError for a seed that is too large."""
+    if not SEEDS[0] <= seed <= SEEDS[1]:
+        raise ValueError(f"the seed must be from -2**63 to 2**64 - 1, not {seed}")
+    return torch.Generator(device).manual_seed(seed)

@@ -1,0 +1,114 @@
+"""Where a token stands, told to the model in two ways.
+
+*Absolute* embeddings belong to an input's tokenizer and are added to its tokens: `Learned`, `Sinusoidal`.
+*Relative* positions belong to the core and act inside attention, on `Tokens.position`: `Rotary` turns queries and keys,
+`RelativeBias` (T5) and `Alibi` add to the scores.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+Wavelength = Annotated[float, Field(ge=1, le=1e12)]
+"""Of the slowest wave, over 2 pi, in places."""
+
+
+class AbsolutePosition(nn.Module):
+    """Base of the embeddings added to an input's tokens, by their index in the span: (t) to (t, d)."""
+
+    length: int
+
+
+class Learned(AbsolutePosition):
+    """One learned vector per place, as in GPT-2 and ViT. `length`: how many places (default: the context)."""
+
+    def __init__(self, width: int, context: int, *, length: int | None = None):
+        super().__init__()
+        self.length = length or context
+        self.table = nn.Embedding(self.length, width)
+
+    def forward(self, index: Int[Tensor, "*t"]) -> Float[Tensor, "*t d"]:
+        return self.table(index)
+
+
+class Sinusoidal(AbsolutePosition):
+    """Fixed sines and cosines of geometrically spaced wavelengths, interleaved as in the 2017 paper (arXiv:1706.03762)."""
+
+    def __init__(self, width: int, context: int, *, length: int | None = None, longest: Wavelength = 10_000.0):
+        super().__init__()
+        self.length = length or context
+        place = torch.arange(self.length, dtype=torch.float64)[:, None]
+        angle = place * torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(longest) / width))
+        table = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width]
+        self.register_buffer("table", table.float(), persistent=False)
+
+    def forward(self, index: Int[Tensor, "*t"]) -> Float[Tensor, "*t d"]:
+        return self.table[index]
+
+
+class SinesThenCosines(AbsolutePosition):
+    """Fixed waves, the sines in the first half of the width and the cosines in the second, as in Whisper."""
+
+    def __init__(self, width: int, context: int, *, length: int | None = None, longest: Wavelength = 10_000.0):
+        super().__init__()
+        self.length = length or context
+        if width % 2 or width < 4:
+            raise ValueError(f"sines_then_cosines needs an even width of at least 4, not {width}")
+        steps = torch.arange(width // 2) * (-math.log(longest) / (width // 2 - 1))
+        angle = torch.arange(self.length)[:, None] * steps.exp()
+        self.register_buffer("table", torch.cat([angle.sin(), angle.cos()], dim=1), persistent=False)
+
+    def forward(self, index: Int[Tensor, "*t"]) -> Float[Tensor, "*t d"]:
+        return self.table[index]
+
+
+class GridPosition(nn.Module):
+    """Base of the embeddings added to an image's tokens, by row and column: (t, 2) to (t, d)."""
+
+
+class LearnedGrid(GridPosition):
+    """One learned vector per place of a grid of fixed size, as in ViT (Dosovitskiy et al. 2021, arXiv:2010.11929)."""
+
+    def __init__(self, width: int, grid: tuple[int, int] | None):
+        super().__init__()
+        if grid is None:
+            raise ValueError(
+                "learned_grid needs images of one 'size'; for any size use position: sinusoidal_grid or null"
+            )
+        self.grid = grid
+        self.table = nn.Embedding(grid[0] * grid[1], width)
+
+    def forward(self, coordinates: Float[Tensor, "t 2"]) -> Float[Tensor, "t d"]:
+        row, column = coordinates.long().unbind(-1)
+        return self.table(row * self.grid[1] + column)
+
+
+def interpolated(table: Float[Tensor, "p d"], grid: tuple[int, int], wanted: tuple[int, int]) -> Float[Tensor, "q d"]:
+    """A grid's learned vectors for a grid of another size: bicubic, antialiased, as timm resamples them."""
+    image = rearrange(table.float(), "(row column) d -> 1 d row column", row=grid[0])
+    resized = F.interpolate(image, size=wanted, mode="bicubic", antialias=True)
+    return rearrange(resized, "1 d row column -> (row column) d").to(table.dtype)
+
+
+class SinusoidalGrid(GridPosition):
+    """Fixed sines and cosines of column and row, a quarter of the width each, for images of any size (big_vision's
+    `sincos2d`; Beyer et al. 2022, arXiv:2205.01580)."""
+
+    def __init__(self, width: int, grid: tuple[int, int] | None, *, longest: Wavelength = 10_000.0):
+        super().__init__()
+        if width % 4:
+            raise ValueError(f"sinusoidal_grid needs a width that is a multiple of 4, not {width}")
+        steps = torch.arange(width // 4) / max(width // 4 - 1, 1)
+        self.register_buffer("frequencies", longest**-steps, persistent=False)
+
+    def forward(self, coordinates: Float[Tensor, "t 2"]) -> Float[Tensor, "t d"]:
+        row, column = (each[:, None] * self.frequencies for each in coordinates.unbind(-1))
+        return torch.cat([column.sin(), column.cos(), row.sin(), row.cos()], dim=-1)

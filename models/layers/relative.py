@@ -1,0 +1,134 @@
+"""Positions that act inside attention: rotated queries and keys (float32 always), learned and fixed biases."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..tokens import Tokens, alike
+from .positions import Wavelength
+
+
+class RelativePosition(nn.Module):
+    """Base of the relative positions, built with the number of heads, their width and the names of the position axes."""
+
+    def angles(self, tokens: Tokens) -> tuple[Tensor, Tensor] | None:
+        """The cosine and sine by which queries and keys are turned, (b, 1, n, c/2) each; None: they are not."""
+        return None
+
+    def bias(self, queries: Tokens, keys: Tokens) -> Float[Tensor, "b h n m"] | None:
+        """What is added to the scores; None: nothing."""
+        return None
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether `bias` gives anything: it decides which attention kernels can be used."""
+        return type(self).bias is not RelativePosition.bias
+
+
+class Rotary(RelativePosition):
+    """Queries and keys are turned by an angle that grows with position (Su et al. 2021, arXiv:2104.09864).
+
+    Channels c and c + c/2 turn together (the GPT-NeoX and Llama layout). `axes` says how many channels of each head each
+    position axis gets, e.g. `{order: 16, row: 8, column: 8}`; by default all of them follow the running order.
+    """
+
+    def __init__(
+        self, heads: int, channels: int, axes: tuple[str, ...] = ("order",), *,
+        base: Wavelength = 10_000.0, per_axis: dict[str, int] | None = None,
+    ):  # fmt: skip
+        super().__init__()
+        per_axis = per_axis or {axes[0]: channels}
+        for name, share in per_axis.items():
+            if name not in axes:
+                raise ValueError(f"rotary: no position axis named {name!r}; possible: {', '.join(axes)}")
+            if share % 2 or share < 0:
+                raise ValueError(f"rotary: axis {name!r} gets {share} channels; it must be an even number, 0 or more")
+        if sum(per_axis.values()) > channels or channels % 2:
+            raise ValueError(f"rotary: {per_axis} needs more than the {channels} channels of a head, or an odd number")
+        frequency, axis = torch.zeros(channels // 2), torch.zeros(channels // 2, dtype=torch.long)
+        start = 0
+        for name, share in per_axis.items():
+            exponent = torch.arange(0, share, 2, dtype=torch.float64) / share
+            frequency[start : start + share // 2] = (base**-exponent).float()
+            axis[start : start + share // 2] = axes.index(name)
+            start += share // 2
+        self.register_buffer("frequency", frequency, persistent=False)
+        self.register_buffer("axis", axis, persistent=False)
+
+    def _apply(self, fn, recurse=True):
+        """Moves between devices but stays float32: rounded to bfloat16, neighbouring places look the same."""
+        frequency = self.frequency
+        super()._apply(fn, recurse)
+        self.frequency = frequency.to(self.frequency.device)
+        return self
+
+    def angles(self, tokens: Tokens):
+        """A product of single numbers, not of matrices: autocast and TF32 would round those, and the places with them."""
+        angle = tokens.position.float().nan_to_num()[..., self.axis] * self.frequency
+        return angle.cos()[:, None], angle.sin()[:, None]
+
+
+def rotate(x: Float[Tensor, "b h n c"], angles: tuple[Tensor, Tensor]) -> Float[Tensor, "b h n c"]:
+    """Turn each pair of channels (c, c + c/2) by its angle, in float32 or wider. Pairs of a zero angle stay as they are."""
+    cosine, sine = angles
+    first, second = x.to(torch.promote_types(x.dtype, cosine.dtype)).chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).to(x.dtype)
+
+
+class RelativeBias(RelativePosition):
+    """A learned score per head and bucket of distance in the running order (T5, Raffel et al. 2019, arXiv:1910.10683).
+
+    Half of the buckets (of each direction, when `bidirectional`) are single distances, the others grow logarithmically
+    up to `longest`; all larger distances share the last.
+    """
+
+    def __init__(
+        self, heads: int, channels: int, axes: tuple[str, ...] = ("order",), *,
+        buckets: int = 32, longest: int = 128, bidirectional: bool = True,
+    ):  # fmt: skip
+        super().__init__()
+        exact = buckets // 4 if bidirectional else buckets // 2
+        if exact < 1 or longest <= exact:
+            raise ValueError(
+                f"relative_bias: {buckets} buckets count {exact} distances singly; longest ({longest}) must be more"
+            )
+        self.table = nn.Embedding(buckets, heads)
+        self.buckets, self.longest, self.bidirectional = buckets, longest, bidirectional
+
+    def bucket(self, distance: Int[Tensor, "*t"]) -> Int[Tensor, "*t"]:
+        """The bucket of `distance` = key's place minus query's place."""
+        count, offset = self.buckets, torch.zeros_like(distance)
+        if self.bidirectional:
+            count //= 2
+            offset = (distance > 0).long() * count
+            distance = distance.abs()
+        else:
+            distance = (-distance).clamp(min=0)
+        exact = count // 2
+        growth = torch.log(distance.float().clamp(min=1) / exact) / math.log(self.longest / exact)
+        far = (exact + (growth * (count - exact)).long()).clamp(max=count - 1)
+        return offset + torch.where(distance < exact, distance, far)
+
+    def bias(self, queries: Tokens, keys: Tokens):
+        distance = alike(keys.position[:, None, :, 0]) - alike(queries.position[:, :, None, 0])
+        return rearrange(self.table(self.bucket(distance.long())), "b n m h -> b h n m")
+
+
+class Alibi(RelativePosition):
+    """Scores fall linearly with distance, at a fixed slope per head (Press et al. 2021, arXiv:2108.12409)."""
+
+    def __init__(self, heads: int, channels: int, axes: tuple[str, ...] = ("order",)):
+        super().__init__()
+        power = 2 ** math.floor(math.log2(heads))
+        slopes = [2 ** (-8 * (i + 1) / power) for i in range(power)]
+        slopes += [2 ** (-4 * (2 * i + 1) / power) for i in range(heads - power)]
+        self.register_buffer("slopes", torch.tensor(slopes), persistent=False)
+
+    def bias(self, queries: Tokens, keys: Tokens):
+        distance = (alike(keys.position[:, None, None, :, 0]) - alike(queries.position[:, None, :, None, 0])).abs()
+        return -self.slopes[:, None, None] * distance

@@ -1,0 +1,142 @@
+"""The tokenizer of a Hugging Face model directory (WordPiece, unigram, BPE), read by their `tokenizers` library."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..files.reading import DataError
+from ..files.writing import write_text
+from .base import MOST, Encoding, TextStream, well_formed
+from .byte_pairs import byte_letters
+
+SPACE = "\u2581"
+"""What SentencePiece writes for a space."""
+REPLACEMENT = "\ufffd"
+"""What is written for bytes that are no character (yet)."""
+
+
+BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+"""How a vocabulary writes a byte for which it has no piece."""
+
+
+class DirectoryEncoding(Encoding):
+    """A `tokenizer.json`, with the special ids that its model puts around a text.
+
+    A text that such a tokenizer normalises (lower case, accents, white space) does not come back as it was: the only
+    encodings of ours that may lose something, since the published models were trained so.
+    """
+
+    def __init__(self, text: str, start: int, frame: Mapping[str, Any]):
+        """`text` is the content of the `tokenizer.json`; `start` begins what the model writes; `frame` has the `end` of that,
+        what stands `before` and `after` a text that is only read, and perhaps `prompt` and `roles`. Raises DataError."""
+        self.text, self.coder = text, coder_of(text, "tokenizer.json")
+        self.coder.no_padding()
+        self.coder.no_truncation()
+        self.coder.encode_special_tokens = True  # the text of a special token inside data is data
+        self.name, self.start, self.frame = "directory", start, dict(frame)
+        self.specials = {
+            i: token.content for i, token in self.coder.get_added_tokens_decoder().items() if token.special
+        }
+        if wrong := [name for name, id in self.roles.items() if id not in self.specials]:
+            raise DataError(
+                f"tokenizer.json: id {self.roles[wrong[0]]} is to be {wrong[0]!r}, and so must be one of its special tokens"
+            )
+
+    @cached_property
+    def pieces(self) -> list[bytes]:
+        """The bytes of each id, as far as an id has some by itself."""
+        letters, size = byte_letters(), max(self.coder.get_vocab().values()) + 1
+        found = [b""] * size
+        for piece, number in self.coder.get_vocab().items():
+            if number in self.specials:
+                continue
+            byte = BYTE.fullmatch(piece) if self.falls_back else None
+            if byte:
+                found[number] = bytes.fromhex(byte[1])
+            elif self.of_bytes:
+                found[number] = bytes(letters[c] for c in piece) if set(piece) <= letters.keys() else piece.encode()
+            elif self.of_words:
+                found[number] = (piece[2:] if piece.startswith("##") else f" {piece}").encode()
+            else:
+                found[number] = piece.replace(SPACE, " ").encode()
+        return found
+
+    @cached_property
+    def falls_back(self) -> bool:
+        """Whether what no piece holds is written byte by byte, as in Llama 2."""
+        return '"ByteFallback"' in self.text or re.search(r'"byte_fallback":\s*true', self.text) is not None
+
+    @cached_property
+    def of_bytes(self) -> bool:
+        """Whether pieces are written in byte letters, as GPT-2's are."""
+        return '"ByteLevel"' in self.text
+
+    @cached_property
+    def of_words(self) -> bool:
+        """Whether pieces are beginnings of words, or go on with one after `##`, as BERT's do."""
+        return '"WordPiece"' in self.text
+
+    def encode(self, text):
+        return self.coder.encode(well_formed(text), add_special_tokens=False).ids
+
+    def encode_batch(self, texts):
+        found = self.coder.encode_batch([well_formed(text) for text in texts], add_special_tokens=False)
+        return [each.ids for each in found]
+
+    def decode(self, ids: Iterable[int], specials: bool = False) -> str:
+        known = [int(i) for i in ids]
+        if wrong := [i for i in known if not 0 <= i < self.vocabulary]:
+            raise ValueError(f"id {wrong[0]} is outside encoding {self.name!r}, which has {self.vocabulary} ids")
+        return self.coder.decode(known, skip_special_tokens=not specials)
+
+    def stream(self, before=()):
+        return DirectoryStream(self, before)
+
+    def parts(self):
+        return {"start": self.start, "frame": self.frame}
+
+    def save(self, folder):
+        write_text(Path(folder) / "tokenizer.json", self.text)
+        super().save(folder)
+
+    def __reduce__(self):
+        return DirectoryEncoding, (self.text, self.start, self.frame)
+
+
+class DirectoryStream(TextStream):
+    """Ids as text by the tokenizer's own decoder, which may write a piece in another way behind others than alone (the first
+    piece of a text loses its space, bytes join to characters): what is new in the text of all of them."""
+
+    def __init__(self, encoding: DirectoryEncoding, before: Sequence[int]):
+        self.encoding, self.ids = encoding, list(before)
+        self.told = len(encoding.decode(self.ids))
+
+    def write(self, id):
+        self.ids.append(int(id))
+        text = self.encoding.decode(self.ids)
+        return self._new(text[: len(text.rstrip(REPLACEMENT))])
+
+    def finish(self):
+        return self._new(self.encoding.decode(self.ids))
+
+    def _new(self, text: str) -> str:
+        new, self.told = text[self.told :], max(self.told, len(text))
+        return new
+
+
+def coder_of(text: str, where: str) -> Any:
+    """The `tokenizers` object behind the content of a `tokenizer.json`. Raises DataError."""
+    from tokenizers import Tokenizer
+
+    try:
+        made = Tokenizer.from_str(text)
+        highest = max(made.get_vocab().values(), default=-1)
+    except Exception as error:  # the library raises nothing narrower
+        raise DataError(f"{where} is no tokenizer: {error}") from None
+    if not 0 <= highest < MOST:
+        raise DataError(f"{where}: its highest id is {highest:,}; possible: 0 to {MOST - 1:,}")
+    return made

@@ -1,0 +1,109 @@
+"""JSON, records, tensors and arrays from files that we did not just write."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Mapping
+from tokenize import TokenError
+from typing import Any, TypeVar
+
+import numpy as np
+import pydantic_core
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from .reading import SMALL, DataError, read_bytes, shown
+
+
+class Record(BaseModel):
+    """Base of what a JSON file of ours, or of a published model, is read as: typed fields, others passed over."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, protected_namespaces=())
+
+
+R = TypeVar("R", bound=BaseModel)
+
+
+def parse_json(content: bytes | str, where: str) -> Any:
+    """The value of a JSON text. Raises DataError, also for what is nested deeper than 200 levels."""
+    try:
+        return pydantic_core.from_json(content)
+    except (ValueError, UnicodeEncodeError) as error:
+        raise DataError(f"{where}: not JSON: {_place(str(error))}") from None
+
+
+def _place(message: str) -> str:
+    return re.sub(r" at line 1 column (\d+)$", r" at character \1", message)
+
+
+def read_json(path: str | os.PathLike, most: int = SMALL) -> Any:
+    """The value of a JSON file."""
+    return parse_json(read_bytes(path, most), os.fspath(path))
+
+
+def read_record(path: str | os.PathLike, kind: type[R], most: int = SMALL) -> R:
+    """A JSON file as a record."""
+    return as_record(read_bytes(path, most), kind, os.fspath(path))
+
+
+def as_record(content: bytes | str, kind: type[R], where: str) -> R:
+    """A JSON text as a record. Raises DataError naming the first field that is missing or not what it should be."""
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(f"{where}: {f'{place}: ' if place else ''}{_in_words(first)}") from None
+
+
+WORDS = {"Input should be ": "must be ", "a valid integer": "a whole number", "a valid string": "text",
+         "a valid dictionary": "a mapping", "a valid boolean": "true or false", "a valid ": "a "}  # fmt: skip
+"""pydantic's words, and those of a configuration's messages."""
+
+
+def _in_words(error: Mapping[str, Any]) -> str:
+    if error["type"] == "json_invalid":
+        return f"not JSON: {_place(error['ctx']['error'])}"
+    if error["type"] == "missing":
+        return "it is not there"
+    message = error["msg"].removeprefix("Value error, ")
+    for theirs, ours in WORDS.items():
+        message = message.replace(theirs, ours)
+    return message if "must be" not in message else f"{message}, not {shown(error['input'])}"
+
+
+def read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name, on the CPU. Raises DataError where it is missing, damaged, or no such file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    named = os.fspath(path)
+    if not os.path.isfile(path):
+        raise DataError(f"{named} {'is a folder' if os.path.isdir(path) else 'does not exist'}")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        with open(path, "rb") as file:
+            pointer = file.read(64).startswith(b"version https://git-lfs")
+        why = "a pointer of Git LFS: run `git lfs pull` there" if pointer else "damaged or cut short"
+        raise DataError(f"{named} is {why}: {error}") from None
+
+
+def read_array(content: bytes, where: str) -> np.ndarray:
+    """The array of a `.npy` file. Raises DataError for one of objects, and where the file is shorter than it says."""
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        reader = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}.get(version[0])
+        if reader is None:
+            raise ValueError(f"version {version[0]} of the format is not known")
+        shape, _, kind = reader(stream)
+        size = int(np.prod([int(side) for side in shape], dtype=object)) * kind.itemsize
+        if kind.hasobject or size != len(content) - stream.tell():
+            there = f"{size:,} bytes of numbers where {len(content) - stream.tell():,} are there"
+            raise ValueError(f"it says that it holds {'objects' if kind.hasobject else there}")
+        return np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError, OSError, TypeError, SyntaxError, MemoryError, RecursionError, TokenError) as error:
+        raise DataError(f"{where} is no array that can be read: {error}") from None

@@ -1,0 +1,68 @@
+"""Ctrl-C and SIGTERM as a request: the step in progress is finished, the run is saved, and it says so."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from ..data.processes import Processes
+
+
+class StopRequest:
+    """A context in which SIGINT and SIGTERM are noted instead of killing. A second Ctrl-C kills at once.
+
+    Several processes stop together: in every step they say to each other whether they were asked (`hear`).
+    """
+
+    def __init__(self):
+        self.signal: signal.Signals | None = None
+        self.heard = False
+        self._old = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        self._old.clear()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+        if "RANK" not in os.environ:  # torchrun says itself which signals it sends
+            print(
+                f"\n{self.signal.name}: stopping after this step; once more stops at once", file=sys.stderr, flush=True
+            )
+
+    def hear(self, asked: float) -> None:
+        """How many of all processes were asked before this step."""
+        if asked:
+            self.heard, self.signal = True, self.signal or signal.SIGTERM
+
+    def requested(self, processes: Processes, step: int) -> bool:
+        """Whether to stop before this step: the same in all processes."""
+        return self.signal is not None if processes.count == 1 else self.heard
+
+
+@contextmanager
+def orderly_end() -> Iterator[None]:
+    """A context that SIGTERM leaves as an exception: what is half written is taken away. Not for processes of torchrun, which may
+    be waiting for each other where no signal is heard."""
+    if "RANK" in os.environ or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
