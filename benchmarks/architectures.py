@@ -22,7 +22,7 @@ from chopmix.data.batches import make_batch
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.views.transcribe import transcriber_of
-from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
+from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.tokens import plain_tokens
 from results import write_results
 from safetensors.torch import save_file
@@ -65,8 +65,8 @@ def ids(rows: int = 4, length: int = 64) -> Tensor:
 def scores(run: Run, values: Tensor, task: str) -> Tensor:
     """Our scores at every place of rows of ids."""
     rows, length = values.shape
-    pieces = {next(iter(run.choppers)): Pieces(values=values, index=torch.arange(length))}
-    batch = Batch(sets={"main": PlannedSet(tokens=plain_tokens(rows, length), pieces=pieces)},
+    pieces = {next(iter(run.choppers)): Chunks(values=values, index=torch.arange(length))}
+    batch = Batch(sets={"main": SetPlan(tokens=plain_tokens(rows, length), pieces=pieces)},
                   targets={task: Targets(values=values.flatten())})  # fmt: skip
     return run.model(run.model.plan(batch))[task].view(rows, length, -1)
 

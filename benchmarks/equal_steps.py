@@ -24,8 +24,8 @@ import transformers
 from chopmix.data.processes import Processes
 from chopmix.experiment.settings.config import Config, config_from_tree, load_config
 from chopmix.inference.evaluation import evaluate_split
-from chopmix.models.batch import Batch, PlannedSet
-from chopmix.models.model import Mixture, at
+from chopmix.models.batch import Batch, SetPlan
+from chopmix.models.model import Model, at
 from chopmix.tasks.masked_modeling import MaskedModeling
 from chopmix.tasks.span_corruption import SpanCorruption
 from chopmix.training.loop import Trainer
@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 
 class Peer(nn.Module):
-    """Base of transformers' models that stand in a mixture's place: they read planned batches and give every task's scores."""
+    """Base of transformers' models that stand in a model's place: they read planned batches and give every task's scores."""
 
     def __init__(self, theirs: nn.Module, task: str):
         super().__init__()
@@ -58,7 +58,7 @@ class PeerBert(Peer):
     """transformers' BERT."""
 
     @classmethod
-    def like(cls, ours: Mixture, config: Config) -> PeerBert:
+    def like(cls, ours: Model, config: Config) -> PeerBert:
         """One of the size of a configuration's model."""
         core, embedding = ours.cores["main"], ours.tokenizer("text").embedding
         shape = transformers.BertConfig(
@@ -77,7 +77,7 @@ class PeerModernBert(PeerBert):
     """transformers' ModernBERT: pre-norm, rotary, gated, no biases; every layer reads the whole text, as ours does."""
 
     @classmethod
-    def like(cls, ours: Mixture, config: Config) -> PeerModernBert:
+    def like(cls, ours: Model, config: Config) -> PeerModernBert:
         """One of the size of a configuration's model."""
         core, context = ours.cores["main"], config.model.options["context"]
         shape = transformers.ModernBertConfig(
@@ -91,10 +91,10 @@ class PeerModernBert(PeerBert):
 
 class PeerT5(Peer):
     """transformers' T5, version 1.1: its head is a matrix of its own. transformers ties it to the embedding table, so it is
-    made here, with first values that give scores of variance 1 (its own, of deviation 1, start at a loss of 80)."""
+    made here, with first values that give scores of variance 1 (its own, of std 1, start at a loss of 80)."""
 
     @classmethod
-    def like(cls, ours: Mixture, config: Config) -> PeerT5:
+    def like(cls, ours: Model, config: Config) -> PeerT5:
         """One of the size of a configuration's model."""
         core, embedding = ours.cores["main"], ours.tokenizer("text").embedding
         block = core.blocks[0]
@@ -113,13 +113,13 @@ class PeerT5(Peer):
         return self.theirs(read, attention_mask=there, decoder_input_ids=written).logits
 
 
-def padded(planned: PlannedSet, name: str) -> tuple[Tensor, Tensor]:
+def padded(planned: SetPlan, name: str) -> tuple[Tensor, Tensor]:
     """A set's ids, (b, n), and where there are any."""
-    pieces, there = planned.pieces[name], planned.tokens.sample > 0
+    pieces, there = planned.chunks[name], planned.tokens.sample > 0
     ids = torch.zeros(there.shape, dtype=torch.long)
-    if pieces.places is None:
+    if pieces.slots is None:
         return pieces.values.view(there.shape), there
-    ids.view(-1)[pieces.places] = pieces.values.flatten()
+    ids.view(-1)[pieces.slots] = pieces.values.flatten()
     return ids, there
 
 
@@ -127,7 +127,7 @@ class PeerT5Gemma(PeerT5):
     """transformers' T5Gemma: norms before and behind every part, rotary, gated; its head is the table."""
 
     @classmethod
-    def like(cls, ours: Mixture, config: Config) -> PeerT5Gemma:
+    def like(cls, ours: Model, config: Config) -> PeerT5Gemma:
         """One of the size of a configuration's model."""
         core, block, heads = ours.cores["main"], ours.cores["main"].blocks[0], config.model.options["heads"]
         side = {
@@ -157,7 +157,7 @@ def recipe(steps: int, rate: float) -> dict[str, Any]:
     return {"optimizer": "adamw", "clip": 1.0, "learning_rate": rate, "schedule": schedule}
 
 
-def trained(config: Config, make: Callable[[Mixture, Config], nn.Module] | None) -> dict[str, float]:
+def trained(config: Config, make: Callable[[Model, Config], nn.Module] | None) -> dict[str, float]:
     """The last validation figures of a configuration's model, or of the one that `make` puts in its place, with parameters and
     seconds."""
     steps, rate = config.training.steps, config.training.learning_rate

@@ -12,7 +12,7 @@
     generation   tokens written per second
 
 Each part runs in a process of its own. Every case is a row of `benchmarks/results/gpu.jsonl` as soon as it is measured;
-what this card has measured at this commit is passed over the next time, unless `--again`. Data are drawn at random
+what this dataset has measured at this commit is passed over the next time, unless `--again`. Data are drawn at random
 (`stand_in.py`).
 """
 
@@ -64,7 +64,7 @@ MIXES = ("quickstart", "lm/shakespeare_char", "vision/mnist", "speech/digit_stri
 
 VIT_S = {
     "inputs": {"image": {"use": "image", "patch_size": 16, "channels": 3, "size": 224}},
-    "model": {"width": 384, "depth": 12, "heads": 6, "context": 197, "own_tokens": 1, "attention": "same_sample",
+    "model": {"width": 384, "depth": 12, "heads": 6, "context": 197, "core_tokens": 1, "attention": "same_sample",
               "block": {"norm": {"use": "layer_norm", "epsilon": 1e-6},
                         "feed_forward": {"use": "gelu", "approximate": "none"}}},
     "tasks": {"label": {"use": "classification", "target": "label", "pooling": "class_token"}},
@@ -102,7 +102,10 @@ def file_of(name: str, folder: Path) -> Path:
     """The YAML of this name; one is made of a tree."""
     if name not in TREES:
         return ROOT / "configs" / f"{name}.yaml"
-    rest = {"data": {"card": "mnist"}, "training": {"steps": 100_000, "samples_per_step": 1, "precision": "bfloat16"}}
+    rest = {
+        "data": {"dataset": "mnist"},
+        "training": {"steps": 100_000, "samples_per_step": 1, "precision": "bfloat16"},
+    }
     file = folder / f"{name}.yaml"
     file.write_text(dumped({**TREES[name], **rest}))
     return file
@@ -113,7 +116,7 @@ def file_of(name: str, folder: Path) -> Path:
 
 @functools.cache
 def here() -> dict[str, str]:
-    """What rows are told apart by: the card, and the commit at which this process began."""
+    """What rows are told apart by: the dataset, and the commit at which this process began."""
     return {"processor": results.processor(), "commit": results.commit()}
 
 
@@ -127,7 +130,7 @@ class Bench:
     part: str = ""
 
     def rows(self) -> list[dict[str, Any]]:
-        """What this card has measured at this commit, the newest of each case."""
+        """What this dataset has measured at this commit, the newest of each case."""
         mine = {**here(), "device": self.device.type, "small": self.small}
         found = [
             row for row in results.read_results("gpu") if all(row.get(key) == value for key, value in mine.items())

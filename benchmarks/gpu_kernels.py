@@ -77,7 +77,7 @@ def rows_of(kind: str, n: int) -> Tokens:
     input = (place // max(n // 6, 1) % 2 + 1).expand_as(sample) * (sample != PADDING)
     position = torch.stack([place, place // 8, place % 8], dim=-1).float().repeat(2, 1, 1)
     position[..., 1:][input != 2] = torch.nan
-    return Tokens(input=input, sample=sample, span=sample, position=position)
+    return Tokens(input=input, sample=sample, item=sample, position=position)
 
 
 def core_of(way: Way) -> Transformer:

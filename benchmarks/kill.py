@@ -404,7 +404,7 @@ LM = """
 inputs: {text: {use: text, encoding: characters}}
 model: {width: 16, depth: 1, heads: 2, context: 16, dropout: 0.1}
 tasks: {lm: {use: language_modeling, target: text}}
-data: {card: {use: text, train: DATA/train.txt, val: DATA/val.txt}}
+data: {dataset: {use: text, train: DATA/train.txt, val: DATA/val.txt}}
 training: {steps: 16, tokens_per_step: 64, learning_rate: 0.1, schedule: constant, ema: 0.8}
 evaluation: {every: 4, sample_tokens: 8}
 checkpoints: {every: 3, keep: 2, average: 2}
@@ -418,10 +418,10 @@ inputs:
   answer: {use: text, encoding: characters, position: null}
 model: {width: 16, depth: 1, heads: 2, context: 32, attention: "same_sample & (causal | from(image, sound))", position: rotary}
 tasks: {answer: {use: language_modeling, target: answer, judge: [exact_match]}}
-data: {card: {use: manifest, train: DATA/train.jsonl, val: DATA/val.jsonl, columns: [image, operator, sound, answer],
+data: {dataset: {use: manifest, train: DATA/train.jsonl, val: DATA/val.jsonl, columns: [image, operator, sound, answer],
               files: [image, sound]}}
 training: {steps: 8, samples_per_step: 8, learning_rate: 0.02, input_dropout: 0.3, optimizer: muon, precision: fast}
-evaluation: {every: 2, worth: true, generated: 4}
+evaluation: {every: 2, attribution: true, generated: 4}
 checkpoints: {every: 2, keep: 2, average: 2}
 logging: {every: 2, tensorboard: false}
 """
@@ -432,7 +432,7 @@ inputs:
 model: {width: 16, depth: 1, heads: 2, context: 48, attention: causal & same_sample, position: rotary, dropout: 0.1,
         encoder: {depth: 1, context: 48, position: rotary}}
 tasks: {translation: {use: sequence_to_sequence, target: target, judge: [bleu, chrf], search: {beams: 2}}}
-data: {columns: {source: en, target: de}, card: {use: parallel_text, train: {en: DATA/train.en, de: DATA/train.de},
+data: {columns: {source: en, target: de}, dataset: {use: parallel_text, train: {en: DATA/train.en, de: DATA/train.de},
                                                  val: {en: DATA/val.en, de: DATA/val.de}}}
 training: {steps: 20, tokens_per_step: 200, learning_rate: 0.1, schedule: constant, ema: 0.5}
 evaluation: {every: 4, sample_tokens: 8}
@@ -445,7 +445,7 @@ OTHER = ("experiment.yaml", "training.seed=1", "model.width=24")
 PLAIN = ("experiment.yaml", "training.ema=null", "checkpoints.average=null")
 """The language model as it is, which writes its samples without averages."""
 WORKERS = {"chopmix.data.prepare:WORK": 64, "chopmix.data.prepare:PART": 64}
-"""Pieces of work so small that the text of the language model keeps worker processes busy."""
+"""Chunks of work so small that the text of the language model keeps worker processes busy."""
 
 
 def write_data(folder: Path, experiments: Iterable[str]) -> None:
@@ -463,7 +463,7 @@ def write_data(folder: Path, experiments: Iterable[str]) -> None:
 
 
 def write_problems(folder: Path, split: str, count: int) -> None:
-    """Some problems of the card `arithmetic` as a manifest with pictures and sounds."""
+    """Some problems of the dataset `arithmetic` as a manifest with pictures and sounds."""
     import soundfile
     from chopmix.data.datasets.arithmetic import Arithmetic
     from PIL import Image

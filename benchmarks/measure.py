@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from chopmix.data.samples import SampleCard
+from chopmix.data.samples import SampleDataset
 from chopmix.experiment.run import Run, load_run
 from chopmix.training import checkpoint
 from chopmix.training.record import read_metrics
@@ -42,9 +42,11 @@ def row_of(folder: Path, metric: str | None, value: float) -> dict[str, Any]:
     row: dict[str, Any] = {"run": str(folder), "seed": run.config.training.seed, "step": run.step, "seconds": state.seconds,
                            "threads": state.threads, "precision": run.precision}  # fmt: skip
     for split in ("val", "test"):
-        if split in run.card().splits:
+        if split in run.dataset().splits:
             row |= run.evaluate(split)
-            row |= {f"{split}/samples": len(run.card().open(split))} if isinstance(run.card(), SampleCard) else {}
+            row |= (
+                {f"{split}/samples": len(run.dataset().open(split))} if isinstance(run.dataset(), SampleDataset) else {}
+            )
     for line in lines:
         row |= {name: told for name, told in line.items() if "/bits" in name or "/without_" in name}
     for name in ("waited", "padding"):

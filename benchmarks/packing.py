@@ -15,10 +15,10 @@ import time
 
 import torch
 from chopmix.models.batch import Batch
-from chopmix.models.model import Mixture
+from chopmix.models.model import Model
 from chopmix.models.transformer import Transformer
 from chopmix.tasks.language_modeling import LanguageModeling
-from chopmix.tokenizers.base import Piece
+from chopmix.tokenizers.base import Chunk
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.packing import place
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
@@ -42,13 +42,13 @@ def compare(precision: str, pairs: int) -> list[dict]:
     chopper = TextChopper(encoding="bytes", fitted=ByteEncoding())
     tokenizers = {"text": TextTokenizer(chopper, 128, LONGEST)}
     core = Transformer(["text"], width=128, depth=4, heads=4, attention="causal & same_sample")
-    model = Mixture(tokenizers, {"main": core}, {"lm": task.head(tokenizers, 128)}, context=LONGEST)
+    model = Model(tokenizers, {"main": core}, {"lm": task.head(tokenizers, 128)}, context=LONGEST)
     dtype = getattr(torch, precision)
     lengths = [
         round(math.exp(math.log(SHORTEST) + f * math.log(LONGEST / SHORTEST))) for f in torch.rand(SAMPLES).tolist()
     ]
     ids = [torch.randint(256, (length,)) for length in lengths]
-    chopped = [[("text", Piece(each, len(each), following=each))] for each in ids]
+    chopped = [[("text", Chunk(each, len(each), next_ids=each))] for each in ids]
 
     def planned(rows):
         found = place(chopped, {"text": chopper}, LONGEST, rows=rows, trim=True)

@@ -36,7 +36,7 @@ from chopmix.experiment.settings.resolved import choose
 from chopmix.experiment.settings.sections import Training
 from chopmix.experiment.views.transcribe import transcriber_of
 from chopmix.inference.transcription import Transcribing
-from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
+from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.beam_search import Search
 from chopmix.models.generation.fast_decoder import computing_type
 from chopmix.models.tokens import plain_tokens
@@ -149,8 +149,8 @@ def nanogpt(folder: Path, wanted: str, file: Path | None) -> Pair:
     tokens, given, following = plain_tokens(12, 64), ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
     def loss() -> Tensor:
-        pieces = {"text": Pieces(values=given, index=torch.arange(64), following=following)}
-        made = PlannedSet(tokens=tokens, pieces=pieces)
+        pieces = {"text": Chunks(values=given, index=torch.arange(64), next_ids=following)}
+        made = SetPlan(tokens=tokens, pieces=pieces)
         batch = model.plan(Batch(sets={"main": made}, targets={"lm": task.targets(made)}), dtype=computing_type(model))
         term = task.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
         return term.sum / term.count
@@ -170,8 +170,8 @@ def gpt2(folder: Path, wanted: str, file: None) -> Pair:
     tokens, given, following = plain_tokens(12, 64), ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
     def loss() -> Tensor:
-        pieces = {"text": Pieces(values=given, index=torch.arange(64), following=following)}
-        made = PlannedSet(tokens=tokens, pieces=pieces)
+        pieces = {"text": Chunks(values=given, index=torch.arange(64), next_ids=following)}
+        made = SetPlan(tokens=tokens, pieces=pieces)
         batch = planned(run, Batch(sets={"main": made}, targets={"lm": run.tasks["lm"].targets(made)}))
         term = run.tasks["lm"].terms(run.model(batch)["lm"], batch.targets["lm"])["loss"]
         return term.sum / term.count
@@ -197,9 +197,9 @@ def bert(folder: Path, wanted: str, file: None) -> Pair:
     targets = Targets(values=values.flatten()[places], places=places)
 
     def loss() -> Tensor:
-        pieces = {"text": Pieces(values=values, index=torch.arange(128))}
+        pieces = {"text": Chunks(values=values, index=torch.arange(128))}
         batch = planned(
-            run, Batch(sets={"main": PlannedSet(tokens=plain_tokens(16, 128), pieces=pieces)}, targets={"mlm": targets})
+            run, Batch(sets={"main": SetPlan(tokens=plain_tokens(16, 128), pieces=pieces)}, targets={"mlm": targets})
         )
         return nats(run.model(batch)["mlm"], targets.values) / len(places)
 
@@ -293,13 +293,13 @@ def whisper(folder: Path, wanted: str, file: None) -> Pair:
     said = torch.cat([torch.tensor([begin] * 2), torch.randint(5, 250, (2, 60))], 1)
     labels = torch.cat([said[:, 1:], torch.full((2, 1), -100)], 1)
     seconds = torch.arange(1500, dtype=torch.float32)[:, None].repeat(2, 1) * 0.02
-    heard = Pieces(values=windows, index=torch.arange(1500).repeat(2), places=torch.arange(3000), coordinates=seconds,
+    heard = Chunks(values=windows, index=torch.arange(1500).repeat(2), places=torch.arange(3000), coordinates=seconds,
                    counts=torch.tensor([1500, 1500]))  # fmt: skip
 
     def loss() -> Tensor:
         sets = {
-            "encoder": PlannedSet(tokens=plain_tokens(2, 1500, axes=2), pieces={"sound": heard}),
-            "main": PlannedSet(tokens=plain_tokens(2, 64, axes=2, input=2), pieces={"text": Pieces(values=said, index=torch.arange(64))}),
+            "encoder": SetPlan(tokens=plain_tokens(2, 1500, axes=2), chunks={"sound": heard}),
+            "main": SetPlan(tokens=plain_tokens(2, 64, axes=2, input=2), chunks={"text": Chunks(values=said, index=torch.arange(64))}),
         }  # fmt: skip
         targets = Targets(values=labels.flatten())
         output = run.model(planned(run, Batch(sets=sets, targets={"text": targets})))["text"]

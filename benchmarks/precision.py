@@ -16,7 +16,7 @@ from dataclasses import replace
 import torch
 from chopmix.experiment.build import build_model, build_tasks
 from chopmix.experiment.settings.config import config_from_tree
-from chopmix.models.batch import Batch, Pieces, PlannedSet
+from chopmix.models.batch import Batch, Chunks, SetPlan
 from chopmix.models.generation.fast_decoder import computing_type
 from chopmix.models.tokens import plain_tokens
 from chopmix.tokenizers.encoding.base import NumberEncoding
@@ -54,8 +54,8 @@ def step_of(width: int, channels: int, context: int, attention: str, precision: 
 
     def step() -> None:
         with autocast(CPU, precision):
-            pieces = {"text": Pieces(values=given, index=torch.arange(context), following=following)}
-            made = PlannedSet(tokens=tokens, pieces=pieces)
+            pieces = {"text": Chunks(values=given, index=torch.arange(context), next_ids=following)}
+            made = SetPlan(tokens=tokens, pieces=pieces)
             batch = model.plan(
                 Batch(sets={"main": made}, targets={"lm": task.targets(made)}), dtype=computing_type(model)
             )

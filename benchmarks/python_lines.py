@@ -41,9 +41,9 @@ def main() -> None:
     options.add_argument("--texts", type=int, default=8)
     chosen = options.parse_args()
     run = load_run(chosen.run)
-    card = run.config.data.card()
-    about = card.about()
-    texts = [document.text.encode() for document in card.documents("val")]
+    dataset = run.config.data.dataset()
+    about = dataset.about()
+    texts = [document.text.encode() for document in dataset.documents("val")]
     size = sum(map(len, texts))
     zipped = 8 * sum(len(zlib.compress(text, 9)) for text in texts) / size
     packed = 8 * len(lzma.compress(b"".join(texts), preset=9)) / size

@@ -64,9 +64,9 @@ class Costs:
 @torch.inference_mode()
 def caption_costs(run: Run, inputs: Collection[str] | None = None) -> Costs:
     """One run's captions, each read by itself; with `inputs`, the run reads only these."""
-    split = open_split(run.config, run.config.data.card(), "val", run.choppers, run.tasks)
-    if not run.config.data.card.options["unseen"]:
-        raise SystemExit(f"{run.folder} was not trained with data.card.unseen: its val has captions that train has")
+    split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
+    if not run.config.data.dataset.options["unseen"]:
+        raise SystemExit(f"{run.folder} was not trained with data.dataset.unseen: its val has captions that train has")
     nats = [summed(run.model, run.tasks, split, [place], 1, inputs)[0]["caption"]["loss"] for place in split.all()]
     texts = [split.item(place.number)[0]["caption"] for place in split.all()]
     return Costs(
@@ -101,7 +101,7 @@ def bootstrap(first: Costs, other: Costs, resamples: int = RESAMPLES, seed: int 
 
 
 def level(name: str, costs: Costs) -> dict:
-    """One row: mean and standard deviation over the seeds."""
+    """One row: mean and standard std over the seeds."""
     values = costs.per_byte()
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     return {"what": name, "bits_per_byte": statistics.mean(values), "spread_over_seeds": spread, "seeds": len(values),

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from chopmix.data.base import Card, Document
+from chopmix.data.base import Dataset, Document
 from chopmix.data.processes import Processes
-from chopmix.data.samples import Listed, SampleCard
+from chopmix.data.samples import Listed, SampleDataset
 from chopmix.experiment.settings.config import Config, load_config
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
@@ -24,7 +24,7 @@ from chopmix.training.record import Progress
 WORDS = ["chop", "mix", "set", "token"]
 
 
-class Corpus(Card):
+class Corpus(Dataset):
     """Documents of a few words; or, with `numbers`, of numbers below that, as the encoding `numbers` has them."""
 
     def __init__(self, numbers: int = 0):
@@ -46,7 +46,7 @@ class Corpus(Card):
         return {}
 
 
-class Drawn(SampleCard):
+class Drawn(SampleDataset):
     """Samples whose columns are drawn at random, by what makes a value of each; `count` to train on."""
 
     def __init__(self, makers: Mapping[str, Callable[[np.random.Generator, int], Any]], count: int = 24):
@@ -93,13 +93,13 @@ def makers(config: Config) -> dict[str, Callable[[np.random.Generator, int], Any
 
 def on_stand_ins(config: Config, count: int = 24) -> Config:
     """The configuration on drawn data, and from its own first values."""
-    if issubclass(config.data.card.target, SampleCard):
-        card: Card = Drawn(makers(config), count)
+    if issubclass(config.data.dataset.target, SampleDataset):
+        dataset: Dataset = Drawn(makers(config), count)
     else:
         texts = [part.options for part in config.inputs.values() if part.target is TextTokenizer]
         numbers = next((each["vocabulary"] - 1 for each in texts if each.get("encoding") == "numbers"), 0)
-        card = Corpus(numbers)
-    return replace(config, from_run=None, data=replace(config.data, card=lambda: card))
+        dataset = Corpus(numbers)
+    return replace(config, from_run=None, data=replace(config.data, dataset=lambda: dataset))
 
 
 def quickly_encoded(config: Config) -> list[str]:
@@ -120,7 +120,7 @@ def small(config: Config) -> list[str]:
     if config.training.samples_per_step:
         found += ["training.samples_per_step=6"]
     else:
-        corpus = not issubclass(config.data.card.target, SampleCard)
+        corpus = not issubclass(config.data.dataset.target, SampleDataset)
         window = max(task().window(context, encoder.context if encoder else 0) for task in config.tasks.values())
         found += [f"training.tokens_per_step={3 * window if corpus else 200}"]
     return found + (["training.rows_per_micro_batch=2"] if config.training.rows_per_micro_batch else [])
@@ -128,7 +128,7 @@ def small(config: Config) -> list[str]:
 
 def without_chance(config: Config) -> list[str]:
     """Overrides by which nothing is drawn on the device, where a GPU draws otherwise: no dropout, no augmentation."""
-    found = ["model.dropout=0", "training.mix=null"]
+    found = ["model.dropout=0", "training.mixup=null"]
     for name, part in config.inputs.items():
         found += [
             f"inputs.{name}.{option}=null" for option, value in part.options.items() if "augment" in option and value

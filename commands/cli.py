@@ -71,7 +71,7 @@ def meant(wrong: Sequence[str], rest: Sequence[str]) -> str:
     following = rest[rest.index(wrong[0]) + 1 :]
     value = value or (following[0] if following and not following[0].startswith("-") else "VALUE")
     keys = {"steps": "training", "seed": "training", "learning_rate": "training", "lr": "training", "precision": "training",
-            "device": "training", "depth": "model", "width": "model", "heads": "model", "context": "model", "card": "data",
+            "device": "training", "depth": "model", "width": "model", "heads": "model", "context": "model", "dataset": "data",
             "samples_per_step": "training", "tokens_per_step": "training", "out": ""}  # fmt: skip
     name = flag.replace("-", "_")
     if name in ("batch_size", "bs"):
@@ -176,9 +176,9 @@ def _embed(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", metavar="RUN")
     _inputs(command)
     command.add_argument(
-        "--data", metavar="DATA", help="a data set: a card as a YAML writes it, a folder, a manifest, shards, texts"
+        "--data", metavar="DATA", help="a data set: a dataset as a YAML writes it, a folder, a manifest, shards, texts"
     )
-    command.add_argument("--split", default="test", metavar="S", help="of a card: train, val or test (the default)")
+    command.add_argument("--split", default="test", metavar="S", help="of a dataset: train, val or test (the default)")
     command.add_argument("--pool", choices=("mean", "first", "tokens"), default="mean",
                          help="the mean over a sample's tokens (the default), its first token, or every token")  # fmt: skip
     command.add_argument(
@@ -235,7 +235,7 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data",
         metavar="DATA",
-        help="another data set: a card as a YAML writes it, a folder, a manifest, shards, texts",
+        help="another data set: a dataset as a YAML writes it, a folder, a manifest, shards, texts",
     )
     command.add_argument("--split", default="val", metavar="S", help="train, val (the default) or test")
     _which(command)

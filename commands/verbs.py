@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from ..data.processes import Processes, leave
-from ..data.samples import SampleCard
+from ..data.samples import SampleDataset
 from ..experiment.own_data import whole_data
 from ..experiment.run import Run, RunError, load_run, read_config, say_aside
 from ..experiment.settings.config import Config, json_schema, load_config
@@ -87,7 +87,7 @@ def given_samples(pairs: Sequence[str], run: Run, reading: bool = False) -> list
     A value with `*` in it stands for the files it matches, but for a text. Raises RunError where the numbers of values do not
     agree, and, but for mere `reading`, for what the run is to write itself.
     """
-    written = [task.target for task in run.tasks.values() if task.writes]
+    written = [task.target for task in run.tasks.values() if task.generates]
     values: dict[str, list[str]] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -145,18 +145,18 @@ def search_of(options: argparse.Namespace) -> dict[str, Any]:
 def evaluate_command(options: argparse.Namespace) -> None:
     """Print the metrics of a split, append them to the run's `evaluations.jsonl`, perhaps write them as JSON."""
     run = loaded(options).searching(**search_of(options))
-    card = whole_data(options.data, options.split, *run.reads()) if options.data else None
+    dataset = whole_data(options.data, options.split, *run.reads()) if options.data else None
     if options.json and not os.path.isdir(Path(options.json).absolute().parent):
         raise RunError(f"--json {options.json}: there is no folder {Path(options.json).parent}")
     say_aside(run.name)
-    result = run.evaluate(options.split, card)
-    record = {"data": options.data or run.config.tree["data"]["card"], **result}
+    result = run.evaluate(options.split, dataset)
+    record = {"data": options.data or run.config.tree["data"]["dataset"], **result}
     for name, value in result.items():
         print(printable(f"{name} {value:.6g}"))
     run.record(record)
     if options.subsets:
-        for name, worth in run.worth(options.split, card).items():
-            truth = (card or run.card()).truth(options.split)
+        for name, worth in run.attribution(options.split, dataset).items():
+            truth = (dataset or run.dataset()).truth(options.split)
             wide_console().print(*tables(name, worth, truth), sep="\n")
             record |= worth.figures(options.split if len(run.tasks) == 1 else f"{options.split}/{name}")
     if options.json:
@@ -179,7 +179,7 @@ def given_config(options: argparse.Namespace) -> Config:
     folder = Path(options.config)
     is_run = os.path.isfile(folder / "config.yaml") and not options.overrides
     config = read_config(folder, options.trust) if is_run else load_config(options.config, options.overrides)
-    if config.data.card is None:
+    if config.data.dataset is None:
         raise RunError(f"{folder} was imported and has no data of its own: there is nothing to see")
     return config
 
@@ -190,7 +190,7 @@ def inspect_command(options: argparse.Namespace) -> None:
     from ..experiment.views.page import write_page
 
     config = given_config(options)
-    if not isinstance(config.data.card(), SampleCard):
+    if not isinstance(config.data.dataset(), SampleDataset):
         inspect_text(config)
     print(printable(str(write_page(config, Path(options.html or f"{config.out}.html")))))
 

@@ -1,4 +1,4 @@
-"""Dataset cards: where the documents of a corpus come from. A card is one file in `data/cards/`, used by its name."""
+"""Dataset datasets: where the documents of a corpus come from. A dataset is one file in `data/datasets/`, used by its name."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Document:
     text: str
 
 
-class Card:
-    """Base of all cards.
+class Dataset:
+    """Base of all datasets.
 
     A subclass gives `documents`, `source_hash` and `about`, and where it has options, keyword-only parameters of its
     `__init__`, which it stores under their own names (the YAML's schema is that signature).
@@ -30,12 +30,12 @@ class Card:
 
     @property
     def name(self) -> str:
-        """The name a YAML uses: that of the card's file."""
+        """The name a YAML uses: that of the dataset's file."""
         return type(self).__module__.rpartition(".")[2]
 
     @property
     def options(self) -> dict[str, object]:
-        """The options of this card, by the names of its `__init__`'s parameters."""
+        """The options of this dataset, by the names of its `__init__`'s parameters."""
         if type(self).__init__ is object.__init__:
             return {}
         return {name: getattr(self, name) for name in list(inspect.signature(type(self).__init__).parameters)[1:]}
@@ -53,9 +53,9 @@ class Card:
         raise NotImplementedError
 
     def check_split(self, split: str) -> None:
-        """Raise DataError when the card has no such split."""
+        """Raise DataError when the dataset has no such split."""
         if split not in self.splits:
-            raise DataError(f"card {self.name!r} has no split {split!r}; possible: {', '.join(self.splits)}")
+            raise DataError(f"dataset {self.name!r} has no split {split!r}; possible: {', '.join(self.splits)}")
 
 
 def share_by_hash(key: str) -> float:

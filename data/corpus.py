@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..models.batch import IGNORED, Pieces, PlannedSet
+from ..models.batch import IGNORED, Chunks, SetPlan
 from ..models.tokens import PADDING, Tokens, plain_tokens
 from ..tokenizers.files.reading import DataError
 from .sampler import Place
@@ -38,7 +38,7 @@ class StreamSplit:
     def __post_init__(self):
         if len(self.file.ids) < self.context + 1:
             raise DataError(
-                f"{self.file.header.card} {self.name}: {len(self.file.ids)} tokens are too few for one window of the context "
+                f"{self.file.header.dataset} {self.name}: {len(self.file.ids)} tokens are too few for one window of the context "
                 f"({self.context}) and the token after it; use more text or a smaller model.context"
             )
 
@@ -91,7 +91,7 @@ class StreamSplit:
 
     def batch(
         self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None
-    ) -> dict[str, PlannedSet]:
+    ) -> dict[str, SetPlan]:
         """These windows as rows of one set, `main`. Rows past the split's end are padded. What is random about a row (what of it
         is hidden) is keyed by seed, epoch and window."""
         n, starts = self.context, [place.number for place in places]
@@ -99,15 +99,15 @@ class StreamSplit:
         ids = torch.full((len(rows), n + 1), IGNORED)
         for row, window in zip(ids, rows):
             row[: len(window)] = window
-        following = ids[:, 1:].contiguous()
+        next_ids = ids[:, 1:].contiguous()
         values = ids[:, :-1].clamp(min=0)
-        if not self.separate and (following[:, -1] != IGNORED).all():
+        if not self.separate and (next_ids[:, -1] != IGNORED).all():
             tokens = self._plain.setdefault(len(rows), plain_tokens(len(rows), n))
             index = torch.arange(n)
         else:
-            tokens, index = self._descriptors(starts, following != IGNORED)
-        pieces = Pieces(values=values, index=index, following=following)
-        return {"main": PlannedSet(tokens=tokens, pieces={self.input: pieces}, seeds=tuple(map(tuple, places)))}
+            tokens, index = self._descriptors(starts, next_ids != IGNORED)
+        chunks = Chunks(values=values, index=index, next_ids=next_ids)
+        return {"main": SetPlan(tokens=tokens, chunks={self.input: chunks}, seeds=tuple(map(tuple, places)))}
 
     def _descriptors(self, starts: Sequence[int], real: Tensor) -> tuple[Tokens, Int[Tensor, "b n"]]:
         """Descriptors of rows with padding or several documents, and each token's index in its document's part."""
@@ -124,5 +124,5 @@ class StreamSplit:
         index = column - np.maximum.accumulate(np.where(begins, column, 0), axis=1)
         sample = torch.from_numpy(begins.flatten().cumsum().reshape(place.shape)) * real
         return Tokens(
-            input=(sample != PADDING).long(), sample=sample, span=sample, position=plain.position
+            input=(sample != PADDING).long(), sample=sample, item=sample, position=plain.position
         ), torch.from_numpy(np.ascontiguousarray(index))

@@ -27,7 +27,7 @@ from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, T
 from ..tokenizers.encoding.base import Encoding, UnencodableText
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.writing import partial_name, sweep_partials
-from .base import Card, Document
+from .base import Dataset, Document
 from .root import cache_folder
 from .token_file import HEADER, MAGIC, VERSION, TokenFile
 
@@ -39,20 +39,20 @@ WORD_END = re.compile(r"[A-Za-z](?= [A-Za-z])")
 _in_worker: list[Encoding] = []  # the encoding that a worker process was given
 
 
-def prepared_folder(card: Card, encoding: Encoding) -> Path:
-    """Where a card's token files go: a folder of the cache, named by the card and a hash of all that makes them."""
-    made_of = [encoding.fingerprint, *(source_digest(card, split) for split in card.splits)]
-    return cache_folder() / f"{card.name}-{hashlib.sha256(' '.join(made_of).encode()).hexdigest()[:12]}"
+def prepared_folder(dataset: Dataset, encoding: Encoding) -> Path:
+    """Where a dataset's token files go: a folder of the cache, named by the dataset and a hash of all that makes them."""
+    made_of = [encoding.fingerprint, *(source_digest(dataset, split) for split in dataset.splits)]
+    return cache_folder() / f"{dataset.name}-{hashlib.sha256(' '.join(made_of).encode()).hexdigest()[:12]}"
 
 
-def source_digest(card: Card, split: str) -> str:
-    """A sha256 (hex) over the card, its options, the split and its source."""
-    made_of = json.dumps([card.name, card.options, split, card.source_hash(split)], sort_keys=True)
+def source_digest(dataset: Dataset, split: str) -> str:
+    """A sha256 (hex) over the dataset, its options, the split and its source."""
+    made_of = json.dumps([dataset.name, dataset.options, split, dataset.source_hash(split)], sort_keys=True)
     return hashlib.sha256(made_of.encode()).hexdigest()
 
 
 def prepare(
-    card: Card, split: str, encoding: Encoding, folder: Path, *, workers: int | None = None, progress: bool = True
+    dataset: Dataset, split: str, encoding: Encoding, folder: Path, *, workers: int | None = None, progress: bool = True
 ) -> TokenFile:
     """The token file `<folder>/<split>.tokens`: the one that is there if it fits, else a new one.
 
@@ -62,18 +62,18 @@ def prepare(
     """
     path = Path(folder) / f"{split}.tokens"
     header = {"encoding": encoding.name, "fingerprint": encoding.fingerprint, "vocabulary": encoding.vocabulary}
-    header |= {"card": card.name, "split": split, "source": source_digest(card, split)}
+    header |= {"dataset": dataset.name, "split": split, "source": source_digest(dataset, split)}
     with contextlib.suppress(DataError):  # what is missing or damaged is made anew
         found = TokenFile.open(path)
         if header.items() <= found.header.model_dump().items():
             return found
-    works = _works(card.documents(split))
-    with _Writer(path, header) as writer, _progress_bar(f"{card.name} {split}", progress) as advance:
+    works = _works(dataset.documents(split))
+    with _Writer(path, header) as writer, _progress_bar(f"{dataset.name} {split}", progress) as advance:
         for encoded in _encode_all(works, encoding, workers or os.cpu_count() or 1):
             writer.add(encoded)
             advance(encoded.bytes)
         if not writer.bytes:
-            raise DataError(f"card {card.name!r} has no text in its split {split!r}")
+            raise DataError(f"dataset {dataset.name!r} has no text in its split {split!r}")
         writer.finish()
     return TokenFile.open(path)
 

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ..models.batch import PlannedSet
-from ..tokenizers.base import Chopper, Piece
+from ..models.batch import SetPlan
+from ..tokenizers.base import Chopper, Chunk
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.packing import place
 from .sampler import Place, SimilarLengths
@@ -175,7 +175,7 @@ class SampleSplit:
     def batch(
         self, places: Iterable[Place], *, training: bool = False, inputs: Collection[str] | None = None,
         rows: str = "packed", replaced: Mapping[str, Any] | None = None,
-    ) -> dict[str, PlannedSet]:  # fmt: skip
+    ) -> dict[str, SetPlan]:  # fmt: skip
         """The samples at these places as planned sets, by the name of the core that reads each; only their `inputs` (and
         targets) where these are named. What is `encoded` stands in the set `encoder`, one sample a row, and so does
         everything then: a row of one set beside the same row of the other. All else is in `main`.
@@ -208,7 +208,7 @@ class SampleSplit:
 
     def _sample(
         self, each: Place, training: bool, inputs, replaced
-    ) -> tuple[list[tuple[str, Piece]], int, tuple[int, ...]] | None:
+    ) -> tuple[list[tuple[str, Chunk]], int, tuple[int, ...]] | None:
         """The chopped parts of a sample that shall be read, and its number; None for a bad one outside training."""
         number = each.number
         for _ in range(len(self.samples)):
@@ -222,8 +222,8 @@ class SampleSplit:
             number = (number + 1) % len(self.samples)
         raise DataError(f"{self.name}: not one sample can be read; the first: {self.bad[0]}")
 
-    def chop(self, each: Place, training: bool = False, inputs=None, replaced=None) -> list[tuple[str, Piece]]:
-        """(input, piece) pairs of a sample, without the inputs that chance withholds and what does not fit the context.
+    def chop(self, each: Place, training: bool = False, inputs=None, replaced=None) -> list[tuple[str, Chunk]]:
+        """(input, chunk) pairs of a sample, without the inputs that chance withholds and what does not fit the context.
 
         Raises ValueError for a bad sample.
         """
@@ -257,27 +257,27 @@ class SampleSplit:
                 del withheld[random.integers(len(withheld))]
         return withheld
 
-    def _fitting(self, parts: dict[str, Piece], key: str) -> list[tuple[str, Piece]]:
+    def _fitting(self, parts: dict[str, Chunk], key: str) -> list[tuple[str, Chunk]]:
         """The parts that fit together into the contexts of their sets."""
-        encoded = {name: piece for name, piece in parts.items() if name in self.mixing.encoded}
-        others = {name: piece for name, piece in parts.items() if name not in self.mixing.encoded}
+        encoded = {name: chunk for name, chunk in parts.items() if name in self.mixing.encoded}
+        others = {name: chunk for name, chunk in parts.items() if name not in self.mixing.encoded}
         kept = self._within(encoded, 0, self.encoder_context, key, "encoder's ") | self._within(
             others, self.own, self.context, key
         )
         if encoded and not kept.keys() & encoded.keys():
-            longest = max(piece.count for piece in encoded.values())
+            longest = max(chunk.count for chunk in encoded.values())
             raise DataError(
                 f"what the encoder shall read of it has {longest} tokens, more than its context of {self.encoder_context}"
             )
         if parts and not kept:
-            longest = max(piece.count for piece in parts.values())
+            longest = max(chunk.count for chunk in parts.values())
             raise DataError(f"nothing of it fits: {longest} tokens are more than the context of {self.context}")
-        return [(name, piece) for name, piece in parts.items() if name in kept]
+        return [(name, chunk) for name, chunk in parts.items() if name in kept]
 
-    def _within(self, parts: dict[str, Piece], own: int, context: int, key: str, whose: str = "") -> dict[str, Piece]:
+    def _within(self, parts: dict[str, Chunk], own: int, context: int, key: str, whose: str = "") -> dict[str, Chunk]:
         """The parts that fit a context together: the last spans that are no target go first."""
         kept, dropped = dict(parts), {}
-        total = whole = own + sum(piece.count for piece in parts.values())
+        total = whole = own + sum(chunk.count for chunk in parts.values())
         for name in [name for name in reversed(parts) if name not in self.mixing.targets]:
             if total <= context:
                 break

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .base import Card, chosen_for_val, split_by_hash
+from .base import Dataset, chosen_for_val, split_by_hash
 from .fingerprint import Fingerprint
 
 SPREAD = 64
@@ -78,8 +78,8 @@ class Outcome(NamedTuple):
     probability: float
 
 
-class SampleCard(Card):
-    """Base of the cards whose data are samples. A subclass gives `open` and `columns`."""
+class SampleDataset(Dataset):
+    """Base of the datasets whose data are samples. A subclass gives `open` and `columns`."""
 
     columns: tuple[str, ...] = ()
     """The names that its samples' columns have."""

@@ -22,7 +22,7 @@ from pydantic import Field
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import Record, as_record
 
-MAGIC, VERSION, HEADER = b"CHOPTOKS", 1, 4096
+MAGIC, VERSION, HEADER = b"CHOPTOKS", 2, 4096
 
 
 class Header(Record):
@@ -36,7 +36,7 @@ class Header(Record):
     encoding: str
     fingerprint: str
     vocabulary: Annotated[int, Field(ge=1)]
-    card: str
+    dataset: str
     split: str
     source: str
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..data.base import Card, Document
+from ..data.base import Dataset, Document
 from ..data.batches import Split
 from ..data.corpus import StreamSplit
 from ..data.prepare import prepare, prepared_folder
 from ..data.sample_split import Mixing, SampleSplit
-from ..data.samples import SampleCard, Samples
-from ..models.model import Mixture
+from ..data.samples import SampleDataset, Samples
+from ..models.model import Model
 from ..models.transformer import Transformer
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
@@ -30,14 +30,14 @@ from .settings.config import Config
 from .settings.sections import Training
 
 
-def build_choppers(config: Config, assets: Path, card: Card | None = None) -> dict[str, Chopper]:
-    """Every input's chopper: what `fit` found comes from `assets`, or is found in the card's training split and kept there.
+def build_choppers(config: Config, assets: Path, dataset: Dataset | None = None) -> dict[str, Chopper]:
+    """Every input's chopper: what `fit` found comes from `assets`, or is found in the dataset's training split and kept there.
 
-    Without a card nothing is fitted: a run works without its data.
+    Without a dataset nothing is fitted: a run works without its data.
     """
-    if isinstance(card, SampleCard) and not assets.exists():
-        check_columns(config, card, {name: part() for name, part in config.tasks.items()})
-        check_present(config, card)
+    if isinstance(dataset, SampleDataset) and not assets.exists():
+        check_columns(config, dataset, {name: part() for name, part in config.tasks.items()})
+        check_present(config, dataset)
     made, columns = {}, columns_of(config)
     for name, part in config.inputs.items():
         if name in config.shares:
@@ -46,16 +46,16 @@ def build_choppers(config: Config, assets: Path, card: Card | None = None) -> di
         made[name] = part.build(part.target.Chopper)
         if folder.exists():
             made[name] = made[name].load(folder)
-        elif card is not None:
+        elif dataset is not None:
             sharing = [columns[each] for each in config.inputs if config.shares.get(each, each) == name]
             try:
-                made[name] = made[name].fit(partial(training_items, card, sharing, made[name].fits_on))
+                made[name] = made[name].fit(partial(training_items, dataset, sharing, made[name].fits_on))
             except ValueError as error:
                 raise ValueError(f"inputs.{name}: {error}") from error
     made = with_roles(config, {name: made[config.shares.get(name, name)] for name in config.inputs})
     for name, chopper in made.items():
         folder = assets / name
-        if card is not None and name not in config.shares and not folder.exists():
+        if dataset is not None and name not in config.shares and not folder.exists():
             chopper.save(folder)
             made[name] = with_roles(config, {name: chopper.load(folder)})[name]
     return made
@@ -64,7 +64,7 @@ def build_choppers(config: Config, assets: Path, card: Card | None = None) -> di
 def with_roles(config: Config, choppers: dict[str, Chopper]) -> dict[str, Chopper]:
     """The choppers, where texts know whether a task writes them, and have the special ids that the tasks need."""
     tasks = [part() for part in config.tasks.values()]
-    written = {task.target for task in tasks if task.writes}
+    written = {task.target for task in tasks if task.generates}
     found = {}
     for name, chopper in choppers.items():
         if getattr(chopper, "fitted", None) is not None and hasattr(chopper, "with_role"):
@@ -76,14 +76,14 @@ def with_roles(config: Config, choppers: dict[str, Chopper]) -> dict[str, Choppe
     return found
 
 
-def training_items(card: Card, columns: Sequence[str], most: int | None = None) -> Iterable:
+def training_items(dataset: Dataset, columns: Sequence[str], most: int | None = None) -> Iterable:
     """Some columns of the training split, one after another, or the texts of a corpus, one document after another. Of a column
     `most` values at most, drawn at random (always the same), so that the order of a file is no choice."""
-    if not isinstance(card, SampleCard):
-        return (checked(document) for document in card.documents("train"))
+    if not isinstance(dataset, SampleDataset):
+        return (checked(document) for document in dataset.documents("train"))
     if most is None:
-        return chain.from_iterable(card.open("train").column(column) for column in columns)
-    return chain.from_iterable(drawn(card.open("train"), column, most) for column in columns)
+        return chain.from_iterable(dataset.open("train").column(column) for column in columns)
+    return chain.from_iterable(drawn(dataset.open("train"), column, most) for column in columns)
 
 
 def drawn(samples: Samples, column: str, most: int) -> Iterator[Any]:
@@ -113,22 +113,22 @@ def columns_of(config: Config) -> dict[str, str]:
 
 
 def build_tasks(
-    config: Config, choppers: Mapping[str, Chopper], assets: Path | None = None, card: Card | None = None
+    config: Config, choppers: Mapping[str, Chopper], assets: Path | None = None, dataset: Dataset | None = None
 ) -> dict[str, Task]:
-    """The tasks by name: what `fit` found comes from `assets`, or is found in the card's training split and kept there."""
+    """The tasks by name: what `fit` found comes from `assets`, or is found in the dataset's training split and kept there."""
     made = {}
     for name, part in config.tasks.items():
         task = part()
         folder = assets / f"task-{name}" if assets else None
-        if folder and not folder.exists() and isinstance(card, SampleCard):
-            task = task.fit(card.open("train"))
+        if folder and not folder.exists() and isinstance(dataset, SampleDataset):
+            task = task.fit(dataset.open("train"))
             task.save(folder)
         task = task.load(folder) if folder and folder.exists() else task
         made[name] = task.meet(choppers)
     return made
 
 
-def build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task]) -> Mixture:
+def build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task]) -> Model:
     """The model with its first values, drawn from torch's global generator."""
     width, context, encoder = (config.model.options[name] for name in ("width", "context", "encoder"))
     encoded = encoded_inputs(config)
@@ -148,10 +148,10 @@ def build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[
     cores["main"] = config.model.build(Transformer, names, axes, bool(encoder))
     modules = {name: tokenizers[config.shares.get(name, name)] for name in names}
     heads = {name: task.head(modules, width) for name, task in tasks.items()}
-    return config.model.build(Mixture, tokenizers, cores, heads, reads)
+    return config.model.build(Model, tokenizers, cores, heads, reads)
 
 
-def build_optimizer(training: Training, model: Mixture) -> Optimizer:
+def build_optimizer(training: Training, model: Model) -> Optimizer:
     """The optimizer of the section `training:`, at its own default rate where that names none."""
     target = getattr(training.optimizer, "target", training.optimizer)
     rate = target.default_rate if training.learning_rate is None else training.learning_rate
@@ -162,7 +162,7 @@ def encoded_inputs(config: Config) -> list[str]:
     """The inputs that the encoder reads: all that no task writes; none where there is no encoder."""
     if config.model.options["encoder"] is None:
         return []
-    written = {task.target for task in (part() for part in config.tasks.values()) if task.writes}
+    written = {task.target for task in (part() for part in config.tasks.values()) if task.generates}
     return [name for name in config.inputs if name not in written]
 
 
@@ -172,19 +172,19 @@ def axes_of(choppers: Iterable[Chopper]) -> list[str]:
 
 
 def open_split(
-    config: Config, card: Card, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], *,
+    config: Config, dataset: Dataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], *,
     progress: bool = True, say: Callable[[str], None] = print,
 ) -> Split:  # fmt: skip
     """One split of the data: samples, or a corpus that is tokenized (once, into the cache folder) and cut into windows."""
     context = config.model.options["context"]
-    if isinstance(card, SampleCard):
-        check_columns(config, card, tasks)
-        samples = card.open(split)
+    if isinstance(dataset, SampleDataset):
+        check_columns(config, dataset, tasks)
+        samples = dataset.open(split)
         encoder = config.model.options["encoder"]
         opened = SampleSplit(
             samples=samples, name=split, choppers=choppers, mixing=mixing_of(config, tasks), context=context,
             encoder_context=encoder.context if encoder else 0, budget=config.training.tokens_per_step,
-            axes=axes_of(choppers.values()), own=config.model.options["own_tokens"], say=say,
+            axes=axes_of(choppers.values()), own=config.model.options["core_tokens"], say=say,
             checks={column: [task.check for task in tasks.values() if column in task.columns()]
                     for task in tasks.values() for column in task.columns()},
         )  # fmt: skip
@@ -200,9 +200,9 @@ def open_split(
     made = {name for task in tasks.values() for name in task.makes()}
     read = {name: chopper for name, chopper in choppers.items() if name not in made}
     if len(read) != 1 or not hasattr(next(iter(read.values())), "text"):
-        raise DataError(f"card {card.name!r} is a text corpus: it feeds one input of text, not {', '.join(read)}")
+        raise DataError(f"dataset {dataset.name!r} is a text corpus: it feeds one input of text, not {', '.join(read)}")
     ((name, chopper),) = read.items()
-    file = prepare(card, split, chopper.text, prepared_folder(card, chopper.text), progress=progress)
+    file = prepare(dataset, split, chopper.text, prepared_folder(dataset, chopper.text), progress=progress)
     separate = config.data.documents == "separate"
     encoder = config.model.options["encoder"]
     window = max(task.window(context, encoder.context if encoder else 0) for task in tasks.values())
@@ -221,27 +221,27 @@ def mixing_of(config: Config, tasks: Mapping[str, Task]) -> Mixing:
     )  # fmt: skip
 
 
-def check_columns(config: Config, card: SampleCard, tasks: Mapping[str, Task]) -> None:
+def check_columns(config: Config, dataset: SampleDataset, tasks: Mapping[str, Task]) -> None:
     """Raises DataError when an input or a task reads a column that the data set does not have."""
     wanted = {f"inputs.{name}": column for name, column in columns_of(config).items()}
     wanted |= {f"tasks.{name}.target": column for name, task in tasks.items() for column in task.columns()}
     for path, column in wanted.items():
-        if column not in card.columns:
+        if column not in dataset.columns:
             hint = (
-                f" (data.columns can say which, as {{{path.split('.')[1]}: {card.columns[0]}}})"
+                f" (data.columns can say which, as {{{path.split('.')[1]}: {dataset.columns[0]}}})"
                 if path[0] == "i"
                 else ""
             )
             raise DataError(
-                f"{path}: card {card.name!r} has no column {column!r}; possible: {', '.join(card.columns)}{hint}"
+                f"{path}: dataset {dataset.name!r} has no column {column!r}; possible: {', '.join(dataset.columns)}{hint}"
             )
 
 
-def check_present(config: Config, card: SampleCard) -> None:
+def check_present(config: Config, dataset: SampleDataset) -> None:
     """Raises DataError for an input that no sample of the training split has."""
-    samples = card.open("train")
+    samples = dataset.open("train")
     for name, column in columns_of(config).items():
-        if column in card.columns and next(iter(samples.column(column)), None) is None:
+        if column in dataset.columns and next(iter(samples.column(column)), None) is None:
             raise DataError(
                 f"inputs.{name}: none of the {len(samples)} training samples has anything in column {column!r}"
             )

@@ -1,6 +1,6 @@
 """`--data`: another data set, named on the command line, read whole as whichever split is asked for.
 
-A card as a YAML writes it (`mnist`, `{use: image_folder, train: photos}`), a folder of class folders, a manifest (JSONL, CSV),
+A dataset as a YAML writes it (`mnist`, `{use: image_folder, train: photos}`), a folder of class folders, a manifest (JSONL, CSV),
 shards (`test-{000..004}.tar`), a parquet file, or texts.
 """
 
@@ -15,17 +15,17 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ..data.base import Card
+from ..data.base import Dataset
 from ..data.datasets.hugging_face import READERS, HuggingFace
 from ..data.datasets.image_folder import ENDINGS, read_folder
 from ..data.datasets.manifest import Manifest, rows_of
-from ..data.samples import Columns, Renamed, SampleCard, Samples
+from ..data.samples import Columns, Renamed, SampleDataset, Samples
 from ..data.shards.dataset import Shards, expand, renamed
 from ..data.whole_text import WholeText
 from ..tokenizers.files.reading import DataError
 from .run import RunError
 from .settings.config import read_yaml
-from .settings.registry import catalogue_of, code_from_anywhere
+from .settings.registry import code_from_anywhere, registry_of
 from .settings.schema import Choice
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz")
@@ -38,7 +38,7 @@ MEMBERS = {
 
 
 @dataclass(frozen=True)
-class Whole(SampleCard):
+class Whole(SampleDataset):
     """Some samples as a data set whose every split is all of them."""
 
     samples: Samples
@@ -50,11 +50,11 @@ class Whole(SampleCard):
         return self.samples
 
 
-def whole_data(named: str, split: str, wanted: Mapping[str, str], corpus: bool = False) -> Card:
+def whole_data(named: str, split: str, wanted: Mapping[str, str], corpus: bool = False) -> Dataset:
     """The data set that `--data` names. `wanted` are the columns that the run reads, by kind: `image`, `sound`, `text`, `file`
     (of any other sort), `label`; `corpus` says that it reads one text. Raises RunError, or DataError for damaged files."""
     if named.lstrip().startswith("{"):
-        return card_of(named, split)
+        return dataset_of(named, split)
     path, lower = Path(os.path.expanduser(named)), named.lower()
     if os.path.isdir(path):
         return folder_data(path, wanted)
@@ -70,25 +70,25 @@ def whole_data(named: str, split: str, wanted: Mapping[str, str], corpus: bool =
                 f"--data {named}: this run reads {', '.join(wanted)}: name a manifest (JSONL, CSV), a folder or shards"
             )
         return WholeText(path=named)
-    return card_of(named, split)
+    return dataset_of(named, split)
 
 
-def card_of(named: str, split: str) -> Card:
-    """A card as a YAML writes it: its name, or a mapping with its options."""
+def dataset_of(named: str, split: str) -> Dataset:
+    """A dataset as a YAML writes it: its name, or a mapping with its options."""
     try:
         value = read_yaml(named, {}, [])
         with code_from_anywhere():
-            return Choice(catalogue_of((Card,))).read(value)()
+            return Choice(registry_of((Dataset,))).read(value)()
     except yaml.YAMLError as error:
         raise RunError(f"--data {named!r}: no valid YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        hint = "" if named.lstrip().startswith("{") else "no such file or folder, and as a card: "
+        hint = "" if named.lstrip().startswith("{") else "no such file or folder, and as a dataset: "
         raise RunError(f"--data {named}: {hint}{f'{where}: ' if where else ''}{first['msg']}") from None
 
 
-def folder_data(path: Path, wanted: Mapping[str, str]) -> Card:
+def folder_data(path: Path, wanted: Mapping[str, str]) -> Dataset:
     """A folder: what `save_to_disk` wrote, shards, images in class folders, or texts."""
     if os.path.exists(path / "dataset_dict.json") or os.path.exists(path / "state.json"):
         return table_data(path)
@@ -109,7 +109,7 @@ def column_reader(source: str) -> Any:
     return lambda row: row.get(source)
 
 
-def shard_data(named: str | list[str], wanted: Mapping[str, str]) -> Card:
+def shard_data(named: str | list[str], wanted: Mapping[str, str]) -> Dataset:
     """Shards, each column from the member that is of its kind, or of its name inside the member `json`."""
     paths = tuple(named if isinstance(named, list) else expand(named))
     shards = Shards(paths)
@@ -129,7 +129,7 @@ def shard_data(named: str | list[str], wanted: Mapping[str, str]) -> Card:
     return Whole(renamed(shards, sources), tuple(sources))
 
 
-def manifest_data(path: Path, wanted: Mapping[str, str]) -> Card:
+def manifest_data(path: Path, wanted: Mapping[str, str]) -> Dataset:
     """A manifest; columns that are no texts and no labels hold paths."""
     _, first = next(rows_of(path), (0, {}))
     columns = [name for name in wanted if name in first] or list(first)
@@ -137,9 +137,9 @@ def manifest_data(path: Path, wanted: Mapping[str, str]) -> Card:
     return Whole(Manifest(train=str(path), columns=columns, files=files).read(path), tuple(columns))
 
 
-def table_data(path: Path) -> Card:
+def table_data(path: Path) -> Dataset:
     """A table of the `datasets` library, all of it."""
-    card = HuggingFace(path=str(path))
-    names = list(card.tables)
+    dataset = HuggingFace(path=str(path))
+    names = list(dataset.tables)
     whole = HuggingFace(path=str(path), train=names[0], val=names[0], test=names[0])
     return Whole(whole.open("test"), whole.columns)

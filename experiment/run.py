@@ -19,17 +19,17 @@ from typing import Any
 
 import torch
 
-from ..data.base import Card
+from ..data.base import Dataset
 from ..data.batches import Split, make_batch
 from ..data.sample_split import Mixing, SampleSplit
 from ..data.sampler import Place
 from ..data.samples import Listed
-from ..inference.attribution import Worth, measure_worth
+from ..inference.attribution import Attribution, measure_attribution
 from ..inference.evaluation import evaluate_split, write_texts
 from ..models.generation.beam_search import Search
 from ..models.generation.continuation import Continuation, generate
 from ..models.generation.sampling import Sampling, seeded
-from ..models.model import Mixture
+from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from ..tokenizers.encoding.base import Encoding
@@ -149,7 +149,7 @@ def fingerprints(choppers: Mapping[str, Chopper]) -> dict[str, str]:
 
 
 def load_weights(
-    model: Mixture, folder: Path, step: int, choppers: Mapping[str, Chopper], averaged: bool = True
+    model: Model, folder: Path, step: int, choppers: Mapping[str, Chopper], averaged: bool = True
 ) -> State:
     """Put a checkpoint's weights into a model, after checking it and its vocabulary; gives its state.
 
@@ -186,7 +186,7 @@ class Run:
     folder: Path
     config: Config
     step: int
-    model: Mixture
+    model: Model
     tasks: Mapping[str, Task]
     choppers: Mapping[str, Chopper]
     which: str = "last"
@@ -210,11 +210,11 @@ class Run:
                     "`chopmix embed` gives the model's vectors, and a head can be trained (from: RUN)"
                 )
 
-    def card(self) -> Card:
+    def dataset(self) -> Dataset:
         """The data set that it was trained on. Raises RunError for an imported run, which has none."""
-        if self.config.data.card is None:
+        if self.config.data.dataset is None:
             raise RunError(f"{self.folder} was imported and has no data of its own; name some with --data")
-        return self.config.data.card()
+        return self.config.data.dataset()
 
     def reads(self) -> tuple[dict[str, str], bool]:
         """The columns of data that it reads, by kind (`image`, `sound`, `text`, `file`, `label`), and whether it reads one corpus of
@@ -279,29 +279,29 @@ class Run:
         return replace(self, tasks={name: task.with_search(**given) for name, task in self.tasks.items()})
 
     def evaluate(
-        self, split: str = "val", card: Card | None = None, rows: int = 64, search: Search | None = None
+        self, split: str = "val", dataset: Dataset | None = None, rows: int = 64, search: Search | None = None
     ) -> dict[str, float]:
-        """Read a whole split, of the run's own data or of another card; gives its metrics, named `split/metric`.
+        """Read a whole split, of the run's own data or of another dataset; gives its metrics, named `split/metric`.
 
         A classification also leaves its confusion matrix as a picture in the run's folder. Texts are searched for as their
         task says, or as `search` does."""
         self.check_heads()
         tasks = self.searching(**vars(search)).tasks if search else self.tasks
-        data = open_split(self.config, card or self.card(), split, self.choppers, tasks)
+        data = open_split(self.config, dataset or self.dataset(), split, self.choppers, tasks)
         with autocast(self.model_device, self.precision):
             metrics = evaluate_split(self.model, tasks, data, rows=rows, pictures=pictures_of(self.folder))
         for line in told_of(data):
             say_aside(line)
         return metrics
 
-    def worth(self, split: str = "val", card: Card | None = None) -> dict[str, Worth]:
+    def attribution(self, split: str = "val", dataset: Dataset | None = None) -> dict[str, Attribution]:
         """What each input is worth to each task: every subset of the inputs evaluated on a split, of the run's own data or of
-        another card."""
-        data = open_split(self.config, card or self.card(), split, self.choppers, self.tasks)
+        another dataset."""
+        data = open_split(self.config, dataset or self.dataset(), split, self.choppers, self.tasks)
         if not isinstance(data, SampleSplit):
             raise RunError(f"{self.folder} reads one text: there are no inputs to compare")
         with autocast(self.model_device, self.precision):
-            return measure_worth(self.model, self.tasks, data)
+            return measure_attribution(self.model, self.tasks, data)
 
     def predict(
         self, samples: Sequence[Mapping[str, Any]], *, sampling: Sampling | None = None, search: Search | None = None,
@@ -322,7 +322,7 @@ class Run:
         for first in range(0, len(samples), rows):
             places = split.all()[first : first + rows]
             for name, task in tasks.items():
-                if task.writes:
+                if task.generates:
                     texts = write_texts(self.model, name, task, split, places, prompt=prompt, sampling=sampling,
                                         search=search, generator=generator, most=max_tokens)  # fmt: skip
                     answers = {number: {"text": before(text, stop)} for number, text in texts.items()}
@@ -376,13 +376,13 @@ class Run:
         return SampleSplit(
             samples=samples, name=name, choppers=choppers, mixing=mixing, context=self.model.context,
             encoder_context=encoder.context if encoder else 0, axes=axes_of(choppers.values()),
-            own=self.config.model.options["own_tokens"], say=say,
+            own=self.config.model.options["core_tokens"], say=say,
         )  # fmt: skip
 
     def text_task(self) -> tuple[str, str]:
         """The first task that writes text, and the input that it writes. Raises RunError where none does."""
         for name, task in self.tasks.items():
-            if task.writes:
+            if task.generates:
                 return name, task.target
         raise RunError(
             f"{self.folder} writes no text: none of its tasks ({', '.join(self.tasks)}) is language_modeling or "

@@ -18,7 +18,7 @@ from ..data.batches import make_batch
 from ..data.processes import Processes
 from ..data.sample_split import SampleSplit
 from ..data.samples import Outcome
-from ..models.model import Mixture
+from ..models.model import Model
 from ..tasks.base import Task
 from .evaluation import measured
 
@@ -28,7 +28,7 @@ Subset = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Worth:
+class Attribution:
     """What was found: metrics, nats per sample, and tokens per sample, by subset and input."""
 
     inputs: tuple[str, ...]
@@ -88,11 +88,11 @@ class Worth:
         return found
 
 
-def measure_worth(
-    model: Mixture, tasks: Mapping[str, Task], split: SampleSplit, *, rows: int = 64, generated: int | None = None,
+def measure_attribution(
+    model: Model, tasks: Mapping[str, Task], split: SampleSplit, *, rows: int = 64, generated: int | None = None,
     processes: Processes | None = None,
-) -> dict[str, Worth]:  # fmt: skip
-    """Evaluate every subset of the inputs that are not predicted; gives each task's `Worth`.
+) -> dict[str, Attribution]:  # fmt: skip
+    """Evaluate every subset of the inputs that are not predicted; gives each task's `Attribution`.
 
     Raises ValueError for more inputs than `MOST`, for none, and for a task that judges less without some of them.
     """
@@ -122,7 +122,7 @@ def measure_worth(
     tokens = tokens_per_input(split, tasks, inputs)
     never = tuple(name for name in inputs if not split.mixing.dropout.get(name))
     return {
-        name: Worth(inputs, metrics[name], nats[name], tokens, task.in_nats, len(places), never)
+        name: Attribution(inputs, metrics[name], nats[name], tokens, task.in_nats, len(places), never)
         for name, task in tasks.items()
     }
 
@@ -171,12 +171,12 @@ def _grouped(outcomes: Sequence[Outcome], known: Sequence[str]) -> dict[tuple, d
     return groups
 
 
-def tables(task: str, worth: Worth, truth: Sequence[Outcome] | None = None) -> list[Table]:
+def tables(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None) -> list[Table]:
     """A task's metrics with every subset of the inputs, and what each input is worth to it."""
     return [subset_table(task, worth, truth), table(task, worth, truth)]
 
 
-def table(task: str, worth: Worth, truth: Sequence[Outcome] | None = None) -> Table:
+def table(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None) -> Table:
     """Bits by input; where the joint table of inputs and answers is known, beside what a perfect model would show. Where the
     loss is no likelihood, what share of it each input takes away."""
     unit = ["bits", "alone", "added last", "tokens", "bits a token"]
@@ -189,7 +189,7 @@ def table(task: str, worth: Worth, truth: Sequence[Outcome] | None = None) -> Ta
     if truth:
         values = {s: entropy(truth, ()) - entropy(truth, s) for s in worth.nats}
         nats = {s: (entropy(truth, ()) - value) * math.log(2) for s, value in values.items()}
-        ideal = Worth(worth.inputs, {}, nats, worth.tokens)
+        ideal = Attribution(worth.inputs, {}, nats, worth.tokens)
         perfect = {name: (ideal.share(name), ideal.alone(name), ideal.added(name)) for name in worth.inputs}
     for name in worth.inputs:
         values = worth.share(name), worth.alone(name), worth.added(name)
@@ -210,7 +210,7 @@ def table(task: str, worth: Worth, truth: Sequence[Outcome] | None = None) -> Ta
     return found
 
 
-def subset_table(task: str, worth: Worth, truth: Sequence[Outcome] | None = None) -> Table:
+def subset_table(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None) -> Table:
     """The metrics of every subset of the inputs; beside `exact_match` the best guess that the joint table allows."""
     first = next(iter(worth.metrics.values()))
     names, judged = [name for name in first if name != "judged"], first.get("judged", worth.samples)

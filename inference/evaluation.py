@@ -13,13 +13,13 @@ from ..data.corpus import StreamSplit
 from ..data.processes import Processes
 from ..data.sample_split import SampleSplit
 from ..data.sampler import Place
-from ..models.batch import PlannedSet
+from ..models.batch import SetPlan
 from ..models.generation.answer import Answer
 from ..models.generation.beam_search import Search, beam_search
 from ..models.generation.continuation import generate
 from ..models.generation.fast_decoder import computing_type
 from ..models.generation.sampling import Sampling
-from ..models.model import Mixture
+from ..models.model import Model
 from ..tasks.base import Task
 from ..tasks.language_modeling import LanguageModeling
 from ..tasks.metrics import METRICS
@@ -30,7 +30,7 @@ Sums = dict[str, dict[str, Tensor]]
 
 
 def evaluate_split(
-    model: Mixture, tasks: Mapping[str, Task], split: Split, *, rows: int = 64, processes: Processes | None = None,
+    model: Model, tasks: Mapping[str, Task], split: Split, *, rows: int = 64, processes: Processes | None = None,
     inputs: Collection[str] | None = None, generated: int | None = None, pictures: Path | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """The metrics of a split, named `split/metric`; when there are several tasks, `split/task/metric`, and the sum of their
@@ -48,7 +48,7 @@ def evaluate_split(
 
 @torch.inference_mode()
 def measured(
-    model: Mixture, tasks: Mapping[str, Task], split: Split, *, rows: int = 64, processes: Processes | None = None,
+    model: Model, tasks: Mapping[str, Task], split: Split, *, rows: int = 64, processes: Processes | None = None,
     inputs: Collection[str] | None = None, generated: int | None = None, pictures: Path | None = None,
 ) -> tuple[dict[str, float], Sums]:  # fmt: skip
     """The metrics as `evaluate_split` gives them, and every task's sums over the whole split that they were made of."""
@@ -60,7 +60,7 @@ def measured(
     try:
         sums, pairs = summed(model, tasks, split, processes.share(split.all()), rows, inputs)
         for name, task in tasks.items():
-            if task.writes and task.judge and isinstance(split, SampleSplit) and generated != 0:
+            if task.generates and task.judge and isinstance(split, SampleSplit) and generated != 0:
                 places = processes.share(split.all() if generated is None else split.first(generated))
                 pairs[name] = written_pairs(model, name, task, split, places, inputs, rows)
     except ValueError as wrong:  # a bad sample stops all processes, not only the one that met it
@@ -133,14 +133,14 @@ def draw_confusion(counts: Tensor, classes: Sequence, file: Path) -> None:
 
 
 def summed(
-    model: Mixture, tasks: Mapping[str, Task], split: Split, places: Sequence, rows: int, inputs
+    model: Model, tasks: Mapping[str, Task], split: Split, places: Sequence, rows: int, inputs
 ) -> tuple[Sums, dict[str, list[tuple[str, str]]]]:  # fmt: skip
     """Every task's sums over these places: `loss`, `count`, and what the task itself measures; and of tasks that read a text
     off the model's output (CTC), what it says beside what is true."""
     device, dtype = next(model.parameters()).device, computing_type(model)
     sums: Sums = {name: {} for name in tasks}
     pairs: dict[str, list[tuple[str, str]]] = {
-        name: [] for name, task in tasks.items() if task.judge and not task.writes
+        name: [] for name, task in tasks.items() if task.judge and not task.generates
     }
     for first in range(
         0, max(len(places), 1), rows
@@ -152,7 +152,7 @@ def summed(
             targets = batch.targets[name]
             term = next(iter(task.terms(outputs[name], targets).values()))
             found = {"loss": term.sum, "count": torch.tensor(float(term.count)), **task.measure(outputs[name], targets)}
-            if task.writes and isinstance(split, SampleSplit):
+            if task.generates and isinstance(split, SampleSplit):
                 found["bytes"] = text_bytes(split, batch.sets[targets.set], task.target)
             if name in pairs and places:
                 pairs[name] += task.pairs(outputs[name], targets, batch.sets[targets.set])
@@ -162,14 +162,14 @@ def summed(
     return sums, pairs
 
 
-def text_bytes(split: SampleSplit, planned: PlannedSet, target: str) -> Tensor:
+def text_bytes(split: SampleSplit, planned: SetPlan, target: str) -> Tensor:
     """The UTF-8 bytes of the texts that a batch's samples have as their target."""
     texts = (split.item(split.number(key))[0].get(target) for key in planned.keys)
     return torch.tensor(float(sum(len(text.encode()) for text in texts if isinstance(text, str))))
 
 
 def written_pairs(
-    model: Mixture, name: str, task: LanguageModeling, split: SampleSplit, places, inputs, rows: int
+    model: Model, name: str, task: LanguageModeling, split: SampleSplit, places, inputs, rows: int
 ) -> list[tuple[str, str]]:  # fmt: skip
     """What the model writes from the other inputs, as the task searches, beside the true texts. Samples that have none are
     not judged: an empty text would be wrong for all of them, whatever is written."""
@@ -193,7 +193,7 @@ def reference(split: SampleSplit, place: Place, target: str) -> str | None:
 
 @torch.inference_mode()
 def write_texts(
-    model: Mixture, name: str, task: LanguageModeling, split: SampleSplit, places: Sequence[Place], *,
+    model: Model, name: str, task: LanguageModeling, split: SampleSplit, places: Sequence[Place], *,
     inputs: Collection[str] | None = None, prompt: str = "", sampling: Sampling | None = None,
     search: Search | None = None, generator: torch.Generator | None = None, most: int | None = None,
 ) -> dict[int, str]:  # fmt: skip
@@ -236,4 +236,4 @@ def left_unread(splits: Mapping[str, Split], tasks: Mapping[str, Task]) -> dict[
     splits = {name: split for name, split in splits.items() if isinstance(split, SampleSplit)}
     counts = {f"data/{name}_bad": len(split.bad) for name, split in splits.items()}
     counts |= {f"data/{name}_without_room": split.shortened.total() for name, split in splits.items()}
-    return counts | {f"data/{name}_left_out": len(task.left_out) for name, task in tasks.items() if splits}
+    return counts | {f"data/{name}_left_out": len(task.skipped) for name, task in tasks.items() if splits}

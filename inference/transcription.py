@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..models.batch import PlannedSet
+from ..models.batch import SetPlan
 from ..models.generation.answer import Answer
 from ..models.generation.beam_search import MOST_BEAMS
 from ..models.generation.sampling import seeded
@@ -132,7 +132,7 @@ class Transcriber:
     """
 
     def __init__(
-        self, model: Any, protocol: Protocol, plan: Callable[[Tensor, Sequence[int]], dict[str, PlannedSet]],
+        self, model: Any, protocol: Protocol, plan: Callable[[Tensor, Sequence[int]], dict[str, SetPlan]],
         encode: Callable[[str], Sequence[int]], decode: Callable[[Sequence[int]], str], *,
         input: str, task: str, vocabulary: int, frames: int, hop: float,
     ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""What travels from the data to the model: pieces, their planned places in the set, and the targets.
+"""What travels from the data to the model: chunks, their planned slots in the set, and the targets.
 
 Everything here is planned on the CPU before anything is embedded, so that packing, padding, loss counts and leaks are
 known (and checked) without running the model.
@@ -22,57 +22,57 @@ IGNORED = -100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pieces:
-    """The chopped items of one named input in one micro-batch, in the order of their spans."""
+class Chunks:
+    """The chopped items of one named input in one micro-batch, in the order of their items."""
 
     values: Tensor
     """What the embedder takes: ids (b, n) for text that fills its rows, else (t,); patches (t, p); ..."""
     index: Int[Tensor, "..."]
-    """The number of each token within its span, 0, 1, 2, ...: what absolute position embeddings look at."""
-    places: Int[Tensor, "t"] | None = None
+    """The number of each token within its item, 0, 1, 2, ...: what absolute position embeddings look at."""
+    slots: Int[Tensor, "t"] | None = None
     """Where each token goes in the set, as row * n + place; None: the tokens fill the set, row by row."""
-    following: Int[Tensor, "..."] | None = None
-    """For ids: the id that comes next in the span or the stream, `IGNORED` where there is none."""
+    next_ids: Int[Tensor, "..."] | None = None
+    """For ids: the id that comes next in the item or the stream, `IGNORED` where there is none."""
     hidden: Int[Tensor, "..."] | None = None
     """For ids: what a task has hidden at each place, `IGNORED` where it has hidden nothing."""
     coordinates: Float[Tensor, "t a"] | None = None
     """Where each token stands on the tokenizer's own axes (row, column, seconds)."""
     counts: Int[Tensor, "s"] | None = None
-    """How many tokens each span has, where spans are known; a tensor, so that compiled code meets no new constants."""
+    """How many tokens each item has, where items are known; a tensor, so that compiled code meets no new constants."""
     seeds: Int[Tensor, "s"] | None = None
-    """What anything random about each span is keyed by while training: of the run's seed, the epoch, the sample, the input."""
+    """What anything random about each item is keyed by while training: of the run's seed, the epoch, the sample, the input."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """What one task wants to hear, and at which places of the set."""
+    """What one task wants to hear, and at which slots of the set."""
 
     values: Tensor
     """One target per supervised place; `IGNORED` where the fixed budget is not used up."""
-    places: Int[Tensor, "t"] | None = None
-    """The places whose output is judged, as row * n + place; None: every place, row by row."""
-    holders: Int[Tensor, "t"] | None = None
+    slots: Int[Tensor, "t"] | None = None
+    """The slots whose output is judged, as row * n + place; None: every place, row by row."""
+    carriers: Int[Tensor, "t"] | None = None
     """The place of the token that carries the target itself, which no judged place may reach; -1: none does."""
     groups: Int[Tensor, "t"] | None = None
-    """Which target (from 0) each place belongs to, where several places answer together."""
+    """Which target (from 0) each place belongs to, where several slots answer together."""
     lengths: Int[Tensor, "s"] | None = None
     """How many of the values belong to each target, where a target is several of them."""
     set: str = "main"
-    """The set (and core) whose places are judged."""
+    """The set (and core) whose slots are judged."""
     count: int = 0
     """How many targets count: what the summed loss is divided by, together with all other micro-batches and ranks."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedSet:
-    """One set of tokens before embedding: descriptors, the pieces of each input, and a layout per layer."""
+class SetPlan:
+    """One set of tokens before embedding: descriptors, the chunks of each input, and a layout per layer."""
 
     tokens: Tokens
-    pieces: Mapping[str, Pieces]
+    chunks: Mapping[str, Chunks]
     layouts: tuple[Layout, ...] = ()
     cross: Layout | None = None
     own: Int[Tensor, "s o"] | None = None
-    """The places of the core's own tokens (class and register tokens), by sample."""
+    """The slots of the core's own tokens (class and register tokens), by sample."""
     samples: int = 0
     """How many samples there are, numbered from 1 in `tokens.sample`; 0: a stream, whose samples nobody counts."""
     labels: Mapping[str, Sequence[Any]] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class PlannedSet:
 class Batch:
     """One micro-batch: a planned set for every core that reads one, and every task's targets."""
 
-    sets: Mapping[str, PlannedSet]
+    sets: Mapping[str, SetPlan]
     targets: Mapping[str, Targets] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Batch:

@@ -78,7 +78,7 @@ class Cache:
         old = self.tokens
         if old is not None:
             pairs = {
-                name: (getattr(old, name), getattr(tokens, name)) for name in ("input", "sample", "span", "position")
+                name: (getattr(old, name), getattr(tokens, name)) for name in ("input", "sample", "item", "position")
             }
             tokens = Tokens(**{name: torch.cat(pair, dim=1) for name, pair in pairs.items()})
         self.tokens = tokens

@@ -1,4 +1,4 @@
-"""Heads: what turns the core's vectors at supervised places into a task's output."""
+"""Heads: what turns the core's vectors at supervised slots into a task's output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .batch import PlannedSet, Targets
+from .batch import SetPlan, Targets
 from .layers.linear import Linear, linear
 from .layers.norms import LayerNorm, Norm
 
@@ -70,24 +70,24 @@ class Pooling(nn.Module):
         super().__init__()
 
     @staticmethod
-    def places(planned: PlannedSet) -> tuple[Tensor, Tensor]:
-        """The places that are read, and the number (from 0) of the sample that each of them belongs to."""
+    def slots(planned: SetPlan) -> tuple[Tensor, Tensor]:
+        """The slots that are read, and the number (from 0) of the sample that each of them belongs to."""
         sample = planned.tokens.sample.flatten()
-        places = ((sample > 0) & (planned.tokens.input.flatten() > 0)).nonzero()[:, 0]
-        return places, sample[places] - 1
+        slots = ((sample > 0) & (planned.tokens.input.flatten() > 0)).nonzero()[:, 0]
+        return slots, sample[slots] - 1
 
     def forward(self, x: Float[Tensor, "t d"], groups: Int[Tensor, "t"], samples: int) -> Float[Tensor, "s d"]:
         raise NotImplementedError
 
 
 class ClassToken(Pooling):
-    """The first of the core's own tokens, as in BERT and ViT: needs `model.own_tokens` of 1 or more."""
+    """The first of the core's own tokens, as in BERT and ViT: needs `model.core_tokens` of 1 or more."""
 
     @staticmethod
-    def places(planned: PlannedSet) -> tuple[Tensor, Tensor]:
+    def slots(planned: SetPlan) -> tuple[Tensor, Tensor]:
         if planned.own is None or not planned.own.shape[1]:
             raise ValueError(
-                "pooling: class_token reads the core's own token, and there is none; set model.own_tokens: 1"
+                "pooling: class_token reads the core's own token, and there is none; set model.core_tokens: 1"
             )
         return planned.own[:, 0], torch.arange(len(planned.own))
 
@@ -95,7 +95,7 @@ class ClassToken(Pooling):
         return x
 
 
-class OwnTokens(Pooling):
+class CoreTokens(Pooling):
     """The mean of all the core's own tokens, as AST and the distilled DeiT have it; `norm` normalises it."""
 
     def __init__(self, width: int, *, norm: Callable[[int], Norm] | None = None):
@@ -103,10 +103,10 @@ class OwnTokens(Pooling):
         self.norm = norm(width) if norm else nn.Identity()
 
     @staticmethod
-    def places(planned: PlannedSet) -> tuple[Tensor, Tensor]:
+    def slots(planned: SetPlan) -> tuple[Tensor, Tensor]:
         if planned.own is None or not planned.own.shape[1]:
             raise ValueError(
-                "pooling: own_tokens reads the core's own tokens, and there are none; set model.own_tokens: 2"
+                "pooling: core_tokens reads the core's own tokens, and there are none; set model.core_tokens: 2"
             )
         samples, each = planned.own.shape
         return planned.own.flatten(), torch.arange(samples).repeat_interleave(each)

@@ -1,19 +1,19 @@
-"""Initial values: one table, applied once to the whole `Mixture`. Also the roles by which optimizers group parameters.
+"""Initial values: one table, applied once to the whole `Model`. Also the roles by which optimizers group parameters.
 
 | role         | which                                        | `gpt2`                       | `zero_projections`           |
 | ------------ | -------------------------------------------- | ---------------------------- | ---------------------------- |
-| `embedding`  | rows of a table: ids, positions, T5 buckets  | normal, `deviation`          | normal, `embedding`          |
-| `matrix`     | a matrix inside a core                       | normal, `deviation`          | uniform, deviation width^-½  |
-| `projection` | a matrix that writes to the stream           | normal, `deviation`/sqrt(2L) | zero                         |
-| `input`      | a matrix that turns raw pieces to vectors    | normal, `deviation`          | uniform, deviation fan_in^-½ |
-| `head`       | a matrix of a head                           | normal, `deviation`          | normal, `head`               |
+| `embedding`  | rows of a table: ids, positions, T5 buckets  | normal, `std`          | normal, `embedding`          |
+| `matrix`     | a matrix inside a core                       | normal, `std`          | uniform, std width^-½  |
+| `projection` | a matrix that writes to the stream           | normal, `std`/sqrt(2L) | zero                         |
+| `input`      | a matrix that turns raw pieces to vectors    | normal, `std`          | uniform, std fan_in^-½ |
+| `head`       | a matrix of a head                           | normal, `std`          | normal, `head`               |
 | `gain`       | what norms multiply with                     | one                          | one                          |
 | `scale`      | what branches are multiplied with (`layer_scale`) | as it is        | as it is                     |
 | `bias`       | everything else of one axis                  | zero                         | zero                         |
 
 L is the core's depth: every layer adds two branches to the stream (Radford et al. 2019). Branches that start at zero make
 every block the identity at step 0 (Zhang et al. 2019, arXiv:1901.09321; modded-nanogpt). `xavier` gives every matrix a
-uniform deviation of (2 / (fan_in + fan_out))^½ and tables one of width^-½, as translators of 2017 had it.
+uniform std of (2 / (fan_in + fan_out))^½ and tables one of width^-½, as translators of 2017 had it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROLES = ("embedding", "matrix", "projection", "input", "head", "gain", "scale", 
 
 
 def roles(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
-    """(name, role, parameter) for every parameter of a `Mixture`, each exactly once."""
+    """(name, role, parameter) for every parameter of a `Model`, each exactly once."""
     owners = dict(model.named_modules())
     for name, parameter in model.named_parameters():
         owner, _, leaf = name.rpartition(".")
@@ -64,30 +64,30 @@ class Initialization:
         raise NotImplementedError
 
 
-def sound(**deviation: float) -> float:
-    """A deviation by its name. Raises ValueError for one that is below 0 or far too large."""
-    ((name, value),) = deviation.items()
+def sound(**std: float) -> float:
+    """A std by its name. Raises ValueError for one that is below 0 or far too large."""
+    ((name, value),) = std.items()
     if not 0 <= value <= 1e4:
         raise ValueError(f"{name} must lie between 0 and 10,000, not {value}")
     return value
 
 
 class Gpt2(Initialization):
-    """Normal values of one small deviation, smaller still where a layer writes to the stream."""
+    """Normal values of one small std, smaller still where a layer writes to the stream."""
 
-    def __init__(self, *, deviation: float = 0.02):
-        self.deviation = sound(deviation=deviation)
+    def __init__(self, *, std: float = 0.02):
+        self.std = sound(std=std)
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:
         if role in ("gain", "bias"):
             nn.init.constant_(parameter, float(role == "gain"))
             return
         scale = 1 / math.sqrt(2 * depth) if role == "projection" else 1.0
-        nn.init.normal_(parameter, std=self.deviation * scale)
+        nn.init.normal_(parameter, std=self.std * scale)
 
 
 class ZeroProjections(Initialization):
-    """Branches start at zero, matrices at the deviation that keeps a unit input at unit size."""
+    """Branches start at zero, matrices at the std that keeps a unit input at unit size."""
 
     def __init__(self, *, embedding: float = 1.0, head: float = 0.001):
         self.embedding, self.head = sound(embedding=embedding), sound(head=head)

@@ -50,67 +50,67 @@ class LeakCheck:
                 )
 
     def _leaks(self, tokens: Tokens, targets: Targets, graphs: Sequence[Graph]) -> Iterator[tuple[int, int]]:
-        places, holders = held(tokens, targets)
-        open_ = ~proven(tokens, places, holders, graphs)
+        slots, carriers = held(tokens, targets)
+        open_ = ~proven(tokens, slots, carriers, graphs)
         self.by_form += int((~open_).sum())
         if not bool(open_.any()):
             return
-        places, holders = places[open_], holders[open_]
-        samples = tokens.sample.flatten()[places]
+        slots, carriers = slots[open_], carriers[open_]
+        samples = tokens.sample.flatten()[slots]
         for sample in samples.unique().tolist():
             mine = samples == sample
             slots = (tokens.sample.flatten() == sample).nonzero()[:, 0]
             alone = sample_alone(tokens, slots)
-            own = [torch.searchsorted(slots, each[mine]) for each in (places, holders)]
+            own = [torch.searchsorted(slots, each[mine]) for each in (slots, carriers)]
             key = (targets.set, repr(graphs), layout_key(alone, own))
             if key in self._safe:
                 continue
             self.searched += 1
             bad = reach(graphs, alone)[0, own[0], own[1]]
-            yield from zip(places[mine][bad].tolist(), holders[mine][bad].tolist())
+            yield from zip(slots[mine][bad].tolist(), carriers[mine][bad].tolist())
             self._safe.add(key)
 
 
 def held(tokens: Tokens, targets: Targets) -> tuple[Int[Tensor, "t"], Int[Tensor, "t"]]:
-    """The places that are judged, and of each the place of the token that carries its target, where there is one in the same
+    """The slots that are judged, and of each the place of the token that carries its target, where there is one in the same
     sample: else no attention can bring it there."""
     none = torch.zeros(0, dtype=torch.long)
-    if targets.holders is None:
+    if targets.carriers is None:
         return none, none
-    places = torch.arange(len(targets.holders)) if targets.places is None else targets.places
+    slots = torch.arange(len(targets.carriers)) if targets.slots is None else targets.slots
     samples = tokens.sample.flatten()
-    kept = (targets.holders >= 0) & (samples[targets.holders.clamp(min=0)] == samples[places]) & (samples[places] > 0)
-    return places[kept], targets.holders[kept]
+    kept = (targets.carriers >= 0) & (samples[targets.carriers.clamp(min=0)] == samples[slots]) & (samples[slots] > 0)
+    return slots[kept], targets.carriers[kept]
 
 
-def proven(tokens: Tokens, places: Tensor, holders: Tensor, graphs: Sequence[Graph]) -> Bool[Tensor, "t"]:
+def proven(tokens: Tokens, slots: Tensor, carriers: Tensor, graphs: Sequence[Graph]) -> Bool[Tensor, "t"]:
     """Which targets the form of the graphs keeps from their predictors: those whose token stands behind the predictor and
     behind the last token, in their sample, of every input that is read ahead of time."""
     ahead = [graph.ahead() for graph in set(graphs)]
     if any(inputs is None for inputs in ahead):
-        return torch.zeros(len(places), dtype=torch.bool)
-    row, n = places // tokens.shape[1], tokens.shape[1]
+        return torch.zeros(len(slots), dtype=torch.bool)
+    row, n = slots // tokens.shape[1], tokens.shape[1]
     order, sample = tokens.position[..., 0], tokens.sample.flatten()
     last = torch.full((int(sample.max()) + 1,), -torch.inf)
     for number in frozenset().union(*ahead):
         found = tokens.input == number
         last = last.scatter_reduce(0, tokens.sample[found], order[found], "amax")
-    judged = torch.maximum(order[row, places % n], last[sample[places]])
-    return order[holders // n, holders % n] > judged
+    judged = torch.maximum(order[row, slots % n], last[sample[slots]])
+    return order[carriers // n, carriers % n] > judged
 
 
 def sample_alone(tokens: Tokens, slots: Tensor) -> Tokens:
-    """One sample, by its flat places, as a set of its own."""
+    """One sample, by its flat slots, as a set of its own."""
     b, n = tokens.shape
-    flat = {name: getattr(tokens, name).reshape(b * n, -1)[slots] for name in ("input", "sample", "span", "position")}
+    flat = {name: getattr(tokens, name).reshape(b * n, -1)[slots] for name in ("input", "sample", "item", "position")}
     position = flat.pop("position")[None]
     return within_samples(Tokens(position=position, **{name: value[None, :, 0] for name, value in flat.items()}))
 
 
 def layout_key(alone: Tokens, own: Sequence[Tensor]) -> bytes:
     """What two samples have in common where the same targets are safe in both."""
-    spans = alone.span - alone.span.min()
-    fields = (alone.input, spans, alone.position, *own)
+    items = alone.item - alone.item.min()
+    fields = (alone.input, items, alone.position, *own)
     found = hashlib.blake2b(digest_size=16)  # many layouts are remembered
     for each in fields:
         found.update(repr((each.shape, each.dtype)).encode() + each.contiguous().numpy().tobytes())
@@ -122,8 +122,8 @@ def leaks(batch: Batch, graphs: Mapping[str, Sequence[Graph]]) -> dict[str, list
     found = {}
     for task, targets in batch.targets.items():
         tokens = batch.sets[targets.set].tokens
-        places, holders = held(tokens, targets)
+        slots, carriers = held(tokens, targets)
         n = tokens.shape[1]
-        bad = reach(graphs[targets.set], tokens)[places // n, places % n, holders % n]
-        found[task] = [(int(place), int(holder)) for place, holder in zip(places[bad], holders[bad])]
+        bad = reach(graphs[targets.set], tokens)[slots // n, slots % n, carriers % n]
+        found[task] = [(int(place), int(holder)) for place, holder in zip(slots[bad], carriers[bad])]
     return found

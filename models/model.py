@@ -1,4 +1,4 @@
-"""`Mixture`: the root module. It owns every parameter; its attribute names are the keys of a checkpoint."""
+"""`Model`: the root module. It owns every parameter; its attribute names are the keys of a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .batch import Batch, PlannedSet, Targets
+from .batch import Batch, SetPlan, Targets
 from .cache import Cache
 from .initialization import Gpt2, Initialization
 from .layers.relative import RelativePosition
@@ -32,38 +32,38 @@ class Encoder:
     position: Callable[..., RelativePosition] | None = None
 
 
-class Mixture(nn.Module):
-    """Embed the pieces of every input, mix them into sets, read each set with its core, answer with the heads.
+class Model(nn.Module):
+    """Embed the chunks of every input, mix them into sets, read each set with its core, answer with the heads.
 
     `tokenizers` are the embedders by input name, in YAML order, or the name of another input, whose embedder serves both;
     `cores` the transformers by name, where each core that crosses reads the output of the core before it (an encoder before
     its decoder); `heads` are by task name. `reads` says which inputs stand in each core's set (None: all in the one core's): inputs that share a set carry
-    type embeddings. `context` is the number of places in a row. `own_tokens` is how many tokens of the core itself every
+    type embeddings. `context` is the number of slots in a row. `core_tokens` is how many tokens of the core itself every
     sample begins with: the first is the class token, the others are registers (Darcet et al. 2024, arXiv:2309.16588).
     """
 
     def __init__(
         self, tokenizers: Mapping[str, nn.Module | str], cores: Mapping[str, Transformer], heads: Mapping[str, nn.Module],
         reads: Mapping[str, Sequence[str]] | None = None, *, context: int, encoder: Encoder | None = None,
-        own_tokens: int = 0, initialization: Callable[[], Initialization] = Gpt2,
+        core_tokens: int = 0, initialization: Callable[[], Initialization] = Gpt2,
     ):  # fmt: skip
         super().__init__()
         self.context = context
-        if own_tokens < 0:
-            raise ValueError(f"own_tokens must be at least 0, not {own_tokens}")
+        if core_tokens < 0:
+            raise ValueError(f"core_tokens must be at least 0, not {core_tokens}")
         self.owners = {name: each if isinstance(each, str) else name for name, each in tokenizers.items()}
         self.tokenizers = nn.ModuleDict({name: each for name, each in tokenizers.items() if not isinstance(each, str)})
         width = next(iter(cores.values())).width
         together = [name for names in (reads or {"": tuple(tokenizers)}).values() if len(names) > 1 for name in names]
         self.types = nn.ParameterDict({name: torch.zeros(width) for name in tokenizers if name in together})
-        self.own = nn.Embedding(own_tokens, width) if own_tokens else None
+        self.own = nn.Embedding(core_tokens, width) if core_tokens else None
         self.cores = nn.ModuleDict(cores)
         self.heads = nn.ModuleDict(heads)
         self.leak_check = LeakCheck()
         initialization()(self)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The output of every task's head at its supervised places: {task: (t, ...)}."""
+        """The output of every task's head at its supervised slots: {task: (t, ...)}."""
         hidden = self.read(batch)
         return {task: self.heads[task](at(hidden[t.set], t), t) for task, t in batch.targets.items()}
 
@@ -94,19 +94,19 @@ class Mixture(nn.Module):
         """The names of all inputs, in YAML order."""
         return list(self.owners)
 
-    def mix(self, planned: PlannedSet) -> TokenSet:
-        """Chopped pieces to one set: embed each input, add its type embedding, put every token in its place. The set is of the
+    def mix(self, planned: SetPlan) -> TokenSet:
+        """Chopped chunks to one set: embed each input, add its type embedding, put every token in its place. The set is of the
         type of the weights, whichever input comes first: under autocast some embedders give halves."""
         b, n = planned.tokens.shape
         width, like = next(iter(self.cores.values())).width, next(self.parameters())
         x = like.new_zeros(b * n, width)
-        for name, pieces in planned.pieces.items():
-            tokens = self.tokenizer(name)(pieces)
+        for name, chunks in planned.chunks.items():
+            tokens = self.tokenizer(name)(chunks)
             if name in self.types:
                 tokens = tokens + self.types[name]
-            if pieces.places is None:
+            if chunks.slots is None:
                 return TokenSet(x=tokens.to(x.dtype), **vars(planned.tokens))
-            x = x.index_copy(0, pieces.places, tokens.to(x.dtype))
+            x = x.index_copy(0, chunks.slots, tokens.to(x.dtype))
         if self.own is not None and planned.own is not None:
             own = repeat(self.own.weight, "o d -> (s o) d", s=len(planned.own))
             x = x.index_copy(0, planned.own.flatten(), own)
@@ -114,7 +114,7 @@ class Mixture(nn.Module):
 
     def touch_absent(self, x: Tensor, batch: Batch) -> Tensor:
         """`x` plus zero times every parameter of the inputs that this batch lacks: all ranks touch all parameters."""
-        present = {name for planned in batch.sets.values() for name in planned.pieces}
+        present = {name for planned in batch.sets.values() for name in planned.chunks}
         owners = {self.owners[name] for name in present}
         unused = [p for name, module in self.tokenizers.items() if name not in owners for p in module.parameters()]
         unused += [vector for name, vector in self.types.items() if name not in present]
@@ -135,6 +135,6 @@ class Mixture(nn.Module):
 
 
 def at(hidden: Float[Tensor, "b n d"], targets: Targets) -> Float[Tensor, "t d"]:
-    """The vectors at a task's supervised places; only these pass through the head."""
+    """The vectors at a task's supervised slots; only these pass through the head."""
     flat = rearrange(hidden, "b n d -> (b n) d")
-    return flat if targets.places is None else flat.index_select(0, targets.places)
+    return flat if targets.slots is None else flat.index_select(0, targets.slots)

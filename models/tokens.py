@@ -1,7 +1,7 @@
 """The one data structure the core reads: a set of tokens, each with a few descriptors.
 
 A transformer does not care where a token comes from. All that it may know besides a token's content is here:
-which named input it belongs to, which sample, which span, and where it stands. Everything about visibility
+which named input it belongs to, which sample, which item, and where it stands. Everything about visibility
 (`models/graph.py`) and relative position (`models/positions.py`) is computed from these four fields.
 """
 
@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 PADDING = 0
-"""The sample number of places that hold no token."""
+"""The sample number of slots that hold no token."""
 CORE = 0
 """The input number of tokens that belong to the core itself (class and register tokens)."""
 
@@ -24,7 +24,7 @@ class Tokens:
     """The descriptors of a batch of token rows: all that attention may look at besides content.
 
     `position[..., 0]` is the running order in the row, 0, 1, 2, ... (unique within a row, so that it also names the
-    token); the other axes are coordinates inside the span (row, column, seconds). A token that has no coordinate on an
+    token); the other axes are coordinates inside the item (row, column, seconds). A token that has no coordinate on an
     axis carries NaN there: it is near nothing on that axis, comes after everything (`graph.Causal`), and rotary does not turn
     it.
     """
@@ -33,13 +33,13 @@ class Tokens:
     """Which named input, numbered from 1 in YAML order; 0: the core's own tokens."""
     sample: Int[Tensor, "b n"]
     """Which sample of a packed row, unique over the batch; 0: padding."""
-    span: Int[Tensor, "b n"]
+    item: Int[Tensor, "b n"]
     """Which chopped item (an image, a clip, a document), unique over the batch; 0: padding."""
     position: Float[Tensor, "b n a"]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and places: (b, n)."""
+        """Rows and slots: (b, n)."""
         return tuple(self.sample.shape)
 
     def to(self, device: torch.device | str) -> Tokens:
@@ -47,7 +47,7 @@ class Tokens:
         return type(self)(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
     def select(self, *index: slice | Tensor) -> Tokens:
-        """Some rows and places, e.g. `tokens.select(slice(None), slice(5, 6))` for the sixth token of each row."""
+        """Some rows and slots, e.g. `tokens.select(slice(None), slice(5, 6))` for the sixth token of each row."""
         return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
@@ -59,14 +59,14 @@ class TokenSet(Tokens):
 
 
 def plain_tokens(rows: int, length: int, *, start: int = 0, axes: int = 1, input: int = 1) -> Tokens:
-    """Descriptors of the commonest batch: every row one full sample of one input, one span, no padding.
+    """Descriptors of the commonest batch: every row one full sample of one input, one item, no padding.
 
     `start` is the running order of the first token (more than 0 when a cache already holds that many).
     """
     sample = torch.arange(1, rows + 1)[:, None].expand(rows, length)
     position = torch.full((rows, length, axes), torch.nan)
     position[..., 0] = torch.arange(start, start + length, dtype=torch.float32)
-    return Tokens(input=torch.full((rows, length), input), sample=sample, span=sample, position=position)
+    return Tokens(input=torch.full((rows, length), input), sample=sample, item=sample, position=position)
 
 
 def within_samples(tokens: Tokens, every: Tokens | None = None) -> Tokens:

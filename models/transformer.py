@@ -50,7 +50,7 @@ class Dropout:
 
     @classmethod
     def from_number(cls, probability: float) -> Dropout:
-        """`dropout: 0.1` in YAML: the same at the three places of GPT-2, no stochastic depth."""
+        """`dropout: 0.1` in YAML: the same at the three slots of GPT-2, no stochastic depth."""
         return cls(embedding=probability, attention=probability, residual=probability)
 
 
@@ -170,7 +170,7 @@ class PostNorm(Residual):
 class Block(nn.Module):
     """Communicate, then compute: attention over the graph, perhaps over a second set, then a feed-forward per token.
 
-    `residual` places the normalisation (`pre_norm` or `post_norm`), `norm` is its kind, `bias` puts biases on all
+    `residual` slots the normalisation (`pre_norm` or `post_norm`), `norm` is its kind, `bias` puts biases on all
     matrices. `query_key_norm`, `key_value_heads`, `head_width` and `scaled`: see `Attention`.
     """
 

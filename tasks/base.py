@@ -1,4 +1,4 @@
-"""What every task is made of: supervised places and targets in, named loss terms and metrics out. No parameters."""
+"""What every task is made of: supervised slots and targets in, named loss terms and metrics out. No parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from ..data.samples import Samples
-from ..models.batch import PlannedSet, Targets
+from ..models.batch import SetPlan, Targets
 from ..tokenizers.base import Chopper
 
 
@@ -44,7 +44,7 @@ class Task:
     """Whether the loss is a likelihood, so that differences of it are bits."""
     whole_batches: bool = False
     """Whether its loss judges the samples of a batch together, so that a batch must not be read in parts."""
-    writes: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
     """Whether it writes the text of its target, one token after the other."""
     needs_encoder: ClassVar[bool] = False
     """Whether what it writes is read off another set, by cross-attention."""
@@ -57,7 +57,7 @@ class Task:
     """Names of the special ids that it needs in the encoding of its texts, such as `mask`."""
     say: Callable[[str], None] = staticmethod(print)
     """Where it tells what it had to leave out."""
-    left_out: Mapping[str, str] = {}
+    skipped: Mapping[str, str] = {}
     """Samples that it could not judge, by key, and why."""
     notes: tuple[str, ...] = ()
     """What `fit` found worth telling of the training data."""
@@ -82,7 +82,7 @@ class Task:
         """How many tokens of a corpus it reads at once, for a core of this context (and an encoder of that one)."""
         return context
 
-    def alter(self, sets: dict[str, PlannedSet]) -> dict[str, PlannedSet]:
+    def alter(self, sets: dict[str, SetPlan]) -> dict[str, SetPlan]:
         """The sets after it has changed what the model will read (hidden a word, say), by the samples' own seeds."""
         return sets
 
@@ -94,9 +94,9 @@ class Task:
         """The task as it answers what it is asked: one that hides things to train hides nothing then."""
         return self
 
-    def set_of(self, sets: Mapping[str, PlannedSet]) -> str:
-        """The set whose places it judges: what is written stands in `main`, all else is read by the first core."""
-        return "main" if self.writes else next(iter(sets))
+    def set_of(self, sets: Mapping[str, SetPlan]) -> str:
+        """The set whose slots it judges: what is written stands in `main`, all else is read by the first core."""
+        return "main" if self.generates else next(iter(sets))
 
     def fit(self, samples: Samples) -> Task:
         """The task after it has looked at the training data's targets (their classes, their mean); most need not."""
@@ -113,11 +113,11 @@ class Task:
         return self
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
-        """The head that answers this task; the `Mixture` owns it."""
+        """The head that answers this task; the `Model` owns it."""
         raise NotImplementedError
 
-    def targets(self, planned: PlannedSet) -> Targets:
-        """Which places are judged, and against what; computed on the CPU from the plan."""
+    def targets(self, planned: SetPlan) -> Targets:
+        """Which slots are judged, and against what; computed on the CPU from the plan."""
         raise NotImplementedError
 
     def terms(self, output: Tensor, targets: Targets) -> dict[str, Term]:
@@ -128,11 +128,11 @@ class Task:
         """Sums of one batch from which, added up over a whole split, `summary` makes the metrics."""
         return {}
 
-    def pairs(self, output: Tensor, targets: Targets, planned: PlannedSet) -> list[tuple[str, str]]:
+    def pairs(self, output: Tensor, targets: Targets, planned: SetPlan) -> list[tuple[str, str]]:
         """What a batch's output says, as text, beside what is true, where a text is read off it at once."""
         raise NotImplementedError
 
-    def answers(self, output: Tensor, targets: Targets, planned: PlannedSet) -> list[dict[str, Any]]:
+    def answers(self, output: Tensor, targets: Targets, planned: SetPlan) -> list[dict[str, Any]]:
         """Every sample's answer, in words, from a batch's output; `error` where there is nothing to answer."""
         return [self.answer(row) for row in output]
 

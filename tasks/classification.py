@@ -14,7 +14,7 @@ from pydantic import Field, RootModel, StrictBool, StrictFloat, StrictInt, Stric
 from torch import Tensor, nn
 
 from ..data.samples import Samples
-from ..models.batch import IGNORED, PlannedSet, Targets
+from ..models.batch import IGNORED, SetPlan, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling
 from ..tokenizers.files.reading import DataError, shown
 from ..tokenizers.files.records import read_record
@@ -38,7 +38,7 @@ class Classification(Task):
     arXiv:1512.00567). With `unlabelled`, samples without a label teach too, each that share of what a labelled one does: to be
     sure of it, and to name all classes equally often (the mutual information of Krause et al. 2010 and of Liang et al. 2020,
     arXiv:2002.08546). How even they are shows in a whole batch only, so that it is read in one part, by one process.
-    `pooling`: `mean_pooling`, `attention_pooling`, or `class_token` with `model.own_tokens`.
+    `pooling`: `mean_pooling`, `attention_pooling`, or `class_token` with `model.core_tokens`.
     """
 
     def __init__(
@@ -101,13 +101,13 @@ class Classification(Task):
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return PooledLinear(self.pooling(width), width, len(self.classes))
 
-    def targets(self, planned: PlannedSet) -> Targets:
-        places, groups = self.reading.places(planned)
+    def targets(self, planned: SetPlan) -> Targets:
+        slots, groups = self.reading.slots(planned)
         labels = planned.labels[self.target]
         rows = [self.encoded(label) for label in labels]
         values = torch.stack([self.encoded(None), *rows])[1:]  # of no rows, too
         judged = values if values.dim() == 1 else values[:, 0]
-        return Targets(values=values, places=places, groups=groups, count=int((judged != IGNORED).sum()))
+        return Targets(values=values, slots=slots, groups=groups, count=int((judged != IGNORED).sum()))
 
     def encoded(self, label: Any) -> Tensor:
         """A label as the number of its class, or as zeros and ones by class; `IGNORED` where a sample has none."""

@@ -14,7 +14,7 @@ from pydantic import Field, RootModel, StrictStr
 from torch import Tensor, nn
 
 from ..data.samples import Samples
-from ..models.batch import PlannedSet, Targets
+from ..models.batch import SetPlan, Targets
 from ..models.generation.beam_search import MOST_BEAMS
 from ..models.generation.ctc import ctc_loss, greedy, prefix_beam, spans, tokens_needed
 from ..models.layers.linear import Linear
@@ -71,7 +71,7 @@ class Ctc(Task):
             raise ValueError(f"beams must be at least 1 and at most {MOST_BEAMS:,}, not {beams:,}")
         self.target, self.source, self.judge, self.beams, self.weight = target, source, judge, beams, weight
         self.symbols = ""
-        self.left_out: dict[str, str] = {}
+        self.skipped: dict[str, str] = {}
 
     def columns(self) -> tuple[str, ...]:
         return (self.target,)
@@ -103,13 +103,13 @@ class Ctc(Task):
 
     # ------------------------------------------------------------------------------------------------------- targets
 
-    def targets(self, planned: PlannedSet) -> CtcTargets:
-        """The places of the source's tokens, their samples, and every sample's symbols; the length is -1 where a sample is not
+    def targets(self, planned: SetPlan) -> CtcTargets:
+        """The slots of the source's tokens, their samples, and every sample's symbols; the length is -1 where a sample is not
         judged: it has no text, or one that cannot be aligned."""
-        pieces = planned.pieces.get(self.source)
+        chunks = planned.chunks.get(self.source)
         counts = torch.zeros(planned.samples, dtype=torch.long)
-        places = torch.zeros(0, dtype=torch.long) if pieces is None else pieces.places
-        sample = planned.tokens.sample.flatten()[places] - 1
+        slots = torch.zeros(0, dtype=torch.long) if chunks is None else chunks.slots
+        sample = planned.tokens.sample.flatten()[slots] - 1
         counts.index_add_(0, sample, torch.ones_like(sample))
         values, lengths = [], []
         for number, (label, key) in enumerate(zip(planned.labels[self.target], planned.keys)):
@@ -120,7 +120,7 @@ class Ctc(Task):
         lengths = torch.tensor(lengths, dtype=torch.long)
         judged = lengths >= 0
         return CtcTargets(
-            values=torch.tensor(values, dtype=torch.long), places=places, groups=sample, lengths=lengths,
+            values=torch.tensor(values, dtype=torch.long), slots=slots, groups=sample, lengths=lengths,
             grid=columns(sample, counts)[: longest(counts[judged]), judged],
             host=OnHost(sample, counts[judged], lengths[judged]), count=int(lengths[judged].clamp(min=1).sum()),
         )  # fmt: skip
@@ -135,10 +135,10 @@ class Ctc(Task):
     def _fits(self, symbols: Sequence[int], tokens: int, key: str) -> bool:
         if tokens >= max(tokens_needed(symbols), 1):
             return True
-        if tokens and key not in self.left_out:
+        if tokens and key not in self.skipped:
             why = f"{len(symbols)} symbols need {tokens_needed(symbols)} tokens, but its {self.source} has {tokens}"
-            self.left_out[key] = why
-            self.say(f"{key} cannot be aligned and is left out: {why} ({len(self.left_out)} so far)")
+            self.skipped[key] = why
+            self.say(f"{key} cannot be aligned and is left out: {why} ({len(self.skipped)} so far)")
         return False
 
     def check(self, value: Any) -> None:
@@ -167,7 +167,7 @@ class Ctc(Task):
         """The symbols that one sample's log-probabilities say."""
         return greedy(logs) if self.beams == 1 else prefix_beam(logs, self.beams)
 
-    def pairs(self, output: Tensor, targets: Targets, planned: PlannedSet) -> list[tuple[str, str]]:
+    def pairs(self, output: Tensor, targets: Targets, planned: SetPlan) -> list[tuple[str, str]]:
         rows, labels = self.rows(output, targets), planned.labels[self.target]
         return [
             (self.decoded(self.read_off(row)), as_text(label)) for row, label in zip(rows, labels) if label is not None
@@ -190,14 +190,14 @@ class Ctc(Task):
 
     # -------------------------------------------------------------------------------------------------------- answers
 
-    def answers(self, output: Tensor, targets: Targets, planned: PlannedSet) -> list[dict[str, Any]]:
+    def answers(self, output: Tensor, targets: Targets, planned: SetPlan) -> list[dict[str, Any]]:
         """Every sample's text, and its words with the seconds in which they were said, where tokens have seconds."""
-        pieces, answers, start = planned.pieces.get(self.source), [], 0
+        chunks, answers, start = planned.chunks.get(self.source), [], 0
         for logs in self.rows(output, targets):
             symbols = self.read_off(logs)
             answers.append({"text": self.decoded(symbols)})
-            if len(logs) and pieces.coordinates is not None and pieces.coordinates.shape[1] == 1:
-                seconds = pieces.coordinates[start : start + len(logs), 0].tolist()
+            if len(logs) and chunks.coordinates is not None and chunks.coordinates.shape[1] == 1:
+                seconds = chunks.coordinates[start : start + len(logs), 0].tolist()
                 answers[-1]["words"] = self.words(logs, symbols, seconds)
             start += len(logs)
         return answers

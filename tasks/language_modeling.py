@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..models.batch import IGNORED, Pieces, PlannedSet, Targets
+from ..models.batch import IGNORED, Chunks, SetPlan, Targets
 from ..models.generation.beam_search import Search
 from ..models.heads import Head, Tied
 from ..tokenizers.base import Chopper
@@ -51,18 +51,18 @@ class LanguageModeling(Task):
         """The text of ids that were written."""
         return self.text.written(ids)
 
-    def targets(self, planned: PlannedSet) -> Targets:
+    def targets(self, planned: SetPlan) -> Targets:
         """Every token is judged by the id that follows it; the holder is the next token of the set, if that carries it."""
-        pieces = planned.pieces.get(self.target)
-        if pieces is None:
+        chunks = planned.chunks.get(self.target)
+        if chunks is None:
             none = torch.zeros(0, dtype=torch.long)
-            return Targets(values=none, places=none, holders=none)
-        following = pieces.following.flatten()
+            return Targets(values=none, slots=none, carriers=none)
+        next_ids = chunks.next_ids.flatten()
         return Targets(
-            values=following,
-            places=pieces.places,
-            holders=_holders(planned, pieces),
-            count=int((following != IGNORED).sum()),
+            values=next_ids,
+            slots=chunks.slots,
+            carriers=_holders(planned, chunks),
+            count=int((next_ids != IGNORED).sum()),
         )
 
     def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Term]:
@@ -98,17 +98,17 @@ def nats(output: Float[Tensor, "t v"], values: Tensor, smoothing: float = 0.0) -
     return F.cross_entropy(output.float(), values, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing)
 
 
-def _holders(planned: PlannedSet, pieces: Pieces) -> Tensor:
+def _holders(planned: SetPlan, chunks: Chunks) -> Tensor:
     """For each text token, the place of the token that carries its target: the next of its text; -1 where that is no token.
 
     In rows cut from a stream the next token is the next of the row; in packed samples the next of the same span.
     """
     b, n = planned.tokens.shape
-    following = pieces.following.flatten()
-    if pieces.places is None:
-        places = torch.arange(b * n)
-        held = (places % n + 1 < n) & (following != IGNORED)
+    next_ids = chunks.next_ids.flatten()
+    if chunks.slots is None:
+        slots = torch.arange(b * n)
+        held = (slots % n + 1 < n) & (next_ids != IGNORED)
     else:
-        places, held = pieces.places, torch.zeros(len(following), dtype=torch.bool)
-        held[:-1] = pieces.index[1:] == pieces.index[:-1] + 1
-    return torch.where(held, places + 1, torch.full_like(places, -1))
+        slots, held = chunks.slots, torch.zeros(len(next_ids), dtype=torch.bool)
+        held[:-1] = chunks.index[1:] == chunks.index[:-1] + 1
+    return torch.where(held, slots + 1, torch.full_like(slots, -1))

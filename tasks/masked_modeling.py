@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..models.batch import IGNORED, Pieces, PlannedSet, Targets
+from ..models.batch import IGNORED, Chunks, SetPlan, Targets
 from ..models.heads import Head, MaskedHead, Tied
 from ..tokenizers.base import Chopper
 from .base import Metric, Task, Term
@@ -55,7 +55,7 @@ class MaskedModeling(Task):
         self.mask = encoding.roles["mask"]
         kept = {*encoding.specials, *encoding.before, *encoding.after, encoding.start, encoding.end}
         self.plain = np.array([number not in kept for number in range(encoding.vocabulary)])
-        self.drawn = np.flatnonzero(self.plain & np.array([bool(piece) for piece in encoding.pieces]))
+        self.drawn = np.flatnonzero(self.plain & np.array([bool(chunk) for chunk in encoding.pieces]))
         return self
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
@@ -63,50 +63,50 @@ class MaskedModeling(Task):
 
     # ------------------------------------------------------------------------------------------------- what is hidden
 
-    def alter(self, sets: dict[str, PlannedSet]) -> dict[str, PlannedSet]:
-        """The sets with some of the text's ids replaced; what stood there is kept in `Pieces.hidden`."""
+    def alter(self, sets: dict[str, SetPlan]) -> dict[str, SetPlan]:
+        """The sets with some of the text's ids replaced; what stood there is kept in `Chunks.hidden`."""
         found = {}
         for name, planned in sets.items():
-            found[name] = self._altered(planned) if self.target in planned.pieces else planned
+            found[name] = self._altered(planned) if self.target in planned.chunks else planned
         return found
 
-    def _altered(self, planned: PlannedSet) -> PlannedSet:
-        pieces = planned.pieces[self.target]
-        values, hidden = pieces.values.clone(), torch.full_like(pieces.values, IGNORED)
+    def _altered(self, planned: SetPlan) -> SetPlan:
+        chunks = planned.chunks[self.target]
+        values, hidden = chunks.values.clone(), torch.full_like(chunks.values, IGNORED)
         if self.asks:
             hidden = torch.where(values == self.mask, values, hidden)
-            return replace(planned, pieces={**planned.pieces, self.target: replace(pieces, hidden=hidden)})
+            return replace(planned, chunks={**planned.chunks, self.target: replace(chunks, hidden=hidden)})
         flat, true = values.view(-1).numpy(), hidden.view(-1).numpy()
-        for seed, (start, end) in runs(planned, pieces):
+        for seed, (start, end) in runs(planned, chunks):
             random = np.random.default_rng([*seed, 1])
             ids = flat[start:end].copy()
             chosen = self.choose(ids, random)
             true[start:end][chosen] = ids[chosen]
             spans = np.cumsum(np.diff(chosen, prepend=-1) > 1) if self.hide == "spans" else np.arange(len(chosen))
             flat[start:end][chosen] = self.replaced(ids[chosen], spans, random)
-        pieces = replace(pieces, values=values, hidden=hidden)
-        return replace(planned, pieces={**planned.pieces, self.target: pieces})
+        chunks = replace(chunks, values=values, hidden=hidden)
+        return replace(planned, chunks={**planned.chunks, self.target: chunks})
 
     def choose(self, ids: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """The places to hide: as near to the share as whole tokens, words or spans come, at least one; never special ids."""
-        places = np.flatnonzero(self.plain[ids])
-        wanted = max(1, round(self.share * len(places))) if len(places) else 0
+        """The slots to hide: as near to the share as whole tokens, words or spans come, at least one; never special ids."""
+        slots = np.flatnonzero(self.plain[ids])
+        wanted = max(1, round(self.share * len(slots))) if len(slots) else 0
         if self.hide == "tokens":
-            return np.sort(random.permutation(places)[:wanted])
+            return np.sort(random.permutation(slots)[:wanted])
         joined = within_words([self.text.pieces[id] for id in ids]) & self.plain[ids[1:]] & self.plain[ids[:-1]]
         word = np.concatenate([[0], np.cumsum(~joined)])  # the number of the word that each token belongs to
-        words = np.unique(word[places])
+        words = np.unique(word[slots])
         hidden = np.zeros(word[-1] + 1, dtype=bool)
         for first in random.permutation(len(words)):
             count = random.choice(SPAN_WORDS, p=SPAN_SHARES) if self.hide == "spans" else 1
             for number in words[first : first + count]:
-                so_far = hidden[word[places]].sum()
-                added = (word[places] == number).sum() * (not hidden[number])
+                so_far = hidden[word[slots]].sum()
+                added = (word[slots] == number).sum() * (not hidden[number])
                 if so_far + added <= wanted or not so_far:
                     hidden[number] = True
-            if hidden[word[places]].sum() >= wanted:
+            if hidden[word[slots]].sum() >= wanted:
                 break
-        return places[hidden[word[places]]]
+        return slots[hidden[word[slots]]]
 
     def replaced(self, ids: np.ndarray, spans: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """What the model reads in place of hidden ids; those of one span (by its number) are replaced in the same way."""
@@ -116,15 +116,15 @@ class MaskedModeling(Task):
 
     # ----------------------------------------------------------------------------------------------- what is answered
 
-    def targets(self, planned: PlannedSet) -> Targets:
-        pieces = planned.pieces.get(self.target)
-        if pieces is None or pieces.hidden is None:
+    def targets(self, planned: SetPlan) -> Targets:
+        chunks = planned.chunks.get(self.target)
+        if chunks is None or chunks.hidden is None:
             none = torch.zeros(0, dtype=torch.long)
-            return Targets(values=none, places=none)
-        hidden = pieces.hidden.flatten()
+            return Targets(values=none, slots=none)
+        hidden = chunks.hidden.flatten()
         judged = (hidden != IGNORED).nonzero()[:, 0]
-        places = judged if pieces.places is None else pieces.places[judged]
-        return Targets(values=hidden[judged], places=places, count=len(judged))
+        slots = judged if chunks.slots is None else chunks.slots[judged]
+        return Targets(values=hidden[judged], slots=slots, count=len(judged))
 
     def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Term]:
         return {"loss": Term(nats(output, targets.values), targets.count, self.weight)}
@@ -153,16 +153,16 @@ class MaskedModeling(Task):
         asking.asks = True
         return asking
 
-    def answers(self, output: Float[Tensor, "t v"], targets: Targets, planned: PlannedSet) -> list[dict[str, Any]]:
+    def answers(self, output: Float[Tensor, "t v"], targets: Targets, planned: SetPlan) -> list[dict[str, Any]]:
         """Every sample's `text` with its masks filled in, and for each of the `masks` the likeliest tokens."""
-        pieces = planned.pieces[self.target]
+        chunks = planned.chunks[self.target]
         shares = output[:, : len(self.plain)].float().softmax(-1).cpu()
         shares, candidates = shares.masked_fill(~torch.from_numpy(self.plain), 0.0).topk(
             min(CANDIDATES, int(self.plain.sum()))
         )
-        filled, asked = pieces.values.flatten().cpu().clone(), (pieces.hidden != IGNORED).flatten().cpu()
+        filled, asked = chunks.values.flatten().cpu().clone(), (chunks.hidden != IGNORED).flatten().cpu()
         filled[asked] = candidates[:, 0]
-        sample = planned.tokens.sample.flatten().cpu()[pieces.places.cpu()]
+        sample = planned.tokens.sample.flatten().cpu()[chunks.slots.cpu()]
         answers = []
         for number in range(1, planned.samples + 1):
             mine = (sample[asked] == number).nonzero()[:, 0].tolist()
@@ -177,14 +177,14 @@ class MaskedModeling(Task):
         return [{"token": self.text.decode([id]), "probability": round(share, 4)} for id, share in found]
 
 
-def within_words(pieces: Sequence[bytes]) -> np.ndarray:
-    """Whether each piece of a text goes on with the word of the piece before, for all but the first, (n - 1,): both sides are
+def within_words(chunks: Sequence[bytes]) -> np.ndarray:
+    """Whether each chunk of a text goes on with the word of the chunk before, for all but the first, (n - 1,): both sides are
     letters or digits, or the cut goes through a character. Chinese characters are words by themselves, as in BERT."""
-    text = b"".join(pieces).decode(errors="surrogateescape")
+    text = b"".join(chunks).decode(errors="surrogateescape")
     sizes = [len(character.encode(errors="surrogateescape")) for character in text]
     starts = np.cumsum([0, *sizes])
     in_word = np.array([False, *map(goes_into_word, text), False])
-    cuts = np.cumsum([len(piece) for piece in pieces])[:-1]
+    cuts = np.cumsum([len(chunk) for chunk in chunks])[:-1]
     character = np.searchsorted(starts, cuts)  # the first that begins at or behind the cut
     return (starts[character] != cuts) | (in_word[character] & in_word[character + 1])
 
@@ -195,16 +195,16 @@ def goes_into_word(character: str) -> bool:
     return not chinese and (character.isalnum() or unicodedata.category(character) in ("Mn", "Mc", "Cs"))
 
 
-def runs(planned: PlannedSet, pieces: Pieces) -> Iterator[tuple[tuple[int, ...], tuple[int, int]]]:
+def runs(planned: SetPlan, chunks: Chunks) -> Iterator[tuple[tuple[int, ...], tuple[int, int]]]:
     """The stretches of an input's flat ids that belong together (a row of a stream, a text of a sample), each with the seed
     of its sample."""
-    if pieces.places is None:
+    if chunks.slots is None:
         n = planned.tokens.shape[1]
         for row, (seed, sample) in enumerate(zip(planned.seeds, planned.tokens.sample)):
             yield seed, (row * n, row * n + int((sample > 0).sum()))
         return
     samples, start = planned.tokens.sample.flatten(), 0
-    for count in pieces.counts.tolist():
+    for count in chunks.counts.tolist():
         if count:
-            yield planned.seeds[int(samples[pieces.places[start]]) - 1], (start, start + count)
+            yield planned.seeds[int(samples[chunks.slots[start]]) - 1], (start, start + count)
         start += count

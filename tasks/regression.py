@@ -1,4 +1,4 @@
-"""Regression: one or several numbers per sample, learned in units of their own deviation, reported in the target's units."""
+"""Regression: one or several numbers per sample, learned in units of their own std, reported in the target's units."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import Field, FiniteFloat
 from torch import Tensor, nn
 
 from ..data.samples import Samples
-from ..models.batch import PlannedSet, Targets
+from ..models.batch import SetPlan, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import Record, read_record
@@ -24,10 +24,10 @@ from .base import Metric, Task, Term
 
 
 class Scale(Record):
-    """What a run keeps of its training data: the mean and the deviation of every number."""
+    """What a run keeps of its training data: the mean and the std of every number."""
 
     mean: Annotated[list[FiniteFloat], Field(min_length=1)]
-    deviation: list[FiniteFloat]
+    std: list[FiniteFloat]
 
 
 CLASSES = 20
@@ -37,8 +37,8 @@ CLASSES = 20
 class Regression(Task):
     """Predict the number (or numbers) in the data column `target`; `names` are what each is called in the metrics.
 
-    `loss`: `squared` error, or `huber` (squared up to one deviation, then linear: Huber 1964), in units of the training
-    data's deviation. A target that is missing (None or NaN) is not judged.
+    `loss`: `squared` error, or `huber` (squared up to one std, then linear: Huber 1964), in units of the training
+    data's std. A target that is missing (None or NaN) is not judged.
     """
 
     in_nats = False
@@ -51,7 +51,7 @@ class Regression(Task):
             raise ValueError(f"loss must be 'squared' or 'huber', not {loss!r}")
         self.target, self.names, self.pooling, self.kind, self.weight = target, names, pooling, loss, weight
         self.reading = getattr(pooling, "target", pooling)
-        self.mean, self.deviation = torch.zeros(1), torch.ones(1)
+        self.mean, self.std = torch.zeros(1), torch.ones(1)
 
     def columns(self) -> tuple[str, ...]:
         return (self.target,)
@@ -74,8 +74,8 @@ class Regression(Task):
             )
         self.notes += self.note_on_classes(values[known])
         mean = values.nan_to_num().sum(0) / known.sum(0)
-        deviation = ((values - mean).nan_to_num().square().sum(0) / known.sum(0)).sqrt()
-        self.mean, self.deviation = mean, torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+        std = ((values - mean).nan_to_num().square().sum(0) / known.sum(0)).sqrt()
+        self.mean, self.std = mean, torch.where(std > 0, std, torch.ones_like(std))
         return self.checked()
 
     def note_on_classes(self, values: Tensor) -> tuple[str, ...]:
@@ -100,24 +100,24 @@ class Regression(Task):
             raise DataError(f"column {self.target!r} holds {len(self.mean)} numbers, not {len(numbers(value))} as here")
 
     def save(self, folder: Path) -> None:
-        write_json(folder / "scale.json", {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()})
+        write_json(folder / "scale.json", {"mean": self.mean.tolist(), "std": self.std.tolist()})
 
     def load(self, folder: Path) -> Regression:
         scale = read_record(folder / "scale.json", Scale)
-        self.mean, self.deviation = torch.tensor(scale.mean), torch.tensor(scale.deviation)
-        if len(self.mean) != len(self.deviation):
-            raise DataError(f"{folder / 'scale.json'}: {len(self.mean)} means and {len(self.deviation)} deviations")
+        self.mean, self.std = torch.tensor(scale.mean), torch.tensor(scale.std)
+        if len(self.mean) != len(self.std):
+            raise DataError(f"{folder / 'scale.json'}: {len(self.mean)} means and {len(self.std)} stds")
         return self.checked()
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return PooledLinear(self.pooling(width), width, len(self.mean))
 
-    def targets(self, planned: PlannedSet) -> Targets:
-        places, groups = self.reading.places(planned)
+    def targets(self, planned: SetPlan) -> Targets:
+        slots, groups = self.reading.slots(planned)
         missing = torch.full_like(self.mean, math.nan)
         rows = [missing if value is None else numbers(value) for value in planned.labels[self.target]]
-        values = (torch.stack([missing, *rows])[1:] - self.mean) / self.deviation  # of no rows, too
-        return Targets(values=values, places=places, groups=groups, count=int((~values.isnan()).sum()))
+        values = (torch.stack([missing, *rows])[1:] - self.mean) / self.std  # of no rows, too
+        return Targets(values=values, slots=slots, groups=groups, count=int((~values.isnan()).sum()))
 
     def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Term]:
         known = ~targets.values.isnan()
@@ -129,13 +129,13 @@ class Regression(Task):
 
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
         known = ~targets.values.isnan()
-        error = torch.where(known, (output.float() - targets.values) * self.deviation.to(output.device), 0.0)
+        error = torch.where(known, (output.float() - targets.values) * self.std.to(output.device), 0.0)
         return {"absolute": error.abs().sum(0), "squares": error.square().sum(0), "known": known.sum(0)}
 
     @property
     def metrics(self) -> dict[str, Metric]:
         each = {f"{kind}{end}": Metric("of the target") for end in self.endings for kind in ("mae", "rmse")}
-        return {"loss": Metric("squared deviations" if self.kind == "squared" else "Huber, in deviations")} | each
+        return {"loss": Metric("squared stds" if self.kind == "squared" else "Huber, in stds")} | each
 
     @property
     def endings(self) -> list[str]:
@@ -154,7 +154,7 @@ class Regression(Task):
 
     def answer(self, output: Float[Tensor, "v"]) -> dict[str, Any]:
         """One sample's numbers, in the target's units."""
-        values = (output.float().cpu() * self.deviation + self.mean).tolist()
+        values = (output.float().cpu() * self.std + self.mean).tolist()
         return {"values": dict(zip(self.names, values)) if self.names else values}
 
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..models.batch import PlannedSet
+from ..models.batch import SetPlan
 from ..models.heads import Head, Tied
-from ..tokenizers.base import Chopper, Piece
+from ..tokenizers.base import Chopper, Chunk
 from ..tokenizers.packing import place
 from .base import LOSS, Metric
 from .masked_modeling import runs
@@ -70,22 +70,22 @@ class SpanCorruption(SequenceToSequence):
 
     # ---------------------------------------------------------------------------------------------------- corruption
 
-    def alter(self, sets: dict[str, PlannedSet]) -> dict[str, PlannedSet]:
+    def alter(self, sets: dict[str, SetPlan]) -> dict[str, SetPlan]:
         """The set of the text becomes two: what is left of it, for the encoder, and what was cut out, for the decoder."""
-        planned = next(each for each in sets.values() if self.source in each.pieces)
-        pieces = planned.pieces[self.source]
-        ids, reads, writes = pieces.values.flatten().numpy(), [], []
-        for seed, (start, end) in runs(planned, pieces):
+        planned = next(each for each in sets.values() if self.source in each.chunks)
+        chunks = planned.chunks[self.source]
+        ids, reads, writes = chunks.values.flatten().numpy(), [], []
+        for seed, (start, end) in runs(planned, chunks):
             left, cut = self.corrupted(ids[start:end], np.random.default_rng([*seed, 2]))
-            reads.append([(self.source, Piece(torch.tensor(left), len(left), following=torch.tensor(left)))])
+            reads.append([(self.source, Chunk(torch.tensor(left), len(left), next_ids=torch.tensor(left)))])
             given = [self.text.start, *cut[:-1]]
-            writes.append([(self.target, Piece(torch.tensor(given), len(given), following=torch.tensor(cut)))])
+            writes.append([(self.target, Chunk(torch.tensor(given), len(given), next_ids=torch.tensor(cut)))])
         known = {"seeds": planned.seeds, "keys": planned.keys, "labels": planned.labels}
         made = {}
         for name, chopped in (("encoder", reads), ("main", writes)):
-            longest = max(piece.count for ((_, piece),) in chopped)
+            longest = max(chunk.count for ((_, chunk),) in chopped)
             laid = place(chopped, self.choppers, longest, rows=range(len(chopped)), trim=True)
-            made[name] = PlannedSet(tokens=laid.tokens, pieces=laid.pieces, samples=laid.samples, **known)
+            made[name] = SetPlan(tokens=laid.tokens, chunks=laid.chunks, samples=laid.samples, **known)
         return made
 
     def corrupted(self, ids: np.ndarray, random: np.random.Generator) -> tuple[list[int], list[int]]:

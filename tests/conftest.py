@@ -51,8 +51,8 @@ def tiny(tmp_path, monkeypatch):
     (tmp_path / "val.txt").write_text(" ".join(reversed(words[:37])))
 
     def make(name: str = "tiny", **changes) -> Path:
-        card = {"use": "text", "train": str(tmp_path / "train.txt"), "val": str(tmp_path / "val.txt")}
-        tree = merged(TREE | {"data": {"card": card}, "out": str(tmp_path / "runs" / name)}, changes)
+        dataset = {"use": "text", "train": str(tmp_path / "train.txt"), "val": str(tmp_path / "val.txt")}
+        tree = merged(TREE | {"data": {"dataset": dataset}, "out": str(tmp_path / "runs" / name)}, changes)
         file = tmp_path / f"{name}.yaml"
         file.write_text(yaml.safe_dump(tree))
         return file

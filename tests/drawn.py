@@ -11,8 +11,8 @@ from chopmix.models.attention.graph import (
     Graph,
     Neighbourhood,
     Or,
+    SameItem,
     SameSample,
-    SameSpan,
     Window,
 )
 from chopmix.models.tokens import Tokens
@@ -32,7 +32,7 @@ _size = st.integers(1, 8).map(lambda halves: halves / 2)
 LEAVES: dict[type[Graph], st.SearchStrategy] = {
     Causal: st.builds(Causal, _axis),
     SameSample: st.just(SameSample()),
-    SameSpan: st.just(SameSpan()),
+    SameItem: st.just(SameItem()),
     From: st.builds(From, st.lists(_number, min_size=1, max_size=3).map(tuple)),
     Window: st.builds(Window, _size, _axis),
     Neighbourhood: st.builds(Neighbourhood, _size, st.lists(_axis, min_size=1, max_size=3).map(tuple)),
@@ -82,7 +82,7 @@ def tokens(
     return Tokens(
         input=torch.tensor(numbers),
         sample=torch.tensor(sample),
-        span=torch.tensor(span),
+        item=torch.tensor(span),
         position=torch.tensor(position),
     )
 
@@ -110,5 +110,5 @@ def laid_out(sample: list[list[int]], numbers: list[list[int]] | None = None, ax
     samples = torch.tensor(sample)
     return Tokens(
         input=torch.ones_like(samples) if numbers is None else torch.tensor(numbers),
-        sample=samples, span=samples, position=torch.stack([order, order // 3, order % 3], dim=-1)[..., :axes],
+        sample=samples, item=samples, position=torch.stack([order, order // 3, order % 3], dim=-1)[..., :axes],
     )  # fmt: skip

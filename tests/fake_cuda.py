@@ -46,7 +46,7 @@ class FakeCuda(FakeTensorMode):
             return super().__torch_dispatch__(func, types, args, kwargs)
         if (
             torch.is_inference_mode_enabled() and func.namespace != "prim"
-        ):  # there operations come in one piece that are made of others
+        ):  # there operations come in one chunk that are made of others
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:

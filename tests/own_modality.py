@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from chopmix.data.samples import Listed, SampleCard
-from chopmix.tokenizers.base import Chopper, Piece
+from chopmix.data.samples import Listed, SampleDataset
+from chopmix.tokenizers.base import Chopper, Chunk
 from einops import rearrange
 from torch import nn
 
@@ -18,7 +18,7 @@ class LidarChopper(Chopper):
 
     def chop(self, item):  # one raw scan -> one row of values per token
         slices = rearrange(torch.as_tensor(item), "(t r) -> t r", r=self.ranges_per_token)
-        return Piece(slices, len(slices), torch.arange(len(slices)).float()[:, None])
+        return Chunk(slices, len(slices), torch.arange(len(slices)).float()[:, None])
 
 
 class LidarTokenizer(nn.Module):
@@ -28,11 +28,11 @@ class LidarTokenizer(nn.Module):
         super().__init__()
         self.embedding = nn.Linear(chopper.ranges_per_token, width)
 
-    def forward(self, pieces):
-        return self.embedding(pieces.values)
+    def forward(self, chunks):
+        return self.embedding(chunks.values)
 
 
-class Rooms(SampleCard):
+class Rooms(SampleDataset):
     """Scans with a gap, and the side that it is on, in a word."""
 
     columns = ("scan", "side")

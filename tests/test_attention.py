@@ -342,10 +342,10 @@ def test_variable_length_lays_samples_end_to_end(monkeypatch, causal, shared):
         assert starts.dtype == torch.int32 and torch.equal(starts, key_starts) and window_size in ((-1, 0), (-1, -1))
         lengths = starts.diff().tolist()
         assert longest == key_longest == max(lengths) and sum(lengths) == len(query) and min(lengths) > 0
-        pieces = zip(*(t.split(lengths) for t in (query, key, value)), strict=True)
+        chunks = zip(*(t.split(lengths) for t in (query, key, value)), strict=True)
         return torch.cat([
-            F.scaled_dot_product_attention(*(t.transpose(0, 1) for t in piece), is_causal=window_size == (-1, 0), scale=scale)
-            for piece in pieces
+            F.scaled_dot_product_attention(*(t.transpose(0, 1) for t in chunk), is_causal=window_size == (-1, 0), scale=scale)
+            for chunk in chunks
         ], dim=1).transpose(0, 1)  # fmt: skip
 
     monkeypatch.setattr(attention, "_varlen_attention", lambda: stand_in)

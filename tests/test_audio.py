@@ -40,11 +40,11 @@ def test_frames_are_torchaudios():
 @given(st.integers(1, 9000))
 @settings(max_examples=40, deadline=None)
 def test_every_clip_is_whole_slices(samples):
-    piece = CHOPPER.chop(clip(samples))
-    assert piece.count == CHOPPER.count(clip(samples)) == len(piece.coordinates)
-    assert piece.values.shape == (piece.count * 4, 256)
-    assert piece.count * 4 * 80 > samples - 80
-    assert piece.coordinates[-1, 0].item() == pytest.approx((piece.count * 4 - 1) * 0.01 + 127 / 8000, abs=1e-5)
+    chunk = CHOPPER.chop(clip(samples))
+    assert chunk.count == CHOPPER.count(clip(samples)) == len(chunk.coordinates)
+    assert chunk.values.shape == (chunk.count * 4, 256)
+    assert chunk.count * 4 * 80 > samples - 80
+    assert chunk.coordinates[-1, 0].item() == pytest.approx((chunk.count * 4 - 1) * 0.01 + 127 / 8000, abs=1e-5)
 
 
 def test_clips_of_a_batch_do_not_touch():
@@ -52,10 +52,10 @@ def test_clips_of_a_batch_do_not_touch():
     model = AudioTokenizer(CHOPPER, 16, 64)
     sounds = [clip(3000), clip(500, 1), clip(1700, 2)]
     together = model(
-        pack([[("sound", s)] for s in sounds], {"sound": CHOPPER}, 64, ("order", "seconds")).pieces["sound"]
+        pack([[("sound", s)] for s in sounds], {"sound": CHOPPER}, 64, ("order", "seconds")).chunks["sound"]
     )
     alone = [
-        model(pack([[("sound", s)]], {"sound": CHOPPER}, 64, ("order", "seconds")).pieces["sound"]) for s in sounds
+        model(pack([[("sound", s)]], {"sound": CHOPPER}, 64, ("order", "seconds")).chunks["sound"]) for s in sounds
     ]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-5)
 
@@ -100,10 +100,10 @@ def test_no_sample_hears_what_comes_after_it_though_it_was_resampled(rate, lengt
     first = np.random.default_rng(length).normal(size=length).astype(np.float32)
     second = np.concatenate([first[:cut], -first[cut:]])
     chopper = AudioChopper(rate=8000, frames=1)
-    pieces = [chopper.chop(chopper.decode((wave, rate))) for wave in (first, second)]
-    known = pieces[0].coordinates[:, 0] < cut / rate
-    assert torch.equal(pieces[0].values[known], pieces[1].values[known])
-    assert not torch.equal(pieces[0].values, pieces[1].values)
+    chunks = [chopper.chop(chopper.decode((wave, rate))) for wave in (first, second)]
+    known = chunks[0].coordinates[:, 0] < cut / rate
+    assert torch.equal(chunks[0].values[known], chunks[1].values[known])
+    assert not torch.equal(chunks[0].values, chunks[1].values)
 
 
 def test_silence_at_both_ends_is_cut():
@@ -163,7 +163,7 @@ def test_silence_and_single_samples_are_finite():
     model = AudioTokenizer(CHOPPER, 16, 64)
     for sound in (torch.zeros(800), torch.zeros(1)):
         assert torch.isfinite(
-            model(pack([[("sound", sound)]], {"sound": CHOPPER}, 64, ("order", "seconds")).pieces["sound"])
+            model(pack([[("sound", sound)]], {"sound": CHOPPER}, 64, ("order", "seconds")).chunks["sound"])
         ).all()
 
 
@@ -229,10 +229,10 @@ def test_each_clip_is_normalised_by_itself():
     model = AudioTokenizer(chopper, 16, 64)
     axes = ("order", "seconds")
     sounds = [clip(3000), clip(3000) * 5, torch.zeros(900)]
-    together = model(pack([[("sound", s)] for s in sounds], {"sound": chopper}, 64, axes).pieces["sound"])
+    together = model(pack([[("sound", s)] for s in sounds], {"sound": chopper}, 64, axes).chunks["sound"])
     first, louder, silent = together.split([chopper.count(s) for s in sounds])
     torch.testing.assert_close(first, louder, rtol=1e-2, atol=1e-2)
-    alone = model(pack([[("sound", sounds[0])]], {"sound": chopper}, 64, axes).pieces["sound"])
+    alone = model(pack([[("sound", sounds[0])]], {"sound": chopper}, 64, axes).chunks["sound"])
     torch.testing.assert_close(first, alone, rtol=1e-5, atol=1e-5)
     assert torch.isfinite(silent).all()
 
@@ -248,6 +248,6 @@ def test_a_clip_through_the_stem_does_not_know_its_neighbours(frames):
 
     def embedded(*clips: torch.Tensor) -> torch.Tensor:
         samples = [[("sound", each)] for each in clips]
-        return model(pack(samples, {"sound": chopper}, 64, ("order", "seconds")).pieces["sound"])
+        return model(pack(samples, {"sound": chopper}, 64, ("order", "seconds")).chunks["sound"])
 
     torch.testing.assert_close(embedded(*sounds), torch.cat([embedded(each) for each in sounds]), rtol=1e-5, atol=1e-6)

@@ -105,7 +105,7 @@ def test_configs_that_need_more_than_a_laptop_are_dry_run_small(name, capsys, mo
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
     config = Path(__file__).parent.parent / "configs" / "lm" / f"{name}.yaml"
     small = ["model.width=32", "model.depth=2", "model.heads=4", "model.context=32", "training.tokens_per_step=128",
-             "training.rows_per_micro_batch=2", "training.compile=false", "data.card=tiny_shakespeare", "from=null"]  # fmt: skip
+             "training.rows_per_micro_batch=2", "training.compile=false", "data.dataset=tiny_shakespeare", "from=null"]  # fmt: skip
     assert main(["train", str(config), "--dry-run", *small]) == 0
     assert "one step: loss" in capsys.readouterr().out
 

@@ -82,8 +82,8 @@ class Experiment:
     def __init__(self, folder: Path, capsys):
         self.folder, self.capsys, self.out = folder, capsys, folder / "run"
 
-    def write(self, inputs: dict, card: dict) -> None:
-        tree = {"inputs": inputs, **TREE, "data": {"card": card}, "out": str(self.out)}
+    def write(self, inputs: dict, dataset: dict) -> None:
+        tree = {"inputs": inputs, **TREE, "data": {"dataset": dataset}, "out": str(self.out)}
         (self.folder / "x.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
 
     def manifest(self, kind: str, train: dict | None = None, val: dict | None = None) -> None:
@@ -98,9 +98,9 @@ class Experiment:
                     (self.folder / name).write_bytes(content)
                 lines.append(json.dumps({"key": f"{split} {number}", kind: name, "label": "ab"[number % 2]}))
             (self.folder / f"{split}.jsonl").write_text("\n".join(lines))
-        self.write({kind: INPUTS[kind]}, self.card([kind, "label"], [kind]))
+        self.write({kind: INPUTS[kind]}, self.dataset([kind, "label"], [kind]))
 
-    def card(self, columns: list[str], files: list[str] | None = None) -> dict:
+    def dataset(self, columns: list[str], files: list[str] | None = None) -> dict:
         names = {split: str(self.folder / f"{split}.jsonl") for split in ("train", "val")}
         return {"use": "manifest", **names, "columns": columns, "files": files or []}
 
@@ -115,9 +115,9 @@ class Experiment:
                     info = tarfile.TarInfo(name)
                     info.size = len(content)
                     tar.addfile(info, io.BytesIO(content))
-        card = {"use": "webdataset", "columns": {"image": "png", "label": "json.kind"}}
-        card |= {split: str(self.folder / f"{split}-*.tar") for split in ("train", "val")}
-        self.write({"image": INPUTS["image"]}, card)
+        dataset = {"use": "webdataset", "columns": {"image": "png", "label": "json.kind"}}
+        dataset |= {split: str(self.folder / f"{split}-*.tar") for split in ("train", "val")}
+        self.write({"image": INPUTS["image"]}, dataset)
 
     def run(self, *overrides: str) -> str:
         """What a run says that goes through, with finite losses."""
@@ -333,7 +333,7 @@ def test_a_missing_shard_is_named(experiment):
     (experiment.folder / "val-0.tar").unlink()
     assert experiment.stops(r"no shard at '.*val-\*\.tar'", before=True)
     assert experiment.stops(
-        r"val-7\.tar does not exist", f"data.card.val={experiment.folder}/val-{{7..8}}.tar", before=True
+        r"val-7\.tar does not exist", f"data.dataset.val={experiment.folder}/val-{{7..8}}.tar", before=True
     )
 
 
@@ -346,8 +346,8 @@ def test_a_label_outside_the_classes_is_named(experiment):
             file = experiment.folder / split / names[number % len(names)] / f"{number}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(good("image", number))
-    card = {"use": "image_folder", **{split: str(experiment.folder / split) for split in ("train", "val")}}
-    experiment.write({"image": INPUTS["image"]}, card)
+    dataset = {"use": "image_folder", **{split: str(experiment.folder / split) for split in ("train", "val")}}
+    experiment.write({"image": INPUTS["image"]}, dataset)
     assert experiment.stops(r"c/2\.png.*'c' in column 'label' is none of the 2 classes", before=True)
     said = experiment.run("data.bad_share=0.25")
     assert "val: sample 'c/2.png' is bad and left out: 'c' in column 'label' is none of the 2 classes" in said
@@ -357,16 +357,16 @@ def test_a_label_outside_the_classes_is_named(experiment):
 def test_an_input_that_no_sample_has(experiment):
     experiment.manifest("image")
     inputs = {"image": INPUTS["image"], "radar": INPUTS["sensor"]}
-    experiment.write(inputs, experiment.card(["image", "label", "radar"], ["image"]))
+    experiment.write(inputs, experiment.dataset(["image", "label", "radar"], ["image"]))
     message = "inputs.radar: none of the 16 training samples has anything in column 'radar'"
     assert experiment.stops(message, before=True)
 
 
 def test_an_input_whose_column_the_card_has_not(experiment):
     experiment.manifest("image")
-    experiment.write({"radar": INPUTS["sensor"]}, experiment.card(["image", "label"]))
+    experiment.write({"radar": INPUTS["sensor"]}, experiment.dataset(["image", "label"]))
     message = (
-        r"inputs\.radar: card 'manifest' has no column 'radar'; possible: image, label \(data\.columns can say which"
+        r"inputs\.radar: dataset 'manifest' has no column 'radar'; possible: image, label \(data\.columns can say which"
     )
     assert experiment.stops(message, before=True)
 
@@ -378,19 +378,19 @@ def test_an_input_whose_column_the_card_has_not(experiment):
         (["data.bad_share=-0.1"], DataError, r"data\.bad_share must be a share from 0 to 1, not -0\.1"),
         (["data.bad_share=some"], ConfigError, r"data\.bad_share"),
         (["data.columns.imag=image"], ConfigError, r"data\.columns\.imag: no input is named 'imag'.*image"),
-        (["data.columns.image=photo"], DataError, r"inputs\.image: card 'manifest' has no column 'photo'; possible: image, label"),
+        (["data.columns.image=photo"], DataError, r"inputs\.image: dataset 'manifest' has no column 'photo'; possible: image, label"),
         pytest.param(
-            ["tasks.kind.target=lable"], DataError, r"tasks\.kind\.target: card 'manifest' has no column 'lable'; possible: image",
+            ["tasks.kind.target=lable"], DataError, r"tasks\.kind\.target: dataset 'manifest' has no column 'lable'; possible: image",
         ),
-        (["data.card.files=[sound]"], ValueError, r"'sound' is not among the columns \(image, label\)"),
-        (["data.card.train=none.jsonl"], DataError, r"none\.jsonl does not exist"),
-        (["data.card.use=image_folder"], ConfigError, r"data\.card\.columns: .*"),
+        (["data.dataset.files=[sound]"], ValueError, r"'sound' is not among the columns \(image, label\)"),
+        (["data.dataset.train=none.jsonl"], DataError, r"none\.jsonl does not exist"),
+        (["data.dataset.use=image_folder"], ConfigError, r"data\.dataset\.columns: .*"),
         (["inputs.image.size=10"], ConfigError, r"inputs\.image: size 10 must be a multiple of patch_size \(4\)"),
         (["inputs.image.size=null"], ValueError, r"learned_grid needs images of one 'size'"),
         (["training.tokens_per_step=64"], ConfigError, r"needs either 'tokens_per_step' .* or 'samples_per_step'"),
         (["training.input_dropout.imag=0.5"], ConfigError, r"training\.input_dropout"),
         (["training.freeze=[tokens]"], ValueError, r"training\.freeze: no parameter begins with 'tokens'; possible: "),
-        (["tasks.kind.pooling=class_token"], ValueError, r"class_token reads the core's own token, .*set model\.own_tokens: 1"),
+        (["tasks.kind.pooling=class_token"], ValueError, r"class_token reads the core's own token, .*set model\.core_tokens: 1"),
         (["model.attention=same_sampl"], ConfigError, r"model\.attention: .*same_sampl"),
         (["checkpoints.best=val/acuracy"], ValueError, r"checkpoints\.best is 'val/acuracy'; possible: .*val/accuracy"),
     ],

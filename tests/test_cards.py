@@ -1,4 +1,4 @@
-"""Cards: what they read, in which split it lands, and what they say of files that are missing or damaged."""
+"""Data sets: what they read, in which split it lands, and what they say of files that are missing or damaged."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from chopmix.data import base as card_module
+from chopmix.data import base as dataset_module
 from chopmix.data import fingerprint as fingerprint_module
-from chopmix.data.base import Card, Document, share_by_hash, split_by_hash
+from chopmix.data.base import Dataset, Document, share_by_hash, split_by_hash
 from chopmix.data.datasets import tiny_shakespeare
 from chopmix.data.datasets.text import Text
 from chopmix.data.equalized import Equalized
 from chopmix.data.fingerprint import hash_files
 from chopmix.data.root import cache_folder, data_root
 from chopmix.data.samples import Listed, share
-from chopmix.experiment.settings.registry import catalogue_of
+from chopmix.experiment.settings.registry import registry_of
 from chopmix.tokenizers.files import reading as files
 from chopmix.tokenizers.files.reading import DataError, read_packed_text
 
@@ -57,12 +57,12 @@ SAMPLES = {
 }
 
 
-def card_class(name: str) -> type[Card]:
-    return catalogue_of((Card,)).find(name)[1]
+def dataset_class(name: str) -> type[Dataset]:
+    return registry_of((Dataset,)).find(name)[1]
 
 
-def texts(card: Card, split: str) -> list[str]:
-    return [document.text for document in card.documents(split)]
+def texts(dataset: Dataset, split: str) -> list[str]:
+    return [document.text for document in dataset.documents(split)]
 
 
 def test_folders_follow_the_environment(monkeypatch, tmp_path):
@@ -77,21 +77,21 @@ def test_folders_follow_the_environment(monkeypatch, tmp_path):
     assert (data_root(), cache_folder()) == (Path("d"), Path("c"))
 
 
-def test_every_file_in_the_folder_is_a_card():
-    stems = {path.stem for path in (Path(card_module.__file__).parent / "datasets").glob("*.py")}
+def test_every_file_in_the_folder_is_a_dataset():
+    stems = {path.stem for path in (Path(dataset_module.__file__).parent / "datasets").glob("*.py")}
     assert stems == TEXTS | SAMPLES
     for stem in stems:
-        found = card_class(stem)
-        assert issubclass(found, Card) and found.__module__ == f"chopmix.data.datasets.{stem}"
+        found = dataset_class(stem)
+        assert issubclass(found, Dataset) and found.__module__ == f"chopmix.data.datasets.{stem}"
 
 
 def test_unknown_cards_and_splits_are_told():
     with pytest.raises(
         LookupError, match="nothing is named 'book'; possible: arithmetic, .*books, .*; did you mean 'books'"
     ):
-        card_class("book")
-    with pytest.raises(DataError, match="card 'books' has no split 'test'; possible: train, val"):
-        next(card_class("books")().documents("test"))
+        dataset_class("book")
+    with pytest.raises(DataError, match="dataset 'books' has no split 'test'; possible: train, val"):
+        next(dataset_class("books")().documents("test"))
 
 
 def test_splitting_by_hash_is_stable_and_even():
@@ -120,10 +120,10 @@ def test_shakespeare_is_cut_at_nine_tenths(tmp_path, monkeypatch):
     content = b"Speak, speak.\n" * 7
     put(tmp_path / "tiny_shakespeare" / "input.txt", content, monkeypatch)
     monkeypatch.setattr(tiny_shakespeare, "SHA256", hashlib.sha256(content).hexdigest())
-    card = card_class("tiny_shakespeare")()
-    (train,), (val,) = texts(card, "train"), texts(card, "val")
+    dataset = dataset_class("tiny_shakespeare")()
+    (train,), (val,) = texts(dataset, "train"), texts(dataset, "val")
     assert (len(train), train + val) == (int(0.9 * 98), content.decode())
-    assert card.name == "tiny_shakespeare" and card.about()["bytes"] == 98 and card.options == {}
+    assert dataset.name == "tiny_shakespeare" and dataset.about()["bytes"] == 98 and dataset.options == {}
 
 
 def put(path: Path, content: bytes, monkeypatch) -> None:
@@ -148,10 +148,10 @@ def test_shakespeare_is_downloaded_once_or_refused(tmp_path, monkeypatch):
     path = tmp_path / "tiny_shakespeare" / "input.txt"
     monkeypatch.setattr(tiny_shakespeare.urllib.request, "urlopen", lambda address, timeout: Answer())
     with pytest.raises(DataError, match="input.txt is not the text of https"):
-        card_class("tiny_shakespeare")().source_hash("train")
+        dataset_class("tiny_shakespeare")().source_hash("train")
     assert not path.exists()
     monkeypatch.setattr(tiny_shakespeare, "SHA256", hashlib.sha256(b"Speak.").hexdigest())
-    assert texts(card_class("tiny_shakespeare")(), "val") == ["."]
+    assert texts(dataset_class("tiny_shakespeare")(), "val") == ["."]
     assert path.read_bytes() == b"Speak."
     path.unlink()
 
@@ -160,35 +160,35 @@ def test_shakespeare_is_downloaded_once_or_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tiny_shakespeare.urllib.request, "urlopen", unreachable)
     with pytest.raises(DataError, match="put https://.*input.txt in .*input.txt: it is not there and cannot be downl"):
-        texts(card_class("tiny_shakespeare")(), "train")
+        texts(dataset_class("tiny_shakespeare")(), "train")
 
 
 def test_books_begin_at_their_titles(tmp_path, monkeypatch):
     text = "# Title: One\n\nIt was.\n\n# VOLUME TWO\n\n# Title: Two\n\nIt was not.\n"
     put(tmp_path / "books" / "train.txt.xz", lzma.compress(text.encode()), monkeypatch)
     (tmp_path / "books" / "val.txt.xz").write_bytes(lzma.compress(b"No title."))
-    card = card_class("books")()
-    assert [(d.key, len(d.text)) for d in card.documents("train")] == [("One", 37), ("Two", 26)]
-    assert "".join(texts(card, "train")) == text
-    assert list(card.documents("val")) == [Document("val", "No title.")]
-    assert set(card.about()["packed_bytes"]) == {"train", "val"}
-    half = card_class("books")(share=0.5)
+    dataset = dataset_class("books")()
+    assert [(d.key, len(d.text)) for d in dataset.documents("train")] == [("One", 37), ("Two", 26)]
+    assert "".join(texts(dataset, "train")) == text
+    assert list(dataset.documents("val")) == [Document("val", "No title.")]
+    assert set(dataset.about()["packed_bytes"]) == {"train", "val"}
+    half = dataset_class("books")(share=0.5)
     assert texts(half, "train") == [text[:18], text[37:50]] and texts(half, "val") == ["No title."]
     with pytest.raises(ValueError, match="share must be more than 0 and at most 1, not 0"):
-        card_class("books")(share=0)
+        dataset_class("books")(share=0)
     (tmp_path / "books" / "val.txt.xz").write_bytes(b"not packed")
     with pytest.raises(DataError, match="val.txt.xz cannot be read"):
-        texts(card, "val")
+        texts(dataset, "val")
 
 
 def test_passages_are_from_the_ends_that_books_leaves(tmp_path, monkeypatch):
     books = {title: " ".join(f"{title}{n}" for n in range(5000)) for title in ("A", "B")}
     text = "\n".join(f"# Title: {title}\n{words}" for title, words in books.items())
     put(tmp_path / "books" / "train.txt.xz", lzma.compress(text.encode()), monkeypatch)
-    read = " ".join(texts(card_class("books")(share=0.9), "train"))
+    read = " ".join(texts(dataset_class("books")(share=0.9), "train"))
     seen: set[str] = set()
     for split, count in (("train", 6), ("val", 18), ("test", 18)):
-        samples = card_class("passages")(words=10, each=3).open(split)
+        samples = dataset_class("passages")(words=10, each=3).open(split)
         assert len(samples) == pytest.approx(count, abs=3) and len(set(samples.keys)) == len(samples)
         for sample in (samples[number] for number in range(len(samples))):
             words = sample["text"].split()
@@ -196,7 +196,7 @@ def test_passages_are_from_the_ends_that_books_leaves(tmp_path, monkeypatch):
             assert not seen & {*words} and not {*words[1:-1]} & {*read.split()}
             seen.update(words)
     with pytest.raises(DataError, match="A has 28 passages of 10 words to train on, not 1000"):
-        card_class("passages")(words=10, each=1000).open("train")
+        dataset_class("passages")(words=10, each=1000).open("train")
 
 
 def test_stdlib_takes_sources_once_and_whole_modules(tmp_path, monkeypatch):
@@ -220,28 +220,28 @@ def test_stdlib_takes_sources_once_and_whole_modules(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
     monkeypatch.setattr(sysconfig, "get_path", lambda name: {"stdlib": str(tmp_path)}[name])
-    card = card_class("python_stdlib")()
-    found = {split: list(card.documents(split)) for split in card.splits}
+    dataset = dataset_class("python_stdlib")()
+    found = {split: list(dataset.documents(split)) for split in dataset.splits}
     everything = {document.key: document.text for documents in found.values() for document in documents}
     assert len(everything) == 122 and everything["pkg/deep/mod.py"] == "é = 1\n" and everything["abc.py"] == "a = 1\n"
     tops = [{document.key.split("/")[0] for document in documents} for documents in found.values()]
     assert all(tops) and not (tops[0] & tops[1] | tops[0] & tops[2] | tops[1] & tops[2])
     assert [d.key for d in found["train"]] == sorted(d.key for d in found["train"])
-    assert sum(card.about()["files"].values()) == 122 and card.about()["python"].startswith("3.")
-    assert len({card.source_hash(split) for split in card.splits}) == 3
+    assert sum(dataset.about()["files"].values()) == 122 and dataset.about()["python"].startswith("3.")
+    assert len({dataset.source_hash(split) for split in dataset.splits}) == 3
 
 
 def test_stdlib_without_sources_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
     with pytest.raises(DataError, match="holds no Python source"):
-        texts(card_class("python_stdlib")(), "train")
+        texts(dataset_class("python_stdlib")(), "train")
 
 
 def test_stdlib_of_this_python():
-    card = card_class("python_stdlib")()
-    about = card.about()
+    dataset = dataset_class("python_stdlib")()
+    about = dataset.about()
     assert sum(about["bytes"].values()) > 5_000_000 and min(about["bytes"].values()) > 100_000
-    assert card.source_hash("val") == card_class("python_stdlib")().source_hash("val")
+    assert dataset.source_hash("val") == dataset_class("python_stdlib")().source_hash("val")
 
 
 def test_openwebtext_streams_and_splits_by_number(monkeypatch):
@@ -249,12 +249,14 @@ def test_openwebtext_streams_and_splits_by_number(monkeypatch):
     module = types.ModuleType("datasets")
     module.load_dataset = lambda name, split, streaming: iter(pages)
     monkeypatch.setitem(sys.modules, "datasets", module)
-    card = card_class("openwebtext")(limit=5000)
-    train, val = texts(card, "train"), texts(card, "val")
+    dataset = dataset_class("openwebtext")(limit=5000)
+    train, val = texts(dataset, "train"), texts(dataset, "val")
     assert len(train) + len(val) == 5000 and 0 < len(val) < 10
-    assert card.options == {"limit": 5000} and card.source_hash("val") != card_class("openwebtext")().source_hash("val")
+    assert dataset.options == {"limit": 5000} and dataset.source_hash("val") != dataset_class(
+        "openwebtext"
+    )().source_hash("val")
     with pytest.raises(ValueError, match="limit: 0 must be at least 1"):
-        card_class("openwebtext")(limit=0)
+        dataset_class("openwebtext")(limit=0)
 
     def unreachable(name, split, streaming):
         raise ConnectionError("no network")
@@ -264,17 +266,17 @@ def test_openwebtext_streams_and_splits_by_number(monkeypatch):
         DataError,
         match="cannot be streamed from the hub .ConnectionError.; where there is no network, bring its pages as JSONL",
     ):
-        texts(card, "train")
+        texts(dataset, "train")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match="uv sync --extra hub"):
-        texts(card, "train")
+        texts(dataset, "train")
 
 
 def test_one_text_file_validates_on_its_last_tenth(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"0123456789\r\n" * 10)
-    card = Text(train=str(tmp_path / "a.txt"))
-    assert card.splits == ("train", "val") and card.name == "text"
-    assert texts(card, "train") + texts(card, "val") == ["0123456789\r\n" * 9, "0123456789\r\n"]
+    dataset = Text(train=str(tmp_path / "a.txt"))
+    assert dataset.splits == ("train", "val") and dataset.name == "text"
+    assert texts(dataset, "train") + texts(dataset, "val") == ["0123456789\r\n" * 9, "0123456789\r\n"]
 
 
 def test_many_files_and_jsonl_validate_by_hash(tmp_path):
@@ -297,15 +299,15 @@ def test_of_a_few_texts_one_validates(tmp_path):
     names = [name for name in map(str, range(200)) if split_by_hash(f"{name}.txt") == "train"][:20]
     for name in names:
         (tmp_path / f"{name}.txt").write_text(f"text {name}")
-    card = Text(train=str(tmp_path / "*.txt"))
-    train, val = list(card.documents("train")), list(card.documents("val"))
+    dataset = Text(train=str(tmp_path / "*.txt"))
+    train, val = list(dataset.documents("train")), list(dataset.documents("val"))
     lowest = min((f"{name}.txt" for name in names), key=share_by_hash)
     assert [document.key for document in val] == [lowest] and len(train) == 19 and val[0] not in train
     lines = [number for number in range(1, 300) if split_by_hash(f"a.jsonl:{number}") == "train"][:2]
     texts = ["" if number not in lines else json.dumps({"text": str(number)}) for number in range(1, max(lines) + 1)]
     (tmp_path / "a.jsonl").write_text("\n".join(texts))
-    card = Text(train=str(tmp_path / "a.jsonl"))
-    assert [len(list(card.documents(split))) for split in ("train", "val")] == [1, 1]
+    dataset = Text(train=str(tmp_path / "a.jsonl"))
+    assert [len(list(dataset.documents(split))) for split in ("train", "val")] == [1, 1]
     samples = Listed([f"{name}.txt" for name in names], [{"a": name} for name in names])
     assert [len(share(samples, split)) for split in ("train", "val")] == [19, 1]
     assert list(share(samples, "val").keys) == [lowest]
@@ -327,12 +329,12 @@ def test_named_splits_are_read_as_they_are(tmp_path):
     for name in "abc":
         (tmp_path / f"{name}.txt").write_text(f"\ufeff{name}", encoding="utf-8")
     here = [str(tmp_path / f"{name}.txt") for name in "abc"]
-    card = Text(train=here[:2], val=here[2], test=here[2])
-    assert [texts(card, split) for split in card.splits] == [["a", "b"], ["c"], ["c"]]
-    assert card.options == {"train": here[:2], "val": here[2], "test": here[2], "field": "text"}
+    dataset = Text(train=here[:2], val=here[2], test=here[2])
+    assert [texts(dataset, split) for split in dataset.splits] == [["a", "b"], ["c"], ["c"]]
+    assert dataset.options == {"train": here[:2], "val": here[2], "test": here[2], "field": "text"}
     (tmp_path / "b.txt").write_text("changed")
     again = Text(train=here[:2], val=here[2])
-    assert card.source_hash("val") == again.source_hash("val") and texts(again, "train") == ["a", "changed"]
+    assert dataset.source_hash("val") == again.source_hash("val") and texts(again, "train") == ["a", "changed"]
 
 
 def test_text_problems_are_told_with_their_place(tmp_path):
@@ -372,16 +374,16 @@ def test_text_problems_are_told_with_their_place(tmp_path):
 
 @pytest.mark.skipif(not ROOT.joinpath("tiny_shakespeare").is_dir(), reason="CHOPMIX_DATA with tiny_shakespeare")
 def test_the_real_shakespeare():
-    card = card_class("tiny_shakespeare")()
-    assert [len(text) for split in card.splits for text in texts(card, split)] == [1_003_854, 111_540]
-    assert len(set().union(*texts(card, "train"))) == 65
+    dataset = dataset_class("tiny_shakespeare")()
+    assert [len(text) for split in dataset.splits for text in texts(dataset, split)] == [1_003_854, 111_540]
+    assert len(set().union(*texts(dataset, "train"))) == 65
 
 
 @pytest.mark.skipif(not ROOT.joinpath("books").is_dir(), reason="CHOPMIX_DATA with books")
 def test_the_real_books():
-    card = card_class("books")()
-    assert [document.key for document in card.documents("val")] == ["The Moonstone"]
-    assert [len(texts(card, split)) for split in card.splits] == [7, 1]
+    dataset = dataset_class("books")()
+    assert [document.key for document in dataset.documents("val")] == ["The Moonstone"]
+    assert [len(texts(dataset, split)) for split in dataset.splits] == [7, 1]
 
 
 REAL = {"mnist": 8000, "cifar10": 10000, "fsdd": 2250}
@@ -391,38 +393,38 @@ REAL = {"mnist": 8000, "cifar10": 10000, "fsdd": 2250}
 @pytest.mark.parametrize("name", REAL)
 def test_real_shards_are_split_and_read(name, monkeypatch, tmp_path):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
-    card = card_class(name)()
-    splits = {split: card.open(split) for split in card.splits}
+    dataset = dataset_class(name)()
+    splits = {split: dataset.open(split) for split in dataset.splits}
     assert len(splits["train"]) + len(splits["val"]) == REAL[name]
     assert not set(splits["train"].keys) & set(splits["val"].keys)
     for samples in splits.values():
-        assert set(samples[0]) == set(card.columns) and samples[0]["label"] in range(10)
+        assert set(samples[0]) == set(dataset.columns) and samples[0]["label"] in range(10)
 
 
 @pytest.mark.skipif(not (ROOT / "fsdd").exists(), reason="needs CHOPMIX_DATA")
 def test_a_speaker_left_out_is_not_heard_or_heard_without_labels(monkeypatch, tmp_path):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
-    card = card_class("fsdd")(left_out="theo")
-    heard = {split: {key.split("_")[1] for key in card.open(split).keys} for split in card.splits}
-    assert heard["test"] == {"theo"} and len(card.open("test")) == 500
+    dataset = dataset_class("fsdd")(held_out="theo")
+    heard = {split: {key.split("_")[1] for key in dataset.open(split).keys} for split in dataset.splits}
+    assert heard["test"] == {"theo"} and len(dataset.open("test")) == 500
     assert "theo" not in heard["train"] | heard["val"] and len(heard["train"]) == 4
     with pytest.raises(DataError, match="fsdd has no speaker 'nobody'; possible: george, jackson"):
-        card_class("fsdd")(left_out="nobody").open("train")
-    with pytest.raises(DataError, match="unlabelled needs left_out"):
-        card_class("fsdd")(unlabelled=True)
-    unlabelled = card_class("fsdd")(left_out="theo", unlabelled=True)
+        dataset_class("fsdd")(held_out="nobody").open("train")
+    with pytest.raises(DataError, match="unlabelled needs held_out"):
+        dataset_class("fsdd")(unlabelled=True)
+    unlabelled = dataset_class("fsdd")(held_out="theo", unlabelled=True)
     train = unlabelled.open("train")
     own = [n for n, key in enumerate(train.keys) if "_theo_" in key]
     assert len(own) > 300 and {row["label"] for row in map(train.__getitem__, own)} == {None}
     assert dict(train.numbered("label")).keys() == set(range(len(train))) - set(own)
-    assert unlabelled.open("val").keys == card.open("val").keys
+    assert unlabelled.open("val").keys == dataset.open("val").keys
     assert {row["label"] for row in unlabelled.open("test")} == set(range(10))
 
 
 @pytest.mark.skipif(not (ROOT / "stamps").exists(), reason="needs CHOPMIX_DATA")
 def test_stamps_have_a_picture_a_voice_and_captions(monkeypatch, tmp_path):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
-    row = card_class("stamps")().open("val")[0]
+    row = dataset_class("stamps")().open("val")[0]
     assert isinstance(row["image"], bytes) and isinstance(row["sound"], bytes)
     assert row["caption"] == "The letter c." and row["caption_fr"] == "La lettre c."
 
@@ -448,7 +450,7 @@ def test_recordings_that_cannot_be_read_leave_the_others_equalized():
 
 @pytest.mark.skipif(not (ROOT / "fsdd").exists(), reason="needs fsdd in CHOPMIX_DATA")
 def test_the_texts_of_digit_strings_are_those_of_their_sounds():
-    strings = card_class("digit_strings")(samples=200).open("train")
+    strings = dataset_class("digit_strings")(samples=200).open("train")
     texts, speakers = dict(strings.numbered("text")), dict(strings.numbered("speaker"))
     for number in range(0, 200, 9):
         sample = strings[number]
@@ -456,6 +458,6 @@ def test_the_texts_of_digit_strings_are_those_of_their_sounds():
         assert sample["text"] == texts[number] == " ".join(str(int(label)) for label in labels)
         assert sample["speaker"] == speakers[number]
         assert len(sample["sound"][0]) >= sum(len(strings.recording(each)) for each in strings.spoken(number)[2])
-    equalized = card_class("digit_strings")(samples=8, left_out="theo", equalize=True)
+    equalized = dataset_class("digit_strings")(samples=8, held_out="theo", equalize=True)
     assert np.isfinite(equalized.open("train")[3]["sound"][0]).all() and equalized.open("test").speakers == ["theo"]
     assert 0 < sum(not text for text in texts.values()) < 30 and max(map(len, texts.values())) == 13

@@ -50,7 +50,7 @@ def photos(tmp_path_factory) -> Path:
     tree = {
         "inputs": {"image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8}}, "model": MODEL,
         "tasks": {"shade": {"use": "classification", "target": "label"}},
-        "data": {"card": {"use": "image_folder", "train": str(folder / "classes"), "val": str(folder / "classes")}},
+        "data": {"dataset": {"use": "image_folder", "train": str(folder / "classes"), "val": str(folder / "classes")}},
         "training": {"steps": 2, "samples_per_step": 4}, "out": str(folder / "run"),
     }  # fmt: skip
     (folder / "photos.yaml").write_text(yaml.safe_dump(tree))
@@ -60,8 +60,8 @@ def photos(tmp_path_factory) -> Path:
 
 KINDS = {
     "folder": "classes", "manifest": "list.jsonl", "CSV": "list.csv", "shards": "shards/s-{0..1}.tar", "folder of shards": "shards",
-    "card": "{use: image_folder, train: HERE/classes, test: HERE/classes}",
-    "card with a manifest": "{use: manifest, train: HERE/list.jsonl, test: HERE/list.csv, columns: [image, label], files: [image]}",
+    "dataset": "{use: image_folder, train: HERE/classes, test: HERE/classes}",
+    "dataset with a manifest": "{use: manifest, train: HERE/list.jsonl, test: HERE/list.csv, columns: [image, label], files: [image]}",
 }  # fmt: skip
 
 
@@ -85,8 +85,8 @@ def test_a_run_is_evaluated_on_data_of_any_kind(photos, kind, capsys):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("nowhere", "--data nowhere: no such file or folder, and as a card: nothing is named 'nowhere'; possible:"),
-        ("image_folder", "--data image_folder: no such file or folder, and as a card: "),
+        ("nowhere", "--data nowhere: no such file or folder, and as a dataset: nothing is named 'nowhere'; possible:"),
+        ("image_folder", "--data image_folder: no such file or folder, and as a dataset: "),
         ("{use: image_folder}", "--data {use: image_folder}: "),
         ("{use: image_folder, train: 3}", "--data {use: image_folder, train: 3}: "),
         ("photos.yaml", "this run reads image, label: name a manifest (JSONL, CSV), a folder or shards"),
@@ -114,7 +114,9 @@ def test_twenty_texts_of_ones_own_are_enough(tiny, tmp_path):
     """Some of them validate, whatever their names hash to."""
     for number in range(20):
         (tmp_path / f"own{number}.txt").write_text("chop mix set token " * 8)
-    assert main(["train", str(tiny()), f"data.card={{use: text, train: {tmp_path}/own*.txt}}", "training.steps=1"]) == 0
+    assert (
+        main(["train", str(tiny()), f"data.dataset={{use: text, train: {tmp_path}/own*.txt}}", "training.steps=1"]) == 0
+    )
     assert json.loads((tmp_path / "runs" / "tiny" / "summary.json").read_text())["val/loss"] > 0
 
 
@@ -142,7 +144,7 @@ def test_a_sensor_is_read_from_arrays_and_tables(tmp_path, capsys):
     tree = {
         "inputs": {"motion": {"use": "sensor", "channels": {"a": "m", "b": "m"}, "rate": 10, "window": 4}}, "model": MODEL,
         "tasks": {"moves": {"use": "classification", "target": "label"}},
-        "data": {"card": {"use": "manifest", "train": "rows.jsonl", "val": "rows.jsonl", "columns": ["motion", "label"],
+        "data": {"dataset": {"use": "manifest", "train": "rows.jsonl", "val": "rows.jsonl", "columns": ["motion", "label"],
                           "files": ["motion"]}},
         "training": {"steps": 1, "samples_per_step": 4}, "out": "run",
     }  # fmt: skip

@@ -18,9 +18,9 @@ from chopmix.experiment.settings.registry import snake_case
 from chopmix.experiment.settings.schema import Part, Record, keys_of, state_of
 from chopmix.experiment.settings.schema import plain as plain_tree
 from chopmix.experiment.settings.sections import Checkpoints, Evaluation, Logging
-from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
+from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.layers.norms import RmsNorm
-from chopmix.models.model import Mixture
+from chopmix.models.model import Model
 from chopmix.models.tokens import plain_tokens
 from chopmix.models.transformer import Block, Dropout, Transformer
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
@@ -35,7 +35,7 @@ PLAIN = """\
 inputs:    {text: {use: text, encoding: bytes}}
 model:     {width: 32, depth: 2, heads: 4, context: 16, attention: causal}
 tasks:     {lm: {use: language_modeling, target: text}}
-data:      {card: tiny_shakespeare}
+data:      {dataset: tiny_shakespeare}
 training:  {steps: 20, tokens_per_step: 64, learning_rate: 1e-3}
 """
 
@@ -59,7 +59,7 @@ def test_a_plain_file(plain):
     assert (config.path, config.out, config.from_run) == (plain, Path("runs/x"), None)
     assert config.training.learning_rate == 1e-3
     assert config.inputs["text"].target is TextTokenizer
-    assert config.data.card.use == "tiny_shakespeare"
+    assert config.data.dataset.use == "tiny_shakespeare"
     assert (config.evaluation, config.checkpoints, config.logging) == (Evaluation(), Checkpoints(), Logging())
 
 
@@ -109,7 +109,7 @@ def test_no_position(plain, none):
 
 def test_overrides_make_what_is_missing(plain):
     overrides = ["model.block.norm=rms_norm", "model.block.norm.gain=false", "inputs.speech={use: audio}",
-                 "inputs.speech.mels=20", "data.card.use=books", "logging.every=5", "out=elsewhere"]  # fmt: skip
+                 "inputs.speech.mels=20", "data.dataset.use=books", "logging.every=5", "out=elsewhere"]  # fmt: skip
     config = load_config(plain, [each for each in overrides if "books" not in each])
     assert config.model.options["block"].options["norm"] == Part(RmsNorm, {"gain": False, "epsilon": 1e-6})
     assert (config.inputs["speech"].options["mels"], config.logging.every) == (20, 5)
@@ -145,12 +145,12 @@ def test_parts_build_and_run(plain):
     core = config.model.build(Transformer, ["text"], ("order",))
     tasks = {name: part() for name, part in config.tasks.items()}
     heads = {name: task.head(tokenizers, 32) for name, task in tasks.items()}
-    model = config.model.build(Mixture, tokenizers, {"main": core}, heads)
+    model = config.model.build(Model, tokenizers, {"main": core}, heads)
     optimizer = build_optimizer(config.training, model)
     schedule = config.training.schedule(config.training.steps)
     index = torch.arange(16).expand(2, 16)
-    pieces = Pieces(values=torch.randint(256, (2, 16)), index=index)
-    planned = PlannedSet(tokens=plain_tokens(2, 16), pieces={"text": pieces})
+    chunks = Chunks(values=torch.randint(256, (2, 16)), index=index)
+    planned = SetPlan(tokens=plain_tokens(2, 16), chunks={"text": chunks})
     batch = model.plan(Batch(sets={"main": planned}, targets={"lm": Targets(values=torch.zeros(32))}))
     output = model(batch)["lm"]
     output.square().mean().backward()
@@ -172,7 +172,7 @@ CHOICES = {
     "model.block": [{}, "block", {"bias": False, "norm": "rms_norm"}, {"feed_forward": {"use": "swiglu", "ratio": 3}}],
     "model.block.residual": ["post_norm", {"use": "pre_norm"}],
     "model.dropout": [0, "1e-1", {"depth": 0.2}],
-    "model.initialization": ["zero_projections", {"deviation": 0.01}],
+    "model.initialization": ["zero_projections", {"std": 0.01}],
     "inputs.text.position": [None, "none", "sinusoidal", {"length": 64}],
     "inputs.pixels": [{"use": "image", "patch_size": 4}],
     "tasks.lm.head": ["tied", {"use": "unembedding", "bias": True}],

@@ -14,7 +14,7 @@ PLAIN = """\
 inputs:    {text: {use: text, encoding: bytes}}
 model:     {width: 32, depth: 2, heads: 4, context: 16, attention: causal}
 tasks:     {lm: {use: language_modeling, target: text}}
-data:      {card: tiny_shakespeare}
+data:      {dataset: tiny_shakespeare}
 training:  {steps: 20, tokens_per_step: 64, learning_rate: 1e-3}
 """
 
@@ -77,7 +77,7 @@ def test_all_problems_at_once(tmp_path):
         r"x.yaml:8  model\.attention: .*no graph named 'causl'.*did you mean 'causal'\?",
         r"x.yaml:10  model\.block\.norm\.use: nothing is named 'rms_nrm'; possible: layer_norm, rms_norm.*'rms_norm'\?",
         r"x.yaml:12  tasks\.lm\.target: no input is named 'txt'; did you mean 'text'\?",
-        r"x.yaml:13  data: Data needs 'card': a name or .*tiny_shakespeare",
+        r"x.yaml:13  data: Data needs 'dataset': a name or .*tiny_shakespeare",
         r"x.yaml:16  training\.steps: stands here a second time; first at line 15",
         r"x.yaml:17  training\.tokens_per_step: must be a multiple of context \(16\), such as 64 or 80, not 70",
         r"command line  training\.sede: Training has no such key; did you mean 'seed'\?",
@@ -118,10 +118,10 @@ WRONG = [
     ("logging.every=0", "logging.every: must be at least 1, not 0"),
     ("logging.tensorboard=1", "logging.tensorboard: must be true or false, not 1"),
     ("data.documents=joint", "data.documents: must be 'joined' or 'separate', not 'joint'; did you mean 'joined'?"),
-    ("data.card=tiny_shakespear", "did you mean 'tiny_shakespeare'?"),
+    ("data.dataset=tiny_shakespear", "did you mean 'tiny_shakespeare'?"),
     ("model.depth=9223372036854775808", "model.depth: must be at most 10,000, not 9223372036854775808"),
-    ("model.own_tokens=-1", "model.own_tokens: must be at least 0, not -1"),
-    ("model.own_tokens=2", "model.own_tokens: must be 0: card 'tiny_shakespeare' is a text corpus"),
+    ("model.core_tokens=-1", "model.core_tokens: must be at least 0, not -1"),
+    ("model.core_tokens=2", "model.core_tokens: must be 0: dataset 'tiny_shakespeare' is a text corpus"),
     ("training.steps=1000000000000000000000000000000", "training.steps: must be at most 1,099,511,627,776"),
     ("training.seed=-1", "training.seed: must be at least 0, not -1"),
     ("model.block.key_value_heads=-1", "must divide heads (4); -1 does not, but 1 would"),
@@ -164,8 +164,8 @@ WRONG = [
     ("tasks={}", "tasks: must name at least one"),
     ("tasks.lm={use: language_modeling}", "tasks.lm: LanguageModeling needs 'target': text"),
     ("tasks.lm.use=task", "tasks.lm.use: nothing is named 'task'; possible: classification, ctc, language_modeling, masked_modeling, regression, sequence_to_sequence"),
-    ("data.card=nowhere.at_all:Card", "data.card: cannot import 'nowhere.at_all': ModuleNotFoundError"),
-    ("data.card=json:JSONDecoder", "data.card: 'json:JSONDecoder' is no Card"),
+    ("data.dataset=nowhere.at_all:Dataset", "data.dataset: cannot import 'nowhere.at_all': ModuleNotFoundError"),
+    ("data.dataset=json:JSONDecoder", "data.dataset: 'json:JSONDecoder' is no Dataset"),
     ("model.block.norm=torch.nn:LayrNorm", "module 'torch.nn' has no class 'LayrNorm'"),
     ("steps", "steps: an override is written key.sub=value"),
     ("model.heads=[1", "model.heads: no valid YAML: while parsing a flow sequence"),
@@ -232,7 +232,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 from annotated_types import Gt
 from torch import nn
-from chopmix.data.card import Card
+from chopmix.data.dataset import Dataset
 from chopmix.models.norms import Norm
 from chopmix.tokenizers.chopper import Chopper
 
@@ -247,7 +247,7 @@ class LidarTokenizer(nn.Module):
         super().__init__()
         self.size = (chopper.beams, width, gain)
 
-class Moons(Card):
+class Moons(Dataset):
     def __init__(self, *, phase: str = "new"):
         self.phase = phase
 
@@ -266,11 +266,11 @@ def outside(tmp_path, monkeypatch) -> str:
 
 
 def test_classes_from_outside(plain, outside):
-    overrides = [f"inputs.lidar={{use: '{outside}:LidarTokenizer', beams: 4}}", f"data.card={outside}:Moons"]
+    overrides = [f"inputs.lidar={{use: '{outside}:LidarTokenizer', beams: 4}}", f"data.dataset={outside}:Moons"]
     config = load_config(plain, [*overrides, "model.attention=causal & window(3, angle)"])
     part = config.inputs["lidar"]
     assert part(part.build(part.target.Chopper), 6, 9).size == (4, 6, 1.0)
-    assert config.data.card().phase == "new"
+    assert config.data.dataset().phase == "new"
     assert config_from_tree(yaml.safe_load(yaml.safe_dump(config.tree)), trust=[outside]).tree == config.tree
     with pytest.raises(
         ConfigError, match=f"code outside chopmix, which a run does not get executed.*--trust {outside}"
@@ -286,7 +286,7 @@ def test_classes_from_outside(plain, outside):
         ("inputs.lidar=NAME:LidarChopper", "lidar: 'NAME:LidarChopper' is no tokenizer: a torch module with a Chopper"),
         ("inputs.lidar=collections:OrderedDict", "lidar: 'collections:OrderedDict' is no tokenizer: a torch module with a Chopper"),
         ("model.block.norm=NAME:Moons", "norm: 'NAME:Moons' is no Norm"),
-        ("data.card=subprocess:Popen", "card: 'subprocess:Popen' is no Card"),
+        ("data.dataset=subprocess:Popen", "dataset: 'subprocess:Popen' is no Dataset"),
         ("inputs.lidar=NAME:LidarTokeniser", "has no class 'LidarTokeniser'; did you mean 'LidarTokenizer'?"),
         ("inputs.lidar=NAME_broken:X", "cannot import 'NAME_broken': ZeroDivisionError: division by zero"),
         ("model.block.norm=NAME:Odd", "norm: the signature of 'NAME:Odd' cannot be read as a schema: name 'NotThere'"),
@@ -302,7 +302,7 @@ def test_a_wrong_required_number_hides_nothing_else(tmp_path):
         inputs: {text: {use: text, encoding: bytes}}
         model: {width: 32, depth: two, heads: 5, context: 16, attention: causl}
         tasks: {lm: {use: language_modeling, target: txt}}
-        data: {card: tiny_shakespeare}
+        data: {dataset: tiny_shakespeare}
         training: {steps: many, tokens_per_step: 70}
         """
     found = lines_of(write(tmp_path, tree))

@@ -19,7 +19,7 @@ from chopmix.data.batches import make_batch
 from chopmix.experiment.build import open_split
 from chopmix.experiment.run import load_run
 from chopmix.inference.attribution import check_counts
-from chopmix.models.batch import Pieces, PlannedSet
+from chopmix.models.batch import Chunks, SetPlan
 from chopmix.models.generation.ctc import collapsed, greedy, prefix_beam, spans, tokens_needed
 from chopmix.models.tokens import Tokens
 from chopmix.tasks.ctc import Ctc
@@ -81,18 +81,18 @@ def test_where_each_symbol_is_said():
         spans(logs, [0] * 9)
 
 
-def planned(counts: list[int], texts: list[str | None]) -> PlannedSet:
+def planned(counts: list[int], texts: list[str | None]) -> SetPlan:
     """Samples of so many tokens each, one a row."""
     n = max([*counts, 1])
     sample = torch.arange(1, len(counts) + 1)[:, None] * (torch.arange(n) < torch.tensor(counts)[:, None])
     position = torch.arange(n).float().expand(len(counts), n)[..., None]
-    tokens = Tokens(input=(sample > 0).long(), sample=sample, span=sample, position=position)
+    tokens = Tokens(input=(sample > 0).long(), sample=sample, item=sample, position=position)
     places = (sample > 0).flatten().nonzero()[:, 0]
     seconds = torch.cat([torch.arange(1, count + 1)[:, None] * 0.1 for count in counts])
-    pieces = Pieces(values=torch.zeros(len(places)), index=torch.zeros_like(places), places=places, coordinates=seconds,
+    chunks = Chunks(values=torch.zeros(len(places)), index=torch.zeros_like(places), places=places, coordinates=seconds,
                     counts=torch.tensor([count for count in counts if count]))  # fmt: skip
     keys = tuple(f"clip {number}" for number in range(len(counts)))
-    return PlannedSet(tokens=tokens, pieces={"sound": pieces}, samples=len(counts), labels={"text": texts}, keys=keys)
+    return SetPlan(tokens=tokens, chunks={"sound": chunks}, samples=len(counts), labels={"text": texts}, keys=keys)
 
 
 def task(**options) -> Ctc:
@@ -124,7 +124,7 @@ def test_what_cannot_be_aligned_is_named_counted_and_left_out():
     targets = made.targets(whole)
     assert said == ["clip 1 cannot be aligned and is left out: 2 symbols need 3 tokens, but its sound has 2 (1 so far)"]
     assert targets.count == 3 and targets.lengths.tolist() == [2, -1, 1]
-    output = torch.randn(len(targets.places), 3, requires_grad=True)
+    output = torch.randn(len(targets.slots), 3, requires_grad=True)
     loss = made.terms(output, targets)["loss"].sum
     loss.backward()
     assert loss.isfinite() and output.grad.isfinite().all()
@@ -185,7 +185,7 @@ def test_from_yaml_to_words_and_what_is_left_out_is_counted(tmp_path, capsys):
         "inputs": {"sound": {"use": "audio", "rate": 8000, "mels": 16, "frames": 4, "position": None}},
         "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "same_sample", "position": "rotary"},
         "tasks": {"words": {"use": "ctc", "target": "text", "source": "sound", "beams": 4, "judge": ["wer", "cer"]}},
-        "data": {"card": {"use": "manifest", "train": sound_files(tmp_path, "train", ["a b", "ab"] * 4, 0.4),
+        "data": {"dataset": {"use": "manifest", "train": sound_files(tmp_path, "train", ["a b", "ab"] * 4, 0.4),
                           "val": sound_files(tmp_path, "val", ["ab", "abababababab"], 0.2), "columns": ["sound", "text"],
                           "files": ["sound"]}},
         "training": {"steps": 2, "samples_per_step": 4},
@@ -218,15 +218,15 @@ def test_a_decoder_beside_ctc_on_an_encoder_of_two_inputs(tmp_path):
                   "position": "rotary", "encoder": {"depth": 1, "context": 32, "position": "rotary"}},
         "tasks": {"writes": {"use": "sequence_to_sequence", "target": "text", "weight": 0.7, "judge": ["wer"]},
                   "reads": {"use": "ctc", "target": "text", "source": "sound", "weight": 0.3, "judge": ["wer"]}},
-        "data": {"card": {"use": "manifest", **files, "columns": ["sound", "text", "hint"], "files": ["sound"]}},
+        "data": {"dataset": {"use": "manifest", **files, "columns": ["sound", "text", "hint"], "files": ["sound"]}},
         "training": {"steps": 2, "samples_per_step": 4, "precision": "float32"}, "evaluation": {"every": 2},
     }  # fmt: skip
     (tmp_path / "joint.yaml").write_text(yaml.safe_dump(tree))
     assert main(["train", str(tmp_path / "joint.yaml"), f"out={tmp_path / 'run'}"]) == 0
     run = load_run(tmp_path / "run")
-    split = open_split(run.config, run.config.data.card(), "train", run.choppers, run.tasks)
+    split = open_split(run.config, run.config.data.dataset(), "train", run.choppers, run.tasks)
     batch = make_batch(split, split.all(), run.tasks)
-    assert set(batch.sets["encoder"].pieces) == {"sound", "hint"} and set(batch.sets["main"].pieces) == {"text"}
+    assert set(batch.sets["encoder"].chunks) == {"sound", "hint"} and set(batch.sets["main"].chunks) == {"text"}
     assert batch.targets["reads"].set == "encoder" and batch.targets["writes"].set == "main"
 
     # both losses by other means: sample by sample, each with torch's own functions on its own row
@@ -257,7 +257,10 @@ def test_a_decoder_beside_ctc_on_an_encoder_of_two_inputs(tmp_path):
         assert not torch.allclose(hidden(**change), hidden())
 
     # what CTC reads is never withheld: without it nothing would be judged, and the loss would say less than nothing
-    assert {name: worth.inputs for name, worth in run.worth("val").items()} == {"writes": ("hint",), "reads": ("hint",)}
+    assert {name: worth.inputs for name, worth in run.attribution("val").items()} == {
+        "writes": ("hint",),
+        "reads": ("hint",),
+    }
 
 
 def test_worth_compares_losses_of_as_many_targets_only():
@@ -273,7 +276,7 @@ def test_a_split_without_a_text_to_judge_is_named(tmp_path, capsys):
         "inputs": {"sound": {"use": "audio", "rate": 8000, "mels": 16, "frames": 4, "position": None}},
         "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "same_sample", "position": "rotary"},
         "tasks": {"words": {"use": "ctc", "target": "text", "source": "sound", "judge": ["wer"]}},
-        "data": {"card": {"use": "manifest", **files, "columns": ["sound", "text"], "files": ["sound"]}},
+        "data": {"dataset": {"use": "manifest", **files, "columns": ["sound", "text"], "files": ["sound"]}},
         "training": {"steps": 1, "samples_per_step": 4},
     }  # fmt: skip
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(tree))

@@ -28,7 +28,7 @@ from chopmix.models.generation.continuation import Continuation, generate
 from chopmix.models.generation.sampling import Sampling
 from chopmix.models.layers.norms import LayerNorm, RmsNorm
 from chopmix.models.layers.relative import Alibi, RelativeBias, Rotary
-from chopmix.models.model import Mixture
+from chopmix.models.model import Model
 from chopmix.models.tokens import TokenSet
 from chopmix.models.transformer import Block, Dropout, Transformer
 from chopmix.tasks.ctc import OnHost
@@ -63,7 +63,7 @@ def configured(path: Path, out: Path, *more: str) -> Config:
     """A configuration made small, on stand-in data where its own are not there or slow to read."""
     always = ["training.precision=bfloat16", "training.compile=false", f"out={out}"]
     config = load_config(path, [*small(load_config(path)), *always, *more])
-    name = config.data.card.target.__module__.rpartition(".")[2]
+    name = config.data.dataset.target.__module__.rpartition(".")[2]
     there = "CHOPMIX_DATA" in os.environ and name in QUICK and (data_root() / name).exists()
     return replace(config, from_run=None) if there else on_stand_ins(config)
 
@@ -159,7 +159,7 @@ def tensors(value: Any, where: str = "") -> Iterator[tuple[str, Tensor]]:
 COPIES = {
     "training/mixup.py": "what was drawn for mixup",
     "tokenizers/sensor.py": "the list of its channels",
-    "tasks/regression.py": "the deviation of its targets, while it measures",
+    "tasks/regression.py": "the std of its targets, while it measures",
     "models/generation/beam_search.py": "the scores of the beams",
 }
 """Files that copy something to the GPU in the course of a step or an evaluation and wait for it, and what."""
@@ -341,13 +341,13 @@ def test_rows_that_are_alike_have_one_mask():
 # ------------------------------------------------------------------------------------------------------- writing texts
 
 
-def writer(**options: Any) -> Mixture:
+def writer(**options: Any) -> Model:
     """A small language model of eight letters."""
     chopper = TextChopper(encoding="characters", fitted=CharacterEncoding("abcdefgh"))
     tokenizers = {"text": TextTokenizer(chopper, 32, 16)}
     core = Transformer(["text"], **{"width": 32, "depth": 2, "heads": 4, "block": BOTH} | options)
     head = LanguageModeling(target="text").head(tokenizers, 32)
-    return Mixture(tokenizers, {"main": core}, {"lm": head}, context=16).eval()
+    return Model(tokenizers, {"main": core}, {"lm": head}, context=16).eval()
 
 
 @pytest.mark.parametrize("half", [True, False], ids=["halves", "float32"])

@@ -116,7 +116,7 @@ def test_tokens_of_a_mix_are_told_apart(tmp_path):
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     train(load_config(tmp_path / "x.yaml"))
     run = load_run(tmp_path / "run")
-    sample = dict(run.card().open("val")[0])
+    sample = dict(run.dataset().open("val")[0])
     (vector,), (each,) = embed(run, [sample]), embed(run, [sample], "tokens")
     torch.testing.assert_close(vector, each.mean(0))
     without = {name: value for name, value in sample.items() if name != "sound"}

@@ -93,7 +93,7 @@ def test_bpe_cuts_as_the_trainer_itself_does():
     stranger.train_from_iterator(sources, trainer)
     encoding = make_encoding("bpe", 1000, lambda: sources)
     for text in [*sources, "".join(sources)[::-1]]:
-        ours = accumulate(len(encoding.pieces[i]) for i in encoding.encode(text))
+        ours = accumulate(len(encoding.chunks[i]) for i in encoding.encode(text))
         assert list(ours) == [end for _, end in stranger.encode(text).offsets]
 
 

@@ -9,8 +9,8 @@ import soundfile
 from chopmix.commands.cli import main
 from PIL import Image
 
-QUICK = ["training.steps=1", "model.depth=1", "model.width=16", "data.card.samples=20", "training.samples_per_step=4",
-         "evaluation.worth=false", "evaluation.generated=1", "logging.tensorboard=false"]  # fmt: skip
+QUICK = ["training.steps=1", "model.depth=1", "model.width=16", "data.dataset.samples=20", "training.samples_per_step=4",
+         "evaluation.attribution=false", "evaluation.generated=1", "logging.tensorboard=false"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +78,13 @@ def test_files_stay_in_their_folder_whatever_a_column_is_called(tmp_path, capsys
     for n in range(4):
         Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(tmp_path / "a" / f"{n}.png")
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    card = {"use": "manifest", "train": str(tmp_path / "train.jsonl"), "val": str(tmp_path / "train.jsonl"),
+    dataset = {"use": "manifest", "train": str(tmp_path / "train.jsonl"), "val": str(tmp_path / "train.jsonl"),
             "columns": ["../../x", "note", "label"], "files": ["../../x"]}  # fmt: skip
     tree = {
         "inputs": {"image": {"use": "image", "patch_size": 4, "size": 8}, "note": {"use": "text", "encoding": "bytes"}},
         "model": {"width": 16, "depth": 1, "heads": 2, "context": 600, "attention": "same_sample"},
         "tasks": {"kind": {"use": "classification", "target": "label"}},
-        "data": {"card": card, "columns": {"image": "../../x"}}, "training": {"steps": 1, "samples_per_step": 2},
+        "data": {"dataset": dataset, "columns": {"image": "../../x"}}, "training": {"steps": 1, "samples_per_step": 2},
     }  # fmt: skip
     (tmp_path / "x.yaml").write_text(json.dumps(tree))
     out = tmp_path / "b" / "c" / "d"

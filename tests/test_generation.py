@@ -14,7 +14,7 @@ from chopmix.models.generation.fast_decoder import lean
 from chopmix.models.generation.sampling import Sampling
 from chopmix.models.layers.norms import RmsNorm
 from chopmix.models.layers.relative import Alibi, Rotary
-from chopmix.models.model import Mixture
+from chopmix.models.model import Model
 from chopmix.models.transformer import Transformer
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding
@@ -32,20 +32,20 @@ CORES = {
 }
 
 
-def model(kind: str = "learned", seed: int = 0) -> Mixture:
+def model(kind: str = "learned", seed: int = 0) -> Model:
     torch.manual_seed(seed)
     chopper = TextChopper(encoding="characters", fitted=CharacterEncoding("abcdefgh"))
     tokenizers = {"text": TextTokenizer(chopper, 32, CONTEXT, norm=RmsNorm, pad_vocabulary_to=16)}
     core = Transformer(["text"], width=32, depth=2, heads=4, **CORES[kind])
     task = LanguageModeling(target="text")
-    made = Mixture(tokenizers, {"main": core}, {"lm": task.head(tokenizers, 32)}, context=CONTEXT)
+    made = Model(tokenizers, {"main": core}, {"lm": task.head(tokenizers, 32)}, context=CONTEXT)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.mul_(4)
     return made.eval()
 
 
-def continued(made: Mixture, rows, tokens=40, sampling=Sampling(temperature=0), cached=True, seed=None):
+def continued(made: Model, rows, tokens=40, sampling=Sampling(temperature=0), cached=True, seed=None):
     continuation = Continuation(made, rows, input="text", task="lm", vocabulary=9, cached=cached)
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     return torch.stack(list(generate(continuation, tokens, sampling, generator)), dim=1)

@@ -10,8 +10,8 @@ from chopmix.models.attention.graph import (
     Graph,
     Neighbourhood,
     Or,
+    SameItem,
     SameSample,
-    SameSpan,
     Window,
 )
 from drawn import AXES, INPUTS, graphs
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 NAMES = ("order", "row", "column", "seconds")
-a, b, c = Causal(), SameSample(), SameSpan()
+a, b, c = Causal(), SameSample(), SameItem()
 
 
 def parse(text: str) -> Graph:
@@ -52,7 +52,7 @@ def test_the_designs_examples(text, graph):
     "text, graph",
     [
         ("causal(order)", Causal(0)),
-        ("same_span", SameSpan()),
+        ("same_item", SameItem()),
         ("window(2.5, row)", Window(2.5, 1)),
         ("edges(image -> text)", Edges(((2, 1),))),
         ("edges(image->text,text -> sound)", Edges(((2, 1), (1, 3)))),
@@ -68,13 +68,13 @@ def test_every_value_can_be_written(text, graph):
 @pytest.mark.parametrize(
     "text, graph",
     [
-        ("causal & same_sample | same_span", Or(And(a, b), c)),
-        ("causal | same_sample & same_span", Or(a, And(b, c))),
-        ("(causal | same_sample) & same_span", And(Or(a, b), c)),
-        ("causal & (same_sample | same_span)", And(a, Or(b, c))),
-        ("causal & same_sample & same_span", And(And(a, b), c)),
-        ("causal | same_sample | same_span", Or(Or(a, b), c)),
-        ("causal & (same_sample & same_span)", And(a, And(b, c))),
+        ("causal & same_sample | same_item", Or(And(a, b), c)),
+        ("causal | same_sample & same_item", Or(a, And(b, c))),
+        ("(causal | same_sample) & same_item", And(Or(a, b), c)),
+        ("causal & (same_sample | same_item)", And(a, Or(b, c))),
+        ("causal & same_sample & same_item", And(And(a, b), c)),
+        ("causal | same_sample | same_item", Or(Or(a, b), c)),
+        ("causal & (same_sample & same_item)", And(a, And(b, c))),
     ],
 )
 def test_and_binds_tighter_and_both_lean_left(text, graph):
@@ -132,7 +132,7 @@ def test_and_binds_tighter_and_both_lean_left(text, graph):
         ("from", "from needs at least one more argument"),
         ("edges", "edges needs at least one more argument"),
         ("same_sample(1)", "same_sample does not take 1 arguments"),
-        ("same_span(row, 1)", "same_span does not take 2 arguments"),
+        ("same_item(row, 1)", "same_item does not take 2 arguments"),
         ("causal(row, column)", "causal does not take 2 arguments"),
     ],
 )
@@ -165,8 +165,8 @@ def write(graph: Graph) -> str:
             return call("causal", AXES[axis]) if axis else "causal"
         case SameSample():
             return "same_sample"
-        case SameSpan():
-            return "same_span"
+        case SameItem():
+            return "same_item"
         case From(inputs):
             return call("from", *(INPUTS[number - 1] for number in inputs))
         case Window(size, axis):

@@ -14,8 +14,8 @@ from chopmix.models.attention.graph import (
     Neighbourhood,
     Node,
     Or,
+    SameItem,
     SameSample,
-    SameSpan,
     Window,
     dense_mask,
     reach,
@@ -40,7 +40,7 @@ def nodes(drawn: Tokens, row: int) -> list[Node]:
     for sample, position in zip(drawn.sample[row].tolist(), drawn.position[row].tolist()):
         first.setdefault(sample, position[0])
     position = [[p[0] - first[s], *p[1:]] for s, p in zip(drawn.sample[row].tolist(), drawn.position[row].tolist())]
-    columns = (*(t[row].tolist() for t in (drawn.input, drawn.sample, drawn.span)), position)
+    columns = (*(t[row].tolist() for t in (drawn.input, drawn.sample, drawn.item)), position)
     return [Node(*node) for node in zip(*columns, strict=True)]
 
 
@@ -60,8 +60,8 @@ def says(graph: Graph, query: Node, key: Node) -> bool:
             return later or key.position[axis] < query.position[axis] or apart(axis) == 0
         case SameSample():
             return {query.sample} == {key.sample}
-        case SameSpan():
-            return {query.span} == {key.span}
+        case SameItem():
+            return {query.item} == {key.item}
         case From(inputs):
             return key.input in inputs
         case Window(size, axis):
@@ -233,7 +233,7 @@ def behind(alone: Tokens, before: list[int]) -> Tokens:
     front = torch.tensor([before])
     position = torch.cat([torch.full((1, k, alone.position.shape[-1]), 1.0), alone.position], dim=1)
     position[..., 0] = torch.arange(k + n)
-    fields = {name: torch.cat([front, getattr(alone, name)], dim=1) for name in ("sample", "span")}
+    fields = {name: torch.cat([front, getattr(alone, name)], dim=1) for name in ("sample", "item")}
     return Tokens(input=torch.cat([front.clamp(max=1), alone.input], dim=1), position=position, **fields)
 
 
@@ -255,7 +255,7 @@ def test_operators_and_parts(left, right):
 
 def test_different_values_differ():
     values = [
-        Causal(), Causal(1), SameSample(), SameSpan(), From((1,)), From((2,)), From((1, 2)), Window(2), Window(3),
+        Causal(), Causal(1), SameSample(), SameItem(), From((1,)), From((2,)), From((1, 2)), Window(2), Window(3),
         Window(2, 1), Neighbourhood(1, (1,)), Neighbourhood(1, (1, 2)), Edges(((1, 2),)), Edges(((1, 2),), "places"),
         Edges(((2, 1),)), Causal() & SameSample(), SameSample() & Causal(), Causal() | SameSample(),
     ]  # fmt: skip

@@ -107,8 +107,8 @@ def test_what_cannot_be_read_is_said(raw, message):
 @settings(max_examples=30, deadline=None)
 def test_one_size_gives_one_number_of_tokens(height, width, fit):
     chopper = ImageChopper(patch_size=4, size=(8, 12), fit_size=fit)
-    piece = chopper.chop(torch.zeros(3, height, width, dtype=torch.uint8))
-    assert piece.count == 6 == len(piece.coordinates) and piece.values.shape == (1, 3, 8, 12)
+    chunk = chopper.chop(torch.zeros(3, height, width, dtype=torch.uint8))
+    assert chunk.count == 6 == len(chunk.coordinates) and chunk.values.shape == (1, 3, 8, 12)
 
 
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 30))
@@ -116,9 +116,9 @@ def test_one_size_gives_one_number_of_tokens(height, width, fit):
 def test_native_sizes_stay_under_the_budget_and_near_the_aspect(height, width, most):
     chopper = ImageChopper(patch_size=4, most_tokens=most)
     image = torch.zeros(3, height, width, dtype=torch.uint8)
-    piece = chopper.chop(image)
-    assert 1 <= piece.count <= most and piece.count == chopper.count(image)
-    assert piece.values.shape[-2] * piece.values.shape[-1] == piece.count * 16
+    chunk = chopper.chop(image)
+    assert 1 <= chunk.count <= most and chunk.count == chopper.count(image)
+    assert chunk.values.shape[-2] * chunk.values.shape[-1] == chunk.count * 16
 
 
 def test_patches_are_squares_from_left_to_right():
@@ -132,12 +132,12 @@ def test_images_of_several_sizes_give_the_vectors_of_each_alone():
     model = ImageTokenizer(chopper, 16, 64, position=SinusoidalGrid)
     images = [torch.randint(256, shape).to(torch.uint8) for shape in ((3, 8, 12), (3, 4, 4))]
     together = model(
-        pack([[("image", image)] for image in images], {"image": chopper}, 64, ("order", "row", "column")).pieces[
+        pack([[("image", image)] for image in images], {"image": chopper}, 64, ("order", "row", "column")).chunks[
             "image"
         ]
     )
     alone = [
-        model(pack([[("image", image)]], {"image": chopper}, 64, ("order", "row", "column")).pieces["image"])
+        model(pack([[("image", image)]], {"image": chopper}, 64, ("order", "row", "column")).chunks["image"])
         for image in images
     ]
     torch.testing.assert_close(together, torch.cat(alone))
@@ -260,10 +260,10 @@ def test_an_image_is_changed_alike_in_any_company_and_otherwise_by_another_seed(
 def test_augmentation_acts_while_training_only(options):
     tokenizer = ImageTokenizer(COLOUR, 16, 64, augment=lambda: ImageAugmentation(**options))
     images = [[("image", torch.from_numpy(pixels()).permute(2, 0, 1))]] * 9
-    pieces = pack(images, {"image": COLOUR}, 64, ("order", "row", "column")).pieces["image"]
-    seeded = replace(pieces, seeds=torch.randint(2**62, (9,), generator=torch.Generator().manual_seed(1)))
-    assert torch.equal(tokenizer.eval()(pieces), tokenizer.eval()(seeded))
-    assert not torch.equal(tokenizer.train()(seeded), tokenizer.eval()(pieces))
+    chunks = pack(images, {"image": COLOUR}, 64, ("order", "row", "column")).chunks["image"]
+    seeded = replace(chunks, seeds=torch.randint(2**62, (9,), generator=torch.Generator().manual_seed(1)))
+    assert torch.equal(tokenizer.eval()(chunks), tokenizer.eval()(seeded))
+    assert not torch.equal(tokenizer.train()(seeded), tokenizer.eval()(chunks))
 
 
 def test_augmentation_refuses_what_means_nothing():
@@ -298,8 +298,8 @@ def test_any_transform_of_torchvision_by_name():
     [
         ({"mean": []}, r"mean must be one number, or one for each of 3 channels, not \[\]"),
         ({"mean": [0.5, 0.5]}, "one for each of 3 channels"),
-        ({"deviation": 0.0}, "deviation must be more than 0, not 0.0"),
-        ({"deviation": [0.1, 0.2, -0.3]}, "deviation must be more than 0"),
+        ({"std": 0.0}, "std must be more than 0, not 0.0"),
+        ({"std": [0.1, 0.2, -0.3]}, "std must be more than 0"),
     ],
 )
 def test_statistics_must_fit_the_channels(options, match):

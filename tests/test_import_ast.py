@@ -137,7 +137,7 @@ def test_clips_of_a_batch_do_not_touch():
 
     def embedded(*clips):
         return model(
-            pack([[("sound", s)] for s in clips], {"sound": CHOPPER}, 512, ("order", "mel", "seconds")).pieces["sound"]
+            pack([[("sound", s)] for s in clips], {"sound": CHOPPER}, 512, ("order", "mel", "seconds")).chunks["sound"]
         )
 
     together = embedded(*sounds)

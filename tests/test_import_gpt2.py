@@ -44,13 +44,13 @@ def logits(run, ids, **options):
 
 def all_logits(run, ids):
     """Scores at every place, through the path that training takes."""
-    from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
+    from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
     from chopmix.models.tokens import plain_tokens
 
     b, n = ids.shape
-    pieces = {"text": Pieces(values=ids, index=torch.arange(n))}
+    pieces = {"text": Chunks(values=ids, index=torch.arange(n))}
     batch = Batch(
-        sets={"main": PlannedSet(tokens=plain_tokens(b, n), pieces=pieces)},
+        sets={"main": SetPlan(tokens=plain_tokens(b, n), pieces=pieces)},
         targets={"lm": Targets(values=ids.flatten())},
     )
     return run.model(run.model.plan(batch))["lm"].unflatten(0, (b, n))

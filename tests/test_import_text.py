@@ -11,7 +11,7 @@ import transformers
 from chopmix.data.batches import make_batch
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, RunError, load_run
-from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
+from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.beam_search import Search
 from chopmix.models.tokens import Tokens, plain_tokens
 from chopmix.tokenizers.files.reading import DataError
@@ -54,7 +54,7 @@ def padded_rows(ids: torch.Tensor, lengths: list[int]) -> Tokens:
     tokens = plain_tokens(*ids.shape)
     there = torch.arange(ids.shape[1]) < torch.tensor(lengths)[:, None]
     sample = tokens.sample * there
-    return Tokens(input=tokens.input * there, sample=sample, span=sample, position=tokens.position)
+    return Tokens(input=tokens.input * there, sample=sample, item=sample, position=tokens.position)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_bert_gives_the_same_scores(kind, options, dtype, tolerance, tmp_path):
     with torch.no_grad():
         given = ids if kind == "Bert" else ids.masked_fill(~there, 1)
         expected = theirs.to(dtype)(given, attention_mask=there.long()).logits
-        pieces = {"text": Pieces(values=ids, index=torch.arange(24))}
-        batch = Batch(sets={"main": PlannedSet(tokens=padded_rows(ids, lengths), pieces=pieces)},
+        pieces = {"text": Chunks(values=ids, index=torch.arange(24))}
+        batch = Batch(sets={"main": SetPlan(tokens=padded_rows(ids, lengths), pieces=pieces)},
                       targets={"mlm": Targets(values=ids.flatten())})  # fmt: skip
         found = run.model(run.model.plan(batch, dtype=dtype))["mlm"].view(3, 24, -1)
     assert_equal(found[there], expected[there], tolerance)
@@ -89,8 +89,8 @@ def test_llama_gives_the_same_scores_and_texts(options, dtype, tolerance, tmp_pa
     theirs = shaken(transformers.LlamaForCausalLM(config))
     run = imported(theirs, tmp_path, dtype)
     ids = torch.randint(3, 90, (2, 20), generator=torch.Generator().manual_seed(1))
-    pieces = {"text": Pieces(values=ids, index=torch.arange(20))}
-    batch = Batch(sets={"main": PlannedSet(tokens=plain_tokens(2, 20), pieces=pieces)},
+    pieces = {"text": Chunks(values=ids, index=torch.arange(20))}
+    batch = Batch(sets={"main": SetPlan(tokens=plain_tokens(2, 20), pieces=pieces)},
                   targets={"lm": Targets(values=ids.flatten())})  # fmt: skip
     theirs = theirs.to(dtype)
     with torch.no_grad():
@@ -221,7 +221,7 @@ def test_a_unigram_tokenizer_writes_text(tmp_path):
     text = run.choppers["source"].text
     assert run.choppers["source"].chop("the cats").values.tolist() == [*unigram().encode("the cats").ids, 1]
     assert text.decode(text.encode("the cats sat")) == "the cats sat"
-    assert text.pieces[4] == b" the"
+    assert text.chunks[4] == b" the"
     assert {text.specials[text.roles[f"sentinel_{n}"]] for n in (0, 1)} == {"<extra_id_0>", "<extra_id_1>"}
     assert text.roles["sentinel_1"] < text.roles["sentinel_0"]  # counted from the end, as published
     asked = run.choppers["source"].with_marks(["sentinel_0"]).chop("the <extra_id_0> cats").values.tolist()

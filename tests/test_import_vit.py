@@ -62,8 +62,8 @@ def test_logits_are_timms(tmp_path, name, dtype):
     batch = run.model.plan(make_batch(split, split.all(), run.tasks))
     with torch.inference_mode():
         ours = run.model(batch)["label"]
-        mean, deviation = (torch.tensor(v).to(dtype)[:, None, None] for v in ([0.4, 0.5, 0.6], [0.2, 0.3, 0.25]))
-        expected = theirs((images.to(dtype) / 255 - mean) / deviation)
+        mean, std = (torch.tensor(v).to(dtype)[:, None, None] for v in ([0.4, 0.5, 0.6], [0.2, 0.3, 0.25]))
+        expected = theirs((images.to(dtype) / 255 - mean) / std)
     error = (ours - expected).abs().max() / expected.abs().max()
     assert error < (1e-5 if dtype == torch.float32 else 1e-10)
 
@@ -87,7 +87,7 @@ PREPARED = {
 @pytest.mark.parametrize("size", [(50, 70), (90, 40), (32, 32), (20, 25)])
 @pytest.mark.parametrize("which", PREPARED)
 def test_pictures_are_prepared_as_timm_prepares_them(tmp_path, which, size):
-    """Size, crop, interpolation, mean and deviation as `resolve_data_config` and `create_transform` read the same file."""
+    """Size, crop, interpolation, mean and std as `resolve_data_config` and `create_transform` read the same file."""
     model = directory(tmp_path / "timm", "vit_tiny_patch16_224", {})
     described = json.loads((tmp_path / "timm" / "config.json").read_text())
     del described["pretrained_cfg"]
@@ -101,9 +101,9 @@ def test_pictures_are_prepared_as_timm_prepares_them(tmp_path, which, size):
     picture = Image.fromarray(rough).resize(size[::-1], Image.Resampling.BICUBIC)
     expected = timm.data.create_transform(**settings)(picture)
     (pixels,) = run.choppers["image"].chop(run.choppers["image"].decode(picture)).values
-    mean, deviation = (torch.tensor(settings[name])[:, None, None] for name in ("mean", "std"))
-    level = 1 / 255 / deviation  # Pillow and torch round their filters differently
-    assert ((pixels / 255 - mean) / deviation - expected).abs().le(2.01 * level).all()
+    mean, std = (torch.tensor(settings[name])[:, None, None] for name in ("mean", "std"))
+    level = 1 / 255 / std  # Pillow and torch round their filters differently
+    assert ((pixels / 255 - mean) / std - expected).abs().le(2.01 * level).all()
     answer = run.predict([{"image": picture}])[0]["label"]
     with torch.inference_mode():
         torch.testing.assert_close(

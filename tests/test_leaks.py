@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from chopmix.models.attention.graph import Causal, Edges, From, SameSample, Window
-from chopmix.models.batch import Batch, PlannedSet, Targets
+from chopmix.models.batch import Batch, SetPlan, Targets
 from chopmix.models.leaks import LeakCheck, LeakError, held, leaks, proven
 from drawn import graphs, laid_out, packed_tokens, tokens
 from hypothesis import given
@@ -18,11 +18,11 @@ pytestmark = pytest.mark.filterwarnings(
 PREFIX = SameSample() & (Causal() | From((2,)))
 
 
-def batch_of(drawn, places: list[int], holders: list[int]) -> Batch:
+def batch_of(drawn, places: list[int], carriers: list[int]) -> Batch:
     count = len(places)
     targets = Targets(values=torch.zeros(count, dtype=torch.long), places=torch.tensor(places, dtype=torch.long),
-                      holders=torch.tensor(holders, dtype=torch.long), count=count)  # fmt: skip
-    return Batch(sets={"main": PlannedSet(tokens=drawn, pieces={})}, targets={"task": targets})
+                      carriers=torch.tensor(carriers, dtype=torch.long), count=count)  # fmt: skip
+    return Batch(sets={"main": SetPlan(tokens=drawn, chunks={})}, targets={"task": targets})
 
 
 @st.composite
@@ -50,10 +50,10 @@ def test_it_raises_exactly_where_the_search_finds_a_leak(layers, batch):
 @given(st.lists(graphs(), min_size=1, max_size=3), batches())
 def test_what_is_proven_by_form_does_not_leak(layers, batch):
     drawn, targets = batch.sets["main"].tokens, batch.targets["task"]
-    places, holders = held(drawn, targets)
-    safe = proven(drawn, places, holders, layers)
+    places, carriers = held(drawn, targets)
+    safe = proven(drawn, places, carriers, layers)
     bad = set(leaks(batch, {"main": layers})["task"])
-    assert not bad & {(int(p), int(h)) for p, h, fine in zip(places, holders, safe) if fine}
+    assert not bad & {(int(p), int(h)) for p, h, fine in zip(places, carriers, safe) if fine}
 
 
 def test_prefixes_are_proven_by_form_and_nothing_is_searched():

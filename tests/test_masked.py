@@ -39,7 +39,7 @@ def tree(folder: Path, task: dict, **sections) -> dict:
         "inputs": {"text": {"use": "text", "encoding": "characters"}},
         "model": {"width": 32, "depth": 2, "heads": 2, "context": 40, "attention": "same_sample"},
         "tasks": {"task": task},
-        "data": {"card": {"use": "text", "train": str(folder / "a.txt")}},
+        "data": {"dataset": {"use": "text", "train": str(folder / "a.txt")}},
         "training": {"steps": 4, "tokens_per_step": 160, "schedule": "constant"},
         "evaluation": {"every": 4}, "logging": {"tensorboard": False}, "out": str(folder / "run"),
     }  # fmt: skip
@@ -169,7 +169,7 @@ def test_predict_fills_in_masks(tmp_path, capsys):
 def test_predict_writes_what_sentinels_stand_for(tmp_path):
     run = trained(tmp_path, t5_tree(tmp_path))
     split = run.given([{"text": "the <|sentinel_0|> sat on<|sentinel_1|>"}])
-    encoder = split.batch(split.all(), replaced={"spans": ""})["encoder"].pieces["text"].values.tolist()
+    encoder = split.batch(split.all(), replaced={"spans": ""})["encoder"].chunks["text"].values.tolist()
     text, sentinels = run.choppers["text"].text, run.tasks["task"].sentinels
     before, middle = [*text.before, *text.encode("the")], text.encode(" sat on")
     assert encoder == [*before, sentinels[0], *middle, sentinels[1], text.end]
@@ -181,10 +181,10 @@ def test_the_mask_is_the_same_every_time_and_another_for_another_row(tmp_path):
     made = trainer(tree(tmp_path, MASKED))
     train = made.splits["train"]
     starts = train.plan(0, 0, 4)
-    first, again = (make_batch(train, starts, made.tasks).sets["main"].pieces["text"].hidden for _ in range(2))
+    first, again = (make_batch(train, starts, made.tasks).sets["main"].chunks["text"].hidden for _ in range(2))
     assert torch.equal(first, again)
     assert len({tuple((row != IGNORED).nonzero()[:, 0].tolist()) for row in first}) == 4
-    alone = make_batch(train, starts[2:3], made.tasks).sets["main"].pieces["text"].hidden
+    alone = make_batch(train, starts[2:3], made.tasks).sets["main"].chunks["text"].hidden
     assert torch.equal(alone[0], first[2])  # whatever else is in the batch
 
 
@@ -193,11 +193,11 @@ def test_what_is_hidden_is_what_stood_there_and_what_is_judged(tmp_path):
     train = made.splits["train"]
     starts = train.plan(0, 0, 4)
     plain, batch = train.batch(starts)["main"], make_batch(train, starts, made.tasks)
-    pieces, targets = batch.sets["main"].pieces["text"], batch.targets["task"]
-    hidden = pieces.hidden != IGNORED
-    assert torch.equal(pieces.values[~hidden], plain.pieces["text"].values[~hidden])
-    assert torch.equal(pieces.hidden[hidden], plain.pieces["text"].values[hidden])
-    assert torch.equal(targets.values, plain.pieces["text"].values.flatten()[targets.places]) and targets.count == 24
+    chunks, targets = batch.sets["main"].chunks["text"], batch.targets["task"]
+    hidden = chunks.hidden != IGNORED
+    assert torch.equal(chunks.values[~hidden], plain.chunks["text"].values[~hidden])
+    assert torch.equal(chunks.hidden[hidden], plain.chunks["text"].values[hidden])
+    assert torch.equal(targets.values, plain.chunks["text"].values.flatten()[targets.slots]) and targets.count == 24
     assert made.model.tokenizers["text"].vocabulary == train.file.header.vocabulary  # the mask's row among them
 
 
@@ -208,9 +208,9 @@ def test_a_masked_place_does_not_know_what_it_hides(tmp_path):
     outputs = []
     for letter in "ae":
         planned = made.splits["train"].batch([Place(0, 0, 0)])["main"]
-        hidden = made.tasks["task"].alter({"main": planned})["main"].pieces["text"].hidden
+        hidden = made.tasks["task"].alter({"main": planned})["main"].chunks["text"].hidden
         place = (hidden.flatten() != IGNORED).nonzero()[0, 0]
-        planned.pieces["text"].values.view(-1)[place] = encoding.encode(letter)[0]
+        planned.chunks["text"].values.view(-1)[place] = encoding.encode(letter)[0]
         sets = made.tasks["task"].alter({"main": planned})
         batch = made.model.plan(Batch(sets=sets, targets={"task": made.tasks["task"].targets(sets["main"])}))
         outputs.append(made.model.eval()(batch)["task"])
@@ -237,7 +237,7 @@ def test_masked_modelling_learns_and_a_classifier_takes_it_on(tmp_path, capsys):
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     config = tree(tmp_path, {"use": "classification", "target": "label"})
     config |= {
-        "data": {"card": {"use": "manifest", "train": str(tmp_path / "rows.jsonl"), "columns": ["text", "label"]}},
+        "data": {"dataset": {"use": "manifest", "train": str(tmp_path / "rows.jsonl"), "columns": ["text", "label"]}},
         "training": {"steps": 2, "samples_per_step": 4},
         "from": str(tmp_path / "run"),
         "out": str(tmp_path / "fine"),
@@ -306,9 +306,9 @@ def test_the_encoder_reads_what_is_left_and_the_decoder_writes_the_rest(tmp_path
     assert train.context == made.tasks["task"].window(16, 40) == 44
     batch = make_batch(train, train.plan(0, 0, 4), made.tasks)
     assert list(batch.sets) == ["encoder", "main"] and batch.sets["encoder"].tokens.shape[1] <= 40
-    pieces = batch.sets["main"].pieces["spans"]
+    chunks = batch.sets["main"].chunks["spans"]
     text = made.choppers["spans"].text
-    assert pieces.values.view(4, -1)[:, 0].tolist() == [text.start] * 4
+    assert chunks.values.view(4, -1)[:, 0].tolist() == [text.start] * 4
     assert batch.targets["task"].values.view(4, -1)[:, -1].tolist() == [text.end] * 4
     prove(made)
 

@@ -20,8 +20,8 @@ from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.run import Run, RunError, before, load_run
 from chopmix.experiment.settings.config import ConfigError, load_config
 from chopmix.experiment.train import train
-from chopmix.inference.attribution import Worth, best_guess, entropy, subset_table, table
-from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
+from chopmix.inference.attribution import Attribution, best_guess, entropy, subset_table, table
+from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.answer import Answer
 from chopmix.models.generation.continuation import generate
 from chopmix.models.generation.sampling import Sampling
@@ -31,7 +31,7 @@ from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
 from chopmix.tokenizers.files.reading import DataError
 from chopmix.training.loop import Trainer
-from chopmix.training.mixup import Mix
+from chopmix.training.mixup import Mixup
 from chopmix.training.record import Progress
 from ranks import train_together
 
@@ -49,7 +49,7 @@ TREE = {
         "attention": "same_sample & (causal | from(image, sound))",
     },
     "tasks": {"answer": {"use": "language_modeling", "target": "answer", "judge": ["exact_match"]}},
-    "data": {"card": {"use": "arithmetic", "samples": 24}},
+    "data": {"dataset": {"use": "arithmetic", "samples": 24}},
     "training": {"steps": 6, "samples_per_step": 6, "input_dropout": 0.2, "learning_rate": 1e-2, "schedule": "constant"},
     "evaluation": {"every": 6, "generated": 4},
     "checkpoints": {"every": 3},
@@ -93,7 +93,7 @@ def test_of_how_many_texts_a_figure_is(mixed):
     """While training some are written, `evaluate` writes all: a metric of the same name, told apart by how many."""
     metrics, _ = train(load_config(mixed(), ["evaluation.generated=3", "training.steps=1"]))
     run = load_run(mixed().with_suffix(""))
-    assert metrics["val/judged"] == 3 < run.evaluate("val")["val/judged"] == len(run.card().open("val"))
+    assert metrics["val/judged"] == 3 < run.evaluate("val")["val/judged"] == len(run.dataset().open("val"))
 
 
 def test_micro_batches_and_packed_rows_change_nothing_but_rounding(mixed):
@@ -110,7 +110,7 @@ def test_micro_batches_and_packed_rows_change_nothing_but_rounding(mixed):
 
 
 def test_training_on_one_batch_learns_it(mixed):
-    data = {"card": {"use": "arithmetic", "samples": 4}}
+    data = {"dataset": {"use": "arithmetic", "samples": 4}}
     training = TREE["training"] | {"steps": 120, "samples_per_step": 4, "input_dropout": 0.0, "optimizer": "muon"}
     inputs = {name: {k: v for k, v in p.items() if "augment" not in k} for name, p in TREE["inputs"].items()}
     inputs |= {name: {"use": "text", "encoding": "bytes"} for name in ("answer", "operator")}
@@ -119,7 +119,7 @@ def test_training_on_one_batch_learns_it(mixed):
     run = load_run(file.with_suffix(""))
     metrics = run.evaluate("train")
     assert metrics["train/exact_match"] == 1.0 and metrics["train/loss"] < 0.2
-    raw = run.config.data.card().open("train")[0]
+    raw = run.config.data.dataset().open("train")[0]
     answer = run.predict([{name: raw[name] for name in ("image", "operator", "sound")}])
     assert answer == [{"answer": {"text": raw["answer"]}}]
     assert run.predict([{**{n: raw[n] for n in ("image", "operator", "sound")}, "answer": "not read"}]) == answer
@@ -135,7 +135,7 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
     file = mixed()
     train(load_config(file, ["training.steps=3"]))
     run = load_run(file.with_suffix(""))
-    split = open_split(run.config, run.config.data.card(), "val", run.choppers, run.tasks)
+    split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
     places, encoding = split.first(5), run.choppers["answer"].text
     planned = split.batch(places, inputs=inputs, rows="one_each", replaced={"answer": ""})["main"]
     answer = Answer(run.model, {"main": planned}, input="answer", task="answer", vocabulary=encoding.vocabulary)
@@ -148,7 +148,7 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
             again = split.batch([place], inputs=inputs, replaced={"answer": text})["main"]
             batch = run.model.plan(type(make_batch(split, [place], run.tasks))(sets={"main": again}))
             with torch.inference_mode():
-                hidden = run.model.hidden(batch)[0, again.pieces["answer"].places[-1]]
+                hidden = run.model.hidden(batch)[0, again.chunks["answer"].places[-1]]
                 scores = run.model.heads["answer"](hidden[None])[0, : encoding.vocabulary]
             assert int(scores.argmax()) == int(written[row, length])
 
@@ -218,7 +218,7 @@ def test_a_run_that_lacks_what_it_learned_of_its_data_is_refused(mixed, tmp_path
 # ------------------------------------------------------------------------------------------------ other tasks
 
 
-def planned(*lengths: int, own: int = 0) -> PlannedSet:
+def planned(*lengths: int, own: int = 0) -> SetPlan:
     """A set of one row per sample; with `own`, the core's tokens come first."""
     plain = plain_tokens(len(lengths), max(lengths) + own)
     inside = torch.arange(max(lengths) + own) < torch.tensor(lengths)[:, None] + own
@@ -226,7 +226,7 @@ def planned(*lengths: int, own: int = 0) -> PlannedSet:
         plain, sample=plain.sample * inside, input=(torch.arange(max(lengths) + own) >= own).long() * inside
     )
     places = torch.arange(len(lengths))[:, None] * (max(lengths) + own) + torch.arange(own) if own else None
-    return PlannedSet(tokens=tokens, pieces={}, own=places, samples=len(lengths))
+    return SetPlan(tokens=tokens, chunks={}, own=places, samples=len(lengths))
 
 
 def test_poolings_read_each_sample_by_itself():
@@ -246,7 +246,7 @@ def test_poolings_read_each_sample_by_itself():
     with torch.autocast("cpu", torch.bfloat16):  # its exponentials are of float32 there
         for given in (x, x.bfloat16()):
             torch.testing.assert_close(pooling(given[places], groups, 3)[0].float(), expected, atol=0.02, rtol=0.02)
-    with pytest.raises(ValueError, match="set model.own_tokens: 1"):
+    with pytest.raises(ValueError, match="set model.core_tokens: 1"):
         ClassToken.places(found)
 
 
@@ -344,7 +344,7 @@ def test_numbers_are_learned_in_deviations_and_reported_in_units(tmp_path):
     task = Regression(target="y", names=["speed", "angle"]).fit(Listed(["a", "b", "c"], rows))
     task.save(tmp_path / "t")
     task = Regression(target="y", names=["speed", "angle"]).load(tmp_path / "t")
-    assert task.mean.tolist() == [1, 200] and task.deviation.tolist() == [1, 100]
+    assert task.mean.tolist() == [1, 200] and task.std.tolist() == [1, 100]
     found = replace(planned(1, 1), labels={"y": [[3.0, 200.0], [math.nan, 0.0]]}, keys=("a", "b"))
     targets = task.targets(found)
     assert targets.count == 3
@@ -364,8 +364,8 @@ def test_numbers_are_learned_in_deviations_and_reported_in_units(tmp_path):
 @pytest.mark.parametrize("pooling", ["mean_pooling", "attention_pooling", "class_token"])
 def test_digits_are_classified_from_a_yaml(mixed, pooling):
     file = mixed(
-        "digits", inputs={"image": TREE["inputs"]["image"] | {"augment": None}}, data={"card": "digits"},
-        model=TREE["model"] | {"attention": "same_sample", "own_tokens": 1, "context": 8},
+        "digits", inputs={"image": TREE["inputs"]["image"] | {"augment": None}}, data={"dataset": "digits"},
+        model=TREE["model"] | {"attention": "same_sample", "core_tokens": 1, "context": 8},
         tasks={"digit": {"use": "classification", "target": "label", "pooling": pooling}},
         training=TREE["training"] | {"steps": 60, "samples_per_step": 64, "optimizer": "muon", "input_dropout": 0.0},
         evaluation={"every": 60}, checkpoints={"best": "val/accuracy"},
@@ -373,7 +373,7 @@ def test_digits_are_classified_from_a_yaml(mixed, pooling):
     summary, _ = train(load_config(file))
     assert summary["val/accuracy"] > 0.5
     run = load_run(file.with_suffix(""))
-    image = run.config.data.card().open("val")[0]["image"]
+    image = run.config.data.dataset().open("val")[0]["image"]
     answer = run.predict([{"image": image}])[0]["digit"]
     assert set(answer) == {"class", "probabilities"} and answer["class"] in range(10)
 
@@ -385,7 +385,7 @@ def test_shares_add_up_and_match_the_joint_table():
     truth = outcomes()
     names = ("image", "operator", "sound")
     subsets = [tuple(n for i, n in enumerate(names) if mask >> i & 1) for mask in range(8)]
-    worth = Worth(names, {}, {s: entropy(truth, s) * math.log(2) for s in subsets}, dict.fromkeys(names, 2.0))
+    worth = Attribution(names, {}, {s: entropy(truth, s) * math.log(2) for s in subsets}, dict.fromkeys(names, 2.0))
     assert [worth.share(name) for name in names] == pytest.approx([math.log2(10), 1, math.log2(10)])
     assert sum(map(worth.share, names)) == pytest.approx(worth.value(names))
     assert [best_guess(truth, s) for s in ((), ("operator", "sound"), names)] == pytest.approx([1 / 200, 0.1, 1])
@@ -397,7 +397,7 @@ def test_shares_add_up_and_match_the_joint_table():
 
 def test_of_numbers_the_share_of_the_error_is_told():
     squares = {(): 2.0, ("a",): 1.0, ("b",): 1.5, ("a", "b"): 0.5}
-    worth = Worth(("a", "b"), {}, squares, {"a": 1.0, "b": 2.0}, in_bits=False)
+    worth = Attribution(("a", "b"), {}, squares, {"a": 1.0, "b": 2.0}, in_bits=False)
     shown = table("control", worth)
     assert shown.title == "control: what each input is worth"
     assert [list(column.cells) for column in shown.columns][:3] == [["a", "b"], ["50.0%", "25.0%"], ["50.0%", "25.0%"]]
@@ -407,19 +407,19 @@ def test_of_numbers_the_share_of_the_error_is_told():
 def test_two_inputs_that_say_the_same_share_it():
     truth = [Outcome({"a": bit, "b": bit}, str(bit), 0.5) for bit in (0, 1)]
     nats = {s: entropy(truth, s) * math.log(2) for s in ((), ("a",), ("b",), ("a", "b"))}
-    worth = Worth(("a", "b"), {}, nats, {"a": 1.0, "b": 1.0})
+    worth = Attribution(("a", "b"), {}, nats, {"a": 1.0, "b": 1.0})
     assert (worth.share("a"), worth.alone("a"), worth.added("a")) == (0.5, 1.0, 0.0)
 
 
 def test_worth_is_told_for_every_subset(mixed):
-    file = mixed(evaluation={"every": 6, "generated": 4, "worth": True})
+    file = mixed(evaluation={"every": 6, "generated": 4, "attribution": True})
     summary, _ = train(load_config(file, ["training.steps=2"]))
     assert {"val/bits/image", "val/bits_per_token/sound", "val/without_image/exact_match"} <= set(summary)
     assert np.isfinite([value for name, value in summary.items() if name != "step"]).all()
-    shown = subset_table("x", Worth(("a",), {(): {"loss": 1.0}, ("a",): {"loss": 0.5}}, {}, {}, samples=1234))
+    shown = subset_table("x", Attribution(("a",), {(): {"loss": 1.0}, ("a",): {"loss": 0.5}}, {}, {}, samples=1234))
     assert shown.row_count == 2 and shown.caption == "on all 1,234 samples"
     judged = {"exact_match": 0.5, "judged": 256}
-    shown = subset_table("x", Worth(("a",), {(): judged, ("a",): judged}, {}, {}, samples=1000))
+    shown = subset_table("x", Attribution(("a",), {(): judged, ("a",): judged}, {}, {}, samples=1000))
     assert shown.caption == "on all 1,000 samples; texts were written for 256 of them" and len(shown.columns) == 2
 
 
@@ -473,7 +473,7 @@ def test_numbers_that_look_like_classes_are_asked_about():
         ("data.columns.video=image", "data.columns.video: no input is named 'video'"),
         ("tasks.answer.target=anser", "no input is named 'anser'; did you mean 'answer'"),
         ("inputs.image.size=9", r"size 9 must be a multiple of patch_size \(4\)"),
-        ("data.card=tiny_shakespeare", "is a text corpus: give 'tokens_per_step' instead"),
+        ("data.dataset=tiny_shakespeare", "is a text corpus: give 'tokens_per_step' instead"),
         (
             "tasks.answer={use: classification, target: operator}",
             r"tasks.answer.target: is the column 'operator', which the input 'operator' reads: the model would be told its answer",
@@ -489,7 +489,7 @@ def test_mistakes_stop_before_any_work(mixed, override, message):
 def test_columns_must_exist(mixed):
     config = load_config(mixed(), ["data.columns.image=picture"])
     with pytest.raises(
-        DataError, match="inputs.image: card 'arithmetic' has no column 'picture'; possible: image, operator"
+        DataError, match="inputs.image: dataset 'arithmetic' has no column 'picture'; possible: image, operator"
     ):
         train(config)
 
@@ -501,7 +501,7 @@ def test_your_own_modality_trains_beside_text(mixed):
     file = mixed(
         "lidar", inputs={"scan": "own_modality:LidarTokenizer", "side": {"use": "text", "encoding": "characters"}},
         tasks={"side": {"use": "language_modeling", "target": "side", "judge": ["exact_match"]}},
-        data={"card": "own_modality:Rooms"}, model=TREE["model"] | {"attention": "same_sample & (causal | from(scan))"},
+        data={"dataset": "own_modality:Rooms"}, model=TREE["model"] | {"attention": "same_sample & (causal | from(scan))"},
         training=TREE["training"] | {"steps": 60, "samples_per_step": 16, "optimizer": "muon", "input_dropout": 0.0},
         evaluation={"every": 60, "generated": 32},
     )  # fmt: skip
@@ -512,7 +512,7 @@ def test_your_own_modality_trains_beside_text(mixed):
     ):
         load_run(file.with_suffix(""))
     run = load_run(file.with_suffix(""), trust=["own_modality"])
-    scan = run.config.data.card().open("val")[0]
+    scan = run.config.data.dataset().open("val")[0]
     assert run.predict([{"scan": scan["scan"]}])[0]["side"]["text"] == scan["side"]
 
 
@@ -521,7 +521,7 @@ DRIVING = {
         "camera": {"use": "image", "patch_size": 12, "channels": 1, "size": 24},
         "vehicle": {"use": "sensor", "channels": {"speed": "m/s", "yaw_rate": None}},
     },
-    "model": TREE["model"] | {"attention": "same_sample", "own_tokens": 1},
+    "model": TREE["model"] | {"attention": "same_sample", "core_tokens": 1},
     "tasks": {
         "control": {
             "use": "regression",
@@ -530,7 +530,7 @@ DRIVING = {
             "pooling": "class_token",
         }
     },
-    "data": {"card": {"use": "driving", "samples": 32}},
+    "data": {"dataset": {"use": "driving", "samples": 32}},
     "evaluation": {"every": 100},
 }
 
@@ -556,7 +556,7 @@ def test_one_more_input_changes_nothing_where_it_is_absent(mixed, before):
         tasks=trainer.tasks,
         choppers=trainer.choppers,
     )
-    row = first.config.data.card().open("val")[0]
+    row = first.config.data.dataset().open("val")[0]
     sample = {name: row[name] for name in before}
     answer = first.predict([sample])
     assert second.predict([sample]) == answer
@@ -568,7 +568,7 @@ def test_an_input_that_no_sample_has_is_named(mixed, monkeypatch):
 
     read = Problems.__getitem__
     monkeypatch.setattr(Problems, "__getitem__", lambda self, number: read(self, number) | {"sound": None})
-    config = load_config(mixed("absent", data={"card": {"use": "arithmetic", "samples": 12}}))
+    config = load_config(mixed("absent", data={"dataset": {"use": "arithmetic", "samples": 12}}))
     with pytest.raises(
         DataError, match=r"inputs.sound: none of the 12 training samples has anything in column 'sound'"
     ):
@@ -578,12 +578,12 @@ def test_an_input_that_no_sample_has_is_named(mixed, monkeypatch):
 def test_what_has_no_label_is_learned_from_resumes_and_keeps_its_batch_whole(tmp_path):
     lines = [{"text": "abcd"[n % 4] * 6} | ({"label": n % 4} if n % 3 else {}) for n in range(48)]
     (tmp_path / "lines.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    card = {"use": "manifest", "train": str(tmp_path / "lines.jsonl"), "columns": ["text", "label"]}
+    dataset = {"use": "manifest", "train": str(tmp_path / "lines.jsonl"), "columns": ["text", "label"]}
     tree = {
         "inputs": {"text": {"use": "text", "encoding": "bytes"}},
         "model": {"width": 16, "depth": 1, "heads": 2, "context": 8, "attention": "same_sample"},
         "tasks": {"kind": {"use": "classification", "target": "label", "unlabelled": 0.5}},
-        "data": {"card": card},
+        "data": {"dataset": dataset},
         "training": {"steps": 6, "samples_per_step": 8, "device": "cpu", "schedule": "constant"},
         "evaluation": {"every": 100},
         "logging": {"every": 1, "tensorboard": False},
@@ -601,7 +601,7 @@ def test_what_has_no_label_is_learned_from_resumes_and_keeps_its_batch_whole(tmp
     worth = load_run(tmp_path / "whole").worth("train")["kind"]
     without, present = (worth.metrics[subset]["loss"] for subset in ((), ("text",)))
     assert worth.alone("text") == pytest.approx((without - present) / math.log(2)) and without != present
-    for name, change in (("some", "training.rows_per_micro_batch=4"), ("mixed", "training.mix.mixup=0.1")):
+    for name, change in (("some", "training.rows_per_micro_batch=4"), ("mixed", "training.mixup.mixup=0.1")):
         with pytest.raises(RunError, match=r"tasks.kind judges the samples of a batch together \(unlabelled\)"):
             trained(name, change)
     (tmp_path / "lines.jsonl").write_text("\n".join(json.dumps(line) for line in lines if "label" in line))
@@ -614,7 +614,7 @@ def test_what_has_no_label_is_learned_from_resumes_and_keeps_its_batch_whole(tmp
 
 def digits(mixed, name="digits", **training):
     return mixed(
-        name, inputs={"image": TREE["inputs"]["image"] | {"augment": None}}, data={"card": "digits"},
+        name, inputs={"image": TREE["inputs"]["image"] | {"augment": None}}, data={"dataset": "digits"},
         model=TREE["model"] | {"attention": "same_sample", "context": 8},
         tasks={"digit": {"use": "classification", "target": "label", "label_smoothing": 0.1}},
         training=TREE["training"] | {"samples_per_step": 33, "input_dropout": 0.0} | training, evaluation={"every": 100},
@@ -634,12 +634,12 @@ def test_labels_follow_their_images():
     task = classification()
     images = torch.arange(3)[:, None, None, None].expand(3, 1, 4, 4).to(torch.uint8) * 100
     ones = torch.ones(3, dtype=torch.long)
-    pieces = Pieces(values=images, index=torch.zeros(3, dtype=torch.long), counts=ones)
-    found = replace(planned(1, 1, 1), pieces={"image": pieces}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
+    chunks = Chunks(values=images, index=torch.zeros(3, dtype=torch.long), counts=ones)
+    found = replace(planned(1, 1, 1), chunks={"image": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
     batch = Batch(sets={"main": found}, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
-    for how in Mix(mixup=1.0), Mix(cutmix=1.0), Mix(mixup=1.0, cutmix=1.0):
+    for how in Mixup(mixup=1.0), Mixup(cutmix=1.0), Mixup(mixup=1.0, cutmix=1.0):
         mixed = how(batch, {"t": task})
-        shares, values = mixed.targets["t"].values, mixed.sets["main"].pieces["image"].values
+        shares, values = mixed.targets["t"].values, mixed.sets["main"].chunks["image"].values
         torch.testing.assert_close(shares.sum(1), torch.ones(3))
         assert shares[2].tolist() == [0, 0, 1] and torch.equal(values[2], images[2])
         assert values[0].float().mean().item() == pytest.approx(100 * shares[0, 1].item(), abs=1)
@@ -653,46 +653,48 @@ def test_what_is_mixed_depends_on_seed_epoch_and_sample_alone(how):
 
     def mixed(numbers: range, epoch: int = 0) -> torch.Tensor:
         count = len(numbers)
-        pieces = Pieces(values=images[numbers.start : numbers.stop], index=torch.zeros(count, dtype=torch.long),
+        chunks = Chunks(values=images[numbers.start : numbers.stop], index=torch.zeros(count, dtype=torch.long),
                         counts=torch.ones(count, dtype=torch.long))  # fmt: skip
-        found = replace(planned(*[1] * count), pieces={"image": pieces}, seeds=tuple((0, epoch, n) for n in numbers))
+        found = replace(planned(*[1] * count), chunks={"image": chunks}, seeds=tuple((0, epoch, n) for n in numbers))
         targets = Targets(values=torch.tensor([n % 3 for n in numbers]), count=count)
-        return Mix(**how)(Batch(sets={"main": found}, targets={"t": targets}), {"t": classification()})
+        return Mixup(**how)(Batch(sets={"main": found}, targets={"t": targets}), {"t": classification()})
 
     whole, parts, later = mixed(range(40)), [mixed(range(10)), mixed(range(10, 40))], mixed(range(40), 1)
-    for read in (lambda b: b.sets["main"].pieces["image"].values, lambda b: b.targets["t"].values):
+    for read in (lambda b: b.sets["main"].chunks["image"].values, lambda b: b.targets["t"].values):
         assert torch.equal(read(whole), torch.cat(list(map(read, parts)))) and not torch.equal(read(whole), read(later))
 
 
 def test_what_cannot_be_mixed_is_refused():
     task = classification()
     images = torch.zeros(3, 1, 4, 4).to(torch.uint8)
-    pieces = Pieces(values=images, index=torch.zeros(3, dtype=torch.long), counts=torch.ones(3, dtype=torch.long))
-    found = replace(planned(1, 1, 1), pieces={"image": pieces}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
+    chunks = Chunks(values=images, index=torch.zeros(3, dtype=torch.long), counts=torch.ones(3, dtype=torch.long))
+    found = replace(planned(1, 1, 1), chunks={"image": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
     batch = Batch(sets={"main": found}, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
     several = classification(several=True)
     with pytest.raises(ValueError, match="one classification task of one label a sample"):
-        Mix(mixup=1.0)(batch, {"t": several})
+        Mixup(mixup=1.0)(batch, {"t": several})
     with pytest.raises(ValueError, match="needs one image of one size, or one sound"):
-        Mix(mixup=1.0)(replace(batch, sets={"main": replace(found, samples=2)}), {"t": task})
+        Mixup(mixup=1.0)(replace(batch, sets={"main": replace(found, samples=2)}), {"t": task})
     with pytest.raises(ValueError, match="needs a label in every sample"):
-        Mix(mixup=1.0)(replace(batch, targets={"t": Targets(values=torch.tensor([0, -100, 2]), count=2)}), {"t": task})
+        Mixup(mixup=1.0)(
+            replace(batch, targets={"t": Targets(values=torch.tensor([0, -100, 2]), count=2)}), {"t": task}
+        )
     with pytest.raises(ValueError, match="needs one image of one size, or one sound"):
-        corpus = replace(pieces, values=torch.zeros(3, dtype=torch.long), counts=None)
-        Mix(mixup=1.0)(replace(batch, sets={"main": replace(found, pieces={"text": corpus})}), {"t": task})
+        corpus = replace(chunks, values=torch.zeros(3, dtype=torch.long), counts=None)
+        Mixup(mixup=1.0)(replace(batch, sets={"main": replace(found, chunks={"text": corpus})}), {"t": task})
     for wrong in (-1.0, 1e308):
         with pytest.raises(ValueError, match="must be at least 0 and at most 1000"):
-            Mix(mixup=wrong)
+            Mixup(mixup=wrong)
 
 
 def test_labels_follow_their_sounds():
     """Three sounds of 2, 1 and 3 tokens of two windows: each gets its partner's windows, cut or followed by silence."""
     values = torch.tensor([1.0] * 4 + [10.0] * 2 + [100.0] * 6)[:, None].expand(12, 5)
-    pieces = Pieces(values=values, index=torch.zeros(6, dtype=torch.long), counts=torch.tensor([2, 1, 3]))
-    found = replace(planned(1, 1, 1), pieces={"sound": pieces}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
+    chunks = Chunks(values=values, index=torch.zeros(6, dtype=torch.long), counts=torch.tensor([2, 1, 3]))
+    found = replace(planned(1, 1, 1), chunks={"sound": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
     batch = Batch(sets={"main": found}, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
-    mixed = Mix(mixup=1.0)(batch, {"t": classification()})
-    shares, found = mixed.targets["t"].values, mixed.sets["main"].pieces["sound"].values[:, 0]
+    mixed = Mixup(mixup=1.0)(batch, {"t": classification()})
+    shares, found = mixed.targets["t"].values, mixed.sets["main"].chunks["sound"].values[:, 0]
     one = shares[0, 0].item()
     expected = torch.tensor([[one, 1 - one, 0], [1 - one, one, 0], [0, 0, 1]])
     torch.testing.assert_close(shares, expected, rtol=0, atol=1e-6)
@@ -701,10 +703,10 @@ def test_labels_follow_their_sounds():
     torch.testing.assert_close(first, one + (1 - one) * torch.tensor([10.0, 10, 0, 0]))
     torch.testing.assert_close(second, torch.full((2,), 10 * one + 1 - one))
     torch.testing.assert_close(third, torch.full((6,), 100.0))
-    whole = Mix(mixup=1.0, probability=0.0)(batch, {"t": classification()})
+    whole = Mixup(mixup=1.0, probability=0.0)(batch, {"t": classification()})
     assert torch.equal(whole.targets["t"].values, torch.eye(3))
     with pytest.raises(ValueError, match="without cutmix"):
-        Mix(cutmix=1.0)(batch, {"t": classification()})
+        Mixup(cutmix=1.0)(batch, {"t": classification()})
 
 
 def test_what_is_frozen_stays(mixed):

@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 from chopmix.models.initialization import Gpt2, Xavier, ZeroProjections, roles
-from chopmix.models.model import Mixture
+from chopmix.models.model import Model
 from chopmix.models.transformer import Transformer
 from chopmix.training.ema import Ema
 from chopmix.training.optimizers import AdamW, MatrixMomentum, Muon, Optimizer
@@ -16,11 +16,11 @@ from chopmix.training.schedules import Constant, Cosine, InverseSquareRoot, Line
 from torch import nn
 
 
-def model() -> Mixture:
-    """A small mixture without heads."""
+def model() -> Model:
+    """A small model without heads."""
     torch.manual_seed(0)
     core = Transformer(["text"], width=16, depth=2, heads=2)
-    return Mixture({"text": nn.Embedding(9, 16)}, {"main": core}, {"lm": nn.Linear(16, 9)}, context=8)
+    return Model({"text": nn.Embedding(9, 16)}, {"main": core}, {"lm": nn.Linear(16, 9)}, context=8)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_stacked_muon_is_torchs(decay):
 ])  # fmt: skip
 def test_first_values_have_the_deviations_of_their_table(values, expected):
     core = Transformer(["text"], width=128, depth=4, heads=2)
-    made = Mixture({"text": nn.Embedding(500, 128)}, {"main": core}, {"lm": nn.Linear(128, 500)}, context=8)
+    made = Model({"text": nn.Embedding(500, 128)}, {"main": core}, {"lm": nn.Linear(128, 500)}, context=8)
     values(made)
     for name, role, parameter in roles(made):
         parameter = parameter.detach()

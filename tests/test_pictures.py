@@ -47,7 +47,7 @@ def test_both_sets_of_a_translation_are_shown_and_long_ones_cut(tmp_path, monkey
         "inputs": {"de": {"use": "text", "encoding": "characters"}, "en": {"use": "text", "encoding": "characters"}},
         "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "encoder": {"depth": 2, "context": 32}},
         "tasks": {"en": {"use": "sequence_to_sequence", "target": "en"}},
-        "data": {"card": {"use": "parallel_text", "train": {name: str(tmp_path / f"train.{name}") for name in ("de", "en")}}},
+        "data": {"dataset": {"use": "parallel_text", "train": {name: str(tmp_path / f"train.{name}") for name in ("de", "en")}}},
         "training": {"steps": 1, "samples_per_step": 2}, "out": str(tmp_path / "run"),
     }  # fmt: skip
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(tree))
@@ -103,7 +103,7 @@ def test_only_what_all_runs_have_is_compared(tmp_path):
 
 
 def test_the_command_line_predicts_and_tells_what_inputs_are_worth(mixed, tmp_path, capsys):  # noqa: F811
-    file = mixed("digits", inputs={"image": TREE["inputs"]["image"]}, data={"card": "digits"},
+    file = mixed("digits", inputs={"image": TREE["inputs"]["image"]}, data={"dataset": "digits"},
                  model=TREE["model"] | {"attention": "same_sample"}, tasks={"digit": {"use": "classification", "target": "label"}},
                  training=TREE["training"] | {"steps": 1}, evaluation={"every": 1})  # fmt: skip
     train(load_config(file))

@@ -21,7 +21,7 @@ AXES = ("order", "row", "column")
 def standing(places: list[list[float]]) -> Tokens:
     """One row of tokens with these coordinates."""
     ones = torch.ones(1, len(places), dtype=torch.long)
-    return Tokens(input=ones, sample=ones, span=ones, position=torch.tensor([places], dtype=torch.float32))
+    return Tokens(input=ones, sample=ones, item=ones, position=torch.tensor([places], dtype=torch.float32))
 
 
 def turned(rotary: Rotary, x: torch.Tensor, tokens: Tokens) -> torch.Tensor:

@@ -25,7 +25,7 @@ from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.views.transcribe import transcribe
 from chopmix.inference.transcription import Transcribing
-from chopmix.models.batch import Batch, Pieces, PlannedSet, Targets
+from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.tokens import plain_tokens
 from test_transcription import WAYS, assert_same, openai_model
 
@@ -187,9 +187,9 @@ def test_bert_scores_as_transformers_does(bert):
         assert ids.tolist() == coder(plain).input_ids
         with torch.inference_mode():
             expected = model(ids[None]).logits[0]
-        pieces = {"text": Pieces(values=ids[None], index=torch.arange(len(ids)))}
+        pieces = {"text": Chunks(values=ids[None], index=torch.arange(len(ids)))}
         batch = Batch(
-            sets={"main": PlannedSet(tokens=plain_tokens(1, len(ids)), pieces=pieces)},
+            sets={"main": SetPlan(tokens=plain_tokens(1, len(ids)), pieces=pieces)},
             targets={"mlm": Targets(values=ids)},
         )
         with torch.inference_mode():

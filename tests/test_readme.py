@@ -37,8 +37,8 @@ SMALL = ["training.steps=2", "evaluation.every=2", "logging.tensorboard=false", 
 FEW = [*SMALL, "evaluation.generated=2", "training.samples_per_step=4"]
 TEXT = [*SMALL, "training.tokens_per_step=512", "evaluation.sample_tokens=4"]
 LESS = {
-    "configs/quickstart.yaml": [*FEW, "data.card.samples=40", "model.width=16", "evaluation.worth=false"],
-    "configs/mix/driving": [*FEW, "data.card.samples=40", "model.width=16", "evaluation.worth=false"],
+    "configs/quickstart.yaml": [*FEW, "data.dataset.samples=40", "model.width=16", "evaluation.attribution=false"],
+    "configs/mix/driving": [*FEW, "data.dataset.samples=40", "model.width=16", "evaluation.attribution=false"],
     "configs/lm/python_stdlib.yaml": [*TEXT, "model.width=24", "inputs.text.encoding=bytes", "inputs.text.vocabulary=null"],
     "configs/lm/shakespeare_char.yaml": [*TEXT, "model.width=16"],
     "configs/lm/finetune_gpt2.yaml": [*SMALL, "model.width=16", "model.heads=2", "model.context=32", "training.tokens_per_step=64",
@@ -46,9 +46,9 @@ LESS = {
                                       "inputs.text={use: text, encoding: bytes, position: {use: learned, length: 32}}"],
     "configs/translation/multi30k.yaml": [*SMALL, "model.encoder.depth=1", "model.width=24", "inputs.source.vocabulary=270"],
     "configs/bert/books.yaml": [*TEXT, "model.width=16", "inputs.text.vocabulary=270"],
-    "configs/bert/passages.yaml": [*FEW, "model.width=16", "inputs.text.vocabulary=270", "data.card.words=5", "data.card.each=2", "training.schedule=constant"],
+    "configs/bert/passages.yaml": [*FEW, "model.width=16", "inputs.text.vocabulary=270", "data.dataset.words=5", "data.dataset.each=2", "training.schedule=constant"],
     "configs/t5/books.yaml": [*TEXT, "training.tokens_per_step=564", "model.encoder.depth=1", "model.width=16", "inputs.text.vocabulary=280"],
-    "configs/speech/digit_strings_ctc.yaml": [*FEW, "model.width=16", "data.card.samples=8"],
+    "configs/speech/digit_strings_ctc.yaml": [*FEW, "model.width=16", "data.dataset.samples=8"],
 }  # fmt: skip
 """What shortens the training of a configuration whose path begins so."""
 
@@ -109,9 +109,9 @@ def checkout(tmp_path, monkeypatch):
 
 
 def write_data(folder: Path, monkeypatch) -> None:
-    """Data sets of the form that the cards `multi30k`, `books`, `tiny_shakespeare` and `fsdd` read; of those made by rule, few samples."""
-    for card in (arithmetic, driving):
-        monkeypatch.setattr(card, "JUDGED", 20)
+    """Data sets of the form that the datasets `multi30k`, `books`, `tiny_shakespeare` and `fsdd` read; of those made by rule, few samples."""
+    for dataset in (arithmetic, driving):
+        monkeypatch.setattr(dataset, "JUDGED", 20)
     files = python_stdlib._python_files
     monkeypatch.setattr(python_stdlib, "_python_files", lambda root: islice(files(root), 0, None, 12))
     chance, words = random.Random(0), ["two", "dogs", "run", "in", "a", "field", "night"]

@@ -18,7 +18,7 @@ from chopmix.data.sample_split import Mixing, SampleSplit, withheld_shares
 from chopmix.data.sampler import Place
 from chopmix.data.samples import Chosen, Listed, share
 from chopmix.data.shards.dataset import Shards, expand
-from chopmix.tokenizers.base import Piece
+from chopmix.tokenizers.base import Chunk
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.image import ImageChopper
@@ -56,8 +56,8 @@ def main(data, *arguments, **options):
 
 
 def texts(planned) -> list[str]:
-    pieces = planned.pieces["text"]
-    ids = pieces.values.split(pieces.counts.tolist())
+    chunks = planned.chunks["text"]
+    ids = chunks.values.split(chunks.counts.tolist())
     return [ByteEncoding().decode(each[1:].tolist()) for each in ids]
 
 
@@ -134,21 +134,21 @@ def test_coordinates_need_axes_of_their_own_names():
     class Beams(ImageChopper):
         axes = ()
 
-    piece = Piece(torch.zeros(2, 3), 2, torch.zeros(2, 1))
+    chunk = Chunk(torch.zeros(2, 3), 2, torch.zeros(2, 1))
     with pytest.raises(
         ValueError, match="inputs.scan: Beams.chop gives coordinates on 1 axes, but its `axes` name none"
     ):
-        place([[("scan", piece)]], {"scan": Beams()}, 8)
+        place([[("scan", chunk)]], {"scan": Beams()}, 8)
     with pytest.raises(ValueError, match="on 1 axes, but its `axes` name row, column, so that no position"):
-        place([[("scan", piece)]], {"scan": ImageChopper()}, 8, ("order", "row", "column"))
+        place([[("scan", chunk)]], {"scan": ImageChopper()}, 8, ("order", "row", "column"))
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.integers(0, 2), st.booleans(), st.booleans())
 def test_places_are_used_once_and_everything_is_described(lengths, own, trim, right):
-    chopped = [[("text", Piece(torch.arange(n), n))] for n in lengths]
+    chopped = [[("text", Chunk(torch.arange(n), n))] for n in lengths]
     planned = place(chopped, {"text": CHOPPERS["text"]}, 12, own=own, trim=trim, right=right)
     tokens, n = planned.tokens, planned.tokens.shape[1]
-    places = planned.pieces["text"].places.tolist() + ([] if planned.own is None else planned.own.flatten().tolist())
+    places = planned.chunks["text"].places.tolist() + ([] if planned.own is None else planned.own.flatten().tolist())
     assert sorted(places) == (tokens.sample.flatten() > 0).nonzero()[:, 0].tolist()
     assert len(set(places)) == sum(lengths) + own * len(lengths)
     assert n <= (max(12, 2 * (max(lengths) + own)) if trim else 12) and (
@@ -170,10 +170,10 @@ def test_a_batch_holds_inputs_labels_and_what_follows():
     planned = main(split(), [Place(0, 0, 0), Place(0, 0, 2)])
     assert texts(planned) == ["chop", "everything"]
     assert planned.labels == {"label": [0, 2]} and planned.keys == ("sample 0", "sample 2")
-    pieces = planned.pieces["text"]
-    assert pieces.following.tolist() == [*b"chop", 256, *b"everything", 256]
-    assert planned.pieces["image"].values.shape == (2, 1, 8, 8)
-    image = planned.pieces["image"].places
+    chunks = planned.chunks["text"]
+    assert chunks.next_ids.tolist() == [*b"chop", 256, *b"everything", 256]
+    assert planned.chunks["image"].values.shape == (2, 1, 8, 8)
+    image = planned.chunks["image"].places
     row, column = (planned.tokens.position.view(-1, 3)[image, axis].tolist() for axis in (1, 2))
     assert row == [0, 0, 1, 1] * 2 and column == [0, 1, 0, 1] * 2
 
@@ -182,12 +182,12 @@ def test_an_absent_input_costs_nothing():
     data = rows()
     data[0]["image"] = None
     planned = main(split(data), [Place(0, 0, 0)])
-    assert list(planned.pieces) == ["text"] and planned.tokens.shape == (1, 5)
+    assert list(planned.chunks) == ["text"] and planned.tokens.shape == (1, 5)
 
 
 def test_inputs_can_be_named_and_targets_stay():
     planned = main(split(), [Place(0, 0, 0)], inputs=())
-    assert list(planned.pieces) == ["text"]
+    assert list(planned.chunks) == ["text"]
 
 
 def shares(dropout: dict[str, float], targets=frozenset(), count: int = 2000, **known) -> dict[tuple[str, ...], float]:
@@ -202,7 +202,7 @@ def test_dropout_is_a_function_of_the_place_and_of_training_alone():
     places = data.plan(0, 0, 9)
     first, again = (main(data, places, training=True) for _ in range(2))
     assert torch.equal(first.tokens.input, again.tokens.input)
-    assert len(main(data, places).pieces["image"].counts) == 9
+    assert len(main(data, places).chunks["image"].counts) == 9
 
 
 def test_dropout_withholds_each_input_as_often_as_it_is_asked_to_and_spares_targets():
@@ -252,7 +252,7 @@ def test_the_only_input_of_a_sample_is_hardly_ever_withheld(alone):
 def test_whole_spans_go_where_the_context_is_small():
     data = split(context=8, too_long="drop")
     planned = main(data, [Place(0, 0, 0), Place(0, 0, 1)])  # 4 + 5 tokens do not fit, 4 + 3 do
-    assert planned.pieces["image"].counts.tolist() == [4] and texts(planned) == ["chop", "up"]
+    assert planned.chunks["image"].counts.tolist() == [4] and texts(planned) == ["chop", "up"]
     assert data.shortened == {"image": 1}
 
 
@@ -346,8 +346,8 @@ def test_a_webdataset_card_names_its_columns(cache):
     many = {f"{n}.txt": str(n).encode() for n in range(40)} | {}
     tar(cache / "train-0.tar", {k: v for k, v in many.items() if int(k[:-4]) < 20})
     tar(cache / "train-1.tar", {k: v for k, v in many.items() if int(k[:-4]) >= 20})
-    card = Webdataset(train=str(cache / "train-{0..1}.tar"), columns={"text": "txt", "who": "json.who"})
-    train, val = card.open("train"), card.open("val")
+    dataset = Webdataset(train=str(cache / "train-{0..1}.tar"), columns={"text": "txt", "who": "json.who"})
+    train, val = dataset.open("train"), dataset.open("val")
     assert sorted([*train.keys, *val.keys], key=int) == [str(n) for n in range(40)] and len(val) > 0
     assert train[0]["text"] == train.keys[0] and train[0]["who"] is None
 
@@ -443,15 +443,15 @@ def test_tones_are_heard_where_they_should_be():
 
 
 def test_arithmetic_holds_images_out_and_computes():
-    card = Arithmetic(samples=50)
-    owners = [set(card.digits.numbers(name)) for name in card.splits]
+    dataset = Arithmetic(samples=50)
+    owners = [set(dataset.digits.numbers(name)) for name in dataset.splits]
     assert not owners[0] & owners[1] and not owners[1] & owners[2] and sum(map(len, owners)) == 1797
     for number in range(20):
-        row, again = card.open("val")[number], card.open("val")[number]
+        row, again = dataset.open("val")[number], dataset.open("val")[number]
         left, right = row["answer"].split("=")[0].split(row["operator"])
         assert row["answer"] == answer(int(left), row["operator"], int(right))
         assert eval(row["answer"].replace("=", "==")) and np.array_equal(row["sound"][0], again["sound"][0])
-    assert sum(outcome.probability for outcome in card.truth("val")) == pytest.approx(1)
+    assert sum(outcome.probability for outcome in dataset.truth("val")) == pytest.approx(1)
     assert answer(3, "-", 7) == "3-7=-4" and answer(3, "-", 7, scratchpad=False) == "-4"
 
 
@@ -464,8 +464,8 @@ def test_folders_are_classes(tmp_path):
         for number in range(20):
             (tmp_path / name / f"{number}.png").write_bytes(b"x")
     (tmp_path / "cat" / "notes.txt").write_text("no image")
-    card = ImageFolder(train=str(tmp_path))
-    train, val = card.open("train"), card.open("val")
+    dataset = ImageFolder(train=str(tmp_path))
+    train, val = dataset.open("train"), dataset.open("val")
     assert len(train) + len(val) == 40 and len(val) > 0
     assert sorted({train[n]["label"] for n in range(len(train))}) == ["cat", "dog"]
     with pytest.raises(DataError, match="has no images in folders named by class"):
@@ -481,10 +481,10 @@ def test_manifests_name_files_from_their_own_folder(tmp_path):
     assert frames[0] == {"video": [tmp_path / "a" / "0.png", tmp_path / "a" / "1.png"]}
     file = tmp_path / "train.jsonl"
     file.write_text("\n".join(map(json.dumps, lines)))
-    card = Manifest(train=str(file), columns=["image", "word"], files=["image"])
-    train = card.open("train")
+    dataset = Manifest(train=str(file), columns=["image", "word"], files=["image"])
+    train = dataset.open("train")
     assert train[0] == {"image": tmp_path / "images" / f"{train.keys[0][1:]}.png", "word": "w"}
-    assert len(train) + len(card.open("val")) == 30
+    assert len(train) + len(dataset.open("val")) == 30
     data = split([{"image": tmp_path / "none.png", "text": "a", "label": 0}])
     with pytest.raises(DataError, match=r"'sample 0' is bad: image: the image cannot be read: .*none\.png"):
         main(data, data.all())

@@ -47,13 +47,13 @@ def test_separate_documents_begin_where_their_start_tokens_are(file):
     places = split.all()
     found = split.batch(places)["main"]
     real = found.tokens.sample != PADDING
-    ids = found.pieces["text"].values
+    ids = found.chunks["text"].values
     starts = (ids == ByteEncoding().start) & real
     starts[:, 0] = True
     begins = torch.ones_like(real)
     begins[:, 1:] = found.tokens.sample[:, 1:] != found.tokens.sample[:, :-1]
     assert torch.equal(begins[real], starts[real]) and len(places) > 60
-    for row, index in zip(starts.tolist(), found.pieces["text"].index.tolist()):
+    for row, index in zip(starts.tolist(), found.chunks["text"].index.tolist()):
         number = -1
         for begun, told in zip(row, index):
             number = 0 if begun else number + 1

@@ -19,7 +19,7 @@ CHOPPER = SensorChopper(channels={"speed": "m/s", "gear": None}, categories={"ge
 def tokens(chopper: SensorChopper, stream, seed: int = 0) -> torch.Tensor:
     torch.manual_seed(seed)
     model = SensorTokenizer(chopper, 8, 16)
-    return model(pack([[("sensor", chopper.decode(stream))]], {"sensor": chopper}, 16, AXES).pieces["sensor"])
+    return model(pack([[("sensor", chopper.decode(stream))]], {"sensor": chopper}, 16, AXES).chunks["sensor"])
 
 
 @given(st.integers(1, 40), st.integers(1, 7))
@@ -27,11 +27,11 @@ def tokens(chopper: SensorChopper, stream, seed: int = 0) -> torch.Tensor:
 def test_windows_hold_every_measurement_once(times, window):
     chopper = SensorChopper(channels=3, rate=5, window=window)
     stream = torch.arange(times * 3, dtype=torch.float32).view(times, 3)
-    piece = chopper.chop(stream)
-    assert piece.count == chopper.count(stream) == math.ceil(times / window)
-    assert piece.values.flatten()[: times * 3].tolist() == stream.flatten().tolist()
-    assert piece.values.flatten()[times * 3 :].isnan().all()
-    assert piece.coordinates[:, 0].tolist() == pytest.approx([((n + 1) * window - 1) / 5 for n in range(piece.count)])
+    chunk = chopper.chop(stream)
+    assert chunk.count == chopper.count(stream) == math.ceil(times / window)
+    assert chunk.values.flatten()[: times * 3].tolist() == stream.flatten().tolist()
+    assert chunk.values.flatten()[times * 3 :].isnan().all()
+    assert chunk.coordinates[:, 0].tolist() == pytest.approx([((n + 1) * window - 1) / 5 for n in range(chunk.count)])
 
 
 def test_statistics_leave_out_what_is_missing(tmp_path):

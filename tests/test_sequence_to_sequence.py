@@ -55,7 +55,7 @@ def config(tmp_path, **sections) -> str:
                   "block": {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False}},
         "tasks": {"translation": {"use": "sequence_to_sequence", "target": "target", "judge": ["bleu", "chrf"],
                                   "search": {"beams": 2}}},
-        "data": {"card": {"use": "parallel_text", "train": corpus(tmp_path), "val": corpus(tmp_path, 20, 1, "val")},
+        "data": {"dataset": {"use": "parallel_text", "train": corpus(tmp_path), "val": corpus(tmp_path, 20, 1, "val")},
                  "columns": {"source": "en", "target": "de"}},
         "training": {"steps": 4, "tokens_per_step": 400, "precision": "float32", "schedule": {"use": "cosine", "warmup": 0}},
         "evaluation": {"every": 2, "generated": 8}, "logging": {"tensorboard": False}, "checkpoints": {"every": 2},
@@ -87,7 +87,7 @@ def test_the_encoder_reads_the_source_and_the_decoder_the_target(trained):
     split = trained.given([{"source": "one two", "target": "zwei"}, {"source": "red", "target": "rot"}])
     batch = make_batch(split, split.all(), trained.tasks)
     assert list(batch.sets) == ["encoder", "main"]
-    assert set(batch.sets["encoder"].pieces) == {"source"} and set(batch.sets["main"].pieces) == {"target"}
+    assert set(batch.sets["encoder"].chunks) == {"source"} and set(batch.sets["main"].chunks) == {"target"}
     assert batch.sets["encoder"].tokens.sample[:, 0].tolist() == batch.sets["main"].tokens.sample[:, 0].tolist()
     assert batch.targets["translation"].set == "main" and not trained.model.types
     assert trained.model.tokenizer("target") is trained.model.tokenizer("source")
@@ -101,7 +101,7 @@ def test_a_sample_never_hears_its_neighbours(trained):
         split = trained.given(samples)
         batch = make_batch(split, split.all(), trained.tasks)
         row = batch.sets["main"].keys.index("sample 1")
-        count = batch.sets["main"].pieces["target"].counts[row]
+        count = batch.sets["main"].chunks["target"].counts[row]
         hidden = trained.model.hidden(trained.model.plan(batch))
         outputs.append(hidden[row, :count])
     torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-5, atol=1e-6)
@@ -268,10 +268,10 @@ def test_similar_lengths_waste_little():
 
 def test_the_lengths_are_those_of_the_planned_sets(tmp_path):
     experiment = load_config(config(tmp_path), [])
-    card, assets = experiment.data.card(), tmp_path / "assets"
-    choppers = build_choppers(experiment, assets, card)
-    tasks = build_tasks(experiment, choppers, assets, card)
-    split = open_split(experiment, card, "train", choppers, tasks)
+    dataset, assets = experiment.data.dataset(), tmp_path / "assets"
+    choppers = build_choppers(experiment, assets, dataset)
+    tasks = build_tasks(experiment, choppers, assets, dataset)
+    split = open_split(experiment, dataset, "train", choppers, tasks)
     assert (split.lengths[:, 0] != split.lengths[:, 1]).any()
     for step in range(3):
         places = split.plan(0, step, 0)
@@ -398,7 +398,7 @@ def test_micro_batches_change_nothing(tmp_path):
     ("model.encoder=null", r"tasks\.translation: sequence_to_sequence needs 'model.encoder'"),
     ("model.encoder.depth=0", r"model\.encoder\.depth: must be at least 1, not 0"),
     ("model.encoder.attention=causl", r"model\.encoder\.attention: .*did you mean 'causal'"),
-    ("model.own_tokens=1", r"model\.own_tokens: must be 0 where there is an encoder"),
+    ("model.core_tokens=1", r"model\.core_tokens: must be 0 where there is an encoder"),
     ("tasks.translation.search.beams=0", "beams must be at least 1"),
     ("tasks.translation.judge=[blue]", "judge.*'bleu'"),
     ("tasks.translation.label_smoothing=1", "label_smoothing must be at least 0 and below 1"),

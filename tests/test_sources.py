@@ -73,8 +73,8 @@ def spoken(root: Path, recordings: int = 4) -> Path:
 
 def test_speech_commands_follow_the_official_lists(root):
     folder = spoken(root)
-    card = SpeechCommands()
-    found = {split: card.open(split) for split in card.splits}
+    dataset = SpeechCommands()
+    found = {split: dataset.open(split) for split in dataset.splits}
     assert {split: len(samples) for split, samples in found.items()} == {"train": 70, "val": 35, "test": 35}
     assert list(WORDS) == sorted(WORDS) and len(WORDS) == 35
     assert sorted(set(found["train"].column("label"))) == list(WORDS)
@@ -125,8 +125,8 @@ def cifar(root: Path, records: int = 40) -> Path:
 
 def test_cifar10_is_read_from_its_bytes(root):
     folder = cifar(root)
-    card = Cifar10Full()
-    train, val, test = (card.open(split) for split in card.splits)
+    dataset = Cifar10Full()
+    train, val, test = (dataset.open(split) for split in dataset.splits)
     assert len(train) + len(val) == 200 and len(val) > 5 and len(test) == 40
     assert not set(train.keys) & set(val.keys) and test.keys[13] == "test_batch 13"
     raw = np.fromfile(folder / "test_batch.bin", np.uint8)[13 * 3073 : 14 * 3073]
@@ -171,13 +171,13 @@ def test_torchvision_by_name(root):
         images = make.integers(0, 256, (count, 28, 28), dtype=np.uint8)
         idx(raw / f"{stem}-images-idx3-ubyte", images)
         idx(raw / f"{stem}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
-    card = TorchvisionData(dataset="FashionMNIST")
-    train, val, test = (card.open(split) for split in card.splits)
+    dataset = TorchvisionData(dataset="FashionMNIST")
+    train, val, test = (dataset.open(split) for split in dataset.splits)
     assert len(train) + len(val) == 60 and len(val) > 0 and len(test) == 20
     assert not set(train.keys) & set(val.keys) and test.keys[19] == "FashionMNIST test 19"
     image = ImageChopper(patch_size=7, channels=1, size=28).decode(test[19]["image"])
     assert test[19]["label"] == 9 and np.array_equal(image[0].numpy(), images[19])
-    assert card.options == {"dataset": "FashionMNIST", "download": False}
+    assert dataset.options == {"dataset": "FashionMNIST", "download": False}
 
 
 def test_torchvision_images_in_files_are_handed_on_as_paths(root):
@@ -189,8 +189,8 @@ def test_torchvision_images_in_files_are_handed_on_as_paths(root):
         for name in names:
             (folder / "images" / name).write_bytes(png(number))
         (folder / "labels" / f"{split}1.txt").write_text("\n".join(names))
-    card = TorchvisionData(dataset="DTD")
-    found = {split: [card.open(split)[n] for n in range(2)] for split in card.splits}
+    dataset = TorchvisionData(dataset="DTD")
+    found = {split: [dataset.open(split)[n] for n in range(2)] for split in dataset.splits}
     assert [Path(rows[1]["image"]).name for rows in found.values()] == [f"dotted_{n}.jpg" for n in range(3)]
     assert [row["label"] for row in found["val"]] == [0, 1]
 
@@ -199,12 +199,16 @@ def test_torchvision_says_what_it_does_not_read(root):
     from torchvision import datasets
 
     assert all(hasattr(datasets, name) for name in (*KNOWN, *REFUSED))
-    with pytest.raises(ValueError, match="unpickles CIFAR10, .*never executes code from a file; use the card cifar10_"):
+    with pytest.raises(
+        ValueError, match="unpickles CIFAR10, .*never executes code from a file; use the dataset cifar10_"
+    ):
         TorchvisionData(dataset="CIFAR10")
-    with pytest.raises(ValueError, match="dataset: 'Mnist' is none that this card reads; possible: MNIST, Fashion"):
+    with pytest.raises(ValueError, match="dataset: 'Mnist' is none that this dataset reads; possible: MNIST, Fashion"):
         TorchvisionData(dataset="Mnist")
     for name in ("MNIST", "USPS", "Country211"):
-        with pytest.raises(DataError, match=rf"torchvision's {name} is not to be had from .*; set data\.card\.downl"):
+        with pytest.raises(
+            DataError, match=rf"torchvision's {name} is not to be had from .*; set data\.dataset\.downl"
+        ):
             TorchvisionData(dataset=name).open("train")
 
 
@@ -239,9 +243,9 @@ def test_hugging_face_folders_hand_on_files_undecoded(datasets, root):
     sounds = ([{"bytes": None, "path": str(root / "a.wav")}] * 29 + [None], datasets.Audio(sampling_rate=8000))
     every = table(datasets, 30, image=images, sound=sounds)
     datasets.DatasetDict({"train": every, "held": every.select(range(5))}).save_to_disk(str(root / "saved"))
-    card = HuggingFace(path=str(root / "saved"), test="held")
-    assert card.columns == ("n", "word", "kind", "image", "sound") and card.splits == ("train", "val", "test")
-    train, val, test = (card.open(split) for split in card.splits)
+    dataset = HuggingFace(path=str(root / "saved"), test="held")
+    assert dataset.columns == ("n", "word", "kind", "image", "sound") and dataset.splits == ("train", "val", "test")
+    train, val, test = (dataset.open(split) for split in dataset.splits)
     assert len(train) + len(val) == 30 and len(val) > 0 and len(test) == 5 and test.keys[4] == "held 4"
     assert sorted([*train.column("n"), *val.column("n")]) == list(range(30))
     for samples in (train, val):  # keys stay with their rows
@@ -272,8 +276,8 @@ def test_hugging_face_reads_single_files(datasets, root, ending):
     root.mkdir()
     write = {"parquet": every.to_parquet, "jsonl": every.to_json}.get(ending)
     write(file) if write else every.to_csv(file, sep={"csv": ",", "tsv": "\t"}[ending])
-    card = HuggingFace(path=file, val="train")
-    assert len(card.open("val")) == 20 and card.open("val")[7] == {"n": 7, "word": "word 7", "kind": 1}
+    dataset = HuggingFace(path=file, val="train")
+    assert len(dataset.open("val")) == 20 and dataset.open("val")[7] == {"n": 7, "word": "word 7", "kind": 1}
 
 
 @UNCLOSED
@@ -281,8 +285,8 @@ def test_hugging_face_reads_folders_of_files(datasets, root):
     root.mkdir()
     for name, count in (("train", 12), ("validation", 3)):
         table(datasets, count).to_csv(str(root / f"{name}.csv"))
-    card = HuggingFace(path=str(root), val="validation")
-    assert [len(card.open(split)) for split in card.splits] == [12, 3]
+    dataset = HuggingFace(path=str(root), val="validation")
+    assert [len(dataset.open(split)) for split in dataset.splits] == [12, 3]
 
 
 def test_hugging_face_says_what_is_missing(datasets, root, monkeypatch, tiny, capsys):
@@ -290,7 +294,7 @@ def test_hugging_face_says_what_is_missing(datasets, root, monkeypatch, tiny, ca
     table(datasets, 20).to_json(str(root / "a.jsonl"))
     with pytest.raises(DataError, match=r"a\.jsonl has no split 'dev'; possible: train"):
         HuggingFace(path=str(root / "a.jsonl"), val="dev").open("val")
-    file = tiny("hub", data={"card": {"use": "hugging_face", "path": str(root / "a.jsonl")}})
+    file = tiny("hub", data={"dataset": {"use": "hugging_face", "path": str(root / "a.jsonl")}})
     small = ["training.tokens_per_step=null", "training.samples_per_step=4"]
     assert main(["train", str(file), *small]) != 0
     assert "has no column 'text'; possible: n, word, kind (data.columns can say which" in "".join(capsys.readouterr())

@@ -45,7 +45,7 @@ def test_val_keeps_only_captions_that_train_lacks(stamps):
     assert list(unseen.open("train").keys) == list(every.open("train").keys) == ["000", "001", "002"]
     assert (every.options, unseen.options) == ({"unseen": False}, {"unseen": True})
     assert unseen.about() == {"samples": {"train": 3, "val": 2}}
-    with pytest.raises(DataError, match="card 'stamps' has no split 'test'; possible: train, val"):
+    with pytest.raises(DataError, match="dataset 'stamps' has no split 'test'; possible: train, val"):
         unseen.open("test")
 
 

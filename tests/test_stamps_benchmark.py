@@ -55,7 +55,7 @@ def test_trained_runs_are_measured(stamps_caption, tmp_path):
         "training.steps=2",
         "model.width=16",
         "model.depth=1",
-        "evaluation.worth=false",
+        "evaluation.attribution=false",
         f"out={tmp_path}/seed-0",
     ]
     summary, _ = train(load_config(file, settings))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from chopmix.models.attention.graph import Causal, SameSample, reach
 from chopmix.models.batch import Batch
-from chopmix.models.model import Mixture
+from chopmix.models.model import Model
 from chopmix.models.tokens import Tokens
 from chopmix.models.transformer import Transformer
 from chopmix.tokenizers.audio import AudioChopper, AudioTokenizer
@@ -51,7 +51,7 @@ def test_no_stream_hears_the_future_of_another(rate, window, frames, now):
         list(makers), AXES, width=16, depth=2, heads=2,
         attention="same_sample & causal(seconds)",
     )  # fmt: skip
-    model = Mixture(tokenizers, {"main": core}, {}, context=CONTEXT).eval()
+    model = Model(tokenizers, {"main": core}, {}, context=CONTEXT).eval()
     first, other = measured(rates, 0), measured(rates, 1)
     second = {
         name: torch.where(
@@ -78,20 +78,20 @@ def test_overlapping_patches_keep_to_their_time(now):
     model = AudioPatchesTokenizer(chopper, 8, CONTEXT, position=None)
     first, second = torch.randn(2, 4000)
     second = torch.where(torch.arange(4000) / 8000 <= now, first, second)
-    pieces = [
-        pack([[("s", clip)]], {"s": chopper}, CONTEXT, ("order", "mel", "seconds")).pieces["s"]
+    chunks = [
+        pack([[("s", clip)]], {"s": chopper}, CONTEXT, ("order", "mel", "seconds")).chunks["s"]
         for clip in (first, second)
     ]
-    known = pieces[0].coordinates[:, 1] <= now
+    known = chunks[0].coordinates[:, 1] <= now
     assert known.any() and not known.all()
-    assert torch.equal(model(pieces[0])[known], model(pieces[1])[known])
+    assert torch.equal(model(chunks[0])[known], model(chunks[1])[known])
 
 
 def test_what_has_no_time_comes_after_everything():
     """A class token reads all streams; no stream hears its own future through it."""
     position = torch.tensor([[[0.0, torch.nan], [1.0, 0.1], [2.0, 0.2], [3.0, 0.1], [4.0, torch.nan]]])
     ones = torch.ones(1, 5, dtype=torch.long)
-    tokens = Tokens(input=ones, sample=ones, span=ones, position=position)
+    tokens = Tokens(input=ones, sample=ones, item=ones, position=position)
     known = reach([SameSample() & Causal(1)] * 3, tokens)[0]
     assert known[0].all() and known[4].all()
     assert known[1].tolist() == [False, True, False, True, False]

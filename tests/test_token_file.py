@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chopmix.data import prepare as preparing
-from chopmix.data.base import Card, Document
+from chopmix.data.base import Dataset, Document
 from chopmix.data.prepare import prepare, prepared_folder
 from chopmix.data.token_file import HEADER, TokenFile
 from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding, Encoding
@@ -32,8 +32,8 @@ RANKS = Path(os.environ.get("CHOPMIX_DATA") or "missing", "bpe")
 BPE = make_encoding("bpe", 300, lambda: [WORDS])
 
 
-class Given(Card):
-    """A card of texts in memory."""
+class Given(Dataset):
+    """A dataset of texts in memory."""
 
     splits = ("train",)
 
@@ -148,9 +148,9 @@ def test_a_file_is_reused_until_text_or_encoding_change(tmp_path):
 
 def test_prepared_folders_differ_by_all_that_makes_the_files(tmp_path, monkeypatch):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
-    cards = [Given(texts=["a"]), Given(texts=["b"]), Given(texts=["a"], broken_after=3)]
-    folders = {prepared_folder(card, encoding) for card in cards for encoding in (BPE, ByteEncoding())}
-    assert len(folders) == 6 and prepared_folder(cards[0], BPE) in folders
+    datasets = [Given(texts=["a"]), Given(texts=["b"]), Given(texts=["a"], broken_after=3)]
+    folders = {prepared_folder(dataset, encoding) for dataset in datasets for encoding in (BPE, ByteEncoding())}
+    assert len(folders) == 6 and prepared_folder(datasets[0], BPE) in folders
     assert all(folder.parent == tmp_path and folder.name.startswith("test_token_file-") for folder in folders)
 
 

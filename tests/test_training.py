@@ -438,13 +438,13 @@ def test_a_leak_in_one_long_document_of_ten_is_found_when_its_batch_is_planned(t
     for name in ("train", "val"):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in documents))
     inputs = {"text": {"use": "text", "encoding": "characters"}}
-    card = {
+    dataset = {
         "use": "manifest",
         "train": str(tmp_path / "train.jsonl"),
         "val": str(tmp_path / "val.jsonl"),
         "columns": ["text"],
     }
-    file = tiny("rare", inputs=inputs, model={"attention": "causal | edges(11->10)", "context": 24}, data={"card": card},
+    file = tiny("rare", inputs=inputs, model={"attention": "causal | edges(11->10)", "context": 24}, data={"dataset": dataset},
                 training={"tokens_per_step": None, "samples_per_step": 2, "steps": 40})  # fmt: skip
     assert main(["train", str(file)]) == 2
     assert "must predict token 11 at place 10, which can read it" in capsys.readouterr().err
@@ -568,7 +568,7 @@ def test_the_prompt_of_samples_is_checked_before_the_first_step(tiny):
 def test_the_data_are_told_of(tiny):
     file = tiny("told")
     trainer(file).fit()
-    assert json.loads((load_config(file).out / "data.json").read_text())["card"] == "text"
+    assert json.loads((load_config(file).out / "data.json").read_text())["dataset"] == "text"
 
 
 def test_the_fields_of_sampling_may_stand_by_themselves(tiny):

@@ -223,7 +223,7 @@ def test_near_temperature_zero_every_text_is_the_greedy_one(seed):
 
 
 def test_texts_are_drawn_as_often_as_they_are_likely():
-    """One word of two, then the end: 2,000 draws lie within four standard deviations."""
+    """One word of two, then the end: 2,000 draws lie within four standard stds."""
 
     class Two(Table):
         def after(self, text):

@@ -5,9 +5,9 @@ import io
 import numpy as np
 import pytest
 import torch
-from chopmix.models.batch import Batch, Pieces
+from chopmix.models.batch import Batch, Chunks
 from chopmix.models.layers.relative import Rotary
-from chopmix.models.model import Mixture
+from chopmix.models.model import Model
 from chopmix.models.transformer import Transformer
 from chopmix.tokenizers.media.augmentation import ImageAugmentation
 from chopmix.tokenizers.packing import pack
@@ -27,19 +27,19 @@ def clip(frames: int) -> np.ndarray:
 @given(st.integers(1, 9))
 @settings(max_examples=9, deadline=None)
 def test_tubelets_fill_clips_of_any_length(frames):
-    piece = CHOPPER.chop(CHOPPER.decode(clip(frames)))
+    chunk = CHOPPER.chop(CHOPPER.decode(clip(frames)))
     times = -(-frames // 2)
-    assert piece.count == CHOPPER.count(CHOPPER.decode(clip(frames))) == times * 6 == len(piece.values)
-    assert piece.coordinates[-1].tolist() == pytest.approx([times * 0.2 - 0.1, 1, 2])
-    last = piece.values[-1].view(2, 16)
+    assert chunk.count == CHOPPER.count(CHOPPER.decode(clip(frames))) == times * 6 == len(chunk.values)
+    assert chunk.coordinates[-1].tolist() == pytest.approx([times * 0.2 - 0.1, 1, 2])
+    last = chunk.values[-1].view(2, 16)
     if frames % 2:
         assert torch.equal(last[0], last[1])
 
 
 def test_a_tubelet_is_a_patch_over_its_frames():
     frames = clip(4)
-    piece = CHOPPER.chop(CHOPPER.decode(frames))
-    assert piece.values[6 + 5].tolist() == frames[2:4, 4:8, 8:12].flatten().tolist()
+    chunk = CHOPPER.chop(CHOPPER.decode(frames))
+    assert chunk.values[6 + 5].tolist() == frames[2:4, 4:8, 8:12].flatten().tolist()
 
 
 def test_animations_and_lists_of_images_are_read():
@@ -71,7 +71,7 @@ def test_clips_are_read_in_the_order_of_their_seconds():
     tokenizers = {"video": VideoTokenizer(CHOPPER, 16, 64)}
     core = Transformer(["video"], AXES, width=16, depth=2, heads=2, attention="same_sample & causal(seconds)",
                        position=lambda *a: Rotary(*a, per_axis={"seconds": 4, "row": 2, "column": 2}))  # fmt: skip
-    model = Mixture(tokenizers, {"main": core}, {}, context=64).eval()
+    model = Model(tokenizers, {"main": core}, {}, context=64).eval()
     first, second = clip(6), clip(6)
     second[4:] = 255 - second[4:]
     found = []
@@ -98,33 +98,33 @@ def test_frames_of_a_clip_are_changed_alike():
         chopper.decode(np.random.default_rng(1).integers(0, 256, (1, 8, 12, 3), np.uint8).repeat(6, 0))
     )
     one, two = (
-        Pieces(values=still.values, index=torch.arange(18), counts=torch.tensor([18]), seeds=torch.tensor([seed]))
+        Chunks(values=still.values, index=torch.arange(18), counts=torch.tensor([18]), seeds=torch.tensor([seed]))
         for seed in (2**40, 2**41)
     )
-    changed = [tokenizer.changed(still.values, pieces) for pieces in (one, two)]
+    changed = [tokenizer.changed(still.values, chunks) for chunks in (one, two)]
     assert changed[0].shape == still.values.shape and not torch.equal(changed[0].float(), still.values.float())
     assert not torch.equal(changed[0], changed[1])
     frames = changed[0].view(3, 6, 2, 3 * 16)  # (time, patch, frame of the tubelet, values)
     assert (frames == frames[:1, :, :1]).all()
-    pieces = Pieces(values=torch.cat([still.values] * 2), index=torch.arange(18).repeat(2), counts=torch.tensor([18, 18]),
+    chunks = Chunks(values=torch.cat([still.values] * 2), index=torch.arange(18).repeat(2), counts=torch.tensor([18, 18]),
                     seeds=torch.tensor([2**40, 2**41]))  # fmt: skip
-    first, second = tokenizer(pieces).split(18)
+    first, second = tokenizer(chunks).split(18)
     assert not torch.equal(first, second)
     torch.testing.assert_close(first, tokenizer(one))
     torch.testing.assert_close(second, tokenizer(two))
     tokenizer.eval()
-    first, second = tokenizer(pieces).split(18)
+    first, second = tokenizer(chunks).split(18)
     assert torch.equal(first, second)
 
 
 def test_pixels_are_normalised_by_channel():
     chopper = VideoChopper(size=(8, 12), patch_size=4, frames=2, channels=3)
-    mean, deviation = [0.1, 0.5, 0.9], [0.2, 0.3, 0.4]
-    tokenizer = VideoTokenizer(chopper, 2 * 3 * 16, 64, position=None, mean=mean, deviation=deviation)
+    mean, std = [0.1, 0.5, 0.9], [0.2, 0.3, 0.4]
+    tokenizer = VideoTokenizer(chopper, 2 * 3 * 16, 64, position=None, mean=mean, std=std)
     torch.nn.init.eye_(tokenizer.embedding.weight)
     torch.nn.init.zeros_(tokenizer.embedding.bias)
     frames = chopper.decode(np.random.default_rng(1).integers(0, 256, (4, 8, 12, 3), np.uint8))
-    piece = chopper.chop(frames)
-    expected = (frames / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(deviation)[:, None, None]
-    found = tokenizer(Pieces(values=piece.values, index=torch.arange(piece.count)))
+    chunk = chopper.chop(frames)
+    expected = (frames / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    found = tokenizer(Chunks(values=chunk.values, index=torch.arange(chunk.count)))
     torch.testing.assert_close(found, chopper.cut(expected))

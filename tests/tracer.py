@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from chopmix.models.batch import Batch
 from chopmix.models.layers.relative import RelativeBias
-from chopmix.models.model import Mixture
+from chopmix.models.model import Model
 from chopmix.models.transformer import Transformer
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.audio import AudioChopper, AudioTokenizer
@@ -66,17 +66,17 @@ def two_set_batch(samples: list) -> Batch:
     return Batch(sets={"encoder": heard, "main": told}, targets={"lm": TASK.targets(told)})
 
 
-def mixture(graph: str = GRAPH, encoder: bool = False, seed: int = 0, **core) -> Mixture:
+def small_model(graph: str = GRAPH, encoder: bool = False, seed: int = 0, **core) -> Model:
     torch.manual_seed(seed)
     shape = {"width": WIDTH, "depth": 2, "heads": 4, "position": RelativeBias} | core
     made = {name: TOKENIZERS[name](chopper, WIDTH, CONTEXT) for name, chopper in choppers().items()}
     cores = {"main": Transformer(list(made), AXES, encoder, attention=graph, **shape)}
     if encoder:
         cores = {"encoder": Transformer(list(made), AXES, attention="same_sample", **shape)} | cores
-    return Mixture(made, cores, {"lm": TASK.head(made, WIDTH)}, context=CONTEXT)
+    return Model(made, cores, {"lm": TASK.head(made, WIDTH)}, context=CONTEXT)
 
 
-def loss(model: Mixture, batch: Batch, count: int | None = None) -> torch.Tensor:
+def loss(model: Model, batch: Batch, count: int | None = None) -> torch.Tensor:
     """The summed loss over the count of targets (of the whole global batch, when given)."""
     batch = model.plan(batch)
     term = TASK.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
@@ -108,7 +108,7 @@ def rank_main(rank: int, ranks: int, address: str, results) -> None:
     """One of several processes (gloo, DDP) that together must give the losses of one."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=ranks)
-    losses = train(torch.nn.parallel.DistributedDataParallel(mixture().train()), rank, ranks)
+    losses = train(torch.nn.parallel.DistributedDataParallel(small_model().train()), rank, ranks)
     if rank == 0:
         results.put(losses)
     torch.distributed.barrier()

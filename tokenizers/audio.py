@@ -13,9 +13,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..models.batch import Pieces
+from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
-from .base import Piece
+from .base import Chunk
 from .media.augmentation import SpectrogramAugmentation
 from .media.sound import Clip, SoundChopper, functional, normalized
 
@@ -44,22 +44,22 @@ class AudioChopper(SoundChopper):
     def count(self, item: Clip) -> int:
         return math.ceil((len(item) // self.hop_samples + 1) / self.frames)
 
-    def chop(self, item: Clip) -> Piece:
+    def chop(self, item: Clip) -> Chunk:
         """Windows (f, samples) that become frames: centred on every hop, silence beyond the ends, whole slices."""
         count, hop, window = self.count(item), self.hop_samples, self.window_samples
         whole = (count * self.frames - 1) * hop + window
         before = window // 2
         padded = F.pad(item, (before, max(0, whole - before - len(item))))[:whole]
         last = (torch.arange(1, count + 1, dtype=torch.float32)[:, None] * self.frames - 1) * hop - before + window - 1
-        return Piece(padded.unfold(0, window, hop), count, last / self.rate)
+        return Chunk(padded.unfold(0, window, hop), count, last / self.rate)
 
     def draw(self, canvas: Any, item: Clip) -> None:
         """The log-mel spectrogram over the seconds, cut into slices."""
-        piece = self.chop(item)
+        chunk = self.chop(item)
         step = self.frames * self.hop
-        canvas.imshow(self.spectrum()(piece.values).T.numpy(), origin="lower", aspect="auto", cmap="magma",
-                      extent=(0, piece.count * step, 0, self.mels))  # fmt: skip
-        for slice in range(piece.count + 1):
+        canvas.imshow(self.spectrum()(chunk.values).T.numpy(), origin="lower", aspect="auto", cmap="magma",
+                      extent=(0, chunk.count * step, 0, self.mels))  # fmt: skip
+        for slice in range(chunk.count + 1):
             canvas.axvline(slice * step, color="white", linewidth=0.7)
         canvas.set(xlabel="seconds", ylabel="mel channel")
 
@@ -95,17 +95,17 @@ class AudioTokenizer(nn.Module):
         augment: Callable[[], SpectrogramAugmentation] | None = None,
     ):  # fmt: skip
         super().__init__()
-        self.frames, (self.mean, self.deviation) = chopper.frames, chopper.fitted
+        self.frames, (self.mean, self.std) = chopper.frames, chopper.fitted
         self.per_clip = chopper.normalize == "clip"
         self.mel = LogMel(chopper)
         self.augment = augment() if augment else None
         self.embedding = nn.Linear(chopper.mels * chopper.frames, width)
         self.position = position(width, context) if position else None
 
-    def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
-        spectrogram, lengths = self.mel(pieces.values), pieces.counts * self.frames
-        spectrogram = normalized(spectrogram, lengths) if self.per_clip else (spectrogram - self.mean) / self.deviation
+    def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
+        spectrogram, lengths = self.mel(chunks.values), chunks.counts * self.frames
+        spectrogram = normalized(spectrogram, lengths) if self.per_clip else (spectrogram - self.mean) / self.std
         if self.augment is not None and self.training:
-            spectrogram = self.augment(spectrogram, lengths, pieces.seeds)
+            spectrogram = self.augment(spectrogram, lengths, chunks.seeds)
         tokens = self.embedding(rearrange(spectrogram, "(t k) m -> t (k m)", k=self.frames))
-        return tokens if self.position is None else tokens + self.position(pieces.index)
+        return tokens if self.position is None else tokens + self.position(chunks.index)

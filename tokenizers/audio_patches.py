@@ -16,14 +16,14 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..models.batch import Pieces
+from ..models.batch import Chunks
 from ..models.layers.positions import GridPosition, LearnedGrid
-from .base import Piece
+from .base import Chunk
 from .media.augmentation import SpectrogramAugmentation
 from .media.sound import Clip, SoundChopper, functional, normalized
 
 AUDIOSET = (-4.2677393, 4.5689974)
-"""Mean and deviation of AudioSet's spectrograms, with which AST was published."""
+"""Mean and std of AudioSet's spectrograms, with which AST was published."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class AudioPatchesChopper(SoundChopper):
     """A sound to patches of `patch_size` frames by as many mel channels, every `stride` frames and channels.
 
     `length` frames make every sound one length (nothing is filled in with zeros, as AST does); without it a sound has as
-    many columns of patches as it lasts. `statistics`: mean and deviation of the spectrogram, null: of the training data.
+    many columns of patches as it lasts. `statistics`: mean and std of the spectrogram, null: of the training data.
     """
 
     axes: ClassVar[tuple[str, ...]] = ("mel", "seconds")
@@ -84,7 +84,7 @@ class AudioPatchesChopper(SoundChopper):
     def count(self, item: Clip) -> int:
         return self.rows * self.columns(self.length or self.frames(item))
 
-    def chop(self, item: Clip) -> Piece:
+    def chop(self, item: Clip) -> Chunk:
         """Windows (f, samples) of exactly the frames that patches cover. Frames that only `length` asks for are no
         numbers (NaN): the spectrogram is zero there, which silence is not."""
         count, window, hop = self.count(item), self.window_samples, self.hop_samples
@@ -97,15 +97,15 @@ class AudioPatchesChopper(SoundChopper):
             windows = torch.cat([windows, windows.new_full((frames - heard, window), torch.nan)])
         row, column = torch.arange(self.rows).float(), torch.arange(columns) * self.stride
         last = (column + self.patch_size - 1) * hop + window - 1
-        return Piece(windows, count, torch.cartesian_prod(row, last / self.rate))
+        return Chunk(windows, count, torch.cartesian_prod(row, last / self.rate))
 
     def draw(self, canvas: Any, item: Clip) -> None:
         """The spectrogram over the seconds, and where its patches begin."""
-        piece = self.chop(item)
-        seconds = len(piece.values) * self.hop
-        canvas.imshow(self.spectrum()(piece.values).T.numpy(), origin="lower", aspect="auto", cmap="magma",
+        chunk = self.chop(item)
+        seconds = len(chunk.values) * self.hop
+        canvas.imshow(self.spectrum()(chunk.values).T.numpy(), origin="lower", aspect="auto", cmap="magma",
                       extent=(0, seconds, 0, self.mels))  # fmt: skip
-        for column in range(piece.count // self.rows):
+        for column in range(chunk.count // self.rows):
             canvas.axvline(column * self.stride * self.hop, color="white", linewidth=0.5)
         for row in range(self.rows):
             canvas.axhline(row * self.stride, color="white", linewidth=0.5)
@@ -140,7 +140,7 @@ class KaldiMel(nn.Module):
 
 class AudioPatchesTokenizer(nn.Module):
     """Overlapping patches of the spectrogram to vectors: one linear map, plus a position in the grid where `position` is not
-    null. The spectrogram less its mean, over twice its deviation (AST's normalisation).
+    null. The spectrogram less its mean, over twice its std (AST's normalisation).
 
     `augment` hides stripes of the spectrogram while training (SpecAugment), on the device.
     """
@@ -156,24 +156,22 @@ class AudioPatchesTokenizer(nn.Module):
         self.patch_size, self.stride, self.rows = chopper.patch_size, chopper.stride, chopper.rows
         self.rate, self.hop = chopper.rate, chopper.hop_samples
         self.end = (chopper.patch_size - 1) * chopper.hop_samples + chopper.window_samples - 1
-        self.per_clip, (self.mean, self.deviation) = chopper.normalize == "clip", chopper.fitted
+        self.per_clip, (self.mean, self.std) = chopper.normalize == "clip", chopper.fitted
         self.mel = chopper.spectrum()
         self.augment = augment() if augment else None
         self.embedding = nn.Linear(chopper.patch_size**2, width)
         self.position = position(width, chopper.grid) if position else None
 
-    def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
-        lengths = (pieces.counts // self.rows - 1) * self.stride + self.patch_size
-        spectrogram = self.mel(pieces.values)
-        spectrogram = (
-            normalized(spectrogram, lengths) if self.per_clip else (spectrogram - self.mean) / (2 * self.deviation)
-        )
+    def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
+        lengths = (chunks.counts // self.rows - 1) * self.stride + self.patch_size
+        spectrogram = self.mel(chunks.values)
+        spectrogram = normalized(spectrogram, lengths) if self.per_clip else (spectrogram - self.mean) / (2 * self.std)
         if self.augment is not None and self.training:
-            spectrogram = self.augment(spectrogram, lengths, pieces.seeds)
-        row, seconds = pieces.coordinates.unbind(-1)
+            spectrogram = self.augment(spectrogram, lengths, chunks.seeds)
+        row, seconds = chunks.coordinates.unbind(-1)
         place = torch.stack([row, ((seconds * self.rate - self.end) / (self.stride * self.hop)).round()], dim=-1)
         tokens = self.embedding(
-            self.patches(spectrogram, lengths, place.long(), pieces.counts).to(self.embedding.weight.dtype)
+            self.patches(spectrogram, lengths, place.long(), chunks.counts).to(self.embedding.weight.dtype)
         )
         return tokens if self.position is None else tokens + self.position(place)
 

@@ -13,9 +13,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..models.batch import Pieces
+from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, SinesThenCosines
-from .base import Piece
+from .base import Chunk
 from .media.sound import Clip, SoundChopper, functional
 
 FLOOR = 1e-10
@@ -62,11 +62,11 @@ class AudioStemChopper(SoundChopper):
     def count(self, item: Clip) -> int:
         return (self.frames_of(len(item)) + 1) // 2
 
-    def chop(self, item: Clip) -> Piece:
+    def chop(self, item: Clip) -> Chunk:
         """The spectrogram (1, mels, frames)."""
         frames, count = self.frames_of(len(item)), self.count(item)
         filled = F.pad(item, (0, max(0, frames * self.hop_samples - len(item))))
-        return Piece(self.spectrogram(filled)[None, :, :frames], count, self.seconds(count))
+        return Chunk(self.spectrogram(filled)[None, :, :frames], count, self.seconds(count))
 
     def seconds(self, count: int) -> Float[Tensor, "t 1"]:
         """Where each token ends."""
@@ -82,11 +82,11 @@ class AudioStemChopper(SoundChopper):
         logs = (mel_banks(window // 2 + 1, self.mels, self.rate).T @ power).clamp(min=FLOOR).log10()
         return (torch.maximum(logs, logs.max() - RANGE) + 4.0) / 4.0
 
-    def collate(self, pieces: Sequence[Piece]) -> Tensor:
+    def collate(self, chunks: Sequence[Chunk]) -> Tensor:
         """Spectrograms as a stack (s, mels, frames); shorter ones are filled up with what is no number (NaN), so that the embedder
         knows which frames are there: zeros are a sound."""
-        longest = max(piece.values.shape[-1] for piece in pieces)
-        parts = [F.pad(piece.values, (0, longest - piece.values.shape[-1]), value=torch.nan) for piece in pieces]
+        longest = max(chunk.values.shape[-1] for chunk in chunks)
+        parts = [F.pad(chunk.values, (0, longest - chunk.values.shape[-1]), value=torch.nan) for chunk in chunks]
         return torch.cat(parts)
 
     def draw(self, canvas: Any, item: Clip) -> None:
@@ -117,11 +117,11 @@ class AudioStemTokenizer(nn.Module):
         self.second = nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1)
         self.position = position(width, context) if position else None
 
-    def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
-        missing = pieces.values[:, :1].isnan()
-        x = F.gelu(self.first(pieces.values.masked_fill(missing, 0)))
+    def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
+        missing = chunks.values[:, :1].isnan()
+        x = F.gelu(self.first(chunks.values.masked_fill(missing, 0)))
         x = F.gelu(self.second(x.masked_fill(missing, 0)))  # behind its end a clip sees zeros, as it does alone
-        clips, index = torch.arange(len(x), device=x.device), pieces.index
-        clip = torch.repeat_interleave(clips, pieces.counts, output_size=len(index))
+        clips, index = torch.arange(len(x), device=x.device), chunks.index
+        clip = torch.repeat_interleave(clips, chunks.counts, output_size=len(index))
         tokens = rearrange(x, "s d t -> s t d")[clip, index]
         return tokens if self.position is None else tokens + self.position(index)

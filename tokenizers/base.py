@@ -2,9 +2,9 @@
 
 A tokenizer is one file with two halves. The *chopper* (here) is a frozen dataclass: its fields are the keys of the YAML,
 it can be pickled to loader workers, and it can tell how many tokens an item becomes before anything is embedded. The
-*embedder* is an `nn.Module` that turns the pieces of a batch into vectors of the model's width.
+*embedder* is an `nn.Module` that turns the chunks of a batch into vectors of the model's width.
 
-    raw value --decode--> item --augment (training only)--> item --chop--> Piece --collate (a batch)--> Pieces.values
+    raw value --decode--> item --augment (training only)--> item --chop--> Chunk --collate (a batch)--> Chunks.values
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def state(**options: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """One chopped item: what its tokens are made of, how many there are, and where each stands on the tokenizer's axes."""
 
     values: Tensor
     """What `collate` will lay together: one row of values per token, or a whole image or clip that the embedder cuts."""
     count: int
     coordinates: Float[Tensor, "t a"] | None = None
-    following: Int[Tensor, "t"] | None = None
+    next_ids: Int[Tensor, "t"] | None = None
     """For ids: the id that comes after each token."""
     seed: int | None = None
     """While training: what decides how its embedder changes it at random."""
@@ -81,7 +81,7 @@ class Chopper:
         """How many tokens the item will become, without chopping it."""
         return self.chop(item).count
 
-    def chop(self, item) -> Piece:
+    def chop(self, item) -> Chunk:
         """Cut one item into tokens."""
         raise NotImplementedError
 
@@ -91,6 +91,6 @@ class Chopper:
         canvas.imshow(values.flatten(1).T.numpy(), aspect="auto", cmap="viridis")
         canvas.set(xlabel="token", ylabel="value")
 
-    def collate(self, pieces: Sequence[Piece]) -> Tensor:
+    def collate(self, chunks: Sequence[Chunk]) -> Tensor:
         """The values of several chopped items as one tensor, in order: what the embedder takes."""
-        return torch.cat([piece.values for piece in pieces])
+        return torch.cat([chunk.values for chunk in chunks])

@@ -14,9 +14,9 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from ..models.batch import Pieces
+from ..models.batch import Chunks
 from ..models.layers.positions import GridPosition, LearnedGrid
-from .base import Chopper, Piece
+from .base import Chopper, Chunk
 from .files.reading import DataError, shown
 from .media.augmentation import ImageAugmentation
 from .media.files import read_picture
@@ -133,10 +133,10 @@ class ImageChopper(Chopper):
         rows, columns = max(1, math.floor(height * shrink)), max(1, math.floor(width * shrink))
         return min(rows, self.most_tokens), min(columns, self.most_tokens // min(rows, self.most_tokens))
 
-    def chop(self, item: Image) -> Piece:
+    def chop(self, item: Image) -> Chunk:
         rows, columns = self.grid or self._native(item)
         coordinates = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).float()
-        return Piece(
+        return Chunk(
             self.resized(item, rows * self.patch_size, columns * self.patch_size)[None], rows * columns, coordinates
         )
 
@@ -178,9 +178,9 @@ class ImageChopper(Chopper):
             canvas.axvline(line - 0.5, color="tab:orange", linewidth=0.7)
         canvas.set(xticks=[], yticks=[])
 
-    def collate(self, pieces: Sequence[Piece]) -> Tensor:
+    def collate(self, chunks: Sequence[Chunk]) -> Tensor:
         """Images of one shape as a stack (s, channels, height, width); of several, their patches (t, values)."""
-        images = [piece.values for piece in pieces]
+        images = [chunk.values for chunk in chunks]
         if len({image.shape for image in images}) == 1:
             return torch.cat(images)
         return torch.cat([patches(image, self.patch_size) for image in images])
@@ -191,16 +191,16 @@ def patches(images: Tensor, size: int) -> Tensor:
     return rearrange(images, "s c (row p) (column q) -> (s row column) (c p q)", p=size, q=size)
 
 
-def statistics(mean: float | list[float], deviation: float | list[float], channels: int) -> dict[str, Tensor]:
-    """`mean` and `deviation` as a number for each channel. Raises ValueError for another number of them, and for a deviation that
+def statistics(mean: float | list[float], std: float | list[float], channels: int) -> dict[str, Tensor]:
+    """`mean` and `std` as a number for each channel. Raises ValueError for another number of them, and for a std that
     is not more than 0."""
     found = {}
-    for name, value in (("mean", mean), ("deviation", deviation)):
+    for name, value in (("mean", mean), ("std", std)):
         values = value if isinstance(value, list) else [value]
         if len(values) not in (1, channels):
             raise ValueError(f"{name} must be one number, or one for each of {channels} channels, not {shown(value)}")
-        if name == "deviation" and min(values) <= 0:
-            raise ValueError(f"deviation must be more than 0, not {shown(value)}")
+        if name == "std" and min(values) <= 0:
+            raise ValueError(f"std must be more than 0, not {shown(value)}")
         found[name] = torch.tensor(values).expand(channels)
     return found
 
@@ -208,7 +208,7 @@ def statistics(mean: float | list[float], deviation: float | list[float], channe
 class ImageTokenizer(nn.Module):
     """Patches to vectors: one linear map, plus an absolute position in the grid where `position` is not null.
 
-    `mean` and `deviation` (of values from 0 to 1, one number or one per channel) normalise the pixels. `augment` changes
+    `mean` and `std` (of values from 0 to 1, one number or one per channel) normalise the pixels. `augment` changes
     images at random while training, as whole batches on the device: they must be of one shape, which `size` makes them.
     """
 
@@ -217,21 +217,21 @@ class ImageTokenizer(nn.Module):
     def __init__(
         self, chopper: ImageChopper, width: int, context: int, *,
         position: Callable[..., GridPosition] | None = LearnedGrid, augment: Callable[[], ImageAugmentation] | None = None,
-        mean: float | list[float] = 0.5, deviation: float | list[float] = 0.5,
+        mean: float | list[float] = 0.5, std: float | list[float] = 0.5,
     ):  # fmt: skip
         super().__init__()
         self.patch_size, self.augment = chopper.patch_size, augment() if augment else None
         self.embedding = nn.Linear(chopper.channels * chopper.patch_size**2, width)
         self.position = position(width, chopper.grid) if position else None
         area = chopper.patch_size**2
-        for name, value in statistics(mean, deviation, chopper.channels).items():
+        for name, value in statistics(mean, std, chopper.channels).items():
             self.register_buffer(name, value.repeat_interleave(area), persistent=False)
 
-    def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
-        images = pieces.values
+    def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
+        images = chunks.values
         if images.dim() == 4:
             if self.augment is not None and self.training:
-                images = self.augment(images, pieces.seeds)
+                images = self.augment(images, chunks.seeds)
             images = patches(images, self.patch_size)
-        tokens = self.embedding((images.to(self.mean.dtype) / 255 - self.mean) / self.deviation)
-        return tokens if self.position is None else tokens + self.position(pieces.coordinates)
+        tokens = self.embedding((images.to(self.mean.dtype) / 255 - self.mean) / self.std)
+        return tokens if self.position is None else tokens + self.position(chunks.coordinates)

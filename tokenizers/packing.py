@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.batch import Pieces, PlannedSet
+from ..models.batch import Chunks, SetPlan
 from ..models.tokens import CORE, Tokens
-from .base import Chopper, Piece
+from .base import Chopper, Chunk
 
 Sample = Sequence[tuple[str, Any]]
 """One sample: (input name, item) pairs in the order in which their tokens join the set."""
-Chopped = Sequence[tuple[str, Piece]]
+Chopped = Sequence[tuple[str, Chunk]]
 """The same, with every item chopped."""
 
 
@@ -61,8 +61,8 @@ def _cost(rows: Sequence[int], counts: Sequence[int]) -> float:
 def pack(
     samples: Sequence[Sample], choppers: Mapping[str, Chopper], context: int,
     axes: Sequence[str] = ("order",), rows: Sequence[int] | None = None,
-) -> PlannedSet:  # fmt: skip
-    """Chop samples and plan their places in rows of `context` tokens; see `place`."""
+) -> SetPlan:  # fmt: skip
+    """Chop samples and plan their slots in rows of `context` tokens; see `place`."""
     chopped = [[(name, choppers[name].chop(item)) for name, item in sample] for sample in samples]
     return place(chopped, choppers, context, axes, rows=rows)
 
@@ -70,14 +70,14 @@ def pack(
 def place(
     chopped: Sequence[Chopped], choppers: Mapping[str, Chopper], context: int, axes: Sequence[str] = ("order",), *,
     rows: Sequence[int] | None = None, own: int = 0, trim: bool = False, right: bool = False,
-) -> PlannedSet:  # fmt: skip
-    """Plan the places of chopped samples in rows of `context` tokens; with `trim`, in as short ones as cost least.
+) -> SetPlan:  # fmt: skip
+    """Plan the slots of chopped samples in rows of `context` tokens; with `trim`, in as short ones as cost least.
 
     Inputs are numbered from 1 in the order of `choppers`; `axes` are the set's position axes; `rows` fixes each
     sample's row (so that a second set stands beside the first). Every sample begins with `own` tokens of the core. `trim` cuts
     off columns that no row uses; `right` puts the padding in front.
     """
-    counts = [own + sum(piece.count for _, piece in sample) for sample in chopped]
+    counts = [own + sum(chunk.count for _, chunk in sample) for sample in chopped]
     if rows is None:
         rows = cheapest_rows(counts, context) if trim else first_fit(counts, context)
     used = [0] * (max(rows, default=0) + 1)
@@ -91,33 +91,33 @@ def place(
     return _laid_out(chopped, choppers, tuple(axes), (len(used), n), [row * n + s for row, s in zip(rows, starts)], own)
 
 
-def _laid_out(chopped, choppers, axes, shape, starts: list[int], own: int) -> PlannedSet:
+def _laid_out(chopped, choppers, axes, shape, starts: list[int], own: int) -> SetPlan:
     """The set in which sample number i stands at the flat place `starts[i]` and after."""
-    runs: list[tuple[int, int, int, int, int]] = []  # place, length, input, sample, span
-    placed: dict[str, list[tuple[Piece, int]]] = {}
+    runs: list[tuple[int, int, int, int, int]] = []  # place, length, input, sample, item
+    placed: dict[str, list[tuple[Chunk, int]]] = {}
     numbers = {name: number for number, name in enumerate(choppers, start=1)}
-    span = 0
+    item = 0
     for sample, (start, parts) in enumerate(zip(starts, chopped), start=1):
         if own:
-            span += 1
-            runs.append((start, own, CORE, sample, span))
+            item += 1
+            runs.append((start, own, CORE, sample, item))
         here = start + own
-        for name, piece in parts:
-            span += 1
-            runs.append((here, piece.count, numbers[name], sample, span))
-            placed.setdefault(name, []).append((piece, here))
-            here += piece.count
+        for name, chunk in parts:
+            item += 1
+            runs.append((here, chunk.count, numbers[name], sample, item))
+            placed.setdefault(name, []).append((chunk, here))
+            here += chunk.count
     tokens = _descriptors(shape, runs, len(axes))
-    pieces = {name: _pieces(choppers[name], placed[name]) for name in choppers if name in placed}
-    for name in pieces:
-        check_axes(name, choppers[name], pieces[name].coordinates)
-        _write_coordinates(tokens, pieces[name], [axes.index(axis) for axis in choppers[name].axes])
+    chunks = {name: _pieces(choppers[name], placed[name]) for name in choppers if name in placed}
+    for name in chunks:
+        check_axes(name, choppers[name], chunks[name].coordinates)
+        _write_coordinates(tokens, chunks[name], [axes.index(axis) for axis in choppers[name].axes])
     own_places = torch.tensor(starts, dtype=torch.long)[:, None] + torch.arange(own) if own else None
-    return PlannedSet(tokens=tokens, pieces=pieces, own=own_places, samples=len(chopped))
+    return SetPlan(tokens=tokens, chunks=chunks, own=own_places, samples=len(chopped))
 
 
 def _descriptors(shape: tuple[int, int], runs: Sequence[tuple[int, int, int, int, int]], axes: int) -> Tokens:
-    """The descriptors of a set made of runs of tokens: (first place, length, input, sample, span)."""
+    """The descriptors of a set made of runs of tokens: (first place, length, input, sample, item)."""
     place, length, *values = torch.tensor(runs, dtype=torch.long).reshape(-1, 5).unbind(1)
     where = spread(place, length)
     fields = [torch.zeros(shape[0] * shape[1], dtype=torch.long) for _ in values]
@@ -125,8 +125,8 @@ def _descriptors(shape: tuple[int, int], runs: Sequence[tuple[int, int, int, int
         field[where] = value.repeat_interleave(length)
     position = torch.full((*shape, axes), torch.nan)
     position[..., 0] = torch.arange(shape[1])
-    input, sample, span = (field.view(shape) for field in fields)
-    return Tokens(input=input, sample=sample, span=span, position=position)
+    input, sample, item = (field.view(shape) for field in fields)
+    return Tokens(input=input, sample=sample, item=item, position=position)
 
 
 def spread(starts: Tensor, lengths: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ def spread(starts: Tensor, lengths: Tensor) -> Tensor:
 
 
 def check_axes(name: str, chopper: Chopper, coordinates: Tensor | None) -> None:
-    """Raises ValueError where an input's pieces have coordinates on other axes than its chopper names."""
+    """Raises ValueError where an input's chunks have coordinates on other axes than its chopper names."""
     if coordinates is not None and coordinates.shape[1] != len(chopper.axes):
         named = f"name {', '.join(chopper.axes)}" if chopper.axes else "name none"
         raise ValueError(
@@ -145,23 +145,23 @@ def check_axes(name: str, chopper: Chopper, coordinates: Tensor | None) -> None:
         )
 
 
-def _write_coordinates(tokens: Tokens, pieces: Pieces, axes: list[int]) -> None:
-    if axes and pieces.coordinates is not None:
+def _write_coordinates(tokens: Tokens, chunks: Chunks, axes: list[int]) -> None:
+    if axes and chunks.coordinates is not None:
         flat = tokens.position.view(-1, tokens.position.shape[-1])
-        flat[pieces.places[:, None], torch.tensor(axes)] = pieces.coordinates
+        flat[chunks.slots[:, None], torch.tensor(axes)] = chunks.coordinates
 
 
-def _pieces(chopper: Chopper, placed: Sequence[tuple[Piece, int]]) -> Pieces:
-    """One input's pieces, with what follows each id where they are ids."""
-    found = [piece for piece, _ in placed]
-    counts = torch.tensor([piece.count for piece in found])
-    following = coordinates = None
-    if all(piece.following is not None for piece in found):
-        following = torch.cat([piece.following for piece in found])
-    if all(piece.coordinates is not None for piece in found):
-        coordinates = torch.cat([piece.coordinates for piece in found])
-    return Pieces(
+def _pieces(chopper: Chopper, placed: Sequence[tuple[Chunk, int]]) -> Chunks:
+    """One input's chunks, with what follows each id where they are ids."""
+    found = [chunk for chunk, _ in placed]
+    counts = torch.tensor([chunk.count for chunk in found])
+    next_ids = coordinates = None
+    if all(chunk.next_ids is not None for chunk in found):
+        next_ids = torch.cat([chunk.next_ids for chunk in found])
+    if all(chunk.coordinates is not None for chunk in found):
+        coordinates = torch.cat([chunk.coordinates for chunk in found])
+    return Chunks(
         values=chopper.collate(found), index=spread(torch.zeros_like(counts), counts), coordinates=coordinates,
-        places=spread(torch.tensor([place for _, place in placed]), counts), following=following, counts=counts,
-        seeds=torch.tensor([piece.seed for piece in found]) if all(piece.seed is not None for piece in found) else None,
+        slots=spread(torch.tensor([place for _, place in placed]), counts), next_ids=next_ids, counts=counts,
+        seeds=torch.tensor([chunk.seed for chunk in found]) if all(chunk.seed is not None for chunk in found) else None,
     )  # fmt: skip

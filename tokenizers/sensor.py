@@ -16,9 +16,9 @@ from jaxtyping import Float
 from pydantic import FiniteFloat, RootModel
 from torch import Tensor, nn
 
-from ..models.batch import Pieces
+from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
-from .base import Chopper, Piece, state
+from .base import Chopper, Chunk, state
 from .files.reading import DataError, as_text, read_bytes
 from .files.records import read_array, read_record
 from .files.writing import write_json
@@ -37,7 +37,7 @@ class SensorChopper(Chopper):
     `channels` names the columns, with their unit where one likes (`{speed: m/s, lane: null}`), or is their number.
     `categories` says which of them are whole numbers from 0 to that many (less one) that stand for something: `{gear: 6}`.
     The others are given to the model less their `mean`, over their `scale`, both by channel (`{speed: 12.5}`); what is not
-    given so is learned from the training data (its mean and its deviation). NaN is a missing value: the model sees it as
+    given so is learned from the training data (its mean and its std). NaN is a missing value: the model sees it as
     "missing", never as zero.
     """
 
@@ -112,7 +112,7 @@ class SensorChopper(Chopper):
         return rows
 
     def fit(self, items: Callable[[], Iterable]) -> SensorChopper:
-        """The mean and the scale that are given, else mean and deviation over the training streams, missing values left out.
+        """The mean and the scale that are given, else mean and std over the training streams, missing values left out.
 
         So are streams that cannot be read: they count as bad when their turn comes. Raises ValueError when none can.
         """
@@ -134,11 +134,11 @@ class SensorChopper(Chopper):
         if empty := [name for name, number in zip(self.names, count.tolist()) if not number]:
             raise ValueError(f"channel {empty[0]!r} has no value in the training data")
         mean = total / count
-        deviation = (squares / count - mean**2).clamp(min=0).sqrt()
-        deviation = torch.where(deviation > 1e-8, deviation, torch.ones_like(deviation))
+        std = (squares / count - mean**2).clamp(min=0).sqrt()
+        std = torch.where(std > 1e-8, std, torch.ones_like(std))
         each = [
             [(given or {}).get(name, value) for name, value in zip(self.names, learned.tolist())]
-            for given, learned in ((self.mean, mean), (self.scale, deviation))
+            for given, learned in ((self.mean, mean), (self.scale, std))
         ]
         return replace(self, fitted=(tuple(each[0]), tuple(each[1])))
 
@@ -147,25 +147,25 @@ class SensorChopper(Chopper):
 
     def load(self, folder: Path) -> SensorChopper:
         file = folder / "channels.json"
-        mean, deviation = read_record(file, Scales).root
-        if not len(mean) == len(deviation) == len(self.names):
+        mean, std = read_record(file, Scales).root
+        if not len(mean) == len(std) == len(self.names):
             raise DataError(
-                f"{file}: it holds {len(mean)} and {len(deviation)} numbers, but there are {len(self.names)} channels"
+                f"{file}: it holds {len(mean)} and {len(std)} numbers, but there are {len(self.names)} channels"
             )
-        return replace(self, fitted=(mean, deviation))
+        return replace(self, fitted=(mean, std))
 
     def count(self, item: Stream) -> int:
         return math.ceil(len(item) / self.window)
 
-    def chop(self, item: Stream) -> Piece:
-        """Windows (t, window * channels) in units of deviations; a last window that is not full is filled with "missing"."""
+    def chop(self, item: Stream) -> Chunk:
+        """Windows (t, window * channels) in units of stds; a last window that is not full is filled with "missing"."""
         count = self.count(item)
-        mean, deviation = (torch.tensor(each) for each in self.fitted or (0.0, 1.0))
+        mean, std = (torch.tensor(each) for each in self.fitted or (0.0, 1.0))
         kept = torch.tensor([name in (self.categories or {}) for name in self.names])
         filled = torch.full((count * self.window, len(self.names)), math.nan)
-        filled[: len(item)] = torch.where(kept, item, (item - mean) / deviation)
+        filled[: len(item)] = torch.where(kept, item, (item - mean) / std)
         last = torch.arange(1, count + 1, dtype=torch.float32)[:, None] * self.window - 1
-        return Piece(rearrange(filled, "(t w) c -> t (w c)", w=self.window), count, last / self.rate)
+        return Chunk(rearrange(filled, "(t w) c -> t (w c)", w=self.window), count, last / self.rate)
 
     def draw(self, canvas: Any, item: Stream) -> None:
         """Every channel over the seconds, and where the windows begin; a single measurement as a profile over its channels,
@@ -209,8 +209,8 @@ class SensorTokenizer(nn.Module):
         self.tables = nn.ModuleList(nn.Embedding(count * chopper.window, width) for count in categories.values())
         self.position = position(width, context) if position else None
 
-    def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
-        values, missing = pieces.values.nan_to_num(), pieces.values.isnan()
+    def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
+        values, missing = chunks.values.nan_to_num(), chunks.values.isnan()
         each = rearrange(values, "t (w c) -> t w c", c=self.channels)
         numbers = each[:, :, self.numbers] if self.numbers else torch.zeros_like(each[:, :, :1])
         tokens = self.missing(missing.to(values.dtype)) + self.embedding(rearrange(numbers, "t w c -> t (w c)"))
@@ -219,4 +219,4 @@ class SensorTokenizer(nn.Module):
             count = table.num_embeddings // self.window
             ids = each[:, :, channel].long() + torch.arange(self.window, device=values.device) * count
             tokens = tokens + (table(ids) * ~absent[:, :, channel, None]).sum(1)
-        return tokens if self.position is None else tokens + self.position(pieces.index)
+        return tokens if self.position is None else tokens + self.position(chunks.index)

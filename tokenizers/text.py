@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..models.batch import Pieces
+from ..models.batch import Chunks
 from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
-from .base import Chopper, Piece, state
+from .base import Chopper, Chunk, state
 from .encoding.base import Encoding
 from .encoding.byte_pairs import Extended
 from .encoding.stored import load_encoding, make_encoding
@@ -74,13 +74,13 @@ class TextChopper(Chopper):
             return str(raw)
         raise ValueError(f"a text is expected, not {type(raw).__name__}")
 
-    def chop(self, item: str | Sequence[int]) -> Piece:
+    def chop(self, item: str | Sequence[int]) -> Chunk:
         """One document: its start token, then its ids (ids are taken as they are), and what follows each: after the last the
         token that ends a text. A text that is only read stands between the tokens that its encoding puts around it."""
         text = self.text
         ids = self.encoded(item) if isinstance(item, str) else list(item)
         ids = [text.start, *text.opening, *ids] if self.written else [*text.before, *ids, *text.after, *self.closing]
-        return Piece(torch.tensor(ids), len(ids), following=torch.tensor([*ids[1:], text.end]))
+        return Chunk(torch.tensor(ids), len(ids), next_ids=torch.tensor([*ids[1:], text.end]))
 
     def encoded(self, item: str) -> list[int]:
         """The ids of a text, in which marks are special ids. A mark takes in the space before it, as tokens of words do."""
@@ -121,11 +121,11 @@ class TextTokenizer(nn.Module):
         self.position = position(width, context) if position else None
         self.norm = norm(width) if norm else nn.Identity()
 
-    def forward(self, pieces: Pieces) -> Float[Tensor, "*t d"]:
+    def forward(self, chunks: Chunks) -> Float[Tensor, "*t d"]:
         """Ids (b, n) or (t,) to vectors of the same leading shape."""
-        tokens = self.embedding(pieces.values)
+        tokens = self.embedding(chunks.values)
         if self.scale != 1:
             tokens = tokens * self.scale
         if self.position is not None:
-            tokens = tokens + self.position(pieces.index)
+            tokens = tokens + self.position(chunks.index)
         return self.norm(tokens)

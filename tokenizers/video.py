@@ -13,9 +13,9 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from ..models.batch import Pieces
+from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
-from .base import Chopper, Piece
+from .base import Chopper, Chunk
 from .image import ImageChopper, statistics
 from .media.augmentation import ImageAugmentation
 from .media.files import read_animation
@@ -66,7 +66,7 @@ class VideoChopper(Chopper):
         rows, columns = self.image.grid
         return -(-len(item) // self.frames) * rows * columns
 
-    def chop(self, item: Frames) -> Piece:
+    def chop(self, item: Frames) -> Chunk:
         rows, columns = self.image.grid
         image = self.image
         frames = torch.stack(
@@ -77,7 +77,7 @@ class VideoChopper(Chopper):
         times = len(frames) // self.frames
         last = (torch.arange(1, times + 1) * self.frames - 1) / self.rate
         grid = torch.cartesian_prod(last, torch.arange(rows).float(), torch.arange(columns).float())
-        return Piece(tubelets, len(tubelets), grid)
+        return Chunk(tubelets, len(tubelets), grid)
 
     def cut(self, frames: Tensor) -> Tensor:
         """Whole tubelets of frames (f, channels, height, width) as rows of values, one time after another."""
@@ -97,14 +97,14 @@ class VideoChopper(Chopper):
             canvas.axhline(line - 0.5, color="tab:orange", linewidth=0.5)
         canvas.set(xticks=[], yticks=[])
 
-    def collate(self, pieces: Sequence[Piece]) -> Tensor:
-        return torch.cat([piece.values for piece in pieces])
+    def collate(self, chunks: Sequence[Chunk]) -> Tensor:
+        return torch.cat([chunk.values for chunk in chunks])
 
 
 class VideoTokenizer(nn.Module):
     """Tubelets to vectors: one linear map, plus an absolute position by number in the clip where `position` is not null.
 
-    `mean` and `deviation` (of values from 0 to 1, one number or one per channel) normalise the pixels. `augment` changes clips
+    `mean` and `std` (of values from 0 to 1, one number or one per channel) normalise the pixels. `augment` changes clips
     at random while training, on the device, all frames of a clip in the same way.
     """
 
@@ -113,30 +113,30 @@ class VideoTokenizer(nn.Module):
     def __init__(
         self, chopper: VideoChopper, width: int, context: int, *,
         position: Callable[..., AbsolutePosition] | None = Learned, augment: Callable[[], ImageAugmentation] | None = None,
-        mean: float | list[float] = 0.5, deviation: float | list[float] = 0.5,
+        mean: float | list[float] = 0.5, std: float | list[float] = 0.5,
     ):  # fmt: skip
         super().__init__()
         self.chopper, self.augment = chopper, augment() if augment else None
         area = chopper.patch_size**2
         self.embedding = nn.Linear(chopper.frames * chopper.channels * area, width)
         self.position = position(width, context) if position else None
-        for name, value in statistics(mean, deviation, chopper.channels).items():
+        for name, value in statistics(mean, std, chopper.channels).items():
             self.register_buffer(name, value.repeat_interleave(area).repeat(chopper.frames), persistent=False)
 
-    def forward(self, pieces: Pieces) -> Float[Tensor, "t d"]:
-        values = pieces.values
+    def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
+        values = chunks.values
         if self.augment is not None and self.training:
-            values = self.changed(values, pieces)
-        tokens = self.embedding((values.to(self.mean.dtype) / 255 - self.mean) / self.deviation)
-        return tokens if self.position is None else tokens + self.position(pieces.index)
+            values = self.changed(values, chunks)
+        tokens = self.embedding((values.to(self.mean.dtype) / 255 - self.mean) / self.std)
+        return tokens if self.position is None else tokens + self.position(chunks.index)
 
-    def changed(self, tubelets: Tensor, pieces: Pieces) -> Tensor:
+    def changed(self, tubelets: Tensor, chunks: Chunks) -> Tensor:
         """All clips' tubelets (t, values), augmented as the frames that they are cut from, each by the seed of its clip."""
         chopper, (rows, columns) = self.chopper, self.chopper.image.grid
         frames = rearrange(
             tubelets, "(t row column) (f c p q) -> (t f) c (row p) (column q)", row=rows, column=columns,
             f=chopper.frames, c=chopper.channels, p=chopper.patch_size,
         )  # fmt: skip
-        lengths = pieces.counts // (rows * columns) * chopper.frames
-        seeds = torch.repeat_interleave(pieces.seeds, lengths, output_size=len(frames))
+        lengths = chunks.counts // (rows * columns) * chopper.frames
+        seeds = torch.repeat_interleave(chunks.seeds, lengths, output_size=len(frames))
         return chopper.cut(self.augment(frames, seeds))

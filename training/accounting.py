@@ -7,10 +7,10 @@ from collections import Counter
 from ..models.batch import Batch, Targets
 from ..models.heads import MaskedHead, Tied
 from ..models.initialization import roles
-from ..models.model import Mixture
+from ..models.model import Model
 
 
-def parameters_by_part(model: Mixture) -> dict[str, int]:
+def parameters_by_part(model: Model) -> dict[str, int]:
     """Parameter counts by the first two names of their keys, `tokenizers.text`, `cores.main`, ..., each counted once."""
     counts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
@@ -28,7 +28,7 @@ class Costs:
     tied head counts, a look-up in a table does not.
     """
 
-    def __init__(self, model: Mixture):
+    def __init__(self, model: Model):
         self.inputs: Counter[str] = Counter()
         self.cores: Counter[str] = Counter()
         self.crossings: Counter[str] = Counter()
@@ -53,22 +53,22 @@ class Costs:
         total, before = 0.0, 0
         for name, planned in batch.sets.items():
             rows, length = planned.tokens.shape
-            places = rows * length
-            total += 6 * (self.cores[name] * places + self.crossings[name] * before)
-            total += self.attention[name] * places * length
+            slots = rows * length
+            total += 6 * (self.cores[name] * slots + self.crossings[name] * before)
+            total += self.attention[name] * slots * length
             total += 6 * sum(
-                self.inputs[self.owners[each]] * pieces.index.numel() for each, pieces in planned.pieces.items()
+                self.inputs[self.owners[each]] * chunks.index.numel() for each, chunks in planned.chunks.items()
             )
-            before = places
+            before = slots
         return total + 6 * sum(self.heads[name] * asked(targets) for name, targets in batch.targets.items())
 
 
 def asked(targets: Targets) -> int:
-    """How many vectors pass through a head: one a supervised place, or one a sample where places answer together."""
-    return len(targets.values) if targets.places is None or targets.groups is not None else len(targets.places)
+    """How many vectors pass through a head: one a supervised place, or one a sample where slots answer together."""
+    return len(targets.values) if targets.slots is None or targets.groups is not None else len(targets.slots)
 
 
-def memory_estimate(model: Mixture, rows: int, *, ema: bool, optimizer_values: int, half: bool) -> dict[str, int]:
+def memory_estimate(model: Model, rows: int, *, ema: bool, optimizer_values: int, half: bool) -> dict[str, int]:
     """Bytes while training: weights, gradients, optimizer state and averages exactly; activations by rule of thumb.
 
     Activations per token and layer are about 16 vectors of the width in the block and its feed-forward (Korthikanti et

@@ -23,14 +23,14 @@ from torch.nn.parallel import DistributedDataParallel
 from ..data.batches import make_batch
 from ..data.corpus import StreamSplit
 from ..data.processes import ElsewhereError, Processes, seed_of
-from ..data.samples import SampleCard
+from ..data.samples import SampleDataset
 from ..experiment.build import build_choppers, build_model, build_optimizer, build_tasks, open_split
 from ..experiment.folder.transfer import take_assets, take_weights
 from ..experiment.run import Run, RunError, fingerprints, load_weights, told_of
 from ..experiment.settings.config import Config
 from ..experiment.settings.resolved import choose
 from ..experiment.views.text_sample import sample_of
-from ..inference.attribution import measure_worth, tables
+from ..inference.attribution import measure_attribution, tables
 from ..inference.evaluation import directions, evaluate_split, left_unread
 from ..models.batch import Batch
 from ..tokenizers.files.reading import DataError
@@ -134,7 +134,7 @@ class Trainer:
             with nullcontext() if last or self.processes.count == 1 else self.forward.no_sync():
                 batch = self.model.plan(batch, dtype=dtype, device=self.device)  # here, since it asks whether we train
                 batch = batch if self.device.type == "cpu" else batch.to(self.device)
-                terms = self.forward(self.settings.mix(batch, self.tasks) if self.settings.mix else batch)
+                terms = self.forward(self.settings.mixup(batch, self.tasks) if self.settings.mixup else batch)
                 loss = sum(term.weight * term.sum / counts[name.partition("/")[0]] for name, term in terms.items())
                 loss = loss * counts_for_us
                 (loss * self.processes.count).backward()  # DDP averages over the processes
@@ -197,7 +197,7 @@ class Trainer:
     @property
     def together(self) -> int:
         """How many samples of a batch stay beside each other: pairs, where they are mixed."""
-        return 2 if self.settings.mix else 1
+        return 2 if self.settings.mixup else 1
 
     def due(self, every: int) -> bool:
         """Whether something that happens every so many steps happens after this one; the last step is always due."""
@@ -224,12 +224,12 @@ class Trainer:
     def _open_data(self):
         """Choppers, tasks and splits. The first process learns what is to be learned of the data; the others are told, whether or
         not they share a disk with it."""
-        card, assets = self.config.data.card(), self.folder / "assets"
+        dataset, assets = self.config.data.dataset(), self.folder / "assets"
         if self.first and self.config.from_run and not checkpoint.steps(self.folder):
             take_assets(self.config, Path(self.config.from_run), assets)
         if self.first:
-            choppers = build_choppers(self.config, assets, card)
-            tasks = build_tasks(self.config, choppers, assets, card)
+            choppers = build_choppers(self.config, assets, dataset)
+            tasks = build_tasks(self.config, choppers, assets, dataset)
             self.processes.told(
                 {file.relative_to(assets): file.read_bytes() for file in assets.rglob("*") if file.is_file()}
             )
@@ -246,11 +246,11 @@ class Trainer:
                 self.say(note)
         with self.processes.in_turn():
             splits = {
-                name: open_split(self.config, card, name, choppers, tasks, say=self.say) for name in ("train", "val")
+                name: open_split(self.config, dataset, name, choppers, tasks, say=self.say) for name in ("train", "val")
             }
         if self.first:
-            self.about = {} if isinstance(card, SampleCard) else card.about()
-            write_json(self.folder / "data.json", {"card": card.name, **self.about})
+            self.about = {} if isinstance(dataset, SampleDataset) else dataset.about()
+            write_json(self.folder / "data.json", {"dataset": dataset.name, **self.about})
         return choppers, tasks, splits
 
     def rows_of_budget(self) -> int:
@@ -261,10 +261,10 @@ class Trainer:
     def _check_batches_are_whole(self) -> None:
         parted = (self.settings.rows_per_micro_batch or self.rows) < self.rows
         for name, task in self.tasks.items():
-            if task.whole_batches and (parted or self.processes.count > 1 or self.settings.mix):
+            if task.whole_batches and (parted or self.processes.count > 1 or self.settings.mixup):
                 raise RunError(
                     f"tasks.{name} judges the samples of a batch together (unlabelled): train it in one process, without "
-                    "training.rows_per_micro_batch and training.mix"
+                    "training.rows_per_micro_batch and training.mixup"
                 )
 
     def resume(self) -> State | None:
@@ -379,7 +379,7 @@ class Trainer:
             "train/flops_per_second": counted.flops / seconds / self.processes.count,
             "train/seconds_per_step": seconds / len(losses),
             "train/peak_memory_bytes": peak_memory(self.device),
-            "train/padding": 1 - (counted.tokens + before.tokens) / max(counted.places + before.places, 1),
+            "train/padding": 1 - (counted.tokens + before.tokens) / max(counted.slots + before.slots, 1),
             "train/waited": counted.waited / self.processes.count / seconds,
         }
         losses.clear()
@@ -397,7 +397,7 @@ class Trainer:
             every = [*before.losses, *self.processes.sum(torch.stack(losses).double()).tolist()]
             if not all(map(math.isfinite, every)):
                 raise NotFiniteError(f"the loss is {every[-1]}")
-            tokens, places = before.tokens + counted.tokens, before.places + counted.places
+            tokens, places = before.tokens + counted.tokens, before.slots + counted.slots
             self.unreported = Unreported(losses=every, tokens=tokens, places=places)
 
     def check_share_of_bad(self) -> None:
@@ -470,8 +470,8 @@ class Trainer:
         if self.evaluated < self.step:
             self.evaluate_or_save()
         figures = {}
-        if self.config.evaluation.worth and not self.finished:
-            figures = self.tell_worth()
+        if self.config.evaluation.attribution and not self.finished:
+            figures = self.tell_attribution()
         self.finished = True
         self.save()
         for split in self.splits.values():
@@ -505,14 +505,14 @@ class Trainer:
         self.say(f"averaged the weights of steps {', '.join(map(str, newest))}")
         self.best, self.evaluated, self.averaged = None, -1, True
 
-    def tell_worth(self) -> dict[str, float]:
+    def tell_attribution(self) -> dict[str, float]:
         """Say what each input is worth to each task, as tables; gives the figures."""
         with self.ema.applied() if self.ema else nullcontext(), autocast(self.device, self.choices.precision):
-            found = measure_worth(
+            found = measure_attribution(
                 self.model, self.tasks, self.splits["val"], rows=self.config.evaluation.rows, processes=self.processes
             )
         figures: dict[str, float] = {}
-        truth = self.config.data.card().truth("val")
+        truth = self.config.data.dataset().truth("val")
         for name, worth in found.items():
             if self.first:
                 self.progress.show_tables(*tables(name, worth, truth))

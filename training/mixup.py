@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ..models.batch import Batch, Pieces
+from ..models.batch import Batch, Chunks
 from ..tasks.base import Task
 from ..tasks.classification import Classification
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mix:
+class Mixup:
     """How inputs and labels are mixed: `mixup` (Zhang et al. 2018, arXiv:1710.09412) and `cutmix` (Yun et al. 2019,
     arXiv:1905.04899) are the parameters of their Beta distributions, 0 for none; with both, a pair takes either.
 
@@ -48,14 +48,14 @@ class Mix:
         sounds = sounds and pieces.values.dim() == 2 and pieces.values.is_floating_point() and not self.cutmix
         if len(planned.pieces) != 1 or not (images or sounds):
             raise ValueError(
-                "training.mix needs one image of one size, or one sound (without cutmix), in every sample, and no other input"
+                "training.mixup needs one image of one size, or one sound (without cutmix), in every sample, and no other input"
             )
         classes = {task: each.classes for task, each in tasks.items() if isinstance(each, Classification)}
         if len(tasks) != 1 or len(classes) != 1 or next(iter(tasks.values())).several:
-            raise ValueError("training.mix needs one classification task of one label a sample")
+            raise ValueError("training.mixup needs one classification task of one label a sample")
         ((task, known),) = classes.items()
         if batch.targets[task].count < planned.samples:
-            raise ValueError("training.mix needs a label in every sample")
+            raise ValueError("training.mixup needs a label in every sample")
         pairs = planned.samples // 2 * 2
         drawn = [self.drawn(np.random.default_rng([*seed, 8])) for seed in planned.seeds[:pairs:2]]
         labels = F.one_hot(batch.targets[task].values, len(known)).float()
@@ -85,7 +85,7 @@ class Mix:
         mixed = (first * own + swapped(first) * (1 - own)).round().to(images.dtype)
         return torch.cat([mixed, images[pairs:]]), masks.mean((1, 2, 3))
 
-    def sounds(self, pieces: Pieces, drawn: Sequence[Drawn]) -> Tensor:
+    def sounds(self, pieces: Chunks, drawn: Sequence[Drawn]) -> Tensor:
         """The windows (f, samples) of every sound and those of its partner, which is cut or followed by silence."""
         values, count, device = pieces.values, len(pieces.counts), pieces.values.device
         frames = pieces.counts * (len(values) // len(pieces.index))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..models.batch import Batch
-from ..models.model import Mixture
+from ..models.model import Model
 from ..tasks.base import Task, Term
 
 
@@ -20,16 +20,16 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 
 
 class Objective(nn.Module):
-    """Read a batch and give every task's loss terms. It owns no parameter but the mixture's."""
+    """Read a batch and give every task's loss terms. It owns no parameter but the model's."""
 
-    def __init__(self, mixture: Mixture, tasks: Mapping[str, Task], precision: str = "float32"):
+    def __init__(self, model: Model, tasks: Mapping[str, Task], precision: str = "float32"):
         super().__init__()
-        self.mixture, self.tasks, self.precision = mixture, dict(tasks), precision
+        self.model, self.tasks, self.precision = model, dict(tasks), precision
 
     def forward(self, batch: Batch) -> dict[str, Term]:
         """`{task/term: (sum, count, weight)}` of one micro-batch whose layouts are planned."""
-        with autocast(next(self.mixture.parameters()).device, self.precision):
-            outputs = self.mixture(batch)
+        with autocast(next(self.model.parameters()).device, self.precision):
+            outputs = self.model(batch)
             return {
                 f"{name}/{term}": value
                 for name, task in self.tasks.items()

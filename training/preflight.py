@@ -19,7 +19,7 @@ def prove(trainer: Trainer) -> None:
     """Everything below. Raises RunError for the first thing that does not hold."""
     check_best(trainer)
     check_prompt(trainer)
-    check_worth(trainer)
+    check_attribution(trainer)
     prove_no_leak(trainer)
 
 
@@ -28,7 +28,9 @@ def check_best(trainer: Trainer) -> None:
     names = [f"val/{name}/" if len(trainer.tasks) > 1 else "val/" for name in trainer.tasks]
     possible = list(directions(trainer.tasks, "val"))
     if not trainer.config.evaluation.generated:  # no text is written, so none is judged
-        judged = {prefix + metric for prefix, t in zip(names, trainer.tasks.values()) if t.writes for metric in t.judge}
+        judged = {
+            prefix + metric for prefix, t in zip(names, trainer.tasks.values()) if t.generates for metric in t.judge
+        }
         possible = [metric for metric in possible if metric not in judged]
     if trainer.config.checkpoints.best not in possible:
         raise RunError(f"checkpoints.best is {trainer.config.checkpoints.best!r}; possible: {', '.join(possible)}")
@@ -49,7 +51,7 @@ def told_of_inputs(trainer: Trainer) -> list[str]:
         answers = task.columns() or [columns[each] for each in task.inputs() if each not in task.makes()]
         encoded = encoded_inputs(trainer.config)
         hidden = (
-            {*columns} - {*encoded} if encoded and not task.writes else set()
+            {*columns} - {*encoded} if encoded and not task.generates else set()
         )  # what a decoder writes, no encoder reads
         for reader in [each for each, column in columns.items() if column in answers and each not in hidden]:
             how = task.hides if reader in task.inputs() else "reconstructed"
@@ -60,27 +62,27 @@ def told_of_inputs(trainer: Trainer) -> list[str]:
 def check_prompt(trainer: Trainer) -> None:
     """Raises RunError when the prompt of the text samples cannot be encoded."""
     for task in trainer.tasks.values():
-        if task.writes and trainer.config.evaluation.prompt:
+        if task.generates and trainer.config.evaluation.prompt:
             try:
                 trainer.choppers[task.target].text.encode(trainer.config.evaluation.prompt)
             except ValueError as error:
                 raise RunError(f"evaluation.prompt: {error}") from None
 
 
-def check_worth(trainer: Trainer) -> None:
+def check_attribution(trainer: Trainer) -> None:
     """Raises RunError when there is no input whose worth could be told, though that is asked for."""
     split = trainer.splits["val"]
-    if trainer.config.evaluation.worth and (
+    if trainer.config.evaluation.attribution and (
         isinstance(split, StreamSplit) or not set(split.choppers) - set(split.mixing.targets)
     ):
         raise RunError(
-            "evaluation.worth: there is no input that could be withheld: every one is predicted, or needed by a task"
+            "evaluation.attribution: there is no input that could be withheld: every one is predicted, or needed by a task"
         )
 
 
 def prove_no_leak(trainer: Trainer) -> None:
     """Raises LeakError when a target of the first batch can reach its own predictor; every later batch is checked when it is
-    planned (`Mixture.plan`)."""
+    planned (`Model.plan`)."""
     places = trainer.splits["train"].plan(trainer.settings.seed, 0, trainer.rows)
     graphs = {name: core.graphs for name, core in trainer.model.cores.items()}
     trainer.model.leak_check.check(make_batch(trainer.splits["train"], places, trainer.tasks), graphs)

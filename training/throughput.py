@@ -14,7 +14,7 @@ class Counted:
     """What was read since the last report."""
 
     tokens: int = 0
-    places: int = 0
+    slots: int = 0
     flops: float = 0.0
     """Operations, forward and backward; see `accounting.Costs`."""
     waited: float = 0.0
@@ -27,9 +27,9 @@ class Counted:
         self.flops += flops
         for planned in batch.sets.values():
             self.tokens += int((planned.tokens.sample != PADDING).sum())
-            self.places += planned.tokens.sample.numel()
+            self.slots += planned.tokens.sample.numel()
 
     def over(self, processes: Processes) -> Counted:
         """The sums over all processes."""
-        tokens, places, flops, waited = processes.agree([self.tokens, self.places, self.flops, self.waited])
-        return Counted(int(tokens), int(places), flops, waited)
+        tokens, slots, flops, waited = processes.agree([self.tokens, self.slots, self.flops, self.waited])
+        return Counted(int(tokens), int(slots), flops, waited)

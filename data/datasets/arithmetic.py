@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..samples import Columns, Outcome, SampleCard, Samples
+from ..samples import Columns, Outcome, SampleDataset, Samples
 from .digits import Digits
 from .dtmf import RATE, tone
 
@@ -58,7 +58,7 @@ class Problems(Samples):
         }  # fmt: skip
 
 
-class Arithmetic(SampleCard):
+class Arithmetic(SampleDataset):
     """Columns: `image`, `operator`, `sound`, `answer`. `samples` is how many one epoch of training has."""
 
     splits = SPLITS

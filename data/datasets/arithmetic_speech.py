@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..samples import Columns, Outcome, SampleCard, Samples
+from ..samples import Columns, Outcome, SampleDataset, Samples
 from .arithmetic import SPLITS, answer, outcomes
 from .fsdd import Fsdd
 from .mnist import Mnist
@@ -39,7 +39,7 @@ class Problems(Samples):
         }  # fmt: skip
 
 
-class ArithmeticSpeech(SampleCard):
+class ArithmeticSpeech(SampleDataset):
     """Columns: `image`, `operator`, `sound`, `answer`. `samples` is how many one epoch of training has."""
 
     splits = SPLITS

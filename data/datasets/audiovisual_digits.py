@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...tokenizers.media.files import read_picture, read_sound
-from ..samples import Columns, SampleCard, Samples
+from ..samples import Columns, SampleDataset, Samples
 from .arithmetic import SPLITS
 from .fsdd import Fsdd
 from .mnist import Mnist
@@ -14,8 +14,8 @@ from .mnist import Mnist
 class Pairs(Samples):
     """As many pairs as asked for; which image, which recording and which noise each has is a function of its number."""
 
-    def __init__(self, split: str, card: AudiovisualDigits, count: int):
-        self.split, self.card = split, card
+    def __init__(self, split: str, dataset: AudiovisualDigits, count: int):
+        self.split, self.dataset = split, dataset
         self.sources = Mnist().open(split), Fsdd().open(split)
         self.keys = [f"{split} pair {n}" for n in range(count)]
         self.of_digit = [
@@ -28,15 +28,15 @@ class Pairs(Samples):
         digit = int(random.integers(10))
         image, sound = (source[random.choice(found[digit])] for source, found in zip(self.sources, self.of_digit))
         return {
-            "image": noisy_image(image["image"], self.card.image_noise, random),
-            "sound": noisy_sound(sound["sound"], self.card.sound_noise, random),
+            "image": noisy_image(image["image"], self.dataset.image_noise, random),
+            "sound": noisy_sound(sound["sound"], self.dataset.sound_noise, random),
             "label": digit,
         }
 
 
-def noisy_image(file: bytes, deviation: float, random: np.random.Generator) -> np.ndarray:
-    """A grey image (28, 28) with white noise of this deviation, in units of the whole range."""
-    values = np.asarray(read_picture(file).convert("L")) + random.normal(0, 255 * deviation, (28, 28))
+def noisy_image(file: bytes, std: float, random: np.random.Generator) -> np.ndarray:
+    """A grey image (28, 28) with white noise of this std, in units of the whole range."""
+    values = np.asarray(read_picture(file).convert("L")) + random.normal(0, 255 * std, (28, 28))
     return np.clip(values * 0.5 + 64, 0, 255).astype(np.uint8)
 
 
@@ -47,8 +47,8 @@ def noisy_sound(file: bytes, ratio: float, random: np.random.Generator) -> tuple
     return (samples + random.normal(0, level, len(samples))).astype(np.float32), rate
 
 
-class AudiovisualDigits(SampleCard):
-    """Columns: `image`, `sound`, `label` 0 to 9. `image_noise`: deviation of the noise over the range of the pixels;
+class AudiovisualDigits(SampleDataset):
+    """Columns: `image`, `sound`, `label` 0 to 9. `image_noise`: std of the noise over the range of the pixels;
     `sound_noise`: signal to noise of the recordings in dB."""
 
     splits = SPLITS

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...tokenizers.files.reading import DataError, read_packed_text
-from ..base import Card, Document
+from ..base import Dataset, Document
 from ..fingerprint import hash_files
 from ..root import data_root
 
 TITLE = re.compile(r"^# Title: (.*)$", re.MULTILINE)
 
 
-class Books(Card):
+class Books(Dataset):
     """Reads `books/train.txt.xz` and `books/val.txt.xz` in the data root; a book begins at a line `# Title: ...`.
 
     With `share` less than 1 only that much of every training book is read, from its beginning on: what is left is new.

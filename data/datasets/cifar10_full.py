@@ -17,7 +17,7 @@ import numpy as np
 from ...tokenizers.files.reading import DataError
 from ..fingerprint import hash_files
 from ..root import data_root
-from ..samples import Columns, SampleCard, Samples, share
+from ..samples import Columns, SampleDataset, Samples, share
 
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
@@ -27,7 +27,7 @@ RECORD = 1 + 3 * SIDE * SIDE
 """Bytes of one image and its class."""
 
 
-class Cifar10Full(SampleCard):
+class Cifar10Full(SampleDataset):
     """Columns: `image` (32 x 32, colour) and `label` 0 to 9, the classes in alphabetical order (airplane, automobile, ...).
 
     Read from `cifar10_full/cifar-10-batches-bin/` in the data root; `download: true` fetches it (162 MB) where it is not
@@ -52,7 +52,7 @@ class Cifar10Full(SampleCard):
         if folder.is_dir():
             return folder
         if not self.download:
-            raise DataError(f"there is no folder {folder}: unpack {ADDRESS} there, or set data.card.download=true")
+            raise DataError(f"there is no folder {folder}: unpack {ADDRESS} there, or set data.dataset.download=true")
         from torchvision.datasets.utils import download_and_extract_archive
 
         try:

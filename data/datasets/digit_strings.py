@@ -6,7 +6,7 @@ import numpy as np
 
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.media.files import read_sound
-from ..samples import Columns, SampleCard, Samples
+from ..samples import Columns, SampleDataset, Samples
 from .fsdd import Fsdd, digit, speaker
 
 SPLITS = ("train", "val", "test")
@@ -16,9 +16,9 @@ RATE = 8000
 class Strings(Samples):
     """As many strings as asked for, each of one speaker; what each holds is a function of its number."""
 
-    def __init__(self, split: str, card: DigitStrings, count: int):
-        self.split, self.card = split, card
-        self.source = Fsdd(left_out=card.left_out, equalize=card.equalize).open(split)
+    def __init__(self, split: str, dataset: DigitStrings, count: int):
+        self.split, self.dataset = split, dataset
+        self.source = Fsdd(held_out=dataset.held_out, equalize=dataset.equalize).open(split)
         self.keys = [f"{split} string {n}" for n in range(count)]
         self.of_speaker: dict[str, list[int]] = {}
         for number, key in enumerate(self.source.keys):
@@ -40,8 +40,8 @@ class Strings(Samples):
         """Who speaks in a string, and which recordings: none where nobody does. The generator goes on with the rest."""
         random = np.random.default_rng([SPLITS.index(self.split), number, 11])
         who = self.speakers[random.integers(len(self.speakers))]
-        silent = random.random() < self.card.silence
-        count = 0 if silent else random.integers(self.card.shortest, self.card.longest + 1)
+        silent = random.random() < self.dataset.silence
+        count = 0 if silent else random.integers(self.dataset.shortest, self.dataset.longest + 1)
         return random, who, random.choice(self.of_speaker[who], count).tolist()
 
     def text(self, recordings: list[int]) -> str:
@@ -65,7 +65,7 @@ class Strings(Samples):
             parts.append(silence(random, 0.5, 2.0))
         clip = np.concatenate(parts)
         level = np.sqrt(np.mean(clip**2)) if recordings else 10 ** random.uniform(-3, -1)
-        ratio = random.uniform(*self.card.noise) if recordings else 0.0
+        ratio = random.uniform(*self.dataset.noise) if recordings else 0.0
         noise = level * 10 ** (-ratio / 20) * random.standard_normal(len(clip))
         quiet = not recordings and random.random() < 0.2  # nothing at all
         sound = (clip + noise * (not quiet)).astype(np.float32)
@@ -77,23 +77,23 @@ def silence(random: np.random.Generator, least: float, most: float) -> np.ndarra
     return np.zeros(int(random.uniform(least, most) * RATE), dtype=np.float32)
 
 
-class DigitStrings(SampleCard):
+class DigitStrings(SampleDataset):
     """Columns: `sound`, `text` ("7 0 3", empty where nobody speaks), `speaker`. A string has `shortest` to `longest` digits of
     one speaker, in white noise at a signal-to-noise ratio drawn from `noise` [lowest, highest] dB; a share of `silence` is
     noise or silence alone. `samples` is how many one epoch of training has; recordings of a split never serve another.
-    `left_out`: a speaker, or several, whom nobody hears in training, and who alone are heard in the test. `equalize`: see `fsdd`."""
+    `held_out`: a speaker, or several, whom nobody hears in training, and who alone are heard in the test. `equalize`: see `fsdd`."""
 
     splits = SPLITS
     columns = ("sound", "text", "speaker")
 
     def __init__(
         self, *, samples: int = 20_000, shortest: int = 3, longest: int = 7, noise: tuple[float, float] = (15.0, 40.0),
-        silence: float = 0.05, left_out: str | list[str] | None = None, equalize: bool = False,
+        silence: float = 0.05, held_out: str | list[str] | None = None, equalize: bool = False,
     ):  # fmt: skip
         if not 1 <= shortest <= longest:
             raise ValueError(f"shortest ({shortest}) must be at least 1 and at most longest ({longest})")
         self.samples, self.shortest, self.longest, self.noise = samples, shortest, longest, noise
-        self.silence, self.left_out, self.equalize = silence, left_out, equalize
+        self.silence, self.held_out, self.equalize = silence, held_out, equalize
 
     def open(self, split: str) -> Samples:
         self.check_split(split)

@@ -7,10 +7,10 @@ from functools import cached_property
 import numpy as np
 
 from ..base import share_by_hash
-from ..samples import Listed, SampleCard, Samples
+from ..samples import Listed, SampleDataset, Samples
 
 
-class Digits(SampleCard):
+class Digits(SampleDataset):
     """Columns: `image` (8, 8) with values from 0 to 255, `label` 0 to 9. Eight tenths train, one validates, one tests."""
 
     splits = ("train", "val", "test")

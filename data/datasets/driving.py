@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..samples import Columns, SampleCard, Samples
+from ..samples import Columns, SampleDataset, Samples
 
 SIZE = 24
 """Height and width of the camera's image, in pixels."""
@@ -63,7 +63,7 @@ def radar(distance: float, random: np.random.Generator) -> np.ndarray:
     return (echo + random.normal(0, 0.08, RANGES)).astype(np.float32)[None]
 
 
-class Driving(SampleCard):
+class Driving(SampleDataset):
     """Columns: `camera`, `radar`, `vehicle` (speed in m/s, yaw rate), `road`, and `control` [steering, braking]."""
 
     splits = ("train", "val", "test")

@@ -11,7 +11,7 @@ from ..shards.dataset import ShardCard
 class Fsdd(ShardCard):
     """Columns: `sound`, `label` 0 to 9, `speaker`. A tenth of train validates, by hash of the key.
 
-    With `left_out`, the name of a speaker or of several, the test split is all their recordings, and train and val are of the
+    With `held_out`, the name of a speaker or of several, the test split is all their recordings, and train and val are of the
     others alone. With `equalize` every speaker's recordings are filtered to the mean
     spectrum of all speakers, a left-out one's too (see data/equalized.py): who speaks is known then, not what is said. With
     `unlabelled` nine tenths of a left-out speaker's recordings in the train file belong to train, too, without their labels.
@@ -20,10 +20,10 @@ class Fsdd(ShardCard):
     folder = "fsdd"
     sources = {"sound": "flac", "label": "cls", "speaker": "json.speaker"}
 
-    def __init__(self, *, left_out: str | list[str] | None = None, equalize: bool = False, unlabelled: bool = False):
-        if unlabelled and not left_out:
-            raise DataError("fsdd: unlabelled needs left_out, the speaker whose labels are hidden")
-        self.left_out = [left_out] if isinstance(left_out, str) else left_out
+    def __init__(self, *, held_out: str | list[str] | None = None, equalize: bool = False, unlabelled: bool = False):
+        if unlabelled and not held_out:
+            raise DataError("fsdd: unlabelled needs held_out, the speaker whose labels are hidden")
+        self.held_out = [held_out] if isinstance(held_out, str) else held_out
         self.equalize, self.unlabelled = equalize, unlabelled
 
     def open(self, split: str) -> Samples:
@@ -31,15 +31,15 @@ class Fsdd(ShardCard):
         return Equalized(found, self.read("train", "test"), "sound", speaker) if self.equalize else found
 
     def _opened(self, split: str) -> Samples:
-        if self.left_out is None:
+        if self.held_out is None:
             return super().open(split)
         self.check_split(split)
         every = self.read("train") if split != "test" else self.read("train", "test")
         known = {speaker(key) for key in every.keys}
-        for name in self.left_out:
+        for name in self.held_out:
             if name not in known:
                 raise DataError(f"fsdd has no speaker {name!r}; possible: {', '.join(sorted(known))}")
-        own = {n for n, key in enumerate(every.keys) if speaker(key) in self.left_out}
+        own = {n for n, key in enumerate(every.keys) if speaker(key) in self.held_out}
         if split == "test":
             return Chosen(every, sorted(own))
         heard = range(len(every)) if self.unlabelled and split == "train" else sorted(set(range(len(every))) - own)

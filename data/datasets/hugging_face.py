@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ...tokenizers.files.reading import DataError
-from ..samples import Columns, SampleCard, Samples, share
+from ..samples import Columns, SampleDataset, Samples, share
 
 READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
 """Which of the library's readers takes a single file, by its ending."""
 
 
-class HuggingFace(SampleCard):
+class HuggingFace(SampleDataset):
     """`path` is a name on the hub (`uoft-cs/cifar10`), a folder that `save_to_disk` wrote, a folder of data files, or one file
     (parquet, csv, tsv, json, jsonl, arrow); `subset` the configuration, where there are several.
 
@@ -60,7 +60,7 @@ class HuggingFace(SampleCard):
             import datasets
         except ImportError:
             raise DataError(
-                "the card hugging_face needs the library datasets: uv sync --extra hub, or pip install -e .[hub]"
+                "the dataset hugging_face needs the library datasets: uv sync --extra hub, or pip install -e .[hub]"
             ) from None
         place = Path(os.path.expanduser(self.path))
         try:

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 from ...tokenizers.files.reading import DataError
-from ..samples import Listed, SampleCard, Samples, share
+from ..samples import Listed, SampleDataset, Samples, share
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
 
 
-class ImageFolder(SampleCard):
+class ImageFolder(SampleDataset):
     """`train`, `val` and `test` each name a folder with one folder per class; without `val` a tenth of train validates, by
     hash of the file's name. Columns: `image` (a path) and `label` (the folder's name)."""
 

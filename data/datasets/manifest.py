@@ -11,13 +11,13 @@ from typing import Any
 
 from ...tokenizers.files.reading import LARGE, DataError, as_text, read_bytes, read_lines
 from ...tokenizers.files.records import parse_json
-from ..samples import Listed, SampleCard, Samples, share
+from ..samples import Listed, SampleDataset, Samples, share
 
 TABLES = {".csv": ",", ".tsv": "\t"}
 """What separates the columns of a table, by the ending of its file."""
 
 
-class Manifest(SampleCard):
+class Manifest(SampleDataset):
     """`train`, `val` and `test` each name a JSONL, CSV or TSV file; without `val` a tenth of train validates, by hash of the
     line's `key` (its number where it has none). `columns` are the keys that are read, `files` those of them that hold paths, from
     the manifest's folder on. An empty field of a table is a value that is not there."""

@@ -7,10 +7,10 @@ from functools import cached_property
 import numpy as np
 
 from ...tokenizers.files.reading import DataError
-from ..samples import Listed, SampleCard, Samples
+from ..samples import Listed, SampleDataset, Samples
 
 
-class Motions(SampleCard):
+class Motions(SampleDataset):
     """Columns: `motion` (100, 6) and `label` (standing, walking, running, badminton). `fold` 0 to 4: every fifth recording
     of each activity tests, from that one on; the one after it validates."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from ...tokenizers.files.reading import DataError
 from ..root import data_root
-from ..samples import SampleCard, Samples
+from ..samples import SampleDataset, Samples
 from .parallel_text import Lines
 
 NAMES = {"train": "train", "val": "val", "test": "test2016"}
 
 
-class Multi30k(SampleCard):
+class Multi30k(SampleDataset):
     """Columns: `en`, `de`. The splits are the data set's own: 29,000, 1,014, and the 2016 test of 1,000."""
 
     splits = tuple(NAMES)

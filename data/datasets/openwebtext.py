@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from itertools import islice
 
 from ...tokenizers.files.reading import DataError
-from ..base import Card, Document, split_by_hash
+from ..base import Dataset, Document, split_by_hash
 
 REPOSITORY = "Skylion007/openwebtext"
 VAL_SHARE = 0.0005
 """nanoGPT's share of documents to validate on."""
 
 
-class OpenWebText(Card):
+class OpenWebText(Dataset):
     """`limit`, where given, takes the first so many pages only. A page's split follows from the hash of its number."""
 
     def __init__(self, *, limit: int | None = None):
@@ -28,7 +28,7 @@ class OpenWebText(Card):
             from datasets import load_dataset
         except ImportError:
             raise DataError(
-                "the card openwebtext streams from the hub: uv sync --extra hub, or pip install -e .[hub]"
+                "the dataset openwebtext streams from the hub: uv sync --extra hub, or pip install -e .[hub]"
             ) from None
         try:
             pages = load_dataset(REPOSITORY, split="train", streaming=True)
@@ -38,7 +38,7 @@ class OpenWebText(Card):
         except OSError as error:  # no network, or the hub's own refusals
             raise DataError(
                 f"{REPOSITORY} cannot be streamed from the hub ({type(error).__name__}); where there is no network, bring its "
-                "pages as JSONL files, one page a line under 'text', and use the card text: {use: text, train: 'pages/*.jsonl'}"
+                "pages as JSONL files, one page a line under 'text', and use the dataset text: {use: text, train: 'pages/*.jsonl'}"
             ) from error
 
     def source_hash(self, split: str) -> str:

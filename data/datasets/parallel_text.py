@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...tokenizers.files.reading import DataError, read_lines, utf8
 from ..fingerprint import Fingerprint
-from ..samples import Columns, SampleCard, Samples, share
+from ..samples import Columns, SampleDataset, Samples, share
 
 
 class Lines(Samples):
@@ -46,7 +46,7 @@ def lines_of(path: Path) -> list[str]:
     return found
 
 
-class ParallelText(SampleCard):
+class ParallelText(SampleDataset):
     """`train`, `val` and `test` each map a column's name to a file (`.gz` and `.xz` are unpacked): `{en: train.en, de:
     train.de}`. The files have equally many lines. Without `val` a tenth of train validates, by hash of the line's number."""
 

@@ -1,4 +1,4 @@
-"""Passages of the classic novels of the card `books`, each to be recognised: which book is it from?"""
+"""Passages of the classic novels of the dataset `books`, each to be recognised: which book is it from?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from functools import cached_property
 
 from ...tokenizers.files.reading import DataError
-from ..samples import Listed, SampleCard, Samples
+from ..samples import Listed, SampleDataset, Samples
 from .books import Books
 
 LAST = 0.1
@@ -15,7 +15,7 @@ PARTS = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}
 """Where in that end the passages of each split begin and stop."""
 
 
-class Passages(SampleCard):
+class Passages(SampleDataset):
     """Columns: `text`, so many `words` that follow one another, and `label`, the title. `each` passages per book train, spread
     evenly; as many as fit into the rest of the book's end, one behind the other, validate and test."""
 

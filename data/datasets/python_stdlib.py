@@ -13,13 +13,13 @@ from functools import cached_property
 from pathlib import Path
 
 from ...tokenizers.files.reading import DataError
-from ..base import Card, Document, share_by_hash
+from ..base import Dataset, Document, share_by_hash
 
 LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 """Folders that are passed over at any depth: tests, and what is not the standard library's."""
 
 
-class PythonStdlib(Card):
+class PythonStdlib(Dataset):
     """One document per file, keyed by its path in the library.
 
     A whole top-level module is in one split, by the hash of its name: a tenth in `val`, a tenth in `test`. Files that

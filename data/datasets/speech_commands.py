@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...tokenizers.files.reading import DataError, read_text
 from ..root import data_root
-from ..samples import Listed, SampleCard, Samples
+from ..samples import Listed, SampleDataset, Samples
 
 WORDS = (
     "backward", "bed", "bird", "cat", "dog", "down", "eight", "five", "follow", "forward", "four", "go", "happy", "house",
@@ -20,7 +20,7 @@ LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}
 """The official splits: what is in neither list trains. All recordings of a speaker are in one of the three."""
 
 
-class SpeechCommands(SampleCard):
+class SpeechCommands(SampleDataset):
     """Columns: `sound` (a path), `label` (the word) and `speaker`, from `speech_commands/` in the data root.
 
     `words` takes some of the 35 words only; `download: true` lets torchaudio fetch the recordings (2.3 GB) where they are not
@@ -67,7 +67,7 @@ class SpeechCommands(SampleCard):
             return folder
         if not self.download:
             raise DataError(
-                f"there is no folder {folder}: set data.card.download=true, or in Python "
+                f"there is no folder {folder}: set data.dataset.download=true, or in Python "
                 f"torchaudio.datasets.SPEECHCOMMANDS({str(root)!r}, download=True) once that folder is made"
             )
         try:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ...tokenizers.files.reading import DataError, as_text, matching, read_lines, read_packed_text
 from ...tokenizers.files.records import parse_json
-from ..base import Card, Document, chosen_for_val, split_by_hash
+from ..base import Dataset, Document, chosen_for_val, split_by_hash
 from ..fingerprint import hash_files
 
 
-class Text(Card):
+class Text(Dataset):
     """`train`, `val` and `test` each name a file, several, or patterns such as `essays/**/*.txt`.
 
     Files end in `.jsonl` (one JSON object a line, its text under `field`) or in anything else (one document each), and

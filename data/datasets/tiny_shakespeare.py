@@ -12,14 +12,14 @@ from pathlib import Path
 
 from ...tokenizers.files.reading import DataError, read_bytes
 from ...tokenizers.files.writing import partial_name
-from ..base import Card, Document
+from ..base import Dataset, Document
 from ..root import data_root
 
 ADDRESS = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 
-class TinyShakespeare(Card):
+class TinyShakespeare(Dataset):
     """One document per split, read from `tiny_shakespeare/input.txt` in the data root, downloaded where missing."""
 
     @cached_property

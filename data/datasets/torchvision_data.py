@@ -10,7 +10,7 @@ from typing import Any
 
 from ...tokenizers.files.reading import DataError
 from ..root import data_root
-from ..samples import Columns, SampleCard, Samples, share
+from ..samples import Columns, SampleDataset, Samples, share
 
 FLAG = {"train": {"train": True}, "test": {"train": False}}
 NAMED = {"train": {"split": "train"}, "test": {"split": "test"}}
@@ -25,10 +25,10 @@ KNOWN: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 }  # fmt: skip
 """How each class is asked for a split. None of them unpickles anything."""
 REFUSED = {"CIFAR10": "cifar10_full", "CIFAR100": "hugging_face, with path: uoft-cs/cifar100"}
-"""Data sets that torchvision unpickles, which can execute code, and the card to use instead."""
+"""Data sets that torchvision unpickles, which can execute code, and the dataset to use instead."""
 
 
-class TorchvisionData(SampleCard):
+class TorchvisionData(SampleDataset):
     """Columns: `image` and `label` (a number). `dataset` is a class of torchvision.datasets, such as `FashionMNIST`.
 
     Where torchvision has no validation split, a tenth of train validates, by hash of the key. `download: true` lets
@@ -42,10 +42,10 @@ class TorchvisionData(SampleCard):
         if dataset in REFUSED:
             raise ValueError(
                 f"dataset: torchvision unpickles {dataset}, and loading never executes code from a file; "
-                f"use the card {REFUSED[dataset]}"
+                f"use the dataset {REFUSED[dataset]}"
             )
         if dataset not in KNOWN:
-            raise ValueError(f"dataset: {dataset!r} is none that this card reads; possible: {', '.join(KNOWN)}")
+            raise ValueError(f"dataset: {dataset!r} is none that this dataset reads; possible: {', '.join(KNOWN)}")
         self.dataset, self.download = dataset, download
 
     def open(self, split: str) -> Samples:
@@ -63,7 +63,7 @@ class TorchvisionData(SampleCard):
         try:
             return made(str(root), download=self.download, **KNOWN[self.dataset][split], **decoded_by_us)
         except (ImportError, OSError, RuntimeError, ValueError) as error:
-            how = "it cannot be downloaded" if self.download else "set data.card.download=true to fetch it"
+            how = "it cannot be downloaded" if self.download else "set data.dataset.download=true to fetch it"
             raise DataError(f"torchvision's {self.dataset} is not to be had from {root}; {how}: {error}") from error
 
 

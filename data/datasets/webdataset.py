@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ...tokenizers.files.reading import DataError
-from ..samples import SampleCard, Samples, share
+from ..samples import SampleDataset, Samples, share
 from ..shards.dataset import Shards, expand, renamed
 
 
-class Webdataset(SampleCard):
+class Webdataset(SampleDataset):
     """`train`, `val` and `test` name tar files: `shards/train-{000..009}.tar`, `shards/*.tar`, `s3://...`; without `val` a
     tenth of train validates, by hash of the key. `columns` says which member each column is: `{image: jpg, label: cls,
     speaker: json.speaker}`."""

@@ -30,7 +30,7 @@ from ...tokenizers.files.records import Record, parse_json, read_record
 from ...tokenizers.files.writing import partial_name, sweep_partials, write_text
 from ..fingerprint import Fingerprint, file_fingerprint
 from ..root import cache_folder, data_root
-from ..samples import Columns, Renamed, SampleCard, Samples, share
+from ..samples import Columns, Renamed, SampleDataset, Samples, share
 
 DAMAGED = "damaged"
 """In place of a sample's members: why neither it nor what follows in its shard can be read."""
@@ -265,8 +265,8 @@ def members(source: str, path: str):
         yield f"{key} and what follows", {DAMAGED: f"{path} is damaged or cut short after {key!r}: {wrong}"}
 
 
-class ShardCard(SampleCard):
-    """Base of the cards that are one folder of the data root, with one shard per split: `train.tar.gz`, `test.tar.gz`."""
+class ShardCard(SampleDataset):
+    """Base of the datasets that are one folder of the data root, with one shard per split: `train.tar.gz`, `test.tar.gz`."""
 
     folder: str
     ending = ".tar.gz"

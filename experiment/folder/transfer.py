@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ...models.layers.positions import LearnedGrid, interpolated
-from ...models.model import Mixture
+from ...models.model import Model
 from ...training import checkpoint
 from ..build import build_choppers
 from ..run import RunError, chosen_step, listed, read_config
@@ -26,7 +26,7 @@ def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
         if same and (source / "assets" / name).exists() and not (assets / name).exists():
             part.build(part.target.Chopper).load(source / "assets" / name).save(assets / name)
             taken.append(name)
-    for name, part in config.tasks.items() if theirs.data.card == config.data.card else ():
+    for name, part in config.tasks.items() if theirs.data.dataset == config.data.dataset else ():
         kept = f"task-{name}"
         if (source / "assets" / kept).exists() and not (assets / kept).exists():
             part().load(source / "assets" / kept).save(assets / kept)
@@ -40,7 +40,7 @@ def kind(part: Part) -> tuple:
 
 
 @torch.no_grad()
-def take_weights(model: Mixture, config: Config) -> str:
+def take_weights(model: Model, config: Config) -> str:
     """Copy every parameter that has the same name and shape in the source's best checkpoint (its averages, if it has any).
 
     Gives a sentence that says what was taken, what the model has that the source lacks, and what the source has that is
@@ -119,7 +119,7 @@ def same_value(there: Any, here: Any) -> bool:
     return there == here
 
 
-def resize_positions(model: Mixture, source: Path, config: Config, theirs: dict[str, torch.Tensor]) -> list[str]:
+def resize_positions(model: Model, source: Path, config: Config, theirs: dict[str, torch.Tensor]) -> list[str]:
     """Interpolate, in place, the source's learned positions of grids (of images, of spectrograms) that have another size here;
     gives what was done, by name."""
     resized = []

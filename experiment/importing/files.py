@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, RootModel
 from torch import Tensor
 
-from ...models.model import Mixture
+from ...models.model import Model
 from ...models.pretrained.described import Described, described
 from ...models.pretrained.renaming import Weights
 from ...tokenizers.base import Chopper
@@ -210,7 +210,7 @@ def imported_choppers(config: Config, folder: Path, made: Imported) -> dict[str,
 
 @torch.no_grad()
 def _fill(
-    model: Mixture, weights: Mapping[str, Tensor], source: Path, partly: bool, head: str
+    model: Model, weights: Mapping[str, Tensor], source: Path, partly: bool, head: str
 ) -> tuple[list[str], list[str]]:
     """Copy the weights into the model; gives the names of what was missing and of what was left over. What begins with `head` may
     be missing altogether."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...data.samples import SampleCard
+from ...data.samples import SampleDataset
 from ...models.attention.grammar import parse_graph
 from ...models.layers.positions import Sinusoidal
 from ...tasks.base import Task
@@ -43,7 +43,7 @@ def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
 
 
 MOST = {
-    "depth": 10_000, "heads": 2**16, "width": 2**20, "context": 2**26, "own_tokens": 2**16, "steps": 2**40,
+    "depth": 10_000, "heads": 2**16, "width": 2**20, "context": 2**26, "core_tokens": 2**16, "steps": 2**40,
     "tokens_per_step": 2**40, "samples_per_step": 2**32, "rows_per_micro_batch": 2**32, "seed": 2**63 - 1,
 }  # fmt: skip
 """The most that a whole number may be: far more than anybody needs, so that a slip of the keyboard is told, not computed. All others
@@ -65,7 +65,7 @@ def _positive(
 
 def model_sizes(model: Part) -> Iterator[Problem]:
     yield from _positive("model", model.options, "width", "depth", "heads", "context", least=1)
-    yield from _positive("model", model.options, "own_tokens", least=0)
+    yield from _positive("model", model.options, "core_tokens", least=0)
     if encoder := model.options["encoder"]:
         yield from _positive(("model", "encoder"), vars(encoder), "depth", "context", least=1)
 
@@ -233,8 +233,8 @@ def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -
         )
     elif not set(inputs) - set(written):
         yield ("model", "encoder"), f"has nothing to read: every input ({', '.join(inputs)}) is written by a task"
-    if model.options["own_tokens"]:
-        yield ("model", "own_tokens"), "must be 0 where there is an encoder"
+    if model.options["core_tokens"]:
+        yield ("model", "core_tokens"), "must be 0 where there is an encoder"
 
 
 def absolute_positions_fit(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -> Iterator[Problem]:
@@ -291,24 +291,22 @@ def _reads_a_column(task: Part) -> bool:
 
 
 def samples_or_tokens(data: Data, training: Training) -> Iterator[Problem]:
-    if data.card is not None and not _holds_samples(data) and training.samples_per_step is not None:
+    if data.dataset is not None and not _holds_samples(data) and training.samples_per_step is not None:
         yield (
             ("training", "samples_per_step"),
-            f"card {data.card.use!r} is a text corpus: give 'tokens_per_step' instead",
+            f"dataset {data.dataset.use!r} is a text corpus: give 'tokens_per_step' instead",
         )
 
 
 def _holds_samples(data: Data) -> bool:
-    target = getattr(data.card, "target", None)  # none where the name of the data set is wrong
-    return inspect.isclass(target) and issubclass(target, SampleCard)
+    target = getattr(data.dataset, "target", None)  # none where the name of the data set is wrong
+    return inspect.isclass(target) and issubclass(target, SampleDataset)
 
 
 def own_tokens_are_read(model: Part, data: Data) -> Iterator[Problem]:
-    if model.options["own_tokens"] and data.card is not None and not _holds_samples(data):
-        message = (
-            f"must be 0: card {data.card.use!r} is a text corpus, whose windows have no tokens but those of the text"
-        )
-        yield ("model", "own_tokens"), message
+    if model.options["core_tokens"] and data.dataset is not None and not _holds_samples(data):
+        message = f"must be 0: dataset {data.dataset.use!r} is a text corpus, whose windows have no tokens but those of the text"
+        yield ("model", "core_tokens"), message
 
 
 def answers_are_not_read(inputs: dict[str, Part], model: Part, tasks: dict[str, Part], data: Data) -> Iterator[Problem]:

@@ -21,15 +21,15 @@ import yaml
 from pydantic import ValidationError
 from torch import nn
 
-from ...data.base import Card
-from ...models.model import Mixture
+from ...data.base import Dataset
+from ...models.model import Model
 from ...models.transformer import Transformer
 from ...tasks.base import Task
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.reading import DataError, read_text
 from ...tokenizers.files.writing import write_text
 from .checks import cross_problems
-from .registry import ROOT, Folder, catalogue_of, code_from, code_from_anywhere, folder_of
+from .registry import ROOT, Folder, code_from, code_from_anywhere, folder_of, registry_of
 from .scalars import nearest, shown
 from .schema import Choice, Keys, Part, Record, check, model_of, plain
 from .sections import Checkpoints, Data, Evaluation, Logging, Training
@@ -83,7 +83,7 @@ class Config:
     """Everything, defaults included, as YAML would write it: what a run keeps as `config.yaml`."""
     inputs: dict[str, Part]
     model: Part
-    """`model.build(Transformer, inputs, axes)` and `model.build(Mixture, tokenizers, cores, heads)` take their own keys."""
+    """`model.build(Transformer, inputs, axes)` and `model.build(Model, tokenizers, cores, heads)` take their own keys."""
     tasks: dict[str, Part]
     data: Data
     training: Training
@@ -132,7 +132,7 @@ def sections() -> Keys:
     tokenizers = Folder(f"{ROOT}.tokenizers", "tokenizer: a torch module with a Chopper", is_tokenizer)
     return {
         "inputs": (dict[str, Annotated[Any, Choice(tokenizers)]], ...),
-        "model": (Annotated[Any, Record("model", (Transformer, Mixture), _model)], ...),
+        "model": (Annotated[Any, Record("model", (Transformer, Model), _model)], ...),
         "tasks": (dict[str, Annotated[Any, Choice(folder_of(f"{ROOT}.tasks", Task))]], ...),
         "data": (_record(Data), ...),
         "training": (_record(Training), ...),
@@ -160,9 +160,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(str(path), [Problem((), message)], {(): 1})
     for override in overrides:
         problems += _override(tree, lines, override)
-    if isinstance(tree.get("data"), dict) and tree["data"].get("card") is None:
-        possible = f"possible: {', '.join(catalogue_of((Card,)).names())}, or package.module:Class"
-        problems.append(Problem(("data",), f"Data needs 'card': a name or {{use: NAME, ...}} ({possible})"))
+    if isinstance(tree.get("data"), dict) and tree["data"].get("dataset") is None:
+        possible = f"possible: {', '.join(registry_of((Dataset,)).names())}, or package.module:Class"
+        problems.append(Problem(("data",), f"Data needs 'dataset': a name or {{use: NAME, ...}} ({possible})"))
     with code_from_anywhere():
         return _resolve(tree, Path(path), problems, lines)
 

@@ -1,6 +1,6 @@
 """Which classes a YAML may name: where a part is looked up, and what its name is.
 
-Parts of one file are its classes (`norm: rms_norm` is `RmsNorm` of models/norms.py); tokenizers, tasks and cards are one
+Parts of one file are its classes (`norm: rms_norm` is `RmsNorm` of models/norms.py); tokenizers, tasks and datasets are one
 per file and carry the file's name (`use: image` is tokenizers/image.py). `use: mylab.lidar:LidarTokenizer` reaches any
 class that can be imported.
 """
@@ -27,7 +27,7 @@ FOLDERS = {f"{ROOT}.data.base": f"{ROOT}.data.datasets"}
 """Where the classes stand, one a file, whose base a module holds."""
 
 
-class Catalogue:
+class Registry:
     """Base: names and the classes behind them."""
 
     def names(self) -> list[str]:
@@ -39,7 +39,7 @@ class Catalogue:
         raise NotImplementedError
 
 
-class Classes(Catalogue):
+class Classes(Registry):
     """Classes by their own names, in snake case; from outside any subclass of one of the `bases`."""
 
     def __init__(self, *classes: type, bases: tuple[type, ...] = ()):
@@ -62,7 +62,7 @@ class Classes(Catalogue):
         raise LookupError(unknown(use, self.names()))
 
 
-class Folder(Catalogue):
+class Folder(Registry):
     """One class per file of a package, by the file's name; files without such a class are not counted."""
 
     def __init__(self, package: str, what: str, fits: Callable[[Any], bool]):
@@ -111,7 +111,7 @@ def folder_of(package: str, base: type) -> Folder:
     return Folder(package, base.__name__, fits)
 
 
-def catalogue_of(results: tuple[Any, ...]) -> Catalogue:
+def registry_of(results: tuple[Any, ...]) -> Registry:
     """What a `Callable[..., X]` may be: the members of a union X; else the subclasses of X, one per file of the folder that
     FOLDERS names, else those in X's own file; else X itself."""
     if len(results) > 1:
@@ -187,7 +187,7 @@ def import_or_explain(path: str) -> Any:
 
 
 def unknown(use: str, possible: list[str]) -> str:
-    """The sentence for a name that is not in the catalogue."""
+    """The sentence for a name that is not in the registry."""
     near = nearest(use, possible, list_all=False)
     return f"nothing is named {use!r}; possible: {', '.join(possible)}, or package.module:Class{near}"
 

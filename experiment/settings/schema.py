@@ -28,7 +28,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
 from pydantic_core import PydanticCustomError, core_schema
 
-from .registry import Catalogue, catalogue_of, use_name
+from .registry import Registry, registry_of, use_name
 from .scalars import nearest, number, over_arguments, plain_reader, problem, shown
 
 Target = Callable[..., Any]
@@ -104,8 +104,8 @@ def plain(value: Any) -> Any:
 class Choice:
     """A part: the name of a class, or a mapping with `use` and the options of that class. Read as a `Part`."""
 
-    def __init__(self, catalogue: Catalogue, default: Any = None, optional: bool = False):
-        self.catalogue, self.optional = catalogue, optional
+    def __init__(self, registry: Registry, default: Any = None, optional: bool = False):
+        self.registry, self.optional = registry, optional
         self.default: str | None = default if isinstance(default, str) else None
 
     def read(self, value: Any) -> Part | None:
@@ -118,26 +118,26 @@ class Choice:
         use = value if isinstance(value, str) else options.pop("use", self.default)
         if not isinstance(use, str):
             wrong = "needs 'use', a name" if use is None else f"'use' must be a name, not {shown(use)}"
-            raise problem(f"{wrong}; possible: {', '.join(self.catalogue.names())}")
+            raise problem(f"{wrong}; possible: {', '.join(self.registry.names())}")
         try:
-            name, target = self.catalogue.find(use)
+            name, target = self.registry.find(use)
             model = model_of_part(target)
         except LookupError as error:
             raise problem(str(error.args[0]), *place) from None
         return Part(target, check(model, options), name)
 
     def expected(self) -> str:
-        names = ", ".join(self.catalogue.names())
+        names = ", ".join(self.registry.names())
         return f"a name or {{use: NAME, ...}}{' or null' * self.optional} (possible: {names})"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self.read)
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        names, outside = self.catalogue.names(), {"type": "string", "pattern": r"^[\w.]+:\w+$"}
+        names, outside = self.registry.names(), {"type": "string", "pattern": r"^[\w.]+:\w+$"}
         choices: list[dict[str, Any]] = [{"enum": names + ["none"] * self.optional}, outside]
         for name in names:
-            target = self.catalogue.find(name)[1]
+            target = self.registry.find(name)[1]
             json = json_of(model_of_part(target), halves(target), handler, use=name)
             required = ["use"] * (name != self.default) + json.get("required", [])
             choices.append(json | {"required": required})
@@ -189,7 +189,7 @@ def reader(annotation: Any, default: Any = None) -> Any:
     inner = [member for member in members if member is not types.NoneType]
     optional, only = len(inner) < len(members), inner[0] if len(inner) == 1 else None
     if get_origin(only) is Callable:
-        return Annotated[Any, Choice(catalogue_of(_members(get_args(only)[1])), plain(default), optional)]
+        return Annotated[Any, Choice(registry_of(_members(get_args(only)[1])), plain(default), optional)]
     if inspect.isclass(only) and is_dataclass(only):
         return Annotated[Any, Record(only.__name__, (only,), only, optional)]
     if _is_read(annotation):

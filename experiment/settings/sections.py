@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ...data.base import Card
-from ...training.mixup import Mix
+from ...data.base import Dataset
+from ...training.mixup import Mixup
 from ...training.optimizers import AdamW, Optimizer
 from ...training.schedules import Cosine, Schedule
 
@@ -16,8 +16,8 @@ from ...training.schedules import Cosine, Schedule
 class Data:
     """Where the samples come from."""
 
-    card: Callable[[], Card] | None = None
-    """A data set by name (a file of `data/cards/`), or `{use: NAME, ...}` with its options. Only an imported run has none."""
+    dataset: Callable[[], Dataset] | None = None
+    """A data set by name (a file of `data/datasets/`), or `{use: NAME, ...}` with its options. Only an imported run has none."""
     columns: dict[str, str] = field(default_factory=dict)
     """Which column of the data set each input reads, where it is not the one of its own name: `{camera: image}`."""
     bad_share: float = 0.0
@@ -55,7 +55,7 @@ class Training:
     input_dropout: float | dict[str, float] = 0.0
     """How often an input is withheld from a sample, one share for all or one for each; what is predicted never is. One
     input of a sample always stays, except in one sample of a hundred."""
-    mix: Mix | None = None
+    mix: Mixup | None = None
     """Mixup and CutMix of images; null: none."""
     freeze: list[str] = field(default_factory=list)
     """Parameters that stay as they are, by the beginning of their names: `tokenizers.image`, `cores.main.blocks.0`."""
@@ -73,7 +73,7 @@ class Evaluation:
     """Steps between two evaluations; the last step is always evaluated."""
     rows: int = 64
     """Rows read at once."""
-    worth: bool = False
+    attribution: bool = False
     """Whether the last evaluation also tells what each input is worth: metrics for every subset of the inputs, and bits."""
     generated: int = 256
     """For tasks that judge generated texts: on how many samples, spread over the split; `chopmix evaluate` takes all."""

@@ -37,7 +37,7 @@ def dry_run(config: Config) -> None:
         console.print(rate_table(trainer))
         if processes.is_first and trainer.about:
             told = ", ".join(f"{name} {value}" for name, value in trainer.about.items())
-            console.print(printable(f"data: {config.data.card.use}, {told}"), markup=False)
+            console.print(printable(f"data: {config.data.dataset.use}, {told}"), markup=False)
         for line in (*batch_lines(trainer), *told_of_inputs(trainer), *proof_lines(trainer)):
             console.print(printable(line), markup=False)
         trainer.forward = trainer.wrapped()

@@ -19,8 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...data.sample_split import SampleSplit
-from ...data.samples import Listed, SampleCard, Samples
-from ...models.batch import Batch, PlannedSet
+from ...data.samples import Listed, SampleDataset, Samples
+from ...models.batch import Batch, SetPlan
 from ...models.generation.fast_decoder import computing_type
 from ...tokenizers.files.writing import not_written, partial_name, sweep_partials
 from ...training.objective import autocast
@@ -66,7 +66,7 @@ def embedded(run: Run, split: SampleSplit, pool: Pool, rows: int = 64) -> Iterat
             yield from _embedded(run, name, planned, pool)
 
 
-def _embedded(run: Run, name: str, planned: PlannedSet, pool: Pool) -> Iterator[Embedded]:
+def _embedded(run: Run, name: str, planned: SetPlan, pool: Pool) -> Iterator[Embedded]:
     device = run.model_device
     with torch.inference_mode(), autocast(device, run.precision):
         batch = run.model.plan(Batch(sets={name: planned}), dtype=computing_type(run.model), device=device).to(device)
@@ -83,13 +83,13 @@ def _embedded(run: Run, name: str, planned: PlannedSet, pool: Pool) -> Iterator[
             yield Embedded(key, vector[None])
 
 
-def described(run: Run, planned: PlannedSet) -> list[tuple[str, str]]:
+def described(run: Run, planned: SetPlan) -> list[tuple[str, str]]:
     """The input and the text (or the number) of the token at every place."""
     found = [("", "")] * planned.tokens.sample.numel()
-    for name, pieces in planned.pieces.items():
+    for name, chunks in planned.chunks.items():
         encoding = getattr(run.choppers[name], "text", None)
-        places = range(len(found)) if pieces.places is None else pieces.places.tolist()
-        values, numbers = pieces.values.flatten(), pieces.index.flatten().tolist()
+        places = range(len(found)) if chunks.slots is None else chunks.slots.tolist()
+        values, numbers = chunks.values.flatten(), chunks.index.flatten().tolist()
         for row, place in enumerate(places):
             text = str(numbers[row]) if encoding is None else encoding.decode([int(values[row])], specials=True)
             found[place] = name, text
@@ -105,14 +105,16 @@ def split_of(run: Run, data: str, split: str) -> SampleSplit:
     """A data set of the command line (see `whole.py`) as a split of the run's inputs; its labels are not looked at."""
     columns, corpus = run.reads()
     wanted = {name: kind for name, kind in columns.items() if kind != "label"}
-    card = whole_data(data, split, wanted, corpus)
-    samples = card.open(split) if isinstance(card, SampleCard) else documents_of(card, split, next(iter(wanted)))
+    dataset = whole_data(data, split, wanted, corpus)
+    samples = (
+        dataset.open(split) if isinstance(dataset, SampleDataset) else documents_of(dataset, split, next(iter(wanted)))
+    )
     return run.opened(samples, split, columns_of(run.config))
 
 
-def documents_of(card: Any, split: str, name: str) -> Samples:
+def documents_of(dataset: Any, split: str, name: str) -> Samples:
     """The documents of a corpus as samples of one column."""
-    found = list(card.documents(split))
+    found = list(dataset.documents(split))
     return Listed([document.key for document in found], [{name: document.text} for document in found])
 
 

@@ -16,7 +16,7 @@ import soundfile
 from PIL import Image
 from torch import Tensor
 
-from ...data.samples import SampleCard
+from ...data.samples import SampleDataset
 from ...tokenizers.files.reading import regular
 from ...tokenizers.files.writing import make_folder, write_json
 from ..build import columns_of
@@ -32,12 +32,14 @@ def write_examples(config: Config, split: str, number: int, folder: Path) -> Ite
     """Write some samples of a split, spread over it, into `folder`/1, /2, ...: a file for every input that is no text, and
     `sample.json` with the texts, the names of the files, and what a task predicts. Yields for each the command that asks a run
     about it. Raises RunError for a text corpus, DataError for what cannot be read."""
-    card = config.data.card()
-    if not isinstance(card, SampleCard):
-        raise RunError(f"{config.path}: card {card.name!r} is a text corpus: chopmix inspect shows what it holds")
-    samples, columns = card.open(split), columns_of(config)
+    dataset = config.data.dataset()
+    if not isinstance(dataset, SampleDataset):
+        raise RunError(f"{config.path}: dataset {dataset.name!r} is a text corpus: chopmix inspect shows what it holds")
+    samples, columns = dataset.open(split), columns_of(config)
     tasks = [part() for part in config.tasks.values()]
-    answers = {column for task in tasks for column in task.columns()} | {columns[t.target] for t in tasks if t.writes}
+    answers = {column for task in tasks for column in task.columns()} | {
+        columns[t.target] for t in tasks if t.generates
+    }
     for place in range(min(number, len(samples))):
         row, own = samples[place * len(samples) // number if number < len(samples) else place], folder / str(place + 1)
         make_folder(own)

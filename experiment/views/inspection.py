@@ -18,12 +18,12 @@ COLOURS = ("on #3b4252", "on #5e4b63", "on #3f5f4f", "on #5f5533", "on #35506b")
 def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
     """Print the first tokens of the validation text in colours, then a batch of `rows` x `tokens` ids as its examples."""
     console = Console(highlight=False)
-    card = config.data.card()
+    dataset = config.data.dataset()
     with tempfile.TemporaryDirectory() as folder:
-        choppers = build_choppers(config, Path(folder), card)
+        choppers = build_choppers(config, Path(folder), dataset)
         (name,) = choppers
         encoding = choppers[name].text
-        split = open_split(config, card, "val", choppers, build_tasks(config, choppers))
+        split = open_split(config, dataset, "val", choppers, build_tasks(config, choppers))
     about = f"input {name!r}: {encoding.name}, {encoding.vocabulary:,} ids; start token {encoding.start}"
     console.print(printable(about), markup=False)
     ids = split.file.ids

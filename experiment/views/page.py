@@ -17,7 +17,7 @@ from ...data.sample_split import SampleSplit
 from ...models.attention.graph import Graph, dense_mask, reach
 from ...models.batch import IGNORED, Batch
 from ...models.leaks import leaks
-from ...models.model import Mixture
+from ...models.model import Model
 from ...models.tokens import CORE, Tokens
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.printing import printable
@@ -41,11 +41,11 @@ FEW = 24
 
 def write_page(config: Config, file: Path) -> str:
     """Write the page for a sample of the validation split; gives one sentence that says what it shows."""
-    card = config.data.card()
+    dataset = config.data.dataset()
     with tempfile.TemporaryDirectory() as folder:
-        choppers = build_choppers(config, Path(folder), card)
-        tasks = build_tasks(config, choppers, Path(folder), card)
-    split = open_split(config, card, "val", choppers, tasks)
+        choppers = build_choppers(config, Path(folder), dataset)
+        tasks = build_tasks(config, choppers, Path(folder), dataset)
+    split = open_split(config, dataset, "val", choppers, tasks)
     model = build_model(config, choppers, tasks)
     batch = make_batch(split, split.all()[:1], tasks)
     names = ["(core)", *config.inputs]
@@ -64,7 +64,7 @@ def write_page(config: Config, file: Path) -> str:
     return f"{file}: {tokens} tokens of {len(config.inputs)} input(s), {graphs} attention graph(s)"
 
 
-def set_parts(set: str, batch: Batch, model: Mixture, choppers: dict[str, Chopper], names: Sequence[str]) -> list[str]:
+def set_parts(set: str, batch: Batch, model: Model, choppers: dict[str, Chopper], names: Sequence[str]) -> list[str]:
     """One set: its tokens in order, how many each input has, and who reads whom in it."""
     tokens, graphs = batch.sets[set].tokens.select(slice(0, 1)), model.cores[set].graphs
     of = f" of the {set}" if len(batch.sets) > 1 else ""
@@ -123,12 +123,12 @@ def picture(draw, size: tuple[float, float]) -> str:
 def labels_of(set: str, batch: Batch, tokens: Tokens, choppers: dict[str, Chopper]) -> list[str]:
     """A short text for every token of the first row: the text of an id, or a dot."""
     found = ["·"] * tokens.shape[1]
-    for name, pieces in batch.sets[set].pieces.items():
+    for name, chunks in batch.sets[set].chunks.items():
         text = getattr(choppers[name], "text", None)
         if text is None:
             continue
-        values = pieces.values.flatten().tolist()
-        places = range(len(values)) if pieces.places is None else pieces.places.tolist()
+        values = chunks.values.flatten().tolist()
+        places = range(len(values)) if chunks.slots is None else chunks.slots.tolist()
         for place, id in zip(places, values):
             if place < len(found):
                 found[place] = text.decode([id], specials=True).replace("\n", "⏎")
@@ -202,7 +202,7 @@ def matrix(mask: torch.Tensor, tokens: Tokens, title: str) -> str:
     return picture(draw, (3.4, 3.4))
 
 
-def proof(batch: Batch, model: Mixture) -> str:
+def proof(batch: Batch, model: Model) -> str:
     """Whether a target can reach its own predictor."""
     found = leaks(batch, {name: core.graphs for name, core in model.cores.items()})
     bad = sum(map(len, found.values()))
@@ -220,11 +220,11 @@ def asked(name: str, batch: Batch, choppers: dict[str, Chopper], config: Config)
         (label, *_) = batch.sets[targets.set].labels.get(target) or [None]
         return f"<p>{html.escape(name)}: {html.escape(str(label))}</p>"
     wanted = targets.values.flatten().tolist()
-    read = batch.sets[targets.set].pieces[target].values.flatten().tolist()
+    read = batch.sets[targets.set].chunks[target].values.flatten().tolist()
     if len(read) != len(wanted):  # only some of the tokens are judged: what was hidden
         tokens = batch.sets[targets.set].tokens
         shown = labels_of(targets.set, batch, tokens, choppers)
-        pairs = [(f"place {place}, {shown[place]}", id) for place, id in zip(targets.places.tolist(), wanted)]
+        pairs = [(f"place {place}, {shown[place]}", id) for place, id in zip(targets.slots.tolist(), wanted)]
     else:
         pairs = [(repr(text.decode([given], specials=True)), id) for given, id in zip(read, wanted)]
     pairs = [(given, id) for given, id in pairs if id != IGNORED]

@@ -14,9 +14,9 @@ import torch
 
 from ...inference.transcription import SHORTEST, Segment, Transcriber, Transcribing, Transcript
 from ...inference.whisper_decoding import Protocol
-from ...models.batch import PlannedSet
+from ...models.batch import SetPlan
 from ...tokenizers.audio_stem import AudioStemChopper
-from ...tokenizers.base import Piece
+from ...tokenizers.base import Chunk
 from ...tokenizers.files.printing import as_written, printable
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import as_record
@@ -41,12 +41,12 @@ def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
     # a tokenizer may not name the timestamps, which are the last ids
     vocabulary = run.model.tokenizer(text).embedding.num_embeddings
 
-    def plan(window: torch.Tensor, ids: Sequence[int]) -> dict[str, PlannedSet]:
+    def plan(window: torch.Tensor, ids: Sequence[int]) -> dict[str, SetPlan]:
         count = (window.shape[1] + 1) // 2
         heard = place(
-            [[(sound, Piece(window[None], count, chopper.seconds(count)))]], run.choppers, count, axes, rows=[0]
+            [[(sound, Chunk(window[None], count, chopper.seconds(count)))]], run.choppers, count, axes, rows=[0]
         )
-        written = Piece(torch.tensor(ids), len(ids), following=torch.tensor([*ids[1:], encoding.end]))
+        written = Chunk(torch.tensor(ids), len(ids), next_ids=torch.tensor([*ids[1:], encoding.end]))
         said = place([[(text, written)]], run.choppers, len(ids), axes, rows=[0])
         return {"encoder": heard, "main": said}
 

@@ -5,7 +5,7 @@
     factor     = "(" expression ")" | name [ "(" argument { "," argument } ")" ]
     argument   = number | axis | input | source "->" reader
 
-Names: causal, causal(axis), same_sample, same_span, from(input, ...), window(size), window(size, axis),
+Names: causal, causal(axis), same_sample, same_item, from(input, ...), window(size), window(size, axis),
 neighbourhood(radius, axis, ...), edges(source -> reader, ...).
 """
 
@@ -20,7 +20,7 @@ from . import graph as g
 
 TOKEN = re.compile(r"\s*(?:(?P<arrow>->)|(?P<number>\d+(?:\.\d+)?)|(?P<name>[A-Za-z_]\w*)|(?P<mark>[&|(),]))")
 DEEPEST = 100
-VALUES = ("causal", "same_sample", "same_span", "from", "window", "neighbourhood", "edges")
+VALUES = ("causal", "same_sample", "same_item", "from", "window", "neighbourhood", "edges")
 
 
 def parse_graph(text: str, inputs: Sequence[str], axes: Sequence[str] = ("order",)) -> g.Graph:
@@ -105,7 +105,7 @@ class _Parser:
         makers: dict[str, Callable[[], g.Graph]] = {
             "causal": lambda: g.Causal(*(self._axis(a, place) for a in arguments)),
             "same_sample": lambda: g.SameSample(*arguments),
-            "same_span": lambda: g.SameSpan(*arguments),
+            "same_item": lambda: g.SameItem(*arguments),
             "from": lambda: g.From(tuple(self._input(a, place) for a in self._some(name, arguments, place))),
             "window": lambda: g.Window(self._number(name, arguments, place), *self._axes(arguments[1:], place)),
             "neighbourhood": lambda: g.Neighbourhood(
@@ -140,7 +140,7 @@ class _Parser:
         if not all(isinstance(a, tuple) for a in arguments):
             raise self._error(place, "edges are written source -> reader")
         if all(end.isdecimal() for pair in arguments for end in pair):
-            return g.Edges(tuple((int(a), int(b)) for a, b in arguments), "places")
+            return g.Edges(tuple((int(a), int(b)) for a, b in arguments), "slots")
         return g.Edges(tuple((self._input(a, place), self._input(b, place)) for a, b in arguments))
 
     def _some(self, name: str, arguments: list, place: int) -> list:

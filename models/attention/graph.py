@@ -31,7 +31,7 @@ class Node(NamedTuple):
 
     input: Tensor
     sample: Tensor
-    span: Tensor
+    item: Tensor
     position: Sequence[Tensor]
     """By axis. Axis 0 is the running order in the token's own *sample*, 0, 1, 2, ...: no graph can see where in a packed row
     its sample stands, how much padding is before it, or what is cached."""
@@ -126,11 +126,11 @@ class SameSample(Graph):
 
 
 @dataclass(frozen=True)
-class SameSpan(Graph):
-    """Read your own span: the same image, clip or document."""
+class SameItem(Graph):
+    """Read your own item: the same image, clip or document."""
 
     def edge(self, query, key):
-        return key.span == query.span
+        return key.item == query.item
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class Neighbourhood(Graph):
 
 @dataclass(frozen=True)
 class Edges(Graph):
-    """Read along the listed edges (source, reader): between inputs by number, or between `places` of a sample, its first
+    """Read along the listed edges (source, reader): between inputs by number, or between `slots` of a sample, its first
     token (of the core itself, where there are any) being 0."""
 
     pairs: tuple[tuple[int, int], ...]
@@ -208,7 +208,7 @@ def dense_mask(graph: Graph, queries: Tokens, keys: Tokens, self_attention: bool
 
     def node(tokens: Tokens, axis: int) -> Node:
         coordinates = tokens.position.unsqueeze(axis).unbind(-1)
-        return Node(*(t.unsqueeze(axis) for t in (tokens.input, tokens.sample, tokens.span)), coordinates)
+        return Node(*(t.unsqueeze(axis) for t in (tokens.input, tokens.sample, tokens.item)), coordinates)
 
     (b, n), m = queries.shape, keys.shape[1]
     queries, keys = within_samples(queries, keys if self_attention else None), within_samples(keys)

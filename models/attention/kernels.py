@@ -142,7 +142,7 @@ class Dense(Layout):
 
 
 class Segment(NamedTuple):
-    """One sample's places in one row."""
+    """One sample's slots in one row."""
 
     row: int
     start: int

@@ -107,7 +107,7 @@ def _one_sample_a_row(tokens: Tokens) -> bool:
 
 
 def _plan_packed(tokens: Tokens, causal: bool, device: torch.device, dtype: torch.dtype, dropout: float):
-    """Attention within the samples of packed rows, where each sample's places are contiguous; else None."""
+    """Attention within the samples of packed rows, where each sample's slots are contiguous; else None."""
     starts = _starts(tokens)
     samples = tokens.sample.flatten()[starts]
     samples = samples[samples != PADDING]
@@ -123,17 +123,17 @@ def _plan_packed(tokens: Tokens, causal: bool, device: torch.device, dtype: torc
 
 
 def _starts(tokens: Tokens) -> Int[Tensor, "s"]:
-    """The flat places where a sample begins, or a run of padding, whose output nobody reads: every row begins one."""
+    """The flat slots where a sample begins, or a run of padding, whose output nobody reads: every row begins one."""
     begins = torch.ones_like(tokens.sample, dtype=torch.bool)
     begins[:, 1:] = tokens.sample[:, 1:] != tokens.sample[:, :-1]
     return begins.flatten().nonzero()[:, 0]
 
 
 def _segments(starts: Int[Tensor, "s"], b: int, n: int) -> tuple[Segment, ...]:
-    """What lies between flat places of b rows of n places, row by row."""
-    places = starts.tolist()
-    ends = [*places[1:], b * n]
-    return tuple(Segment(start // n, start % n, end - start // n * n) for start, end in zip(places, ends))
+    """What lies between flat slots of b rows of n slots, row by row."""
+    slots = starts.tolist()
+    ends = [*slots[1:], b * n]
+    return tuple(Segment(start // n, start % n, end - start // n * n) for start, end in zip(slots, ends))
 
 
 def _mask_there(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device) -> Bool[Tensor, "k n m"]:
@@ -145,7 +145,7 @@ def _mask_there(graph: Graph, queries: Tokens, keys: Tokens, device: torch.devic
     query, key = within_samples(queries, keys).to(device), within_samples(keys).to(device)
     sides = [
         Node(
-            *(t.unsqueeze(axis) for t in (side.input, side.sample, side.span)), side.position.unsqueeze(axis).unbind(-1)
+            *(t.unsqueeze(axis) for t in (side.input, side.sample, side.item)), side.position.unsqueeze(axis).unbind(-1)
         )
         for side, axis in ((query, 2), (key, 1))
     ]
@@ -153,7 +153,7 @@ def _mask_there(graph: Graph, queries: Tokens, keys: Tokens, device: torch.devic
 
 
 def _rows_alike(queries: Tokens, keys: Tokens) -> bool:
-    """Whether every row is the first one with other numbers for its samples and spans, as where each row is one sample."""
+    """Whether every row is the first one with other numbers for its samples and items, as where each row is one sample."""
 
     def both(name: str) -> Tensor:
         return torch.cat([getattr(queries, name), getattr(keys, name)], dim=1)
@@ -167,7 +167,7 @@ def _rows_alike(queries: Tokens, keys: Tokens) -> bool:
     descriptors = (
         both("input"),
         counted(both("sample")),
-        counted(both("span")),
+        counted(both("item")),
         both("position").nan_to_num(nan=torch.inf),
     )
     return all(bool((each == each[:1]).all()) for each in descriptors)
@@ -178,7 +178,7 @@ def _plan_flex(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device
     from torch.nn.attention.flex_attention import create_block_mask
 
     relative = within_samples(queries, keys).to(device), within_samples(keys).to(device)
-    sides = [(t.input, t.sample, t.span, t.position.unbind(-1)) for t in relative]
+    sides = [(t.input, t.sample, t.item, t.position.unbind(-1)) for t in relative]
 
     def node(side, row, index) -> Node:
         *descriptors, position = side

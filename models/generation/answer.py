@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..batch import Batch, Pieces, PlannedSet
+from ..batch import Batch, Chunks, SetPlan
 from ..cache import Cache
-from ..model import Mixture
+from ..model import Model
 from ..tokens import TokenSet
 from .fast_decoder import Decoder, computing_type
 
@@ -30,7 +30,7 @@ class Answer:
     """
 
     def __init__(
-        self, model: Mixture, sets: Mapping[str, PlannedSet], *, input: str, task: str, vocabulary: int,
+        self, model: Model, sets: Mapping[str, SetPlan], *, input: str, task: str, vocabulary: int,
         most: int | None = None, source: TokenSet | None = None,
     ):  # fmt: skip
         self.model, self.input, self.task, self.vocabulary = model, input, task, vocabulary
@@ -41,11 +41,11 @@ class Answer:
         room = max(model.context, n) - n
         self.room = room if most is None else min(room, most)
         self.planned, self.last = planned, planned.tokens.select(slice(None), slice(n - 1, n))
-        pieces = planned.pieces[input]
-        last_places = pieces.places.view(-1)[pieces.counts.cumsum(0) - 1]
+        chunks = planned.chunks[input]
+        last_places = chunks.slots.view(-1)[chunks.counts.cumsum(0) - 1]
         if len(last_places) != self.rows or not (last_places % n == n - 1).all():
             raise ValueError(f"every sample must end in its text {input!r} for it to be continued")
-        self.index = pieces.counts
+        self.index = chunks.counts
         self.ids = torch.full((self.rows, 0), -1)
         self.source = self._read_source(dict(before)) if source is None else source
         self.source_tokens = before[-1][1].tokens if before else None
@@ -59,7 +59,7 @@ class Answer:
         """The scores of the id that comes after a place of the prompt, once `scores` has read it."""
         return self.model.heads[self.task](self.hidden[:, place])[:, : self.vocabulary]
 
-    def _read_source(self, before: dict[str, PlannedSet]) -> TokenSet | None:
+    def _read_source(self, before: dict[str, SetPlan]) -> TokenSet | None:
         """What the encoder makes of its sets, once."""
         if not before:
             return None
@@ -70,8 +70,8 @@ class Answer:
     @property
     def prompt(self) -> Int[Tensor, "b p"]:
         """The ids that every row's text begins with, where all begin with equally many."""
-        pieces = self.planned.pieces[self.input]
-        return pieces.values.view(self.rows, -1)
+        chunks = self.planned.chunks[self.input]
+        return chunks.values.view(self.rows, -1)
 
     def scores(self) -> Float[Tensor, "b v"]:
         """The scores of the id that comes next in each row."""
@@ -94,8 +94,8 @@ class Answer:
 
     def _step(self) -> Float[Tensor, "b v"]:
         """The scores after one more token per row, read by the lean decoder."""
-        pieces = Pieces(values=self._there(self.ids[:, -1]), index=self._there(self.index - 1))
-        x = self.model.tokenizer(self.input)(pieces)
+        chunks = Chunks(values=self._there(self.ids[:, -1]), index=self._there(self.index - 1))
+        x = self.model.tokenizer(self.input)(chunks)
         if self.input in self.model.types:
             x = x + self.model.types[self.input]
         place = self.planned.tokens.shape[1] + self.ids.shape[1] - 1
@@ -108,8 +108,8 @@ class Answer:
             position = torch.full_like(self.last.position, torch.nan)
             position[..., 0] = self.cache.length
             self.last = replace(self.last, position=position)
-            pieces = Pieces(values=ids.cpu()[:, None], index=self.index[:, None])
-            self.planned = PlannedSet(tokens=self.last, pieces={self.input: pieces})
+            chunks = Chunks(values=ids.cpu()[:, None], index=self.index[:, None])
+            self.planned = SetPlan(tokens=self.last, chunks={self.input: chunks})
         self.index = self.index + 1
 
     def expand(self, beams: int) -> None:

@@ -161,9 +161,9 @@ def continuations(logs: Float[Tensor, "b v"], running: Float[Tensor, "t k"]) -> 
     values, ids = largest(logs, min(2 * beams, logs.shape[1]))
     each = values.shape[1]
     values = (values.view(texts, beams, each) + running[..., None]).flatten(1)
-    values, places = values.topk(min(2 * beams, beams * each))
-    ids = ids.view(texts, -1).gather(1, places)
-    rows = zip(values.tolist(), (places // each).tolist(), ids.tolist())
+    values, slots = values.topk(min(2 * beams, beams * each))
+    ids = ids.view(texts, -1).gather(1, slots)
+    rows = zip(values.tolist(), (slots // each).tolist(), ids.tolist())
     return [list(zip(*row)) for row in rows]
 
 
@@ -185,17 +185,17 @@ def largest(scores: Float[Tensor, "b v"], count: int) -> tuple[Float[Tensor, "b 
         return scores.topk(count)
     whole = width - width % PIECE
     chosen = scores[:, :whole].view(rows, -1, PIECE).amax(-1).topk(count).indices
-    places = (chosen[..., None] * PIECE + torch.arange(PIECE)).flatten(1)
-    places = torch.cat([places, torch.arange(whole, width).expand(rows, -1)], dim=1)
-    values, found = scores.gather(1, places).topk(count)
-    return values, places.gather(1, found)
+    slots = (chosen[..., None] * PIECE + torch.arange(PIECE)).flatten(1)
+    slots = torch.cat([slots, torch.arange(whole, width).expand(rows, -1)], dim=1)
+    values, found = scores.gather(1, slots).topk(count)
+    return values, slots.gather(1, found)
 
 
 def forbid_repeats(logs: Float[Tensor, "b v"], texts: list[list[int]], size: int) -> None:
     """Rule out, in place, every id that would make a run of `size` ids occur a second time in its row's text."""
     for row, ids in enumerate(texts):
         ending = tuple(ids[len(ids) - size + 1 :]) if size > 1 else ()
-        places = range(len(ids) - size + 1)
-        banned = [ids[p + size - 1] for p in places if tuple(ids[p : p + size - 1]) == ending]
+        slots = range(len(ids) - size + 1)
+        banned = [ids[p + size - 1] for p in slots if tuple(ids[p : p + size - 1]) == ending]
         if banned:
             logs[row, banned] = -torch.inf

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..batch import Batch, Pieces, PlannedSet
-from ..model import Mixture
+from ..batch import Batch, Chunks, SetPlan
+from ..model import Model
 from ..tokens import Tokens
 from .answer import Answer
 from .fast_decoder import Decoder, computing_type
@@ -27,7 +27,7 @@ class Continuation:
     """
 
     def __init__(
-        self, model: Mixture, rows: Sequence[Sequence[int]], *, input: str, task: str, vocabulary: int, cached: bool = True
+        self, model: Model, rows: Sequence[Sequence[int]], *, input: str, task: str, vocabulary: int, cached: bool = True
     ):  # fmt: skip
         self.model, self.core = model, list(model.cores.values())[-1]
         self.names = input, task, list(model.cores)[-1]
@@ -76,8 +76,8 @@ class Continuation:
         input = self.names[0]
         place, self.read = self.read - self.start, self.ids.shape[1]
         values = self.ids[:, -1].to(self.device, non_blocking=True)
-        pieces = Pieces(values=values, index=torch.full((1,), place, device=self.device))
-        x = self.model.tokenizer(input)(pieces)
+        chunks = Chunks(values=values, index=torch.full((1,), place, device=self.device))
+        x = self.model.tokenizer(input)(chunks)
         if input in self.model.types:
             x = x + self.model.types[input]
         return self.decoder.scores(x, place)[:, : self.vocabulary]
@@ -95,13 +95,13 @@ class Continuation:
             self.ragged = bool(window.any())
         position = torch.full((b, end - new, self.core.axes), torch.nan)
         position[..., 0] = order
-        return Tokens(input=torch.full_like(rows, self.number), sample=rows, span=rows, position=position), index
+        return Tokens(input=torch.full_like(rows, self.number), sample=rows, item=rows, position=position), index
 
     def _run(self, tokens: Tokens, keys: Tokens, values: Tensor, index: Tensor) -> Tensor:
         input, task, core = self.names
         device = self.device
         layouts = self.core.plan(tokens, keys if self.cached else None, computing_type(self.core), device)
-        planned = PlannedSet(tokens=tokens, pieces={input: Pieces(values=values, index=index)}, layouts=layouts)
+        planned = SetPlan(tokens=tokens, pieces={input: Chunks(values=values, index=index)}, layouts=layouts)
         batch = Batch(sets={core: planned}) if device.type == "cpu" else Batch(sets={core: planned}).to(device)
         hidden = self.model.hidden(batch, self.cache if self.cached else None)
         return self.model.heads[task](hidden[:, -1])[:, : self.vocabulary]

@@ -18,17 +18,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 Wavelength = Annotated[float, Field(ge=1, le=1e12)]
-"""Of the slowest wave, over 2 pi, in places."""
+"""Of the slowest wave, over 2 pi, in slots."""
 
 
 class AbsolutePosition(nn.Module):
-    """Base of the embeddings added to an input's tokens, by their index in the span: (t) to (t, d)."""
+    """Base of the embeddings added to an input's tokens, by their index in the item: (t) to (t, d)."""
 
     length: int
 
 
 class Learned(AbsolutePosition):
-    """One learned vector per place, as in GPT-2 and ViT. `length`: how many places (default: the context)."""
+    """One learned vector per place, as in GPT-2 and ViT. `length`: how many slots (default: the context)."""
 
     def __init__(self, width: int, context: int, *, length: int | None = None):
         super().__init__()

@@ -61,14 +61,14 @@ class Rotary(RelativePosition):
         self.register_buffer("axis", axis, persistent=False)
 
     def _apply(self, fn, recurse=True):
-        """Moves between devices but stays float32: rounded to bfloat16, neighbouring places look the same."""
+        """Moves between devices but stays float32: rounded to bfloat16, neighbouring slots look the same."""
         frequency = self.frequency
         super()._apply(fn, recurse)
         self.frequency = frequency.to(self.frequency.device)
         return self
 
     def angles(self, tokens: Tokens):
-        """A product of single numbers, not of matrices: autocast and TF32 would round those, and the places with them."""
+        """A product of single numbers, not of matrices: autocast and TF32 would round those, and the slots with them."""
         angle = tokens.position.float().nan_to_num()[..., self.axis] * self.frequency
         return angle.cos()[:, None], angle.sin()[:, None]
 

@@ -74,18 +74,18 @@ def ast_experiment(config: Ast, features: AstFeatures, statistics: tuple[float, 
         "inputs": {"sound": sound},
         "model": {
             "width": config.hidden_size, "depth": config.num_hidden_layers, "heads": config.num_attention_heads,
-            "context": max(rows * columns, 0) + 2, "own_tokens": 2, "attention": "same_sample",
+            "context": max(rows * columns, 0) + 2, "core_tokens": 2, "attention": "same_sample",
             "block": {
                 "norm": norm, "bias": True,
                 "feed_forward": {"use": "gelu", "approximate": "none", "ratio": config.intermediate_size / config.hidden_size},
             },
         },
-        "tasks": {"label": {"use": "classification", "target": "label", "pooling": {"use": "own_tokens", "norm": norm}}},
+        "tasks": {"label": {"use": "classification", "target": "label", "pooling": {"use": "core_tokens", "norm": norm}}},
     }  # fmt: skip
 
 
 def ast_weights(theirs: Mapping[str, Tensor]) -> Weights:
-    """transformers' tensors under the keys of our `Mixture`.
+    """transformers' tensors under the keys of our `Model`.
 
     The class and the distillation token are the core's two own tokens, with their positions added; the patches'
     convolution is a matrix.

@@ -88,7 +88,7 @@ def bert_experiment(config: Bert) -> dict[str, Any]:
 
 
 def bert_weights(theirs: Mapping[str, Tensor], config: Bert) -> Weights:
-    """transformers' tensors under the keys of our `Mixture`.
+    """transformers' tensors under the keys of our `Model`.
 
     Every token of one text has segment 0: its vector is added to the positions. A model saved without its head has keys
     without the family's name in front. Raises ValueError where there are no vectors of segments.

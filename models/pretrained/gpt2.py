@@ -61,7 +61,7 @@ def gpt2_experiment(config: Gpt2) -> dict[str, Any]:
 
 
 def gpt2_weights(theirs: Mapping[str, Tensor], tied: bool = True) -> Weights:
-    """GPT-2's tensors (with or without the `transformer.` prefix) under the keys of our `Mixture`.
+    """GPT-2's tensors (with or without the `transformer.` prefix) under the keys of our `Model`.
 
     GPT-2 keeps matrices as (in, out) and queries, keys and values as one; ours are (out, in) and three. Raises ValueError for a
     tied head that differs from the table.

@@ -73,7 +73,7 @@ def llama_experiment(config: Llama) -> dict[str, Any]:
 
 
 def llama_weights(theirs: Mapping[str, Tensor], config: Llama) -> Weights:
-    """transformers' tensors under the keys of our `Mixture`."""
+    """transformers' tensors under the keys of our `Model`."""
     outside = {"model.embed_tokens": "tokenizers.text.embedding", "model.norm": "cores.main.norm"}
     copies = {"lm_head.weight": "model.embed_tokens.weight"} if config.tie_word_embeddings else {}
     outside |= {} if copies else {"lm_head": "heads.lm.linear"}

@@ -14,7 +14,7 @@ OLDER = {"gamma": "weight", "beta": "bias"}
 
 
 class Weights(NamedTuple):
-    """A published model's tensors under the keys of our `Mixture`."""
+    """A published model's tensors under the keys of our `Model`."""
 
     tensors: dict[str, Tensor]
     """What has no place here, and is not known to have none, stays under its own name."""

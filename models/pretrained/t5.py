@@ -88,7 +88,7 @@ def head_is_tied(theirs: Mapping[str, Tensor]) -> bool:
 
 
 def t5_weights(theirs: Mapping[str, Tensor]) -> Weights:
-    """transformers' tensors under the keys of our `Mixture`."""
+    """transformers' tensors under the keys of our `Model`."""
     bias = "block.0.layer.0.SelfAttention.relative_attention_bias"
     outside = {
         "shared": "tokenizers.source.embedding", "encoder.final_layer_norm": "cores.encoder.norm",

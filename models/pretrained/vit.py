@@ -140,11 +140,11 @@ def vit_experiment(model: nn.Module, data: VitData, scale: Tensor | None = None)
     tokens = patch.num_patches + model.num_prefix_tokens
     return {
         "inputs": {"image": {"use": "image", "patch_size": patch.patch_size[0], "size": size, "channels": patch.proj.in_channels,
-                             "mean": data.mean, "deviation": data.std, "crop": data.crop_pct, "interpolation": data.interpolation,
+                             "mean": data.mean, "std": data.std, "crop": data.crop_pct, "interpolation": data.interpolation,
                              "fit_size": "crop" if data.crop_mode == "center" else "resize"}},
         "model": {
             "width": model.embed_dim, "depth": len(model.blocks), "heads": block.attn.num_heads, "context": tokens,
-            "own_tokens": model.num_prefix_tokens, "attention": "same_sample", "block": options,
+            "core_tokens": model.num_prefix_tokens, "attention": "same_sample", "block": options,
             "final_norm": isinstance(model.norm, nn.LayerNorm),
         },
         "tasks": {"label": {"use": "classification", "target": "label", "pooling": pooling}},
@@ -152,7 +152,7 @@ def vit_experiment(model: nn.Module, data: VitData, scale: Tensor | None = None)
 
 
 def vit_weights(theirs: Mapping[str, Tensor], class_has_position: bool = True) -> Weights:
-    """timm's tensors under the keys of our `Mixture`. What has no place here stays under its own name.
+    """timm's tensors under the keys of our `Model`. What has no place here stays under its own name.
 
     The class token and its position (DeiT III gives it none) are one vector of ours; a patch's convolution is a matrix;
     queries, keys and values are three.

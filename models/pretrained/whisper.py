@@ -78,7 +78,7 @@ def whisper_experiment(config: Whisper) -> dict[str, Any]:
 
 
 def whisper_weights(theirs: Mapping[str, Tensor]) -> Weights:
-    """transformers' tensors under the keys of our `Mixture`.
+    """transformers' tensors under the keys of our `Model`.
 
     Whisper's keys have no bias; ours is zero (it would add the same to all of a query's scores, and change nothing). Raises
     ValueError for encoder positions that are not the fixed waves.

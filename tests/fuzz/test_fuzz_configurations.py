@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import pytest
 import yaml
 from chopmix.experiment.settings.config import json_schema, load_config, sections
-from chopmix.experiment.settings.registry import catalogue_of
+from chopmix.experiment.settings.registry import registry_of
 from chopmix.experiment.settings.schema import halves, keys_of
 from chopmix.experiment.settings.sections import Checkpoints, Data, Evaluation, Training
-from chopmix.models.model import Mixture
+from chopmix.models.model import Model
 from chopmix.models.transformer import Transformer
 from fuzzed import (
     SURROGATES,
@@ -75,8 +75,8 @@ BASES = {str(file.relative_to(CONFIGS[0].parent.parent)): tree for file, tree in
 """Configurations by the names of their files."""
 KEYS = [".".join(map(str, path)) for tree in TREES for path in paths_of(tree)]
 KEYS += ["model.block.key_value_heads", "model.position", "model.position.base", "model.block.feed_forward.ratio", "model.encoder.depth",
-         "model.dropout", "model.initialization.deviation", "training.schedule", "training.mix.mixup", "training.input_dropout",
-         "training.freeze", "data.columns", "data.card.train", "inputs.text", "inputs.text.pad_vocabulary_to", "inputs.image.size",
+         "model.dropout", "model.initialization.std", "training.schedule", "training.mixup.mixup", "training.input_dropout",
+         "training.freeze", "data.columns", "data.dataset.train", "inputs.text", "inputs.text.pad_vocabulary_to", "inputs.image.size",
          "tasks.lm.judge", "evaluation.every", "checkpoints.average", "from", "out"]  # fmt: skip
 SOUND_ONES = ["training.steps=5", "model.depth=1", "model.dropout=0.1", "training.seed=3", "logging.every=1", "evaluation.every=7", "out=runs/x",
               "from=null", "data.bad_share=0.5", "training.clip=null", "training.learning_rate=1e-3", "training.optimizer=adamw",
@@ -118,7 +118,7 @@ def test_overrides(judge, used, line):
 
 # ------------------------------------------------------------------------------------------------------------ dry runs
 
-LEFT_AS_IT_IS = {"compile", "card", "target", "source", "same_as"}
+LEFT_AS_IT_IS = {"compile", "dataset", "target", "source", "same_as"}
 """Keys that are not drawn: a compiler takes longer than an input may, and a scene is about its data."""
 WHOLE, REAL = st.sampled_from((1, 2, 3, 4, 8, 16)), st.sampled_from((0.0, 0.1, 0.5, 1.0, 1.5, 3.0, 1e-3))
 
@@ -130,7 +130,7 @@ def values(annotation: Any) -> st.SearchStrategy:
         return st.one_of(map(values, inner))
     if origin is collections.abc.Callable:
         members = get_args(inner[1]) if get_origin(inner[1]) in (Union, types.UnionType) else (inner[1],)
-        return parts(catalogue_of(members))
+        return parts(registry_of(members))
     if origin is Literal:
         return st.sampled_from(inner)
     if origin is Annotated:
@@ -157,16 +157,16 @@ def options(draw, targets: Sequence[Any]) -> dict:
 
 
 @st.composite
-def parts(draw, catalogue: Any) -> Any:
+def parts(draw, registry: Any) -> Any:
     """A part by its name, perhaps with options."""
-    name = draw(st.sampled_from(catalogue.names()))
-    return {"use": name, **draw(options(halves(catalogue.find(name)[1])))} if draw(st.booleans()) else name
+    name = draw(st.sampled_from(registry.names()))
+    return {"use": name, **draw(options(halves(registry.find(name)[1])))} if draw(st.booleans()) else name
 
 
 def targets_of(path: tuple[str, ...], part: Any) -> tuple[Any, ...]:
     """The classes whose keys stand at a place of a scene."""
     plain = {
-        "model": (Transformer, Mixture),
+        "model": (Transformer, Model),
         "training": (Training,),
         "data": (Data,),
         "evaluation": (Evaluation,),
@@ -174,8 +174,8 @@ def targets_of(path: tuple[str, ...], part: Any) -> tuple[Any, ...]:
     }
     if len(path) == 1:
         return plain[path[0]]
-    (choice,) = [each for each in get_args(get_args(sections()[path[0]][0])[1]) if hasattr(each, "catalogue")]
-    return halves(choice.catalogue.find(part["use"])[1])
+    (choice,) = [each for each in get_args(get_args(sections()[path[0]][0])[1]) if hasattr(each, "registry")]
+    return halves(choice.registry.find(part["use"])[1])
 
 
 @st.composite

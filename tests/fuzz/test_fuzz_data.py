@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chopmix.data.base import Card
+from chopmix.data.base import Dataset
 from chopmix.data.batches import make_batch
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.text import Text
@@ -36,13 +36,13 @@ def data(whole_judge) -> None:
     learn(SAMPLES, Manifest(train="../data/train.jsonl", columns=COLUMNS, files=FILES), folder)
 
 
-def learn(config: Config, card: Card, folder: Path, forward: bool = False) -> None:
+def learn(config: Config, dataset: Dataset, folder: Path, forward: bool = False) -> None:
     """What a run does with its data before its first step: vocabulary, statistics, classes, one batch of either split."""
     assets = folder / "assets"
-    choppers = build_choppers(config, assets, card)
-    tasks = build_tasks(config, choppers, assets, card)
+    choppers = build_choppers(config, assets, dataset)
+    tasks = build_tasks(config, choppers, assets, dataset)
     for split in ("train", "val"):
-        opened = open_split(config, card, split, choppers, tasks, progress=False, say=lambda text: None)
+        opened = open_split(config, dataset, split, choppers, tasks, progress=False, say=lambda text: None)
         assert opened.source
         places = opened.plan(0, 0, 4) if split == "train" else opened.all()[:4]
         batch = make_batch(opened, places, tasks, training=split == "train")
@@ -273,8 +273,8 @@ def test_manifests(judge, data, given):
             shutil.copy(f"../data/{each[name]}", folder)
     (folder / f"odd{ending}").write_bytes(packed(ending, content))
     whole = ".jsonl" in ending
-    card = Manifest(train=f"odd{ending}", columns=COLUMNS if whole else TABLED, files=FILES)
-    judge.judge("manifests", lambda: learn(SAMPLES if whole else FROM_TABLES, card, folder), f"{ending} {content!r}")
+    dataset = Manifest(train=f"odd{ending}", columns=COLUMNS if whole else TABLED, files=FILES)
+    judge.judge("manifests", lambda: learn(SAMPLES if whole else FROM_TABLES, dataset, folder), f"{ending} {content!r}")
 
 
 # -------------------------------------------------------------------------------------------------------------- corpora
@@ -307,9 +307,9 @@ corpus_files = corpora.map(lambda given: (given[0], packed(*given))) | st.tuples
 
 def read_corpus(file: str, config: Config, folder: Path) -> None:
     """A corpus with a tenth to validate on, then one that is validated on whole."""
-    card = Text(train=file)
-    assert card.about()
-    learn(config, card, folder)
+    dataset = Text(train=file)
+    assert dataset.about()
+    learn(config, dataset, folder)
 
 
 TOKEN_CORPUS = Text(train=CORPUS["train"], val=CORPUS["val"])
@@ -391,8 +391,10 @@ def test_the_seeds_are_read(judge, data):
     for content, ending in ((lines(ROWS), ".jsonl"), (table(","), ".csv"), (table("\t"), ".tsv")):
         folder = judge.folder()
         (folder / f"../data/fine{ending}").write_text(content)
-        card = Manifest(train=f"../data/fine{ending}", columns=COLUMNS if ending == ".jsonl" else TABLED, files=FILES)
-        learn(SAMPLES if ending == ".jsonl" else FROM_TABLES, card, folder)
+        dataset = Manifest(
+            train=f"../data/fine{ending}", columns=COLUMNS if ending == ".jsonl" else TABLED, files=FILES
+        )
+        learn(SAMPLES if ending == ".jsonl" else FROM_TABLES, dataset, folder)
     for config in MODELS:
         folder = judge.folder()
         (folder / "fine.txt").write_text(corpus(120))

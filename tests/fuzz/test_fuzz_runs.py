@@ -95,7 +95,7 @@ def write(files: Files, folder: Path) -> None:
 # -------------------------------------------------------------------------------------------------------- odd contents
 
 PARTS = [("model", "position"), ("model", "block"), ("model", "block", "norm"), ("model", "initialization"), ("training", "schedule"),
-         ("training", "optimizer"), ("data", "card"), ("inputs", "text"), ("inputs", "image"), ("inputs", "text", "position"),
+         ("training", "optimizer"), ("data", "dataset"), ("inputs", "text"), ("inputs", "image"), ("inputs", "text", "position"),
          ("tasks", "lm"), ("tasks", "lm", "head"), ("tasks", "kind", "pooling"), ("from",), ("out",)]  # fmt: skip
 """Where a configuration may name code, or a place."""
 PLACES = st.sampled_from(("../../outside", "/proc/nowhere/x", "/", "..", "run", "../data", "a\0b", "\x1b[31mred"))

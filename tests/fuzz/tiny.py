@@ -22,7 +22,7 @@ SAMPLES = {
     "columns": COLUMNS,
     "files": FILES,
 }
-"""Cards of the data that `write_data` writes, as they are seen from the folder of an input."""
+"""Data sets of the data that `write_data` writes, as they are seen from the folder of an input."""
 WORDS = ("chop", "mix", "set", "token")
 
 
@@ -115,9 +115,9 @@ TOKENS, ITEMS = (
 )
 
 
-def scene(inputs: dict, tasks: dict, model: dict, training: dict, card: dict = SAMPLES) -> dict:
+def scene(inputs: dict, tasks: dict, model: dict, training: dict, dataset: dict = SAMPLES) -> dict:
     """A configuration that runs."""
-    return {"inputs": inputs, "model": model, "tasks": tasks, "data": {"card": card}, "training": training,
+    return {"inputs": inputs, "model": model, "tasks": tasks, "data": {"dataset": dataset}, "training": training,
             "evaluation": {"sample_tokens": 4}}  # fmt: skip
 
 

@@ -55,10 +55,10 @@ KINDS: dict[str, dict[str, Any]] = {
                                   "encoder": {"depth": 2, "context": 64, "position": "rotary"}, "dropout": {"residual": 0.2}}},
     "vit": {"inputs": {"image": IMAGE | {"augment": {"use": "image_augmentation", "shift": 1, "rotate": 10, "flip": True}}},
             "tasks": {"kind": {"use": "classification", "target": "label", "pooling": "class_token", "label_smoothing": 0.1}},
-            "model": {"attention": "same_sample", "own_tokens": 1}, "training": {"mix": {"mixup": 0.4, "cutmix": 0.5}}},
+            "model": {"attention": "same_sample", "core_tokens": 1}, "training": {"mixup": {"mixup": 0.4, "cutmix": 0.5}}},
     "ast": {"inputs": {"sound": SOUND | {"use": "audio_patches", "mels": 32, "patch_size": 8, "stride": 6}},
-            "tasks": {"kind": {"use": "classification", "target": "label", "pooling": "own_tokens"}},
-            "model": {"attention": "same_sample", "own_tokens": 2, "context": 64}},
+            "tasks": {"kind": {"use": "classification", "target": "label", "pooling": "core_tokens"}},
+            "model": {"attention": "same_sample", "core_tokens": 2, "context": 64}},
     "ctc": {"inputs": {"sound": SOUND | {"use": "audio", "mels": 16, "frames": 2, "position": None,
                                          "augment_wave": {"speed": 0.1, "gain": 6},
                                          "augment": {"use": "spectrogram_augmentation", "mels": 4, "frames": 4}}},
@@ -136,5 +136,5 @@ def experiment(kind: str, data: Path, out: Path) -> dict[str, Any]:
     for section in ("model", "training", "data"):
         tree[section] = COMMON.get(section, {}) | KINDS[kind].get(section, {})
     tree["training"] = step | tree["training"]
-    tree["data"] |= {"card": card}
+    tree["data"] |= {"dataset": card}
     return tree

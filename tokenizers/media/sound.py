@@ -85,7 +85,7 @@ class Statistics(Record):
     """What a run keeps of the spectrograms of its training data."""
 
     mean: float = Field(allow_inf_nan=False)
-    deviation: float = Field(gt=0, allow_inf_nan=False)
+    std: float = Field(gt=0, allow_inf_nan=False)
 
 
 MOST = {"rate": 1_000_000, "mels": 4096, "hop": 10**6, "window": 10**6, "longest": 10**12}
@@ -97,7 +97,7 @@ class SoundChopper(Chopper):
     """Base of the choppers of sound. `rate` in hertz, `hop` and `window` (from one frame of the spectrogram to the next, and
     its length) and `longest` (what is longer is cut) in seconds, `mels` channels. `trim`: what is more than so many dB below the
     loudest moment is cut off at both ends (its seconds count from there). `normalize`: log-mel energies less their mean, over
-    their deviation, both learned from the training `data`, or each `clip`'s own (which forgets how loud a clip is and how its
+    their std, both learned from the training `data`, or each `clip`'s own (which forgets how loud a clip is and how its
     microphone colours it). A clip that is trimmed or normalised by itself must be known to its end."""
 
     kind: ClassVar[str] = "sound"
@@ -111,7 +111,7 @@ class SoundChopper(Chopper):
     augment_wave: WaveAugmentation | None = None
     normalize: Literal["data", "clip"] = "data"
     fitted: tuple[float, float] = state(default=(0.0, 1.0))
-    """Mean and deviation of the spectrogram."""
+    """Mean and std of the spectrogram."""
 
     def __post_init__(self):
         for name in ("rate", "mels", "hop", "window", "longest", "trim"):
@@ -175,7 +175,7 @@ class SoundChopper(Chopper):
         return self.augment_wave(item, self.rate, random)[: round(self.longest * self.rate)]
 
     def fit(self, items: Callable[[], Iterable]) -> SoundChopper:
-        """Mean and deviation of the log-mel energies over (at most 500 of) the training sounds, drawn at random.
+        """Mean and std of the log-mel energies over (at most 500 of) the training sounds, drawn at random.
 
         Sounds that cannot be read are left out: they count as bad when their turn comes. Raises ValueError when none can.
         """
@@ -195,11 +195,11 @@ class SoundChopper(Chopper):
         return replace(self, fitted=(float(mean), float((total[1] / total[2] - mean**2).clamp(min=1e-12).sqrt())))
 
     def save(self, folder: Path) -> None:
-        write_json(folder / "spectrogram.json", {"mean": self.fitted[0], "deviation": self.fitted[1]})
+        write_json(folder / "spectrogram.json", {"mean": self.fitted[0], "std": self.fitted[1]})
 
     def load(self, folder: Path) -> SoundChopper:
         known = read_record(folder / "spectrogram.json", Statistics)
-        return replace(self, fitted=(known.mean, known.deviation))
+        return replace(self, fitted=(known.mean, known.std))
 
 
 def trimmed(clip: Clip, window: int, decibels: float) -> Clip:
@@ -251,7 +251,7 @@ def functional():
 
 
 def normalized(spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"]) -> Float[Tensor, "f mels"]:
-    """Every clip's channels less their own mean over time, over the deviation of the whole clip. `lengths`: its frames.
+    """Every clip's channels less their own mean over time, over the std of the whole clip. `lengths`: its frames.
 
     First, what is more than `RANGE` below the clip's loudest value is lifted to there: the noise between the words of one
     microphone tells nothing of another.
