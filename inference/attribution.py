@@ -142,8 +142,8 @@ def tokens_per_input(split: SampleSplit, tasks: Mapping[str, Task], inputs: Sequ
     """Tokens of each input per sample, over (at most) 200 samples."""
     places = split.first(200)
     sets = make_batch(split, places, tasks).sets
-    pieces = {name: each for planned in sets.values() for name, each in planned.pieces.items()}
-    return {name: int(pieces[name].counts.sum()) / len(places) if name in pieces else 0.0 for name in inputs}
+    chunks = {name: each for planned in sets.values() for name, each in planned.chunks.items()}
+    return {name: int(chunks[name].counts.sum()) / len(places) if name in chunks else 0.0 for name in inputs}
 
 
 def entropy(outcomes: Sequence[Outcome], known: Sequence[str]) -> float:

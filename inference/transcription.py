@@ -236,7 +236,7 @@ class Transcriber:
         self, sets: dict, source: TokenSet | None, temperature: float, how: Transcribing, generator: torch.Generator
     ) -> tuple[Said, TokenSet]:
         """One try at a window's text; also gives what the encoder made of it, for the next try."""
-        p, begin = self.protocol, sets["main"].pieces[self.names["input"]].values.view(-1).tolist()
+        p, begin = self.protocol, sets["main"].chunks[self.names["input"]].values.view(-1).tolist()
         most = min(self.model.context // 2, self.model.context - len(begin) + 1)  # the last one is not read
         answer = Answer(self.model, sets, most=most - 1, source=source, **self.names)
         source, rules = answer.source, Rules(p, how.timestamps, answer.device)

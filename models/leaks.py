@@ -59,9 +59,9 @@ class LeakCheck:
         samples = tokens.sample.flatten()[slots]
         for sample in samples.unique().tolist():
             mine = samples == sample
-            slots = (tokens.sample.flatten() == sample).nonzero()[:, 0]
-            alone = sample_alone(tokens, slots)
-            own = [torch.searchsorted(slots, each[mine]) for each in (slots, carriers)]
+            members = (tokens.sample.flatten() == sample).nonzero()[:, 0]
+            alone = sample_alone(tokens, members)
+            own = [torch.searchsorted(members, each[mine]) for each in (slots, carriers)]
             key = (targets.set, repr(graphs), layout_key(alone, own))
             if key in self._safe:
                 continue

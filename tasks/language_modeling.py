@@ -29,7 +29,7 @@ class LanguageModeling(Task):
     evaluations also write the whole text from the other inputs, as `search` says (by default greedily).
     """
 
-    writes, hides = True, "shifted"
+    generates, hides = True, "shifted"
 
     def __init__(
         self, *, target: str, head: Callable[..., Head] = Tied, judge: tuple[TextMetric, ...] = (), search: Search = Search(),

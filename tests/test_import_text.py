@@ -73,7 +73,7 @@ def test_bert_gives_the_same_scores(kind, options, dtype, tolerance, tmp_path):
         given = ids if kind == "Bert" else ids.masked_fill(~there, 1)
         expected = theirs.to(dtype)(given, attention_mask=there.long()).logits
         pieces = {"text": Chunks(values=ids, index=torch.arange(24))}
-        batch = Batch(sets={"main": SetPlan(tokens=padded_rows(ids, lengths), pieces=pieces)},
+        batch = Batch(sets={"main": SetPlan(tokens=padded_rows(ids, lengths), chunks=pieces)},
                       targets={"mlm": Targets(values=ids.flatten())})  # fmt: skip
         found = run.model(run.model.plan(batch, dtype=dtype))["mlm"].view(3, 24, -1)
     assert_equal(found[there], expected[there], tolerance)
@@ -90,7 +90,7 @@ def test_llama_gives_the_same_scores_and_texts(options, dtype, tolerance, tmp_pa
     run = imported(theirs, tmp_path, dtype)
     ids = torch.randint(3, 90, (2, 20), generator=torch.Generator().manual_seed(1))
     pieces = {"text": Chunks(values=ids, index=torch.arange(20))}
-    batch = Batch(sets={"main": SetPlan(tokens=plain_tokens(2, 20), pieces=pieces)},
+    batch = Batch(sets={"main": SetPlan(tokens=plain_tokens(2, 20), chunks=pieces)},
                   targets={"lm": Targets(values=ids.flatten())})  # fmt: skip
     theirs = theirs.to(dtype)
     with torch.no_grad():

@@ -623,9 +623,9 @@ def digits(mixed, name="digits", **training):
 
 def test_images_and_labels_are_mixed_and_resume_bit_equal(mixed):
     mix = {"mixup": 0.4, "cutmix": 1.0}
-    whole, _ = train(load_config(digits(mixed, "whole", mix=mix)))
+    whole, _ = train(load_config(digits(mixed, "whole", mixup=mix)))
     for steps in (3, 6):
-        parts, _ = train(load_config(digits(mixed, "parts", mix=mix), [f"training.steps={steps}"]))
+        parts, _ = train(load_config(digits(mixed, "parts", mixup=mix), [f"training.steps={steps}"]))
     plain, _ = train(load_config(digits(mixed, "plain")))
     assert whole["val/loss"] == parts["val/loss"] != plain["val/loss"]
 

@@ -66,7 +66,7 @@ class Unreported(Record):
 
     losses: list[FiniteFloat] = []
     tokens: Annotated[int, Field(ge=0)] = 0
-    places: Annotated[int, Field(ge=0)] = 0
+    slots: Annotated[int, Field(ge=0)] = 0
 
 
 class State(Record):

@@ -397,8 +397,8 @@ class Trainer:
             every = [*before.losses, *self.processes.sum(torch.stack(losses).double()).tolist()]
             if not all(map(math.isfinite, every)):
                 raise NotFiniteError(f"the loss is {every[-1]}")
-            tokens, places = before.tokens + counted.tokens, before.slots + counted.slots
-            self.unreported = Unreported(losses=every, tokens=tokens, places=places)
+            tokens, slots = before.tokens + counted.tokens, before.slots + counted.slots
+            self.unreported = Unreported(losses=every, tokens=tokens, slots=slots)
 
     def check_share_of_bad(self) -> None:
         """Raises DataError where all processes together met more bad samples than `data.bad_share` allows."""

@@ -42,11 +42,11 @@ class Mixup:
         Raises ValueError where it is not one image of one size, or one sound, a sample, or a task whose labels cannot be mixed.
         """
         planned = batch.sets["main"]
-        pieces = next(iter(planned.pieces.values()))
-        images = len(pieces.values) == planned.samples and pieces.values.dim() == 4
-        sounds = pieces.counts is not None and len(pieces.counts) == planned.samples
-        sounds = sounds and pieces.values.dim() == 2 and pieces.values.is_floating_point() and not self.cutmix
-        if len(planned.pieces) != 1 or not (images or sounds):
+        chunks = next(iter(planned.chunks.values()))
+        images = len(chunks.values) == planned.samples and chunks.values.dim() == 4
+        sounds = chunks.counts is not None and len(chunks.counts) == planned.samples
+        sounds = sounds and chunks.values.dim() == 2 and chunks.values.is_floating_point() and not self.cutmix
+        if len(planned.chunks) != 1 or not (images or sounds):
             raise ValueError(
                 "training.mixup needs one image of one size, or one sound (without cutmix), in every sample, and no other input"
             )
@@ -60,14 +60,14 @@ class Mixup:
         drawn = [self.drawn(np.random.default_rng([*seed, 8])) for seed in planned.seeds[:pairs:2]]
         labels = F.one_hot(batch.targets[task].values, len(known)).float()
         if sounds:
-            values, kept = self.sounds(pieces, drawn), torch.tensor([each.share for each in drawn])
+            values, kept = self.sounds(chunks, drawn), torch.tensor([each.share for each in drawn])
         else:
-            values, kept = self.images(pieces.values, drawn)
+            values, kept = self.images(chunks.values, drawn)
         kept = kept.repeat_interleave(2).to(labels)[:, None]
         shares = torch.cat([labels[:pairs] * kept + swapped(labels[:pairs]) * (1 - kept), labels[pairs:]])
         targets = replace(batch.targets[task], values=shares)
-        mixed = {name: replace(each, values=values) for name, each in planned.pieces.items()}
-        return replace(batch, sets={"main": replace(planned, pieces=mixed)}, targets={task: targets})
+        mixed = {name: replace(each, values=values) for name, each in planned.chunks.items()}
+        return replace(batch, sets={"main": replace(planned, chunks=mixed)}, targets={task: targets})
 
     def drawn(self, random: np.random.Generator) -> Drawn:
         """What chance decides for a pair."""
@@ -85,10 +85,10 @@ class Mixup:
         mixed = (first * own + swapped(first) * (1 - own)).round().to(images.dtype)
         return torch.cat([mixed, images[pairs:]]), masks.mean((1, 2, 3))
 
-    def sounds(self, pieces: Chunks, drawn: Sequence[Drawn]) -> Tensor:
+    def sounds(self, chunks: Chunks, drawn: Sequence[Drawn]) -> Tensor:
         """The windows (f, samples) of every sound and those of its partner, which is cut or followed by silence."""
-        values, count, device = pieces.values, len(pieces.counts), pieces.values.device
-        frames = pieces.counts * (len(values) // len(pieces.index))
+        values, count, device = chunks.values, len(chunks.counts), chunks.values.device
+        frames = chunks.counts * (len(values) // len(chunks.index))
         clip = torch.repeat_interleave(torch.arange(count, device=device), frames, output_size=len(values))
         start = frames.cumsum(0) - frames
         order = torch.arange(count)

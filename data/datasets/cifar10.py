@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..shards.dataset import ShardCard
+from ..shards.dataset import ShardDataset
 
 
-class Cifar10(ShardCard):
+class Cifar10(ShardDataset):
     """Columns: `image` (32 x 32, colour) and `label` 0 to 9, the classes in alphabetical order (airplane, automobile, ...).
 
     A tenth of train validates, by hash of the key.

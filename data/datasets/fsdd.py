@@ -5,10 +5,10 @@ from __future__ import annotations
 from ...tokenizers.files.reading import DataError
 from ..equalized import Equalized
 from ..samples import Chosen, Hidden, Samples, share
-from ..shards.dataset import ShardCard
+from ..shards.dataset import ShardDataset
 
 
-class Fsdd(ShardCard):
+class Fsdd(ShardDataset):
     """Columns: `sound`, `label` 0 to 9, `speaker`. A tenth of train validates, by hash of the key.
 
     With `held_out`, the name of a speaker or of several, the test split is all their recordings, and train and val are of the

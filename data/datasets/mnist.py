@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..shards.dataset import ShardCard
+from ..shards.dataset import ShardDataset
 
 
-class Mnist(ShardCard):
+class Mnist(ShardDataset):
     """Columns: `image` (28 x 28, grey) and `label` 0 to 9."""
 
     folder = "mnist"

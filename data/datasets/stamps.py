@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..samples import Chosen, Samples
-from ..shards.dataset import ShardCard
+from ..shards.dataset import ShardDataset
 
 
-class Stamps(ShardCard):
+class Stamps(ShardDataset):
     """Columns: `image`, `sound` (the French caption spoken, 16 kHz), `caption` (English), `caption_de`, `caption_fr`,
     `caption_es`, `caption_it`, `category`. Train and val are the data set's own; there is no test.
 

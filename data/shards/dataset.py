@@ -265,7 +265,7 @@ def members(source: str, path: str):
         yield f"{key} and what follows", {DAMAGED: f"{path} is damaged or cut short after {key!r}: {wrong}"}
 
 
-class ShardCard(SampleDataset):
+class ShardDataset(SampleDataset):
     """Base of the datasets that are one folder of the data root, with one shard per split: `train.tar.gz`, `test.tar.gz`."""
 
     folder: str

@@ -220,7 +220,7 @@ def _refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, d
 
 
 def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -> Iterator[Problem]:
-    encoder, written = model.options["encoder"], [p.options["target"] for p in tasks.values() if p.target.writes]
+    encoder, written = model.options["encoder"], [p.options["target"] for p in tasks.values() if p.target.generates]
     crosses = [name for name, part in tasks.items() if part.target.needs_encoder]
     if encoder is None:
         for name in crosses:
@@ -239,7 +239,7 @@ def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -
 
 def absolute_positions_fit(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -> Iterator[Problem]:
     width, encoder = model.options["width"], model.options["encoder"]
-    written = [part.options["target"] for part in tasks.values() if part.target.writes]
+    written = [part.options["target"] for part in tasks.values() if part.target.generates]
     for name, part in inputs.items():
         context = encoder.context if encoder and name not in written else model.options["context"]
         position = part.options.get("position")
@@ -312,9 +312,9 @@ def own_tokens_are_read(model: Part, data: Data) -> Iterator[Problem]:
 def answers_are_not_read(inputs: dict[str, Part], model: Part, tasks: dict[str, Part], data: Data) -> Iterator[Problem]:
     """No input may read the column that a task predicts, where the task does not hide it (the word before, a mask). What a decoder
     writes is not read by the encoder, whose tasks may predict the same."""
-    written = {part.options["target"] for part in tasks.values() if part.target.writes}
+    written = {part.options["target"] for part in tasks.values() if part.target.generates}
     for name, part in tasks.items():
-        read = [each for each in inputs if each not in written or not model.options["encoder"] or part.target.writes]
+        read = [each for each in inputs if each not in written or not model.options["encoder"] or part.target.generates]
         with suppress(ValueError, TypeError):  # one that cannot be built is told of elsewhere
             for reader in read:
                 column = data.columns.get(reader, reader)

@@ -55,7 +55,7 @@ class Training:
     input_dropout: float | dict[str, float] = 0.0
     """How often an input is withheld from a sample, one share for all or one for each; what is predicted never is. One
     input of a sample always stays, except in one sample of a hundred."""
-    mix: Mixup | None = None
+    mixup: Mixup | None = None
     """Mixup and CutMix of images; null: none."""
     freeze: list[str] = field(default_factory=list)
     """Parameters that stay as they are, by the beginning of their names: `tokenizers.image`, `cores.main.blocks.0`."""

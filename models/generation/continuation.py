@@ -101,7 +101,7 @@ class Continuation:
         input, task, core = self.names
         device = self.device
         layouts = self.core.plan(tokens, keys if self.cached else None, computing_type(self.core), device)
-        planned = SetPlan(tokens=tokens, pieces={input: Chunks(values=values, index=index)}, layouts=layouts)
+        planned = SetPlan(tokens=tokens, chunks={input: Chunks(values=values, index=index)}, layouts=layouts)
         batch = Batch(sets={core: planned}) if device.type == "cpu" else Batch(sets={core: planned}).to(device)
         hidden = self.model.hidden(batch, self.cache if self.cached else None)
         return self.model.heads[task](hidden[:, -1])[:, : self.vocabulary]
