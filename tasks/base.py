@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from ..data.samples import Samples
 from ..models.batch import SetPlan, Targets
 from ..tokenizers.base import Chopper
 
@@ -32,6 +31,17 @@ class Metric(NamedTuple):
 
 
 LOSS = Metric("nats per target")
+
+
+@runtime_checkable
+class TrainingColumns(Protocol):
+    """What a task may see of the training data before it is trained: one column at a time."""
+
+    def __len__(self) -> int:
+        """How many samples there are."""
+
+    def column(self, name: str) -> Iterator[Any]:
+        """The values of one column, of all samples that have one, in order."""
 
 
 class Task:
@@ -98,7 +108,7 @@ class Task:
         """The set whose slots it judges: what is written stands in `main`, all else is read by the first core."""
         return "main" if self.generates else next(iter(sets))
 
-    def fit(self, samples: Samples) -> Task:
+    def fit(self, data: TrainingColumns) -> Task:
         """The task after it has looked at the training data's targets (their classes, their mean); most need not."""
         return self
 

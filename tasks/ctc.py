@@ -13,7 +13,6 @@ from jaxtyping import Float, Int
 from pydantic import Field, RootModel, StrictStr
 from torch import Tensor, nn
 
-from ..data.samples import Samples
 from ..models.batch import SetPlan, Targets
 from ..models.generation.beam_search import MOST_BEAMS
 from ..models.generation.ctc import ctc_loss, greedy, prefix_beam, spans, tokens_needed
@@ -21,7 +20,7 @@ from ..models.layers.linear import Linear
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import read_record
 from ..tokenizers.files.writing import write_json
-from .base import Metric, Task, Term
+from .base import Metric, Task, Term, TrainingColumns
 from .metrics import MEANINGS, TextMetric
 
 Symbols = RootModel[Annotated[StrictStr, Field(min_length=1)]]
@@ -79,9 +78,9 @@ class Ctc(Task):
     def inputs(self) -> tuple[str, ...]:
         return (self.source,)  # without it there is nothing to read the text off
 
-    def fit(self, samples: Samples) -> Ctc:
+    def fit(self, data: TrainingColumns) -> Ctc:
         found: set[str] = set()
-        for value in samples.column(self.target):
+        for value in data.column(self.target):
             found.update(as_text(value))
         if not found:
             raise DataError(f"column {self.target!r} holds no text to learn symbols from")

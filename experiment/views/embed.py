@@ -60,7 +60,7 @@ def embedded(run: Run, split: SampleSplit, pool: Pool, rows: int = 64) -> Iterat
     """The vectors of a split's samples, in its order, without those that cannot be read."""
     places = split.all()
     for first in range(0, len(places), rows):
-        sets = split.batch(places[first : first + rows])
+        sets = split.sets(places[first : first + rows])
         name, planned = next(iter(sets.items()))
         if planned.keys:
             yield from _embedded(run, name, planned, pool)

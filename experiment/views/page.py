@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from ...data.batches import Split, make_batch
 from ...data.sample_split import SampleSplit
+from ...data.split import Split
 from ...models.attention.graph import Graph, dense_mask, reach
 from ...models.batch import IGNORED, Batch
 from ...models.leaks import leaks
@@ -47,7 +47,7 @@ def write_page(config: Config, file: Path) -> str:
         tasks = build_tasks(config, choppers, Path(folder), dataset)
     split = open_split(config, dataset, "val", choppers, tasks)
     model = build_model(config, choppers, tasks)
-    batch = make_batch(split, split.all()[:1], tasks)
+    batch = split.batch(split.all()[:1])
     names = ["(core)", *config.inputs]
     parts = [
         f"<h1>What {html.escape(config.path.name)} sees</h1>", items(split, choppers),
