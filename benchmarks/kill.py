@@ -259,15 +259,15 @@ def nameless(place: str) -> str:
 
 def number_steps(watch: Watch) -> None:
     """Make the beginning of every update an operation too: a moment between those on files."""
-    from chopmix.training.loop import Trainer
+    from chopmix.training.loop import Learner
 
-    original = Trainer.update
+    original = Learner.update
 
-    def update(trainer, step):
+    def update(learner, step, share):
         watch.meet("update", f"step {step}", lambda: None)
-        return original(trainer, step)
+        return original(learner, step, share)
 
-    Trainer.update = update
+    Learner.update = update
 
 
 def poison(batches: Sequence[int], weights: bool) -> None:
@@ -279,13 +279,13 @@ def poison(batches: Sequence[int], weights: bool) -> None:
 
     @torch.no_grad()
     def spoil(trainer) -> None:
-        next(trainer.model.parameters()).fill_(torch.nan)
+        next(trainer.learner.objective.model.parameters()).fill_(torch.nan)
 
-    def update(trainer, step):
-        meant = trainer.batch_number(step) in batches
+    def update(trainer):
+        meant = trainer.loader.batch_number(trainer.step) in batches
         if meant and not weights:
             spoil(trainer)
-        loss = original(trainer, step)
+        loss = original(trainer)
         if meant and weights:
             spoil(trainer)
         return loss

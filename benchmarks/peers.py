@@ -27,7 +27,6 @@ import torch
 import torch.nn.functional as F
 import transformers
 from architectures import saved
-from chopmix.data.batches import make_batch
 from chopmix.experiment.build import build_model, build_tasks
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, load_run
@@ -232,7 +231,7 @@ def t5(folder: Path, wanted: str, file: None) -> Pair:
     given, labels = torch.cat([values, end], 1), torch.cat([said, end], 1)
 
     def loss() -> Tensor:
-        batch = planned(run, make_batch(split, split.all(), run.tasks, training=True))
+        batch = planned(run, split.batch(split.all(), training=True))
         term = task.terms(run.model(batch)["answer"], batch.targets["answer"])["loss"]
         return term.sum / term.count
 
@@ -342,7 +341,7 @@ def classified(folder: Path, wanted: str, theirs: nn.Module, logits: Loss, sampl
     task, split, labels = run.tasks["label"], run.given(samples), torch.arange(len(samples))
 
     def loss() -> Tensor:
-        batch = planned(run, make_batch(split, split.all(), run.tasks, training=True))
+        batch = planned(run, split.batch(split.all(), training=True))
         targets = batch.targets["label"]
         targets.values.copy_(labels)
         return task.terms(run.model(batch)["label"], targets)["loss"].sum / len(samples)

@@ -233,8 +233,8 @@ from typing import Annotated, ClassVar
 from annotated_types import Gt
 from torch import nn
 from chopmix.data.dataset import Dataset
-from chopmix.models.norms import Norm
-from chopmix.tokenizers.chopper import Chopper
+from chopmix.models.layers.norms import Norm
+from chopmix.tokenizers.base import Chopper
 
 @dataclass(frozen=True, kw_only=True)
 class LidarChopper(Chopper):

@@ -14,8 +14,8 @@ import soundfile
 import torch
 import torch.nn.functional as F
 import yaml
+from batching import make_batch
 from chopmix.commands.cli import main
-from chopmix.data.batches import make_batch
 from chopmix.experiment.build import open_split
 from chopmix.experiment.run import load_run
 from chopmix.inference.attribution import check_counts

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import torch
 from chopmix.data.processes import Processes
+from chopmix.experiment.assemble import assemble
 from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.assemble import assemble
 from chopmix.experiment.train import fit
 from chopmix.training.record import Progress
 
@@ -51,9 +51,7 @@ def golden_run(kind: str, data: Path, out: Path) -> dict[str, Any]:
 
     def noted(*arguments: Any) -> None:
         if not gradients:
-            named = [
-                (name_of_before(name), p.grad) for name, p in model.named_parameters() if p.grad is not None
-            ]
+            named = [(name_of_before(name), p.grad) for name, p in model.named_parameters() if p.grad is not None]
             gradients.update({name: [float(grad.norm()), digest(grad)] for name, grad in named})
         step(*arguments)
 

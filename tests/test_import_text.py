@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from chopmix.data.batches import make_batch
+from batching import make_batch
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, RunError, load_run
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets

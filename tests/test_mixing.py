@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from batching import make_batch
 from chopmix.commands.cli import main
 from chopmix.commands.verbs import given_samples
-from chopmix.data.batches import make_batch
 from chopmix.data.datasets.arithmetic import outcomes
 from chopmix.data.processes import Processes
 from chopmix.data.samples import Listed, Outcome
+from chopmix.experiment.assemble import assemble
 from chopmix.experiment.build import open_split
 from chopmix.experiment.folder.claim import claim
+from chopmix.experiment.resume import resume
 from chopmix.experiment.run import Run, RunError, before, load_run
 from chopmix.experiment.settings.config import ConfigError, load_config
-from chopmix.experiment.train import train
+from chopmix.experiment.train import fit, train
 from chopmix.inference.attribution import Attribution, best_guess, entropy, subset_table, table
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.answer import Answer
@@ -30,7 +32,6 @@ from chopmix.models.tokens import plain_tokens
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
 from chopmix.tokenizers.files.reading import DataError
-from chopmix.training.loop import Trainer
 from chopmix.training.mixup import Mixup
 from chopmix.training.record import Progress
 from ranks import train_together
@@ -137,7 +138,7 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
     run = load_run(file.with_suffix(""))
     split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
     places, encoding = split.first(5), run.choppers["answer"].text
-    planned = split.batch(places, inputs=inputs, rows="one_each", replaced={"answer": ""})["main"]
+    planned = split.sets(places, inputs=inputs, rows="one_each", replaced={"answer": ""})["main"]
     answer = Answer(run.model, {"main": planned}, input="answer", task="answer", vocabulary=encoding.vocabulary)
     written = torch.stack(list(generate(answer, 5, Sampling(temperature=0))), dim=1)
     for row, place in enumerate(places):
@@ -145,7 +146,7 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
             text = encoding.decode(written[row, :length].tolist())
             if encoding.start in written[row, :length]:
                 break
-            again = split.batch([place], inputs=inputs, replaced={"answer": text})["main"]
+            again = split.sets([place], inputs=inputs, replaced={"answer": text})["main"]
             batch = run.model.plan(type(make_batch(split, [place], run.tasks))(sets={"main": again}))
             with torch.inference_mode():
                 hidden = run.model.hidden(batch)[0, again.chunks["answer"].places[-1]]
@@ -545,8 +546,8 @@ def test_one_more_input_changes_nothing_where_it_is_absent(mixed, before):
     new = mixed("new", **DRIVING | {"inputs": more})
     config = load_config(new, [f"from={old.with_suffix('')}"])
     claim(config, config.out)
-    trainer = Trainer(config, Processes.start("cpu"), Progress(1))
-    trainer.resume()
+    trainer = assemble(config, Processes.start("cpu"), Progress(1))
+    resume(trainer)
     first = load_run(old.with_suffix(""), "last")
     second = Run(
         folder=config.out,
@@ -713,9 +714,9 @@ def test_what_is_frozen_stays(mixed):
     file = digits(mixed, freeze=["tokenizers", "cores.main.blocks.0"], optimizer="muon")
     config = load_config(file)
     claim(config, config.out)
-    trainer = Trainer(config, Processes.start("cpu"), Progress(1))
+    trainer = assemble(config, Processes.start("cpu"), Progress(1))
     before = {name: value.clone() for name, value in trainer.model.named_parameters()}
-    trainer.fit()
+    fit(trainer)
     moved = {name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
     assert moved and not any(name.startswith(("tokenizers", "cores.main.blocks.0")) for name in moved)
     assert any(name.startswith("cores.main.blocks.1") for name in moved)
@@ -728,9 +729,11 @@ def test_what_is_frozen_stays(mixed):
 def test_rates_fall_with_the_distance_to_the_heads(mixed):
     config = load_config(digits(mixed, optimizer={"use": "adamw", "layer_decay": 0.5}))
     claim(config, config.out)
-    trainer = Trainer(config, Processes.start("cpu"), Progress(1))
-    names = trainer.optimizer.names
-    rates = {names[p]: g["lr"] for o in trainer.optimizer.inner for g in o.param_groups for p in g["params"]}
+    trainer = assemble(config, Processes.start("cpu"), Progress(1))
+    names = trainer.trainer.learner.optimizer.names
+    rates = {
+        names[p]: g["lr"] for o in trainer.trainer.learner.optimizer.inner for g in o.param_groups for p in g["params"]
+    }
     assert rates["heads.digit.linear.weight"] == 1e-2 == rates["cores.main.norm.weight"]
     assert rates["cores.main.blocks.1.attention.query.weight"] == 5e-3
     assert rates["cores.main.blocks.0.feed_forward.up.weight"] == 2.5e-3

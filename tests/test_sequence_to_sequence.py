@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from batching import make_batch
 from chopmix.commands.cli import main
-from chopmix.data.batches import make_batch
 from chopmix.data.sampler import SimilarLengths
 from chopmix.experiment.build import build_choppers, build_tasks, open_split
 from chopmix.experiment.run import RunError, load_run
@@ -159,7 +159,7 @@ def texts(run, sources: list[str], search: Search, lean: bool, most: int = 12) -
     """What a run writes, by the lean decoder or by the general path."""
     encoding = run.choppers["target"].text
     split = run.given([{"source": source} for source in sources])
-    sets = split.batch(split.all(), rows="one_each", replaced={"target": ""})
+    sets = split.sets(split.all(), rows="one_each", replaced={"target": ""})
     answer = Answer(run.model, sets, input="target", task="translation", vocabulary=encoding.vocabulary, most=most)
     assert answer.lean
     answer.lean = lean
@@ -187,7 +187,7 @@ def test_with_enough_beams_the_search_is_exhaustive(trained):
     best = max(every, key=log_of)
     with torch.no_grad():
         split = trained.given([{"source": "one"}])
-        sets = split.batch(split.all(), rows="one_each", replaced={"target": ""})
+        sets = split.sets(split.all(), rows="one_each", replaced={"target": ""})
         answer = Answer(trained.model, sets, input="target", task="translation", vocabulary=encoding.vocabulary, most=3)
         scores = answer.scores
 
@@ -272,10 +272,10 @@ def test_the_lengths_are_those_of_the_planned_sets(tmp_path):
     choppers = build_choppers(experiment, assets, dataset)
     tasks = build_tasks(experiment, choppers, assets, dataset)
     split = open_split(experiment, dataset, "train", choppers, tasks)
-    assert (split.lengths[:, 0] != split.lengths[:, 1]).any()
+    assert (split.reader.lengths[:, 0] != split.reader.lengths[:, 1]).any()
     for step in range(3):
-        places = split.plan(0, step, 0)
-        longest = split.lengths[[each.number for each in places]].max(axis=0)
+        places = split.plan(0, step)
+        longest = split.reader.lengths[[each.number for each in places]].max(axis=0)
         sets = make_batch(split, places, tasks, training=True).sets
         assert [sets[name].tokens.input.shape[1] for name in ("main", "encoder")] == longest.tolist()
         assert longest.max() * len(places) <= 400
