@@ -15,6 +15,7 @@ import torch
 import yaml
 from chopmix.commands.cli import main
 from chopmix.data.processes import Processes
+from chopmix.data.sampler import Place
 from chopmix.experiment.assemble import assemble
 from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.run import RunError, load_run
@@ -122,7 +123,7 @@ def test_accumulation_changes_nothing(tiny, micro):
     once, often = trainer(tiny("once")), trainer(tiny("often"), f"training.rows_per_micro_batch={micro}")
     for made in (once, often):
         fit(made)
-    assert len(often.trainer.loader.parts([0, 1, 2, 3], 4)) == -(-4 // micro)
+    assert len(often.trainer.loader.parts([Place(0, 0, number) for number in range(4)], 4)) == -(-4 // micro)
     assert losses(often.folder) == pytest.approx(losses(once.folder), rel=1e-5)
 
 
