@@ -29,7 +29,7 @@ def check_best(trainer: Trainer) -> None:
     possible = list(directions(trainer.tasks, "val"))
     if not trainer.config.evaluation.generated:  # no text is written, so none is judged
         judged = {
-            prefix + metric for prefix, t in zip(names, trainer.tasks.values()) if t.generates for metric in t.judge
+            prefix + metric for prefix, t in zip(names, trainer.tasks.values()) if t.generates for metric in t.metrics
         }
         possible = [metric for metric in possible if metric not in judged]
     if trainer.config.checkpoints.best not in possible:
