@@ -14,7 +14,8 @@ from chopmix.data.batches import make_batch
 from chopmix.data.processes import Processes
 from chopmix.data.sampler import Place
 from chopmix.experiment.run import Run, load_run
-from chopmix.experiment.settings.config import ConfigError, config_from_tree, load_config
+from chopmix.experiment.settings.config import config_from_tree, load_config
+from chopmix.experiment.settings.document import ConfigError
 from chopmix.models.batch import IGNORED, Batch
 from chopmix.tasks.masked_modeling import SPAN_SHARES, SPAN_WORDS, MaskedModeling, within_words
 from chopmix.tasks.span_corruption import SpanCorruption, split

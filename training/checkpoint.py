@@ -24,6 +24,7 @@ from torch import Tensor
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import Record, read_json, read_record, read_tensors
 from ..tokenizers.files.writing import write_json
+from .run_format import FORMAT, other_format
 
 PARTS = ("model", "optimizer", "ema")
 NAMES = tuple(f"{part}.safetensors" for part in PARTS)
@@ -32,6 +33,10 @@ Step = Annotated[int, Field(ge=0, lt=2**48)]
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, cut short or changed."""
+
+
+class FormatError(ValueError):
+    """A checkpoint of another version's format: not damaged, and not read."""
 
 
 class NotFiniteError(ValueError):
@@ -69,7 +74,13 @@ class Unreported(Record):
     slots: Annotated[int, Field(ge=0)] = 0
 
 
-class State(Record):
+class Formatted(Record):
+    """What `state.json` holds in every format."""
+
+    format: Annotated[int, Field(ge=1)] = 1
+
+
+class State(Formatted):
     """A checkpoint's `state.json`."""
 
     step: Step
@@ -209,7 +220,7 @@ def _write(file: Path, named: Mapping[str, Tensor]) -> None:
 def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
     files = {name: folder / name for name in NAMES if (folder / name).exists()}
     written = {name: {"bytes": file.stat().st_size, "crc32": checksum(file)} for name, file in files.items()}
-    write_json(folder / "state.json", {**state, "files": written})
+    write_json(folder / "state.json", {**state, "files": written, "format": FORMAT})
 
 
 def point(run: Path, which: str, step: int, **more: Any) -> None:
@@ -254,11 +265,14 @@ def checksum(path: Path) -> int:
 
 
 def read_state(run: Path, step: int) -> State:
-    """A checkpoint's state, after checking every file against it. Raises CheckpointError naming what is wrong."""
+    """A checkpoint's state, after checking every file against it. Raises CheckpointError naming what is wrong, FormatError for the
+    state of another format."""
     folder = folder_of(run, step)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no checkpoint of step {step}; there are {steps(run) or 'none'}")
     try:
+        if wrong := other_format(read_record(folder / "state.json", Formatted).format, run):
+            raise FormatError(f"{folder}/state.json {wrong}")
         state = read_record(folder / "state.json", State)
     except DataError as error:
         raise CheckpointError(f"{folder}/state.json is damaged: {error}") from None

@@ -28,7 +28,7 @@ from ..experiment.build import build_choppers, build_model, build_optimizer, bui
 from ..experiment.folder.transfer import take_assets, take_weights
 from ..experiment.run import Run, RunError, fingerprints, load_weights, told_of
 from ..experiment.settings.config import Config
-from ..experiment.settings.resolved import choose
+from ..experiment.settings.resolved import resolve
 from ..experiment.views.text_sample import sample_of
 from ..inference.attribution import measure_attribution, tables
 from ..inference.evaluation import directions, evaluate_split, left_unread
@@ -57,7 +57,7 @@ class Trainer:
         self.config, self.settings, self.folder = config, config.training, Path(config.out)
         self.processes, self.device, self.progress = processes, processes.device, progress
         self.choices = processes.told(
-            choose(self.settings, self.config.model, self.folder, self.device) if self.first else None
+            resolve(self.settings, self.config.model, self.folder, self.device) if self.first else None
         )
         with orderly_end():
             self.choppers, self.tasks, self.splits = self._open_data()

@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from .names import moved
 from .scalars import nearest
 
 ROOT = __name__.partition(".")[0]
@@ -183,7 +184,9 @@ def import_or_explain(path: str) -> Any:
     try:
         return importlib.import_module(path)
     except Exception as error:
-        raise LookupError(f"cannot import {path!r}: {type(error).__name__}: {error}") from error
+        now = moved(error.name or "") if isinstance(error, ModuleNotFoundError) else None
+        hint = f"; {error.name} is called {now} now" if now else ""
+        raise LookupError(f"cannot import {path!r}: {type(error).__name__}: {error}{hint}") from error
 
 
 def unknown(use: str, possible: list[str]) -> str:

@@ -17,7 +17,8 @@ from ...training.accounting import memory_estimate, parameters_by_part
 from ...training.loop import Trainer
 from ...training.preflight import prove, told_of_inputs
 from ...training.record import Progress, peak_memory, scaled
-from ..settings.config import Config, dumped
+from ..settings.config import Config
+from ..settings.document import dumped
 
 
 def dry_run(config: Config) -> None:
