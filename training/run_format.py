@@ -1,4 +1,5 @@
-"""The format of a run's folder: its number stands in `config.yaml` and in every `state.json`; the first format had none."""
+"""The format of a run's folder: its number stands in `config.yaml` and in every `state.json`; the first format had
+none."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ FORMAT = 2
 
 
 def other_format(found: object, run: Path) -> str | None:
-    """What to say of a run's file of this format, where it is not ours: how the run is rewritten, or that chopmix is too old."""
+    """What to say of a run's file of this format, where it is not ours: how the run is rewritten, or that chopmix is
+    too old."""
     if found == FORMAT:
         return None
     if found == 1:

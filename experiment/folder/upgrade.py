@@ -1,8 +1,7 @@
 """`chopmix upgrade RUN`: a run that an earlier version wrote, rewritten in the names and the format of this one.
 
-Each file is replaced as a whole, `config.yaml` last: until then the folder counts as one of the earlier format, so that a kill in
-between leaves a run that the same command goes on with.
-"""
+Each file is replaced as a whole, `config.yaml` last: until then the folder counts as one of the earlier format, so that
+a kill in between leaves a run that the same command goes on with."""
 
 from __future__ import annotations
 
@@ -40,12 +39,11 @@ class Change(NamedTuple):
 
 
 def upgrade(folder: Path) -> list[str]:
-    """Rewrite a run in this version's format; gives a sentence for every name and every file that changed, none where all is so
-    already. A damaged JSON file is left as it is: who reads it will say so.
+    """Rewrite a run in this version's format; gives a sentence for every name and every file that changed, none where
+    all is so already. A damaged JSON file is left as it is: who reads it will say so.
 
-    Raises RunError where the folder holds no run that can be rewritten, LockedError while it is in use, ConfigError where its
-    `config.yaml` cannot be read; nothing is written then.
-    """
+    Raises RunError where the folder holds no run that can be rewritten, LockedError while it is in use, ConfigError
+    where its `config.yaml` cannot be read; nothing is written then."""
     if not os.path.exists(folder / "config.yaml"):
         raise RunError(f"{folder} is not a run: it has no config.yaml")
     with RunLock(folder):
@@ -119,6 +117,6 @@ def mapping_in(file: Path, folder: Path) -> dict[str, Any]:
 
 def inside(folder: Path, file: Path) -> Path:
     """The file. Raises RunError where a link, in a stranger's run say, leads out of the run."""
-    if not file.resolve().is_relative_to(folder.resolve()):
+    if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder)):
         raise RunError(f"{file} lies outside the run: a link leads there, and what it leads to is not rewritten")
     return file

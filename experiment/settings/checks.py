@@ -1,8 +1,7 @@
 """What no single signature can say: how the sections of a configuration must fit together.
 
-A check is a function whose parameters name the sections it looks at; it yields (path, message) for each problem and runs when
-those sections are sound in themselves (one whose default is None may be unsound, and is None then).
-"""
+A check is a function whose parameters name the sections it looks at; it yields (path, message) for each problem and
+runs when those sections are sound in themselves (one whose default is None may be unsound, and is None then)."""
 
 from __future__ import annotations
 
@@ -235,16 +234,16 @@ def core_tokens_have_room(model: Part, data: Data) -> Iterator[Found]:
 
 
 def answers_are_not_read(inputs: dict[str, Part], model: Part, tasks: dict[str, Part], data: Data) -> Iterator[Found]:
-    """No input may read the column that a task predicts, where the task does not hide it (the word before, a mask). What a
-    decoder writes is not read by the encoder, whose tasks may predict the same."""
+    """No input may read the column that a task predicts, where the task does not hide it (the word before, a mask).
+    What a decoder writes is not read by the encoder, whose tasks may predict the same."""
     written = {part.options["target"] for part in tasks.values() if part.target.generates}
     read = [each for each in inputs if each not in written or not model.options["encoder"]]
     for name, part in tasks.items():
         column = part.options["target"] if part.target.target_is_column and not part.target.hides else None
         for reader in [each for each in read if data.columns.get(each, each) == column]:
             message = (
-                f"is the column {column!r}, which the input {reader!r} reads: the model would be told its answer; take the "
-                "input out (or let it read another column, with data.columns), or predict it by a task that hides it"
+                f"is the column {column!r}, which the input {reader!r} reads: the model would be told its answer; take "
+                "the input out (or let it read another column, with data.columns), or predict it by a task that hides it"
             )
             yield ("tasks", name, "target"), message
 

@@ -1,8 +1,7 @@
 """One YAML file to one checked `Config`: every problem of the file at once, each with its line and what is possible.
 
-A signature is its own schema (schema.py); how a file is read stands in document.py, checks between the sections in checks.py. A
-YAML states only what differs from the defaults.
-"""
+A signature is its own schema (schema.py); how a file is read stands in document.py, checks between the sections in
+checks.py. A YAML states only what differs from the defaults."""
 
 from __future__ import annotations
 
@@ -37,7 +36,8 @@ class Config:
     """Everything, defaults included, as YAML would write it: what a run keeps as `config.yaml`."""
     inputs: dict[str, Part]
     model: Part
-    """`model.build(Transformer, inputs, axes)` and `model.build(Model, tokenizers, cores, heads)` take their own keys."""
+    """`model.build(Transformer, inputs, axes)` and `model.build(Model, tokenizers, cores, heads)` take their own
+    keys."""
     tasks: dict[str, Part]
     data: Data
     training: Training
@@ -87,8 +87,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def load_run_config(folder: Path, trust: Collection[str] = ()) -> Config:
-    """The configuration that a run was made with, from its `config.yaml`, which somebody else may have written: it names code of
-    chopmix alone, or of the modules that the user trusts. Raises ConfigError, also for a run of another format."""
+    """The configuration that a run was made with, from its `config.yaml`, which somebody else may have written: it
+    names code of chopmix alone, or of the modules that the user trusts. Raises ConfigError, also for a run of another
+    format."""
     document = Document.read(folder / "config.yaml")
     if isinstance(document.tree, dict) and (wrong := other_format(document.tree.pop("format", 1), folder)):
         raise ConfigError(document.file, [Problem((), wrong)])
@@ -101,7 +102,8 @@ def write_config(folder: Path, config: Config) -> None:
 
 
 def config_from_tree(tree: Any, path: str | Path = "config.yaml", trust: Collection[str] = ()) -> Config:
-    """The configuration from a nested dict, which names code of chopmix alone, or of the modules in `trust`. Raises ConfigError."""
+    """The configuration from a nested dict, which names code of chopmix alone, or of the modules in `trust`. Raises
+    ConfigError."""
     return _checked(Document(str(path), copy.deepcopy(dict(tree)) if isinstance(tree, Mapping) else tree), trust)
 
 
@@ -163,8 +165,8 @@ STAND_INS = {
     ("model", "width"): 2_882_880, ("model", "depth"): 1, ("model", "heads"): 1, ("model", "context"): 1,
     ("training", "steps"): 2**40,
 }  # fmt: skip
-"""What stands in for required numbers that are wrong, so that the checks between sections can look at everything else: values
-with which no other is at odds (the width is divided by any likely number of heads)."""
+"""What stands in for required numbers that are wrong, so that the checks between sections can look at everything else:
+values with which no other is at odds (the width is divided by any likely number of heads)."""
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""A configuration as it is written: YAML read strictly and within bounds, overrides put in, and every problem with its line.
+"""A configuration as it is written: YAML read strictly and within bounds, overrides, every problem with its line.
 
 It has no tags, anchors, inheritance or interpolation, and nothing in it is evaluated.
 """
@@ -93,8 +93,9 @@ class Document:
                 self.lines[each.moved + path[size:]] = self.lines[path]
 
     def override(self, text: str) -> None:
-        """Write `key.sub=value` into the tree; sections and entries that are not there yet are made. `inputs.NAME=null` and
-        `tasks.NAME=null` take an input (with its share of `training.input_dropout`) or a task out, for an ablation."""
+        """Write `key.sub=value` into the tree; sections and entries that are not there yet are made. `inputs.NAME=null`
+        and `tasks.NAME=null` take an input (with its share of `training.input_dropout`) or a task out, for an
+        ablation."""
         key, equals, value = text.partition("=")
         path = tuple(part.strip() for part in key.split("."))
         if not equals:
@@ -157,7 +158,7 @@ def text_of(path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader without anchors, aliases and tags: what stands in the file is what is meant. Bounded in depth."""
+    """PyYAML's safe loader without anchors, aliases and tags: what stands in the file is what is meant."""
 
     depth = 0
 
@@ -178,8 +179,8 @@ class _Loader(yaml.SafeLoader):
 def read_yaml(text: str, lines: dict[Where, int | None], problems: list[Problem]) -> Any:
     """The plain value of a YAML text. Notes the line of every path, and keys that stand twice as problems.
 
-    Raises yaml.YAMLError where the text is no YAML, too long or too deep. Keys are always text; dates are not a type here.
-    """
+    Raises yaml.YAMLError where the text is no YAML, too long or too deep. Keys are always text; dates are not a type
+    here."""
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"{len(text):,} characters; a configuration has at most {LONGEST:,}")
     loader = _Loader(text)

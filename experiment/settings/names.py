@@ -1,4 +1,5 @@
-"""What earlier versions called the keys and values of a YAML, and classes of ours: one table, for messages and for `chopmix upgrade`."""
+"""What earlier versions called the keys and values of a YAML, and classes of ours: one table, for messages and for
+`chopmix upgrade`."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ RENAMED = {
     "tasks.*.pooling=own_tokens": "tasks.*.pooling=core_tokens",
     "training.mix": "training.mixup",
 }
-"""Keys, and values as `key=word` (the word may stand in a longer text, in a list, or under `use`); `*` is any name. Read from the
-first to the last: a path holds the new names of what stands above it."""
+"""Keys, and values as `key=word` (the word may stand in a longer text, in a list, or under `use`); `*` is any name.
+Read from the first to the last: a path holds the new names of what stands above it."""
 
 MOVED = {
     "data.card": "data.base",
@@ -43,7 +44,8 @@ MOVED = {
     "tokenizers.sound": "tokenizers.media.sound",
     "training.mix": "training.mixup",
 }
-"""Modules of ours, and classes as `module:Class`, that a YAML names or that a user's own classes build upon, without `chopmix.`"""
+"""Modules of ours, and classes as `module:Class`, that a YAML names or that a user's own classes build upon, without
+`chopmix.`"""
 
 REFERENCE = re.compile(r"(\w+)((?:\.\w+)+)(:\w+)?")
 

@@ -1,9 +1,8 @@
 """Which classes a YAML may name: where a part is looked up, and what its name is.
 
-Parts of one file are its classes (`norm: rms_norm` is `RmsNorm` of models/norms.py); tokenizers, tasks and datasets are one
-per file and carry the file's name (`use: image` is tokenizers/image.py). `use: mylab.lidar:LidarTokenizer` reaches any
-class that can be imported.
-"""
+Parts of one file are its classes (`norm: rms_norm` is `RmsNorm` of models/layers/norms.py); tokenizers, tasks and
+datasets are one per file and carry the file's name (`use: image` is tokenizers/image.py). `use:
+mylab.lidar:LidarTokenizer` reaches any class that can be imported."""
 
 from __future__ import annotations
 
@@ -113,8 +112,8 @@ def folder_of(package: str, base: type) -> Folder:
 
 
 def registry_of(results: tuple[Any, ...]) -> Registry:
-    """What a `Callable[..., X]` may be: the members of a union X; else the subclasses of X, one per file of the folder that
-    FOLDERS names, else those in X's own file; else X itself."""
+    """What a `Callable[..., X]` may be: the members of a union X; else the subclasses of X, one per file of the folder
+    that FOLDERS names, else those in X's own file; else X itself."""
     if len(results) > 1:
         return Classes(*results)
     (base,) = results
@@ -160,8 +159,8 @@ def is_trusted(module: str) -> bool:
 
 
 def imported(reference: str) -> Any:
-    """The object behind `package.module:Name`. Raises LookupError with one sentence when there is none, and, before anything is
-    imported, for a module that is not trusted here."""
+    """The object behind `package.module:Name`. Raises LookupError with one sentence when there is none, and, before
+    anything is imported, for a module that is not trusted here."""
     path, _, name = reference.partition(":")
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", path):
         raise LookupError(f"{reference!r}: a class is named package.module:Class")

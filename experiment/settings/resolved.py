@@ -1,4 +1,5 @@
-"""Precision and compile as they were resolved for a run (`auto`, `fast`): kept with it, and used again when it resumes or is read."""
+"""Precision and compile as they were resolved for a run (`auto`, `fast`): kept with it, and used again when it resumes
+or is read."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ from .schema import Part
 from .sections import Training
 
 WIDE, CHANNELS = 64, 16
-"""From this width and this many channels a head on, bfloat16 takes at least a fifth less time on a CPU with instructions for
-it: a rule off the table that `benchmarks/precision.py` makes (benchmarks/results/precision.jsonl), held against it by a test."""
+"""From this width and this many channels a head on, bfloat16 takes at least a fifth less time on a CPU with
+instructions for it: a rule off the table that `benchmarks/precision.py` makes (benchmarks/results/precision.jsonl),
+held against it by a test."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,10 @@ def read_resolved(folder: Path) -> ResolvedRecord | None:
 def resolve(training: Training, model: Part, folder: Path | None, device: torch.device) -> Resolved:
     """Resolve `auto`: from the run's own `choices.json` when it has one for this kind of device, else by rule.
 
-    `auto` is bfloat16 on a GPU that has it, and on a CPU with instructions for it where the model is wide enough to gain (see
-    WIDE); `fast` is bfloat16 on such CPUs whatever the width. Compiled on a GPU for runs of 1,000 steps or more, where it pays
-    for itself. Where compiling is asked for and no compiler is found, the run goes on without, and the note says so.
-    """
+    `auto` is bfloat16 on a GPU that has it, and on a CPU with instructions for it where the model is wide enough to
+    gain (see WIDE); `fast` is bfloat16 on such CPUs whatever the width. Compiled on a GPU for runs of 1,000 steps or
+    more, where it pays for itself. Where compiling is asked for and no compiler is found, the run goes on without, and
+    the note says so."""
     before = read_resolved(folder) if folder else None
     if before and before.device == device.type:
         return Resolved(before.precision, before.compile, before.note)

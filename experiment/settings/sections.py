@@ -1,4 +1,4 @@
-"""The sections of a YAML, and the settings of those that are no parts: `data:`, `training:`, `evaluation:` and so on."""
+"""The sections of a YAML, and the settings of those that are no parts: `data:`, `training:` and so on."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Data:
     """Where the samples come from."""
 
     dataset: Callable[[], Dataset] | None = None
-    """A data set by name (a file of `data/datasets/`), or `{use: NAME, ...}` with its options. Only an imported run has none."""
+    """A data set by name (a file of `data/datasets/`), or `{use: NAME, ...}` with options. Imported runs have none."""
     columns: dict[str, str] = field(default_factory=dict)
     """Which column of the data set each input reads, where it is not the one of its own name: `{camera: image}`."""
     bad_share: float = 0.0
     """The share of samples that may be bad (damaged, mislabelled); past it the run stops."""
     too_long: Literal["refuse", "drop"] = "refuse"
-    """What becomes of a sample that does not fit `model.context`: `refuse`: it is a bad one; `drop`: its last inputs are left
-    out, as few as will do, and counted."""
+    """What becomes of a sample that does not fit `model.context`: `refuse`: it is a bad one; `drop`: its last inputs
+    are left out, as few as will do, and counted."""
     documents: Literal["joined", "separate"] = "joined"
-    """`joined`: a row is a window of the whole stream and one sample; `separate`: every document in it is its own sample,
-    so that `same_sample` keeps documents from reading each other."""
+    """`joined`: a row is a window of the whole stream and one sample; `separate`: every document in it is its own
+    sample, so that `same_sample` keeps documents from reading each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +49,8 @@ class Training:
     tokens_per_step: int | None = None
     samples_per_step: int | None = None
     learning_rate: float | None = None
-    """The peak rate of the optimizer's main group (AdamW: all parameters; Muon: the matrices), of which the other groups have
-    ratios. null: the optimizer's own, 1e-3 for AdamW, 0.02 for Muon."""
+    """The peak rate of the optimizer's main group (AdamW: all parameters; Muon: the matrices), of which the other
+    groups have ratios. null: the optimizer's own, 1e-3 for AdamW, 0.02 for Muon."""
     optimizer: Callable[..., Optimizer] = AdamW
     schedule: Callable[..., Schedule] = Cosine
     clip: float | None = 1.0
@@ -58,8 +58,8 @@ class Training:
     ema: float | None = None
     """Decay per step of a running average of the weights, used by evaluation, `best` and export; null: none."""
     precision: Literal["auto", "fast", "float32", "bfloat16"] = "auto"
-    """What matrix products run in; weights stay float32. `auto`: bfloat16 on a GPU that has it, and on a CPU with instructions
-    for it where the model is wide enough to gain; `fast`: on such CPUs whatever the width."""
+    """What matrix products run in; weights stay float32. `auto`: bfloat16 on a GPU that has it, and on a CPU with
+    instructions for it where the model is wide enough to gain; `fast`: on such CPUs whatever the width."""
     compile: Literal["auto"] | bool = "auto"
     """Whether torch.compile translates the model. `auto`: on a GPU when the run is long enough to pay for it."""
     input_dropout: float | dict[str, float] = 0.0
@@ -70,7 +70,7 @@ class Training:
     freeze: list[str] = field(default_factory=list)
     """Parameters that stay as they are, by the beginning of their names: `tokenizers.image`, `cores.main.blocks.0`."""
     rows_per_micro_batch: int | None = None
-    """Rows (or samples) read at once by one process; null: all of its share. Smaller saves memory and changes nothing else."""
+    """Rows (or samples) read at once by one process; null: all of its share. Fewer save memory and change nothing."""
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -84,9 +84,9 @@ class Evaluation:
     rows: int = 64
     """Rows read at once."""
     attribution: bool = False
-    """Whether the last evaluation also tells what each input is worth: metrics for every subset of the inputs, and bits."""
+    """Whether the last evaluation also tells what each input is worth: metrics of every subset of them, and bits."""
     generated: int = 256
-    """For tasks that judge generated texts: on how many samples, spread over the split; `chopmix evaluate` takes all."""
+    """On how many samples, spread over the split, tasks write whole texts; `chopmix evaluate` takes all."""
     sample_tokens: int = 120
     """Length of the text sample written at each evaluation; 0: none."""
     prompt: str = ""

@@ -17,8 +17,8 @@ MOST = {
     "depth": 10_000, "heads": 2**16, "width": 2**20, "context": 2**26, "core_tokens": 2**16, "steps": 2**40,
     "tokens_per_step": 2**40, "samples_per_step": 2**32, "rows_per_micro_batch": 2**32, "seed": 2**63 - 1,
 }  # fmt: skip
-"""The most that a whole number may be: far more than anybody needs, so that a slip of the keyboard is told, not computed.
-All others may be up to 2**48."""
+"""The most that a whole number may be: far more than anybody needs, so that a slip of the keyboard is told, not
+computed. All others may be up to 2**48."""
 
 
 def at_least(
