@@ -40,7 +40,8 @@ from typing import Any, NamedTuple
 import results
 import torch
 from chopmix.experiment.assemble import Experiment
-from chopmix.experiment.settings.config import dumped, load_config
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.settings.document import dumped
 from chopmix.models.generation.continuation import Continuation, generate
 from chopmix.models.generation.sampling import Sampling
 from chopmix.models.pretrained.ast_audio import Ast, AstFeatures, ast_experiment

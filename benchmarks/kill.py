@@ -417,7 +417,7 @@ inputs:
   sound: {use: audio, rate: 8000, mels: 8, frames: 16, position: null, augment_wave: {shift: 0.05, speed: 0.1}}
   answer: {use: text, encoding: characters, position: null}
 model: {width: 16, depth: 1, heads: 2, context: 32, attention: "same_sample & (causal | from(image, sound))", position: rotary}
-tasks: {answer: {use: language_modeling, target: answer, judge: [exact_match]}}
+tasks: {answer: {use: language_modeling, target: answer, metrics: [exact_match]}}
 data: {dataset: {use: manifest, train: DATA/train.jsonl, val: DATA/val.jsonl, columns: [image, operator, sound, answer],
               files: [image, sound]}}
 training: {steps: 8, samples_per_step: 8, learning_rate: 0.02, input_dropout: 0.3, optimizer: muon, precision: fast}
@@ -431,7 +431,7 @@ inputs:
   target: {same_as: source}
 model: {width: 16, depth: 1, heads: 2, context: 48, attention: causal & same_sample, position: rotary, dropout: 0.1,
         encoder: {depth: 1, context: 48, position: rotary}}
-tasks: {translation: {use: sequence_to_sequence, target: target, judge: [bleu, chrf], search: {beams: 2}}}
+tasks: {translation: {use: sequence_to_sequence, target: target, metrics: [bleu, chrf], search: {beams: 2}}}
 data: {columns: {source: en, target: de}, dataset: {use: parallel_text, train: {en: DATA/train.en, de: DATA/train.de},
                                                  val: {en: DATA/val.en, de: DATA/val.de}}}
 training: {steps: 20, tokens_per_step: 200, learning_rate: 0.1, schedule: constant, ema: 0.5}

@@ -31,7 +31,7 @@ from chopmix.experiment.build import build_model, build_tasks
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.settings.resolved import choose
+from chopmix.experiment.settings.resolved import resolve
 from chopmix.experiment.settings.sections import Training
 from chopmix.experiment.views.transcribe import transcriber_of
 from chopmix.inference.transcription import Transcribing
@@ -87,7 +87,7 @@ def training(
 
 def own_precision(run: Run, wanted: str) -> str:
     """float32, or what a run of this model would choose for itself."""
-    return "float32" if wanted == "float32" else choose(Training(steps=1), run.config.model, None, CPU).precision
+    return "float32" if wanted == "float32" else resolve(Training(steps=1), run.config.model, None, CPU).precision
 
 
 def planned(run: Run, batch: Batch) -> Batch:
@@ -154,7 +154,7 @@ def nanogpt(folder: Path, wanted: str, file: Path | None) -> Pair:
         term = task.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
         return term.sum / term.count
 
-    precision = "float32" if wanted == "float32" else choose(Training(steps=1), config.model, None, CPU).precision
+    precision = "float32" if wanted == "float32" else resolve(Training(steps=1), config.model, None, CPU).precision
     return (training(model, loss, precision, 1.0, 1e-3), training(theirs, lambda: theirs(given, following)[1], "float32", 1.0, 1e-3),
             name)  # fmt: skip
 

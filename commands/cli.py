@@ -83,7 +83,7 @@ def meant(wrong: Sequence[str], rest: Sequence[str]) -> str:
 
 
 def _config_error() -> type[Exception]:
-    from ..experiment.settings.config import ConfigError
+    from ..experiment.settings.document import ConfigError
 
     return ConfigError
 
@@ -126,6 +126,10 @@ def parser() -> argparse.ArgumentParser:
     imports.add_argument("directory", metavar="DIR")
     imports.add_argument("run", metavar="RUN")
     imports.add_argument("--partly", action="store_true", help="even where weights are missing or left over")
+    upgrade = commands.add_parser(
+        "upgrade", help="rewrite a run of an earlier chopmix in today's names; nothing is lost"
+    )
+    upgrade.add_argument("run", metavar="RUN")
     commands.add_parser("schema", help="print a JSON Schema of the YAML files, for editors")
     return root
 

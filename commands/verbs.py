@@ -230,6 +230,14 @@ def import_command(options: argparse.Namespace) -> None:
     print(printable(import_directory(Path(options.directory), Path(options.run), options.partly)))
 
 
+def upgrade_command(options: argparse.Namespace) -> None:
+    """Rewrite a run of an earlier version, and say what changed."""
+    from ..experiment.folder.upgrade import upgrade
+
+    for line in upgrade(Path(options.run)) or [f"{options.run}: nothing to do"]:
+        print(printable(line))
+
+
 def schema_command(options: argparse.Namespace) -> None:
     """Print the JSON Schema."""
     print(json.dumps(json_schema(), indent=2))

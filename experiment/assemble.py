@@ -33,7 +33,7 @@ from .build import build_choppers, build_model, build_optimizer, build_tasks, op
 from .folder.transfer import take_assets
 from .run import Run, fingerprints
 from .settings.config import Config
-from .settings.resolved import Choices, choose
+from .settings.resolved import Resolved, resolve
 from .views.text_sample import sample_of
 
 
@@ -44,7 +44,7 @@ class Experiment:
     config: Config
     processes: Processes
     progress: Progress
-    choices: Choices
+    choices: Resolved
     """What `auto` stands for here: precision, compile."""
     choppers: dict[str, Chopper]
     tasks: dict[str, Task]
@@ -78,7 +78,7 @@ def assemble(config: Config, processes: Processes, progress: Progress) -> Experi
         if first:
             progress.say(text)
 
-    choices = processes.told(choose(settings, config.model, folder, processes.device) if first else None)
+    choices = processes.told(resolve(settings, config.model, folder, processes.device) if first else None)
     with orderly_end():
         dataset = config.data.dataset()
         choppers, tasks = fitted(config, dataset, processes)

@@ -60,7 +60,7 @@ def measured(
     try:
         sums, pairs = summed(model, tasks, split, processes.share(split.all()), rows, inputs)
         for name, task in tasks.items():
-            if task.generates and task.judge and isinstance(split, SampleSplit) and generated != 0:
+            if task.generates and task.metrics and isinstance(split, SampleSplit) and generated != 0:
                 places = processes.share(split.all() if generated is None else split.first(generated))
                 pairs[name] = written_pairs(model, name, task, split, places, inputs, rows)
     except ValueError as wrong:  # a bad sample stops all processes, not only the one that met it
@@ -88,7 +88,7 @@ def measured(
                     f"split {split.name!r} has no text of {task.target!r} by which task {name!r} could be judged"
                 )
             said, true = zip(*judged, strict=True)
-            metrics |= {prefix + metric: METRICS[metric](said, true) for metric in task.judge}
+            metrics |= {prefix + metric: METRICS[metric](said, true) for metric in task.metrics}
             metrics[f"{prefix}judged"] = len(judged)
     return metrics, totals
 
@@ -98,7 +98,7 @@ def directions(tasks: Mapping[str, Task], split: str) -> dict[str, bool]:
     found = {f"{split}/loss": False} if len(tasks) > 1 else {}
     for name, task in tasks.items():
         prefix = f"{split}/{name}/" if len(tasks) > 1 else f"{split}/"
-        found |= {prefix + metric: meaning.larger_is_better for metric, meaning in task.metrics.items()}
+        found |= {prefix + metric: meaning.larger_is_better for metric, meaning in task.measures.items()}
     return found
 
 
@@ -140,7 +140,7 @@ def summed(
     device, dtype = next(model.parameters()).device, computing_type(model)
     sums: Sums = {name: {} for name in tasks}
     pairs: dict[str, list[tuple[str, str]]] = {
-        name: [] for name, task in tasks.items() if task.judge and not task.generates
+        name: [] for name, task in tasks.items() if task.metrics and not task.generates
     }
     for first in range(
         0, max(len(places), 1), rows

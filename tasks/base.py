@@ -48,6 +48,8 @@ class Task:
     """Base of all tasks. `target` names the input (or data column) that the task is about."""
 
     target: str
+    target_is_column: ClassVar[bool] = False
+    """Whether its target is a column of the data (a label, a number, a text beside a sound), and no input."""
     weight: float = 1.0
     """What its loss counts beside those of other tasks."""
     in_nats: ClassVar[bool] = True
@@ -58,8 +60,8 @@ class Task:
     """Whether it writes the text of its target, one token after the other."""
     needs_encoder: ClassVar[bool] = False
     """Whether what it writes is read off another set, by cross-attention."""
-    judge: tuple[str, ...] = ()
-    """By which metrics of tasks/text_metrics.py its texts are judged, once a whole split was written."""
+    metrics: tuple[str, ...] = ()
+    """By which metrics of tasks/metrics.py its texts are judged, once a whole split was written."""
     hides: ClassVar[str] = ""
     """How it keeps the target from the input that it is about, in a word (`shifted`, `masked`, `denoised`); empty: it does not, so
     that no input may read the column it predicts. `reconstructed`: it wants back what it reads."""
@@ -74,7 +76,7 @@ class Task:
 
     def columns(self) -> tuple[str, ...]:
         """The data columns that hold its targets, where these are not inputs."""
-        return ()
+        return (self.target,) if self.target_is_column else ()
 
     def inputs(self) -> tuple[str, ...]:
         """The inputs that it is about: never withheld from a sample."""
@@ -151,7 +153,7 @@ class Task:
         raise NotImplementedError
 
     @property
-    def metrics(self) -> Mapping[str, Metric]:
+    def measures(self) -> Mapping[str, Metric]:
         """What `summary` gives, by name, known before anything is measured."""
         return {"loss": LOSS}
 

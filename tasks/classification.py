@@ -40,6 +40,8 @@ class Classification(Task):
     `pooling`: `mean_pooling`, `attention_pooling`, or `class_token` with `model.core_tokens`.
     """
 
+    target_is_column = True
+
     def __init__(
         self, *, target: str, pooling: Callable[..., Pooling] = MeanPooling, label_smoothing: float = 0.0,
         several: bool = False, unlabelled: float = 0.0, weight: float = 1.0,
@@ -52,9 +54,6 @@ class Classification(Task):
         self.smoothing, self.unlabelled, self.classes = label_smoothing, unlabelled, ()
         self.whole_batches = unlabelled > 0
         self.reading = getattr(pooling, "target", pooling)
-
-    def columns(self) -> tuple[str, ...]:
-        return (self.target,)
 
     def fit(self, data: TrainingColumns) -> Classification:
         found, labelled = set(), 0
@@ -170,7 +169,7 @@ class Classification(Task):
         }
 
     @property
-    def metrics(self) -> dict[str, Metric]:
+    def measures(self) -> dict[str, Metric]:
         if self.several:
             return {"loss": Metric("nats per sample"), "f1": Metric("0 to 1", larger_is_better=True)}
         share = Metric("share of samples", larger_is_better=True)

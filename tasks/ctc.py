@@ -63,17 +63,16 @@ class Ctc(Task):
     counted and left out of the loss. `beams`: how many texts are kept by the prefix beam search that reads texts off (1: greedy).
     """
 
+    target_is_column = True
+
     def __init__(
-        self, *, target: str, source: str, judge: tuple[TextMetric, ...] = ("wer",), beams: int = 1, weight: float = 1.0
+        self, *, target: str, source: str, metrics: tuple[TextMetric, ...] = ("wer",), beams: int = 1, weight: float = 1.0
     ):  # fmt: skip
         if not 1 <= beams <= MOST_BEAMS:
             raise ValueError(f"beams must be at least 1 and at most {MOST_BEAMS:,}, not {beams:,}")
-        self.target, self.source, self.judge, self.beams, self.weight = target, source, judge, beams, weight
+        self.target, self.source, self.metrics, self.beams, self.weight = target, source, metrics, beams, weight
         self.symbols = ""
         self.skipped: dict[str, str] = {}
-
-    def columns(self) -> tuple[str, ...]:
-        return (self.target,)
 
     def inputs(self) -> tuple[str, ...]:
         return (self.source,)  # without it there is nothing to read the text off
@@ -177,8 +176,8 @@ class Ctc(Task):
         return "".join(self.symbols[number] for number in symbols)
 
     @property
-    def metrics(self) -> dict[str, Metric]:
-        return {"loss": Metric("nats per symbol")} | {name: MEANINGS[name] for name in self.judge}
+    def measures(self) -> dict[str, Metric]:
+        return {"loss": Metric("nats per symbol")} | {name: MEANINGS[name] for name in self.metrics}
 
     def with_search(self, **given: Any) -> Ctc:
         if "beams" not in given:

@@ -40,7 +40,7 @@ class Regression(Task):
     data's std. A target that is missing (None or NaN) is not judged.
     """
 
-    in_nats = False
+    in_nats, target_is_column = False, True
 
     def __init__(
         self, *, target: str, names: list[str] | None = None, pooling: Callable[..., Pooling] = MeanPooling,
@@ -51,9 +51,6 @@ class Regression(Task):
         self.target, self.names, self.pooling, self.kind, self.weight = target, names, pooling, loss, weight
         self.reading = getattr(pooling, "target", pooling)
         self.mean, self.std = torch.zeros(1), torch.ones(1)
-
-    def columns(self) -> tuple[str, ...]:
-        return (self.target,)
 
     def fit(self, data: TrainingColumns) -> Regression:
         rows = []
@@ -132,7 +129,7 @@ class Regression(Task):
         return {"absolute": error.abs().sum(0), "squares": error.square().sum(0), "known": known.sum(0)}
 
     @property
-    def metrics(self) -> dict[str, Metric]:
+    def measures(self) -> dict[str, Metric]:
         each = {f"{kind}{end}": Metric("of the target") for end in self.endings for kind in ("mae", "rmse")}
         return {"loss": Metric("squared stds" if self.kind == "squared" else "Huber, in stds")} | each
 

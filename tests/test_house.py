@@ -101,7 +101,10 @@ def test_results_are_only_ever_added_to(tmp_path, monkeypatch):
 
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     for seed in (0, 0, 1):
-        results.write_results("x", [{"seed": seed, "val/loss": 1.23456789}])
+        results.write_results("x", [{"seed": seed, "val/loss": 1.23456789, "left_out": "theo"}])
     rows = results.read_results("x")
+    assert [row["held_out"] for row in rows] == ["theo"] * 3 and "left_out" not in rows[
+        0
+    ]  # as the setting is called now
     assert [row["seed"] for row in rows] == [0, 0, 1] and rows[0]["val/loss"] == 1.23457
     assert all(row[name] for row in rows for name in ("processor", "threads", "torch", "commit", "measured"))

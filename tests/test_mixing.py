@@ -20,7 +20,8 @@ from chopmix.experiment.build import open_split
 from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.resume import resume
 from chopmix.experiment.run import Run, RunError, before, load_run
-from chopmix.experiment.settings.config import ConfigError, load_config
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import fit, train
 from chopmix.inference.attribution import Attribution, best_guess, entropy, subset_table, table
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
@@ -49,7 +50,7 @@ TREE = {
         "width": 16, "depth": 2, "heads": 2, "context": 32, "position": "rotary", "block": BLOCK,
         "attention": "same_sample & (causal | from(image, sound))",
     },
-    "tasks": {"answer": {"use": "language_modeling", "target": "answer", "judge": ["exact_match"]}},
+    "tasks": {"answer": {"use": "language_modeling", "target": "answer", "metrics": ["exact_match"]}},
     "data": {"dataset": {"use": "arithmetic", "samples": 24}},
     "training": {"steps": 6, "samples_per_step": 6, "input_dropout": 0.2, "learning_rate": 1e-2, "schedule": "constant"},
     "evaluation": {"every": 6, "generated": 4},
@@ -149,7 +150,7 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
             again = split.sets([place], inputs=inputs, replaced={"answer": text})["main"]
             batch = run.model.plan(type(make_batch(split, [place], run.tasks))(sets={"main": again}))
             with torch.inference_mode():
-                hidden = run.model.hidden(batch)[0, again.chunks["answer"].places[-1]]
+                hidden = run.model.hidden(batch)[0, again.chunks["answer"].slots[-1]]
                 scores = run.model.heads["answer"](hidden[None])[0, : encoding.vocabulary]
             assert int(scores.argmax()) == int(written[row, length])
 
@@ -234,7 +235,7 @@ def test_poolings_read_each_sample_by_itself():
     torch.manual_seed(0)
     found = planned(3, 1, 2)
     x = torch.randn(9, 8)
-    places, groups = MeanPooling.places(found)
+    places, groups = MeanPooling.slots(found)
     assert places.tolist() == [0, 1, 2, 3, 6, 7] and groups.tolist() == [0, 0, 0, 1, 2, 2]
     mean = MeanPooling(8)(x[places], groups, 3)
     torch.testing.assert_close(mean, torch.stack([x[:3].mean(0), x[3], x[6:8].mean(0)]))
@@ -248,7 +249,7 @@ def test_poolings_read_each_sample_by_itself():
         for given in (x, x.bfloat16()):
             torch.testing.assert_close(pooling(given[places], groups, 3)[0].float(), expected, atol=0.02, rtol=0.02)
     with pytest.raises(ValueError, match="set model.core_tokens: 1"):
-        ClassToken.places(found)
+        ClassToken.slots(found)
 
 
 def classification(**options) -> Classification:
@@ -272,7 +273,7 @@ def test_classes_are_sorted_kept_and_judged(tmp_path):
     )
     torch.testing.assert_close(task.terms(scores, targets)["loss"].sum, expected)
     sums = {"count": torch.tensor(2.0), "loss": torch.tensor(0.0), **task.measure(scores, targets)}
-    assert tuple(task.summary(sums)) == tuple(task.metrics)
+    assert tuple(task.summary(sums)) == tuple(task.measures)
     assert task.summary(sums)["accuracy"] == 0.5 and sums["confusion"].view(3, 3).tolist() == [
         [0, 1, 0],
         [0, 0, 0],
@@ -353,7 +354,7 @@ def test_numbers_are_learned_in_deviations_and_reported_in_units(tmp_path):
     assert float(task.terms(output, targets)["loss"].sum) == pytest.approx(1 + 1)
     sums = {"count": torch.tensor(3.0), "loss": torch.tensor(2.0), **task.measure(output, targets)}
     found = task.summary(sums)
-    assert tuple(found) == tuple(task.metrics)
+    assert tuple(found) == tuple(task.measures)
     assert found["mae_speed"] == 1 and found["mae_angle"] == 50 and found["rmse_angle"] == pytest.approx(100 / 2**0.5)
     assert task.answer(output[0]) == {"values": {"speed": 2.0, "angle": 300.0}}
     with pytest.raises(DataError, match="holds 2 numbers, but 'names' has 1"):
@@ -501,7 +502,7 @@ def test_columns_must_exist(mixed):
 def test_your_own_modality_trains_beside_text(mixed):
     file = mixed(
         "lidar", inputs={"scan": "own_modality:LidarTokenizer", "side": {"use": "text", "encoding": "characters"}},
-        tasks={"side": {"use": "language_modeling", "target": "side", "judge": ["exact_match"]}},
+        tasks={"side": {"use": "language_modeling", "target": "side", "metrics": ["exact_match"]}},
         data={"dataset": "own_modality:Rooms"}, model=TREE["model"] | {"attention": "same_sample & (causal | from(scan))"},
         training=TREE["training"] | {"steps": 60, "samples_per_step": 16, "optimizer": "muon", "input_dropout": 0.0},
         evaluation={"every": 60, "generated": 32},
@@ -599,7 +600,7 @@ def test_what_has_no_label_is_learned_from_resumes_and_keeps_its_batch_whole(tmp
         parts = trained("parts", f"training.steps={steps}")
     assert whole == parts != without
     assert whole == trained("enough", "training.rows_per_micro_batch=8")
-    worth = load_run(tmp_path / "whole").worth("train")["kind"]
+    worth = load_run(tmp_path / "whole").attribution("train")["kind"]
     without, present = (worth.metrics[subset]["loss"] for subset in ((), ("text",)))
     assert worth.alone("text") == pytest.approx((without - present) / math.log(2)) and without != present
     for name, change in (("some", "training.rows_per_micro_batch=4"), ("mixed", "training.mixup.mixup=0.1")):

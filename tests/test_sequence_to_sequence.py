@@ -15,7 +15,8 @@ from chopmix.commands.cli import main
 from chopmix.data.sampler import SimilarLengths
 from chopmix.experiment.build import build_choppers, build_tasks, open_split
 from chopmix.experiment.run import RunError, load_run
-from chopmix.experiment.settings.config import ConfigError, load_config
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.settings.document import ConfigError
 from chopmix.models.batch import IGNORED, Targets
 from chopmix.models.generation.answer import Answer
 from chopmix.models.generation.beam_search import Search, beam_search, forbid_repeats, largest, seated
@@ -53,7 +54,7 @@ def config(tmp_path, **sections) -> str:
         "model": {"width": 32, "depth": 2, "heads": 2, "context": 40, "attention": "causal & same_sample",
                   "position": "rotary", "encoder": {"depth": 2, "context": 40, "position": "rotary"},
                   "block": {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False}},
-        "tasks": {"translation": {"use": "sequence_to_sequence", "target": "target", "judge": ["bleu", "chrf"],
+        "tasks": {"translation": {"use": "sequence_to_sequence", "target": "target", "metrics": ["bleu", "chrf"],
                                   "search": {"beams": 2}}},
         "data": {"dataset": {"use": "parallel_text", "train": corpus(tmp_path), "val": corpus(tmp_path, 20, 1, "val")},
                  "columns": {"source": "en", "target": "de"}},
@@ -400,7 +401,7 @@ def test_micro_batches_change_nothing(tmp_path):
     ("model.encoder.attention=causl", r"model\.encoder\.attention: .*did you mean 'causal'"),
     ("model.core_tokens=1", r"model\.core_tokens: must be 0 where there is an encoder"),
     ("tasks.translation.search.beams=0", "beams must be at least 1"),
-    ("tasks.translation.judge=[blue]", "judge.*'bleu'"),
+    ("tasks.translation.metrics=[blue]", "metrics.*'bleu'"),
     ("tasks.translation.label_smoothing=1", "label_smoothing must be at least 0 and below 1"),
 ])  # fmt: skip
 def test_mistakes_are_named_before_any_work(tmp_path, override, message):

@@ -23,7 +23,8 @@ from torch import Tensor
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import read_json, read_record, read_tensors
 from ..tokenizers.files.writing import write_json
-from .state import Pointer, State
+from .run_format import FORMAT, other_format
+from .state import Formatted, Pointer, State
 
 PARTS = ("model", "optimizer", "ema")
 NAMES = tuple(f"{part}.safetensors" for part in PARTS)
@@ -31,6 +32,10 @@ NAMES = tuple(f"{part}.safetensors" for part in PARTS)
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, cut short or changed."""
+
+
+class FormatError(ValueError):
+    """A checkpoint of another version's format: not damaged, and not read."""
 
 
 class NotFiniteError(ValueError):
@@ -145,7 +150,7 @@ def _write(file: Path, named: Mapping[str, Tensor]) -> None:
 def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
     files = {name: folder / name for name in NAMES if (folder / name).exists()}
     written = {name: {"bytes": file.stat().st_size, "crc32": checksum(file)} for name, file in files.items()}
-    write_json(folder / "state.json", {**state, "files": written})
+    write_json(folder / "state.json", {**state, "files": written, "format": FORMAT})
 
 
 def point(run: Path, which: str, step: int, **more: Any) -> None:
@@ -190,11 +195,14 @@ def checksum(path: Path) -> int:
 
 
 def read_state(run: Path, step: int) -> State:
-    """A checkpoint's state, after checking every file against it. Raises CheckpointError naming what is wrong."""
+    """A checkpoint's state, after checking every file against it. Raises CheckpointError naming what is wrong, FormatError for the
+    state of another format."""
     folder = folder_of(run, step)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no checkpoint of step {step}; there are {steps(run) or 'none'}")
     try:
+        if wrong := other_format(read_record(folder / "state.json", Formatted).format, run):
+            raise FormatError(f"{folder}/state.json {wrong}")
         state = read_record(folder / "state.json", State)
     except DataError as error:
         raise CheckpointError(f"{folder}/state.json is damaged: {error}") from None

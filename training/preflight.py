@@ -17,7 +17,7 @@ def check_best(best: str, tasks: Mapping[str, Task], generated: int) -> None:
     names = [f"val/{name}/" if len(tasks) > 1 else "val/" for name in tasks]
     possible = list(directions(tasks, "val"))
     if not generated:
-        judged = {prefix + metric for prefix, t in zip(names, tasks.values()) if t.generates for metric in t.judge}
+        judged = {prefix + metric for prefix, t in zip(names, tasks.values()) if t.generates for metric in t.metrics}
         possible = [metric for metric in possible if metric not in judged]
     if best not in possible:
         raise ValueError(f"checkpoints.best is {best!r}; possible: {', '.join(possible)}")

@@ -42,7 +42,13 @@ class Unreported(Record):
     slots: Annotated[int, Field(ge=0)] = 0
 
 
-class State(Record):
+class Formatted(Record):
+    """What `state.json` holds in every format."""
+
+    format: Annotated[int, Field(ge=1)] = 1
+
+
+class State(Formatted):
     """A checkpoint's `state.json`."""
 
     step: Step

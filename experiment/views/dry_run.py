@@ -18,7 +18,8 @@ from ...training.record import Progress, peak_memory, scaled
 from ...training.throughput import Throughput
 from ..assemble import Experiment, assemble, start
 from ..resume import resume
-from ..settings.config import Config, dumped
+from ..settings.config import Config
+from ..settings.document import dumped
 from ..train import about_inputs, preflight
 
 

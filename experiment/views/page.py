@@ -23,7 +23,8 @@ from ...tokenizers.base import Chopper
 from ...tokenizers.files.printing import printable
 from ...tokenizers.files.writing import write_text
 from ..build import build_choppers, build_model, build_tasks, open_split
-from ..settings.config import Config, dumped
+from ..settings.config import Config
+from ..settings.document import dumped
 
 COLOURS = ("#9aa0a6", "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948")
 """One per input, the core's own tokens first."""

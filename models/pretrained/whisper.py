@@ -73,7 +73,7 @@ def whisper_experiment(config: Whisper) -> dict[str, Any]:
             "block": {"feed_forward": {"use": "gelu", "approximate": "none", "ratio": config.decoder_ffn_dim / config.d_model}},
             "dropout": {"embedding": config.dropout, "attention": config.attention_dropout, "residual": config.dropout},
         },
-        "tasks": {"text": {"use": "sequence_to_sequence", "target": "text", "judge": ["wer"]}},
+        "tasks": {"text": {"use": "sequence_to_sequence", "target": "text", "metrics": ["wer"]}},
     }  # fmt: skip
 
 
