@@ -126,6 +126,10 @@ def parser() -> argparse.ArgumentParser:
     imports.add_argument("directory", metavar="DIR")
     imports.add_argument("run", metavar="RUN")
     imports.add_argument("--partly", action="store_true", help="even where weights are missing or left over")
+    export = commands.add_parser("export", help="turn a run into a Hugging Face model directory")
+    export.add_argument("run", metavar="RUN")
+    export.add_argument("directory", metavar="DIR")
+    _which(export)
     commands.add_parser("schema", help="print a JSON Schema of the YAML files, for editors")
     return root
 

@@ -230,6 +230,13 @@ def import_command(options: argparse.Namespace) -> None:
     print(printable(import_directory(Path(options.directory), Path(options.run), options.partly)))
 
 
+def export_command(options: argparse.Namespace) -> None:
+    """Turn a run into a Hugging Face directory."""
+    from ..experiment.importing.export import export_directory
+
+    print(printable(export_directory(loaded(options), Path(options.directory))))
+
+
 def schema_command(options: argparse.Namespace) -> None:
     """Print the JSON Schema."""
     print(json.dumps(json_schema(), indent=2))

@@ -1,17 +1,28 @@
-"""Llama's weights under our names. Reference: transformers' `LlamaForCausalLM`."""
+"""Llama. Reference: transformers' `LlamaForCausalLM`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
-from torch import Tensor
 
-from .described import Count, Depth, Described, Epsilon, Heads, Id, Share, Width
-from .renaming import Weights, renamed
+from .base import (
+    BLOCK,
+    Architecture,
+    Count,
+    Depth,
+    Epsilon,
+    Heads,
+    Id,
+    Published,
+    Rename,
+    Share,
+    Width,
+    renames,
+)  # fmt: skip
 
 Base = Annotated[float, Field(gt=1, lt=1e12)]
+TABLE = "tokenizers.text.embedding.weight"
 LAYER = {
     "self_attn.q_proj": "attention.query", "self_attn.k_proj": "attention.key", "self_attn.v_proj": "attention.value",
     "self_attn.o_proj": "attention.out", "mlp.gate_proj": "feed_forward.gate", "mlp.up_proj": "feed_forward.up",
@@ -20,15 +31,18 @@ LAYER = {
 }  # fmt: skip
 
 
-class Rope(Described):
+class Rope(Published):
     """How positions turn queries and keys, where it stands in a record of its own."""
 
     rope_type: Literal["default"] = "default"
     rope_theta: Base | None = None
 
 
-class Llama(Described):
+class Llama(Architecture):
     """A Llama's `config.json`."""
+
+    kinds = ("llama",)
+    reference = "LlamaForCausalLM"
 
     vocab_size: Count = 32000
     hidden_size: Width = 4096
@@ -50,32 +64,43 @@ class Llama(Described):
     bos_token_id: Id | None = 1
     eos_token_id: Id | list[Id] | None = 2
 
-
-def llama_experiment(config: Llama) -> dict[str, Any]:
-    """The `inputs`, `model` and `tasks` of our YAML for a Llama."""
-    rope = config.rope_parameters or Rope()
-    return {
-        "inputs": {"text": {"use": "text", "position": None}},
-        "model": {
-            "width": config.hidden_size, "depth": config.num_hidden_layers, "heads": config.num_attention_heads,
-            "context": config.max_position_embeddings, "attention": "causal & same_sample",
-            "position": {"use": "rotary", "base": rope.rope_theta or config.rope_theta or 10_000.0},
-            "block": {
-                "norm": {"use": "rms_norm", "epsilon": config.rms_norm_eps}, "bias": False,
-                "feed_forward": {"use": "swiglu", "ratio": config.intermediate_size / config.hidden_size, "multiple_of": 1},
-                "key_value_heads": config.num_key_value_heads or config.num_attention_heads, "head_width": config.head_dim,
+    def tree(self):
+        rope = self.rope_parameters or Rope()
+        return {
+            "inputs": {"text": {"use": "text", "position": None}},
+            "model": {
+                "width": self.hidden_size, "depth": self.num_hidden_layers, "heads": self.num_attention_heads,
+                "context": self.max_position_embeddings, "attention": "causal & same_sample",
+                "position": {"use": "rotary", "base": rope.rope_theta or self.rope_theta or 10_000.0},
+                "block": {
+                    "norm": {"use": "rms_norm", "epsilon": self.rms_norm_eps}, "bias": False,
+                    "feed_forward": {"use": "swiglu", "ratio": self.intermediate_size / self.hidden_size, "multiple_of": 1},
+                    "key_value_heads": self.num_key_value_heads, "head_width": self.head_dim,
+                },
+                "dropout": {"attention": self.attention_dropout},
             },
-            "dropout": {"attention": config.attention_dropout},
-        },
-        "tasks": {"lm": {"use": "language_modeling", "target": "text",
-                         "head": "tied" if config.tie_word_embeddings else "unembedding"}},
-    }  # fmt: skip
+            "tasks": {"lm": {"use": "language_modeling", "target": "text",
+                             "head": "tied" if self.tie_word_embeddings else "unembedding"}},
+        }  # fmt: skip
 
+    @classmethod
+    def from_tree(cls, tree, tensors, legend):
+        model, block = tree["model"], tree["model"]["block"]
+        base = model["position"]["base"]
+        return cls(
+            vocab_size=len(tensors[TABLE]), hidden_size=model["width"], num_hidden_layers=model["depth"],
+            intermediate_size=len(tensors[f"{BLOCK}feed_forward.up.weight".format(layer=0)]),
+            num_attention_heads=model["heads"], num_key_value_heads=block["key_value_heads"], head_dim=block["head_width"],
+            max_position_embeddings=model["context"], rms_norm_eps=block["norm"]["epsilon"],
+            attention_dropout=model["dropout"]["attention"], rope_theta=base, rope_parameters=Rope(rope_theta=base),
+            tie_word_embeddings=tree["tasks"]["lm"]["head"]["use"] == "tied", bos_token_id=legend.start, eos_token_id=legend.end,
+        )  # fmt: skip
 
-def llama_weights(theirs: Mapping[str, Tensor], config: Llama) -> Weights:
-    """transformers' tensors under the keys of our `Model`."""
-    outside = {"model.embed_tokens": "tokenizers.text.embedding", "model.norm": "cores.main.norm"}
-    copies = {"lm_head.weight": "model.embed_tokens.weight"} if config.tie_word_embeddings else {}
-    outside |= {} if copies else {"lm_head": "heads.lm.linear"}
-    layers = {"model.layers.": ("cores.main.blocks.", LAYER)}
-    return renamed(theirs, outside, layers, copies=copies, computed=(".rotary_emb.inv_freq",))
+    def names(self):
+        return [
+            Rename("model.embed_tokens.weight", TABLE),
+            Rename("lm_head.weight", TABLE if self.tie_word_embeddings else "heads.lm.linear.weight"),
+            *renames("model.", "cores.main.", {"norm": "norm"}),
+            *renames("model.layers.{layer}.", BLOCK, LAYER),
+            Rename("model.layers.{layer}.self_attn.rotary_emb.inv_freq", ()),
+        ]
