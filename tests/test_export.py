@@ -173,21 +173,22 @@ def test_a_model_without_its_head_comes_back_without(tmp_path):
 
 
 TINY = """
-inputs: {text: {use: text, encoding: bpe, vocabulary: 300%s}}
-model: {width: 32, depth: 2, heads: 2, context: 32, attention: causal & same_sample, position: null%s}
+inputs: {text: {use: text, encoding: bpe, vocabulary: 290%s}}
+model: {width: 32, depth: 2, heads: 2, context: 32, %s}
 tasks: {lm: {use: language_modeling, target: text, head: %s}}
 data: {dataset: python_stdlib}
 training: {steps: 1, tokens_per_step: 128, device: cpu}
 """
-ROTARY = ", position: {use: rotary}, block: {norm: rms_norm, bias: false, feed_forward: swiglu}"
+ROTARY = "position: {use: rotary}, block: {norm: rms_norm, bias: false, feed_forward: swiglu}"
 
 
-def trained(tmp_path, monkeypatch, text: str = "", model: str = "", head: str = "tied"):
+def trained(tmp_path, monkeypatch, text: str = "", model: str = "position: null", head: str = "tied"):
     """A run of one step, from its start on."""
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("\n".join(TEXTS) * 60)
-    config = (TINY % (text, model, head)).replace("position: null, position", "position").replace("python_stdlib",
-        f"{{use: text, train: {tmp_path}/texts/a.txt, val: {tmp_path}/texts/a.txt}}")  # fmt: skip
+    (tmp_path / "texts" / "b.txt").write_text("def mix():\n    return 12\n" * 60)
+    config = (TINY % (text, model, head)).replace("python_stdlib",
+        f"{{use: text, train: {tmp_path}/texts/a.txt, val: {tmp_path}/texts/b.txt}}")  # fmt: skip
     (tmp_path / "tiny.yaml").write_text(config)
     monkeypatch.chdir(tmp_path)
     assert main(["train", "tiny.yaml", f"out={tmp_path}/run"]) == 0
@@ -215,10 +216,10 @@ def test_what_was_trained_from_its_start_writes_the_same_text(kind, tmp_path, mo
 
 
 @pytest.mark.parametrize("model, head, message", [
-    (", block: {norm: rms_norm}", "tied", "it is no Gpt2, to which it is nearest, since model.block.norm.use is 'rms_norm', not"),
-    (", block: {residual: post_norm}", "tied", "model.block.residual.use is 'post_norm', not 'pre_norm'"),
-    (", attention: causal & same_sample & window(8)", "tied", "model.attention is 'causal & same_sample & window"),
-    (", block: {query_key_norm: layer_norm}", "tied", "model.block.query_key_norm"),
+    ("block: {norm: rms_norm}", "tied", "it is no Gpt2, to which it is nearest, since model.block.norm.use is 'rms_norm', not"),
+    ("block: {residual: post_norm}", "tied", "model.block.residual.use is 'post_norm', not 'pre_norm'"),
+    ("attention: causal & same_sample & window(8)", "tied", "model.attention is 'causal & same_sample & window"),
+    ("block: {query_key_norm: layer_norm}", "tied", "model.block.query_key_norm"),
 ])  # fmt: skip
 def test_what_is_no_published_architecture_is_refused(tmp_path, monkeypatch, model, head, message):
     run = trained(tmp_path, monkeypatch, model=model, head=head)
@@ -242,7 +243,7 @@ def test_refusals(published, tmp_path):
         tokenizer_files(encoding, tmp_path)
     run.config.tree["tasks"]["other"] = run.config.tree["tasks"].pop("lm")
     with pytest.raises(
-        RunError, match="its inputs, tasks and sizes are those of none of Gpt2, Llama, Bert, Roberta, T5, Whisper"
+        RunError, match="its inputs, tasks and sizes are those of none of Gpt2, Llama, Roberta, Bert, T5, Whisper"
     ):
         architecture_of(run)
 

@@ -11,4 +11,4 @@ from ...models.pretrained.t5 import T5
 from ...models.pretrained.vit import Vit
 from ...models.pretrained.whisper import Whisper
 
-ARCHITECTURES: tuple[type[Architecture], ...] = (Gpt2, Llama, Bert, Roberta, T5, Whisper, Ast, Vit)
+ARCHITECTURES: tuple[type[Architecture], ...] = (Gpt2, Llama, Roberta, Bert, T5, Whisper, Ast, Vit)

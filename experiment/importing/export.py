@@ -31,6 +31,8 @@ from .write_run import KEPT, ORIGINALS, RECORD, config_of
 NAMED = {kind.__name__: kind for kind in ARCHITECTURES}
 COMPUTES = re.compile(r"(inputs\.|model\.|tasks\.\w+\.(use|target|head|pooling)\b).*")
 """What of a configuration tells what a model computes."""
+USES = re.compile(r"(inputs|tasks)\.\w+\.(use|same_as)")
+"""What makes it a model of other things, with another name."""
 PASSED = re.compile(
     r"model\.(dropout|initialization|context|encoder\.context)\b.*"
     r"|.*\.(length|ratio|multiple_of|layer_scale)"  # the tensors have these
@@ -40,11 +42,11 @@ PASSED = re.compile(
 
 
 class Kept(Record):
-    """What `write_run` keeps of an imported directory's tensors: the architecture by its name, as it was settled, and their types."""
+    """What `write_run` keeps of an imported directory's tensors: the architecture by its name, as it was settled, and the tensors' names and types."""
 
     kind: Literal[tuple(NAMED)]
     config: dict[str, Any]
-    types: dict[str, Literal["float64", "float32", "float16", "bfloat16", "int64"]]
+    tensors: dict[str, tuple[str, Literal["float64", "float32", "float16", "bfloat16"]]]
 
     @property
     def architecture(self) -> Architecture:
@@ -95,10 +97,13 @@ def architecture_of(run: Run) -> Architecture:
             theirs = resolved(found, run)
         except (LookupError, TypeError, ValueError):  # it is another kind of model
             continue
-        different = [f"{name} is {ours!r}, not {other!r}" for name, ours, other in differences(run.config.tree, theirs)]
+        different = list(differences(run.config.tree, theirs))
+        if any(USES.fullmatch(name) for name, _, _ in different):
+            continue
         if not different:
             return found
-        nearest.append((len(different), kind.__name__, different[0]))
+        name, ours, other = different[0]
+        nearest.append((len(different), kind.__name__, f"{name} is {ours!r}, not {other!r}"))
     if nearest:
         _, name, what = min(nearest)
         raise RunError(f"{run.folder} cannot be exported: it is no {name}, to which it is nearest, since {what}")
@@ -118,7 +123,7 @@ def resolved(architecture: Architecture, run: Run) -> Mapping[str, Any]:
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """What of two resolved YAMLs differs in what a model computes: the place, and both values."""
     first, second = dict(flat(ours)), dict(flat(theirs))
-    for name in sorted(first.keys() | second.keys()):
+    for name in sorted(first.keys() | second.keys(), key=lambda name: (not name.endswith(".use"), name)):
         if first.get(name) != second.get(name) and COMPUTES.fullmatch(name) and not PASSED.fullmatch(name):
             yield name, first.get(name), second.get(name)
 
@@ -140,7 +145,9 @@ def legend_of(run: Run) -> Legend:
         if chopper.kind == "text":
             text, named = chopper.text, {name: id for id, name in chopper.text.specials.items()}
             ends = text.frame.get("ends", [text.end])
-            return known._replace(start=text.start, ends=ends, padding=named.get("<pad>"))
+            return known._replace(
+                start=text.start, ends=ends, padding=named.get("<pad>"), opening=text.specials[text.start]
+            )
     return known
 
 
@@ -159,7 +166,10 @@ def their_tensors(run: Run, architecture: Architecture) -> dict[str, Tensor]:
 
 def as_they_were(folder: Path, kept: Kept, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of an imported run as its directory had them: in their types, where positions were added, apart."""
-    found = {name: value.to(getattr(torch, kept.types[name])) for name, value in tensors.items() if name in kept.types}
+    found = {}
+    for name, value in tensors.items():
+        called, kind = kept.tensors.get(name, (name, "float32"))
+        found[called] = value.to(getattr(torch, kind))
     return found | read_tensors(folder / ORIGINALS)
 
 

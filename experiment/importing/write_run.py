@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...models.model import Model
-from ...models.pretrained.base import Architecture, Translated, translate
+from ...models.pretrained.base import Translated, translate
 from ...tokenizers.encoding.base import Encoding, NumberEncoding
 from ...tokenizers.files.writing import write_json
 from ...training import checkpoint
@@ -42,7 +42,7 @@ def write_run(source: Directory, folder: Path, made: Imported, partly: bool = Fa
         tasks["label"].with_classes(made.labels)
     weights, model = our_weights(source, made), build_model(config, choppers, tasks)
     missing, extra = fill(model, weights, source.path, partly, made.headless)
-    kept = source.beside(), *originals(made.architecture, model, source.tensors)
+    kept = source.beside(), *originals(made, model, source.tensors, weights.called)
     state = {
         "seconds": 0.0, "vocabularies": fingerprints(choppers), "data": {}, "imported": source.path.name,
         "tokenizer": made.tokenizer, "missing": missing,
@@ -118,14 +118,20 @@ def fill(
     return missing, extra
 
 
-def originals(architecture: Architecture, model: Model, theirs: Mapping[str, Tensor]) -> tuple[dict, dict[str, Tensor]]:
-    """What gives the directory's tensors back bit for bit: how they were read, with the type of each; and those that our weights do
-    not give (positions to which something was added)."""
-    back = translate(architecture.names(), model.state_dict(), back=True).tensors
-    kept = {name: theirs[name] for name in back.keys() & theirs.keys()}
-    types = {name: str(value.dtype).removeprefix("torch.") for name, value in kept.items()}
-    record = {"kind": type(architecture).__name__, "config": architecture.model_dump(exclude_none=True), "types": types}
-    return record, {name: value for name, value in kept.items() if not torch.equal(back[name].to(value.dtype), value)}
+def originals(
+    made: Imported, model: Model, theirs: Mapping[str, Tensor], called: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What gives the directory's tensors back bit for bit: how they were read, with the name and the type of each; and those that our
+    weights do not give (positions to which something was added)."""
+    back = translate(made.architecture.names(), model.state_dict(), back=True).tensors
+    known = {name: theirs[called[name]] for name in back.keys() & called.keys()}
+    record = {
+        "kind": type(made.architecture).__name__, "config": made.architecture.model_dump(exclude_none=True),
+        "tensors": {name: (called[name], str(value.dtype).removeprefix("torch.")) for name, value in sorted(known.items())},
+    }  # fmt: skip
+    return record, {
+        called[name]: value for name, value in known.items() if not torch.equal(back[name].to(value.dtype), value)
+    }
 
 
 def keep(folder: Path, files: Mapping[str, bytes], record: Mapping, tensors: Mapping[str, Tensor]) -> None:

@@ -71,6 +71,8 @@ class Legend(NamedTuple):
     start: int = 0
     ends: Sequence[int] = (0,)
     padding: int | None = None
+    opening: str = ""
+    """The printable name of the start."""
     labels: Sequence[str | int] = ()
 
     @property
@@ -146,6 +148,8 @@ class Translated(NamedTuple):
     """What no line of the table names."""
     unread: list[str]
     """What has no place here, to be told."""
+    called: dict[str, str]
+    """The names that were given, by those of the table, which may leave a choice: `transformer.wte.weight` was `wte.weight`."""
 
 
 def translate(table: Sequence[Rename], tensors: Mapping[str, Tensor], back: bool = False) -> Translated:
@@ -165,19 +169,22 @@ def translate(table: Sequence[Rename], tensors: Mapping[str, Tensor], back: bool
             groups.setdefault((place[0], *sorted(match.groupdict().items())), {})[place[1]] = name
     groups |= {(n,): {} for n, (names, _) in enumerate(sides) if not names and table[n].to_theirs is not same}
     found: dict[str, tuple[Tensor, str]] = {}
-    unread = []
+    called: dict[str, str] = {}
+    unread: list[str] = []
     for (n, *fields), members in sorted(groups.items(), key=lambda group: group[0][0]):
         line, (sources, targets), known = table[n], sides[n], dict(fields)
-        if missing := [source for m, source in enumerate(sources) if m not in members]:
-            raise ValueError(f"the weights have no {_filled(missing[0], known)}")
-        unread += [_filled(source, known) for source in sources] if line.told else ()
+        names = [_filled(source, known) for source in sources]
+        if missing := [name for m, name in enumerate(names) if m not in members]:
+            raise ValueError(f"the weights have no {missing[0]}")
+        called |= {name: members[m] for m, name in enumerate(names)}
+        unread += names if line.told else []
         values = (line.to_theirs if back else line.to_ours)(*(tensors[members[m]] for m in range(len(sources))))
         for target, value in zip(targets, values if len(targets) > 1 else [values]):
             name, whole = _filled(target, known), " and ".join(members.values())
             if name in found and not torch.equal(value, found[name][0]):
                 raise ValueError(f"{whole} differs from {found[name][1]}, of which it should be a copy; not reproduced")
             found.setdefault(name, (value, whole))
-    return Translated({name: value for name, (value, _) in found.items()}, unknown, unread)
+    return Translated({name: value for name, (value, _) in found.items()}, unknown, unread, called)
 
 
 def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -124,6 +124,12 @@ class Roberta(Bert):
 
     vocab_size: Count = 50265
 
+    @classmethod
+    def from_tree(cls, tree, tensors, legend):
+        if legend.opening != "<s>":
+            raise PublishedError("a RoBERTa's texts begin with <s>")
+        return super().from_tree(tree, tensors, legend)
+
     @property
     def first_place(self):
         return (1 if self.pad_token_id is None else self.pad_token_id) + 1

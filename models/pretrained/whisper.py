@@ -60,6 +60,10 @@ class Whisper(Architecture):
     tie_word_embeddings: Literal[True] = True
     dropout: Share = 0.0
     attention_dropout: Share = 0.0
+    decoder_start_token_id: Id | None = None
+    bos_token_id: Id | list[Id] | None = None
+    eos_token_id: Id | list[Id] | None = None
+    pad_token_id: Id | None = None
     suppress_tokens: list[Id] | None = None
     begin_suppress_tokens: list[Id] | None = None
 
@@ -93,6 +97,7 @@ class Whisper(Architecture):
             decoder_attention_heads=heads, encoder_ffn_dim=inner, decoder_ffn_dim=inner,
             max_source_positions=model["encoder"]["context"], max_target_positions=model["context"],
             dropout=dropout["residual"], attention_dropout=dropout["attention"],
+            decoder_start_token_id=legend.start, bos_token_id=legend.end, eos_token_id=legend.end, pad_token_id=legend.ends[0],
         )  # fmt: skip
 
     def names(self):
