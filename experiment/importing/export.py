@@ -146,7 +146,7 @@ def legend_of(run: Run) -> Legend:
             text, named = chopper.text, {name: id for id, name in chopper.text.specials.items()}
             ends = text.frame.get("ends", [text.end])
             return known._replace(
-                start=text.start, ends=ends, padding=named.get("<pad>"), opening=text.specials[text.start]
+                start=text.start, ends=ends, padding=named.get("<pad>"), opening=text.specials.get(text.start, "")
             )
     return known
 
