@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import torch
 from einops import rearrange
 from pydantic import Field, FiniteFloat
 
-from .base import BLOCK, Architecture, Count, Depth, Epsilon, Heads, Published, PublishedError, Rename, Width, renames
+from .base import (
+    BLOCK,
+    Architecture,
+    At,
+    Count,
+    Depth,
+    Epsilon,
+    Heads,
+    Published,
+    PublishedError,
+    Rename,
+    Width,
+    put,
+    renames,
+)  # fmt: skip
 
 BASE, FEATURES = "audio_spectrogram_transformer.", "preprocessor_config.json"
 LAYER = {
@@ -41,18 +56,25 @@ class Ast(Architecture):
     kinds = ("audio-spectrogram-transformer",)
     reference = "ASTForAudioClassification"
 
-    hidden_size: Width = 768
-    num_hidden_layers: Depth = 12
-    num_attention_heads: Heads = 12
-    intermediate_size: Width = 3072
+    yaml = {
+        "inputs.sound.use": "audio_patches", "model": {"core_tokens": 2, "attention": "same_sample"},
+        "model.block": {"norm": {"use": "layer_norm"}, "bias": True, "feed_forward": {"use": "gelu", "approximate": "none"}},
+        "tasks.label": {"use": "classification", "target": "label"},
+        "tasks.label.pooling": {"use": "core_tokens", "norm": {"use": "layer_norm"}},
+    }  # fmt: skip
+
+    hidden_size: Annotated[Width, At("model.width")] = 768
+    num_hidden_layers: Annotated[Depth, At("model.depth")] = 12
+    num_attention_heads: Annotated[Heads, At("model.heads")] = 12
+    intermediate_size: Annotated[Width, At("sizes.inner")] = 3072
     hidden_act: Literal["gelu"] = "gelu"
-    layer_norm_eps: Epsilon = 1e-12
+    layer_norm_eps: Annotated[Epsilon, At("model.block.norm.epsilon", "tasks.label.pooling.norm.epsilon")] = 1e-12
     qkv_bias: Literal[True] = True
-    patch_size: Small = 16
-    frequency_stride: Small = 10
-    time_stride: Small = 10
-    max_length: Count = 1024
-    num_mel_bins: Small = 128
+    patch_size: Annotated[Small, At("inputs.sound.patch_size")] = 16
+    frequency_stride: Annotated[Small, At("inputs.sound.stride")] = 10
+    time_stride: Annotated[Small, At("inputs.sound.stride")] = 10
+    max_length: Annotated[Count, At("inputs.sound.length")] = 1024
+    num_mel_bins: Annotated[Small, At("inputs.sound.mels")] = 128
     id2label: dict[str, str | int] | None = None
     features: AstFeatures = Field(AstFeatures(), exclude=True)
 
@@ -60,37 +82,19 @@ class Ast(Architecture):
         if self.frequency_stride != self.time_stride:
             strides = f"frequency_stride {self.frequency_stride} and time_stride {self.time_stride}"
             raise PublishedError(f"config.json: {strides} differ; not reproduced")
-        norm, stride = {"use": "layer_norm", "epsilon": self.layer_norm_eps}, self.time_stride
-        rows, columns = ((size - self.patch_size) // stride + 1 for size in (self.num_mel_bins, self.max_length))
-        return {
-            "inputs": {"sound": {
-                "use": "audio_patches", "rate": self.features.sampling_rate, "mels": self.num_mel_bins,
-                "patch_size": self.patch_size, "stride": stride, "length": self.max_length,
-                "longest": self.max_length * 0.01 + 0.03, "statistics": self.features.statistics,
-            }},
-            "model": {
-                "width": self.hidden_size, "depth": self.num_hidden_layers, "heads": self.num_attention_heads,
-                "context": max(rows * columns, 0) + 2, "core_tokens": 2, "attention": "same_sample",
-                "block": {
-                    "norm": norm, "bias": True,
-                    "feed_forward": {"use": "gelu", "approximate": "none", "ratio": self.intermediate_size / self.hidden_size},
-                },
-            },
-            "tasks": {"label": {"use": "classification", "target": "label", "pooling": {"use": "core_tokens", "norm": norm}}},
-        }  # fmt: skip
+        sides = ((size - self.patch_size) // self.time_stride + 1 for size in (self.num_mel_bins, self.max_length))
+        found, longest = super().tree(), self.max_length * 0.01 + 0.03
+        sound = {"rate": self.features.sampling_rate, "statistics": self.features.statistics, "longest": longest}
+        put(found, "inputs.sound", sound)
+        put(found, "model.context", max(math.prod(sides), 0) + 2)
+        return found
 
     @classmethod
     def from_tree(cls, tree, tensors, legend):
-        sound, model = tree["inputs"]["sound"], tree["model"]
-        mean, std = sound["statistics"]
-        return cls(
-            hidden_size=model["width"], num_hidden_layers=model["depth"], num_attention_heads=model["heads"],
-            intermediate_size=len(tensors[f"{BLOCK}feed_forward.up.weight".format(layer=0)]),
-            layer_norm_eps=model["block"]["norm"]["epsilon"], patch_size=sound["patch_size"], frequency_stride=sound["stride"],
-            time_stride=sound["stride"], max_length=sound["length"], num_mel_bins=sound["mels"],
-            id2label={str(number): label for number, label in enumerate(legend.labels)},
-            features=AstFeatures(sampling_rate=sound["rate"], mean=mean, std=std),
-        )  # fmt: skip
+        mean, std = tree["inputs"]["sound"]["statistics"]
+        features = AstFeatures(sampling_rate=tree["inputs"]["sound"]["rate"], mean=mean, std=std)
+        labels = {str(number): label for number, label in enumerate(legend.labels)}
+        return super().from_tree(tree, tensors, legend, id2label=labels, features=features)
 
     def names(self):
         """The class and the distillation token are the core's two own tokens, with their positions added; the patches' convolution

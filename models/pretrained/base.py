@@ -5,6 +5,7 @@ An architecture is pure data: it opens no file. `experiment/importing/` reads an
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
@@ -22,6 +23,8 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Epsilon = Annotated[float, Field(gt=0, lt=1)]
 
 BLOCK, ENCODER_BLOCK = "cores.main.blocks.{layer}.", "cores.encoder.blocks.{layer}."
+HEADS = {True: "tied", False: "unembedding"}
+"""Our head, by whether theirs is the table of embeddings."""
 OLDER = {"gamma": "weight", "beta": "bias"}
 """What the first published BERTs call the gain and shift of their normalisations."""
 
@@ -112,6 +115,42 @@ def renames(
     return [Rename(f"{theirs}{a}.{{leaf}}", f"{ours}{b}.{{leaf}}", to_ours, to_theirs) for a, b in names.items()]
 
 
+class At:
+    """Where a value of a `config.json` stands in our YAML: `n_embd: Annotated[Width, At("model.width")]`.
+
+    Of several dotted paths the first is read on the way back; `values` says what each value is called there. Beside the YAML's own
+    sections there are `sizes` (`rows` of the table, `inner` width, `places` of the positions) and `legend`.
+    """
+
+    def __init__(self, *paths: str, values: Mapping[Any, Any] | None = None):
+        self.paths, self.values = paths, values
+
+    def ours(self, value: Any) -> Any:
+        """The value as our YAML has it."""
+        return value if self.values is None else self.values[value]
+
+    def theirs(self, known: Mapping[str, Any]) -> list[Any]:
+        """The value, read off a whole YAML; nothing where theirs has none of this meaning."""
+        for name in self.paths[0].split("."):
+            known = known[name]
+        return (
+            [known] if self.values is None else [each for each, ours in self.values.items() if agrees(ours, known)][:1]
+        )
+
+
+def agrees(ours: Any, found: Any) -> bool:
+    """Whether a value is this one; of a mapping, whether it has all of these options."""
+    return ours.items() <= found.items() if isinstance(ours, dict) else ours == found
+
+
+def put(tree: dict[str, Any], path: str, value: Any) -> None:
+    """Put a value into a tree at a dotted path, beside the options that a mapping has there."""
+    *above, last = path.split(".")
+    for name in above:
+        tree = tree.setdefault(name, {})
+    tree[last] = tree.get(last, {}) | copy.deepcopy(value) if isinstance(value, dict) else value
+
+
 class Architecture(Published):
     """Base of the published architectures: a `config.json`, what it is in our YAML, and the names of its tensors."""
 
@@ -120,15 +159,40 @@ class Architecture(Published):
     reference: ClassVar[str]
     """The class of transformers, or of timm, whose outputs are reproduced."""
 
-    def tree(self) -> dict[str, Any]:
-        """The `inputs`, `model` and `tasks` of our YAML. Raises PublishedError for a combination that is not reproduced."""
-        raise NotImplementedError
+    yaml: ClassVar[Mapping[str, Any]]
+    """What of our YAML is the same for all models of the kind, by dotted paths."""
 
     @classmethod
-    def from_tree(cls, tree: Mapping[str, Any], tensors: Mapping[str, Tensor], legend: Legend) -> Architecture:
+    def places(cls) -> dict[str, At]:
+        """The fields that stand in our YAML."""
+        known = {
+            name: [each for each in field.metadata if isinstance(each, At)] for name, field in cls.model_fields.items()
+        }
+        return {name: found[0] for name, found in known.items() if found}
+
+    def tree(self) -> dict[str, Any]:
+        """The `inputs`, `model` and `tasks` of our YAML. Raises PublishedError for a combination that is not reproduced."""
+        found: dict[str, Any] = {}
+        for path, value in self.yaml.items():
+            put(found, path, value)
+        for name, at in self.places().items():
+            value = getattr(self, name)
+            for path in at.paths if value is not None else ():
+                put(found, path, at.ours(value))
+        width, sizes = found["model"]["width"], found.pop("sizes")
+        put(found, "model.block.feed_forward.ratio", sizes.get("inner", 4 * width) / width)
+        found.pop("legend", None)
+        return found
+
+    @classmethod
+    def from_tree(
+        cls, tree: Mapping[str, Any], tensors: Mapping[str, Tensor], legend: Legend, **others: Any
+    ) -> Architecture:
         """The way back: the configuration of a run whose resolved YAML and tensors these are. Where the run is of another kind, its
         `tree` differs from what is given, or a LookupError, TypeError or ValueError is raised."""
-        raise NotImplementedError
+        known = {**tree, "sizes": sizes_of(tensors), "legend": legend._asdict() | {"end": legend.end}}
+        found = {name: value for name, at in cls.places().items() if name not in others for value in at.theirs(known)}
+        return cls(**found, **others)
 
     def names(self) -> list[Rename]:
         """Every tensor, once."""
@@ -138,6 +202,14 @@ class Architecture(Published):
         """The JSON files that describe it, by name."""
         own = {"architectures": [self.reference], "model_type": self.kinds[0]}
         return {"config.json": own | self.model_dump(exclude_none=True)}
+
+
+def sizes_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """What no YAML says, since it follows from a vocabulary, or from a ratio."""
+    up = f"{BLOCK}feed_forward.up.weight".format(layer=0)
+    names = {"rows": ".embedding.weight", "places": "text.position.table.weight", "inner": up}
+    found = {name: [len(value) for key, value in tensors.items() if key.endswith(end)] for name, end in names.items()}
+    return {name: values[0] for name, values in found.items() if values}
 
 
 class Translated(NamedTuple):

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from .base import BLOCK, Architecture, Count, Depth, Epsilon, Heads, Id, PublishedError, Rename, Share, Width, renames
+from .base import (
+    BLOCK,
+    Architecture,
+    At,
+    Count,
+    Depth,
+    Epsilon,
+    Heads,
+    Id,
+    PublishedError,
+    Rename,
+    Share,
+    Width,
+    put,
+    renames,
+)  # fmt: skip
 
 LAYER = {
     "attention.self.query": "attention.query", "attention.self.key": "attention.key",
@@ -31,18 +46,28 @@ class Bert(Architecture):
     unread: ClassVar[tuple[str, ...]] = ("bert.pooler.dense", "cls.seq_relationship")
     """What only next-sentence prediction and sentence encoders read, which has no place here."""
 
-    vocab_size: Count = 30522
-    hidden_size: Width = 768
-    num_hidden_layers: Depth = 12
-    num_attention_heads: Heads = 12
-    intermediate_size: Width = 3072
+    yaml = {
+        "inputs.text": {"use": "text", "position": {"use": "learned"}, "norm": {"use": "layer_norm"}},
+        "model.attention": "same_sample", "model.block": {"norm": {"use": "layer_norm"}, "residual": "post_norm"},
+        "model.block.feed_forward": {"use": "gelu", "approximate": "none"},
+        "tasks.mlm": {"use": "masked_modeling", "target": "text"},
+        "tasks.mlm.head": {"use": "masked_head", "norm": {"use": "layer_norm"}},
+    }  # fmt: skip
+
+    vocab_size: Annotated[Count, At("sizes.rows")] = 30522
+    hidden_size: Annotated[Width, At("model.width")] = 768
+    num_hidden_layers: Annotated[Depth, At("model.depth")] = 12
+    num_attention_heads: Annotated[Heads, At("model.heads")] = 12
+    intermediate_size: Annotated[Width, At("sizes.inner")] = 3072
     hidden_act: Literal["gelu"] = "gelu"
-    hidden_dropout_prob: Share = 0.1
-    attention_probs_dropout_prob: Share = 0.1
+    hidden_dropout_prob: Annotated[Share, At("model.dropout.residual", "model.dropout.embedding")] = 0.1
+    attention_probs_dropout_prob: Annotated[Share, At("model.dropout.attention")] = 0.1
     max_position_embeddings: Count = 512
     type_vocab_size: Count = 2
-    layer_norm_eps: Epsilon = 1e-12
-    pad_token_id: Id | None = None
+    layer_norm_eps: Annotated[
+        Epsilon, At("model.block.norm.epsilon", "inputs.text.norm.epsilon", "tasks.mlm.head.norm.epsilon")
+    ] = 1e-12
+    pad_token_id: Annotated[Id | None, At("legend.padding")] = None
     is_decoder: Literal[False] = False
     add_cross_attention: Literal[False] = False
     tie_word_embeddings: Literal[True] = True
@@ -54,37 +79,17 @@ class Bert(Architecture):
         return 0
 
     def tree(self):
-        width, positions = self.hidden_size, self.max_position_embeddings - self.first_place
-        if positions < 1:
-            raise PublishedError(
-                f"config.json: max_position_embeddings ({self.max_position_embeddings}) leaves no place for a text"
-            )
-        norm, dropout = {"use": "layer_norm", "epsilon": self.layer_norm_eps}, self.hidden_dropout_prob
-        return {
-            "inputs": {"text": {"use": "text", "position": {"use": "learned", "length": positions}, "norm": norm}},
-            "model": {
-                "width": width, "depth": self.num_hidden_layers, "heads": self.num_attention_heads,
-                "context": positions, "attention": "same_sample",
-                "block": {
-                    "norm": norm, "residual": "post_norm",
-                    "feed_forward": {"use": "gelu", "approximate": "none", "ratio": self.intermediate_size / width},
-                },
-                "dropout": {"embedding": dropout, "attention": self.attention_probs_dropout_prob, "residual": dropout},
-            },
-            "tasks": {"mlm": {"use": "masked_modeling", "target": "text", "head": {"use": "masked_head", "norm": norm}}},
-        }  # fmt: skip
+        found, given = super().tree(), self.max_position_embeddings
+        if given <= self.first_place:
+            raise PublishedError(f"config.json: max_position_embeddings ({given}) leaves no place for a text")
+        for path in ("inputs.text.position.length", "model.context"):
+            put(found, path, given - self.first_place)
+        return found
 
     @classmethod
     def from_tree(cls, tree, tensors, legend):
-        model, block = tree["model"], tree["model"]["block"]
-        first = cls(pad_token_id=legend.padding).first_place
-        return cls(
-            vocab_size=len(tensors[TABLE]), hidden_size=model["width"], num_hidden_layers=model["depth"],
-            num_attention_heads=model["heads"], intermediate_size=len(tensors[f"{BLOCK}feed_forward.up.weight".format(layer=0)]),
-            hidden_dropout_prob=model["dropout"]["residual"], attention_probs_dropout_prob=model["dropout"]["attention"],
-            max_position_embeddings=len(tensors[POSITIONS]) + first, layer_norm_eps=block["norm"]["epsilon"],
-            pad_token_id=legend.padding,
-        )  # fmt: skip
+        positions = len(tensors[POSITIONS]) + cls(pad_token_id=legend.padding).first_place
+        return super().from_tree(tree, tensors, legend, max_position_embeddings=positions)
 
     def names(self):
         """Every token of one text has segment 0: its vector is added to the positions. A model saved without its head has keys
@@ -122,7 +127,7 @@ class Roberta(Bert):
     bias = ("lm_head.bias", "lm_head.decoder")
     unread = ("roberta.pooler.dense",)
 
-    vocab_size: Count = 50265
+    vocab_size: Annotated[Count, At("sizes.rows")] = 50265
 
     @classmethod
     def from_tree(cls, tree, tensors, legend):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from .base import BLOCK, Architecture, Count, Depth, Epsilon, Heads, Id, Rename, Share, Width, renames
+from .base import BLOCK, HEADS, Architecture, At, Count, Depth, Epsilon, Heads, Id, Rename, Share, Width, renames
 
 ACTIVATIONS = {
     "gelu_new": {"use": "gelu", "approximate": "tanh"},
@@ -30,53 +30,30 @@ class Gpt2(Architecture):
     kinds = ("gpt2",)
     reference = "GPT2LMHeadModel"
 
-    vocab_size: Count = 50257
-    n_positions: Count = 1024
-    n_embd: Width = 768
-    n_layer: Depth = 12
-    n_head: Heads = 12
-    n_inner: Width | None = None
-    activation_function: Literal["gelu_new", "gelu_pytorch_tanh", "gelu", "relu"] = "gelu_new"
-    resid_pdrop: Share = 0.1
-    embd_pdrop: Share = 0.1
-    attn_pdrop: Share = 0.1
-    layer_norm_epsilon: Epsilon = 1e-5
+    yaml = {
+        "inputs.text": {"use": "text", "position": {"use": "learned"}}, "model.attention": "causal & same_sample",
+        "model.block.norm.use": "layer_norm", "tasks.lm": {"use": "language_modeling", "target": "text"},
+    }  # fmt: skip
+
+    vocab_size: Annotated[Count, At("sizes.rows")] = 50257
+    n_positions: Annotated[Count, At("sizes.places", "inputs.text.position.length", "model.context")] = 1024
+    n_embd: Annotated[Width, At("model.width")] = 768
+    n_layer: Annotated[Depth, At("model.depth")] = 12
+    n_head: Annotated[Heads, At("model.heads")] = 12
+    n_inner: Annotated[Width | None, At("sizes.inner")] = None
+    activation_function: Annotated[
+        Literal["gelu_new", "gelu_pytorch_tanh", "gelu", "relu"], At("model.block.feed_forward", values=ACTIVATIONS)
+    ] = "gelu_new"
+    resid_pdrop: Annotated[Share, At("model.dropout.residual")] = 0.1
+    embd_pdrop: Annotated[Share, At("model.dropout.embedding")] = 0.1
+    attn_pdrop: Annotated[Share, At("model.dropout.attention")] = 0.1
+    layer_norm_epsilon: Annotated[Epsilon, At("model.block.norm.epsilon")] = 1e-5
     scale_attn_weights: Literal[True] = True
     scale_attn_by_inverse_layer_idx: Literal[False] = False
     add_cross_attention: Literal[False] = False
-    tie_word_embeddings: bool = True
-    bos_token_id: Id | None = 50256
-    eos_token_id: Id | list[Id] | None = 50256
-
-    def tree(self):
-        inner = self.n_inner or 4 * self.n_embd
-        return {
-            "inputs": {"text": {"use": "text", "position": {"use": "learned", "length": self.n_positions}}},
-            "model": {
-                "width": self.n_embd, "depth": self.n_layer, "heads": self.n_head, "context": self.n_positions,
-                "attention": "causal & same_sample",
-                "block": {
-                    "norm": {"use": "layer_norm", "epsilon": self.layer_norm_epsilon},
-                    "feed_forward": ACTIVATIONS[self.activation_function] | {"ratio": inner / self.n_embd},
-                },
-                "dropout": {"embedding": self.embd_pdrop, "attention": self.attn_pdrop, "residual": self.resid_pdrop},
-            },
-            "tasks": {"lm": {"use": "language_modeling", "target": "text",
-                             "head": "tied" if self.tie_word_embeddings else "unembedding"}},
-        }  # fmt: skip
-
-    @classmethod
-    def from_tree(cls, tree, tensors, legend):
-        model, dropout, block = tree["model"], tree["model"]["dropout"], tree["model"]["block"]
-        used = block["feed_forward"].items()
-        return cls(
-            vocab_size=len(tensors[TABLE]), n_positions=len(tensors[POSITIONS]), n_embd=model["width"], n_layer=model["depth"],
-            n_head=model["heads"], n_inner=len(tensors[f"{BLOCK}feed_forward.up.weight".format(layer=0)]),
-            activation_function=next((name for name, each in ACTIVATIONS.items() if each.items() <= used), "gelu_new"),
-            resid_pdrop=dropout["residual"], embd_pdrop=dropout["embedding"], attn_pdrop=dropout["attention"],
-            layer_norm_epsilon=block["norm"]["epsilon"], tie_word_embeddings=tree["tasks"]["lm"]["head"]["use"] == "tied",
-            bos_token_id=legend.start, eos_token_id=legend.end,
-        )  # fmt: skip
+    tie_word_embeddings: Annotated[bool, At("tasks.lm.head.use", values=HEADS)] = True
+    bos_token_id: Annotated[Id | None, At("legend.start")] = 50256
+    eos_token_id: Annotated[Id | list[Id] | None, At("legend.end")] = 50256
 
     def names(self):
         theirs, parts = BASE + "h.{layer}.", ("query", "key", "value")

@@ -8,7 +8,9 @@ from pydantic import Field
 
 from .base import (
     BLOCK,
+    HEADS,
     Architecture,
+    At,
     Count,
     Depth,
     Epsilon,
@@ -18,8 +20,9 @@ from .base import (
     Rename,
     Share,
     Width,
+    put,
     renames,
-)  # fmt: skip
+)
 
 Base = Annotated[float, Field(gt=1, lt=1e12)]
 TABLE = "tokenizers.text.embedding.weight"
@@ -44,57 +47,42 @@ class Llama(Architecture):
     kinds = ("llama",)
     reference = "LlamaForCausalLM"
 
-    vocab_size: Count = 32000
-    hidden_size: Width = 4096
-    intermediate_size: Width = 11008
-    num_hidden_layers: Depth = 32
-    num_attention_heads: Heads = 32
-    num_key_value_heads: Heads | None = None
-    head_dim: Width | None = None
+    yaml = {
+        "inputs.text": {"use": "text", "position": None}, "model.attention": "causal & same_sample",
+        "model.position.use": "rotary", "model.block": {"norm": {"use": "rms_norm"}, "bias": False},
+        "model.block.feed_forward": {"use": "swiglu", "multiple_of": 1},
+        "tasks.lm": {"use": "language_modeling", "target": "text"},
+    }  # fmt: skip
+
+    vocab_size: Annotated[Count, At("sizes.rows")] = 32000
+    hidden_size: Annotated[Width, At("model.width")] = 4096
+    intermediate_size: Annotated[Width, At("sizes.inner")] = 11008
+    num_hidden_layers: Annotated[Depth, At("model.depth")] = 32
+    num_attention_heads: Annotated[Heads, At("model.heads")] = 32
+    num_key_value_heads: Annotated[Heads | None, At("model.block.key_value_heads")] = None
+    head_dim: Annotated[Width | None, At("model.block.head_width")] = None
     hidden_act: Literal["silu"] = "silu"
-    max_position_embeddings: Count = 2048
-    rms_norm_eps: Epsilon = 1e-6
+    max_position_embeddings: Annotated[Count, At("model.context")] = 2048
+    rms_norm_eps: Annotated[Epsilon, At("model.block.norm.epsilon")] = 1e-6
     attention_bias: Literal[False] = False
     mlp_bias: Literal[False] = False
-    attention_dropout: Share = 0.0
-    rope_theta: Base | None = None
+    attention_dropout: Annotated[Share, At("model.dropout.attention")] = 0.0
+    rope_theta: Annotated[Base | None, At("model.position.base")] = None
     rope_parameters: Rope | None = None
     rope_scaling: None = None
-    tie_word_embeddings: bool = False
-    bos_token_id: Id | None = 1
-    eos_token_id: Id | list[Id] | None = 2
+    tie_word_embeddings: Annotated[bool, At("tasks.lm.head.use", values=HEADS)] = False
+    bos_token_id: Annotated[Id | None, At("legend.start")] = 1
+    eos_token_id: Annotated[Id | list[Id] | None, At("legend.end")] = 2
 
     def tree(self):
-        rope = self.rope_parameters or Rope()
-        return {
-            "inputs": {"text": {"use": "text", "position": None}},
-            "model": {
-                "width": self.hidden_size, "depth": self.num_hidden_layers, "heads": self.num_attention_heads,
-                "context": self.max_position_embeddings, "attention": "causal & same_sample",
-                "position": {"use": "rotary", "base": rope.rope_theta or self.rope_theta or 10_000.0},
-                "block": {
-                    "norm": {"use": "rms_norm", "epsilon": self.rms_norm_eps}, "bias": False,
-                    "feed_forward": {"use": "swiglu", "ratio": self.intermediate_size / self.hidden_size, "multiple_of": 1},
-                    "key_value_heads": self.num_key_value_heads, "head_width": self.head_dim,
-                },
-                "dropout": {"attention": self.attention_dropout},
-            },
-            "tasks": {"lm": {"use": "language_modeling", "target": "text",
-                             "head": "tied" if self.tie_word_embeddings else "unembedding"}},
-        }  # fmt: skip
+        found, rope = super().tree(), self.rope_parameters or Rope()
+        put(found, "model.position.base", rope.rope_theta or self.rope_theta or 10_000.0)
+        return found
 
     @classmethod
     def from_tree(cls, tree, tensors, legend):
-        model, block = tree["model"], tree["model"]["block"]
-        base = model["position"]["base"]
-        return cls(
-            vocab_size=len(tensors[TABLE]), hidden_size=model["width"], num_hidden_layers=model["depth"],
-            intermediate_size=len(tensors[f"{BLOCK}feed_forward.up.weight".format(layer=0)]),
-            num_attention_heads=model["heads"], num_key_value_heads=block["key_value_heads"], head_dim=block["head_width"],
-            max_position_embeddings=model["context"], rms_norm_eps=block["norm"]["epsilon"],
-            attention_dropout=model["dropout"]["attention"], rope_theta=base, rope_parameters=Rope(rope_theta=base),
-            tie_word_embeddings=tree["tasks"]["lm"]["head"]["use"] == "tied", bos_token_id=legend.start, eos_token_id=legend.end,
-        )  # fmt: skip
+        rope = Rope(rope_theta=tree["model"]["position"]["base"])  # where newer versions of transformers have it
+        return super().from_tree(tree, tensors, legend, rope_parameters=rope)
 
     def names(self):
         return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -10,7 +10,9 @@ from torch import Tensor
 from .base import (
     BLOCK,
     ENCODER_BLOCK,
+    HEADS,
     Architecture,
+    At,
     Count,
     Depth,
     Epsilon,
@@ -20,6 +22,7 @@ from .base import (
     Rename,
     Share,
     Width,
+    put,
     renames,
 )  # fmt: skip
 
@@ -45,23 +48,41 @@ class T5(Architecture):
     kinds = ("t5",)
     reference = "T5ForConditionalGeneration"
 
-    vocab_size: Count = 32128
-    d_model: Width = 512
-    d_kv: Width = 64
-    d_ff: Width = 2048
-    num_layers: Depth = 6
-    num_decoder_layers: Depth | None = None
-    num_heads: Heads = 8
-    relative_attention_num_buckets: Count = 32
-    relative_attention_max_distance: Count = 128
-    dropout_rate: Share = 0.1
-    layer_norm_epsilon: Epsilon = 1e-6
-    feed_forward_proj: Literal["relu", "gated-gelu"] = "relu"
-    tie_word_embeddings: bool = True
+    yaml = {
+        "inputs": {"source": {"use": "text", "position": None}, "target": {"same_as": "source"}},
+        "model": {"attention": "causal & same_sample", "context": LONGEST},
+        "model.position": {"use": "relative_bias", "bidirectional": False},
+        "model.encoder": {"context": LONGEST, "position": {"use": "relative_bias"}},
+        "model.block": {"norm": {"use": "rms_norm"}, "bias": False, "scaled": False},
+        "tasks.answer": {"use": "sequence_to_sequence", "target": "target"},
+    }  # fmt: skip
+
+    vocab_size: Annotated[Count, At("sizes.rows")] = 32128
+    d_model: Annotated[Width, At("model.width")] = 512
+    d_kv: Annotated[Width, At("model.block.head_width")] = 64
+    d_ff: Annotated[Width, At("sizes.inner")] = 2048
+    num_layers: Annotated[Depth, At("model.encoder.depth", "model.depth")] = 6
+    num_decoder_layers: Annotated[Depth | None, At("model.depth")] = None
+    num_heads: Annotated[Heads, At("model.heads")] = 8
+    relative_attention_num_buckets: Annotated[Count, At("model.position.buckets", "model.encoder.position.buckets")] = (
+        32
+    )
+    relative_attention_max_distance: Annotated[
+        Count, At("model.position.longest", "model.encoder.position.longest")
+    ] = 128
+    dropout_rate: Annotated[
+        Share, At(*(f"model.dropout.{name}" for name in ("residual", "embedding", "attention")))
+    ] = 0.1
+    layer_norm_epsilon: Annotated[Epsilon, At("model.block.norm.epsilon")] = 1e-6
+    feed_forward_proj: Annotated[
+        Literal["relu", "gated-gelu"],
+        At("model.block.feed_forward.use", values={"relu": "relu", "gated-gelu": "geglu"}),
+    ] = "relu"
+    tie_word_embeddings: Annotated[bool, At("tasks.answer.head.use", values=HEADS)] = True
     scale_decoder_outputs: bool | None = None
     pad_token_id: Id | None = 0
-    decoder_start_token_id: Id | None = None
-    eos_token_id: Id | list[Id] | None = 1
+    decoder_start_token_id: Annotated[Id | None, At("legend.start")] = None
+    eos_token_id: Annotated[Id | list[Id] | None, At("legend.end")] = 1
 
     def settled(self, theirs: dict[str, Tensor]) -> T5:
         """With `tie_word_embeddings` as the weights have it: no head, or one that is a copy of the embedding table. Raises
@@ -74,47 +95,22 @@ class T5(Architecture):
         return self.model_copy(update={"tie_word_embeddings": tied, "scale_decoder_outputs": scaled})
 
     def tree(self):
-        width, rate, gated = self.d_model, self.dropout_rate, {"use": "geglu", "multiple_of": 1}
-        position = {"use": "relative_bias", "buckets": self.relative_attention_num_buckets,
-                    "longest": self.relative_attention_max_distance}  # fmt: skip
-        return {
-            "inputs": {"source": {"use": "text", "position": None}, "target": {"same_as": "source"}},
-            "model": {
-                "width": width, "depth": self.num_decoder_layers or self.num_layers,
-                "heads": self.num_heads, "context": LONGEST, "attention": "causal & same_sample",
-                "position": position | {"bidirectional": False},
-                "encoder": {"depth": self.num_layers, "context": LONGEST, "position": position},
-                "block": {
-                    "norm": {"use": "rms_norm", "epsilon": self.layer_norm_epsilon}, "bias": False,
-                    "feed_forward": ({"use": "relu"} if self.feed_forward_proj == "relu" else gated) | {"ratio": self.d_ff / width},
-                    "head_width": self.d_kv, "scaled": False,
-                },
-                "dropout": {"embedding": rate, "attention": rate, "residual": rate},
-            },
-            "tasks": {"answer": {
-                "use": "sequence_to_sequence", "target": "target",
-                "head": {"use": "tied", "scaled": self.scale_decoder_outputs} if self.tie_word_embeddings else "unembedding",
-            }},
-        }  # fmt: skip
+        found = super().tree()
+        if self.gated:
+            put(found, "model.block.feed_forward.multiple_of", 1)
+        if self.tie_word_embeddings:
+            put(found, "tasks.answer.head.scaled", self.scale_decoder_outputs)
+        return found
 
     @classmethod
     def from_tree(cls, tree, tensors, legend):
-        model, block, head = tree["model"], tree["model"]["block"], tree["tasks"]["answer"]["head"]
-        up, width = (
-            tensors[f"{BLOCK}{name}.weight".format(layer=0)] for name in ("feed_forward.up", "attention.query")
-        )
+        head = tree["tasks"]["answer"]["head"]
         if head == {"use": "tied", "scaled": False}:
             raise PublishedError("a T5's outputs are scaled where its head is the embedding table")
-        return cls(
-            vocab_size=len(tensors[TABLE]), d_model=model["width"], d_kv=len(width) // model["heads"], d_ff=len(up),
-            num_layers=model["encoder"]["depth"], num_decoder_layers=model["depth"], num_heads=model["heads"],
-            relative_attention_num_buckets=model["position"]["buckets"],
-            relative_attention_max_distance=model["position"]["longest"], dropout_rate=model["dropout"]["residual"],
-            layer_norm_epsilon=block["norm"]["epsilon"],
-            feed_forward_proj="gated-gelu" if block["feed_forward"]["use"] == "geglu" else "relu",
-            tie_word_embeddings=head["use"] == "tied", scale_decoder_outputs=head["use"] == "tied",
-            decoder_start_token_id=legend.start, eos_token_id=legend.end,
-        )  # fmt: skip
+        inner = len(tensors[f"{BLOCK}attention.query.weight".format(layer=0)])
+        return super().from_tree(
+            tree, tensors, legend, d_kv=inner // tree["model"]["heads"], scale_decoder_outputs=head["use"] == "tied"
+        )
 
     def names(self):
         bias = "block.0.layer.{}.relative_attention_bias.weight"
@@ -139,11 +135,15 @@ class T5(Architecture):
         ]
 
     @property
+    def gated(self) -> bool:
+        """Whether its feed-forward network has a gate, as in version 1.1."""
+        return self.feed_forward_proj == "gated-gelu"
+
+    @property
     def forward(self) -> dict[str, str]:
-        """The names of the feed-forward network, of which only version 1.1 has a gate."""
-        gated = self.feed_forward_proj == "gated-gelu"
+        """The names of the feed-forward network."""
         return {
             theirs: ours
             for theirs, ours in FORWARD.items()
-            if not theirs.endswith(".wi" if gated else (".wi_0", ".wi_1"))
+            if not theirs.endswith(".wi" if self.gated else (".wi_0", ".wi_1"))
         }

@@ -13,6 +13,7 @@ from .base import (
     BLOCK,
     ENCODER_BLOCK,
     Architecture,
+    At,
     Count,
     Depth,
     Heads,
@@ -21,8 +22,9 @@ from .base import (
     Rename,
     Share,
     Width,
+    put,
     renames,
-)
+)  # fmt: skip
 
 LAYER = {
     "self_attn.q_proj": "attention.query", "self_attn.v_proj": "attention.value", "self_attn.out_proj": "attention.out",
@@ -44,25 +46,31 @@ class Whisper(Architecture):
     kinds = ("whisper",)
     reference = "WhisperForConditionalGeneration"
 
-    vocab_size: Count = 51865
-    num_mel_bins: Annotated[int, Field(ge=1, le=512)] = 80
-    d_model: Width = 384
-    encoder_layers: Depth = 4
-    decoder_layers: Depth = 4
-    encoder_attention_heads: Heads = 6
-    decoder_attention_heads: Heads = 6
-    encoder_ffn_dim: Width = 1536
-    decoder_ffn_dim: Width = 1536
-    max_source_positions: Count = 1500
-    max_target_positions: Count = 448
+    yaml = {
+        "inputs": {"sound": {"use": "audio_stem"}, "text": {"use": "text"}}, "model.attention": "causal & same_sample",
+        "model.block.feed_forward": {"use": "gelu", "approximate": "none"},
+        "tasks.text": {"use": "sequence_to_sequence", "target": "text", "judge": ["wer"]},
+    }  # fmt: skip
+
+    vocab_size: Annotated[Count, At("sizes.rows")] = 51865
+    num_mel_bins: Annotated[int, Field(ge=1, le=512), At("inputs.sound.mels")] = 80
+    d_model: Annotated[Width, At("model.width")] = 384
+    encoder_layers: Annotated[Depth, At("model.encoder.depth")] = 4
+    decoder_layers: Annotated[Depth, At("model.depth")] = 4
+    encoder_attention_heads: Annotated[Heads, At("model.heads")] = 6
+    decoder_attention_heads: Annotated[Heads, At("model.heads")] = 6
+    encoder_ffn_dim: Annotated[Width, At("sizes.inner")] = 1536
+    decoder_ffn_dim: Annotated[Width, At("sizes.inner")] = 1536
+    max_source_positions: Annotated[Count, At("model.encoder.context")] = 1500
+    max_target_positions: Annotated[Count, At("model.context")] = 448
     activation_function: Literal["gelu"] = "gelu"
     scale_embedding: Literal[False] = False
     tie_word_embeddings: Literal[True] = True
-    dropout: Share = 0.0
-    attention_dropout: Share = 0.0
-    decoder_start_token_id: Id | None = None
-    bos_token_id: Id | list[Id] | None = None
-    eos_token_id: Id | list[Id] | None = None
+    dropout: Annotated[Share, At("model.dropout.residual", "model.dropout.embedding")] = 0.0
+    attention_dropout: Annotated[Share, At("model.dropout.attention")] = 0.0
+    decoder_start_token_id: Annotated[Id | None, At("legend.start")] = None
+    bos_token_id: Annotated[Id | list[Id] | None, At("legend.end")] = None
+    eos_token_id: Annotated[Id | list[Id] | None, At("legend.end")] = None
     pad_token_id: Id | None = None
     suppress_tokens: list[Id] | None = None
     begin_suppress_tokens: list[Id] | None = None
@@ -71,34 +79,14 @@ class Whisper(Architecture):
         for name in ("attention_heads", "ffn_dim"):
             if getattr(self, f"encoder_{name}") != getattr(self, f"decoder_{name}"):
                 raise PublishedError(f"config.json: encoder_{name} and decoder_{name} differ; not reproduced")
-        seconds = self.max_source_positions * FRAME
-        return {
-            "inputs": {
-                "sound": {"use": "audio_stem", "mels": self.num_mel_bins, "fill": seconds, "longest": seconds},
-                "text": {"use": "text"},
-            },
-            "model": {
-                "width": self.d_model, "depth": self.decoder_layers, "heads": self.decoder_attention_heads,
-                "context": self.max_target_positions, "attention": "causal & same_sample",
-                "encoder": {"depth": self.encoder_layers, "context": self.max_source_positions},
-                "block": {"feed_forward": {"use": "gelu", "approximate": "none", "ratio": self.decoder_ffn_dim / self.d_model}},
-                "dropout": {"embedding": self.dropout, "attention": self.attention_dropout, "residual": self.dropout},
-            },
-            "tasks": {"text": {"use": "sequence_to_sequence", "target": "text", "judge": ["wer"]}},
-        }  # fmt: skip
+        found = super().tree()
+        for name in ("fill", "longest"):
+            put(found, f"inputs.sound.{name}", self.max_source_positions * FRAME)
+        return found
 
     @classmethod
     def from_tree(cls, tree, tensors, legend):
-        model, dropout = tree["model"], tree["model"]["dropout"]
-        inner, heads = len(tensors[f"{BLOCK}feed_forward.up.weight".format(layer=0)]), model["heads"]
-        return cls(
-            vocab_size=len(tensors[TABLE]), num_mel_bins=tree["inputs"]["sound"]["mels"], d_model=model["width"],
-            encoder_layers=model["encoder"]["depth"], decoder_layers=model["depth"], encoder_attention_heads=heads,
-            decoder_attention_heads=heads, encoder_ffn_dim=inner, decoder_ffn_dim=inner,
-            max_source_positions=model["encoder"]["context"], max_target_positions=model["context"],
-            dropout=dropout["residual"], attention_dropout=dropout["attention"],
-            decoder_start_token_id=legend.start, bos_token_id=legend.end, eos_token_id=legend.end, pad_token_id=legend.ends[0],
-        )  # fmt: skip
+        return super().from_tree(tree, tensors, legend, pad_token_id=legend.ends[0])
 
     def names(self):
         """Whisper's keys have no bias; ours is zero at first, and whatever it becomes, adds the same to all scores of a query and
