@@ -44,8 +44,7 @@ from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import dumped
 from chopmix.models.generation.continuation import Continuation, generate
 from chopmix.models.generation.sampling import Sampling
-from chopmix.models.pretrained.ast_audio import Ast, AstFeatures, ast_experiment
-from chopmix.tokenizers.audio_patches import AUDIOSET
+from chopmix.models.pretrained.ast_audio import Ast
 from chopmix.training.objective import autocast
 from chopmix.training.record import peak_flops, peak_memory
 from chopmix.training.state import Unreported
@@ -70,7 +69,7 @@ VIT_S = {
                         "feed_forward": {"use": "gelu", "approximate": "none"}}},
     "tasks": {"label": {"use": "classification", "target": "label", "pooling": "class_token"}},
 }  # fmt: skip
-TREES = {"vit_s": VIT_S, "ast": ast_experiment(Ast(), AstFeatures(), AUDIOSET)}
+TREES = {"vit_s": VIT_S, "ast": Ast().tree()}
 """Models that no YAML of `configs/` trains: ViT-S of 224 pixels, AST as it was published, on 10.24 seconds."""
 
 TINY = ["model.width=32", "model.depth=1", "model.heads=2"]

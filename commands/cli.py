@@ -130,6 +130,10 @@ def parser() -> argparse.ArgumentParser:
         "upgrade", help="rewrite a run of an earlier chopmix in today's names; nothing is lost"
     )
     upgrade.add_argument("run", metavar="RUN")
+    export = commands.add_parser("export", help="turn a run into a Hugging Face model directory")
+    export.add_argument("run", metavar="RUN")
+    export.add_argument("directory", metavar="DIR")
+    _which(export)
     commands.add_parser("schema", help="print a JSON Schema of the YAML files, for editors")
     return root
 

@@ -236,6 +236,11 @@ def upgrade_command(options: argparse.Namespace) -> None:
 
     for line in upgrade(Path(options.run)) or [f"{options.run}: nothing to do"]:
         print(printable(line))
+def export_command(options: argparse.Namespace) -> None:
+    """Turn a run into a Hugging Face directory."""
+    from ..experiment.importing.export import export_directory
+
+    print(printable(export_directory(loaded(options), Path(options.directory))))
 
 
 def schema_command(options: argparse.Namespace) -> None:

@@ -26,8 +26,8 @@ from chopmix.data.fingerprint import hash_files
 from chopmix.data.root import cache_folder, data_root
 from chopmix.data.samples import Listed, share
 from chopmix.experiment.settings.registry import registry_of
-from chopmix.tokenizers.files.reading import DataError, read_packed_text
 from chopmix.tokenizers.files import reading as files
+from chopmix.tokenizers.files.reading import DataError, read_packed_text
 
 ROOT = Path(os.environ.get("CHOPMIX_DATA") or "missing")
 TEXTS = {"books", "openwebtext", "python_stdlib", "text", "tiny_shakespeare"}
