@@ -42,7 +42,7 @@ from typing import Any
 PATIENCE = 120
 """Seconds after which a run is taken for one that never ends."""
 PRELOADED = {
-    "": ["chopmix.commands.verbs", "chopmix.tokenizers.text", "chopmix.tasks.language_modeling",
+    "": ["chopmix.experiment.sweep", "chopmix.experiment.train", "chopmix.tokenizers.text", "chopmix.tasks.language_modeling",
          "torch._dynamo"],
     "lm": ["chopmix.data.datasets.text"],
     "mix": ["chopmix.data.datasets.manifest", "chopmix.tokenizers.image", "chopmix.tokenizers.audio", "PIL.Image", "soundfile",

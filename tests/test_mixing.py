@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from chopmix.commands.cli import main
-from chopmix.commands.verbs import given_samples
+from chopmix.commands.options import given_samples
 from chopmix.data.batches import make_batch
 from chopmix.data.datasets.arithmetic import outcomes
 from chopmix.data.processes import Processes

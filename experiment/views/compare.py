@@ -61,7 +61,7 @@ def shared_metrics(groups: Sequence[Group]) -> list[str]:
 
 
 def comparison_table(groups: Sequence[Group]) -> Table:
-    """Mean and standard std of each metric's last values; beside it the difference from the first group, paired by
+    """Mean and standard deviation of each metric's last values; beside it the difference from the first group, paired by
     seed where both have several."""
     names = [group.name for group in groups]
     heads = [*names, *(f"{name} - {names[0]}" for name in names[1:])]
@@ -82,7 +82,7 @@ def paired(first: Mapping[str, float], other: Mapping[str, float]) -> list[float
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± standard std (number of values)."""
+    """Mean ± standard deviation (number of values)."""
     mean = f"{statistics.mean(values):.4g}"
     return f"{mean} ± {statistics.stdev(values):.2g} ({len(values)})" if len(values) > 1 else mean
 
