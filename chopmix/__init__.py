@@ -1,11 +1,11 @@
-"""The public import: `import chopmix`. What is named here is stable (see "From Python" in the README); all else is private.
+"""The public import: `import chopmix`. What is named here is stable (see "From Python" in the README); all else is
+private.
 
     run = chopmix.load("runs/quickstart")
     run.predict([{"operator": "+"}])
 
-Nothing is imported before it is used: `chopmix --help` reads this file, and no torch. The code stands in folders of its own
-(`models/`, `tokenizers/`, ...), which are installed as `chopmix.models`, `chopmix.tokenizers`, and so on.
-"""
+Nothing is imported before it is used: `chopmix --help` reads this file, and no torch. The code stands in folders of its
+own (`models/`, `tokenizers/`, ...), which are installed as `chopmix.models`, `chopmix.tokenizers`, and so on."""
 
 from importlib import import_module
 from pathlib import Path

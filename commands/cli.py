@@ -23,6 +23,12 @@ ORDER = ("train", "generate", "predict", "evaluate", "embed", "inspect", "exampl
          "schema")  # fmt: skip
 """The order in which `--help` lists commands; those that are not here follow by their names."""
 
+FLAGS = {
+    "": ("out",), "data": ("dataset",), "model": ("depth", "width", "heads", "context"),
+    "training": ("steps", "seed", "learning_rate", "precision", "device", "samples_per_step", "tokens_per_step"),
+}  # fmt: skip
+"""Keys of a YAML, by section, that are often written as flags."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Gives 0, or 2 for a mistake of the user's, 1 for a failure of the machine's (a full disk)."""
@@ -39,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def tell(error: Exception) -> int:
-    """Say an error in one sentence (under torchrun the first process that has one does), and give the exit status. What is no
-    mistake of the user's and no failure of the machine's is raised again."""
+    """Say an error in one sentence (under torchrun the first process that has one does), and give the exit status. What
+    is no mistake of the user's and no failure of the machine's is raised again."""
     from ..data.processes import ElsewhereError, leave, speaks_of_failure
     from ..experiment.settings.config import ConfigError
 
@@ -82,20 +88,18 @@ def meant(wrong: Sequence[str], rest: Sequence[str]) -> str:
     flag, _, value = wrong[0].removeprefix("--").partition("=")
     following = rest[rest.index(wrong[0]) + 1 :]
     value = value or (following[0] if following and not following[0].startswith("-") else "VALUE")
-    keys = {"steps": "training", "seed": "training", "learning_rate": "training", "lr": "training", "precision": "training",
-            "device": "training", "depth": "model", "width": "model", "heads": "model", "context": "model", "dataset": "data",
-            "samples_per_step": "training", "tokens_per_step": "training", "out": ""}  # fmt: skip
-    name = flag.replace("-", "_")
-    if name in ("batch_size", "bs"):
+    name = {"lr": "learning_rate", "bs": "batch_size"}.get(flag, flag).replace("-", "_")
+    if name == "batch_size":
         return f"; did you mean training.samples_per_step={value} (or training.tokens_per_step)?"
-    if name not in keys:
-        return "; settings are written KEY=VALUE, such as training.steps=500"
-    key = ".".join(filter(None, (keys[name], "learning_rate" if name == "lr" else name)))
-    return f"; did you mean {key}={value}?"
+    for section, keys in FLAGS.items():
+        if name in keys:
+            return f"; did you mean {f'{section}.' * bool(section)}{name}={value}?"
+    return "; settings are written KEY=VALUE, such as training.steps=500"
 
 
 def verbs() -> dict[str, Any]:
-    """The commands' modules by name. A file may add `_model` where the name alone is Python's own (`import`, `inspect`)."""
+    """The commands' modules by name. A file may add `_model` where the name alone is Python's own (`import`,
+    `inspect`)."""
     stems = {file.stem for file in Path(__file__).parent.glob("*.py")} - {"cli", "options"}
     found = {stem.removesuffix("_model"): importlib.import_module(f".{stem}", __package__) for stem in sorted(stems)}
     return {

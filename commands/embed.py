@@ -15,8 +15,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add_inputs(command)
     command.add_argument("--data", metavar="DATA", help=f"a data set: {DATA_HELP}")
     command.add_argument("--split", default="test", metavar="S", help="of a dataset: train, val or test (the default)")
-    command.add_argument("--pool", choices=("mean", "first", "tokens"), default="mean",
-                         help="the mean over a sample's tokens (the default), its first token, or every token")  # fmt: skip
+    command.add_argument(
+        "--pool", choices=("mean", "first", "tokens"), default="mean",
+        help="the mean over a sample's tokens (the default), its first token, or every token",
+    )  # fmt: skip
     command.add_argument(
         "--output", metavar="FILE", help="a .npy, .csv or .parquet file (default: JSON lines, printed)"
     )

@@ -54,7 +54,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def write_from_inputs(run: Run, options: argparse.Namespace, settings: dict[str, Any]) -> None:
-    """Print what the run writes from samples of its other inputs, a line each. Raises RunError for one that cannot be read."""
+    """Print what the run writes from samples of its other inputs, a line each. Raises RunError for one that cannot be
+    read."""
     from ..experiment.run import RunError
     from ..tokenizers.files.printing import as_written
 

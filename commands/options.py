@@ -1,4 +1,5 @@
-"""The options that several commands share, and what they stand for. Reads no torch: a parser is made of it for `--help`."""
+"""The options that several commands share, and what they stand for. Reads no torch: a parser is made of it for
+`--help`."""
 
 from __future__ import annotations
 
@@ -33,8 +34,10 @@ def add_checkpoint(command: argparse.ArgumentParser) -> None:
 
 def add_trust(command: argparse.ArgumentParser) -> None:
     """Which code outside chopmix a run may name."""
-    command.add_argument("--trust", action="append", default=[], metavar="MODULE",
-                         help="a module outside chopmix that the run may use, such as its author's tokenizer; it is executed")  # fmt: skip
+    command.add_argument(
+        "--trust", action="append", default=[], metavar="MODULE",
+        help="a module outside chopmix that the run may use, such as its author's tokenizer; it is executed",
+    )  # fmt: skip
 
 
 def load(options: argparse.Namespace) -> Run:
@@ -44,7 +47,7 @@ def load(options: argparse.Namespace) -> Run:
     return load_run(options.run, options.checkpoint, options.device, options.trust)
 
 
-# ------------------------------------------------------------------------------------------- configurations, or runs' own
+# ----------------------------------------------------------------------------------------- configurations, or runs' own
 
 
 def add_config(command: argparse.ArgumentParser) -> None:
@@ -55,7 +58,8 @@ def add_config(command: argparse.ArgumentParser) -> None:
 
 
 def read_config(options: argparse.Namespace) -> Config:
-    """The configuration that a command names by its YAML file, or by a run's folder. Raises RunError for a run without data."""
+    """The configuration that a command names by its YAML file, or by a run's folder. Raises RunError for a run without
+    data."""
     from ..experiment import run
     from ..experiment.settings.config import load_config
 
@@ -81,9 +85,8 @@ def add_inputs(command: argparse.ArgumentParser, required: bool = False) -> None
 def given_samples(pairs: Sequence[str], run: Run, reading: bool = False) -> list[dict[str, str]]:
     """Samples from `NAME=VALUE` pairs: several values of one name are several samples; one value goes with all of them.
 
-    A value with `*` in it stands for the files it matches, but for a text. Raises RunError where the numbers of values do not
-    agree, and, but for mere `reading`, for what the run is to write itself.
-    """
+    A value with `*` in it stands for the files it matches, but for a text. Raises RunError where the numbers of values
+    do not agree, and, but for mere `reading`, for what the run is to write itself."""
     from ..experiment.run import RunError
 
     written = [task.target for task in run.tasks.values() if task.generates]
@@ -105,13 +108,15 @@ def given_samples(pairs: Sequence[str], run: Run, reading: bool = False) -> list
     return [{name: given[n % len(given)] for name, given in values.items()} for n in range(count)]
 
 
-# --------------------------------------------------------------------------------------------------- how texts are found
+# -------------------------------------------------------------------------------------------------- how texts are found
 
 
 def add_search(command: argparse.ArgumentParser) -> None:
     """How texts are searched for."""
-    command.add_argument("--beams", type=int, metavar="N",
-                         help="search for texts with so many beams (1: greedily); what is not given is as the task says")  # fmt: skip
+    command.add_argument(
+        "--beams", type=int, metavar="N",
+        help="search for texts with so many beams (1: greedily); what is not given is as the task says",
+    )  # fmt: skip
     command.add_argument("--length-penalty", type=float, metavar="A", help="above 1: longer texts")
     command.add_argument("--no-repeat", type=int, metavar="N", help="no N tokens in a row twice in a text")
 
@@ -121,7 +126,7 @@ def search_options(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in SEARCH_KEYS if getattr(options, name) is not None}
 
 
-# -------------------------------------------------------------------------------------------------------------- tables
+# --------------------------------------------------------------------------------------------------------------- tables
 
 
 def wide_console() -> Console:

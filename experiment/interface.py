@@ -15,17 +15,17 @@ from .train import train as train_config
 
 
 def train(config: str | Path, **overrides: Any) -> dict[str, float]:
-    """Train what a YAML file says, as `chopmix train` does: a run that was stopped goes on, one that is finished is only read.
-    Gives the last step's metrics, by names such as `val/loss`.
+    """Train what a YAML file says, as `chopmix train` does: a run that was stopped goes on, one that is finished is
+    only read. Gives the last step's metrics, by names such as `val/loss`.
 
         train("configs/quickstart.yaml", training={"steps": 300, "learning_rate": 1e-3}, out="runs/short")
 
-    An override is a section of the YAML; a mapping changes the keys that it names, which may have dots (`{"encoder.depth": 2}`),
-    and an input or a task that is None is taken out (`inputs={"sound": None}`).
+    An override is a section of the YAML; a mapping changes the keys that it names, which may have dots
+    (`{"encoder.depth": 2}`), and an input or a task that is None is taken out (`inputs={"sound": None}`).
 
-    Raises ConfigError with all that is wrong with file and overrides, RunError for a folder that is taken, DataError for damaged
-    data. Where the run was asked to stop it is saved, and then: KeyboardInterrupt (Ctrl-C) or SystemExit (SIGTERM).
-    """
+    Raises ConfigError with all that is wrong with file and overrides, RunError for a folder that is taken, DataError
+    for damaged data. Where the run was asked to stop it is saved, and then: KeyboardInterrupt (Ctrl-C) or SystemExit
+    (SIGTERM)."""
     metrics, status = train_config(load_config(config, written(overrides)))
     if status == 128 + signal.SIGINT:
         raise KeyboardInterrupt
@@ -35,8 +35,8 @@ def train(config: str | Path, **overrides: Any) -> dict[str, float]:
 
 
 def written(overrides: Mapping[str, Any]) -> list[str]:
-    """Overrides as the command line has them: of `{"training": {"steps": 3}, "out": "x"}` the words `training.steps=3` and
-    `out="x"`."""
+    """Overrides as the command line has them: of `{"training": {"steps": 3}, "out": "x"}` the words `training.steps=3`
+    and `out="x"`."""
     found: dict[str, Any] = {}
     for section, value in overrides.items():
         inner = isinstance(value, Mapping)
@@ -48,15 +48,16 @@ def load(
     run: str | Path, *, checkpoint: Literal["best", "last"] = "best", device: Literal["auto", "cpu", "cuda"] = "auto",
     trust: Collection[str] = (),
 ) -> Run:  # fmt: skip
-    """A trained run by its folder: model, vocabularies, tasks. Nothing that stands in the folder is executed; `trust` names the
-    modules outside chopmix that it may use. Raises RunError where there is no run, CheckpointError (a ValueError) where none of
-    its checkpoints is whole."""
+    """A trained run by its folder: model, vocabularies, tasks. Nothing that stands in the folder is executed; `trust`
+    names the modules outside chopmix that it may use. Raises RunError where there is no run, CheckpointError (a
+    ValueError) where none of its checkpoints is whole."""
     return load_run(run, checkpoint, device, trust)
 
 
 def evaluate(run: Run | str | Path, split: str = "val", *, data: str | None = None) -> dict[str, float]:
-    """The metrics of a whole split by names such as `val/loss`: of the run's own data, or of `data`, which is written as `--data`
-    of the command line (`mnist`, `photos/`, `list.csv`). Raises RunError or DataError for data that cannot be read so."""
+    """The metrics of a whole split by names such as `val/loss`: of the run's own data, or of `data`, which is written
+    as `--data` of the command line (`mnist`, `photos/`, `list.csv`). Raises RunError or DataError for data that cannot
+    be read so."""
     run = opened(run)
     return run.evaluate(split, whole_data(data, split, *run.reads()) if data else None)
 
@@ -66,9 +67,9 @@ def predict(run: Run | str | Path, samples: Sequence[Mapping[str, Any]], **optio
 
         predict("runs/quickstart", [{"image": "7.png", "operator": "+"}])    # [{"answer": {"text": "7+5=12"}}]
 
-    A sample gives any of the run's inputs: a file's path or bytes, an array, a text. One that cannot be read has `error` for an
-    answer. `options` are those of `Run.predict`. Raises RunError for an input that the run does not have.
-    """
+    A sample gives any of the run's inputs: a file's path or bytes, an array, a text. One that cannot be read has
+    `error` for an answer. `options` are those of `Run.predict`. Raises RunError for an input that the run does not
+    have."""
     return opened(run).predict(samples, **options)
 
 

@@ -86,7 +86,7 @@ def test_a_command_is_one_file_that_imports_no_other():
 
 
 def test_message_passing_fits_on_a_page_and_runs():
-    """The file that a newcomer is told to read first: as a program its folder comes first on the path, with all of its names."""
+    """The file that a newcomer is told to read first: run as a program, its folder comes first on the path."""
     file = ROOT / "models" / "attention" / "message_passing.py"
     assert len(file.read_text().splitlines()) <= 60
     found = subprocess.run([sys.executable, str(file)], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,4 +1,5 @@
-"""`import chopmix`: what is public, that it reads nothing before it is used, and what a user's type checker sees of it."""
+"""`import chopmix`: what is public, that it reads nothing before it is used, and what a user's type checker sees of
+it."""
 
 import ast
 import importlib.metadata
@@ -104,7 +105,7 @@ def test_who_stops_a_training_is_told(tiny, tmp_path, monkeypatch):
             chopmix.train(tiny())
 
 
-# ------------------------------------------------------------------------------------------- as others have it installed
+# ------------------------------------------------------------------------------------------ as others have it installed
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +152,8 @@ number: int = chopmix.generate("runs/x", "a")
 
 @pytest.mark.parametrize("kind", ["wheel", "editable"])
 def test_a_users_file_is_type_checked(source, kind, tmp_path):
-    """Outside the checkout, strictly. mypy does not follow setuptools' finder, so that an editable installation must be of links."""
+    """Outside the checkout, strictly. mypy does not follow setuptools' finder, so that an editable installation must be
+    of links."""
     pytest.importorskip("mypy")
     wheel = next((source / kind).glob("*.whl"), None) if (source / kind).exists() else None
     wheel = wheel or built(source, kind, {"editable_mode": "strict"} if kind == "editable" else {})

@@ -61,8 +61,8 @@ def shared_metrics(groups: Sequence[Group]) -> list[str]:
 
 
 def comparison_table(groups: Sequence[Group]) -> Table:
-    """Mean and standard deviation of each metric's last values; beside it the difference from the first group, paired by
-    seed where both have several."""
+    """Mean and standard deviation of each metric's last values; beside it the difference from the first group, paired
+    by seed where both have several."""
     names = [group.name for group in groups]
     heads = [*names, *(f"{name} - {names[0]}" for name in names[1:])]
     table = Table("metric", *map(cell, heads))
@@ -88,8 +88,8 @@ def spread(values: Sequence[float]) -> str:
 
 
 def draw_curves(groups: Sequence[Group], file: Path) -> None:
-    """One panel per shared metric, one colour per group, one line per seed; and the training loss. Raises RunError where there is
-    none, or no such picture, OSError where it cannot be written."""
+    """One panel per shared metric, one colour per group, one line per seed; and the training loss. Raises RunError
+    where there is none, or no such picture, OSError where it cannot be written."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -92,8 +92,8 @@ def batch_lines(trainer: Trainer) -> list[str]:
     epoch, judged = len(trainer.splits["train"]), len(trainer.splits["val"])
     return [
         f"a step: {trainer.rows} {unit} = {tokens:,} tokens and {places - tokens:,} places of padding "
-        f"({1 - tokens / places:.1%}), in {trainer.processes.count} process(es), {len(parts)} micro-batch(es) of at most "
-        f"{len(parts[0])} {unit.split()[0]} each",
+        f"({1 - tokens / places:.1%}), in {trainer.processes.count} process(es), {len(parts)} micro-batch(es) of at "
+        f"most {len(parts[0])} {unit.split()[0]} each",
         f"the run: {settings.steps:,} steps, {settings.steps * trainer.rows / epoch:.2f} epochs of {epoch:,} "
         f"{unit.split()[0]}; {judged:,} to validate",
         f"arithmetic: {scaled(flops, 'FLOP')} a step",
@@ -104,7 +104,8 @@ def batch_lines(trainer: Trainer) -> list[str]:
 
 
 def proof_lines(trainer: Trainer) -> list[str]:
-    """Why no target can reach its predictor: by the form of the graphs, else by a check of every layout before it is used."""
+    """Why no target can reach its predictor: by the form of the graphs, else by a check of every layout before it is
+    used."""
     lines, check = [], trainer.model.leak_check
     if not check.by_form + check.searched:
         return ["no leak: nothing that is predicted stands among the tokens that are read"]
@@ -114,9 +115,12 @@ def proof_lines(trainer: Trainer) -> list[str]:
         if all(each == frozenset() for each in ahead):
             why = "nobody reads what stands later, by the form of its graph: this holds for all batches"
         elif None not in ahead:
-            names = [trainer.model.inputs[number - 1] for number in sorted(frozenset().union(*ahead))]
-            why = f"only {', '.join(names)} are read ahead of time; that they stand before every target is checked in every batch"
+            names = ", ".join(trainer.model.inputs[number - 1] for number in sorted(frozenset().union(*ahead)))
+            why = f"only {names} are read ahead of time; that they stand before every target is checked in every batch"
         else:
-            why = "its graph proves nothing by its form: every new layout is followed through all layers before it is used"
+            why = (
+                "its graph proves nothing by its form: every new layout is followed through all layers "
+                "before it is used"
+            )
         lines.append(f"no leak in {name}: in {len(core.graphs)} layers of {len(patterns)} graph(s) {why}")
     return [*lines, f"first batch: {check.by_form:,} targets safe by form, {check.searched:,} layouts searched"]

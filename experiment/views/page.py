@@ -19,7 +19,8 @@ from .set_page import colour, cross_parts, labels_of, picture, proof, set_parts
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62em;margin:2em auto;padding:0 1em;color:#222}
 h1,h2{line-height:1.2} img{max-width:100%} table{border-collapse:collapse} td,th{padding:.2em .8em;text-align:left;
 border-bottom:1px solid #ddd} .set span{display:inline-block;min-width:.9em;margin:1px;padding:0 .15em;color:#fff;
-font:12px monospace;white-space:pre} pre{background:#f5f5f5;padding:.7em;overflow:auto} .fine{color:#256029} .bad{color:#b00}"""
+font:12px monospace;white-space:pre} pre{background:#f5f5f5;padding:.7em;overflow:auto} .fine{color:#256029}
+.bad{color:#b00}"""
 FEW = 24
 """Targets that are written out at most."""
 

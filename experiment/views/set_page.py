@@ -74,8 +74,9 @@ def counts_table(tokens: Tokens, names: Sequence[str]) -> str:
     for number, name in enumerate(names):
         count = int(((tokens.input == number) & (tokens.sample > 0)).sum())
         if count or number != CORE:
-            rows.append(f"<tr><td style='color:{COLOURS[number % len(COLOURS)]}'>{html.escape(name)}</td><td>{count}</td>"
-                        f"<td>{count / max(total, 1):.0%}</td></tr>")  # fmt: skip
+            style = f"color:{COLOURS[number % len(COLOURS)]}"
+            share = f"{count / max(total, 1):.0%}"
+            rows.append(f"<tr><td style='{style}'>{html.escape(name)}</td><td>{count}</td><td>{share}</td></tr>")
     return f"<table><tr><th>input</th><th>tokens</th><th>share</th></tr>{''.join(rows)}</table>"
 
 

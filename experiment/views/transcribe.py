@@ -21,8 +21,8 @@ from ..run import Run, RunError
 
 
 def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
-    """What transcribes with an imported Whisper, and how it reads sound. Raises RunError for a run that is none, DataError where
-    its protocol is damaged."""
+    """What transcribes with an imported Whisper, and how it reads sound. Raises RunError for a run that is none,
+    DataError where its protocol is damaged."""
     task, text = run.text_task()
     sounds = [name for name, chopper in run.choppers.items() if isinstance(chopper, AudioStemChopper)]
     encoding = run.choppers[text].text
@@ -44,14 +44,16 @@ def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
         said = place([[(text, written)]], run.choppers, len(ids), axes, rows=[0])
         return {"encoder": heard, "main": said}
 
-    made = Transcriber(run.model, protocol_of(run, text, vocabulary), plan, encoding.encode, encoding.decode, input=text,
-                       task=task, vocabulary=vocabulary, frames=frames, hop=chopper.hop)  # fmt: skip
+    made = Transcriber(
+        run.model, protocol_of(run, text, vocabulary), plan, encoding.encode, encoding.decode, input=text, task=task,
+        vocabulary=vocabulary, frames=frames, hop=chopper.hop,
+    )  # fmt: skip
     return made, chopper
 
 
 def protocol_of(run: Run, text: str, vocabulary: int) -> Protocol:
-    """The protocol that the encoding of a run's text holds. Raises DataError for a damaged one, RunError for a model whose context
-    has no room for what a text begins with."""
+    """The protocol that the encoding of a run's text holds. Raises DataError for a damaged one, RunError for a model
+    whose context has no room for what a text begins with."""
     file = run.folder / "assets" / run.config.shares.get(text, text) / "encoding.json"
     found = as_record(json.dumps(run.choppers[text].text.frame["whisper"]), Protocol, f"{file}: whisper")
     if found.highest >= vocabulary:
@@ -64,9 +66,9 @@ def protocol_of(run: Run, text: str, vocabulary: int) -> Protocol:
 def transcribe(
     run: Run, source: Any, how: Transcribing = Transcribing(), advance: Callable[[float, float], None] | None = None
 ) -> Transcript:
-    """What is said in one sound: a path, a file's bytes, or (samples, rate). Its language is known at once; its segments are heard
-    while one goes through them, and `advance` is told after each how many seconds are done, of how many. Raises ValueError for a
-    sound that cannot be read, and for a language that the model does not know."""
+    """What is said in one sound: a path, a file's bytes, or (samples, rate). Its language is known at once; its
+    segments are heard while one goes through them, and `advance` is told after each how many seconds are done, of how
+    many. Raises ValueError for a sound that cannot be read, and for a language that the model does not know."""
     made, chopper = transcriber_of(run)
     made.check(how)
     clip = AudioStemChopper(mels=chopper.mels, longest=1e9, fill=None).decode(source)

@@ -63,9 +63,9 @@ FORMATS = {"txt": as_text, "json": as_json, "srt": as_srt, "vtt": as_vtt}
 def write_transcripts(
     run: Run, files: Sequence[str], how: Transcribing, formats: Sequence[str], folder: Path | None
 ) -> int:
-    """Transcribe files one after another, each into `NAME.FORMAT` beside it (or in `folder`); says on the terminal what is
-    heard. A file that cannot be read is named and passed over; gives how many were. Raises RunError for two files that would
-    be written to one, ValueError for a language that the model does not know."""
+    """Transcribe files one after another, each into `NAME.FORMAT` beside it (or in `folder`); says on the terminal what
+    is heard. A file that cannot be read is named and passed over; gives how many were. Raises RunError for two files
+    that would be written to one, ValueError for a language that the model does not know."""
     made, _ = transcriber_of(run)
     made.check(how)
     outputs = output_names(files, formats, folder) if formats else {}
@@ -103,8 +103,8 @@ def progress_bar(console: Console) -> Progress:
 
 
 def output_names(files: Sequence[str], formats: Sequence[str], folder: Path | None) -> dict[str, Path]:
-    """What each file's transcript is called, without its ending; the folders are made. Raises RunError for two files of one name,
-    and for a folder that cannot be written to."""
+    """What each file's transcript is called, without its ending; the folders are made. Raises RunError for two files of
+    one name, and for a folder that cannot be written to."""
     found = {file: (folder or Path(file).parent) / Path(file).stem for file in files}
     owners: dict[Path, str] = {}
     for file, out in found.items():
