@@ -172,7 +172,7 @@ def test_a_mistake_is_told_once_by_all_processes(tiny):
 
 FAILING = """
 import os, sys, time
-from chopmix.training.cli import main
+from chopmix.commands.cli import main
 from chopmix.training.loop import Trainer
 
 update = Trainer.update
