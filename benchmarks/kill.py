@@ -42,7 +42,7 @@ from typing import Any
 PATIENCE = 120
 """Seconds after which a run is taken for one that never ends."""
 PRELOADED = {
-    "": ["chopmix.commands.verbs", "chopmix.tokenizers.text", "chopmix.tasks.language_modeling",
+    "": ["chopmix.experiment.sweep", "chopmix.experiment.train", "chopmix.tokenizers.text", "chopmix.tasks.language_modeling",
          "torch._dynamo"],
     "lm": ["chopmix.data.datasets.text"],
     "mix": ["chopmix.data.datasets.manifest", "chopmix.tokenizers.image", "chopmix.tokenizers.audio", "PIL.Image", "soundfile",
@@ -511,9 +511,8 @@ class Campaign:
         from importlib.util import find_spec
 
         package = Path(find_spec("chopmix.commands.cli").origin).parents[1]
-        files = sorted(
-            f for part in ("models", "tokenizers", "data", "tasks", "training") for f in (package / part).rglob("*.py")
-        )
+        rooms = ("models", "tokenizers", "tasks", "data", "inference", "training", "experiment", "commands")
+        files = sorted(file for room in rooms for file in (package / room).rglob("*.py"))
         now = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         told = self.folder / "sources.txt"
         if told.exists() and told.read_text() != now:

@@ -35,7 +35,7 @@ def newest(rows: Sequence[Row], key: str = "seed") -> list[Row]:
 
 
 def told(values: Sequence[float], digits: int) -> str:
-    """One value, or the mean of several and their standard std."""
+    """One value, or the mean of several and their standard deviation."""
     if len(values) == 1:
         return f"{values[0]:.{digits}f}"
     return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"

@@ -115,6 +115,9 @@ def leak_lines(model: Model) -> list[str]:
             names = [model.inputs[number - 1] for number in sorted(frozenset().union(*ahead))]
             why = f"only {', '.join(names)} are read ahead of time; that they stand before every target is checked in every batch"
         else:
-            why = "its graph proves nothing by its form: every new layout is followed through all layers before it is used"
+            why = (
+                "its graph proves nothing by its form: every new layout is followed through all layers "
+                "before it is used"
+            )
         lines.append(f"no leak in {name}: in {len(core.graphs)} layers of {len(patterns)} graph(s) {why}")
     return [*lines, f"first batch: {check.by_form:,} targets safe by form, {check.searched:,} layouts searched"]

@@ -253,7 +253,7 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
     "transcribe": {"--format": st.sampled_from(("srt", "json", "vtt", "txt", "x")), "--output": outs, "--language": texts, "--beams": st.sampled_from(("1", "2", "0", "100000")),
                    "--temperature": numbers, "--translate": None, "--no-timestamps": None, "--independent": None, **READING},
     "train": {"--dry-run": None, "--seeds": numbers | texts, "--sweep": texts | st.sampled_from(("training.seed=1,1", "model.width=8,x", "=", "out=a,b"))},
-    "import": {"--partly": None}, "upgrade": {}, "schema": {}, "x": {},
+    "import": {"--partly": None}, "upgrade": {}, "export": {**READING}, "schema": {}, "x": {},
 }  # fmt: skip
 """The options of every command, and of one that there is not."""
 NEEDED = {"predict": ("--input", inputs), "generate": ("--max-tokens", st.just("3"))}
