@@ -31,8 +31,9 @@ def tell(error: Exception) -> int:
     """Say an error in one sentence (under torchrun the first process that has one does), and give the exit status. What is no
     mistake of the user's and no failure of the machine's is raised again."""
     from ..data.processes import ElsewhereError, leave, speaks_of_failure
+    from ..models.contract import ContractError
 
-    known = isinstance(error, ValueError | OSError | _config_error() | MemoryError)
+    known = isinstance(error, ValueError | OSError | _config_error() | ContractError | MemoryError)
     lost = "RANK" in os.environ and isinstance(error, RuntimeError)  # of the connection to a process that ended
     if os.environ.get("CHOPMIX_TRACEBACK") or not (known or lost):
         speaks_of_failure()

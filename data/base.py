@@ -1,12 +1,14 @@
-"""Dataset datasets: where the documents of a corpus come from. A dataset is one file in `data/datasets/`, used by its name."""
+"""Data sets: where the documents of a corpus come from. A data set is one file in `data/datasets/`, used by its name."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from ..tokenizers.encoding.base import well_formed
 from ..tokenizers.files.reading import DataError
 
 
@@ -44,6 +46,11 @@ class Dataset:
         """The documents of a split, in the same order every time. Raises DataError saying what is wrong where."""
         raise NotImplementedError
 
+    def training_items(self, columns: Sequence[str], most: int | None = None) -> Iterable[Any]:
+        """What choppers learn from: of a corpus all its training texts, one document after another. Raises DataError, naming the
+        document, for text that is not Unicode."""
+        return map(text_of, self.documents("train"))
+
     def source_hash(self, split: str) -> str:
         """What changes whenever the documents of the split do; computed at every start, so it does not take long."""
         raise NotImplementedError
@@ -56,6 +63,14 @@ class Dataset:
         """Raise DataError when the dataset has no such split."""
         if split not in self.splits:
             raise DataError(f"dataset {self.name!r} has no split {split!r}; possible: {', '.join(self.splits)}")
+
+
+def text_of(document: Document) -> str:
+    """A document's text. Raises DataError, naming the document, for text that is not Unicode."""
+    try:
+        return well_formed(document.text)
+    except ValueError as error:
+        raise DataError(f"document {document.key!r}: {error}") from None
 
 
 def share_by_hash(key: str) -> float:

@@ -248,10 +248,10 @@ class _Writer:
 
 
 @contextlib.contextmanager
-def _progress_bar(title: str, wanted: bool) -> Iterator:
+def _progress_bar(title: str, enabled: bool) -> Iterator:
     """A line on standard error where that is a terminal: bytes of text done, speed, time. Gives what advances it."""
     columns = (SpinnerColumn(), TextColumn(title), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
-    shown = wanted and sys.stderr.isatty()
+    shown = enabled and sys.stderr.isatty()
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as bar:
         task = bar.add_task(title, total=None)
         yield lambda size: bar.update(task, advance=size)

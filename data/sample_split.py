@@ -13,6 +13,7 @@ import numpy as np
 
 from ..models.batch import SetPlan
 from ..tokenizers.base import Chopper, Chunk
+from ..tokenizers.contract import chopped
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.packing import place
 from .sampler import Place, SimilarLengths
@@ -195,7 +196,7 @@ class SampleSplit:
             chopped = [[pair for pair in sample if pair[0] not in self.mixing.encoded] for sample in chopped]
             planned = place(parts, self.choppers, self.encoder_context, self.axes, rows=one_each, trim=True)
             sets["encoder"] = replace(planned, **known)
-        planned = place(chopped, self.choppers, self.context, self.axes, rows=one_each, own=self.own, trim=True,
+        planned = place(chopped, self.choppers, self.context, self.axes, rows=one_each, core=self.own, trim=True,
                         right=rows == "one_each")  # fmt: skip
         return sets | {"main": replace(planned, **known)}
 
@@ -233,7 +234,7 @@ class SampleSplit:
         targets = self.mixing.targets
         present = [name for name in self.choppers if name in item and (inputs is None or name in {*inputs, *targets})]
         if not training:
-            parts = {name: self.choppers[name].chop(item[name]) for name in present}
+            parts = {name: chopped(name, self.choppers[name], item[name]) for name in present}
             return self._fitting(parts, self.samples.keys[each.number])
         random = np.random.default_rng(tuple(each))
         seeds = dict(zip(self.choppers, random.integers(WHOLE, size=len(self.choppers)).tolist()))
@@ -242,7 +243,7 @@ class SampleSplit:
         for name in present:
             if name not in withheld:
                 value = self.choppers[name].augment(item[name], random)
-                parts[name] = replace(self.choppers[name].chop(value), seed=seeds[name])
+                parts[name] = replace(chopped(name, self.choppers[name], value), seed=seeds[name])
         return self._fitting(parts, self.samples.keys[each.number])
 
     def _withheld(self, inputs: Sequence[str], random: np.random.Generator) -> list[str]:

@@ -5,6 +5,7 @@
     from byte 4096     the ids, uint16 or uint32 (little-endian), document after document, each after its start token
     then, aligned      int64, where in the ids each document starts
 
+The documents "ab" and "c", as bytes with the start token 256: the ids 256 97 98 256 99, the starts 0 3.
 A file is written under a temporary name and renamed when it is whole, so a name that exists is a file that is whole.
 """
 

@@ -18,20 +18,21 @@ from torch import Tensor, nn
 
 from ..models.batch import Chunks
 from ..models.layers.positions import GridPosition, LearnedGrid
-from .base import Chunk
+from .base import Chunk, Role
 from .media.augmentation import SpectrogramAugmentation
-from .media.sound import Clip, SoundChopper, functional, normalized
+from .media.sound import Clip, functional
+from .media.spectrogram import SpectrogramChopper, normalized
 
 AUDIOSET = (-4.2677393, 4.5689974)
 """Mean and std of AudioSet's spectrograms, with which AST was published."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioPatchesChopper(SoundChopper):
+class AudioPatchesChopper(SpectrogramChopper):
     """A sound to patches of `patch_size` frames by as many mel channels, every `stride` frames and channels.
 
     `length` frames make every sound one length (nothing is filled in with zeros, as AST does); without it a sound has as
-    many columns of patches as it lasts. `statistics`: mean and std of the spectrogram, null: of the training data.
+    many columns of patches as it lasts.
     """
 
     axes: ClassVar[tuple[str, ...]] = ("mel", "seconds")
@@ -40,7 +41,6 @@ class AudioPatchesChopper(SoundChopper):
     stride: int = 10
     length: int | None = None
     longest: float = 10.24
-    statistics: tuple[float, float] | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -56,11 +56,9 @@ class AudioPatchesChopper(SoundChopper):
     def spectrum(self) -> KaldiMel:
         return KaldiMel(self)
 
-    def fit(self, items: Callable[[], Iterable]) -> SoundChopper:
-        """The given statistics, or those of (at most 500 of) the training sounds."""
-        if self.statistics:
-            return replace(self, fitted=self.statistics)
-        return replace(self, fitted=SoundChopper.fit(replace(self, length=None), items).fitted)
+    def fit(self, items: Callable[[], Iterable], role: Role) -> AudioPatchesChopper:
+        fitted = super(AudioPatchesChopper, replace(self, length=None)).fit(items, role)  # of clips as long as they are
+        return replace(self, statistics=fitted.statistics)
 
     @property
     def rows(self) -> int:
@@ -156,7 +154,7 @@ class AudioPatchesTokenizer(nn.Module):
         self.patch_size, self.stride, self.rows = chopper.patch_size, chopper.stride, chopper.rows
         self.rate, self.hop = chopper.rate, chopper.hop_samples
         self.end = (chopper.patch_size - 1) * chopper.hop_samples + chopper.window_samples - 1
-        self.per_clip, (self.mean, self.std) = chopper.normalize == "clip", chopper.fitted
+        self.per_clip, (self.mean, self.std) = chopper.normalize == "clip", chopper.statistics or (0.0, 1.0)
         self.mel = chopper.spectrum()
         self.augment = augment() if augment else None
         self.embedding = nn.Linear(chopper.patch_size**2, width)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -44,15 +43,6 @@ class AudioStemChopper(SoundChopper):
     @property
     def needs_whole(self) -> bool:
         return True
-
-    def fit(self, items: Callable[[], Iterable]) -> AudioStemChopper:
-        return self
-
-    def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def load(self, folder: Path) -> AudioStemChopper:
-        return self
 
     def frames_of(self, samples: int) -> int:
         """The frames of a clip, filled up where it is."""

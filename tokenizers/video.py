@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk
-from .image import ImageChopper, statistics
+from .image import ImageChopper
 from .media.augmentation import ImageAugmentation
 from .media.files import read_animation
+from .media.pixels import Normalized, draw_patches
 
 Frames = UInt8[Tensor, "_frames _channels _height _width"]
 
@@ -27,7 +28,8 @@ Frames = UInt8[Tensor, "_frames _channels _height _width"]
 class VideoChopper(Chopper):
     """Frames, `rate` a second, to tubelets of `frames` frames by `patch_size` x `patch_size` pixels (ViViT, Arnab et al.
     2021, arXiv:2103.15691). Every frame is brought to `size` (height, width, or one number) as images are; a clip whose
-    frames do not fill the last tubelet repeats its last frame. A token stands where its last frame is shown. `longest` frames are read at most."""
+    frames do not fill the last tubelet repeats its last frame. A token stands where its last frame is shown. `longest` frames are
+    read at most."""
 
     axes: ClassVar[tuple[str, ...]] = ("seconds", "row", "column")
     size: int | tuple[int, int]
@@ -68,16 +70,18 @@ class VideoChopper(Chopper):
 
     def chop(self, item: Frames) -> Chunk:
         rows, columns = self.image.grid
-        image = self.image
-        frames = torch.stack(
-            [image.resized(frame, rows * self.patch_size, columns * self.patch_size) for frame in item]
-        )
+        frames = self.resized(item)
         frames = torch.cat([frames, frames[-1:].expand(-len(frames) % self.frames, -1, -1, -1)])
         tubelets = self.cut(frames)
         times = len(frames) // self.frames
         last = (torch.arange(1, times + 1) * self.frames - 1) / self.rate
         grid = torch.cartesian_prod(last, torch.arange(rows).float(), torch.arange(columns).float())
         return Chunk(tubelets, len(tubelets), grid)
+
+    def resized(self, frames: Frames) -> Frames:
+        """Frames brought to `size`, each as an image is."""
+        image = self.image
+        return torch.stack([image.resized(frame, *image.shape) for frame in frames])
 
     def cut(self, frames: Tensor) -> Tensor:
         """Whole tubelets of frames (f, channels, height, width) as rows of values, one time after another."""
@@ -86,19 +90,8 @@ class VideoChopper(Chopper):
 
     def draw(self, canvas: Any, item: Frames) -> None:
         """The first frame of every tubelet, side by side, and the grid of patches."""
-        size = self.patch_size
-        rows, columns = self.image.grid
-        first = [self.image.resized(frame, rows * size, columns * size) for frame in item[:: self.frames]]
-        wall = torch.cat([frame.permute(1, 2, 0) for frame in first], dim=1)
-        canvas.imshow(wall.numpy(), cmap="gray", vmin=0, vmax=255)
-        for line in range(0, wall.shape[1] + 1, size):
-            canvas.axvline(line - 0.5, color="tab:orange", linewidth=2.0 if line % (columns * size) == 0 else 0.5)
-        for line in range(0, wall.shape[0] + 1, size):
-            canvas.axhline(line - 0.5, color="tab:orange", linewidth=0.5)
-        canvas.set(xticks=[], yticks=[])
-
-    def collate(self, chunks: Sequence[Chunk]) -> Tensor:
-        return torch.cat([chunk.values for chunk in chunks])
+        wall = rearrange(self.resized(item[:: self.frames]), "f c height width -> height (f width) c")
+        draw_patches(canvas, wall, self.patch_size, wall.shape[1] // len(item[:: self.frames]))
 
 
 class VideoTokenizer(nn.Module):
@@ -120,14 +113,13 @@ class VideoTokenizer(nn.Module):
         area = chopper.patch_size**2
         self.embedding = nn.Linear(chopper.frames * chopper.channels * area, width)
         self.position = position(width, context) if position else None
-        for name, value in statistics(mean, std, chopper.channels).items():
-            self.register_buffer(name, value.repeat_interleave(area).repeat(chopper.frames), persistent=False)
+        self.normalized = Normalized(mean, std, chopper.channels, area, chopper.frames)
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
         values = chunks.values
         if self.augment is not None and self.training:
             values = self.changed(values, chunks)
-        tokens = self.embedding((values.to(self.mean.dtype) / 255 - self.mean) / self.std)
+        tokens = self.embedding(self.normalized(values))
         return tokens if self.position is None else tokens + self.position(chunks.index)
 
     def changed(self, tubelets: Tensor, chunks: Chunks) -> Tensor:

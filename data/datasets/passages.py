@@ -38,9 +38,9 @@ class Passages(SampleDataset):
                 raise DataError(
                     f"passages: {title} has {len(starts)} passages of {self.words} words to train on, not {self.each}"
                 )
-            wanted = self.each if split == "train" else len(starts)
-            for number in range(wanted):
-                start = starts[number * len(starts) // wanted]
+            count = self.each if split == "train" else len(starts)
+            for number in range(count):
+                start = starts[number * len(starts) // count]
                 keys.append(f"{title} {split} {number}")
                 rows.append({"text": end[words[start][0] : words[start + self.words - 1][1]], "label": title})
         return Listed(keys, rows)

@@ -55,9 +55,9 @@ class SpeechCommands(SampleDataset):
                 raise DataError(
                     f"{folder / LISTS[split]} names {lost[0]}, which is not there: unpack the archive again"
                 )
-        wanted = [name for name in every if self.words is None or name.split("/")[0] in self.words]
+        chosen = [name for name in every if self.words is None or name.split("/")[0] in self.words]
         split_of = {name: split for split, names in listed.items() for name in names}
-        return {split: [name for name in wanted if split_of.get(name, "train") == split] for split in self.splits}
+        return {split: [name for name in chosen if split_of.get(name, "train") == split] for split in self.splits}
 
     def folder(self) -> Path:
         """The folder of the words' folders, downloaded where that is asked for. Raises DataError where it is not there."""

@@ -95,6 +95,5 @@ def import_ast(source: Directory) -> Imported:
     labels = config.id2label or {str(number): number for number in range(count)}
     if sorted(labels) != sorted(map(str, range(count))):
         raise RunError(f"{source.path}/config.json: id2label does not name the {count} classes 0 to {count - 1}")
-    return Imported(what="AST", tree=tree, fitted={"sound": (mean, std)},
-                    classes={"label": [labels[str(number)] for number in range(count)]},
+    return Imported(what="AST", tree=tree, classes={"label": [labels[str(number)] for number in range(count)]},
                     weights=lambda: ast_weights(source.tensors))  # fmt: skip

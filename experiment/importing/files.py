@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,9 +22,10 @@ from ...tokenizers.encoding.base import Encoding, NumberEncoding
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import Record, as_record, read_json, read_record, read_tensors
 from ...tokenizers.files.writing import write_json
+from ...tokenizers.text import TextChopper
 from ...training import checkpoint
 from ...training.accounting import parameters_by_part
-from ..build import build_choppers, build_model, build_tasks, with_roles
+from ..build import build_model, build_tasks, roles_of, sharing
 from ..run import RunError, fingerprints, listed
 from ..settings.config import Config, config_from_tree, write_config
 
@@ -123,8 +124,6 @@ class Imported:
     """Which file the encoding was read from, to be told."""
     rows: int = 0
     """How many rows its table of embeddings has, which may be more than it has ids."""
-    fitted: Mapping[str, Any] = field(default_factory=dict)
-    """What an input has learned of its training data."""
     classes: Mapping[str, list] = field(default_factory=dict)
     """The classes of each classification."""
     headless: str | None = None
@@ -135,7 +134,7 @@ def write_run(source: Path, folder: Path, made: Imported, partly: bool = False) 
     """Fill a model with the weights and write it as a run; gives what was done in a sentence. Raises RunError for tensors that
     are missing or left over, unless it may be read `partly`, and for one of another shape."""
     config = imported_config(folder, made)
-    choppers = imported_choppers(config, folder, made)
+    choppers = imported_choppers(config, made)
     tasks = build_tasks(config, choppers)
     for name, classes in made.classes.items():
         tasks[name].with_classes(classes)
@@ -198,14 +197,16 @@ def text_of(made: Imported) -> str:
     return next(name for name, options in made.tree["inputs"].items() if options.get("use") == "text")
 
 
-def imported_choppers(config: Config, folder: Path, made: Imported) -> dict[str, Chopper]:
-    """The choppers of an imported run, with what they know of the directory."""
-    found = build_choppers(config, folder / "assets")
-    if made.encoding is not None:
-        name = text_of(made)
-        sharing = [each for each in found if config.shares.get(each, each) == name]
-        found |= {each: replace(found[each], fitted=made.encoding) for each in sharing}
-    return with_roles(config, found | {name: replace(found[name], fitted=value) for name, value in made.fitted.items()})
+def imported_choppers(config: Config, made: Imported) -> dict[str, Chopper]:
+    """The choppers of an imported run: of its texts with the directory's encoding, the others by what its YAML says alone."""
+    roles = roles_of(config)
+    texts = sharing(config, text_of(made)) if made.encoding is not None else ()
+    return {
+        name: TextChopper.of(made.encoding, roles[name])
+        if name in texts
+        else part.build(part.target.Chopper).fit(list, roles[name])
+        for name, part in config.inputs.items()
+    }
 
 
 @torch.no_grad()

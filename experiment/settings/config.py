@@ -25,7 +25,7 @@ from ...data.base import Dataset
 from ...models.model import Model
 from ...models.transformer import Transformer
 from ...tasks.base import Task
-from ...tokenizers.base import Chopper
+from ...tokenizers.base import Preprocessor
 from ...tokenizers.files.reading import DataError, read_text
 from ...tokenizers.files.writing import write_text
 from .checks import cross_problems
@@ -123,7 +123,7 @@ def is_tokenizer(found: Any) -> bool:
     """Whether a class is the embedder of an input, with the chopper that belongs to it."""
     chopper = getattr(found, "Chopper", None)
     both = inspect.isclass(found) and inspect.isclass(chopper)
-    return both and issubclass(found, nn.Module) and issubclass(chopper, Chopper)
+    return both and issubclass(found, nn.Module) and issubclass(chopper, Preprocessor)
 
 
 @functools.cache

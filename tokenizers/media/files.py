@@ -76,8 +76,8 @@ def read_sound(raw: Source) -> tuple[Float[np.ndarray, "t"], int]:
     except (soundfile.SoundFileError, OSError, TypeError, MemoryError, RuntimeError) as error:
         if any(content[start : start + len(mark)] == mark for mark, start in FFMPEG.items()):
             return _through_ffmpeg(raw, named)
-        said = str(error) if not isinstance(error, soundfile.LibsndfileError) else error.error_string
-        raise DataError(f"the sound cannot be read: {named}{said}") from None
+        reason = str(error) if not isinstance(error, soundfile.LibsndfileError) else error.error_string
+        raise DataError(f"the sound cannot be read: {named}{reason}") from None
     except ValueError as error:
         raise DataError(f"the sound cannot be read: {named}{error}") from None
 
