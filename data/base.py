@@ -1,4 +1,5 @@
-"""Data sets: where the documents of a corpus come from. A data set is one file in `data/datasets/`, used by its name."""
+"""Data sets: where the documents of a corpus come from. A data set is one file in `data/datasets/`, used by its
+name."""
 
 from __future__ import annotations
 
@@ -47,8 +48,8 @@ class Dataset:
         raise NotImplementedError
 
     def training_items(self, columns: Sequence[str], most: int | None = None) -> Iterable[Any]:
-        """What choppers learn from: of a corpus all its training texts, one document after another. Raises DataError, naming the
-        document, for text that is not Unicode."""
+        """What choppers learn from: of a corpus all its training texts, one document after another. Raises DataError,
+        naming the document, for text that is not Unicode."""
         return map(text_of, self.documents("train"))
 
     def source_hash(self, split: str) -> str:
@@ -79,8 +80,8 @@ def share_by_hash(key: str) -> float:
 
 
 def chosen_for_val(keys: Iterable[str]) -> str | None:
-    """The key that validates although no hash says so: of a few keys none may have one below a tenth, and then it is the lowest.
-    None where some have."""
+    """The key that validates although no hash says so: of a few keys none may have one below a tenth, and then it is
+    the lowest. None where some have."""
     lowest = None
     for key in keys:
         if split_by_hash(key) == "val":

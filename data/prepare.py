@@ -40,7 +40,8 @@ _in_worker: list[Encoding] = []  # the encoding that a worker process was given
 
 
 def prepared_folder(dataset: Dataset, encoding: Encoding) -> Path:
-    """Where a dataset's token files go: a folder of the cache, named by the dataset and a hash of all that makes them."""
+    """Where a dataset's token files go: a folder of the cache, named by the dataset and a hash of all that makes
+    them."""
     made_of = [encoding.fingerprint, *(source_digest(dataset, split) for split in dataset.splits)]
     return cache_folder() / f"{dataset.name}-{hashlib.sha256(' '.join(made_of).encode()).hexdigest()[:12]}"
 
@@ -169,7 +170,8 @@ def _encode_all(works: Iterator[list[Part]], encoding: Encoding, workers: int) -
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Inside, Ctrl-C waits; processes that are started meanwhile never hear it: they end with this one, and say nothing."""
+    """Inside, Ctrl-C waits; processes that are started meanwhile never hear it: they end with this one, and say
+    nothing."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,4 +1,5 @@
-"""Samples: data sets of independent items with named columns (an image, a label, a sound, a caption), read by number."""
+"""Samples: data sets of independent items with named columns (an image, a label, a sound, a caption), read by
+number."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from .fingerprint import Fingerprint
 SPREAD = 64
 """Samples, spread evenly, that stand for all where those cannot be looked at as a whole."""
 FILES, BYTES = 20_000, 2**30
-"""Beyond so many files, or bytes of files, they are told apart by name, size and time of change, not by their contents."""
+"""Beyond so many files, or bytes of files, they are told apart by name, size and time of change, not by their
+contents."""
 
 Columns = Mapping[str, Any]
 """One raw sample: a value by column name. A column may be absent, or None: this sample has none."""
@@ -43,8 +45,9 @@ class Samples:
         return iter(())
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
-        """What changes when the samples do: a resumed run must find those that it was trained on. Here of the keys, of all values
-        in the columns `labels`, and of all that SPREAD samples hold; a subclass that knows its files better says so."""
+        """What changes when the samples do: a resumed run must find those that it was trained on. Here of the keys, of
+        all values in the columns `labels`, and of all that SPREAD samples hold; a subclass that knows its files better
+        says so."""
         found = Fingerprint(list(self.keys))
         for name in sorted(labels):
             found.add(name, list(self.numbered(name)))
@@ -70,8 +73,8 @@ class Samples:
         return (value for _, value in self.numbered(name))
 
     def drawn(self, name: str, most: int) -> Iterator[Any]:
-        """So many values of one column, of samples drawn at random (always the same), so that the order of a file is no choice.
-        Samples that lack it or cannot be read are passed over."""
+        """So many values of one column, of samples drawn at random (always the same), so that the order of a file is no
+        choice. Samples that lack it or cannot be read are passed over."""
         numbers = np.random.default_rng(0).permutation(len(self)).tolist()
         return islice(chain.from_iterable(self._value(number, name) for number in numbers), most)
 
@@ -106,8 +109,8 @@ class SampleDataset(Dataset):
         return None
 
     def training_items(self, columns: Sequence[str], most: int | None = None) -> Iterable[Any]:
-        """The values of some columns of the training split, one column after another; `most` of each, drawn at random, where
-        that is given."""
+        """The values of some columns of the training split, one column after another; `most` of each, drawn at random,
+        where that is given."""
         samples = self.open("train")
         return chain.from_iterable(
             samples.column(name) if most is None else samples.drawn(name, most) for name in columns
@@ -185,7 +188,8 @@ class Changed(Samples):
 
 @dataclass(frozen=True)
 class Renamed(Changed):
-    """The same samples with columns under other names: `columns` reads each off a sample, `sources` says in words what it reads."""
+    """The same samples with columns under other names: `columns` reads each off a sample, `sources` says in words what
+    it reads."""
 
     columns: Mapping[str, Callable[[Columns], Any]]
     sources: Mapping[str, str]
@@ -214,8 +218,8 @@ class Hidden(Changed):
 
 
 def share(samples: Samples, split: str) -> Samples:
-    """The part of a training set that belongs to `train` or `val` where there is no val: a tenth, by hash of the key, but one sample at
-    least."""
+    """The part of a training set that belongs to `train` or `val` where there is no val: a tenth, by hash of the key,
+    but one sample at least."""
     alone = chosen_for_val(samples.keys)
     chosen = [
         number for number, key in enumerate(samples.keys) if ("val" if key == alone else split_by_hash(key)) == split
@@ -224,8 +228,9 @@ def share(samples: Samples, split: str) -> Samples:
 
 
 class OwnFiles(SampleDataset):
-    """Base of the data sets of one's own files: `train`, `val` and `test` say where they are. Without `val` a tenth of train
-    validates, by hash of the key; without `test` there is none. A subclass gives `read`, and calls this `__init__`."""
+    """Base of the data sets of one's own files: `train`, `val` and `test` say where they are. Without `val` a tenth of
+    train validates, by hash of the key; without `test` there is none. A subclass gives `read`, and calls this
+    `__init__`."""
 
     def __init__(self, train: Any, val: Any, test: Any):
         self.train, self.val, self.test = train, val, test
@@ -242,7 +247,8 @@ class OwnFiles(SampleDataset):
 
 
 class Made(Samples):
-    """Base of samples that are made by a rule, as many as asked for: each is a function of the split and its number alone."""
+    """Base of samples that are made by a rule, as many as asked for: each is a function of the split and its number
+    alone."""
 
     splits = ("train", "val", "test")
 

@@ -45,8 +45,8 @@ class Header(Record):
 class OnDisk:
     """Numbers in a file, read from the disk where they are looked at: `ids[10:20]`.
 
-    Not mapped into memory: where a mapped file is cut short by somebody, looking at it ends the process; here DataError says so.
-    The file stays open, so that one that takes its name later changes nothing.
+    Not mapped into memory: where a mapped file is cut short by somebody, looking at it ends the process; here DataError
+    says so. The file stays open, so that one that takes its name later changes nothing.
     """
 
     def __init__(self, path: str | os.PathLike, dtype: np.dtype, offset: int, count: int):

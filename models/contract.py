@@ -25,6 +25,6 @@ def check_embedded(name: str, embedder: object, tokens: Any, count: int, width: 
     shape = tuple(tokens.shape) if isinstance(tokens, Tensor) else ()
     if shape[-1:] != (width,) or tokens.numel() != count * width:
         raise ContractError(
-            f"inputs.{name}: {type(embedder).__name__} gave {described(tokens)}; expected is ({count}, {width}): for each "
-            "token of its chunks one vector of the model's width"
+            f"inputs.{name}: {type(embedder).__name__} gave {described(tokens)}; expected is ({count}, {width}): for "
+            "each token of its chunks one vector of the model's width"
         )

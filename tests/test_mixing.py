@@ -148,7 +148,7 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
             again = split.batch([place], inputs=inputs, replaced={"answer": text})["main"]
             batch = run.model.plan(type(make_batch(split, [place], run.tasks))(sets={"main": again}))
             with torch.inference_mode():
-                hidden = run.model.hidden(batch)[0, again.chunks["answer"].places[-1]]
+                hidden = run.model.hidden(batch)[0, again.chunks["answer"].slots[-1]]
                 scores = run.model.heads["answer"](hidden[None])[0, : encoding.vocabulary]
             assert int(scores.argmax()) == int(written[row, length])
 

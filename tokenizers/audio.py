@@ -1,4 +1,5 @@
-"""Sound: the log-mel spectrogram, cut along time into slices (or into overlapping 2-D patches, as AST does), becomes tokens."""
+"""Sound: the log-mel spectrogram, cut along time into slices (or into overlapping 2-D patches, as AST does), becomes
+tokens."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ AUDIOSET = (-4.2677393, 4.5689974)
 class AudioPatchesChopper(SpectrogramChopper):
     """A sound to patches of `patch_size` frames by as many mel channels, every `stride` frames and channels.
 
-    `length` frames make every sound one length (nothing is filled in with zeros, as AST does); without it a sound has as
-    many columns of patches as it lasts.
+    `length` frames make every sound one length (nothing is filled in with zeros, as AST does); without it a sound has
+    as many columns of patches as it lasts.
     """
 
     axes: ClassVar[tuple[str, ...]] = ("mel", "seconds")
@@ -46,7 +46,8 @@ class AudioPatchesChopper(SpectrogramChopper):
         super().__post_init__()
         if not 1 <= self.stride <= self.patch_size <= self.mels:
             raise ValueError(
-                f"stride ({self.stride}) must be 1 to patch_size ({self.patch_size}), and that at most mels ({self.mels})"
+                f"stride ({self.stride}) must be 1 to patch_size ({self.patch_size}), and that at most mels "
+                f"({self.mels})"
             )
         if self.length is not None and self.length < self.patch_size:
             raise ValueError(f"length ({self.length} frames) must hold one patch ({self.patch_size})")
@@ -111,8 +112,9 @@ class AudioPatchesChopper(SpectrogramChopper):
 
 
 class KaldiMel(nn.Module):
-    """Windows of samples to Kaldi's log-mel energies, as `torchaudio.compliance.kaldi.fbank` has them with a Hann window and
-    no dither: the mean taken out of each window, pre-emphasis 0.97, power spectrum, Kaldi's mel banks from 20 Hz."""
+    """Windows of samples to Kaldi's log-mel energies, as `torchaudio.compliance.kaldi.fbank` has them with a Hann
+    window and no dither: the mean taken out of each window, pre-emphasis 0.97, power spectrum, Kaldi's mel banks from
+    20 Hz."""
 
     def __init__(self, chopper: AudioPatchesChopper):
         super().__init__()
@@ -137,8 +139,8 @@ class KaldiMel(nn.Module):
 
 
 class AudioPatchesTokenizer(nn.Module):
-    """Overlapping patches of the spectrogram to vectors: one linear map, plus a position in the grid where `position` is not
-    null. The spectrogram less its mean, over twice its std (AST's normalisation).
+    """Overlapping patches of the spectrogram to vectors: one linear map, plus a position in the grid where `position`
+    is not null. The spectrogram less its mean, over twice its std (AST's normalisation).
 
     `augment` hides stripes of the spectrogram while training (SpecAugment), on the device.
     """
@@ -174,9 +176,11 @@ class AudioPatchesTokenizer(nn.Module):
         return tokens if self.position is None else tokens + self.position(place)
 
     def patches(
-        self, spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"], place: Int[Tensor, "t 2"], counts: Int[Tensor, "s"]
+        self, spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"], place: Int[Tensor, "t 2"],
+        counts: Int[Tensor, "s"],
     ) -> Float[Tensor, "t p"]:  # fmt: skip
-        """The patch of every token, cut out of its clip's frames by its row and column; channels before time, as AST has them."""
+        """The patch of every token, cut out of its clip's frames by its row and column; channels before time, as AST
+        has them."""
         before = torch.repeat_interleave(lengths.cumsum(0) - lengths, counts, output_size=len(place))
         within = torch.arange(self.patch_size, device=place.device)
         mels = place[:, :1] * self.stride + within

@@ -27,8 +27,9 @@ RANGE = 8.0
 class AudioStemChopper(SoundChopper):
     """A sound to a log-mel spectrogram, (mels, frames), of which every two frames become a token.
 
-    `fill`: silence is added up to so many seconds, as Whisper was trained (30); null: a clip keeps its length. The spectrogram
-    is Whisper's (Radford et al. 2022, arXiv:2212.04356): Slaney's mel scale, base 10, at most `RANGE` below its loudest value.
+    `fill`: silence is added up to so many seconds, as Whisper was trained (30); null: a clip keeps its length. The
+    spectrogram is Whisper's (Radford et al. 2022, arXiv:2212.04356): Slaney's mel scale, base 10, at most `RANGE` below
+    its loudest value.
     """
 
     axes: ClassVar[tuple[str, ...]] = ("seconds",)
@@ -73,8 +74,8 @@ class AudioStemChopper(SoundChopper):
         return (torch.maximum(logs, logs.max() - RANGE) + 4.0) / 4.0
 
     def collate(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Spectrograms as a stack (s, mels, frames); shorter ones are filled up with what is no number (NaN), so that the embedder
-        knows which frames are there: zeros are a sound."""
+        """Spectrograms as a stack (s, mels, frames); shorter ones are filled up with what is no number (NaN), so that
+        the embedder knows which frames are there: zeros are a sound."""
         longest = max(chunk.values.shape[-1] for chunk in chunks)
         parts = [F.pad(chunk.values, (0, longest - chunk.values.shape[-1]), value=torch.nan) for chunk in chunks]
         return torch.cat(parts)
@@ -93,8 +94,8 @@ def mel_banks(bins: int, mels: int, rate: int) -> Float[Tensor, "bins mels"]:
 
 
 class AudioStemTokenizer(nn.Module):
-    """Spectrograms to vectors: two convolutions over three frames each, the second with stride 2, a GELU after both, and an
-    absolute position where `position` is not null. Clips never see each other, nor what fills them up."""
+    """Spectrograms to vectors: two convolutions over three frames each, the second with stride 2, a GELU after both,
+    and an absolute position where `position` is not null. Clips never see each other, nor what fills them up."""
 
     Chopper = AudioStemChopper
 

@@ -1,8 +1,8 @@
 """The first half of every tokenizer, without parameters: how one raw item is chopped into tokens.
 
-A tokenizer is one file with two halves. The *chopper* (here) can be pickled to loader workers, and tells how many tokens an
-item becomes before anything is embedded. The *embedder* is an `nn.Module` that turns the chunks of a batch into vectors of the
-model's width; it names the class whose fields are the YAML's keys as its `Chopper`.
+A tokenizer is one file with two halves. The *chopper* (here) can be pickled to loader workers, and tells how many
+tokens an item becomes before anything is embedded. The *embedder* is an `nn.Module` that turns the chunks of a batch
+into vectors of the model's width; it names the class whose fields are the YAML's keys as its `Chopper`.
 
     raw value --decode--> item --augment (training only)--> item --chop--> Chunk --collate (a batch)--> Chunks.values
 """
@@ -27,7 +27,7 @@ class Role:
     """What the tasks want of one input, which is known before its chopper is made.
 
     Role(generated=True)            the text that a language model writes: it begins with a start token
-    Role(special_ids=("mask",))     a text that is read, in which a masked language model hides words behind a special id
+    Role(special_ids=("mask",))     a text that is read, of which a masked language model hides words
     """
 
     generated: bool = False
@@ -44,8 +44,8 @@ class Preprocessor:
     """
 
     axes: ClassVar[tuple[str, ...]] = ()
-    """Names of the position axes that its tokens have besides the running order. A token stands on `seconds` where the last
-    thing that it is made of is known, so that `causal(seconds)` lets no stream hear another's future."""
+    """Names of the position axes that its tokens have besides the running order. A token stands on `seconds` where the
+    last thing that it is made of is known, so that `causal(seconds)` lets no stream hear another's future."""
     kind: ClassVar[str] = "file"
     """What its raw values are: `image`, `sound`, `text`, or a `file` of any other sort."""
     fits_on: ClassVar[int | None] = None
@@ -53,7 +53,8 @@ class Preprocessor:
 
     @property
     def needs_whole(self) -> bool:
-        """Whether every token depends on all of its item, as where a clip is normalised by itself: not for `causal(seconds)`."""
+        """Whether every token depends on all of its item, as where a clip is normalised by itself: not for
+        `causal(seconds)`."""
         return False
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> Chopper:
@@ -80,7 +81,8 @@ class Chunk:
     """
 
     values: Tensor
-    """What `collate` will lay together: one row of values per token, or a whole image or clip that the embedder cuts."""
+    """What `collate` will lay together: one row of values per token, or a whole image or clip that the embedder
+    cuts."""
     count: int
     """How many tokens the item becomes."""
     coordinates: Float[Tensor, "t a"] | None = None
@@ -95,8 +97,8 @@ class Chunk:
 class Chopper(Preprocessor):
     """Base of all choppers: complete, immutable, picklable; it holds nothing that the run trains.
 
-    One that learns nothing of its data is its own preprocessor: its fields are the keys of the YAML, and `fit` and `load` give
-    it back as it is. One that learns gives all three of `fit`, `save` and `load`.
+    One that learns nothing of its data is its own preprocessor: its fields are the keys of the YAML, and `fit` and
+    `load` give it back as it is. One that learns gives all three of `fit`, `save` and `load`.
     """
 
     text: ClassVar[Encoding | None] = None
@@ -112,11 +114,13 @@ class Chopper(Preprocessor):
         """Keep what `fit` has learned in `RUN/assets/<input>/`, so that a run works without its data."""
 
     def decode(self, raw: Any) -> Any:
-        """The item behind a raw value of a data set: a file's path or bytes, an array. Raises ValueError when it cannot."""
+        """The item behind a raw value of a data set: a file's path or bytes, an array. Raises ValueError when it
+        cannot."""
         return raw
 
     def augment(self, item: Any, random: np.random.Generator) -> Any:
-        """The item changed at random, as it is while training; what `random` gives is fixed by seed, epoch and sample."""
+        """The item changed at random, as it is while training; what `random` gives is fixed by seed, epoch and
+        sample."""
         return item
 
     def count(self, item) -> int:
@@ -128,7 +132,8 @@ class Chopper(Preprocessor):
         raise NotImplementedError
 
     def draw(self, canvas: Any, item: Any) -> None:
-        """Draw one item and where it is cut, on matplotlib's Axes; by default the values of its tokens, one a column."""
+        """Draw one item and where it is cut, on matplotlib's Axes; by default the values of its tokens, one a
+        column."""
         values = self.chop(item).values.float()
         canvas.imshow(values.flatten(1).T.numpy(), aspect="auto", cmap="viridis")
         canvas.set(xlabel="token", ylabel="value")

@@ -16,8 +16,8 @@ from .base import Chopper, Chunk, Preprocessor
 def chopped(name: str, chopper: Chopper, item: Any) -> Chunk:
     """`chopper.chop(item)` for the input of this name.
 
-    Raises ContractError where it is no chunk of the promised shape, or `chop` fails as code does that is given what it does not
-    expect; ValueError, OSError and RuntimeError of `chop` itself tell of a bad item.
+    Raises ContractError where it is no chunk of the promised shape, or `chop` fails as code does that is given what it
+    does not expect; ValueError, OSError and RuntimeError of `chop` itself tell of a bad item.
     """
     where = f"inputs.{name}: {type(chopper).__name__}"
     try:
@@ -63,13 +63,14 @@ def check_complete(name: str, preprocessor: Preprocessor) -> None:
         missing = [method for method in ("save", "load") if getattr(kind, method) is getattr(Chopper, method)]
         if missing:
             raise ContractError(
-                f"inputs.{name}: {kind.__name__} has `fit` but no `{missing[0]}`; expected are all three of fit, save and load: "
-                "a run works without its data"
+                f"inputs.{name}: {kind.__name__} has `fit` but no `{missing[0]}`; expected are all three of fit, save "
+                "and load: a run works without its data"
             )
 
 
 def constructor_problem(embedder: Callable) -> str | None:
-    """What is wrong with the parameters of an embedder, which is made of (chopper, width, context) and its keys; or None."""
+    """What is wrong with the parameters of an embedder, which is made of (chopper, width, context) and its keys; or
+    None."""
     kinds = inspect.Parameter
     every = list(inspect.signature(embedder).parameters.values())
     positional = [each for each in every if each.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]

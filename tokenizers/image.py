@@ -29,11 +29,11 @@ Image = UInt8[Tensor, "channels height width"]
 class ImageChopper(Chopper):
     """An image to patches of `patch_size` pixels a side, left to right, top to bottom.
 
-    `size` (one number, or height and width) brings every image to one shape: `fit_size: resize` distorts it, `crop` fills the
-    shape and cuts what stands over, `pad` fits it inside and fills up with black. Of a resized or cropped image each side's
-    middle `crop` is kept (0.9: it is made that much larger first). Without `size` an image keeps its own aspect ratio: it is
-    made smaller until it has at most `most_tokens` patches, and filled up to whole ones. `interpolation`: how pixels are
-    resampled. `channels`: 1 for grey, 3 for colour.
+    `size` (one number, or height and width) brings every image to one shape: `fit_size: resize` distorts it, `crop`
+    fills the shape and cuts what stands over, `pad` fits it inside and fills up with black. Of a resized or cropped
+    image each side's middle `crop` is kept (0.9: it is made that much larger first). Without `size` an image keeps its
+    own aspect ratio: it is made smaller until it has at most `most_tokens` patches, and filled up to whole ones.
+    `interpolation`: how pixels are resampled. `channels`: 1 for grey, 3 for colour.
     """
 
     kind: ClassVar[str] = "image"
@@ -206,7 +206,8 @@ class ImageTokenizer(nn.Module):
 
     def __init__(
         self, chopper: ImageChopper, width: int, context: int, *,
-        position: Callable[..., GridPosition] | None = LearnedGrid, augment: Callable[[], ImageAugmentation] | None = None,
+        position: Callable[..., GridPosition] | None = LearnedGrid,
+        augment: Callable[[], ImageAugmentation] | None = None,
         mean: float | list[float] = 0.5, std: float | list[float] = 0.5,
     ):  # fmt: skip
         super().__init__()

@@ -39,12 +39,14 @@ def first_fit(counts: Sequence[int], context: int) -> list[int]:
 TRIED = 12
 """Row lengths that are tried for every batch."""
 EVEN = 512
-"""Tokens in a row at which attention costs as much as all else: about right for a core of 128 wide, too few for a wider one."""
+"""Tokens in a row at which attention costs as much as all else: about right for a core of 128 wide, too few for a wider
+one."""
 
 
 def cheapest_rows(counts: Sequence[int], context: int) -> list[int]:
-    """The row of each sample, packed into rows of the length that costs least to compute: all rows are as long as the fullest
-    one, from the longest sample to the context, or to two of the longest samples. Raises ValueError as `first_fit` does."""
+    """The row of each sample, packed into rows of the length that costs least to compute: all rows are as long as the
+    fullest one, from the longest sample to the context, or to two of the longest samples. Raises ValueError as
+    `first_fit` does."""
     if not counts:
         return []
     longest = max(counts)
@@ -75,8 +77,8 @@ def place(
 ) -> SetPlan:  # fmt: skip
     """Plan the slots of chopped samples in rows of `context` tokens; with `trim`, in as short ones as cost least.
 
-    Two samples in one row of 10, with `core=1` class token each: an image of two patches with the text "hi", and the text "x".
-    The choppers are {"image": ..., "text": ...}; every text begins with its start token.
+    Two samples in one row of 10, with `core=1` class token each: an image of two patches with the text "hi", and the
+    text "x". The choppers are {"image": ..., "text": ...}; every text begins with its start token.
 
         slot     0      1      2      3      4      5      6      7      8      9
         token    class  patch  patch  start  h      i      class  start  x      -
@@ -87,9 +89,10 @@ def place(
         chunks["image"].slots  1 2             chunks["text"].slots   3 4 5 7 8
         chunks["image"].index  0 1             chunks["text"].index   0 1 2 0 1      .counts  3 2
 
-    Inputs are numbered from 1 in the order of `choppers`; `axes` are the set's position axes; `rows` fixes each sample's row (so
-    that a second set stands beside the first). Every sample begins with `core` class and register tokens. `trim` cuts off columns
-    that no row uses; `right` puts the padding in front. Raises ValueError for a sample longer than a row.
+    Inputs are numbered from 1 in the order of `choppers`; `axes` are the set's position axes; `rows` fixes each
+    sample's row (so that a second set stands beside the first). Every sample begins with `core` class and register
+    tokens. `trim` cuts off columns that no row uses; `right` puts the padding in front. Raises ValueError for a sample
+    longer than a row.
     """
     counts = [core + sum(chunk.count for _, chunk in sample) for sample in samples]
     if rows is None:
@@ -163,7 +166,8 @@ def _write_coordinates(tokens: Tokens, chunks: Chunks, axes: list[int]) -> None:
 
 
 def _chunks(chopper: Chopper, placed: Sequence[tuple[Chunk, int]]) -> Chunks:
-    """One input's chopped items, each with its first slot, as what the embedder takes. A field that any of them lacks is None."""
+    """One input's chopped items, each with its first slot, as what the embedder takes. A field that any of them lacks
+    is None."""
     items = [chunk for chunk, _ in placed]
     counts = torch.tensor([chunk.count for chunk in items])
 
@@ -173,7 +177,8 @@ def _chunks(chopper: Chopper, placed: Sequence[tuple[Chunk, int]]) -> Chunks:
 
     seeds = [chunk.seed for chunk in items]
     return Chunks(
-        values=chopper.collate(items), index=spread(torch.zeros_like(counts), counts), coordinates=joined("coordinates"),
-        slots=spread(torch.tensor([slot for _, slot in placed]), counts), next_ids=joined("next_ids"), counts=counts,
+        values=chopper.collate(items), index=spread(torch.zeros_like(counts), counts),
+        coordinates=joined("coordinates"), slots=spread(torch.tensor([slot for _, slot in placed]), counts),
+        next_ids=joined("next_ids"), counts=counts,
         seeds=None if None in seeds else torch.tensor(seeds),
     )  # fmt: skip

@@ -1,4 +1,5 @@
-"""Sensors: windows of a stream of measurements, described in YAML alone, become tokens that carry their time in seconds."""
+"""Sensors: windows of a stream of measurements, described in YAML alone, become tokens that carry their time in
+seconds."""
 
 from __future__ import annotations
 
@@ -31,14 +32,14 @@ Scales = RootModel[tuple[tuple[FiniteFloat, ...], tuple[FiniteFloat, ...]]]
 
 @dataclass(frozen=True, kw_only=True)
 class SensorChopper(Chopper):
-    """A stream (times, channels) to windows of `window` measurements each, taken `rate` times a second, the first at 0 seconds.
-    A token stands where its window's last measurement was taken.
+    """A stream (times, channels) to windows of `window` measurements each, taken `rate` times a second, the first at 0
+    seconds. A token stands where its window's last measurement was taken.
 
     `channels` names the columns, with their unit where one likes (`{speed: m/s, lane: null}`), or is their number.
-    `categories` says which of them are whole numbers from 0 to that many (less one) that stand for something: `{gear: 6}`.
-    The others are given to the model less their `mean`, over their `scale`, both by channel (`{speed: 12.5}`); what is not
-    given so is learned of the training data (its mean and its std). NaN is a missing value: the model sees it as
-    "missing", never as zero.
+    `categories` says which of them are whole numbers from 0 to that many (less one) that stand for something: `{gear:
+    6}`. The others are given to the model less their `mean`, over their `scale`, both by channel (`{speed: 12.5}`);
+    what is not given so is learned of the training data (its mean and its std). NaN is a missing value: the model sees
+    it as "missing", never as zero.
     """
 
     axes: ClassVar[tuple[str, ...]] = ("seconds",)
@@ -68,8 +69,8 @@ class SensorChopper(Chopper):
         return [str(n) for n in range(self.channels)] if isinstance(self.channels, int) else list(self.channels)
 
     def decode(self, raw: Any) -> Stream:
-        """An array (times, channels) or (times,), or the path or the bytes of a file: NumPy's `.npy`, or CSV with one column per
-        channel, its header first; an empty field is a missing value."""
+        """An array (times, channels) or (times,), or the path or the bytes of a file: NumPy's `.npy`, or CSV with one
+        column per channel, its header first; an empty field is a missing value."""
         if isinstance(raw, str | os.PathLike):
             content = read_bytes(raw)
             try:
@@ -170,8 +171,8 @@ class SensorChopper(Chopper):
         return Chunk(rearrange(filled, "(t w) c -> t (w c)", w=self.window), count, last / self.rate)
 
     def draw(self, canvas: Any, item: Stream) -> None:
-        """Every channel over the seconds, and where the windows begin; a single measurement as a profile over its channels,
-        many channels as a picture."""
+        """Every channel over the seconds, and where the windows begin; a single measurement as a profile over its
+        channels, many channels as a picture."""
         if len(item) == 1 and len(self.names) > 1:
             canvas.plot(item[0].numpy(), marker=".")
             canvas.set(xlabel="channel", ylabel="value")
@@ -193,7 +194,8 @@ class SensorChopper(Chopper):
 
 
 class SensorTokenizer(nn.Module):
-    """Windows to vectors: a linear map of the numbers, a learned vector for each missing one, a table for each category."""
+    """Windows to vectors: a linear map of the numbers, a learned vector for each missing one, a table for each
+    category."""
 
     Chopper = SensorChopper
 

@@ -73,15 +73,17 @@ class TextChopper(Chopper):
         return as_text(raw)
 
     def chop(self, item: str | Sequence[int]) -> Chunk:
-        """One document: its start token, then its ids (ids are taken as they are), and what follows each: after the last the
-        token that ends a text. A text that is only read stands between the tokens that its encoding puts around it."""
+        """One document: its start token, then its ids (ids are taken as they are), and what follows each: after the
+        last the token that ends a text. A text that is only read stands between the tokens that its encoding puts
+        around it."""
         text = self.text
         ids = self.encoded(item) if isinstance(item, str) else list(item)
         ids = [text.start, *text.opening, *ids] if self.generated else [*text.before, *ids, *text.after, *self.closing]
         return Chunk(torch.tensor(ids), len(ids), next_ids=torch.tensor([*ids[1:], text.end]))
 
     def encoded(self, item: str) -> list[int]:
-        """The ids of a text, in which marks are special ids. A mark takes in the space before it, as tokens of words do."""
+        """The ids of a text, in which marks are special ids. A mark takes in the space before it, as tokens of words
+        do."""
         if not self.marks:
             return self.text.encode(item)
         ids: list[int] = []
@@ -107,8 +109,8 @@ class TextTokenizer(nn.Module):
     """Ids to vectors: a table of learned embeddings, plus an absolute position where `position` is not null.
 
     `pad_vocabulary_to` rounds the number of rows up (64 makes a GPU's matrix products faster); the extra rows are never
-    targets and never sampled. `scaled` multiplies the embeddings with the root of the width before the position is added, as
-    in the 2017 paper. `norm` normalises each token's vector before it joins the set.
+    targets and never sampled. `scaled` multiplies the embeddings with the root of the width before the position is
+    added, as in the 2017 paper. `norm` normalises each token's vector before it joins the set.
     """
 
     Chopper = TextPreprocessor

@@ -26,10 +26,10 @@ Frames = UInt8[Tensor, "_frames _channels _height _width"]
 
 @dataclass(frozen=True, kw_only=True)
 class VideoChopper(Chopper):
-    """Frames, `rate` a second, to tubelets of `frames` frames by `patch_size` x `patch_size` pixels (ViViT, Arnab et al.
-    2021, arXiv:2103.15691). Every frame is brought to `size` (height, width, or one number) as images are; a clip whose
-    frames do not fill the last tubelet repeats its last frame. A token stands where its last frame is shown. `longest` frames are
-    read at most."""
+    """Frames, `rate` a second, to tubelets of `frames` frames by `patch_size` x `patch_size` pixels (ViViT, Arnab et
+    al. 2021, arXiv:2103.15691). Every frame is brought to `size` (height, width, or one number) as images are; a clip
+    whose frames do not fill the last tubelet repeats its last frame. A token stands where its last frame is shown.
+    `longest` frames are read at most."""
 
     axes: ClassVar[tuple[str, ...]] = ("seconds", "row", "column")
     size: int | tuple[int, int]
@@ -85,8 +85,9 @@ class VideoChopper(Chopper):
 
     def cut(self, frames: Tensor) -> Tensor:
         """Whole tubelets of frames (f, channels, height, width) as rows of values, one time after another."""
-        return rearrange(frames, "(t f) c (row p) (column q) -> (t row column) (f c p q)", f=self.frames, p=self.patch_size,
-                         q=self.patch_size)  # fmt: skip
+        size = self.patch_size
+        pattern = "(t f) c (row p) (column q) -> (t row column) (f c p q)"
+        return rearrange(frames, pattern, f=self.frames, p=size, q=size)
 
     def draw(self, canvas: Any, item: Frames) -> None:
         """The first frame of every tubelet, side by side, and the grid of patches."""
@@ -95,17 +96,19 @@ class VideoChopper(Chopper):
 
 
 class VideoTokenizer(nn.Module):
-    """Tubelets to vectors: one linear map, plus an absolute position by number in the clip where `position` is not null.
+    """Tubelets to vectors: one linear map, plus an absolute position by number in the clip where `position` is not
+    null.
 
-    `mean` and `std` (of values from 0 to 1, one number or one per channel) normalise the pixels. `augment` changes clips
-    at random while training, on the device, all frames of a clip in the same way.
+    `mean` and `std` (of values from 0 to 1, one number or one per channel) normalise the pixels. `augment` changes
+    clips at random while training, on the device, all frames of a clip in the same way.
     """
 
     Chopper = VideoChopper
 
     def __init__(
         self, chopper: VideoChopper, width: int, context: int, *,
-        position: Callable[..., AbsolutePosition] | None = Learned, augment: Callable[[], ImageAugmentation] | None = None,
+        position: Callable[..., AbsolutePosition] | None = Learned,
+        augment: Callable[[], ImageAugmentation] | None = None,
         mean: float | list[float] = 0.5, std: float | list[float] = 0.5,
     ):  # fmt: skip
         super().__init__()
@@ -123,7 +126,8 @@ class VideoTokenizer(nn.Module):
         return tokens if self.position is None else tokens + self.position(chunks.index)
 
     def changed(self, tubelets: Tensor, chunks: Chunks) -> Tensor:
-        """All clips' tubelets (t, values), augmented as the frames that they are cut from, each by the seed of its clip."""
+        """All clips' tubelets (t, values), augmented as the frames that they are cut from, each by the seed of its
+        clip."""
         chopper, (rows, columns) = self.chopper, self.chopper.image.grid
         frames = rearrange(
             tubelets, "(t row column) (f c p q) -> (t f) c (row p) (column q)", row=rows, column=columns,

@@ -1,4 +1,5 @@
-"""Cross-modal arithmetic: a written digit (image), plus or minus (text), a dialled digit (sound), and the answer (text).
+"""Cross-modal arithmetic: a written digit (image), plus or minus (text), a dialled digit (sound), and the answer
+(text).
 
 The answer first reads out what was seen and heard, then says the result: "7+5=12", the lecture's scratchpad. Images are
 scikit-learn's digits, held out by image; all pairs of digits may be seen. Nothing needs to be downloaded.

@@ -1,5 +1,6 @@
-"""Cross-modal arithmetic with real recordings: an MNIST digit (image), plus or minus (text), a spoken digit (FSDD), and the
-answer (text) that first reads out what was seen and heard. Images and recordings of val and test are not in train."""
+"""Cross-modal arithmetic with real recordings: an MNIST digit (image), plus or minus (text), a spoken digit (FSDD), and
+the answer (text) that first reads out what was seen and heard. Images and recordings of val and test are not in
+train."""
 
 from __future__ import annotations
 

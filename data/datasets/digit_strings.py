@@ -1,4 +1,5 @@
-"""Strings of spoken digits: recordings of the Free Spoken Digit Dataset, joined with gaps of random length, in noise."""
+"""Strings of spoken digits: recordings of the Free Spoken Digit Dataset, joined with gaps of random length, in
+noise."""
 
 from __future__ import annotations
 
@@ -77,10 +78,11 @@ def silence(random: np.random.Generator, least: float, most: float) -> np.ndarra
 
 
 class DigitStrings(MadeDataset):
-    """Columns: `sound`, `text` ("7 0 3", empty where nobody speaks), `speaker`. A string has `shortest` to `longest` digits of
-    one speaker, in white noise at a signal-to-noise ratio drawn from `noise` [lowest, highest] dB; a share of `silence` is
-    noise or silence alone. `samples` is how many one epoch of training has; recordings of a split never serve another.
-    `held_out`: a speaker, or several, whom nobody hears in training, and who alone are heard in the test. `equalize`: see `fsdd`."""
+    """Columns: `sound`, `text` ("7 0 3", empty where nobody speaks), `speaker`. A string has `shortest` to `longest`
+    digits of one speaker, in white noise at a signal-to-noise ratio drawn from `noise` [lowest, highest] dB; a share of
+    `silence` is noise or silence alone. `samples` is how many one epoch of training has; recordings of a split never
+    serve another. `held_out`: a speaker, or several, whom nobody hears in training, and who alone are heard in the
+    test. `equalize`: see `fsdd`."""
 
     held_back = 500
     columns = ("sound", "text", "speaker")

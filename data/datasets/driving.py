@@ -1,9 +1,9 @@
-"""A driving scene made by rule: a camera image, a radar range profile, the vehicle's state, a word for the road; and what a
-driver would do, steering and braking, which no input determines alone.
+"""A driving scene made by rule: a camera image, a radar range profile, the vehicle's state, a word for the road; and
+what a driver would do, steering and braking, which no input determines alone.
 
-The camera sees where the road bends and where another car stands, but not how far away; the radar hears how far, but not
-where; the state knows the speed; the word says how slippery the road is. Steering follows the bend and the speed, and
-evades a near car; braking follows from the distance, the speed and the road.
+The camera sees where the road bends and where another car stands, but not how far away; the radar hears how far, but
+not where; the state knows the speed; the word says how slippery the road is. Steering follows the bend and the speed,
+and evades a near car; braking follows from the distance, the speed and the road.
 """
 
 from __future__ import annotations

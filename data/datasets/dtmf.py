@@ -13,7 +13,8 @@ SECONDS = 0.4
 
 
 def tone(digit: int, random: np.random.Generator) -> np.ndarray:
-    """One digit's tone as float32 samples at `RATE`: 0.1 to 0.25 s somewhere in `SECONDS`, noise 0 to 20 dB below it."""
+    """One digit's tone as float32 samples at `RATE`: 0.1 to 0.25 s somewhere in `SECONDS`, noise 0 to 20 dB below
+    it."""
     count = round(RATE * SECONDS)
     time = np.arange(count) / RATE
     length = random.uniform(0.10, 0.25)

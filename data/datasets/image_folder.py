@@ -12,8 +12,8 @@ ENDINGS = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 class ImageFolder(OwnFiles):
-    """`train`, `val` and `test` each name a folder with one folder per class; without `val` a tenth of train validates, by
-    hash of the file's name. Columns: `image` (a path) and `label` (the folder's name)."""
+    """`train`, `val` and `test` each name a folder with one folder per class; without `val` a tenth of train validates,
+    by hash of the file's name. Columns: `image` (a path) and `label` (the folder's name)."""
 
     columns = ("image", "label")
 

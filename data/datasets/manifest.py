@@ -1,5 +1,5 @@
-"""Your own samples in a manifest: a JSONL file with one JSON object a line, or a CSV file with a header, whose values are data, or
-paths of files."""
+"""Your own samples in a manifest: a JSONL file with one JSON object a line, or a CSV file with a header, whose values
+are data, or paths of files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TABLES = {".csv": ",", ".tsv": "\t"}
 
 
 class Manifest(OwnFiles):
-    """`train`, `val` and `test` each name a JSONL, CSV or TSV file; without `val` a tenth of train validates, by hash of the
-    line's `key` (its number where it has none). `columns` are the keys that are read, `files` those of them that hold paths, from
-    the manifest's folder on. An empty field of a table is a value that is not there."""
+    """`train`, `val` and `test` each name a JSONL, CSV or TSV file; without `val` a tenth of train validates, by hash
+    of the line's `key` (its number where it has none). `columns` are the keys that are read, `files` those of them that
+    hold paths, from the manifest's folder on. An empty field of a table is a value that is not there."""
 
     def __init__(
         self, *, train: str, val: str | None = None, test: str | None = None, columns: list[str],

@@ -1,4 +1,5 @@
-"""Texts of your own that belong together line by line: the same sentences in two or more languages, questions and answers."""
+"""Texts of your own that belong together line by line: the same sentences in two or more languages, questions and
+answers."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def lines_of(path: Path) -> list[str]:
 
 class ParallelText(OwnFiles):
     """`train`, `val` and `test` each map a column's name to a file (`.gz` and `.xz` are unpacked): `{en: train.en, de:
-    train.de}`. The files have equally many lines. Without `val` a tenth of train validates, by hash of the line's number."""
+    train.de}`. The files have equally many lines. Without `val` a tenth of train validates, by hash of the line's
+    number."""
 
     def __init__(
         self, *, train: dict[str, str], val: dict[str, str] | None = None, test: dict[str, str] | None = None

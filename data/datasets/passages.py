@@ -16,8 +16,8 @@ PARTS = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}
 
 
 class Passages(SampleDataset):
-    """Columns: `text`, so many `words` that follow one another, and `label`, the title. `each` passages per book train, spread
-    evenly; as many as fit into the rest of the book's end, one behind the other, validate and test."""
+    """Columns: `text`, so many `words` that follow one another, and `label`, the title. `each` passages per book train,
+    spread evenly; as many as fit into the rest of the book's end, one behind the other, validate and test."""
 
     splits = ("train", "val", "test")
     columns = ("text", "label")

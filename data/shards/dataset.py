@@ -1,8 +1,8 @@
 """WebDataset shards: tar files in which `key.png`, `key.cls`, `key.json` together are one sample.
 
-A shard is read once to note where every member lies (the index, kept in the cache folder), after that each sample is read
-by its place: in any order, and the same order after a resume. A compressed shard is unpacked once into the cache folder.
-Remote shards (`s3://...`, `https://...`) are read through fsspec, member by member.
+A shard is read once to note where every member lies (the index, kept in the cache folder), after that each sample is
+read by its place: in any order, and the same order after a resume. A compressed shard is unpacked once into the cache
+folder. Remote shards (`s3://...`, `https://...`) are read through fsspec, member by member.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from .index import ShardIndex, shard_index, shard_version
 class Shards(Samples):
     """The samples of some tar files, one after another. Columns carry the members' extensions: `png`, `cls`, `json`.
 
-    `cls` is read as a whole number where it is one, `txt` as text, `json` as its value; all else stays bytes. A shard that is
-    damaged or cut short has its samples up to there, and one more that cannot be read. Raises DataError for a shard that is
-    missing or no shard at all.
+    `cls` is read as a whole number where it is one, `txt` as text, `json` as its value; all else stays bytes. A shard
+    that is damaged or cut short has its samples up to there, and one more that cannot be read. Raises DataError for a
+    shard that is missing or no shard at all.
     """
 
     paths: tuple[str, ...]
@@ -47,7 +47,8 @@ class Shards(Samples):
 
     @cached_property
     def keys(self) -> Sequence[str]:
-        """The members' names up to the first dot; with the shard's name (or path) before, where two shards share some."""
+        """The members' names up to the first dot; with the shard's name (or path) before, where two shards share
+        some."""
         keys = [key for _, key, _ in self._places]
         names = [Path(path).name for path in self.paths]
         for shards in (names, self.paths):
@@ -98,7 +99,8 @@ def decoded(found: bytes, extension: str, where: str) -> Any:
 
 
 class ShardDataset(SampleDataset):
-    """Base of the datasets that are one folder of the data root, with one shard per split: `train.tar.gz`, `test.tar.gz`."""
+    """Base of the datasets that are one folder of the data root, with one shard per split: `train.tar.gz`,
+    `test.tar.gz`."""
 
     folder: str
     ending = ".tar.gz"

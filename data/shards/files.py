@@ -1,4 +1,5 @@
-"""Tar files, local or remote: where they are, how they are opened and unpacked, and where each of their members lies."""
+"""Tar files, local or remote: where they are, how they are opened and unpacked, and where each of their members
+lies."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ MOST_SHARDS = 100_000
 
 
 def expand(pattern: str) -> list[str]:
-    """The shards behind `train-{000..009}.tar`, `train-*.tar` or one path, in order. Raises DataError when there is none."""
+    """The shards behind `train-{000..009}.tar`, `train-*.tar` or one path, in order. Raises DataError when there is
+    none."""
     if found := re.fullmatch(r"([^{}]*)\{([^{}]*)\.\.([^{}]*)\}([^{}]*)", pattern):
         start, first, last, end = found.groups()
         if not re.fullmatch(r"[0-9]{1,9}", first) or not re.fullmatch(r"[0-9]{1,9}", last):
@@ -41,8 +43,8 @@ def expand(pattern: str) -> list[str]:
 
 
 def open_file(path: str) -> Any:
-    """A local or remote file, for reading bytes at any place. Raises DataError where fsspec lacks the protocol or a part of it,
-    and for a remote file that is not there."""
+    """A local or remote file, for reading bytes at any place. Raises DataError where fsspec lacks the protocol or a
+    part of it, and for a remote file that is not there."""
     if "://" not in path:
         return open(path, "rb")
     import fsspec
@@ -67,7 +69,8 @@ TOLD = {"size", "etag", "mtime", "created", "lastmodified", "updated", "md5hash"
 
 
 def unpacked(path: str, target: Path) -> str:
-    """A compressed shard as a plain tar in the cache folder, up to where it is cut short. Raises DataError when it is damaged."""
+    """A compressed shard as a plain tar in the cache folder, up to where it is cut short. Raises DataError when it is
+    damaged."""
     partial, most, size = partial_name(target), sys.maxsize if "://" in path else unpacked_most(path), 0
     sweep_partials(target)
     try:
@@ -104,8 +107,8 @@ class Headers:
 
 
 def members(source: str, path: str) -> Iterator[tuple[str, dict]]:
-    """(key, {extension: (offset, size)}) of each sample: neighbouring members with one name up to the first dot. `source` is the
-    plain tar file, `path` the shard that messages name."""
+    """(key, {extension: (offset, size)}) of each sample: neighbouring members with one name up to the first dot.
+    `source` is the plain tar file, `path` the shard that messages name."""
     key, found = None, {}
     try:
         with open_file(source) as file, tarfile.open(fileobj=Headers(file), mode="r:") as tar:

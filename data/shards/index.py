@@ -26,7 +26,8 @@ class ShardIndex(Record):
     path: str
     """The tar file that is read: the shard, or, where that is packed, what was unpacked."""
     samples: list[tuple[str, dict[str, tuple[Natural, Natural]] | dict[Literal["damaged"], str]]]
-    """(key, {extension: (offset, size)}), such as ("7", {"png": (512, 310), "cls": (1536, 1)}); {DAMAGED: why} in place of a sample that cannot be read, nor what follows it."""
+    """(key, {extension: (offset, size)}), such as ("7", {"png": (512, 310), "cls": (1536, 1)}); {DAMAGED: why} in place
+    of a sample that cannot be read, nor what follows it."""
 
     def fits(self) -> bool:
         """Whether its tar file is there and long enough for all members; of a remote one that is not asked."""

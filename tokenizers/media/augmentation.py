@@ -1,7 +1,9 @@
-"""Declared augmentation: how images and spectrograms are changed at random while training, as whole batches on the device.
+"""Declared augmentation: how images and spectrograms are changed at random while training, as whole batches on the
+device.
 
-What chance decides for an item is a function of the item's seed alone, which is made of the run's seed, the epoch and the
-sample: an item is changed alike in a batch of any size, in any of several processes, and otherwise in the next epoch.
+What chance decides for an item is a function of the item's seed alone, which is made of the run's seed, the epoch and
+the sample: an item is changed alike in a batch of any size, in any of several processes, and otherwise in the next
+epoch.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ Seeds = Int[Tensor, "s"]
 
 
 def uniform(seeds: Seeds, numbers: int, stream: int = 0) -> Float[Tensor, "{numbers} s"]:
-    """So many numbers from 0 to below 1 for each seed, by a counter and a hash (SplitMix64, Steele et al. 2014): whatever else
-    is in the batch, on every device, without a generator whose state would have to be kept."""
+    """So many numbers from 0 to below 1 for each seed, by a counter and a hash (SplitMix64, Steele et al. 2014):
+    whatever else is in the batch, on every device, without a generator whose state would have to be kept."""
 
     def mixed(x: Tensor, shift: int, factor: int) -> Tensor:
         return (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * factor  # a shift that brings in zeros
@@ -33,11 +35,12 @@ def uniform(seeds: Seeds, numbers: int, stream: int = 0) -> Float[Tensor, "{numb
 
 
 class ImageAugmentation(nn.Module):
-    """Shift by up to `shift` pixels (black comes in), turn by up to `rotate` degrees and scale by up to `zoom`, mirror left
-    and right (`flip`), RandAugment with `operations` operations of strength `magnitude` (Cubuk et al. 2019, arXiv:1909.13719;
-    torchvision's operations), and erase a rectangle of up to `erase` of the area with grey (Zhong et al. 2017,
-    arXiv:1708.04896). `transforms` are any others of torchvision.transforms.v2 that keep an image's size, by name with their
-    arguments: `[{use: ColorJitter, brightness: 0.4}, {use: RandomGrayscale, p: 0.1}]`; they take one image after another."""
+    """Shift by up to `shift` pixels (black comes in), turn by up to `rotate` degrees and scale by up to `zoom`, mirror
+    left and right (`flip`), RandAugment with `operations` operations of strength `magnitude` (Cubuk et al. 2019,
+    arXiv:1909.13719; torchvision's operations), and erase a rectangle of up to `erase` of the area with grey (Zhong et
+    al. 2017, arXiv:1708.04896). `transforms` are any others of torchvision.transforms.v2 that keep an image's size, by
+    name with their arguments: `[{use: ColorJitter, brightness: 0.4}, {use: RandomGrayscale, p: 0.1}]`; they take one
+    image after another."""
 
     def __init__(
         self, *, shift: int = 0, flip: bool = False, rotate: float = 0.0, zoom: float = 0.0,
@@ -56,8 +59,8 @@ class ImageAugmentation(nn.Module):
         self.transforms = [torchvision_transform(part) for part in transforms or ()]
 
     def forward(self, images: Images, seeds: Seeds) -> Tensor:
-        """Every image changed as its seed decides: images of one seed (the frames of a clip) are changed alike. Autocast is off: to
-        halves, places in an image are rounded by up to half a pixel in 256."""
+        """Every image changed as its seed decides: images of one seed (the frames of a clip) are changed alike.
+        Autocast is off: to halves, places in an image are rounded by up to half a pixel in 256."""
         with torch.autocast(images.device.type, enabled=False):
             images = self.coloured(self.mirrored(images, seeds), seeds)
             return self.moved(images, seeds)
@@ -85,8 +88,8 @@ class ImageAugmentation(nn.Module):
 
     @torch.compiler.disable
     def by_torchvision(self, images: Images, seeds: Seeds) -> Images:
-        """torchvision's transforms draw from torch's global generators: each image finds them as its own seed has set them. (On a
-        GPU this waits for the seeds, once a batch.)"""
+        """torchvision's transforms draw from torch's global generators: each image finds them as its own seed has set
+        them. (On a GPU this waits for the seeds, once a batch.)"""
         found = []
         with torch.random.fork_rng([images.device] if images.is_cuda else []):
             for image, seed in zip(images, seeds.tolist()):
@@ -105,15 +108,16 @@ class ImageAugmentation(nn.Module):
                 ) from None
             if changed.shape != image.shape:
                 raise ValueError(
-                    f"augment.transforms: {name} made images of {tuple(image.shape[1:])} into {tuple(changed.shape[1:])}; it "
-                    f"must keep their size (give it size: {list(image.shape[2:])})"
+                    f"augment.transforms: {name} made images of {tuple(image.shape[1:])} into "
+                    f"{tuple(changed.shape[1:])}; it must keep their size (give it size: {list(image.shape[2:])})"
                 )
             image = changed
         return image
 
 
 def torchvision_transform(part: dict[str, Any]) -> nn.Module:
-    """A transform of torchvision.transforms.v2 by its name (`use`) and arguments. Raises ValueError naming what is possible."""
+    """A transform of torchvision.transforms.v2 by its name (`use`) and arguments. Raises ValueError naming what is
+    possible."""
     from torchvision.transforms import v2
 
     name, options = part.get("use"), {key: value for key, value in part.items() if key != "use"}
@@ -128,8 +132,8 @@ def torchvision_transform(part: dict[str, Any]) -> nn.Module:
 
 
 def shifted(images: Tensor, most: int, drawn: Float[Tensor, "2 s"]) -> Tensor:
-    """Every image moved by its own whole number of pixels, up to `most` each way; `drawn` decides, from 0 to 1, how far down and
-    to the right."""
+    """Every image moved by its own whole number of pixels, up to `most` each way; `drawn` decides, from 0 to 1, how far
+    down and to the right."""
     s, _, height, width = images.shape
     padded = F.pad(images, (most, most, most, most))
     down, right = (drawn * (2 * most + 1)).long()[:, :, None]
@@ -152,7 +156,8 @@ def turned(images: Tensor, degrees: Float[Tensor, "s"], scale: Float[Tensor, "s"
 
 
 def erased(images: Tensor, most: float, drawn: Float[Tensor, "3 s"]) -> Tensor:
-    """A rectangle of up to `most` of each image's area made grey; `drawn` decides, from 0 to 1, its share and its place."""
+    """A rectangle of up to `most` of each image's area made grey; `drawn` decides, from 0 to 1, its share and its
+    place."""
     height, width = images.shape[-2:]
     share = (drawn[0] * most).sqrt()
     top, left = drawn[1:] * (1 - share)
@@ -164,9 +169,10 @@ def erased(images: Tensor, most: float, drawn: Float[Tensor, "3 s"]) -> Tensor:
 
 
 class SpectrogramAugmentation(nn.Module):
-    """SpecAugment (Park et al. 2019, arXiv:1904.08779): per clip, `stripes` bands of up to `mels` mel channels and as many of
-    up to `frames` frames are set to the mean, 0. Before that the mel channels of each clip are stretched by up to `warp`
-    (0.1: 0.9 to 1.1 times), as another vocal tract would (Jaitly and Hinton 2013, vocal tract length perturbation)."""
+    """SpecAugment (Park et al. 2019, arXiv:1904.08779): per clip, `stripes` bands of up to `mels` mel channels and as
+    many of up to `frames` frames are set to the mean, 0. Before that the mel channels of each clip are stretched by up
+    to `warp` (0.1: 0.9 to 1.1 times), as another vocal tract would (Jaitly and Hinton 2013, vocal tract length
+    perturbation)."""
 
     def __init__(self, *, mels: int = 8, frames: int = 8, stripes: int = 1, warp: float = 0.0):
         super().__init__()
@@ -198,7 +204,8 @@ class SpectrogramAugmentation(nn.Module):
 
 
 def stretched(spectrogram: Float[Tensor, "f m"], factor: Float[Tensor, "f"]) -> Float[Tensor, "f m"]:
-    """Every frame's channels read at `factor` times their place, with straight lines between them; the last one goes on."""
+    """Every frame's channels read at `factor` times their place, with straight lines between them; the last one goes
+    on."""
     last = spectrogram.shape[1] - 1
     place = (torch.arange(last + 1, device=spectrogram.device) * factor[:, None]).clamp(max=last)
     below = place.long().clamp(max=last - 1)

@@ -1,7 +1,8 @@
-"""RandAugment (Cubuk et al. 2019, arXiv:1909.13719): torchvision's operations on whole batches, each image getting its own.
+"""RandAugment (Cubuk et al. 2019, arXiv:1909.13719): torchvision's operations on whole batches, each image getting its
+own.
 
-On a CPU an operation is computed for its images only; on a GPU, which to ask for their number would keep waiting, all are
-computed for all images, and each keeps one. Both give the same pixels.
+On a CPU an operation is computed for its images only; on a GPU, which to ask for their number would keep waiting, all
+are computed for all images, and each keeps one. Both give the same pixels.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ STRONGEST = 30
 
 
 def rand_augmented(images: Images, which: Float[Tensor, "s"], side: Float[Tensor, "s"], magnitude: int) -> Images:
-    """One operation of RandAugment for every image: `which` of them, and to which `side` (where it has two), from 0 to 1."""
+    """One operation of RandAugment for every image: `which` of them, and to which `side` (where it has two), from 0 to
+    1."""
     strength, (height, width) = magnitude / STRONGEST, images.shape[-2:]
     number = (which * 14).long()  # the last one leaves an image as it is
     if images.is_cuda:
@@ -36,8 +38,8 @@ def rand_augmented(images: Images, which: Float[Tensor, "s"], side: Float[Tensor
 
 
 def augmented_together(images: Images, number: Int[Tensor, "s"], sign: Float[Tensor, "s"], strength: float) -> Images:
-    """The same for a GPU: to count whom an operation is for would mean to wait, so that all get all, and keep one. Operations that
-    differ by a number are made at once, with each image's own."""
+    """The same for a GPU: to count whom an operation is for would mean to wait, so that all get all, and keep one.
+    Operations that differ by a number are made at once, with each image's own."""
     from torchvision.transforms.v2 import functional as T
 
     bits, (height, width) = round(8 - 4 * strength), images.shape[-2:]
@@ -55,7 +57,8 @@ def augmented_together(images: Images, number: Int[Tensor, "s"], sign: Float[Ten
 
 
 def shears_and_turns(number: Tensor, sign: Tensor, strength: float, height: int, width: int) -> tuple[Tensor, ...]:
-    """Where a pixel comes from, counted from the middle: x * a + y * b + c and x * d + y * e + f, as torchvision has them."""
+    """Where a pixel comes from, counted from the middle: x * a + y * b + c and x * d + y * e + f, as torchvision has
+    them."""
     shear, angle = 0.3 * strength, math.radians(30.0 * strength)
     across, down = (int(150 / 331 * side * strength) for side in (width, height))
     nothing = torch.zeros_like(sign)
@@ -70,8 +73,8 @@ def shears_and_turns(number: Tensor, sign: Tensor, strength: float, height: int,
 
 
 def resampled_by(images: Images, *matrix: Float[Tensor, "s"]) -> Images:
-    """Every image with each pixel taken from the nearest to its own place; grey comes in. No product of matrices, which TF32 would
-    round."""
+    """Every image with each pixel taken from the nearest to its own place; grey comes in. No product of matrices, which
+    TF32 would round."""
     height, width = images.shape[-2:]
     a, b, c, d, e, f = (each[:, None, None] for each in matrix)
     x = torch.arange(width, device=images.device) + (1 - width) / 2
@@ -83,8 +86,8 @@ def resampled_by(images: Images, *matrix: Float[Tensor, "s"]) -> Images:
 
 
 def blended(images: Float[Tensor, "s c h w"], factor: Float[Tensor, "s 1 1 1"]) -> list[Images]:
-    """Every image's difference to black, to grey, to one grey and to a smooth image, each by its own factor: torchvision's brightness,
-    saturation, contrast and sharpness."""
+    """Every image's difference to black, to grey, to one grey and to a smooth image, each by its own factor:
+    torchvision's brightness, saturation, contrast and sharpness."""
     grey = images
     if images.shape[1] == 3:
         red, green, blue = images.unbind(1)
@@ -127,7 +130,8 @@ def operations(strength: float, height: int, width: int) -> list[tuple[Callable,
         both(lambda level: lambda images: T.rotate(images, level, fill=128), 30.0),
         both(enhanced(T.adjust_brightness), 0.9), both(enhanced(T.adjust_saturation), 0.9),
         both(enhanced(T.adjust_contrast), 0.9), both(enhanced(T.adjust_sharpness), 0.9),
-        (lambda images: T.posterize(images, bits), None), (lambda images: T.solarize(images, 255 * (1 - strength)), None),
+        (lambda images: T.posterize(images, bits), None),
+        (lambda images: T.solarize(images, 255 * (1 - strength)), None),
         (T.autocontrast, None), (T.equalize, None),
     ]  # fmt: skip
 

@@ -23,10 +23,10 @@ Clip = Float[Tensor, "_samples"]
 
 @dataclass(frozen=True, kw_only=True)
 class WaveAugmentation:
-    """How a clip is changed at random while training: moved by up to `shift` seconds (silence comes in), played faster or
-    slower by up to `speed` (0.1: 0.9 to 1.1 times), louder or softer by up to `gain` dB, with white noise at a
-    signal-to-noise ratio drawn from `noise` [lowest, highest] dB, and as another microphone would hear it: through a smooth
-    filter that lifts or lowers each part of the spectrum by up to `colour` dB."""
+    """How a clip is changed at random while training: moved by up to `shift` seconds (silence comes in), played faster
+    or slower by up to `speed` (0.1: 0.9 to 1.1 times), louder or softer by up to `gain` dB, with white noise at a
+    signal-to-noise ratio drawn from `noise` [lowest, highest] dB, and as another microphone would hear it: through a
+    smooth filter that lifts or lowers each part of the spectrum by up to `colour` dB."""
 
     shift: float = 0.0
     speed: float = 0.0
@@ -65,7 +65,8 @@ KNOTS = 8
 
 
 def coloured(clip: Clip, decibels: np.ndarray) -> Clip:
-    """The clip through a filter of zero phase whose gain follows the given values from the lowest frequency to the highest."""
+    """The clip through a filter of zero phase whose gain follows the given values from the lowest frequency to the
+    highest."""
     spectrum = torch.fft.rfft(clip)
     place = np.log1p(np.linspace(0, 8, len(spectrum))) / math.log(
         9
@@ -75,16 +76,18 @@ def coloured(clip: Clip, decibels: np.ndarray) -> Clip:
 
 
 MOST = {"rate": 1_000_000, "mels": 4096, "hop": 10**6, "window": 10**6, "longest": 10**12}
-"""The most that a sound's settings may be (hertz, channels, seconds): far more than anybody needs, less than breaks arithmetic."""
+"""The most that a sound's settings may be (hertz, channels, seconds): far more than anybody needs, less than breaks
+arithmetic."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoundChopper(Chopper):
-    """Base of the choppers of sound, which decodes. `rate` in hertz, `hop` and `window` (from one frame of the spectrogram to the next, and
-    its length) and `longest` (what is longer is cut) in seconds, `mels` channels. `trim`: what is more than so many dB below the
-    loudest moment is cut off at both ends (its seconds count from there). `normalize`: log-mel energies less their mean, over
-    their std, both of the training `data`, or each `clip`'s own (which forgets how loud a clip is and how its microphone
-    colours it). A clip that is trimmed or normalised by itself must be known to its end."""
+    """Base of the choppers of sound, which decodes. `rate` in hertz, `hop` and `window` (from one frame of the
+    spectrogram to the next, and its length) and `longest` (what is longer is cut) in seconds, `mels` channels. `trim`:
+    what is more than so many dB below the loudest moment is cut off at both ends (its seconds count from there).
+    `normalize`: log-mel energies less their mean, over their std, both of the training `data`, or each `clip`'s own
+    (which forgets how loud a clip is and how its microphone colours it). A clip that is trimmed or normalised by itself
+    must be known to its end."""
 
     kind: ClassVar[str] = "sound"
     rate: int = 16_000
@@ -128,8 +131,8 @@ class SoundChopper(Chopper):
         return round(self.rate * self.window)
 
     def decode(self, raw: Any) -> Clip:
-        """A path, a file's bytes (wav, flac, ogg, mp3; mp4, webm and aac through ffmpeg, where that is installed), or (samples,
-        rate) with samples (t,) or (t, channels), whole numbers being shares of the largest of their kind."""
+        """A path, a file's bytes (wav, flac, ogg, mp3; mp4, webm and aac through ffmpeg, where that is installed), or
+        (samples, rate) with samples (t,) or (t, channels), whole numbers being shares of the largest of their kind."""
         if isinstance(raw, Tensor):
             return raw
         if not isinstance(raw, tuple | bytes | str | os.PathLike):
@@ -155,7 +158,8 @@ class SoundChopper(Chopper):
 
 
 def trimmed(clip: Clip, window: int, decibels: float) -> Clip:
-    """The clip from the first window to the last whose energy is within so many dB of the loudest one's; silence stays whole."""
+    """The clip from the first window to the last whose energy is within so many dB of the loudest one's; silence stays
+    whole."""
     missing = -len(clip) % window
     energy = F.pad(clip - clip.mean(), (0, missing)).view(-1, window).square().sum(1)
     energy[-1] *= window / (window - missing)
@@ -164,7 +168,8 @@ def trimmed(clip: Clip, window: int, decibels: float) -> Clip:
 
 
 def as_shares(samples: np.ndarray) -> np.ndarray:
-    """Samples as float32 from -1 to 1: whole numbers as shares of the largest of their kind, around its middle (128 of uint8)."""
+    """Samples as float32 from -1 to 1: whole numbers as shares of the largest of their kind, around its middle (128 of
+    uint8)."""
     if not np.issubdtype(samples.dtype, np.integer):
         return samples.astype(np.float32)
     half = 2.0 ** (8 * samples.dtype.itemsize - 1)
@@ -179,9 +184,9 @@ ZEROS, ROLLOFF = 6, 0.99
 def resampled(clip: Clip, rate: int, new_rate: int, late: bool = False) -> Clip:
     """The clip at another rate, in hertz, by torchaudio's windowed sinc.
 
-    Its kernel holds rate * new_rate / gcd^2 numbers, gigabytes for 11,027 Hz: a ratio of small numbers stands in, which is off by
-    at most 4 in a million. It looks as far ahead as behind, 0.4 ms at 16 kHz: with `late` the clip comes so much later, so that
-    no sample knows of what is heard after it.
+    Its kernel holds rate * new_rate / gcd^2 numbers, gigabytes for 11,027 Hz: a ratio of small numbers stands in, which
+    is off by at most 4 in a million. It looks as far ahead as behind, 0.4 ms at 16 kHz: with `late` the clip comes so
+    much later, so that no sample knows of what is heard after it.
     """
     if rate == new_rate:
         return clip

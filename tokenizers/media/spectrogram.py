@@ -30,8 +30,8 @@ class Statistics(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class SpectrogramChopper(SoundChopper):
-    """Base of the choppers whose embedder normalises a spectrogram. `statistics`: its mean and std, null: learned of the
-    training data."""
+    """Base of the choppers whose embedder normalises a spectrogram. `statistics`: its mean and std, null: learned of
+    the training data."""
 
     fits_on: ClassVar[int | None] = 500
     statistics: tuple[float, float] | None = None
@@ -43,7 +43,8 @@ class SpectrogramChopper(SoundChopper):
     def fit(self, items: Callable[[], Iterable], role: Role) -> SpectrogramChopper:
         """The given statistics, or those over (at most 500 of) the training sounds, drawn at random.
 
-        Sounds that cannot be read are left out: they count as bad when their turn comes. Raises ValueError when none can.
+        Sounds that cannot be read are left out: they count as bad when their turn comes. Raises ValueError when none
+        can.
         """
         if self.statistics:
             return self
@@ -75,8 +76,8 @@ class SpectrogramChopper(SoundChopper):
 def normalized(spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"]) -> Float[Tensor, "f mels"]:
     """Every clip's channels less their own mean over time, over the std of the whole clip. `lengths`: its frames.
 
-    First, what is more than `RANGE` below the clip's loudest value is lifted to there: the noise between the words of one
-    microphone tells nothing of another.
+    First, what is more than `RANGE` below the clip's loudest value is lifted to there: the noise between the words of
+    one microphone tells nothing of another.
     """
     device = spectrogram.device
     clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths, output_size=len(spectrogram))
