@@ -41,6 +41,7 @@ from chopmix.models.generation.fast_decoder import computing_type
 from chopmix.models.tokens import plain_tokens
 from chopmix.tasks.language_modeling import nats
 from chopmix.tokenizers.encoding.base import CharacterEncoding
+from chopmix.tokenizers.text import TextChopper
 from chopmix.training.objective import autocast
 from pairs import figures, timed_pairs
 from results import write_results
@@ -129,8 +130,7 @@ def nanogpt(folder: Path, wanted: str, file: Path | None) -> Pair:
     """nanoGPT's character model for a CPU: 4 layers, 4 heads, 128 wide, context 64, 12 rows, no dropout, no biases."""
     config = load_config(CONFIGS / "lm" / "shakespeare_char_nanogpt.yaml")
     symbols = "".join(map(chr, range(33, 98)))
-    part = config.inputs["text"]
-    choppers = {"text": replace(part.build(part.target.Chopper), fitted=CharacterEncoding(symbols))}
+    choppers = {"text": TextChopper(text=CharacterEncoding(symbols))}
     tasks = build_tasks(config, choppers)
     model, task = build_model(config, choppers, tasks), tasks["lm"]
     size = model.tokenizers["text"].embedding.num_embeddings

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from dataclasses import replace
 
 import torch
 from chopmix.experiment.build import build_model, build_tasks
@@ -20,6 +19,7 @@ from chopmix.models.batch import Batch, Chunks, SetPlan
 from chopmix.models.generation.fast_decoder import computing_type
 from chopmix.models.tokens import plain_tokens
 from chopmix.tokenizers.encoding.base import NumberEncoding
+from chopmix.tokenizers.text import TextChopper
 from chopmix.training.hardware import fast_half
 from chopmix.training.objective import autocast
 from pairs import figures, timed_pairs
@@ -42,8 +42,7 @@ def step_of(width: int, channels: int, context: int, attention: str, precision: 
         "tasks": {"lm": {"use": "language_modeling", "target": "text"}},
         "data": {}, "training": {"steps": 1, "tokens_per_step": TOKENS},
     })  # fmt: skip
-    part = config.inputs["text"]
-    choppers = {"text": replace(part.build(part.target.Chopper), fitted=NumberEncoding(VOCABULARY))}
+    choppers = {"text": TextChopper(text=NumberEncoding(VOCABULARY))}
     tasks = build_tasks(config, choppers)
     torch.manual_seed(0)
     model, task = build_model(config, choppers, tasks).train(), tasks["lm"]

@@ -49,8 +49,9 @@ def tell(error: Exception) -> int:
     is no mistake of the user's and no failure of the machine's is raised again."""
     from ..data.processes import ElsewhereError, leave, speaks_of_failure
     from ..experiment.settings.document import ConfigError
+    from ..models.contract import ContractError
 
-    known = isinstance(error, ValueError | OSError | ConfigError | MemoryError)
+    known = isinstance(error, ValueError | OSError | ConfigError | ContractError | MemoryError)
     lost = "RANK" in os.environ and isinstance(error, RuntimeError)  # of the connection to a process that ended
     if os.environ.get("CHOPMIX_TRACEBACK") or not (known or lost):
         speaks_of_failure()

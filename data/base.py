@@ -1,12 +1,15 @@
-"""Dataset datasets: where the documents of a corpus come from. A dataset is one file in `data/datasets/`, used by its name."""
+"""Data sets: where the documents of a corpus come from. A data set is one file in `data/datasets/`, used by its
+name."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from ..tokenizers.encoding.base import well_formed
 from ..tokenizers.files.reading import DataError
 
 
@@ -44,6 +47,11 @@ class Dataset:
         """The documents of a split, in the same order every time. Raises DataError saying what is wrong where."""
         raise NotImplementedError
 
+    def training_items(self, columns: Sequence[str], most: int | None = None) -> Iterable[Any]:
+        """What choppers learn from: of a corpus all its training texts, one document after another. Raises DataError,
+        naming the document, for text that is not Unicode."""
+        return map(text_of, self.documents("train"))
+
     def source_hash(self, split: str) -> str:
         """What changes whenever the documents of the split do; computed at every start, so it does not take long."""
         raise NotImplementedError
@@ -58,14 +66,22 @@ class Dataset:
             raise DataError(f"dataset {self.name!r} has no split {split!r}; possible: {', '.join(self.splits)}")
 
 
+def text_of(document: Document) -> str:
+    """A document's text. Raises DataError, naming the document, for text that is not Unicode."""
+    try:
+        return well_formed(document.text)
+    except ValueError as error:
+        raise DataError(f"document {document.key!r}: {error}") from None
+
+
 def share_by_hash(key: str) -> float:
     """A number from 0 to under 1 that depends on nothing but the key: the first 8 bytes of its sha256, scaled."""
     return int.from_bytes(hashlib.sha256(key.encode(errors="surrogatepass")).digest()[:8], "big") / 2**64
 
 
 def chosen_for_val(keys: Iterable[str]) -> str | None:
-    """The key that validates although no hash says so: of a few keys none may have one below a tenth, and then it is the lowest.
-    None where some have."""
+    """The key that validates although no hash says so: of a few keys none may have one below a tenth, and then it is
+    the lowest. None where some have."""
     lowest = None
     for key in keys:
         if split_by_hash(key) == "val":

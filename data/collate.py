@@ -11,6 +11,7 @@ import numpy as np
 
 from ..models.batch import SetPlan
 from ..tokenizers.base import Chopper, Chunk
+from ..tokenizers.contract import chopped
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.packing import place
 from .inputs import Inputs
@@ -53,7 +54,7 @@ class Collator:
         targets = self.inputs.targets
         present = [name for name in self.choppers if name in item and (only is None or name in {*only, *targets})]
         if not training:
-            return self._fitting({name: self.choppers[name].chop(item[name]) for name in present}, key)
+            return self._fitting({name: chopped(name, self.choppers[name], item[name]) for name in present}, key)
         random = np.random.default_rng(tuple(each))
         every = list(self.choppers)
         seeds = dict(zip(every, random.integers(WHOLE, size=len(every)).tolist()))
@@ -62,24 +63,24 @@ class Collator:
         for name in present:
             if name not in withheld:
                 value = self.choppers[name].augment(item[name], random)
-                parts[name] = replace(self.choppers[name].chop(value), seed=seeds[name])
+                parts[name] = replace(chopped(name, self.choppers[name], value), seed=seeds[name])
         return self._fitting(parts, key)
 
-    def sets(self, chopped: Sequence[Parts], rows: str = "packed", **known: Any) -> dict[str, SetPlan]:
+    def sets(self, samples: Sequence[Parts], rows: str = "packed", **known: Any) -> dict[str, SetPlan]:
         """Chopped samples as planned sets, by the name of the core that reads each. What is `encoded` stands in the set
         `encoder`, one sample a row, and so does everything then: a row of one set beside the same row of the other. All else is
         in `main`.
 
         `rows`: `packed`, or `one_each` with the padding in front (for generation); `known` is what each set tells of its samples.
         """
-        one_each = range(len(chopped)) if rows == "one_each" or self.inputs.encoded else None
+        one_each = range(len(samples)) if rows == "one_each" or self.inputs.encoded else None
         sets, encoded = {}, self.inputs.encoded
         if encoded:
-            parts = [[pair for pair in sample if pair[0] in encoded] for sample in chopped]
-            chopped = [[pair for pair in sample if pair[0] not in encoded] for sample in chopped]
+            parts = [[pair for pair in sample if pair[0] in encoded] for sample in samples]
+            samples = [[pair for pair in sample if pair[0] not in encoded] for sample in samples]
             planned = place(parts, self.choppers, self.encoder_context, self.axes, rows=one_each, trim=True)
             sets["encoder"] = replace(planned, **known)
-        planned = place(chopped, self.choppers, self.context, self.axes, rows=one_each, own=self.core, trim=True,
+        planned = place(samples, self.choppers, self.context, self.axes, rows=one_each, core=self.core, trim=True,
                         right=rows == "one_each")  # fmt: skip
         return sets | {"main": replace(planned, **known)}
 

@@ -40,7 +40,8 @@ _in_worker: list[Encoding] = []  # the encoding that a worker process was given
 
 
 def prepared_folder(dataset: Dataset, encoding: Encoding) -> Path:
-    """Where a dataset's token files go: a folder of the cache, named by the dataset and a hash of all that makes them."""
+    """Where a dataset's token files go: a folder of the cache, named by the dataset and a hash of all that makes
+    them."""
     made_of = [encoding.fingerprint, *(source_digest(dataset, split) for split in dataset.splits)]
     return cache_folder() / f"{dataset.name}-{hashlib.sha256(' '.join(made_of).encode()).hexdigest()[:12]}"
 
@@ -169,7 +170,8 @@ def _encode_all(works: Iterator[list[Part]], encoding: Encoding, workers: int) -
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Inside, Ctrl-C waits; processes that are started meanwhile never hear it: they end with this one, and say nothing."""
+    """Inside, Ctrl-C waits; processes that are started meanwhile never hear it: they end with this one, and say
+    nothing."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -248,10 +250,10 @@ class _Writer:
 
 
 @contextlib.contextmanager
-def _progress_bar(title: str, wanted: bool) -> Iterator:
+def _progress_bar(title: str, enabled: bool) -> Iterator:
     """A line on standard error where that is a terminal: bytes of text done, speed, time. Gives what advances it."""
     columns = (SpinnerColumn(), TextColumn(title), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
-    shown = wanted and sys.stderr.isatty()
+    shown = enabled and sys.stderr.isatty()
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as bar:
         task = bar.add_task(title, total=None)
         yield lambda size: bar.update(task, advance=size)

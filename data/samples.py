@@ -1,13 +1,18 @@
-"""Samples: data sets of independent items with named columns (an image, a label, a sound, a caption), read by number."""
+"""Samples: data sets of independent items with named columns (an image, a label, a sound, a caption), read by
+number."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from .base import Dataset, chosen_for_val, split_by_hash
 from .fingerprint import Fingerprint
@@ -15,7 +20,8 @@ from .fingerprint import Fingerprint
 SPREAD = 64
 """Samples, spread evenly, that stand for all where those cannot be looked at as a whole."""
 FILES, BYTES = 20_000, 2**30
-"""Beyond so many files, or bytes of files, they are told apart by name, size and time of change, not by their contents."""
+"""Beyond so many files, or bytes of files, they are told apart by name, size and time of change, not by their
+contents."""
 
 Columns = Mapping[str, Any]
 """One raw sample: a value by column name. A column may be absent, or None: this sample has none."""
@@ -39,8 +45,9 @@ class Samples:
         return iter(())
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
-        """What changes when the samples do: a resumed run must find those that it was trained on. Here of the keys, of all values
-        in the columns `labels`, and of all that SPREAD samples hold; a subclass that knows its files better says so."""
+        """What changes when the samples do: a resumed run must find those that it was trained on. Here of the keys, of
+        all values in the columns `labels`, and of all that SPREAD samples hold; a subclass that knows its files better
+        says so."""
         found = Fingerprint(list(self.keys))
         for name in sorted(labels):
             found.add(name, list(self.numbered(name)))
@@ -58,16 +65,25 @@ class Samples:
         Samples that cannot be read are left out: they count as bad when their turn comes.
         """
         for number in range(len(self)):
-            try:
-                value = self[number].get(name)
-            except (ValueError, OSError):
-                continue
-            if value is not None:
+            for value in self._value(number, name):
                 yield number, value
 
     def column(self, name: str) -> Iterator[Any]:
         """The same without the numbers: what labels, vocabularies and statistics are fitted on."""
         return (value for _, value in self.numbered(name))
+
+    def drawn(self, name: str, most: int) -> Iterator[Any]:
+        """So many values of one column, of samples drawn at random (always the same), so that the order of a file is no
+        choice. Samples that lack it or cannot be read are passed over."""
+        numbers = np.random.default_rng(0).permutation(len(self)).tolist()
+        return islice(chain.from_iterable(self._value(number, name) for number in numbers), most)
+
+    def _value(self, number: int, name: str) -> list[Any]:
+        """A sample's value in a column, or none."""
+        with suppress(ValueError, OSError):
+            value = self[number].get(name)
+            return [] if value is None else [value]
+        return []
 
 
 class Outcome(NamedTuple):
@@ -91,6 +107,14 @@ class SampleDataset(Dataset):
     def truth(self, split: str) -> list[Outcome] | None:
         """The joint table of columns and answers, where the data are made by a known rule; else None."""
         return None
+
+    def training_items(self, columns: Sequence[str], most: int | None = None) -> Iterable[Any]:
+        """The values of some columns of the training split, one column after another; `most` of each, drawn at random,
+        where that is given."""
+        samples = self.open("train")
+        return chain.from_iterable(
+            samples.column(name) if most is None else samples.drawn(name, most) for name in columns
+        )
 
     def about(self) -> dict[str, object]:
         return {"samples": {split: len(self.open(split)) for split in self.splits}}
@@ -164,7 +188,8 @@ class Changed(Samples):
 
 @dataclass(frozen=True)
 class Renamed(Changed):
-    """The same samples with columns under other names: `columns` reads each off a sample, `sources` says in words what it reads."""
+    """The same samples with columns under other names: `columns` reads each off a sample, `sources` says in words what
+    it reads."""
 
     columns: Mapping[str, Callable[[Columns], Any]]
     sources: Mapping[str, str]
@@ -193,10 +218,59 @@ class Hidden(Changed):
 
 
 def share(samples: Samples, split: str) -> Samples:
-    """The part of a training set that belongs to `train` or `val` where there is no val: a tenth, by hash of the key, but one sample at
-    least."""
+    """The part of a training set that belongs to `train` or `val` where there is no val: a tenth, by hash of the key,
+    but one sample at least."""
     alone = chosen_for_val(samples.keys)
     chosen = [
         number for number, key in enumerate(samples.keys) if ("val" if key == alone else split_by_hash(key)) == split
     ]
     return Chosen(samples, chosen)
+
+
+class OwnFiles(SampleDataset):
+    """Base of the data sets of one's own files: `train`, `val` and `test` say where they are. Without `val` a tenth of
+    train validates, by hash of the key; without `test` there is none. A subclass gives `read`, and calls this
+    `__init__`."""
+
+    def __init__(self, train: Any, val: Any, test: Any):
+        self.train, self.val, self.test = train, val, test
+        self.splits = ("train", "val") if test is None else ("train", "val", "test")
+
+    def read(self, where: Any) -> Samples:
+        """The samples behind what `train`, `val` or `test` says. Raises DataError."""
+        raise NotImplementedError
+
+    def open(self, split: str) -> Samples:
+        self.check_split(split)
+        where = getattr(self, split)
+        return share(self.read(self.train), split) if self.val is None and split != "test" else self.read(where)
+
+
+class Made(Samples):
+    """Base of samples that are made by a rule, as many as asked for: each is a function of the split and its number
+    alone."""
+
+    splits = ("train", "val", "test")
+
+    def __init__(self, split: str, count: int, what: str):
+        self.split, self.keys = split, [f"{split} {what} {number}" for number in range(count)]
+
+    def random(self, number: int, *more: int) -> np.random.Generator:
+        """What chance decides about a sample; `more` tells data sets apart that share a rule."""
+        return np.random.default_rng([self.splits.index(self.split), number, *more])
+
+
+class MadeDataset(SampleDataset):
+    """Base of data sets of such samples: `samples` of them train, `held_back` validate, and as many test."""
+
+    splits = Made.splits
+    held_back = 1000
+    samples: int
+
+    def make(self, split: str, count: int) -> Samples:
+        """So many samples of a split."""
+        raise NotImplementedError
+
+    def open(self, split: str) -> Samples:
+        self.check_split(split)
+        return self.make(split, self.samples if split == "train" else self.held_back)

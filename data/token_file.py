@@ -5,6 +5,7 @@
     from byte 4096     the ids, uint16 or uint32 (little-endian), document after document, each after its start token
     then, aligned      int64, where in the ids each document starts
 
+The documents "ab" and "c", as bytes with the start token 256: the ids 256 97 98 256 99, the starts 0 3.
 A file is written under a temporary name and renamed when it is whole, so a name that exists is a file that is whole.
 """
 
@@ -44,8 +45,8 @@ class Header(Record):
 class OnDisk:
     """Numbers in a file, read from the disk where they are looked at: `ids[10:20]`.
 
-    Not mapped into memory: where a mapped file is cut short by somebody, looking at it ends the process; here DataError says so.
-    The file stays open, so that one that takes its name later changes nothing.
+    Not mapped into memory: where a mapped file is cut short by somebody, looking at it ends the process; here DataError
+    says so. The file stays open, so that one that takes its name later changes nothing.
     """
 
     def __init__(self, path: str | os.PathLike, dtype: np.dtype, offset: int, count: int):

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from torch import nn
 
-from ..data.base import Dataset, Document
+from ..data.base import Dataset
 from ..data.collate import Collator
 from ..data.corpus import StreamSplit
 from ..data.inputs import Inputs
 from ..data.prepare import prepare, prepared_folder
 from ..data.sample_split import SampleSplit, sample_split
-from ..data.samples import SampleDataset, Samples
+from ..data.samples import SampleDataset
 from ..data.split import Split
 from ..models.model import Model
 from ..models.transformer import Transformer
 from ..tasks.base import Task
-from ..tokenizers.base import Chopper
-from ..tokenizers.encoding.base import well_formed
+from ..tokenizers.base import Chopper, Role
+from ..tokenizers.contract import check_complete
 from ..tokenizers.files.reading import DataError
 from ..training.optimizers import Optimizer
 from .settings.config import Config
@@ -33,80 +29,43 @@ from .settings.sections import Training
 
 
 def build_choppers(config: Config, assets: Path, dataset: Dataset | None = None) -> dict[str, Chopper]:
-    """Every input's chopper: what `fit` found comes from `assets`, or is found in the dataset's training split and kept there.
+    """Every input's chopper, with what was learned of the training data: from `assets`, or learned now and kept there.
 
-    Without a dataset nothing is fitted: a run works without its data.
+    Without a dataset nothing is learned: a run works without its data.
     """
     if isinstance(dataset, SampleDataset) and not assets.exists():
         check_columns(config, dataset, {name: part() for name, part in config.tasks.items()})
         check_present(config, dataset)
-    made, columns = {}, columns_of(config)
+    columns, roles, made = columns_of(config), roles_of(config), {}
     for name, part in config.inputs.items():
-        if name in config.shares:
-            continue
-        folder = assets / name
-        made[name] = part.build(part.target.Chopper)
-        if folder.exists():
-            made[name] = made[name].load(folder)
-        elif dataset is not None:
-            sharing = [columns[each] for each in config.inputs if config.shares.get(each, each) == name]
+        preprocessor, owner = part.build(part.target.Chopper), config.shares.get(name, name)
+        check_complete(name, preprocessor)
+        if dataset is not None and not (assets / owner).exists():
+            read = [columns[each] for each in sharing(config, owner)]
+            items = partial(dataset.training_items, read, preprocessor.fits_on)
             try:
-                made[name] = made[name].fit(partial(training_items, dataset, sharing, made[name].fits_on))
+                preprocessor.fit(items, roles[name]).save(assets / owner)
             except ValueError as error:
-                raise ValueError(f"inputs.{name}: {error}") from error
-    made = with_roles(config, {name: made[config.shares.get(name, name)] for name in config.inputs})
-    for name, chopper in made.items():
-        folder = assets / name
-        if dataset is not None and name not in config.shares and not folder.exists():
-            chopper.save(folder)
-            made[name] = with_roles(config, {name: chopper.load(folder)})[name]
+                raise ValueError(f"inputs.{owner}: {error}") from error
+        made[name] = preprocessor.load(assets / owner, roles[name])
     return made
 
 
-def with_roles(config: Config, choppers: dict[str, Chopper]) -> dict[str, Chopper]:
-    """The choppers, where texts know whether a task writes them, and have the special ids that the tasks need."""
+def sharing(config: Config, owner: str) -> list[str]:
+    """The inputs of one tokenizer: its owner, and those that are `same_as` it."""
+    return [name for name in config.inputs if config.shares.get(name, name) == owner]
+
+
+def roles_of(config: Config) -> dict[str, Role]:
+    """What the tasks want of each input. Inputs of one tokenizer share their special ids."""
     tasks = [part() for part in config.tasks.values()]
-    written = {task.target for task in tasks if task.generates}
-    found = {}
-    for name, chopper in choppers.items():
-        if getattr(chopper, "fitted", None) is not None and hasattr(chopper, "with_role"):
-            owner = config.shares.get(name, name)
-            sharing = {each for each in config.inputs if config.shares.get(each, each) == owner}
-            own = [title for task in tasks if sharing & {*task.inputs()} for title in task.special_ids]
-            chopper = chopper.with_role(written=name in written, own=tuple(dict.fromkeys(own)))
-        found[name] = chopper
-    return found
-
-
-def training_items(dataset: Dataset, columns: Sequence[str], most: int | None = None) -> Iterable:
-    """Some columns of the training split, one after another, or the texts of a corpus, one document after another. Of a column
-    `most` values at most, drawn at random (always the same), so that the order of a file is no choice."""
-    if not isinstance(dataset, SampleDataset):
-        return (checked(document) for document in dataset.documents("train"))
-    if most is None:
-        return chain.from_iterable(dataset.open("train").column(column) for column in columns)
-    return chain.from_iterable(drawn(dataset.open("train"), column, most) for column in columns)
-
-
-def drawn(samples: Samples, column: str, most: int) -> Iterator[Any]:
-    """So many values of a column, of samples drawn at random; those that lack it or cannot be read are passed over."""
-    found = 0
-    for number in np.random.default_rng(0).permutation(len(samples)).tolist():
-        with suppress(ValueError, OSError):
-            value = samples[number].get(column)
-            if value is not None:
-                found += 1
-                yield value
-        if found == most:
-            return
-
-
-def checked(document: Document) -> str:
-    """A document's text. Raises DataError, naming the document, for text that is not Unicode."""
-    try:
-        return well_formed(document.text)
-    except ValueError as error:
-        raise DataError(f"document {document.key!r}: {error}") from None
+    generated = {task.target for task in tasks if task.generates}
+    roles = {}
+    for name in config.inputs:
+        group = set(sharing(config, config.shares.get(name, name)))
+        ids = [title for task in tasks if group & {*task.inputs()} for title in task.special_ids]
+        roles[name] = Role(generated=name in generated, special_ids=tuple(dict.fromkeys(ids)))
+    return roles
 
 
 def columns_of(config: Config) -> dict[str, str]:
@@ -136,8 +95,8 @@ def build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[
     encoded = encoded_inputs(config)
     tokenizers: dict[str, nn.Module | str] = {}
     for name, part in config.inputs.items():
-        sharing = [each for each in config.inputs if config.shares.get(each, each) == name]
-        longest = max((encoder.context if each in encoded else context for each in sharing), default=context)
+        users = sharing(config, name)
+        longest = max((encoder.context if each in encoded else context for each in users), default=context)
         tokenizers[name] = config.shares.get(name) or part(choppers[name], width, longest)
     names, axes = list(config.inputs), axes_of(choppers.values())
     cores, reads = {}, None
@@ -182,7 +141,7 @@ def open_split(
         return open_samples(config, dataset, split, choppers, tasks, say)
     made = {name for task in tasks.values() for name in task.makes()}
     read = {name: chopper for name, chopper in choppers.items() if name not in made}
-    if len(read) != 1 or not hasattr(next(iter(read.values())), "text"):
+    if len(read) != 1 or next(iter(read.values())).text is None:
         raise DataError(
             f"data set {dataset.name!r} is a text corpus: it feeds one input of text, not {', '.join(read)}"
         )

@@ -20,7 +20,8 @@ from ..data.datasets.hugging_face import READERS, HuggingFace
 from ..data.datasets.image_folder import ENDINGS, read_folder
 from ..data.datasets.manifest import Manifest, rows_of
 from ..data.samples import Columns, Renamed, SampleDataset, Samples
-from ..data.shards.dataset import Shards, expand, renamed
+from ..data.shards.dataset import Shards, renamed
+from ..data.shards.files import expand
 from ..data.whole_text import WholeText
 from ..tokenizers.files.reading import DataError
 from .run import RunError

@@ -136,7 +136,7 @@ def say_aside(text: str) -> None:
 def check_assets(config: Config, assets: Path) -> None:
     """Raises RunError where a folder is missing in which an input or a task keeps what it learned of the training data."""
     kept = {name: part.target.Chopper for name, part in config.inputs.items() if name not in config.shares}
-    learned = {name: kind for name, kind in kept.items() if kind.save is not Chopper.save}
+    learned = {name: kind for name, kind in kept.items() if kind.load is not Chopper.load}
     learned |= {f"task-{name}": part.target for name, part in config.tasks.items() if part.target.save is not Task.save}
     for name in learned:
         if not os.path.exists(assets / name):
@@ -147,7 +147,7 @@ def check_assets(config: Config, assets: Path) -> None:
 
 def fingerprints(choppers: Mapping[str, Chopper]) -> dict[str, str]:
     """What identifies every text input's vocabulary."""
-    return {name: chopper.text.fingerprint for name, chopper in choppers.items() if hasattr(chopper, "text")}
+    return {name: chopper.text.fingerprint for name, chopper in choppers.items() if chopper.text is not None}
 
 
 def load_weights(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .batch import Batch, SetPlan, Targets
 from .cache import Cache
+from .contract import check_embedded
 from .initialization import Gpt2, Initialization
 from .layers.relative import RelativePosition
 from .leaks import LeakCheck
@@ -102,6 +103,8 @@ class Model(nn.Module):
         x = like.new_zeros(b * n, width)
         for name, chunks in planned.chunks.items():
             tokens = self.tokenizer(name)(chunks)
+            count = b * n if chunks.slots is None else len(chunks.slots)
+            check_embedded(name, self.tokenizer(name), tokens, count, width)
             if name in self.types:
                 tokens = tokens + self.types[name]
             if chunks.slots is None:

@@ -9,6 +9,7 @@ import torch
 import torchaudio
 from chopmix.tokenizers.audio import FLOOR, AudioChopper, AudioTokenizer, LogMel
 from chopmix.tokenizers.audio_stem import AudioStemChopper, AudioStemTokenizer
+from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.media.augmentation import SpectrogramAugmentation, stretched
 from chopmix.tokenizers.media.sound import WaveAugmentation, coloured
 from chopmix.tokenizers.packing import pack
@@ -169,14 +170,14 @@ def test_silence_and_single_samples_are_finite():
 
 def test_the_mean_is_learned_and_kept(tmp_path):
     sounds = [(clip(2000, seed).numpy(), 8000) for seed in range(4)]
-    fitted = CHOPPER.fit(lambda: iter(sounds))
+    fitted = CHOPPER.fit(lambda: iter(sounds), Role())
     values = torch.cat([LogMel(fitted)(fitted.chop(fitted.decode(s)).values) for s in sounds])
-    assert fitted.fitted == (
+    assert fitted.statistics == (
         pytest.approx(float(values.mean()), rel=1e-4),
         pytest.approx(float(values.std()), rel=1e-2),
     )
     fitted.save(tmp_path / "sound")
-    assert CHOPPER.load(tmp_path / "sound").fitted == fitted.fitted
+    assert CHOPPER.load(tmp_path / "sound", Role()) == fitted
 
 
 def test_waves_are_changed_as_the_place_says():

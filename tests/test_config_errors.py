@@ -248,6 +248,9 @@ class LidarTokenizer(nn.Module):
         super().__init__()
         self.size = (chopper.beams, width, gain)
 
+class Narrow(LidarTokenizer):
+    def __init__(self, chopper, width): ...
+
 class Moons(Dataset):
     def __init__(self, *, phase: str = "new"):
         self.phase = phase
@@ -285,6 +288,7 @@ def test_classes_from_outside(plain, outside):
         ("inputs.lidar={use: 'NAME:LidarTokenizer', beam: 4}", "lidar.beam: LidarTokenizer has no such key; did you mean"),
         ("inputs.lidar={use: 'NAME:LidarTokenizer', gain: 0}", "lidar.gain: must be greater than 0, not 0"),
         ("inputs.lidar=NAME:LidarChopper", "lidar: 'NAME:LidarChopper' is no tokenizer: a torch module with a Chopper"),
+        ("inputs.lidar=NAME:Narrow", "lidar: Narrow takes (chopper, width); expected is (chopper, width, context), and behind *"),
         ("inputs.lidar=collections:OrderedDict", "lidar: 'collections:OrderedDict' is no tokenizer: a torch module with a Chopper"),
         ("model.block.norm=NAME:Moons", "norm: 'NAME:Moons' is no Norm"),
         ("data.dataset=subprocess:Popen", "dataset: 'subprocess:Popen' is no Dataset"),

@@ -11,6 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import pytest
+from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.encoding import byte_pairs
 from chopmix.tokenizers.encoding.base import (
     ByteEncoding,
@@ -28,7 +29,7 @@ from chopmix.tokenizers.encoding.byte_pairs import (
     rank_files,
 )
 from chopmix.tokenizers.encoding.stored import load_encoding, make_encoding
-from chopmix.tokenizers.text import TextChopper
+from chopmix.tokenizers.text import TextPreprocessor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,7 +83,7 @@ def test_bpe_cuts_as_the_trainer_itself_does():
 
     sources = [
         Path(__file__).read_text(encoding="utf-8"),
-        Path(encodings.__file__).read_text(encoding="utf-8"),
+        Path(byte_pairs.__file__).read_text(encoding="utf-8"),
         *SAMPLE,
     ]
     sources = [source.encode("ascii", "ignore").decode() for source in sources]  # so that a byte is a character
@@ -93,7 +94,7 @@ def test_bpe_cuts_as_the_trainer_itself_does():
     stranger.train_from_iterator(sources, trainer)
     encoding = make_encoding("bpe", 1000, lambda: sources)
     for text in [*sources, "".join(sources)[::-1]]:
-        ours = accumulate(len(encoding.chunks[i]) for i in encoding.encode(text))
+        ours = accumulate(len(encoding.pieces[i]) for i in encoding.encode(text))
         assert list(ours) == [end for _, end in stranger.encode(text).offsets]
 
 
@@ -277,5 +278,7 @@ def test_gpt2s_own_vocabulary_file_encodes_like_tiktoken():
 
 def test_a_column_of_numbers_is_a_text_and_what_is_none_is_passed_over():
     """It counts as a bad sample when its turn comes."""
-    fitted = TextChopper(encoding="characters").fit(lambda: iter([12, "3", ["4"], {"5": 6}, 7.5, b"8", b"\xff"]))
+    fitted = TextPreprocessor(encoding="characters").fit(
+        lambda: iter([12, "3", ["4"], {"5": 6}, 7.5, b"8", b"\xff"]), Role()
+    )
     assert fitted.text.symbols == ".123578"

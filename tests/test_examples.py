@@ -18,7 +18,7 @@ def quickstart(tmp_path_factory):
     """The quickstart after one step."""
     folder = tmp_path_factory.mktemp("examples") / "run"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("chopmix.data.datasets.arithmetic.JUDGED", 8)
+        patched.setattr("chopmix.data.datasets.arithmetic.Arithmetic.held_back", 8)
         assert main(["train", "configs/quickstart.yaml", *QUICK, f"out={folder}"]) == 0
         yield folder
 

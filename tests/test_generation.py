@@ -34,7 +34,7 @@ CORES = {
 
 def model(kind: str = "learned", seed: int = 0) -> Model:
     torch.manual_seed(seed)
-    chopper = TextChopper(encoding="characters", fitted=CharacterEncoding("abcdefgh"))
+    chopper = TextChopper(text=CharacterEncoding("abcdefgh"))
     tokenizers = {"text": TextTokenizer(chopper, 32, CONTEXT, norm=RmsNorm, pad_vocabulary_to=16)}
     core = Transformer(["text"], width=32, depth=2, heads=4, **CORES[kind])
     task = LanguageModeling(target="text")

@@ -9,14 +9,8 @@ import pytest
 import torch
 from chopmix.models.layers.positions import LearnedGrid, SinusoidalGrid
 from chopmix.tokenizers.image import ImageChopper, ImageTokenizer, patches
-from chopmix.tokenizers.media.augmentation import (
-    STRONGEST,
-    ImageAugmentation,
-    operations,
-    shifted,
-    turned,
-    uniform,
-)
+from chopmix.tokenizers.media.augmentation import ImageAugmentation, shifted, turned, uniform
+from chopmix.tokenizers.media.rand_augment import STRONGEST, operations
 from chopmix.tokenizers.packing import pack
 from chopmix.tokenizers.video import VideoChopper, VideoTokenizer
 from hypothesis import given, settings

@@ -9,6 +9,7 @@ from batching import make_batch
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import RunError, load_run
 from chopmix.tokenizers.audio_patches import AudioPatchesChopper, AudioPatchesTokenizer
+from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.packing import pack
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -147,10 +148,10 @@ def test_clips_of_a_batch_do_not_touch():
 
 def test_statistics_are_the_training_datas():
     sounds = [(clip(9000, n).numpy() * (n + 1), 16_000) for n in range(3)]
-    fitted = CHOPPER.fit(lambda: iter(sounds))
+    fitted = CHOPPER.fit(lambda: iter(sounds), Role())
     values = torch.cat([fitted.spectrum()(fitted.chop(fitted.decode(s)).values) for s in sounds])
-    assert fitted.fitted == pytest.approx((values.mean().item(), values.std().item()), rel=1e-3)
-    assert AudioPatchesChopper(statistics=(1.0, 2.0)).fit(lambda: iter(())).fitted == (1.0, 2.0)
+    assert fitted.statistics == pytest.approx((values.mean().item(), values.std().item()), rel=1e-3)
+    assert AudioPatchesChopper(statistics=(1.0, 2.0)).fit(lambda: iter(()), Role()).statistics == (1.0, 2.0)
 
 
 @pytest.mark.parametrize("options", [{"stride": 0}, {"stride": 17}, {"mels": 8}, {"length": 15}, {"rate": 0}])

@@ -77,7 +77,7 @@ def trained(folder: Path, config_tree: dict) -> Run:
 def task(**options) -> MaskedModeling:
     """Masking of byte texts."""
     made = MaskedModeling(target="text", **options)
-    return made.meet({"text": TextChopper(encoding="bytes", fitted=Extended(ByteEncoding(), ["mask"]))})
+    return made.meet({"text": TextChopper(text=Extended(ByteEncoding(), ["mask"]))})
 
 
 # ------------------------------------------------------------------------------------------------------ what is hidden
@@ -250,7 +250,7 @@ def test_masked_modelling_learns_and_a_classifier_takes_it_on(tmp_path, capsys):
     assert "differ in shape" not in said
     fine, bert = load_run(tmp_path / "fine"), load_run(tmp_path / "run")
     assert fine.choppers["text"].text == bert.choppers["text"].text  # with the mask
-    assert not fine.choppers["text"].written
+    assert not fine.choppers["text"].generated
 
 
 def test_bert_is_the_gpt_with_another_attention_line_and_task():
@@ -268,7 +268,7 @@ def test_bert_is_the_gpt_with_another_attention_line_and_task():
 def test_nothing_is_lost_and_the_lengths_are_known(length, share, mean, seed):
     made = SpanCorruption(source="text", target="spans", share=share, mean_span=mean)
     encoding = Extended(CharacterEncoding("".join(map(chr, range(97, 123)))), made.special_ids)
-    chopper = TextChopper(encoding="characters", fitted=encoding)
+    chopper = TextChopper(text=encoding)
     made.meet({"text": chopper, "spans": chopper})
     ids = np.random.default_rng(seed).integers(0, 26, length)
     left, cut = made.corrupted(ids, np.random.default_rng(seed))

@@ -110,8 +110,8 @@ def checkout(tmp_path, monkeypatch):
 
 def write_data(folder: Path, monkeypatch) -> None:
     """Data sets of the form that the datasets `multi30k`, `books`, `tiny_shakespeare` and `fsdd` read; of those made by rule, few samples."""
-    for dataset in (arithmetic, driving):
-        monkeypatch.setattr(dataset, "JUDGED", 20)
+    for dataset in (arithmetic.Arithmetic, driving.Driving):
+        monkeypatch.setattr(dataset, "held_back", 20)
     files = python_stdlib._python_files
     monkeypatch.setattr(python_stdlib, "_python_files", lambda root: islice(files(root), 0, None, 12))
     chance, words = random.Random(0), ["two", "dogs", "run", "in", "a", "field", "night"]

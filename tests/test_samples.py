@@ -19,7 +19,8 @@ from chopmix.data.inputs import Inputs, withheld_shares
 from chopmix.data.sample_split import SampleSplit, sample_split
 from chopmix.data.sampler import Place
 from chopmix.data.samples import Chosen, Listed, share
-from chopmix.data.shards.dataset import Shards, expand
+from chopmix.data.shards.dataset import Shards
+from chopmix.data.shards.files import expand
 from chopmix.tokenizers.base import Chunk
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.files.reading import DataError
@@ -31,7 +32,7 @@ from hypothesis import strategies as st
 
 CHOPPERS = {
     "image": ImageChopper(patch_size=4, channels=1, size=8),
-    "text": TextChopper(encoding="bytes", fitted=ByteEncoding()),
+    "text": TextChopper(text=ByteEncoding()),
 }
 WORDS = ["chop", "up", "everything", "and", "throw", "it", "into", "the", "mix"]
 
@@ -69,7 +70,7 @@ def texts(planned) -> list[str]:
 
 def test_a_set_of_no_samples_is_one():
     """As when nothing that is asked about can be read, by a core with tokens of its own."""
-    found = place([], CHOPPERS, 32, ("order", "row", "column"), own=2, trim=True)
+    found = place([], CHOPPERS, 32, ("order", "row", "column"), core=2, trim=True)
     assert found.samples == 0 and found.own.shape == (0, 2) and found.own.dtype == torch.long
 
 
@@ -131,34 +132,19 @@ def test_spread_counts_up(runs):
     assert spread(starts, lengths).tolist() == expected
 
 
-def test_coordinates_need_axes_of_their_own_names():
-    """Else positions and graphs would not know of them, without a word."""
-
-    class Beams(ImageChopper):
-        axes = ()
-
-    chunk = Chunk(torch.zeros(2, 3), 2, torch.zeros(2, 1))
-    with pytest.raises(
-        ValueError, match="inputs.scan: Beams.chop gives coordinates on 1 axes, but its `axes` name none"
-    ):
-        place([[("scan", chunk)]], {"scan": Beams()}, 8)
-    with pytest.raises(ValueError, match="on 1 axes, but its `axes` name row, column, so that no position"):
-        place([[("scan", chunk)]], {"scan": ImageChopper()}, 8, ("order", "row", "column"))
-
-
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.integers(0, 2), st.booleans(), st.booleans())
-def test_places_are_used_once_and_everything_is_described(lengths, own, trim, right):
+def test_slots_are_used_once_and_everything_is_described(lengths, core, trim, right):
     chopped = [[("text", Chunk(torch.arange(n), n))] for n in lengths]
-    planned = place(chopped, {"text": CHOPPERS["text"]}, 12, own=own, trim=trim, right=right)
+    planned = place(chopped, {"text": CHOPPERS["text"]}, 12, core=core, trim=trim, right=right)
     tokens, n = planned.tokens, planned.tokens.shape[1]
-    places = planned.chunks["text"].places.tolist() + ([] if planned.own is None else planned.own.flatten().tolist())
-    assert sorted(places) == (tokens.sample.flatten() > 0).nonzero()[:, 0].tolist()
-    assert len(set(places)) == sum(lengths) + own * len(lengths)
-    assert n <= (max(12, 2 * (max(lengths) + own)) if trim else 12) and (
+    slots = planned.chunks["text"].slots.tolist() + ([] if planned.own is None else planned.own.flatten().tolist())
+    assert sorted(slots) == (tokens.sample.flatten() > 0).nonzero()[:, 0].tolist()
+    assert len(set(slots)) == sum(lengths) + core * len(lengths)
+    assert n <= (max(12, 2 * (max(lengths) + core)) if trim else 12) and (
         not trim or bool((tokens.sample > 0).any(0).all())
     )
     counts = torch.bincount(tokens.sample.flatten(), minlength=len(lengths) + 1)[1:]
-    assert counts.tolist() == [length + own for length in lengths]
+    assert counts.tolist() == [length + core for length in lengths]
     if right:
         assert bool((tokens.sample[:, -1] > 0).all())
     for sample in range(1, len(lengths) + 1):  # contiguous, in one row
@@ -176,7 +162,7 @@ def test_a_batch_holds_inputs_labels_and_what_follows():
     chunks = planned.chunks["text"]
     assert chunks.next_ids.tolist() == [*b"chop", 256, *b"everything", 256]
     assert planned.chunks["image"].values.shape == (2, 1, 8, 8)
-    image = planned.chunks["image"].places
+    image = planned.chunks["image"].slots
     row, column = (planned.tokens.position.view(-1, 3)[image, axis].tolist() for axis in (1, 2))
     assert row == [0, 0, 1, 1] * 2 and column == [0, 1, 0, 1] * 2
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from chopmix.data.datasets.driving import RANGES, Driving
+from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.packing import pack
 from chopmix.tokenizers.sensor import SensorChopper, SensorTokenizer
 from hypothesis import given, settings
@@ -36,18 +37,18 @@ def test_windows_hold_every_measurement_once(times, window):
 
 def test_statistics_leave_out_what_is_missing(tmp_path):
     streams = [[[1.0, 0], [math.nan, 1]], [[3.0, 5], [5.0, math.nan]]]
-    fitted = CHOPPER.fit(lambda: iter(streams))
-    assert fitted.fitted[0][0] == pytest.approx(3) and fitted.fitted[1][0] == pytest.approx((8 / 3) ** 0.5)
+    fitted = CHOPPER.fit(lambda: iter(streams), Role())
+    assert fitted.mean["speed"] == pytest.approx(3) and fitted.scale["speed"] == pytest.approx((8 / 3) ** 0.5)
     fitted.save(tmp_path / "s")
-    assert CHOPPER.load(tmp_path / "s") == fitted
+    assert CHOPPER.load(tmp_path / "s", Role()) == fitted
     values = fitted.chop(fitted.decode(streams[1])).values
     assert values[0].tolist()[:3] == pytest.approx([0, 5, 2 / (8 / 3) ** 0.5]) and values[0, 3].isnan()
-    given = replace(CHOPPER, mean={"speed": 10.0}, scale={"speed": 2.0}).fit(lambda: iter(streams))
+    given = replace(CHOPPER, mean={"speed": 10.0}, scale={"speed": 2.0}).fit(lambda: iter(streams), Role())
     assert given.chop(given.decode([[14.0, 3]])).values[0].tolist()[:2] == [2.0, 3.0]
-    half = replace(CHOPPER, scale={"speed": 2.0}).fit(lambda: iter(streams))
-    assert half.fitted[0][0] == pytest.approx(3) and half.fitted[1][0] == 2.0
+    half = replace(CHOPPER, scale={"speed": 2.0}).fit(lambda: iter(streams), Role())
+    assert half.mean["speed"] == pytest.approx(3) and half.scale["speed"] == 2.0
     with pytest.raises(ValueError, match="channel 'speed' has no value in the training data"):
-        CHOPPER.fit(lambda: iter([[[math.nan, 1.0]]]))
+        CHOPPER.fit(lambda: iter([[[math.nan, 1.0]]]), Role())
 
 
 def test_missing_is_not_zero_and_categories_are_not_numbers():

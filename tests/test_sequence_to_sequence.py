@@ -294,7 +294,7 @@ def test_the_best_by_texts_that_nobody_writes_is_refused(tmp_path, capsys):
 
 def test_smoothing_spreads_over_the_vocabulary_alone():
     task = SequenceToSequence(target="target", label_smoothing=0.2)
-    task.meet({"target": TextChopper(encoding="bytes", fitted=ByteEncoding())})
+    task.meet({"target": TextChopper(text=ByteEncoding())})
     output = torch.randn(5, 320, generator=torch.Generator().manual_seed(0))  # 257 ids and 63 rows that fill up
     values = torch.tensor([1, 256, IGNORED, 0, 30])
     logs, judged = output[:, :257].log_softmax(-1), values >= 0

@@ -21,7 +21,7 @@ from chopmix.data.datasets.hugging_face import HuggingFace, Rows, class_names, u
 from chopmix.data.datasets.speech_commands import INSIDE, LISTS, WORDS, SpeechCommands
 from chopmix.data.datasets.torchvision_data import KNOWN, REFUSED, TorchvisionData
 from chopmix.data.datasets.webdataset import Webdataset
-from chopmix.data.shards import dataset as shards
+from chopmix.data.shards import index as shards
 from chopmix.experiment.importing.timm_models import completed
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.models.pretrained.vit import Vit

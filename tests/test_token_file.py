@@ -268,7 +268,7 @@ def test_damage_is_told_and_repaired(tmp_path):
         (whole[:100], "is cut short: 100 bytes do not even hold its header"),
         (b"PK" + whole, "is not a token file: it begins with b'PKCHOPTO'"),
         (b"", "is not a token file"),
-        (with_header(version=2), "has version 2; this program reads version 1"),
+        (with_header(version=3), "has version 3; this program reads version 2"),
         (with_header(tokens=None), "damaged header"),
         (whole[:8] + b"{" + whole[9:HEADER].replace(b":", b";") + whole[HEADER:], "damaged header"),
     ]:

@@ -97,7 +97,7 @@ def test_cached_reading_equals_uncached():
         tokens = planned.tokens.select(slice(None), slice(first, last))
         text = planned.chunks["text"]
         chunks = {"image": image} if first == 0 else {
-            "text": Chunks(values=text.values[[first - start]], index=text.index[[first - start]], places=torch.tensor([0]))
+            "text": Chunks(values=text.values[[first - start]], index=text.index[[first - start]], slots=torch.tensor([0]))
         }  # fmt: skip
         keys = cache.extend(tokens)
         step = SetPlan(tokens=tokens, chunks=chunks, layouts=core.plan(tokens, keys))
@@ -133,7 +133,7 @@ def test_a_set_is_of_the_type_of_the_weights_whichever_input_comes_first(names, 
     model = Model(tokenizers, {"main": core}, {}, context=48, core_tokens=1).to(wanted)
     sample = [part for part in tracer.samples()[0] if part[0] in names]
     chopped = [(name, made[name].chop(item)) for name, item in sample]
-    planned = place([chopped, chopped], made, 48, tracer.AXES, own=1)
+    planned = place([chopped, chopped], made, 48, tracer.AXES, core=1)
     with torch.autocast("cpu", torch.bfloat16, enabled=wanted == torch.float32):
         found = model.mix(planned).x
     assert found.dtype == wanted

@@ -1,4 +1,5 @@
-"""Sound: the log-mel spectrogram, cut along time into slices (or into overlapping 2-D patches, as AST does), becomes tokens."""
+"""Sound: the log-mel spectrogram, cut along time into slices (or into overlapping 2-D patches, as AST does), becomes
+tokens."""
 
 from __future__ import annotations
 
@@ -17,14 +18,15 @@ from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chunk
 from .media.augmentation import SpectrogramAugmentation
-from .media.sound import Clip, SoundChopper, functional, normalized
+from .media.sound import Clip, functional
+from .media.spectrogram import SpectrogramChopper, normalized
 
 FLOOR = 1e-6
 """Added to mel energies before the logarithm."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioChopper(SoundChopper):
+class AudioChopper(SpectrogramChopper):
     """A sound to slices of `frames` log-mel frames. A token stands where the last sample is heard that it is made of.
 
     Sounds of another rate are resampled, several channels averaged.
@@ -95,7 +97,7 @@ class AudioTokenizer(nn.Module):
         augment: Callable[[], SpectrogramAugmentation] | None = None,
     ):  # fmt: skip
         super().__init__()
-        self.frames, (self.mean, self.std) = chopper.frames, chopper.fitted
+        self.frames, (self.mean, self.std) = chopper.frames, chopper.statistics or (0.0, 1.0)
         self.per_clip = chopper.normalize == "clip"
         self.mel = LogMel(chopper)
         self.augment = augment() if augment else None

@@ -18,20 +18,21 @@ from torch import Tensor, nn
 
 from ..models.batch import Chunks
 from ..models.layers.positions import GridPosition, LearnedGrid
-from .base import Chunk
+from .base import Chunk, Role
 from .media.augmentation import SpectrogramAugmentation
-from .media.sound import Clip, SoundChopper, functional, normalized
+from .media.sound import Clip, functional
+from .media.spectrogram import SpectrogramChopper, normalized
 
 AUDIOSET = (-4.2677393, 4.5689974)
 """Mean and std of AudioSet's spectrograms, with which AST was published."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioPatchesChopper(SoundChopper):
+class AudioPatchesChopper(SpectrogramChopper):
     """A sound to patches of `patch_size` frames by as many mel channels, every `stride` frames and channels.
 
-    `length` frames make every sound one length (nothing is filled in with zeros, as AST does); without it a sound has as
-    many columns of patches as it lasts. `statistics`: mean and std of the spectrogram, null: of the training data.
+    `length` frames make every sound one length (nothing is filled in with zeros, as AST does); without it a sound has
+    as many columns of patches as it lasts.
     """
 
     axes: ClassVar[tuple[str, ...]] = ("mel", "seconds")
@@ -40,13 +41,13 @@ class AudioPatchesChopper(SoundChopper):
     stride: int = 10
     length: int | None = None
     longest: float = 10.24
-    statistics: tuple[float, float] | None = None
 
     def __post_init__(self):
         super().__post_init__()
         if not 1 <= self.stride <= self.patch_size <= self.mels:
             raise ValueError(
-                f"stride ({self.stride}) must be 1 to patch_size ({self.patch_size}), and that at most mels ({self.mels})"
+                f"stride ({self.stride}) must be 1 to patch_size ({self.patch_size}), and that at most mels "
+                f"({self.mels})"
             )
         if self.length is not None and self.length < self.patch_size:
             raise ValueError(f"length ({self.length} frames) must hold one patch ({self.patch_size})")
@@ -56,11 +57,9 @@ class AudioPatchesChopper(SoundChopper):
     def spectrum(self) -> KaldiMel:
         return KaldiMel(self)
 
-    def fit(self, items: Callable[[], Iterable]) -> SoundChopper:
-        """The given statistics, or those of (at most 500 of) the training sounds."""
-        if self.statistics:
-            return replace(self, fitted=self.statistics)
-        return replace(self, fitted=SoundChopper.fit(replace(self, length=None), items).fitted)
+    def fit(self, items: Callable[[], Iterable], role: Role) -> AudioPatchesChopper:
+        fitted = super(AudioPatchesChopper, replace(self, length=None)).fit(items, role)  # of clips as long as they are
+        return replace(self, statistics=fitted.statistics)
 
     @property
     def rows(self) -> int:
@@ -113,8 +112,9 @@ class AudioPatchesChopper(SoundChopper):
 
 
 class KaldiMel(nn.Module):
-    """Windows of samples to Kaldi's log-mel energies, as `torchaudio.compliance.kaldi.fbank` has them with a Hann window and
-    no dither: the mean taken out of each window, pre-emphasis 0.97, power spectrum, Kaldi's mel banks from 20 Hz."""
+    """Windows of samples to Kaldi's log-mel energies, as `torchaudio.compliance.kaldi.fbank` has them with a Hann
+    window and no dither: the mean taken out of each window, pre-emphasis 0.97, power spectrum, Kaldi's mel banks from
+    20 Hz."""
 
     def __init__(self, chopper: AudioPatchesChopper):
         super().__init__()
@@ -139,8 +139,8 @@ class KaldiMel(nn.Module):
 
 
 class AudioPatchesTokenizer(nn.Module):
-    """Overlapping patches of the spectrogram to vectors: one linear map, plus a position in the grid where `position` is not
-    null. The spectrogram less its mean, over twice its std (AST's normalisation).
+    """Overlapping patches of the spectrogram to vectors: one linear map, plus a position in the grid where `position`
+    is not null. The spectrogram less its mean, over twice its std (AST's normalisation).
 
     `augment` hides stripes of the spectrogram while training (SpecAugment), on the device.
     """
@@ -156,7 +156,7 @@ class AudioPatchesTokenizer(nn.Module):
         self.patch_size, self.stride, self.rows = chopper.patch_size, chopper.stride, chopper.rows
         self.rate, self.hop = chopper.rate, chopper.hop_samples
         self.end = (chopper.patch_size - 1) * chopper.hop_samples + chopper.window_samples - 1
-        self.per_clip, (self.mean, self.std) = chopper.normalize == "clip", chopper.fitted
+        self.per_clip, (self.mean, self.std) = chopper.normalize == "clip", chopper.statistics or (0.0, 1.0)
         self.mel = chopper.spectrum()
         self.augment = augment() if augment else None
         self.embedding = nn.Linear(chopper.patch_size**2, width)
@@ -176,9 +176,11 @@ class AudioPatchesTokenizer(nn.Module):
         return tokens if self.position is None else tokens + self.position(place)
 
     def patches(
-        self, spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"], place: Int[Tensor, "t 2"], counts: Int[Tensor, "s"]
+        self, spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"], place: Int[Tensor, "t 2"],
+        counts: Int[Tensor, "s"],
     ) -> Float[Tensor, "t p"]:  # fmt: skip
-        """The patch of every token, cut out of its clip's frames by its row and column; channels before time, as AST has them."""
+        """The patch of every token, cut out of its clip's frames by its row and column; channels before time, as AST
+        has them."""
         before = torch.repeat_interleave(lengths.cumsum(0) - lengths, counts, output_size=len(place))
         within = torch.arange(self.patch_size, device=place.device)
         mels = place[:, :1] * self.stride + within

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -28,8 +27,9 @@ RANGE = 8.0
 class AudioStemChopper(SoundChopper):
     """A sound to a log-mel spectrogram, (mels, frames), of which every two frames become a token.
 
-    `fill`: silence is added up to so many seconds, as Whisper was trained (30); null: a clip keeps its length. The spectrogram
-    is Whisper's (Radford et al. 2022, arXiv:2212.04356): Slaney's mel scale, base 10, at most `RANGE` below its loudest value.
+    `fill`: silence is added up to so many seconds, as Whisper was trained (30); null: a clip keeps its length. The
+    spectrogram is Whisper's (Radford et al. 2022, arXiv:2212.04356): Slaney's mel scale, base 10, at most `RANGE` below
+    its loudest value.
     """
 
     axes: ClassVar[tuple[str, ...]] = ("seconds",)
@@ -44,15 +44,6 @@ class AudioStemChopper(SoundChopper):
     @property
     def needs_whole(self) -> bool:
         return True
-
-    def fit(self, items: Callable[[], Iterable]) -> AudioStemChopper:
-        return self
-
-    def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def load(self, folder: Path) -> AudioStemChopper:
-        return self
 
     def frames_of(self, samples: int) -> int:
         """The frames of a clip, filled up where it is."""
@@ -83,8 +74,8 @@ class AudioStemChopper(SoundChopper):
         return (torch.maximum(logs, logs.max() - RANGE) + 4.0) / 4.0
 
     def collate(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Spectrograms as a stack (s, mels, frames); shorter ones are filled up with what is no number (NaN), so that the embedder
-        knows which frames are there: zeros are a sound."""
+        """Spectrograms as a stack (s, mels, frames); shorter ones are filled up with what is no number (NaN), so that
+        the embedder knows which frames are there: zeros are a sound."""
         longest = max(chunk.values.shape[-1] for chunk in chunks)
         parts = [F.pad(chunk.values, (0, longest - chunk.values.shape[-1]), value=torch.nan) for chunk in chunks]
         return torch.cat(parts)
@@ -103,8 +94,8 @@ def mel_banks(bins: int, mels: int, rate: int) -> Float[Tensor, "bins mels"]:
 
 
 class AudioStemTokenizer(nn.Module):
-    """Spectrograms to vectors: two convolutions over three frames each, the second with stride 2, a GELU after both, and an
-    absolute position where `position` is not null. Clips never see each other, nor what fills them up."""
+    """Spectrograms to vectors: two convolutions over three frames each, the second with stride 2, a GELU after both,
+    and an absolute position where `position` is not null. Clips never see each other, nor what fills them up."""
 
     Chopper = AudioStemChopper
 

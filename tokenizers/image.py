@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from ..models.batch import Chunks
 from ..models.layers.positions import GridPosition, LearnedGrid
 from .base import Chopper, Chunk
-from .files.reading import DataError, shown
+from .files.reading import DataError
 from .media.augmentation import ImageAugmentation
 from .media.files import read_picture
+from .media.pixels import Normalized, draw_patches
 
 Image = UInt8[Tensor, "channels height width"]
 
@@ -28,11 +29,11 @@ Image = UInt8[Tensor, "channels height width"]
 class ImageChopper(Chopper):
     """An image to patches of `patch_size` pixels a side, left to right, top to bottom.
 
-    `size` (one number, or height and width) brings every image to one shape: `fit_size: resize` distorts it, `crop` fills the
-    shape and cuts what stands over, `pad` fits it inside and fills up with black. Of a resized or cropped image each side's
-    middle `crop` is kept (0.9: it is made that much larger first). Without `size` an image keeps its own aspect ratio: it is
-    made smaller until it has at most `most_tokens` patches, and filled up to whole ones. `interpolation`: how pixels are
-    resampled. `channels`: 1 for grey, 3 for colour.
+    `size` (one number, or height and width) brings every image to one shape: `fit_size: resize` distorts it, `crop`
+    fills the shape and cuts what stands over, `pad` fits it inside and fills up with black. Of a resized or cropped
+    image each side's middle `crop` is kept (0.9: it is made that much larger first). Without `size` an image keeps its
+    own aspect ratio: it is made smaller until it has at most `most_tokens` patches, and filled up to whole ones.
+    `interpolation`: how pixels are resampled. `channels`: 1 for grey, 3 for colour.
     """
 
     kind: ClassVar[str] = "image"
@@ -170,13 +171,7 @@ class ImageChopper(Chopper):
     def draw(self, canvas: Any, item: Image) -> None:
         """The image as the model gets it, and the grid of its patches."""
         (image,) = self.chop(item).values
-        canvas.imshow(image.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=255)
-        height, width = image.shape[-2:]
-        for line in range(0, height + 1, self.patch_size):
-            canvas.axhline(line - 0.5, color="tab:orange", linewidth=0.7)
-        for line in range(0, width + 1, self.patch_size):
-            canvas.axvline(line - 0.5, color="tab:orange", linewidth=0.7)
-        canvas.set(xticks=[], yticks=[])
+        draw_patches(canvas, rearrange(image, "c height width -> height width c"), self.patch_size)
 
     def collate(self, chunks: Sequence[Chunk]) -> Tensor:
         """Images of one shape as a stack (s, channels, height, width); of several, their patches (t, values)."""
@@ -187,22 +182,17 @@ class ImageChopper(Chopper):
 
 
 def patches(images: Tensor, size: int) -> Tensor:
-    """Images (s, channels, height, width) to patches (t, values): one row per patch, image after image."""
+    """Images (s, channels, height, width) to patches (t, values): one row per patch, image after image.
+
+    One grey image of 4 x 4 pixels in patches of 2:
+
+        0  1 | 2  3
+        4  5 | 6  7         the rows  0 1 4 5   2 3 6 7   8 9 c d   a b e f
+        -----+-----
+        8  9 | a  b
+        c  d | e  f
+    """
     return rearrange(images, "s c (row p) (column q) -> (s row column) (c p q)", p=size, q=size)
-
-
-def statistics(mean: float | list[float], std: float | list[float], channels: int) -> dict[str, Tensor]:
-    """`mean` and `std` as a number for each channel. Raises ValueError for another number of them, and for a std that
-    is not more than 0."""
-    found = {}
-    for name, value in (("mean", mean), ("std", std)):
-        values = value if isinstance(value, list) else [value]
-        if len(values) not in (1, channels):
-            raise ValueError(f"{name} must be one number, or one for each of {channels} channels, not {shown(value)}")
-        if name == "std" and min(values) <= 0:
-            raise ValueError(f"std must be more than 0, not {shown(value)}")
-        found[name] = torch.tensor(values).expand(channels)
-    return found
 
 
 class ImageTokenizer(nn.Module):
@@ -216,16 +206,15 @@ class ImageTokenizer(nn.Module):
 
     def __init__(
         self, chopper: ImageChopper, width: int, context: int, *,
-        position: Callable[..., GridPosition] | None = LearnedGrid, augment: Callable[[], ImageAugmentation] | None = None,
+        position: Callable[..., GridPosition] | None = LearnedGrid,
+        augment: Callable[[], ImageAugmentation] | None = None,
         mean: float | list[float] = 0.5, std: float | list[float] = 0.5,
     ):  # fmt: skip
         super().__init__()
         self.patch_size, self.augment = chopper.patch_size, augment() if augment else None
         self.embedding = nn.Linear(chopper.channels * chopper.patch_size**2, width)
         self.position = position(width, chopper.grid) if position else None
-        area = chopper.patch_size**2
-        for name, value in statistics(mean, std, chopper.channels).items():
-            self.register_buffer(name, value.repeat_interleave(area), persistent=False)
+        self.normalized = Normalized(mean, std, chopper.channels, chopper.patch_size**2)
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
         images = chunks.values
@@ -233,5 +222,5 @@ class ImageTokenizer(nn.Module):
             if self.augment is not None and self.training:
                 images = self.augment(images, chunks.seeds)
             images = patches(images, self.patch_size)
-        tokens = self.embedding((images.to(self.mean.dtype) / 255 - self.mean) / self.std)
+        tokens = self.embedding(self.normalized(images))
         return tokens if self.position is None else tokens + self.position(chunks.coordinates)

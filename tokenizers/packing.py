@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from ..models.batch import Chunks, SetPlan
 from ..models.tokens import CORE, Tokens
 from .base import Chopper, Chunk
+from .contract import chopped
 
 Sample = Sequence[tuple[str, Any]]
 """One sample: (input name, item) pairs in the order in which their tokens join the set."""
@@ -37,12 +39,14 @@ def first_fit(counts: Sequence[int], context: int) -> list[int]:
 TRIED = 12
 """Row lengths that are tried for every batch."""
 EVEN = 512
-"""Tokens in a row at which attention costs as much as all else: about right for a core of 128 wide, too few for a wider one."""
+"""Tokens in a row at which attention costs as much as all else: about right for a core of 128 wide, too few for a wider
+one."""
 
 
 def cheapest_rows(counts: Sequence[int], context: int) -> list[int]:
-    """The row of each sample, packed into rows of the length that costs least to compute: all rows are as long as the fullest
-    one, from the longest sample to the context, or to two of the longest samples. Raises ValueError as `first_fit` does."""
+    """The row of each sample, packed into rows of the length that costs least to compute: all rows are as long as the
+    fullest one, from the longest sample to the context, or to two of the longest samples. Raises ValueError as
+    `first_fit` does."""
     if not counts:
         return []
     longest = max(counts)
@@ -63,63 +67,83 @@ def pack(
     axes: Sequence[str] = ("order",), rows: Sequence[int] | None = None,
 ) -> SetPlan:  # fmt: skip
     """Chop samples and plan their slots in rows of `context` tokens; see `place`."""
-    chopped = [[(name, choppers[name].chop(item)) for name, item in sample] for sample in samples]
-    return place(chopped, choppers, context, axes, rows=rows)
+    parts = [[(name, chopped(name, choppers[name], item)) for name, item in sample] for sample in samples]
+    return place(parts, choppers, context, axes, rows=rows)
 
 
 def place(
-    chopped: Sequence[Chopped], choppers: Mapping[str, Chopper], context: int, axes: Sequence[str] = ("order",), *,
-    rows: Sequence[int] | None = None, own: int = 0, trim: bool = False, right: bool = False,
+    samples: Sequence[Chopped], choppers: Mapping[str, Chopper], context: int, axes: Sequence[str] = ("order",), *,
+    rows: Sequence[int] | None = None, core: int = 0, trim: bool = False, right: bool = False,
 ) -> SetPlan:  # fmt: skip
     """Plan the slots of chopped samples in rows of `context` tokens; with `trim`, in as short ones as cost least.
 
+    Two samples in one row of 10, with `core=1` class token each: an image of two patches with the text "hi", and the
+    text "x". The choppers are {"image": ..., "text": ...}; every text begins with its start token.
+
+        slot     0      1      2      3      4      5      6      7      8      9
+        token    class  patch  patch  start  h      i      class  start  x      -
+        input    0      1      1      2      2      2      0      2      2      0
+        sample   1      1      1      1      1      1      2      2      2      0
+        item     1      2      2      3      3      3      4      5      5      0
+
+        chunks["image"].slots  1 2             chunks["text"].slots   3 4 5 7 8
+        chunks["image"].index  0 1             chunks["text"].index   0 1 2 0 1      .counts  3 2
+
     Inputs are numbered from 1 in the order of `choppers`; `axes` are the set's position axes; `rows` fixes each
-    sample's row (so that a second set stands beside the first). Every sample begins with `own` tokens of the core. `trim` cuts
-    off columns that no row uses; `right` puts the padding in front.
+    sample's row (so that a second set stands beside the first). Every sample begins with `core` class and register
+    tokens. `trim` cuts off columns that no row uses; `right` puts the padding in front. Raises ValueError for a sample
+    longer than a row.
     """
-    counts = [own + sum(chunk.count for _, chunk in sample) for sample in chopped]
+    counts = [core + sum(chunk.count for _, chunk in sample) for sample in samples]
     if rows is None:
         rows = cheapest_rows(counts, context) if trim else first_fit(counts, context)
     used = [0] * (max(rows, default=0) + 1)
-    starts = []
+    columns = []
     for row, count in zip(rows, counts):
-        starts.append(used[row])
+        columns.append(used[row])
         used[row] += count
     n = max(1, *used) if trim else context
     if right:
-        starts = [start + n - used[row] for row, start in zip(rows, starts)]
-    return _laid_out(chopped, choppers, tuple(axes), (len(used), n), [row * n + s for row, s in zip(rows, starts)], own)
+        columns = [column + n - used[row] for row, column in zip(rows, columns)]
+    return _placed(samples, choppers, axes, (len(used), n), [row * n + c for row, c in zip(rows, columns)], core)
 
 
-def _laid_out(chopped, choppers, axes, shape, starts: list[int], own: int) -> SetPlan:
-    """The set in which sample number i stands at the flat place `starts[i]` and after."""
-    runs: list[tuple[int, int, int, int, int]] = []  # place, length, input, sample, item
+class Run(NamedTuple):
+    """Neighbouring tokens of one item: the slot of the first, how many there are, and what they have in common."""
+
+    slot: int
+    length: int
+    input: int
+    sample: int
+    item: int
+
+
+def _placed(samples, choppers, axes, shape, starts: Sequence[int], core: int) -> SetPlan:
+    """The set in which sample number i fills the slots from `starts[i]` on."""
+    runs: list[Run] = []
     placed: dict[str, list[tuple[Chunk, int]]] = {}
     numbers = {name: number for number, name in enumerate(choppers, start=1)}
-    item = 0
-    for sample, (start, parts) in enumerate(zip(starts, chopped), start=1):
-        if own:
-            item += 1
-            runs.append((start, own, CORE, sample, item))
-        here = start + own
+    items = itertools.count(1)
+    for sample, (slot, parts) in enumerate(zip(starts, samples), start=1):
+        if core:
+            runs.append(Run(slot, core, CORE, sample, next(items)))
+        slot += core
         for name, chunk in parts:
-            item += 1
-            runs.append((here, chunk.count, numbers[name], sample, item))
-            placed.setdefault(name, []).append((chunk, here))
-            here += chunk.count
+            runs.append(Run(slot, chunk.count, numbers[name], sample, next(items)))
+            placed.setdefault(name, []).append((chunk, slot))
+            slot += chunk.count
     tokens = _descriptors(shape, runs, len(axes))
-    chunks = {name: _pieces(choppers[name], placed[name]) for name in choppers if name in placed}
+    chunks = {name: _chunks(choppers[name], placed[name]) for name in choppers if name in placed}
     for name in chunks:
-        check_axes(name, choppers[name], chunks[name].coordinates)
         _write_coordinates(tokens, chunks[name], [axes.index(axis) for axis in choppers[name].axes])
-    own_places = torch.tensor(starts, dtype=torch.long)[:, None] + torch.arange(own) if own else None
-    return SetPlan(tokens=tokens, chunks=chunks, own=own_places, samples=len(chopped))
+    core_slots = torch.tensor(starts, dtype=torch.long)[:, None] + torch.arange(core) if core else None
+    return SetPlan(tokens=tokens, chunks=chunks, own=core_slots, samples=len(samples))
 
 
-def _descriptors(shape: tuple[int, int], runs: Sequence[tuple[int, int, int, int, int]], axes: int) -> Tokens:
-    """The descriptors of a set made of runs of tokens: (first place, length, input, sample, item)."""
-    place, length, *values = torch.tensor(runs, dtype=torch.long).reshape(-1, 5).unbind(1)
-    where = spread(place, length)
+def _descriptors(shape: tuple[int, int], runs: Sequence[Run], axes: int) -> Tokens:
+    """The descriptors of a set made of runs of tokens; slots that none of them fills are padding."""
+    slot, length, *values = torch.tensor(runs, dtype=torch.long).reshape(-1, 5).unbind(1)
+    where = spread(slot, length)
     fields = [torch.zeros(shape[0] * shape[1], dtype=torch.long) for _ in values]
     for field, value in zip(fields, values):
         field[where] = value.repeat_interleave(length)
@@ -130,19 +154,9 @@ def _descriptors(shape: tuple[int, int], runs: Sequence[tuple[int, int, int, int
 
 
 def spread(starts: Tensor, lengths: Tensor) -> Tensor:
-    """start, start + 1, ... for `length` numbers, one run after another."""
+    """start, start + 1, ... for `length` numbers, one run after another: of (3, 7) and (2, 1) it makes 3, 4, 7."""
     ends = lengths.cumsum(0)
     return torch.arange(int(ends[-1]) if len(ends) else 0) + (starts - ends + lengths).repeat_interleave(lengths)
-
-
-def check_axes(name: str, chopper: Chopper, coordinates: Tensor | None) -> None:
-    """Raises ValueError where an input's chunks have coordinates on other axes than its chopper names."""
-    if coordinates is not None and coordinates.shape[1] != len(chopper.axes):
-        named = f"name {', '.join(chopper.axes)}" if chopper.axes else "name none"
-        raise ValueError(
-            f"inputs.{name}: {type(chopper).__name__}.chop gives coordinates on {coordinates.shape[1]} axes, but its `axes` "
-            f"{named}, so that no position would use them; name each, such as axes = ('seconds',)"
-        )
 
 
 def _write_coordinates(tokens: Tokens, chunks: Chunks, axes: list[int]) -> None:
@@ -151,17 +165,20 @@ def _write_coordinates(tokens: Tokens, chunks: Chunks, axes: list[int]) -> None:
         flat[chunks.slots[:, None], torch.tensor(axes)] = chunks.coordinates
 
 
-def _pieces(chopper: Chopper, placed: Sequence[tuple[Chunk, int]]) -> Chunks:
-    """One input's chunks, with what follows each id where they are ids."""
-    found = [chunk for chunk, _ in placed]
-    counts = torch.tensor([chunk.count for chunk in found])
-    next_ids = coordinates = None
-    if all(chunk.next_ids is not None for chunk in found):
-        next_ids = torch.cat([chunk.next_ids for chunk in found])
-    if all(chunk.coordinates is not None for chunk in found):
-        coordinates = torch.cat([chunk.coordinates for chunk in found])
+def _chunks(chopper: Chopper, placed: Sequence[tuple[Chunk, int]]) -> Chunks:
+    """One input's chopped items, each with its first slot, as what the embedder takes. A field that any of them lacks
+    is None."""
+    items = [chunk for chunk, _ in placed]
+    counts = torch.tensor([chunk.count for chunk in items])
+
+    def joined(name: str) -> Tensor | None:
+        values = [getattr(chunk, name) for chunk in items]
+        return None if any(value is None for value in values) else torch.cat(values)
+
+    seeds = [chunk.seed for chunk in items]
     return Chunks(
-        values=chopper.collate(found), index=spread(torch.zeros_like(counts), counts), coordinates=coordinates,
-        slots=spread(torch.tensor([place for _, place in placed]), counts), next_ids=next_ids, counts=counts,
-        seeds=torch.tensor([chunk.seed for chunk in found]) if all(chunk.seed is not None for chunk in found) else None,
+        values=chopper.collate(items), index=spread(torch.zeros_like(counts), counts),
+        coordinates=joined("coordinates"), slots=spread(torch.tensor([slot for _, slot in placed]), counts),
+        next_ids=joined("next_ids"), counts=counts,
+        seeds=None if None in seeds else torch.tensor(seeds),
     )  # fmt: skip

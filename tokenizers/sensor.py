@@ -1,4 +1,5 @@
-"""Sensors: windows of a stream of measurements, described in YAML alone, become tokens that carry their time in seconds."""
+"""Sensors: windows of a stream of measurements, described in YAML alone, become tokens that carry their time in
+seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
-from .base import Chopper, Chunk, state
+from .base import Chopper, Chunk, Role
 from .files.reading import DataError, as_text, read_bytes
 from .files.records import read_array, read_record
 from .files.writing import write_json
@@ -31,14 +32,14 @@ Scales = RootModel[tuple[tuple[FiniteFloat, ...], tuple[FiniteFloat, ...]]]
 
 @dataclass(frozen=True, kw_only=True)
 class SensorChopper(Chopper):
-    """A stream (times, channels) to windows of `window` measurements each, taken `rate` times a second, the first at 0 seconds.
-    A token stands where its window's last measurement was taken.
+    """A stream (times, channels) to windows of `window` measurements each, taken `rate` times a second, the first at 0
+    seconds. A token stands where its window's last measurement was taken.
 
     `channels` names the columns, with their unit where one likes (`{speed: m/s, lane: null}`), or is their number.
-    `categories` says which of them are whole numbers from 0 to that many (less one) that stand for something: `{gear: 6}`.
-    The others are given to the model less their `mean`, over their `scale`, both by channel (`{speed: 12.5}`); what is not
-    given so is learned from the training data (its mean and its std). NaN is a missing value: the model sees it as
-    "missing", never as zero.
+    `categories` says which of them are whole numbers from 0 to that many (less one) that stand for something: `{gear:
+    6}`. The others are given to the model less their `mean`, over their `scale`, both by channel (`{speed: 12.5}`);
+    what is not given so is learned of the training data (its mean and its std). NaN is a missing value: the model sees
+    it as "missing", never as zero.
     """
 
     axes: ClassVar[tuple[str, ...]] = ("seconds",)
@@ -48,7 +49,6 @@ class SensorChopper(Chopper):
     categories: dict[str, int] | None = None
     mean: dict[str, float] | None = None
     scale: dict[str, float] | None = None
-    fitted: tuple[tuple[float, ...], tuple[float, ...]] | None = state(default=None)
 
     def __post_init__(self):
         if not self.channels or (isinstance(self.channels, int) and self.channels < 1):
@@ -69,8 +69,8 @@ class SensorChopper(Chopper):
         return [str(n) for n in range(self.channels)] if isinstance(self.channels, int) else list(self.channels)
 
     def decode(self, raw: Any) -> Stream:
-        """An array (times, channels) or (times,), or the path or the bytes of a file: NumPy's `.npy`, or CSV with one column per
-        channel, its header first; an empty field is a missing value."""
+        """An array (times, channels) or (times,), or the path or the bytes of a file: NumPy's `.npy`, or CSV with one
+        column per channel, its header first; an empty field is a missing value."""
         if isinstance(raw, str | os.PathLike):
             content = read_bytes(raw)
             try:
@@ -111,7 +111,7 @@ class SensorChopper(Chopper):
                 raise DataError(f"line {number} holds something that is no number") from None
         return rows
 
-    def fit(self, items: Callable[[], Iterable]) -> SensorChopper:
+    def fit(self, items: Callable[[], Iterable], role: Role) -> SensorChopper:
         """The mean and the scale that are given, else mean and std over the training streams, missing values left out.
 
         So are streams that cannot be read: they count as bad when their turn comes. Raises ValueError when none can.
@@ -136,23 +136,26 @@ class SensorChopper(Chopper):
         mean = total / count
         std = (squares / count - mean**2).clamp(min=0).sqrt()
         std = torch.where(std > 1e-8, std, torch.ones_like(std))
-        each = [
-            [(given or {}).get(name, value) for name, value in zip(self.names, learned.tolist())]
-            for given, learned in ((self.mean, mean), (self.scale, std))
-        ]
-        return replace(self, fitted=(tuple(each[0]), tuple(each[1])))
+        learned = {"mean": dict(zip(self.names, mean.tolist())), "scale": dict(zip(self.names, std.tolist()))}
+        return replace(self, **{name: values | (getattr(self, name) or {}) for name, values in learned.items()})
 
     def save(self, folder: Path) -> None:
-        write_json(folder / "channels.json", self.fitted)
+        write_json(folder / "channels.json", self._normalisation)
 
-    def load(self, folder: Path) -> SensorChopper:
+    def load(self, folder: Path, role: Role) -> SensorChopper:
         file = folder / "channels.json"
         mean, std = read_record(file, Scales).root
         if not len(mean) == len(std) == len(self.names):
             raise DataError(
                 f"{file}: it holds {len(mean)} and {len(std)} numbers, but there are {len(self.names)} channels"
             )
-        return replace(self, fitted=(mean, std))
+        return replace(self, mean=dict(zip(self.names, mean)), scale=dict(zip(self.names, std)))
+
+    @property
+    def _normalisation(self) -> tuple[list[float], list[float]]:
+        """The mean and the scale of every channel, in the order of the columns; 0 and 1 for what is not known."""
+        mean, scale = self.mean or {}, self.scale or {}
+        return [mean.get(name, 0.0) for name in self.names], [scale.get(name, 1.0) for name in self.names]
 
     def count(self, item: Stream) -> int:
         return math.ceil(len(item) / self.window)
@@ -160,7 +163,7 @@ class SensorChopper(Chopper):
     def chop(self, item: Stream) -> Chunk:
         """Windows (t, window * channels) in units of stds; a last window that is not full is filled with "missing"."""
         count = self.count(item)
-        mean, std = (torch.tensor(each) for each in self.fitted or (0.0, 1.0))
+        mean, std = map(torch.tensor, self._normalisation)
         kept = torch.tensor([name in (self.categories or {}) for name in self.names])
         filled = torch.full((count * self.window, len(self.names)), math.nan)
         filled[: len(item)] = torch.where(kept, item, (item - mean) / std)
@@ -168,8 +171,8 @@ class SensorChopper(Chopper):
         return Chunk(rearrange(filled, "(t w) c -> t (w c)", w=self.window), count, last / self.rate)
 
     def draw(self, canvas: Any, item: Stream) -> None:
-        """Every channel over the seconds, and where the windows begin; a single measurement as a profile over its channels,
-        many channels as a picture."""
+        """Every channel over the seconds, and where the windows begin; a single measurement as a profile over its
+        channels, many channels as a picture."""
         if len(item) == 1 and len(self.names) > 1:
             canvas.plot(item[0].numpy(), marker=".")
             canvas.set(xlabel="channel", ylabel="value")
@@ -191,7 +194,8 @@ class SensorChopper(Chopper):
 
 
 class SensorTokenizer(nn.Module):
-    """Windows to vectors: a linear map of the numbers, a learned vector for each missing one, a table for each category."""
+    """Windows to vectors: a linear map of the numbers, a learned vector for each missing one, a table for each
+    category."""
 
     Chopper = SensorChopper
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -16,18 +16,20 @@ from torch import Tensor, nn
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk
-from .image import ImageChopper, statistics
+from .image import ImageChopper
 from .media.augmentation import ImageAugmentation
 from .media.files import read_animation
+from .media.pixels import Normalized, draw_patches
 
 Frames = UInt8[Tensor, "_frames _channels _height _width"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoChopper(Chopper):
-    """Frames, `rate` a second, to tubelets of `frames` frames by `patch_size` x `patch_size` pixels (ViViT, Arnab et al.
-    2021, arXiv:2103.15691). Every frame is brought to `size` (height, width, or one number) as images are; a clip whose
-    frames do not fill the last tubelet repeats its last frame. A token stands where its last frame is shown. `longest` frames are read at most."""
+    """Frames, `rate` a second, to tubelets of `frames` frames by `patch_size` x `patch_size` pixels (ViViT, Arnab et
+    al. 2021, arXiv:2103.15691). Every frame is brought to `size` (height, width, or one number) as images are; a clip
+    whose frames do not fill the last tubelet repeats its last frame. A token stands where its last frame is shown.
+    `longest` frames are read at most."""
 
     axes: ClassVar[tuple[str, ...]] = ("seconds", "row", "column")
     size: int | tuple[int, int]
@@ -68,10 +70,7 @@ class VideoChopper(Chopper):
 
     def chop(self, item: Frames) -> Chunk:
         rows, columns = self.image.grid
-        image = self.image
-        frames = torch.stack(
-            [image.resized(frame, rows * self.patch_size, columns * self.patch_size) for frame in item]
-        )
+        frames = self.resized(item)
         frames = torch.cat([frames, frames[-1:].expand(-len(frames) % self.frames, -1, -1, -1)])
         tubelets = self.cut(frames)
         times = len(frames) // self.frames
@@ -79,40 +78,37 @@ class VideoChopper(Chopper):
         grid = torch.cartesian_prod(last, torch.arange(rows).float(), torch.arange(columns).float())
         return Chunk(tubelets, len(tubelets), grid)
 
+    def resized(self, frames: Frames) -> Frames:
+        """Frames brought to `size`, each as an image is."""
+        image = self.image
+        return torch.stack([image.resized(frame, *image.shape) for frame in frames])
+
     def cut(self, frames: Tensor) -> Tensor:
         """Whole tubelets of frames (f, channels, height, width) as rows of values, one time after another."""
-        return rearrange(frames, "(t f) c (row p) (column q) -> (t row column) (f c p q)", f=self.frames, p=self.patch_size,
-                         q=self.patch_size)  # fmt: skip
+        size = self.patch_size
+        pattern = "(t f) c (row p) (column q) -> (t row column) (f c p q)"
+        return rearrange(frames, pattern, f=self.frames, p=size, q=size)
 
     def draw(self, canvas: Any, item: Frames) -> None:
         """The first frame of every tubelet, side by side, and the grid of patches."""
-        size = self.patch_size
-        rows, columns = self.image.grid
-        first = [self.image.resized(frame, rows * size, columns * size) for frame in item[:: self.frames]]
-        wall = torch.cat([frame.permute(1, 2, 0) for frame in first], dim=1)
-        canvas.imshow(wall.numpy(), cmap="gray", vmin=0, vmax=255)
-        for line in range(0, wall.shape[1] + 1, size):
-            canvas.axvline(line - 0.5, color="tab:orange", linewidth=2.0 if line % (columns * size) == 0 else 0.5)
-        for line in range(0, wall.shape[0] + 1, size):
-            canvas.axhline(line - 0.5, color="tab:orange", linewidth=0.5)
-        canvas.set(xticks=[], yticks=[])
-
-    def collate(self, chunks: Sequence[Chunk]) -> Tensor:
-        return torch.cat([chunk.values for chunk in chunks])
+        wall = rearrange(self.resized(item[:: self.frames]), "f c height width -> height (f width) c")
+        draw_patches(canvas, wall, self.patch_size, wall.shape[1] // len(item[:: self.frames]))
 
 
 class VideoTokenizer(nn.Module):
-    """Tubelets to vectors: one linear map, plus an absolute position by number in the clip where `position` is not null.
+    """Tubelets to vectors: one linear map, plus an absolute position by number in the clip where `position` is not
+    null.
 
-    `mean` and `std` (of values from 0 to 1, one number or one per channel) normalise the pixels. `augment` changes clips
-    at random while training, on the device, all frames of a clip in the same way.
+    `mean` and `std` (of values from 0 to 1, one number or one per channel) normalise the pixels. `augment` changes
+    clips at random while training, on the device, all frames of a clip in the same way.
     """
 
     Chopper = VideoChopper
 
     def __init__(
         self, chopper: VideoChopper, width: int, context: int, *,
-        position: Callable[..., AbsolutePosition] | None = Learned, augment: Callable[[], ImageAugmentation] | None = None,
+        position: Callable[..., AbsolutePosition] | None = Learned,
+        augment: Callable[[], ImageAugmentation] | None = None,
         mean: float | list[float] = 0.5, std: float | list[float] = 0.5,
     ):  # fmt: skip
         super().__init__()
@@ -120,18 +116,18 @@ class VideoTokenizer(nn.Module):
         area = chopper.patch_size**2
         self.embedding = nn.Linear(chopper.frames * chopper.channels * area, width)
         self.position = position(width, context) if position else None
-        for name, value in statistics(mean, std, chopper.channels).items():
-            self.register_buffer(name, value.repeat_interleave(area).repeat(chopper.frames), persistent=False)
+        self.normalized = Normalized(mean, std, chopper.channels, area, chopper.frames)
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
         values = chunks.values
         if self.augment is not None and self.training:
             values = self.changed(values, chunks)
-        tokens = self.embedding((values.to(self.mean.dtype) / 255 - self.mean) / self.std)
+        tokens = self.embedding(self.normalized(values))
         return tokens if self.position is None else tokens + self.position(chunks.index)
 
     def changed(self, tubelets: Tensor, chunks: Chunks) -> Tensor:
-        """All clips' tubelets (t, values), augmented as the frames that they are cut from, each by the seed of its clip."""
+        """All clips' tubelets (t, values), augmented as the frames that they are cut from, each by the seed of its
+        clip."""
         chopper, (rows, columns) = self.chopper, self.chopper.image.grid
         frames = rearrange(
             tubelets, "(t row column) (f c p q) -> (t f) c (row p) (column q)", row=rows, column=columns,

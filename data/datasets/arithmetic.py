@@ -1,4 +1,5 @@
-"""Cross-modal arithmetic: a written digit (image), plus or minus (text), a dialled digit (sound), and the answer (text).
+"""Cross-modal arithmetic: a written digit (image), plus or minus (text), a dialled digit (sound), and the answer
+(text).
 
 The answer first reads out what was seen and heard, then says the result: "7+5=12", the lecture's scratchpad. Images are
 scikit-learn's digits, held out by image; all pairs of digits may be seen. Nothing needs to be downloaded.
@@ -8,17 +9,13 @@ from __future__ import annotations
 
 from functools import cached_property
 
-import numpy as np
-
-from ..samples import Columns, Outcome, SampleDataset, Samples
+from ..samples import Columns, Made, MadeDataset, Outcome
 from .digits import Digits
 from .dtmf import RATE, tone
 
-SPLITS = ("train", "val", "test")
-
 
 def answer(left: int, operator: str, right: int, scratchpad: bool = True) -> str:
-    """What shall be said: "7+5=12", or "12" without the scratchpad."""
+    """The answer: "7+5=12", or "12" without the scratchpad."""
     result = left + right if operator == "+" else left - right
     return f"{left}{operator}{right}={result}" if scratchpad else str(result)
 
@@ -35,21 +32,16 @@ def outcomes(scratchpad: bool = True) -> list[Outcome]:
     ]
 
 
-JUDGED = 1000
-"""Samples of val, and of test."""
-
-
-class Problems(Samples):
-    """As many problems as asked for; each is a pure function of the split and its number."""
+class Problems(Made):
+    """A digit, an operator, a digit, and what they make."""
 
     def __init__(self, digits: Digits, split: str, count: int, scratchpad: bool):
-        self.images, self.split, self.scratchpad = digits.images[0], split, scratchpad
-        labels = digits.images[1]
+        super().__init__(split, count, "problem")
+        self.scratchpad, (self.images, labels) = scratchpad, digits.images
         self.of_digit = [[n for n in digits.numbers(split) if labels[n] == digit] for digit in range(10)]
-        self.keys = [f"{split} problem {n}" for n in range(count)]
 
     def __getitem__(self, number: int) -> Columns:
-        random = np.random.default_rng([SPLITS.index(self.split), number])
+        random = self.random(number)
         left, operator, right = int(random.integers(10)), "+-"[random.integers(2)], int(random.integers(10))
         chosen = random.choice(self.of_digit[left])
         return {
@@ -58,10 +50,9 @@ class Problems(Samples):
         }  # fmt: skip
 
 
-class Arithmetic(SampleDataset):
+class Arithmetic(MadeDataset):
     """Columns: `image`, `operator`, `sound`, `answer`. `samples` is how many one epoch of training has."""
 
-    splits = SPLITS
     columns = ("image", "operator", "sound", "answer")
 
     def __init__(self, *, samples: int = 20_000, scratchpad: bool = True):
@@ -74,6 +65,5 @@ class Arithmetic(SampleDataset):
     def truth(self, split: str) -> list[Outcome]:
         return outcomes(self.scratchpad)
 
-    def open(self, split: str) -> Samples:
-        self.check_split(split)
-        return Problems(self.digits, split, self.samples if split == "train" else JUDGED, self.scratchpad)
+    def make(self, split: str, count: int) -> Problems:
+        return Problems(self.digits, split, count, self.scratchpad)

@@ -1,24 +1,23 @@
-"""Cross-modal arithmetic with real recordings: an MNIST digit (image), plus or minus (text), a spoken digit (FSDD), and the
-answer (text) that first reads out what was seen and heard. Images and recordings of val and test are not in train."""
+"""Cross-modal arithmetic with real recordings: an MNIST digit (image), plus or minus (text), a spoken digit (FSDD), and
+the answer (text) that first reads out what was seen and heard. Images and recordings of val and test are not in
+train."""
 
 from __future__ import annotations
 
 from functools import cached_property
 
-import numpy as np
-
-from ..samples import Columns, Outcome, SampleDataset, Samples
-from .arithmetic import SPLITS, answer, outcomes
+from ..samples import Columns, Made, MadeDataset, Outcome, Samples
+from .arithmetic import answer, outcomes
 from .fsdd import Fsdd
 from .mnist import Mnist
 
 
-class Problems(Samples):
-    """As many problems as asked for; which image and which recording each has is a function of split and number."""
+class Problems(Made):
+    """An image, an operator, a recording, and what they make."""
 
     def __init__(self, split: str, images: Samples, sounds: Samples, count: int):
-        self.split, self.sources = split, (images, sounds)
-        self.keys = [f"{split} problem {n}" for n in range(count)]
+        super().__init__(split, count, "problem")
+        self.sources = images, sounds
 
     @cached_property
     def of_digit(self) -> tuple[list[list[int]], list[list[int]]]:
@@ -30,7 +29,7 @@ class Problems(Samples):
         return found[0], found[1]
 
     def __getitem__(self, number: int) -> Columns:
-        random = np.random.default_rng([SPLITS.index(self.split), number])
+        random = self.random(number)
         left, operator, right = int(random.integers(10)), "+-"[random.integers(2)], int(random.integers(10))
         image, sound = (random.choice(self.of_digit[which][digit]) for which, digit in ((0, left), (1, right)))
         return {
@@ -39,10 +38,9 @@ class Problems(Samples):
         }  # fmt: skip
 
 
-class ArithmeticSpeech(SampleDataset):
+class ArithmeticSpeech(MadeDataset):
     """Columns: `image`, `operator`, `sound`, `answer`. `samples` is how many one epoch of training has."""
 
-    splits = SPLITS
     columns = ("image", "operator", "sound", "answer")
 
     def __init__(self, *, samples: int = 20_000):
@@ -51,7 +49,5 @@ class ArithmeticSpeech(SampleDataset):
     def truth(self, split: str) -> list[Outcome]:
         return outcomes()
 
-    def open(self, split: str) -> Samples:
-        self.check_split(split)
-        count = self.samples if split == "train" else 1000
+    def make(self, split: str, count: int) -> Problems:
         return Problems(split, Mnist().open(split), Fsdd().open(split), count)

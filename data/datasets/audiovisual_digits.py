@@ -5,26 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from ...tokenizers.media.files import read_picture, read_sound
-from ..samples import Columns, SampleDataset, Samples
-from .arithmetic import SPLITS
+from ..samples import Columns, Made, MadeDataset
 from .fsdd import Fsdd
 from .mnist import Mnist
 
 
-class Pairs(Samples):
-    """As many pairs as asked for; which image, which recording and which noise each has is a function of its number."""
+class Pairs(Made):
+    """An image and a recording of one digit, each in noise of its own."""
 
     def __init__(self, split: str, dataset: AudiovisualDigits, count: int):
-        self.split, self.dataset = split, dataset
+        super().__init__(split, count, "pair")
+        self.dataset = dataset
         self.sources = Mnist().open(split), Fsdd().open(split)
-        self.keys = [f"{split} pair {n}" for n in range(count)]
         self.of_digit = [
             [[n for n, label in enumerate(labels) if label == digit] for digit in range(10)]
             for labels in (list(source.column("label")) for source in self.sources)
         ]
 
     def __getitem__(self, number: int) -> Columns:
-        random = np.random.default_rng([SPLITS.index(self.split), number, 3])
+        random = self.random(number, 3)
         digit = int(random.integers(10))
         image, sound = (source[random.choice(found[digit])] for source, found in zip(self.sources, self.of_digit))
         return {
@@ -47,16 +46,14 @@ def noisy_sound(file: bytes, ratio: float, random: np.random.Generator) -> tuple
     return (samples + random.normal(0, level, len(samples))).astype(np.float32), rate
 
 
-class AudiovisualDigits(SampleDataset):
+class AudiovisualDigits(MadeDataset):
     """Columns: `image`, `sound`, `label` 0 to 9. `image_noise`: std of the noise over the range of the pixels;
     `sound_noise`: signal to noise of the recordings in dB."""
 
-    splits = SPLITS
     columns = ("image", "sound", "label")
 
     def __init__(self, *, samples: int = 8000, image_noise: float = 1.0, sound_noise: float = -10.0):
         self.samples, self.image_noise, self.sound_noise = samples, image_noise, sound_noise
 
-    def open(self, split: str) -> Samples:
-        self.check_split(split)
-        return Pairs(split, self, self.samples if split == "train" else 1000)
+    def make(self, split: str, count: int) -> Pairs:
+        return Pairs(split, self, count)

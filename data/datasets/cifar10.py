@@ -6,7 +6,8 @@ from ..shards.dataset import ShardDataset
 
 
 class Cifar10(ShardDataset):
-    """Columns: `image` (32 x 32, colour) and `label` 0 to 9, the classes in alphabetical order (airplane, automobile, ...).
+    """Columns: `image` (32 x 32, colour) and `label` 0 to 9, the classes in alphabetical order (airplane, automobile,
+    ...).
 
     A tenth of train validates, by hash of the key.
     """

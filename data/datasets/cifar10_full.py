@@ -28,10 +28,11 @@ RECORD = 1 + 3 * SIDE * SIDE
 
 
 class Cifar10Full(SampleDataset):
-    """Columns: `image` (32 x 32, colour) and `label` 0 to 9, the classes in alphabetical order (airplane, automobile, ...).
+    """Columns: `image` (32 x 32, colour) and `label` 0 to 9, the classes in alphabetical order (airplane, automobile,
+    ...).
 
-    Read from `cifar10_full/cifar-10-batches-bin/` in the data root; `download: true` fetches it (162 MB) where it is not
-    there. A tenth of train validates, by hash of the key.
+    Read from `cifar10_full/cifar-10-batches-bin/` in the data root; `download: true` fetches it (162 MB) where it is
+    not there. A tenth of train validates, by hash of the key.
     """
 
     splits = ("train", "val", "test")
@@ -65,8 +66,8 @@ class Cifar10Full(SampleDataset):
 
 @dataclass(frozen=True)
 class Records(Samples):
-    """The records of some files, one after another, mapped into memory. Raises DataError for a file that is missing, cut
-    short or of another kind."""
+    """The records of some files, one after another, mapped into memory. Raises DataError for a file that is missing,
+    cut short or of another kind."""
 
     files: tuple[Path, ...]
 

@@ -1,4 +1,5 @@
-"""Strings of spoken digits: recordings of the Free Spoken Digit Dataset, joined with gaps of random length, in noise."""
+"""Strings of spoken digits: recordings of the Free Spoken Digit Dataset, joined with gaps of random length, in
+noise."""
 
 from __future__ import annotations
 
@@ -6,20 +7,19 @@ import numpy as np
 
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.media.files import read_sound
-from ..samples import Columns, SampleDataset, Samples
+from ..samples import Columns, Made, MadeDataset
 from .fsdd import Fsdd, digit, speaker
 
-SPLITS = ("train", "val", "test")
 RATE = 8000
 
 
-class Strings(Samples):
-    """As many strings as asked for, each of one speaker; what each holds is a function of its number."""
+class Strings(Made):
+    """Digits that one speaker says, one after another."""
 
     def __init__(self, split: str, dataset: DigitStrings, count: int):
-        self.split, self.dataset = split, dataset
+        super().__init__(split, count, "string")
+        self.dataset = dataset
         self.source = Fsdd(held_out=dataset.held_out, equalize=dataset.equalize).open(split)
-        self.keys = [f"{split} string {n}" for n in range(count)]
         self.of_speaker: dict[str, list[int]] = {}
         for number, key in enumerate(self.source.keys):
             self.of_speaker.setdefault(speaker(key), []).append(number)
@@ -38,7 +38,7 @@ class Strings(Samples):
 
     def spoken(self, number: int) -> tuple[np.random.Generator, str, list[int]]:
         """Who speaks in a string, and which recordings: none where nobody does. The generator goes on with the rest."""
-        random = np.random.default_rng([SPLITS.index(self.split), number, 11])
+        random = self.random(number, 11)
         who = self.speakers[random.integers(len(self.speakers))]
         silent = random.random() < self.dataset.silence
         count = 0 if silent else random.integers(self.dataset.shortest, self.dataset.longest + 1)
@@ -77,13 +77,14 @@ def silence(random: np.random.Generator, least: float, most: float) -> np.ndarra
     return np.zeros(int(random.uniform(least, most) * RATE), dtype=np.float32)
 
 
-class DigitStrings(SampleDataset):
-    """Columns: `sound`, `text` ("7 0 3", empty where nobody speaks), `speaker`. A string has `shortest` to `longest` digits of
-    one speaker, in white noise at a signal-to-noise ratio drawn from `noise` [lowest, highest] dB; a share of `silence` is
-    noise or silence alone. `samples` is how many one epoch of training has; recordings of a split never serve another.
-    `held_out`: a speaker, or several, whom nobody hears in training, and who alone are heard in the test. `equalize`: see `fsdd`."""
+class DigitStrings(MadeDataset):
+    """Columns: `sound`, `text` ("7 0 3", empty where nobody speaks), `speaker`. A string has `shortest` to `longest`
+    digits of one speaker, in white noise at a signal-to-noise ratio drawn from `noise` [lowest, highest] dB; a share of
+    `silence` is noise or silence alone. `samples` is how many one epoch of training has; recordings of a split never
+    serve another. `held_out`: a speaker, or several, whom nobody hears in training, and who alone are heard in the
+    test. `equalize`: see `fsdd`."""
 
-    splits = SPLITS
+    held_back = 500
     columns = ("sound", "text", "speaker")
 
     def __init__(
@@ -95,6 +96,5 @@ class DigitStrings(SampleDataset):
         self.samples, self.shortest, self.longest, self.noise = samples, shortest, longest, noise
         self.silence, self.held_out, self.equalize = silence, held_out, equalize
 
-    def open(self, split: str) -> Samples:
-        self.check_split(split)
-        return Strings(split, self, self.samples if split == "train" else 500)
+    def make(self, split: str, count: int) -> Strings:
+        return Strings(split, self, count)

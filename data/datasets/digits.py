@@ -1,4 +1,5 @@
-"""scikit-learn's handwritten digits: 1,797 images of 8 x 8 pixels, in the package itself. Split by hash of the number."""
+"""scikit-learn's handwritten digits: 1,797 images of 8 x 8 pixels, in the package itself. Split by hash of the
+number."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from ..samples import Listed, SampleDataset, Samples
 
 
 class Digits(SampleDataset):
-    """Columns: `image` (8, 8) with values from 0 to 255, `label` 0 to 9. Eight tenths train, one validates, one tests."""
+    """Columns: `image` (8, 8) with values from 0 to 255, `label` 0 to 9. Eight tenths train, one validates, one
+    tests."""
 
     splits = ("train", "val", "test")
     columns = ("image", "label")

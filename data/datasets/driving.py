@@ -1,16 +1,16 @@
-"""A driving scene made by rule: a camera image, a radar range profile, the vehicle's state, a word for the road; and what a
-driver would do, steering and braking, which no input determines alone.
+"""A driving scene made by rule: a camera image, a radar range profile, the vehicle's state, a word for the road; and
+what a driver would do, steering and braking, which no input determines alone.
 
-The camera sees where the road bends and where another car stands, but not how far away; the radar hears how far, but not
-where; the state knows the speed; the word says how slippery the road is. Steering follows the bend and the speed, and
-evades a near car; braking follows from the distance, the speed and the road.
+The camera sees where the road bends and where another car stands, but not how far away; the radar hears how far, but
+not where; the state knows the speed; the word says how slippery the road is. Steering follows the bend and the speed,
+and evades a near car; braking follows from the distance, the speed and the road.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..samples import Columns, SampleDataset, Samples
+from ..samples import Columns, Made, MadeDataset
 
 SIZE = 24
 """Height and width of the camera's image, in pixels."""
@@ -19,18 +19,12 @@ RANGES = 32
 ROADS = {"dry": 1.0, "wet": 0.7, "icy": 0.35}
 """How much of full braking each road allows."""
 
-JUDGED = 1000
-"""Samples of val, and of test."""
 
-
-class Scenes(Samples):
-    """As many scenes as asked for; each is a pure function of the split and its number."""
-
-    def __init__(self, split: str, count: int):
-        self.split, self.keys = split, [f"{split} scene {n}" for n in range(count)]
+class Scenes(Made):
+    """A road, a car on it, and what a driver does."""
 
     def __getitem__(self, number: int) -> Columns:
-        random = np.random.default_rng([("train", "val", "test").index(self.split), number, 7])
+        random = self.random(number, 7)
         bend, side = random.uniform(-1, 1), random.uniform(-1, 1)
         distance, speed = random.uniform(4, 60), random.uniform(3, 35)
         road = list(ROADS)[random.integers(len(ROADS))]
@@ -63,15 +57,13 @@ def radar(distance: float, random: np.random.Generator) -> np.ndarray:
     return (echo + random.normal(0, 0.08, RANGES)).astype(np.float32)[None]
 
 
-class Driving(SampleDataset):
+class Driving(MadeDataset):
     """Columns: `camera`, `radar`, `vehicle` (speed in m/s, yaw rate), `road`, and `control` [steering, braking]."""
 
-    splits = ("train", "val", "test")
     columns = ("camera", "radar", "vehicle", "road", "control")
 
     def __init__(self, *, samples: int = 10_000):
         self.samples = samples
 
-    def open(self, split: str) -> Samples:
-        self.check_split(split)
-        return Scenes(split, self.samples if split == "train" else JUDGED)
+    def make(self, split: str, count: int) -> Scenes:
+        return Scenes(split, count, "scene")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..samples import Columns, SampleDataset, Samples
+from ..samples import Columns, Made, MadeDataset
 
 LOW = {"1": 697, "2": 697, "3": 697, "4": 770, "5": 770, "6": 770, "7": 852, "8": 852, "9": 852, "0": 941}
 HIGH = {"1": 1209, "4": 1209, "7": 1209, "2": 1336, "5": 1336, "8": 1336, "0": 1336, "3": 1477, "6": 1477, "9": 1477}
@@ -13,7 +13,8 @@ SECONDS = 0.4
 
 
 def tone(digit: int, random: np.random.Generator) -> np.ndarray:
-    """One digit's tone as float32 samples at `RATE`: 0.1 to 0.25 s somewhere in `SECONDS`, noise 0 to 20 dB below it."""
+    """One digit's tone as float32 samples at `RATE`: 0.1 to 0.25 s somewhere in `SECONDS`, noise 0 to 20 dB below
+    it."""
     count = round(RATE * SECONDS)
     time = np.arange(count) / RATE
     length = random.uniform(0.10, 0.25)
@@ -27,27 +28,22 @@ def tone(digit: int, random: np.random.Generator) -> np.ndarray:
     return (0.2 * (waves * sounding + noise)).astype(np.float32)
 
 
-class Tones(Samples):
-    """As many tones as asked for; each is a pure function of the split and its number."""
-
-    def __init__(self, split: str, count: int):
-        self.split, self.keys = split, [f"{split} tone {n}" for n in range(count)]
+class Tones(Made):
+    """One digit each."""
 
     def __getitem__(self, number: int) -> Columns:
-        random = np.random.default_rng([("train", "val", "test").index(self.split), number])
+        random = self.random(number)
         digit = int(random.integers(10))
         return {"sound": (tone(digit, random), RATE), "label": digit}
 
 
-class Dtmf(SampleDataset):
+class Dtmf(MadeDataset):
     """Columns: `sound` and `label` 0 to 9. `samples` is how many one epoch of training has."""
 
-    splits = ("train", "val", "test")
     columns = ("sound", "label")
 
     def __init__(self, *, samples: int = 4000):
         self.samples = samples
 
-    def open(self, split: str) -> Samples:
-        self.check_split(split)
-        return Tones(split, self.samples if split == "train" else 1000)
+    def make(self, split: str, count: int) -> Tones:
+        return Tones(split, count, "tone")

@@ -17,16 +17,17 @@ READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json",
 
 
 class HuggingFace(SampleDataset):
-    """`path` is a name on the hub (`uoft-cs/cifar10`), a folder that `save_to_disk` wrote, a folder of data files, or one file
-    (parquet, csv, tsv, json, jsonl, arrow); `subset` the configuration, where there are several.
+    """`path` is a name on the hub (`uoft-cs/cifar10`), a folder that `save_to_disk` wrote, a folder of data files, or
+    one file (parquet, csv, tsv, json, jsonl, arrow); `subset` the configuration, where there are several.
 
-    `train`, `val` and `test` name the splits as the data set calls them; without `val` a tenth of train validates, by hash of
-    the row's number. Columns are the data set's own (`data.columns` says which input reads which); images and sounds are
-    handed on undecoded. No code of a data set is ever executed.
+    `train`, `val` and `test` name the splits as the data set calls them; without `val` a tenth of train validates, by
+    hash of the row's number. Columns are the data set's own (`data.columns` says which input reads which); images and
+    sounds are handed on undecoded. No code of a data set is ever executed.
     """
 
     def __init__(
-        self, *, path: str, subset: str | None = None, train: str = "train", val: str | None = None, test: str | None = None
+        self, *, path: str, subset: str | None = None, train: str = "train", val: str | None = None,
+        test: str | None = None,
     ):  # fmt: skip
         self.path, self.subset, self.train, self.val, self.test = path, subset, train, val, test
         self.splits = ("train", "val") if test is None else ("train", "val", "test")
@@ -77,8 +78,8 @@ class HuggingFace(SampleDataset):
 
 @dataclass(frozen=True)
 class Rows(Samples):
-    """The rows of a table. `files` are the columns that hold images or sounds, as {bytes, path}; `names` those of the classes
-    in columns that hold their numbers."""
+    """The rows of a table. `files` are the columns that hold images or sounds, as {bytes, path}; `names` those of the
+    classes in columns that hold their numbers."""
 
     keys: Sequence[str]
     table: Any
@@ -100,8 +101,8 @@ class Rows(Samples):
                 yield number, value
 
     def _value(self, name: str, value: Any) -> Any:
-        """A file's bytes, or its path where the table does not hold it; a class's name, None for number -1, by which the library
-        says that there is none; any other value as it is."""
+        """A file's bytes, or its path where the table does not hold it; a class's name, None for number -1, by which
+        the library says that there is none; any other value as it is."""
         if value is not None and name in self.names:
             return self.names[name][value] if value >= 0 else None
         if name not in self.files or value is None:

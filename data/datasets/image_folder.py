@@ -6,26 +6,22 @@ import os
 from pathlib import Path
 
 from ...tokenizers.files.reading import DataError
-from ..samples import Listed, SampleDataset, Samples, share
+from ..samples import Listed, OwnFiles, Samples
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
 
 
-class ImageFolder(SampleDataset):
-    """`train`, `val` and `test` each name a folder with one folder per class; without `val` a tenth of train validates, by
-    hash of the file's name. Columns: `image` (a path) and `label` (the folder's name)."""
+class ImageFolder(OwnFiles):
+    """`train`, `val` and `test` each name a folder with one folder per class; without `val` a tenth of train validates,
+    by hash of the file's name. Columns: `image` (a path) and `label` (the folder's name)."""
 
     columns = ("image", "label")
 
     def __init__(self, *, train: str, val: str | None = None, test: str | None = None):
-        self.train, self.val, self.test = train, val, test
-        self.splits = ("train", "val") if test is None else ("train", "val", "test")
+        super().__init__(train, val, test)
 
-    def open(self, split: str) -> Samples:
-        self.check_split(split)
-        named = getattr(self, split)
-        found = read_folder(Path(os.path.expanduser(named or self.train)))
-        return share(found, split) if self.val is None and split != "test" else found
+    def read(self, where: str) -> Samples:
+        return read_folder(Path(os.path.expanduser(where)))
 
 
 def read_folder(folder: Path) -> Samples:

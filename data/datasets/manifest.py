@@ -1,5 +1,5 @@
-"""Your own samples in a manifest: a JSONL file with one JSON object a line, or a CSV file with a header, whose values are data, or
-paths of files."""
+"""Your own samples in a manifest: a JSONL file with one JSON object a line, or a CSV file with a header, whose values
+are data, or paths of files."""
 
 from __future__ import annotations
 
@@ -11,35 +11,29 @@ from typing import Any
 
 from ...tokenizers.files.reading import LARGE, DataError, as_text, read_bytes, read_lines
 from ...tokenizers.files.records import parse_json
-from ..samples import Listed, SampleDataset, Samples, share
+from ..samples import Listed, OwnFiles, Samples
 
 TABLES = {".csv": ",", ".tsv": "\t"}
 """What separates the columns of a table, by the ending of its file."""
 
 
-class Manifest(SampleDataset):
-    """`train`, `val` and `test` each name a JSONL, CSV or TSV file; without `val` a tenth of train validates, by hash of the
-    line's `key` (its number where it has none). `columns` are the keys that are read, `files` those of them that hold paths, from
-    the manifest's folder on. An empty field of a table is a value that is not there."""
+class Manifest(OwnFiles):
+    """`train`, `val` and `test` each name a JSONL, CSV or TSV file; without `val` a tenth of train validates, by hash
+    of the line's `key` (its number where it has none). `columns` are the keys that are read, `files` those of them that
+    hold paths, from the manifest's folder on. An empty field of a table is a value that is not there."""
 
     def __init__(
         self, *, train: str, val: str | None = None, test: str | None = None, columns: list[str],
         files: list[str] | None = None,
     ):  # fmt: skip
-        self.train, self.val, self.test, self.columns, self.files = train, val, test, tuple(columns), files
-        self.splits = ("train", "val") if test is None else ("train", "val", "test")
+        super().__init__(train, val, test)
+        self.columns, self.files = tuple(columns), files
         if wrong := [name for name in files or () if name not in columns]:
             raise ValueError(f"files: {wrong[0]!r} is not among the columns ({', '.join(columns)})")
 
-    def open(self, split: str) -> Samples:
-        self.check_split(split)
-        named = getattr(self, split)
-        found = self.read(Path(os.path.expanduser(named or self.train)))
-        return share(found, split) if self.val is None and split != "test" else found
-
-    def read(self, path: Path) -> Samples:
+    def read(self, where: str | Path) -> Samples:
         """All samples of one file. Raises DataError naming it and the line that is wrong."""
-        keys, rows = [], []
+        path, keys, rows = Path(os.path.expanduser(where)), [], []
         for number, row in rows_of(path):
             keys.append(str(row.get("key", f"line {number}")))
             rows.append({name: self._value(path, name, row.get(name)) for name in self.columns})

@@ -11,8 +11,8 @@ from ..samples import Listed, SampleDataset, Samples
 
 
 class Motions(SampleDataset):
-    """Columns: `motion` (100, 6) and `label` (standing, walking, running, badminton). `fold` 0 to 4: every fifth recording
-    of each activity tests, from that one on; the one after it validates."""
+    """Columns: `motion` (100, 6) and `label` (standing, walking, running, badminton). `fold` 0 to 4: every fifth
+    recording of each activity tests, from that one on; the one after it validates."""
 
     splits = ("train", "val", "test")
     columns = ("motion", "label")

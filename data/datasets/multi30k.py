@@ -1,4 +1,5 @@
-"""Multi30k: 29,000 image captions in English and German (Elliott et al. 2016, arXiv:1605.00459), from `multi30k/` in the data root."""
+"""Multi30k: 29,000 image captions in English and German (Elliott et al. 2016, arXiv:1605.00459), from `multi30k/` in
+the data root."""
 
 from __future__ import annotations
 

@@ -37,8 +37,9 @@ class OpenWebText(Dataset):
                     yield Document(f"{REPOSITORY}/{number}", page["text"])
         except OSError as error:  # no network, or the hub's own refusals
             raise DataError(
-                f"{REPOSITORY} cannot be streamed from the hub ({type(error).__name__}); where there is no network, bring its "
-                "pages as JSONL files, one page a line under 'text', and use the dataset text: {use: text, train: 'pages/*.jsonl'}"
+                f"{REPOSITORY} cannot be streamed from the hub ({type(error).__name__}); where there is no network, "
+                "bring its pages as JSONL files, one page a line under 'text', and use the dataset text: "
+                "{use: text, train: 'pages/*.jsonl'}"
             ) from error
 
     def source_hash(self, split: str) -> str:

@@ -1,4 +1,5 @@
-"""Texts of your own that belong together line by line: the same sentences in two or more languages, questions and answers."""
+"""Texts of your own that belong together line by line: the same sentences in two or more languages, questions and
+answers."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from ...tokenizers.files.reading import DataError, read_lines, utf8
 from ..fingerprint import Fingerprint
-from ..samples import Columns, SampleDataset, Samples, share
+from ..samples import Columns, OwnFiles, Samples
 
 
 class Lines(Samples):
@@ -19,9 +20,9 @@ class Lines(Samples):
         self.texts = {name: lines_of(path) for name, path in files.items()}
         counts = {name: len(lines) for name, lines in self.texts.items()}
         if len(set(counts.values())) > 1:
-            said = ", ".join(f"{files[name]} has {count:,} lines" for name, count in counts.items())
+            sizes = ", ".join(f"{files[name]} has {count:,} lines" for name, count in counts.items())
             shortest = min(counts.values())
-            raise DataError(f"{said}: line {shortest + 1:,} has no partner in {files[min(counts, key=counts.get)]}")
+            raise DataError(f"{sizes}: line {shortest + 1:,} has no partner in {files[min(counts, key=counts.get)]}")
         if not min(counts.values()):
             raise DataError(f"{next(iter(files.values()))} has no lines")
         self.keys = [f"line {number + 1}" for number in range(min(counts.values()))]
@@ -46,15 +47,15 @@ def lines_of(path: Path) -> list[str]:
     return found
 
 
-class ParallelText(SampleDataset):
+class ParallelText(OwnFiles):
     """`train`, `val` and `test` each map a column's name to a file (`.gz` and `.xz` are unpacked): `{en: train.en, de:
-    train.de}`. The files have equally many lines. Without `val` a tenth of train validates, by hash of the line's number."""
+    train.de}`. The files have equally many lines. Without `val` a tenth of train validates, by hash of the line's
+    number."""
 
     def __init__(
         self, *, train: dict[str, str], val: dict[str, str] | None = None, test: dict[str, str] | None = None
     ):  # fmt: skip
-        self.train, self.val, self.test = train, val, test
-        self.splits = ("train", "val") if test is None else ("train", "val", "test")
+        super().__init__(train, val, test)
         for name, files in (("val", val), ("test", test)):
             if files is not None and files.keys() != train.keys():
                 raise ValueError(f"{name} has the columns {', '.join(files)}, but train has {', '.join(train)}")
@@ -63,8 +64,5 @@ class ParallelText(SampleDataset):
     def columns(self) -> Sequence[str]:
         return tuple(self.train)
 
-    def open(self, split: str) -> Samples:
-        self.check_split(split)
-        named = getattr(self, split)
-        found = Lines({name: Path(os.path.expanduser(path)) for name, path in (named or self.train).items()})
-        return share(found, split) if named is None else found
+    def read(self, where: Mapping[str, str]) -> Samples:
+        return Lines({name: Path(os.path.expanduser(path)) for name, path in where.items()})

@@ -16,8 +16,8 @@ PARTS = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}
 
 
 class Passages(SampleDataset):
-    """Columns: `text`, so many `words` that follow one another, and `label`, the title. `each` passages per book train, spread
-    evenly; as many as fit into the rest of the book's end, one behind the other, validate and test."""
+    """Columns: `text`, so many `words` that follow one another, and `label`, the title. `each` passages per book train,
+    spread evenly; as many as fit into the rest of the book's end, one behind the other, validate and test."""
 
     splits = ("train", "val", "test")
     columns = ("text", "label")
@@ -38,9 +38,9 @@ class Passages(SampleDataset):
                 raise DataError(
                     f"passages: {title} has {len(starts)} passages of {self.words} words to train on, not {self.each}"
                 )
-            wanted = self.each if split == "train" else len(starts)
-            for number in range(wanted):
-                start = starts[number * len(starts) // wanted]
+            count = self.each if split == "train" else len(starts)
+            for number in range(count):
+                start = starts[number * len(starts) // count]
                 keys.append(f"{title} {split} {number}")
                 rows.append({"text": end[words[start][0] : words[start + self.words - 1][1]], "label": title})
         return Listed(keys, rows)

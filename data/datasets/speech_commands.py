@@ -10,8 +10,9 @@ from ..root import data_root
 from ..samples import Listed, SampleDataset, Samples
 
 WORDS = (
-    "backward", "bed", "bird", "cat", "dog", "down", "eight", "five", "follow", "forward", "four", "go", "happy", "house",
-    "learn", "left", "marvin", "nine", "no", "off", "on", "one", "right", "seven", "sheila", "six", "stop", "three", "tree",
+    "backward", "bed", "bird", "cat", "dog", "down", "eight", "five", "follow", "forward", "four", "go", "happy",
+    "house", "learn", "left", "marvin", "nine", "no", "off", "on", "one", "right", "seven", "sheila", "six", "stop",
+    "three", "tree",
     "two", "up", "visual", "wow", "yes", "zero",
 )  # fmt: skip
 INSIDE = Path("SpeechCommands", "speech_commands_v0.02")
@@ -23,8 +24,8 @@ LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}
 class SpeechCommands(SampleDataset):
     """Columns: `sound` (a path), `label` (the word) and `speaker`, from `speech_commands/` in the data root.
 
-    `words` takes some of the 35 words only; `download: true` lets torchaudio fetch the recordings (2.3 GB) where they are not
-    there. The long recordings of background noise are left out.
+    `words` takes some of the 35 words only; `download: true` lets torchaudio fetch the recordings (2.3 GB) where they
+    are not there. The long recordings of background noise are left out.
     """
 
     splits = ("train", "val", "test")
@@ -55,12 +56,13 @@ class SpeechCommands(SampleDataset):
                 raise DataError(
                     f"{folder / LISTS[split]} names {lost[0]}, which is not there: unpack the archive again"
                 )
-        wanted = [name for name in every if self.words is None or name.split("/")[0] in self.words]
+        chosen = [name for name in every if self.words is None or name.split("/")[0] in self.words]
         split_of = {name: split for split, names in listed.items() for name in names}
-        return {split: [name for name in wanted if split_of.get(name, "train") == split] for split in self.splits}
+        return {split: [name for name in chosen if split_of.get(name, "train") == split] for split in self.splits}
 
     def folder(self) -> Path:
-        """The folder of the words' folders, downloaded where that is asked for. Raises DataError where it is not there."""
+        """The folder of the words' folders, downloaded where that is asked for. Raises DataError where it is not
+        there."""
         root = data_root() / "speech_commands"
         folder = root / INSIDE
         if folder.is_dir():

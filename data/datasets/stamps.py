@@ -1,4 +1,5 @@
-"""Tux Paint's stamps: a picture, its caption in five languages, and the French caption spoken, from `stamps/` in the data root."""
+"""Tux Paint's stamps: a picture, its caption in five languages, and the French caption spoken, from `stamps/` in the
+data root."""
 
 from __future__ import annotations
 

@@ -74,9 +74,9 @@ class Text(Dataset):
 
     def _paths(self, split: str) -> list[Path]:
         """The files that a split is read from. Raises DataError for a name or a pattern without any file."""
-        wanted = getattr(self, split) or self.train
+        patterns = getattr(self, split) or self.train
         found: dict[Path, None] = {}
-        for pattern in [wanted] if isinstance(wanted, str) else wanted:
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
             here = os.path.expanduser(pattern)
             paths = [here] if os.path.isfile(here) else matching(here)
             files = [Path(path) for path in paths if os.path.isfile(path)]

@@ -10,6 +10,7 @@ import torch
 
 from ...models.layers.positions import LearnedGrid, interpolated
 from ...models.model import Model
+from ...tokenizers.base import Role
 from ...training import checkpoint
 from ..build import build_choppers
 from ..run import RunError, chosen_step, listed, read_config
@@ -24,7 +25,7 @@ def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
     for name, part in config.inputs.items():
         same = name in theirs.inputs and kind(theirs.inputs[name]) == kind(part)
         if same and (source / "assets" / name).exists() and not (assets / name).exists():
-            part.build(part.target.Chopper).load(source / "assets" / name).save(assets / name)
+            part.build(part.target.Chopper).load(source / "assets" / name, Role()).save(assets / name)
             taken.append(name)
     for name, part in config.tasks.items() if theirs.data.dataset == config.data.dataset else ():
         kept = f"task-{name}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,13 @@ from torch import Tensor
 
 from ...models.model import Model
 from ...models.pretrained.base import Translated, translate
+from ...tokenizers.base import Chopper
 from ...tokenizers.encoding.base import Encoding, NumberEncoding
 from ...tokenizers.files.writing import write_json
+from ...tokenizers.text import TextChopper
 from ...training import checkpoint
 from ...training.accounting import parameters_by_part
-from ..build import build_choppers, build_model, build_tasks, with_roles
+from ..build import build_model, build_tasks, roles_of
 from ..run import RunError, fingerprints, listed
 from ..settings.config import Config, config_from_tree, write_config
 from .files import Directory, Imported
@@ -28,15 +29,22 @@ KEPT, RECORD, ORIGINALS = "imported", "record.json", "originals.safetensors"
 """The folder of a run in which its directory's own small files are, so that it can be exported as it was; and two files there."""
 
 
+def imported_choppers(config: Config, encoding: Encoding | None) -> dict[str, Chopper]:
+    """The choppers of an imported run: of its texts with the directory's encoding, the others by what its YAML says alone."""
+    found, roles = {}, roles_of(config)
+    for name, part in config.inputs.items():
+        preprocessor = part.build(part.target.Chopper)
+        reads_text = preprocessor.kind == "text" and encoding is not None
+        found[name] = TextChopper.of(encoding, roles[name]) if reads_text else preprocessor.fit(tuple, roles[name])
+    return found
+
+
 def write_run(source: Directory, folder: Path, made: Imported, partly: bool = False) -> str:
     """Fill a model with the weights and write it as a run; gives what was done in a sentence. Raises RunError for tensors that
     are missing or left over, unless it may be read `partly`, and for one of another shape."""
     tree = with_encoding(made.architecture.tree(), made.encoding, made.rows)
     config = config_of(tree, folder)
-    choppers = build_choppers(config, folder / "assets")
-    choppers = {name: chopper.fit(tuple) if chopper.kind != "text" else replace(chopper, fitted=made.encoding)
-                for name, chopper in choppers.items()}  # fmt: skip
-    choppers = with_roles(config, choppers)
+    choppers = imported_choppers(config, made.encoding)
     tasks = build_tasks(config, choppers)
     if made.labels:
         tasks["label"].with_classes(made.labels)

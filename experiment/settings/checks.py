@@ -17,6 +17,7 @@ from torch import nn
 from ...data.samples import SampleDataset
 from ...models.attention.grammar import parse_graph
 from ...models.layers.positions import Sinusoidal
+from ...tokenizers.contract import constructor_problem
 from ...tokenizers.encoding.byte_pairs import known_name
 from .document import Problem
 from .scalars import nearest
@@ -187,6 +188,8 @@ def absolute_positions_fit(inputs: dict[str, Part], model: Part, tasks: dict[str
 def inputs_and_tasks_can_be_built(inputs: dict[str, Part], tasks: dict[str, Part]) -> Iterator[Found]:
     for name, part in inputs.items():
         yield from _refusal(("inputs", name), lambda part=part: part.build(part.target.Chopper))
+        if wrong := constructor_problem(part.target):
+            yield ("inputs", name), wrong
     for name, part in tasks.items():
         yield from _refusal(("tasks", name), part)
 

@@ -52,19 +52,14 @@ class Part:
         return self.build(self.target, *arguments)
 
     def build(self, target: Target, *arguments: Any) -> Any:
-        """Call `target` instead, with those of the options that it takes: `part.build(TextChopper)`."""
+        """Call `target` instead, with those of the options that it takes: `part.build(TextPreprocessor)`."""
         taken = _keyword_only(target)
         return target(*arguments, **{name: value for name, value in self.options.items() if name in taken})
 
 
 def _keyword_only(target: Target) -> dict[str, inspect.Parameter]:
     parameters = inspect.signature(target).parameters
-    return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY and name not in state_of(target)}
-
-
-def state_of(target: Target) -> set[str]:
-    """The fields of a dataclass that code fills in (`tokenizers.chopper.state`): never keys of the YAML."""
-    return {f.name for f in fields(target) if f.metadata.get("state")} if is_dataclass(target) else set()
+    return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
 
 
 def halves(target: Target) -> tuple[Target, ...]:

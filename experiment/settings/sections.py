@@ -14,7 +14,7 @@ from ...data.base import Dataset
 from ...models.model import Model
 from ...models.transformer import Transformer
 from ...tasks.base import Task
-from ...tokenizers.base import Chopper
+from ...tokenizers.base import Preprocessor
 from ...training.mixup import Mixup
 from ...training.optimizers import AdamW, Optimizer
 from ...training.schedules import Cosine, Schedule
@@ -129,7 +129,7 @@ def is_tokenizer(found: Any) -> bool:
     """Whether a class is the embedder of an input, with the chopper that belongs to it."""
     chopper = getattr(found, "Chopper", None)
     both = inspect.isclass(found) and inspect.isclass(chopper)
-    return both and issubclass(found, nn.Module) and issubclass(chopper, Chopper)
+    return both and issubclass(found, nn.Module) and issubclass(chopper, Preprocessor)
 
 
 @functools.cache

@@ -19,7 +19,8 @@ from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.text import Text
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.prepare import prepare, prepared_folder
-from chopmix.data.shards.dataset import expand, shard_index
+from chopmix.data.shards.files import expand
+from chopmix.data.shards.index import shard_index
 from chopmix.data.token_file import HEADER, MAGIC
 from chopmix.experiment.build import build_choppers, build_model, build_tasks, open_split
 from chopmix.experiment.settings.config import Config, config_from_tree

@@ -1,4 +1,5 @@
-"""Text to ids and back: bytes, characters, a byte-level BPE trained on the corpus, any of tiktoken's encodings, numbers.
+"""Text to ids and back: bytes, characters, a byte-level BPE trained on the corpus, any of tiktoken's encodings,
+numbers.
 
 An encoding turns *data* into ids: text such as `<|endoftext|>` inside a document is twelve or so ordinary characters.
 The one special id that everybody needs is `start`: it stands before every document and generation begins with it.
@@ -54,8 +55,8 @@ class Encoding:
     start: int
     """The special id put before every document, with which generation begins."""
     frame: Mapping[str, Any] = {}
-    """How a published model wants its texts to begin and end, where that is not just `start`: `end`, `opening`, `before`,
-    `after`, `prompt`, `roles`; `strip`: whether what it writes begins with a space that is none."""
+    """How a published model wants its texts to begin and end, where that is not just `start`: `end`, `opening`,
+    `before`, `after`, `prompt`, `roles`; `strip`: whether what it writes begins with a space that is none."""
 
     @property
     def end(self) -> int:
@@ -83,8 +84,8 @@ class Encoding:
         return tuple(self.frame.get("after", ()))
 
     def prompted(self, text: str | None) -> list[int]:
-        """The ids of a text that is to be continued. Our own models read a start token before every document; a published one
-        what its tokenizer puts there, which may be nothing. Without a text: a new document."""
+        """The ids of a text that is to be continued. Our own models read a start token before every document; a
+        published one what its tokenizer puts there, which may be nothing. Without a text: a new document."""
         before = self.frame.get("prompt", (self.start,))
         return [*before, *self.encode(text)] if text else [*(before or (self.start,))]
 
@@ -202,11 +203,12 @@ class CharacterEncoding(Encoding):
 
 
 class NumberEncoding(Encoding):
-    """Ids that are the data themselves, written `<12><7><0>`: for text that was tokenized elsewhere, or never was text."""
+    """Ids that are the data themselves, written `<12><7><0>`: for text that was tokenized elsewhere, or never was
+    text."""
 
     def __init__(self, vocabulary: int, start: int | None = None, frame: Mapping[str, Any] | None = None):
-        """`vocabulary` ids in all, of which `start` (by default the last) starts a document and is never data, as are those
-        of the `frame`."""
+        """`vocabulary` ids in all, of which `start` (by default the last) starts a document and is never data, as are
+        those of the `frame`."""
         if not 2 <= vocabulary <= MOST:
             raise ValueError(f"vocabulary: {vocabulary} must be 2 (a number and the start token) to {MOST:,}")
         self.name, self.start, self.frame = "numbers", vocabulary - 1 if start is None else start, dict(frame or {})

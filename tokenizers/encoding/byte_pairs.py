@@ -152,7 +152,8 @@ class BpeEncoding(BytePairs):
 
 
 def byte_letters() -> dict[str, int]:
-    """The letter that stands for each byte in vocabularies of GPT-2's kind: itself, or from chr(256) on if unprintable."""
+    """The letter that stands for each byte in vocabularies of GPT-2's kind: itself, or from chr(256) on if
+    unprintable."""
     shown = [b for b in range(256) if chr(b).isprintable() and b != 32]
     hidden = sorted(set(range(256)) - set(shown))
     return {chr(b): b for b in shown} | {chr(256 + i): b for i, b in enumerate(hidden)}

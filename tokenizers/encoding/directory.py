@@ -31,8 +31,9 @@ class DirectoryEncoding(Encoding):
     """
 
     def __init__(self, text: str, start: int, frame: Mapping[str, Any]):
-        """`text` is the content of the `tokenizer.json`; `start` begins what the model writes; `frame` has the `end` of that,
-        what stands `before` and `after` a text that is only read, and perhaps `prompt` and `roles`. Raises DataError."""
+        """`text` is the content of the `tokenizer.json`; `start` begins what the model writes; `frame` has the `end` of
+        that, what stands `before` and `after` a text that is only read, and perhaps `prompt` and `roles`. Raises
+        DataError."""
         self.text, self.coder = text, coder_of(text, "tokenizer.json")
         self.coder.no_padding()
         self.coder.no_truncation()
@@ -43,7 +44,8 @@ class DirectoryEncoding(Encoding):
         }
         if wrong := [name for name, id in self.roles.items() if id not in self.specials]:
             raise DataError(
-                f"tokenizer.json: id {self.roles[wrong[0]]} is to be {wrong[0]!r}, and so must be one of its special tokens"
+                f"tokenizer.json: id {self.roles[wrong[0]]} is to be {wrong[0]!r}, and so must be one of its "
+                "special tokens"
             )
 
     @cached_property
@@ -108,8 +110,8 @@ class DirectoryEncoding(Encoding):
 
 
 class DirectoryStream(TextStream):
-    """Ids as text by the tokenizer's own decoder, which may write a piece in another way behind others than alone (the first
-    piece of a text loses its space, bytes join to characters): what is new in the text of all of them."""
+    """Ids as text by the tokenizer's own decoder, which may write a piece in another way behind others than alone (the
+    first piece of a text loses its space, bytes join to characters): what is new in the text of all of them."""
 
     def __init__(self, encoding: DirectoryEncoding, before: Sequence[int]):
         self.encoding, self.ids = encoding, list(before)

@@ -19,8 +19,8 @@ from .directory import DirectoryEncoding
 
 def make_encoding(name: str, vocabulary: int | None, texts: Callable[[], Iterable[str]]) -> Encoding:
     """The encoding a YAML asks for; `texts` gives the training corpus and is called for `characters` and `bpe` only.
-    `vocabulary` (ids in all, the start token included) belongs to `bpe` and `numbers`, and there it must be given. Raises
-    ValueError for an unknown name or a vocabulary that is missing, out of place or impossible."""
+    `vocabulary` (ids in all, the start token included) belongs to `bpe` and `numbers`, and there it must be given.
+    Raises ValueError for an unknown name or a vocabulary that is missing, out of place or impossible."""
     if name == "bpe":
         if vocabulary is None:
             raise ValueError("encoding: bpe needs vocabulary: how many ids to learn, such as 4096")

@@ -13,8 +13,8 @@ from typing import Any
 from rich.markup import escape
 
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Characters that are not shown: those that steer a terminal, but for tabs and ends of lines, and halves of characters, which are
-what Python makes of bytes that are no UTF-8."""
+"""Characters that are not shown: those that steer a terminal, but for tabs and ends of lines, and halves of characters,
+which are what Python makes of bytes that are no UTF-8."""
 
 
 def printable(text: str) -> str:

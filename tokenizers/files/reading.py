@@ -1,7 +1,8 @@
 """The one door for foreign data: files to bytes, texts, records, tensors, arrays, pictures and sounds.
 
-Whatever is in a file that we did not just write, its reader here either gives the value, of the type and within the bounds that
-were asked for, or raises DataError with one sentence that names the file. Nothing in a file is ever executed.
+Whatever is in a file that we did not just write, its reader here either gives the value, of the type and within the
+bounds that were asked for, or raises DataError with one sentence that names the file. Nothing in a file is ever
+executed.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def shown(value: Any) -> str:
 
 
 def regular(path: str | os.PathLike) -> os.stat_result:
-    """What the system tells of a regular file. Raises DataError where there is none, or something else stands there: a folder, or a
-    pipe or a device, which might never end."""
+    """What the system tells of a regular file. Raises DataError where there is none, or something else stands there: a
+    folder, or a pipe or a device, which might never end."""
     named = os.fspath(path)
     try:
         told = os.stat(path)
@@ -52,15 +53,16 @@ def regular(path: str | os.PathLike) -> os.stat_result:
 
 
 def matching(pattern: str) -> list[str]:
-    """The paths that a pattern such as `**/*.txt` matches, in their order. Raises DataError for one that is longer than a path."""
+    """The paths that a pattern such as `**/*.txt` matches, in their order. Raises DataError for one that is longer than
+    a path."""
     if len(pattern) > 4096:
         raise DataError(f"{shown(pattern)} has {len(pattern):,} characters; a path has 4,096 at most")
     return sorted(glob.glob(pattern, recursive=True))
 
 
 def read_bytes(path: str | os.PathLike, most: int = LARGE) -> bytes:
-    """A regular file's content, as long as it is when asked for: a run may be adding to it. Raises DataError where there is none,
-    it cannot be read, or has more than `most` bytes."""
+    """A regular file's content, as long as it is when asked for: a run may be adding to it. Raises DataError where
+    there is none, it cannot be read, or has more than `most` bytes."""
     size = regular(path).st_size
     if size > most:
         raise DataError(f"{os.fspath(path)} has {size:,} bytes, more than the {most:,} that are read")
@@ -100,7 +102,8 @@ LONGEST = 2**28
 
 
 def unpacked_most(path: str | os.PathLike) -> int:
-    """How many bytes may come out of a packed file: a hundred times its own, or a GiB; what packs better is made to fill disks."""
+    """How many bytes may come out of a packed file: a hundred times its own, or a GiB; what packs better is made to
+    fill disks."""
     return max(100 * os.path.getsize(path), 2**30)
 
 

@@ -75,7 +75,8 @@ def _in_words(error: Mapping[str, Any]) -> str:
 
 
 def read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The tensors of a safetensors file by name, on the CPU. Raises DataError where it is missing, damaged, or no such file."""
+    """The tensors of a safetensors file by name, on the CPU. Raises DataError where it is missing, damaged, or no such
+    file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

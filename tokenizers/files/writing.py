@@ -13,8 +13,8 @@ from typing import Any
 
 
 def partial_name(path: Path) -> Path:
-    """The name that a file has until it is whole. It tells of the machine and the process that write it, so that what a killed
-    one has left can be known for that (see `sweep_partials`)."""
+    """The name that a file has until it is whole. It tells of the machine and the process that write it, so that what a
+    killed one has left can be known for that (see `sweep_partials`)."""
     return path.with_name(f".{path.name}.{socket.gethostname()}.{secrets.token_hex(4)}.{os.getpid()}")
 
 
@@ -53,7 +53,8 @@ def make_folder(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file as a whole: readers see the old text or the new, never half of it. Raises OSError naming the file."""
+    """Replace a file as a whole: readers see the old text or the new, never half of it. Raises OSError naming the
+    file."""
     partial = partial_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

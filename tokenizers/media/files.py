@@ -56,7 +56,8 @@ def _pictures(raw: Source, what: str) -> Iterator[Any]:
 
 
 FFMPEG = {b"ftyp": 4, b"\x1aE\xdf\xa3": 0, b"\xff\xf1": 0, b"\xff\xf9": 0, b"\x30\x26\xb2\x75": 0}
-"""How files begin that libsndfile does not read (mp4 and m4a, webm and mkv, aac, wma), with the byte where they say so."""
+"""How files begin that libsndfile does not read (mp4 and m4a, webm and mkv, aac, wma), with the byte where they say
+so."""
 
 SECONDS = 600
 """How long ffmpeg may work on one file."""
@@ -76,8 +77,8 @@ def read_sound(raw: Source) -> tuple[Float[np.ndarray, "t"], int]:
     except (soundfile.SoundFileError, OSError, TypeError, MemoryError, RuntimeError) as error:
         if any(content[start : start + len(mark)] == mark for mark, start in FFMPEG.items()):
             return _through_ffmpeg(raw, named)
-        said = str(error) if not isinstance(error, soundfile.LibsndfileError) else error.error_string
-        raise DataError(f"the sound cannot be read: {named}{said}") from None
+        reason = str(error) if not isinstance(error, soundfile.LibsndfileError) else error.error_string
+        raise DataError(f"the sound cannot be read: {named}{reason}") from None
     except ValueError as error:
         raise DataError(f"the sound cannot be read: {named}{error}") from None
 
@@ -113,8 +114,8 @@ def _blocks(content: bytes) -> tuple[np.ndarray, int]:
 def _through_ffmpeg(raw: Source, named: str) -> tuple[np.ndarray, int]:
     """The same through the program ffmpeg. Raises DataError where it is not installed or cannot read the file."""
     if shutil.which("ffmpeg") is None:
-        raise DataError(f"the sound cannot be read: {named}this kind of file (mp4, m4a, webm, aac, wma) needs ffmpeg, which is "
-                        "not installed here; wav, flac, ogg, opus and mp3 are read without")  # fmt: skip
+        raise DataError(f"the sound cannot be read: {named}this kind of file (mp4, m4a, webm, aac, wma) needs ffmpeg, "
+                        "which is not installed here; wav, flac, ogg, opus and mp3 are read without")  # fmt: skip
     source = "pipe:0" if isinstance(raw, bytes) else f"file:{os.fspath(raw)}"  # by its name it may be read at any place
     command = f"ffmpeg -v error -i SOURCE -vn -c:a pcm_s16le -f wav -fs {LARGE} pipe:1".split()
     command[command.index("SOURCE")] = source

@@ -1,39 +1,32 @@
-"""What all tokenizers of sound share: reading and resampling, changes while training, the statistics of the spectrogram."""
+"""What all tokenizers of sound share: reading, resampling and trimming, and changes while training."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
-from pydantic import Field
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
-from ..base import Chopper, state
+from ..base import Chopper
 from ..files.reading import DataError
-from ..files.records import Record, read_record
-from ..files.writing import write_json
 from .files import read_sound
 
 Clip = Float[Tensor, "_samples"]
-RANGE = 7.0
-"""Natural logarithms of energy (7: 30 dB) that a clip's spectrogram spans where clips are normalised by themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WaveAugmentation:
-    """How a clip is changed at random while training: moved by up to `shift` seconds (silence comes in), played faster or
-    slower by up to `speed` (0.1: 0.9 to 1.1 times), louder or softer by up to `gain` dB, with white noise at a
-    signal-to-noise ratio drawn from `noise` [lowest, highest] dB, and as another microphone would hear it: through a smooth
-    filter that lifts or lowers each part of the spectrum by up to `colour` dB."""
+    """How a clip is changed at random while training: moved by up to `shift` seconds (silence comes in), played faster
+    or slower by up to `speed` (0.1: 0.9 to 1.1 times), louder or softer by up to `gain` dB, with white noise at a
+    signal-to-noise ratio drawn from `noise` [lowest, highest] dB, and as another microphone would hear it: through a
+    smooth filter that lifts or lowers each part of the spectrum by up to `colour` dB."""
 
     shift: float = 0.0
     speed: float = 0.0
@@ -72,7 +65,8 @@ KNOTS = 8
 
 
 def coloured(clip: Clip, decibels: np.ndarray) -> Clip:
-    """The clip through a filter of zero phase whose gain follows the given values from the lowest frequency to the highest."""
+    """The clip through a filter of zero phase whose gain follows the given values from the lowest frequency to the
+    highest."""
     spectrum = torch.fft.rfft(clip)
     place = np.log1p(np.linspace(0, 8, len(spectrum))) / math.log(
         9
@@ -81,27 +75,21 @@ def coloured(clip: Clip, decibels: np.ndarray) -> Clip:
     return torch.fft.irfft(spectrum * torch.from_numpy(gain.astype(np.float32)), n=len(clip))
 
 
-class Statistics(Record):
-    """What a run keeps of the spectrograms of its training data."""
-
-    mean: float = Field(allow_inf_nan=False)
-    std: float = Field(gt=0, allow_inf_nan=False)
-
-
 MOST = {"rate": 1_000_000, "mels": 4096, "hop": 10**6, "window": 10**6, "longest": 10**12}
-"""The most that a sound's settings may be (hertz, channels, seconds): far more than anybody needs, less than breaks arithmetic."""
+"""The most that a sound's settings may be (hertz, channels, seconds): far more than anybody needs, less than breaks
+arithmetic."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoundChopper(Chopper):
-    """Base of the choppers of sound. `rate` in hertz, `hop` and `window` (from one frame of the spectrogram to the next, and
-    its length) and `longest` (what is longer is cut) in seconds, `mels` channels. `trim`: what is more than so many dB below the
-    loudest moment is cut off at both ends (its seconds count from there). `normalize`: log-mel energies less their mean, over
-    their std, both learned from the training `data`, or each `clip`'s own (which forgets how loud a clip is and how its
-    microphone colours it). A clip that is trimmed or normalised by itself must be known to its end."""
+    """Base of the choppers of sound, which decodes. `rate` in hertz, `hop` and `window` (from one frame of the
+    spectrogram to the next, and its length) and `longest` (what is longer is cut) in seconds, `mels` channels. `trim`:
+    what is more than so many dB below the loudest moment is cut off at both ends (its seconds count from there).
+    `normalize`: log-mel energies less their mean, over their std, both of the training `data`, or each `clip`'s own
+    (which forgets how loud a clip is and how its microphone colours it). A clip that is trimmed or normalised by itself
+    must be known to its end."""
 
     kind: ClassVar[str] = "sound"
-    fits_on: ClassVar[int | None] = 500
     rate: int = 16_000
     mels: int = 40
     hop: float = 0.010
@@ -110,8 +98,6 @@ class SoundChopper(Chopper):
     trim: float | None = None
     augment_wave: WaveAugmentation | None = None
     normalize: Literal["data", "clip"] = "data"
-    fitted: tuple[float, float] = state(default=(0.0, 1.0))
-    """Mean and std of the spectrogram."""
 
     def __post_init__(self):
         for name in ("rate", "mels", "hop", "window", "longest", "trim"):
@@ -134,10 +120,6 @@ class SoundChopper(Chopper):
     def needs_whole(self) -> bool:
         return self.normalize == "clip" or self.trim is not None
 
-    def spectrum(self) -> nn.Module:
-        """What turns windows of samples (f, samples) into a spectrogram (f, mels)."""
-        raise NotImplementedError
-
     @property
     def hop_samples(self) -> int:
         """Samples from one frame to the next."""
@@ -149,8 +131,8 @@ class SoundChopper(Chopper):
         return round(self.rate * self.window)
 
     def decode(self, raw: Any) -> Clip:
-        """A path, a file's bytes (wav, flac, ogg, mp3; mp4, webm and aac through ffmpeg, where that is installed), or (samples,
-        rate) with samples (t,) or (t, channels), whole numbers being shares of the largest of their kind."""
+        """A path, a file's bytes (wav, flac, ogg, mp3; mp4, webm and aac through ffmpeg, where that is installed), or
+        (samples, rate) with samples (t,) or (t, channels), whole numbers being shares of the largest of their kind."""
         if isinstance(raw, Tensor):
             return raw
         if not isinstance(raw, tuple | bytes | str | os.PathLike):
@@ -174,36 +156,10 @@ class SoundChopper(Chopper):
             return item
         return self.augment_wave(item, self.rate, random)[: round(self.longest * self.rate)]
 
-    def fit(self, items: Callable[[], Iterable]) -> SoundChopper:
-        """Mean and std of the log-mel energies over (at most 500 of) the training sounds, drawn at random.
-
-        Sounds that cannot be read are left out: they count as bad when their turn comes. Raises ValueError when none can.
-        """
-        mel, total, wrong = self.spectrum(), torch.zeros(3, dtype=torch.float64), None
-        for raw in items():
-            try:
-                clip = self.decode(raw)
-            except (ValueError, TypeError) as error:
-                wrong = wrong or error
-                continue
-            values = mel(self.chop(clip).values).double()
-            total += torch.stack([values.sum(), values.square().sum(), torch.tensor(float(values.numel()))])
-        if not total[2]:
-            told = f"not one sound of the training data can be read; the first: {wrong}"
-            raise ValueError(told if wrong else "there is no sound to learn the mean of the spectrogram from")
-        mean = total[0] / total[2]
-        return replace(self, fitted=(float(mean), float((total[1] / total[2] - mean**2).clamp(min=1e-12).sqrt())))
-
-    def save(self, folder: Path) -> None:
-        write_json(folder / "spectrogram.json", {"mean": self.fitted[0], "std": self.fitted[1]})
-
-    def load(self, folder: Path) -> SoundChopper:
-        known = read_record(folder / "spectrogram.json", Statistics)
-        return replace(self, fitted=(known.mean, known.std))
-
 
 def trimmed(clip: Clip, window: int, decibels: float) -> Clip:
-    """The clip from the first window to the last whose energy is within so many dB of the loudest one's; silence stays whole."""
+    """The clip from the first window to the last whose energy is within so many dB of the loudest one's; silence stays
+    whole."""
     missing = -len(clip) % window
     energy = F.pad(clip - clip.mean(), (0, missing)).view(-1, window).square().sum(1)
     energy[-1] *= window / (window - missing)
@@ -212,7 +168,8 @@ def trimmed(clip: Clip, window: int, decibels: float) -> Clip:
 
 
 def as_shares(samples: np.ndarray) -> np.ndarray:
-    """Samples as float32 from -1 to 1: whole numbers as shares of the largest of their kind, around its middle (128 of uint8)."""
+    """Samples as float32 from -1 to 1: whole numbers as shares of the largest of their kind, around its middle (128 of
+    uint8)."""
     if not np.issubdtype(samples.dtype, np.integer):
         return samples.astype(np.float32)
     half = 2.0 ** (8 * samples.dtype.itemsize - 1)
@@ -224,18 +181,18 @@ ZEROS, ROLLOFF = 6, 0.99
 """Zero crossings on each side of torchaudio's windowed sinc, and its cut, as a share of the lower rate."""
 
 
-def resampled(clip: Clip, rate: int, wanted: int, late: bool = False) -> Clip:
+def resampled(clip: Clip, rate: int, new_rate: int, late: bool = False) -> Clip:
     """The clip at another rate, in hertz, by torchaudio's windowed sinc.
 
-    Its kernel holds rate * wanted / gcd^2 numbers, gigabytes for 11,027 Hz: a ratio of small numbers stands in, which is off by
-    at most 4 in a million. It looks as far ahead as behind, 0.4 ms at 16 kHz: with `late` the clip comes so much later, so that
-    no sample knows of what is heard after it.
+    Its kernel holds rate * new_rate / gcd^2 numbers, gigabytes for 11,027 Hz: a ratio of small numbers stands in, which
+    is off by at most 4 in a million. It looks as far ahead as behind, 0.4 ms at 16 kHz: with `late` the clip comes so
+    much later, so that no sample knows of what is heard after it.
     """
-    if rate == wanted:
+    if rate == new_rate:
         return clip
-    ratio = Fraction(wanted, int(rate)).limit_denominator(512)
+    ratio = Fraction(new_rate, int(rate)).limit_denominator(512)
     found = functional().resample(clip, ratio.denominator, ratio.numerator)
-    delay = math.ceil(ZEROS / (ROLLOFF * min(rate, wanted)) * wanted) + 1 if late else 0
+    delay = math.ceil(ZEROS / (ROLLOFF * min(rate, new_rate)) * new_rate) + 1 if late else 0
     return F.pad(found, (delay, 0))[: len(found)]
 
 
@@ -248,20 +205,3 @@ def functional():
             f"sound needs torchaudio, which does not load beside torch {torch.__version__}: {error}"
         ) from error
     return torchaudio.functional
-
-
-def normalized(spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"]) -> Float[Tensor, "f mels"]:
-    """Every clip's channels less their own mean over time, over the std of the whole clip. `lengths`: its frames.
-
-    First, what is more than `RANGE` below the clip's loudest value is lifted to there: the noise between the words of one
-    microphone tells nothing of another.
-    """
-    device = spectrogram.device
-    clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths, output_size=len(spectrogram))
-    silence = spectrogram.new_full((len(lengths),), -torch.inf)
-    loudest = silence.scatter_reduce(0, clip, spectrogram.amax(1), "amax")
-    spectrogram = torch.maximum(spectrogram, (loudest - RANGE)[clip, None])
-    zeros = spectrogram.new_zeros(len(lengths), spectrogram.shape[1])
-    spectrogram = spectrogram - (zeros.index_add(0, clip, spectrogram) / lengths[:, None])[clip]
-    power = zeros.index_add(0, clip, spectrogram.square()).mean(1) / lengths
-    return spectrogram / (power + 1e-3).sqrt()[clip, None]

@@ -1,0 +1,217 @@
+"""Mistakes in a tokenizer of one's own: each is named with its input and its class, what it gave, and what is
+expected."""
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import own_modality
+import pytest
+import torch
+from chopmix.commands.cli import main
+from chopmix.experiment.build import build_choppers
+from chopmix.experiment.settings.config import load_config
+from chopmix.models.contract import ContractError, check_embedded, described
+from chopmix.tokenizers.base import Chopper, Chunk
+from chopmix.tokenizers.contract import chopped, constructor_problem
+from chopmix.tokenizers.image import ImageChopper
+from chopmix.tokenizers.packing import pack
+from own_modality import LidarChopper, LidarTokenizer
+from torch import nn
+
+SCAN = np.ones(32, dtype=np.float32)
+VALUES, ANGLES = torch.zeros(4, 8), torch.zeros(4, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given(LidarChopper):
+    """A chopper that gives what it is told to, and counts four tokens."""
+
+    chunk: object = None
+
+    def chop(self, item):
+        return self.chunk
+
+    def count(self, item):
+        return 4
+
+
+def chunk(**fields) -> Chunk:
+    """A chunk as code outside the tests may make it, where nobody looks at types."""
+    made = object.__new__(Chunk)
+    for name, value in (vars(Chunk(VALUES, 4, ANGLES)) | fields).items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+class NoAxes(Given):
+    axes: ClassVar = ()
+
+
+MISTAKES = [
+    (VALUES, "chop gave a tensor of shape (4, 8); expected is a Chunk(values, count, coordinates)"),
+    (None, "chop gave None; expected is a Chunk"),
+    (chunk(values=[1, 2]), "chop gave as values a list; expected is a tensor"),
+    (chunk(count=torch.tensor(4)), "chop gave the count a tensor of shape (); expected is a whole number of tokens"),
+    (chunk(count=-1), "chop gave the count -1; expected is a whole number of tokens"),
+    (chunk(count=5), "count says 4 where chop gave 5 tokens; they must agree"),
+    (chunk(coordinates=torch.zeros(4)), "chop gave as coordinates a tensor of shape (4,); expected is (4, 1): a row per "
+                                        "token, a column for each of its axes (angle)"),
+    (chunk(coordinates=torch.zeros(3, 1)), "chop gave as coordinates a tensor of shape (3, 1); expected is (4, 1)"),
+    (chunk(coordinates=torch.zeros(4, 2)), "chop gave as coordinates a tensor of shape (4, 2); expected is (4, 1)"),
+    (chunk(coordinates=[[0.0]] * 4), "chop gave as coordinates a list; expected is (4, 1)"),
+    (chunk(next_ids=VALUES[:3, 0]), "chop gave as next_ids a tensor of shape (3,); expected is one id for each"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "message"), MISTAKES)
+def test_what_a_chopper_gives_is_checked_at_the_first_item(given, message):
+    with pytest.raises(ContractError, match=re.escape(f"inputs.scan: Given.{message}")):
+        pack([[("scan", SCAN)]], {"scan": Given(chunk=given)}, 8, ("order", "angle"))
+
+
+def test_coordinates_need_axes():
+    """Else positions and graphs would not know of them, without a word."""
+    with pytest.raises(
+        ContractError, match=r"NoAxes.chop gave .* but its `axes` name none, so that no position would use"
+    ):
+        pack([[("scan", SCAN)]], {"scan": NoAxes(chunk=chunk())}, 8)
+    assert pack([[("scan", SCAN)]], {"scan": Given(chunk=chunk())}, 8, ("order", "angle")).tokens.position.shape == (
+        1,
+        8,
+        2,
+    )
+
+
+def test_what_a_chopper_cannot_take_is_told():
+    with pytest.raises(ContractError, match=r"LidarChopper.chop cannot take 'scan.npy': .*no `decode` of its own"):
+        chopped("scan", LidarChopper(), "scan.npy")
+    with pytest.raises(ContractError, match=r"ImageChopper.chop cannot take a list"):
+        chopped("image", ImageChopper(), [1, 2])
+    with pytest.raises(RuntimeError, match="divide axis"):  # a bad item, not a bad chopper
+        chopped("scan", LidarChopper(), SCAN[:9])
+
+
+def test_what_an_embedder_gives_is_checked():
+    class Lidar(nn.Module):
+        pass
+
+    check_embedded("scan", Lidar(), torch.zeros(2, 4, 16), 8, 16)
+    for given, told in (
+        (torch.zeros(8, 15), r"a tensor of shape \(8, 15\)"), (torch.zeros(7, 16), r"a tensor of shape \(7, 16\)"),
+        ((torch.zeros(8, 16),), "a tuple"), (None, "None"),
+    ):  # fmt: skip
+        with pytest.raises(
+            ContractError, match=rf"inputs.scan: Lidar gave {told}; expected is \(8, 16\): for each token"
+        ):
+            check_embedded("scan", Lidar(), given, 8, 16)
+
+
+def test_an_embedder_is_made_of_three():
+    assert constructor_problem(LidarTokenizer) is None
+    assert constructor_problem(lambda *arguments, **options: None) is None
+    assert constructor_problem(lambda chopper, width, context, more=1, *, key=1: None) is None
+    assert "takes (width, chopper, context, more); expected is (chopper, width, context)" in constructor_problem(
+        lambda width, chopper, context, more: None
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (torch.zeros(2), "a tensor of shape (2,)"),
+        ("x" * 99, "a str"),
+        (3, "3"),
+        ({}, "a dict"),
+        (iter([]), "a list_iterator"),
+    ],
+)
+def test_values_are_described(value, told):
+    assert described(value) == told
+
+
+# ------------------------------------------------------------------------------------- from a YAML to the message
+
+YAML = """
+inputs: {scan: own_modality:NAME}
+model: {width: 16, depth: 1, heads: 2, context: 32, attention: same_sample}
+tasks: {side: {use: classification, target: side}}
+data: {dataset: own_modality:Rooms, bad_share: 1}
+training: {steps: 1, samples_per_step: 4, device: cpu}
+"""
+
+
+class Wide(LidarTokenizer):
+    def forward(self, chunks):
+        return super().forward(chunks)[:, :15]
+
+
+class Loses(LidarTokenizer):
+    def forward(self, chunks):
+        return super().forward(chunks)[1:]
+
+
+class FitsOnly(LidarTokenizer):
+    @dataclass(frozen=True, kw_only=True)
+    class Chopper(LidarChopper):
+        def fit(self, items, role):
+            return self
+
+
+class GivesTensors(LidarTokenizer):
+    class Chopper(LidarChopper):
+        def chop(self, item):
+            return torch.as_tensor(item)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Wide, "inputs.scan: Wide gave a tensor of shape (16, 15); expected is (16, 16)"),
+        (Loses, "inputs.scan: Loses gave a tensor of shape (15, 16); expected is (16, 16)"),
+        (FitsOnly, "inputs.scan: Chopper has `fit` but no `save`; expected are all three of fit, save and load"),
+        (GivesTensors, "inputs.scan: Chopper.chop gave a tensor of shape (32,); expected is a Chunk"),
+    ],
+)
+def test_the_command_line_says_it_in_one_sentence(tmp_path, capsys, monkeypatch, kind, message):
+    """Though bad samples are allowed: it is the tokenizer that is wrong, not the data."""
+    monkeypatch.setattr(own_modality, kind.__name__, kind, raising=False)
+    monkeypatch.setattr(kind, "__module__", "own_modality")
+    (tmp_path / "x.yaml").write_text(YAML.replace("NAME", kind.__name__))
+    assert main(["train", str(tmp_path / "x.yaml"), f"out={tmp_path / 'run'}"]) == 2
+    told = capsys.readouterr().err
+    assert message in told and "Traceback" not in told
+
+
+def test_a_file_for_a_tokenizer_without_decode(tmp_path, capsys):
+    (tmp_path / "x.yaml").write_text(YAML.replace("NAME", "LidarTokenizer"))
+    np.save(tmp_path / "scan.npy", SCAN)
+    assert main(["train", str(tmp_path / "x.yaml"), f"out={tmp_path / 'run'}"]) == 0
+    given = ["predict", str(tmp_path / "run"), "--input", f"scan={tmp_path / 'scan.npy'}", "--trust", "own_modality"]
+    assert main(given) == 2
+    assert "inputs.scan: LidarChopper.chop cannot take" in capsys.readouterr().err
+
+
+def test_choppers_are_complete_in_one_step(tmp_path):
+    """What is learned is kept; what is kept is read, whether or not the data are there; nothing else stands in the
+    folder."""
+    (tmp_path / "x.yaml").write_text("""
+inputs: {scan: own_modality:LidarTokenizer, side: {use: text, encoding: characters}}
+model: {width: 16, depth: 1, heads: 2, context: 32, attention: same_sample & (causal | from(scan))}
+tasks: {side: {use: language_modeling, target: side}}
+data: {dataset: own_modality:Rooms}
+training: {steps: 1, samples_per_step: 4, device: cpu}
+""")
+    config = load_config(tmp_path / "x.yaml")
+    assets = tmp_path / "assets"
+    learned = build_choppers(config, assets, config.data.dataset())
+    assert [path.relative_to(assets).as_posix() for path in sorted(assets.rglob("*.json"))] == ["side/encoding.json"]
+    assert build_choppers(config, assets) == learned and learned["side"].generated
+    assert learned["scan"].text is None and learned["side"].text.symbols == "".join(sorted(set("leftright")))
+    shutil.rmtree(assets)
+    with pytest.raises(ValueError, match="encoding.json does not exist"):
+        build_choppers(config, Path(assets))
+    assert isinstance(learned["scan"], Chopper)

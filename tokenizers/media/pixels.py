@@ -1,0 +1,48 @@
+"""What the tokenizers of images and of video share: patches of pixels, normalised; and how they are drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..files.reading import shown
+
+
+class Normalized(nn.Module):
+    """Rows of pixels from 0 to 255 less their channel's mean, over its std; both for values from 0 to 1.
+
+    A row holds a patch of `frames` frames: all of a channel's `area` pixels, channel after channel, frame after frame.
+    `mean` and `std` are one number, or one for each channel. Raises ValueError for another number of them, and for a
+    std that is not more than 0.
+    """
+
+    def __init__(self, mean: float | list[float], std: float | list[float], channels: int, area: int, frames: int = 1):
+        super().__init__()
+        for name, value in (("mean", mean), ("std", std)):
+            values = value if isinstance(value, list) else [value]
+            if len(values) not in (1, channels):
+                raise ValueError(
+                    f"{name} must be one number, or one for each of {channels} channels, not {shown(value)}"
+                )
+            if name == "std" and min(values) <= 0:
+                raise ValueError(f"std must be more than 0, not {shown(value)}")
+            row = torch.tensor(values).expand(channels).repeat_interleave(area).repeat(frames)
+            self.register_buffer(name, row, persistent=False)
+
+    def forward(self, rows: Tensor) -> Float[Tensor, "t p"]:
+        return (rows.to(self.mean.dtype) / 255 - self.mean) / self.std
+
+
+def draw_patches(canvas: Any, picture: Tensor, patch_size: int, frame: int = 0) -> None:
+    """A picture (height, width, channels) and the grid of its patches, on matplotlib's Axes; a bold line after every
+    `frame` columns, where frames stand side by side."""
+    canvas.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=255)
+    height, width = picture.shape[:2]
+    for line in range(0, height + 1, patch_size):
+        canvas.axhline(line - 0.5, color="tab:orange", linewidth=0.7)
+    for line in range(0, width + 1, patch_size):
+        canvas.axvline(line - 0.5, color="tab:orange", linewidth=2.0 if frame and line % frame == 0 else 0.7)
+    canvas.set(xticks=[], yticks=[])

@@ -1,0 +1,142 @@
+"""RandAugment (Cubuk et al. 2019, arXiv:1909.13719): torchvision's operations on whole batches, each image getting its
+own.
+
+On a CPU an operation is computed for its images only; on a GPU, which to ask for their number would keep waiting, all
+are computed for all images, and each keeps one. Both give the same pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+Images = UInt8[Tensor, "s channels height width"]
+
+STRONGEST = 30
+"""RandAugment's strengths are 0 to 30, as in torchvision."""
+
+
+def rand_augmented(images: Images, which: Float[Tensor, "s"], side: Float[Tensor, "s"], magnitude: int) -> Images:
+    """One operation of RandAugment for every image: `which` of them, and to which `side` (where it has two), from 0 to
+    1."""
+    strength, (height, width) = magnitude / STRONGEST, images.shape[-2:]
+    number = (which * 14).long()  # the last one leaves an image as it is
+    if images.is_cuda:
+        return augmented_together(images, number, torch.where(side > 0.5, 1.0, -1.0), strength)
+    for index, (forth, back) in enumerate(operations(strength, height, width)):
+        own = number == index
+        images = where_chosen(forth, images, own if back is None else own & (side > 0.5))
+        if back is not None:
+            images = where_chosen(back, images, own & (side <= 0.5))
+    return images
+
+
+def augmented_together(images: Images, number: Int[Tensor, "s"], sign: Float[Tensor, "s"], strength: float) -> Images:
+    """The same for a GPU: to count whom an operation is for would mean to wait, so that all get all, and keep one.
+    Operations that differ by a number are made at once, with each image's own."""
+    from torchvision.transforms.v2 import functional as T
+
+    bits, (height, width) = round(8 - 4 * strength), images.shape[-2:]
+    moved = resampled_by(images, *shears_and_turns(number, sign, strength, height, width))
+    factor = (1 + 0.9 * strength * sign)[:, None, None, None]
+    changed = {
+        **{5 + place: each for place, each in enumerate(blended(images.float(), factor))},
+        9: T.posterize_image(images, bits), 10: T.solarize_image(images, 255 * (1 - strength)),
+        11: T.autocontrast_image(images), 12: T.equalize_image(images),
+    }  # fmt: skip
+    found = torch.where((number < 5)[:, None, None, None], moved, images)
+    for place, each in changed.items():
+        found = torch.where((number == place)[:, None, None, None], each, found)
+    return found
+
+
+def shears_and_turns(number: Tensor, sign: Tensor, strength: float, height: int, width: int) -> tuple[Tensor, ...]:
+    """Where a pixel comes from, counted from the middle: x * a + y * b + c and x * d + y * e + f, as torchvision has
+    them."""
+    shear, angle = 0.3 * strength, math.radians(30.0 * strength)
+    across, down = (int(150 / 331 * side * strength) for side in (width, height))
+    nothing = torch.zeros_like(sign)
+
+    def where(*values: tuple[int, float]) -> Tensor:
+        return sum((torch.where(number == place, value * sign, nothing) for place, value in values), nothing)
+
+    straight = torch.where(number == 4, math.cos(angle), 1.0)
+    right = straight, where((0, shear), (4, -math.sin(angle))), where((0, shear * height / 2), (2, -across))
+    below = where((1, shear), (4, math.sin(angle))), straight, where((1, shear * width / 2), (3, -down))
+    return *right, *below
+
+
+def resampled_by(images: Images, *matrix: Float[Tensor, "s"]) -> Images:
+    """Every image with each pixel taken from the nearest to its own place; grey comes in. No product of matrices, which
+    TF32 would round."""
+    height, width = images.shape[-2:]
+    a, b, c, d, e, f = (each[:, None, None] for each in matrix)
+    x = torch.arange(width, device=images.device) + (1 - width) / 2
+    y = (torch.arange(height, device=images.device) + (1 - height) / 2)[:, None]
+    grid = torch.stack([(x * a + y * b + c) / (width / 2), (x * d + y * e + f) / (height / 2)], dim=-1)
+    there = torch.cat([images.float(), torch.ones_like(images[:, :1]).float()], dim=1)
+    found = F.grid_sample(there, grid, mode="nearest", align_corners=False)
+    return torch.where(found[:, -1:] < 0.5, 128.0, found[:, :-1]).to(torch.uint8)
+
+
+def blended(images: Float[Tensor, "s c h w"], factor: Float[Tensor, "s 1 1 1"]) -> list[Images]:
+    """Every image's difference to black, to grey, to one grey and to a smooth image, each by its own factor:
+    torchvision's brightness, saturation, contrast and sharpness."""
+    grey = images
+    if images.shape[1] == 3:
+        red, green, blue = images.unbind(1)
+        grey = (red * 0.2989 + green * 0.587 + blue * 0.114).floor()[:, None]
+    rows = sum(images[..., place : images.shape[-2] - 2 + place, :] for place in range(3))
+    sums = sum(rows[..., place : images.shape[-1] - 2 + place] for place in range(3))
+    middle = images[..., 1:-1, 1:-1]
+    smooth = images.clone()
+    smooth[..., 1:-1, 1:-1] = ((sums + 4 * middle) / 13).round()
+    others = torch.zeros_like(images), grey, grey.mean((1, 2, 3), keepdim=True), smooth
+    return [(images * factor + other * (1 - factor)).clamp(0, 255).to(torch.uint8) for other in others]
+
+
+def operations(strength: float, height: int, width: int) -> list[tuple[Callable, Callable | None]]:
+    """torchvision's operations at a strength from 0 to 1; where they have two directions, both."""
+    from torchvision.transforms.v2 import functional as T
+
+    def affine(**changes: Any) -> Callable:
+        plain = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0], "fill": 128}
+        return lambda images: T.affine(images, **plain | changes)
+
+    def both(make: Callable[[float], Callable], most: float) -> tuple[Callable, Callable]:
+        return make(strength * most), make(-strength * most)
+
+    def shear(axis: int) -> Callable[[float], Callable]:
+        def make(level: float) -> Callable:
+            angle = math.degrees(math.atan(level))
+            return affine(shear=[0.0, angle] if axis else [angle, 0.0], center=[0, 0])
+
+        return make
+
+    def enhanced(change: Callable) -> Callable[[float], Callable]:
+        return lambda level: lambda images: change(images, 1 + level)
+
+    bits = round(8 - 4 * strength)
+    return [
+        both(shear(0), 0.3), both(shear(1), 0.3),
+        both(lambda level: affine(translate=[int(level), 0]), 150 / 331 * width),
+        both(lambda level: affine(translate=[0, int(level)]), 150 / 331 * height),
+        both(lambda level: lambda images: T.rotate(images, level, fill=128), 30.0),
+        both(enhanced(T.adjust_brightness), 0.9), both(enhanced(T.adjust_saturation), 0.9),
+        both(enhanced(T.adjust_contrast), 0.9), both(enhanced(T.adjust_sharpness), 0.9),
+        (lambda images: T.posterize(images, bits), None),
+        (lambda images: T.solarize(images, 255 * (1 - strength)), None),
+        (T.autocontrast, None), (T.equalize, None),
+    ]  # fmt: skip
+
+
+def where_chosen(change: Callable[[Tensor], Tensor], images: Tensor, chosen: Tensor) -> Tensor:
+    """The images, the chosen ones changed; the others are not computed."""
+    numbers = chosen.nonzero()[:, 0]
+    return images.index_copy(0, numbers, change(images[numbers])) if len(numbers) else images

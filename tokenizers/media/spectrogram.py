@@ -1,0 +1,90 @@
+"""What the tokenizers of log-mel spectrograms share: the mean and the std of the training data, or each clip's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import nn
+
+from ..base import Role
+from ..files.records import Record, read_record
+from ..files.writing import write_json
+from .sound import SoundChopper
+
+RANGE = 7.0
+"""Natural logarithms of energy (7: 30 dB) that a clip's spectrogram spans where clips are normalised by themselves."""
+
+
+class Statistics(Record):
+    """What a run keeps of the spectrograms of its training data."""
+
+    mean: float = Field(allow_inf_nan=False)
+    std: float = Field(gt=0, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectrogramChopper(SoundChopper):
+    """Base of the choppers whose embedder normalises a spectrogram. `statistics`: its mean and std, null: learned of
+    the training data."""
+
+    fits_on: ClassVar[int | None] = 500
+    statistics: tuple[float, float] | None = None
+
+    def spectrum(self) -> nn.Module:
+        """What turns windows of samples (f, samples) into a spectrogram (f, mels)."""
+        raise NotImplementedError
+
+    def fit(self, items: Callable[[], Iterable], role: Role) -> SpectrogramChopper:
+        """The given statistics, or those over (at most 500 of) the training sounds, drawn at random.
+
+        Sounds that cannot be read are left out: they count as bad when their turn comes. Raises ValueError when none
+        can.
+        """
+        if self.statistics:
+            return self
+        mel, total, wrong = self.spectrum(), torch.zeros(3, dtype=torch.float64), None
+        for raw in items():
+            try:
+                clip = self.decode(raw)
+            except (ValueError, TypeError) as error:
+                wrong = wrong or error
+                continue
+            values = mel(self.chop(clip).values).double()
+            total += torch.stack([values.sum(), values.square().sum(), torch.tensor(float(values.numel()))])
+        if not total[2]:
+            told = f"not one sound of the training data can be read; the first: {wrong}"
+            raise ValueError(told if wrong else "there is no sound to learn the mean of the spectrogram from")
+        mean = total[0] / total[2]
+        std = (total[1] / total[2] - mean**2).clamp(min=1e-12).sqrt()
+        return replace(self, statistics=(float(mean), float(std)))
+
+    def save(self, folder: Path) -> None:
+        mean, std = self.statistics or (0.0, 1.0)
+        write_json(folder / "spectrogram.json", {"mean": mean, "std": std})
+
+    def load(self, folder: Path, role: Role) -> SpectrogramChopper:
+        known = read_record(folder / "spectrogram.json", Statistics)
+        return replace(self, statistics=(known.mean, known.std))
+
+
+def normalized(spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"]) -> Float[Tensor, "f mels"]:
+    """Every clip's channels less their own mean over time, over the std of the whole clip. `lengths`: its frames.
+
+    First, what is more than `RANGE` below the clip's loudest value is lifted to there: the noise between the words of
+    one microphone tells nothing of another.
+    """
+    device = spectrogram.device
+    clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths, output_size=len(spectrogram))
+    silence = spectrogram.new_full((len(lengths),), -torch.inf)
+    loudest = silence.scatter_reduce(0, clip, spectrogram.amax(1), "amax")
+    spectrogram = torch.maximum(spectrogram, (loudest - RANGE)[clip, None])
+    zeros = spectrogram.new_zeros(len(lengths), spectrogram.shape[1])
+    spectrogram = spectrogram - (zeros.index_add(0, clip, spectrogram) / lengths[:, None])[clip]
+    power = zeros.index_add(0, clip, spectrogram.square()).mean(1) / lengths
+    return spectrogram / (power + 1e-3).sqrt()[clip, None]
