@@ -20,7 +20,7 @@ PREFIX = SameSample() & (Causal() | From((2,)))
 
 def batch_of(drawn, places: list[int], carriers: list[int]) -> Batch:
     count = len(places)
-    targets = Targets(values=torch.zeros(count, dtype=torch.long), places=torch.tensor(places, dtype=torch.long),
+    targets = Targets(values=torch.zeros(count, dtype=torch.long), slots=torch.tensor(places, dtype=torch.long),
                       carriers=torch.tensor(carriers, dtype=torch.long), count=count)  # fmt: skip
     return Batch(sets={"main": SetPlan(tokens=drawn, chunks={})}, targets={"task": targets})
 
@@ -77,5 +77,5 @@ def test_a_layout_is_searched_once_wherever_it_stands():
 def test_the_leak_is_named_by_its_places_in_the_row():
     with pytest.raises(LeakError, match="must predict token 4 at place 3, which can read it"):
         LeakCheck().check(
-            batch_of(laid_out([[1, 1, 2, 2, 2]]), [3], [4]), {"main": [Causal() | Edges(((2, 1),), "places")]}
+            batch_of(laid_out([[1, 1, 2, 2, 2]]), [3], [4]), {"main": [Causal() | Edges(((2, 1),), "slots")]}
         )
