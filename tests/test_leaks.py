@@ -6,7 +6,7 @@ import pytest
 import torch
 from chopmix.models.attention.graph import Causal, Edges, From, SameSample, Window
 from chopmix.models.batch import Batch, SetPlan, Targets
-from chopmix.models.leaks import LeakCheck, LeakError, held, leaks, proven
+from chopmix.models.leaks import LeakCheck, LeakError, carried, leaks, proven
 from drawn import graphs, laid_out, packed_tokens, tokens
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,7 +50,7 @@ def test_it_raises_exactly_where_the_search_finds_a_leak(layers, batch):
 @given(st.lists(graphs(), min_size=1, max_size=3), batches())
 def test_what_is_proven_by_form_does_not_leak(layers, batch):
     drawn, targets = batch.sets["main"].tokens, batch.targets["task"]
-    places, carriers = held(drawn, targets)
+    places, carriers = carried(drawn, targets)
     safe = proven(drawn, places, carriers, layers)
     bad = set(leaks(batch, {"main": layers})["task"])
     assert not bad & {(int(p), int(h)) for p, h, fine in zip(places, carriers, safe) if fine}
