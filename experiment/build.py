@@ -19,14 +19,17 @@ from ..data.corpus import StreamSplit
 from ..data.prepare import prepare, prepared_folder
 from ..data.sample_split import Mixing, SampleSplit
 from ..data.samples import SampleDataset, Samples
-from ..models.model import Model
+from ..models.attention.grammar import parse_graph
+from ..models.layers.relative import RelativePosition
+from ..models.model import Encoder, Model
 from ..models.transformer import Transformer
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from ..tokenizers.encoding.base import well_formed
 from ..tokenizers.files.reading import DataError
 from ..training.optimizers import Optimizer
-from .settings.config import Config
+from .settings.config import Config, as_list
+from .settings.registry import code_from, imported
 from .settings.sections import Training
 
 
@@ -140,15 +143,26 @@ def build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[
     names, axes = list(config.inputs), axes_of(choppers.values())
     cores, reads = {}, None
     if encoder:
-        own = {"depth": encoder.depth, "attention": encoder.attention, "position": encoder.position}
-        cores["encoder"] = replace(config.model, options={**config.model.options, **own}).build(
-            Transformer, names, axes
-        )
+        cores["encoder"] = build_core(config, axes, encoder)
         reads = {"encoder": encoded, "main": [name for name in names if name not in encoded]}
-    cores["main"] = config.model.build(Transformer, names, axes, bool(encoder))
+    cores["main"] = build_core(config, axes)
     modules = {name: tokenizers[config.shares.get(name, name)] for name in names}
     heads = {name: task.head(modules, width) for name, task in tasks.items()}
     return config.model.build(Model, tokenizers, cores, heads, reads)
+
+
+def build_core(config: Config, axes: Sequence[str], encoder: Encoder | None = None) -> Transformer:
+    """The main core, or the encoder that it crosses to, with the names of inputs and position axes looked up."""
+    options = dict(config.model.options)
+    crosses = options["encoder"] is not None and encoder is None
+    if encoder is not None:
+        options |= {"depth": encoder.depth, "attention": encoder.attention, "position": encoder.position}
+    with code_from(config.modules):  # what the configuration names was trusted when it was read
+        patterns = as_list(options["attention"])
+        options["attention"] = [parse_graph(each, list(config.inputs), axes, imported) for each in patterns]
+    options["position"] = partial(options["position"] or RelativePosition, axes=tuple(axes))
+    options["block"] = partial(options["block"], crosses=crosses)
+    return replace(config.model, options=options).build(Transformer)
 
 
 def build_optimizer(training: Training, model: Model) -> Optimizer:

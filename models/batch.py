@@ -25,8 +25,8 @@ IGNORED = -100
 class Chunks:
     """The chopped items of one named input in one micro-batch, in the order of their items.
 
-    Two pictures of 8 x 8 pixels in 2 x 2 patches, in the first and the second row of a set whose rows have 8 slots, each
-    behind a class token (a slot is row * 8 + column):
+    Two pictures of 8 x 8 pixels in 2 x 2 patches, in the first and the second row of a set whose rows have 8 slots,
+    each behind a class token (a slot is row * 8 + column):
 
         values       (2, 1, 8, 8)
         index        0  1  2  3   0  1   2   3
@@ -36,7 +36,7 @@ class Chunks:
     """
 
     values: Tensor
-    """What the embedder takes: ids (b, n) for text that fills its rows, else (t,); pictures (s, c, h, w); slices (t, p); ..."""
+    """What the embedder takes: ids (b, n) of text that fills rows, else (t); pictures (s, c, h, w); slices (t, p)."""
     index: Int[Tensor, "..."]
     """The number of each token within its item, 0, 1, 2, ...: what absolute position embeddings look at."""
     slots: Int[Tensor, "t"] | None = None
@@ -57,8 +57,8 @@ class Chunks:
 class Targets:
     """What one task wants to hear, and at which slots of the set.
 
-    Language modelling of the texts "ab" (ids 97, 98) and "c" (99), each behind the start token (256), which is also what
-    they must end with, packed into one row of 8 slots:
+    Language modelling of the texts "ab" (ids 97, 98) and "c" (99), each behind the start token (256), which is also
+    what they must end with, packed into one row of 8 slots:
 
         slot        0    1    2    3    4    5    6    7
         token     256   97   98  256   99    .    .    .      what is read; . is padding

@@ -1,4 +1,4 @@
-"""No target may reach its own predictor, through all layers: proven from the graphs' form, else checked for every layout.
+"""No target may reach its own predictor, through all layers: proven from the graphs' form, else searched for.
 
 One hop is not enough to judge a graph: with `causal | from(image)` and the order text, image, the image reads the text
 and earlier text reads the image, so that from layer 2 on a token hears its own target. Two proofs, the second where the
@@ -7,8 +7,8 @@ first does not hold:
 * *By form.* Every graph says which inputs it reads ahead of time (`Graph.ahead`). A token then hears of nothing that
   stands behind both itself and the last token of those inputs, and the target's token does: `causal`, and prefixes that
   come first.
-* *By search.* The layers are followed from each supervised token (`graph.reach`), once for every layout of a sample that
-  was not seen before: where it stands in a packed row does not matter, since no token reads another sample.
+* *By search.* The layers are followed from each supervised token (`graph.reach`), once for every layout of a sample
+  that was not seen before: where it stands in a packed row does not matter, since no token reads another sample.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class LeakCheck:
     _safe: set[tuple[str, str, bytes]] = field(default_factory=set, repr=False)
 
     def check(self, batch: Batch, graphs: Mapping[str, Sequence[Graph]]) -> None:
-        """Raises LeakError for the first target of the batch that can reach its predictor. `graphs` are each set's, one per
-        layer."""
+        """Raises LeakError for the first target of the batch that can reach its predictor. `graphs` are each set's, one
+        per layer."""
         for task, targets in batch.targets.items():
             tokens = batch.sets[targets.set].tokens
             for slot, carrier in self._leaks(tokens, targets, graphs[targets.set]):
                 n = tokens.shape[1]
                 raise LeakError(
-                    f"model.attention leaks: task {task!r} must predict token {carrier % n} at place {slot % n}, which can "
-                    "read it; for language modelling use 'causal & same_sample'"
+                    f"model.attention leaks: task {task!r} must predict token {carrier % n} at place {slot % n}, which "
+                    "can read it; for language modelling use 'causal & same_sample'"
                 )
 
     def _leaks(self, tokens: Tokens, targets: Targets, graphs: Sequence[Graph]) -> Iterator[tuple[int, int]]:
@@ -85,8 +85,8 @@ def carried(tokens: Tokens, targets: Targets) -> tuple[Int[Tensor, "t"], Int[Ten
 
 
 def proven(tokens: Tokens, slots: Tensor, carriers: Tensor, graphs: Sequence[Graph]) -> Bool[Tensor, "t"]:
-    """Which targets the form of the graphs keeps from their predictors: those whose token stands behind the predictor and
-    behind the last token, in their sample, of every input that is read ahead of time."""
+    """Which targets the form of the graphs keeps from their predictors: those whose token stands behind the predictor
+    and behind the last token, in their sample, of every input that is read ahead of time."""
     ahead = [graph.ahead() for graph in set(graphs)]
     if any(inputs is None for inputs in ahead):
         return torch.zeros(len(slots), dtype=torch.bool)

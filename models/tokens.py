@@ -1,8 +1,8 @@
 """The one data structure the core reads: a set of tokens, each with a few descriptors.
 
-A transformer does not care where a token comes from. All that it may know besides a token's content is here: which named
-input it belongs to, which sample, which item, and where it stands. Everything about visibility (`attention/graph.py`) and
-relative position (`layers/relative.py`) is computed from these four fields.
+A transformer does not care where a token comes from. All that it may know besides a token's content is here: which
+named input it belongs to, which sample, which item, and where it stands. Everything about visibility
+(`attention/graph.py`) and relative position (`layers/relative.py`) is computed from these four fields.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ def within_samples(tokens: Tokens, every: Tokens | None = None) -> Tokens:
         sample            1  1  1  2  2  0        two samples packed into one row, and padding
         position[..., 0]  0  1  2  3  4  5        becomes  0  1  2  0  1  0
 
-    `every` holds all tokens of their rows, where `tokens` are some of them (one that is read while others are cached). The
-    order inside a sample does not depend on where the sample stands: alone, packed behind another, behind padding, in a
-    cache.
+    `every` holds all tokens of their rows, where `tokens` are some of them (one that is read while others are cached).
+    The order inside a sample does not depend on where the sample stands: alone, packed behind another, behind padding,
+    in a cache.
     """
     every = tokens if every is None else every
     order = every.position[..., 0]
@@ -99,6 +99,6 @@ def within_samples(tokens: Tokens, every: Tokens | None = None) -> Tokens:
 
 
 def alike(rows: Tensor) -> Tensor:
-    """The first row, to be broadcast, where all rows are equal. On a GPU all rows, since one would wait for the answer."""
+    """The first row, to be broadcast, where all rows are equal; on a GPU all rows, where to ask is to wait."""
     on_cpu = rows.device.type == "cpu" and not torch.compiler.is_compiling()
     return rows[:1] if on_cpu and bool((rows == rows[:1]).all()) else rows

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from chopmix.experiment.build import build_optimizer
+from chopmix.experiment.build import build_core, build_optimizer
 from chopmix.experiment.settings.config import ConfigError, config_from_tree, json_schema, load_config
 from chopmix.experiment.settings.registry import snake_case
 from chopmix.experiment.settings.schema import Part, Record, keys_of, state_of
@@ -22,7 +22,7 @@ from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.layers.norms import RmsNorm
 from chopmix.models.model import Model
 from chopmix.models.tokens import plain_tokens
-from chopmix.models.transformer import Block, Dropout, Transformer
+from chopmix.models.transformer import Block, Dropout
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
 from chopmix.training.schedules import Constant, Cosine, Linear, Schedule
 from hypothesis import HealthCheck, given, settings
@@ -142,7 +142,7 @@ def test_parts_build_and_run(plain):
     config = load_config(plain, ["model.position=rotary", "model.block.norm=rms_norm", "model.dropout=0.1"])
     chopper = config.inputs["text"].build(TextChopper).fit(list)
     tokenizers = {"text": config.inputs["text"](chopper, 32, 16)}
-    core = config.model.build(Transformer, ["text"], ("order",))
+    core = build_core(config, ("order",))
     tasks = {name: part() for name, part in config.tasks.items()}
     heads = {name: task.head(tokenizers, 32) for name, task in tasks.items()}
     model = config.model.build(Model, tokenizers, {"main": core}, heads)

@@ -20,6 +20,7 @@ from ...models.attention.grammar import parse_graph
 from ...models.layers.positions import Sinusoidal
 from ...tasks.base import Task
 from ...tokenizers.encoding.byte_pairs import known_name
+from .registry import imported
 from .scalars import nearest, shown
 from .schema import Part
 from .sections import Checkpoints, Data, Evaluation, Logging, Training
@@ -147,7 +148,7 @@ def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iter
             yield path, "must hold at least one expression"
         for index, text in enumerate([written] if isinstance(written, str) else written):
             try:
-                parse_graph(text, list(inputs or ()), axes_of(inputs or {}))
+                parse_graph(text, list(inputs or ()), axes_of(inputs or {}), imported)
             except ValueError as error:
                 if inputs is not None or not re.search("no (input|axis) named", str(error)):
                     yield (*path, *([] if isinstance(written, str) else [index])), str(error)

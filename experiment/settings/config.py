@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from ...data.base import Dataset
+from ...models.attention.grammar import own_graphs
 from ...models.model import Model
 from ...models.transformer import Transformer
 from ...tasks.base import Task
@@ -98,8 +99,15 @@ class Config:
 
     @property
     def modules(self) -> set[str]:
-        """The modules outside chopmix that it names."""
-        return set(named_modules(self.tree))
+        """The modules outside chopmix that it names, those of its attention expressions too."""
+        cores = [self.tree["model"], self.tree["model"]["encoder"] or {}]
+        graphs = [own_graphs(text) for core in cores for text in as_list(core.get("attention", []))]
+        return {*named_modules(self.tree), *(each.partition(":")[0] for found in graphs for each in found)}
+
+
+def as_list(written: str | list[str]) -> list[str]:
+    """The attention expressions of a core: one, or one for each of several layers."""
+    return [written] if isinstance(written, str) else written
 
 
 def named_modules(tree: Any) -> Iterator[str]:

@@ -39,8 +39,8 @@ def parse_graph(
     """Read one attention expression.
 
     `inputs` are the model's named inputs in YAML order (numbered from 1), `axes` the names of the position axes (axis 0
-    is `order`), `find` gives the class behind package.module:Class, or raises LookupError (None: there are none). Raises
-    ValueError saying where the text does not parse and what is possible there.
+    is `order`), `find` gives the class behind package.module:Class, or raises LookupError (None: there are none).
+    Raises ValueError saying where the text does not parse and what is possible there.
     """
     return _Parser(text, tuple(inputs), tuple(axes), find).parse()
 

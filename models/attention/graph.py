@@ -45,12 +45,12 @@ class Node(NamedTuple):
     sample: Tensor
     item: Tensor
     position: Sequence[Tensor]
-    """By axis. Axis 0 is the running order in the token's own *sample*, 0, 1, 2, ...: no graph can see where in a packed
-    row its sample stands, how much padding is before it, or what is cached."""
+    """By axis. Axis 0 is the running order in the token's own *sample*, 0, 1, 2, ...: no graph can see where in a
+    packed row its sample stands, how much padding is before it, or what is cached."""
 
     @classmethod
     def every(cls, tokens: Tokens, axis: int) -> Node:
-        """All tokens at once, (b, n), as one side of all pairs: axis 2 for queries (b, n, 1), axis 1 for keys (b, 1, n)."""
+        """All tokens as one side of all pairs: axis 2 for queries (b, n, 1), axis 1 for keys (b, 1, n)."""
         descriptors = (each.unsqueeze(axis) for each in (tokens.input, tokens.sample, tokens.item))
         return cls(*descriptors, tokens.position.unsqueeze(axis).unbind(-1))
 
@@ -59,8 +59,8 @@ class Graph:
     """Base of all attention graphs: a predicate on (query, key), closed under `&`, `|` and `~`.
 
     A subclass is a frozen dataclass and writes `edge`. Its fields are the arguments that it takes in an expression
-    (`attention: window(256)`): `axis` and `axes` are written as names of position axes, `input` and `inputs` as names of
-    inputs, all others as numbers.
+    (`attention: window(256)`): `axis` and `axes` are written as names of position axes, `input` and `inputs` as names
+    of inputs, all others as numbers.
     """
 
     def edge(self, query: Node, key: Node):
@@ -162,8 +162,8 @@ class Not(Graph):
 class Causal(Graph):
     """Read what is not later: in the running order (axis 0), or on another axis such as seconds.
 
-    What has no coordinate there (a class token, a text among sensors) comes after everything: it reads all, and what has
-    one does not read it, or it would hear its own future through it.
+    What has no coordinate there (a class token, a text among sensors) comes after everything: it reads all, and what
+    has one does not read it, or it would hear its own future through it.
     """
 
     axis: int = 0
@@ -235,8 +235,8 @@ class Neighbourhood(Graph):
 
 @dataclass(frozen=True)
 class Edges(Graph):
-    """Read along the listed edges (source, reader): between inputs by number, or between the `slots` of a sample, whose first
-    token (a core token, where there are any) is number 0."""
+    """Read along the listed edges (source, reader): between inputs by number, or between the `slots` of a sample, whose
+    first token (a core token, where there are any) is number 0."""
 
     pairs: tuple[tuple[int, int], ...]
     between: str = "inputs"

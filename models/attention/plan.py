@@ -38,9 +38,9 @@ def plan(
 ) -> Layout:
     """Choose how `graph` is computed for these tokens (descriptors on the CPU). Call it once a batch, for all layers.
 
-    `keys` are the tokens read: left out in self-attention; with more keys than queries and `keys` ending in the queries,
-    cached self-attention; `plan_cross` is for another set. `bias`, `dropout`, `dtype` and `device` are what the kernel
-    will have to do: one that cannot is not chosen.
+    `keys` are the tokens read: left out in self-attention; with more keys than queries and `keys` ending in the
+    queries, cached self-attention; `plan_cross` is for another set. `bias`, `dropout`, `dtype` and `device` are what
+    the kernel will have to do: one that cannot is not chosen.
     """
     keys, device = queries if keys is None else keys, torch.device(device)
     layout = _plan_simple(graph, queries, keys, device, dtype, bias, dropout)
@@ -56,11 +56,12 @@ def plan(
 
 
 def plan_cross(
-    graph: Graph, queries: Tokens, keys: Tokens, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    graph: Graph, queries: Tokens, keys: Tokens, *, dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> Layout:  # fmt: skip
     """Choose how `graph` is computed from one set of tokens to another. A query that reads nothing gets zeros.
 
-    Padding is no query: what it gets is nobody's, so that one sample a row is full attention wherever no key is padding.
+    Padding is no query: nobody looks at what it gets, so that one sample a row is full attention if no key is padding.
     """
     mask = dense_mask(graph, queries, keys, self_attention=False) | (queries.sample == PADDING)[..., None]
     empty = ~mask.any(dim=-1)
@@ -137,15 +138,15 @@ def _segments(starts: Int[Tensor, "s"], b: int, n: int) -> tuple[Segment, ...]:
 
 
 def _mask_there(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device) -> Bool[Tensor, "k n m"]:
-    """The dense mask, made on the device: on the CPU it would take long to write, and to copy. One for all rows where all are
-    laid out alike, which is known before."""
+    """The dense mask, made on the device: on the CPU it would take long to write, and to copy. One for all rows where
+    all are laid out alike, which is known before."""
     if _rows_alike(queries, keys):
         queries, keys = (tokens.select(slice(0, 1)) for tokens in (queries, keys))
     return mask_within(graph, within_samples(queries, keys).to(device), within_samples(keys).to(device))
 
 
 def _rows_alike(queries: Tokens, keys: Tokens) -> bool:
-    """Whether every row is the first one with other numbers for its samples and items, as where each row is one sample."""
+    """Whether every row is the first one with other numbers for samples and items, as where each row is one sample."""
 
     def both(name: str) -> Tensor:
         return torch.cat([getattr(queries, name), getattr(keys, name)], dim=1)
