@@ -18,7 +18,6 @@ from typing import Any
 import timm
 import torch
 import transformers
-from chopmix.data.batches import make_batch
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.views.transcribe import transcriber_of
@@ -74,7 +73,7 @@ def scores(run: Run, values: Tensor, task: str) -> Tensor:
 def answers(run: Run, samples: list[dict], task: str) -> Tensor:
     """Our outputs for samples, in their order."""
     split = run.given(samples)
-    return run.model(run.model.plan(make_batch(split, split.all(), run.tasks)))[task]
+    return run.model(run.model.plan(split.batch(split.all())))[task]
 
 
 def language_model(config: transformers.PretrainedConfig, kind: type, task: str) -> Callable[[Path], Outputs]:

@@ -22,13 +22,13 @@ from typing import Any
 import torch
 import transformers
 from chopmix.data.processes import Processes
+from chopmix.experiment.assemble import assemble
 from chopmix.experiment.settings.config import Config, config_from_tree, load_config
 from chopmix.inference.evaluation import evaluate_split
 from chopmix.models.batch import Batch, SetPlan
 from chopmix.models.model import Model, at
 from chopmix.tasks.masked_modeling import MaskedModeling
 from chopmix.tasks.span_corruption import SpanCorruption
-from chopmix.training.loop import Trainer
 from chopmix.training.objective import Objective, autocast
 from chopmix.training.record import Progress
 from results import read_results, write_results
@@ -161,22 +161,24 @@ def trained(config: Config, make: Callable[[Model, Config], nn.Module] | None) -
     """The last validation figures of a configuration's model, or of the one that `make` puts in its place, with parameters and
     seconds."""
     steps, rate = config.training.steps, config.training.learning_rate
-    trainer = Trainer(config, Processes(0, 1, torch.device("cpu")), Progress(steps))
+    made = assemble(config, Processes(0, 1, torch.device("cpu")), Progress(steps))
+    learner = made.trainer.learner
     if make is not None:
         torch.manual_seed(config.training.seed)
-        peer = make(trainer.model, config)
-        trainer.model, trainer.objective = peer, Objective(peer, trainer.tasks, trainer.choices.precision)
-        trainer.optimizer = config.training.optimizer(peer, rate)
-    trainer.forward = trainer.objective.train()
+        peer = make(made.model, config)
+        learner.objective = Objective(peer, made.tasks, made.choices.precision)
+        learner.optimizer = config.training.optimizer(peer, rate)
+    learner.forward = learner.objective.train()
     start = time.perf_counter()
-    for step in range(steps):
-        loss = trainer.update(step)
-        if (step + 1) % 100 == 0:
-            print(f"step {step + 1:,}  loss {float(loss):.4f}", flush=True)
+    with made.trainer.loader as loader:
+        for step in range(steps):
+            loss = learner.update(step, loader.load(step))
+            if (step + 1) % 100 == 0:
+                print(f"step {step + 1:,}  loss {float(loss):.4f}", flush=True)
     seconds = time.perf_counter() - start
-    with autocast(trainer.device, trainer.choices.precision):
-        figures = evaluate_split(trainer.model, trainer.tasks, trainer.splits["val"], rows=config.evaluation.rows)
-    count = sum(parameter.numel() for parameter in trainer.model.parameters())
+    with autocast(made.processes.device, made.choices.precision):
+        figures = evaluate_split(made.model, made.tasks, made.splits["val"], rows=config.evaluation.rows)
+    count = sum(parameter.numel() for parameter in made.model.parameters())
     return {**figures, "parameters": count, "seconds": seconds}
 
 

@@ -39,15 +39,15 @@ from typing import Any, NamedTuple
 
 import results
 import torch
-from chopmix.experiment.settings.config import dumped, load_config
+from chopmix.experiment.assemble import Experiment
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.settings.document import dumped
 from chopmix.models.generation.continuation import Continuation, generate
 from chopmix.models.generation.sampling import Sampling
-from chopmix.models.pretrained.ast_audio import Ast, AstFeatures, ast_experiment
-from chopmix.tokenizers.audio_patches import AUDIOSET
-from chopmix.training.loop import Trainer
+from chopmix.models.pretrained.ast_audio import Ast
 from chopmix.training.objective import autocast
 from chopmix.training.record import peak_flops, peak_memory
-from chopmix.training.throughput import Counted
+from chopmix.training.state import Unreported
 from gpu_kernels import WAYS, compared, ctc_compared, verdict
 from rich.console import Console
 from rich.table import Table
@@ -69,7 +69,7 @@ VIT_S = {
                         "feed_forward": {"use": "gelu", "approximate": "none"}}},
     "tasks": {"label": {"use": "classification", "target": "label", "pooling": "class_token"}},
 }  # fmt: skip
-TREES = {"vit_s": VIT_S, "ast": ast_experiment(Ast(), AstFeatures(), AUDIOSET)}
+TREES = {"vit_s": VIT_S, "ast": Ast().tree()}
 """Models that no YAML of `configs/` trains: ViT-S of 224 pixels, AST as it was published, on 10.24 seconds."""
 
 TINY = ["model.width=32", "model.depth=1", "model.heads=2"]
@@ -153,14 +153,14 @@ class Bench:
 
     def trainer(
         self, name: str, overrides: Sequence[str], folder: Path, samples: int = 24, compiled: bool = False
-    ) -> Trainer:
+    ) -> Experiment:
         """What trains a configuration here. On a CPU compiling stops before code is made: that takes minutes."""
         torch._dynamo.reset()
         gc.collect()  # a trainer before this one holds memory until then
         compiles = f"training.compile={str(compiled).lower()}"
         trainer = trainer_of(file_of(name, folder), self.device, folder / "run", [*overrides, compiles], samples)
         if compiled and self.device.type == "cpu":
-            trainer.objective.compile(backend="aot_eager")
+            trainer.trainer.learner.objective.compile(backend="aot_eager")
         return trainer
 
     def wait(self) -> None:
@@ -204,7 +204,7 @@ def losses_compared(bench: Bench, name: str) -> dict[str, Any]:
             chosen = small(config) if bench.small else quickly_encoded(config)
             overrides = [*chosen, *without_chance(config), f"training.precision={precision}", "data.too_long=drop"]
             trainer = Bench(device).trainer(name, overrides, folder)
-            return [float(trainer.update(step)) for step in range(3 if bench.small else 20)]
+            return [float(updated(trainer, step)) for step in range(3 if bench.small else 20)]
 
     expected = run(torch.device("cpu"), "float32")
     row: dict[str, Any] = {"first_loss": expected[0], "last_loss": expected[-1]}
@@ -229,11 +229,11 @@ def waits_of(bench: Bench, name: str) -> dict[str, Any]:
             name, [*(small if bench.small else quickly_encoded)(config), "data.too_long=drop"], folder, 600
         )
         for step in range(3):
-            trainer.update(step)
+            updated(trainer, step)
         bench.wait()
         with synchronisations(bench.device) as found:
             for step in range(3, 8):
-                trainer.update(step)
+                updated(trainer, step)
         places = {place: count / 5 for place, count in found.most_common()}
     told = "; ".join(f"{place} waits {count:g} times a step" for place, count in places.items())
     return {"waits_per_step": sum(places.values()), "places": places, "verdict": told or "fine"}
@@ -279,7 +279,7 @@ def recompiles_of(bench: Bench, name: str, compiled: bool) -> dict[str, Any]:
         counters, graphs = torch._dynamo.utils.counters, []
         counters.clear()
         for step in range(4 if bench.small else 30):
-            trainer.update(step)
+            updated(trainer, step)
             graphs.append(counters["stats"]["unique_graphs"])
     new = [step for step, (before, now) in enumerate(zip([0, *graphs], graphs), 1) if now > before]
     breaks = sum(counters["graph_break"].values())
@@ -332,14 +332,15 @@ def speed_of(bench: Bench, shape: Shape, compiled: bool, product: list[float]) -
     with scratch() as folder:
         trainer = bench.trainer(shape.name, shape.options + shape.tiny * bench.small, folder, shape.samples, compiled)
         for step in range(steps):
-            trainer.update(step)
+            updated(trainer, step)
         if bench.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        trainer.counted = Counted()
+        log = trainer.trainer.log
+        log.resume(0.0, Unreported())
         seconds = [seconds_of(bench, trainer, range(n * steps, n * steps + steps)) for n in (1, 2, 3)]
-        counted, count = trainer.counted, 3 * steps
-        batches = trainer.micro_batches(count + steps)
-        trainer.micro_batches = lambda step: batches
+        counted, count = log.throughput, 3 * steps
+        share = trainer.trainer.loader.load(count + steps)
+        trainer.trainer.loader.load = lambda step, asked=False: share
         planned = statistics.median(seconds_of(bench, trainer, range(steps)) for _ in range(3))
         memory = peak_memory(bench.device)
     flops, peak = counted.flops / count / statistics.median(seconds), peak_flops(bench.device)
@@ -356,21 +357,26 @@ def operations_of(bench: Bench, shape: Shape) -> dict[str, Any]:
     (less than here where nothing asks for the gradient of the input)."""
     with scratch() as folder:
         trainer = bench.trainer(shape.name, shape.options + shape.tiny * bench.small, folder, shape.samples)
-        ((batch, _), *_), _ = trainer.micro_batches(0)
-        kind = getattr(torch, trainer.choices.precision)
-        there = trainer.model.plan(batch, dtype=kind, device=bench.device).to(bench.device)
+        learner, batch = trainer.trainer.learner, trainer.trainer.loader.load(0).micro_batches[0]
+        there = learner.objective.ready(batch, bench.device)
         with FlopCounterMode(display=False) as counter:
-            sum(term.sum for term in trainer.objective(there).values()).backward()
-        ours, torchs = trainer.costs.flops(batch), counter.get_total_flops()
+            sum(term.sum for term in learner.objective(there).values()).backward()
+        ours, torchs = trainer.trainer.log.flops(batch), counter.get_total_flops()
     return {"flops": ours, "flops_by_torch": float(torchs), "share": torchs / ours, "verdict": "measured"}
 
 
-def seconds_of(bench: Bench, trainer: Trainer, steps: range) -> float:
+def updated(made: Experiment, step: int) -> Tensor:
+    """One update, whichever it is."""
+    made.trainer.step = step
+    return made.trainer.update()
+
+
+def seconds_of(bench: Bench, trainer: Experiment, steps: range) -> float:
     """How long a step takes; the GPU is waited for only at the end of all."""
     bench.wait()
     start = time.perf_counter()
     for step in steps:
-        trainer.update(step)
+        updated(trainer, step)
     bench.wait()
     return (time.perf_counter() - start) / len(steps)
 

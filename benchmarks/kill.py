@@ -42,7 +42,7 @@ from typing import Any
 PATIENCE = 120
 """Seconds after which a run is taken for one that never ends."""
 PRELOADED = {
-    "": ["chopmix.commands.verbs", "chopmix.tokenizers.text", "chopmix.tasks.language_modeling",
+    "": ["chopmix.experiment.sweep", "chopmix.experiment.train", "chopmix.tokenizers.text", "chopmix.tasks.language_modeling",
          "torch._dynamo"],
     "lm": ["chopmix.data.datasets.text"],
     "mix": ["chopmix.data.datasets.manifest", "chopmix.tokenizers.image", "chopmix.tokenizers.audio", "PIL.Image", "soundfile",
@@ -259,15 +259,15 @@ def nameless(place: str) -> str:
 
 def number_steps(watch: Watch) -> None:
     """Make the beginning of every update an operation too: a moment between those on files."""
-    from chopmix.training.loop import Trainer
+    from chopmix.training.loop import Learner
 
-    original = Trainer.update
+    original = Learner.update
 
-    def update(trainer, step):
+    def update(learner, step, share):
         watch.meet("update", f"step {step}", lambda: None)
-        return original(trainer, step)
+        return original(learner, step, share)
 
-    Trainer.update = update
+    Learner.update = update
 
 
 def poison(batches: Sequence[int], weights: bool) -> None:
@@ -279,13 +279,13 @@ def poison(batches: Sequence[int], weights: bool) -> None:
 
     @torch.no_grad()
     def spoil(trainer) -> None:
-        next(trainer.model.parameters()).fill_(torch.nan)
+        next(trainer.learner.objective.model.parameters()).fill_(torch.nan)
 
-    def update(trainer, step):
-        meant = trainer.batch_number(step) in batches
+    def update(trainer):
+        meant = trainer.loader.batch_number(trainer.step) in batches
         if meant and not weights:
             spoil(trainer)
-        loss = original(trainer, step)
+        loss = original(trainer)
         if meant and weights:
             spoil(trainer)
         return loss
@@ -417,7 +417,7 @@ inputs:
   sound: {use: audio, rate: 8000, mels: 8, frames: 16, position: null, augment_wave: {shift: 0.05, speed: 0.1}}
   answer: {use: text, encoding: characters, position: null}
 model: {width: 16, depth: 1, heads: 2, context: 32, attention: "same_sample & (causal | from(image, sound))", position: rotary}
-tasks: {answer: {use: language_modeling, target: answer, judge: [exact_match]}}
+tasks: {answer: {use: language_modeling, target: answer, metrics: [exact_match]}}
 data: {dataset: {use: manifest, train: DATA/train.jsonl, val: DATA/val.jsonl, columns: [image, operator, sound, answer],
               files: [image, sound]}}
 training: {steps: 8, samples_per_step: 8, learning_rate: 0.02, input_dropout: 0.3, optimizer: muon, precision: fast}
@@ -431,7 +431,7 @@ inputs:
   target: {same_as: source}
 model: {width: 16, depth: 1, heads: 2, context: 48, attention: causal & same_sample, position: rotary, dropout: 0.1,
         encoder: {depth: 1, context: 48, position: rotary}}
-tasks: {translation: {use: sequence_to_sequence, target: target, judge: [bleu, chrf], search: {beams: 2}}}
+tasks: {translation: {use: sequence_to_sequence, target: target, metrics: [bleu, chrf], search: {beams: 2}}}
 data: {columns: {source: en, target: de}, dataset: {use: parallel_text, train: {en: DATA/train.en, de: DATA/train.de},
                                                  val: {en: DATA/val.en, de: DATA/val.de}}}
 training: {steps: 20, tokens_per_step: 200, learning_rate: 0.1, schedule: constant, ema: 0.5}
@@ -511,9 +511,8 @@ class Campaign:
         from importlib.util import find_spec
 
         package = Path(find_spec("chopmix.commands.cli").origin).parents[1]
-        files = sorted(
-            f for part in ("models", "tokenizers", "data", "tasks", "training") for f in (package / part).rglob("*.py")
-        )
+        rooms = ("models", "tokenizers", "tasks", "data", "inference", "training", "experiment", "commands")
+        files = sorted(file for room in rooms for file in (package / room).rglob("*.py"))
         now = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         told = self.folder / "sources.txt"
         if told.exists() and told.read_text() != now:

@@ -1,6 +1,6 @@
 """What trained runs reach, as rows of `benchmarks/results/`: first `python train.py configs/x.yaml --seeds 0,1,2`, then
 
-    python benchmarks/measure.py runs/x [runs/y ...] [--what NAME] [--below val/loss 1.88] [--with left_out=theo]
+    python benchmarks/measure.py runs/x [runs/y ...] [--what NAME] [--below val/loss 1.88] [--with held_out=theo]
 
 Every run in the folder (`seed-0`, ...; a sweep's cells; or the folder itself) is evaluated as `chopmix evaluate` does it, on the
 whole of val and, where its data have one, of test: all figures, how many samples they are of, and the seconds of its training.

@@ -27,12 +27,11 @@ import torch
 import torch.nn.functional as F
 import transformers
 from architectures import saved
-from chopmix.data.batches import make_batch
 from chopmix.experiment.build import build_model, build_tasks
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.settings.resolved import choose
+from chopmix.experiment.settings.resolved import resolve
 from chopmix.experiment.settings.sections import Training
 from chopmix.experiment.views.transcribe import transcriber_of
 from chopmix.inference.transcription import Transcribing
@@ -88,7 +87,7 @@ def training(
 
 def own_precision(run: Run, wanted: str) -> str:
     """float32, or what a run of this model would choose for itself."""
-    return "float32" if wanted == "float32" else choose(Training(steps=1), run.config.model, None, CPU).precision
+    return "float32" if wanted == "float32" else resolve(Training(steps=1), run.config.model, None, CPU).precision
 
 
 def planned(run: Run, batch: Batch) -> Batch:
@@ -155,7 +154,7 @@ def nanogpt(folder: Path, wanted: str, file: Path | None) -> Pair:
         term = task.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
         return term.sum / term.count
 
-    precision = "float32" if wanted == "float32" else choose(Training(steps=1), config.model, None, CPU).precision
+    precision = "float32" if wanted == "float32" else resolve(Training(steps=1), config.model, None, CPU).precision
     return (training(model, loss, precision, 1.0, 1e-3), training(theirs, lambda: theirs(given, following)[1], "float32", 1.0, 1e-3),
             name)  # fmt: skip
 
@@ -232,7 +231,7 @@ def t5(folder: Path, wanted: str, file: None) -> Pair:
     given, labels = torch.cat([values, end], 1), torch.cat([said, end], 1)
 
     def loss() -> Tensor:
-        batch = planned(run, make_batch(split, split.all(), run.tasks, training=True))
+        batch = planned(run, split.batch(split.all(), training=True))
         term = task.terms(run.model(batch)["answer"], batch.targets["answer"])["loss"]
         return term.sum / term.count
 
@@ -342,7 +341,7 @@ def classified(folder: Path, wanted: str, theirs: nn.Module, logits: Loss, sampl
     task, split, labels = run.tasks["label"], run.given(samples), torch.arange(len(samples))
 
     def loss() -> Tensor:
-        batch = planned(run, make_batch(split, split.all(), run.tasks, training=True))
+        batch = planned(run, split.batch(split.all(), training=True))
         targets = batch.targets["label"]
         targets.values.copy_(labels)
         return task.terms(run.model(batch)["label"], targets)["loss"].sum / len(samples)

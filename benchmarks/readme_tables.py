@@ -35,7 +35,7 @@ def newest(rows: Sequence[Row], key: str = "seed") -> list[Row]:
 
 
 def told(values: Sequence[float], digits: int) -> str:
-    """One value, or the mean of several and their standard std."""
+    """One value, or the mean of several and their standard deviation."""
     if len(values) == 1:
         return f"{values[0]:.{digits}f}"
     return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
@@ -140,7 +140,7 @@ REACHED = (
     Reached("speech/digits", "spoken digits (FSDD), known speakers", "speech_digits", plain(
         "speech_digits", "val/accuracy", "test/accuracy", before="digits"), "digits"),
     Reached("speech/digits_left_out", "spoken digits by a new speaker, transductively: his recordings are heard without labels; "
-            "tuned on two speakers, these are the others", "speech_digits_left_out", lambda: left_out()),
+            "tuned on two speakers, these are the others", "speech_digits_left_out", lambda: held_out()),
     Reached("sensor/motions", "six-axis recordings, four activities", "sensor_motions", lambda: folds()),
     Reached("mix/driving", "steering and braking, of which a radar added to a trained model tells", "mix_driving", lambda: [
         figure("mix_driving_camera", "val/mae_braking", before="driving_camera", words="before the radar "),
@@ -179,12 +179,12 @@ def folds() -> list[str]:
     return [f"test/accuracy {told([row['test/accuracy'] for row in rows], 3)} ({len(rows)} folds, {seeds(rows)})"]
 
 
-def left_out() -> list[str]:
+def held_out() -> list[str]:
     """The speakers that nothing was tuned on, each as the new one; beside them what the same model reaches without his recordings."""
     rows = [row for row in read_results("reached_speech_digits_left_out") if row["measured"] >= SINCE]
     found = []
     for heard, words in ((True, "test/accuracy"), (False, "without his recordings in training")):
-        of = {row["left_out"]: row for row in rows if bool(row.get("heard", True)) is heard}
+        of = {row["held_out"]: row for row in rows if bool(row.get("heard", True)) is heard}
         if of:
             each = ", ".join(f"{name} {row['test/accuracy']:.3f}" for name, row in sorted(of.items()))
             mean = statistics.mean(row["test/accuracy"] for row in of.values())

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from chopmix.experiment.settings.names import RENAMED
 
 FOLDER = Path(__file__).parent / "results"
 MADE_ON = ("processor", "threads", "torch", "commit", "measured")
 """Columns that every row has."""
+COLUMNS = {old.rpartition(".")[2]: new.rpartition(".")[2] for old, new in RENAMED.items()}
+"""What columns that have the name of a setting are called now."""
 
 
 def processor() -> str:
@@ -71,7 +74,7 @@ def write_results(what: str, rows: Sequence[dict[str, Any]]) -> Path:
 
 def read_results(what: str) -> list[dict[str, Any]]:
     """All rows of a measurement, oldest first. Those of before November 26, 2026 are in CSVs, lack some of `MADE_ON`, and have the
-    day that their file's name tells."""
+    day that their file's name tells. A column that had the old name of a setting has the new one."""
     found: list[dict[str, Any]] = []
     for file in sorted(FOLDER.glob(f"{what}_*.csv")):
         hardware, _, day = file.stem.removeprefix(f"{what}_").rpartition("_")
@@ -80,7 +83,8 @@ def read_results(what: str) -> list[dict[str, Any]]:
                 for row in csv.DictReader(lines):
                     found.append({"measured": day} | {name: number(told) for name, told in row.items() if told})
     new = FOLDER / f"{what}.jsonl"
-    return found + ([json.loads(line) for line in new.read_text().splitlines()] if new.exists() else [])
+    found += [json.loads(line) for line in new.read_text().splitlines()] if new.exists() else []
+    return [{COLUMNS.get(name, name): told for name, told in row.items()} for row in found]
 
 
 def number(text: str) -> int | float | str:

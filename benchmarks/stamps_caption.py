@@ -101,7 +101,7 @@ def bootstrap(first: Costs, other: Costs, resamples: int = RESAMPLES, seed: int 
 
 
 def level(name: str, costs: Costs) -> dict:
-    """One row: mean and standard std over the seeds."""
+    """One row: mean and standard deviation over the seeds."""
     values = costs.per_byte()
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     return {"what": name, "bits_per_byte": statistics.mean(values), "spread_over_seeds": spread, "seeds": len(values),

@@ -14,11 +14,11 @@ import torch
 from chopmix.data.base import Dataset, Document
 from chopmix.data.processes import Processes
 from chopmix.data.samples import Listed, SampleDataset
+from chopmix.experiment.assemble import Experiment, assemble, start
 from chopmix.experiment.settings.config import Config, load_config
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
 from chopmix.tokenizers.text import TextTokenizer
-from chopmix.training.loop import Trainer
 from chopmix.training.record import Progress
 
 WORDS = ["chop", "mix", "set", "token"]
@@ -136,9 +136,11 @@ def without_chance(config: Config) -> list[str]:
     return found
 
 
-def trainer_of(file: Path, device: torch.device, out: Path, overrides: Sequence[str] = (), count: int = 24) -> Trainer:
+def trainer_of(
+    file: Path, device: torch.device, out: Path, overrides: Sequence[str] = (), count: int = 24
+) -> Experiment:
     """What trains a configuration on drawn data; `out` is a folder of its own."""
     config = on_stand_ins(load_config(file, [*overrides, f"out={out}"]), count)
-    trainer = Trainer(config, Processes(0, 1, device), Progress(1, stream=io.StringIO()))
-    trainer.forward = trainer.wrapped()
-    return trainer
+    made = assemble(config, Processes(0, 1, device), Progress(1, stream=io.StringIO()))
+    start(made)
+    return made

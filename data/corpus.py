@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,13 +14,44 @@ from torch import Tensor
 
 from ..models.batch import IGNORED, Chunks, SetPlan
 from ..models.tokens import PADDING, Tokens, plain_tokens
+from ..tasks.base import Task
 from ..tokenizers.files.reading import DataError
-from .sampler import Place
+from .bad_samples import BadSamples
+from .sampler import Place, Sampler
+from .split import Split
 from .token_file import TokenFile
 
 
+class Windows(Sampler):
+    """Windows of a stream of `length` ids; a window's number is where it starts. Every epoch shifts the windows by a random
+    offset and reads them in a random order, each once."""
+
+    def __init__(self, length: int, context: int, rows: int):
+        self.length, self.context, self.rows = length, context, rows
+        self.count = max(1, (length - context) // context)
+        self._epochs: dict[tuple[int, int], tuple[np.ndarray, int]] = {}
+
+    def plan(self, seed: int, step: int) -> list[Place]:
+        found = []
+        for number in range(step * self.rows, (step + 1) * self.rows):
+            epoch, index = divmod(number, self.count)
+            order, offset = self.epoch(seed, epoch)
+            found.append(Place(seed, epoch, offset + int(order[index]) * self.context))
+        return found
+
+    def epoch(self, seed: int, epoch: int) -> tuple[np.ndarray, int]:
+        """The order of one epoch's windows and the offset of the first; the last two epochs are kept."""
+        if (seed, epoch) not in self._epochs:
+            while len(self._epochs) > 1:
+                self._epochs.pop(next(iter(self._epochs)))
+            random = np.random.default_rng([seed, epoch])
+            room = self.length - self.count * self.context
+            self._epochs[seed, epoch] = random.permutation(self.count), int(random.integers(min(self.context, room)))
+        return self._epochs[seed, epoch]
+
+
 @dataclass(frozen=True, kw_only=True)
-class StreamSplit:
+class StreamSplit(Split):
     """One split of a corpus as windows of `context` tokens, each token judged by the one that follows it.
 
     With `separate` documents every document in a window is a sample of its own; else the window is one sample.
@@ -31,8 +63,10 @@ class StreamSplit:
     context: int
     input: str = "text"
     separate: bool = False
-    ahead: ClassVar[bool] = False
-    """Whether batches are worth planning ahead of time."""
+    rows: int = 1
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    bad: BadSamples = field(default_factory=lambda: BadSamples("", (), 1.0), repr=False)
+    dropped: Counter = field(default_factory=Counter, repr=False)
     _plain: dict[int, Tokens] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
@@ -43,40 +77,28 @@ class StreamSplit:
             )
 
     @property
+    def unit(self) -> str:
+        return f"rows of {self.context}"
+
+    @cached_property
+    def sampler(self) -> Windows:
+        """Which windows a step reads."""
+        return Windows(len(self.file.ids), self.context, self.rows)
+
+    @property
     def windows(self) -> int:
         """How many windows one training epoch has."""
-        return max(1, (len(self.file.ids) - self.context) // self.context)
+        return self.sampler.count
 
     def __len__(self) -> int:
         """How many windows there are."""
         return self.windows
 
-    def plan(self, seed: int, step: int, rows: int) -> list[Place]:
-        """The windows of one global training batch; a window's number is where it starts. The same for every number of
-        processes.
-
-        Every epoch shifts the windows by a random offset and reads them in a random order, each once.
-        """
-        found = []
-        for number in range(step * rows, (step + 1) * rows):
-            epoch, index = divmod(number, self.windows)
-            order, offset = self._epoch(seed, epoch)
-            found.append(Place(seed, epoch, offset + int(order[index]) * self.context))
-        return found
-
-    def _epoch(self, seed: int, epoch: int) -> tuple[np.ndarray, int]:
-        """The order of one epoch's windows and the offset of the first; the last two epochs are kept."""
-        known = self.__dict__.setdefault("_epochs", {})
-        if (seed, epoch) not in known:
-            while len(known) > 1:
-                known.pop(next(iter(known)))
-            random = np.random.default_rng([seed, epoch])
-            room = len(self.file.ids) - self.windows * self.context
-            known[seed, epoch] = random.permutation(self.windows), int(random.integers(min(self.context, room)))
-        return known[seed, epoch]
+    def plan(self, seed: int, step: int) -> list[Place]:
+        return self.sampler.plan(seed, step)
 
     @property
-    def source(self) -> str:
+    def fingerprint(self) -> str:
         """What identifies the text."""
         return self.file.header.source
 
@@ -89,7 +111,7 @@ class StreamSplit:
         """The windows of a whole evaluation: every token but the first is judged exactly once."""
         return [Place(0, 0, start) for start in range(0, len(self.file.ids) - 1, self.context)]
 
-    def batch(
+    def sets(
         self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None
     ) -> dict[str, SetPlan]:
         """These windows as rows of one set, `main`. Rows past the split's end are padded. What is random about a row (what of it

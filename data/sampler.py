@@ -1,7 +1,9 @@
-"""Batches of samples of similar length under a budget of tokens, each a pure function of (seed, step)."""
+"""Which samples a step reads: global batches, each a pure function of (seed, step), whatever was read before and by whom."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -18,19 +20,54 @@ class Place(NamedTuple):
     number: int
 
 
-class SimilarLengths:
+class Sampler:
+    """Base of all samplers."""
+
+    def plan(self, seed: int, step: int) -> list[Place]:
+        """The places of one global batch."""
+        raise NotImplementedError
+
+
+class Shuffled(Sampler):
+    """So many samples a batch; every epoch reads each once, in a random order, and a batch may span two epochs."""
+
+    def __init__(self, count: int, rows: int):
+        self.count, self.rows = count, rows
+        self._orders: dict[tuple[int, int], np.ndarray] = {}
+
+    def plan(self, seed: int, step: int) -> list[Place]:
+        places = []
+        for number in range(step * self.rows, (step + 1) * self.rows):
+            epoch, index = divmod(number, self.count)
+            places.append(Place(seed, epoch, int(self.order(seed, epoch)[index])))
+        return places
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """The samples of an epoch; the last two epochs are kept."""
+        if (seed, epoch) not in self._orders:
+            while len(self._orders) > 1:
+                self._orders.pop(next(iter(self._orders)))
+            self._orders[seed, epoch] = np.random.default_rng([seed, epoch]).permutation(self.count)
+        return self._orders[seed, epoch]
+
+
+class SimilarLengths(Sampler):
     """Every epoch shuffles the samples, sorts them by length within pools, cuts the pools into batches whose padded rows
     stay within the budget, and shuffles the batches. A sample longer than the budget is a batch by itself."""
 
-    def __init__(self, lengths: np.ndarray, budget: int):
-        """`lengths` are the tokens of each sample in each set, (samples, sets); `budget` the places of a batch on its fuller
-        side."""
-        self.lengths, self.budget = lengths, budget
+    def __init__(self, measure: Callable[[], np.ndarray], budget: int):
+        """`measure` gives the tokens of each sample in each set, (samples, sets), once they are asked for; `budget` is how many
+        slots a batch may have on its fuller side."""
+        self.measure, self.budget = measure, budget
         self._epochs: dict[tuple[int, int], list[np.ndarray]] = {}
         self._firsts: dict[int, list[int]] = {}
 
-    def places(self, seed: int, step: int) -> list[Place]:
-        """The samples of one global batch."""
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """What `measure` gave."""
+        return self.measure()
+
+    def plan(self, seed: int, step: int) -> list[Place]:
         firsts = self._firsts.setdefault(seed, [0])
         while firsts[-1] <= step:
             firsts.append(firsts[-1] + len(self.epoch(seed, len(firsts) - 1)))

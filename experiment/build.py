@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -14,22 +13,21 @@ import numpy as np
 from torch import nn
 
 from ..data.base import Dataset, Document
-from ..data.batches import Split
+from ..data.collate import Collator
 from ..data.corpus import StreamSplit
+from ..data.inputs import Inputs
 from ..data.prepare import prepare, prepared_folder
-from ..data.sample_split import Mixing, SampleSplit
+from ..data.sample_split import SampleSplit, sample_split
 from ..data.samples import SampleDataset, Samples
-from ..models.attention.grammar import parse_graph
-from ..models.layers.relative import RelativePosition
-from ..models.model import Encoder, Model
-from ..models.transformer import Transformer
+from ..data.split import Split
+from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from ..tokenizers.encoding.base import well_formed
 from ..tokenizers.files.reading import DataError
 from ..training.optimizers import Optimizer
-from .settings.config import Config, as_list
-from .settings.registry import code_from, imported
+from .core import build_core
+from .settings.config import Config
 from .settings.sections import Training
 
 
@@ -151,20 +149,6 @@ def build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[
     return config.model.build(Model, tokenizers, cores, heads, reads)
 
 
-def build_core(config: Config, axes: Sequence[str], encoder: Encoder | None = None) -> Transformer:
-    """The main core, or the encoder that it crosses to, with the names of inputs and position axes looked up."""
-    options = dict(config.model.options)
-    crosses = options["encoder"] is not None and encoder is None
-    if encoder is not None:
-        options |= {"depth": encoder.depth, "attention": encoder.attention, "position": encoder.position}
-    with code_from(config.modules):  # what the configuration names was trusted when it was read
-        patterns = as_list(options["attention"])
-        options["attention"] = [parse_graph(each, list(config.inputs), axes, imported) for each in patterns]
-    options["position"] = partial(options["position"] or RelativePosition, axes=tuple(axes))
-    options["block"] = partial(options["block"], crosses=crosses)
-    return replace(config.model, options=options).build(Transformer)
-
-
 def build_optimizer(training: Training, model: Model) -> Optimizer:
     """The optimizer of the section `training:`, at its own default rate where that names none."""
     target = getattr(training.optimizer, "target", training.optimizer)
@@ -190,48 +174,64 @@ def open_split(
     progress: bool = True, say: Callable[[str], None] = print,
 ) -> Split:  # fmt: skip
     """One split of the data: samples, or a corpus that is tokenized (once, into the cache folder) and cut into windows."""
-    context = config.model.options["context"]
     if isinstance(dataset, SampleDataset):
-        check_columns(config, dataset, tasks)
-        samples = dataset.open(split)
-        encoder = config.model.options["encoder"]
-        opened = SampleSplit(
-            samples=samples, name=split, choppers=choppers, mixing=mixing_of(config, tasks), context=context,
-            encoder_context=encoder.context if encoder else 0, budget=config.training.tokens_per_step,
-            axes=axes_of(choppers.values()), own=config.model.options["core_tokens"], say=say,
-            checks={column: [task.check for task in tasks.values() if column in task.columns()]
-                    for task in tasks.values() for column in task.columns()},
-        )  # fmt: skip
-        for number, why in samples.damaged():
-            opened.note(number, DataError(why), training=split == "train")
-        for task in tasks.values() if split != "train" else ():  # what is trained on was looked at by `fit`
-            for number, value in (each for column in task.columns() for each in samples.numbered(column)):
-                try:
-                    task.check(value)
-                except DataError as error:
-                    opened.note(number, error)
-        return opened
+        return open_samples(config, dataset, split, choppers, tasks, say)
     made = {name for task in tasks.values() for name in task.makes()}
     read = {name: chopper for name, chopper in choppers.items() if name not in made}
     if len(read) != 1 or not hasattr(next(iter(read.values())), "text"):
-        raise DataError(f"dataset {dataset.name!r} is a text corpus: it feeds one input of text, not {', '.join(read)}")
+        raise DataError(
+            f"data set {dataset.name!r} is a text corpus: it feeds one input of text, not {', '.join(read)}"
+        )
     ((name, chopper),) = read.items()
     file = prepare(dataset, split, chopper.text, prepared_folder(dataset, chopper.text), progress=progress)
-    separate = config.data.documents == "separate"
-    encoder = config.model.options["encoder"]
+    encoder, context = config.model.options["encoder"], config.model.options["context"]
     window = max(task.window(context, encoder.context if encoder else 0) for task in tasks.values())
-    return StreamSplit(file=file, name=split, context=window, input=name, separate=separate)
+    return StreamSplit(
+        file=file, name=split, context=window, input=name, separate=config.data.documents == "separate", tasks=tasks,
+        rows=config.training.samples_per_step or config.training.tokens_per_step // window,
+    )  # fmt: skip
 
 
-def mixing_of(config: Config, tasks: Mapping[str, Task]) -> Mixing:
+def open_samples(
+    config: Config, dataset: SampleDataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task],
+    say: Callable[[str], None],
+) -> SampleSplit:  # fmt: skip
+    """One split of samples, in which those that are known to be bad, or that no task can judge, are noted."""
+    check_columns(config, dataset, tasks)
+    samples = dataset.open(split)
+    opened = sample_split(
+        samples, split, collator_of(config, choppers, inputs_of(config, tasks)), tasks=tasks, say=say,
+        rows=config.training.samples_per_step, budget=config.training.tokens_per_step, bad_share=config.data.bad_share,
+    )  # fmt: skip
+    for number, why in samples.damaged():
+        opened.bad.note(number, DataError(why), training=split == "train")
+    for task in tasks.values() if split != "train" else ():  # what is trained on was looked at by `fit`
+        for number, value in (each for column in task.columns() for each in samples.numbered(column)):
+            try:
+                task.check(value)
+            except DataError as error:
+                opened.bad.note(number, error)
+    return opened
+
+
+def collator_of(config: Config, choppers: Mapping[str, Chopper], inputs: Inputs) -> Collator:
+    """What chops this configuration's samples and packs them."""
+    encoder = config.model.options["encoder"]
+    return Collator(
+        choppers=choppers, inputs=inputs, context=config.model.options["context"], axes=axes_of(choppers.values()),
+        encoder_context=encoder.context if encoder else 0, core=config.model.options["core_tokens"],
+    )  # fmt: skip
+
+
+def inputs_of(config: Config, tasks: Mapping[str, Task]) -> Inputs:
     """How this configuration's columns become inputs and labels."""
     dropout = config.training.input_dropout
     targets = {name for task in tasks.values() for name in task.inputs()}
     labels = dict.fromkeys(column for task in tasks.values() for column in task.columns())
     each = dropout if isinstance(dropout, dict) else dict.fromkeys(config.inputs, dropout)
-    return Mixing(
+    return Inputs(
         columns=columns_of(config), targets=targets, encoded=encoded_inputs(config), labels=tuple(labels), dropout=each,
-        bad_share=config.data.bad_share, too_long=config.data.too_long,
+        too_long=config.data.too_long,
     )  # fmt: skip
 
 

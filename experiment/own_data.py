@@ -24,7 +24,8 @@ from ..data.shards.dataset import Shards, expand, renamed
 from ..data.whole_text import WholeText
 from ..tokenizers.files.reading import DataError
 from .run import RunError
-from .settings.config import read_yaml
+from .settings.document import read_yaml
+from .settings.names import rename
 from .settings.registry import code_from_anywhere, registry_of
 from .settings.schema import Choice
 
@@ -76,9 +77,11 @@ def whole_data(named: str, split: str, wanted: Mapping[str, str], corpus: bool =
 def dataset_of(named: str, split: str) -> Dataset:
     """A dataset as a YAML writes it: its name, or a mapping with its options."""
     try:
-        value = read_yaml(named, {}, [])
+        written = {"data": {"dataset": read_yaml(named, {}, [])}}
+        if old := rename(written):
+            raise RunError(f"--data {named}: {old[0]}")
         with code_from_anywhere():
-            return Choice(registry_of((Dataset,))).read(value)()
+            return Choice(registry_of((Dataset,))).read(written["data"]["dataset"])()
     except yaml.YAMLError as error:
         raise RunError(f"--data {named!r}: no valid YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:

@@ -20,10 +20,11 @@ from typing import Any
 import torch
 
 from ..data.base import Dataset
-from ..data.batches import Split, make_batch
-from ..data.sample_split import Mixing, SampleSplit
+from ..data.inputs import Inputs
+from ..data.sample_split import SampleSplit, sample_split
 from ..data.sampler import Place
 from ..data.samples import Listed
+from ..data.split import Split
 from ..inference.attribution import Attribution, measure_attribution
 from ..inference.evaluation import evaluate_split, write_texts
 from ..models.generation.beam_search import Search
@@ -35,9 +36,10 @@ from ..tokenizers.base import Chopper
 from ..tokenizers.encoding.base import Encoding
 from ..tokenizers.files.printing import printable
 from ..training import checkpoint
-from ..training.checkpoint import CheckpointError, State
+from ..training.checkpoint import CheckpointError
 from ..training.objective import autocast
-from .build import axes_of, build_choppers, build_model, build_tasks, columns_of, encoded_inputs, open_split
+from ..training.state import State
+from .build import build_choppers, build_model, build_tasks, collator_of, columns_of, encoded_inputs, open_split
 from .settings.config import Config, load_run_config
 from .settings.resolved import precision_of
 
@@ -335,8 +337,8 @@ class Run:
     @torch.inference_mode()
     def _answers(self, name: str, task: Task, split: SampleSplit, places: Sequence[Place]) -> dict[int, dict[str, Any]]:
         """One task's answers by the samples' numbers, read off its head."""
-        batch = make_batch(split, places, {name: task})
-        numbers = [split.number(key) for key in next(iter(batch.sets.values())).keys]
+        batch = replace(split, tasks={name: task}).batch(places)
+        numbers = [split.reader.number(key) for key in next(iter(batch.sets.values())).keys]
         if not numbers:
             return {}
         dtype = next(self.model.parameters()).dtype
@@ -357,7 +359,7 @@ class Run:
         keys = [f"sample {number + 1}" for number in range(len(samples))]
         columns = {name: name for name in self.choppers}
         split = self.opened(Listed(keys, samples), "given", columns, choppers, labels, say=lambda text: None)
-        encoded = split.mixing.encoded
+        encoded = split.inputs.encoded
         for number, sample in enumerate(samples):
             if encoded and all(
                 isinstance(sample.get(name), NoneType | str | bytes) and not sample.get(name) for name in encoded
@@ -370,14 +372,10 @@ class Run:
         labels: Sequence[str] = (), say: Callable[[str], None] = say_aside,
     ) -> SampleSplit:  # fmt: skip
         """Samples as a split that is only read: `columns` says which each input reads; bad ones are told and left out."""
-        encoder, choppers = self.config.model.options["encoder"], choppers or self.choppers
-        mixing = Mixing(columns=columns, labels=tuple(labels), bad_share=1.0, encoded=encoded_inputs(self.config),
+        inputs = Inputs(columns=columns, labels=tuple(labels), encoded=encoded_inputs(self.config),
                         too_long=self.config.data.too_long)  # fmt: skip
-        return SampleSplit(
-            samples=samples, name=name, choppers=choppers, mixing=mixing, context=self.model.context,
-            encoder_context=encoder.context if encoder else 0, axes=axes_of(choppers.values()),
-            own=self.config.model.options["core_tokens"], say=say,
-        )  # fmt: skip
+        collator = collator_of(self.config, choppers or self.choppers, inputs)
+        return sample_split(samples, name, collator, bad_share=1.0, say=say)
 
     def text_task(self) -> tuple[str, str]:
         """The first task that writes text, and the input that it writes. Raises RunError where none does."""
@@ -407,7 +405,7 @@ def told_of(split: Split) -> list[str]:
     if not isinstance(split, SampleSplit):
         return []
     found = [f"{split.name}: {len(split.bad):,} of {len(split.samples):,} samples are bad"] if split.bad else []
-    dropped = [f"{name} of {count:,}" for name, count in split.shortened.items()]
+    dropped = [f"{name} of {count:,}" for name, count in split.dropped.items()]
     return found + ([f"{split.name}: left out for want of room: {', '.join(dropped)} samples"] if dropped else [])
 
 

@@ -14,7 +14,6 @@ from itertools import combinations
 
 from rich.table import Table
 
-from ..data.batches import make_batch
 from ..data.processes import Processes
 from ..data.sample_split import SampleSplit
 from ..data.samples import Outcome
@@ -96,7 +95,7 @@ def measure_attribution(
 
     Raises ValueError for more inputs than `MOST`, for none, and for a task that judges less without some of them.
     """
-    inputs = tuple(name for name in split.choppers if name not in split.mixing.targets)
+    inputs = split.optional_inputs
     if not inputs:
         raise ValueError("there is no input that could be withheld: every one is predicted, or needed by a task")
     if len(inputs) > MOST:
@@ -120,7 +119,7 @@ def measure_attribution(
     for name, each in counts.items():
         check_counts(name, each, inputs)
     tokens = tokens_per_input(split, tasks, inputs)
-    never = tuple(name for name in inputs if not split.mixing.dropout.get(name))
+    never = tuple(name for name in inputs if not split.inputs.dropout.get(name))
     return {
         name: Attribution(inputs, metrics[name], nats[name], tokens, task.in_nats, len(places), never)
         for name, task in tasks.items()
@@ -141,7 +140,7 @@ def check_counts(task: str, counts: Mapping[Subset, float], inputs: Subset) -> N
 def tokens_per_input(split: SampleSplit, tasks: Mapping[str, Task], inputs: Sequence[str]) -> dict[str, float]:
     """Tokens of each input per sample, over (at most) 200 samples."""
     places = split.first(200)
-    sets = make_batch(split, places, tasks).sets
+    sets = split.batch(places).sets
     chunks = {name: each for planned in sets.values() for name, each in planned.chunks.items()}
     return {name: int(chunks[name].counts.sum()) / len(places) if name in chunks else 0.0 for name in inputs}
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.batches import Split, make_batch
 from ..data.corpus import StreamSplit
 from ..data.processes import Processes
 from ..data.sample_split import SampleSplit
 from ..data.sampler import Place
+from ..data.split import Split
 from ..models.batch import SetPlan
 from ..models.generation.answer import Answer
 from ..models.generation.beam_search import Search, beam_search
@@ -60,7 +60,7 @@ def measured(
     try:
         sums, pairs = summed(model, tasks, split, processes.share(split.all()), rows, inputs)
         for name, task in tasks.items():
-            if task.generates and task.judge and isinstance(split, SampleSplit) and generated != 0:
+            if task.generates and task.metrics and isinstance(split, SampleSplit) and generated != 0:
                 places = processes.share(split.all() if generated is None else split.first(generated))
                 pairs[name] = written_pairs(model, name, task, split, places, inputs, rows)
     except ValueError as wrong:  # a bad sample stops all processes, not only the one that met it
@@ -88,7 +88,7 @@ def measured(
                     f"split {split.name!r} has no text of {task.target!r} by which task {name!r} could be judged"
                 )
             said, true = zip(*judged, strict=True)
-            metrics |= {prefix + metric: METRICS[metric](said, true) for metric in task.judge}
+            metrics |= {prefix + metric: METRICS[metric](said, true) for metric in task.metrics}
             metrics[f"{prefix}judged"] = len(judged)
     return metrics, totals
 
@@ -98,7 +98,7 @@ def directions(tasks: Mapping[str, Task], split: str) -> dict[str, bool]:
     found = {f"{split}/loss": False} if len(tasks) > 1 else {}
     for name, task in tasks.items():
         prefix = f"{split}/{name}/" if len(tasks) > 1 else f"{split}/"
-        found |= {prefix + metric: meaning.larger_is_better for metric, meaning in task.metrics.items()}
+        found |= {prefix + metric: meaning.larger_is_better for metric, meaning in task.measures.items()}
     return found
 
 
@@ -140,12 +140,12 @@ def summed(
     device, dtype = next(model.parameters()).device, computing_type(model)
     sums: Sums = {name: {} for name in tasks}
     pairs: dict[str, list[tuple[str, str]]] = {
-        name: [] for name, task in tasks.items() if task.judge and not task.generates
+        name: [] for name, task in tasks.items() if task.metrics and not task.generates
     }
     for first in range(
         0, max(len(places), 1), rows
     ):  # a process without a share reads an empty batch: same keys for all
-        batch = make_batch(split, places[first : first + rows] or split.all()[:1], tasks, inputs=inputs)
+        batch = split.batch(places[first : first + rows] or split.all()[:1], inputs=inputs)
         batch = model.plan(batch, dtype=dtype, device=device).to(device)
         outputs = model(batch)
         for name, task in tasks.items():
@@ -164,7 +164,7 @@ def summed(
 
 def text_bytes(split: SampleSplit, planned: SetPlan, target: str) -> Tensor:
     """The UTF-8 bytes of the texts that a batch's samples have as their target."""
-    texts = (split.item(split.number(key))[0].get(target) for key in planned.keys)
+    texts = (split.item(split.reader.number(key))[0].get(target) for key in planned.keys)
     return torch.tensor(float(sum(len(text.encode()) for text in texts if isinstance(text, str))))
 
 
@@ -203,7 +203,7 @@ def write_texts(
     searched for, as the task says or `search`, but drawn at random where `sampling` is given.
     """
     encoding = split.choppers[task.target].text
-    sets = split.batch(places, inputs=inputs, rows="one_each", replaced={task.target: prompt})
+    sets = split.sets(places, inputs=inputs, rows="one_each", replaced={task.target: prompt})
     keys = next(iter(sets.values())).keys
     if not keys:
         return {}
@@ -213,7 +213,7 @@ def write_texts(
         rows = [found.ids for found in beam_search(answer, encoding.end, answer.room, search, answer.prompt)]
     else:
         rows = sampled(answer, encoding.end, sampling or Sampling(temperature=0), generator)
-    return {split.number(key): task.written(row) for key, row in zip(keys, rows)}
+    return {split.reader.number(key): task.written(row) for key, row in zip(keys, rows)}
 
 
 def sampled(answer: Answer, end: int, sampling: Sampling, generator: torch.Generator | None) -> list[list[int]]:
@@ -235,5 +235,5 @@ def left_unread(splits: Mapping[str, Split], tasks: Mapping[str, Task]) -> dict[
     """In the splits of samples, how many were bad so far, how many spans found no room, how many samples a task left out."""
     splits = {name: split for name, split in splits.items() if isinstance(split, SampleSplit)}
     counts = {f"data/{name}_bad": len(split.bad) for name, split in splits.items()}
-    counts |= {f"data/{name}_without_room": split.shortened.total() for name, split in splits.items()}
+    counts |= {f"data/{name}_without_room": split.dropped.total() for name, split in splits.items()}
     return counts | {f"data/{name}_left_out": len(task.skipped) for name, task in tasks.items() if splits}

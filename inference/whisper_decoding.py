@@ -20,10 +20,10 @@ from torch import Tensor
 
 from ..models.generation.answer import Answer
 from ..models.generation.beam_search import largest
-from ..models.pretrained.described import Described, Id
+from ..models.pretrained.base import Id, Published
 
 
-class Protocol(Described):
+class Protocol(Published):
     """Whisper's special ids. Raises pydantic's ValidationError (a ValueError) for what is none."""
 
     start: Id

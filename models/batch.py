@@ -124,6 +124,8 @@ class Batch:
 
     sets: Mapping[str, SetPlan]
     targets: Mapping[str, Targets] = field(default_factory=dict)
+    counts: bool = True
+    """False: a process without a share of its own reads this all the same, for nothing."""
 
     def to(self, device: torch.device | str) -> Batch:
         """All tensors on another device; the descriptors and layouts move as well."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from ..data.samples import Samples
 from ..models.batch import SetPlan, Targets
 from ..tokenizers.base import Chopper
 
@@ -34,10 +33,23 @@ class Metric(NamedTuple):
 LOSS = Metric("nats per target")
 
 
+@runtime_checkable
+class TrainingColumns(Protocol):
+    """What a task may see of the training data before it is trained: one column at a time."""
+
+    def __len__(self) -> int:
+        """How many samples there are."""
+
+    def column(self, name: str) -> Iterator[Any]:
+        """The values of one column, of all samples that have one, in order."""
+
+
 class Task:
     """Base of all tasks. `target` names the input (or data column) that the task is about."""
 
     target: str
+    target_is_column: ClassVar[bool] = False
+    """Whether its target is a column of the data (a label, a number, a text beside a sound), and no input."""
     weight: float = 1.0
     """What its loss counts beside those of other tasks."""
     in_nats: ClassVar[bool] = True
@@ -48,8 +60,8 @@ class Task:
     """Whether it writes the text of its target, one token after the other."""
     needs_encoder: ClassVar[bool] = False
     """Whether what it writes is read off another set, by cross-attention."""
-    judge: tuple[str, ...] = ()
-    """By which metrics of tasks/text_metrics.py its texts are judged, once a whole split was written."""
+    metrics: tuple[str, ...] = ()
+    """By which metrics of tasks/metrics.py its texts are judged, once a whole split was written."""
     hides: ClassVar[str] = ""
     """How it keeps the target from the input that it is about, in a word (`shifted`, `masked`, `denoised`); empty: it does not, so
     that no input may read the column it predicts. `reconstructed`: it wants back what it reads."""
@@ -64,7 +76,7 @@ class Task:
 
     def columns(self) -> tuple[str, ...]:
         """The data columns that hold its targets, where these are not inputs."""
-        return ()
+        return (self.target,) if self.target_is_column else ()
 
     def inputs(self) -> tuple[str, ...]:
         """The inputs that it is about: never withheld from a sample."""
@@ -98,7 +110,7 @@ class Task:
         """The set whose slots it judges: what is written stands in `main`, all else is read by the first core."""
         return "main" if self.generates else next(iter(sets))
 
-    def fit(self, samples: Samples) -> Task:
+    def fit(self, data: TrainingColumns) -> Task:
         """The task after it has looked at the training data's targets (their classes, their mean); most need not."""
         return self
 
@@ -141,7 +153,7 @@ class Task:
         raise NotImplementedError
 
     @property
-    def metrics(self) -> Mapping[str, Metric]:
+    def measures(self) -> Mapping[str, Metric]:
         """What `summary` gives, by name, known before anything is measured."""
         return {"loss": LOSS}
 

@@ -13,13 +13,12 @@ from jaxtyping import Bool, Float
 from pydantic import Field, RootModel, StrictBool, StrictFloat, StrictInt, StrictStr
 from torch import Tensor, nn
 
-from ..data.samples import Samples
 from ..models.batch import IGNORED, SetPlan, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling
 from ..tokenizers.files.reading import DataError, shown
 from ..tokenizers.files.records import read_record
 from ..tokenizers.files.writing import write_json
-from .base import Metric, Task, Term
+from .base import Metric, Task, Term, TrainingColumns
 
 Classes = RootModel[Annotated[tuple[StrictBool | StrictInt | StrictFloat | StrictStr, ...], Field(min_length=2)]]
 """What a run keeps of its training data: the classes, in the order of their scores."""
@@ -41,6 +40,8 @@ class Classification(Task):
     `pooling`: `mean_pooling`, `attention_pooling`, or `class_token` with `model.core_tokens`.
     """
 
+    target_is_column = True
+
     def __init__(
         self, *, target: str, pooling: Callable[..., Pooling] = MeanPooling, label_smoothing: float = 0.0,
         several: bool = False, unlabelled: float = 0.0, weight: float = 1.0,
@@ -54,15 +55,12 @@ class Classification(Task):
         self.whole_batches = unlabelled > 0
         self.reading = getattr(pooling, "target", pooling)
 
-    def columns(self) -> tuple[str, ...]:
-        return (self.target,)
-
-    def fit(self, samples: Samples) -> Classification:
+    def fit(self, data: TrainingColumns) -> Classification:
         found, labelled = set(), 0
-        for value in samples.column(self.target):
+        for value in data.column(self.target):
             found.update(self.labels(value))
             labelled += 1
-        if self.unlabelled and labelled == len(samples):
+        if self.unlabelled and labelled == len(data):
             raise DataError(
                 f"unlabelled is {self.unlabelled}, but every training sample has a label in {self.target!r}"
             )
@@ -171,7 +169,7 @@ class Classification(Task):
         }
 
     @property
-    def metrics(self) -> dict[str, Metric]:
+    def measures(self) -> dict[str, Metric]:
         if self.several:
             return {"loss": Metric("nats per sample"), "f1": Metric("0 to 1", larger_is_better=True)}
         share = Metric("share of samples", larger_is_better=True)

@@ -13,7 +13,6 @@ from jaxtyping import Float, Int
 from pydantic import Field, RootModel, StrictStr
 from torch import Tensor, nn
 
-from ..data.samples import Samples
 from ..models.batch import SetPlan, Targets
 from ..models.generation.beam_search import MOST_BEAMS
 from ..models.generation.ctc import ctc_loss, greedy, prefix_beam, spans, tokens_needed
@@ -22,7 +21,7 @@ from ..models.layers.linear import Linear
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import read_record
 from ..tokenizers.files.writing import write_json
-from .base import Metric, Task, Term
+from .base import Metric, Task, Term, TrainingColumns
 from .metrics import MEANINGS, TextMetric
 
 Symbols = RootModel[Annotated[StrictStr, Field(min_length=1)]]
@@ -65,24 +64,23 @@ class Ctc(Task):
     counted and left out of the loss. `beams`: how many texts are kept by the prefix beam search that reads texts off (1: greedy).
     """
 
+    target_is_column = True
+
     def __init__(
-        self, *, target: str, source: str, judge: tuple[TextMetric, ...] = ("wer",), beams: int = 1, weight: float = 1.0
+        self, *, target: str, source: str, metrics: tuple[TextMetric, ...] = ("wer",), beams: int = 1, weight: float = 1.0
     ):  # fmt: skip
         if not 1 <= beams <= MOST_BEAMS:
             raise ValueError(f"beams must be at least 1 and at most {MOST_BEAMS:,}, not {beams:,}")
-        self.target, self.source, self.judge, self.beams, self.weight = target, source, judge, beams, weight
+        self.target, self.source, self.metrics, self.beams, self.weight = target, source, metrics, beams, weight
         self.symbols = ""
         self.skipped: dict[str, str] = {}
-
-    def columns(self) -> tuple[str, ...]:
-        return (self.target,)
 
     def inputs(self) -> tuple[str, ...]:
         return (self.source,)  # without it there is nothing to read the text off
 
-    def fit(self, samples: Samples) -> Ctc:
+    def fit(self, data: TrainingColumns) -> Ctc:
         found: set[str] = set()
-        for value in samples.column(self.target):
+        for value in data.column(self.target):
             found.update(as_text(value))
         if not found:
             raise DataError(f"column {self.target!r} holds no text to learn symbols from")
@@ -179,8 +177,8 @@ class Ctc(Task):
         return "".join(self.symbols[number] for number in symbols)
 
     @property
-    def metrics(self) -> dict[str, Metric]:
-        return {"loss": Metric("nats per symbol")} | {name: MEANINGS[name] for name in self.judge}
+    def measures(self) -> dict[str, Metric]:
+        return {"loss": Metric("nats per symbol")} | {name: MEANINGS[name] for name in self.metrics}
 
     def with_search(self, **given: Any) -> Ctc:
         if "beams" not in given:

@@ -25,19 +25,19 @@ class LanguageModeling(Task):
     """Predict the next id of the input `target`, and after the last one that it ends; other inputs are a prefix to it.
 
     `head`: `tied` scores with the embedding table itself, `unembedding` with a matrix of its own. `label_smoothing` spreads
-    that share of the target over all ids. For every metric under `judge` (`exact_match`, `bleu`, `chrf`, `wer`, `cer`),
+    that share of the target over all ids. For every one of its `metrics` (`exact_match`, `bleu`, `chrf`, `wer`, `cer`),
     evaluations also write the whole text from the other inputs, as `search` says (by default greedily).
     """
 
     generates, hides = True, "shifted"
 
     def __init__(
-        self, *, target: str, head: Callable[..., VocabularyHead] = Tied, judge: tuple[TextMetric, ...] = (), search: Search = Search(),
+        self, *, target: str, head: Callable[..., VocabularyHead] = Tied, metrics: tuple[TextMetric, ...] = (), search: Search = Search(),
         label_smoothing: float = 0.0, weight: float = 1.0,
     ):  # fmt: skip
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
-        self.target, self._head, self.judge, self.search = target, head, judge, search
+        self.target, self._head, self.metrics, self.search = target, head, metrics, search
         self.smoothing, self.weight = label_smoothing, weight
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
@@ -74,8 +74,8 @@ class LanguageModeling(Task):
         return {"nats": nats(output, targets.values)} if self.smoothing else {}
 
     @property
-    def metrics(self) -> dict[str, Metric]:
-        found = {"loss": LOSS, "perplexity": Metric("tokens")} | {name: MEANINGS[name] for name in self.judge}
+    def measures(self) -> dict[str, Metric]:
+        found = {"loss": LOSS, "perplexity": Metric("tokens")} | {name: MEANINGS[name] for name in self.metrics}
         return found | {"bits_per_byte": Metric("bits per byte of text")}
 
     def with_search(self, **given: Any) -> LanguageModeling:

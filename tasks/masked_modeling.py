@@ -133,7 +133,7 @@ class MaskedModeling(Task):
         return {"right": (output.argmax(-1) == targets.values).sum()}
 
     @property
-    def metrics(self) -> dict[str, Metric]:
+    def measures(self) -> dict[str, Metric]:
         hidden = Metric("share of hidden tokens", larger_is_better=True)
         return {"loss": Metric("nats per hidden token"), "perplexity": Metric("tokens"), "accuracy": hidden}
 

@@ -8,7 +8,7 @@ from typing import Literal
 from .base import Metric
 
 TextMetric = Literal["exact_match", "bleu", "chrf", "wer", "cer"]
-"""What a YAML may ask for under `judge`."""
+"""What a YAML may ask for under `metrics`."""
 
 
 def exact_match(said: Sequence[str], true: Sequence[str]) -> float:

@@ -14,13 +14,12 @@ from jaxtyping import Float
 from pydantic import Field, FiniteFloat
 from torch import Tensor, nn
 
-from ..data.samples import Samples
 from ..models.batch import SetPlan, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import Record, read_record
 from ..tokenizers.files.writing import write_json
-from .base import Metric, Task, Term
+from .base import Metric, Task, Term, TrainingColumns
 
 
 class Scale(Record):
@@ -41,7 +40,7 @@ class Regression(Task):
     data's std. A target that is missing (None or NaN) is not judged.
     """
 
-    in_nats = False
+    in_nats, target_is_column = False, True
 
     def __init__(
         self, *, target: str, names: list[str] | None = None, pooling: Callable[..., Pooling] = MeanPooling,
@@ -53,12 +52,9 @@ class Regression(Task):
         self.reading = getattr(pooling, "target", pooling)
         self.mean, self.std = torch.zeros(1), torch.ones(1)
 
-    def columns(self) -> tuple[str, ...]:
-        return (self.target,)
-
-    def fit(self, samples: Samples) -> Regression:
+    def fit(self, data: TrainingColumns) -> Regression:
         rows = []
-        for value in samples.column(self.target):
+        for value in data.column(self.target):
             with suppress(DataError):  # it counts as bad when its turn comes
                 rows.append(numbers(value))
         if not rows or len({len(row) for row in rows}) > 1:
@@ -68,9 +64,9 @@ class Regression(Task):
             )
         values = torch.stack(rows)
         known = ~values.isnan()
-        if lacking := len(samples) - int(known.any(1).sum()):
+        if lacking := len(data) - int(known.any(1).sum()):
             self.notes = (
-                f"{lacking:,} of {len(samples):,} training samples have no number in {self.target!r}: not judged",
+                f"{lacking:,} of {len(data):,} training samples have no number in {self.target!r}: not judged",
             )
         self.notes += self.note_on_classes(values[known])
         mean = values.nan_to_num().sum(0) / known.sum(0)
@@ -133,7 +129,7 @@ class Regression(Task):
         return {"absolute": error.abs().sum(0), "squares": error.square().sum(0), "known": known.sum(0)}
 
     @property
-    def metrics(self) -> dict[str, Metric]:
+    def measures(self) -> dict[str, Metric]:
         each = {f"{kind}{end}": Metric("of the target") for end in self.endings for kind in ("mae", "rmse")}
         return {"loss": Metric("squared stds" if self.kind == "squared" else "Huber, in stds")} | each
 

@@ -109,7 +109,7 @@ class SpanCorruption(SequenceToSequence):
         return self.text.decode(ids, specials=True)
 
     @property
-    def metrics(self) -> dict[str, Metric]:
+    def measures(self) -> dict[str, Metric]:
         return {"loss": LOSS, "perplexity": Metric("tokens")}
 
     def summary(self, sums):

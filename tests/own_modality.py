@@ -5,8 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from chopmix.data.samples import Listed, SampleDataset
-from chopmix.tokenizers.base import Chopper, Chunk
+from chopmix import Chopper, Chunk, Listed, SampleDataset
 from einops import rearrange
 from torch import nn
 

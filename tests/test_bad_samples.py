@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from chopmix.experiment.settings.config import ConfigError, load_config
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import train
 from chopmix.tokenizers.files.reading import DataError
 from chopmix.training import checkpoint

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from chopmix.experiment.settings import resolved as choices
+from chopmix.experiment.settings import resolved
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.settings.resolved import choose, gains, precision_of
+from chopmix.experiment.settings.resolved import gains, precision_of, resolve
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 CPU = torch.device("cpu")
@@ -15,13 +15,13 @@ CPU = torch.device("cpu")
 def precision(tiny, *overrides: str, folder: Path | None = None) -> str:
     """What a configuration is computed in on a CPU."""
     config = load_config(tiny(), [*overrides])
-    return choose(config.training, config.model, folder, CPU).precision
+    return resolve(config.training, config.model, folder, CPU).precision
 
 
 @pytest.fixture(params=[True, False], ids=["instructions", "no instructions"])
 def halves(request, monkeypatch) -> bool:
     """Whether the CPU has instructions for bfloat16."""
-    monkeypatch.setattr(choices, "fast_half", lambda device: request.param)
+    monkeypatch.setattr(resolved, "fast_half", lambda device: request.param)
     return request.param
 
 
@@ -40,7 +40,7 @@ def test_a_run_keeps_what_was_chosen_and_is_evaluated_in_it(tiny, halves, tmp_pa
     wide = ["model.width=256", "model.heads=4"]
     chosen = precision(tiny, *wide, folder=tmp_path)
     assert precision_of(tmp_path, CPU) == chosen
-    monkeypatch.setattr(choices, "fast_half", lambda device: not halves)
+    monkeypatch.setattr(resolved, "fast_half", lambda device: not halves)
     assert precision(tiny, *wide, folder=tmp_path) == chosen == precision_of(tmp_path, CPU)
     assert precision_of(tmp_path / "no run", CPU) == "float32"
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from chopmix.experiment.build import build_core, build_optimizer
-from chopmix.experiment.settings.config import ConfigError, config_from_tree, json_schema, load_config
+from chopmix.experiment.build import build_optimizer
+from chopmix.experiment.core import build_core
+from chopmix.experiment.settings.config import config_from_tree, json_schema, load_config
+from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.settings.registry import snake_case
 from chopmix.experiment.settings.schema import Part, Record, keys_of, state_of
 from chopmix.experiment.settings.schema import plain as plain_tree

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from chopmix.experiment.settings.config import ConfigError, config_from_tree, load_config
+from chopmix.experiment.settings.config import config_from_tree, load_config
+from chopmix.experiment.settings.document import ConfigError
 
 PLAIN = """\
 inputs:    {text: {use: text, encoding: bytes}}
@@ -155,7 +156,7 @@ WRONG = [
     ("inputs.sound={use: audio, augment_wave: {noise: [20, 5]}}", "noise must be [lowest, highest] dB, not [20"),
     ("inputs.sound={use: audio, augment_wave: {speed: 1.0}}", "speed at least 0 and below 1"),
     ("inputs.image={use: image, augment: {use: image_augmentation, shift: 1}}", "inputs.image.augment: changes batches of images of one shape"),
-    ("tasks.lm.judge=exact_match", "tasks.lm.judge: must be a list of"),
+    ("tasks.lm.metrics=exact_match", "tasks.lm.metrics: must be a list of"),
     ("inputs.text.vocabulary=300", "inputs.text.vocabulary: is for encodings bpe and numbers only; 'bytes' has its own"),
     ("inputs.train={use: image}", "inputs.train: 'train' cannot be a name: torch modules have an attribute of that name"),
     ("inputs.a-b={use: image}", "inputs.a-b: 'a-b' cannot be a name: letters, digits and _ only"),
@@ -232,9 +233,9 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 from annotated_types import Gt
 from torch import nn
-from chopmix.data.dataset import Dataset
-from chopmix.models.norms import Norm
-from chopmix.tokenizers.chopper import Chopper
+from chopmix.data.base import Dataset
+from chopmix.models.layers.norms import Norm
+from chopmix.tokenizers.base import Chopper
 
 @dataclass(frozen=True, kw_only=True)
 class LidarChopper(Chopper):

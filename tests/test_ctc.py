@@ -14,8 +14,8 @@ import soundfile
 import torch
 import torch.nn.functional as F
 import yaml
+from batching import make_batch
 from chopmix.commands.cli import main
-from chopmix.data.batches import make_batch
 from chopmix.experiment.build import open_split
 from chopmix.experiment.run import load_run
 from chopmix.inference.attribution import check_counts
@@ -89,7 +89,7 @@ def planned(counts: list[int], texts: list[str | None]) -> SetPlan:
     tokens = Tokens(input=(sample > 0).long(), sample=sample, item=sample, position=position)
     places = (sample > 0).flatten().nonzero()[:, 0]
     seconds = torch.cat([torch.arange(1, count + 1)[:, None] * 0.1 for count in counts])
-    chunks = Chunks(values=torch.zeros(len(places)), index=torch.zeros_like(places), places=places, coordinates=seconds,
+    chunks = Chunks(values=torch.zeros(len(places)), index=torch.zeros_like(places), slots=places, coordinates=seconds,
                     counts=torch.tensor([count for count in counts if count]))  # fmt: skip
     keys = tuple(f"clip {number}" for number in range(len(counts)))
     return SetPlan(tokens=tokens, chunks={"sound": chunks}, samples=len(counts), labels={"text": texts}, keys=keys)
@@ -184,7 +184,7 @@ def test_from_yaml_to_words_and_what_is_left_out_is_counted(tmp_path, capsys):
     tree = {
         "inputs": {"sound": {"use": "audio", "rate": 8000, "mels": 16, "frames": 4, "position": None}},
         "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "same_sample", "position": "rotary"},
-        "tasks": {"words": {"use": "ctc", "target": "text", "source": "sound", "beams": 4, "judge": ["wer", "cer"]}},
+        "tasks": {"words": {"use": "ctc", "target": "text", "source": "sound", "beams": 4, "metrics": ["wer", "cer"]}},
         "data": {"dataset": {"use": "manifest", "train": sound_files(tmp_path, "train", ["a b", "ab"] * 4, 0.4),
                           "val": sound_files(tmp_path, "val", ["ab", "abababababab"], 0.2), "columns": ["sound", "text"],
                           "files": ["sound"]}},
@@ -204,7 +204,7 @@ def test_from_yaml_to_words_and_what_is_left_out_is_counted(tmp_path, capsys):
     with pytest.raises(
         ValueError, match="there is no input that could be withheld: every one is predicted, or needed by a task"
     ):
-        load_run(out).worth("val")
+        load_run(out).attribution("val")
 
 
 def test_a_decoder_beside_ctc_on_an_encoder_of_two_inputs(tmp_path):
@@ -216,8 +216,8 @@ def test_a_decoder_beside_ctc_on_an_encoder_of_two_inputs(tmp_path):
                    "text": {"use": "text", "encoding": "characters", "position": None}},
         "model": {"width": 16, "depth": 1, "heads": 2, "context": 8, "attention": "causal & same_sample",
                   "position": "rotary", "encoder": {"depth": 1, "context": 32, "position": "rotary"}},
-        "tasks": {"writes": {"use": "sequence_to_sequence", "target": "text", "weight": 0.7, "judge": ["wer"]},
-                  "reads": {"use": "ctc", "target": "text", "source": "sound", "weight": 0.3, "judge": ["wer"]}},
+        "tasks": {"writes": {"use": "sequence_to_sequence", "target": "text", "weight": 0.7, "metrics": ["wer"]},
+                  "reads": {"use": "ctc", "target": "text", "source": "sound", "weight": 0.3, "metrics": ["wer"]}},
         "data": {"dataset": {"use": "manifest", **files, "columns": ["sound", "text", "hint"], "files": ["sound"]}},
         "training": {"steps": 2, "samples_per_step": 4, "precision": "float32"}, "evaluation": {"every": 2},
     }  # fmt: skip
@@ -275,7 +275,7 @@ def test_a_split_without_a_text_to_judge_is_named(tmp_path, capsys):
     tree = {
         "inputs": {"sound": {"use": "audio", "rate": 8000, "mels": 16, "frames": 4, "position": None}},
         "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "same_sample", "position": "rotary"},
-        "tasks": {"words": {"use": "ctc", "target": "text", "source": "sound", "judge": ["wer"]}},
+        "tasks": {"words": {"use": "ctc", "target": "text", "source": "sound", "metrics": ["wer"]}},
         "data": {"dataset": {"use": "manifest", **files, "columns": ["sound", "text"], "files": ["sound"]}},
         "training": {"steps": 1, "samples_per_step": 4},
     }  # fmt: skip

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from chopmix.data.processes import Processes
 from chopmix.data.root import data_root
+from chopmix.experiment.assemble import Experiment, assemble
 from chopmix.experiment.settings.config import Config, load_config
 from chopmix.inference.evaluation import measured
 from chopmix.models.attention import kernels as attention
@@ -34,7 +35,6 @@ from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.encoding.base import CharacterEncoding
 from chopmix.tokenizers.packing import place
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
-from chopmix.training.loop import Trainer
 from chopmix.training.objective import autocast
 from chopmix.training.record import Progress
 from cores import block_of, core_of
@@ -67,11 +67,11 @@ def configured(path: Path, out: Path, *more: str) -> Config:
     return replace(config, from_run=None) if there else on_stand_ins(config)
 
 
-def build(path: Path, out: Path, *more: str) -> Trainer:
+def build(path: Path, out: Path, *more: str) -> Experiment:
     """What trains a configuration, on fake CUDA."""
-    trainer = Trainer(configured(path, out, *more), Processes(0, 1, CUDA), Progress(1))
-    trainer.forward = trainer.objective.train()
-    return trainer
+    made = assemble(configured(path, out, *more), Processes(0, 1, CUDA), Progress(1))
+    made.trainer.learner.objective.train()
+    return made
 
 
 # ---------------------------------------------------------------------------------------------- kernels, as they are called
@@ -180,28 +180,29 @@ def files(places: list[str]) -> set[str]:
     return {place.partition(":")[0] for place in places}
 
 
-def in_step(trainer: Trainer, mode: FakeCuda, monkeypatch) -> None:
+def in_step(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
     """One update, with a look at what the objective gets and gives. There is no backward pass without a device: gradients are there
     as if it had been."""
 
     def backward(loss: Tensor) -> None:
         assert loss.shape == () and loss.dtype == torch.float32 and loss.device.type == "cuda" and loss.requires_grad
-        for parameter in trainer.model.parameters():
+        for parameter in made.model.parameters():
             parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
 
     def forward(batch: Any) -> Any:
         for where, tensor in tensors(batch):
             assert tensor.device.type == "cuda", where
         before = len(mode.copies)
-        terms = trainer.objective(batch)
+        terms = learner.objective(batch)
         assert files(mode.copies[before:]) <= {*COPIES}, "the forward pass copies to the GPU"
         assert terms and all(term.sum.device.type == "cuda" and term.sum.shape == () for term in terms.values())
         return terms
 
+    learner = made.trainer.learner
     monkeypatch.setattr(Tensor, "backward", backward)
-    trainer.forward = forward
+    learner.forward = forward
     mode.blocking.clear()
-    assert trainer.update(0).device.type == "cuda"
+    assert made.trainer.update().device.type == "cuda"
     assert files(mode.blocking) <= {*COPIES}, "a step waits for a copy"
 
 
@@ -212,16 +213,16 @@ class Short(Answer):
         super().__init__(*args, **options | {"most": 3})
 
 
-def in_evaluation(trainer: Trainer, mode: FakeCuda, monkeypatch) -> None:
+def in_evaluation(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
     """A whole evaluation, texts written in it included; what is read of the GPU is zero there."""
-    split = trainer.splits["val"]
+    split = made.splits["val"]
     every = split.all()[:5]
     monkeypatch.setattr(type(split), "all", lambda self: every)
     monkeypatch.setattr("chopmix.inference.evaluation.Answer", Short)
     mode.blocking.clear()
     mode.may_read = True
     with autocast(CUDA, "bfloat16"):
-        metrics = measured(trainer.model, trainer.tasks, split, rows=3, generated=2)[0]
+        metrics = measured(made.model, made.tasks, split, rows=3, generated=2)[0]
     assert "val/loss" in metrics
     assert files(mode.reads) <= {*READS} and files(mode.blocking) <= {*COPIES}
 
@@ -231,13 +232,13 @@ def test_every_configuration_on_cuda(path, tmp_path, monkeypatch, calls):
     """A step, which may wait for nothing, then an evaluation: all tensors there, all kernels called with what they accept."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     with fake_cuda(half=False) as mode:
-        trainer = build(path, tmp_path / "run")
-        assert {p.device.type for p in trainer.model.parameters()} == {"cuda"}
-        in_step(trainer, mode, monkeypatch)
+        made = build(path, tmp_path / "run")
+        assert {p.device.type for p in made.model.parameters()} == {"cuda"}
+        in_step(made, mode, monkeypatch)
         check(calls, torch.bfloat16)
         assert calls
         calls.clear()
-        in_evaluation(trainer, mode, monkeypatch)
+        in_evaluation(made, mode, monkeypatch)
         check(calls, torch.bfloat16)
         assert calls
 

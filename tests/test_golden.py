@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 import torch
 from chopmix.data.processes import Processes
+from chopmix.experiment.assemble import assemble
 from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.settings.config import load_config
-from chopmix.training.loop import Trainer
+from chopmix.experiment.train import fit
 from chopmix.training.record import Progress
 
 HERE = Path(__file__).parent
@@ -43,26 +44,25 @@ def golden_run(kind: str, data: Path, out: Path) -> dict[str, Any]:
     file.write_text(json.dumps(experiment(kind, data, out)))
     config = load_config(file)
     claim(config, config.out)
-    trainer = Trainer(config, Processes.start(), Progress(4, stream=io.StringIO()))
-    first = {name_of_before(name): digest(p) for name, p in trainer.model.named_parameters()}
-    gradients, step = {}, trainer.optimizer.step
+    made = assemble(config, Processes.start(), Progress(4, stream=io.StringIO()))
+    model, optimizer = made.model, made.trainer.learner.optimizer
+    first = {name_of_before(name): digest(p) for name, p in model.named_parameters()}
+    gradients, step = {}, optimizer.step
 
     def noted(*arguments: Any) -> None:
         if not gradients:
-            named = [
-                (name_of_before(name), p.grad) for name, p in trainer.model.named_parameters() if p.grad is not None
-            ]
+            named = [(name_of_before(name), p.grad) for name, p in model.named_parameters() if p.grad is not None]
             gradients.update({name: [float(grad.norm()), digest(grad)] for name, grad in named})
         step(*arguments)
 
-    trainer.optimizer.step = noted
-    trainer.fit()
+    optimizer.step = noted
+    fit(made)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     figures = [
         {name: value for name, value in line.items() if name == "train/loss" or name.startswith("val/")}
         for line in lines
     ]
-    weights = {name_of_before(name): digest(p) for name, p in trainer.model.named_parameters()}
+    weights = {name_of_before(name): digest(p) for name, p in model.named_parameters()}
     return {"figures": figures, "gradients": gradients, "first": together(first), "last": together(weights)}
 
 

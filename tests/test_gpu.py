@@ -18,6 +18,7 @@ import torch
 from chopmix.data.processes import Processes
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import fit
 from test_training import losses, torchrun, trainer
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -85,7 +86,7 @@ def test_compiled_losses_are_those_that_are_not(name, tmp_path, monkeypatch):
         config = load_config(gpu.file_of(name, tmp_path))
         overrides = [*gpu.small(config), *gpu.without_chance(config), "training.precision=float32"]
         made = bench().trainer(name, overrides, tmp_path / str(compiled), compiled=compiled)
-        found.append([float(made.update(step)) for step in range(3)])
+        found.append([float(gpu.updated(made, step)) for step in range(3)])
     assert found[1] == pytest.approx(found[0], rel=2e-3)
 
 
@@ -94,10 +95,10 @@ def test_a_run_resumes_evaluates_and_writes(tiny, precision):
     """Not bit for bit: sums over threads of a GPU come in any order."""
     options = {"training": {"device": DEVICE.type, "precision": precision}}
     once = trainer(tiny("once", **options))
-    metrics = once.fit()
+    metrics = fit(once)
     file = tiny("twice", **options)
-    trainer(file, stop=6).fit()
-    trainer(file).fit()
+    fit(trainer(file, stop=6))
+    fit(trainer(file))
     assert losses(load_config(file).out) == pytest.approx(losses(once.folder), rel=2e-2)
     run = load_run(once.folder, device=DEVICE.type)
     assert next(run.model.parameters()).device.type == DEVICE.type
@@ -120,7 +121,7 @@ def test_several_processes_over_nccl(tiny, count):
     if DEVICE.type == "cuda" and torch.cuda.device_count() < count:
         pytest.skip(f"needs {count} GPUs")
     alone = trainer(tiny("alone", training={"device": DEVICE.type, "precision": "float32"}))
-    alone.fit()
+    fit(alone)
     file = tiny("several", training={"device": DEVICE.type, "precision": "float32"})
     process = torchrun(count, file)
     assert process.returncode == 0, process.stderr

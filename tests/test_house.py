@@ -40,7 +40,6 @@ def test_imports_follow_the_folder_table():
 
 def test_no_folder_hides_an_installed_package():
     assert not [f for folder in ORDER for f in (ROOT / folder).rglob("__init__.py")]
-    assert not (ROOT / "chopmix" / "__init__.py").exists()
     code = (
         "import sys; sys.path.insert(0, '.'); import tokenizers, chopmix.tokenizers.encoding.base as ours;"
         "assert tokenizers.Tokenizer; assert 'site-packages' in tokenizers.__file__; print(ours.__name__)"
@@ -59,14 +58,35 @@ def test_every_config_says_what_it_is_and_how_to_run_it(file):
     assert any(told in line for line in head for told in ("val/", "test/", "not run: needs"))
 
 
-def test_the_help_needs_no_torch():
-    code = "import sys; from chopmix.commands.cli import parser; parser(); assert 'torch' not in sys.modules; print('fine')"
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["trian"], ["train", "x.yaml", "--steps", "3"]])
+def test_the_help_and_what_is_mistyped_need_no_torch(words):
+    code = (
+        "import sys; from chopmix.commands.cli import main\n"
+        f"try: main({words})\n"
+        "except SystemExit: assert not {'torch', 'tokenizers', 'yaml'} & set(sys.modules); print('fine')"
+    )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "fine"
+    assert found.stdout.splitlines()[-1] == "fine"
+
+
+def test_a_command_is_one_file_that_imports_no_other():
+    from chopmix.commands.cli import ORDER, verbs
+
+    files = {file.stem: file for file in (ROOT / "commands").glob("*.py") if file.stem not in ("cli", "options")}
+    assert len(files) >= 11 and set(ORDER) <= set(verbs()) == {stem.removesuffix("_model") for stem in files}
+    for file in files.values():
+        own = {
+            node.module
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.level == 1
+        }
+        assert own <= {"options"}, file
+    for verb in verbs().values():
+        assert verb.HELP and callable(verb.add_options) and callable(verb.run)
 
 
 def test_message_passing_fits_on_a_page_and_runs():
-    """The file that a newcomer is told to read first: as a program its folder comes first on the path, with all of its names."""
+    """The file that a newcomer is told to read first: run as a program, its folder comes first on the path."""
     file = ROOT / "models" / "attention" / "message_passing.py"
     assert len(file.read_text().splitlines()) <= 75
     found = subprocess.run([sys.executable, str(file)], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -116,7 +136,10 @@ def test_results_are_only_ever_added_to(tmp_path, monkeypatch):
 
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     for seed in (0, 0, 1):
-        results.write_results("x", [{"seed": seed, "val/loss": 1.23456789}])
+        results.write_results("x", [{"seed": seed, "val/loss": 1.23456789, "left_out": "theo"}])
     rows = results.read_results("x")
+    assert [row["held_out"] for row in rows] == ["theo"] * 3 and "left_out" not in rows[
+        0
+    ]  # as the setting is called now
     assert [row["seed"] for row in rows] == [0, 0, 1] and rows[0]["val/loss"] == 1.23457
     assert all(row[name] for row in rows for name in ("processor", "threads", "torch", "commit", "measured"))

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from chopmix.data.batches import make_batch
+from batching import make_batch
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import RunError, load_run
 from chopmix.tokenizers.audio_patches import AudioPatchesChopper, AudioPatchesTokenizer

@@ -8,6 +8,8 @@ from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import RunError, load_run
 from chopmix.models.generation.continuation import Continuation, generate
 from chopmix.models.generation.sampling import Sampling
+from chopmix.models.pretrained.base import translate
+from chopmix.models.pretrained.gpt2 import Gpt2
 
 transformers = pytest.importorskip("transformers")
 
@@ -64,11 +66,8 @@ def test_logits_equal_transformers(tmp_path, shape, dtype, tolerance):
     run = load_run(tmp_path / "run")
     run.model.to(dtype)
     if dtype == torch.float64:  # the run's own weights are float32: copy the exact ones
-        from chopmix.models.pretrained.gpt2 import gpt2_weights
-
-        run.model.load_state_dict(
-            gpt2_weights(theirs.state_dict(), SHAPES[shape].get("tie_word_embeddings", True)).tensors
-        )
+        config = Gpt2(tie_word_embeddings=SHAPES[shape].get("tie_word_embeddings", True))
+        run.model.load_state_dict(translate(config.names(), theirs.state_dict()).tensors)
     ids = torch.randint(61, (3, 32), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected, found = theirs(ids).logits, all_logits(run, ids)

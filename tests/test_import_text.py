@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from chopmix.data.batches import make_batch
+from batching import make_batch
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, RunError, load_run
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
@@ -59,7 +59,7 @@ def padded_rows(ids: torch.Tensor, lengths: list[int]) -> Tokens:
 
 @pytest.mark.parametrize(
     "dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-7)]
-)  # positions: see bert_weights
+)  # positions: see Bert.names
 @pytest.mark.parametrize("options", [{}, {"num_attention_heads": 2, "layer_norm_eps": 1e-5}, {"type_vocab_size": 1}])
 @pytest.mark.parametrize("kind", ["Bert", "Roberta"])
 def test_bert_gives_the_same_scores(kind, options, dtype, tolerance, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import timm
 import timm.data
 import torch
-from chopmix.data.batches import make_batch
+from batching import make_batch
 from chopmix.experiment.build import build_choppers, build_model
 from chopmix.experiment.folder.transfer import take_weights
 from chopmix.experiment.importing.directory import import_directory

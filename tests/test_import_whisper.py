@@ -18,7 +18,8 @@ import transformers
 from chopmix.commands.cli import main
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import RunError, load_run
-from chopmix.experiment.views.transcribe import as_json, as_srt, transcribe, transcriber_of, write_transcripts
+from chopmix.experiment.views.transcribe import transcribe, transcriber_of
+from chopmix.experiment.views.transcripts import as_json, as_srt, write_transcripts
 from chopmix.inference.languages import CODES
 from chopmix.inference.transcription import Segment, Transcribing, Transcript
 from chopmix.inference.whisper_decoding import Said

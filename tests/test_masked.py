@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from batching import make_batch
 from chopmix.commands.cli import main
-from chopmix.data.batches import make_batch
 from chopmix.data.processes import Processes
 from chopmix.data.sampler import Place
+from chopmix.experiment.assemble import Experiment, assemble
 from chopmix.experiment.run import Run, load_run
-from chopmix.experiment.settings.config import ConfigError, config_from_tree, load_config
+from chopmix.experiment.settings.config import config_from_tree, load_config
+from chopmix.experiment.settings.document import ConfigError
+from chopmix.experiment.train import preflight
 from chopmix.models.batch import IGNORED, Batch
 from chopmix.tasks.masked_modeling import SPAN_SHARES, SPAN_WORDS, MaskedModeling, within_words
 from chopmix.tasks.span_corruption import SpanCorruption, split
@@ -22,8 +25,6 @@ from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding
 from chopmix.tokenizers.encoding.byte_pairs import Extended
 from chopmix.tokenizers.encoding.stored import load_encoding
 from chopmix.tokenizers.text import TextChopper
-from chopmix.training.loop import Trainer
-from chopmix.training.preflight import prove
 from chopmix.training.record import Progress
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,10 +61,10 @@ def t5_tree(folder: Path) -> dict:
     )  # fmt: skip
 
 
-def trainer(config_tree: dict) -> Trainer:
+def trainer(config_tree: dict) -> Experiment:
     config = config_from_tree(config_tree)
     config.out.mkdir(exist_ok=True)
-    return Trainer(config, Processes.start("cpu"), Progress(1))
+    return assemble(config, Processes.start("cpu"), Progress(1))
 
 
 def trained(folder: Path, config_tree: dict) -> Run:
@@ -169,7 +170,7 @@ def test_predict_fills_in_masks(tmp_path, capsys):
 def test_predict_writes_what_sentinels_stand_for(tmp_path):
     run = trained(tmp_path, t5_tree(tmp_path))
     split = run.given([{"text": "the <|sentinel_0|> sat on<|sentinel_1|>"}])
-    encoder = split.batch(split.all(), replaced={"spans": ""})["encoder"].chunks["text"].values.tolist()
+    encoder = split.sets(split.all(), replaced={"spans": ""})["encoder"].chunks["text"].values.tolist()
     text, sentinels = run.choppers["text"].text, run.tasks["task"].sentinels
     before, middle = [*text.before, *text.encode("the")], text.encode(" sat on")
     assert encoder == [*before, sentinels[0], *middle, sentinels[1], text.end]
@@ -180,7 +181,7 @@ def test_predict_writes_what_sentinels_stand_for(tmp_path):
 def test_the_mask_is_the_same_every_time_and_another_for_another_row(tmp_path):
     made = trainer(tree(tmp_path, MASKED))
     train = made.splits["train"]
-    starts = train.plan(0, 0, 4)
+    starts = train.plan(0, 0)
     first, again = (make_batch(train, starts, made.tasks).sets["main"].chunks["text"].hidden for _ in range(2))
     assert torch.equal(first, again)
     assert len({tuple((row != IGNORED).nonzero()[:, 0].tolist()) for row in first}) == 4
@@ -191,8 +192,8 @@ def test_the_mask_is_the_same_every_time_and_another_for_another_row(tmp_path):
 def test_what_is_hidden_is_what_stood_there_and_what_is_judged(tmp_path):
     made = trainer(tree(tmp_path, MASKED))
     train = made.splits["train"]
-    starts = train.plan(0, 0, 4)
-    plain, batch = train.batch(starts)["main"], make_batch(train, starts, made.tasks)
+    starts = train.plan(0, 0)
+    plain, batch = train.sets(starts)["main"], make_batch(train, starts, made.tasks)
     chunks, targets = batch.sets["main"].chunks["text"], batch.targets["task"]
     hidden = chunks.hidden != IGNORED
     assert torch.equal(chunks.values[~hidden], plain.chunks["text"].values[~hidden])
@@ -207,7 +208,7 @@ def test_a_masked_place_does_not_know_what_it_hides(tmp_path):
     encoding = made.choppers["text"].text
     outputs = []
     for letter in "ae":
-        planned = made.splits["train"].batch([Place(0, 0, 0)])["main"]
+        planned = made.splits["train"].sets([Place(0, 0, 0)])["main"]
         hidden = made.tasks["task"].alter({"main": planned})["main"].chunks["text"].hidden
         place = (hidden.flatten() != IGNORED).nonzero()[0, 0]
         planned.chunks["text"].values.view(-1)[place] = encoding.encode(letter)[0]
@@ -304,13 +305,13 @@ def test_the_encoder_reads_what_is_left_and_the_decoder_writes_the_rest(tmp_path
     made = trainer(t5_tree(tmp_path))
     train = made.splits["train"]
     assert train.context == made.tasks["task"].window(16, 40) == 44
-    batch = make_batch(train, train.plan(0, 0, 4), made.tasks)
+    batch = make_batch(train, train.plan(0, 0), made.tasks)
     assert list(batch.sets) == ["encoder", "main"] and batch.sets["encoder"].tokens.shape[1] <= 40
     chunks = batch.sets["main"].chunks["spans"]
     text = made.choppers["spans"].text
     assert chunks.values.view(4, -1)[:, 0].tolist() == [text.start] * 4
     assert batch.targets["task"].values.view(4, -1)[:, -1].tolist() == [text.end] * 4
-    prove(made)
+    preflight(made)
 
 
 def test_span_corruption_trains_and_resumes(tmp_path):

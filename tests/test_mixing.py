@@ -9,17 +9,20 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from batching import make_batch
 from chopmix.commands.cli import main
-from chopmix.commands.verbs import given_samples
-from chopmix.data.batches import make_batch
+from chopmix.commands.options import given_samples
 from chopmix.data.datasets.arithmetic import outcomes
 from chopmix.data.processes import Processes
 from chopmix.data.samples import Listed, Outcome
+from chopmix.experiment.assemble import assemble
 from chopmix.experiment.build import open_split
 from chopmix.experiment.folder.claim import claim
+from chopmix.experiment.resume import resume
 from chopmix.experiment.run import Run, RunError, before, load_run
-from chopmix.experiment.settings.config import ConfigError, load_config
-from chopmix.experiment.train import train
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.settings.document import ConfigError
+from chopmix.experiment.train import fit, train
 from chopmix.inference.attribution import Attribution, best_guess, entropy, subset_table, table
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.answer import Answer
@@ -30,7 +33,6 @@ from chopmix.models.tokens import plain_tokens
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
 from chopmix.tokenizers.files.reading import DataError
-from chopmix.training.loop import Trainer
 from chopmix.training.mixup import Mixup
 from chopmix.training.record import Progress
 from ranks import train_together
@@ -48,7 +50,7 @@ TREE = {
         "width": 16, "depth": 2, "heads": 2, "context": 32, "position": "rotary", "block": BLOCK,
         "attention": "same_sample & (causal | from(image, sound))",
     },
-    "tasks": {"answer": {"use": "language_modeling", "target": "answer", "judge": ["exact_match"]}},
+    "tasks": {"answer": {"use": "language_modeling", "target": "answer", "metrics": ["exact_match"]}},
     "data": {"dataset": {"use": "arithmetic", "samples": 24}},
     "training": {"steps": 6, "samples_per_step": 6, "input_dropout": 0.2, "learning_rate": 1e-2, "schedule": "constant"},
     "evaluation": {"every": 6, "generated": 4},
@@ -137,7 +139,7 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
     run = load_run(file.with_suffix(""))
     split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
     places, encoding = split.first(5), run.choppers["answer"].text
-    planned = split.batch(places, inputs=inputs, rows="one_each", replaced={"answer": ""})["main"]
+    planned = split.sets(places, inputs=inputs, rows="one_each", replaced={"answer": ""})["main"]
     answer = Answer(run.model, {"main": planned}, input="answer", task="answer", vocabulary=encoding.vocabulary)
     written = torch.stack(list(generate(answer, 5, Sampling(temperature=0))), dim=1)
     for row, place in enumerate(places):
@@ -145,10 +147,10 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
             text = encoding.decode(written[row, :length].tolist())
             if encoding.start in written[row, :length]:
                 break
-            again = split.batch([place], inputs=inputs, replaced={"answer": text})["main"]
+            again = split.sets([place], inputs=inputs, replaced={"answer": text})["main"]
             batch = run.model.plan(type(make_batch(split, [place], run.tasks))(sets={"main": again}))
             with torch.inference_mode():
-                hidden = run.model.hidden(batch)[0, again.chunks["answer"].places[-1]]
+                hidden = run.model.hidden(batch)[0, again.chunks["answer"].slots[-1]]
                 scores = run.model.heads["answer"](hidden[None])[0, : encoding.vocabulary]
             assert int(scores.argmax()) == int(written[row, length])
 
@@ -233,7 +235,7 @@ def test_poolings_read_each_sample_by_itself():
     torch.manual_seed(0)
     found = planned(3, 1, 2)
     x = torch.randn(9, 8)
-    places, groups = MeanPooling.places(found)
+    places, groups = MeanPooling.slots(found)
     assert places.tolist() == [0, 1, 2, 3, 6, 7] and groups.tolist() == [0, 0, 0, 1, 2, 2]
     mean = MeanPooling(8)(x[places], groups, 3)
     torch.testing.assert_close(mean, torch.stack([x[:3].mean(0), x[3], x[6:8].mean(0)]))
@@ -247,7 +249,7 @@ def test_poolings_read_each_sample_by_itself():
         for given in (x, x.bfloat16()):
             torch.testing.assert_close(pooling(given[places], groups, 3)[0].float(), expected, atol=0.02, rtol=0.02)
     with pytest.raises(ValueError, match="set model.core_tokens: 1"):
-        ClassToken.places(found)
+        ClassToken.slots(found)
 
 
 def classification(**options) -> Classification:
@@ -271,7 +273,7 @@ def test_classes_are_sorted_kept_and_judged(tmp_path):
     )
     torch.testing.assert_close(task.terms(scores, targets)["loss"].sum, expected)
     sums = {"count": torch.tensor(2.0), "loss": torch.tensor(0.0), **task.measure(scores, targets)}
-    assert tuple(task.summary(sums)) == tuple(task.metrics)
+    assert tuple(task.summary(sums)) == tuple(task.measures)
     assert task.summary(sums)["accuracy"] == 0.5 and sums["confusion"].view(3, 3).tolist() == [
         [0, 1, 0],
         [0, 0, 0],
@@ -352,7 +354,7 @@ def test_numbers_are_learned_in_deviations_and_reported_in_units(tmp_path):
     assert float(task.terms(output, targets)["loss"].sum) == pytest.approx(1 + 1)
     sums = {"count": torch.tensor(3.0), "loss": torch.tensor(2.0), **task.measure(output, targets)}
     found = task.summary(sums)
-    assert tuple(found) == tuple(task.metrics)
+    assert tuple(found) == tuple(task.measures)
     assert found["mae_speed"] == 1 and found["mae_angle"] == 50 and found["rmse_angle"] == pytest.approx(100 / 2**0.5)
     assert task.answer(output[0]) == {"values": {"speed": 2.0, "angle": 300.0}}
     with pytest.raises(DataError, match="holds 2 numbers, but 'names' has 1"):
@@ -500,7 +502,7 @@ def test_columns_must_exist(mixed):
 def test_your_own_modality_trains_beside_text(mixed):
     file = mixed(
         "lidar", inputs={"scan": "own_modality:LidarTokenizer", "side": {"use": "text", "encoding": "characters"}},
-        tasks={"side": {"use": "language_modeling", "target": "side", "judge": ["exact_match"]}},
+        tasks={"side": {"use": "language_modeling", "target": "side", "metrics": ["exact_match"]}},
         data={"dataset": "own_modality:Rooms"}, model=TREE["model"] | {"attention": "same_sample & (causal | from(scan))"},
         training=TREE["training"] | {"steps": 60, "samples_per_step": 16, "optimizer": "muon", "input_dropout": 0.0},
         evaluation={"every": 60, "generated": 32},
@@ -545,8 +547,8 @@ def test_one_more_input_changes_nothing_where_it_is_absent(mixed, before):
     new = mixed("new", **DRIVING | {"inputs": more})
     config = load_config(new, [f"from={old.with_suffix('')}"])
     claim(config, config.out)
-    trainer = Trainer(config, Processes.start("cpu"), Progress(1))
-    trainer.resume()
+    trainer = assemble(config, Processes.start("cpu"), Progress(1))
+    resume(trainer)
     first = load_run(old.with_suffix(""), "last")
     second = Run(
         folder=config.out,
@@ -598,7 +600,7 @@ def test_what_has_no_label_is_learned_from_resumes_and_keeps_its_batch_whole(tmp
         parts = trained("parts", f"training.steps={steps}")
     assert whole == parts != without
     assert whole == trained("enough", "training.rows_per_micro_batch=8")
-    worth = load_run(tmp_path / "whole").worth("train")["kind"]
+    worth = load_run(tmp_path / "whole").attribution("train")["kind"]
     without, present = (worth.metrics[subset]["loss"] for subset in ((), ("text",)))
     assert worth.alone("text") == pytest.approx((without - present) / math.log(2)) and without != present
     for name, change in (("some", "training.rows_per_micro_batch=4"), ("mixed", "training.mixup.mixup=0.1")):
@@ -713,9 +715,9 @@ def test_what_is_frozen_stays(mixed):
     file = digits(mixed, freeze=["tokenizers", "cores.main.blocks.0"], optimizer="muon")
     config = load_config(file)
     claim(config, config.out)
-    trainer = Trainer(config, Processes.start("cpu"), Progress(1))
+    trainer = assemble(config, Processes.start("cpu"), Progress(1))
     before = {name: value.clone() for name, value in trainer.model.named_parameters()}
-    trainer.fit()
+    fit(trainer)
     moved = {name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
     assert moved and not any(name.startswith(("tokenizers", "cores.main.blocks.0")) for name in moved)
     assert any(name.startswith("cores.main.blocks.1") for name in moved)
@@ -728,9 +730,11 @@ def test_what_is_frozen_stays(mixed):
 def test_rates_fall_with_the_distance_to_the_heads(mixed):
     config = load_config(digits(mixed, optimizer={"use": "adamw", "layer_decay": 0.5}))
     claim(config, config.out)
-    trainer = Trainer(config, Processes.start("cpu"), Progress(1))
-    names = trainer.optimizer.names
-    rates = {names[p]: g["lr"] for o in trainer.optimizer.inner for g in o.param_groups for p in g["params"]}
+    trainer = assemble(config, Processes.start("cpu"), Progress(1))
+    names = trainer.trainer.learner.optimizer.names
+    rates = {
+        names[p]: g["lr"] for o in trainer.trainer.learner.optimizer.inner for g in o.param_groups for p in g["params"]
+    }
     assert rates["heads.digit.linear.weight"] == 1e-2 == rates["cores.main.norm.weight"]
     assert rates["cores.main.blocks.1.attention.query.weight"] == 5e-3
     assert rates["cores.main.blocks.0.feed_forward.up.weight"] == 2.5e-3

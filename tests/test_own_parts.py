@@ -3,7 +3,7 @@
 import pytest
 import torch
 from chopmix.commands.cli import main
-from chopmix.experiment.build import build_core
+from chopmix.experiment.core import build_core
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import ConfigError, load_config
 from chopmix.models.attention.graph import Causal, SameSample

@@ -158,6 +158,13 @@ def test_every_command_is_in_a_section_that_is_tried():
     assert sum(len(commands(name)) for name in tried) >= 30
 
 
+def test_every_data_set_has_its_terms():
+    own = {"text", "parallel_text", "webdataset", "image_folder", "manifest"}  # of whoever uses them
+    names = {file.stem for file in (ROOT / "data" / "datasets").glob("*.py")} - own
+    told = set(re.findall(r"`(\w+)`", SECTIONS["Data sets, and their terms"]))
+    assert len(names) >= 22 and names <= told
+
+
 def test_the_quickstart_and_what_follows_it(checkout, capsys):
     """Also from Python."""
     for words in commands("Quickstart"):

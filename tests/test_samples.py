@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from chopmix.data.collate import Collator
 from chopmix.data.datasets.arithmetic import Arithmetic, answer
 from chopmix.data.datasets.dtmf import HIGH, LOW, RATE, Dtmf
 from chopmix.data.datasets.image_folder import ImageFolder
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.webdataset import Webdataset
-from chopmix.data.sample_split import Mixing, SampleSplit, withheld_shares
+from chopmix.data.inputs import Inputs, withheld_shares
+from chopmix.data.sample_split import SampleSplit, sample_split
 from chopmix.data.sampler import Place
 from chopmix.data.samples import Chosen, Listed, share
 from chopmix.data.shards.dataset import Shards, expand
@@ -46,13 +48,14 @@ def split(data: list[dict] | None = None, say=lambda text: None, context: int = 
     data = rows() if data is None else data
     settings = {"columns": {"image": "image", "text": "text"}, "targets": {"text"}, "labels": ("label",)} | mixing
     samples = Listed([f"sample {n}" for n in range(len(data))], data)
-    return SampleSplit(samples=samples, name="train", choppers=CHOPPERS, mixing=Mixing(**settings), context=context,
-                       axes=("order", "row", "column"), say=say)  # fmt: skip
+    share, size = settings.pop("bad_share", 0.0), settings.pop("size", 1)
+    collator = Collator(choppers=CHOPPERS, inputs=Inputs(**settings), context=context, axes=("order", "row", "column"))
+    return sample_split(samples, "train", collator, rows=size, bad_share=share, say=say)
 
 
 def main(data, *arguments, **options):
     """The one set of a batch."""
-    return data.batch(*arguments, **options)["main"]
+    return data.sets(*arguments, **options)["main"]
 
 
 def texts(planned) -> list[str]:
@@ -72,16 +75,16 @@ def test_a_set_of_no_samples_is_one():
 
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 3))
 def test_every_epoch_reads_each_sample_once(count, size, seed):
-    data = split(rows(count))
-    read = [place for step in range(3 * count) for place in data.plan(seed, step, size)][: 3 * count]
+    data = split(rows(count), size=size)
+    read = [place for step in range(3 * count) for place in data.plan(seed, step)][: 3 * count]
     for epoch in range(3):
         mine = [each.number for each in read if each.epoch == epoch]
         assert sorted(mine) == list(range(count))
 
 
 def test_a_plan_depends_on_seed_and_step_alone():
-    assert split().plan(3, 7, 4) == split().plan(3, 7, 4)
-    assert split().plan(3, 7, 4) != split().plan(4, 7, 4)
+    assert split(size=4).plan(3, 7) == split(size=4).plan(3, 7)
+    assert split(size=4).plan(3, 7) != split(size=4).plan(4, 7)
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=40))
@@ -198,8 +201,8 @@ def shares(dropout: dict[str, float], targets=frozenset(), count: int = 2000, **
 
 
 def test_dropout_is_a_function_of_the_place_and_of_training_alone():
-    data = split(targets=(), dropout={"image": 0.5, "text": 0.5})
-    places = data.plan(0, 0, 9)
+    data = split(targets=(), dropout={"image": 0.5, "text": 0.5}, size=9)
+    places = data.plan(0, 0)
     first, again = (main(data, places, training=True) for _ in range(2))
     assert torch.equal(first.tokens.input, again.tokens.input)
     assert len(main(data, places).chunks["image"].counts) == 9
@@ -225,20 +228,13 @@ def test_one_input_always_stays_except_in_one_sample_of_a_hundred():
 
 @given(st.lists(st.floats(0, 0.99), min_size=1, max_size=4), st.integers(0, 2**32))
 def test_how_often_inputs_are_withheld_is_told(chances, seed):
-    """`Mixing.withheld` is what `_withheld` does, for any number of inputs and any chances."""
+    """`Inputs.withheld` is what `withhold` does, for any number of inputs and any chances."""
     dropout = {f"input{number}": chance for number, chance in enumerate(chances)}
-    mixing = Mixing(columns={name: name for name in dropout} | {"text": "text"}, targets={"text"}, dropout=dropout)
+    inputs = Inputs(columns={name: name for name in dropout} | {"text": "text"}, targets={"text"}, dropout=dropout)
     told = withheld_shares(dropout)
-    assert mixing.withheld == {name: share for name, share in told.items() if share}
-    everything = SampleSplit(
-        samples=Listed(["a"], [{}]),
-        name="x",
-        choppers={name: TextChopper() for name in dropout},
-        mixing=mixing,
-        context=1,
-    )
+    assert inputs.withheld == {name: share for name, share in told.items() if share}
     random, count = np.random.default_rng(seed), 3000
-    found = Counter(name for _ in range(count) for name in everything._withheld(list(dropout), random))
+    found = Counter(name for _ in range(count) for name in inputs.withhold(list(dropout), list(dropout), random))
     for name, chance in told.items():
         assert abs(found[name] / count - chance) < 5 * (chance * (1 - chance) / count) ** 0.5 + 1e-3
 
@@ -253,7 +249,7 @@ def test_whole_spans_go_where_the_context_is_small():
     data = split(context=8, too_long="drop")
     planned = main(data, [Place(0, 0, 0), Place(0, 0, 1)])  # 4 + 5 tokens do not fit, 4 + 3 do
     assert planned.chunks["image"].counts.tolist() == [4] and texts(planned) == ["chop", "up"]
-    assert data.shortened == {"image": 1}
+    assert data.dropped == {"image": 1}
 
 
 def test_what_does_not_fit_is_refused_unless_it_may_be_dropped():
@@ -269,9 +265,9 @@ def test_a_sample_of_which_nothing_can_be_read_is_bad_and_never_answered(too_lon
     data = split(texts, context=context, too_long=too_long, bad_share=1.0, targets=(), labels=())
     if context < 3:
         with pytest.raises(DataError, match="not one sample can be read"):
-            data.batch([Place(0, 0, 0)], training=True)
+            data.sets([Place(0, 0, 0)], training=True)
         return
-    planned = data.batch([Place(0, 0, 0), Place(0, 0, 1)], training=training)["main"]
+    planned = data.sets([Place(0, 0, 0), Place(0, 0, 1)], training=training)["main"]
     counts = torch.bincount(planned.tokens.sample.flatten(), minlength=planned.samples + 1)[1:]
     assert (counts > 0).all() and planned.samples == len(planned.keys)
     if context < 40 and not training:

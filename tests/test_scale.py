@@ -21,6 +21,7 @@ from chopmix.data.corpus import StreamSplit
 from chopmix.data.prepare import prepare
 from chopmix.data.processes import Processes
 from chopmix.data.token_file import TokenFile
+from chopmix.experiment.train import fit
 from chopmix.models.tokens import PADDING
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.training.hardware import fast_half
@@ -45,7 +46,7 @@ def file(tmp_path_factory) -> TokenFile:
 def test_separate_documents_begin_where_their_start_tokens_are(file):
     split = StreamSplit(file=file, name="train", context=64, separate=True)
     places = split.all()
-    found = split.batch(places)["main"]
+    found = split.sets(places)["main"]
     real = found.tokens.sample != PADDING
     ids = found.chunks["text"].values
     starts = (ids == ByteEncoding().start) & real
@@ -63,12 +64,12 @@ def test_separate_documents_begin_where_their_start_tokens_are(file):
 def test_the_documents_of_a_window_are_found_among_millions_at_once(file):
     """A batch was once compared with all documents there are, which took seconds."""
     many = replace(file, starts=np.concatenate([file.starts, len(file.ids) + np.arange(8_000_000)]))
-    split = StreamSplit(file=many, name="train", context=64, separate=True)
-    places = split.plan(0, 0, 12)
-    split.batch(places)
+    split = StreamSplit(file=many, name="train", context=64, separate=True, rows=12)
+    places = split.plan(0, 0)
+    split.sets(places)
     start = time.process_time()
     for _ in range(20):
-        split.batch(places)
+        split.sets(places)
     assert time.process_time() - start < 0.5
 
 
@@ -166,7 +167,7 @@ def test_machines_with_disks_of_their_own_train_and_resume_as_one(tiny, tmp_path
     said = on_two_machines(file, folders)
     assert "at step 4" in said[0] and stray.exists()
     alone = trainer(file)
-    alone.fit()
+    fit(alone)
     assert losses(folders[0] / "run") == pytest.approx(losses(alone.folder), rel=1e-4)
     assert max(losses(alone.folder)) == 6
 

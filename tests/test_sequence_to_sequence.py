@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from batching import make_batch
 from chopmix.commands.cli import main
-from chopmix.data.batches import make_batch
 from chopmix.data.sampler import SimilarLengths
 from chopmix.experiment.build import build_choppers, build_tasks, open_split
 from chopmix.experiment.run import RunError, load_run
-from chopmix.experiment.settings.config import ConfigError, load_config
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.settings.document import ConfigError
 from chopmix.models.batch import IGNORED, Targets
 from chopmix.models.generation.answer import Answer
 from chopmix.models.generation.beam_search import Search, beam_search, forbid_repeats, largest, seated
@@ -53,7 +54,7 @@ def config(tmp_path, **sections) -> str:
         "model": {"width": 32, "depth": 2, "heads": 2, "context": 40, "attention": "causal & same_sample",
                   "position": "rotary", "encoder": {"depth": 2, "context": 40, "position": "rotary"},
                   "block": {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False}},
-        "tasks": {"translation": {"use": "sequence_to_sequence", "target": "target", "judge": ["bleu", "chrf"],
+        "tasks": {"translation": {"use": "sequence_to_sequence", "target": "target", "metrics": ["bleu", "chrf"],
                                   "search": {"beams": 2}}},
         "data": {"dataset": {"use": "parallel_text", "train": corpus(tmp_path), "val": corpus(tmp_path, 20, 1, "val")},
                  "columns": {"source": "en", "target": "de"}},
@@ -159,7 +160,7 @@ def texts(run, sources: list[str], search: Search, lean: bool, most: int = 12) -
     """What a run writes, by the lean decoder or by the general path."""
     encoding = run.choppers["target"].text
     split = run.given([{"source": source} for source in sources])
-    sets = split.batch(split.all(), rows="one_each", replaced={"target": ""})
+    sets = split.sets(split.all(), rows="one_each", replaced={"target": ""})
     answer = Answer(run.model, sets, input="target", task="translation", vocabulary=encoding.vocabulary, most=most)
     assert answer.lean
     answer.lean = lean
@@ -187,7 +188,7 @@ def test_with_enough_beams_the_search_is_exhaustive(trained):
     best = max(every, key=log_of)
     with torch.no_grad():
         split = trained.given([{"source": "one"}])
-        sets = split.batch(split.all(), rows="one_each", replaced={"target": ""})
+        sets = split.sets(split.all(), rows="one_each", replaced={"target": ""})
         answer = Answer(trained.model, sets, input="target", task="translation", vocabulary=encoding.vocabulary, most=3)
         scores = answer.scores
 
@@ -272,10 +273,10 @@ def test_the_lengths_are_those_of_the_planned_sets(tmp_path):
     choppers = build_choppers(experiment, assets, dataset)
     tasks = build_tasks(experiment, choppers, assets, dataset)
     split = open_split(experiment, dataset, "train", choppers, tasks)
-    assert (split.lengths[:, 0] != split.lengths[:, 1]).any()
+    assert (split.reader.lengths[:, 0] != split.reader.lengths[:, 1]).any()
     for step in range(3):
-        places = split.plan(0, step, 0)
-        longest = split.lengths[[each.number for each in places]].max(axis=0)
+        places = split.plan(0, step)
+        longest = split.reader.lengths[[each.number for each in places]].max(axis=0)
         sets = make_batch(split, places, tasks, training=True).sets
         assert [sets[name].tokens.input.shape[1] for name in ("main", "encoder")] == longest.tolist()
         assert longest.max() * len(places) <= 400
@@ -400,7 +401,7 @@ def test_micro_batches_change_nothing(tmp_path):
     ("model.encoder.attention=causl", r"model\.encoder\.attention: .*did you mean 'causal'"),
     ("model.core_tokens=1", r"model\.core_tokens: must be 0 where there is an encoder"),
     ("tasks.translation.search.beams=0", "beams must be at least 1"),
-    ("tasks.translation.judge=[blue]", "judge.*'bleu'"),
+    ("tasks.translation.metrics=[blue]", "metrics.*'bleu'"),
     ("tasks.translation.label_smoothing=1", "label_smoothing must be at least 0 and below 1"),
 ])  # fmt: skip
 def test_mistakes_are_named_before_any_work(tmp_path, override, message):

@@ -22,8 +22,9 @@ from chopmix.data.datasets.speech_commands import INSIDE, LISTS, WORDS, SpeechCo
 from chopmix.data.datasets.torchvision_data import KNOWN, REFUSED, TorchvisionData
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.shards import dataset as shards
+from chopmix.experiment.importing.timm_models import completed
 from chopmix.experiment.settings.config import config_from_tree, load_config
-from chopmix.models.pretrained.vit import VitData, vit_experiment
+from chopmix.models.pretrained.vit import Vit
 from chopmix.tokenizers.audio import AudioChopper
 from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.image import ImageChopper
@@ -369,10 +370,9 @@ def test_configs_for_a_gpu_are_dry_run_small(name, root, capsys):
 
 
 def test_the_config_for_fine_tuning_has_the_shape_that_it_names():
-    with torch.device("meta"):
-        model = timm.create_model("vit_small_patch16_224", pretrained=False)
+    vit = completed(Vit(architecture="vit_small_patch16_224"))
     own = load_config(CONFIGS / "vision" / "finetune_timm.yaml", ["model.dropout=0"]).tree
-    assert own["model"] == config_from_tree(own | vit_experiment(model, VitData())).tree["model"]
+    assert own["model"] == config_from_tree(own | vit.tree()).tree["model"]
 
 
 def test_an_imported_vit_is_fine_tuned(root, tmp_path, capsys):

@@ -15,11 +15,14 @@ import torch
 import yaml
 from chopmix.commands.cli import main
 from chopmix.data.processes import Processes
+from chopmix.data.sampler import Place
+from chopmix.experiment.assemble import assemble
 from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.run import RunError, load_run
 from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import fit
 from chopmix.training import checkpoint
-from chopmix.training.loop import Trainer
+from chopmix.training.loop import Learner
 from chopmix.training.record import Progress
 from ranks import train_together
 from safetensors.torch import load_file
@@ -63,9 +66,9 @@ class StopAt:
 def trainer(config_file, *overrides, stop=None):
     config = load_config(config_file, overrides)
     claim(config, config.out)
-    made = Trainer(config, Processes.start(), Progress(config.training.steps))
+    made = assemble(config, Processes.start(), Progress(config.training.steps))
     if stop is not None:
-        made.stop = StopAt(stop)
+        made.trainer.stop = StopAt(stop)
     return made
 
 
@@ -94,10 +97,10 @@ def test_resumed_twice_equals_never_stopped(tiny, recipe):
     """12 steps at once, and 12 steps stopped after 4 and after 9: the same bits, across epochs of 11 and 12 windows."""
     whole, parts = (tiny(name, **RECIPES[recipe]) for name in ("whole", "parts"))
     first = trainer(whole)
-    assert first.rows * 12 > first.splits["train"].windows  # crosses the edge of an epoch
-    first.fit()
+    assert first.splits["train"].rows * 12 > first.splits["train"].windows  # crosses the edge of an epoch
+    fit(first)
     for stop in (4, 9, None):
-        trainer(parts, stop=stop).fit()
+        fit(trainer(parts, stop=stop))
     out = [load_config(file).out for file in (whole, parts)]
     assert_same_checkpoint(*out, step=12)
     for name in ("train/loss", "val/loss"):
@@ -107,7 +110,7 @@ def test_resumed_twice_equals_never_stopped(tiny, recipe):
 
 def test_training_learns(tiny):
     run = trainer(tiny(), "training.steps=60", "evaluation.every=60")
-    metrics = run.fit()
+    metrics = fit(run)
     assert metrics["val/loss"] < 1.2 < losses(run.folder)[2]
     assert metrics["val/perplexity"] == pytest.approx(math.exp(metrics["val/loss"]))
     split = run.splits["val"]
@@ -119,8 +122,8 @@ def test_training_learns(tiny):
 def test_accumulation_changes_nothing(tiny, micro):
     once, often = trainer(tiny("once")), trainer(tiny("often"), f"training.rows_per_micro_batch={micro}")
     for made in (once, often):
-        made.fit()
-    assert len(often.split([0, 1, 2, 3])) == -(-4 // micro)
+        fit(made)
+    assert len(often.trainer.loader.parts([Place(0, 0, number) for number in range(4)], 4)) == -(-4 // micro)
     assert losses(often.folder) == pytest.approx(losses(once.folder), rel=1e-5)
 
 
@@ -136,7 +139,7 @@ def test_two_processes_have_the_losses_of_one_and_one_goes_on(tiny):
     """3 rows over 2 processes in micro-batches of 1: uneven shares, one of them empty; resumed by one process."""
     changes = {"training": {"tokens_per_step": 48, "rows_per_micro_batch": 1, "precision": "float32"}}
     one = trainer(tiny("one", **changes))
-    one.fit()
+    fit(one)
     file = tiny("two", **changes)
     process = torchrun(2, file, "training.steps=6")
     assert process.returncode == 0, process.stderr
@@ -144,7 +147,7 @@ def test_two_processes_have_the_losses_of_one_and_one_goes_on(tiny):
     assert losses(two) == pytest.approx({s: v for s, v in losses(one.folder).items() if s <= 6}, rel=1e-6)
     val = losses(one.folder, "val/loss")
     assert losses(two, "val/loss")[4] == pytest.approx(val[4], rel=1e-6)
-    trainer(file).fit()
+    fit(trainer(file))
     assert losses(two) == pytest.approx(losses(one.folder), rel=1e-5)
 
 
@@ -172,17 +175,17 @@ def test_a_mistake_is_told_once_by_all_processes(tiny):
 
 FAILING = """
 import os, sys, time
-from chopmix.training.cli import main
-from chopmix.training.loop import Trainer
+from chopmix.commands.cli import main
+from chopmix.training.loop import Learner
 
-update = Trainer.update
-def fails_in_one(trainer, step):
-    if step == 4 and trainer.processes.rank == 1:
+update = Learner.update
+def fails_in_one(learner, step, share):
+    if step == 4 and learner.processes.rank == 1:
         open("failed.txt", "w").write(str(time.time()))
         raise OSError(5, "the disk is gone")
-    return update(trainer, step)
+    return update(learner, step, share)
 
-Trainer.update = fails_in_one
+Learner.update = fails_in_one
 sys.exit(main(["train", *sys.argv[1:]]))
 """
 
@@ -227,9 +230,9 @@ def test_killed_at_any_moment_nothing_is_lost(tiny):
     process.wait()
     assert checkpoint.read_step(out, "last") < 300
     resumed = trainer(killed)
-    resumed.fit()
+    fit(resumed)
     assert len({(line["step"], *sorted(line)) for line in lines(out)}) == len(lines(out))  # nothing twice
-    trainer(whole).fit()
+    fit(trainer(whole))
     assert_same_checkpoint(out, load_config(whole).out, 300)
 
 
@@ -259,18 +262,18 @@ def test_a_second_ctrl_c_ends_at_once_also_while_the_thread_that_reads_ahead_is_
     monkeypatch.setattr(threading.Thread, "start", interrupted)
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        made.fit()
+        fit(made)
     time.sleep(0.1)
     assert threading.active_count() == before  # one that waits for work would keep the interpreter waiting
 
 
 def test_metrics_are_cut_to_the_checkpoint(tiny):
     file = tiny("cut")
-    trainer(file, stop=6).fit()
+    fit(trainer(file, stop=6))
     path = load_config(file).out / "metrics.jsonl"
     with open(path, "a") as record:
         record.write('{"step": 7, "train/loss": 99}\n{"step": 8, "tra')
-    trainer(file, stop=6).fit()
+    fit(trainer(file, stop=6))
     assert max(line["step"] for line in lines(path.parent)) == 6
 
 
@@ -287,29 +290,29 @@ def damage(file: Path, how: str) -> None:
 @pytest.mark.parametrize("how, said", [("cut", "is cut short"), ("flipped", "is damaged"), ("missing", "is missing")])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(tiny, capsys, how, said):
     file, whole = tiny("damaged"), tiny("whole")
-    trainer(file, stop=8).fit()
+    fit(trainer(file, stop=8))
     out = load_config(file).out
     damage(checkpoint.folder_of(out, 8) / "optimizer.safetensors", how)
     capsys.readouterr()
-    trainer(file).fit()
+    fit(trainer(file))
     message = capsys.readouterr().err
     assert "step-00000008/optimizer.safetensors " + said in message and "resumed" in message
-    trainer(whole).fit()
+    fit(trainer(whole))
     assert_same_checkpoint(out, load_config(whole).out, 12)
 
 
 def test_when_no_checkpoint_is_whole_it_says_so(tiny):
     file = tiny("lost")
-    trainer(file, stop=3).fit()
+    fit(trainer(file, stop=3))
     for folder in (load_config(file).out / "checkpoints").iterdir():
         damage(folder / "model.safetensors", "cut")
     with pytest.raises(checkpoint.CheckpointError, match="none of its . checkpoints is whole"):
-        trainer(file).fit()
+        fit(trainer(file))
 
 
 def test_a_full_disk_loses_nothing(tiny, monkeypatch):
     file = tiny("full", evaluation={"every": 100})
-    trainer(file, stop=3).fit()
+    fit(trainer(file, stop=3))
     out = load_config(file).out
 
     def full(*arguments):
@@ -319,19 +322,19 @@ def test_a_full_disk_loses_nothing(tiny, monkeypatch):
     with pytest.raises(
         OSError, match="step 6 could not be saved .No space left on device.; the checkpoint of step 3 is whole"
     ):
-        trainer(file).fit()
+        fit(trainer(file))
     assert main(["train", str(file)]) == 1
     assert checkpoint.steps(out) == [3] and not list((out / "checkpoints").glob(".*"))
     monkeypatch.undo()
     os.environ["CHOPMIX_CACHE"] = str(out.parent.parent / "cache")
-    trainer(file).fit()
+    fit(trainer(file))
     assert checkpoint.read_step(out, "last") == 12
 
 
 def test_last_checkpoints_and_the_best_are_kept(tiny):
     file = tiny("kept", checkpoints={"every": 1, "keep": 2}, training={"learning_rate": 0.5, "steps": 20})
     run = trainer(file)
-    run.fit()
+    fit(run)
     best = json.loads((run.folder / "best.json").read_text())
     assert best["val/loss"] == min(losses(run.folder, "val/loss").values())
     assert checkpoint.steps(run.folder) == sorted({best["step"], 19, 20})
@@ -351,7 +354,7 @@ def test_a_finished_run_prints_its_summary(tiny, capsys):
 
 def test_another_configuration_is_refused_with_the_difference(tiny, capsys):
     file = tiny("claimed")
-    trainer(file, stop=3).fit()
+    fit(trainer(file, stop=3))
     before = (load_config(file).out / "config.yaml").read_text()
     assert main(["train", str(file), "model.width=64", "training.learning_rate=0.5"]) == 2
     said = capsys.readouterr().err
@@ -370,7 +373,7 @@ def test_a_folder_that_is_no_run_is_not_touched(tiny, tmp_path, capsys):
 
 def test_a_changed_vocabulary_or_text_is_refused(tiny, tmp_path, capsys):
     file = tiny("changed")
-    trainer(file, stop=3).fit()
+    fit(trainer(file, stop=3))
     out = load_config(file).out
     text = (tmp_path / "train.txt").read_text()
     (tmp_path / "train.txt").write_text(text.replace("chop", "mix", 1))
@@ -400,7 +403,7 @@ def test_seeds_run_one_after_another(tiny, capsys):
 
 def test_from_takes_what_fits_and_says_what_it_left(tiny, capsys):
     first = trainer(tiny("first"))
-    first.fit()
+    fit(first)
     second = trainer(
         tiny("second", **{"from": str(first.folder), "model": {"width": 32, "depth": 3, "heads": 4, "context": 16}})
     )
@@ -458,16 +461,16 @@ def test_a_diverging_loss_stops_the_run_and_keeps_the_checkpoint(tiny, capsys):
 
 
 def test_weights_that_are_no_numbers_are_met_by_an_evaluation_and_the_run_goes_back(tiny, monkeypatch, capsys):
-    update, spoiled = Trainer.update, []
+    update, spoiled = Learner.update, []
 
-    def spoil_once(self, step):
-        loss = update(self, step)
+    def spoil_once(self, step, share):
+        loss = update(self, step, share)
         if step == 7 and not spoiled:
             spoiled.append(step)
-            next(self.model.parameters()).data.fill_(torch.nan)
+            next(self.objective.model.parameters()).data.fill_(torch.nan)
         return loss
 
-    monkeypatch.setattr(Trainer, "update", spoil_once)
+    monkeypatch.setattr(Learner, "update", spoil_once)
     file = tiny("spoiled", evaluation={"every": 4, "sample_tokens": 8}, checkpoints={"every": 3})
     assert main(["train", str(file)]) == 0
     assert "back to the checkpoint of step 6, and on without the batches 6 to 7" in capsys.readouterr().err
@@ -478,7 +481,7 @@ def test_dry_run_prints_everything_and_leaves_nothing(tiny, capsys):
     assert main(["train", str(file), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert yaml.safe_load(said.split("model\n┏")[0])["model"]["width"] == 32
-    for part in ("cores.main", "a step: 4 rows of 16 = 64 tokens and 0 places of padding (0.0%), in 1 process(es), 2 micro-batch(es)", "memory, estimated",
+    for part in ("cores.main", "a step: 4 rows of 16 = 64 tokens and 0 slots of padding (0.0%), in 1 process(es), 2 micro-batch(es)", "memory, estimated",
                  "no leak in main", "nobody reads what stands later, by the form of its graph", "60 targets safe by form", "one step: loss"):  # fmt: skip
         assert part in said
     assert not load_config(file).out.exists()
@@ -488,7 +491,7 @@ def test_precision_and_compile_choices_are_kept(tiny, monkeypatch, capsys):
     file = tiny("choices", training={"precision": "bfloat16", "compile": True})
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("PATH", "/nonexistent")
-    trainer(file, stop=2).fit()
+    fit(trainer(file, stop=2))
     assert "not compiled: torch.compile needs a C++ compiler" in capsys.readouterr().err
     monkeypatch.undo()
     kept = json.loads((load_config(file).out / "choices.json").read_text())
@@ -499,13 +502,13 @@ def test_precision_and_compile_choices_are_kept(tiny, monkeypatch, capsys):
 
 def test_a_damaged_checkpoint_is_put_aside_and_its_step_saved_again(tiny, capsys):
     file = tiny("mended")
-    trainer(file).fit()
+    fit(trainer(file))
     out = load_config(file).out
     damage(checkpoint.folder_of(out, 12) / "model.safetensors", "cut")
     (out / "last.json").write_text("")
     assert load_run(out).step < 12  # another one is used meanwhile
     assert "is used instead" in capsys.readouterr().err
-    trainer(file).fit()
+    fit(trainer(file))
     assert checkpoint.read_state(out, 12) and load_run(out, "last").step == 12
     assert (out / "checkpoints" / "damaged-step-00000012").exists() and 12 in checkpoint.steps(out)
 
@@ -520,60 +523,60 @@ def test_a_disk_that_safetensors_finds_full_is_told_like_any_other(tiny, monkeyp
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(OSError, match="could not be saved .No space left on device.; no checkpoint was written before"):
-        trainer(file).fit()
+        fit(trainer(file))
 
 
 def test_fewer_steps_than_were_made_are_refused(tiny):
     file = tiny("fewer")
-    trainer(file).fit()
+    fit(trainer(file))
     with pytest.raises(RunError, match=r"has come to step 12; training\.steps=5 is less than that"):
         trainer(file, "training.steps=5")
 
 
 def test_another_best_metric_starts_anew(tiny):
     file = tiny("judged")
-    trainer(file, stop=6).fit()
+    fit(trainer(file, stop=6))
     run = trainer(file, "checkpoints.best=val/perplexity")
-    run.fit()
+    fit(run)
     best = json.loads((run.folder / "best.json").read_text())
     assert best["step"] > 6 or run.best == best["val/perplexity"]
 
 
 def test_a_run_from_another_goes_on_without_it(tiny):
     source, file = tiny("source"), tiny("goes_on")
-    trainer(source).fit()
+    fit(trainer(source))
     out = load_config(source).out
-    trainer(file, f"from={out}", stop=6).fit()
+    fit(trainer(file, f"from={out}", stop=6))
     out.rename(out.with_name("moved"))
-    trainer(file, f"from={out}").fit()
+    fit(trainer(file, f"from={out}"))
     assert checkpoint.read_step(load_config(file).out, "last") == 12
 
 
 def test_what_differs_besides_shapes_is_told(tiny, capsys):
     source, file = tiny("shape_source"), tiny("shape_other")
-    trainer(source).fit()
-    trainer(file, f"from={load_config(source).out}", "model.heads=1").fit()
+    fit(trainer(source))
+    fit(trainer(file, f"from={load_config(source).out}", "model.heads=1"))
     assert "not the same function: model.heads is 4 there, 1 here" in capsys.readouterr().err
     other = tiny("shape_input")
-    trainer(other, f"from={load_config(source).out}", "inputs.text.position=sinusoidal").fit()
+    fit(trainer(other, f"from={load_config(source).out}", "inputs.text.position=sinusoidal"))
     said = capsys.readouterr().err
     assert "not the same function: inputs.text.position is 'learned' there, 'sinusoidal' here" in said
 
 
 def test_the_prompt_of_samples_is_checked_before_the_first_step(tiny):
     with pytest.raises(RunError, match="evaluation.prompt: character 'é'"):
-        trainer(tiny("prompted", evaluation={"prompt": "é"})).fit()
+        fit(trainer(tiny("prompted", evaluation={"prompt": "é"})))
 
 
 def test_the_data_are_told_of(tiny):
     file = tiny("told")
-    trainer(file).fit()
+    fit(trainer(file))
     assert json.loads((load_config(file).out / "data.json").read_text())["dataset"] == "text"
 
 
 def test_the_fields_of_sampling_may_stand_by_themselves(tiny):
     file = tiny("sampled")
-    trainer(file).fit()
+    fit(trainer(file))
     run = load_run(load_config(file).out)
     assert run.generate("c", max_tokens=5, temperature=0) == run.generate("c", max_tokens=5, temperature=0)
     with pytest.raises(ValueError, match="temperature is -1"):
@@ -583,6 +586,6 @@ def test_the_fields_of_sampling_may_stand_by_themselves(tiny):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_told(tiny):
     file = tiny("no_gpu")
-    trainer(file).fit()
+    fit(trainer(file))
     with pytest.raises(RunError, match="device 'cuda' was asked for, but torch sees no GPU here"):
         load_run(load_config(file).out, device="cuda")

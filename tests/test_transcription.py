@@ -22,7 +22,8 @@ import torch
 import transformers
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, load_run
-from chopmix.experiment.views.transcribe import as_srt, as_vtt, clock, transcribe
+from chopmix.experiment.views.transcribe import transcribe
+from chopmix.experiment.views.transcripts import as_srt, as_vtt, clock
 from chopmix.inference.transcription import Segment, Transcriber, Transcribing
 from chopmix.inference.whisper_decoding import Candidate, Protocol, Rules, Said, compression, drawn, likeliest, searched
 from chopmix.models.generation.answer import Answer
@@ -223,7 +224,7 @@ def test_near_temperature_zero_every_text_is_the_greedy_one(seed):
 
 
 def test_texts_are_drawn_as_often_as_they_are_likely():
-    """One word of two, then the end: 2,000 draws lie within four standard stds."""
+    """One word of two, then the end: 2,000 draws lie within four standard deviations."""
 
     class Two(Table):
         def after(self, text):

@@ -13,92 +13,33 @@ import shutil
 import zlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field, FiniteFloat
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..tokenizers.files.reading import DataError
-from ..tokenizers.files.records import Record, read_json, read_record, read_tensors
+from ..tokenizers.files.records import read_json, read_record, read_tensors
 from ..tokenizers.files.writing import write_json
+from .run_format import FORMAT, other_format
+from .state import Formatted, Pointer, State
 
 PARTS = ("model", "optimizer", "ema")
 NAMES = tuple(f"{part}.safetensors" for part in PARTS)
-Step = Annotated[int, Field(ge=0, lt=2**48)]
 
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, cut short or changed."""
 
 
+class FormatError(ValueError):
+    """A checkpoint of another version's format: not damaged, and not read."""
+
+
 class NotFiniteError(ValueError):
     """A loss or weights that are no longer numbers."""
-
-
-class Written(Record):
-    """One file of a checkpoint."""
-
-    bytes: Annotated[int, Field(ge=0)]
-    crc32: Annotated[int, Field(ge=0, lt=2**32)]
-
-
-class Best(Record):
-    """The best evaluation so far."""
-
-    step: Step
-    metric: str
-    judged: FiniteFloat
-    """The metric's value, with its sign turned where larger is better."""
-    metrics: dict[str, int | float] = {}
-
-
-class Pointer(Record):
-    """What `last.json` and `best.json` hold."""
-
-    step: Step
-
-
-class Unreported(Record):
-    """What the next line of `metrics.jsonl` has to tell of the steps before a run was stopped."""
-
-    losses: list[FiniteFloat] = []
-    tokens: Annotated[int, Field(ge=0)] = 0
-    slots: Annotated[int, Field(ge=0)] = 0
-
-
-class State(Record):
-    """A checkpoint's `state.json`."""
-
-    step: Step
-    files: dict[str, Written]
-    seconds: Annotated[FiniteFloat, Field(ge=0)] = 0.0
-    """Training time so far."""
-    best: Best | None = None
-    evaluated: int = -1
-    """The last step that was evaluated."""
-    averaged: bool = False
-    """Whether the averages beside the weights are those of the last checkpoints, made at the end."""
-    finished: bool = False
-    """Whether all that comes after the last step (averaging, what inputs are worth) is done."""
-    records: list[dict[str, int | float]] = []
-    """The lines of `metrics.jsonl` that belong to this step."""
-    unreported: Unreported = Unreported()
-    skipped: list[tuple[Step, Annotated[int, Field(ge=1)]]] = []
-    """(step, count): from that step on batches are numbered so many higher, since training with those went wrong."""
-    bad: dict[str, str] = {}
-    """The training samples found to be bad, by number, and why."""
-    vocabularies: dict[str, str] = {}
-    data: dict[str, str] = {}
-    torch: str = ""
-    threads: int = 0
-    """How many the run computed with, last."""
-    imported: str | None = None
-    tokenizer: str = ""
-    missing: list[str] = []
-    """Of an imported run: the tensors that the directory lacked."""
 
 
 # --------------------------------------------------------------------------------------------------------- where it is
@@ -209,7 +150,7 @@ def _write(file: Path, named: Mapping[str, Tensor]) -> None:
 def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
     files = {name: folder / name for name in NAMES if (folder / name).exists()}
     written = {name: {"bytes": file.stat().st_size, "crc32": checksum(file)} for name, file in files.items()}
-    write_json(folder / "state.json", {**state, "files": written})
+    write_json(folder / "state.json", {**state, "files": written, "format": FORMAT})
 
 
 def point(run: Path, which: str, step: int, **more: Any) -> None:
@@ -254,11 +195,14 @@ def checksum(path: Path) -> int:
 
 
 def read_state(run: Path, step: int) -> State:
-    """A checkpoint's state, after checking every file against it. Raises CheckpointError naming what is wrong."""
+    """A checkpoint's state, after checking every file against it. Raises CheckpointError naming what is wrong, FormatError for the
+    state of another format."""
     folder = folder_of(run, step)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no checkpoint of step {step}; there are {steps(run) or 'none'}")
     try:
+        if wrong := other_format(read_record(folder / "state.json", Formatted).format, run):
+            raise FormatError(f"{folder}/state.json {wrong}")
         state = read_record(folder / "state.json", State)
     except DataError as error:
         raise CheckpointError(f"{folder}/state.json is damaged: {error}") from None

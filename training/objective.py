@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -22,12 +22,21 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 class Objective(nn.Module):
     """Read a batch and give every task's loss terms. It owns no parameter but the model's."""
 
-    def __init__(self, model: Model, tasks: Mapping[str, Task], precision: str = "float32"):
+    def __init__(
+        self, model: Model, tasks: Mapping[str, Task], precision: str = "float32",
+        mixup: Callable[[Batch, Mapping[str, Task]], Batch] | None = None,
+    ):  # fmt: skip
         super().__init__()
-        self.model, self.tasks, self.precision = model, dict(tasks), precision
+        self.model, self.tasks, self.precision, self.mixup = model, dict(tasks), precision, mixup
+
+    def ready(self, batch: Batch, device: torch.device) -> Batch:
+        """A micro-batch of the loader with its layouts planned, on the device, mixed where that is asked for."""
+        batch = self.model.plan(batch, dtype=getattr(torch, self.precision), device=device)
+        batch = batch if device.type == "cpu" else batch.to(device)
+        return self.mixup(batch, self.tasks) if self.mixup else batch
 
     def forward(self, batch: Batch) -> dict[str, Term]:
-        """`{task/term: (sum, count, weight)}` of one micro-batch whose layouts are planned."""
+        """`{task/term: (sum, count, weight)}` of one micro-batch that is `ready`."""
         with autocast(next(self.model.parameters()).device, self.precision):
             outputs = self.model(batch)
             return {

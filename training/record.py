@@ -150,6 +150,10 @@ class MetricsFile:
         for name, value in metrics.items() if self.board else ():
             self.board.add_scalar(name, value, step)
 
+    def lines_of(self, step: int) -> list[dict[str, float]]:
+        """The lines of this step, if it is the one that is being worked on."""
+        return self.here if self.step == step else []
+
     def text(self, step: int, text: str) -> None:
         """A text sample, for TensorBoard."""
         if self.board:

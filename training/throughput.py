@@ -1,7 +1,8 @@
-"""What training has read since its last report: tokens, padding, arithmetic, and the time it waited for data."""
+"""What training has read since its last report: tokens, padding, and arithmetic."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..data.processes import Processes
@@ -9,27 +10,30 @@ from ..models.batch import Batch
 from ..models.tokens import PADDING
 
 
-@dataclass
-class Counted:
-    """What was read since the last report."""
+@dataclass(frozen=True)
+class Throughput:
+    """What was read."""
 
     tokens: int = 0
     slots: int = 0
+    """Tokens and padding."""
     flops: float = 0.0
     """Operations, forward and backward; see `accounting.Costs`."""
     waited: float = 0.0
     """Seconds in which training waited for data."""
 
-    def add(self, batch: Batch, flops: float, counts_for_us: bool) -> None:
-        """Count one micro-batch."""
-        if not counts_for_us:
-            return
-        self.flops += flops
-        for planned in batch.sets.values():
-            self.tokens += int((planned.tokens.sample != PADDING).sum())
-            self.slots += planned.tokens.sample.numel()
+    def plus(self, batches: Sequence[Batch], flops: Callable[[Batch], float], waited: float) -> Throughput:
+        """With these micro-batches, for which training waited so long."""
+        read = [batch for batch in batches if batch.counts]
+        samples = [planned.tokens.sample for batch in read for planned in batch.sets.values()]
+        return Throughput(
+            self.tokens + sum(int((sample != PADDING).sum()) for sample in samples),
+            self.slots + sum(sample.numel() for sample in samples),
+            self.flops + sum(map(flops, read)),
+            self.waited + waited,
+        )
 
-    def over(self, processes: Processes) -> Counted:
+    def over(self, processes: Processes) -> Throughput:
         """The sums over all processes."""
         tokens, slots, flops, waited = processes.agree([self.tokens, self.slots, self.flops, self.waited])
-        return Counted(int(tokens), int(slots), flops, waited)
+        return Throughput(int(tokens), int(slots), flops, waited)

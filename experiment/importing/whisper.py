@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, RootModel
 
 from ...inference.languages import code_of
 from ...inference.whisper_decoding import Protocol
-from ...models.pretrained.described import Described, Id
-from ...models.pretrained.whisper import Whisper, whisper_experiment, whisper_weights
+from ...models.pretrained.base import Id, Published
+from ...models.pretrained.whisper import Whisper
 from ...tokenizers.files.records import read_record
 from ..run import RunError
-from .files import Directory, Imported, check_fits
-from .text import Tokenizer, tokenizer_of
+from .files import Directory, Imported
+from .tokenizer_files import Tokenizer, tokenizer_of
 
 NAMES = {
     "start": ("<|startoftranscript|>",), "end": ("<|endoftext|>",), "transcribe": ("<|transcribe|>",),
@@ -27,7 +27,7 @@ MULTILINGUAL = 51865
 Added = RootModel[dict[str, Id]]
 
 
-class Generation(Described):
+class Generation(Published):
     """`generation_config.json`."""
 
     suppress_tokens: list[Id] | None = None
@@ -40,17 +40,16 @@ class Generation(Described):
 
 def import_whisper(source: Directory) -> Imported:
     """A Whisper of any size. Raises RunError for a directory without its tokenizer."""
-    config, own = source.described(Whisper), with_added(source)
-    check_fits(own.coder.get_vocab_size(), config.vocab_size, own.file)
+    config, own = Whisper.read(source.config), with_added(source)
+    own.check_fits(own.coder.get_vocab_size(), config.vocab_size)
     protocol = protocol_of(source, own, config)
     opening = []
     if protocol.languages:
         opening = [protocol.languages.get("en", next(iter(protocol.languages.values()))), protocol.transcribe]
     opening.append(protocol.no_timestamps)
     frame = {"end": protocol.end, "opening": opening, "strip": True, "whisper": protocol.model_dump()}
-    encoding = own.encoding(protocol.start, frame)
-    return Imported(what="Whisper", tree=whisper_experiment(config), encoding=encoding, tokenizer=own.file,
-                    rows=config.vocab_size, weights=lambda: whisper_weights(source.tensors))  # fmt: skip
+    encoding = own.encoding(protocol.start, frame, config.vocab_size)
+    return Imported(what="Whisper", architecture=config, encoding=encoding, tokenizer=own.file, rows=config.vocab_size)
 
 
 def with_added(source: Directory) -> Tokenizer:
@@ -115,3 +114,15 @@ def between(own: Tokenizer, start: int, end: int) -> dict[str, int]:
     """The tokens between two ids: the languages stand between the start and the tasks."""
     names = {id: own.coder.id_to_token(id) for id in range(start + 1, end)}
     return {name: id for id, name in names.items() if name is not None}
+
+
+def generation_config(protocol: Protocol) -> dict[str, Any]:
+    """The `generation_config.json` that says what a protocol does; the way back of `protocol_of`."""
+    return {
+        "decoder_start_token_id": protocol.start, "bos_token_id": protocol.end, "eos_token_id": protocol.end,
+        "pad_token_id": protocol.end, "no_timestamps_token_id": protocol.no_timestamps, "prev_sot_token_id": protocol.previous,
+        "suppress_tokens": protocol.suppressed, "begin_suppress_tokens": protocol.suppressed_first,
+        "is_multilingual": bool(protocol.languages), "max_initial_timestamp_index": protocol.latest_start,
+        "lang_to_id": {f"<|{code}|>": id for code, id in protocol.languages.items()},
+        "task_to_id": {"transcribe": protocol.transcribe, "translate": protocol.translate},
+    } | ({} if protocol.language is None else {"language": protocol.language})  # fmt: skip

@@ -1,8 +1,7 @@
 """What no single signature can say: how the sections of a configuration must fit together.
 
-A check is a function whose parameters name the sections it looks at; it yields (path, message) for each problem and runs
-when those sections are sound in themselves (one whose default is None may be unsound, and is None then).
-"""
+A check is a function whose parameters name the sections it looks at; it yields (path, message) for each problem and
+runs when those sections are sound in themselves (one whose default is None may be unsound, and is None then)."""
 
 from __future__ import annotations
 
@@ -18,15 +17,13 @@ from torch import nn
 from ...data.samples import SampleDataset
 from ...models.attention.grammar import parse_graph
 from ...models.layers.positions import Sinusoidal
-from ...tasks.base import Task
 from ...tokenizers.encoding.byte_pairs import known_name
+from .document import Problem
 from .registry import imported
-from .scalars import nearest, shown
+from .scalars import nearest
 from .schema import Part
-from .sections import Checkpoints, Data, Evaluation, Logging, Training
-
-Problem = tuple[tuple[str | int, ...], str]
-"""Where, as a path in the YAML, and what is wrong."""
+from .sections import Data, Training
+from .sizes import Found, checkpoint_sizes, evaluation_sizes, logging_sizes, model_sizes, training_sizes
 
 
 def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
@@ -37,81 +34,21 @@ def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
         for check in checks:
             wanted = inspect.signature(check).parameters.values()
             if all(each.name in sound or each.default is None for each in wanted):
-                found += check(*(sound.get(each.name) for each in wanted))
+                found += map(Problem._make, check(*(sound.get(each.name) for each in wanted)))
         for path, _ in found:
             sound.pop(str(path[0]), None)
     return found
 
 
-MOST = {
-    "depth": 10_000, "heads": 2**16, "width": 2**20, "context": 2**26, "core_tokens": 2**16, "steps": 2**40,
-    "tokens_per_step": 2**40, "samples_per_step": 2**32, "rows_per_micro_batch": 2**32, "seed": 2**63 - 1,
-}  # fmt: skip
-"""The most that a whole number may be: far more than anybody needs, so that a slip of the keyboard is told, not computed. All others
-may be up to 2**48."""
-
-
-def _positive(
-    section: str | tuple[str, ...], values: Mapping[str, Any], *names: str, least: float | None = None
-) -> Iterator[Problem]:
-    for name in names:
-        value, path = values[name], (section, name) if isinstance(section, str) else (*section, name)
-        if value is None:
-            continue
-        if value <= 0 if least is None else value < least:
-            yield path, f"must be {'more than 0' if least is None else f'at least {least}'}, not {shown(value)}"
-        elif isinstance(value, int) and value > MOST.get(name, 2**48):
-            yield path, f"must be at most {MOST.get(name, 2**48):,}, not {shown(value)}"
-
-
-def model_sizes(model: Part) -> Iterator[Problem]:
-    yield from _positive("model", model.options, "width", "depth", "heads", "context", least=1)
-    yield from _positive("model", model.options, "core_tokens", least=0)
-    if encoder := model.options["encoder"]:
-        yield from _positive(("model", "encoder"), vars(encoder), "depth", "context", least=1)
-
-
-def training_sizes(training: Training) -> Iterator[Problem]:
-    yield from _positive("training", vars(training), "learning_rate", "clip")
-    sizes = "steps", "tokens_per_step", "samples_per_step", "rows_per_micro_batch"
-    yield from _positive("training", vars(training), *sizes, least=1)
-    if (training.tokens_per_step is None) == (training.samples_per_step is None):
-        message = (
-            "needs either 'tokens_per_step' (of a text corpus, or of samples of similar length) or 'samples_per_step'"
-        )
-        yield ("training",), message
-    yield from _positive("training", vars(training), "seed", least=0)
-    if training.ema is not None and not 0 < training.ema < 1:
-        yield ("training", "ema"), f"must lie between 0 and 1, not {training.ema}; null: no average"
-
-
-def evaluation_sizes(evaluation: Evaluation) -> Iterator[Problem]:
-    yield from _positive("evaluation", vars(evaluation), "every", "rows", least=1)
-    yield from _positive("evaluation", vars(evaluation), "sample_tokens", "generated", least=0)
-
-
-def checkpoint_sizes(checkpoints: Checkpoints) -> Iterator[Problem]:
-    yield from _positive("checkpoints", vars(checkpoints), "every", "keep", "average", least=1)
-    if checkpoints.average is not None and checkpoints.average > checkpoints.keep:
-        yield (
-            ("checkpoints", "keep"),
-            f"must be at least the {checkpoints.average} that are averaged, not {checkpoints.keep}",
-        )
-
-
-def logging_sizes(logging: Logging) -> Iterator[Problem]:
-    yield from _positive("logging", vars(logging), "every", least=1)
-
-
-def input_names(inputs: dict[str, Part]) -> Iterator[Problem]:
+def input_names(inputs: dict[str, Part]) -> Iterator[Found]:
     yield from _names("inputs", inputs, nn.ParameterDict())
 
 
-def task_names(tasks: dict[str, Part]) -> Iterator[Problem]:
+def task_names(tasks: dict[str, Part]) -> Iterator[Found]:
     yield from _names("tasks", tasks, nn.ModuleDict())
 
 
-def _names(section: str, entries: Mapping[str, Part], owner: nn.Module) -> Iterator[Problem]:
+def _names(section: str, entries: Mapping[str, Part], owner: nn.Module) -> Iterator[Found]:
     if not entries:
         yield (section,), "must name at least one"
     for name in entries:
@@ -121,7 +58,7 @@ def _names(section: str, entries: Mapping[str, Part], owner: nn.Module) -> Itera
             yield (section, name), f"{name!r} cannot be a name: torch modules have an attribute of that name"
 
 
-def heads_divide(model: Part) -> Iterator[Problem]:
+def heads_divide(model: Part) -> Iterator[Found]:
     width, heads = model.options["width"], model.options["heads"]
     if width % heads and model.options["block"].options.get("head_width") is None:
         yield ("model", "heads"), f"must divide width ({width}); {heads} does not, but {_divisors(width, heads)} would"
@@ -139,7 +76,7 @@ def _divisors(number: int, near: int) -> str:
     return " or ".join(str(d) for d in found if d)
 
 
-def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iterator[Problem]:
+def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iterator[Found]:
     encoder = model.options["encoder"]
     expressions = {("model", "attention"): model.options["attention"]}
     expressions |= {("model", "encoder", "attention"): encoder.attention} if encoder else {}
@@ -154,20 +91,17 @@ def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iter
                     yield (*path, *([] if isinstance(written, str) else [index])), str(error)
 
 
-def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Iterator[Problem]:
+def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Iterator[Found]:
     for name, part in inputs.items():
-        if (
-            {"augment", "size", "fit_size"} <= part.options.keys()
-            and part.options["augment"]
-            and part.options["size"] is None
-        ):
+        options = part.options
+        if {"augment", "size", "fit_size"} <= options.keys() and options["augment"] and options["size"] is None:
             message = (
                 "changes batches of images of one shape: give 'size' too (with 'fit_size: pad' an aspect ratio is kept)"
             )
             yield ("inputs", name, "augment"), message
 
 
-def time_is_kept(inputs: dict[str, Part], model: Part) -> Iterator[Problem]:
+def time_is_kept(inputs: dict[str, Part], model: Part) -> Iterator[Found]:
     """Where the attention follows time, no token may be made of what comes after it."""
     encoder = model.options["encoder"]
     written = [model.options["attention"], *([encoder.attention] if encoder else [])]
@@ -178,19 +112,18 @@ def time_is_kept(inputs: dict[str, Part], model: Part) -> Iterator[Problem]:
         with suppress(ValueError, TypeError):  # one that cannot be built is told of elsewhere
             if "seconds" in part.target.Chopper.axes and part.build(part.target.Chopper).needs_whole:
                 message = (
-                    "each token depends on the whole clip, which 'causal(seconds)' must not let it hear: use {use: audio}, "
-                    "normalize: data and no trim, or another attention"
+                    "each token depends on the whole clip, which 'causal(seconds)' must not let it hear: use "
+                    "{use: audio}, normalize: data and no trim, or another attention"
                 )
                 yield ("inputs", name), message
 
 
 def axes_of(inputs: Mapping[str, Part]) -> tuple[str, ...]:
     """The position axes of a set of these inputs: the running order, then the tokenizers' own, each once."""
-    choppers = [getattr(part.target, "Chopper", None) for part in inputs.values()]
-    return tuple(dict.fromkeys(["order", *(axis for chopper in choppers for axis in getattr(chopper, "axes", ()))]))
+    return tuple(dict.fromkeys(["order", *(axis for part in inputs.values() for axis in part.target.Chopper.axes)]))
 
 
-def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Problem]:
+def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Found]:
     width, heads, encoder = (model.options[name] for name in ("width", "heads", "encoder"))
     channels = model.options["block"].options.get("head_width") or width // heads
     positions = {("model", "position"): model.options["position"]}
@@ -200,13 +133,13 @@ def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Pro
             yield from _refusal(path, position, heads, channels, axes_of(inputs))
 
 
-def block_can_be_built(model: Part) -> Iterator[Problem]:
+def block_can_be_built(model: Part) -> Iterator[Found]:
     block, width, heads = (model.options[name] for name in ("block", "width", "heads"))
     if not list(heads_divide(model)):
         yield from _refusal(("model", "block"), block, width, heads, device="meta")
 
 
-def _refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, device="cpu") -> Iterator[Problem]:
+def _refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, device="cpu") -> Iterator[Found]:
     """What a part says against its options when it is built; the random numbers of the program are left as they were.
 
     On "meta" it takes no memory, which large matrices need; arithmetic there (rotary) makes torch import for seconds.
@@ -220,7 +153,7 @@ def _refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, d
         return
 
 
-def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -> Iterator[Problem]:
+def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -> Iterator[Found]:
     encoder, written = model.options["encoder"], [p.options["target"] for p in tasks.values() if p.target.generates]
     crosses = [name for name, part in tasks.items() if part.target.needs_encoder]
     if encoder is None:
@@ -228,17 +161,15 @@ def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -
             yield ("tasks", name), f"{tasks[name].use} needs 'model.encoder', such as {{depth: 3, context: 256}}"
         return
     if not written:
-        yield (
-            ("model", "encoder"),
-            "leaves nothing for the decoder: no task writes a text (as sequence_to_sequence does)",
-        )
+        message = "leaves nothing for the decoder: no task writes a text (as sequence_to_sequence does)"
+        yield ("model", "encoder"), message
     elif not set(inputs) - set(written):
         yield ("model", "encoder"), f"has nothing to read: every input ({', '.join(inputs)}) is written by a task"
     if model.options["core_tokens"]:
         yield ("model", "core_tokens"), "must be 0 where there is an encoder"
 
 
-def absolute_positions_fit(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -> Iterator[Problem]:
+def absolute_positions_fit(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -> Iterator[Found]:
     width, encoder = model.options["width"], model.options["encoder"]
     written = [part.options["target"] for part in tasks.values() if part.target.generates]
     for name, part in inputs.items():
@@ -254,14 +185,14 @@ def absolute_positions_fit(inputs: dict[str, Part], model: Part, tasks: dict[str
             yield ("model", "width"), f"must be even for sinusoidal positions (inputs.{name}.position), not {width}"
 
 
-def inputs_and_tasks_can_be_built(inputs: dict[str, Part], tasks: dict[str, Part]) -> Iterator[Problem]:
+def inputs_and_tasks_can_be_built(inputs: dict[str, Part], tasks: dict[str, Part]) -> Iterator[Found]:
     for name, part in inputs.items():
         yield from _refusal(("inputs", name), lambda part=part: part.build(part.target.Chopper))
     for name, part in tasks.items():
         yield from _refusal(("tasks", name), part)
 
 
-def encodings_fit(inputs: dict[str, Part]) -> Iterator[Problem]:
+def encodings_fit(inputs: dict[str, Part]) -> Iterator[Found]:
     for name, part in inputs.items():
         if not {"encoding", "vocabulary"} <= set(part.options):
             continue
@@ -279,24 +210,17 @@ def encodings_fit(inputs: dict[str, Part]) -> Iterator[Problem]:
             yield ("inputs", name, "vocabulary"), message
 
 
-def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part]) -> Iterator[Problem]:
+def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part]) -> Iterator[Found]:
     for name, part in tasks.items():
         target = part.options.get("target")
-        if isinstance(target, str) and target not in inputs and not _reads_a_column(part):
+        if isinstance(target, str) and target not in inputs and not part.target.target_is_column:
             yield ("tasks", name, "target"), f"no input is named {target!r}{nearest(target, inputs)}"
 
 
-def _reads_a_column(task: Part) -> bool:
-    """Whether a task's target is a column of the data, and no input."""
-    return task.target.columns is not Task.columns
-
-
-def samples_or_tokens(data: Data, training: Training) -> Iterator[Problem]:
+def samples_or_tokens(data: Data, training: Training) -> Iterator[Found]:
     if data.dataset is not None and not _holds_samples(data) and training.samples_per_step is not None:
-        yield (
-            ("training", "samples_per_step"),
-            f"dataset {data.dataset.use!r} is a text corpus: give 'tokens_per_step' instead",
-        )
+        message = f"dataset {data.dataset.use!r} is a text corpus: give 'tokens_per_step' instead"
+        yield ("training", "samples_per_step"), message
 
 
 def _holds_samples(data: Data) -> bool:
@@ -304,30 +228,28 @@ def _holds_samples(data: Data) -> bool:
     return inspect.isclass(target) and issubclass(target, SampleDataset)
 
 
-def own_tokens_are_read(model: Part, data: Data) -> Iterator[Problem]:
+def core_tokens_have_room(model: Part, data: Data) -> Iterator[Found]:
     if model.options["core_tokens"] and data.dataset is not None and not _holds_samples(data):
-        message = f"must be 0: dataset {data.dataset.use!r} is a text corpus, whose windows have no tokens but those of the text"
-        yield ("model", "core_tokens"), message
+        corpus = f"dataset {data.dataset.use!r} is a text corpus"
+        yield ("model", "core_tokens"), f"must be 0: {corpus}, whose windows have no tokens but those of the text"
 
 
-def answers_are_not_read(inputs: dict[str, Part], model: Part, tasks: dict[str, Part], data: Data) -> Iterator[Problem]:
-    """No input may read the column that a task predicts, where the task does not hide it (the word before, a mask). What a decoder
-    writes is not read by the encoder, whose tasks may predict the same."""
+def answers_are_not_read(inputs: dict[str, Part], model: Part, tasks: dict[str, Part], data: Data) -> Iterator[Found]:
+    """No input may read the column that a task predicts, where the task does not hide it (the word before, a mask).
+    What a decoder writes is not read by the encoder, whose tasks may predict the same."""
     written = {part.options["target"] for part in tasks.values() if part.target.generates}
+    read = [each for each in inputs if each not in written or not model.options["encoder"]]
     for name, part in tasks.items():
-        read = [each for each in inputs if each not in written or not model.options["encoder"] or part.target.generates]
-        with suppress(ValueError, TypeError):  # one that cannot be built is told of elsewhere
-            for reader in read:
-                column = data.columns.get(reader, reader)
-                if column in part().columns() and not part.target.hides:
-                    message = (
-                        f"is the column {column!r}, which the input {reader!r} reads: the model would be told its answer; take "
-                        "the input out (or let it read another column, with data.columns), or predict it by a task that hides it"
-                    )
-                    yield ("tasks", name, "target"), message
+        column = part.options["target"] if part.target.target_is_column and not part.target.hides else None
+        for reader in [each for each in read if data.columns.get(each, each) == column]:
+            message = (
+                f"is the column {column!r}, which the input {reader!r} reads: the model would be told its answer; take "
+                "the input out (or let it read another column, with data.columns), or predict it by a task that hides it"
+            )
+            yield ("tasks", name, "target"), message
 
 
-def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training) -> Iterator[Problem]:
+def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training) -> Iterator[Found]:
     dropout = training.input_dropout
     for name in dropout if isinstance(dropout, dict) else ():
         if name not in inputs:
@@ -342,7 +264,7 @@ def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training
 
 def steps_are_rows(
     model: Part, training: Training, data: Data | None = None, tasks: dict[str, Part] | None = None
-) -> Iterator[Problem]:
+) -> Iterator[Found]:
     context, tokens, encoder = model.options["context"], training.tokens_per_step, model.options["encoder"]
     if tokens is None or (data is not None and _holds_samples(data)):
         return
@@ -352,25 +274,23 @@ def steps_are_rows(
     below = tokens - tokens % context
     if below != tokens:
         near = " or ".join(str(size) for size in (below, below + context) if size)
-        yield (
-            ("training", "tokens_per_step"),
-            f"must be a multiple of context ({context}), such as {near}, not {tokens}",
-        )
+        message = f"must be a multiple of context ({context}), such as {near}, not {tokens}"
+        yield ("training", "tokens_per_step"), message
     rows, most = training.rows_per_micro_batch, max(tokens // context, 1)
     if rows is not None and rows > most:
         yield ("training", "rows_per_micro_batch"), f"must be at most the {most} rows of a step, not {rows}"
 
 
-def schedule_fits(training: Training) -> Iterator[Problem]:
+def schedule_fits(training: Training) -> Iterator[Found]:
     yield from _refusal(("training", "schedule"), training.schedule, training.steps)
 
 
-Check = Callable[..., Iterator[Problem]]
+Check = Callable[..., Iterator[Found]]
 SINGLE_CHECKS: tuple[Check, ...] = (
     input_names, task_names, model_sizes, training_sizes, evaluation_sizes, checkpoint_sizes, logging_sizes,
 )  # fmt: skip
 FITTING_CHECKS: tuple[Check, ...] = (
-    heads_divide, encoder_fits, attention_parses, time_is_kept, augmented_images_have_one_shape, relative_position_fits, block_can_be_built, absolute_positions_fit,
-    inputs_and_tasks_can_be_built, encodings_fit,
-    targets_are_inputs, answers_are_not_read, samples_or_tokens, own_tokens_are_read, dropped_inputs_exist, steps_are_rows, schedule_fits,
+    heads_divide, encoder_fits, attention_parses, time_is_kept, augmented_images_have_one_shape, relative_position_fits,
+    block_can_be_built, absolute_positions_fit, inputs_and_tasks_can_be_built, encodings_fit, targets_are_inputs,
+    answers_are_not_read, samples_or_tokens, core_tokens_have_room, dropped_inputs_exist, steps_are_rows, schedule_fits,
 )  # fmt: skip

@@ -1,9 +1,8 @@
 """Which classes a YAML may name: where a part is looked up, and what its name is.
 
-Parts of one file are its classes (`norm: rms_norm` is `RmsNorm` of models/norms.py); tokenizers, tasks and datasets are one
-per file and carry the file's name (`use: image` is tokenizers/image.py). `use: mylab.lidar:LidarTokenizer` reaches any
-class that can be imported.
-"""
+Parts of one file are its classes (`norm: rms_norm` is `RmsNorm` of models/layers/norms.py); tokenizers, tasks and
+datasets are one per file and carry the file's name (`use: image` is tokenizers/image.py). `use:
+mylab.lidar:LidarTokenizer` reaches any class that can be imported."""
 
 from __future__ import annotations
 
@@ -19,6 +18,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from .names import moved
 from .scalars import nearest
 
 ROOT = __name__.partition(".")[0]
@@ -112,8 +112,8 @@ def folder_of(package: str, base: type) -> Folder:
 
 
 def registry_of(results: tuple[Any, ...]) -> Registry:
-    """What a `Callable[..., X]` may be: the members of a union X; else the subclasses of X, one per file of the folder that
-    FOLDERS names, else those in X's own file; else X itself."""
+    """What a `Callable[..., X]` may be: the members of a union X; else the subclasses of X, one per file of the folder
+    that FOLDERS names, else those in X's own file; else X itself."""
     if len(results) > 1:
         return Classes(*results)
     (base,) = results
@@ -159,8 +159,8 @@ def is_trusted(module: str) -> bool:
 
 
 def imported(reference: str) -> Any:
-    """The object behind `package.module:Name`. Raises LookupError with one sentence when there is none, and, before anything is
-    imported, for a module that is not trusted here."""
+    """The object behind `package.module:Name`. Raises LookupError with one sentence when there is none, and, before
+    anything is imported, for a module that is not trusted here."""
     path, _, name = reference.partition(":")
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", path):
         raise LookupError(f"{reference!r}: a class is named package.module:Class")
@@ -183,7 +183,9 @@ def import_or_explain(path: str) -> Any:
     try:
         return importlib.import_module(path)
     except Exception as error:
-        raise LookupError(f"cannot import {path!r}: {type(error).__name__}: {error}") from error
+        now = moved(error.name or "") if isinstance(error, ModuleNotFoundError) else None
+        hint = f"; {error.name} is called {now} now" if now else ""
+        raise LookupError(f"cannot import {path!r}: {type(error).__name__}: {error}{hint}") from error
 
 
 def unknown(use: str, possible: list[str]) -> str:

@@ -1,4 +1,5 @@
-"""What `auto` and `fast` chose for a run (precision, compile), stored with it and used again when it resumes or is evaluated."""
+"""Precision and compile as they were resolved for a run (`auto`, `fast`): kept with it, and used again when it resumes
+or is read."""
 
 from __future__ import annotations
 
@@ -17,13 +18,14 @@ from .schema import Part
 from .sections import Training
 
 WIDE, CHANNELS = 64, 16
-"""From this width and this many channels a head on, bfloat16 takes at least a fifth less time on a CPU with instructions for it: a
-rule off the table that `benchmarks/precision.py` makes (benchmarks/results/precision.jsonl), held against it by a test."""
+"""From this width and this many channels a head on, bfloat16 takes at least a fifth less time on a CPU with
+instructions for it: a rule off the table that `benchmarks/precision.py` makes (benchmarks/results/precision.jsonl),
+held against it by a test."""
 
 
 @dataclass(frozen=True)
-class Choices:
-    """The settings that `auto` stands for."""
+class Resolved:
+    """What a run is computed in, and whether torch.compile translates it."""
 
     precision: str
     compile: bool
@@ -31,8 +33,8 @@ class Choices:
     """Why something asked for was not done."""
 
 
-class Kept(Record):
-    """A run's `choices.json`."""
+class ResolvedRecord(Record):
+    """A run's `choices.json`: what was resolved, and for which kind of device."""
 
     precision: Literal["float32", "bfloat16"]
     compile: bool
@@ -40,31 +42,32 @@ class Kept(Record):
     device: str
 
 
-def kept(folder: Path) -> Kept | None:
-    """What a run has chosen; None where it has not. Raises CheckpointError for a damaged file."""
+def read_resolved(folder: Path) -> ResolvedRecord | None:
+    """What was resolved for a run; None where nothing was yet. Raises CheckpointError for a damaged file."""
+    file = folder / "choices.json"
     try:
-        return read_record(folder / "choices.json", Kept) if (folder / "choices.json").exists() else None
+        return read_record(file, ResolvedRecord) if file.exists() else None
     except DataError as error:
         raise CheckpointError(str(error)) from None
 
 
-def choose(training: Training, model: Part, folder: Path | None, device: torch.device) -> Choices:
+def resolve(training: Training, model: Part, folder: Path | None, device: torch.device) -> Resolved:
     """Resolve `auto`: from the run's own `choices.json` when it has one for this kind of device, else by rule.
 
-    `auto` is bfloat16 on a GPU that has it, and on a CPU with instructions for it where the model is wide enough to gain (see
-    WIDE); `fast` is bfloat16 on such CPUs whatever the width. Compiled on a GPU for runs of 1,000 steps or more, where it pays for
-    itself. Where compiling is asked for and no compiler is found, the run goes on without, and the note says so.
-    """
-    before = kept(folder) if folder else None
+    `auto` is bfloat16 on a GPU that has it, and on a CPU with instructions for it where the model is wide enough to
+    gain (see WIDE); `fast` is bfloat16 on such CPUs whatever the width. Compiled on a GPU for runs of 1,000 steps or
+    more, where it pays for itself. Where compiling is asked for and no compiler is found, the run goes on without, and
+    the note says so."""
+    before = read_resolved(folder) if folder else None
     if before and before.device == device.type:
-        return Choices(before.precision, before.compile, before.note)
+        return Resolved(before.precision, before.compile, before.note)
     wide = device.type == "cuda" or training.precision == "fast" or gains(*width_and_channels(model))
     named = training.precision in ("float32", "bfloat16")
     precision = training.precision if named else "bfloat16" if wide and fast_half(device) else "float32"
     wanted = device.type == "cuda" and training.steps >= 1000 if training.compile == "auto" else training.compile
     missing = wanted and missing_compiler(device)
     note = f"not compiled: {missing}" if missing else ""
-    made = Choices(precision, bool(wanted and not missing), note)
+    made = Resolved(precision, bool(wanted and not missing), note)
     if folder:
         write_json(folder / "choices.json", {**asdict(made), "device": device.type})
     return made
@@ -72,7 +75,7 @@ def choose(training: Training, model: Part, folder: Path | None, device: torch.d
 
 def precision_of(folder: Path, device: torch.device) -> str:
     """The arithmetic in which a run is evaluated: that of its training, where this device has it."""
-    before = kept(folder)
+    before = read_resolved(folder)
     same = before is not None and (before.device == device.type or fast_half(device))
     return before.precision if same else "float32"
 
@@ -85,5 +88,5 @@ def width_and_channels(model: Part) -> tuple[int, int]:
 
 
 def gains(width: int, channels: int) -> bool:
-    """Whether a core of this width, with so many channels a head, is faster in bfloat16 on a CPU with instructions for it."""
+    """Whether a core of this width, with so many channels a head, gains from bfloat16 on a CPU that has it."""
     return width >= WIDE and channels >= CHANNELS

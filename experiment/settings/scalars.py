@@ -24,7 +24,8 @@ def problem(message: str, *path: str | int, kind: str = "config") -> ValidationE
 
 
 def nearest(name: Any, possible: Iterable[str], *, list_all: bool = True) -> str:
-    """What to say after an unknown name: the one that was probably meant, else (where `list_all`) all that are possible."""
+    """What to say after an unknown name: the one that was probably meant, else (where `list_all`) all that are
+    possible."""
     possible = list(possible)
     near = difflib.get_close_matches(str(name).lower(), possible, n=1)
     if near:

@@ -238,7 +238,8 @@ def _has_parts(annotation: Any) -> bool:
 
 
 def model_of(label: str, keys: Keys, docstring: str | None = None) -> type[BaseModel]:
-    """A pydantic model with these keys and no others. Its fields end in `_`, so that no key can clash with its methods."""
+    """A pydantic model with these keys and no others. Its fields end in `_`, so that no key can clash with its
+    methods."""
     typed: dict[str, Any] = {
         f"{name}_": (reader(annotation, default), Field(plain(default), alias=name))
         for name, (annotation, default) in keys.items()

@@ -61,8 +61,8 @@ def shared_metrics(groups: Sequence[Group]) -> list[str]:
 
 
 def comparison_table(groups: Sequence[Group]) -> Table:
-    """Mean and standard std of each metric's last values; beside it the difference from the first group, paired by
-    seed where both have several."""
+    """Mean and standard deviation of each metric's last values; beside it the difference from the first group, paired
+    by seed where both have several."""
     names = [group.name for group in groups]
     heads = [*names, *(f"{name} - {names[0]}" for name in names[1:])]
     table = Table("metric", *map(cell, heads))
@@ -82,14 +82,14 @@ def paired(first: Mapping[str, float], other: Mapping[str, float]) -> list[float
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± standard std (number of values)."""
+    """Mean ± standard deviation (number of values)."""
     mean = f"{statistics.mean(values):.4g}"
     return f"{mean} ± {statistics.stdev(values):.2g} ({len(values)})" if len(values) > 1 else mean
 
 
 def draw_curves(groups: Sequence[Group], file: Path) -> None:
-    """One panel per shared metric, one colour per group, one line per seed; and the training loss. Raises RunError where there is
-    none, or no such picture, OSError where it cannot be written."""
+    """One panel per shared metric, one colour per group, one line per seed; and the training loss. Raises RunError
+    where there is none, or no such picture, OSError where it cannot be written."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

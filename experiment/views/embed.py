@@ -46,7 +46,8 @@ class Embedded:
 
 
 def embed(run: Run, samples: Sequence[Mapping[str, Any]], pool: Pool = "mean", rows: int = 64) -> list[Tensor | None]:
-    """The vectors of samples given by hand, (d,) each, or with `pool="tokens"` (t, d); None for one that cannot be read.
+    """The vectors of samples given by hand, (d,) each, or with `pool="tokens"` (t, d); None for one that cannot be
+    read.
 
     `pool`: the `mean` over all of a sample's tokens (as sentence encoders have it), the `first` token (a class token).
     """
@@ -60,7 +61,7 @@ def embedded(run: Run, split: SampleSplit, pool: Pool, rows: int = 64) -> Iterat
     """The vectors of a split's samples, in its order, without those that cannot be read."""
     places = split.all()
     for first in range(0, len(places), rows):
-        sets = split.batch(places[first : first + rows])
+        sets = split.sets(places[first : first + rows])
         name, planned = next(iter(sets.items()))
         if planned.keys:
             yield from _embedded(run, name, planned, pool)
@@ -102,7 +103,7 @@ def described(run: Run, planned: SetPlan) -> list[tuple[str, str]]:
 
 
 def split_of(run: Run, data: str, split: str) -> SampleSplit:
-    """A data set of the command line (see `whole.py`) as a split of the run's inputs; its labels are not looked at."""
+    """A data set of the command line (see `own_data.py`) as a split of the run's inputs; its labels are not looked at."""
     columns, corpus = run.reads()
     wanted = {name: kind for name, kind in columns.items() if kind != "label"}
     dataset = whole_data(data, split, wanted, corpus)
@@ -119,11 +120,12 @@ def documents_of(dataset: Any, split: str, name: str) -> Samples:
 
 
 def write_embeddings(run: Run, split: SampleSplit, pool: Pool, output: Path | None) -> int:
-    """Write the vectors of a split to a file, or as JSON lines to the terminal; gives how many samples could not be read.
+    """Write the vectors of a split to a file, or as JSON lines to the terminal; gives how many samples could not be
+    read.
 
-    `.npy`: (samples, d), not a number where a sample could not be read; by token (tokens, d), with FILE.csv beside it, which says
-    whose each row is. `.csv` and `.parquet`: a column for the key (and the input and the token), one for each number.
-    """
+    `.npy`: (samples, d), not a number where a sample could not be read; by token (tokens, d), with FILE.csv beside it,
+    which says whose each row is. `.csv` and `.parquet`: a column for the key (and the input and the token), one for
+    each number."""
     if output is not None and output.suffix not in ENDINGS:
         raise RunError(f"--output {output}: possible endings: {', '.join(ENDINGS)}")
     found = embedded(run, split, pool)

@@ -1,4 +1,5 @@
-"""`chopmix examples RUN`: some samples of a data set as files, such as `chopmix predict` takes: to look at, hear, and ask about."""
+"""`chopmix examples RUN`: some samples of a data set as files, such as `chopmix predict` takes: to look at, hear, and
+ask about."""
 
 from __future__ import annotations
 
@@ -23,15 +24,17 @@ from ..build import columns_of
 from ..run import RunError
 from ..settings.config import Config
 
-ENDINGS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg",
-           b"ID3": ".mp3"}  # fmt: skip
+ENDINGS = {
+    b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg",
+    b"ID3": ".mp3",
+}  # fmt: skip
 """How files begin, and what they are called."""
 
 
 def write_examples(config: Config, split: str, number: int, folder: Path) -> Iterator[str]:
-    """Write some samples of a split, spread over it, into `folder`/1, /2, ...: a file for every input that is no text, and
-    `sample.json` with the texts, the names of the files, and what a task predicts. Yields for each the command that asks a run
-    about it. Raises RunError for a text corpus, DataError for what cannot be read."""
+    """Write some samples of a split, spread over it, into `folder`/1, /2, ...: a file for every input that is no text,
+    and `sample.json` with the texts, the names of the files, and what a task predicts. Yields for each the command that
+    asks a run about it. Raises RunError for a text corpus, DataError for what cannot be read."""
     dataset = config.data.dataset()
     if not isinstance(dataset, SampleDataset):
         raise RunError(f"{config.path}: dataset {dataset.name!r} is a text corpus: chopmix inspect shows what it holds")

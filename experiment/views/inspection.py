@@ -16,7 +16,8 @@ COLOURS = ("on #3b4252", "on #5e4b63", "on #3f5f4f", "on #5f5533", "on #35506b")
 
 
 def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
-    """Print the first tokens of the validation text in colours, then a batch of `rows` x `tokens` ids as its examples."""
+    """Print the first tokens of the validation text in colours, then a batch of `rows` x `tokens` ids as its
+    examples."""
     console = Console(highlight=False)
     dataset = config.data.dataset()
     with tempfile.TemporaryDirectory() as folder:

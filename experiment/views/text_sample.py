@@ -14,8 +14,8 @@ SAMPLING = Sampling(temperature=0.8, top_k=200)
 
 
 def sample_of(run: Run, split: SampleSplit | StreamSplit) -> str:
-    """What the model writes as it is now, `evaluation.sample_tokens` long: a text of its own, or its answers to a few samples
-    of the split; nothing where no task writes."""
+    """What the model writes as it is now, `evaluation.sample_tokens` long: a text of its own, or its answers to a few
+    samples of the split; nothing where no task writes."""
     writing = [(name, task) for name, task in run.tasks.items() if task.generates]
     settings = run.config.evaluation
     if not writing or not settings.sample_tokens:

@@ -45,9 +45,9 @@ def parse_graph(
     return _Parser(text, tuple(inputs), tuple(axes), find).parse()
 
 
-def own_graphs(text: str) -> list[str]:
-    """Every package.module:Class that an expression names."""
-    return re.findall(REFERENCE, text)
+def own_graphs(written: str | Sequence[str]) -> list[str]:
+    """Every package.module:Class that one or more expressions name."""
+    return re.findall(REFERENCE, written if isinstance(written, str) else " ".join(written))
 
 
 class _Parser:

@@ -1,105 +1,122 @@
-"""The Audio Spectrogram Transformer's weights under our names. Reference: transformers' `ASTForAudioClassification`."""
+"""The Audio Spectrogram Transformer. Reference: transformers' `ASTForAudioClassification`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+import math
+from typing import Annotated, Literal
 
 import torch
 from einops import rearrange
 from pydantic import Field, FiniteFloat
-from torch import Tensor
 
-from .described import Count, Depth, Described, Epsilon, Heads, Width
-from .renaming import Weights, renamed
+from .base import (
+    BLOCK,
+    Architecture,
+    At,
+    Count,
+    Depth,
+    Epsilon,
+    Heads,
+    Published,
+    PublishedError,
+    Rename,
+    Width,
+    put,
+    renames,
+)  # fmt: skip
 
-BASE = "audio_spectrogram_transformer."
-ADDED = ("position_embeddings", "cls_token", "distillation_token")
-NAMES = {
+BASE, FEATURES = "audio_spectrogram_transformer.", "preprocessor_config.json"
+LAYER = {
     "layernorm_before": "add_attention.norm", "layernorm_after": "add_feed_forward.norm",
     "attention.attention.query": "attention.query", "attention.attention.key": "attention.key",
     "attention.attention.value": "attention.value", "attention.output.dense": "attention.out",
     "intermediate.dense": "feed_forward.up", "output.dense": "feed_forward.down",
 }  # fmt: skip
-OUTSIDE = {
-    f"{BASE}layernorm": "cores.main.norm",
-    f"{BASE}embeddings.patch_embeddings.projection": "tokenizers.sound.embedding",
-    "classifier.layernorm": "heads.label.pooling.norm", "classifier.dense": "heads.label.linear",
-}  # fmt: skip
+PATCHES = "tokenizers.sound.embedding"
+Small = Annotated[int, Field(ge=1, le=512)]
 
 
-class Ast(Described):
-    """An AST's `config.json`."""
-
-    hidden_size: Width = 768
-    num_hidden_layers: Depth = 12
-    num_attention_heads: Heads = 12
-    intermediate_size: Width = 3072
-    hidden_act: Literal["gelu"] = "gelu"
-    layer_norm_eps: Epsilon = 1e-12
-    qkv_bias: Literal[True] = True
-    patch_size: Annotated[int, Field(ge=1, le=512)] = 16
-    frequency_stride: Annotated[int, Field(ge=1, le=512)] = 10
-    time_stride: Annotated[int, Field(ge=1, le=512)] = 10
-    max_length: Count = 1024
-    num_mel_bins: Annotated[int, Field(ge=1, le=512)] = 128
-    id2label: dict[str, str | int] | None = None
-
-
-class AstFeatures(Described):
-    """Its `preprocessor_config.json`."""
+class AstFeatures(Published):
+    """Its `preprocessor_config.json`; the mean and the deviation are AudioSet's where it names none."""
 
     sampling_rate: Annotated[int, Field(ge=1, le=10_000_000)] = 16_000
     do_normalize: Literal[True] = True
     mean: FiniteFloat | None = None
     std: Annotated[FiniteFloat, Field(gt=0)] | None = None
 
+    @property
+    def statistics(self) -> list[float]:
+        """Mean and standard deviation of the spectrograms that it was trained on."""
+        return [-4.2677393 if self.mean is None else self.mean, 4.5689974 if self.std is None else self.std]
 
-def ast_experiment(config: Ast, features: AstFeatures, statistics: tuple[float, float]) -> dict[str, Any]:
-    """The `inputs`, `model` and `tasks` of our YAML for an AST. Raises ValueError for strides that differ."""
-    if config.frequency_stride != config.time_stride:
-        raise ValueError(
-            f"frequency_stride {config.frequency_stride} and time_stride {config.time_stride} differ; not reproduced"
-        )
-    norm = {"use": "layer_norm", "epsilon": config.layer_norm_eps}
-    sound = {
-        "use": "audio_patches", "rate": features.sampling_rate, "mels": config.num_mel_bins,
-        "patch_size": config.patch_size, "stride": config.time_stride, "length": config.max_length,
-        "longest": config.max_length * 0.01 + 0.03, "statistics": list(statistics),
-    }  # fmt: skip
-    rows, columns = (
-        (size - config.patch_size) // config.time_stride + 1 for size in (config.num_mel_bins, config.max_length)
-    )
-    return {
-        "inputs": {"sound": sound},
-        "model": {
-            "width": config.hidden_size, "depth": config.num_hidden_layers, "heads": config.num_attention_heads,
-            "context": max(rows * columns, 0) + 2, "core_tokens": 2, "attention": "same_sample",
-            "block": {
-                "norm": norm, "bias": True,
-                "feed_forward": {"use": "gelu", "approximate": "none", "ratio": config.intermediate_size / config.hidden_size},
-            },
-        },
-        "tasks": {"label": {"use": "classification", "target": "label", "pooling": {"use": "core_tokens", "norm": norm}}},
+
+class Ast(Architecture):
+    """An AST's `config.json`, and what stands beside it."""
+
+    kinds = ("audio-spectrogram-transformer",)
+    reference = "ASTForAudioClassification"
+
+    yaml = {
+        "inputs.sound.use": "audio_patches", "model": {"core_tokens": 2, "attention": "same_sample"},
+        "model.block": {"norm": {"use": "layer_norm"}, "bias": True, "feed_forward": {"use": "gelu", "approximate": "none"}},
+        "tasks.label": {"use": "classification", "target": "label"},
+        "tasks.label.pooling": {"use": "core_tokens", "norm": {"use": "layer_norm"}},
     }  # fmt: skip
 
+    hidden_size: Annotated[Width, At("model.width")] = 768
+    num_hidden_layers: Annotated[Depth, At("model.depth")] = 12
+    num_attention_heads: Annotated[Heads, At("model.heads")] = 12
+    intermediate_size: Annotated[Width, At("sizes.inner")] = 3072
+    hidden_act: Literal["gelu"] = "gelu"
+    layer_norm_eps: Annotated[Epsilon, At("model.block.norm.epsilon", "tasks.label.pooling.norm.epsilon")] = 1e-12
+    qkv_bias: Literal[True] = True
+    patch_size: Annotated[Small, At("inputs.sound.patch_size")] = 16
+    frequency_stride: Annotated[Small, At("inputs.sound.stride")] = 10
+    time_stride: Annotated[Small, At("inputs.sound.stride")] = 10
+    max_length: Annotated[Count, At("inputs.sound.length")] = 1024
+    num_mel_bins: Annotated[Small, At("inputs.sound.mels")] = 128
+    id2label: dict[str, str | int] | None = None
+    features: AstFeatures = Field(AstFeatures(), exclude=True)
 
-def ast_weights(theirs: Mapping[str, Tensor]) -> Weights:
-    """transformers' tensors under the keys of our `Model`.
+    def tree(self):
+        if self.frequency_stride != self.time_stride:
+            strides = f"frequency_stride {self.frequency_stride} and time_stride {self.time_stride}"
+            raise PublishedError(f"config.json: {strides} differ; not reproduced")
+        sides = ((size - self.patch_size) // self.time_stride + 1 for size in (self.num_mel_bins, self.max_length))
+        found, longest = super().tree(), self.max_length * 0.01 + 0.03
+        sound = {"rate": self.features.sampling_rate, "statistics": self.features.statistics, "longest": longest}
+        put(found, "inputs.sound", sound)
+        put(found, "model.context", max(math.prod(sides), 0) + 2)
+        return found
 
-    The class and the distillation token are the core's two own tokens, with their positions added; the patches'
-    convolution is a matrix.
-    """
-    layers = {f"{BASE}encoder.layer.": ("cores.main.blocks.", NAMES)}
-    added = tuple(f"{BASE}embeddings.{name}" for name in ADDED)
-    found, _ = renamed({key: value for key, value in theirs.items() if key not in added}, OUTSIDE, layers)
-    try:
-        position, *tokens = (theirs[f"{BASE}embeddings.{name}"][0] for name in ADDED)
-    except KeyError as error:
-        raise ValueError(f"there is no tensor {error}") from None
-    patches = "tokenizers.sound.embedding.weight"
-    if patches in found:
-        found[patches] = rearrange(found[patches], "d c p q -> d (c p q)")
-    found["tokenizers.sound.position.table.weight"] = position[2:]
-    found["own.weight"] = position[:2] + torch.cat(tokens)
-    return Weights(found)
+    @classmethod
+    def from_tree(cls, tree, tensors, legend):
+        mean, std = tree["inputs"]["sound"]["statistics"]
+        features = AstFeatures(sampling_rate=tree["inputs"]["sound"]["rate"], mean=mean, std=std)
+        labels = {str(number): label for number, label in enumerate(legend.labels)}
+        return super().from_tree(tree, tensors, legend, id2label=labels, features=features)
+
+    def names(self):
+        """The class and the distillation token are the core's two own tokens, with their positions added; the patches' convolution
+        is a matrix of ours."""
+        added = ("position_embeddings", "cls_token", "distillation_token")
+        return [
+            Rename(tuple(f"{BASE}embeddings.{name}" for name in added), ("tokenizers.sound.position.table.weight", "own.weight"),
+                   lambda p, *tokens: (p[0][2:], p[0][:2] + torch.cat([each[0] for each in tokens])),
+                   lambda table, own: (torch.cat([own, table])[None], *torch.zeros_like(own)[:, None, None])),
+            Rename(f"{BASE}embeddings.patch_embeddings.projection.weight", f"{PATCHES}.weight",
+                   lambda v: rearrange(v, "d c p q -> d (c p q)"), lambda v: rearrange(v, "d (p q) -> d 1 p q", p=self.patch_size)),
+            Rename(f"{BASE}embeddings.patch_embeddings.projection.bias", f"{PATCHES}.bias"),
+            *renames(BASE, "cores.main.", {"layernorm": "norm"}),
+            *renames(BASE + "encoder.layer.{layer}.", BLOCK, LAYER),
+            *renames("classifier.", "heads.label.", {"layernorm": "pooling.norm", "dense": "linear"}),
+        ]  # fmt: skip
+
+    def files(self):
+        mean, std = self.features.statistics
+        own = {
+            "feature_extractor_type": "ASTFeatureExtractor",
+            "num_mel_bins": self.num_mel_bins,
+            "max_length": self.max_length,
+        }
+        return super().files() | {FEATURES: self.features.model_dump() | own | {"mean": mean, "std": std}}

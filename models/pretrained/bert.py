@@ -1,14 +1,28 @@
-"""BERT's and RoBERTa's weights under our names. Reference: transformers' `BertForMaskedLM` and `RobertaForMaskedLM`."""
+"""BERT and RoBERTa. Reference: transformers' `BertForMaskedLM` and `RobertaForMaskedLM`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
-from .described import Count, Depth, Described, Epsilon, Heads, Id, Share, Width
-from .renaming import Weights, renamed
+from .base import (
+    BLOCK,
+    Architecture,
+    At,
+    Count,
+    Depth,
+    Epsilon,
+    Heads,
+    Id,
+    PublishedError,
+    Rename,
+    Share,
+    Width,
+    put,
+    renames,
+)  # fmt: skip
 
 LAYER = {
     "attention.self.query": "attention.query", "attention.self.key": "attention.key",
@@ -16,98 +30,111 @@ LAYER = {
     "attention.output.LayerNorm": "add_attention.norm", "intermediate.dense": "feed_forward.up",
     "output.dense": "feed_forward.down", "output.LayerNorm": "add_feed_forward.norm",
 }  # fmt: skip
-HEADS = {
-    "bert": {
-        "cls.predictions.bias": "heads.mlm.bias", "cls.predictions.transform.dense": "heads.mlm.linear",
-        "cls.predictions.transform.LayerNorm": "heads.mlm.norm",
-    },
-    "roberta": {"lm_head.bias": "heads.mlm.bias", "lm_head.dense": "heads.mlm.linear", "lm_head.layer_norm": "heads.mlm.norm"},
-}  # fmt: skip
-TABLE = {"bert": "bert.embeddings.word_embeddings.weight", "roberta": "roberta.embeddings.word_embeddings.weight"}
-COPIES = {
-    "bert": {"cls.predictions.decoder.weight": TABLE["bert"], "cls.predictions.decoder.bias": "cls.predictions.bias"},
-    "roberta": {"lm_head.decoder.weight": TABLE["roberta"], "lm_head.decoder.bias": "lm_head.bias"},
-}
-"""The head's copies of the table and of its bias."""
-UNREAD = {"bert": ("bert.pooler.", "cls.seq_relationship."), "roberta": ("roberta.pooler.",)}
-"""What only next-sentence prediction and sentence encoders read, which has no place here."""
+TABLE, POSITIONS, BIAS = "tokenizers.text.embedding.weight", "tokenizers.text.position.table.weight", "heads.mlm.bias"
 
 
-class Bert(Described):
-    """A BERT's or a RoBERTa's `config.json`."""
+class Bert(Architecture):
+    """A BERT's `config.json`."""
 
-    model_type: Literal["bert", "roberta"]
-    vocab_size: Count | None = None
-    hidden_size: Width = 768
-    num_hidden_layers: Depth = 12
-    num_attention_heads: Heads = 12
-    intermediate_size: Width = 3072
+    kinds = ("bert",)
+    reference = "BertForMaskedLM"
+    head: ClassVar[dict[str, str]] = {
+        "cls.predictions.transform.dense": "linear", "cls.predictions.transform.LayerNorm": "norm",
+    }  # fmt: skip
+    bias: ClassVar[tuple[str, str]] = ("cls.predictions.bias", "cls.predictions.decoder")
+    """The head's bias, and what holds copies of it and of the table."""
+    unread: ClassVar[tuple[str, ...]] = ("bert.pooler.dense", "cls.seq_relationship")
+    """What only next-sentence prediction and sentence encoders read, which has no place here."""
+
+    yaml = {
+        "inputs.text": {"use": "text", "position": {"use": "learned"}, "norm": {"use": "layer_norm"}},
+        "model.attention": "same_sample", "model.block": {"norm": {"use": "layer_norm"}, "residual": "post_norm"},
+        "model.block.feed_forward": {"use": "gelu", "approximate": "none"},
+        "tasks.mlm": {"use": "masked_modeling", "target": "text"},
+        "tasks.mlm.head": {"use": "masked_head", "norm": {"use": "layer_norm"}},
+    }  # fmt: skip
+
+    vocab_size: Annotated[Count, At("sizes.rows")] = 30522
+    hidden_size: Annotated[Width, At("model.width")] = 768
+    num_hidden_layers: Annotated[Depth, At("model.depth")] = 12
+    num_attention_heads: Annotated[Heads, At("model.heads")] = 12
+    intermediate_size: Annotated[Width, At("sizes.inner")] = 3072
     hidden_act: Literal["gelu"] = "gelu"
-    hidden_dropout_prob: Share = 0.1
-    attention_probs_dropout_prob: Share = 0.1
+    hidden_dropout_prob: Annotated[Share, At("model.dropout.residual", "model.dropout.embedding")] = 0.1
+    attention_probs_dropout_prob: Annotated[Share, At("model.dropout.attention")] = 0.1
     max_position_embeddings: Count = 512
-    layer_norm_eps: Epsilon = 1e-12
-    pad_token_id: Id | None = None
+    type_vocab_size: Count = 2
+    layer_norm_eps: Annotated[
+        Epsilon, At("model.block.norm.epsilon", "inputs.text.norm.epsilon", "tasks.mlm.head.norm.epsilon")
+    ] = 1e-12
+    pad_token_id: Annotated[Id | None, At("legend.padding")] = None
     is_decoder: Literal[False] = False
     add_cross_attention: Literal[False] = False
     tie_word_embeddings: Literal[True] = True
     position_embedding_type: Literal["absolute"] | None = "absolute"
 
     @property
-    def size(self) -> int:
-        """How many ids there are."""
-        return self.vocab_size or (30522 if self.model_type == "bert" else 50265)
+    def first_place(self) -> int:
+        """The position of a text's first token in the table."""
+        return 0
+
+    def tree(self):
+        found, given = super().tree(), self.max_position_embeddings
+        if given <= self.first_place:
+            raise PublishedError(f"config.json: max_position_embeddings ({given}) leaves no place for a text")
+        for path in ("inputs.text.position.length", "model.context"):
+            put(found, path, given - self.first_place)
+        return found
+
+    @classmethod
+    def from_tree(cls, tree, tensors, legend):
+        positions = len(tensors[POSITIONS]) + cls(pad_token_id=legend.padding).first_place
+        return super().from_tree(tree, tensors, legend, max_position_embeddings=positions)
+
+    def names(self):
+        """Every token of one text has segment 0: its vector is added to the positions. A model saved without its head has keys
+        without the family's name in front."""
+        kind, first = self.kinds[0], self.first_place
+        base, (bias, copies) = f"[{kind}.]", self.bias
+
+        def places(positions: Tensor, segments: Tensor) -> Tensor:
+            return positions[first:] + segments[0]
+
+        def apart(table: Tensor) -> tuple[Tensor, Tensor]:
+            return torch.cat([table.new_zeros(first, table.shape[1]), table]), table.new_zeros(
+                self.type_vocab_size, table.shape[1]
+            )
+
+        return [
+            Rename(f"{base}embeddings.word_embeddings.weight", TABLE),
+            Rename((f"{base}embeddings.position_embeddings.weight", f"{base}embeddings.token_type_embeddings.weight"), POSITIONS,
+                   places, apart),
+            *renames(f"{base}embeddings.", "tokenizers.text.", {"LayerNorm": "norm"}),
+            *renames(base + "encoder.layer.{layer}.", BLOCK, LAYER),
+            *renames("", "heads.mlm.", self.head),
+            Rename(bias, BIAS), Rename(f"{copies}.weight", TABLE), Rename(f"{copies}.bias", BIAS),
+            Rename(f"{base}embeddings.position_ids", ()),
+            *(Rename(name.replace(f"{kind}.", base) + ".{leaf}", (), told=True) for name in self.unread),
+        ]  # fmt: skip
+
+
+class Roberta(Bert):
+    """A RoBERTa's `config.json`: its first positions belong to its padding."""
+
+    kinds = ("roberta",)
+    reference = "RobertaForMaskedLM"
+    head = {"lm_head.dense": "linear", "lm_head.layer_norm": "norm"}
+    bias = ("lm_head.bias", "lm_head.decoder")
+    unread = ("roberta.pooler.dense",)
+
+    vocab_size: Annotated[Count, At("sizes.rows")] = 50265
+
+    @classmethod
+    def from_tree(cls, tree, tensors, legend):
+        if legend.opening != "<s>":
+            raise PublishedError("a RoBERTa's texts begin with <s>")
+        return super().from_tree(tree, tensors, legend)
 
     @property
-    def first_place(self) -> int:
-        """The position of a text's first token in the table: RoBERTa's first ones belong to its padding."""
-        return (1 if self.pad_token_id is None else self.pad_token_id) + 1 if self.model_type == "roberta" else 0
-
-
-def bert_experiment(config: Bert) -> dict[str, Any]:
-    """The `inputs`, `model` and `tasks` of our YAML for a BERT or a RoBERTa. Raises ValueError where there is no position."""
-    width, positions = config.hidden_size, config.max_position_embeddings - config.first_place
-    if positions < 1:
-        raise ValueError(
-            f"config.json: max_position_embeddings ({config.max_position_embeddings}) leaves no place for a text"
-        )
-    norm, dropout = {"use": "layer_norm", "epsilon": config.layer_norm_eps}, config.hidden_dropout_prob
-    return {
-        "inputs": {"text": {"use": "text", "position": {"use": "learned", "length": positions}, "norm": norm}},
-        "model": {
-            "width": width, "depth": config.num_hidden_layers, "heads": config.num_attention_heads,
-            "context": positions, "attention": "same_sample",
-            "block": {
-                "norm": norm, "residual": "post_norm",
-                "feed_forward": {"use": "gelu", "approximate": "none", "ratio": config.intermediate_size / width},
-            },
-            "dropout": {"embedding": dropout, "attention": config.attention_probs_dropout_prob, "residual": dropout},
-        },
-        "tasks": {"mlm": {"use": "masked_modeling", "target": "text", "head": {"use": "masked_head", "norm": norm}}},
-    }  # fmt: skip
-
-
-def bert_weights(theirs: Mapping[str, Tensor], config: Bert) -> Weights:
-    """transformers' tensors under the keys of our `Model`.
-
-    Every token of one text has segment 0: its vector is added to the positions. A model saved without its head has keys
-    without the family's name in front. Raises ValueError where there are no vectors of segments.
-    """
-    kind = config.model_type
-    if not any(key.startswith(f"{kind}.") for key in theirs):
-        theirs = {f"{kind}.{key}": value for key, value in theirs.items()}
-    base = f"{kind}.embeddings."
-    outside = HEADS[kind] | {
-        f"{base}word_embeddings": "tokenizers.text.embedding", f"{base}LayerNorm": "tokenizers.text.norm",
-        f"{base}position_embeddings": "tokenizers.text.position.table", f"{base}token_type_embeddings": "segments",
-    }  # fmt: skip
-    found, unread = renamed(
-        theirs, outside, {f"{kind}.encoder.layer.": ("cores.main.blocks.", LAYER)},
-        copies=COPIES[kind], computed=(".position_ids",), unread=UNREAD[kind],
-    )  # fmt: skip
-    segments, table = found.pop("segments.weight", None), "tokenizers.text.position.table.weight"
-    if segments is None:
-        raise ValueError(f"the weights have no {base}token_type_embeddings.weight")
-    if table in found:
-        found[table] = found[table][config.first_place :] + segments[0]
-    return Weights(found, unread)
+    def first_place(self):
+        return (1 if self.pad_token_id is None else self.pad_token_id) + 1

@@ -1,15 +1,13 @@
-"""GPT-2's weights under our names. Reference: the `GPT2LMHeadModel` of Hugging Face transformers."""
+"""GPT-2. Reference: the `GPT2LMHeadModel` of Hugging Face transformers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from .described import Count, Depth, Described, Epsilon, Heads, Id, Share, Width
-from .renaming import Weights
+from .base import BLOCK, HEADS, Architecture, At, Count, Depth, Epsilon, Heads, Id, Rename, Share, Width, renames
 
 ACTIVATIONS = {
     "gelu_new": {"use": "gelu", "approximate": "tanh"},
@@ -17,91 +15,58 @@ ACTIVATIONS = {
     "gelu": {"use": "gelu", "approximate": "none"},
     "relu": {"use": "relu"},
 }
+BASE = "[transformer.]"
+TABLE, POSITIONS = "tokenizers.text.embedding.weight", "tokenizers.text.position.table.weight"
 
 
-class Gpt2(Described):
+def turned(value: Tensor) -> Tensor:
+    """A matrix as (in, out), as GPT-2 keeps it, or as (out, in); a bias as it is."""
+    return value.T if value.dim() == 2 else value
+
+
+class Gpt2(Architecture):
     """A GPT-2's `config.json`."""
 
-    vocab_size: Count = 50257
-    n_positions: Count = 1024
-    n_embd: Width = 768
-    n_layer: Depth = 12
-    n_head: Heads = 12
-    n_inner: Width | None = None
-    activation_function: Literal["gelu_new", "gelu_pytorch_tanh", "gelu", "relu"] = "gelu_new"
-    resid_pdrop: Share = 0.1
-    embd_pdrop: Share = 0.1
-    attn_pdrop: Share = 0.1
-    layer_norm_epsilon: Epsilon = 1e-5
+    kinds = ("gpt2",)
+    reference = "GPT2LMHeadModel"
+
+    yaml = {
+        "inputs.text": {"use": "text", "position": {"use": "learned"}}, "model.attention": "causal & same_sample",
+        "model.block.norm.use": "layer_norm", "tasks.lm": {"use": "language_modeling", "target": "text"},
+    }  # fmt: skip
+
+    vocab_size: Annotated[Count, At("sizes.rows")] = 50257
+    n_positions: Annotated[Count, At("sizes.places", "inputs.text.position.length", "model.context")] = 1024
+    n_embd: Annotated[Width, At("model.width")] = 768
+    n_layer: Annotated[Depth, At("model.depth")] = 12
+    n_head: Annotated[Heads, At("model.heads")] = 12
+    n_inner: Annotated[Width | None, At("sizes.inner")] = None
+    activation_function: Annotated[
+        Literal["gelu_new", "gelu_pytorch_tanh", "gelu", "relu"], At("model.block.feed_forward", values=ACTIVATIONS)
+    ] = "gelu_new"
+    resid_pdrop: Annotated[Share, At("model.dropout.residual")] = 0.1
+    embd_pdrop: Annotated[Share, At("model.dropout.embedding")] = 0.1
+    attn_pdrop: Annotated[Share, At("model.dropout.attention")] = 0.1
+    layer_norm_epsilon: Annotated[Epsilon, At("model.block.norm.epsilon")] = 1e-5
     scale_attn_weights: Literal[True] = True
     scale_attn_by_inverse_layer_idx: Literal[False] = False
     add_cross_attention: Literal[False] = False
-    tie_word_embeddings: bool = True
-    bos_token_id: Id | None = 50256
-    eos_token_id: Id | list[Id] | None = 50256
+    tie_word_embeddings: Annotated[bool, At("tasks.lm.head.use", values=HEADS)] = True
+    bos_token_id: Annotated[Id | None, At("legend.start")] = 50256
+    eos_token_id: Annotated[Id | list[Id] | None, At("legend.end")] = 50256
 
-
-def gpt2_experiment(config: Gpt2) -> dict[str, Any]:
-    """The `inputs`, `model` and `tasks` of our YAML for a GPT-2."""
-    inner = config.n_inner or 4 * config.n_embd
-    return {
-        "inputs": {"text": {"use": "text", "position": {"use": "learned", "length": config.n_positions}}},
-        "model": {
-            "width": config.n_embd, "depth": config.n_layer, "heads": config.n_head, "context": config.n_positions,
-            "attention": "causal & same_sample",
-            "block": {
-                "norm": {"use": "layer_norm", "epsilon": config.layer_norm_epsilon},
-                "feed_forward": ACTIVATIONS[config.activation_function] | {"ratio": inner / config.n_embd},
-            },
-            "dropout": {"embedding": config.embd_pdrop, "attention": config.attn_pdrop, "residual": config.resid_pdrop},
-        },
-        "tasks": {"lm": {"use": "language_modeling", "target": "text",
-                         "head": "tied" if config.tie_word_embeddings else "unembedding"}},
-    }  # fmt: skip
-
-
-def gpt2_weights(theirs: Mapping[str, Tensor], tied: bool = True) -> Weights:
-    """GPT-2's tensors (with or without the `transformer.` prefix) under the keys of our `Model`.
-
-    GPT-2 keeps matrices as (in, out) and queries, keys and values as one; ours are (out, in) and three. Raises ValueError for a
-    tied head that differs from the table.
-    """
-    plain = {key.removeprefix("transformer."): value for key, value in theirs.items()}
-    table, head = plain.get("wte.weight"), plain.pop("lm_head.weight", None) if tied else None
-    if table is not None and head is not None and not torch.equal(table, head):
-        raise ValueError("lm_head.weight differs from wte.weight, of which it should be a copy; not reproduced")
-    found = {}
-    for key, value in plain.items():
-        if not key.endswith((".attn.bias", ".attn.masked_bias")):  # the causal mask as a buffer
-            found |= _renamed(key, value) or {key: value}
-    return Weights(found)
-
-
-OUTER = {
-    "wte.weight": "tokenizers.text.embedding.weight",
-    "wpe.weight": "tokenizers.text.position.table.weight",
-    "ln_f.weight": "cores.main.norm.weight",
-    "ln_f.bias": "cores.main.norm.bias",
-    "lm_head.weight": "heads.lm.linear.weight",
-}
-NORMS = {"ln_1": "add_attention.norm", "ln_2": "add_feed_forward.norm"}
-MATRICES = {"attn.c_proj": "attention.out", "mlp.c_fc": "feed_forward.up", "mlp.c_proj": "feed_forward.down"}
-
-
-def _renamed(short: str, value: Tensor) -> dict[str, Tensor]:
-    """One GPT-2 tensor under our name, or as three; nothing when it is not known."""
-    if short in OUTER:
-        return {OUTER[short]: value}
-    if not short.startswith("h."):
-        return {}
-    _, layer, rest = short.split(".", 2)
-    inner, _, leaf = rest.rpartition(".")
-    block = f"cores.main.blocks.{layer}"
-    if inner in NORMS:
-        return {f"{block}.{NORMS[inner]}.{leaf}": value}
-    turned = value.T if value.dim() == 2 else value
-    if inner in MATRICES:
-        return {f"{block}.{MATRICES[inner]}.{leaf}": turned}
-    if inner == "attn.c_attn":
-        return {f"{block}.attention.{name}.{leaf}": t for name, t in zip(("query", "key", "value"), turned.chunk(3))}
-    return {}
+    def names(self):
+        theirs, parts = BASE + "h.{layer}.", ("query", "key", "value")
+        return [
+            Rename(f"{BASE}wte.weight", TABLE),
+            Rename(f"{BASE}wpe.weight", POSITIONS),
+            Rename("lm_head.weight", TABLE if self.tie_word_embeddings else "heads.lm.linear.weight"),
+            *renames(BASE, "cores.main.", {"ln_f": "norm"}),
+            *renames(theirs, BLOCK, {"ln_1": "add_attention.norm", "ln_2": "add_feed_forward.norm"}),
+            *renames(theirs, BLOCK, {"attn.c_proj": "attention.out", "mlp.c_fc": "feed_forward.up",
+                                     "mlp.c_proj": "feed_forward.down"}, turned, turned),
+            Rename(theirs + "attn.c_attn.{leaf}", tuple(f"{BLOCK}attention.{part}.{{leaf}}" for part in parts),
+                   lambda fused: turned(fused).chunk(3), lambda *three: turned(torch.cat(three))),
+            Rename(theirs + "attn.bias", ()),  # the causal mask as a buffer
+            Rename(theirs + "attn.masked_bias", ()),
+        ]  # fmt: skip

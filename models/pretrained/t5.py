@@ -1,106 +1,149 @@
-"""T5's weights (versions 1.0 and 1.1) under our names. Reference: transformers' `T5ForConditionalGeneration`."""
+"""T5, versions 1.0 and 1.1. Reference: transformers' `T5ForConditionalGeneration`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from .described import Count, Depth, Described, Epsilon, Heads, Id, Share, Width
-from .renaming import Weights, renamed
+from .base import (
+    BLOCK,
+    ENCODER_BLOCK,
+    HEADS,
+    Architecture,
+    At,
+    Count,
+    Depth,
+    Epsilon,
+    Heads,
+    Id,
+    PublishedError,
+    Rename,
+    Share,
+    Width,
+    put,
+    renames,
+)  # fmt: skip
 
-FEED_FORWARD = {"DenseReluDense.wi": "feed_forward.up", "DenseReluDense.wi_0": "feed_forward.gate",
-                "DenseReluDense.wi_1": "feed_forward.up", "DenseReluDense.wo": "feed_forward.down"}  # fmt: skip
-SELF = {
-    "layer.0.layer_norm": "add_attention.norm",
-    **{f"layer.0.SelfAttention.{a}": f"attention.{b}" for a, b in zip("qkvo", ("query", "key", "value", "out"))},
+TABLE, TABLES = (
+    "tokenizers.source.embedding.weight",
+    ("cores.encoder.position.table.weight", "cores.main.position.table.weight"),
+)
+PARTS = dict(zip("qkvo", ("query", "key", "value", "out")))
+FORWARD = {"DenseReluDense.wi": "feed_forward.up", "DenseReluDense.wi_0": "feed_forward.gate",
+           "DenseReluDense.wi_1": "feed_forward.up", "DenseReluDense.wo": "feed_forward.down",
+           "layer_norm": "add_feed_forward.norm"}  # fmt: skip
+SELF = {"layer_norm": "add_attention.norm"} | {f"SelfAttention.{a}": f"attention.{b}" for a, b in PARTS.items()}
+CROSS = {"layer_norm": "add_cross_attention.norm"} | {
+    f"EncDecAttention.{a}": f"cross_attention.{b}" for a, b in PARTS.items()
 }
-CROSS = {"layer.1.layer_norm": "add_cross_attention.norm",
-         **{f"layer.1.EncDecAttention.{a}": f"cross_attention.{b}" for a, b in zip("qkvo", ("query", "key", "value", "out"))}}  # fmt: skip
+LONGEST = 512
+"""A T5 has no longest text: how many tokens are read, and written, at most."""
 
 
-def _feed_forward(layer: int) -> dict[str, str]:
-    return {f"layer.{layer}.layer_norm": "add_feed_forward.norm",
-            **{f"layer.{layer}.{theirs}": ours for theirs, ours in FEED_FORWARD.items()}}  # fmt: skip
+class T5(Architecture):
+    """A T5's `config.json`. `settled` says whether the weights hold a head of their own, which the file leaves open."""
 
+    kinds = ("t5",)
+    reference = "T5ForConditionalGeneration"
 
-class T5(Described):
-    """A T5's `config.json`."""
+    yaml = {
+        "inputs": {"source": {"use": "text", "position": None}, "target": {"same_as": "source"}},
+        "model": {"attention": "causal & same_sample", "context": LONGEST},
+        "model.position": {"use": "relative_bias", "bidirectional": False},
+        "model.encoder": {"context": LONGEST, "position": {"use": "relative_bias"}},
+        "model.block": {"norm": {"use": "rms_norm"}, "bias": False, "scaled": False},
+        "tasks.answer": {"use": "sequence_to_sequence", "target": "target"},
+    }  # fmt: skip
 
-    model_type: Literal["t5"] = "t5"
-    vocab_size: Count = 32128
-    d_model: Width = 512
-    d_kv: Width = 64
-    d_ff: Width = 2048
-    num_layers: Depth = 6
-    num_decoder_layers: Depth | None = None
-    num_heads: Heads = 8
-    relative_attention_num_buckets: Count = 32
-    relative_attention_max_distance: Count = 128
-    dropout_rate: Share = 0.1
-    layer_norm_epsilon: Epsilon = 1e-6
-    feed_forward_proj: Literal["relu", "gated-gelu"] = "relu"
-    tie_word_embeddings: bool = True
+    vocab_size: Annotated[Count, At("sizes.rows")] = 32128
+    d_model: Annotated[Width, At("model.width")] = 512
+    d_kv: Annotated[Width, At("model.block.head_width")] = 64
+    d_ff: Annotated[Width, At("sizes.inner")] = 2048
+    num_layers: Annotated[Depth, At("model.encoder.depth", "model.depth")] = 6
+    num_decoder_layers: Annotated[Depth | None, At("model.depth")] = None
+    num_heads: Annotated[Heads, At("model.heads")] = 8
+    relative_attention_num_buckets: Annotated[Count, At("model.position.buckets", "model.encoder.position.buckets")] = (
+        32
+    )
+    relative_attention_max_distance: Annotated[
+        Count, At("model.position.longest", "model.encoder.position.longest")
+    ] = 128
+    dropout_rate: Annotated[
+        Share, At(*(f"model.dropout.{name}" for name in ("residual", "embedding", "attention")))
+    ] = 0.1
+    layer_norm_epsilon: Annotated[Epsilon, At("model.block.norm.epsilon")] = 1e-6
+    feed_forward_proj: Annotated[
+        Literal["relu", "gated-gelu"],
+        At("model.block.feed_forward.use", values={"relu": "relu", "gated-gelu": "geglu"}),
+    ] = "relu"
+    tie_word_embeddings: Annotated[bool, At("tasks.answer.head.use", values=HEADS)] = True
     scale_decoder_outputs: bool | None = None
     pad_token_id: Id | None = 0
-    decoder_start_token_id: Id | None = None
-    eos_token_id: Id | list[Id] | None = 1
+    decoder_start_token_id: Annotated[Id | None, At("legend.start")] = None
+    eos_token_id: Annotated[Id | list[Id] | None, At("legend.end")] = 1
 
+    def settled(self, theirs: dict[str, Tensor]) -> T5:
+        """With `tie_word_embeddings` as the weights have it: no head, or one that is a copy of the embedding table. Raises
+        PublishedError for scaled outputs with a head of its own."""
+        head = theirs.get("lm_head.weight")
+        tied = head is None or torch.equal(head, theirs.get("shared.weight", torch.zeros(0)))
+        scaled = self.tie_word_embeddings if self.scale_decoder_outputs is None else self.scale_decoder_outputs
+        if scaled and not tied:
+            raise PublishedError("config.json: scaled outputs with a head of its own are not reproduced")
+        return self.model_copy(update={"tie_word_embeddings": tied, "scale_decoder_outputs": scaled})
 
-def t5_experiment(config: T5, tied: bool, context: int = 512) -> dict[str, Any]:
-    """The `inputs`, `model` and `tasks` of our YAML for a T5; `tied` says whether the weights hold no head of their own. A T5 has
-    no longest text: `context` is how many tokens are read, and written, at most.
+    def tree(self):
+        found = super().tree()
+        if self.gated:
+            put(found, "model.block.feed_forward.multiple_of", 1)
+        if self.tie_word_embeddings:
+            put(found, "tasks.answer.head.scaled", self.scale_decoder_outputs)
+        return found
 
-    Raises ValueError for scaled outputs with a head of their own.
-    """
-    scaled = config.tie_word_embeddings if config.scale_decoder_outputs is None else config.scale_decoder_outputs
-    if scaled and not tied:
-        raise ValueError("config.json: scaled outputs with a head of its own are not reproduced")
-    width, rate = config.d_model, config.dropout_rate
-    position = {"use": "relative_bias", "buckets": config.relative_attention_num_buckets,
-                "longest": config.relative_attention_max_distance}  # fmt: skip
-    gated = {"use": "geglu", "multiple_of": 1} if config.feed_forward_proj == "gated-gelu" else {"use": "relu"}
-    return {
-        "inputs": {"source": {"use": "text", "position": None}, "target": {"same_as": "source"}},
-        "model": {
-            "width": width, "depth": config.num_decoder_layers or config.num_layers,
-            "heads": config.num_heads, "context": context, "attention": "causal & same_sample",
-            "position": position | {"bidirectional": False},
-            "encoder": {"depth": config.num_layers, "context": context, "position": position},
-            "block": {
-                "norm": {"use": "rms_norm", "epsilon": config.layer_norm_epsilon}, "bias": False,
-                "feed_forward": gated | {"ratio": config.d_ff / width}, "head_width": config.d_kv, "scaled": False,
-            },
-            "dropout": {"embedding": rate, "attention": rate, "residual": rate},
-        },
-        "tasks": {"answer": {"use": "sequence_to_sequence", "target": "target",
-                             "head": {"use": "tied", "scaled": scaled} if tied else "unembedding"}},
-    }  # fmt: skip
+    @classmethod
+    def from_tree(cls, tree, tensors, legend):
+        head = tree["tasks"]["answer"]["head"]
+        if head == {"use": "tied", "scaled": False}:
+            raise PublishedError("a T5's outputs are scaled where its head is the embedding table")
+        inner = len(tensors[f"{BLOCK}attention.query.weight".format(layer=0)])
+        return super().from_tree(
+            tree, tensors, legend, d_kv=inner // tree["model"]["heads"], scale_decoder_outputs=head["use"] == "tied"
+        )
 
+    def names(self):
+        bias = "block.0.layer.{}.relative_attention_bias.weight"
+        return [
+            Rename("shared.weight", TABLE),
+            *(
+                Rename(f"{side}.{bias.format('0.SelfAttention')}", table)
+                for side, table in zip(("encoder", "decoder"), TABLES)
+            ),
+            *renames("encoder.", "cores.encoder.", {"final_layer_norm": "norm"}),
+            *renames("decoder.", "cores.main.", {"final_layer_norm": "norm"}),
+            *renames("encoder.block.{layer}.layer.0.", ENCODER_BLOCK, SELF),
+            *renames("encoder.block.{layer}.layer.1.", ENCODER_BLOCK, self.forward),
+            *renames("decoder.block.{layer}.layer.0.", BLOCK, SELF),
+            *renames("decoder.block.{layer}.layer.1.", BLOCK, CROSS),
+            *renames("decoder.block.{layer}.layer.2.", BLOCK, self.forward),
+            Rename("lm_head.weight", TABLE if self.tie_word_embeddings else "heads.answer.linear.weight"),
+            Rename("encoder.embed_tokens.weight", TABLE),
+            Rename("decoder.embed_tokens.weight", TABLE),
+            # in the first checkpoints; read by nobody
+            Rename(f"decoder.{bias.format('1.EncDecAttention')}", (), told=True),
+        ]
 
-def head_is_tied(theirs: Mapping[str, Tensor]) -> bool:
-    """Whether the weights hold no head besides the embedding table."""
-    return "lm_head.weight" not in theirs or torch.equal(
-        theirs["lm_head.weight"], theirs.get("shared.weight", torch.zeros(0))
-    )
+    @property
+    def gated(self) -> bool:
+        """Whether its feed-forward network has a gate, as in version 1.1."""
+        return self.feed_forward_proj == "gated-gelu"
 
-
-def t5_weights(theirs: Mapping[str, Tensor]) -> Weights:
-    """transformers' tensors under the keys of our `Model`."""
-    bias = "block.0.layer.0.SelfAttention.relative_attention_bias"
-    outside = {
-        "shared": "tokenizers.source.embedding", "encoder.final_layer_norm": "cores.encoder.norm",
-        "decoder.final_layer_norm": "cores.main.norm", f"encoder.{bias}": "cores.encoder.position.table",
-        f"decoder.{bias}": "cores.main.position.table",
-    }  # fmt: skip
-    copies = {"encoder.embed_tokens.weight": "shared.weight", "decoder.embed_tokens.weight": "shared.weight"}
-    copies |= {"lm_head.weight": "shared.weight"} if head_is_tied(theirs) else {}
-    outside |= {} if head_is_tied(theirs) else {"lm_head": "heads.answer.linear"}
-    layers = {
-        "encoder.block.": ("cores.encoder.blocks.", SELF | _feed_forward(1)),
-        "decoder.block.": ("cores.main.blocks.", SELF | CROSS | _feed_forward(2)),
-    }
-    old = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias."  # in the first checkpoints; read by nobody
-    return renamed(theirs, outside, layers, copies=copies, unread=(old,))
+    @property
+    def forward(self) -> dict[str, str]:
+        """The names of the feed-forward network."""
+        return {
+            theirs: ours
+            for theirs, ours in FORWARD.items()
+            if not theirs.endswith(".wi" if self.gated else (".wi_0", ".wi_1"))
+        }

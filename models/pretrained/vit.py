@@ -1,36 +1,28 @@
-"""Vision Transformers' weights under our names. Reference: timm's `VisionTransformer` (`vit_*`, `deit_*`)."""
+"""Vision Transformers. Reference: timm's `VisionTransformer` (`vit_*`, `deit_*`)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
 from einops import rearrange
 from pydantic import ConfigDict, Field, FiniteFloat
-from torch import Tensor, nn
 
-from .described import Depth, Described, Heads, Share, Width
-from .renaming import Weights, renamed
+from .base import BLOCK, Architecture, Depth, Epsilon, Heads, Published, Rename, Share, Width, renames
 
-PLAIN = {"patch_drop", "norm_pre", "attn_pool"}
-"""Parts of a timm model that must be the identity (or absent) for us to reproduce it."""
-NAMES = {
-    "norm1": "add_attention.norm", "norm2": "add_feed_forward.norm", "ls1": "add_attention", "ls2": "add_feed_forward",
-    "attn.query": "attention.query", "attn.key": "attention.key", "attn.value": "attention.value",
-    "attn.q_norm": "attention.query_norm", "attn.k_norm": "attention.key_norm", "attn.proj": "attention.out",
-    "mlp.fc1": "feed_forward.up", "mlp.fc2": "feed_forward.down",
+LAYER = {
+    "norm1": "add_attention.norm", "norm2": "add_feed_forward.norm", "attn.q_norm": "attention.query_norm",
+    "attn.k_norm": "attention.key_norm", "attn.proj": "attention.out", "mlp.fc1": "feed_forward.up", "mlp.fc2": "feed_forward.down",
 }  # fmt: skip
-OUTSIDE = {
-    "patch_embed.proj": "tokenizers.image.embedding", "norm": "cores.main.norm", "fc_norm": "heads.label.pooling.norm",
-    "head": "heads.label.linear",
-}  # fmt: skip
-
-
+PATCHES, POSITIONS, PREFIX = "tokenizers.image.embedding.weight", "tokenizers.image.position.table.weight", "own.weight"
+PLAIN = "vit_base_patch16_224"
+"""The name under which a model is written: its `model_args` name everything else."""
 Side = Annotated[int, Field(ge=1, le=2**14)]
 
 
-class VitArguments(Described):
+class VitArguments(Published):
     """What a timm directory's `model_args` may change of an architecture; anything else is refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
@@ -61,7 +53,7 @@ class VitArguments(Described):
     dynamic_img_size: bool | None = None
 
 
-class VitData(Described):
+class VitData(Published):
     """How its images are prepared: `pretrained_cfg`. What it does not say is as timm's `PretrainedCfg` has it."""
 
     mean: Annotated[list[FiniteFloat], Field(min_length=1, max_length=16)] = [0.485, 0.456, 0.406]
@@ -77,8 +69,15 @@ class VitData(Described):
     label_names: list[str] | None = None
 
 
-class Vit(Described):
-    """A timm directory's `config.json`."""
+class Vit(Architecture):
+    """A timm directory's `config.json`.
+
+    An architecture's name stands for arguments that only timm knows: `tree` and `names` are of a record whose `model_args` are
+    complete (`experiment/importing/timm_models.py` completes them).
+    """
+
+    kinds = ()
+    reference = "VisionTransformer"
 
     architecture: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     num_classes: Annotated[int, Field(ge=0, le=2**24)] | None = None
@@ -87,6 +86,8 @@ class Vit(Described):
     pretrained_cfg: VitData | None = None
     """None: as timm prepares images for this architecture."""
     label_names: list[str] | None = None
+    epsilon: Epsilon = Field(1e-6, exclude=True)
+    """Of the normalisations: it belongs to the name."""
 
     @property
     def classes(self) -> int:
@@ -96,84 +97,102 @@ class Vit(Described):
             own = self.pretrained_cfg.num_classes
         return 1000 if own is None else own
 
+    @property
+    def labels(self) -> list[str] | None:
+        """The names of the classes, where the file has some."""
+        return self.label_names or (self.pretrained_cfg.label_names if self.pretrained_cfg else None)
+
     def arguments(self) -> dict[str, Any]:
         """What timm is given to make the model."""
-        given = {name: value for name, value in self.model_args.model_dump().items() if value is not None}
+        given = self.model_args.model_dump(exclude_none=True)
         pool = {} if self.global_pool is None else {"global_pool": self.global_pool}
         return {"num_classes": self.classes, **given, **pool}
 
-
-def vit_experiment(model: nn.Module, data: VitData, scale: Tensor | None = None) -> dict[str, Any]:
-    """The `inputs`, `model` and `tasks` of our YAML for a timm `VisionTransformer` (its weights do not matter, but for a
-    layer scale's first value).
-
-    Raises ValueError naming a part that we do not reproduce exactly; nothing is approximated.
-    """
-    for name in PLAIN:
-        part = getattr(model, name, None)
-        if part is not None and not isinstance(part, nn.Identity):
-            raise ValueError(f"{name} is {type(part).__name__}; only models without it are reproduced exactly")
-    if model.num_prefix_tokens != int(model.has_class_token) or model.global_pool not in ("token", "avg"):
-        raise ValueError(
-            f"global_pool {model.global_pool!r} with {model.num_prefix_tokens} prefix tokens is not reproduced"
+    def tree(self):
+        args, data, norm = (
+            self.model_args,
+            self.pretrained_cfg or VitData(),
+            {"use": "layer_norm", "epsilon": self.epsilon},
         )
-    block, patch = model.blocks[0], model.patch_embed
-    if type(block).__name__ != "Block" or type(block.mlp.act) is not nn.GELU or patch.proj.bias is None:
-        raise ValueError(
-            f"blocks of {type(block).__name__} with {type(block.mlp.act).__name__} are not reproduced exactly"
+        (rows, columns), prefix = (side // args.patch_size for side in args.img_size), int(args.class_token)
+        pooling = (
+            "class_token"
+            if args.global_pool == "token"
+            else {"use": "mean_pooling"} | ({"norm": norm} if args.fc_norm else {})
         )
-    if block.attn.qkv.bias is None:
-        raise ValueError("queries without a bias are not reproduced where other matrices have one")
-    norm = {"use": "layer_norm", "epsilon": block.norm1.eps}
-    scaled = hasattr(block.ls1, "gamma")
-    after = isinstance(model.fc_norm, nn.LayerNorm)
-    pooling: Any = (
-        "class_token" if model.global_pool == "token" else {"use": "mean_pooling"} | ({"norm": norm} if after else {})
-    )
-    size = list(patch.img_size)
-    options = {
-        "norm": norm, "bias": True,
-        "feed_forward": {"use": "gelu", "approximate": "none", "ratio": block.mlp.fc1.out_features / model.embed_dim},
-        "query_key_norm": norm if isinstance(block.attn.q_norm, nn.LayerNorm) else None,
-        "residual": {"use": "pre_norm", "layer_scale": (1.0 if scale is None else float(scale[0])) if scaled else None},
-    }  # fmt: skip
-    tokens = patch.num_patches + model.num_prefix_tokens
-    return {
-        "inputs": {"image": {"use": "image", "patch_size": patch.patch_size[0], "size": size, "channels": patch.proj.in_channels,
-                             "mean": data.mean, "std": data.std, "crop": data.crop_pct, "interpolation": data.interpolation,
-                             "fit_size": "crop" if data.crop_mode == "center" else "resize"}},
-        "model": {
-            "width": model.embed_dim, "depth": len(model.blocks), "heads": block.attn.num_heads, "context": tokens,
-            "core_tokens": model.num_prefix_tokens, "attention": "same_sample", "block": options,
-            "final_norm": isinstance(model.norm, nn.LayerNorm),
-        },
-        "tasks": {"label": {"use": "classification", "target": "label", "pooling": pooling}},
-    }  # fmt: skip
+        return {
+            "inputs": {"image": {
+                "use": "image", "patch_size": args.patch_size, "size": args.img_size, "channels": args.in_chans,
+                "mean": data.mean, "std": data.std, "crop": data.crop_pct, "interpolation": data.interpolation,
+                "fit_size": "crop" if data.crop_mode == "center" else "resize",
+            }},
+            "model": {
+                "width": args.embed_dim, "depth": args.depth, "heads": args.num_heads, "context": rows * columns + prefix,
+                "core_tokens": prefix, "attention": "same_sample",
+                "block": {
+                    "norm": norm, "bias": True, "query_key_norm": norm if args.qk_norm else None,
+                    "feed_forward": {"use": "gelu", "approximate": "none", "ratio": args.mlp_ratio},
+                    "residual": {"use": "pre_norm", "layer_scale": args.init_values},
+                },
+                "final_norm": args.final_norm,
+            },
+            "tasks": {"label": {"use": "classification", "target": "label", "pooling": pooling}},
+        }  # fmt: skip
 
+    @classmethod
+    def from_tree(cls, tree, tensors, legend):
+        image, model, block = tree["inputs"]["image"], tree["model"], tree["model"]["block"]
+        pooling, inner = (
+            tree["tasks"]["label"]["pooling"],
+            len(tensors[f"{BLOCK}feed_forward.up.weight".format(layer=0)]),
+        )
+        ratio = inner / model["width"]
+        args = VitArguments(
+            img_size=both(image["size"], 2), patch_size=image["patch_size"], in_chans=image["channels"], embed_dim=model["width"],
+            depth=model["depth"], num_heads=model["heads"], qkv_bias=True, qk_norm=block["query_key_norm"] is not None,
+            mlp_ratio=ratio if int(model["width"] * ratio) == inner else math.nextafter(ratio, math.inf),  # timm rounds down
+            init_values=block["residual"]["layer_scale"], class_token=model["core_tokens"] == 1, reg_tokens=0, pre_norm=False,
+            no_embed_class=True, final_norm=model["final_norm"], fc_norm=bool(pooling.get("norm")),
+            global_pool="token" if pooling["use"] == "class_token" else "avg",
+        )  # fmt: skip
+        data = VitData(
+            mean=both(image["mean"], image["channels"]), std=both(image["std"], image["channels"]), crop_pct=image["crop"], interpolation=image["interpolation"],
+            crop_mode="center" if image["fit_size"] == "crop" else "squash",
+        )  # fmt: skip
+        named = [each for each in legend.labels if isinstance(each, str)]
+        return cls(
+            architecture=PLAIN, num_classes=len(tensors["heads.label.linear.weight"]), global_pool=args.global_pool, model_args=args,
+            pretrained_cfg=data, label_names=named or None, epsilon=block["norm"]["epsilon"],
+        )  # fmt: skip
 
-def vit_weights(theirs: Mapping[str, Tensor], class_has_position: bool = True) -> Weights:
-    """timm's tensors under the keys of our `Model`. What has no place here stays under its own name.
-
-    The class token and its position (DeiT III gives it none) are one vector of ours; a patch's convolution is a matrix;
-    queries, keys and values are three.
-    """
-    if "pos_embed" not in theirs:
-        raise ValueError("there is no tensor 'pos_embed'")
-    position, parts = theirs["pos_embed"][0], {}
-    for name, value in theirs.items():
-        stem, _, leaf = name.rpartition(".")
-        if stem.endswith(".qkv"):
-            pieces = zip(("query", "key", "value"), torch.chunk(value, 3))
-            parts |= {f"{stem.removesuffix('qkv')}{each}.{leaf}": piece for each, piece in pieces}
+    def names(self):
+        """A patch's convolution is a matrix of ours. The class token and its position (DeiT III gives it none) are one vector."""
+        args, theirs, parts = self.model_args, "blocks.{layer}.", ("query", "key", "value")
+        prefix = int(args.class_token and not args.no_embed_class)
+        if prefix:
+            places = [Rename(
+                ("pos_embed", "cls_token"), (POSITIONS, PREFIX), lambda p, c: (p[0][1:], c[0] + p[0][:1]),
+                lambda table, own: (torch.cat([own, table])[None], torch.zeros_like(own)[None]),
+            )]  # fmt: skip
         else:
-            parts[f"{stem}.scale" if leaf == "gamma" else name] = value
-    parts = {name: value for name, value in parts.items() if name not in ("cls_token", "pos_embed")}
-    found, _ = renamed(parts, OUTSIDE, {"blocks.": ("cores.main.blocks.", NAMES)})
-    patches = "tokenizers.image.embedding.weight"
-    if patches in found:
-        found[patches] = rearrange(found[patches], "d c p q -> d (c p q)")
-    prefix = int("cls_token" in theirs and class_has_position)
-    if "cls_token" in theirs:
-        found["own.weight"] = theirs["cls_token"][0] + position[:prefix].sum(0)
-    found["tokenizers.image.position.table.weight"] = position[prefix:]
-    return Weights(found)
+            places = [Rename(theirs, ours, lambda v: v[0], lambda v: v[None])
+                      for theirs, ours in (("pos_embed", POSITIONS), ("cls_token", PREFIX))]  # fmt: skip
+        return [
+            *places,
+            Rename("patch_embed.proj.weight", PATCHES, lambda v: rearrange(v, "d c p q -> d (c p q)"),
+                   lambda v: rearrange(v, "d (c p q) -> d c p q", c=args.in_chans, p=args.patch_size)),
+            Rename("patch_embed.proj.bias", PATCHES.replace("weight", "bias")),
+            *renames("", "", {"norm": "cores.main.norm", "fc_norm": "heads.label.pooling.norm", "head": "heads.label.linear"}),
+            *renames(theirs, BLOCK, LAYER),
+            Rename(theirs + "ls1.gamma", BLOCK + "add_attention.scale"), Rename(theirs + "ls2.gamma", BLOCK + "add_feed_forward.scale"),
+            Rename(theirs + "attn.qkv.{leaf}", tuple(f"{BLOCK}attention.{part}.{{leaf}}" for part in parts),
+                   lambda fused: fused.chunk(3), lambda *three: torch.cat(three)),
+        ]  # fmt: skip
+
+    def files(self):
+        return {"config.json": self.model_dump(exclude_none=True)}
+
+
+def both(value: float | Sequence[float], count: int) -> list[float]:
+    """As many numbers as there are sides, or channels, where a YAML may name one for all of them."""
+    return [value] * count if isinstance(value, int | float) else list(value)

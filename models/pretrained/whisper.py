@@ -1,99 +1,124 @@
-"""Whisper's weights under our names. Reference: transformers' `WhisperForConditionalGeneration`."""
+"""Whisper. Reference: transformers' `WhisperForConditionalGeneration`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from ..layers.positions import SinesThenCosines
-from .described import Count, Depth, Described, Heads, Id, Share, Width
-from .renaming import Weights, renamed
+from .base import (
+    BLOCK,
+    ENCODER_BLOCK,
+    Architecture,
+    At,
+    Count,
+    Depth,
+    Heads,
+    Id,
+    PublishedError,
+    Rename,
+    Share,
+    Width,
+    put,
+    renames,
+)  # fmt: skip
 
-ATTENTION = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "out"}
 LAYER = {
-    **{f"self_attn.{theirs}": f"attention.{ours}" for theirs, ours in ATTENTION.items()},
+    "self_attn.q_proj": "attention.query", "self_attn.v_proj": "attention.value", "self_attn.out_proj": "attention.out",
     "self_attn_layer_norm": "add_attention.norm", "fc1": "feed_forward.up", "fc2": "feed_forward.down",
     "final_layer_norm": "add_feed_forward.norm",
 }  # fmt: skip
 CROSS = {
-    **{f"encoder_attn.{theirs}": f"cross_attention.{ours}" for theirs, ours in ATTENTION.items()},
-    "encoder_attn_layer_norm": "add_cross_attention.norm",
-}
-OUTSIDE = {
-    "model.encoder.conv1": "tokenizers.sound.first", "model.encoder.conv2": "tokenizers.sound.second",
-    "model.encoder.layer_norm": "cores.encoder.norm", "model.encoder.embed_positions": "waves",
-    "model.decoder.embed_tokens": "tokenizers.text.embedding", "model.decoder.layer_norm": "cores.main.norm",
-    "model.decoder.embed_positions": "tokenizers.text.position.table",
+    "encoder_attn.q_proj": "cross_attention.query", "encoder_attn.v_proj": "cross_attention.value",
+    "encoder_attn.out_proj": "cross_attention.out", "encoder_attn_layer_norm": "add_cross_attention.norm",
 }  # fmt: skip
+TABLE = "tokenizers.text.embedding.weight"
+FRAME = 0.02
+"""Seconds of sound that a token of the encoder stands for."""
 
 
-class Whisper(Described):
+class Whisper(Architecture):
     """A Whisper's `config.json`."""
 
-    vocab_size: Count = 51865
-    num_mel_bins: Annotated[int, Field(ge=1, le=512)] = 80
-    d_model: Width = 384
-    encoder_layers: Depth = 4
-    decoder_layers: Depth = 4
-    encoder_attention_heads: Heads = 6
-    decoder_attention_heads: Heads = 6
-    encoder_ffn_dim: Width = 1536
-    decoder_ffn_dim: Width = 1536
-    max_source_positions: Count = 1500
-    max_target_positions: Count = 448
+    kinds = ("whisper",)
+    reference = "WhisperForConditionalGeneration"
+
+    yaml = {
+        "inputs": {"sound": {"use": "audio_stem"}, "text": {"use": "text"}}, "model.attention": "causal & same_sample",
+        "model.block.feed_forward": {"use": "gelu", "approximate": "none"},
+        "tasks.text": {"use": "sequence_to_sequence", "target": "text", "metrics": ["wer"]},
+    }  # fmt: skip
+
+    vocab_size: Annotated[Count, At("sizes.rows")] = 51865
+    num_mel_bins: Annotated[int, Field(ge=1, le=512), At("inputs.sound.mels")] = 80
+    d_model: Annotated[Width, At("model.width")] = 384
+    encoder_layers: Annotated[Depth, At("model.encoder.depth")] = 4
+    decoder_layers: Annotated[Depth, At("model.depth")] = 4
+    encoder_attention_heads: Annotated[Heads, At("model.heads")] = 6
+    decoder_attention_heads: Annotated[Heads, At("model.heads")] = 6
+    encoder_ffn_dim: Annotated[Width, At("sizes.inner")] = 1536
+    decoder_ffn_dim: Annotated[Width, At("sizes.inner")] = 1536
+    max_source_positions: Annotated[Count, At("model.encoder.context")] = 1500
+    max_target_positions: Annotated[Count, At("model.context")] = 448
     activation_function: Literal["gelu"] = "gelu"
     scale_embedding: Literal[False] = False
     tie_word_embeddings: Literal[True] = True
-    dropout: Share = 0.0
-    attention_dropout: Share = 0.0
+    dropout: Annotated[Share, At("model.dropout.residual", "model.dropout.embedding")] = 0.0
+    attention_dropout: Annotated[Share, At("model.dropout.attention")] = 0.0
+    decoder_start_token_id: Annotated[Id | None, At("legend.start")] = None
+    bos_token_id: Annotated[Id | list[Id] | None, At("legend.end")] = None
+    eos_token_id: Annotated[Id | list[Id] | None, At("legend.end")] = None
+    pad_token_id: Id | None = None
     suppress_tokens: list[Id] | None = None
     begin_suppress_tokens: list[Id] | None = None
 
+    def tree(self):
+        for name in ("attention_heads", "ffn_dim"):
+            if getattr(self, f"encoder_{name}") != getattr(self, f"decoder_{name}"):
+                raise PublishedError(f"config.json: encoder_{name} and decoder_{name} differ; not reproduced")
+        found = super().tree()
+        for name in ("fill", "longest"):
+            put(found, f"inputs.sound.{name}", self.max_source_positions * FRAME)
+        return found
 
-def whisper_experiment(config: Whisper) -> dict[str, Any]:
-    """The `inputs`, `model` and `tasks` of our YAML for a Whisper. Raises ValueError where its two sides differ in what they must
-    have in common."""
-    for name in ("attention_heads", "ffn_dim"):
-        if getattr(config, f"encoder_{name}") != getattr(config, f"decoder_{name}"):
-            raise ValueError(f"config.json: encoder_{name} and decoder_{name} differ; not reproduced")
-    seconds = config.max_source_positions * 0.02
-    return {
-        "inputs": {
-            "sound": {"use": "audio_stem", "mels": config.num_mel_bins, "fill": seconds, "longest": seconds},
-            "text": {"use": "text"},
-        },
-        "model": {
-            "width": config.d_model, "depth": config.decoder_layers, "heads": config.decoder_attention_heads,
-            "context": config.max_target_positions, "attention": "causal & same_sample",
-            "encoder": {"depth": config.encoder_layers, "context": config.max_source_positions},
-            "block": {"feed_forward": {"use": "gelu", "approximate": "none", "ratio": config.decoder_ffn_dim / config.d_model}},
-            "dropout": {"embedding": config.dropout, "attention": config.attention_dropout, "residual": config.dropout},
-        },
-        "tasks": {"text": {"use": "sequence_to_sequence", "target": "text", "judge": ["wer"]}},
-    }  # fmt: skip
+    @classmethod
+    def from_tree(cls, tree, tensors, legend):
+        return super().from_tree(tree, tensors, legend, pad_token_id=legend.ends[0])
+
+    def names(self):
+        """Whisper's keys have no bias; ours is zero at first, and whatever it becomes, adds the same to all scores of a query and
+        changes nothing. Its encoder has fixed waves as positions."""
+        encoder, decoder = "model.encoder.layers.{layer}.", "model.decoder.layers.{layer}."
+        keys = [(f"{encoder}self_attn", f"{ENCODER_BLOCK}attention"), (f"{decoder}self_attn", f"{BLOCK}attention"),
+                (f"{decoder}encoder_attn", f"{BLOCK}cross_attention")]  # fmt: skip
+        return [
+            *renames("model.encoder.", "tokenizers.sound.", {"conv1": "first", "conv2": "second"}),
+            *renames("model.encoder.", "cores.encoder.", {"layer_norm": "norm"}),
+            *renames("model.decoder.", "", {"embed_tokens": "tokenizers.text.embedding", "layer_norm": "cores.main.norm",
+                                            "embed_positions": "tokenizers.text.position.table"}),
+            *renames(encoder, ENCODER_BLOCK, LAYER),
+            *renames(decoder, BLOCK, LAYER | CROSS),
+            *(Rename(f"{theirs}.k_proj.weight", (f"{ours}.key.weight", f"{ours}.key.bias"), lambda w: (w, w.new_zeros(len(w))),
+                     lambda w, b: w) for theirs, ours in keys),
+            Rename("model.encoder.embed_positions.weight", (), checked_waves,
+                   lambda: SinesThenCosines(self.d_model, self.max_source_positions).table),
+            Rename("proj_out.weight", TABLE),
+        ]  # fmt: skip
+
+    def files(self):
+        """With its feature extractor's file."""
+        seconds = self.max_source_positions * FRAME
+        features = {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": self.num_mel_bins, "sampling_rate": 16_000,
+                    "chunk_length": int(seconds) if seconds == int(seconds) else seconds, "hop_length": 160, "n_fft": 400}  # fmt: skip
+        return super().files() | {"preprocessor_config.json": features}
 
 
-def whisper_weights(theirs: Mapping[str, Tensor]) -> Weights:
-    """transformers' tensors under the keys of our `Model`.
-
-    Whisper's keys have no bias; ours is zero (it would add the same to all of a query's scores, and change nothing). Raises
-    ValueError for encoder positions that are not the fixed waves.
-    """
-    layers = {
-        "model.encoder.layers.": ("cores.encoder.blocks.", LAYER),
-        "model.decoder.layers.": ("cores.main.blocks.", LAYER | CROSS),
-    }
-    found, unread = renamed(theirs, OUTSIDE, layers, copies={"proj_out.weight": "model.decoder.embed_tokens.weight"})
-    waves = found.pop("waves.weight", None)
-    if waves is not None:
-        expected = SinesThenCosines(waves.shape[1], len(waves)).table
-        tolerance = max(1e-3, torch.finfo(waves.dtype).eps)  # bfloat16 rounds them to 0.004
-        if not torch.allclose(waves.float(), expected, atol=tolerance):
-            raise ValueError("model.encoder.embed_positions are not the fixed sines and cosines; not reproduced")
-    for name in [name for name in found if name.endswith(".key.weight")]:
-        found[name.replace(".key.weight", ".key.bias")] = found[name].new_zeros(len(found[name]))
-    return Weights(found, unread)
+def checked_waves(found: Tensor) -> None:
+    """Raises ValueError for encoder positions that are not the fixed waves."""
+    expected = SinesThenCosines(found.shape[1], len(found)).table
+    tolerance = max(1e-3, torch.finfo(found.dtype).eps)  # bfloat16 rounds them to 0.004
+    if not torch.allclose(found.float(), expected, atol=tolerance):
+        raise ValueError("model.encoder.embed_positions are not the fixed sines and cosines; not reproduced")

@@ -33,7 +33,7 @@ from typing import Any
 from unittest import mock
 
 from chopmix.commands import cli
-from chopmix.experiment.settings.config import ConfigError
+from chopmix.experiment.settings.document import ConfigError
 
 FORMATS = ("configurations", "overrides", "dry runs", "images", "sounds", "sensors", "shards", "manifests", "corpora",
            "imports", "runs", "command lines")  # fmt: skip

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 import yaml
-from chopmix.experiment.settings.config import json_schema, load_config, sections
+from chopmix.experiment.settings.config import json_schema, load_config
 from chopmix.experiment.settings.registry import registry_of
 from chopmix.experiment.settings.schema import halves, keys_of
-from chopmix.experiment.settings.sections import Checkpoints, Data, Evaluation, Training
+from chopmix.experiment.settings.sections import Checkpoints, Data, Evaluation, Training, sections
 from chopmix.models.model import Model
 from chopmix.models.transformer import Transformer
 from fuzzed import (
@@ -77,7 +77,7 @@ KEYS = [".".join(map(str, path)) for tree in TREES for path in paths_of(tree)]
 KEYS += ["model.block.key_value_heads", "model.position", "model.position.base", "model.block.feed_forward.ratio", "model.encoder.depth",
          "model.dropout", "model.initialization.std", "training.schedule", "training.mixup.mixup", "training.input_dropout",
          "training.freeze", "data.columns", "data.dataset.train", "inputs.text", "inputs.text.pad_vocabulary_to", "inputs.image.size",
-         "tasks.lm.judge", "evaluation.every", "checkpoints.average", "from", "out"]  # fmt: skip
+         "tasks.lm.metrics", "evaluation.every", "checkpoints.average", "from", "out"]  # fmt: skip
 SOUND_ONES = ["training.steps=5", "model.depth=1", "model.dropout=0.1", "training.seed=3", "logging.every=1", "evaluation.every=7", "out=runs/x",
               "from=null", "data.bad_share=0.5", "training.clip=null", "training.learning_rate=1e-3", "training.optimizer=adamw",
               "model.block.norm=rms_norm", "training.schedule=constant", "checkpoints.keep=1"]  # fmt: skip

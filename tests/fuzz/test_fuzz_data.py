@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batching import make_batch
 from chopmix.data.base import Dataset
-from chopmix.data.batches import make_batch
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.text import Text
 from chopmix.data.datasets.webdataset import Webdataset
@@ -43,8 +43,8 @@ def learn(config: Config, dataset: Dataset, folder: Path, forward: bool = False)
     tasks = build_tasks(config, choppers, assets, dataset)
     for split in ("train", "val"):
         opened = open_split(config, dataset, split, choppers, tasks, progress=False, say=lambda text: None)
-        assert opened.source
-        places = opened.plan(0, 0, 4) if split == "train" else opened.all()[:4]
+        assert opened.fingerprint
+        places = opened.plan(0, 0) if split == "train" else opened.all()[:4]
         batch = make_batch(opened, places, tasks, training=split == "train")
         if forward:
             model = build_model(config, choppers, tasks)

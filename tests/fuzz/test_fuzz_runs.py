@@ -41,14 +41,14 @@ SEEN, HEARD, BRIEFLY = (
 USES: dict[str, list[tuple[str, ...]]] = {
     "lm": [("generate", "run", *BRIEFLY), ("generate", "run", *BRIEFLY, "--prompt", "chop", "--checkpoint", "last"), ("evaluate", "run"),
            ("compare", "run"), ("inspect", "run"), ("train", "lm.yaml"), ("train", "lm.yaml", "training.steps=5"),
-           ("train", "lm.yaml", "from=run", "out=other")],
+           ("train", "lm.yaml", "from=run", "out=other"), ("upgrade", "run")],
     "seen": [("predict", "run", *SEEN), ("predict", "run", *SEEN, "--input", "sensor=../data/sensor-0.npy"), ("evaluate", "run"),
              ("evaluate", "run", "--data", "../data/val.jsonl"), ("examples", "run", "--split", "val"), ("embed", "run", *SEEN),
              ("train", "seen.yaml", "training.steps=5")],
     "masked": [("predict", "run", "--input", "text=chop<|mask|>"), ("embed", "run", "--input", "text=chop", "--pool", "tokens")],
     "captions": [("predict", "run", *SEEN), ("predict", "run", *SEEN, "--beams", "2"), ("generate", "run", *SEEN, *BRIEFLY),
                  ("evaluate", "run", "--subsets")],
-    "ctc": [("predict", "run", *HEARD), ("evaluate", "run", "--beams", "2")],
+    "ctc": [("predict", "run", *HEARD), ("evaluate", "run", "--beams", "2"), ("upgrade", "run")],
     "gpt2": [("generate", "run", *BRIEFLY), ("generate", "run", *BRIEFLY, "--prompt", "chop")],
     "whisper": [("transcribe", "run", "../data/sound-0.wav", "--temperature", "0", "--beams", "1"), ("predict", "run", *HEARD)],
 }  # fmt: skip
@@ -253,7 +253,7 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
     "transcribe": {"--format": st.sampled_from(("srt", "json", "vtt", "txt", "x")), "--output": outs, "--language": texts, "--beams": st.sampled_from(("1", "2", "0", "100000")),
                    "--temperature": numbers, "--translate": None, "--no-timestamps": None, "--independent": None, **READING},
     "train": {"--dry-run": None, "--seeds": numbers | texts, "--sweep": texts | st.sampled_from(("training.seed=1,1", "model.width=8,x", "=", "out=a,b"))},
-    "import": {"--partly": None}, "schema": {}, "x": {},
+    "import": {"--partly": None}, "upgrade": {}, "export": {**READING}, "schema": {}, "x": {},
 }  # fmt: skip
 """The options of every command, and of one that there is not."""
 NEEDED = {"predict": ("--input", inputs), "generate": ("--max-tokens", st.just("3"))}

@@ -11,9 +11,9 @@ from pathlib import Path
 import judged
 import numpy as np
 import pytest
-from chopmix.commands import verbs as commands
+from chopmix.commands import schema
 from chopmix.experiment.settings.config import config_from_tree
-from chopmix.experiment.views.transcribe import clock
+from chopmix.experiment.views.transcripts import clock
 from chopmix.models.generation.sampling import Sampling
 from chopmix.tokenizers.files.records import read_json
 from judged import Executed, Grew, Hung, Judge, Steered, Unclear, WroteOutside, at_home, command
@@ -64,7 +64,7 @@ def test_what_is_foreign(own, name):
 
 def test_what_is_told_to_the_user_must_be_ours(own, monkeypatch):
     """An error of a library is foreign even where the command line prints it as a mistake of the user's."""
-    monkeypatch.setattr(commands, "schema_command", lambda options: int("x"))
+    monkeypatch.setattr(schema, "run", lambda options: int("x"))
     with pytest.raises(ValueError, match="invalid literal"):
         judge(own, lambda: command("schema"))
 
@@ -126,9 +126,7 @@ def test_what_is_written_outside(own):
 )
 def test_what_is_shown(own, monkeypatch, printed, complaint):
     for stream in ("stdout", "stderr"):
-        monkeypatch.setattr(
-            commands, "schema_command", lambda options, stream=stream: print(printed, file=getattr(sys, stream))
-        )
+        monkeypatch.setattr(schema, "run", lambda options, stream=stream: print(printed, file=getattr(sys, stream)))
         with pytest.raises(complaint, match="standard"):
             judge(own, lambda: command("schema"))
 
@@ -141,7 +139,7 @@ def test_what_says_nothing(own, monkeypatch):
         return 7
 
     for made in (silent, odd):
-        monkeypatch.setattr(commands, "schema_command", made)
+        monkeypatch.setattr(schema, "run", made)
         with pytest.raises(Unclear, match="the status is"):
             judge(own, lambda: command("schema"))
 

@@ -135,6 +135,6 @@ SCENES = {
     "speech": scene({"sound": {"use": "audio_stem", "rate": 8000, "mels": 8, "longest": 0.2, "fill": 0.2}, "note": TEXT},
           {"said": {"use": "sequence_to_sequence", "target": "note"}}, WRITING, ITEMS),
     "clips": scene({"clip": {"use": "video", "size": 8, "patch_size": 4, "longest": 2}, "note": TEXT},
-          {"lm": {"use": "language_modeling", "target": "note", "judge": ["exact_match"]}}, OVER_ALL, ITEMS),
+          {"lm": {"use": "language_modeling", "target": "note", "metrics": ["exact_match"]}}, OVER_ALL, ITEMS),
 }  # fmt: skip
 """One for every tokenizer and every task."""

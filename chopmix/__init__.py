@@ -1,0 +1,83 @@
+"""The public import: `import chopmix`. What is named here is stable (see "From Python" in the README); all else is
+private.
+
+    run = chopmix.load("runs/quickstart")
+    run.predict([{"operator": "+"}])
+
+Nothing is imported before it is used: `chopmix --help` reads this file, and no torch. The code stands in folders of its
+own (`models/`, `tokenizers/`, ...), which are installed as `chopmix.models`, `chopmix.tokenizers`, and so on."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .data.base import Dataset as Dataset
+    from .data.base import Document as Document
+    from .data.samples import Listed as Listed
+    from .data.samples import SampleDataset as SampleDataset
+    from .data.samples import Samples as Samples
+    from .experiment.interface import evaluate as evaluate
+    from .experiment.interface import generate as generate
+    from .experiment.interface import load as load
+    from .experiment.interface import predict as predict
+    from .experiment.interface import train as train
+    from .experiment.run import Run as Run
+    from .experiment.run import RunError as RunError
+    from .experiment.settings.config import ConfigError as ConfigError
+    from .models.attention.graph import Graph as Graph
+    from .models.attention.graph import Node as Node
+    from .models.batch import Chunks as Chunks
+    from .models.batch import Targets as Targets
+    from .models.generation.sampling import Sampling as Sampling
+    from .models.layers.feed_forward import FeedForward as FeedForward
+    from .models.layers.norms import Norm as Norm
+    from .models.transformer import Transformer as Transformer
+    from .tasks.base import Metric as Metric
+    from .tasks.base import Task as Task
+    from .tasks.base import Term as Term
+    from .tokenizers.base import Chopper as Chopper
+    from .tokenizers.base import Chunk as Chunk
+    from .tokenizers.files.reading import DataError as DataError
+    from .training.optimizers import Optimizer as Optimizer
+    from .training.schedules import Schedule as Schedule
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "data.base": ("Dataset", "Document"),
+    "data.samples": ("Listed", "SampleDataset", "Samples"),
+    "experiment.interface": ("evaluate", "generate", "load", "predict", "train"),
+    "experiment.run": ("Run", "RunError"),
+    "experiment.settings.config": ("ConfigError",),
+    "models.attention.graph": ("Graph", "Node"),
+    "models.batch": ("Chunks", "Targets"),
+    "models.generation.sampling": ("Sampling",),
+    "models.layers.feed_forward": ("FeedForward",),
+    "models.layers.norms": ("Norm",),
+    "models.transformer": ("Transformer",),
+    "tasks.base": ("Metric", "Task", "Term"),
+    "tokenizers.base": ("Chopper", "Chunk"),
+    "tokenizers.files.reading": ("DataError",),
+    "training.optimizers": ("Optimizer",),
+    "training.schedules": ("Schedule",),
+}
+"""What is public, by the file that it stands in: the same as above, for the interpreter."""
+
+_ROOT = Path(__file__).parent.parent
+if (_ROOT / "models" / "transformer.py").is_file():  # a checkout: `python train.py` works before anything is installed
+    __path__.append(str(_ROOT))
+
+
+if not TYPE_CHECKING:  # a type checker would take every name for one that is here
+
+    def __getattr__(name: str) -> Any:
+        for file, names in _PUBLIC.items():
+            if name in names:
+                globals()[name] = getattr(import_module(f"{__name__}.{file}"), name)
+                return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(["__version__", *(name for names in _PUBLIC.values() for name in names)])

@@ -1,0 +1,42 @@
+"""`chopmix embed RUN`: what a model makes of samples, as vectors."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .options import DATA_HELP, add_checkpoint, add_inputs, given_samples, load
+
+HELP = "what a model makes of samples, as vectors: one a sample or one a token"
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", metavar="RUN")
+    add_inputs(command)
+    command.add_argument("--data", metavar="DATA", help=f"a data set: {DATA_HELP}")
+    command.add_argument("--split", default="test", metavar="S", help="of a dataset: train, val or test (the default)")
+    command.add_argument(
+        "--pool", choices=("mean", "first", "tokens"), default="mean",
+        help="the mean over a sample's tokens (the default), its first token, or every token",
+    )  # fmt: skip
+    command.add_argument(
+        "--output", metavar="FILE", help="a .npy, .csv or .parquet file (default: JSON lines, printed)"
+    )
+    add_checkpoint(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """The exit status: 1 where none of the samples could be read."""
+    from ..experiment.run import RunError, say_aside
+    from ..experiment.views.embed import split_of, write_embeddings
+
+    loaded = load(options)
+    if bool(options.input) == bool(options.data):
+        raise RunError("name either samples (--input NAME=VALUE) or a data set (--data), and one of the two")
+    if options.data:
+        split = split_of(loaded, options.data, options.split)
+    else:
+        split = loaded.given(given_samples(options.input, loaded, reading=True), asked=False)
+    say_aside(loaded.name)
+    output = Path(options.output) if options.output else None
+    return int(write_embeddings(loaded, split, options.pool, output) == len(split))

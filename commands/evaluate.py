@@ -1,0 +1,47 @@
+"""`chopmix evaluate RUN`: the metrics of a whole split, printed, and appended to the run's `evaluations.jsonl`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from .options import DATA_HELP, add_checkpoint, add_search, load, search_options, wide_console
+
+HELP = "measure a run on a whole split"
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", metavar="RUN")
+    command.add_argument("--data", metavar="DATA", help=f"another data set: {DATA_HELP}")
+    command.add_argument("--split", default="val", metavar="S", help="train, val (the default) or test")
+    add_checkpoint(command)
+    add_search(command)
+    command.add_argument("--subsets", action="store_true", help="also tell what each input is worth")
+    command.add_argument("--json", metavar="FILE", help="also write the figures there")
+
+
+def run(options: argparse.Namespace) -> None:
+    from ..experiment.own_data import whole_data
+    from ..experiment.run import RunError, say_aside
+    from ..inference.attribution import tables
+    from ..tokenizers.files.printing import printable
+    from ..tokenizers.files.writing import write_json
+
+    loaded = load(options).searching(**search_options(options))
+    dataset = whole_data(options.data, options.split, *loaded.reads()) if options.data else None
+    if options.json and not os.path.isdir(Path(options.json).absolute().parent):
+        raise RunError(f"--json {options.json}: there is no folder {Path(options.json).parent}")
+    say_aside(loaded.name)
+    result = loaded.evaluate(options.split, dataset)
+    record = {"data": options.data or loaded.config.tree["data"]["dataset"], **result}
+    for name, value in result.items():
+        print(printable(f"{name} {value:.6g}"))
+    loaded.record(record)
+    if options.subsets:
+        for name, worth in loaded.attribution(options.split, dataset).items():
+            truth = (dataset or loaded.dataset()).truth(options.split)
+            wide_console().print(*tables(name, worth, truth), sep="\n")
+            record |= worth.figures(options.split if len(loaded.tasks) == 1 else f"{options.split}/{name}")
+    if options.json:
+        write_json(Path(options.json), {"step": loaded.step, "checkpoint": loaded.which, **record})

@@ -1,0 +1,29 @@
+"""`chopmix examples CONFIG`: some samples of a data set as files, and the commands that ask a run about them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .options import add_config, read_config
+
+HELP = "some samples of a data set as files, such as predict takes"
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    add_config(command)
+    command.add_argument("--split", default="test", metavar="S", help="train, val or test (the default)")
+    command.add_argument("--number", type=int, default=3, metavar="N", help="how many (default: 3)")
+    command.add_argument("--output", metavar="DIR", default="examples", help="where they go (default: examples)")
+
+
+def run(options: argparse.Namespace) -> None:
+    from ..experiment.run import RunError
+    from ..experiment.views.examples import write_examples
+    from ..tokenizers.files.printing import printable
+
+    config = read_config(options)
+    if options.number < 1:
+        raise RunError(f"--number is {options.number}; it must be at least 1")
+    for command in write_examples(config, options.split, options.number, Path(options.output)):
+        print(printable(command))

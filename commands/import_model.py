@@ -1,0 +1,21 @@
+"""`chopmix import DIR RUN`: turn a Hugging Face model directory into a run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "turn a Hugging Face model directory into a run"
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("directory", metavar="DIR")
+    command.add_argument("run", metavar="RUN")
+    command.add_argument("--partly", action="store_true", help="even where weights are missing or left over")
+
+
+def run(options: argparse.Namespace) -> None:
+    from ..experiment.importing.directory import import_directory
+    from ..tokenizers.files.printing import printable
+
+    print(printable(import_directory(Path(options.directory), Path(options.run), options.partly)))

@@ -1,0 +1,27 @@
+"""`chopmix inspect CONFIG`: what the model sees, on the terminal for a text corpus, and as one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .options import add_config, read_config
+
+HELP = "see what the model sees: tokens, and one batch unpacked"
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    add_config(command)
+    command.add_argument("--html", metavar="FILE", help="where the page goes (default: beside the run's folder)")
+
+
+def run(options: argparse.Namespace) -> None:
+    from ..data.samples import SampleDataset
+    from ..experiment.views.inspection import inspect_text
+    from ..experiment.views.page import write_page
+    from ..tokenizers.files.printing import printable
+
+    config = read_config(options)
+    if not isinstance(config.data.dataset(), SampleDataset):
+        inspect_text(config)
+    print(printable(str(write_page(config, Path(options.html or f"{config.out}.html")))))

@@ -1,0 +1,52 @@
+"""The samples of a split that cannot be used: counted, named, and too many of them stop the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from ..tokenizers.files.reading import DataError
+from .processes import Processes
+
+
+class BadSamples(dict[int, str]):
+    """What is wrong with each bad sample that was met, by its number: `{17: "image: a.png is cut short"}`.
+
+    While training the next good sample takes the place of a bad one, an evaluation leaves it out. `share` is the share of the
+    split's samples that may be bad (0 to 1); `keys` names every sample in messages; `say` tells the user of each.
+    """
+
+    def __init__(self, split: str, keys: Sequence[str], share: float, say: Callable[[str], None] = print):
+        super().__init__()
+        if not 0 <= share <= 1:
+            raise DataError(f"data.bad_share must be a share from 0 to 1, not {share:g}")
+        self.split, self.keys_of_all, self.share, self.say = split, keys, share, say
+
+    def note(self, number: int, error: Exception, training: bool = False) -> None:
+        """Count and name a bad sample. Raises DataError when there are more than `share` allows."""
+        if number in self:
+            return
+        self[number] = str(error)
+        key, total = self.keys_of_all[number], len(self.keys_of_all)
+        count, instead = len(self), "another is read instead" if training else "left out"
+        so_far = f"{count} of {total} samples so far"
+        if count / total > self.share:
+            raise DataError(
+                f"{self.split}: sample {key!r} is bad: {error} ({so_far}; data.bad_share allows a share of {self.share:g})"
+            ) from error
+        self.say(f"{self.split}: sample {key!r} is bad and {instead}: {error}{f' ({so_far})' if count > 1 else ''}")
+
+    def remember(self, known: Mapping[int, str]) -> None:
+        """Take those that the run found before it was stopped, so that their share is counted over the whole run."""
+        if known:
+            self.update(known)
+            self.say(f"{self.split}: {len(known):,} of its samples are known to be bad")
+
+    def check(self, processes: Processes) -> None:
+        """Raises DataError where all processes together have met more than `share` allows."""
+        if processes.count == 1 or not processes.agree([len(self)])[0]:
+            return
+        found, total = set(processes.gathered(list(self))), len(self.keys_of_all)
+        if len(found) / total > self.share:
+            raise DataError(
+                f"{self.split}: {len(found)} of {total} samples are bad, data.bad_share allows a share of {self.share:g}"
+            )

@@ -1,0 +1,125 @@
+"""From decoded items to sets of tokens: what is withheld and what has room, chopped and packed into rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..models.batch import SetPlan
+from ..tokenizers.base import Chopper, Chunk
+from ..tokenizers.files.reading import DataError
+from ..tokenizers.packing import place
+from .inputs import Inputs
+from .sampler import Place
+
+WHOLE = 2**63
+"""Seeds of items are whole numbers below this."""
+
+Parts = list[tuple[str, Chunk]]
+"""One chopped sample: (input, chunk) pairs in the order in which their tokens join the set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collator:
+    """Chops samples of at most `context` tokens each and packs them into rows that waste little.
+
+    With `too_long: drop` a sample that is too long loses whole items, the last ones first, never a part of one, never a
+    target, and never all of them.
+    """
+
+    choppers: Mapping[str, Chopper]
+    inputs: Inputs
+    context: int
+    encoder_context: int = 0
+    """The most tokens of a sample that the encoder reads, where there is one."""
+    axes: Sequence[str] = ("order",)
+    core: int = 0
+    """How many tokens of each sample belong to the core itself (class and register tokens)."""
+    say: Callable[[str], None] = print
+    dropped: Counter = field(default_factory=Counter)
+    """How many items of each input were left out for want of room."""
+
+    def chop(
+        self, item: Mapping[str, Any], key: str, each: Place, training: bool, only: Collection[str] | None
+    ) -> Parts:
+        """The parts of a sample that are read: without the inputs that chance withholds (while `training`), those not among
+        `only`, and what does not fit the context. Raises ValueError for a bad sample."""
+        if not item:
+            raise DataError(f"it has none of the inputs ({', '.join(self.choppers)})")
+        targets = self.inputs.targets
+        present = [name for name in self.choppers if name in item and (only is None or name in {*only, *targets})]
+        if not training:
+            return self._fitting({name: self.choppers[name].chop(item[name]) for name in present}, key)
+        random = np.random.default_rng(tuple(each))
+        every = list(self.choppers)
+        seeds = dict(zip(every, random.integers(WHOLE, size=len(every)).tolist()))
+        withheld = self.inputs.withhold([name for name in present if name not in targets], every, random)
+        parts = {}
+        for name in present:
+            if name not in withheld:
+                value = self.choppers[name].augment(item[name], random)
+                parts[name] = replace(self.choppers[name].chop(value), seed=seeds[name])
+        return self._fitting(parts, key)
+
+    def sets(self, chopped: Sequence[Parts], rows: str = "packed", **known: Any) -> dict[str, SetPlan]:
+        """Chopped samples as planned sets, by the name of the core that reads each. What is `encoded` stands in the set
+        `encoder`, one sample a row, and so does everything then: a row of one set beside the same row of the other. All else is
+        in `main`.
+
+        `rows`: `packed`, or `one_each` with the padding in front (for generation); `known` is what each set tells of its samples.
+        """
+        one_each = range(len(chopped)) if rows == "one_each" or self.inputs.encoded else None
+        sets, encoded = {}, self.inputs.encoded
+        if encoded:
+            parts = [[pair for pair in sample if pair[0] in encoded] for sample in chopped]
+            chopped = [[pair for pair in sample if pair[0] not in encoded] for sample in chopped]
+            planned = place(parts, self.choppers, self.encoder_context, self.axes, rows=one_each, trim=True)
+            sets["encoder"] = replace(planned, **known)
+        planned = place(chopped, self.choppers, self.context, self.axes, rows=one_each, own=self.core, trim=True,
+                        right=rows == "one_each")  # fmt: skip
+        return sets | {"main": replace(planned, **known)}
+
+    def _fitting(self, parts: dict[str, Chunk], key: str) -> Parts:
+        """The parts that fit together into the contexts of their sets."""
+        encoded = {name: chunk for name, chunk in parts.items() if name in self.inputs.encoded}
+        others = {name: chunk for name, chunk in parts.items() if name not in self.inputs.encoded}
+        kept = self._within(encoded, 0, self.encoder_context, key, "encoder's ")
+        kept |= self._within(others, self.core, self.context, key)
+        if encoded and not kept.keys() & encoded.keys():
+            longest = max(chunk.count for chunk in encoded.values())
+            raise DataError(
+                f"what the encoder shall read of it has {longest} tokens, more than its context of {self.encoder_context}"
+            )
+        if parts and not kept:
+            longest = max(chunk.count for chunk in parts.values())
+            raise DataError(f"nothing of it fits: {longest} tokens are more than the context of {self.context}")
+        return [(name, chunk) for name, chunk in parts.items() if name in kept]
+
+    def _within(self, parts: dict[str, Chunk], core: int, context: int, key: str, whose: str = "") -> dict[str, Chunk]:
+        """The parts that fit a context together: the last items that are no target go first."""
+        kept, dropped = dict(parts), {}
+        total = whole = core + sum(chunk.count for chunk in parts.values())
+        for name in [name for name in reversed(parts) if name not in self.inputs.targets]:
+            if total <= context:
+                break
+            dropped[name] = kept.pop(name).count
+            total -= dropped[name]
+        if total > context:
+            raise DataError(f"its targets have {total} tokens, more than the {whose}context of {context}")
+        if dropped and kept and self.inputs.too_long == "refuse":
+            raise DataError(
+                f"it has {whole} tokens, more than the {whose}context of {context}; data.too_long: drop would leave out its "
+                f"{' and '.join(reversed(dropped))}"
+            )
+        for name, count in dropped.items() if kept else ():
+            if not self.dropped[name]:
+                self.say(
+                    f"sample {key!r} has {whole} tokens, more than the {whose}context of {context}: its "
+                    f"{name} ({count} tokens) is left out, and so wherever there is no room for it"
+                )
+            self.dropped[name] += 1
+        return kept

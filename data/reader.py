@@ -1,0 +1,98 @@
+"""From a sample's number to its decoded inputs and its labels; small data sets are read and decoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..tokenizers.base import Chopper
+from ..tokenizers.files.reading import DataError
+from .bad_samples import BadSamples
+from .inputs import Inputs
+from .samples import Samples
+
+CACHED = 2**30
+"""Bytes of decoded items that a split keeps in memory."""
+
+Item = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""The decoded inputs of a sample by input name, and its labels by column: `({"image": array}, {"label": 7})`."""
+
+
+class ItemCache:
+    """Items by number, the first that fit into so many bytes; no later one takes the place of an earlier."""
+
+    def __init__(self, bytes: int = CACHED):
+        self.free, self.items = bytes, {}
+
+    def get(self, number: int) -> Item | None:
+        """The item of this number, if it is kept."""
+        return self.items.get(number)
+
+    def put(self, number: int, item: Item) -> None:
+        """Keep an item where there is room; a value that does not tell its size counts 64 bytes."""
+        size = sum(getattr(value, "nbytes", 64) for value in item[0].values())
+        if size <= self.free:
+            self.free -= size
+            self.items[number] = item
+
+
+class Reader:
+    """Reads samples by number. `checks` are what the tasks demand of each column of labels: they raise DataError for a value
+    that makes its sample a bad one."""
+
+    def __init__(
+        self, samples: Samples, choppers: Mapping[str, Chopper], inputs: Inputs, bad: BadSamples,
+        checks: Mapping[str, Sequence[Callable[[Any], None]]] | None = None,
+    ):  # fmt: skip
+        self.samples, self.choppers, self.inputs, self.bad, self.checks = samples, choppers, inputs, bad, checks or {}
+        self.cache = ItemCache()
+        self._numbers: dict[str, int] = {}
+
+    def item(self, number: int) -> Item:
+        """The decoded inputs and the labels of a sample. Raises DataError when it is bad."""
+        if number in self.bad:
+            raise DataError(self.bad[number])
+        found = self.cache.get(number)
+        if found is None:
+            raw = self.samples[number]
+            inputs = {
+                name: self._decoded(name, raw[c]) for name, c in self.inputs.columns.items() if raw.get(c) is not None
+            }
+            found = inputs, {name: self._checked(name, raw.get(name)) for name in self.inputs.labels}
+            self.cache.put(number, found)
+        return found
+
+    def _decoded(self, name: str, raw: Any) -> Any:
+        try:
+            return self.choppers[name].decode(raw)
+        except (ValueError, OSError, TypeError) as error:
+            raise DataError(f"{name}: {error}") from error
+
+    def _checked(self, column: str, value: Any) -> Any:
+        for check in self.checks.get(column, ()) if value is not None else ():
+            check(value)
+        return value
+
+    def number(self, key: str) -> int:
+        """The number of the sample of this key."""
+        if not self._numbers:
+            self._numbers = {name: number for number, name in enumerate(self.samples.keys)}
+        return self._numbers[key]
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of every sample in every set, (samples, 2), the decoder's (or only) set before the encoder's, as they are
+        without augmentation; 0 for a bad one."""
+        found = np.zeros((len(self.samples), 2), dtype=np.int64)
+        for number in range(len(self.samples)):
+            try:
+                item = self.item(number)[0]
+                counts = {name: chopper.count(item[name]) for name, chopper in self.choppers.items() if name in item}
+            except (ValueError, OSError):  # it is named when its turn comes
+                continue
+            for name, count in counts.items():
+                found[number, int(name in self.inputs.encoded)] += count  # a bool would be a mask
+        return found

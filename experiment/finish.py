@@ -1,0 +1,73 @@
+"""What comes after the last step, once: averaging, the last evaluation, what each input is worth. All of it is in the last checkpoint
+before it is told, so that a kill repeats nothing and loses nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..inference.attribution import measure_attribution, tables
+from ..training import checkpoint
+from ..training.ema import Ema
+from ..training.objective import autocast
+from .assemble import Experiment
+from .run import told_of
+
+
+def finish(experiment: Experiment) -> dict[str, float]:
+    """Everything above; gives the metrics of the summary."""
+    trainer, config = experiment.trainer, experiment.config
+    if config.checkpoints.average and not trainer.averaged:
+        average_last(experiment)
+    if trainer.evaluated < trainer.step:
+        trainer.evaluate_or_save()
+    figures = {}
+    if config.evaluation.attribution and not trainer.finished:
+        figures = tell_attribution(experiment)
+    trainer.finished = True
+    trainer.save()
+    for split in experiment.splits.values():
+        for line in told_of(split):
+            experiment.say(line)
+    experiment.processes.wait()
+    lines = [line for line in trainer.log.record.here if not any(name.startswith("train/") for name in line)]
+    told = {name: value for line in lines for name, value in line.items() if name not in ("step", "seconds")}
+    return {name: value for name, value in told.items() if not name.startswith("data/")} | figures
+
+
+def average_last(experiment: Experiment) -> None:
+    """The mean of the newest checkpoints' weights as the averages of the last step: it is what the run was to give, and so its
+    best, whatever came before."""
+    trainer, processes, folder = experiment.trainer, experiment.processes, experiment.folder
+    trainer.save()
+    processes.wait()
+    newest = processes.told(trainer.saver.averaged_steps() if processes.is_first else None)
+    mean: dict[str, Tensor] = {}
+    if processes.is_first:
+        every = [checkpoint.read_part(folder, step, "model") for step in newest]
+        mean = {name: torch.stack([each[name] for each in every]).mean(0) for name in every[0]}
+    trainer.learner.averages = Ema(experiment.model, 0.0)
+    trainer.learner.averages.load(processes.told_tensors(mean if processes.is_first else None))
+    experiment.say(f"averaged the weights of steps {', '.join(map(str, newest))}")
+    trainer.best, trainer.evaluated, trainer.averaged = None, -1, True
+
+
+def tell_attribution(experiment: Experiment) -> dict[str, float]:
+    """Say what each input is worth to each task, as tables; gives the figures."""
+    trainer, config, processes = experiment.trainer, experiment.config, experiment.processes
+    with trainer.learner.averaged(), autocast(processes.device, experiment.choices.precision):
+        found = measure_attribution(
+            experiment.model,
+            experiment.tasks,
+            experiment.splits["val"],
+            rows=config.evaluation.rows,
+            processes=processes,
+        )
+    figures: dict[str, float] = {}
+    truth = config.data.dataset().truth("val")
+    for name, attribution in found.items():
+        if processes.is_first:
+            experiment.progress.show_tables(*tables(name, attribution, truth))
+        figures |= attribution.figures("val" if len(found) == 1 else f"val/{name}")
+    trainer.log.write(trainer.step, figures)
+    return figures

@@ -1,0 +1,89 @@
+"""An encoding as the files of a Hugging Face tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...tokenizers.encoding.base import Encoding
+from ...tokenizers.encoding.byte_pairs import GPT2_PATTERN, byte_letters
+from ...tokenizers.files.reading import LARGE, read_text
+from ..run import RunError
+
+AS_GPT2 = ("gpt2", "r50k_base", "p50k_base")
+"""tiktoken's encodings that cut texts as GPT-2 does."""
+
+
+def tokenizer_files(encoding: Encoding, folder: Path) -> dict[str, Any]:
+    """`tokenizer.json` and `tokenizer_config.json` by name, as trees; none for numbers, which no tokenizer makes. What was read from
+    a directory is in the run's `folder`. Raises RunError for an encoding that the `tokenizers` library would not give exactly."""
+    from tokenizers import AddedToken, Tokenizer
+
+    if encoding.name == "numbers":
+        return {}
+    read = encoding.name == "directory"
+    coder = Tokenizer.from_str(read_text(folder / "tokenizer.json", LARGE)) if read else coder_of(encoding)
+    lacking = [name for id, name in sorted(encoding.specials.items()) if coder.token_to_id(name) != id]
+    coder.add_special_tokens([AddedToken(name, special=True) for name in lacking])
+    if wrong := [name for id, name in encoding.specials.items() if coder.token_to_id(name) != id]:
+        raise RunError(
+            f"{folder} cannot be exported: {wrong[0]} would have another id in a tokenizer.json, which has no gaps"
+        )
+    if not read:
+        coder.post_processor = framing(encoding)
+    names = {"bos_token": encoding.start, "eos_token": encoding.end, "mask_token": encoding.roles.get("mask")}
+    settings = {name: encoding.specials[id] for name, id in names.items() if id in encoding.specials}
+    settings |= {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "add_bos_token": bool(encoding.frame.get("prompt", [encoding.start])),
+    }
+    return {"tokenizer.json": json.loads(coder.to_str()), "tokenizer_config.json": settings}
+
+
+def coder_of(encoding: Encoding) -> Any:
+    """The tokenizer of the `tokenizers` library that cuts texts into the same pieces, without special ids."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    ranks = {piece: id for id, piece in enumerate(encoding.pieces) if piece}
+    if encoding.name == "characters":
+        found = Tokenizer(models.BPE({piece.decode(): id for piece, id in ranks.items()}, []))
+        found.decoder = decoders.Fuse()
+        return found
+    letters = {byte: letter for letter, byte in byte_letters().items()}
+    written = {piece: "".join(letters[byte] for byte in piece) for piece in ranks}
+    merges = [(written[first], written[second]) for first, second in merges_of(ranks)]
+    found = Tokenizer(models.BPE({written[piece]: id for piece, id in ranks.items()}, merges))
+    cut = [pre_tokenizers.Split(Regex(pattern_of(encoding)), "isolated")] if encoding.name != "bytes" else []
+    found.pre_tokenizer = pre_tokenizers.Sequence([*cut, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    found.decoder = decoders.ByteLevel()
+    return found
+
+
+def pattern_of(encoding: Encoding) -> str:
+    """How a byte-level BPE cuts texts. Raises RunError for a pattern that means something else to the `tokenizers` library."""
+    pattern = encoding.parts().get("pattern", GPT2_PATTERN if encoding.name in AS_GPT2 else None)
+    if pattern is None:
+        raise RunError(
+            f"the encoding {encoding.name!r} cannot be exported; possible: bytes, characters, bpe, {', '.join(AS_GPT2)}"
+        )
+    return pattern
+
+
+def merges_of(ranks: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
+    """Every two pieces that join to one, in the order of what they join to."""
+    for piece in sorted(ranks, key=ranks.__getitem__):
+        pairs = [(piece[:n], piece[n:]) for n in range(1, len(piece)) if piece[:n] in ranks and piece[n:] in ranks]
+        yield from sorted(pairs, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
+
+
+def framing(encoding: Encoding) -> Any:
+    """What puts the ids around a text that our encoding puts there."""
+    from tokenizers import processors
+
+    before, after = ([encoding.specials[id] for id in ids] for ids in (encoding.before, encoding.after))
+    ids = {name: id for id, name in encoding.specials.items()}
+    return processors.TemplateProcessing(
+        single=[*before, "$A", *after], special_tokens=[(name, ids[name]) for name in {*before, *after}]
+    )

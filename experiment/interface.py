@@ -1,0 +1,94 @@
+"""The functions of `import chopmix`: a YAML file or the folder of a run in, figures and answers out."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from .own_data import whole_data
+from .run import Run, load_run
+from .settings.config import load_config
+from .train import train as train_config
+
+
+def train(config: str | Path, **overrides: Any) -> dict[str, float]:
+    """Train what a YAML file says, as `chopmix train` does: a run that was stopped goes on, one that is finished is
+    only read. Gives the last step's metrics, by names such as `val/loss`.
+
+        train("configs/quickstart.yaml", training={"steps": 300, "learning_rate": 1e-3}, out="runs/short")
+
+    An override is a section of the YAML; a mapping changes the keys that it names, which may have dots
+    (`{"encoder.depth": 2}`), and an input or a task that is None is taken out (`inputs={"sound": None}`).
+
+    Raises ConfigError with all that is wrong with file and overrides, RunError for a folder that is taken, DataError
+    for damaged data. Where the run was asked to stop it is saved, and then: KeyboardInterrupt (Ctrl-C) or SystemExit
+    (SIGTERM)."""
+    metrics, status = train_config(load_config(config, written(overrides)))
+    if status == 128 + signal.SIGINT:
+        raise KeyboardInterrupt
+    if status:
+        raise SystemExit(status)
+    return metrics
+
+
+def written(overrides: Mapping[str, Any]) -> list[str]:
+    """Overrides as the command line has them: of `{"training": {"steps": 3}, "out": "x"}` the words `training.steps=3`
+    and `out="x"`."""
+    found: dict[str, Any] = {}
+    for section, value in overrides.items():
+        inner = isinstance(value, Mapping)
+        found |= {f"{section}.{key}": each for key, each in value.items()} if inner else {section: value}
+    return [f"{key}={json.dumps(value, default=str, ensure_ascii=False)}" for key, value in found.items()]
+
+
+def load(
+    run: str | Path, *, checkpoint: Literal["best", "last"] = "best", device: Literal["auto", "cpu", "cuda"] = "auto",
+    trust: Collection[str] = (),
+) -> Run:  # fmt: skip
+    """A trained run by its folder: model, vocabularies, tasks. Nothing that stands in the folder is executed; `trust`
+    names the modules outside chopmix that it may use. Raises RunError where there is no run, CheckpointError (a
+    ValueError) where none of its checkpoints is whole."""
+    return load_run(run, checkpoint, device, trust)
+
+
+def evaluate(run: Run | str | Path, split: str = "val", *, data: str | None = None) -> dict[str, float]:
+    """The metrics of a whole split by names such as `val/loss`: of the run's own data, or of `data`, which is written
+    as `--data` of the command line (`mnist`, `photos/`, `list.csv`). Raises RunError or DataError for data that cannot
+    be read so."""
+    run = opened(run)
+    return run.evaluate(split, whole_data(data, split, *run.reads()) if data else None)
+
+
+def predict(run: Run | str | Path, samples: Sequence[Mapping[str, Any]], **options: Any) -> list[dict[str, Any]]:
+    """Every task's answer to each sample, in the samples' order.
+
+        predict("runs/quickstart", [{"image": "7.png", "operator": "+"}])    # [{"answer": {"text": "7+5=12"}}]
+
+    A sample gives any of the run's inputs: a file's path or bytes, an array, a text. One that cannot be read has
+    `error` for an answer. `options` are those of `Run.predict`. Raises RunError for an input that the run does not
+    have."""
+    return opened(run).predict(samples, **options)
+
+
+@overload
+def generate(run: Run | str | Path, prompt: str | None = None, **options: Any) -> str: ...
+@overload
+def generate(run: Run | str | Path, prompt: Sequence[str | None], **options: Any) -> list[str]: ...
+def generate(
+    run: Run | str | Path, prompt: str | Sequence[str | None] | None = None, **options: Any
+) -> str | list[str]:
+    """The text that continues a prompt (None: a new document), or the texts of several prompts, without the prompts.
+
+        generate("runs/shakespeare", "To be", max_tokens=50, temperature=0.7, stop=["\\n"], seed=0)
+
+    `options` are those of `Run.generate`. Raises RunError for a run that writes no text.
+    """
+    return opened(run).generate(prompt, **options)
+
+
+def opened(run: Run | str | Path) -> Run:
+    """A run that may be given by its folder."""
+    return run if isinstance(run, Run) else load(run)

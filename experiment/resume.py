@@ -1,0 +1,109 @@
+"""Where a run begins: at its newest sound checkpoint, at another run's weights, at first values; and going back to it once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ..training import checkpoint
+from ..training.checkpoint import NotFiniteError
+from ..training.ema import Ema
+from ..training.state import State
+from .assemble import Experiment, contents
+from .folder.transfer import take_weights
+from .run import RunError, load_weights
+
+
+def resume(experiment: Experiment) -> State | None:
+    """Go on from the newest sound checkpoint, and give its state; without one, start from `from:` or from the first values."""
+    processes, config = experiment.processes, experiment.config
+    if experiment.choices.note:
+        experiment.say(experiment.choices.note)
+    step = newest(experiment)
+    if step is not None:
+        state = load(experiment, step)
+        experiment.say(f"resumed {experiment.folder} at step {step:,}")
+        return state
+    if config.from_run:
+        if processes.is_first:
+            experiment.say(take_weights(experiment.model, config))
+        weights = on_cpu(experiment.model.state_dict()) if processes.is_first else None
+        experiment.model.load_state_dict(processes.told_tensors(weights))
+        if config.training.ema:
+            experiment.trainer.learner.averages = Ema(experiment.model, config.training.ema)
+    return None
+
+
+def newest(experiment: Experiment) -> int | None:
+    """The newest sound checkpoint's step, in all processes."""
+    first = experiment.processes.is_first
+    return experiment.processes.told(checkpoint.newest_sound(experiment.folder, experiment.say) if first else None)
+
+
+def load(experiment: Experiment, step: int) -> State:
+    """Take everything from a checkpoint of the first process's disk; gives its state."""
+    processes, trainer, folder = experiment.processes, experiment.trainer, experiment.folder
+    learner, state = trainer.learner, None
+    if processes.is_first:
+        state = load_weights(experiment.model, folder, step, experiment.choppers, averaged=False)
+    state = processes.told(state)
+    parts = {
+        part: processes.told_tensors(checkpoint.read_part(folder, step, part) if processes.is_first else None)
+        for part in (("model", "optimizer", "ema") if processes.count > 1 else ("optimizer", "ema"))
+    }
+    if not processes.is_first:
+        experiment.model.load_state_dict(parts["model"])
+    there = contents(experiment.splits)
+    if state.data != there:
+        wrong = ", ".join(name for name, source in there.items() if state.data.get(name) != source)
+        raise RunError(f"{folder}: the data ({wrong}) changed since step {step}; start again with another out=")
+    learner.optimizer.load(parts["optimizer"])
+    if state.averaged and step == trainer.steps:
+        learner.averages = Ema(experiment.model, 0.0)
+    if learner.averages and parts["ema"]:
+        learner.averages.load(parts["ema"])
+    stand(experiment, step, state)
+    return state
+
+
+def stand(experiment: Experiment, step: int, state: State) -> None:
+    """Let the trainer, its log and its loader stand where a checkpoint does."""
+    trainer, last = experiment.trainer, step == experiment.trainer.steps
+    trainer.step, trainer.evaluated = step, state.evaluated
+    trainer.best = state.best if state.best and state.best.metric == trainer.saver.best else None
+    trainer.finished, trainer.averaged = state.finished and last, state.averaged and last
+    trainer.log.resume(state.seconds, state.unreported)
+    trainer.loader.skipped = list(state.skipped)
+    trainer.loader.forget()
+    experiment.splits["train"].bad.remember({int(n): why for n, why in state.bad.items() if n.isdecimal()})
+    if experiment.processes.is_first:
+        trainer.saver.point_to_best(trainer.best)
+
+
+def go_back(experiment: Experiment, error: NotFiniteError) -> State:
+    """Return to the last sound checkpoint, once, and go on without the batches from there to the failure: their numbers are in its
+    state before anything else happens, so that every resume skips the same. Raises RunError at the second time."""
+    failed, processes = experiment.trainer.step, experiment.processes
+    processes.wait()
+    step = newest(experiment)
+    advice = "try a smaller training.learning_rate, more warmup, or precision float32"
+    if step is None or experiment.trainer.loader.skipped:
+        none, twice = "there is no checkpoint to go back to", "it went back once before, and does not again"
+        raise RunError(f"{error} near step {failed:,}; {none if step is None else twice}; {advice}")
+    if processes.is_first:
+        state = checkpoint.read_state(experiment.folder, step)
+        told = state.model_dump(exclude={"files", "step", "skipped"})
+        checkpoint.add(experiment.folder, step, {}, {**told, "skipped": [(step, failed - step)]})
+    processes.wait()
+    state = load(experiment, step)
+    experiment.say(
+        f"{error} near step {failed:,}: back to the checkpoint of step {step:,}, and on without the batches {step:,} to "
+        f"{failed - 1:,}. If it happens again, {advice}"
+    )
+    return state
+
+
+def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors where the processes hand them around."""
+    return {name: tensor.detach().cpu() for name, tensor in tensors.items()}

@@ -1,0 +1,231 @@
+"""A configuration as it is written: YAML read strictly and within bounds, overrides, every problem with its line.
+
+It has no tags, anchors, inheritance or interpolation, and nothing in it is evaluated.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from ...tokenizers.files.reading import DataError, read_text
+from .names import rename
+from .scalars import nearest, shown
+
+Where = tuple[str | int, ...]
+"""A path in the YAML, such as ("inputs", "image", "patch_size")."""
+LONGEST, DEEPEST = 2**18, 40
+"""Characters that a configuration has at most, and how many mappings and lists may stand inside each other."""
+
+
+class Problem(NamedTuple):
+    """One thing to correct: where it stands in the YAML, and what is given and possible there."""
+
+    path: Where
+    message: str
+
+
+class ConfigError(Exception):
+    """Everything that is wrong with a configuration; `str` gives one line for each problem.
+
+    `lines` tells where each path of the YAML stands (None: on the command line); a path that is not there stands where
+    its parent does.
+    """
+
+    def __init__(self, file: str, problems: Sequence[Problem], lines: Mapping[Where, int | None] | None = None):
+        self.file, self.lines = file, dict(lines or {})
+        self.problems = sorted(problems, key=lambda each: self.line(each.path) or (float("inf") if self.lines else 0))
+        super().__init__("\n".join(map(self._shown, self.problems)))
+
+    def line(self, path: Where) -> int | None:
+        """The line of the file in which a path stands, counted from 1."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path)
+
+    def _shown(self, each: Problem) -> str:
+        line = self.line(each.path)
+        place = f"{self.file}:{line}" if line else "command line" if self.lines else self.file
+        return f"{place}  {f'{dotted(each.path)}: ' if each.path else ''}{each.message}"
+
+
+def dotted(path: Where) -> str:
+    """A path as it is written on the command line."""
+    return ".".join(map(str, path))
+
+
+@dataclass
+class Document:
+    """A tree of settings, the lines of the file in which its paths stand, and what is wrong with it so far."""
+
+    file: str
+    tree: Any
+    lines: dict[Where, int | None] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> Document:
+        """A YAML file. Raises ConfigError where there is none, or what is there is no YAML."""
+        return cls.parse(text_of(path), str(path))
+
+    @classmethod
+    def parse(cls, text: str, file: str) -> Document:
+        """A YAML text. Raises ConfigError where it is none."""
+        found = cls(file, None)
+        try:
+            found.tree = read_yaml(text, found.lines, found.problems)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            raise ConfigError(file, [yaml_problem(error)], {(): mark.line + 1} if mark else None) from error
+        return found
+
+    def rename(self) -> None:
+        """Give what stands under an old name its new one; each is a problem."""
+        for each in rename(self.tree):
+            self.problems.append(Problem(each.path, each.sentence))
+            size = len(each.path)
+            for path in [known for known in self.lines if known[:size] == each.path and not each.doubled]:
+                self.lines[each.moved + path[size:]] = self.lines[path]
+
+    def override(self, text: str) -> None:
+        """Write `key.sub=value` into the tree; sections and entries that are not there yet are made. `inputs.NAME=null`
+        and `tasks.NAME=null` take an input (with its share of `training.input_dropout`) or a task out, for an
+        ablation."""
+        key, equals, value = text.partition("=")
+        path = tuple(part.strip() for part in key.split("."))
+        if not equals:
+            self.lines[(text,)] = None
+            self.problems.append(Problem((text,), "an override is written key.sub=value"))
+        elif (here := self._mapping_at(path)) is not None:
+            was_there = path in self.lines
+            for known in [known for known in self.lines if known[: len(path)] == path]:
+                del self.lines[known]
+            self.lines[path], problems = None, []
+            try:
+                here[path[-1]] = read_yaml(value, {}, problems)
+            except yaml.YAMLError as error:
+                problems = [yaml_problem(error)]
+            self.problems += [Problem(path, each.message) for each in problems]
+            if len(path) == 2 and path[0] in ("inputs", "tasks") and here.get(path[1], path) is None:
+                self._take_out(path, here, was_there)
+
+    def _mapping_at(self, path: tuple[str, ...]) -> dict[str, Any] | None:
+        """The mapping that holds the last key of a path; none, and a problem, where something else has its place."""
+        here = self.tree
+        for depth, name in enumerate(path[:-1], start=1):
+            below = here.get(name)
+            if below is None:
+                below, self.lines[path[:depth]] = {}, None
+            here[name] = {"use": below} if isinstance(below, str) else below
+            if not isinstance(here[name], dict):
+                self.lines[path] = None
+                self.problems.append(Problem(path, f"{dotted(path[:depth])} is {shown(below)}, which has no keys"))
+                return None
+            here = here[name]
+        return here
+
+    def _take_out(self, path: tuple[str, ...], here: dict[str, Any], was_there: bool) -> None:
+        section, name = path
+        del here[name]
+        training = self.tree.get("training")
+        shares = training.get("input_dropout") if isinstance(training, dict) else None
+        if section == "inputs" and isinstance(shares, dict):
+            shares.pop(name, None)
+        if not was_there:
+            self.problems.append(Problem(path, f"there is nothing of that name to take out{nearest(name, here)}"))
+
+
+def text_of(path: Path) -> str:
+    """The text of a YAML file. Raises ConfigError where it cannot be read, with the name that was probably meant."""
+    if os.path.isdir(path):
+        files = ", ".join(sorted(file.name for file in path.glob("*.yaml"))) or "none"
+        raise ConfigError(str(path), [Problem((), f"is a folder, not a file; YAML files in it: {files}")])
+    try:
+        return read_text(path)
+    except DataError as error:
+        if not str(error).endswith("does not exist"):
+            raise ConfigError(str(path), [Problem((), f"cannot be read: {error}")]) from None
+    folder = path.parent
+    names = sorted(file.name for file in folder.glob("*.yaml")) if os.path.isdir(folder) else []
+    where = "there is no YAML file in" if os.path.isdir(folder) else "there is no folder"
+    hint = nearest(path.name, names) if names else f"; {where} {str(folder.resolve())!r}"
+    raise ConfigError(str(path), [Problem((), f"there is no such file{hint}")])
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader without anchors, aliases and tags: what stands in the file is what is meant."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or event.anchor or event.tag:
+            what = "tags (!) are" if getattr(event, "tag", None) else "anchors (&) and aliases (*) are"
+            raise yaml.MarkedYAMLError(problem=f"{what} not allowed in a configuration", problem_mark=event.start_mark)
+        if self.depth >= DEEPEST:
+            problem = f"more than {DEEPEST} mappings and lists inside each other"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        self.depth += 1
+        found = super().compose_node(parent, index)
+        self.depth -= 1
+        return found
+
+
+def read_yaml(text: str, lines: dict[Where, int | None], problems: list[Problem]) -> Any:
+    """The plain value of a YAML text. Notes the line of every path, and keys that stand twice as problems.
+
+    Raises yaml.YAMLError where the text is no YAML, too long or too deep. Keys are always text; dates are not a type
+    here."""
+    if len(text) > LONGEST:
+        raise yaml.YAMLError(f"{len(text):,} characters; a configuration has at most {LONGEST:,}")
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        return None if node is None else _value(loader, node, (), lines, problems)
+    finally:
+        loader.dispose()
+
+
+def _value(loader: _Loader, node: yaml.Node, path: Where, lines: dict, problems: list[Problem]) -> Any:
+    lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(loader, item, (*path, index), lines, problems) for index, item in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode):
+        found: dict[str, Any] = {}
+        for key, item in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else "?"
+            below = (*path, name)
+            if name in found:
+                problems.append(Problem(below, f"stands here a second time; first at line {lines[below]}"))
+            lines[below] = key.start_mark.line + 1
+            found[name] = _value(loader, item, below, lines, problems)
+        return found
+    if node.tag.rpartition(":")[2] in ("null", "bool", "int", "float"):
+        try:
+            return loader.construct_object(node)
+        except (ValueError, OverflowError):  # it looks like a number to PyYAML and is none, such as 0b_
+            pass
+    return node.value
+
+
+def yaml_problem(error: yaml.YAMLError) -> Problem:
+    """What PyYAML says against a text."""
+    said = [getattr(error, name, None) for name in ("context", "problem")]
+    return Problem((), f"no valid YAML: {', '.join(part for part in said if part) or ' '.join(str(error).split())}")
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper without anchors, which the reader does not allow."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def dumped(tree: Any) -> str:
+    """A tree as YAML, keys in their order."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False)

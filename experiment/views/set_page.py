@@ -1,0 +1,154 @@
+"""One set of tokens drawn for a page: its tokens in order, how many each input has, and who reads whom."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ...models.attention.graph import Graph, dense_mask, reach
+from ...models.batch import Batch
+from ...models.leaks import leaks
+from ...models.model import Model
+from ...models.tokens import CORE, Tokens
+from ...tokenizers.base import Chopper
+
+COLOURS = ("#9aa0a6", "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948")
+"""One per input, the core's own tokens first."""
+SHOWN = 400
+"""Tokens of a set that are written out and drawn at most."""
+
+
+def set_parts(set: str, batch: Batch, model: Model, choppers: dict[str, Chopper], names: Sequence[str]) -> list[str]:
+    """One set: its tokens in order, how many each input has, and who reads whom in it."""
+    tokens, graphs = batch.sets[set].tokens.select(slice(0, 1)), model.cores[set].graphs
+    of = f" of the {set}" if len(batch.sets) > 1 else ""
+    cut = f"<p>The first {SHOWN} of its {tokens.shape[1]:,} tokens are shown.</p>" if tokens.shape[1] > SHOWN else ""
+    return [
+        f"<h2>The set{of}</h2>", cut, strip(set, batch, tokens, choppers, names), counts_table(tokens, names),
+        f"<h2>Who reads whom{' in it' if of else ''}</h2>", *graph_parts(graphs, tokens),
+    ]  # fmt: skip
+
+
+def cross_parts(batch: Batch) -> list[str]:
+    """Who reads the encoder's set, where there is one."""
+    if len(batch.sets) < 2:
+        return []
+    (encoder, source), (decoder, _) = batch.sets.items()
+    count = int((source.tokens.sample[0] > 0).sum())
+    return [f"<p>In every layer each token of the {decoder} set also reads all {count} of the {encoder} set.</p>"]
+
+
+def labels_of(set: str, batch: Batch, tokens: Tokens, choppers: dict[str, Chopper]) -> list[str]:
+    """A short text for every token of the first row: the text of an id, or a dot."""
+    found = ["·"] * tokens.shape[1]
+    for name, chunks in batch.sets[set].chunks.items():
+        text = getattr(choppers[name], "text", None)
+        if text is None:
+            continue
+        values = chunks.values.flatten().tolist()
+        places = range(len(values)) if chunks.slots is None else chunks.slots.tolist()
+        for place, id in zip(places, values):
+            if place < len(found):
+                found[place] = text.decode([id], specials=True).replace("\n", "⏎")
+    return found
+
+
+def strip(set: str, batch: Batch, tokens: Tokens, choppers: dict[str, Chopper], names: Sequence[str]) -> str:
+    """The tokens in their order, in the colours of their inputs."""
+    spans = [
+        f"<span style='background:{COLOURS[input % len(COLOURS)]}' title='{names[input]}'>{html.escape(label)}</span>"
+        for input, label in zip(tokens.input[0, :SHOWN].tolist(), labels_of(set, batch, tokens, choppers))
+    ]
+    return f"<p class=set>{''.join(spans)}</p>"
+
+
+def counts_table(tokens: Tokens, names: Sequence[str]) -> str:
+    """Tokens per input."""
+    total = int((tokens.sample > 0).sum())
+    rows = []
+    for number, name in enumerate(names):
+        count = int(((tokens.input == number) & (tokens.sample > 0)).sum())
+        if count or number != CORE:
+            style = f"color:{COLOURS[number % len(COLOURS)]}"
+            share = f"{count / max(total, 1):.0%}"
+            rows.append(f"<tr><td style='{style}'>{html.escape(name)}</td><td>{count}</td><td>{share}</td></tr>")
+    return f"<table><tr><th>input</th><th>tokens</th><th>share</th></tr>{''.join(rows)}</table>"
+
+
+def graph_parts(graphs: Sequence[Graph], tokens: Tokens) -> list[str]:
+    """Each attention graph as a matrix, rows read columns; and what every token has heard of after each layer."""
+    pictures = []
+    for graph in dict.fromkeys(graphs):
+        layers = ", ".join(str(layer + 1) for layer, each in enumerate(graphs) if each == graph)
+        pictures.append(matrix(dense_mask(graph, tokens, tokens)[0], tokens, f"layer {layers}"))
+    heard = [reach(graphs[:depth], tokens)[0] for depth in range(1, len(graphs) + 1)]
+    for depth, known in enumerate(heard, start=1):
+        if depth == len(heard) or (depth > 1 and not torch.equal(known, heard[depth - 2])):
+            pictures.append(matrix(known, tokens, f"heard of after {depth} layer{'s' * (depth > 1)}"))
+    return ["<p>Rows read columns.</p>", *pictures, reach_table(graphs, heard, tokens)]
+
+
+def reach_table(graphs: Sequence[Graph], heard: Sequence[torch.Tensor], tokens: Tokens) -> str:
+    """Layer by layer, how many tokens one reads there, and how many it has heard of by then."""
+    there = tokens.sample[0] > 0
+    rows = []
+    for depth, (graph, known) in enumerate(zip(graphs, heard), start=1):
+        read = dense_mask(graph, tokens, tokens)[0][there].sum(1).float()
+        known = known[there].sum(1).float()
+        rows.append(
+            f"<tr><td>{depth}</td><td>{read.mean():.1f}</td><td>{known.mean():.1f}</td><td>{int(known.max())}</td></tr>"
+        )
+    return (
+        f"<p>Of {int(there.sum())} tokens:</p><table><tr><th>layer</th><th>read there, on average</th>"
+        f"<th>heard of by then, on average</th><th>at most</th></tr>{''.join(rows)}</table>"
+    )
+
+
+def proof(batch: Batch, model: Model) -> str:
+    """Whether a target can reach its own predictor."""
+    found = leaks(batch, {name: core.graphs for name, core in model.cores.items()})
+    bad = sum(map(len, found.values()))
+    judged = sum(targets.count for targets in batch.targets.values())
+    if bad:
+        return f"<p class=bad>{bad} of {judged} targets can be read by their own predictor: this graph leaks.</p>"
+    return f"<p class=fine>None of the {judged} targets can reach its own predictor, through all layers.</p>"
+
+
+def matrix(mask: torch.Tensor, tokens: Tokens, title: str) -> str:
+    """A mask as a picture, with the inputs' colours along both sides."""
+
+    def draw(canvas: Any) -> None:
+        from matplotlib.colors import to_rgb
+
+        sides = torch.tensor([to_rgb(COLOURS[number % len(COLOURS)]) for number in tokens.input[0, :SHOWN].tolist()])
+        n = len(sides)
+        image = torch.ones(n + 2, n + 2, 3)
+        image[2:, 2:] = torch.where(mask[:SHOWN, :SHOWN, None], sides[None] * 0.9, torch.ones(3))
+        image[2:, 0], image[0, 2:] = sides, sides
+        canvas.imshow(image.numpy())
+        canvas.set(title=title, xticks=[], yticks=[])
+
+    return picture(draw, (3.4, 3.4))
+
+
+def picture(draw, size: tuple[float, float]) -> str:
+    """What `draw` puts on matplotlib's Axes, as an image inside the page."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    file = io.BytesIO()
+    with rc_context({"text.parse_math": False}):  # a `$` in a name is no formula
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure.subplots())
+        figure.savefig(file, format="png", dpi=110)
+    return f'<img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+
+
+def colour(name: str, choppers: Any) -> str:
+    """An input's colour."""
+    return COLOURS[(list(choppers).index(name) + 1) % len(COLOURS)]

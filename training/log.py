@@ -1,0 +1,95 @@
+"""What training tells of itself while it runs: the clock, the mean loss, the speed; on the terminal and in `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..data.processes import Processes
+from ..models.batch import Batch
+from .checkpoint import NotFiniteError
+from .record import MetricsFile, Progress, peak_memory
+from .state import Unreported
+from .throughput import Throughput
+
+
+class Log:
+    """Losses stay on the device until a line is due: nothing waits for them before. The clock counts training alone.
+
+    `flops` tells the operations of a micro-batch; `record` is the file that lines go to (set before the first).
+    """
+
+    record: MetricsFile
+
+    def __init__(self, progress: Progress, processes: Processes, flops: Callable[[Batch], float]):
+        self.progress, self.processes, self.flops = progress, processes, flops
+        self.seconds, self.started = 0.0, time.perf_counter()
+        self.losses: list[Tensor] = []
+        self.throughput, self.unreported = Throughput(), Unreported()
+
+    def start_clock(self) -> None:
+        """Count from here."""
+        self.started = time.perf_counter()
+
+    def resume(self, seconds: float, unreported: Unreported) -> None:
+        """Go on from where a checkpoint stands."""
+        self.seconds, self.unreported, self.throughput, self.losses = seconds, unreported, Throughput(), []
+
+    def read(self, batches: Sequence[Batch], waited: float) -> None:
+        """Count what a step has read."""
+        self.throughput = self.throughput.plus(batches, self.flops, waited)
+
+    def add(self, loss: Tensor) -> None:
+        """Note this process's part of a step's mean loss."""
+        self.losses.append(loss)
+
+    def report(self, step: int, rates: Mapping[str, float]) -> None:
+        """One line for the steps since the last: their mean loss, the rates in use, the speed. Raises NotFiniteError."""
+        recent = self.processes.sum(torch.stack(self.losses).double())
+        before, self.unreported = self.unreported, Unreported()
+        loss = torch.cat([recent.new_tensor(before.losses), recent]).mean().item()  # waits for the device
+        seconds = time.perf_counter() - self.started
+        self.seconds += seconds
+        if not math.isfinite(loss):
+            raise NotFiniteError(f"the loss is {loss}")
+        read, self.throughput = self.throughput.over(self.processes), Throughput()
+        figures = {
+            "train/loss": loss,
+            **rates,
+            "train/tokens_per_second": read.tokens / seconds,
+            "train/flops_per_second": read.flops / seconds / self.processes.count,
+            "train/seconds_per_step": seconds / len(self.losses),
+            "train/peak_memory_bytes": peak_memory(self.processes.device),
+            "train/padding": 1 - (read.tokens + before.tokens) / max(read.slots + before.slots, 1),
+            "train/waited": read.waited / self.processes.count / seconds,
+        }
+        self.losses.clear()
+        gc.collect(0)
+        self.write(step, figures)
+        if self.processes.is_first:
+            self.progress.show(step, figures, self.processes.device)
+        self.start_clock()
+
+    def put_off(self) -> None:
+        """Before a run is saved where no line is due: what the next one, of the run that goes on, tells of these steps too."""
+        if not self.losses:
+            return
+        read, before = self.throughput.over(self.processes), self.unreported
+        every = [*before.losses, *self.processes.sum(torch.stack(self.losses).double()).tolist()]
+        if not all(map(math.isfinite, every)):
+            raise NotFiniteError(f"the loss is {every[-1]}")
+        self.unreported = Unreported(losses=every, tokens=before.tokens + read.tokens, slots=before.slots + read.slots)
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        """One line of `metrics.jsonl`."""
+        self.record.write(step, self.seconds, figures)
+
+    def say(self, text: str) -> None:
+        """Tell the user, once."""
+        if self.processes.is_first:
+            self.progress.say(text)
