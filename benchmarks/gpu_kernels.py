@@ -14,20 +14,24 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from chopmix.models.attention.grammar import parse_graph
 from chopmix.models.generation.ctc import opaque_ctc_loss
 from chopmix.models.layers.norms import LayerNorm, RmsNorm
 from chopmix.models.layers.relative import Alibi, RelativeBias, Rotary
-from chopmix.models.tokens import PADDING, Tokens, TokenSet
-from chopmix.models.transformer import Block, Transformer
+from chopmix.models.tokens import PADDING, Tokens
+from chopmix.models.transformer import Block, BlockOptions, Transformer
 from chopmix.training.objective import autocast
 from torch import Tensor
 
 CPU = torch.device("cpu")
 PACKED = "causal & same_sample"
 GRAPH = "same_sample & (causal | from(image))"
-RMS, LAYER = partial(Block, query_key_norm=RmsNorm), partial(Block, query_key_norm=LayerNorm)
-GROUPED = partial(Block, key_value_heads=2)
-BOTH = partial(Block, key_value_heads=2, query_key_norm=RmsNorm)
+RMS, LAYER = (partial(Block, options=BlockOptions(query_key_norm=norm)) for norm in (RmsNorm, LayerNorm))
+GROUPED = partial(Block, options=BlockOptions(key_value_heads=2))
+BOTH, UNSCALED = (
+    partial(Block, options=BlockOptions(key_value_heads=2, query_key_norm=RmsNorm, scaled=scaled))
+    for scaled in (True, False)
+)
 
 
 class Way(NamedTuple):
@@ -59,7 +63,7 @@ WAYS = {
     "neighbours": Way("padded", {"attention": "same_sample & neighbourhood(1, row, column)"}),
     "a window": Way("one", {"attention": "causal & window(7)", "block": RMS}),
     "a window, packed, grouped heads": Way("packed", {"attention": f"{PACKED} & window(7)", "block": GROUPED}),
-    "T5's bias": Way("packed", {"block": partial(BOTH, scaled=False), "position": RelativeBias}),
+    "T5's bias": Way("packed", {"block": UNSCALED, "position": RelativeBias}),
     "T5's bias, one sample a row": Way("one", {"position": RelativeBias}),
     "ALiBi, padded, grouped heads": Way("padded", {"block": GROUPED, "position": Alibi}),
     "crossing": Way("one", {"block": BOTH}, source="one"),
@@ -83,8 +87,9 @@ def rows_of(kind: str, n: int) -> Tokens:
 def core_of(way: Way) -> Transformer:
     """One layer with every parameter random."""
     torch.manual_seed(0)
-    core = Transformer(["text", "image"], ("order", "row", "column"), bool(way.source),
-                       **{"width": 4 * way.channels, "depth": 1, "heads": 4, **way.options})  # fmt: skip
+    options = {"attention": PACKED, "block": Block, "width": 4 * way.channels, "depth": 1, "heads": 4, **way.options}
+    graph = parse_graph(options.pop("attention"), ["text", "image"], ("order", "row", "column"))
+    core = Transformer(attention=graph, block=partial(options.pop("block"), crosses=bool(way.source)), **options)
     for name, parameter in core.named_parameters():
         size, middle = (
             (parameter.shape[1] ** -0.5, 0.0)
@@ -115,9 +120,9 @@ def read(way: Way, n: int, device: torch.device, precision: str) -> tuple[dict[s
     if way.source:
         keys = rows_of(way.source, n)
         cross = core.plan_cross(tokens, keys, computed, device)
-        source = TokenSet(x=given["source"], **vars(keys.to(device)))
+        source = given["source"]
     with autocast(device, precision):
-        found = core(TokenSet(x=given["x"], **vars(tokens.to(device))), layouts, None, source, cross)
+        found = core(given["x"], tokens.to(device), layouts, source=source, source_layout=cross)
     (found.to(kind) * weights.to(device, kind)).sum().backward()
     slopes = {name: value.grad for name, value in [*given.items(), *core.named_parameters()]}
     kept = found.detach() * (tokens.sample != PADDING).to(device)[..., None]

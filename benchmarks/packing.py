@@ -41,7 +41,7 @@ def compare(precision: str, pairs: int) -> list[dict]:
     task = LanguageModeling(target="text")
     chopper = TextChopper(text=ByteEncoding())
     tokenizers = {"text": TextTokenizer(chopper, 128, LONGEST)}
-    core = Transformer(["text"], width=128, depth=4, heads=4, attention="causal & same_sample")
+    core = Transformer(width=128, depth=4, heads=4, attention="causal & same_sample")
     model = Model(tokenizers, {"main": core}, {"lm": task.head(tokenizers, 128)}, context=LONGEST)
     dtype = getattr(torch, precision)
     lengths = [

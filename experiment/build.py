@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,12 +17,12 @@ from ..data.sample_split import SampleSplit, sample_split
 from ..data.samples import SampleDataset
 from ..data.split import Split
 from ..models.model import Model
-from ..models.transformer import Transformer
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper, Role
 from ..tokenizers.contract import check_complete
 from ..tokenizers.files.reading import DataError
 from ..training.optimizers import Optimizer
+from .core import build_core
 from .settings.config import Config
 from .settings.sections import Training
 
@@ -101,12 +100,9 @@ def build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[
     names, axes = list(config.inputs), axes_of(choppers.values())
     cores, reads = {}, None
     if encoder:
-        own = {"depth": encoder.depth, "attention": encoder.attention, "position": encoder.position}
-        cores["encoder"] = replace(config.model, options={**config.model.options, **own}).build(
-            Transformer, names, axes
-        )
+        cores["encoder"] = build_core(config, axes, encoder)
         reads = {"encoder": encoded, "main": [name for name in names if name not in encoded]}
-    cores["main"] = config.model.build(Transformer, names, axes, bool(encoder))
+    cores["main"] = build_core(config, axes)
     modules = {name: tokenizers[config.shares.get(name, name)] for name in names}
     heads = {name: task.head(modules, width) for name, task in tasks.items()}
     return config.model.build(Model, tokenizers, cores, heads, reads)

@@ -7,7 +7,7 @@ known (and checked) without running the model.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -23,56 +23,91 @@ IGNORED = -100
 
 @dataclass(frozen=True, kw_only=True)
 class Chunks:
-    """The chopped items of one named input in one micro-batch, in the order of their items."""
+    """The chopped items of one named input in one micro-batch, in the order of their items.
+
+    Two pictures of 8 x 8 pixels in 2 x 2 patches, in the first and the second row of a set whose rows have 8 slots,
+    each behind a class token (a slot is row * 8 + column):
+
+        values       (2, 1, 8, 8)
+        index        0  1  2  3   0  1   2   3
+        slots        1  2  3  4   9 10  11  12
+        coordinates  (0, 0) (0, 1) (1, 0) (1, 1)   (0, 0) (0, 1) (1, 0) (1, 1)
+        counts       4  4
+    """
 
     values: Tensor
-    """What the embedder takes: ids (b, n) for text that fills its rows, else (t,); patches (t, p); ..."""
+    """What the embedder takes: ids (b, n) of text that fills rows, else (t); pictures (s, c, h, w); slices (t, p)."""
     index: Int[Tensor, "..."]
     """The number of each token within its item, 0, 1, 2, ...: what absolute position embeddings look at."""
     slots: Int[Tensor, "t"] | None = None
-    """Where each token goes in the set, as row * n + place; None: the tokens fill the set, row by row."""
+    """Where each token goes in the set, as row * n + column; None: the tokens fill the set, row by row."""
     next_ids: Int[Tensor, "..."] | None = None
     """For ids: the id that comes next in the item or the stream, `IGNORED` where there is none."""
     hidden: Int[Tensor, "..."] | None = None
-    """For ids: what a task has hidden at each place, `IGNORED` where it has hidden nothing."""
+    """For ids: the id that a task has hidden in each slot, `IGNORED` where it has hidden nothing."""
     coordinates: Float[Tensor, "t a"] | None = None
     """Where each token stands on the tokenizer's own axes (row, column, seconds)."""
     counts: Int[Tensor, "s"] | None = None
     """How many tokens each item has, where items are known; a tensor, so that compiled code meets no new constants."""
     seeds: Int[Tensor, "s"] | None = None
-    """What anything random about each item is keyed by while training: of the run's seed, the epoch, the sample, the input."""
+    """What anything random about each item is keyed by while training: the run's seed, epoch, sample and input."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """What one task wants to hear, and at which slots of the set."""
+    """What one task wants to hear, and at which slots of the set.
+
+    Language modelling of the texts "ab" (ids 97, 98) and "c" (99), each behind the start token (256), which is also
+    what they must end with, packed into one row of 8 slots:
+
+        slot        0    1    2    3    4    5    6    7
+        token     256   97   98  256   99    .    .    .      what is read; . is padding
+        slots       0    1    2    3    4                     whose outputs pass through the head
+        values     97   98  256   99  256                     what they must say
+        carriers    1    2   -1    4   -1                     the token that is the answer, which they must not hear
+        count       5
+    """
 
     values: Tensor
-    """One target per supervised place; `IGNORED` where the fixed budget is not used up."""
+    """One target per supervised slot; `IGNORED` where the fixed budget is not used up."""
     slots: Int[Tensor, "t"] | None = None
-    """The slots whose output is judged, as row * n + place; None: every place, row by row."""
+    """The slots whose output is supervised, as row * n + column; None: every slot, row by row."""
     carriers: Int[Tensor, "t"] | None = None
-    """The place of the token that carries the target itself, which no judged place may reach; -1: none does."""
+    """The slot of the token that carries the target itself, which no supervised slot may reach; -1: none does."""
     groups: Int[Tensor, "t"] | None = None
-    """Which target (from 0) each place belongs to, where several slots answer together."""
+    """Which target (from 0) each slot belongs to, where several slots answer together."""
     lengths: Int[Tensor, "s"] | None = None
     """How many of the values belong to each target, where a target is several of them."""
     set: str = "main"
-    """The set (and core) whose slots are judged."""
+    """The set (and core) whose slots are supervised."""
     count: int = 0
-    """How many targets count: what the summed loss is divided by, together with all other micro-batches and ranks."""
+    """How many targets count: what the summed loss is divided by, with all other micro-batches and ranks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetPlan:
-    """One set of tokens before embedding: descriptors, the chunks of each input, and a layout per layer."""
+    """One set of tokens before embedding: descriptors, the chunks of each input, and a layout per layer.
+
+    A picture of 1 x 2 patches with the caption "ab", and the text "c" alone, each behind a class token, packed
+    into one row of 10 slots; the YAML names image (1), then text (2):
+
+        tokens.input     0  1  1  2  2  2  0  2  2  0
+        tokens.sample    1  1  1  1  1  1  2  2  2  0
+        tokens.item      1  2  2  3  3  3  4  5  5  0
+        chunks["image"]  values (1, 1, 4, 8)        slots 1 2          counts 2
+        chunks["text"]   values 256 97 98 256 99    slots 3 4 5 7 8    counts 3 2
+        own              [[0], [6]]
+        samples          2
+    """
 
     tokens: Tokens
     chunks: Mapping[str, Chunks]
     layouts: tuple[Layout, ...] = ()
+    """How each layer's graph is computed for these tokens (`Model.plan`)."""
     cross: Layout | None = None
+    """How these tokens read those of the set before, where the core has cross-attention."""
     own: Int[Tensor, "s o"] | None = None
-    """The slots of the core's own tokens (class and register tokens), by sample."""
+    """The slots of the core tokens (class and register tokens), by sample."""
     samples: int = 0
     """How many samples there are, numbered from 1 in `tokens.sample`; 0: a stream, whose samples nobody counts."""
     labels: Mapping[str, Sequence[Any]] = field(default_factory=dict)
@@ -112,6 +147,6 @@ def _moved(value: Any, device: torch.device) -> Any:
         return {key: _moved(item, device) for key, item in value.items()}
     if isinstance(value, tuple) and value and not isinstance(value[0], int | str):
         return tuple(_moved(item, device) for item in value)
-    if hasattr(value, "__dataclass_fields__"):
-        return replace(value, **{name: _moved(getattr(value, name), device) for name in value.__dataclass_fields__})
+    if is_dataclass(value):
+        return replace(value, **{f.name: _moved(getattr(value, f.name), device) for f in fields(value)})
     return value

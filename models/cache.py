@@ -1,4 +1,4 @@
-"""The explicit cache of generation: keys and values that were computed already, with the descriptors of their tokens."""
+"""The cache of generation: keys and values that were computed already, with the descriptors of their tokens."""
 
 from __future__ import annotations
 

@@ -14,50 +14,74 @@ from .layers.linear import Linear, linear
 from .layers.norms import LayerNorm, Norm
 
 
-class Unembedding(nn.Module):
-    """A score for every id of a vocabulary, by a matrix of its own."""
+class Head(nn.Module):
+    """Base: vectors at a task's supervised slots, (t, d), to its output. `targets` tells what is wanted of them."""
+
+    def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} must turn vectors into an output: forward(self, x, targets)")
+
+    def weights(self) -> int:
+        """How many numbers every vector is multiplied with: those of its matrices."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.dim() > 1)
+
+    def vectors(self, targets: Targets) -> int:
+        """How many vectors pass through its matrices: one a supervised slot."""
+        return len(targets.values) if targets.slots is None else len(targets.slots)
+
+    def flops(self, targets: Targets) -> int:
+        """Operations of one micro-batch, forward and backward: 6 for every weight and vector."""
+        return 6 * self.weights() * self.vectors(targets)
+
+
+class VocabularyHead(Head):
+    """Base of the heads that give every id of a vocabulary a score: made for the ids' embedding, a table (v, d)."""
+
+    def __init__(self, embedding: nn.Embedding):
+        super().__init__()
+        self._table = (embedding,)  # in a tuple, so that the table is registered (and saved) only at its owner
+
+    @property
+    def table(self) -> Float[Tensor, "v d"]:
+        return self._table[0].weight
+
+
+class Unembedding(VocabularyHead):
+    """Scores by a matrix of its own."""
 
     def __init__(self, embedding: nn.Embedding, *, bias: bool = False):
-        super().__init__()
+        super().__init__(embedding)
         self.linear = Linear(embedding.embedding_dim, embedding.num_embeddings, bias=bias)
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Float[Tensor, "t v"]:
         return self.linear(x)
 
 
-class Tied(nn.Module):
-    """A score for every id by the embedding table itself (Press & Wolf 2017, arXiv:1608.05859): no parameters of its own.
-    `scaled` divides the vectors by the root of their width first, as T5 does."""
+class Tied(VocabularyHead):
+    """Scores by the embedding table itself (Press & Wolf 2017, arXiv:1608.05859): no parameters of its own. `scaled`
+    divides the vectors by the root of their width first, as T5 does."""
 
     def __init__(self, embedding: nn.Embedding, *, scaled: bool = False):
-        super().__init__()
-        self._table = (embedding,)  # in a tuple, so that the table is registered (and saved) only at its owner
+        super().__init__(embedding)
         self.scale = embedding.embedding_dim**-0.5 if scaled else 1.0
 
-    @property
-    def table(self) -> Float[Tensor, "v d"]:
-        return self._table[0].weight
+    def weights(self) -> int:
+        return self.table.numel()
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Float[Tensor, "t v"]:
         return linear(x if self.scale == 1 else x * self.scale, self.table)
 
 
-Head = Unembedding | Tied
-
-
-class MaskedHead(nn.Module):
-    """BERT's: one more layer (a matrix, a GELU, a normalisation) before the embedding table, and a bias for every id."""
+class MaskedHead(VocabularyHead):
+    """BERT's: one more layer (matrix, GELU, normalisation) before the embedding table, and a bias for every id."""
 
     def __init__(self, embedding: nn.Embedding, *, norm: Callable[[int], Norm] = LayerNorm):
-        super().__init__()
-        self._table = (embedding,)
+        super().__init__(embedding)
         self.linear = Linear(embedding.embedding_dim, embedding.embedding_dim)
         self.norm = norm(embedding.embedding_dim)
         self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
 
-    @property
-    def table(self) -> Float[Tensor, "v d"]:
-        return self._table[0].weight
+    def weights(self) -> int:
+        return super().weights() + self.table.numel()
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Float[Tensor, "t v"]:
         return linear(self.norm(F.gelu(self.linear(x))), self.table, self.bias)
@@ -81,7 +105,7 @@ class Pooling(nn.Module):
 
 
 class ClassToken(Pooling):
-    """The first of the core's own tokens, as in BERT and ViT: needs `model.core_tokens` of 1 or more."""
+    """The first core token, as in BERT and ViT: needs `model.core_tokens` of 1 or more."""
 
     @staticmethod
     def slots(planned: SetPlan) -> tuple[Tensor, Tensor]:
@@ -95,12 +119,21 @@ class ClassToken(Pooling):
         return x
 
 
-class CoreTokens(Pooling):
-    """The mean of all the core's own tokens, as AST and the distilled DeiT have it; `norm` normalises it."""
+class MeanPooling(Pooling):
+    """The mean over all of a sample's tokens but the core tokens; `norm` normalises it."""
 
     def __init__(self, width: int, *, norm: Callable[[int], Norm] | None = None):
         super().__init__(width)
         self.norm = norm(width) if norm else nn.Identity()
+
+    def forward(self, x, groups, samples):
+        sums = x.new_zeros(samples, x.shape[1]).index_add_(0, groups, x)
+        counts = x.new_zeros(samples).index_add_(0, groups, x.new_ones(len(x)))
+        return self.norm(sums / counts.clamp(min=1)[:, None])
+
+
+class CoreTokens(MeanPooling):
+    """The mean of all core tokens, as AST and the distilled DeiT have it; `norm` normalises it."""
 
     @staticmethod
     def slots(planned: SetPlan) -> tuple[Tensor, Tensor]:
@@ -110,27 +143,6 @@ class CoreTokens(Pooling):
             )
         samples, each = planned.own.shape
         return planned.own.flatten(), torch.arange(samples).repeat_interleave(each)
-
-    def forward(self, x, groups, samples):
-        return self.norm(mean_of(x, groups, samples))
-
-
-class MeanPooling(Pooling):
-    """The mean over all of a sample's tokens, the core's own left out; `norm` normalises it."""
-
-    def __init__(self, width: int, *, norm: Callable[[int], Norm] | None = None):
-        super().__init__(width)
-        self.norm = norm(width) if norm else nn.Identity()
-
-    def forward(self, x, groups, samples):
-        return self.norm(mean_of(x, groups, samples))
-
-
-def mean_of(x: Float[Tensor, "t d"], groups: Tensor, samples: int) -> Float[Tensor, "s d"]:
-    """The mean of each sample's vectors."""
-    sums = x.new_zeros(samples, x.shape[1]).index_add_(0, groups, x)
-    counts = x.new_zeros(samples).index_add_(0, groups, x.new_ones(len(x)))
-    return sums / counts.clamp(min=1)[:, None]
 
 
 class AttentionPooling(Pooling):
@@ -150,12 +162,15 @@ class AttentionPooling(Pooling):
         return x.new_zeros(samples, x.shape[1]).index_add(0, groups, (weights / total[groups])[:, None].to(x.dtype) * x)
 
 
-class PooledLinear(nn.Module):
+class PooledLinear(Head):
     """One vector per sample, then one linear map to `outputs` scores or numbers."""
 
     def __init__(self, pooling: Pooling, width: int, outputs: int):
         super().__init__()
         self.pooling, self.linear = pooling, Linear(width, outputs)
+
+    def vectors(self, targets: Targets) -> int:
+        return len(targets.values)
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets) -> Float[Tensor, "s v"]:
         return self.linear(self.pooling(x, targets.groups, len(targets.values)))

@@ -1,19 +1,19 @@
 """Initial values: one table, applied once to the whole `Model`. Also the roles by which optimizers group parameters.
 
-| role         | which                                        | `gpt2`                       | `zero_projections`           |
-| ------------ | -------------------------------------------- | ---------------------------- | ---------------------------- |
-| `embedding`  | rows of a table: ids, positions, T5 buckets  | normal, `std`          | normal, `embedding`          |
-| `matrix`     | a matrix inside a core                       | normal, `std`          | uniform, std width^-½  |
-| `projection` | a matrix that writes to the stream           | normal, `std`/sqrt(2L) | zero                         |
-| `input`      | a matrix that turns raw pieces to vectors    | normal, `std`          | uniform, std fan_in^-½ |
-| `head`       | a matrix of a head                           | normal, `std`          | normal, `head`               |
-| `gain`       | what norms multiply with                     | one                          | one                          |
-| `scale`      | what branches are multiplied with (`layer_scale`) | as it is        | as it is                     |
-| `bias`       | everything else of one axis                  | zero                         | zero                         |
+| role         | which                                             | `gpt2`              | `zero_projections`      |
+| ------------ | ------------------------------------------------- | ------------------- | ----------------------- |
+| `embedding`  | rows of a table: ids, positions, T5 buckets       | normal, std         | normal, `embedding`     |
+| `matrix`     | a matrix inside a core                            | normal, std         | uniform, std width^-½   |
+| `projection` | a matrix that writes to the stream                | normal, std/√(2L)   | zero                    |
+| `input`      | a matrix that turns raw chunks to vectors         | normal, std         | uniform, std fan_in^-½  |
+| `head`       | a matrix of a head                                | normal, std         | normal, `head`          |
+| `gain`       | what norms multiply with                          | one                 | one                     |
+| `scale`      | what branches are multiplied with (`layer_scale`) | as it is            | as it is                |
+| `bias`       | everything else of one axis                       | zero                | zero                    |
 
-L is the core's depth: every layer adds two branches to the stream (Radford et al. 2019). Branches that start at zero make
-every block the identity at step 0 (Zhang et al. 2019, arXiv:1901.09321; modded-nanogpt). `xavier` gives every matrix a
-uniform std of (2 / (fan_in + fan_out))^½ and tables one of width^-½, as translators of 2017 had it.
+L is the core's depth: every layer adds two branches to the stream (Radford et al. 2019). Branches that start at zero
+make every block the identity at step 0 (Zhang et al. 2019, arXiv:1901.09321; modded-nanogpt). `xavier` gives every
+matrix a uniform std of (2 / (fan_in + fan_out))^½ and tables one of width^-½, as translators of 2017 had it.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ from .transformer import Transformer
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """A second core (`model.encoder`), which reads every input but the one that is written; the decoder, with the layers,
-    context and attention that stand beside it in `model`, crosses over to what it makes of them (arXiv:1706.03762).
-    Width, heads and blocks are those of the decoder."""
+    """A second core (`model.encoder`), which reads every input but the one that is written; the decoder, with the
+    layers, context and attention that stand beside it in `model`, crosses over to what it makes of them
+    (arXiv:1706.03762). Width, heads and blocks are those of the decoder."""
 
     depth: int
     context: int
@@ -36,17 +36,19 @@ class Encoder:
 class Model(nn.Module):
     """Embed the chunks of every input, mix them into sets, read each set with its core, answer with the heads.
 
-    `tokenizers` are the embedders by input name, in YAML order, or the name of another input, whose embedder serves both;
-    `cores` the transformers by name, where each core that crosses reads the output of the core before it (an encoder before
-    its decoder); `heads` are by task name. `reads` says which inputs stand in each core's set (None: all in the one core's): inputs that share a set carry
-    type embeddings. `context` is the number of slots in a row. `core_tokens` is how many tokens of the core itself every
-    sample begins with: the first is the class token, the others are registers (Darcet et al. 2024, arXiv:2309.16588).
+    `tokenizers` are the embedders by input name, in YAML order, or the name of another input, whose embedder serves
+    both; `cores` the transformers by name, where each core that crosses reads the output of the core before it (an
+    encoder before its decoder); `heads` are by task name. `reads` says which inputs stand in each core's set (None: all
+    in the one core's): inputs that share a set carry type embeddings. `context` is the number of slots in a row.
+    `core_tokens` is how many tokens of the core itself every sample begins with: the first is the class token, the
+    others are registers (Darcet et al. 2024, arXiv:2309.16588).
     """
 
     def __init__(
-        self, tokenizers: Mapping[str, nn.Module | str], cores: Mapping[str, Transformer], heads: Mapping[str, nn.Module],
-        reads: Mapping[str, Sequence[str]] | None = None, *, context: int, encoder: Encoder | None = None,
-        core_tokens: int = 0, initialization: Callable[[], Initialization] = Gpt2,
+        self, tokenizers: Mapping[str, nn.Module | str], cores: Mapping[str, Transformer],
+        heads: Mapping[str, nn.Module], reads: Mapping[str, Sequence[str]] | None = None, *,
+        context: int, encoder: Encoder | None = None, core_tokens: int = 0,
+        initialization: Callable[[], Initialization] = Gpt2,
     ):  # fmt: skip
         super().__init__()
         self.context = context
@@ -71,12 +73,14 @@ class Model(nn.Module):
     def read(
         self, batch: Batch, cache: Cache | None = None, source: TokenSet | None = None
     ) -> dict[str, Float[Tensor, "b n d"]]:
-        """What every core makes of its set, by the core's name. `cache` holds what the last core has read before, `source` is
-        what the first one crosses to, where an encoder has read it before."""
+        """What every core makes of its set, by the core's name. `cache` holds what the last core has read before,
+        `source` is what the first one crosses to, where an encoder has read it before."""
         found, last = {}, list(self.cores)[-1]
         for name, planned in batch.sets.items():
-            tokens = self.mix(planned)
-            x = self.cores[name](tokens, planned.layouts, cache if name == last else None, source, planned.cross)
+            x = self.cores[name](
+                self.mix(planned).x, planned.tokens, planned.layouts, cache=cache if name == last else None,
+                source=None if source is None else source.x, source_layout=planned.cross,
+            )  # fmt: skip
             source, found[name] = TokenSet(x=x, **vars(planned.tokens)), x
         if self.training:
             found = {name: self.touch_absent(x, batch) if name == last else x for name, x in found.items()}
@@ -96,8 +100,8 @@ class Model(nn.Module):
         return list(self.owners)
 
     def mix(self, planned: SetPlan) -> TokenSet:
-        """Chopped chunks to one set: embed each input, add its type embedding, put every token in its place. The set is of the
-        type of the weights, whichever input comes first: under autocast some embedders give halves."""
+        """Chopped chunks to one set: embed each input, add its type embedding, put every token in its place. The set is
+        of the type of the weights, whichever input comes first: under autocast some embedders give halves."""
         b, n = planned.tokens.shape
         width, like = next(iter(self.cores.values())).width, next(self.parameters())
         x = like.new_zeros(b * n, width)

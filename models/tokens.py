@@ -1,8 +1,8 @@
 """The one data structure the core reads: a set of tokens, each with a few descriptors.
 
-A transformer does not care where a token comes from. All that it may know besides a token's content is here:
-which named input it belongs to, which sample, which item, and where it stands. Everything about visibility
-(`models/graph.py`) and relative position (`models/positions.py`) is computed from these four fields.
+A transformer does not care where a token comes from. All that it may know besides a token's content is here: which
+named input it belongs to, which sample, which item, and where it stands. Everything about visibility
+(`attention/graph.py`) and relative position (`layers/relative.py`) is computed from these four fields.
 """
 
 from __future__ import annotations
@@ -23,14 +23,23 @@ CORE = 0
 class Tokens:
     """The descriptors of a batch of token rows: all that attention may look at besides content.
 
-    `position[..., 0]` is the running order in the row, 0, 1, 2, ... (unique within a row, so that it also names the
-    token); the other axes are coordinates inside the item (row, column, seconds). A token that has no coordinate on an
-    axis carries NaN there: it is near nothing on that axis, comes after everything (`graph.Causal`), and rotary does not turn
-    it.
+    One row in which two samples are packed, a picture of 1 x 2 patches with a caption of two words, then a text of two
+    words, and one slot of padding; the YAML names image (1) and text (2), the axes are order, row and column:
+
+        input              1    1    2    2    2    2    0
+        sample             1    1    1    1    2    2    0
+        item               1    1    2    2    3    3    0
+        position[..., 0]   0    1    2    3    4    5    6
+        position[..., 1]   0    0   nan  nan  nan  nan  nan
+        position[..., 2]   0    1   nan  nan  nan  nan  nan
+
+    `position[..., 0]` is the running order in the row (unique within a row, so that it also names the token); the other
+    axes are coordinates inside the item (row, column, seconds). A token that has no coordinate on an axis carries NaN
+    there: it is near nothing on that axis, comes after everything (`graph.Causal`), and rotary does not turn it.
     """
 
     input: Int[Tensor, "b n"]
-    """Which named input, numbered from 1 in YAML order; 0: the core's own tokens."""
+    """Which named input, numbered from 1 in YAML order; 0: class and register tokens, which belong to the core."""
     sample: Int[Tensor, "b n"]
     """Which sample of a packed row, unique over the batch; 0: padding."""
     item: Int[Tensor, "b n"]
@@ -75,8 +84,9 @@ def within_samples(tokens: Tokens, every: Tokens | None = None) -> Tokens:
         sample            1  1  1  2  2  0        two samples packed into one row, and padding
         position[..., 0]  0  1  2  3  4  5        becomes  0  1  2  0  1  0
 
-    `every` holds all tokens of their rows, where `tokens` are some of them (one that is read while others are cached). A place
-    inside its sample does not depend on where the sample stands: alone, packed behind another, behind padding, in a cache.
+    `every` holds all tokens of their rows, where `tokens` are some of them (one that is read while others are cached).
+    The order inside a sample does not depend on where the sample stands: alone, packed behind another, behind padding,
+    in a cache.
     """
     every = tokens if every is None else every
     order = every.position[..., 0]
@@ -89,6 +99,6 @@ def within_samples(tokens: Tokens, every: Tokens | None = None) -> Tokens:
 
 
 def alike(rows: Tensor) -> Tensor:
-    """The first row, to be broadcast, where all rows are equal; on a GPU as they are, since the answer would have to be waited for."""
+    """The first row, to be broadcast, where all rows are equal; on a GPU all rows, where to ask is to wait."""
     on_cpu = rows.device.type == "cpu" and not torch.compiler.is_compiling()
     return rows[:1] if on_cpu and bool((rows == rows[:1]).all()) else rows

@@ -1,4 +1,4 @@
-"""The one core: a stack of blocks that reads a set of tokens. GPT, ViT and BERT differ in the graph it is given.
+"""The one core: a stack of blocks that reads a set of tokens. GPT, ViT and BERT differ in the graph they are given.
 
 Start at `Transformer.forward`, then `Block.forward`, then `Attention.forward`: that is the whole forward pass.
 """
@@ -17,21 +17,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .attention.grammar import parse_graph
-from .attention.graph import SameSample
+from .attention.graph import Graph, SameSample
 from .attention.kernels import Layout, attend
 from .attention.plan import plan, plan_cross
 from .cache import Cache, LayerCache
 from .layers.feed_forward import FeedForward, Gelu
-from .layers.linear import Linear, linear
+from .layers.linear import Linear, laid_together, linear
 from .layers.norms import LayerNorm, Norm
 from .layers.relative import RelativePosition, rotate
-from .tokens import Tokens, TokenSet
+from .tokens import Tokens, plain_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout:
-    """Where values are dropped while training: embeddings and what layers add, as in the 2017 paper; attention weights, as in
-    GPT-2; whole branches (stochastic depth)."""
+    """Where values are dropped while training: embeddings and what layers add, as in the 2017 paper; attention weights,
+    as in GPT-2; whole branches (stochastic depth)."""
 
     embedding: float = 0.0
     """On the sum of token, type and position embeddings."""
@@ -40,8 +40,7 @@ class Dropout:
     residual: float = 0.0
     """On the output of each attention and feed-forward layer, before it is added."""
     depth: float = 0.0
-    """A branch is skipped for a whole row with this probability at the last layer, falling linearly to 0 at the first
-    (Huang et al. 2016, arXiv:1603.09382)."""
+    """With this probability a row skips a branch at the last layer; linearly less before (arXiv:1603.09382)."""
 
     def __post_init__(self):
         for name, value in vars(self).items():
@@ -50,15 +49,15 @@ class Dropout:
 
     @classmethod
     def from_number(cls, probability: float) -> Dropout:
-        """`dropout: 0.1` in YAML: the same at the three slots of GPT-2, no stochastic depth."""
+        """`dropout: 0.1` in YAML: the same at the three points of GPT-2, no stochastic depth."""
         return cls(embedding=probability, attention=probability, residual=probability)
 
 
-class Wiring(NamedTuple):
-    """What attention needs besides the tokens' vectors: which graph, how positions enter, what is cached."""
+class Reads(NamedTuple):
+    """How the tokens of one layer read others: along which edges, how positions enter, what is cached."""
 
     layout: Layout
-    angles: tuple[Tensor, Tensor] | None = None
+    rotation: tuple[Tensor, Tensor] | None = None
     bias: Float[Tensor, "b h n m"] | None = None
     cache: LayerCache | None = None
 
@@ -69,19 +68,21 @@ class Attention(nn.Module):
     `key_value_heads` below `heads` shares each key and value among several queries (Ainslie et al. 2023,
     arXiv:2305.13245); `query_key_norm` normalises every head's queries and keys (Henry et al. 2020, arXiv:2010.04245);
     `head_width` is how many channels a head has (by default the width is shared among the heads); without `scaled` the
-    scores are bare products, as in T5.
+    scores are bare products, as in T5. Raises ValueError where the heads divide neither width nor queries evenly.
     """
 
     def __init__(
         self, width: int, heads: int, *, key_value_heads: int | None = None, head_width: int | None = None,
-        query_key_norm: Callable[[int], Norm] | None = None, scaled: bool = True, bias: bool = True, dropout: float = 0.0,
+        query_key_norm: Callable[[int], Norm] | None = None, scaled: bool = True, bias: bool = True,
+        dropout: float = 0.0,
     ):  # fmt: skip
         super().__init__()
         groups = key_value_heads or heads
         if heads % groups:
             raise ValueError(f"key_value_heads ({groups}) must divide heads ({heads})")
-        self.channels, self.dropout = channels_of(width, heads, head_width), dropout
-        self.stretch = 1.0 if scaled else math.sqrt(self.channels)
+        if head_width is None and width % heads:
+            raise ValueError(f"heads ({heads}) must divide width ({width})")
+        self.channels, self.dropout, self.scaled = head_width or width // heads, dropout, scaled
         self.query = Linear(width, heads * self.channels, bias=bias)
         self.key = Linear(width, groups * self.channels, bias=bias)
         self.value = Linear(width, groups * self.channels, bias=bias)
@@ -89,49 +90,34 @@ class Attention(nn.Module):
         self.query_norm = query_key_norm(self.channels) if query_key_norm else nn.Identity()
         self.key_norm = query_key_norm(self.channels) if query_key_norm else nn.Identity()
 
-    def forward(self, x: Float[Tensor, "b n d"], source: Float[Tensor, "b m d"], wiring: Wiring) -> Tensor:
-        """Each token of `x` reads the tokens of `source` (itself, in self-attention) along the wiring's graph."""
-        query, key, value = self.project(x, source)
+    def forward(self, x: Float[Tensor, "b n d"], reads: Reads, source: Float[Tensor, "b m d"] | None = None) -> Tensor:
+        """Each token of `x` reads the tokens of `source` (None: those of `x` itself) along the edges of a graph."""
+        query, key, value = self.project(x, x if source is None else source)
         query, key = self.query_norm(query), self.key_norm(key)
-        if self.stretch != 1:
-            query = query * self.stretch  # every kernel divides by the same
-        if wiring.angles is not None:
-            query, key = rotate(query, wiring.angles), rotate(key, wiring.angles)
-        query, key = (
-            query.to(value.dtype),
-            key.to(value.dtype),
-        )  # on CUDA autocast leaves norms in float32; kernels take one type
-        if wiring.cache is not None:
-            key, value = wiring.cache.append(key, value)
+        if not self.scaled:
+            query = query * math.sqrt(self.channels)  # every kernel divides by the same
+        if reads.rotation is not None:
+            query, key = rotate(query, reads.rotation), rotate(key, reads.rotation)
+        query, key = query.to(value.dtype), key.to(value.dtype)  # CUDA's autocast leaves norms in float32
+        if reads.cache is not None:
+            key, value = reads.cache.append(key, value)
         dropout = self.dropout if self.training else 0.0
-        mixed = attend(query, key, value, wiring.layout, bias=wiring.bias, dropout=dropout)
+        mixed = attend(query, key, value, reads.layout, bias=reads.bias, dropout=dropout)
         return self.out(rearrange(mixed, "b h n c -> b n (h c)"))
 
     def project(self, x: Tensor, source: Tensor) -> tuple[Tensor, ...]:
         """Queries of `x`, keys and values of `source`, split into heads: (b, h, n, c)."""
         if x is source and torch.is_grad_enabled():  # one product for three; while generating, copying would cost more
             layers = (self.query, self.key, self.value)
-            weight = torch.cat([layer.weight for layer in layers])
-            bias = None if self.query.bias is None else torch.cat([layer.bias for layer in layers])
-            sizes = [layer.out_features for layer in layers]
-            parts = linear(x, weight, bias).split(sizes, dim=-1)
+            parts = linear(x, *laid_together(*layers)).split([layer.out_features for layer in layers], dim=-1)
         else:
             parts = self.query(x), self.key(source), self.value(source)
         return tuple(rearrange(part, "b n (h c) -> b h n c", c=self.channels) for part in parts)
 
 
-def channels_of(width: int, heads: int, head_width: int | None = None) -> int:
-    """How many channels each head has. Raises ValueError when the heads do not divide the width among them."""
-    if head_width is None and width % heads:
-        raise ValueError(f"heads ({heads}) must divide width ({width})")
-    return head_width or width // heads
-
-
 class Residual(nn.Module):
-    """Base of the ways to add a layer to the stream, with dropout on the branch and stochastic depth per row.
-
-    `layer_scale` multiplies the branch with a learned vector that starts at this value (arXiv:2103.17239).
-    """
+    """Base of the ways to add a layer to the stream, with dropout on the branch and stochastic depth per row;
+    `layer_scale` multiplies the branch with a learned vector that starts at this value (arXiv:2103.17239)."""
 
     def __init__(
         self, width: int, norm: Callable[[int], Norm], dropout: float, skip: float, *, layer_scale: float | None = None
@@ -154,8 +140,8 @@ class PreNorm(Residual):
 
     normalises_output = False
 
-    def forward(self, x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
-        return x + self.drop(layer(self.norm(x)))
+    def forward(self, x: Tensor, layer: nn.Module, *reads: Reads | Tensor | None) -> Tensor:
+        return x + self.drop(layer(self.norm(x), *reads))
 
 
 class PostNorm(Residual):
@@ -163,86 +149,131 @@ class PostNorm(Residual):
 
     normalises_output = True
 
-    def forward(self, x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
-        return self.norm(x + self.drop(layer(x)))
+    def forward(self, x: Tensor, layer: nn.Module, *reads: Reads | Tensor | None) -> Tensor:
+        return self.norm(x + self.drop(layer(x, *reads)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockOptions:
+    """What a block is made of: the keys of `block:` in a YAML."""
+
+    norm: Callable[[int], Norm] = LayerNorm
+    feed_forward: Callable[[int, bool], FeedForward] = Gelu
+    residual: Callable[..., PreNorm | PostNorm] = PreNorm
+    """Where the normalisation stands: `pre_norm` or `post_norm`."""
+    key_value_heads: int | None = None
+    """This and the next three: see `Attention`."""
+    query_key_norm: Callable[[int], Norm] | None = None
+    head_width: int | None = None
+    scaled: bool = True
+    bias: bool = True
+    """Whether all matrices have biases."""
+
+    def attention(self, width: int, heads: int, dropout: float) -> Attention:
+        """An attention layer of this kind."""
+        return Attention(
+            width, heads, key_value_heads=self.key_value_heads, head_width=self.head_width,
+            query_key_norm=self.query_key_norm, scaled=self.scaled, bias=self.bias, dropout=dropout,
+        )  # fmt: skip
 
 
 class Block(nn.Module):
     """Communicate, then compute: attention over the graph, perhaps over a second set, then a feed-forward per token.
 
-    `residual` slots the normalisation (`pre_norm` or `post_norm`), `norm` is its kind, `bias` puts biases on all
-    matrices. `query_key_norm`, `key_value_heads`, `head_width` and `scaled`: see `Attention`.
+    `skip` is the probability with which a row skips each of its branches while training; a block that `crosses` also
+    reads a second set. A subclass may extend `Options`, a frozen dataclass whose fields are its keys in a YAML.
     """
+
+    Options = BlockOptions
 
     def __init__(
         self, width: int, heads: int, dropout: Dropout = Dropout(), skip: float = 0.0, crosses: bool = False, *,
-        norm: Callable[[int], Norm] = LayerNorm, feed_forward: Callable[[int, bool], FeedForward] = Gelu,
-        residual: Callable[..., PreNorm | PostNorm] = PreNorm, key_value_heads: int | None = None,
-        query_key_norm: Callable[[int], Norm] | None = None, head_width: int | None = None, scaled: bool = True,
-        bias: bool = True,
+        options: BlockOptions = BlockOptions(),
     ):  # fmt: skip
         super().__init__()
 
         def add() -> Residual:
-            return residual(width, norm, dropout.residual, skip)
+            return options.residual(width, options.norm, dropout.residual, skip)
 
-        def attention() -> Attention:
-            return Attention(width, heads, key_value_heads=key_value_heads, query_key_norm=query_key_norm, bias=bias,
-                             head_width=head_width, scaled=scaled, dropout=dropout.attention)  # fmt: skip
+        self.attention, self.add_attention = options.attention(width, heads, dropout.attention), add()
+        self.cross_attention = options.attention(width, heads, dropout.attention) if crosses else None
+        self.add_cross_attention = add() if crosses else None
+        self.feed_forward, self.add_feed_forward = options.feed_forward(width, options.bias), add()
 
-        self.attention, self.add_attention = attention(), add()
-        self.cross_attention, self.add_cross_attention = (attention(), add()) if crosses else (None, None)
-        self.feed_forward, self.add_feed_forward = feed_forward(width, bias), add()
-
-    def forward(self, x: Tensor, wiring: Wiring, source: Tensor | None = None, cross: Wiring | None = None) -> Tensor:
-        """One round: `x` (b, n, d) reads itself along `wiring`, then `source` (b, m, d) along `cross`, then computes."""
-        x = self.add_attention(x, lambda y: self.attention(y, y, wiring))
+    def forward(
+        self, x: Float[Tensor, "b n d"], reads: Reads, source: Float[Tensor, "b m d"] | None = None,
+        source_reads: Reads | None = None,
+    ) -> Float[Tensor, "b n d"]:  # fmt: skip
+        """Communicate: every token reads the tokens that have an edge to it. Then compute: every token by itself."""
+        x = self.add_attention(x, self.attention, reads)
         if self.cross_attention is not None:
-            x = self.add_cross_attention(x, lambda y: self.cross_attention(y, source, cross))
+            x = self.add_cross_attention(x, self.cross_attention, source_reads, source)
         return self.add_feed_forward(x, self.feed_forward)
 
 
 class Transformer(nn.Module):
     """A stack of blocks over one set of tokens, each layer reading along its attention graph.
 
-    `inputs` and `axes` are the names that attention expressions may use (inputs are numbered from 1). `attention` is one
-    expression for all layers, or a list repeated over them, e.g. `[causal & window(256), causal]`. `position` puts
-    relative positions inside attention. `final_norm` normalises the output of a pre-norm core. A core that `crosses` also
-    reads a second set, within the same sample.
+        x = torch.randn(2, 10, 64)
+        y = Transformer(width=64, depth=2, heads=2, attention="causal")(x)      (2, 10, 64)
+
+    `attention` is one graph for all layers, or a list repeated over them, e.g. `[causal & window(256), causal]`; each
+    is a `Graph` or its expression. `position` puts relative positions inside attention. `final_norm` normalises the
+    output of a pre-norm core. Where the blocks cross (`block=partial(Block, crosses=True)`), the core reads a second
+    set, within the same sample. Names of inputs and position axes are looked up before (`experiment/build.py`).
     """
 
     def __init__(
-        self, inputs: Sequence[str], axes: Sequence[str] = ("order",), crosses: bool = False, *,
-        width: int, depth: int, heads: int, attention: str | list[str] = "causal & same_sample",
+        self, *, width: int, depth: int, heads: int,
+        attention: str | Graph | list[str | Graph] = "causal & same_sample",
         position: Callable[..., RelativePosition] | None = None, block: Callable[..., Block] = Block,
         dropout: Dropout = Dropout(), final_norm: bool = True,
     ):  # fmt: skip
         super().__init__()
-        patterns = [attention] if isinstance(attention, str) else attention
-        graphs = [parse_graph(pattern, inputs, axes) for pattern in patterns]
+        patterns = attention if isinstance(attention, list) else [attention]
+        graphs = [parse_graph(each) if isinstance(each, str) else each for each in patterns]
         self.graphs = tuple(graphs[layer % len(graphs)] for layer in range(depth))
-        self.width, self.dropout, self.axes = width, dropout, len(axes)
+        self.width, self.dropout = width, dropout
         self.embedding_dropout = nn.Dropout(dropout.embedding)
         skips = [dropout.depth * layer / max(depth - 1, 1) for layer in range(depth)]
-        blocks = nn.ModuleList(block(width, heads, dropout, skip, crosses) for skip in skips)
-        channels = blocks[0].attention.channels
-        self.position = position(heads, channels, tuple(axes)) if position else RelativePosition()
+        blocks = nn.ModuleList(block(width, heads, dropout, skip) for skip in skips)
+        self.position = (position or RelativePosition)(heads, blocks[0].attention.channels)
         self.blocks = blocks
         last = self.blocks[-1].add_feed_forward
         self.norm = copy.deepcopy(last.norm) if final_norm and not last.normalises_output else nn.Identity()
 
+    @property
+    def axes(self) -> int:
+        """How many position axes its tokens have."""
+        return len(self.position.axes)
+
     def forward(
-        self, tokens: TokenSet, layouts: Sequence[Layout], cache: Cache | None = None,
-        source: TokenSet | None = None, cross: Layout | None = None,
+        self, x: Float[Tensor, "b n d"], tokens: Tokens | None = None, layouts: Sequence[Layout] | None = None, *,
+        cache: Cache | None = None, source: Float[Tensor, "b m d"] | None = None, source_layout: Layout | None = None,
     ) -> Float[Tensor, "b n d"]:  # fmt: skip
-        """Read the set: one layout per layer, as made by `plan`; `source` and `cross` for a second set to read."""
-        x = self.embedding_dropout(tokens.x)
-        angles = self.position.angles(tokens)
+        """Read the set, through all blocks.
+
+        tokens   what attention may know of each token. None: every row is one sample of one input
+        layouts  how each layer's graph is computed for these tokens (`plan`). None: they are made here
+        cache    keys and values of earlier tokens; where `layouts` are given, it was extended by these tokens before
+        source   a second set to read, row beside row, as `source_layout` has it (`plan_cross`)
+        """
+        if tokens is None:
+            start = 0 if cache is None else cache.length
+            tokens = plain_tokens(*x.shape[:2], start=start, axes=self.axes).to(x.device)
+        if layouts is None:
+            here, how = tokens.to("cpu"), {"dtype": x.dtype, "device": x.device}
+            layouts = self.plan(here, None if cache is None else cache.extend(here), **how)
+            if source is not None and source_layout is None:
+                source_layout = self.plan_cross(here, plain_tokens(*source.shape[:2]), **how)
+            tokens = tokens.to(x.device)
+        x = self.embedding_dropout(x)
+        rotation = self.position.rotation(tokens)
         bias = self.position.bias(tokens, tokens if cache is None else cache.tokens.to(x.device))
-        crossing = None if cross is None else Wiring(cross)
+        source_reads = None if source_layout is None else Reads(source_layout)
         for index, (block, layout) in enumerate(zip(self.blocks, layouts, strict=True)):
-            wiring = Wiring(layout, angles, bias, cache and cache.layers[index])
-            x = block(x, wiring, None if source is None else source.x, crossing)
+            reads = Reads(layout, rotation, bias, None if cache is None else cache.layers[index])
+            x = block(x, reads, source, source_reads)
         return self.norm(x)
 
     def plan(self, tokens: Tokens, keys: Tokens | None = None, dtype=torch.float32, device="cpu") -> tuple[Layout, ...]:

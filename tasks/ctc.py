@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..models.batch import SetPlan, Targets
 from ..models.generation.beam_search import MOST_BEAMS
 from ..models.generation.ctc import ctc_loss, greedy, prefix_beam, spans, tokens_needed
+from ..models.heads import Head
 from ..models.layers.linear import Linear
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import read_record
@@ -44,7 +45,7 @@ class CtcTargets(Targets):
     """Which sample each row belongs to; how many tokens, and symbols, each judged sample has."""
 
 
-class CtcHead(nn.Module):
+class CtcHead(Head):
     """A score for every symbol and the blank, the last, at every token."""
 
     def __init__(self, width: int, symbols: int):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..models.batch import IGNORED, Chunks, SetPlan, Targets
 from ..models.generation.beam_search import Search
-from ..models.heads import Head, Tied
+from ..models.heads import Tied, VocabularyHead
 from ..tokenizers.base import Chopper
 from .base import LOSS, Metric, Task, Term
 from .metrics import MEANINGS, TextMetric
@@ -32,7 +32,7 @@ class LanguageModeling(Task):
     generates, hides = True, "shifted"
 
     def __init__(
-        self, *, target: str, head: Callable[..., Head] = Tied, metrics: tuple[TextMetric, ...] = (), search: Search = Search(),
+        self, *, target: str, head: Callable[..., VocabularyHead] = Tied, metrics: tuple[TextMetric, ...] = (), search: Search = Search(),
         label_smoothing: float = 0.0, weight: float = 1.0,
     ):  # fmt: skip
         if not 0 <= label_smoothing < 1:

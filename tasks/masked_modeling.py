@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..models.batch import IGNORED, Chunks, SetPlan, Targets
-from ..models.heads import Head, MaskedHead, Tied
+from ..models.heads import Tied, VocabularyHead
 from ..tokenizers.base import Chopper
 from .base import Metric, Task, Term
 from .language_modeling import nats
@@ -41,7 +41,7 @@ class MaskedModeling(Task):
 
     def __init__(
         self, *, target: str, share: float = 0.15, hide: Literal["tokens", "words", "spans"] = "tokens",
-        as_mask: float = 0.8, as_random: float = 0.1, head: Callable[..., Head | MaskedHead] = Tied, weight: float = 1.0,
+        as_mask: float = 0.8, as_random: float = 0.1, head: Callable[..., VocabularyHead] = Tied, weight: float = 1.0,
     ):  # fmt: skip
         if not 0 < share < 1:
             raise ValueError(f"share must lie between 0 and 1, not {share}")

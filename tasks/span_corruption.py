@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..models.batch import SetPlan
-from ..models.heads import Head, Tied
+from ..models.heads import Tied, VocabularyHead
 from ..tokenizers.base import Chopper, Chunk
 from ..tokenizers.packing import place
 from .base import LOSS, Metric
@@ -28,7 +28,7 @@ class SpanCorruption(SequenceToSequence):
 
     def __init__(
         self, *, source: str, target: str, share: float = 0.15, mean_span: float = 3.0, sentinels: int = 100,
-        head: Callable[..., Head] = Tied, weight: float = 1.0,
+        head: Callable[..., VocabularyHead] = Tied, weight: float = 1.0,
     ):  # fmt: skip
         super().__init__(target=target, head=head, weight=weight)
         if not 0 < share < 1 or mean_span < 1:

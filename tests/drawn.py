@@ -10,6 +10,7 @@ from chopmix.models.attention.graph import (
     From,
     Graph,
     Neighbourhood,
+    Not,
     Or,
     SameItem,
     SameSample,
@@ -18,6 +19,7 @@ from chopmix.models.attention.graph import (
 from chopmix.models.tokens import Tokens
 from hypothesis import settings
 from hypothesis import strategies as st
+from own_graph import Dilated
 
 settings.register_profile("chopmix", deadline=None)  # a shared machine may stall at any example
 settings.load_profile("chopmix")
@@ -37,9 +39,10 @@ LEAVES: dict[type[Graph], st.SearchStrategy] = {
     Window: st.builds(Window, _size, _axis),
     Neighbourhood: st.builds(Neighbourhood, _size, st.lists(_axis, min_size=1, max_size=3).map(tuple)),
     Edges: st.builds(Edges, st.lists(st.tuples(_number, _number), min_size=1, max_size=3).map(tuple))
-    | st.builds(Edges, st.lists(st.tuples(_place, _place), min_size=1, max_size=3).map(tuple), st.just("places")),
+    | st.builds(Edges, st.lists(st.tuples(_place, _place), min_size=1, max_size=3).map(tuple), st.just("slots")),
 }
-"""Every graph value that is no combination of others; sizes are multiples of a half, which floats of every width hold exactly."""
+LEAVES |= {Not: st.builds(Not, st.one_of(*LEAVES.values())), Dilated: st.builds(Dilated, st.integers(1, 4))}
+"""Every graph value that is no combination of two others, and one of a user's own; sizes are multiples of a half, which floats of every width hold exactly."""
 
 
 def leaves() -> st.SearchStrategy:
@@ -48,9 +51,11 @@ def leaves() -> st.SearchStrategy:
 
 
 def graphs(leaf: st.SearchStrategy | None = None) -> st.SearchStrategy:
-    """Expressions over all graph values, `&` and `|`."""
+    """Expressions over all graph values, `&`, `|` and `~`."""
     return st.recursive(
-        leaf or leaves(), lambda part: st.builds(And, part, part) | st.builds(Or, part, part), max_leaves=5
+        leaf or leaves(),
+        lambda part: st.builds(And, part, part) | st.builds(Or, part, part) | st.builds(Not, part),
+        max_leaves=5,
     )
 
 

@@ -320,10 +320,10 @@ def test_the_table_for_cached_steps_and_crossing():
 def test_the_table_on_cuda(monkeypatch, graph, rows, options, layout):
     """The part of the choice that needs no GPU; None goes on to Flex (or Dense, for bias or dropout)."""
     options = {"dtype": torch.bfloat16, "bias": False, "dropout": 0.0} | options
-    monkeypatch.setattr(attention, "_varlen_attention", lambda: print)
+    monkeypatch.setattr(choosing, "_varlen_attention", lambda: print)
     found = choosing._plan_simple(graph, rows, rows, device=torch.device("cuda"), **options)
     assert type(found) is layout if isinstance(layout, type) else found == layout
-    monkeypatch.setattr(attention, "_varlen_attention", lambda: None)  # a torch without it
+    monkeypatch.setattr(choosing, "_varlen_attention", lambda: None)  # a torch without it
     if layout is VariableLength:
         assert choosing._plan_simple(graph, rows, rows, device=torch.device("cuda"), **options) is None
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from chopmix.experiment.build import build_optimizer
+from chopmix.experiment.core import build_core
 from chopmix.experiment.settings.config import config_from_tree, json_schema, load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.settings.registry import snake_case
@@ -23,7 +24,7 @@ from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.layers.norms import RmsNorm
 from chopmix.models.model import Model
 from chopmix.models.tokens import plain_tokens
-from chopmix.models.transformer import Block, Dropout, Transformer
+from chopmix.models.transformer import Block, Dropout
 from chopmix.tokenizers.base import Chopper, Role
 from chopmix.tokenizers.text import TextPreprocessor, TextTokenizer
 from chopmix.training.schedules import Constant, Cosine, Linear, Schedule
@@ -144,7 +145,7 @@ def test_parts_build_and_run(plain):
     config = load_config(plain, ["model.position=rotary", "model.block.norm=rms_norm", "model.dropout=0.1"])
     chopper = config.inputs["text"].build(TextPreprocessor).fit(list, Role())
     tokenizers = {"text": config.inputs["text"](chopper, 32, 16)}
-    core = config.model.build(Transformer, ["text"], ("order",))
+    core = build_core(config, ("order",))
     tasks = {name: part() for name, part in config.tasks.items()}
     heads = {name: task.head(tokenizers, 32) for name, task in tasks.items()}
     model = config.model.build(Model, tokenizers, {"main": core}, heads)

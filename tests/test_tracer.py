@@ -8,8 +8,8 @@ from chopmix.models.batch import IGNORED, Batch, Chunks, SetPlan
 from chopmix.models.leaks import leaks
 from chopmix.models.model import Model
 from chopmix.models.tokens import Tokens
-from chopmix.models.transformer import Transformer
 from chopmix.tokenizers.packing import place
+from cores import core_of
 
 
 def test_one_path_from_raw_samples_to_a_falling_loss():
@@ -129,7 +129,7 @@ def test_a_set_is_of_the_type_of_the_weights_whichever_input_comes_first(names, 
     """Under autocast the embedder of sounds, without positions, gives halves; nothing that the layers add is rounded to them."""
     made = {name: part for name, part in tracer.choppers().items() if name in names}
     tokenizers = {name: tracer.TOKENIZERS[name](made[name], 32, 48, position=None) for name in names}
-    core = Transformer(names, tracer.AXES, width=32, depth=1, heads=4)
+    core = core_of(names, tracer.AXES, width=32, depth=1, heads=4)
     model = Model(tokenizers, {"main": core}, {}, context=48, core_tokens=1).to(wanted)
     sample = [part for part in tracer.samples()[0] if part[0] in names]
     chopped = [(name, made[name].chop(item)) for name, item in sample]

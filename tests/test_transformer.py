@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 
 import pytest
@@ -9,12 +10,13 @@ import torch
 from chopmix.models.attention.graph import Causal, SameSample
 from chopmix.models.attention.kernels import Band, Dense, PerSample, Plain
 from chopmix.models.attention.plan import plan, plan_cross
-from chopmix.models.generation.fast_decoder import lean
+from chopmix.models.generation.fast_decoder import fast
 from chopmix.models.layers.feed_forward import Gelu, Relu, SquaredRelu, Swiglu
 from chopmix.models.layers.norms import LayerNorm, RmsNorm
 from chopmix.models.layers.relative import Alibi, RelativeBias, Rotary
 from chopmix.models.tokens import Tokens, TokenSet, plain_tokens
-from chopmix.models.transformer import Attention, Block, Dropout, PostNorm, PreNorm, Transformer, Wiring
+from chopmix.models.transformer import Attention, Block, Dropout, PostNorm, PreNorm, Reads, Transformer
+from cores import block_of, core_of
 from drawn import laid_out
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
@@ -28,7 +30,7 @@ SHAPE = {"width": 16, "depth": 2, "heads": 4}
 def made(seed: int = 0, dtype: torch.dtype = torch.float64, **options) -> Transformer:
     """A small core with every parameter random (norms too), in evaluation mode."""
     torch.manual_seed(seed)
-    return shaken(Transformer(INPUTS, ("order",), options.pop("crosses", False), **SHAPE | options), dtype).eval()
+    return shaken(core_of(INPUTS, ("order",), options.pop("crosses", False), **SHAPE | options), dtype).eval()
 
 
 def shaken(module: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -49,7 +51,7 @@ def filled(tokens: Tokens, seed: int = 0, width: int = 16, dtype: torch.dtype = 
 
 
 def read(model: Transformer, tokens: TokenSet) -> Tensor:
-    return model(tokens, model.plan(tokens))
+    return model(tokens.x, tokens, model.plan(tokens))
 
 
 def copy_linear(mine: nn.Linear, weight: Tensor, bias: Tensor | None = None):
@@ -79,7 +81,7 @@ def test_crossing_block_is_torchs_decoder_layer(norm_first, residual, activation
     """The layer of the 2017 paper: causal self-attention, cross-attention to a source with padding, feed-forward."""
     theirs = nn.TransformerDecoderLayer(16, 4, 64, 0.0, activation, batch_first=True, norm_first=norm_first)
     theirs = shaken(theirs).eval()
-    mine = Block(16, 4, crosses=True, residual=residual, feed_forward=layer).double().eval()
+    mine = block_of(residual=residual, feed_forward=layer)(16, 4, crosses=True).double().eval()
     copy_attention(mine.attention, theirs.self_attn)
     copy_attention(mine.cross_attention, theirs.multihead_attn)
     copy_linear(mine.feed_forward.up, theirs.linear1.weight, theirs.linear1.bias)
@@ -95,8 +97,8 @@ def test_crossing_block_is_torchs_decoder_layer(norm_first, residual, activation
             tgt_mask=nn.Transformer.generate_square_subsequent_mask(5).bool(), tgt_is_causal=True,
             memory_key_padding_mask=source.sample == 0,
         )  # fmt: skip
-    wiring = Wiring(plan(Causal() & SameSample(), target))
-    out = mine(target.x, wiring, source.x, Wiring(plan_cross(SameSample(), target, source)))
+    reads = Reads(plan(Causal() & SameSample(), target))
+    out = mine(target.x, reads, source.x, Reads(plan_cross(SameSample(), target, source)))
     torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-10)
 
 
@@ -107,9 +109,7 @@ def llama_pair(dtype: torch.dtype, groups: int, epsilon: float = 1e-6) -> tuple[
         vocab_size=3, hidden_size=32, intermediate_size=88, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=groups, rms_norm_eps=epsilon, attn_implementation="sdpa",
     )), dtype).eval()  # fmt: skip
-    block = partial(
-        Block, norm=partial(RmsNorm, epsilon=epsilon), feed_forward=Swiglu, key_value_heads=groups, bias=False
-    )
+    block = block_of(norm=partial(RmsNorm, epsilon=epsilon), feed_forward=Swiglu, key_value_heads=groups, bias=False)
     mine = made(dtype=dtype, width=32, depth=3, heads=4, position=Rotary, block=block)
     mine.position.frequency = theirs.rotary_emb.inv_freq.float()  # a last bit apart, which float64 would show
     for ours, other in zip(mine.blocks, theirs.layers, strict=True):
@@ -155,13 +155,13 @@ def test_a_llama_with_another_epsilon_is_transformers_llama():
 
 
 def test_the_last_norm_is_of_the_configured_kind():
-    assert made(block=partial(Block, norm=partial(LayerNorm, bias=False))).norm.bias is None
+    assert made(block=block_of(norm=partial(LayerNorm, bias=False))).norm.bias is None
 
 
 def test_where_the_last_norm_stands():
     assert isinstance(made().norm, LayerNorm)
-    assert isinstance(made(block=partial(Block, norm=RmsNorm)).norm, RmsNorm)
-    assert isinstance(made(block=partial(Block, residual=PostNorm)).norm, nn.Identity)
+    assert isinstance(made(block=block_of(norm=RmsNorm)).norm, RmsNorm)
+    assert isinstance(made(block=block_of(residual=PostNorm)).norm, nn.Identity)
 
 
 POSITIONS = {
@@ -185,7 +185,7 @@ PATTERNS = [
 @pytest.mark.parametrize("position", POSITIONS)
 def test_cached_is_uncached(position, attention, groups, chunks):
     """A prompt, then one token at a time or several: each sees what it would have seen in the whole row."""
-    block = partial(Block, key_value_heads=groups, query_key_norm=RmsNorm)
+    block = block_of(key_value_heads=groups, query_key_norm=RmsNorm)
     model = made(depth=3, attention=attention, position=POSITIONS[position], block=block)
     whole = filled(rows_of([[1] * 10, [2] * 10], [[2] * 3 + [1] * 7] * 2))
     cache, outputs, start = model.empty_cache(2, 12, dtype=torch.float64), [], 0
@@ -193,7 +193,7 @@ def test_cached_is_uncached(position, attention, groups, chunks):
         for count in chunks:
             part = whole.select(slice(None), slice(start, start + count))
             keys = cache.extend(part)
-            outputs.append(model(part, model.plan(part, keys), cache))
+            outputs.append(model(part.x, part, model.plan(part, keys), cache=cache))
             start += count
             assert cache.length == start == cache.layers[0].length
     torch.testing.assert_close(torch.cat(outputs, dim=1), read(model, whole), rtol=1e-10, atol=1e-10)
@@ -209,7 +209,7 @@ def test_cached_rows_may_hold_padding_on_the_left():
     with torch.no_grad():
         for start, end in (0, 4), (4, 5), (5, 6):
             part = whole.select(slice(None), slice(start, end))
-            out = model(part, model.plan(part, cache.extend(part)), cache)
+            out = model(part.x, part, model.plan(part, cache.extend(part)), cache=cache)
         torch.testing.assert_close(out[0, -1], read(model, alone)[0, -1], rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(out[1, -1], read(model, whole)[1, -1], rtol=1e-10, atol=1e-10)
 
@@ -285,7 +285,8 @@ def test_a_core_that_crosses_reads_its_own_samples_source():
     changed.x[:, 1] += 1  # sample 2's
     changed.x[:, 3] += 1  # padding's
     cross = model.plan_cross(target, source)
-    before, after = (model(target, model.plan(target), source=s, cross=cross) for s in (source, changed))
+    layouts = model.plan(target)
+    before, after = (model(target.x, target, layouts, source=s.x, source_layout=cross) for s in (source, changed))
     assert torch.equal(before[:, :2], after[:, :2])
     assert (before[:, 2:] != after[:, 2:]).any(-1).all()
 
@@ -293,12 +294,12 @@ def test_a_core_that_crosses_reads_its_own_samples_source():
 def test_normalised_queries_and_keys_forget_their_length():
     attention = shaken(Attention(16, 4, query_key_norm=partial(RmsNorm, epsilon=0.0), bias=False))
     tokens = filled(plain_tokens(2, 5))
-    wiring = Wiring(plan(Causal(), tokens))
-    before = attention(tokens.x, tokens.x, wiring)
+    reads = Reads(plan(Causal(), tokens))
+    before = attention(tokens.x, reads)
     with torch.no_grad():
         attention.query.weight.mul_(7)
         attention.key.weight.mul_(3)
-    torch.testing.assert_close(attention(tokens.x, tokens.x, wiring), before, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(attention(tokens.x, reads), before, rtol=1e-10, atol=1e-10)
     assert attention.query_norm is not attention.key_norm
 
 
@@ -316,13 +317,13 @@ def test_halves_are_normalised_as_float32_is_and_torch_warns_of_nothing(warned_a
     norm = shaken(RmsNorm(16, gain=gain)).float()
     x = torch.randn(2, 5, 16).bfloat16().requires_grad_()
     expected = torch.rms_norm(x.float(), (16,), norm.weight, norm.eps).bfloat16()
-    assert torch.equal(norm(x), expected) and torch.equal(lean(norm)(x), expected)
+    assert torch.equal(norm(x), expected) and torch.equal(fast(norm)(x), expected)
     (slope,) = torch.autograd.grad(norm(x).sum(), x)
     assert torch.equal(slope, torch.autograd.grad(expected.sum(), x)[0])
     with torch.autocast("cpu", torch.bfloat16):
         attention = Attention(16, 4, query_key_norm=partial(RmsNorm, gain=gain))
         tokens = filled(plain_tokens(2, 5), dtype=torch.float32)
-        found = attention(tokens.x, tokens.x, Wiring(plan(Causal(), tokens, dtype=torch.bfloat16)))
+        found = attention(tokens.x, Reads(plan(Causal(), tokens, dtype=torch.bfloat16)))
     assert found.dtype == torch.bfloat16
 
 
@@ -378,10 +379,10 @@ def test_crossing_drops_in_its_attention_and_its_branch():
         for part in (block.attention, block.add_attention, block.add_feed_forward):
             part.eval()
         tokens, source = filled(plain_tokens(2, 4)), filled(plain_tokens(2, 6), 1)
-        wirings = Wiring(plan(Causal(), tokens)), source.x, Wiring(plan_cross(SameSample(), tokens, source))
-        assert not torch.equal(block(tokens.x, *wirings), block(tokens.x, *wirings))
+        reads = Reads(plan(Causal(), tokens)), source.x, Reads(plan_cross(SameSample(), tokens, source))
+        assert not torch.equal(block(tokens.x, *reads), block(tokens.x, *reads))
         block.eval()
-        assert torch.equal(block(tokens.x, *wirings), block(tokens.x, *wirings))
+        assert torch.equal(block(tokens.x, *reads), block(tokens.x, *reads))
 
 
 @pytest.mark.parametrize("residual", [PreNorm, PostNorm])
@@ -415,9 +416,10 @@ def test_one_number_is_the_three_places_of_the_paper():
 
 
 def test_gradients_reach_every_parameter():
-    model = made(crosses=True, position=RelativeBias, block=partial(Block, query_key_norm=RmsNorm, key_value_heads=2))
+    model = made(crosses=True, position=RelativeBias, block=block_of(query_key_norm=RmsNorm, key_value_heads=2))
     target, source = filled(plain_tokens(2, 5)), filled(plain_tokens(2, 6), 1)
-    out = model(target, model.plan(target), source=source, cross=model.plan_cross(target, source))
+    cross = model.plan_cross(target, source)
+    out = model(target.x, target, model.plan(target), source=source.x, source_layout=cross)
     (out * torch.randn_like(out)).sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
@@ -426,10 +428,10 @@ def test_gradients_reach_every_parameter():
     "options, message",
     [
         ({"heads": 3}, r"heads \(3\) must divide width \(16\)"),
-        ({"block": partial(Block, key_value_heads=3)}, r"key_value_heads \(3\) must divide heads \(4\)"),
-        ({"block": partial(Block, key_value_heads=8)}, r"key_value_heads \(8\) must divide heads \(4\)"),
+        ({"block": block_of(key_value_heads=3)}, r"key_value_heads \(3\) must divide heads \(4\)"),
+        ({"block": block_of(key_value_heads=8)}, r"key_value_heads \(8\) must divide heads \(4\)"),
         (
-            {"block": partial(Block, feed_forward=partial(Gelu, approximate="erf"))},
+            {"block": block_of(feed_forward=partial(Gelu, approximate="erf"))},
             "approximate must be 'none' or 'tanh'",
         ),
         ({"attention": "causl"}, "did you mean 'causal'"),
@@ -440,7 +442,7 @@ def test_gradients_reach_every_parameter():
 )
 def test_a_core_that_cannot_be_says_why(options, message):
     with pytest.raises(ValueError, match=message):
-        Transformer(INPUTS, **SHAPE | options)
+        core_of(INPUTS, **SHAPE | options)
 
 
 def test_attention_alone_checks_its_heads():
@@ -458,4 +460,45 @@ def test_dropout_is_a_probability_below_one(place, value):
 def test_layouts_must_be_as_many_as_layers():
     model, tokens = made(), filled(plain_tokens(1, 3))
     with pytest.raises(ValueError, match="shorter"):
-        model(tokens, model.plan(tokens)[:1])
+        model(tokens.x, tokens, model.plan(tokens)[:1])
+
+
+# --------------------------------------------------------------------------------------------------- only the vectors
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_a_core_can_be_called_with_vectors_alone(position):
+    """What is not given is made: rows of one full sample each, and how to compute the graph."""
+    model, tokens = made(attention="causal", position=POSITIONS[position]), filled(plain_tokens(2, 7))
+    assert torch.equal(model(tokens.x), read(model, tokens))
+    cache = model.empty_cache(2, 7, dtype=torch.float64)
+    with torch.no_grad():
+        steps = [model(x, cache=cache) for x in tokens.x.split([4, 1, 2], dim=1)]
+        torch.testing.assert_close(torch.cat(steps, dim=1), model(tokens.x), rtol=1e-10, atol=1e-10)
+    assert cache.tokens.position[0, :, 0].tolist() == [*range(7)]
+
+
+def test_the_sentence_of_the_readme():
+    y = Transformer(width=64, depth=2, heads=2, attention="causal")(torch.randn(2, 10, 64))
+    assert y.shape == (2, 10, 64)
+    graph = Causal() & ~SameSample()
+    assert Transformer(width=8, depth=3, heads=2, attention=["causal", graph]).graphs == (Causal(), graph, Causal())
+
+
+def test_vectors_alone_cross_to_vectors_alone():
+    model = made(crosses=True)
+    target, source = filled(plain_tokens(2, 4)), filled(plain_tokens(2, 6), 1)
+    layouts, cross = model.plan(target), model.plan_cross(target, source)
+    expected = model(target.x, target, layouts, source=source.x, source_layout=cross)
+    assert torch.equal(model(target.x, source=source.x), expected)
+    assert torch.equal(model(target.x, target, source=source.x), expected)
+
+
+def test_tokens_without_layouts_are_planned():
+    model, tokens = made(attention="causal & same_sample"), filled(rows_of([[1, 1, 2, 2, 0]]))
+    assert torch.equal(model(tokens.x, tokens), read(model, tokens))
+
+
+def test_no_constructor_takes_more_than_eight_things():
+    for kind in (Attention, Block, Transformer, PreNorm, PostNorm):
+        assert len(inspect.signature(kind).parameters) <= 8

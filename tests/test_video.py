@@ -8,10 +8,10 @@ import torch
 from chopmix.models.batch import Batch, Chunks
 from chopmix.models.layers.relative import Rotary
 from chopmix.models.model import Model
-from chopmix.models.transformer import Transformer
 from chopmix.tokenizers.media.augmentation import ImageAugmentation
 from chopmix.tokenizers.packing import pack
 from chopmix.tokenizers.video import VideoChopper, VideoTokenizer
+from cores import core_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -69,8 +69,8 @@ def test_clips_are_read_in_the_order_of_their_seconds():
     """`causal(seconds)`: what comes later never changes what an earlier tubelet becomes, bit for bit."""
     torch.manual_seed(0)
     tokenizers = {"video": VideoTokenizer(CHOPPER, 16, 64)}
-    core = Transformer(["video"], AXES, width=16, depth=2, heads=2, attention="same_sample & causal(seconds)",
-                       position=lambda *a: Rotary(*a, per_axis={"seconds": 4, "row": 2, "column": 2}))  # fmt: skip
+    core = core_of(["video"], AXES, width=16, depth=2, heads=2, attention="same_sample & causal(seconds)",
+                   position=lambda *a: Rotary(*a, per_axis={"seconds": 4, "row": 2, "column": 2}))  # fmt: skip
     model = Model(tokenizers, {"main": core}, {}, context=64).eval()
     first, second = clip(6), clip(6)
     second[4:] = 255 - second[4:]

@@ -10,13 +10,13 @@ import torch
 from chopmix.models.batch import Batch
 from chopmix.models.layers.relative import RelativeBias
 from chopmix.models.model import Model
-from chopmix.models.transformer import Transformer
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.audio import AudioChopper, AudioTokenizer
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.image import ImageChopper, ImageTokenizer
 from chopmix.tokenizers.packing import pack
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
+from cores import core_of
 
 WIDTH, CONTEXT = 32, 48
 AXES = ("order", "row", "column", "seconds")
@@ -70,9 +70,9 @@ def small_model(graph: str = GRAPH, encoder: bool = False, seed: int = 0, **core
     torch.manual_seed(seed)
     shape = {"width": WIDTH, "depth": 2, "heads": 4, "position": RelativeBias} | core
     made = {name: TOKENIZERS[name](chopper, WIDTH, CONTEXT) for name, chopper in choppers().items()}
-    cores = {"main": Transformer(list(made), AXES, encoder, attention=graph, **shape)}
+    cores = {"main": core_of(list(made), AXES, encoder, attention=graph, **shape)}
     if encoder:
-        cores = {"encoder": Transformer(list(made), AXES, attention="same_sample", **shape)} | cores
+        cores = {"encoder": core_of(list(made), AXES, attention="same_sample", **shape)} | cores
     return Model(made, cores, {"lm": TASK.head(made, WIDTH)}, context=CONTEXT)
 
 

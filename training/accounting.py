@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ..models.batch import Batch, Targets
-from ..models.heads import MaskedHead, Tied
+from ..models.batch import Batch
 from ..models.initialization import roles
 from ..models.model import Model
 
@@ -32,21 +31,18 @@ class Costs:
         self.inputs: Counter[str] = Counter()
         self.cores: Counter[str] = Counter()
         self.crossings: Counter[str] = Counter()
-        self.heads: Counter[str] = Counter()
+        self.heads = dict(model.heads)
         self.owners = dict(model.owners)
         self.attention = {name: 12 * len(core.blocks) * core.width for name, core in model.cores.items()}
         for name, role, parameter in roles(model):
             place, owner, rest = (*name.split(".", 2), "")[:3]
-            if role not in ("matrix", "projection", "input", "head"):
+            if role not in ("matrix", "projection", "input"):
                 continue
-            kind = {"tokenizers": self.inputs, "cores": self.cores, "heads": self.heads}.get(place)
+            kind = {"tokenizers": self.inputs, "cores": self.cores}.get(place)
             if ".cross_attention." in f".{rest}" and rest.endswith(("key.weight", "value.weight")):
                 kind = self.crossings
             if kind is not None:
                 kind[owner] += parameter.numel()
-        for name, head in model.heads.items():
-            if isinstance(head, Tied | MaskedHead):
-                self.heads[name] += head.table.numel()
 
     def flops(self, batch: Batch) -> float:
         """Operations of one micro-batch."""
@@ -60,12 +56,7 @@ class Costs:
                 self.inputs[self.owners[each]] * chunks.index.numel() for each, chunks in planned.chunks.items()
             )
             before = slots
-        return total + 6 * sum(self.heads[name] * asked(targets) for name, targets in batch.targets.items())
-
-
-def asked(targets: Targets) -> int:
-    """How many vectors pass through a head: one a supervised place, or one a sample where slots answer together."""
-    return len(targets.values) if targets.slots is None or targets.groups is not None else len(targets.slots)
+        return total + sum(self.heads[name].flops(targets) for name, targets in batch.targets.items())
 
 
 def memory_estimate(model: Model, rows: int, *, ema: bool, optimizer_values: int, half: bool) -> dict[str, int]:

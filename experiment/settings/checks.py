@@ -20,6 +20,7 @@ from ...models.layers.positions import Sinusoidal
 from ...tokenizers.contract import constructor_problem
 from ...tokenizers.encoding.byte_pairs import known_name
 from .document import Problem
+from .registry import imported
 from .scalars import nearest
 from .schema import Part
 from .sections import Data, Training
@@ -85,7 +86,7 @@ def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iter
             yield path, "must hold at least one expression"
         for index, text in enumerate([written] if isinstance(written, str) else written):
             try:
-                parse_graph(text, list(inputs or ()), axes_of(inputs or {}))
+                parse_graph(text, list(inputs or ()), axes_of(inputs or {}), imported)
             except ValueError as error:
                 if inputs is not None or not re.search("no (input|axis) named", str(error)):
                     yield (*path, *([] if isinstance(written, str) else [index])), str(error)

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ...data.base import Dataset
+from ...models.attention.grammar import own_graphs
 from ...tokenizers.files.writing import write_text
 from ...training.run_format import FORMAT, other_format
 from .checks import cross_problems
@@ -52,8 +53,10 @@ class Config:
 
     @property
     def modules(self) -> set[str]:
-        """The modules outside chopmix that it names."""
-        return set(named_modules(self.tree))
+        """The modules outside chopmix that it names, those of its attention expressions too."""
+        cores = [self.tree["model"], self.tree["model"]["encoder"] or {}]
+        graphs = [own for core in cores for own in own_graphs(core.get("attention", ""))]
+        return {*named_modules(self.tree), *(own.partition(":")[0] for own in graphs)}
 
 
 def named_modules(tree: Any) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """A signature is its own schema: what a YAML may say about a class is read off the class itself.
 
 Positional parameters come from code. Keyword-only ones (of a dataclass: its fields) are keys of the YAML, with their
-annotation and default:
+annotation and default. A class with many of them keeps them in a dataclass `Options`, whose fields are its keys then and
+which it is given as `options`. Of a union, what only code can give (an object of our own beside its text) is no key's value.
 
     Callable[..., X]   a part (`Choice`): the name of a class, or {use: NAME, ...}; read as a `Part`
     a dataclass        a mapping of its fields (`Record`); read as an instance
@@ -17,6 +18,7 @@ import ast
 import difflib
 import functools
 import inspect
+import operator
 import textwrap
 import types
 from collections.abc import Callable, Mapping
@@ -28,7 +30,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
 from pydantic_core import PydanticCustomError, core_schema
 
-from .registry import Registry, registry_of, use_name
+from .registry import ROOT, Registry, registry_of, use_name
 from .scalars import nearest, number, over_arguments, plain_reader, problem, shown
 
 Target = Callable[..., Any]
@@ -48,13 +50,19 @@ class Part:
     use: str | None = field(default=None, compare=False)
     """Its name in the YAML; None where the place alone says what it is (`model`)."""
 
-    def __call__(self, *arguments: Any) -> Any:
-        return self.build(self.target, *arguments)
+    def __call__(self, *arguments: Any, **more: Any) -> Any:
+        return self.build(self.target, *arguments, **more)
 
-    def build(self, target: Target, *arguments: Any) -> Any:
+    def build(self, target: Target, *arguments: Any, **more: Any) -> Any:
         """Call `target` instead, with those of the options that it takes: `part.build(TextPreprocessor)`."""
-        taken = _keyword_only(target)
-        return target(*arguments, **{name: value for name, value in self.options.items() if name in taken})
+        keys = options_of(target)
+        taken = {name: value for name, value in self.options.items() if name in _keyword_only(keys)}
+        return target(*arguments, **more, **(taken if keys is target else {"options": keys(**taken)}))
+
+
+def options_of(target: Target) -> Target:
+    """What has the keys of a class: its dataclass `Options`, else the class itself."""
+    return getattr(target, "Options", target)
 
 
 def _keyword_only(target: Target) -> dict[str, inspect.Parameter]:
@@ -70,15 +78,27 @@ def halves(target: Target) -> tuple[Target, ...]:
 def keys_of(*targets: Target) -> Keys:
     """The keys of one or more classes or functions, in the order of their signatures."""
     found: Keys = {}
-    for target in targets:
+    for target in map(options_of, targets):
         annotated: Any = target if is_dataclass(target) or not inspect.isclass(target) else target.__init__
         hints = get_type_hints(annotated, include_extras=True)
         factories = {f.name: f.default_factory for f in fields(annotated)} if is_dataclass(target) else {}
         for name, parameter in _keyword_only(target).items():
             factory = factories.get(name, MISSING)
             default = parameter.default if factory is MISSING else factory()
-            found[name] = (hints.get(name, Any), ... if default is parameter.empty else default)
+            found[name] = (written(hints.get(name, Any)), ... if default is parameter.empty else default)
     return found
+
+
+def written(annotation: Any) -> Any:
+    """What a YAML can give of an annotation: `str | list[str]` of `str | Graph | list[str | Graph]`."""
+    if get_origin(annotation) is list:
+        return over_arguments(written, annotation)
+    kept = [each for each in _members(annotation) if is_dataclass(each) or not _is_ours(each)]
+    return functools.reduce(operator.or_, map(written, kept)) if len(kept) > 1 else kept[0] if kept else annotation
+
+
+def _is_ours(annotation: Any) -> bool:
+    return inspect.isclass(annotation) and annotation.__module__.startswith(f"{ROOT}.")
 
 
 def plain(value: Any) -> Any:
@@ -272,7 +292,7 @@ def json_of(
     """The model's own JSON Schema, with the name of the part as `use` and the docstrings of fields filled in."""
     json = handler(model.__pydantic_core_schema__)
     properties = json.setdefault("properties", {})
-    for name, docstring in (pair for target in targets for pair in attribute_docstrings(target).items()):
+    for name, docstring in (pair for each in targets for pair in attribute_docstrings(options_of(each)).items()):
         if name in properties:
             properties[name].setdefault("description", docstring)
     return json if use is None else json | {"properties": {"use": {"const": use}} | properties}

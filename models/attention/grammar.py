@@ -2,11 +2,12 @@
 
     expression = term { "|" term }
     term       = factor { "&" factor }
-    factor     = "(" expression ")" | name [ "(" argument { "," argument } ")" ]
+    factor     = "!" factor | "(" expression ")" | name [ "(" argument { "," argument } ")" ]
     argument   = number | axis | input | source "->" reader
 
 Names: causal, causal(axis), same_sample, same_item, from(input, ...), window(size), window(size, axis),
-neighbourhood(radius, axis, ...), edges(source -> reader, ...).
+neighbourhood(radius, axis, ...), edges(source -> reader, ...); and package.module:Class for a graph of your own, whose
+arguments are its fields in order.
 """
 
 from __future__ import annotations
@@ -14,29 +15,48 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any
 
+from ..tokens import plain_tokens
 from . import graph as g
 
-TOKEN = re.compile(r"\s*(?:(?P<arrow>->)|(?P<number>\d+(?:\.\d+)?)|(?P<name>[A-Za-z_]\w*)|(?P<mark>[&|(),]))")
+REFERENCE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
+TOKEN = re.compile(
+    rf"\s*(?:(?P<arrow>->)|(?P<number>\d+(?:\.\d+)?)|(?P<own>{REFERENCE})|(?P<name>[A-Za-z_]\w*)|(?P<mark>[&|!(),]))"
+)
 DEEPEST = 100
-VALUES = ("causal", "same_sample", "same_item", "from", "window", "neighbourhood", "edges")
+VALUES: dict[str, type[g.Graph]] = {
+    "causal": g.Causal, "same_sample": g.SameSample, "same_item": g.SameItem, "from": g.From, "window": g.Window,
+    "neighbourhood": g.Neighbourhood, "edges": g.Edges,
+}  # fmt: skip
 
 
-def parse_graph(text: str, inputs: Sequence[str], axes: Sequence[str] = ("order",)) -> g.Graph:
+def parse_graph(
+    text: str, inputs: Sequence[str] = (), axes: Sequence[str] = ("order",), find: Callable[[str], Any] | None = None
+) -> g.Graph:
     """Read one attention expression.
 
     `inputs` are the model's named inputs in YAML order (numbered from 1), `axes` the names of the position axes (axis 0
-    is `order`). Raises ValueError saying where the text does not parse and what is possible there.
+    is `order`), `find` gives the class behind package.module:Class, or raises LookupError (None: there are none).
+    Raises ValueError saying where the text does not parse and what is possible there.
     """
-    return _Parser(text, tuple(inputs), tuple(axes)).parse()
+    return _Parser(text, tuple(inputs), tuple(axes), find).parse()
+
+
+def own_graphs(written: str | Sequence[str]) -> list[str]:
+    """Every package.module:Class that one or more expressions name."""
+    return re.findall(REFERENCE, written if isinstance(written, str) else " ".join(written))
 
 
 class _Parser:
     """A recursive-descent parser: one method per rule of the grammar."""
 
-    def __init__(self, text: str, inputs: tuple[str, ...], axes: tuple[str, ...]):
-        self.text, self.inputs, self.axes = text, inputs, axes
+    def __init__(
+        self, text: str, inputs: tuple[str, ...], axes: tuple[str, ...], find: Callable[[str], Any] | None = None
+    ):
+        self.text, self.inputs, self.axes, self.find = text, inputs, axes, find
         self.tokens, self.index, self.depth = list(self._scan()), 0, 0
 
     def _scan(self):
@@ -85,38 +105,77 @@ class _Parser:
         return found
 
     def _factor(self) -> g.Graph:
-        if self._peek()[1] == "(":
-            self._take("(")
+        kind, value, place = self._peek()
+        if value in ("(", "!"):
+            self._take(value)
             self.depth += 1
             if self.depth > DEEPEST:
                 raise self._error(self._peek()[2], f"more than {DEEPEST} parentheses inside each other")
-            found = self._expression()
+            found = self._expression() if value == "(" else ~self._factor()
             self.depth -= 1
-            self._take(")")
+            if value == "(":
+                self._take(")")
             return found
-        place = self._peek()[2]
+        if kind == "own":
+            return self._own(self._take("own"), place)
         name = self._take("name")
         if name not in VALUES:
             raise self._error(place, self._unknown("graph", name, VALUES))
-        return self._build(name, place)
+        if name == "edges":
+            return self._edges(self._some(name, self._arguments(), place), place)
+        return self._build(VALUES[name], name, place)
 
-    def _build(self, name: str, place: int) -> g.Graph:
-        arguments = self._arguments()
-        makers: dict[str, Callable[[], g.Graph]] = {
-            "causal": lambda: g.Causal(*(self._axis(a, place) for a in arguments)),
-            "same_sample": lambda: g.SameSample(*arguments),
-            "same_item": lambda: g.SameItem(*arguments),
-            "from": lambda: g.From(tuple(self._input(a, place) for a in self._some(name, arguments, place))),
-            "window": lambda: g.Window(self._number(name, arguments, place), *self._axes(arguments[1:], place)),
-            "neighbourhood": lambda: g.Neighbourhood(
-                self._number(name, arguments, place), self._axes(self._some(name, arguments[1:], place), place)
-            ),
-            "edges": lambda: self._edges(self._some(name, arguments, place), place),
-        }
+    def _own(self, name: str, place: int) -> g.Graph:
+        """A graph of the user's own, asked for its edges once: what is wrong with it is said here, by its name."""
+        if self.find is None:
+            raise self._error(place, f"{name!r} is code of your own: name it in a YAML, or give the graph itself")
         try:
-            return makers[name]()
-        except TypeError:
-            raise self._error(place, f"{name} does not take {len(arguments)} arguments") from None
+            kind = self.find(name)
+        except LookupError as error:
+            raise self._error(place, str(error.args[0])) from None
+        if not (isinstance(kind, type) and issubclass(kind, g.Graph)):
+            raise self._error(place, f"{name!r} is no Graph (chopmix.models.attention.graph:Graph)")
+        if not (is_dataclass(kind) and kind.__dataclass_params__.frozen):
+            raise self._error(place, f"{name!r} must be a dataclass with frozen=True: equal graphs share a layout")
+        found, tokens = self._build(kind, name, place), plain_tokens(2, 3, axes=len(self.axes))
+        try:
+            g.dense_mask(found, tokens, tokens)
+        except Exception as error:  # whatever the user's code raises
+            raise self._error(place, str(error) if isinstance(error, ValueError) else f"{name}: {error!r}") from error
+        return found
+
+    def _build(self, kind: type[g.Graph], name: str, place: int) -> g.Graph:
+        """The value of a class from what stands in parentheses, its fields in order."""
+        arguments = self._arguments()
+        values, left = [], list(arguments)
+        for field in fields(kind):
+            if not left and (field.default, field.default_factory) != (MISSING, MISSING):
+                continue
+            several = field.name in ("axes", "inputs")
+            taken, left = (self._some(name, left, place), []) if several else (left[:1], left[1:])
+            found = tuple(self._value(field, name, argument, place) for argument in taken or [None])
+            values.append(found if several else found[0])
+        if left:
+            raise self._error(place, f"{name} does not take {len(arguments)} arguments")
+        try:
+            return kind(*values)
+        except ValueError as error:
+            raise self._error(place, str(error)) from None
+
+    def _value(self, field: Field, name: str, argument: Any, place: int) -> int | float:
+        """One argument: the name of an axis or of an input where the field is called so, else a number."""
+        if field.name in ("axis", "axes"):
+            return self._axis(argument, place)
+        if field.name in ("input", "inputs"):
+            return self._input(argument, place)
+        try:
+            value = float(argument)
+        except (ValueError, TypeError):
+            which = "a number first" if name in VALUES else f"a number for {field.name!r}"
+            raise self._error(place, f"{name} needs {which}, as in {name}(3)") from None
+        if not (value > 0 if name in VALUES else value >= 0) or value == math.inf:
+            raise self._error(place, f"{name}({argument}) must be more than 0 and finite")
+        return int(value) if field.type in (int, "int") and value.is_integer() else value
 
     def _arguments(self) -> list:
         if self._peek()[1] != "(":
@@ -148,18 +207,6 @@ class _Parser:
             raise self._error(place, f"{name} needs at least one more argument")
         return arguments
 
-    def _number(self, name: str, arguments: list, place: int) -> float:
-        try:
-            value = float(arguments[0])
-        except (IndexError, ValueError, TypeError):
-            raise self._error(place, f"{name} needs a number first, as in {name}(3)") from None
-        if not 0 < value < math.inf:
-            raise self._error(place, f"{name}({arguments[0]}) must be more than 0 and finite")
-        return value
-
-    def _axes(self, names: Sequence, place: int) -> tuple[int, ...]:
-        return tuple(self._axis(name, place) for name in names)
-
     def _axis(self, name, place: int) -> int:
         if name not in self.axes:
             raise self._error(place, self._unknown("axis", name, self.axes))
@@ -171,7 +218,7 @@ class _Parser:
         return self.inputs.index(name) + 1
 
     @staticmethod
-    def _unknown(kind: str, name, possible: Sequence[str]) -> str:
+    def _unknown(kind: str, name, possible: Collection[str]) -> str:
         near = difflib.get_close_matches(str(name), possible, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"no {kind} named {name!r}; possible: {', '.join(possible)}{hint}"

@@ -1,13 +1,25 @@
 """Attention is message passing on a directed graph of tokens; this file is the graph.
 
-A graph is a small frozen value that answers one question: does the query token read the key token? The same three
-lines give the dense mask, FlexAttention's `mask_mod`, the picture and the plain-Python oracle
-(`models/message_passing.py`), because `edge` uses only comparisons, `&` and `|`, which mean the same for Python numbers,
-broadcast tensors and compiled index expressions. Values combine with `&` and `|`:
+A graph is a small frozen value that answers one question: does the query token read the key token? The same three lines
+give the dense mask, FlexAttention's `mask_mod`, the picture and the plain-Python oracle (`message_passing.py`), because
+`edge` uses only comparisons, `&` and `|`, which mean the same for Python numbers, broadcast tensors and compiled index
+expressions. Values combine with `&`, `|` and `~`:
 
-    Causal() & SameSample()            a GPT on packed documents
-    SameSample()                       a BERT or a ViT: delete the mask and it is an encoder
+    Causal() & SameSample()                    a GPT on packed documents
+    SameSample()                               a BERT or a ViT: delete the mask and it is an encoder
     SameSample() & (Causal() | From((1, 2)))   everybody reads inputs 1 and 2
+    Causal() & ~From((3,))                     nobody reads input 3
+
+A pattern of your own is one more such value, here every `step`-th token before a token:
+
+    @dataclass(frozen=True)
+    class Dilated(Graph):
+        step: int
+
+        def edge(self, query, key):
+            return (query.position[0] - key.position[0]) % self.step == 0
+
+    Causal() & Dilated(4), or in a YAML:  attention: causal & mylab.graphs:Dilated(4)
 
 Two rules hold for every graph and are added in `reads`: a token reads its own sample only, never padding and never what
 happens to be packed beside it, and in self-attention it always reads itself, so that no row of scores is empty.
@@ -33,16 +45,41 @@ class Node(NamedTuple):
     sample: Tensor
     item: Tensor
     position: Sequence[Tensor]
-    """By axis. Axis 0 is the running order in the token's own *sample*, 0, 1, 2, ...: no graph can see where in a packed row
-    its sample stands, how much padding is before it, or what is cached."""
+    """By axis. Axis 0 is the running order in the token's own *sample*, 0, 1, 2, ...: no graph can see where in a
+    packed row its sample stands, how much padding is before it, or what is cached."""
+
+    @classmethod
+    def every(cls, tokens: Tokens, axis: int) -> Node:
+        """All tokens as one side of all pairs: axis 2 for queries (b, n, 1), axis 1 for keys (b, 1, n)."""
+        descriptors = (each.unsqueeze(axis) for each in (tokens.input, tokens.sample, tokens.item))
+        return cls(*descriptors, tokens.position.unsqueeze(axis).unbind(-1))
 
 
 class Graph:
-    """Base of all attention graphs: a predicate on (query, key), closed under `&` and `|`."""
+    """Base of all attention graphs: a predicate on (query, key), closed under `&`, `|` and `~`.
+
+    A subclass is a frozen dataclass and writes `edge`. Its fields are the arguments that it takes in an expression
+    (`attention: window(256)`): `axis` and `axes` are written as names of position axes, `input` and `inputs` as names
+    of inputs, all others as numbers.
+    """
 
     def edge(self, query: Node, key: Node):
-        """Whether `query` reads `key`, elementwise."""
-        raise NotImplementedError
+        """Whether `query` reads `key`, elementwise: written with comparisons, `&`, `|` and arithmetic alone."""
+        raise NotImplementedError(f"{type(self).__name__} must say which edges it has: edge(self, query, key)")
+
+    def __call__(self, query: Node, key: Node):
+        """`edge`, looked at. Raises ValueError where it gives anything but a truth value for every pair of tokens."""
+        found = self.edge(query, key)
+        tensor = isinstance(found, Tensor)
+        if isinstance(found, bool) or (tensor and found.dtype == torch.bool and _fits(found, query, key)):
+            return found
+        given = f"{found.dtype} of shape {tuple(found.shape)}" if tensor else repr(found)
+        if isinstance(query.sample, Tensor):
+            pairs = tuple(torch.broadcast_shapes(query.sample.shape, key.sample.shape))
+            expected = f"a bool tensor that broadcasts to the pairs of query and key, {pairs}"
+        else:
+            expected = "True or False"
+        raise ValueError(f"{type(self).__name__}.edge gave {given}; expected {expected}")
 
     def __and__(self, other: Graph) -> And:
         return And(self, other)
@@ -50,12 +87,15 @@ class Graph:
     def __or__(self, other: Graph) -> Or:
         return Or(self, other)
 
+    def __invert__(self) -> Not:
+        return Not(self)
+
     def parts(self) -> tuple[Graph, ...]:
         """The values that all must hold: the operands of a chain of `&`, or the graph itself."""
         return (self,)
 
     def ahead(self) -> frozenset[int] | None:
-        """The inputs (by number) whose tokens may be read by tokens that stand before them in their sample; None: any may.
+        """The inputs (by number) whose tokens may be read by tokens before them in their sample; None: any may.
 
         It says so for all tokens there can be: a proof that targets stay hidden begins here (`models/leaks.py`).
         """
@@ -66,6 +106,15 @@ class Graph:
         return self.ahead() == frozenset()
 
 
+def _fits(found: Tensor, query: Node, key: Node) -> bool:
+    """Whether a tensor has one value for every pair of tokens, or fewer that serve several."""
+    if not isinstance(query.sample, Tensor):
+        return False
+    pairs = torch.broadcast_shapes(query.sample.shape, key.sample.shape)
+    sizes = list(zip(reversed(found.shape), reversed(pairs)))
+    return found.dim() <= len(pairs) and all(size in (1, wanted) for size, wanted in sizes)
+
+
 @dataclass(frozen=True)
 class And(Graph):
     """Both hold."""
@@ -74,7 +123,7 @@ class And(Graph):
     right: Graph
 
     def edge(self, query, key):
-        return self.left.edge(query, key) & self.right.edge(query, key)
+        return self.left(query, key) & self.right(query, key)
 
     def parts(self):
         return self.left.parts() + self.right.parts()
@@ -92,7 +141,7 @@ class Or(Graph):
     right: Graph
 
     def edge(self, query, key):
-        return self.left.edge(query, key) | self.right.edge(query, key)
+        return self.left(query, key) | self.right(query, key)
 
     def ahead(self):
         left, right = self.left.ahead(), self.right.ahead()
@@ -100,11 +149,21 @@ class Or(Graph):
 
 
 @dataclass(frozen=True)
+class Not(Graph):
+    """It does not hold; the two rules of `reads` stay: nobody reads padding or another sample, everybody itself."""
+
+    graph: Graph
+
+    def edge(self, query, key):
+        return self.graph(query, key) ^ True  # of a Python bool, `~` is a number
+
+
+@dataclass(frozen=True)
 class Causal(Graph):
     """Read what is not later: in the running order (axis 0), or on another axis such as seconds.
 
-    What has no coordinate there (a class token, a text among sensors) comes after everything: it reads all, and what has one
-    does not read it, or it would hear its own future through it.
+    What has no coordinate there (a class token, a text among sensors) comes after everything: it reads all, and what
+    has one does not read it, or it would hear its own future through it.
     """
 
     axis: int = 0
@@ -119,7 +178,7 @@ class Causal(Graph):
 
 @dataclass(frozen=True)
 class SameSample(Graph):
-    """Read all of your own sample: what every graph allows at most, so that it says something only by itself or beside `|`."""
+    """Read all of your own sample: what every graph allows at most, so that it matters only alone or beside `|`."""
 
     def edge(self, query, key):
         return key.sample == query.sample
@@ -176,8 +235,8 @@ class Neighbourhood(Graph):
 
 @dataclass(frozen=True)
 class Edges(Graph):
-    """Read along the listed edges (source, reader): between inputs by number, or between `slots` of a sample, its first
-    token (of the core itself, where there are any) being 0."""
+    """Read along the listed edges (source, reader): between inputs by number, or between the `slots` of a sample, whose
+    first token (a core token, where there are any) is number 0."""
 
     pairs: tuple[tuple[int, int], ...]
     between: str = "inputs"
@@ -196,23 +255,23 @@ class Edges(Graph):
 
 
 def reads(graph: Graph, query: Node, key: Node, self_attention: bool = True):
-    """`graph.edge` and the two rules of the house: nobody reads padding or another sample; in self-attention a token reads
-    itself."""
+    """The graph and two rules: nobody reads padding or another sample; in self-attention a token reads itself."""
     own = query.sample == key.sample
-    visible = graph.edge(query, key) & own & (key.sample != PADDING)
+    visible = graph(query, key) & own & (key.sample != PADDING)
     return visible | (own & (query.position[0] == key.position[0])) if self_attention else visible
 
 
 def dense_mask(graph: Graph, queries: Tokens, keys: Tokens, self_attention: bool = True) -> Bool[Tensor, "b n m"]:
     """The graph as a matrix: `mask[b, i, j]` is True where query token i reads key token j."""
+    return mask_within(
+        graph, within_samples(queries, keys if self_attention else None), within_samples(keys), self_attention
+    )
 
-    def node(tokens: Tokens, axis: int) -> Node:
-        coordinates = tokens.position.unsqueeze(axis).unbind(-1)
-        return Node(*(t.unsqueeze(axis) for t in (tokens.input, tokens.sample, tokens.item)), coordinates)
 
+def mask_within(graph: Graph, queries: Tokens, keys: Tokens, self_attention: bool = True) -> Bool[Tensor, "b n m"]:
+    """The same for tokens whose running order is counted `within_samples`."""
     (b, n), m = queries.shape, keys.shape[1]
-    queries, keys = within_samples(queries, keys if self_attention else None), within_samples(keys)
-    return reads(graph, node(queries, 2), node(keys, 1), self_attention).expand(b, n, m)
+    return reads(graph, Node.every(queries, 2), Node.every(keys, 1), self_attention).expand(b, n, m)
 
 
 def reach(graphs: Sequence[Graph], tokens: Tokens) -> Bool[Tensor, "b n n"]:

@@ -1,7 +1,7 @@
 """`attend` and `plan`: one attention, whatever the graph, on the fastest kernel that means exactly what the graph says.
 
-`plan` looks at the graph and at the tokens once a batch (on the CPU, outside any compiled region) and returns a *layout*:
-a small frozen object that all layers with that graph share. `attend` runs it. Nobody else picks a kernel.
+`plan` looks at the graph and at the tokens once a batch (on the CPU, outside any compiled region) and returns a
+*layout*: a small frozen object that all layers with that graph share. `attend` runs it. Nobody else picks a kernel.
 
 | graph                              | CUDA                        | CPU                               |
 | ---------------------------------- | --------------------------- | --------------------------------- |
@@ -49,8 +49,8 @@ def attend(
 ) -> Heads:
     """Every query token's weighted sum of the values it reads, scores scaled by 1/sqrt(c).
 
-    `key` and `value` may have fewer heads than `query` (grouped queries): each serves h / h_key neighbouring query heads.
-    `bias` is added to the scores and broadcasts to (b, h, n, m); only a layout planned with `bias=True` takes one.
+    `key` and `value` may have fewer heads than `query` (grouped queries): each serves h / h_key neighbouring query
+    heads. `bias` is added to the scores and broadcasts to (b, h, n, m); a layout planned with `bias=True` takes one.
     """
     if bias is not None and not layout.adds_bias:
         raise ValueError(f"{type(layout).__name__} cannot add a bias: plan with bias=True")
@@ -60,8 +60,8 @@ def attend(
 
 
 def sdpa(
-    query: Heads, key: KeyHeads, value: KeyHeads, mask: Tensor | None = None, causal: bool = False, dropout: float = 0.0,
-    scale: float | None = None,
+    query: Heads, key: KeyHeads, value: KeyHeads, mask: Tensor | None = None, causal: bool = False,
+    dropout: float = 0.0, scale: float | None = None,
 ) -> Heads:  # fmt: skip
     """torch's scaled dot-product attention, with fewer key heads than query heads where the shapes say so.
 
@@ -98,8 +98,8 @@ class Short(Layout):
     """Rows of up to `SHORT` tokens in half precision on a CPU: the scores written out, by batched matrix products.
 
     There torch's flash kernel loses: forward and backward of 96 heads of 64 x 32 took 7.6 ms, this 1.8 (torch 2.14, two
-    cores with AVX512-BF16), and with a mask it loses more. In float32 it is the other way round. `mask` (one for all rows,
-    or one each) is what is added to the scores: 0 where the query reads the key, else minus infinity.
+    cores with AVX512-BF16), and with a mask it loses more. In float32 it is the other way round. `mask` (one for all
+    rows, or one each) is what is added to the scores: 0 where the query reads the key, else minus infinity.
     """
 
     mask: Float[Tensor, "k n m"]
@@ -122,8 +122,8 @@ def short(mask: Bool[Tensor, "k n m"], dtype: torch.dtype) -> Short:
 
 @dataclass(frozen=True)
 class Dense(Layout):
-    """Any graph: SDPA with the mask written out (one for all rows, or one each). `empty` marks queries that read nothing; they
-    get zeros, not NaN."""
+    """Any graph: SDPA with the mask written out (one for all rows, or one each). `empty` marks queries that read
+    nothing; they get zeros, not NaN."""
 
     adds_bias: ClassVar[bool] = True
     mask: Bool[Tensor, "k n m"]
@@ -237,8 +237,8 @@ NARROWEST = 16
 
 
 def padded(channels: int, *heads: Tensor) -> tuple[tuple[Tensor, ...], dict[str, float]]:
-    """Queries, keys and values with so many channels, of which the new ones are zero; and the scale that the scores of the old
-    ones need, where there are new ones."""
+    """Queries, keys and values with so many channels, of which the new ones are zero; and the scale that the scores of
+    the old ones need, where there are new ones."""
     lacking = channels - heads[0].shape[-1]
     if not lacking:
         return heads, {}
@@ -246,7 +246,7 @@ def padded(channels: int, *heads: Tensor) -> tuple[tuple[Tensor, ...], dict[str,
 
 
 def _varlen_attention():
-    """`varlen_attn`, or None where this torch lacks it: packed rows then take FlexAttention. Slow to import, so late."""
+    """`varlen_attn`, or None where this torch lacks it (packed rows then take FlexAttention); slow to import."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
@@ -255,7 +255,7 @@ def _varlen_attention():
 
 
 def _varlen_causal(causal: bool) -> dict:
-    """How this torch's `varlen_attn` is told to be causal: by `is_causal` in its first releases, then by `window_size`."""
+    """How `varlen_attn` is told to be causal: by `is_causal` in torch's first releases of it, then by `window_size`."""
     if "is_causal" in inspect.signature(_varlen_attention()).parameters:
         return {"is_causal": causal}
     return {"window_size": (-1, 0) if causal else (-1, -1)}
@@ -265,8 +265,9 @@ _compiled_flex_attention = None
 
 
 def _flex_attention(compiled: bool):
-    """FlexAttention, on a GPU compiled at its first use: uncompiled it builds the whole score matrix. Compiled once more when a size
-    changes, then for all sizes: with a translation for each, torch stops after eight and goes on uncompiled."""
+    """FlexAttention, on a GPU compiled at its first use: uncompiled it builds the whole score matrix. Compiled once
+    more when a size changes, then for all sizes: with a translation for each, torch stops after eight and goes on
+    uncompiled."""
     global _compiled_flex_attention
     from torch.nn.attention.flex_attention import flex_attention
 

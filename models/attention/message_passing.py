@@ -1,9 +1,9 @@
 """Attention as the lecture tells it: nodes on a graph send each other messages. Read and run this file first.
 
-Every node holds a vector. From it each node makes a *query* (what am I looking for?), a *key* (what do I have?) and a *value*
-(what do I tell?). A node then looks at the nodes with an edge to it, scores each by query . key, turns the scores into weights
-that sum to one, and takes the weighted sum of their values. That is all of attention; everything in `models/attention.py` is
-this loop, made fast, and is tested against it.
+Every node holds a vector. From it each node makes a *query* (what am I looking for?), a *key* (what do I have?) and a
+*value* (what do I tell?). A node then looks at the nodes with an edge to it, scores each by query . key, turns the
+scores into weights that sum to one, and takes the weighted sum of their values. That is all of attention; `kernels.py`
+is this loop, made fast and tested against it, and `tiny_gpt.py` is a language model around it.
 """
 
 from __future__ import annotations
@@ -48,13 +48,25 @@ def receive(node: MessageNode, incoming: Sequence[MessageNode], bias: Vector | N
 def pass_messages(
     readers: Sequence[MessageNode], senders: Sequence[MessageNode], reads: Callable[[object, object], bool]
 ) -> list[Vector]:
-    """One round of attention: every reader receives from all senders that `reads(reader, sender)` lets it see. Self-attention
-    when `readers` and `senders` are the same nodes, cross-attention when they are not."""
+    """One round of attention: every reader receives from all senders that `reads(reader, sender)` lets it see.
+    Self-attention when `readers` and `senders` are the same nodes, cross-attention when they are not."""
     return [receive(node, [s for s in senders if reads(node.token, s.token)]) for node in readers]
 
 
-if __name__ == "__main__":  # three words; each asks for what sounds like it, and hears itself and the words before it
+def show(title: str, words: dict[str, Vector], heard: list[Vector]) -> None:
+    """Print what every word holds and what it hears."""
+    print(title)
+    for word, message in zip(words, heard):
+        print(f"{word:5} holds {words[word]} and hears {[round(number, 2) for number in message]}")
+
+
+if __name__ == "__main__":  # every word asks for what sounds like it
     words = {"chop": [4.0, 0.0], "mix": [0.0, 4.0], "chops": [3.0, 1.0]}
     nodes = [MessageNode(vector, vector, vector, place) for place, vector in enumerate(words.values())]
-    for word, heard in zip(words, pass_messages(nodes, nodes, lambda reader, sender: sender <= reader)):
-        print(f"{word:5} holds {words[word]} and hears {[round(number, 2) for number in heard]}")
+    source = [MessageNode(vector, vector, vector) for vector in ([4.0, 1.0], [1.0, 4.0])]  # another text, of two words
+    encoded = pass_messages(nodes, nodes, lambda reader, sender: True)
+    show("Encoder (BERT, ViT): an edge from every word to every word", words, encoded)
+    crossed = pass_messages(nodes, source, lambda reader, sender: True)
+    show("Cross-attention: an edge from every word of another text to every word", words, crossed)
+    causal = pass_messages(nodes, nodes, lambda reader, sender: sender <= reader)
+    show("Causal (GPT): an edge from every word to itself and to those behind it", words, causal)

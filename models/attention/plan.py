@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..tokens import PADDING, Tokens, alike, within_samples
-from .graph import Causal, Graph, Node, SameSample, Window, dense_mask, reads
+from .graph import Causal, Graph, Node, SameSample, Window, dense_mask, mask_within, reads
 from .kernels import (
     SHORT,
     Band,
@@ -38,9 +38,9 @@ def plan(
 ) -> Layout:
     """Choose how `graph` is computed for these tokens (descriptors on the CPU). Call it once a batch, for all layers.
 
-    `keys` are the tokens read: left out in self-attention; with more keys than queries and `keys` ending in the queries,
-    cached self-attention; `plan_cross` is for another set. `bias`, `dropout`, `dtype` and `device` are what the kernel
-    will have to do: one that cannot is not chosen.
+    `keys` are the tokens read: left out in self-attention; with more keys than queries and `keys` ending in the
+    queries, cached self-attention; `plan_cross` is for another set. `bias`, `dropout`, `dtype` and `device` are what
+    the kernel will have to do: one that cannot is not chosen.
     """
     keys, device = queries if keys is None else keys, torch.device(device)
     layout = _plan_simple(graph, queries, keys, device, dtype, bias, dropout)
@@ -56,11 +56,12 @@ def plan(
 
 
 def plan_cross(
-    graph: Graph, queries: Tokens, keys: Tokens, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    graph: Graph, queries: Tokens, keys: Tokens, *, dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> Layout:  # fmt: skip
     """Choose how `graph` is computed from one set of tokens to another. A query that reads nothing gets zeros.
 
-    Padding is no query: what it gets is nobody's, so that one sample a row is full attention wherever no key is padding.
+    Padding is no query: nobody looks at what it gets, so that one sample a row is full attention if no key is padding.
     """
     mask = dense_mask(graph, queries, keys, self_attention=False) | (queries.sample == PADDING)[..., None]
     empty = ~mask.any(dim=-1)
@@ -123,37 +124,29 @@ def _plan_packed(tokens: Tokens, causal: bool, device: torch.device, dtype: torc
 
 
 def _starts(tokens: Tokens) -> Int[Tensor, "s"]:
-    """The flat slots where a sample begins, or a run of padding, whose output nobody reads: every row begins one."""
+    """The slots where a sample begins, or a run of padding, whose output nobody reads: every row begins one."""
     begins = torch.ones_like(tokens.sample, dtype=torch.bool)
     begins[:, 1:] = tokens.sample[:, 1:] != tokens.sample[:, :-1]
     return begins.flatten().nonzero()[:, 0]
 
 
 def _segments(starts: Int[Tensor, "s"], b: int, n: int) -> tuple[Segment, ...]:
-    """What lies between flat slots of b rows of n slots, row by row."""
+    """What lies between slots (row * n + column) of b rows of n columns, row by row."""
     slots = starts.tolist()
     ends = [*slots[1:], b * n]
     return tuple(Segment(start // n, start % n, end - start // n * n) for start, end in zip(slots, ends))
 
 
 def _mask_there(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device) -> Bool[Tensor, "k n m"]:
-    """The dense mask, made on the device: on the CPU it would take long to write, and to copy. One for all rows where all are laid
-    out alike, which is known before."""
+    """The dense mask, made on the device: on the CPU it would take long to write, and to copy. One for all rows where
+    all are laid out alike, which is known before."""
     if _rows_alike(queries, keys):
         queries, keys = (tokens.select(slice(0, 1)) for tokens in (queries, keys))
-    (b, n), m = queries.shape, keys.shape[1]
-    query, key = within_samples(queries, keys).to(device), within_samples(keys).to(device)
-    sides = [
-        Node(
-            *(t.unsqueeze(axis) for t in (side.input, side.sample, side.item)), side.position.unsqueeze(axis).unbind(-1)
-        )
-        for side, axis in ((query, 2), (key, 1))
-    ]
-    return reads(graph, *sides).expand(b, n, m)
+    return mask_within(graph, within_samples(queries, keys).to(device), within_samples(keys).to(device))
 
 
 def _rows_alike(queries: Tokens, keys: Tokens) -> bool:
-    """Whether every row is the first one with other numbers for its samples and items, as where each row is one sample."""
+    """Whether every row is the first one with other numbers for samples and items, as where each row is one sample."""
 
     def both(name: str) -> Tensor:
         return torch.cat([getattr(queries, name), getattr(keys, name)], dim=1)

@@ -1,7 +1,7 @@
 """Connectionist temporal classification: reading a text off one score per token and symbol (Graves et al. 2006).
 
-Scores have one column per symbol and the blank as the last one. A path says a symbol, or the blank, at every token; its text
-is what remains when repeated symbols are one and blanks are nothing.
+Scores have one column per symbol and the blank as the last one. A path says a symbol, or the blank, at every token; its
+text is what remains when repeated symbols are one and blanks are nothing.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ def ctc_loss(
     logs: Float[Tensor, "n s v"], texts: Int[Tensor, "l"], tokens: Int[Tensor, "s"], lengths: Int[Tensor, "s"]
 ) -> Float[Tensor, ""]:
     """The summed negative log-likelihood of some texts, whose symbols lie end to end, in nats. `logs`: each sample's
-    log-probabilities as a column. How many `tokens` and symbols (`lengths`) each has is told on the CPU, where torch's kernels
-    want it. `F.ctc_loss` would bring the texts there as well, and wait for them; and torch.compile has no rule for it."""
+    log-probabilities as a column. How many `tokens` and symbols (`lengths`) each has is told on the CPU, where torch's
+    kernels want it. `F.ctc_loss` would bring the texts there as well, and wait for them; and torch.compile has no rule
+    for it."""
     if logs.is_cuda or torch.compiler.is_compiling():
         return opaque_ctc_loss(logs, texts, tokens, lengths)[0].sum()
     return F.ctc_loss(logs, texts, tokens, lengths, blank=logs.shape[-1] - 1, reduction="sum")
@@ -75,7 +76,7 @@ def greedy(logs: Float[Tensor, "t v"]) -> list[int]:
 
 
 def prefix_beam(logs: Float[Tensor, "t v"], beams: int) -> list[int]:
-    """The likeliest text, over all paths that say it (Hannun et al. 2014, arXiv:1408.2873), of `beams` kept after every token.
+    """The likeliest text, over all paths that say it (Hannun et al. 2014, arXiv:1408.2873), of `beams` kept at a time.
 
     `logs` are log-probabilities. With enough beams it is the exact answer, which the greedy path need not be.
     """

@@ -1,14 +1,13 @@
 """One new token per row through a core, as fast as Python allows: what cached generation spends its time in.
 
-The arithmetic is `Block.forward`'s, with everything looked up beforehand and nothing planned: when each row is one sample
-and the graph is causal, a new token reads all keys, and what the encoder read was made keys and values once. `Decoder.fits`
-says when that is so; all else takes the general path, `Transformer.forward` with a cache, to which this one is tested to be
-equal.
+The arithmetic is `Block.forward`'s, with everything looked up beforehand and nothing planned: when each row is one
+sample and the graph is causal, a new token reads all keys, and what the encoder read was made keys and values once.
+`Decoder.fits` says when that is so; all else takes the general path, `Transformer.forward` with a cache, to which this
+one is tested to be equal.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ from ..attention.kernels import sdpa
 from ..cache import Cache, LayerCache
 from ..heads import Tied, Unembedding
 from ..layers.feed_forward import FeedForward, TwoMatrices
-from ..layers.linear import Linear, prepacked
+from ..layers.linear import Linear, laid_together, prepacked
 from ..layers.norms import LayerNorm, RmsNorm
 from ..layers.relative import RelativeBias, RelativePosition, Rotary, rotate
 from ..tokens import PADDING, TokenSet, plain_tokens
@@ -33,8 +32,8 @@ reading the weights, and copying them would cost more than it saves."""
 
 
 def computing_type(model: nn.Module) -> torch.dtype:
-    """What the model's products are made in at present: the type of its weights, or that of autocast where this is on. Layouts
-    are planned for it, and caches hold it."""
+    """What the model's products are made in at present: the type of its weights, or that of autocast where this is on.
+    Layouts are planned for it, and caches hold it."""
     weight = next(model.parameters())
     kind = weight.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
@@ -44,21 +43,17 @@ def computing_type(model: nn.Module) -> torch.dtype:
 class Step:
     """What one block needs to read a token: its layers' functions, without the machinery of modules."""
 
-    add: Callable[[Tensor, Callable], Tensor]
-    project: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-    query_norm: Callable[[Tensor], Tensor] | None
-    key_norm: Callable[[Tensor], Tensor] | None
-    scale: float | None
-    out: Callable[[Tensor], Tensor]
-    add_cross: Callable[[Tensor, Callable], Tensor] | None
-    cross: Crossing | None
-    add_feed_forward: Callable[[Tensor, Callable], Tensor]
+    add: Callable[..., Tensor]
+    attend: FastAttention
+    add_cross: Callable[..., Tensor] | None
+    cross: FastCross | None
+    add_feed_forward: Callable[..., Tensor]
     feed_forward: Callable[[Tensor], Tensor]
 
 
 class Decoder:
-    """A core that reads one token per row at a time, its cache, and the head that scores what comes next. Make one per text:
-    it copies matrices (where several rows are read, as many bytes as the core and the head have).
+    """A core that reads one token per row at a time, its cache, and the head that scores what comes next. Make one per
+    text: it copies matrices (where several rows are read, as many bytes as the core and the head have).
 
     `source` is what the encoder made of its set, one sample a row beside the rows of the cache.
     """
@@ -68,9 +63,9 @@ class Decoder:
         there = None if source is None else source.sample != PADDING
         mask = None if there is None or bool(there.all()) else there[:, None, None]
         self.steps = [step_of(block, source, mask) for block in core.blocks]
-        self.norm, self.head = lean(core.norm), lean_head(head)
+        self.norm, self.head = fast(core.norm), fast_head(head)
         tokens = plain_tokens(1, cache.capacity, axes=axes).to(core.blocks[0].attention.out.weight.device)
-        self.angles = core.position.angles(tokens)
+        self.rotation = core.position.rotation(tokens)
         bias = core.position.bias(tokens, tokens)
         self.bias = None if bias is None else bias.to(cache.layers[0].key.dtype)
 
@@ -92,43 +87,52 @@ class Decoder:
                 step.cross.keep(sentences)
 
     def scores(self, x: Float[Tensor, "b d"], place: int, beams: int = 1) -> Float[Tensor, "b v"]:
-        """The scores of what comes after the token of running order `place` of every row, whose keys and values go into the
-        cache. `beams` rows in a row belong to one sample of the source."""
-        angles = self.angles and tuple(t.narrow(2, place, 1) for t in self.angles)
+        """The scores of what comes after the token of running order `place` of every row, whose keys and values go into
+        the cache. `beams` neighbouring rows belong to one sample of the source."""
+        rotation = self.rotation and tuple(t.narrow(2, place, 1) for t in self.rotation)
         bias = None if self.bias is None else self.bias[:, :, place : place + 1, : place + 1]
         for step, cache in zip(self.steps, self.cache.layers):
-            x = step.add(x, lambda y: self._attend(step, cache, y, place, angles, bias))  # noqa: B023
+            x = step.add(x, step.attend, cache, place, rotation, bias)
             if step.cross is not None:
-                x = step.add_cross(x, lambda y: step.cross(y, beams))  # noqa: B023
+                x = step.add_cross(x, step.cross, beams)
             x = step.add_feed_forward(x, step.feed_forward)
         return self.head(self.norm(x))
 
-    @staticmethod
-    def _attend(step: Step, cache: LayerCache, x: Tensor, place: int, angles, bias: Tensor | None) -> Tensor:
-        query, key, value = step.project(x)
-        if step.query_norm is not None:
-            query, key = step.query_norm(query), step.key_norm(key)
-        if angles is not None:
-            query, key = rotate(query, angles), rotate(key, angles)
+
+class FastAttention:
+    """One layer's self-attention for one new token per row, whose key and value go into the cache."""
+
+    def __init__(self, attention: Attention):
+        self.project = fused(attention) if attention.query.weight.numel() <= FUSED else separate(attention)
+        self.normed = not isinstance(attention.query_norm, nn.Identity)
+        self.query_norm, self.key_norm = fast(attention.query_norm), fast(attention.key_norm)
+        self.scale, self.out = scale_of(attention), product(attention.out)
+
+    def __call__(
+        self, x: Float[Tensor, "b d"], cache: LayerCache, place: int, rotation: tuple[Tensor, ...] | None,
+        bias: Tensor | None,
+    ) -> Float[Tensor, "b d"]:  # fmt: skip
+        query, key, value = self.project(x)
+        if self.normed:
+            query, key = self.query_norm(query), self.key_norm(key)
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
         query = query.to(cache.key.dtype)  # norms leave float32 behind, kernels take one type
         cache.key.narrow(2, place, 1).copy_(key)
         cache.value.narrow(2, place, 1).copy_(value)
         cache.length = place + 1
-        mixed = sdpa(
-            query, cache.key.narrow(2, 0, place + 1), cache.value.narrow(2, 0, place + 1), bias, scale=step.scale
-        )
-        return step.out(mixed.reshape(len(x), -1))
+        keys, values = cache.key.narrow(2, 0, place + 1), cache.value.narrow(2, 0, place + 1)
+        return self.out(sdpa(query, keys, values, bias, scale=self.scale).reshape(len(x), -1))
 
 
-class Crossing:
-    """One layer's cross-attention with the keys and values of the source made once: (s, h, m, c). All beams of a sample read
-    them together, as so many queries of one attention."""
+class FastCross:
+    """One layer's cross-attention with the keys and values of the source made once: (s, h, m, c). All beams of a sample
+    read them together, as so many queries of one attention."""
 
     def __init__(self, attention: Attention, source: TokenSet, mask: Bool[Tensor, "s 1 1 m"] | None):
         self.channels, self.scale = attention.channels, scale_of(attention)
-        self.query, self.query_norm, self.out = (
-            product(attention.query), lean(attention.query_norm), product(attention.out)
-        )  # fmt: skip
+        self.query, self.out = product(attention.query), product(attention.out)
+        self.query_norm = fast(attention.query_norm)
         _, key, value = attention.project(source.x[:, :0], source.x)
         self.key, self.value, self.mask = attention.key_norm(key).to(value.dtype), value, mask
 
@@ -146,37 +150,29 @@ class Crossing:
 
 def step_of(block: Block, source: TokenSet | None = None, mask: Tensor | None = None) -> Step:
     """A block's functions, with query, key and value as one product where the matrices are small."""
-    attention = block.attention
-    normed = not isinstance(attention.query_norm, nn.Identity)
     crosses = block.cross_attention is not None
     return Step(
-        add=adder(block.add_attention),
-        project=fused(attention) if attention.query.weight.numel() <= FUSED else separate(attention),
-        query_norm=lean(attention.query_norm) if normed else None,
-        key_norm=lean(attention.key_norm) if normed else None,
-        scale=scale_of(attention),
-        out=product(attention.out),
+        add=adder(block.add_attention), attend=FastAttention(block.attention),
         add_cross=adder(block.add_cross_attention) if crosses else None,
-        cross=Crossing(block.cross_attention, source, mask) if crosses else None,
-        add_feed_forward=adder(block.add_feed_forward),
-        feed_forward=two_products(block.feed_forward),
-    )
+        cross=FastCross(block.cross_attention, source, mask) if crosses else None,
+        add_feed_forward=adder(block.add_feed_forward), feed_forward=two_products(block.feed_forward),
+    )  # fmt: skip
 
 
 def scale_of(attention: Attention) -> float | None:
     """What the scores are multiplied with, where it is not the usual 1 / sqrt(channels)."""
-    return None if attention.stretch == 1 else attention.stretch / math.sqrt(attention.channels)
+    return None if attention.scaled else 1.0
 
 
-def adder(residual: Residual) -> Callable[[Tensor, Callable], Tensor]:
+def adder(residual: Residual) -> Callable[..., Tensor]:
     """How a layer is added to the stream, outside training."""
-    norm = lean(residual.norm)
+    norm = fast(residual.norm)
     if residual.normalises_output:
-        return lambda x, layer: norm(x + layer(x))
-    return lambda x, layer: x + layer(norm(x))
+        return lambda x, layer, *reads: norm(x + layer(x, *reads))
+    return lambda x, layer, *reads: x + layer(norm(x), *reads)
 
 
-def lean(norm: nn.Module) -> Callable[[Tensor], Tensor]:
+def fast(norm: nn.Module) -> Callable[[Tensor], Tensor]:
     """A normalisation as one call."""
     if type(norm) is LayerNorm:
         shape, weight, bias, epsilon = norm.normalized_shape, norm.weight, norm.bias, norm.eps
@@ -201,7 +197,7 @@ def rms(norm: RmsNorm) -> Callable[[Tensor], Tensor]:
     return normalise
 
 
-def lean_head(head: nn.Module) -> Callable[[Tensor], Tensor]:
+def fast_head(head: nn.Module) -> Callable[[Tensor], Tensor]:
     """A head over a vocabulary as one call or two."""
     if type(head) is Unembedding:
         return product(head.linear)
@@ -226,11 +222,9 @@ def two_products(layer: FeedForward) -> Callable[[Tensor], Tensor]:
 
 def fused(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
     """(b, d) to queries, keys and values (b, h, 1, c) by one product with the three matrices laid together."""
-    layers, channels = (attention.query, attention.key, attention.value), attention.channels
-    weight = torch.cat([layer.weight for layer in layers])
-    bias = None if attention.query.bias is None else torch.cat([layer.bias for layer in layers])
+    channels = attention.channels
     heads, groups = attention.query.out_features // channels, attention.key.out_features // channels
-    multiply = prepacked(weight, bias)
+    multiply = prepacked(*laid_together(attention.query, attention.key, attention.value))
 
     def project(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         every = multiply(x).view(len(x), -1, 1, channels)

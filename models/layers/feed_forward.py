@@ -12,17 +12,17 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .linear import Linear, linear
+from .linear import Linear, laid_together, linear
 
 
 class FeedForward(nn.Module):
-    """Base of the feed-forward layers: (b, n, d) to (b, n, d), token by token. `down` is the matrix back to the width."""
+    """Base of the feed-forward layers: (b, n, d) to (b, n, d), token by token; `down` is the matrix back to d."""
 
     down: Linear
 
 
 def hidden_width(width: int, ratio: float, multiple_of: int = 1) -> int:
-    """The width between the matrices: `ratio` times that of the model, rounded, then up to a multiple. Raises ValueError."""
+    """The width between the matrices: `ratio` times `width`, rounded, then up to a multiple. Raises ValueError."""
     if not 0 < ratio <= 1024:
         raise ValueError(f"ratio must be more than 0 and at most 1,024, not {ratio}")
     if not 1 <= multiple_of <= 2**20:
@@ -31,7 +31,7 @@ def hidden_width(width: int, ratio: float, multiple_of: int = 1) -> int:
 
 
 class TwoMatrices(FeedForward):
-    """Two matrices and an activation between them, as in the 2017 transformer (arXiv:1706.03762): base of the plain layers."""
+    """Base of the plain layers: two matrices, an activation between them, as in the 2017 paper (arXiv:1706.03762)."""
 
     def __init__(self, width: int, bias: bool = True, *, ratio: float = 4):
         super().__init__()
@@ -74,7 +74,7 @@ class SquaredRelu(TwoMatrices):
 
 
 class Swiglu(FeedForward):
-    """A SiLU gate times a linear branch (Shazeer 2020, arXiv:2002.05202). Ratio 8/3 has the parameters of the others."""
+    """A SiLU gate times a linear branch (Shazeer 2020, arXiv:2002.05202); ratio 8/3 has the others' parameters."""
 
     activation = staticmethod(F.silu)
 
@@ -86,15 +86,11 @@ class Swiglu(FeedForward):
         self.down = Linear(hidden, width, bias=bias)
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        if (
-            torch.is_grad_enabled()
-        ):  # one matrix product instead of two; while generating, copying weights would cost more
-            weights, biases = torch.cat([self.gate.weight, self.up.weight]), None
-            if self.up.bias is not None:
-                biases = torch.cat([self.gate.bias, self.up.bias])
-            gate, up = linear(x, weights, biases).chunk(2, dim=-1)
-            return self.down(self.activation(gate) * up)
-        return self.down(self.activation(self.gate(x)) * self.up(x))
+        if torch.is_grad_enabled():  # one product instead of two; while generating, copying weights would cost more
+            gate, up = linear(x, *laid_together(self.gate, self.up)).chunk(2, dim=-1)
+        else:
+            gate, up = self.gate(x), self.up(x)
+        return self.down(self.activation(gate) * up)
 
 
 class Geglu(Swiglu):

@@ -1,5 +1,8 @@
-"""Linear maps: torch's, but on a CPU while generating: for a single vector, where torch's own way leaves most of the memory
-bandwidth unused, and for a few rows, where it spends its time on laying out the matrix anew for every product."""
+"""Linear maps as torch computes them, except on a CPU while generating.
+
+There a product with a single vector leaves most of the memory bandwidth unused, and one with a few rows spends its time
+on laying out the matrix anew.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def by_halves(
 
 @functools.cache
 def halves_are_faster(columns: int, threads: int) -> bool:
-    """Whether this machine is faster by halves on matrices of so many columns, measured once on one too large for its caches."""
+    """Whether this machine is faster by halves on matrices of so many columns, measured once, beyond its caches."""
     weight, x = torch.ones(2**25 // columns // 2 * 2, columns), torch.ones(columns)
 
     def seconds(product) -> float:
@@ -54,7 +57,7 @@ def halves_are_faster(columns: int, threads: int) -> bool:
 
 @functools.cache
 def can_prepack() -> bool:
-    """Whether oneDNN multiplies by matrices that it laid out before. torch does so itself in what it compiles (`freezing`)."""
+    """Whether oneDNN multiplies by matrices that it laid out before, as torch does in what it compiles (`freezing`)."""
     if not torch.backends.mkldnn.is_available():
         return False
     try:
@@ -79,9 +82,9 @@ def prepacked(
 ) -> Callable[[Float[Tensor, "b d"]], Float[Tensor, "b v"]]:
     """`linear` by one matrix that stays as it is, as a function of the rows, while no gradients are asked for.
 
-    2 to `FEW` rows are multiplied by a copy that is made when it is needed first: 1.3 to 1.7 times faster for 32 rows, 2 to 5
-    times for 4 (8,000 x 256 and 1,024 x 256, float32, torch 2.14, two Zen 4 cores). The copy pays from the fourth token on:
-    64 tokens of 4 rows by a core of GPT-2 small's size take 1.5 s with it and 4.1 without.
+    2 to `FEW` rows are multiplied by a copy that is made when it is needed first: 1.3 to 1.7 times faster for 32 rows,
+    2 to 5 times for 4 (8,000 x 256 and 1,024 x 256, float32, torch 2.14, two Zen 4 cores). The copy pays from the
+    fourth token on: 64 tokens of 4 rows by a core of GPT-2 small's size take 1.5 s with it and 4.1 without.
     """
     packed = None
 
@@ -101,8 +104,9 @@ def linear(
 ) -> Float[Tensor, "*b v"]:
     """`F.linear`. A single vector, as in generation, is multiplied by halves of the matrix where that is faster.
 
-    For one matrix and one vector torch calls a routine that on some processors runs on one thread; a batch goes through another.
-    GPT-2 small's matrices, float32, torch 2.14, two cores: 1.3 to 2.9 times faster on two machines, 0.6 times on a third.
+    For one matrix and one vector torch calls a routine that on some processors runs on one thread; a batch goes through
+    another. GPT-2 small's matrices, float32, torch 2.14, two cores: 1.3 to 2.9 times faster on two machines, 0.6 times
+    on a third.
     """
     if weight.numel() < LARGE or torch.is_grad_enabled() or x.numel() != weight.shape[1]:
         return F.linear(x, weight, bias)
@@ -114,6 +118,12 @@ def linear(
         last = linear(x, weight[-1:], None if bias is None else bias[-1:])
         return torch.cat([linear(x, weight[:-1], None if bias is None else bias[:-1]), last], dim=-1)
     return by_halves(x, weight, bias)
+
+
+def laid_together(*layers: nn.Linear) -> tuple[Float[Tensor, "v d"], Float[Tensor, "v"] | None]:
+    """The weights and biases of linear maps of the same vectors, below each other: one product does what theirs do."""
+    weight = torch.cat([layer.weight for layer in layers])
+    return weight, None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
 
 
 class Linear(nn.Linear):

@@ -11,15 +11,17 @@ class Norm(nn.Module):
 
 
 class LayerNorm(nn.LayerNorm, Norm):
-    """Zero mean and unit variance over the last axis, then optional gain and shift (Ba et al. 2016, arXiv:1607.06450)."""
+    """Zero mean and unit variance over the last axis, then optional gain and shift (arXiv:1607.06450)."""
 
     def __init__(self, width: int, *, gain: bool = True, bias: bool = True, epsilon: float = 1e-5):
         super().__init__(width, eps=epsilon, elementwise_affine=gain, bias=bias)
 
 
 class RmsNorm(nn.RMSNorm, Norm):
-    """Unit root mean square over the last axis, then an optional gain (Zhang & Sennrich 2019, arXiv:1910.07467). Halves are
-    normalised in the type of the gain, as torch does it too, which on a CPU warns of that; it has no kernel of its own for either."""
+    """Unit root mean square over the last axis, then an optional gain (Zhang & Sennrich 2019, arXiv:1910.07467).
+
+    Halves are normalised in the type of the gain, as torch does (which on a CPU warns of it, for want of a kernel).
+    """
 
     def __init__(self, width: int, *, gain: bool = True, epsilon: float = 1e-6):
         super().__init__(width, eps=epsilon, elementwise_affine=gain)

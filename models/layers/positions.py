@@ -18,21 +18,25 @@ from pydantic import Field
 from torch import Tensor, nn
 
 Wavelength = Annotated[float, Field(ge=1, le=1e12)]
-"""Of the slowest wave, over 2 pi, in slots."""
+"""Of the slowest wave, over 2 pi, in tokens."""
 
 
 class AbsolutePosition(nn.Module):
-    """Base of the embeddings added to an input's tokens, by their index in the item: (t) to (t, d)."""
+    """Base of the embeddings added to an input's tokens, by their index in the item: (t) to (t, d).
 
-    length: int
+    `length`: how many tokens of an item have one (default: the context).
+    """
+
+    def __init__(self, width: int, context: int, length: int | None = None):
+        super().__init__()
+        self.length = length or context
 
 
 class Learned(AbsolutePosition):
-    """One learned vector per place, as in GPT-2 and ViT. `length`: how many slots (default: the context)."""
+    """One learned vector per index, as in GPT-2 and ViT."""
 
     def __init__(self, width: int, context: int, *, length: int | None = None):
-        super().__init__()
-        self.length = length or context
+        super().__init__(width, context, length)
         self.table = nn.Embedding(self.length, width)
 
     def forward(self, index: Int[Tensor, "*t"]) -> Float[Tensor, "*t d"]:
@@ -40,34 +44,31 @@ class Learned(AbsolutePosition):
 
 
 class Sinusoidal(AbsolutePosition):
-    """Fixed sines and cosines of geometrically spaced wavelengths, interleaved as in the 2017 paper (arXiv:1706.03762)."""
+    """Sines and cosines of geometrically spaced wavelengths, interleaved as in the 2017 paper (arXiv:1706.03762)."""
 
     def __init__(self, width: int, context: int, *, length: int | None = None, longest: Wavelength = 10_000.0):
-        super().__init__()
-        self.length = length or context
-        place = torch.arange(self.length, dtype=torch.float64)[:, None]
-        angle = place * torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(longest) / width))
-        table = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width]
-        self.register_buffer("table", table.float(), persistent=False)
+        super().__init__(width, context, length)
+        self.register_buffer("table", self.waves(width, longest), persistent=False)
+
+    def waves(self, width: int, longest: float) -> Float[Tensor, "l d"]:
+        """The vector of every index."""
+        order = torch.arange(self.length, dtype=torch.float64)[:, None]
+        angle = order * torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(longest) / width))
+        return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width].float()
 
     def forward(self, index: Int[Tensor, "*t"]) -> Float[Tensor, "*t d"]:
         return self.table[index]
 
 
-class SinesThenCosines(AbsolutePosition):
-    """Fixed waves, the sines in the first half of the width and the cosines in the second, as in Whisper."""
+class SinesThenCosines(Sinusoidal):
+    """The same kind of waves, the sines in the first half of the width and the cosines in the second, as in Whisper."""
 
-    def __init__(self, width: int, context: int, *, length: int | None = None, longest: Wavelength = 10_000.0):
-        super().__init__()
-        self.length = length or context
+    def waves(self, width, longest):
         if width % 2 or width < 4:
             raise ValueError(f"sines_then_cosines needs an even width of at least 4, not {width}")
         steps = torch.arange(width // 2) * (-math.log(longest) / (width // 2 - 1))
         angle = torch.arange(self.length)[:, None] * steps.exp()
-        self.register_buffer("table", torch.cat([angle.sin(), angle.cos()], dim=1), persistent=False)
-
-    def forward(self, index: Int[Tensor, "*t"]) -> Float[Tensor, "*t d"]:
-        return self.table[index]
+        return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
 class GridPosition(nn.Module):
@@ -75,7 +76,7 @@ class GridPosition(nn.Module):
 
 
 class LearnedGrid(GridPosition):
-    """One learned vector per place of a grid of fixed size, as in ViT (Dosovitskiy et al. 2021, arXiv:2010.11929)."""
+    """One learned vector per cell of a grid of fixed size, as in ViT (Dosovitskiy et al. 2021, arXiv:2010.11929)."""
 
     def __init__(self, width: int, grid: tuple[int, int] | None):
         super().__init__()

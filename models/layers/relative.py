@@ -14,9 +14,14 @@ from .positions import Wavelength
 
 
 class RelativePosition(nn.Module):
-    """Base of the relative positions, built with the number of heads, their width and the names of the position axes."""
+    """Base of the relative positions, and none: built with the number of heads, their width and the names of the
+    tokens' position axes."""
 
-    def angles(self, tokens: Tokens) -> tuple[Tensor, Tensor] | None:
+    def __init__(self, heads: int, channels: int, axes: tuple[str, ...] = ("order",)):
+        super().__init__()
+        self.axes = axes
+
+    def rotation(self, tokens: Tokens) -> tuple[Tensor, Tensor] | None:
         """The cosine and sine by which queries and keys are turned, (b, 1, n, c/2) each; None: they are not."""
         return None
 
@@ -33,15 +38,15 @@ class RelativePosition(nn.Module):
 class Rotary(RelativePosition):
     """Queries and keys are turned by an angle that grows with position (Su et al. 2021, arXiv:2104.09864).
 
-    Channels c and c + c/2 turn together (the GPT-NeoX and Llama layout). `axes` says how many channels of each head each
-    position axis gets, e.g. `{order: 16, row: 8, column: 8}`; by default all of them follow the running order.
+    Channels c and c + c/2 turn together (the GPT-NeoX and Llama layout). `axes` says how many channels of each head
+    each position axis gets, e.g. `{order: 16, row: 8, column: 8}`; by default all of them follow the running order.
     """
 
     def __init__(
         self, heads: int, channels: int, axes: tuple[str, ...] = ("order",), *,
         base: Wavelength = 10_000.0, per_axis: dict[str, int] | None = None,
     ):  # fmt: skip
-        super().__init__()
+        super().__init__(heads, channels, axes)
         per_axis = per_axis or {axes[0]: channels}
         for name, share in per_axis.items():
             if name not in axes:
@@ -61,21 +66,21 @@ class Rotary(RelativePosition):
         self.register_buffer("axis", axis, persistent=False)
 
     def _apply(self, fn, recurse=True):
-        """Moves between devices but stays float32: rounded to bfloat16, neighbouring slots look the same."""
+        """Moves between devices but stays float32: rounded to bfloat16, neighbouring tokens look the same."""
         frequency = self.frequency
         super()._apply(fn, recurse)
         self.frequency = frequency.to(self.frequency.device)
         return self
 
-    def angles(self, tokens: Tokens):
-        """A product of single numbers, not of matrices: autocast and TF32 would round those, and the slots with them."""
+    def rotation(self, tokens: Tokens):
+        """A product of single numbers, not of matrices: autocast and TF32 would round those, and so positions."""
         angle = tokens.position.float().nan_to_num()[..., self.axis] * self.frequency
         return angle.cos()[:, None], angle.sin()[:, None]
 
 
-def rotate(x: Float[Tensor, "b h n c"], angles: tuple[Tensor, Tensor]) -> Float[Tensor, "b h n c"]:
-    """Turn each pair of channels (c, c + c/2) by its angle, in float32 or wider. Pairs of a zero angle stay as they are."""
-    cosine, sine = angles
+def rotate(x: Float[Tensor, "b h n c"], rotation: tuple[Tensor, Tensor]) -> Float[Tensor, "b h n c"]:
+    """Turn each pair of channels (c, c + c/2) by its angle, in float32 or wider; a zero angle leaves it as it is."""
+    cosine, sine = rotation
     first, second = x.to(torch.promote_types(x.dtype, cosine.dtype)).chunk(2, dim=-1)
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).to(x.dtype)
 
@@ -91,7 +96,7 @@ class RelativeBias(RelativePosition):
         self, heads: int, channels: int, axes: tuple[str, ...] = ("order",), *,
         buckets: int = 32, longest: int = 128, bidirectional: bool = True,
     ):  # fmt: skip
-        super().__init__()
+        super().__init__(heads, channels, axes)
         exact = buckets // 4 if bidirectional else buckets // 2
         if exact < 1 or longest <= exact:
             raise ValueError(
@@ -101,7 +106,7 @@ class RelativeBias(RelativePosition):
         self.buckets, self.longest, self.bidirectional = buckets, longest, bidirectional
 
     def bucket(self, distance: Int[Tensor, "*t"]) -> Int[Tensor, "*t"]:
-        """The bucket of `distance` = key's place minus query's place."""
+        """The bucket of `distance`: the key's running order minus the query's."""
         count, offset = self.buckets, torch.zeros_like(distance)
         if self.bidirectional:
             count //= 2
@@ -123,7 +128,7 @@ class Alibi(RelativePosition):
     """Scores fall linearly with distance, at a fixed slope per head (Press et al. 2021, arXiv:2108.12409)."""
 
     def __init__(self, heads: int, channels: int, axes: tuple[str, ...] = ("order",)):
-        super().__init__()
+        super().__init__(heads, channels, axes)
         power = 2 ** math.floor(math.log2(heads))
         slopes = [2 ** (-8 * (i + 1) / power) for i in range(power)]
         slopes += [2 ** (-4 * (2 * i + 1) / power) for i in range(heads - power)]

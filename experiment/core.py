@@ -1,0 +1,28 @@
+"""From a checked configuration to the cores of its model: what names inputs and position axes is looked up here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from ..models.attention.grammar import parse_graph
+from ..models.layers.relative import RelativePosition
+from ..models.model import Encoder
+from ..models.transformer import Transformer
+from .settings.config import Config
+from .settings.registry import code_from, imported
+
+
+def build_core(config: Config, axes: Sequence[str], encoder: Encoder | None = None) -> Transformer:
+    """The main core, or the encoder that it crosses to, with the names of inputs and position axes looked up."""
+    options = dict(config.model.options)
+    crosses = options["encoder"] is not None and encoder is None
+    if encoder is not None:
+        options |= {"depth": encoder.depth, "attention": encoder.attention, "position": encoder.position}
+    written = [options["attention"]] if isinstance(options["attention"], str) else options["attention"]
+    with code_from(config.modules):  # what the configuration names was trusted when it was read
+        options["attention"] = [parse_graph(each, list(config.inputs), axes, imported) for each in written]
+    options["position"] = partial(options["position"] or RelativePosition, axes=tuple(axes))
+    options["block"] = partial(options["block"], crosses=crosses)
+    return replace(config.model, options=options).build(Transformer)

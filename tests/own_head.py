@@ -1,0 +1,28 @@
+"""A head of a user's own, outside the package, and something that is none."""
+
+import torch
+import torch.nn.functional as F
+from chopmix.models.heads import VocabularyHead
+from torch import nn
+
+
+class Cosine(VocabularyHead):
+    """Scores by the angle between a vector and each id's, sharpened by one learned number."""
+
+    def __init__(self, embedding, *, sharpness: float = 10.0):
+        super().__init__(embedding)
+        self.sharpness = nn.Parameter(torch.tensor([sharpness]))
+
+    def weights(self):
+        return self.table.numel()
+
+    def forward(self, x, targets=None):
+        return self.sharpness * F.linear(F.normalize(x, dim=-1), F.normalize(self.table, dim=-1))
+
+
+class Silent(VocabularyHead):
+    """Wrong: says nothing."""
+
+
+class NoHead(nn.Module):
+    """Wrong: no head."""

@@ -1,0 +1,70 @@
+"""Attention patterns and heads of a user's own, named in a YAML: they train, are saved and opened where they are trusted."""
+
+import pytest
+import torch
+from chopmix.commands.cli import main
+from chopmix.experiment.core import build_core
+from chopmix.experiment.run import load_run
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.settings.document import ConfigError
+from chopmix.models.attention.graph import Causal, SameSample
+from chopmix.models.batch import Targets
+from chopmix.models.heads import MaskedHead, MeanPooling, PooledLinear, Tied, Unembedding
+from own_graph import Dilated
+from own_head import Cosine
+from torch import nn
+
+PATTERN = "causal & same_sample & !own_graph:Dilated(3)"
+HEAD = {"lm": {"use": "language_modeling", "target": "text", "head": {"use": "own_head:Cosine", "sharpness": 4}}}
+
+
+def test_a_pattern_and_a_head_of_ones_own_train_and_write(tiny, tmp_path):
+    file = tiny(model={"attention": [PATTERN, "causal & same_sample"]}, tasks=HEAD)
+    assert main(["train", str(file)]) in (None, 0)
+    folder = tmp_path / "runs" / "tiny"
+    for trust in ((), ["own_graph"], ["own_head"]):
+        with pytest.raises(ConfigError, match="is code outside chopmix, which a run does not get executed"):
+            load_run(folder, trust=trust)
+    run = load_run(folder, trust=["own_graph", "own_head"])
+    core, head = run.model.cores["main"], run.model.heads["lm"]
+    assert core.graphs == (Causal() & SameSample() & ~Dilated(3), Causal() & SameSample())
+    assert isinstance(head, Cosine) and head.weights() == head.table.numel()
+
+
+def test_code_of_ones_own_is_told_of_by_the_configuration(tiny):
+    assert load_config(tiny(model={"attention": PATTERN}, tasks=HEAD)).modules == {"own_graph", "own_head"}
+    assert load_config(tiny()).modules == set()
+    core = build_core(load_config(tiny(model={"attention": PATTERN})), ("order",))
+    assert core.graphs == (Causal() & SameSample() & ~Dilated(3),) * 2
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"model.attention": "causal & own_graph:Distance"}, r"model\.attention: .*Distance\.edge gave torch\.float32"),
+        ({"model.attention": "causal & own_graph:Thawed"}, "must be a dataclass with frozen=True"),
+        ({"model.attention": "causal & own_graph:Missing"}, "module 'own_graph' has no class 'Missing'"),
+        ({"model.attention": "causal & own_grph:Dilated(2)"}, "cannot import 'own_grph'"),
+        ({"tasks.lm.head": "own_head:NoHead"}, "'own_head:NoHead' is no VocabularyHead"),
+        ({"tasks.lm.head": "{use: own_head:Cosine, sharpnes: 3}"}, "did you mean 'sharpness'"),
+    ],
+)
+def test_what_is_wrong_with_them_is_told_before_anything_runs(tiny, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(tiny(), [f"{key}={value}" for key, value in changes.items()])
+
+
+def test_every_head_tells_its_own_operations():
+    """6 for every weight and vector: of a tied table too; one vector a sample where slots answer together."""
+    table = nn.Embedding(12, 8)
+    plain = Targets(values=torch.zeros(5), slots=torch.arange(5))
+    whole = Targets(values=torch.zeros(7))
+    pooled = Targets(values=torch.zeros(2), slots=torch.arange(5), groups=torch.tensor([0, 0, 1, 1, 1]))
+    for head, weights in (
+        (Tied(table), 96),
+        (Unembedding(table, bias=True), 96),
+        (MaskedHead(table), 96 + 64),
+        (Cosine(table), 96),
+    ):
+        assert (head.flops(plain), head.flops(whole)) == (6 * weights * 5, 6 * weights * 7)
+    assert PooledLinear(MeanPooling(8), 8, 3).flops(pooled) == 6 * 24 * 2
