@@ -45,9 +45,9 @@ from chopmix.experiment.settings.document import dumped
 from chopmix.models.generation.continuation import Continuation, generate
 from chopmix.models.generation.sampling import Sampling
 from chopmix.models.pretrained.ast_audio import Ast
+from chopmix.training.checkpoints.state import Unreported
 from chopmix.training.objective import autocast
-from chopmix.training.record import peak_flops, peak_memory
-from chopmix.training.state import Unreported
+from chopmix.training.record.progress import peak_flops, peak_memory
 from gpu_kernels import WAYS, compared, ctc_compared, verdict
 from rich.console import Console
 from rich.table import Table

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from chopmix.data.samples import SampleDataset
+from chopmix.data.samples.dataset import SampleDataset
 from chopmix.experiment.run import Run, load_run
-from chopmix.training import checkpoint
-from chopmix.training.record import read_metrics
+from chopmix.training.checkpoints import files as checkpoint
+from chopmix.training.record.metrics_file import read_metrics
 from results import write_results
 
 

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from chopmix.data.base import Dataset, Document
 from chopmix.data.processes import Processes
-from chopmix.data.samples import Listed, SampleDataset
+from chopmix.data.samples.dataset import Listed, SampleDataset
 from chopmix.experiment.assemble import Experiment, assemble, start
 from chopmix.experiment.settings.config import Config, load_config
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
 from chopmix.tokenizers.text import TextTokenizer
-from chopmix.training.record import Progress
+from chopmix.training.record.progress import Progress
 
 WORDS = ["chop", "mix", "set", "token"]
 

@@ -16,7 +16,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..data.samples import SampleDataset
+    from ..data.samples.dataset import SampleDataset
     from ..experiment.views.inspection import inspect_text
     from ..experiment.views.page import write_page
     from ..tokenizers.files.printing import printable

@@ -17,17 +17,17 @@ from ..data.split import Split
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from ..tokenizers.files.writing import write_json
-from ..training import checkpoint
 from ..training.accounting import Costs
+from ..training.checkpoints import files as checkpoint
+from ..training.checkpoints.saver import Saver
 from ..training.ema import Ema
 from ..training.evaluator import Evaluator
-from ..training.log import Log
 from ..training.loop import Every, Learner, Trainer
 from ..training.objective import Objective
 from ..training.optimizers import freeze
 from ..training.parallel import parallel
-from ..training.record import Progress
-from ..training.saver import Saver
+from ..training.record.log import Log
+from ..training.record.progress import Progress
 from ..training.stop import StopRequest, orderly_end
 from .build import build_choppers, build_model, build_optimizer, build_tasks, open_split
 from .folder.transfer import take_assets

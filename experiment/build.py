@@ -9,12 +9,12 @@ from pathlib import Path
 from torch import nn
 
 from ..data.base import Dataset
-from ..data.collate import Collator
-from ..data.corpus import StreamSplit
-from ..data.inputs import Inputs
-from ..data.prepare import prepare, prepared_folder
-from ..data.sample_split import SampleSplit, sample_split
-from ..data.samples import SampleDataset
+from ..data.corpus.prepare import prepare, prepared_folder
+from ..data.corpus.split import StreamSplit
+from ..data.samples.collate import Collator
+from ..data.samples.dataset import SampleDataset
+from ..data.samples.inputs import Inputs
+from ..data.samples.split import SampleSplit, sample_split
 from ..data.split import Split
 from ..models.model import Model
 from ..tasks.base import Task

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..inference.attribution import measure_attribution, tables
-from ..training import checkpoint
+from ..training.checkpoints import files as checkpoint
 from ..training.ema import Ema
 from ..training.objective import autocast
 from .assemble import Experiment

@@ -16,13 +16,13 @@ import yaml
 from pydantic import ValidationError
 
 from ..data.base import Dataset
+from ..data.corpus.whole_text import WholeText
 from ..data.datasets.hugging_face import READERS, HuggingFace
 from ..data.datasets.image_folder import ENDINGS, read_folder
 from ..data.datasets.manifest import Manifest, rows_of
-from ..data.samples import Columns, Renamed, SampleDataset, Samples
+from ..data.samples.dataset import Columns, Renamed, SampleDataset, Samples
 from ..data.shards.dataset import Shards, renamed
 from ..data.shards.files import expand
-from ..data.whole_text import WholeText
 from ..tokenizers.files.reading import DataError
 from .run import RunError
 from .settings.document import read_yaml

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..training import checkpoint
-from ..training.checkpoint import NotFiniteError
+from ..training.checkpoints import files as checkpoint
+from ..training.checkpoints.files import NotFiniteError
+from ..training.checkpoints.state import State
 from ..training.ema import Ema
-from ..training.state import State
 from .assemble import Experiment, contents
 from .folder.transfer import take_weights
 from .run import RunError, load_weights

@@ -20,10 +20,10 @@ from typing import Any
 import torch
 
 from ..data.base import Dataset
-from ..data.inputs import Inputs
-from ..data.sample_split import SampleSplit, sample_split
 from ..data.sampler import Place
-from ..data.samples import Listed
+from ..data.samples.dataset import Listed
+from ..data.samples.inputs import Inputs
+from ..data.samples.split import SampleSplit, sample_split
 from ..data.split import Split
 from ..inference.attribution import Attribution, measure_attribution
 from ..inference.evaluation import evaluate_split, write_texts
@@ -35,11 +35,19 @@ from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from ..tokenizers.encoding.base import Encoding
 from ..tokenizers.files.printing import printable
-from ..training import checkpoint
-from ..training.checkpoint import CheckpointError
+from ..training.checkpoints import files as checkpoint
+from ..training.checkpoints.files import CheckpointError
+from ..training.checkpoints.state import State
 from ..training.objective import autocast
-from ..training.state import State
-from .build import build_choppers, build_model, build_tasks, collator_of, columns_of, encoded_inputs, open_split
+from .build import (
+    build_choppers,
+    build_model,
+    build_tasks,
+    collator_of,
+    columns_of,
+    encoded_inputs,
+    open_split,
+)
 from .settings.config import Config, load_run_config
 from .settings.resolved import precision_of
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..data.processes import Processes
 from ..tokenizers.files.writing import write_json
-from ..training.checkpoint import NotFiniteError
+from ..training.checkpoints.files import NotFiniteError
+from ..training.checkpoints.state import State
 from ..training.preflight import (
     check_attribution,
     check_batches_are_whole,
@@ -17,8 +18,8 @@ from ..training.preflight import (
     check_prompt,
     lines_about_inputs,
 )
-from ..training.record import MetricsFile, Progress, duration
-from ..training.state import State
+from ..training.record.metrics_file import MetricsFile
+from ..training.record.progress import Progress, duration
 from .assemble import Experiment, assemble, start
 from .build import columns_of, encoded_inputs
 from .finish import finish

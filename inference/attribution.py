@@ -15,8 +15,8 @@ from itertools import combinations
 from rich.table import Table
 
 from ..data.processes import Processes
-from ..data.sample_split import SampleSplit
-from ..data.samples import Outcome
+from ..data.samples.dataset import Outcome
+from ..data.samples.split import SampleSplit
 from ..models.model import Model
 from ..tasks.base import Task
 from .evaluation import measured

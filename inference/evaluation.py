@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.corpus import StreamSplit
+from ..data.corpus.split import StreamSplit
 from ..data.processes import Processes
-from ..data.sample_split import SampleSplit
 from ..data.sampler import Place
+from ..data.samples.split import SampleSplit
 from ..data.split import Split
 from ..models.batch import SetPlan
 from ..models.generation.answer import Answer

@@ -16,7 +16,7 @@ from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import train
 from chopmix.tokenizers.files.reading import DataError
-from chopmix.training import checkpoint
+from chopmix.training.checkpoints import files as checkpoint
 from PIL import Image
 
 COUNT = 16

@@ -36,7 +36,7 @@ from chopmix.tokenizers.encoding.base import CharacterEncoding
 from chopmix.tokenizers.packing import place
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
 from chopmix.training.objective import autocast
-from chopmix.training.record import Progress
+from chopmix.training.record.progress import Progress
 from cores import block_of, core_of
 from drawn import graphs, laid_out, packed_tokens, tokens
 from fake_cuda import FakeCuda, HostRead, fake_cuda

@@ -20,7 +20,7 @@ from chopmix.experiment.assemble import assemble
 from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import fit
-from chopmix.training.record import Progress
+from chopmix.training.record.progress import Progress
 
 HERE = Path(__file__).parent
 sys.path += [str(HERE / "golden"), str(HERE.parent / "benchmarks")]

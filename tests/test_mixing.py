@@ -14,7 +14,7 @@ from chopmix.commands.cli import main
 from chopmix.commands.options import given_samples
 from chopmix.data.datasets.arithmetic import outcomes
 from chopmix.data.processes import Processes
-from chopmix.data.samples import Listed, Outcome
+from chopmix.data.samples.dataset import Listed, Outcome
 from chopmix.experiment.assemble import assemble
 from chopmix.experiment.build import open_split
 from chopmix.experiment.folder.claim import claim
@@ -34,7 +34,7 @@ from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
 from chopmix.tokenizers.files.reading import DataError
 from chopmix.training.mixup import Mixup
-from chopmix.training.record import Progress
+from chopmix.training.record.progress import Progress
 from ranks import train_together
 
 ROOT = Path(__file__).parents[1]

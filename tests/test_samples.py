@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chopmix.data.collate import Collator
 from chopmix.data.datasets.arithmetic import Arithmetic, answer
 from chopmix.data.datasets.dtmf import HIGH, LOW, RATE, Dtmf
 from chopmix.data.datasets.image_folder import ImageFolder
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.webdataset import Webdataset
-from chopmix.data.inputs import Inputs, withheld_shares
-from chopmix.data.sample_split import SampleSplit, sample_split
 from chopmix.data.sampler import Place
-from chopmix.data.samples import Chosen, Listed, share
+from chopmix.data.samples.collate import Collator
+from chopmix.data.samples.dataset import Chosen, Listed, share
+from chopmix.data.samples.inputs import Inputs, withheld_shares
+from chopmix.data.samples.split import SampleSplit, sample_split
 from chopmix.data.shards.dataset import Shards
 from chopmix.data.shards.files import expand
 from chopmix.tokenizers.base import Chunk

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import torch
 from chopmix.data import processes as distribution
-from chopmix.data.corpus import StreamSplit
-from chopmix.data.prepare import prepare
+from chopmix.data.corpus.prepare import prepare
+from chopmix.data.corpus.split import StreamSplit
+from chopmix.data.corpus.token_file import TokenFile
 from chopmix.data.processes import Processes
-from chopmix.data.token_file import TokenFile
 from chopmix.experiment.train import fit
 from chopmix.models.tokens import PADDING
 from chopmix.tokenizers.encoding.base import ByteEncoding

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chopmix.data import prepare as preparing
 from chopmix.data.base import Dataset, Document
-from chopmix.data.prepare import prepare, prepared_folder
-from chopmix.data.token_file import HEADER, TokenFile
+from chopmix.data.corpus import prepare as preparing
+from chopmix.data.corpus.prepare import prepare, prepared_folder
+from chopmix.data.corpus.token_file import HEADER, TokenFile
 from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding, Encoding
 from chopmix.tokenizers.encoding.stored import make_encoding
 from chopmix.tokenizers.files.reading import DataError

@@ -21,9 +21,9 @@ from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.run import RunError, load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import fit
-from chopmix.training import checkpoint
+from chopmix.training.checkpoints import files as checkpoint
 from chopmix.training.loop import Learner
-from chopmix.training.record import Progress
+from chopmix.training.record.progress import Progress
 from ranks import train_together
 from safetensors.torch import load_file
 

@@ -25,7 +25,16 @@ from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.views.transcribe import transcribe
 from chopmix.experiment.views.transcripts import as_srt, as_vtt, clock
 from chopmix.inference.transcription import Segment, Transcriber, Transcribing
-from chopmix.inference.whisper_decoding import Candidate, Protocol, Rules, Said, compression, drawn, likeliest, searched
+from chopmix.inference.whisper_decoding import (
+    Candidate,
+    Protocol,
+    Rules,
+    Said,
+    compression,
+    drawn,
+    likeliest,
+    searched,
+)
 from chopmix.models.generation.answer import Answer
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..data.processes import Processes
 from ..data.split import Split
 from ..inference.evaluation import directions, evaluate_split, left_unread
-from . import checkpoint
+from .checkpoints import files as checkpoint
 from .objective import Objective, autocast
 
 

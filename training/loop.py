@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from ..data.loader import Loader, Share
 from ..data.processes import ElsewhereError, Processes, seed_of
 from ..tokenizers.files.reading import DataError
+from .checkpoints.saver import Saver
+from .checkpoints.state import Best
 from .ema import Ema
 from .evaluator import Evaluator
-from .log import Log
 from .objective import Objective
 from .optimizers import Optimizer
 from .parallel import sums_gradients
-from .saver import Saver
+from .record.log import Log
 from .schedules import Schedule
-from .state import Best
 from .stop import StopRequest
 
 

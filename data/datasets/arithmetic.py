@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from ..samples import Columns, Made, MadeDataset, Outcome
+from ..samples.dataset import Columns, Made, MadeDataset, Outcome
 from .digits import Digits
 from .dtmf import RATE, tone
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from ..samples import Columns, Made, MadeDataset, Outcome, Samples
+from ..samples.dataset import Columns, Made, MadeDataset, Outcome, Samples
 from .arithmetic import answer, outcomes
 from .fsdd import Fsdd
 from .mnist import Mnist

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...tokenizers.media.files import read_picture, read_sound
-from ..samples import Columns, Made, MadeDataset
+from ..samples.dataset import Columns, Made, MadeDataset
 from .fsdd import Fsdd
 from .mnist import Mnist
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.media.files import read_sound
-from ..samples import Columns, Made, MadeDataset
+from ..samples.dataset import Columns, Made, MadeDataset
 from .fsdd import Fsdd, digit, speaker
 
 RATE = 8000

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from ..base import share_by_hash
-from ..samples import Listed, SampleDataset, Samples
+from ..samples.dataset import Listed, SampleDataset, Samples
 
 
 class Digits(SampleDataset):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..samples import Columns, Made, MadeDataset
+from ..samples.dataset import Columns, Made, MadeDataset
 
 SIZE = 24
 """Height and width of the camera's image, in pixels."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..samples import Columns, Made, MadeDataset
+from ..samples.dataset import Columns, Made, MadeDataset
 
 LOW = {"1": 697, "2": 697, "3": 697, "4": 770, "5": 770, "6": 770, "7": 852, "8": 852, "9": 852, "0": 941}
 HIGH = {"1": 1209, "4": 1209, "7": 1209, "2": 1336, "5": 1336, "8": 1336, "0": 1336, "3": 1477, "6": 1477, "9": 1477}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ...tokenizers.files.reading import DataError
-from ..equalized import Equalized
-from ..samples import Chosen, Hidden, Samples, share
+from ..samples.dataset import Chosen, Hidden, Samples, share
+from ..samples.equalized import Equalized
 from ..shards.dataset import ShardDataset
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...tokenizers.files.reading import DataError
-from ..samples import Columns, SampleDataset, Samples, share
+from ..samples.dataset import Columns, SampleDataset, Samples, share
 
 READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
 """Which of the library's readers takes a single file, by its ending."""

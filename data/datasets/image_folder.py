@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ...tokenizers.files.reading import DataError
-from ..samples import Listed, OwnFiles, Samples
+from ..samples.dataset import Listed, OwnFiles, Samples
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...tokenizers.files.reading import DataError, read_lines, utf8
 from ..fingerprint import Fingerprint
-from ..samples import Columns, OwnFiles, Samples
+from ..samples.dataset import Columns, OwnFiles, Samples
 
 
 class Lines(Samples):

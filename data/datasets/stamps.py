@@ -3,7 +3,7 @@ data root."""
 
 from __future__ import annotations
 
-from ..samples import Chosen, Samples
+from ..samples.dataset import Chosen, Samples
 from ..shards.dataset import ShardDataset
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...tokenizers.files.reading import DataError
 from ..root import data_root
-from ..samples import Columns, SampleDataset, Samples, share
+from ..samples.dataset import Columns, SampleDataset, Samples, share
 
 FLAG = {"train": {"train": True}, "test": {"train": False}}
 NAMED = {"train": {"split": "train"}, "test": {"split": "test"}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...tokenizers.files.reading import DataError
-from ..samples import OwnFiles, Samples
+from ..samples.dataset import OwnFiles, Samples
 from ..shards.dataset import Shards, renamed
 from ..shards.files import expand
 

@@ -20,7 +20,7 @@ from ...tokenizers.files.reading import DataError, utf8
 from ...tokenizers.files.records import parse_json
 from ..fingerprint import Fingerprint
 from ..root import data_root
-from ..samples import Columns, Renamed, SampleDataset, Samples, share
+from ..samples.dataset import Columns, Renamed, SampleDataset, Samples, share
 from .files import DAMAGED, open_file
 from .index import ShardIndex, shard_index, shard_version
 

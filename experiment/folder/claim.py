@@ -12,8 +12,8 @@ from pydantic import RootModel, StrictFloat, StrictInt
 
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import read_record
-from ...training import checkpoint
-from ...training.checkpoint import CheckpointError
+from ...training.checkpoints import files as checkpoint
+from ...training.checkpoints.files import CheckpointError
 from ..run import RunError, read_config
 from ..settings.config import Config, write_config
 

@@ -11,7 +11,7 @@ import torch
 from ...models.layers.positions import LearnedGrid, interpolated
 from ...models.model import Model
 from ...tokenizers.base import Role
-from ...training import checkpoint
+from ...training.checkpoints import files as checkpoint
 from ..build import build_choppers
 from ..run import RunError, chosen_step, listed, read_config
 from ..settings.config import Config

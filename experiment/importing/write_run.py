@@ -18,8 +18,8 @@ from ...tokenizers.base import Chopper
 from ...tokenizers.encoding.base import Encoding, NumberEncoding
 from ...tokenizers.files.writing import write_json
 from ...tokenizers.text import TextChopper
-from ...training import checkpoint
 from ...training.accounting import parameters_by_part
+from ...training.checkpoints import files as checkpoint
 from ..build import build_model, build_tasks, roles_of
 from ..run import RunError, fingerprints, listed
 from ..settings.config import Config, config_from_tree, write_config

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...data.samples import SampleDataset
+from ...data.samples.dataset import SampleDataset
 from ...models.attention.grammar import parse_graph
 from ...models.layers.positions import Sinusoidal
 from ...tokenizers.contract import constructor_problem

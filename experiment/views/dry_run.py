@@ -14,8 +14,8 @@ from ...models.model import Model
 from ...tokenizers.files.printing import printable
 from ...training.accounting import memory_estimate, parameters_by_part
 from ...training.loop import Learner
-from ...training.record import Progress, peak_memory, scaled
-from ...training.throughput import Throughput
+from ...training.record.progress import Progress, peak_memory, scaled
+from ...training.record.throughput import Throughput
 from ..assemble import Experiment, assemble, start
 from ..resume import resume
 from ..settings.config import Config

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...data.sample_split import SampleSplit
-from ...data.samples import Listed, SampleDataset, Samples
+from ...data.samples.dataset import Listed, SampleDataset, Samples
+from ...data.samples.split import SampleSplit
 from ...models.batch import Batch, SetPlan
 from ...models.generation.fast_decoder import computing_type
 from ...tokenizers.files.writing import not_written, partial_name, sweep_partials

@@ -17,7 +17,7 @@ import soundfile
 from PIL import Image
 from torch import Tensor
 
-from ...data.samples import SampleDataset
+from ...data.samples.dataset import SampleDataset
 from ...tokenizers.files.reading import regular
 from ...tokenizers.files.writing import make_folder, write_json
 from ..build import columns_of

@@ -6,7 +6,7 @@ import html
 import tempfile
 from pathlib import Path
 
-from ...data.sample_split import SampleSplit
+from ...data.samples.split import SampleSplit
 from ...models.batch import IGNORED, Batch
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.printing import printable

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...data.corpus import StreamSplit
-from ...data.sample_split import SampleSplit
+from ...data.corpus.split import StreamSplit
+from ...data.samples.split import SampleSplit
 from ...inference.evaluation import write_texts
 from ...models.generation.sampling import Sampling
 from ...tasks.base import Task

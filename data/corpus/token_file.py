@@ -20,8 +20,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from ..tokenizers.files.reading import DataError
-from ..tokenizers.files.records import Record, as_record
+from ...tokenizers.files.reading import DataError
+from ...tokenizers.files.records import Record, as_record
 
 MAGIC, VERSION, HEADER = b"CHOPTOKS", 2, 4096
 

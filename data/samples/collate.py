@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..models.batch import SetPlan
-from ..tokenizers.base import Chopper, Chunk
-from ..tokenizers.contract import chopped
-from ..tokenizers.files.reading import DataError
-from ..tokenizers.packing import place
+from ...models.batch import SetPlan
+from ...tokenizers.base import Chopper, Chunk
+from ...tokenizers.contract import chopped
+from ...tokenizers.files.reading import DataError
+from ...tokenizers.packing import place
+from ..sampler import Place
 from .inputs import Inputs
-from .sampler import Place
 
 WHOLE = 2**63
 """Seeds of items are whole numbers below this."""

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from ..models.batch import SetPlan
-from ..tasks.base import Task
-from ..tokenizers.base import Chopper
-from ..tokenizers.files.reading import DataError
-from .bad_samples import BadSamples
+from ...models.batch import SetPlan
+from ...tasks.base import Task
+from ...tokenizers.base import Chopper
+from ...tokenizers.files.reading import DataError
+from ..bad_samples import BadSamples
+from ..sampler import Place, Sampler, Shuffled, SimilarLengths
+from ..split import Split
 from .collate import Collator, Parts
+from .dataset import Samples
 from .inputs import Inputs
 from .reader import Reader
-from .sampler import Place, Sampler, Shuffled, SimilarLengths
-from .samples import Samples
-from .split import Split
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..models.batch import IGNORED, Chunks, SetPlan
-from ..models.tokens import PADDING, Tokens, plain_tokens
-from ..tasks.base import Task
-from ..tokenizers.files.reading import DataError
-from .bad_samples import BadSamples
-from .sampler import Place, Sampler
-from .split import Split
+from ...models.batch import IGNORED, Chunks, SetPlan
+from ...models.tokens import PADDING, Tokens, plain_tokens
+from ...tasks.base import Task
+from ...tokenizers.files.reading import DataError
+from ..bad_samples import BadSamples
+from ..sampler import Place, Sampler
+from ..split import Split
 from .token_file import TokenFile
 
 

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..data.processes import Processes
-from ..models.batch import Batch
-from .checkpoint import NotFiniteError
-from .record import MetricsFile, Progress, peak_memory
-from .state import Unreported
+from ...data.processes import Processes
+from ...models.batch import Batch
+from ..checkpoints.files import NotFiniteError
+from ..checkpoints.state import Unreported
+from .metrics_file import MetricsFile
+from .progress import Progress, peak_memory
 from .throughput import Throughput
 
 

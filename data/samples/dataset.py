@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .base import Dataset, chosen_for_val, split_by_hash
-from .fingerprint import Fingerprint
+from ..base import Dataset, chosen_for_val, split_by_hash
+from ..fingerprint import Fingerprint
 
 SPREAD = 64
 """Samples, spread evenly, that stand for all where those cannot be looked at as a whole."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..tokenizers.files.reading import shown
+from ...tokenizers.files.reading import shown
 
 FORMAT = 2
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, FiniteFloat
 
-from ..tokenizers.files.records import Record
+from ...tokenizers.files.records import Record
 
 Step = Annotated[int, Field(ge=0, lt=2**48)]
 

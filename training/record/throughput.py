@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..data.processes import Processes
-from ..models.batch import Batch
-from ..models.tokens import PADDING
+from ...data.processes import Processes
+from ...models.batch import Batch
+from ...models.tokens import PADDING
 
 
 @dataclass(frozen=True)

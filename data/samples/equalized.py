@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..tokenizers.media.files import read_sound
-from .samples import Changed, Columns, Samples
+from ...tokenizers.media.files import read_sound
+from .dataset import Changed, Columns, Samples
 
 WINDOW = 256
 """Samples of one frame of the spectrum."""

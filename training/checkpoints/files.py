@@ -20,9 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..tokenizers.files.reading import DataError
-from ..tokenizers.files.records import read_json, read_record, read_tensors
-from ..tokenizers.files.writing import write_json
+from ...tokenizers.files.reading import DataError
+from ...tokenizers.files.records import read_json, read_record, read_tensors
+from ...tokenizers.files.writing import write_json
 from .run_format import FORMAT, other_format
 from .state import Formatted, Pointer, State
 

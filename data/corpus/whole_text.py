@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..tokenizers.files.reading import DataError
-from .base import Document
-from .datasets.text import Text
+from ...tokenizers.files.reading import DataError
+from ..base import Document
+from ..datasets.text import Text
 
 
 class WholeText(Text):

@@ -24,11 +24,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
-from ..tokenizers.encoding.base import Encoding, UnencodableText
-from ..tokenizers.files.reading import DataError
-from ..tokenizers.files.writing import partial_name, sweep_partials
-from .base import Dataset, Document
-from .root import cache_folder
+from ...tokenizers.encoding.base import Encoding, UnencodableText
+from ...tokenizers.files.reading import DataError
+from ...tokenizers.files.writing import partial_name, sweep_partials
+from ..base import Dataset, Document
+from ..root import cache_folder
 from .token_file import HEADER, MAGIC, VERSION, TokenFile
 
 PART, WORK, SMALL = 2**17, 2**20, 20

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..tokenizers.base import Chopper
-from ..tokenizers.files.reading import DataError
-from .bad_samples import BadSamples
+from ...tokenizers.base import Chopper
+from ...tokenizers.files.reading import DataError
+from ..bad_samples import BadSamples
+from .dataset import Samples
 from .inputs import Inputs
-from .samples import Samples
 
 CACHED = 2**30
 """Bytes of decoded items that a split keeps in memory."""
