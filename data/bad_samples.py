@@ -11,8 +11,9 @@ from .processes import Processes
 class BadSamples(dict[int, str]):
     """What is wrong with each bad sample that was met, by its number: `{17: "image: a.png is cut short"}`.
 
-    While training the next good sample takes the place of a bad one, an evaluation leaves it out. `share` is the share of the
-    split's samples that may be bad (0 to 1); `keys` names every sample in messages; `say` tells the user of each.
+    While training the next good sample takes the place of a bad one, an evaluation leaves it out. `share` is the
+    share of the split's samples that may be bad (0 to 1); `keys` names every sample in messages; `say` tells the
+    user of each.
     """
 
     def __init__(self, split: str, keys: Sequence[str], share: float, say: Callable[[str], None] = print):

@@ -19,8 +19,8 @@ WHOLE = 200 * 2**20
 
 
 class Fingerprint:
-    """A sha256 over whatever is added, in order: `Fingerprint("keys", keys).add(labels).hex`. Of files the contents count, or,
-    without `contents`, name, size and time of change."""
+    """A sha256 over whatever is added, in order: `Fingerprint("keys", keys).add(labels).hex`. Of files the
+    contents count, or, without `contents`, name, size and time of change."""
 
     def __init__(self, *values: Any, contents: bool = True):
         self._hash, self.contents = hashlib.sha256(), contents
@@ -67,8 +67,9 @@ class Fingerprint:
 
 
 def file_fingerprint(path: Path, whole: int | None = None) -> str:
-    """A file's name with the sha256 of its contents, or with its size and time of change beyond `whole` bytes (by default
-    WHOLE); "missing" where there is none, or no regular file (a pipe). Raises DataError for one that cannot be read."""
+    """A file's name with the sha256 of its contents, or with its size and time of change beyond `whole` bytes (by
+    default WHOLE); "missing" where there is none, or no regular file (a pipe). Raises DataError for one that
+    cannot be read."""
     if not os.path.isfile(path):
         return f"{path.name} missing"
     told = path.stat()

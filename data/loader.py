@@ -27,11 +27,12 @@ class Share(NamedTuple):
 
 
 class Loader:
-    """Loads the training split, a step at a time. Nothing of it needs to be saved: a step's batch is a function of its number.
+    """Loads the training split, a step at a time. Nothing of it needs to be saved: a step's batch is a function
+    of its number.
 
-    `rows_per_micro_batch` are read at once (None: all of a process's share), `together` is how many samples of a batch stay beside
-    each other (2: pairs, for mixup). `skipped` are (step, count): from that step on batches are numbered so many higher, since
-    training with those went wrong.
+    `rows_per_micro_batch` are read at once (None: all of a process's share), `together` is how many samples of a
+    batch stay beside each other (2: pairs, for mixup). `skipped` are (step, count): from that step on batches are
+    numbered so many higher, since training with those went wrong.
     """
 
     def __init__(
@@ -53,8 +54,8 @@ class Loader:
         self.planner.shutdown()
 
     def load(self, step: int, asked: bool = False) -> Share:
-        """This process's share of a step. Processes also tell each other here which of them was `asked` to stop, and what stops
-        one of them (a bad sample) stops all: the others raise ElsewhereError."""
+        """This process's share of a step. Processes also tell each other here which of them was `asked` to
+        stop, and what stops one of them (a bad sample) stops all: the others raise ElsewhereError."""
         started, found, error = time.perf_counter(), [], None
         planned = self.ahead.pop(step, None)
         try:
@@ -80,12 +81,13 @@ class Loader:
         return [replace(batch, counts=bool(part)) for batch, part in zip(found, parts, strict=True)]
 
     def batch_number(self, step: int) -> int:
-        """Which global batch a step reads: its own, or a later one where some were skipped since training went wrong there."""
+        """Which global batch a step reads: its own, or a later one where some were skipped since training
+        went wrong there."""
         return step + sum(count for first, count in self.skipped if step >= first)
 
     def parts(self, places: Sequence[Place], rows: int) -> list[list[Place]]:
-        """This process's places as micro-batches of nearly equal size; the same number of them in every process. `rows` is how
-        many the global batch has."""
+        """This process's places as micro-batches of nearly equal size; the same number of them in every
+        process. `rows` is how many the global batch has."""
         together = self.together
         groups = ceil(len(places) / together)
         most = ceil(ceil(rows / together) / self.processes.count)

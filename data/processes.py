@@ -1,8 +1,8 @@
 """One process or several: who we are, what we sum, where we compute. `torchrun` starts several.
 
-Beside the group that sums gradients (NCCL on GPUs) there is one for everything else (gloo, on the CPU): waiting while the first
-process prepares data, which may take hours, agreeing on what to do, handing files around. A process that fails says so, and all
-others end within seconds: none waits for what will not come.
+Beside the group that sums gradients (NCCL on GPUs) there is one for everything else (gloo, on the CPU): waiting while
+the first process prepares data, which may take hours, agreeing on what to do, handing files around. A process that
+fails says so, and all others end within seconds: none waits for what will not come.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class Processes:
         return values
 
     def agree(self, values: Sequence[float], error: Exception | None = None) -> list[float]:
-        """The sums of some numbers over all processes, on the CPU. Where one of them has met an error, each raises: that one its
-        own, the others ElsewhereError."""
+        """The sums of some numbers over all processes, on the CPU. Where one of them has met an error, each
+        raises: that one its own, the others ElsewhereError."""
         if self.count == 1:
             if error is not None:
                 raise error
@@ -131,8 +131,8 @@ class Processes:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """The first process of all alone, then the first of every machine, then the others: what the first makes, the others
-        find, where they share a disk or a machine."""
+        """The first process of all alone, then the first of every machine, then the others: what the first
+        makes, the others find, where they share a disk or a machine."""
         turn = 0 if self.is_first else 1 if self.is_first_here else 2
         for _ in range(turn):
             self.wait()
@@ -195,9 +195,9 @@ def speaks_of_failure() -> bool:
 def leave(status: int) -> int:
     """Give the status back; where `torchrun` started this process, end it with that status, now.
 
-    gloo's threads outlive `destroy_process_group` as long as anything refers to the group, and one that frees a tensor while
-    the interpreter shuts down aborts the process (pytorch/pytorch#179291: one in twenty short runs here). By now everything
-    is written.
+    gloo's threads outlive `destroy_process_group` as long as anything refers to the group, and one that frees a
+    tensor while the interpreter shuts down aborts the process (pytorch/pytorch#179291: one in twenty short runs
+    here). By now everything is written.
     """
     if "RANK" not in os.environ:
         return status

@@ -1,4 +1,5 @@
-"""Which samples a step reads: global batches, each a pure function of (seed, step), whatever was read before and by whom."""
+"""Which samples a step reads: global batches, each a pure function of (seed, step), whatever was read before and by
+whom."""
 
 from __future__ import annotations
 
@@ -52,12 +53,13 @@ class Shuffled(Sampler):
 
 
 class SimilarLengths(Sampler):
-    """Every epoch shuffles the samples, sorts them by length within pools, cuts the pools into batches whose padded rows
-    stay within the budget, and shuffles the batches. A sample longer than the budget is a batch by itself."""
+    """Every epoch shuffles the samples, sorts them by length within pools, cuts the pools into batches whose
+    padded rows stay within the budget, and shuffles the batches. A sample longer than the budget is a batch by
+    itself."""
 
     def __init__(self, measure: Callable[[], np.ndarray], budget: int):
-        """`measure` gives the tokens of each sample in each set, (samples, sets), once they are asked for; `budget` is how many
-        slots a batch may have on its fuller side."""
+        """`measure` gives the tokens of each sample in each set, (samples, sets), once they are asked for;
+        `budget` is how many slots a batch may have on its fuller side."""
         self.measure, self.budget = measure, budget
         self._epochs: dict[tuple[int, int], list[np.ndarray]] = {}
         self._firsts: dict[int, list[int]] = {}

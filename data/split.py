@@ -13,7 +13,8 @@ from .sampler import Place
 
 
 class Split:
-    """Base of all splits. A batch is the same whoever asks for it: `plan` says which samples a step reads, `batch` reads them."""
+    """Base of all splits. A batch is the same whoever asks for it: `plan` says which samples a step reads,
+    `batch` reads them."""
 
     name: str
     tasks: Mapping[str, Task]
@@ -50,8 +51,8 @@ class Split:
     def sets(
         self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None
     ) -> dict[str, SetPlan]:
-        """What stands at these places as planned sets, by the name of the core that reads each; of the inputs only those
-        named (and what is predicted)."""
+        """What stands at these places as planned sets, by the name of the core that reads each; of the inputs
+        only those named (and what is predicted)."""
         raise NotImplementedError
 
     def batch(self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None) -> Batch:

@@ -70,8 +70,8 @@ class Experiment:
 
 
 def assemble(config: Config, processes: Processes, progress: Progress) -> Experiment:
-    """Open and build everything; nothing is trained yet, and no checkpoint is read. Raises DataError, RunError or ValueError for
-    what cannot be trained."""
+    """Open and build everything; nothing is trained yet, and no checkpoint is read. Raises DataError, RunError or
+    ValueError for what cannot be trained."""
     settings, folder, first = config.training, Path(config.out), processes.is_first
 
     def say(text: str) -> None:
@@ -134,8 +134,8 @@ def contents(splits: Mapping[str, Split]) -> dict[str, str]:
 
 
 def fitted(config: Config, dataset: Dataset, processes: Processes) -> tuple[dict[str, Chopper], dict[str, Task]]:
-    """Choppers and tasks. The first process learns what is to be learned of the data; the others are told, whether or not they
-    share a disk with it."""
+    """Choppers and tasks. The first process learns what is to be learned of the data; the others are told,
+    whether or not they share a disk with it."""
     assets = Path(config.out) / "assets"
     if processes.is_first:
         if config.from_run and not checkpoint.steps(Path(config.out)):

@@ -75,7 +75,8 @@ def columns_of(config: Config) -> dict[str, str]:
 def build_tasks(
     config: Config, choppers: Mapping[str, Chopper], assets: Path | None = None, dataset: Dataset | None = None
 ) -> dict[str, Task]:
-    """The tasks by name: what `fit` found comes from `assets`, or is found in the dataset's training split and kept there."""
+    """The tasks by name: what `fit` found comes from `assets`, or is found in the dataset's training split and
+    kept there."""
     made = {}
     for name, part in config.tasks.items():
         task = part()

@@ -1,5 +1,5 @@
-"""What comes after the last step, once: averaging, the last evaluation, what each input is worth. All of it is in the last checkpoint
-before it is told, so that a kill repeats nothing and loses nothing."""
+"""What comes after the last step, once: averaging, the last evaluation, what each input is worth. All of it is in the
+last checkpoint before it is told, so that a kill repeats nothing and loses nothing."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def finish(experiment: Experiment) -> dict[str, float]:
 
 
 def average_last(experiment: Experiment) -> None:
-    """The mean of the newest checkpoints' weights as the averages of the last step: it is what the run was to give, and so its
-    best, whatever came before."""
+    """The mean of the newest checkpoints' weights as the averages of the last step: it is what the run was to
+    give, and so its best, whatever came before."""
     trainer, processes, folder = experiment.trainer, experiment.processes, experiment.folder
     trainer.save()
     processes.wait()

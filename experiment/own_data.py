@@ -1,7 +1,7 @@
 """`--data`: another data set, named on the command line, read whole as whichever split is asked for.
 
-A dataset as a YAML writes it (`mnist`, `{use: image_folder, train: photos}`), a folder of class folders, a manifest (JSONL, CSV),
-shards (`test-{000..004}.tar`), a parquet file, or texts.
+A dataset as a YAML writes it (`mnist`, `{use: image_folder, train: photos}`), a folder of class folders, a manifest
+(JSONL, CSV), shards (`test-{000..004}.tar`), a parquet file, or texts.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ class Whole(SampleDataset):
 
 
 def whole_data(named: str, split: str, wanted: Mapping[str, str], corpus: bool = False) -> Dataset:
-    """The data set that `--data` names. `wanted` are the columns that the run reads, by kind: `image`, `sound`, `text`, `file`
-    (of any other sort), `label`; `corpus` says that it reads one text. Raises RunError, or DataError for damaged files."""
+    """The data set that `--data` names. `wanted` are the columns that the run reads, by kind: `image`, `sound`,
+    `text`, `file` (of any other sort), `label`; `corpus` says that it reads one text. Raises RunError, or
+    DataError for damaged files."""
     if named.lstrip().startswith("{"):
         return dataset_of(named, split)
     path, lower = Path(os.path.expanduser(named)), named.lower()

@@ -1,4 +1,5 @@
-"""Where a run begins: at its newest sound checkpoint, at another run's weights, at first values; and going back to it once."""
+"""Where a run begins: at its newest sound checkpoint, at another run's weights, at first values; and going back to it
+once."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from .run import RunError, load_weights
 
 
 def resume(experiment: Experiment) -> State | None:
-    """Go on from the newest sound checkpoint, and give its state; without one, start from `from:` or from the first values."""
+    """Go on from the newest sound checkpoint, and give its state; without one, start from `from:` or from the
+    first values."""
     processes, config = experiment.processes, experiment.config
     if experiment.choices.note:
         experiment.say(experiment.choices.note)
@@ -82,8 +84,9 @@ def stand(experiment: Experiment, step: int, state: State) -> None:
 
 
 def go_back(experiment: Experiment, error: NotFiniteError) -> State:
-    """Return to the last sound checkpoint, once, and go on without the batches from there to the failure: their numbers are in its
-    state before anything else happens, so that every resume skips the same. Raises RunError at the second time."""
+    """Return to the last sound checkpoint, once, and go on without the batches from there to the failure: their
+    numbers are in its state before anything else happens, so that every resume skips the same. Raises RunError at
+    the second time."""
     failed, processes = experiment.trainer.step, experiment.processes
     processes.wait()
     step = newest(experiment)

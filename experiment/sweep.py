@@ -1,7 +1,8 @@
-"""The same experiment several times: once per seed (`--seeds 0,1,2`), or once per value of some settings (`--sweep key=a,b`).
+"""The same experiment several times: once per seed (`--seeds 0,1,2`), or once per value of some settings (`--sweep
+key=a,b`).
 
-Every run has a folder of its own below the experiment's, so that the same command goes on where it was stopped, and a run that is
-done is not done again.
+Every run has a folder of its own below the experiment's, so that the same command goes on where it was stopped, and a
+run that is done is not done again.
 """
 
 from __future__ import annotations

@@ -63,8 +63,9 @@ class Task:
     metrics: tuple[str, ...] = ()
     """By which metrics of tasks/metrics.py its texts are judged, once a whole split was written."""
     hides: ClassVar[str] = ""
-    """How it keeps the target from the input that it is about, in a word (`shifted`, `masked`, `denoised`); empty: it does not, so
-    that no input may read the column it predicts. `reconstructed`: it wants back what it reads."""
+    """How it keeps the target from the input that it is about, in a word (`shifted`, `masked`, `denoised`);
+    empty: it does not, so that no input may read the column it predicts. `reconstructed`: it wants back what it
+    reads."""
     special_ids: tuple[str, ...] = ()
     """Names of the special ids that it needs in the encoding of its texts, such as `mask`."""
     say: Callable[[str], None] = staticmethod(print)
@@ -158,11 +159,11 @@ class Task:
         return {"loss": LOSS}
 
     def with_search(self, **given: Any) -> Task:
-        """The task that searches for what it writes in another way (`beams`, `length_penalty`, `no_repeat`); most search for
-        nothing."""
+        """The task that searches for what it writes in another way (`beams`, `length_penalty`, `no_repeat`);
+        most search for nothing."""
         return self
 
     def summary(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """The metrics of a whole split from added-up sums: `loss` (of the first term), `count`, those of `measure`, and, of
-        text, its `bytes`."""
+        """The metrics of a whole split from added-up sums: `loss` (of the first term), `count`, those of
+        `measure`, and, of text, its `bytes`."""
         return {"loss": float(sums["loss"] / sums["count"].clamp(min=1))}

@@ -32,12 +32,13 @@ def is_label(value: Any) -> bool:
 class Classification(Task):
     """Predict the class in the data column `target`, from whatever inputs a sample has.
 
-    The classes are those that the training data name, in order. `several` labels a sample (a list of them in the column)
-    are judged each by itself. `label_smoothing` spreads that share of the target over all classes (Szegedy et al. 2016,
-    arXiv:1512.00567). With `unlabelled`, samples without a label teach too, each that share of what a labelled one does: to be
-    sure of it, and to name all classes equally often (the mutual information of Krause et al. 2010 and of Liang et al. 2020,
-    arXiv:2002.08546). How even they are shows in a whole batch only, so that it is read in one part, by one process.
-    `pooling`: `mean_pooling`, `attention_pooling`, or `class_token` with `model.core_tokens`.
+    The classes are those that the training data name, in order. `several` labels a sample (a list of them in the
+    column) are judged each by itself. `label_smoothing` spreads that share of the target over all classes
+    (Szegedy et al. 2016, arXiv:1512.00567). With `unlabelled`, samples without a label teach too, each that share
+    of what a labelled one does: to be sure of it, and to name all classes equally often (the mutual information
+    of Krause et al. 2010 and of Liang et al. 2020, arXiv:2002.08546). How even they are shows in a whole batch
+    only, so that it is read in one part, by one process. `pooling`: `mean_pooling`, `attention_pooling`, or
+    `class_token` with `model.core_tokens`.
     """
 
     target_is_column = True
@@ -177,7 +178,8 @@ class Classification(Task):
         return found | {"top5_accuracy": share} if len(self.classes) > 5 else found
 
     def summary(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """`loss` in nats without smoothing, `accuracy` (and `top5_accuracy` beyond five classes); or micro-averaged `f1`."""
+        """`loss` in nats without smoothing, `accuracy` (and `top5_accuracy` beyond five classes); or
+        micro-averaged `f1`."""
         count = sums["count"].clamp(min=1)
         found = {"loss": float(sums["nats"] / count)}
         if self.several:
@@ -202,8 +204,8 @@ class Classification(Task):
 
 
 def mutual_information(scores: Float[Tensor, "s v"], counted: Bool[Tensor, "s"]) -> Float[Tensor, ""]:
-    """The nats that the classes of the counted samples tell of them, summed: how evenly the classes are named less how unsure
-    each sample's is."""
+    """The nats that the classes of the counted samples tell of them, summed: how evenly the classes are named
+    less how unsure each sample's is."""
     logs = scores.log_softmax(-1)
     unsure = -(logs.exp() * logs).sum(-1)
     number = counted.sum()

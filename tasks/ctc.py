@@ -57,11 +57,13 @@ class CtcHead(Head):
 
 
 class Ctc(Task):
-    """Recognise the text in the data column `target` from the tokens of the input `source`, in their order (Graves et al. 2006).
+    """Recognise the text in the data column `target` from the tokens of the input `source`, in their order
+    (Graves et al. 2006).
 
-    The symbols are the characters of the training texts. The loss is in nats per symbol, an empty text counting as one. A
-    text that is too long for its tokens (two of the same symbol need one between them) cannot be aligned: it is named,
-    counted and left out of the loss. `beams`: how many texts are kept by the prefix beam search that reads texts off (1: greedy).
+    The symbols are the characters of the training texts. The loss is in nats per symbol, an empty text counting
+    as one. A text that is too long for its tokens (two of the same symbol need one between them) cannot be
+    aligned: it is named, counted and left out of the loss. `beams`: how many texts are kept by the prefix beam
+    search that reads texts off (1: greedy).
     """
 
     target_is_column = True
@@ -103,8 +105,8 @@ class Ctc(Task):
     # ------------------------------------------------------------------------------------------------------- targets
 
     def targets(self, planned: SetPlan) -> CtcTargets:
-        """The slots of the source's tokens, their samples, and every sample's symbols; the length is -1 where a sample is not
-        judged: it has no text, or one that cannot be aligned."""
+        """The slots of the source's tokens, their samples, and every sample's symbols; the length is -1 where
+        a sample is not judged: it has no text, or one that cannot be aligned."""
         chunks = planned.chunks.get(self.source)
         counts = torch.zeros(planned.samples, dtype=torch.long)
         slots = torch.zeros(0, dtype=torch.long) if chunks is None else chunks.slots

@@ -24,9 +24,10 @@ from .metrics import MEANINGS, TextMetric
 class LanguageModeling(Task):
     """Predict the next id of the input `target`, and after the last one that it ends; other inputs are a prefix to it.
 
-    `head`: `tied` scores with the embedding table itself, `unembedding` with a matrix of its own. `label_smoothing` spreads
-    that share of the target over all ids. For every one of its `metrics` (`exact_match`, `bleu`, `chrf`, `wer`, `cer`),
-    evaluations also write the whole text from the other inputs, as `search` says (by default greedily).
+    `head`: `tied` scores with the embedding table itself, `unembedding` with a matrix of its own.
+    `label_smoothing` spreads that share of the target over all ids. For every one of its `metrics`
+    (`exact_match`, `bleu`, `chrf`, `wer`, `cer`), evaluations also write the whole text from the other inputs, as
+    `search` says (by default greedily).
     """
 
     generates, hides = True, "shifted"
@@ -84,7 +85,8 @@ class LanguageModeling(Task):
         return made
 
     def summary(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """Loss (nats per target, without smoothing), perplexity, and, where the text's size is known, bits per byte of it."""
+        """Loss (nats per target, without smoothing), perplexity, and, where the text's size is known, bits
+        per byte of it."""
         total = sums.get("nats", sums["loss"])
         found = {"loss": float(total / sums["count"].clamp(min=1))}
         found["perplexity"] = math.exp(min(found["loss"], 700))
@@ -99,7 +101,8 @@ def nats(output: Float[Tensor, "t v"], values: Tensor, smoothing: float = 0.0) -
 
 
 def _holders(planned: SetPlan, chunks: Chunks) -> Tensor:
-    """For each text token, the place of the token that carries its target: the next of its text; -1 where that is no token.
+    """For each text token, the place of the token that carries its target: the next of its text; -1 where that is
+    no token.
 
     In rows cut from a stream the next token is the next of the row; in packed samples the next of the same span.
     """

@@ -32,9 +32,9 @@ class MaskedModeling(Task):
     """Hide a `share` of the tokens of the text `target`, and predict them (Devlin et al. 2018, arXiv:1810.04805).
 
     `hide`: single `tokens`, whole `words` (a Chinese character is a word), or `spans` of several words, 3.8 on average
-    (SpanBERT, Joshi et al. 2019, arXiv:1907.10529). Of the hidden tokens 80 % (`as_mask`) are replaced by the mask, 10 %
-    (`as_random`) by a token drawn at random, and the others stay as they are; a span is treated as a whole. `head`: `tied`,
-    or `masked_head`, BERT's own. Asked to predict, it fills in the masks of a text.
+    (SpanBERT, Joshi et al. 2019, arXiv:1907.10529). Of the hidden tokens 80 % (`as_mask`) are replaced by the
+    mask, 10 % (`as_random`) by a token drawn at random, and the others stay as they are; a span is treated as a
+    whole. `head`: `tied`, or `masked_head`, BERT's own. Asked to predict, it fills in the masks of a text.
     """
 
     special_ids, hides = ("mask",), "masked"
@@ -88,7 +88,8 @@ class MaskedModeling(Task):
         return replace(planned, chunks={**planned.chunks, self.target: chunks})
 
     def choose(self, ids: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """The slots to hide: as near to the share as whole tokens, words or spans come, at least one; never special ids."""
+        """The slots to hide: as near to the share as whole tokens, words or spans come, at least one; never
+        special ids."""
         slots = np.flatnonzero(self.plain[ids])
         wanted = max(1, round(self.share * len(slots))) if len(slots) else 0
         if self.hide == "tokens":
@@ -138,12 +139,14 @@ class MaskedModeling(Task):
         return {"loss": Metric("nats per hidden token"), "perplexity": Metric("tokens"), "accuracy": hidden}
 
     def summary(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """`loss` in nats per hidden token, its `perplexity`, and the `accuracy`: the share of hidden tokens guessed right."""
+        """`loss` in nats per hidden token, its `perplexity`, and the `accuracy`: the share of hidden tokens
+        guessed right."""
         count = sums["count"].clamp(min=1)
         loss = float(sums["loss"] / count)
         return {"loss": loss, "perplexity": math.exp(min(loss, 700)), "accuracy": float(sums["right"] / count)}
 
-    # ------------------------------------------------------------------------------------------- filling in what is asked
+    # ------------------------------------------------------------------------------------------- filling in
+    # what is asked
 
     def asked(self, choppers):
         return {**choppers, self.target: choppers[self.target].with_marks(self.special_ids)}
@@ -178,8 +181,9 @@ class MaskedModeling(Task):
 
 
 def within_words(chunks: Sequence[bytes]) -> np.ndarray:
-    """Whether each chunk of a text goes on with the word of the chunk before, for all but the first, (n - 1,): both sides are
-    letters or digits, or the cut goes through a character. Chinese characters are words by themselves, as in BERT."""
+    """Whether each chunk of a text goes on with the word of the chunk before, for all but the first, (n - 1,):
+    both sides are letters or digits, or the cut goes through a character. Chinese characters are words by
+    themselves, as in BERT."""
     text = b"".join(chunks).decode(errors="surrogateescape")
     sizes = [len(character.encode(errors="surrogateescape")) for character in text]
     starts = np.cumsum([0, *sizes])
@@ -196,8 +200,8 @@ def goes_into_word(character: str) -> bool:
 
 
 def runs(planned: SetPlan, chunks: Chunks) -> Iterator[tuple[tuple[int, ...], tuple[int, int]]]:
-    """The stretches of an input's flat ids that belong together (a row of a stream, a text of a sample), each with the seed
-    of its sample."""
+    """The stretches of an input's flat ids that belong together (a row of a stream, a text of a sample), each
+    with the seed of its sample."""
     if chunks.slots is None:
         n = planned.tokens.shape[1]
         for row, (seed, sample) in enumerate(zip(planned.seeds, planned.tokens.sample)):

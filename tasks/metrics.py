@@ -33,7 +33,8 @@ def chrf(said: Sequence[str], true: Sequence[str]) -> float:
 def wer(said: Sequence[str], true: Sequence[str]) -> float:
     """Word errors (substituted, left out, put in) over true words, both normalised; words put into empty texts count.
 
-    The normaliser: lower case, no punctuation, runs of white space as one space. Computed by jiwer over the whole split.
+    The normaliser: lower case, no punctuation, runs of white space as one space. Computed by jiwer over the whole
+    split.
     """
     import jiwer
 

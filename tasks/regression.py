@@ -155,8 +155,8 @@ class Regression(Task):
 
 
 def numbers(value: Any) -> Tensor:
-    """A column's value as a row of numbers; NaN where one is missing. Raises DataError for what is no number, and for what is
-    infinite: nothing can be learned from it, and it would hide in a mean."""
+    """A column's value as a row of numbers; NaN where one is missing. Raises DataError for what is no number, and
+    for what is infinite: nothing can be learned from it, and it would hide in a mean."""
     if isinstance(value, list | tuple):
         value = [math.nan if each is None else each for each in value]
     try:

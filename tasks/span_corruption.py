@@ -18,12 +18,13 @@ from .sequence_to_sequence import SequenceToSequence
 
 
 class SpanCorruption(SequenceToSequence):
-    """Cut a `share` of the text `source` out in spans of `mean_span` tokens on average, leave a sentinel for each, and write
-    every sentinel with what it stands for as `target` (Raffel et al. 2019, arXiv:1910.10683, section 3.1.4).
+    """Cut a `share` of the text `source` out in spans of `mean_span` tokens on average, leave a sentinel for
+    each, and write every sentinel with what it stands for as `target` (Raffel et al. 2019, arXiv:1910.10683,
+    section 3.1.4).
 
     `target` is an input of its own, made here: `{same_as: SOURCE}`. The text is read in windows that fill the encoder's
-    context once they are corrupted. `sentinels` is how many there are. Asked to predict, it writes what the sentinels of a text
-    stand for.
+    context once they are corrupted. `sentinels` is how many there are. Asked to predict, it writes what the
+    sentinels of a text stand for.
     """
 
     def __init__(
@@ -89,7 +90,8 @@ class SpanCorruption(SequenceToSequence):
         return made
 
     def corrupted(self, ids: np.ndarray, random: np.random.Generator) -> tuple[list[int], list[int]]:
-        """What is left of the ids, a sentinel for every span cut out, and the spans, each behind its sentinel. Both end."""
+        """What is left of the ids, a sentinel for every span cut out, and the spans, each behind its
+        sentinel. Both end."""
         hidden, spans = self.noise(len(ids))
         cut, kept = split(hidden, spans, random), split(len(ids) - hidden, spans, random)
         left, out, place = [], [], 0

@@ -18,13 +18,13 @@ def parameters_by_part(model: Model) -> dict[str, int]:
 
 
 class Costs:
-    """The arithmetic of a model, forward and backward: 6 operations for every weight of a matrix and every vector that passes
-    through it, plus attention's 12 L d n a token.
+    """The arithmetic of a model, forward and backward: 6 operations for every weight of a matrix and every vector
+    that passes through it, plus attention's 12 L d n a token.
 
-    The convention of PaLM (arXiv:2204.02311, appendix B), which nanoGPT and others report: causal attention is counted in full,
-    padding too, since it is computed. What is read off is a batch's plan: a head counts where it is asked, an embedder where its
-    input has tokens, each core for its own row length, cross-attention's keys and values for the tokens that are crossed to. A
-    tied head counts, a look-up in a table does not.
+    The convention of PaLM (arXiv:2204.02311, appendix B), which nanoGPT and others report: causal attention is
+    counted in full, padding too, since it is computed. What is read off is a batch's plan: a head counts where it
+    is asked, an embedder where its input has tokens, each core for its own row length, cross-attention's keys and
+    values for the tokens that are crossed to. A tied head counts, a look-up in a table does not.
     """
 
     def __init__(self, model: Model):

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 class Ema:
     """average = decay * average + (1 - decay) * weights, after every update (Polyak & Juditsky 1992).
 
-    In the first steps the decay is smaller, min(decay, (1 + step) / (10 + step)), so that the average forgets the start.
+    In the first steps the decay is smaller, min(decay, (1 + step) / (10 + step)), so that the average forgets the
+    start.
     """
 
     def __init__(self, model: nn.Module, decay: float):

@@ -27,8 +27,8 @@ class Evaluator:
     """Gives a text that the model writes as it is now, to see it learn; empty where it writes none."""
 
     def evaluate(self) -> tuple[dict[str, float], str]:
-        """The metrics of the whole validation split, and a text of the model's. Raises NotFiniteError for weights that are no
-        numbers."""
+        """The metrics of the whole validation split, and a text of the model's. Raises NotFiniteError for
+        weights that are no numbers."""
         model, tasks = self.objective.model, self.objective.tasks
         with autocast(self.processes.device, self.objective.precision):
             checkpoint.check_finite({"model": model.state_dict()})

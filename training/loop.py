@@ -100,8 +100,8 @@ class Trainer:
     """Whether all that comes after the last step is done."""
 
     def fit(self) -> dict[str, float]:
-        """Train from `step` to the last one, or until asked to stop; gives the last metrics of the validation split. Raises
-        NotFiniteError where the loss or the weights are no longer numbers."""
+        """Train from `step` to the last one, or until asked to stop; gives the last metrics of the validation
+        split. Raises NotFiniteError where the loss or the weights are no longer numbers."""
         metrics = self.evaluate_what_was_not()
         self.log.start_clock()
         while self.step < self.steps and not self.stop.requested(self.learner.processes, self.step):
@@ -179,8 +179,9 @@ class Trainer:
             raise
 
     def save(self) -> None:
-        """Write a checkpoint of this step (the first process does). A step that is saved already gets its new state, and averages
-        where there are some now. Raises NotFiniteError, in all processes, for weights that are no numbers."""
+        """Write a checkpoint of this step (the first process does). A step that is saved already gets its new
+        state, and averages where there are some now. Raises NotFiniteError, in all processes, for weights
+        that are no numbers."""
         learner, log = self.learner, self.log
         if self.step:
             state = {

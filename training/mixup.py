@@ -1,5 +1,6 @@
-"""Mixup and CutMix: pairs of images, or of sounds, mixed while training, and their labels with them, as whole batches on the
-device. Pairs are neighbours in the global batch, which no division into micro-batches or processes takes apart."""
+"""Mixup and CutMix: pairs of images, or of sounds, mixed while training, and their labels with them, as whole batches
+on the device. Pairs are neighbours in the global batch, which no division into micro-batches or processes takes
+apart."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ class Mixup:
     """How inputs and labels are mixed: `mixup` (Zhang et al. 2018, arXiv:1710.09412) and `cutmix` (Yun et al. 2019,
     arXiv:1905.04899) are the parameters of their Beta distributions, 0 for none; with both, a pair takes either.
 
-    Of images both are done. Sounds are added up, the other one cut or followed by silence to the length of each, as AST does
-    (Gong et al. 2021, arXiv:2104.01778)."""
+    Of images both are done. Sounds are added up, the other one cut or followed by silence to the length of each,
+    as AST does (Gong et al. 2021, arXiv:2104.01778)."""
 
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -36,10 +37,12 @@ class Mixup:
             raise ValueError("mixup and cutmix must be at least 0 and at most 1000, probability between 0 and 1")
 
     def __call__(self, batch: Batch, tasks: Mapping[str, Task]) -> Batch:
-        """The batch with its items and labels mixed in pairs of neighbours: the first with the second, the third with the fourth;
-        an odd one out stays as it is. What chance decides is keyed by the seed of the first of each pair.
+        """The batch with its items and labels mixed in pairs of neighbours: the first with the second, the
+        third with the fourth; an odd one out stays as it is. What chance decides is keyed by the seed of the
+        first of each pair.
 
-        Raises ValueError where it is not one image of one size, or one sound, a sample, or a task whose labels cannot be mixed.
+        Raises ValueError where it is not one image of one size, or one sound, a sample, or a task whose
+        labels cannot be mixed.
         """
         planned = batch.sets["main"]
         chunks = next(iter(planned.chunks.values()))
@@ -101,8 +104,8 @@ class Mixup:
 
 
 class Drawn(NamedTuple):
-    """What chance decides for a pair: how much of each is its own, whether a rectangle is exchanged instead of the whole being
-    mixed, and where that lies."""
+    """What chance decides for a pair: how much of each is its own, whether a rectangle is exchanged instead of
+    the whole being mixed, and where that lies."""
 
     share: float
     cuts: bool

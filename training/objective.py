@@ -14,8 +14,8 @@ from ..tasks.base import Task, Term
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """The arithmetic of a run: inside, matrix products are made in bfloat16 where that was chosen. Training and evaluation, also
-    `chopmix evaluate`, are inside."""
+    """The arithmetic of a run: inside, matrix products are made in bfloat16 where that was chosen. Training and
+    evaluation, also `chopmix evaluate`, are inside."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 

@@ -24,8 +24,8 @@ Weight = Annotated[float, Field(ge=0)]
 class Optimizer:
     """Base: one or more torch optimizers that together hold every parameter of a model once.
 
-    `learning_rate` is that of `training:`, the rate of the main group; the other groups have ratios of it. Every group's rate
-    is multiplied by the schedule's factor.
+    `learning_rate` is that of `training:`, the rate of the main group; the other groups have ratios of it. Every
+    group's rate is multiplied by the schedule's factor.
     """
 
     default_rate: ClassVar[float] = 1e-3
@@ -55,8 +55,8 @@ class Optimizer:
         return [group for optimizer in self.inner for group in optimizer.param_groups]
 
     def rates(self) -> dict[str, tuple[float, int]]:
-        """The rate that each group learns with at present, and how many parameters it reaches, by the group's name, the main
-        one first."""
+        """The rate that each group learns with at present, and how many parameters it reaches, by the group's
+        name, the main one first."""
         found: dict[str, tuple[float, int]] = {}
         for group in self.groups():
             name = group.get("name", "all")
@@ -136,9 +136,10 @@ def adamw(groups: list[dict], betas: tuple[float, float], epsilon: float) -> tor
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101), fused.
 
-    `weight_decay` acts on everything of two axes or more (matrices and embeddings, as in nanoGPT), never on gains and biases.
-    `layer_decay`, for fine-tuning, multiplies the rate once per layer on the way down from the heads: the last block learns
-    with that share of the rate, the embeddings with the least (Clark et al. 2020, arXiv:2003.10555).
+    `weight_decay` acts on everything of two axes or more (matrices and embeddings, as in nanoGPT), never on gains
+    and biases. `layer_decay`, for fine-tuning, multiplies the rate once per layer on the way down from the heads:
+    the last block learns with that share of the rate, the embeddings with the least (Clark et al. 2020,
+    arXiv:2003.10555).
     """
 
     def __init__(
@@ -156,7 +157,8 @@ class AdamW(Optimizer):
 
 
 def depth_below_heads(model: nn.Module, name: str) -> int:
-    """How many layers lie between a parameter and the heads: 0 for a head, the core's depth and one more for an embedding."""
+    """How many layers lie between a parameter and the heads: 0 for a head, the core's depth and one more for an
+    embedding."""
     owner, _, rest = name.partition(".")
     if owner == "heads":
         return 0
@@ -171,9 +173,9 @@ def depth_below_heads(model: nn.Module, name: str) -> int:
 class Muon(Optimizer):
     """Muon for the matrices inside the cores (Jordan et al. 2024), AdamW for embeddings, heads, gains and biases.
 
-    The matrices learn with `training.learning_rate` (0.02 where it is null); `embeddings`, `heads` and `others` (matrices that
-    read raw input, gains, biases) are ratios of it. `weight_decay` acts on the matrices, and with `cautious` only where it
-    points the way of the update (arXiv:2411.16085).
+    The matrices learn with `training.learning_rate` (0.02 where it is null); `embeddings`, `heads` and `others`
+    (matrices that read raw input, gains, biases) are ratios of it. `weight_decay` acts on the matrices, and with
+    `cautious` only where it points the way of the update (arXiv:2411.16085).
     """
 
     default_rate, main = 0.02, "matrices"
@@ -249,8 +251,8 @@ class MatrixMomentum(torch.optim.Optimizer):
 def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
     """Nearly orthogonal matrices with the singular vectors of a stack (k, rows, columns): singular values near 1.
 
-    The quintic iteration and coefficients of Jordan et al. 2024; in bfloat16 where matrix products are fast in it (a GPU, a
-    CPU with such instructions: 2.9 times faster there), else in float32.
+    The quintic iteration and coefficients of Jordan et al. 2024; in bfloat16 where matrix products are fast in it
+    (a GPU, a CPU with such instructions: 2.9 times faster there), else in float32.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrices.bfloat16() if matrices.is_cuda or fast_half(matrices.device) else matrices.float()
@@ -264,8 +266,8 @@ def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 def freeze(model: nn.Module, beginnings: Sequence[str]) -> None:
-    """Take parameters out of training, by the beginnings of their names. Raises ValueError for one that begins none, and when
-    nothing is left to train."""
+    """Take parameters out of training, by the beginnings of their names. Raises ValueError for one that begins
+    none, and when nothing is left to train."""
     names = [name for name, _ in model.named_parameters()]
     for beginning in beginnings:
         if not any(name.startswith(beginning) for name in names):

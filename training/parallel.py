@@ -23,5 +23,6 @@ def parallel(objective: Objective, processes: Processes, compiled: bool) -> nn.M
 
 
 def sums_gradients(objective: nn.Module, now: bool) -> AbstractContextManager[None]:
-    """A context in which a backward pass sums gradients over processes `now`, or keeps them for a later one of this step."""
+    """A context in which a backward pass sums gradients over processes `now`, or keeps them for a later one of
+    this step."""
     return objective.no_sync() if isinstance(objective, DistributedDataParallel) and not now else nullcontext()

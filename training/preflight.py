@@ -12,8 +12,8 @@ from ..tokenizers.base import Chopper
 
 
 def check_best(best: str, tasks: Mapping[str, Task], generated: int) -> None:
-    """Raises ValueError when `checkpoints.best` is no metric of the validation split. Where no text is `generated`, none is
-    judged."""
+    """Raises ValueError when `checkpoints.best` is no metric of the validation split. Where no text is
+    `generated`, none is judged."""
     names = [f"val/{name}/" if len(tasks) > 1 else "val/" for name in tasks]
     possible = list(directions(tasks, "val"))
     if not generated:
@@ -52,8 +52,8 @@ def check_batches_are_whole(tasks: Mapping[str, Task], whole: bool) -> None:
 
 
 def check_leaks(model: Model, split: Split, seed: int) -> None:
-    """Raises LeakError when a target of the first batch can reach its own predictor; every later batch is checked when it is
-    planned (`Model.plan`)."""
+    """Raises LeakError when a target of the first batch can reach its own predictor; every later batch is checked
+    when it is planned (`Model.plan`)."""
     graphs = {name: core.graphs for name, core in model.cores.items()}
     model.leak_check.check(split.batch(split.plan(seed, 0)), graphs)
 
@@ -61,8 +61,9 @@ def check_leaks(model: Model, split: Split, seed: int) -> None:
 def lines_about_inputs(
     split: Split, tasks: Mapping[str, Task], columns: Mapping[str, str], encoded: Collection[str]
 ) -> list[str]:
-    """What is not to be seen from a configuration alone: how often inputs are really withheld, and which inputs read the very
-    column that a task predicts. `columns` are those that the inputs read, `encoded` the inputs of the encoder."""
+    """What is not to be seen from a configuration alone: how often inputs are really withheld, and which inputs
+    read the very column that a task predicts. `columns` are those that the inputs read, `encoded` the inputs of
+    the encoder."""
     lines = []
     if withheld := split.withheld:
         told = ", ".join(f"{name} from {share:.1%}" for name, (share, _) in withheld.items())

@@ -56,8 +56,8 @@ class StopRequest:
 
 @contextmanager
 def orderly_end() -> Iterator[None]:
-    """A context that SIGTERM leaves as an exception: what is half written is taken away. Not for processes of torchrun, which may
-    be waiting for each other where no signal is heard."""
+    """A context that SIGTERM leaves as an exception: what is half written is taken away. Not for processes of
+    torchrun, which may be waiting for each other where no signal is heard."""
     if "RANK" in os.environ or threading.current_thread() is not threading.main_thread():
         yield
         return

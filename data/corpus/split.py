@@ -23,8 +23,8 @@ from .token_file import TokenFile
 
 
 class Windows(Sampler):
-    """Windows of a stream of `length` ids; a window's number is where it starts. Every epoch shifts the windows by a random
-    offset and reads them in a random order, each once."""
+    """Windows of a stream of `length` ids; a window's number is where it starts. Every epoch shifts the windows
+    by a random offset and reads them in a random order, each once."""
 
     def __init__(self, length: int, context: int, rows: int):
         self.length, self.context, self.rows = length, context, rows
@@ -114,8 +114,8 @@ class StreamSplit(Split):
     def sets(
         self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None
     ) -> dict[str, SetPlan]:
-        """These windows as rows of one set, `main`. Rows past the split's end are padded. What is random about a row (what of it
-        is hidden) is keyed by seed, epoch and window."""
+        """These windows as rows of one set, `main`. Rows past the split's end are padded. What is random
+        about a row (what of it is hidden) is keyed by seed, epoch and window."""
         n, starts = self.context, [place.number for place in places]
         rows = [torch.from_numpy(self.file.ids[start : start + n + 1].astype(np.int64)) for start in starts]
         ids = torch.full((len(rows), n + 1), IGNORED)

@@ -47,8 +47,8 @@ class Collator:
     def chop(
         self, item: Mapping[str, Any], key: str, each: Place, training: bool, only: Collection[str] | None
     ) -> Parts:
-        """The parts of a sample that are read: without the inputs that chance withholds (while `training`), those not among
-        `only`, and what does not fit the context. Raises ValueError for a bad sample."""
+        """The parts of a sample that are read: without the inputs that chance withholds (while `training`),
+        those not among `only`, and what does not fit the context. Raises ValueError for a bad sample."""
         if not item:
             raise DataError(f"it has none of the inputs ({', '.join(self.choppers)})")
         targets = self.inputs.targets
@@ -68,10 +68,11 @@ class Collator:
 
     def sets(self, samples: Sequence[Parts], rows: str = "packed", **known: Any) -> dict[str, SetPlan]:
         """Chopped samples as planned sets, by the name of the core that reads each. What is `encoded` stands in the set
-        `encoder`, one sample a row, and so does everything then: a row of one set beside the same row of the other. All else is
-        in `main`.
+        `encoder`, one sample a row, and so does everything then: a row of one set beside the same row of the
+        other. All else is in `main`.
 
-        `rows`: `packed`, or `one_each` with the padding in front (for generation); `known` is what each set tells of its samples.
+        `rows`: `packed`, or `one_each` with the padding in front (for generation); `known` is what each set
+        tells of its samples.
         """
         one_each = range(len(samples)) if rows == "one_each" or self.inputs.encoded else None
         sets, encoded = {}, self.inputs.encoded

@@ -1,6 +1,8 @@
-"""Recordings made equal in colour: every speaker's (every microphone's) are filtered until all have the same mean spectrum.
+"""Recordings made equal in colour: every speaker's (every microphone's) are filtered until all have the same mean
+spectrum.
 
-What is known as normalisation by speaker: it needs to know who speaks, and some recordings of each, but not what is said.
+What is known as normalisation by speaker: it needs to know who speaks, and some recordings of each, but not what is
+said.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ SMOOTH = 6
 
 @dataclass(frozen=True)
 class Equalized(Changed):
-    """The same samples, with the sound of the column `name` (a file's bytes) filtered; `group` gives a sample's speaker by its
-    key, `every` are the recordings that the speakers' mean spectra are taken from."""
+    """The same samples, with the sound of the column `name` (a file's bytes) filtered; `group` gives a sample's
+    speaker by its key, `every` are the recordings that the speakers' mean spectra are taken from."""
 
     every: Samples
     name: str

@@ -40,8 +40,8 @@ class ItemCache:
 
 
 class Reader:
-    """Reads samples by number. `checks` are what the tasks demand of each column of labels: they raise DataError for a value
-    that makes its sample a bad one."""
+    """Reads samples by number. `checks` are what the tasks demand of each column of labels: they raise DataError
+    for a value that makes its sample a bad one."""
 
     def __init__(
         self, samples: Samples, choppers: Mapping[str, Chopper], inputs: Inputs, bad: BadSamples,
@@ -84,8 +84,8 @@ class Reader:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Tokens of every sample in every set, (samples, 2), the decoder's (or only) set before the encoder's, as they are
-        without augmentation; 0 for a bad one."""
+        """Tokens of every sample in every set, (samples, 2), the decoder's (or only) set before the
+        encoder's, as they are without augmentation; 0 for a bad one."""
         found = np.zeros((len(self.samples), 2), dtype=np.int64)
         for number in range(len(self.samples)):
             try:

@@ -25,8 +25,9 @@ from .reader import Reader
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSplit(Split):
-    """Samples, read in batches. A sample that cannot be read, that has none of the inputs, or that does not fit the context, is
-    *bad*: the next good one takes its place while training, an evaluation leaves it out; it is counted and named."""
+    """Samples, read in batches. A sample that cannot be read, that has none of the inputs, or that does not fit
+    the context, is *bad*: the next good one takes its place while training, an evaluation leaves it out; it is
+    counted and named."""
 
     name: str
     reader: Reader
@@ -103,8 +104,8 @@ class SampleSplit(Split):
         self, places: Iterable[Place], *, training: bool = False, inputs: Collection[str] | None = None,
         rows: str = "packed", replaced: Mapping[str, Any] | None = None,
     ) -> dict[str, SetPlan]:  # fmt: skip
-        """`rows`: `packed`, or `one_each` with the padding in front (for generation); `replaced` are items that stand in for the
-        samples' own, such as an empty text where one is to be written."""
+        """`rows`: `packed`, or `one_each` with the padding in front (for generation); `replaced` are items
+        that stand in for the samples' own, such as an empty text where one is to be written."""
         read = [sample for each in places if (sample := self._sample(each, training, inputs, replaced or {}))]
         numbers = [each.number for _, each in read]
         labels = {name: [self.item(number)[1][name] for number in numbers] for name in self.inputs.labels}
@@ -117,7 +118,8 @@ class SampleSplit(Split):
         return self.collator.chop(item, self.samples.keys[each.number], each, training, inputs)
 
     def _sample(self, each: Place, training: bool, inputs, replaced) -> tuple[Parts, Place] | None:
-        """The chopped parts of a sample, and where it was found: while training the next good one; None for a bad one else."""
+        """The chopped parts of a sample, and where it was found: while training the next good one; None for a
+        bad one else."""
         for _ in range(len(self.samples)):
             try:
                 return self.chop(each, training, inputs, replaced), each
@@ -133,8 +135,8 @@ def sample_split(
     samples: Samples, name: str, collator: Collator, *, tasks: Mapping[str, Task] | None = None,
     rows: int | None = None, budget: int | None = None, bad_share: float = 0.0, say: Callable[[str], None] = print,
 ) -> SampleSplit:  # fmt: skip
-    """Samples as a split whose global training batch has `rows` samples, whatever their lengths, or, under a `budget` of tokens
-    (padding included, on its fuller side), samples of similar length."""
+    """Samples as a split whose global training batch has `rows` samples, whatever their lengths, or, under a
+    `budget` of tokens (padding included, on its fuller side), samples of similar length."""
     checks: dict[str, list[Callable[[Any], None]]] = {}
     for task in (tasks or {}).values():
         for column in task.columns():

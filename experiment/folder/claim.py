@@ -21,7 +21,8 @@ Summary = RootModel[dict[str, StrictInt | StrictFloat]]
 
 
 def check_is_free(folder: Path) -> None:
-    """Raises RunError where something else than a run has the folder's name; nothing is touched then, not even by a lock."""
+    """Raises RunError where something else than a run has the folder's name; nothing is touched then, not even by
+    a lock."""
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise RunError(f"{folder} is a file; out= must name a folder")
     names = [file.name for file in folder.iterdir()] if os.path.exists(folder) else []
@@ -30,8 +31,8 @@ def check_is_free(folder: Path) -> None:
 
 
 def claim(config: Config, folder: Path) -> None:
-    """Make the run's folder (whose lock we hold), or check that it belongs to this configuration. Raises RunError showing the
-    difference."""
+    """Make the run's folder (whose lock we hold), or check that it belongs to this configuration. Raises RunError
+    showing the difference."""
     check_is_free(folder)
     if (step := max(checkpoint.steps(folder), default=0)) > config.training.steps:
         raise RunError(f"{folder} has come to step {step:,}; training.steps={config.training.steps} is less than that")

@@ -1,4 +1,5 @@
-"""A run's folder belongs to one process at a time: a lock that the kernel holds, and drops when the process ends, however it ends."""
+"""A run's folder belongs to one process at a time: a lock that the kernel holds, and drops when the process ends,
+however it ends."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ class RunLock:
         return self
 
     def opened(self) -> Any:
-        """The file, made where there is none; what a link in its place leads to is not touched. Raises OSError naming it."""
+        """The file, made where there is none; what a link in its place leads to is not touched. Raises
+        OSError naming it."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             number = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
@@ -80,7 +82,8 @@ class RunLock:
 
 
 def lock(handle: Any) -> None:
-    """Take the kernel's lock on an open file, or raise BlockingIOError. Not handed on to child processes: Python opens files so."""
+    """Take the kernel's lock on an open file, or raise BlockingIOError. Not handed on to child processes: Python
+    opens files so."""
     try:
         import fcntl
     except ImportError:  # Windows

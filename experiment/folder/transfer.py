@@ -19,8 +19,9 @@ from ..settings.schema import Part
 
 
 def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
-    """Take what the source run has fitted (vocabularies, statistics) for inputs of the same name and kind, and, where the data
-    set is the same, for tasks; gives their names. An imported model has its classes from elsewhere: they are not taken."""
+    """Take what the source run has fitted (vocabularies, statistics) for inputs of the same name and kind, and,
+    where the data set is the same, for tasks; gives their names. An imported model has its classes from
+    elsewhere: they are not taken."""
     theirs, taken = read_config(source, config.modules), []
     for name, part in config.inputs.items():
         same = name in theirs.inputs and kind(theirs.inputs[name]) == kind(part)
@@ -42,7 +43,8 @@ def kind(part: Part) -> tuple:
 
 @torch.no_grad()
 def take_weights(model: Model, config: Config) -> str:
-    """Copy every parameter that has the same name and shape in the source's best checkpoint (its averages, if it has any).
+    """Copy every parameter that has the same name and shape in the source's best checkpoint (its averages, if it
+    has any).
 
     Gives a sentence that says what was taken, what the model has that the source lacks, and what the source has that is
     left. Raises RunError or CheckpointError when there is nothing sound to take from, or no matrix of the core fits.
@@ -81,7 +83,8 @@ def take_weights(model: Model, config: Config) -> str:
 
 
 FUNCTIONS = "heads", "attention", "position", "block", "final_norm"
-"""The settings of a core by which the same weights would compute something else: heads, norms, activations, positions."""
+"""The settings of a core by which the same weights would compute something else: heads, norms, activations, positions.
+"""
 DATA_ONLY = "augment", "augment_wave", "size", "longest", "pad_vocabulary_to"
 """The options of an input that change nothing of what its weights compute, or that are told of by their shapes."""
 
@@ -121,8 +124,8 @@ def same_value(there: Any, here: Any) -> bool:
 
 
 def resize_positions(model: Model, source: Path, config: Config, theirs: dict[str, torch.Tensor]) -> list[str]:
-    """Interpolate, in place, the source's learned positions of grids (of images, of spectrograms) that have another size here;
-    gives what was done, by name."""
+    """Interpolate, in place, the source's learned positions of grids (of images, of spectrograms) that have
+    another size here; gives what was done, by name."""
     resized = []
     for name, tokenizer in model.tokenizers.items():
         key, position = f"tokenizers.{name}.position.table.weight", getattr(tokenizer, "position", None)

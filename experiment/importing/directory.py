@@ -1,4 +1,5 @@
-"""`chopmix import DIR RUN`: a Hugging Face directory becomes a run that can be generated from, evaluated and fine-tuned."""
+"""`chopmix import DIR RUN`: a Hugging Face directory becomes a run that can be generated from, evaluated and
+fine-tuned."""
 
 from __future__ import annotations
 
@@ -22,11 +23,12 @@ IMPORTERS: dict[str, Callable[[Directory], Imported]] = {
 
 
 def import_directory(source: Path, folder: Path, partly: bool = False) -> str:
-    """Read `config.json` and `model.safetensors` (sharded or not) into a run's folder; gives what was done in a sentence.
+    """Read `config.json` and `model.safetensors` (sharded or not) into a run's folder; gives what was done in a
+    sentence.
 
     Raises RunError for a missing file, an architecture or option that we do not reproduce exactly, tensors that are
-    missing or left over (unless it may be read `partly`) or of another shape, or a run folder that is not empty. Nothing in the
-    files is executed.
+    missing or left over (unless it may be read `partly`) or of another shape, or a run folder that is not empty.
+    Nothing in the files is executed.
     """
     if os.path.exists(folder) and (not os.path.isdir(folder) or any(folder.iterdir())):
         raise RunError(f"{folder} is not empty; choose another folder for the run")

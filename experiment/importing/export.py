@@ -1,7 +1,7 @@
 """`chopmix export RUN DIR`: a run becomes a Hugging Face directory that transformers, or timm, loads to equal outputs.
 
-A run is exported where its YAML is that of a published architecture, whether it was imported, fine-tuned, or trained from the
-start. An imported run gives the files of its directory back, and their tensors bit for bit.
+A run is exported where its YAML is that of a published architecture, whether it was imported, fine-tuned, or trained
+from the start. An imported run gives the files of its directory back, and their tensors bit for bit.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ PASSED = re.compile(
 
 
 class Kept(Record):
-    """What `write_run` keeps of an imported directory's tensors: the architecture by its name, as it was settled, and the tensors' names and types."""
+    """What `write_run` keeps of an imported directory's tensors: the architecture by its name, as it was settled,
+    and the tensors' names and types."""
 
     kind: Literal[tuple(NAMED)]
     config: dict[str, Any]
@@ -57,8 +58,8 @@ class Kept(Record):
 def export_directory(run: Run, directory: Path) -> str:
     """Write `config.json`, `model.safetensors` and the tokenizer's files; gives what was done in a sentence.
 
-    Raises RunError for a run that is none of the published architectures, saying in what it differs, for an encoding that has no
-    `tokenizer.json`, and for a directory that is not empty.
+    Raises RunError for a run that is none of the published architectures, saying in what it differs, for an
+    encoding that has no `tokenizer.json`, and for a directory that is not empty.
     """
     if os.path.exists(directory) and (not os.path.isdir(directory) or any(directory.iterdir())):
         raise RunError(f"{directory} is not empty; choose another directory")
@@ -88,8 +89,8 @@ def export_directory(run: Run, directory: Path) -> str:
 
 
 def architecture_of(run: Run) -> Architecture:
-    """What a run is: the architecture whose YAML, made of the configuration that is made of the run's YAML, is the run's. Raises
-    RunError where there is none, naming what differs from the nearest."""
+    """What a run is: the architecture whose YAML, made of the configuration that is made of the run's YAML, is
+    the run's. Raises RunError where there is none, naming what differs from the nearest."""
     tensors, legend, nearest = run.model.state_dict(), legend_of(run), []
     for kind in ARCHITECTURES:
         try:
@@ -152,7 +153,8 @@ def legend_of(run: Run) -> Legend:
 
 
 def their_tensors(run: Run, architecture: Architecture) -> dict[str, Tensor]:
-    """The run's tensors under their names. What the run's directory lacked is not written. Raises RunError for what has no place."""
+    """The run's tensors under their names. What the run's directory lacked is not written. Raises RunError for
+    what has no place."""
     own = {name: value.cpu() for name, value in run.model.state_dict().items() if name not in run.missing}
     try:
         found = translate(architecture.names(), own, back=True)

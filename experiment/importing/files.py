@@ -46,7 +46,8 @@ class Directory:
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """What `config.json` holds. Raises RunError where the directory is none that can be imported, saying what it is."""
+        """What `config.json` holds. Raises RunError where the directory is none that can be imported, saying
+        what it is."""
         if os.path.isfile(self.path):
             raise RunError(f"{self.path} is a file; import a directory with config.json and model.safetensors")
         if not self.has("config.json"):

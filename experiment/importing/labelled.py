@@ -11,7 +11,8 @@ from .timm_models import completed
 
 
 def import_vit(source: Directory) -> Imported:
-    """A timm directory: `config.json` with `architecture`, `num_classes`, `global_pool`, `model_args`, `pretrained_cfg`."""
+    """A timm directory: `config.json` with `architecture`, `num_classes`, `global_pool`, `model_args`,
+    `pretrained_cfg`."""
     config = Vit.read(source.config)
     if not config.classes:
         raise RunError(f"{source.path}: the model has no classifier (num_classes 0)")
@@ -25,7 +26,8 @@ def import_vit(source: Directory) -> Imported:
 
 
 def import_ast(source: Directory) -> Imported:
-    """A transformers AST directory: `config.json`, and `preprocessor_config.json` where the statistics are not AudioSet's."""
+    """A transformers AST directory: `config.json`, and `preprocessor_config.json` where the statistics are not
+    AudioSet's."""
     features = AstFeatures.read(read_json(source.path / FEATURES) if source.has(FEATURES) else {}, FEATURES)
     config = Ast.read(source.config).model_copy(update={"features": features})
     count = len(source.tensors.get("classifier.dense.bias", ()))

@@ -95,8 +95,8 @@ def import_t5(source: Directory) -> Imported:
 
 
 def own_or_numbers(own: Tokenizer | None, size: int, start: int, frame: Mapping[str, Any]) -> tuple[Encoding, str]:
-    """The encoding of a directory's tokenizer, or its ids as numbers where it has none, and which it is. Raises RunError for ids
-    that the model has no rows for."""
+    """The encoding of a directory's tokenizer, or its ids as numbers where it has none, and which it is. Raises
+    RunError for ids that the model has no rows for."""
     wrong = [id for id in (start, frame["end"], *frame.get("roles", {}).values()) if not 0 <= id < size]
     if wrong:
         raise RunError(f"config.json: the special id {wrong[0]} is outside its vocab_size ({size})")

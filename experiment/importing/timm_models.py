@@ -12,8 +12,8 @@ PLAIN = {"patch_drop", "norm_pre", "attn_pool"}
 
 
 def completed(config: Vit) -> Vit:
-    """The record with all arguments that its architecture's name stands for. Raises PublishedError naming what timm cannot make, and a
-    part that we do not reproduce exactly; nothing is approximated."""
+    """The record with all arguments that its architecture's name stands for. Raises PublishedError naming what
+    timm cannot make, and a part that we do not reproduce exactly; nothing is approximated."""
     model = made(config)
     check(model)
     block, patch = model.blocks[0], model.patch_embed

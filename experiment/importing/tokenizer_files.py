@@ -57,8 +57,9 @@ class Tokenizer:
 
 
 def tokenizer_of(source: Directory) -> Tokenizer | None:
-    """The directory's own tokenizer: `tokenizer.json`, else WordPiece's `vocab.txt`, else the `vocab.json` and `merges.txt` of a
-    byte-level BPE; None where there is none. Raises RunError for one in a form that is not read."""
+    """The directory's own tokenizer: `tokenizer.json`, else WordPiece's `vocab.txt`, else the `vocab.json` and
+    `merges.txt` of a byte-level BPE; None where there is none. Raises RunError for one in a form that is not
+    read."""
     settings = source.record("tokenizer_config.json", TokenizerSettings)
     if source.has("tokenizer.json"):
         file = source.path / "tokenizer.json"

@@ -17,8 +17,9 @@ AS_GPT2 = ("gpt2", "r50k_base", "p50k_base")
 
 
 def tokenizer_files(encoding: Encoding, folder: Path) -> dict[str, Any]:
-    """`tokenizer.json` and `tokenizer_config.json` by name, as trees; none for numbers, which no tokenizer makes. What was read from
-    a directory is in the run's `folder`. Raises RunError for an encoding that the `tokenizers` library would not give exactly."""
+    """`tokenizer.json` and `tokenizer_config.json` by name, as trees; none for numbers, which no tokenizer makes.
+    What was read from a directory is in the run's `folder`. Raises RunError for an encoding that the `tokenizers`
+    library would not give exactly."""
     from tokenizers import AddedToken, Tokenizer
 
     if encoding.name == "numbers":
@@ -62,7 +63,8 @@ def coder_of(encoding: Encoding) -> Any:
 
 
 def pattern_of(encoding: Encoding) -> str:
-    """How a byte-level BPE cuts texts. Raises RunError for a pattern that means something else to the `tokenizers` library."""
+    """How a byte-level BPE cuts texts. Raises RunError for a pattern that means something else to the
+    `tokenizers` library."""
     pattern = encoding.parts().get("pattern", GPT2_PATTERN if encoding.name in AS_GPT2 else None)
     if pattern is None:
         raise RunError(

@@ -77,8 +77,8 @@ def with_added(source: Directory) -> Tokenizer:
 
 
 def protocol_of(source: Directory, own: Tokenizer, config: Whisper) -> Protocol:
-    """Whisper's special ids, from the tokenizer, and what may not be said: what `generation_config.json` or `config.json` names,
-    and always the tokens that a text is only asked with.
+    """Whisper's special ids, from the tokenizer, and what may not be said: what `generation_config.json` or
+    `config.json` names, and always the tokens that a text is only asked with.
 
     Raises RunError naming a token that the tokenizer lacks, or an id that the model has no row for.
     """

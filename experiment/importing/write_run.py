@@ -26,11 +26,13 @@ from ..settings.config import Config, config_from_tree, write_config
 from .files import Directory, Imported
 
 KEPT, RECORD, ORIGINALS = "imported", "record.json", "originals.safetensors"
-"""The folder of a run in which its directory's own small files are, so that it can be exported as it was; and two files there."""
+"""The folder of a run in which its directory's own small files are, so that it can be exported as it was; and two
+files there."""
 
 
 def imported_choppers(config: Config, encoding: Encoding | None) -> dict[str, Chopper]:
-    """The choppers of an imported run: of its texts with the directory's encoding, the others by what its YAML says alone."""
+    """The choppers of an imported run: of its texts with the directory's encoding, the others by what its YAML
+    says alone."""
     found, roles = {}, roles_of(config)
     for name, part in config.inputs.items():
         preprocessor = part.build(part.target.Chopper)
@@ -40,8 +42,8 @@ def imported_choppers(config: Config, encoding: Encoding | None) -> dict[str, Ch
 
 
 def write_run(source: Directory, folder: Path, made: Imported, partly: bool = False) -> str:
-    """Fill a model with the weights and write it as a run; gives what was done in a sentence. Raises RunError for tensors that
-    are missing or left over, unless it may be read `partly`, and for one of another shape."""
+    """Fill a model with the weights and write it as a run; gives what was done in a sentence. Raises RunError for
+    tensors that are missing or left over, unless it may be read `partly`, and for one of another shape."""
     tree = with_encoding(made.architecture.tree(), made.encoding, made.rows)
     config = config_of(tree, folder)
     choppers = imported_choppers(config, made.encoding)
@@ -82,8 +84,8 @@ def config_of(tree: Mapping[str, Any], out: Path) -> Config:
 
 
 def with_encoding(tree: Mapping[str, Any], encoding: Encoding | None, rows: int) -> Mapping[str, Any]:
-    """The tree whose first input of text names its encoding, and how many `rows` its table of embeddings has, which may be more
-    than there are ids."""
+    """The tree whose first input of text names its encoding, and how many `rows` its table of embeddings has,
+    which may be more than there are ids."""
     if encoding is None:
         return tree
     name = next(name for name, options in tree["inputs"].items() if options.get("use") == "text")
@@ -109,8 +111,8 @@ def our_weights(source: Directory, made: Imported) -> Translated:
 def fill(
     model: Model, weights: Translated, source: Path, partly: bool, headless: str | None
 ) -> tuple[list[str], list[str]]:
-    """Copy the weights into the model; gives the names of what was missing and of what was left over. The head of the task
-    `headless` may be missing altogether."""
+    """Copy the weights into the model; gives the names of what was missing and of what was left over. The head of
+    the task `headless` may be missing altogether."""
     own, given = model.state_dict(), weights.tensors
     missing, extra = sorted(own.keys() - given.keys()), sorted([*(given.keys() - own.keys()), *weights.unknown])
     without = missing == sorted(name for name in own if name.startswith(f"heads.{headless}."))
@@ -129,8 +131,8 @@ def fill(
 def originals(
     made: Imported, model: Model, theirs: Mapping[str, Tensor], called: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What gives the directory's tensors back bit for bit: how they were read, with the name and the type of each; and those that our
-    weights do not give (positions to which something was added)."""
+    """What gives the directory's tensors back bit for bit: how they were read, with the name and the type of
+    each; and those that our weights do not give (positions to which something was added)."""
     back = translate(made.architecture.names(), model.state_dict(), back=True).tensors
     known = {name: theirs[called[name]] for name in back.keys() & called.keys()}
     record = {

@@ -1,8 +1,9 @@
 """A signature is its own schema: what a YAML may say about a class is read off the class itself.
 
 Positional parameters come from code. Keyword-only ones (of a dataclass: its fields) are keys of the YAML, with their
-annotation and default. A class with many of them keeps them in a dataclass `Options`, whose fields are its keys then and
-which it is given as `options`. Of a union, what only code can give (an object of our own beside its text) is no key's value.
+annotation and default. A class with many of them keeps them in a dataclass `Options`, whose fields are its keys then
+and which it is given as `options`. Of a union, what only code can give (an object of our own beside its text) is no
+key's value.
 
     Callable[..., X]   a part (`Choice`): the name of a class, or {use: NAME, ...}; read as a `Part`
     a dataclass        a mapping of its fields (`Record`); read as an instance

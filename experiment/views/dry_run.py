@@ -102,7 +102,8 @@ def batch_lines(experiment: Experiment) -> list[str]:
 
 
 def leak_lines(model: Model) -> list[str]:
-    """Why no target can reach its predictor: by the form of the graphs, else by a check of every layout before it is used."""
+    """Why no target can reach its predictor: by the form of the graphs, else by a check of every layout before it
+    is used."""
     lines, check = [], model.leak_check
     if not check.by_form + check.searched:
         return ["no leak: nothing that is predicted stands among the tokens that are read"]

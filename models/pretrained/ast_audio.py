@@ -97,8 +97,8 @@ class Ast(Architecture):
         return super().from_tree(tree, tensors, legend, id2label=labels, features=features)
 
     def names(self):
-        """The class and the distillation token are the core's two own tokens, with their positions added; the patches' convolution
-        is a matrix of ours."""
+        """The class and the distillation token are the core's two own tokens, with their positions added; the
+        patches' convolution is a matrix of ours."""
         added = ("position_embeddings", "cls_token", "distillation_token")
         return [
             Rename(tuple(f"{BASE}embeddings.{name}" for name in added), ("tokenizers.sound.position.table.weight", "own.weight"),

@@ -1,4 +1,5 @@
-"""What the published architectures share: a `config.json` as a typed record, and one table of names for both directions.
+"""What the published architectures share: a `config.json` as a typed record, and one table of names for both
+directions.
 
 An architecture is pure data: it opens no file. `experiment/importing/` reads and writes the directories.
 """
@@ -37,18 +38,19 @@ P = TypeVar("P", bound="Published")
 
 
 class Published(BaseModel):
-    """Base of what a published model's JSON files are read as: typed and bounded fields with transformers' own defaults.
+    """Base of what a published model's JSON files are read as: typed and bounded fields with transformers' own
+    defaults.
 
-    A field whose type is a `Literal` can only have the values that we reproduce exactly; keys that no field names do not change
-    what a model computes.
+    A field whose type is a `Literal` can only have the values that we reproduce exactly; keys that no field names
+    do not change what a model computes.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, protected_namespaces=())
 
     @classmethod
     def read(cls: type[P], values: Mapping[str, Any], file: str = "config.json") -> P:
-        """The values of a JSON file as the record. Raises PublishedError naming the first option that is missing, out of bounds, or
-        not reproduced exactly."""
+        """The values of a JSON file as the record. Raises PublishedError naming the first option that is
+        missing, out of bounds, or not reproduced exactly."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -95,9 +97,10 @@ class Rename(NamedTuple):
         Rename("h.{layer}.ln_1.{leaf}", "cores.main.blocks.{layer}.add_attention.norm.{leaf}")
         Rename("h.{layer}.attn.c_attn.{leaf}", (query, key, value), to_ours=split, to_theirs=join)
 
-    `{layer}` is a number, `{leaf}` is `weight` or `bias`, and what stands in [brackets] may be left out by a directory. Several
-    names of one side are the arguments, or the results, of the two functions. Two lines that give the same tensor of ours say
-    that theirs are copies, which must agree; the first is written. A line without one of ours names what is not needed.
+    `{layer}` is a number, `{leaf}` is `weight` or `bias`, and what stands in [brackets] may be left out by a
+    directory. Several names of one side are the arguments, or the results, of the two functions. Two lines that
+    give the same tensor of ours say that theirs are copies, which must agree; the first is written. A line
+    without one of ours names what is not needed.
     """
 
     theirs: str | tuple[str, ...]
@@ -111,15 +114,17 @@ class Rename(NamedTuple):
 def renames(
     theirs: str, ours: str, names: Mapping[str, str], to_ours: Callable = same, to_theirs: Callable = same
 ) -> list[Rename]:  # fmt: skip
-    """The lines of layers with weight and perhaps bias, `{"ln_1": "add_attention.norm"}`, below a beginning of theirs and of ours."""
+    """The lines of layers with weight and perhaps bias, `{"ln_1": "add_attention.norm"}`, below a beginning of
+    theirs and of ours."""
     return [Rename(f"{theirs}{a}.{{leaf}}", f"{ours}{b}.{{leaf}}", to_ours, to_theirs) for a, b in names.items()]
 
 
 class At:
     """Where a value of a `config.json` stands in our YAML: `n_embd: Annotated[Width, At("model.width")]`.
 
-    Of several dotted paths the first is read on the way back; `values` says what each value is called there. Beside the YAML's own
-    sections there are `sizes` (`rows` of the table, `inner` width, `places` of the positions) and `legend`.
+    Of several dotted paths the first is read on the way back; `values` says what each value is called there.
+    Beside the YAML's own sections there are `sizes` (`rows` of the table, `inner` width, `places` of the
+    positions) and `legend`.
     """
 
     def __init__(self, *paths: str, values: Mapping[Any, Any] | None = None):
@@ -171,7 +176,8 @@ class Architecture(Published):
         return {name: found[0] for name, found in known.items() if found}
 
     def tree(self) -> dict[str, Any]:
-        """The `inputs`, `model` and `tasks` of our YAML. Raises PublishedError for a combination that is not reproduced."""
+        """The `inputs`, `model` and `tasks` of our YAML. Raises PublishedError for a combination that is not
+        reproduced."""
         found: dict[str, Any] = {}
         for path, value in self.yaml.items():
             put(found, path, value)
@@ -188,8 +194,9 @@ class Architecture(Published):
     def from_tree(
         cls, tree: Mapping[str, Any], tensors: Mapping[str, Tensor], legend: Legend, **others: Any
     ) -> Architecture:
-        """The way back: the configuration of a run whose resolved YAML and tensors these are. Where the run is of another kind, its
-        `tree` differs from what is given, or a LookupError, TypeError or ValueError is raised."""
+        """The way back: the configuration of a run whose resolved YAML and tensors these are. Where the run
+        is of another kind, its `tree` differs from what is given, or a LookupError, TypeError or ValueError
+        is raised."""
         known = {**tree, "sizes": sizes_of(tensors), "legend": legend._asdict() | {"end": legend.end}}
         found = {name: value for name, at in cls.places().items() if name not in others for value in at.theirs(known)}
         return cls(**found, **others)
@@ -221,7 +228,8 @@ class Translated(NamedTuple):
     unread: list[str]
     """What has no place here, to be told."""
     called: dict[str, str]
-    """The names that were given, by those of the table, which may leave a choice: `transformer.wte.weight` was `wte.weight`."""
+    """The names that were given, by those of the table, which may leave a choice: `transformer.wte.weight` was
+    `wte.weight`."""
 
 
 def translate(table: Sequence[Rename], tensors: Mapping[str, Tensor], back: bool = False) -> Translated:

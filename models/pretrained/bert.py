@@ -92,8 +92,8 @@ class Bert(Architecture):
         return super().from_tree(tree, tensors, legend, max_position_embeddings=positions)
 
     def names(self):
-        """Every token of one text has segment 0: its vector is added to the positions. A model saved without its head has keys
-        without the family's name in front."""
+        """Every token of one text has segment 0: its vector is added to the positions. A model saved without
+        its head has keys without the family's name in front."""
         kind, first = self.kinds[0], self.first_place
         base, (bias, copies) = f"[{kind}.]", self.bias
 

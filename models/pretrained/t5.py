@@ -85,8 +85,8 @@ class T5(Architecture):
     eos_token_id: Annotated[Id | list[Id] | None, At("legend.end")] = 1
 
     def settled(self, theirs: dict[str, Tensor]) -> T5:
-        """With `tie_word_embeddings` as the weights have it: no head, or one that is a copy of the embedding table. Raises
-        PublishedError for scaled outputs with a head of its own."""
+        """With `tie_word_embeddings` as the weights have it: no head, or one that is a copy of the embedding
+        table. Raises PublishedError for scaled outputs with a head of its own."""
         head = theirs.get("lm_head.weight")
         tied = head is None or torch.equal(head, theirs.get("shared.weight", torch.zeros(0)))
         scaled = self.tie_word_embeddings if self.scale_decoder_outputs is None else self.scale_decoder_outputs

@@ -72,8 +72,8 @@ class VitData(Published):
 class Vit(Architecture):
     """A timm directory's `config.json`.
 
-    An architecture's name stands for arguments that only timm knows: `tree` and `names` are of a record whose `model_args` are
-    complete (`experiment/importing/timm_models.py` completes them).
+    An architecture's name stands for arguments that only timm knows: `tree` and `names` are of a record whose
+    `model_args` are complete (`experiment/importing/timm_models.py` completes them).
     """
 
     kinds = ()
@@ -166,7 +166,8 @@ class Vit(Architecture):
         )  # fmt: skip
 
     def names(self):
-        """A patch's convolution is a matrix of ours. The class token and its position (DeiT III gives it none) are one vector."""
+        """A patch's convolution is a matrix of ours. The class token and its position (DeiT III gives it
+        none) are one vector."""
         args, theirs, parts = self.model_args, "blocks.{layer}.", ("query", "key", "value")
         prefix = int(args.class_token and not args.no_embed_class)
         if prefix:

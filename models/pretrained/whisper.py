@@ -89,8 +89,8 @@ class Whisper(Architecture):
         return super().from_tree(tree, tensors, legend, pad_token_id=legend.ends[0])
 
     def names(self):
-        """Whisper's keys have no bias; ours is zero at first, and whatever it becomes, adds the same to all scores of a query and
-        changes nothing. Its encoder has fixed waves as positions."""
+        """Whisper's keys have no bias; ours is zero at first, and whatever it becomes, adds the same to all
+        scores of a query and changes nothing. Its encoder has fixed waves as positions."""
         encoder, decoder = "model.encoder.layers.{layer}.", "model.decoder.layers.{layer}."
         keys = [(f"{encoder}self_attn", f"{ENCODER_BLOCK}attention"), (f"{decoder}self_attn", f"{BLOCK}attention"),
                 (f"{decoder}encoder_attn", f"{BLOCK}cross_attention")]  # fmt: skip

@@ -1,8 +1,9 @@
 """Checkpoints: safetensors and JSON in one folder per step, written so that a crash leaves the old one whole.
 
-`checkpoints/step-00000100/{model,optimizer,ema}.safetensors` and `state.json`, which carries every file's size and checksum.
-A checkpoint is written under a temporary name, flushed to the disk and renamed; from then on it is the truth about the run: its
-state holds what `metrics.jsonl`, `best.json` and `last.json` must say, so that whoever resumes can put them right.
+`checkpoints/step-00000100/{model,optimizer,ema}.safetensors` and `state.json`, which carries every file's size and
+checksum. A checkpoint is written under a temporary name, flushed to the disk and renamed; from then on it is the
+truth about the run: its state holds what `metrics.jsonl`, `best.json` and `last.json` must say, so that whoever
+resumes can put them right.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ def check_finite(tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
 def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
     """Write one checkpoint: `tensors` by part (`model`, `optimizer`, `ema`), `state` as JSON.
 
-    Raises OSError (a full disk, say), naming the checkpoint that is kept, after taking away what it had written; earlier
-    checkpoints are not touched. Raises NotFiniteError for tensors that hold what is no number.
+    Raises OSError (a full disk, say), naming the checkpoint that is kept, after taking away what it had written;
+    earlier checkpoints are not touched. Raises NotFiniteError for tensors that hold what is no number.
     """
     check_finite(tensors)
     final = folder_of(run, step)
@@ -117,8 +118,9 @@ def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], stat
 
 
 def add(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
-    """Put parts into a checkpoint that is there, and give it another state: written beside the old one, which counts until the
-    new state has its place. A part that takes another's place is vouched for by neither state meanwhile."""
+    """Put parts into a checkpoint that is there, and give it another state: written beside the old one, which
+    counts until the new state has its place. A part that takes another's place is vouched for by neither state
+    meanwhile."""
     check_finite(tensors)
     folder = folder_of(run, step)
     known = read_record(folder / "state.json", State).model_dump()
@@ -195,8 +197,8 @@ def checksum(path: Path) -> int:
 
 
 def read_state(run: Path, step: int) -> State:
-    """A checkpoint's state, after checking every file against it. Raises CheckpointError naming what is wrong, FormatError for the
-    state of another format."""
+    """A checkpoint's state, after checking every file against it. Raises CheckpointError naming what is wrong,
+    FormatError for the state of another format."""
     folder = folder_of(run, step)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no checkpoint of step {step}; there are {steps(run) or 'none'}")
@@ -242,10 +244,11 @@ def put_aside(run: Path, step: int) -> None:
 
 
 def newest_sound(run: Path, say: Callable[[str], None]) -> int | None:
-    """The newest checkpoint that is whole; each damaged one is named through `say`. None when the run has no checkpoint.
+    """The newest checkpoint that is whole; each damaged one is named through `say`. None when the run has no
+    checkpoint.
 
-    Damaged ones are put aside as `damaged-step-...`, so that the step can be saved again. Raises CheckpointError when there
-    are checkpoints but none is whole.
+    Damaged ones are put aside as `damaged-step-...`, so that the step can be saved again. Raises CheckpointError
+    when there are checkpoints but none is whole.
     """
     found, damaged = steps(run), []
     for step in reversed(found):

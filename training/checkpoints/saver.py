@@ -35,8 +35,9 @@ class Saver:
         self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], averages: Mapping[str, Tensor] | None,
         state: Mapping[str, Any], best: Best | None,
     ) -> None:  # fmt: skip
-        """Write a checkpoint, or give one that is there its new state, and averages where there are some now; delete what need
-        not be kept. Raises NotFiniteError, in all processes, for weights that are no numbers."""
+        """Write a checkpoint, or give one that is there its new state, and averages where there are some now;
+        delete what need not be kept. Raises NotFiniteError, in all processes, for weights that are no
+        numbers."""
         checkpoint.check_finite(tensors)
         if not self.writes:
             return
@@ -56,7 +57,8 @@ class Saver:
             checkpoint.point(self.folder, "best", best.step, **best.metrics)
 
     def averaged_steps(self) -> list[int]:
-        """The newest checkpoints that are averaged at the end: regular ones, not those of an interruption or a new best."""
+        """The newest checkpoints that are averaged at the end: regular ones, not those of an interruption or
+        a new best."""
         if not self.average:
             return []
         regular = [step for step in checkpoint.steps(self.folder) if step % self.every == 0 or step == self.steps]

@@ -1,4 +1,5 @@
-"""What training tells of itself while it runs: the clock, the mean loss, the speed; on the terminal and in `metrics.jsonl`."""
+"""What training tells of itself while it runs: the clock, the mean loss, the speed; on the terminal and in
+`metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -77,7 +78,8 @@ class Log:
         self.start_clock()
 
     def put_off(self) -> None:
-        """Before a run is saved where no line is due: what the next one, of the run that goes on, tells of these steps too."""
+        """Before a run is saved where no line is due: what the next one, of the run that goes on, tells of
+        these steps too."""
         if not self.losses:
             return
         read, before = self.throughput.over(self.processes), self.unreported

@@ -16,8 +16,8 @@ from ...tokenizers.files.writing import write_text
 class MetricsFile:
     """`metrics.jsonl`, and the same curves for TensorBoard; silent in processes that do not write.
 
-    The lines of the step that is being worked on are kept (`here`): a checkpoint holds them, so that after a kill the file can be
-    made to say what the checkpoint says, each step once.
+    The lines of the step that is being worked on are kept (`here`): a checkpoint holds them, so that after a kill
+    the file can be made to say what the checkpoint says, each step once.
     """
 
     def __init__(
@@ -32,13 +32,15 @@ class MetricsFile:
         self.start, self.wants_board = step, tensorboard
 
     def _open_board(self) -> None:
-        """TensorBoard's writer, at the first figures: it takes a second to import, and nobody waits for it at the start."""
+        """TensorBoard's writer, at the first figures: it takes a second to import, and nobody waits for it at
+        the start."""
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self.board = SummaryWriter(self.path.parent / "tensorboard", purge_step=self.start + 1 if self.start else None)
 
     def _restore(self, step: int) -> None:
-        """What was written before this step, then the lines of this step: whatever an interrupted run wrote after it goes."""
+        """What was written before this step, then the lines of this step: whatever an interrupted run wrote
+        after it goes."""
         kept = (
             [line for line in read_metrics(self.path, strict=False) if line["step"] < step]
             if self.path.exists()
