@@ -14,8 +14,9 @@ from rich.console import Console
 
 from ..data.processes import Processes, leave
 from ..data.samples import SampleDataset
+from ..experiment.folder.reading import RunError, read_config, say_aside
 from ..experiment.own_data import whole_data
-from ..experiment.run import Run, RunError, load_run, read_config, say_aside
+from ..experiment.run import Run, load_run
 from ..experiment.settings.config import Config, json_schema, load_config
 from ..experiment.train import train
 from ..inference.attribution import tables
@@ -41,27 +42,16 @@ def train_command(options: argparse.Namespace) -> int:
 
 
 def generate_command(options: argparse.Namespace) -> None:
-    """Stream one text to the terminal, or continue a file of prompts together."""
-    sampling = Sampling(
-        temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p,
-        repetition_penalty=options.repetition_penalty,
-    )  # fmt: skip
+    """Stream one text to the terminal, or write several together: behind each line of a file, or from each sample."""
+    sampling = sampling_of(options)
     if options.max_tokens < 1:
         raise RunError(f"--max-tokens is {options.max_tokens}; it must be at least 1")
-    run = loaded(options)
-    settings = {"max_tokens": options.max_tokens, "sampling": sampling, "stop": options.stop, "seed": options.seed,
-                "cached": not options.no_cache, "say": say_aside}  # fmt: skip
-    if options.input:
-        for flag, asked in {"--prompts": options.prompts, "--no-cache": options.no_cache}.items():
-            if asked:
-                raise RunError(f"{flag} is for texts alone, not beside --input")
-        given = {"sampling": sampling, "prompt": options.prompt or "", "max_tokens": options.max_tokens}
-        samples, (task, _) = given_samples(options.input, run), run.text_task()
-        for answer in run.predict(samples, seed=options.seed, stop=options.stop, **given):
-            if "error" in answer:
-                raise RunError(answer["error"])
-            print(as_written((options.prompt or "") + answer[task]["text"]))
-        return
+    if options.input and options.prompts:
+        raise RunError("--prompts is for texts alone, not beside --input")
+    run = loaded(options).searching(**search_of(options))
+    (task, _), samples = run.text_task(), given_samples(options.input, run) if options.input else []
+    settings = {"max_tokens": options.max_tokens, "stop": options.stop, "seed": options.seed, "sampling": sampling,
+                "search": run.tasks[task].search, "cached": not options.no_cache, **({} if samples else {"say": say_aside})}  # fmt: skip
     if options.prompts:
         prompts = [line for line in read_text(options.prompts).splitlines() if line]
         if not prompts:
@@ -69,11 +59,28 @@ def generate_command(options: argparse.Namespace) -> None:
         for prompt, text in zip(prompts, run.generate(prompts, **settings)):
             print(json_line({"prompt": prompt, "text": text}), flush=True)
         return
-    begun = False
-    for (piece,) in run.stream([options.prompt], **settings):
-        print(as_written(piece if begun else (options.prompt or "") + piece), end="", flush=True)
-        begun = True
+    begun = options.prompt or ""
+    if len(samples) > 1:
+        for text in run.generate(options.prompt, inputs=samples, **settings):
+            print(as_written(begun + text))
+        return
+    for (piece,) in run.stream([options.prompt], samples, **settings):
+        print(as_written(begun + piece), end="", flush=True)
+        begun = ""
     print()
+
+
+def sampling_of(options: argparse.Namespace) -> Sampling | None:
+    """How ids are drawn at random; None where a text is searched for. Raises RunError where both are asked for."""
+    asked = {name: getattr(options, name) for name in SAMPLED if getattr(options, name) is not None}
+    if not (searched := search_of(options)):
+        return Sampling(**asked)
+    if asked:
+        flags = [f"--{next(iter(each)).replace('_', '-')}" for each in (searched, asked)]
+        raise RunError(
+            f"{flags[0]} searches for the likeliest text, {flags[1]} draws one at random: give one of the two"
+        )
+    return None
 
 
 def loaded(options: argparse.Namespace) -> Run:
@@ -134,6 +141,7 @@ def embed_command(options: argparse.Namespace) -> int:
     return int(write_embeddings(run, split, options.pool, output) == len(split))
 
 
+SAMPLED = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 SEARCHED = ("beams", "length_penalty", "no_repeat")
 
 

@@ -23,7 +23,7 @@ from ..data.samples import Columns, Renamed, SampleDataset, Samples
 from ..data.shards.dataset import Shards, expand, renamed
 from ..data.whole_text import WholeText
 from ..tokenizers.files.reading import DataError
-from .run import RunError
+from .folder.reading import RunError
 from .settings.config import read_yaml
 from .settings.registry import code_from_anywhere, registry_of
 from .settings.schema import Choice

@@ -6,12 +6,13 @@ import math
 import pytest
 import torch
 from chopmix.commands.cli import main
-from chopmix.experiment.run import TextWriter, load_run
+from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
-from chopmix.models.generation.continuation import Continuation, generate
+from chopmix.inference.generate import WrittenText
 from chopmix.models.generation.fast_decoder import lean
-from chopmix.models.generation.sampling import Sampling
+from chopmix.models.generation.sampling import Sampling, draw
+from chopmix.models.generation.session import Session
 from chopmix.models.layers.norms import RmsNorm
 from chopmix.models.layers.relative import Alibi, Rotary
 from chopmix.models.model import Model
@@ -46,9 +47,9 @@ def model(kind: str = "learned", seed: int = 0) -> Model:
 
 
 def continued(made: Model, rows, tokens=40, sampling=Sampling(temperature=0), cached=True, seed=None):
-    continuation = Continuation(made, rows, input="text", task="lm", vocabulary=9, cached=cached)
+    session = Session.of_texts(made, rows, input="text", task="lm", vocabulary=9, cached=cached)
     generator = None if seed is None else torch.Generator().manual_seed(seed)
-    return torch.stack(list(generate(continuation, tokens, sampling, generator)), dim=1)
+    return torch.stack(list(draw(session, tokens, sampling, generator)), dim=1)
 
 
 @pytest.mark.parametrize("kind", CORES)
@@ -59,12 +60,12 @@ def test_cached_equals_uncached_also_past_the_context(kind, rows):
     made = model(kind)
     scores = []
     for cached in (True, False):
-        continuation = Continuation(made, rows, input="text", task="lm", vocabulary=9, cached=cached)
+        session = Session.of_texts(made, rows, input="text", task="lm", vocabulary=9, cached=cached)
         found = []
         with torch.inference_mode():
             for step in range(40):
-                found.append(continuation.scores())
-                continuation.append(torch.full((len(rows),), step % 8))
+                found.append(session.scores())
+                session.append(torch.full((len(rows),), step % 8))
         scores.append(torch.stack(found))
     torch.testing.assert_close(*scores, rtol=1e-5, atol=1e-5)
 
@@ -78,12 +79,12 @@ def test_a_batch_of_prompts_gives_what_each_gives_alone(kind):
 
 
 def test_past_the_context_half_is_kept():
-    continuation = Continuation(model(), [[8] * CONTEXT], input="text", task="lm", vocabulary=9)
-    continuation.scores()
-    continuation.append(torch.tensor([1]))
-    assert continuation.start == CONTEXT - CONTEXT // 2
-    continuation.scores()
-    assert continuation.cache.length == CONTEXT // 2 + 1
+    session = Session.of_texts(model(), [[8] * CONTEXT], input="text", task="lm", vocabulary=9)
+    session.scores()
+    session.append(torch.tensor([1]))
+    assert session.columns == CONTEXT // 2 + 1 and session.ids.shape[1] == CONTEXT + 1
+    session.scores()
+    assert session.cache.length == CONTEXT // 2 + 1
 
 
 def test_padded_vocabulary_is_never_sampled():
@@ -160,7 +161,7 @@ def test_settings_that_mean_nothing_are_refused(settings, match):
 def test_text_is_written_whole_and_ends_before_a_stop(text, stops):
     """Whatever the letters and the stops: the pieces join to the text up to the first stop, and every piece is text."""
     encoding = ByteEncoding()
-    writer = TextWriter(encoding, stops)
+    writer = WrittenText(encoding.stream(), encoding.ends, stops)
     written = "".join(writer.write(id) for id in encoding.encode(text)) + writer.finish()
     ends = [place for place in (text.find(stop) for stop in stops) if place >= 0]
     assert written == text[: min(ends)] if ends else written == text

@@ -17,14 +17,14 @@ from chopmix.data.processes import Processes
 from chopmix.data.samples import Listed, Outcome
 from chopmix.experiment.build import open_split
 from chopmix.experiment.folder.claim import claim
-from chopmix.experiment.run import Run, RunError, before, load_run
+from chopmix.experiment.run import Run, RunError, load_run
 from chopmix.experiment.settings.config import ConfigError, load_config
 from chopmix.experiment.train import train
 from chopmix.inference.attribution import Attribution, best_guess, entropy, subset_table, table
+from chopmix.inference.generate import before
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
-from chopmix.models.generation.answer import Answer
-from chopmix.models.generation.continuation import generate
-from chopmix.models.generation.sampling import Sampling
+from chopmix.models.generation.sampling import Sampling, draw
+from chopmix.models.generation.session import Session
 from chopmix.models.heads import AttentionPooling, ClassToken, MeanPooling
 from chopmix.models.tokens import plain_tokens
 from chopmix.tasks.classification import Classification
@@ -138,8 +138,8 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
     split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
     places, encoding = split.first(5), run.choppers["answer"].text
     planned = split.batch(places, inputs=inputs, rows="one_each", replaced={"answer": ""})["main"]
-    answer = Answer(run.model, {"main": planned}, input="answer", task="answer", vocabulary=encoding.vocabulary)
-    written = torch.stack(list(generate(answer, 5, Sampling(temperature=0))), dim=1)
+    session = Session(run.model, {"main": planned}, input="answer", task="answer", vocabulary=encoding.vocabulary)
+    written = torch.stack(list(draw(session, 5, Sampling(temperature=0))), dim=1)
     for row, place in enumerate(places):
         for length in range(5):
             text = encoding.decode(written[row, :length].tolist())
@@ -148,7 +148,7 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
             again = split.batch([place], inputs=inputs, replaced={"answer": text})["main"]
             batch = run.model.plan(type(make_batch(split, [place], run.tasks))(sets={"main": again}))
             with torch.inference_mode():
-                hidden = run.model.hidden(batch)[0, again.chunks["answer"].places[-1]]
+                hidden = run.model.hidden(batch)[0, again.chunks["answer"].slots[-1]]
                 scores = run.model.heads["answer"](hidden[None])[0, : encoding.vocabulary]
             assert int(scores.argmax()) == int(written[row, length])
 
@@ -196,9 +196,17 @@ def test_answers_end_before_a_stop_text_and_flags_that_mean_nothing_are_refused(
             break
     assert main([*generate, "--stop", whole[1]]) == 0
     assert capsys.readouterr().out.removesuffix("\n") == before(whole, whole[1])
-    for flags in (["--prompts", "x"], ["--no-cache"]):
+    assert main([*generate, "--no-cache"]) == 0
+    assert capsys.readouterr().out.removesuffix("\n") == whole
+    for flags, said in (
+        (["--prompts", "x"], "--prompts is for texts alone, not beside --input"),
+        (
+            ["--beams", "3"],
+            "--beams searches for the likeliest text, --temperature draws one at random: give one of the two",
+        ),
+    ):
         assert main([*generate, *flags]) == 2
-        assert f"{flags[0]} is for texts alone, not beside --input" in capsys.readouterr().err
+        assert said in capsys.readouterr().err
 
 
 def test_a_run_that_lacks_what_it_learned_of_its_data_is_refused(mixed, tmp_path):

@@ -12,7 +12,7 @@ from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.experiment.views.compare import paired, read_group, shared_metrics, spread
 from chopmix.experiment.views.page import graph_parts, write_page
-from chopmix.inference.evaluation import draw_confusion
+from chopmix.inference.pictures import draw_confusion
 from chopmix.models.attention.graph import Causal, Window
 from chopmix.models.tokens import plain_tokens
 from PIL import Image

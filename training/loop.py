@@ -25,13 +25,14 @@ from ..data.corpus import StreamSplit
 from ..data.processes import ElsewhereError, Processes, seed_of
 from ..data.samples import SampleDataset
 from ..experiment.build import build_choppers, build_model, build_optimizer, build_tasks, open_split
+from ..experiment.folder.reading import RunError, fingerprints, load_weights
 from ..experiment.folder.transfer import take_assets, take_weights
-from ..experiment.run import Run, RunError, fingerprints, load_weights, told_of
+from ..experiment.run import Run
 from ..experiment.settings.config import Config
 from ..experiment.settings.resolved import choose
 from ..experiment.views.text_sample import sample_of
 from ..inference.attribution import measure_attribution, tables
-from ..inference.evaluation import directions, evaluate_split, left_unread
+from ..inference.evaluation import directions, evaluate_split, left_unread, told_of
 from ..models.batch import Batch
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.writing import write_json

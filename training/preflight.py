@@ -8,7 +8,7 @@ from ..data.batches import make_batch
 from ..data.corpus import StreamSplit
 from ..data.sample_split import SampleSplit
 from ..experiment.build import columns_of, encoded_inputs
-from ..experiment.run import RunError
+from ..experiment.folder.reading import RunError
 from ..inference.evaluation import directions
 
 if TYPE_CHECKING:

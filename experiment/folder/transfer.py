@@ -12,9 +12,9 @@ from ...models.layers.positions import LearnedGrid, interpolated
 from ...models.model import Model
 from ...training import checkpoint
 from ..build import build_choppers
-from ..run import RunError, chosen_step, listed, read_config
 from ..settings.config import Config
 from ..settings.schema import Part
+from .reading import RunError, chosen_step, listed, read_config
 
 
 def take_assets(config: Config, source: Path, assets: Path) -> list[str]:

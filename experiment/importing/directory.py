@@ -13,7 +13,7 @@ from ...models.pretrained.described import described
 from ...models.pretrained.vit import Vit, VitData, vit_experiment, vit_weights
 from ...tokenizers.audio_patches import AUDIOSET
 from ...tokenizers.files.records import read_json
-from ..run import RunError
+from ..folder.reading import RunError
 from .files import Directory, Imported, write_run
 from .text import import_bert, import_gpt2, import_llama, import_t5
 from .whisper import import_whisper

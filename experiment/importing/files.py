@@ -25,7 +25,7 @@ from ...tokenizers.files.writing import write_json
 from ...training import checkpoint
 from ...training.accounting import parameters_by_part
 from ..build import build_choppers, build_model, build_tasks, with_roles
-from ..run import RunError, fingerprints, listed
+from ..folder.reading import RunError, fingerprints, listed
 from ..settings.config import Config, config_from_tree, write_config
 
 D = TypeVar("D", bound=Described)

@@ -17,7 +17,7 @@ from ...tokenizers.encoding.directory import DirectoryEncoding, coder_of
 from ...tokenizers.encoding.stored import make_encoding
 from ...tokenizers.files.reading import LARGE, DataError, read_text
 from ...tokenizers.files.records import Record
-from ..run import RunError
+from ..folder.reading import RunError
 from .files import Directory, Imported, check_fits
 
 GPT2_VOCABULARY = 50257

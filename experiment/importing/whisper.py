@@ -11,7 +11,7 @@ from ...inference.whisper_decoding import Protocol
 from ...models.pretrained.described import Described, Id
 from ...models.pretrained.whisper import Whisper, whisper_experiment, whisper_weights
 from ...tokenizers.files.records import read_record
-from ..run import RunError
+from ..folder.reading import RunError
 from .files import Directory, Imported, check_fits
 from .text import Tokenizer, tokenizer_of
 

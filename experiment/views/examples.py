@@ -20,7 +20,7 @@ from ...data.samples import SampleDataset
 from ...tokenizers.files.reading import regular
 from ...tokenizers.files.writing import make_folder, write_json
 from ..build import columns_of
-from ..run import RunError
+from ..folder.reading import RunError
 from ..settings.config import Config
 
 ENDINGS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg",
