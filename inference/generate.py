@@ -134,18 +134,11 @@ def stream_prompts(
 
 
 def joined(streamed: Iterator[Sequence[str]], count: int) -> list[str]:
-    """The texts of so many rows, of their pieces."""
+    """The whole texts of so many rows that were streamed."""
     texts = [""] * count
     for each in streamed:
         texts = [text + piece for text, piece in zip(texts, each, strict=True)]
     return texts
-
-
-def continue_prompts(
-    model: Model, name: str, task: LanguageModeling, prompts: Sequence[str | None], **options: Any
-) -> list[str]:
-    """The whole texts behind prompts; see `stream_prompts` for the options."""
-    return joined(stream_prompts(model, name, task, prompts, **options), len(prompts))
 
 
 def with_sampling(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,7 +151,6 @@ def with_sampling(options: Mapping[str, Any]) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------------------------- samples
 
 
-@torch.inference_mode()
 def open_answers(
     model: Model, name: str, task: LanguageModeling, split: SampleSplit, places: Sequence[Place], *,
     inputs: Collection[str] | None = None, prompt: str = "", most: int | None = None, cached: bool = True,

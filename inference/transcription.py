@@ -28,8 +28,6 @@ from .whisper_decoding import Protocol, Rules, Said, compression, drawn, likelie
 
 STEP = 0.02
 """Seconds between two timestamps."""
-SHORTEST = 8
-"""The shortest context that has room for what a text begins with."""
 
 
 @dataclass(frozen=True, kw_only=True)

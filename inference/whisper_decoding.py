@@ -22,6 +22,9 @@ from ..models.generation.beam_search import largest
 from ..models.generation.session import Session
 from ..models.pretrained.described import Described, Id
 
+SHORTEST = 8
+"""The shortest context that has room for what a text begins with."""
+
 
 class Protocol(Described):
     """Whisper's special ids. Raises pydantic's ValidationError (a ValueError) for what is none."""

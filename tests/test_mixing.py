@@ -21,8 +21,9 @@ from chopmix.experiment.run import Run, RunError, load_run
 from chopmix.experiment.settings.config import ConfigError, load_config
 from chopmix.experiment.train import train
 from chopmix.inference.attribution import Attribution, best_guess, entropy, subset_table, table
-from chopmix.inference.generate import before
+from chopmix.inference.generate import before, open_answers
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
+from chopmix.models.generation.beam_search import Search
 from chopmix.models.generation.sampling import Sampling, draw
 from chopmix.models.generation.session import Session
 from chopmix.models.heads import AttentionPooling, ClassToken, MeanPooling
@@ -151,6 +152,49 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
                 hidden = run.model.hidden(batch)[0, again.chunks["answer"].slots[-1]]
                 scores = run.model.heads["answer"](hidden[None])[0, : encoding.vocabulary]
             assert int(scores.argmax()) == int(written[row, length])
+
+
+def test_answers_come_piece_by_piece(mixed):
+    """As they come, at once, cached or not, by beams: the texts are the same, and what is bad is told."""
+    file = mixed()
+    train(load_config(file, ["training.steps=3"]))
+    run = load_run(file.with_suffix(""))
+    raw = run.config.data.dataset().open("val")
+    samples = [{name: raw[number][name] for name in ("image", "operator", "sound")} for number in (0, 1)]
+    for options in ({"seed": 3, "sampling": Sampling(temperature=3)}, {"search": Search(beams=3)}, {}):
+        whole = [answer["answer"]["text"] for answer in run.predict(samples, max_tokens=6, **options)]
+        streamed = list(run.stream(["1"], samples, max_tokens=6, **options))
+        begun = [answer["answer"]["text"] for answer in run.predict(samples, prompt="1", max_tokens=6, **options)]
+        assert list(map("".join, zip(*streamed))) == begun and (len(streamed) > 2 or "search" in options or not options)
+        assert run.generate(inputs=samples, max_tokens=6, **options) == whole
+        assert run.generate(inputs=samples[0], max_tokens=6, **options | {"seed": 3}) == run.generate(
+            inputs=samples[:1], max_tokens=6, **options | {"seed": 3}
+        )[0]  # fmt: skip
+        if "search" not in options:
+            assert run.generate(inputs=samples, max_tokens=6, cached=False, **options) == whole
+    for write in (run.generate, lambda **given: list(run.stream([None], **given))):
+        with pytest.raises(ValueError, match="image: the image cannot be read"):
+            write(inputs=[{"image": b"no image"}])
+
+
+@pytest.mark.parametrize("inputs", [None, ("sound",), ()])
+def test_a_session_beside_other_inputs_is_cached_or_not(mixed, inputs):
+    file = mixed()
+    train(load_config(file, ["training.steps=3"]))
+    run = load_run(file.with_suffix(""))
+    split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
+    found = []
+    for cached in (True, False):
+        _, session = open_answers(
+            run.model, "answer", run.tasks["answer"], split, split.first(5), inputs=inputs, prompt="1", cached=cached
+        )
+        with torch.inference_mode():
+            scores = []
+            for step in range(5):
+                scores.append(session.scores())
+                session.append(torch.full((5,), step))
+        found.append(torch.stack(scores))
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
 
 
 def test_a_bad_file_is_answered_with_its_error(mixed, tmp_path):

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from ...inference.transcription import SHORTEST, Segment, Transcriber, Transcribing, Transcript, vocabulary_of
-from ...inference.whisper_decoding import Protocol
+from ...inference.transcription import Segment, Transcriber, Transcribing, Transcript, vocabulary_of
+from ...inference.whisper_decoding import SHORTEST, Protocol
 from ...models.batch import SetPlan
 from ...tokenizers.audio_stem import AudioStemChopper
 from ...tokenizers.base import Chunk

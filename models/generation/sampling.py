@@ -87,7 +87,6 @@ def seeded(seed: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed)
 
 
-@torch.inference_mode()
 def draw(
     session: Session, most: int, sampling: Sampling = Sampling(), generator: torch.Generator | None = None
 ) -> Iterator[Int[Tensor, "b"]]:

@@ -91,6 +91,7 @@ class Session:
         ids[torch.arange(longest) >= longest - self.counts[:, None]] = chunks.values.flatten()
         return ids
 
+    @torch.inference_mode()
     def _read_source(self, before: dict[str, SetPlan]) -> TokenSet | None:
         """What the encoder makes of its sets, once."""
         if not before:
@@ -101,6 +102,7 @@ class Session:
 
     # --------------------------------------------------------------------------------------------- one token after another
 
+    @torch.inference_mode()
     def scores(self) -> Float[Tensor, "b v"]:
         """The scores of the id that comes next in each row, once after every `append`."""
         if self.decoder is not None:
@@ -110,6 +112,7 @@ class Session:
         self.read = self.columns
         return found[:, : self.vocabulary]
 
+    @torch.inference_mode()
     def prompt_scores(self, column: int) -> Float[Tensor, "b v"]:
         """The scores of the id that comes after a column of the given set, once `scores` has read it."""
         return self.head(self.hidden[:, column])[:, : self.vocabulary]
@@ -117,8 +120,7 @@ class Session:
     def append(self, ids: Int[Tensor, "b"]) -> None:
         """Put one more id at the end of each row; a full row that nothing stands beside is cut to its last half first."""
         if self.slides and self.columns >= self.model.context:
-            half = max(self.model.context // 2, 1)
-            self._begin(text_set(self.ids[:, -half:], self.input, int(self.last.input[0, 0]), self.core.axes))
+            self._begin(self._text(max(self.model.context // 2, 1)))
         self.ids = torch.cat([self.ids, ids.cpu()[:, None]], dim=1)
         self.columns += 1
 
@@ -171,11 +173,17 @@ class Session:
         """What was appended since the cache was last read into."""
         return SetPlan(tokens=self._tokens(self.read), chunks={self.input: self._appended(self.read)})
 
+    def _text(self, count: int) -> SetPlan:
+        """The last ids of every row as a set that holds nothing else."""
+        return text_set(self.ids[:, -count:], self.input, int(self.last.input[0, 0]), self.core.axes)
+
     def _whole(self) -> SetPlan:
         """The given set with all that was appended behind it."""
         given, (b, n), end = self.given, self.given.tokens.shape, self.columns
         if end == n:
             return given
+        if self.slides:
+            return self._text(end)
 
         def moved(slots: Tensor) -> Tensor:
             """The same slots in longer rows."""
