@@ -89,7 +89,7 @@ def planned(counts: list[int], texts: list[str | None]) -> SetPlan:
     tokens = Tokens(input=(sample > 0).long(), sample=sample, item=sample, position=position)
     places = (sample > 0).flatten().nonzero()[:, 0]
     seconds = torch.cat([torch.arange(1, count + 1)[:, None] * 0.1 for count in counts])
-    chunks = Chunks(values=torch.zeros(len(places)), index=torch.zeros_like(places), places=places, coordinates=seconds,
+    chunks = Chunks(values=torch.zeros(len(places)), index=torch.zeros_like(places), slots=places, coordinates=seconds,
                     counts=torch.tensor([count for count in counts if count]))  # fmt: skip
     keys = tuple(f"clip {number}" for number in range(len(counts)))
     return SetPlan(tokens=tokens, chunks={"sound": chunks}, samples=len(counts), labels={"text": texts}, keys=keys)
@@ -204,7 +204,7 @@ def test_from_yaml_to_words_and_what_is_left_out_is_counted(tmp_path, capsys):
     with pytest.raises(
         ValueError, match="there is no input that could be withheld: every one is predicted, or needed by a task"
     ):
-        load_run(out).worth("val")
+        load_run(out).attribution("val")
 
 
 def test_a_decoder_beside_ctc_on_an_encoder_of_two_inputs(tmp_path):

@@ -285,7 +285,7 @@ def test_poolings_read_each_sample_by_itself():
     torch.manual_seed(0)
     found = planned(3, 1, 2)
     x = torch.randn(9, 8)
-    places, groups = MeanPooling.places(found)
+    places, groups = MeanPooling.slots(found)
     assert places.tolist() == [0, 1, 2, 3, 6, 7] and groups.tolist() == [0, 0, 0, 1, 2, 2]
     mean = MeanPooling(8)(x[places], groups, 3)
     torch.testing.assert_close(mean, torch.stack([x[:3].mean(0), x[3], x[6:8].mean(0)]))
@@ -299,7 +299,7 @@ def test_poolings_read_each_sample_by_itself():
         for given in (x, x.bfloat16()):
             torch.testing.assert_close(pooling(given[places], groups, 3)[0].float(), expected, atol=0.02, rtol=0.02)
     with pytest.raises(ValueError, match="set model.core_tokens: 1"):
-        ClassToken.places(found)
+        ClassToken.slots(found)
 
 
 def classification(**options) -> Classification:
@@ -650,7 +650,7 @@ def test_what_has_no_label_is_learned_from_resumes_and_keeps_its_batch_whole(tmp
         parts = trained("parts", f"training.steps={steps}")
     assert whole == parts != without
     assert whole == trained("enough", "training.rows_per_micro_batch=8")
-    worth = load_run(tmp_path / "whole").worth("train")["kind"]
+    worth = load_run(tmp_path / "whole").attribution("train")["kind"]
     without, present = (worth.metrics[subset]["loss"] for subset in ((), ("text",)))
     assert worth.alone("text") == pytest.approx((without - present) / math.log(2)) and without != present
     for name, change in (("some", "training.rows_per_micro_batch=4"), ("mixed", "training.mixup.mixup=0.1")):

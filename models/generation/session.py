@@ -69,6 +69,7 @@ class Session:
     def _begin(self, given: SetPlan) -> None:
         """Read from here on: nothing of this set was read yet."""
         self.given, (self.rows, n) = given, given.tokens.shape
+        self.width = n
         room = max(self.model.context, n) - n
         self.room = room if self.wanted is None else min(room, self.wanted)
         self.last = given.tokens.select(slice(None), slice(n - 1, n))
@@ -130,8 +131,9 @@ class Session:
         keys = None
         if self.cached:
             if self.cache is None:
-                capacity = self.given.tokens.shape[1] + self.room
-                self.cache = self.core.empty_cache(self.rows, capacity, dtype=self.dtype, device=self.device)
+                self.cache = self.core.empty_cache(
+                    self.rows, self.width + self.room, dtype=self.dtype, device=self.device
+                )
             keys = self.cache.extend(planned.tokens)
         layouts, cross = self.core.plan(planned.tokens, keys, self.dtype, self.device), None
         if self.source is not None:
@@ -146,8 +148,7 @@ class Session:
 
     def _step(self, column: int) -> Tensor:
         """The scores after the token in this column of each row, by the fast decoder."""
-        index = self.counts + (column - self.given.tokens.shape[1])
-        ids = self.ids[:, column - self.columns]
+        index, ids = self.counts + (column - self.width), self.ids[:, column - self.columns]
         x = self.model.tokenizer(self.input)(Chunks(values=self._there(ids), index=self._there(index)))
         if self.input in self.model.types:
             x = x + self.model.types[self.input]
@@ -166,7 +167,7 @@ class Session:
 
     def _appended(self, start: int) -> Chunks:
         """The ids that were appended, from a column of the set on."""
-        number = torch.arange(start, self.columns) - self.given.tokens.shape[1]
+        number = torch.arange(start, self.columns) - self.width
         return Chunks(values=self.ids[:, start - self.columns :], index=self.counts[:, None] + number)
 
     def _unread(self) -> SetPlan:
