@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import load_run
-from chopmix.models.generation.continuation import Continuation, generate
-from chopmix.models.generation.sampling import Sampling
+from chopmix.models.generation.sampling import Sampling, draw
+from chopmix.models.generation.session import Session
 from pairs import figures, timed_pairs
 from results import write_results
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -68,8 +68,8 @@ def compare(name: str, pairs: int) -> dict:
 
     @torch.inference_mode()
     def run_ours():
-        continuation = Continuation(ours, [prompt], input="text", task="lm", vocabulary=vocabulary)
-        return [int(ids) for ids in generate(continuation, tokens, Sampling(temperature=0))]
+        session = Session.of_texts(ours, [prompt], input="text", task="lm", vocabulary=vocabulary, most=tokens)
+        return [int(ids) for ids in draw(session, tokens, Sampling(temperature=0))]
 
     @torch.inference_mode()
     def run_theirs():

@@ -42,8 +42,8 @@ import torch
 from chopmix.experiment.assemble import Experiment
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import dumped
-from chopmix.models.generation.continuation import Continuation, generate
-from chopmix.models.generation.sampling import Sampling
+from chopmix.models.generation.sampling import Sampling, draw
+from chopmix.models.generation.session import Session
 from chopmix.models.pretrained.ast_audio import Ast
 from chopmix.training.checkpoints.state import Unreported
 from chopmix.training.objective import autocast
@@ -412,8 +412,8 @@ def written(bench: Bench, rows: int, precision: str) -> dict[str, Any]:
         bench.wait()
         start = time.perf_counter()
         with torch.inference_mode(), autocast(bench.device, precision):
-            continuation = Continuation(model, prompts, input="text", task="lm", vocabulary=200)
-            assert len(list(generate(continuation, tokens, Sampling(temperature=0)))) == tokens
+            session = Session.of_texts(model, prompts, input="text", task="lm", vocabulary=200)
+            assert len(list(draw(session, tokens, Sampling(temperature=0)))) == tokens
         times.append(time.perf_counter() - start)
     seconds = statistics.median(times[1:])
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options import add_config, read_config
+from .options import add_config, given_config
 
 HELP = "some samples of a data set as files, such as predict takes"
 
@@ -18,11 +18,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..experiment.run import RunError
+    from ..experiment.folder.reading import RunError
     from ..experiment.views.examples import write_examples
     from ..tokenizers.files.printing import printable
 
-    config = read_config(options)
+    config = given_config(options)
     if options.number < 1:
         raise RunError(f"--number is {options.number}; it must be at least 1")
     for command in write_examples(config, options.split, options.number, Path(options.output)):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from .options import add_checkpoint, add_inputs, given_samples, load
+from .options import add_checkpoint, add_inputs, add_search, given_samples, load, search_options
 
 if TYPE_CHECKING:
     from ..experiment.run import Run
+    from ..models.generation.sampling import Sampling
 
 HELP = "continue a text, or start one"
+SAMPLED = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+"""The options by which texts are drawn at random."""
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -20,11 +23,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
     source.add_argument("--prompt", metavar="TEXT", help="what to continue; none: a new document")
     source.add_argument("--prompts", metavar="FILE", help="a file with one prompt a line, continued together")
     command.add_argument("--max-tokens", type=int, default=200, metavar="N")
-    command.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0: always the likeliest token")
+    command.add_argument("--temperature", type=float, metavar="T", help="0: always the likeliest token (default: 1)")
     command.add_argument("--top-k", type=int, metavar="N")
     command.add_argument("--top-p", type=float, metavar="P")
     command.add_argument("--min-p", type=float, metavar="P")
-    command.add_argument("--repetition-penalty", type=float, default=1.0, metavar="R")
+    command.add_argument("--repetition-penalty", type=float, metavar="R")
+    add_search(command)
     command.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
     command.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same text")
     add_checkpoint(command)
@@ -32,47 +36,44 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..experiment.run import RunError, say_aside
-    from ..models.generation.sampling import Sampling
+    from ..experiment.folder.reading import RunError, say_aside
 
-    sampling = Sampling(
-        temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p,
-        repetition_penalty=options.repetition_penalty,
-    )  # fmt: skip
+    sampling = sampling_of(options)
     if options.max_tokens < 1:
         raise RunError(f"--max-tokens is {options.max_tokens}; it must be at least 1")
-    settings = {"max_tokens": options.max_tokens, "sampling": sampling, "stop": options.stop, "seed": options.seed}
-    loaded = load(options)
-    if options.input:
-        write_from_inputs(loaded, options, settings)
-        return
-    settings |= {"cached": not options.no_cache, "say": say_aside}
+    if options.input and options.prompts:
+        raise RunError("--prompts is for texts alone, not beside --input")
+    loaded = load(options).searching(**search_options(options))
+    task, _ = loaded.text_task()
+    samples = given_samples(options.input, loaded) if options.input else []
+    settings = {"max_tokens": options.max_tokens, "stop": options.stop, "seed": options.seed, "sampling": sampling,
+                "search": loaded.tasks[task].search, "cached": not options.no_cache}  # fmt: skip
+    settings |= {} if samples else {"say": say_aside}
     if options.prompts:
         continue_prompts(loaded, options.prompts, settings)
     else:
-        stream_text(loaded, options.prompt, settings)
+        write(loaded, options.prompt, samples, settings)
 
 
-def write_from_inputs(run: Run, options: argparse.Namespace, settings: dict[str, Any]) -> None:
-    """Print what the run writes from samples of its other inputs, a line each. Raises RunError for one that cannot be
-    read."""
-    from ..experiment.run import RunError
-    from ..tokenizers.files.printing import as_written
+def sampling_of(options: argparse.Namespace) -> Sampling | None:
+    """How ids are drawn at random; None where a text is searched for. Raises RunError where both are asked for."""
+    from ..experiment.folder.reading import RunError
+    from ..models.generation.sampling import Sampling
 
-    for flag, asked in {"--prompts": options.prompts, "--no-cache": options.no_cache}.items():
-        if asked:
-            raise RunError(f"{flag} is for texts alone, not beside --input")
-    begin = options.prompt or ""
-    samples, (task, _) = given_samples(options.input, run), run.text_task()
-    for answer in run.predict(samples, prompt=begin, **settings):
-        if "error" in answer:
-            raise RunError(answer["error"])
-        print(as_written(begin + answer[task]["text"]))
+    asked = {name: getattr(options, name) for name in SAMPLED if getattr(options, name) is not None}
+    if not (searched := search_options(options)):
+        return Sampling(**asked)
+    if asked:
+        flags = [f"--{next(iter(each)).replace('_', '-')}" for each in (searched, asked)]
+        raise RunError(
+            f"{flags[0]} searches for the likeliest text, {flags[1]} draws one at random: give one of the two"
+        )
+    return None
 
 
 def continue_prompts(run: Run, file: str, settings: dict[str, Any]) -> None:
     """Print each prompt of a file with its continuation, as JSON lines. Raises RunError for a file without prompts."""
-    from ..experiment.run import RunError
+    from ..experiment.folder.reading import RunError
     from ..tokenizers.files.printing import json_line
     from ..tokenizers.files.reading import read_text
 
@@ -83,12 +84,16 @@ def continue_prompts(run: Run, file: str, settings: dict[str, Any]) -> None:
         print(json_line({"prompt": prompt, "text": text}), flush=True)
 
 
-def stream_text(run: Run, prompt: str | None, settings: dict[str, Any]) -> None:
-    """Print a prompt and its continuation, piece by piece."""
+def write(run: Run, prompt: str | None, samples: list[dict[str, str]], settings: dict[str, Any]) -> None:
+    """Print a prompt and its continuation, piece by piece; or what is written from several samples, a line each."""
     from ..tokenizers.files.printing import as_written
 
-    begun = False
-    for (piece,) in run.stream([prompt], **settings):
-        print(as_written(piece if begun else (prompt or "") + piece), end="", flush=True)
-        begun = True
+    begun = prompt or ""
+    if len(samples) > 1:
+        for text in run.generate(prompt, inputs=samples, **settings):
+            print(as_written(begun + text))
+        return
+    for (piece,) in run.stream([prompt], samples, **settings):
+        print(as_written(begun + piece), end="", flush=True)
+        begun = ""
     print()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options import add_config, read_config
+from .options import add_config, given_config
 
 HELP = "see what the model sees: tokens, and one batch unpacked"
 
@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> None:
     from ..experiment.views.page import write_page
     from ..tokenizers.files.printing import printable
 
-    config = read_config(options)
+    config = given_config(options)
     if not isinstance(config.data.dataset(), SampleDataset):
         inspect_text(config)
     print(printable(str(write_page(config, Path(options.html or f"{config.out}.html")))))

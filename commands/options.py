@@ -57,7 +57,7 @@ def add_config(command: argparse.ArgumentParser) -> None:
     add_trust(command)
 
 
-def read_config(options: argparse.Namespace) -> Config:
+def given_config(options: argparse.Namespace) -> Config:
     """The configuration that a command names by its YAML file, or by a run's folder. Raises RunError for a run without
     data."""
     from ..experiment import run
@@ -65,7 +65,7 @@ def read_config(options: argparse.Namespace) -> Config:
 
     folder = Path(options.config)
     is_run = os.path.isfile(folder / "config.yaml") and not options.overrides
-    config = run.read_config(folder, options.trust) if is_run else load_config(options.config, options.overrides)
+    config = run.given_config(folder, options.trust) if is_run else load_config(options.config, options.overrides)
     if config.data.dataset is None:
         raise run.RunError(f"{folder} was imported and has no data of its own: there is nothing to see")
     return config
@@ -87,7 +87,7 @@ def given_samples(pairs: Sequence[str], run: Run, reading: bool = False) -> list
 
     A value with `*` in it stands for the files it matches, but for a text. Raises RunError where the numbers of values
     do not agree, and, but for mere `reading`, for what the run is to write itself."""
-    from ..experiment.run import RunError
+    from ..experiment.folder.reading import RunError
 
     written = [task.target for task in run.tasks.values() if task.generates]
     values: dict[str, list[str]] = {}

@@ -30,8 +30,9 @@ from ..training.record.log import Log
 from ..training.record.progress import Progress
 from ..training.stop import StopRequest, orderly_end
 from .build import build_choppers, build_model, build_optimizer, build_tasks, open_split
+from .folder.reading import fingerprints
 from .folder.transfer import take_assets
-from .run import Run, fingerprints
+from .run import Run
 from .settings.config import Config
 from .settings.resolved import Resolved, resolve
 from .views.text_sample import sample_of

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from ..inference.attribution import measure_attribution, tables
+from ..inference.evaluation import told_of
 from ..training.checkpoints import files as checkpoint
 from ..training.ema import Ema
 from ..training.objective import autocast
 from .assemble import Experiment
-from .run import told_of
 
 
 def finish(experiment: Experiment) -> dict[str, float]:

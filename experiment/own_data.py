@@ -24,7 +24,7 @@ from ..data.samples.dataset import Columns, Renamed, SampleDataset, Samples
 from ..data.shards.dataset import Shards, renamed
 from ..data.shards.files import expand
 from ..tokenizers.files.reading import DataError
-from .run import RunError
+from .folder.reading import RunError
 from .settings.document import read_yaml
 from .settings.names import rename
 from .settings.registry import code_from_anywhere, registry_of

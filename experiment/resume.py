@@ -12,8 +12,8 @@ from ..training.checkpoints.files import NotFiniteError
 from ..training.checkpoints.state import State
 from ..training.ema import Ema
 from .assemble import Experiment, contents
+from .folder.reading import RunError, load_weights
 from .folder.transfer import take_weights
-from .run import RunError, load_weights
 
 
 def resume(experiment: Experiment) -> State | None:

@@ -20,7 +20,7 @@ from rich.table import Table
 from ..data.processes import Processes
 from ..inference.evaluation import directions
 from ..tokenizers.files.printing import cell
-from .run import RunError
+from .folder.reading import RunError
 from .settings.config import Config, load_config
 
 Setting = tuple[str, ...]

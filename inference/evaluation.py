@@ -8,25 +8,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.corpus.split import StreamSplit
 from ..data.processes import Processes
-from ..data.sampler import Place
 from ..data.samples.split import SampleSplit
 from ..data.split import Split
-from ..models.batch import SetPlan
-from ..models.generation.answer import Answer
-from ..models.generation.beam_search import Search, beam_search
-from ..models.generation.continuation import generate
 from ..models.generation.fast_decoder import computing_type
-from ..models.generation.sampling import Sampling
 from ..models.model import Model
 from ..tasks.base import Task
-from ..tasks.language_modeling import LanguageModeling
 from ..tasks.metrics import METRICS
-from ..tokenizers.files.printing import printable
 from ..tokenizers.files.reading import DataError
+from .pictures import draw_confusion
+from .texts import text_bytes, written_pairs
 
 Sums = dict[str, dict[str, Tensor]]
+Pairs = list[tuple[str, str]]
+"""What was written, beside what is true."""
 
 
 def evaluate_split(
@@ -52,8 +47,32 @@ def measured(
     inputs: Collection[str] | None = None, generated: int | None = None, pictures: Path | None = None,
 ) -> tuple[dict[str, float], Sums]:  # fmt: skip
     """The metrics as `evaluate_split` gives them, and every task's sums over the whole split that they were made of."""
-    device = next(model.parameters()).device
-    processes = processes or Processes(0, 1, device)
+    processes = processes or Processes(0, 1, next(model.parameters()).device)
+    sums, pairs = read_share(model, tasks, split, processes, rows, inputs, generated)
+    metrics, totals = {}, {}
+    for name, task in tasks.items():
+        total = {key: processes.sum(value.to("cpu", torch.float64)) for key, value in sorted(sums[name].items())}
+        totals[name] = total
+        if not isinstance(split, SampleSplit):
+            total["bytes"] = torch.tensor(split.bytes)
+        if pictures is not None and "confusion" in total:
+            draw_confusion(total["confusion"], task.classes, pictures / f"confusion-{split.name}-{name}.png")
+        prefix = f"{split.name}/" if len(tasks) == 1 else f"{split.name}/{name}/"
+        found = task.summary(total)
+        if len(tasks) > 1:
+            objective = f"{split.name}/loss"
+            metrics[objective] = metrics.get(objective, 0.0) + task.weight * found["loss"]
+        if name in pairs:
+            found |= compared(name, task, split, processes.gathered(pairs[name]))
+        metrics |= {prefix + key: value for key, value in found.items()}
+    return metrics, totals
+
+
+def read_share(
+    model: Model, tasks: Mapping[str, Task], split: Split, processes: Processes, rows: int, inputs, generated: int | None
+) -> tuple[Sums, dict[str, Pairs]]:  # fmt: skip
+    """Every task's sums over this process's share of a split, and the texts of those that are compared. An error of one process
+    stops them all."""
     training = model.training
     model.eval()
     sums, pairs, error = {}, {}, None
@@ -68,29 +87,15 @@ def measured(
     finally:
         model.train(training)
     processes.agree([], error)
-    metrics, totals = {}, {}
-    for name, task in tasks.items():
-        total = {key: processes.sum(value.to("cpu", torch.float64)) for key, value in sorted(sums[name].items())}
-        totals[name] = total
-        if isinstance(split, StreamSplit):
-            total["bytes"] = torch.tensor(split.bytes)
-        if pictures is not None and "confusion" in total:
-            draw_confusion(total["confusion"], task.classes, pictures / f"confusion-{split.name}-{name}.png")
-        prefix = f"{split.name}/" if len(tasks) == 1 else f"{split.name}/{name}/"
-        metrics |= {prefix + key: value for key, value in task.summary(total).items()}
-        if len(tasks) > 1:
-            objective = f"{split.name}/loss"
-            metrics[objective] = metrics.get(objective, 0.0) + task.weight * metrics[f"{prefix}loss"]
-        if name in pairs:
-            judged = processes.gathered(pairs[name])
-            if not judged:
-                raise DataError(
-                    f"split {split.name!r} has no text of {task.target!r} by which task {name!r} could be judged"
-                )
-            said, true = zip(*judged, strict=True)
-            metrics |= {prefix + metric: METRICS[metric](said, true) for metric in task.metrics}
-            metrics[f"{prefix}judged"] = len(judged)
-    return metrics, totals
+    return sums, pairs
+
+
+def compared(name: str, task: Task, split: Split, pairs: Pairs) -> dict[str, float]:
+    """The metrics of a whole split's texts, and how many they were (`judged`). Raises DataError where there are none."""
+    if not pairs:
+        raise DataError(f"split {split.name!r} has no text of {task.target!r} by which task {name!r} could be judged")
+    hypotheses, references = zip(*pairs, strict=True)
+    return {metric: METRICS[metric](hypotheses, references) for metric in task.metrics} | {"judged": len(pairs)}
 
 
 def directions(tasks: Mapping[str, Task], split: str) -> dict[str, bool]:
@@ -102,46 +107,14 @@ def directions(tasks: Mapping[str, Task], split: str) -> dict[str, bool]:
     return found
 
 
-WRITTEN, NAMED = 40, 100
-"""So many classes have their counts and names written into a confusion matrix; a larger one is a picture of the same size."""
-
-
-def draw_confusion(counts: Tensor, classes: Sequence, file: Path) -> None:
-    """A confusion matrix as a picture: rows are what is true, columns what was said, shares of each row in colour."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    n = len(classes)
-    matrix = counts.reshape(n, n).cpu()
-    shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
-    with rc_context({"text.parse_math": False}):  # a name may have a $ in it
-        figure = Figure(figsize=(1.5 + 0.45 * min(n, NAMED),) * 2, layout="constrained")
-        canvas = figure.subplots()
-        canvas.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
-        canvas.set(xlabel="said", ylabel="true")
-        for row, column in matrix.nonzero().tolist() if n <= WRITTEN else ():
-            dark = shares[row, column] > 0.5
-            canvas.text(
-                column, row, int(matrix[row, column]), ha="center", va="center", color="white" if dark else "black"
-            )
-        if n <= NAMED:
-            names = [printable(str(name)) for name in classes]
-            canvas.set(xticks=range(n), yticks=range(n))
-            canvas.set_xticklabels(names, rotation=90)
-            canvas.set_yticklabels(names)
-        figure.savefig(file, dpi=110)
-
-
 def summed(
     model: Model, tasks: Mapping[str, Task], split: Split, places: Sequence, rows: int, inputs
-) -> tuple[Sums, dict[str, list[tuple[str, str]]]]:  # fmt: skip
+) -> tuple[Sums, dict[str, Pairs]]:  # fmt: skip
     """Every task's sums over these places: `loss`, `count`, and what the task itself measures; and of tasks that read a text
     off the model's output (CTC), what it says beside what is true."""
     device, dtype = next(model.parameters()).device, computing_type(model)
     sums: Sums = {name: {} for name in tasks}
-    pairs: dict[str, list[tuple[str, str]]] = {
-        name: [] for name, task in tasks.items() if task.metrics and not task.generates
-    }
+    pairs: dict[str, Pairs] = {name: [] for name, task in tasks.items() if task.metrics and not task.generates}
     for first in range(
         0, max(len(places), 1), rows
     ):  # a process without a share reads an empty batch: same keys for all
@@ -162,78 +135,18 @@ def summed(
     return sums, pairs
 
 
-def text_bytes(split: SampleSplit, planned: SetPlan, target: str) -> Tensor:
-    """The UTF-8 bytes of the texts that a batch's samples have as their target."""
-    texts = (split.item(split.reader.number(key))[0].get(target) for key in planned.keys)
-    return torch.tensor(float(sum(len(text.encode()) for text in texts if isinstance(text, str))))
-
-
-def written_pairs(
-    model: Model, name: str, task: LanguageModeling, split: SampleSplit, places, inputs, rows: int
-) -> list[tuple[str, str]]:  # fmt: skip
-    """What the model writes from the other inputs, as the task searches, beside the true texts. Samples that have none are
-    not judged: an empty text would be wrong for all of them, whatever is written."""
-    found: list[tuple[str, str]] = []
-    places = [
-        each for each in places if each.number not in split.bad and reference(split, each, task.target) is not None
-    ]
-    for first in range(0, len(places), max(rows, 64)):
-        texts = write_texts(model, name, task, split, places[first : first + max(rows, 64)], inputs=inputs)
-        found += [(text, split.item(number)[0][task.target]) for number, text in texts.items()]
-    return found
-
-
-def reference(split: SampleSplit, place: Place, target: str) -> str | None:
-    """The true text of a sample, None where it has none or cannot be read."""
-    try:
-        return split.item(place.number)[0].get(target)
-    except ValueError:
-        return None
-
-
-@torch.inference_mode()
-def write_texts(
-    model: Model, name: str, task: LanguageModeling, split: SampleSplit, places: Sequence[Place], *,
-    inputs: Collection[str] | None = None, prompt: str = "", sampling: Sampling | None = None,
-    search: Search | None = None, generator: torch.Generator | None = None, most: int | None = None,
-) -> dict[int, str]:  # fmt: skip
-    """What the model says to these samples, without their own text, by the samples' numbers; bad samples are left out.
-
-    `prompt` is how every text begins (it is not given back); `most` is how many tokens are written at most. A text is
-    searched for, as the task says or `search`, but drawn at random where `sampling` is given.
-    """
-    encoding = split.choppers[task.target].text
-    sets = split.sets(places, inputs=inputs, rows="one_each", replaced={task.target: prompt})
-    keys = next(iter(sets.values())).keys
-    if not keys:
-        return {}
-    answer = Answer(model, sets, input=task.target, task=name, vocabulary=encoding.vocabulary, most=most)
-    search = search or task.search
-    if sampling is None and not search.greedy:
-        rows = [found.ids for found in beam_search(answer, encoding.end, answer.room, search, answer.prompt)]
-    else:
-        rows = sampled(answer, encoding.end, sampling or Sampling(temperature=0), generator)
-    return {split.reader.number(key): task.written(row) for key, row in zip(keys, rows)}
-
-
-def sampled(answer: Answer, end: int, sampling: Sampling, generator: torch.Generator | None) -> list[list[int]]:
-    """One text per row, token by token; ids without the end."""
-    rows: list[list[int]] = [[] for _ in range(len(answer.ids))]
-    writing = set(range(len(rows)))
-    for ids in generate(answer, answer.room, sampling, generator):
-        for row, id in enumerate(ids.tolist()):
-            if row in writing and id == end:
-                writing.discard(row)
-            elif row in writing:
-                rows[row].append(id)
-        if not writing:
-            break
-    return rows
-
-
 def left_unread(splits: Mapping[str, Split], tasks: Mapping[str, Task]) -> dict[str, int]:
     """In the splits of samples, how many were bad so far, how many spans found no room, how many samples a task left out."""
     splits = {name: split for name, split in splits.items() if isinstance(split, SampleSplit)}
     counts = {f"data/{name}_bad": len(split.bad) for name, split in splits.items()}
     counts |= {f"data/{name}_without_room": split.dropped.total() for name, split in splits.items()}
     return counts | {f"data/{name}_left_out": len(task.skipped) for name, task in tasks.items() if splits}
+
+
+def told_of(split: Split) -> list[str]:
+    """What of a split was not read, in a sentence each."""
+    if not isinstance(split, SampleSplit):
+        return []
+    found = [f"{split.name}: {len(split.bad):,} of {len(split.samples):,} samples are bad"] if split.bad else []
+    dropped = [f"{name} of {count:,}" for name, count in split.dropped.items()]
+    return found + ([f"{split.name}: left out for want of room: {', '.join(dropped)} samples"] if dropped else [])

@@ -10,24 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..models.batch import SetPlan
-from ..models.generation.answer import Answer
 from ..models.generation.beam_search import MOST_BEAMS
 from ..models.generation.sampling import seeded
+from ..models.generation.session import Session
+from ..models.model import Model
 from ..models.tokens import TokenSet
+from ..tokenizers.encoding.base import Encoding
 from .languages import code_of
 from .whisper_decoding import Protocol, Rules, Said, compression, drawn, likeliest, searched
 
 STEP = 0.02
 """Seconds between two timestamps."""
-SHORTEST = 8
-"""The shortest context that has room for what a text begins with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,16 +128,16 @@ class Transcriber:
     """Writes down what is said in a spectrogram of any length, of which `frames` are heard at a time, of `hop` seconds each.
 
     `plan` makes the sets of one window: from a spectrogram (mels, frames) and the ids of the text's beginning to the planned
-    sets that `Answer` takes. `encode` and `decode` turn text to ids and back.
+    sets that a `Session` takes. `encoding` is that of the text, `task` the one that writes it as `input`.
     """
 
     def __init__(
-        self, model: Any, protocol: Protocol, plan: Callable[[Tensor, Sequence[int]], dict[str, SetPlan]],
-        encode: Callable[[str], Sequence[int]], decode: Callable[[Sequence[int]], str], *,
-        input: str, task: str, vocabulary: int, frames: int, hop: float,
+        self, model: Model, protocol: Protocol, plan: Callable[[Tensor, Sequence[int]], dict[str, SetPlan]],
+        encoding: Encoding, *, input: str, task: str, frames: int, hop: float,
     ):  # fmt: skip
-        self.model, self.protocol, self.plan, self.encode, self.decode = model, protocol, plan, encode, decode
-        self.names = {"input": input, "task": task, "vocabulary": vocabulary}
+        self.model, self.protocol, self.plan = model, protocol, plan
+        self.encode, self.decode = encoding.encode, encoding.decode
+        self.names = {"input": input, "task": task, "vocabulary": vocabulary_of(model, input)}
         self.frames, self.hop = frames, hop
 
     # ---------------------------------------------------------------------------------------------- the whole of a file
@@ -187,7 +187,7 @@ class Transcriber:
     def detect(self, spectrogram: Float[Tensor, "mels frames"]) -> tuple[str, dict[str, float]]:
         """The likeliest language of the first window, and the probability of each."""
         window, languages = padded(spectrogram[:, : self.frames], self.frames), self.protocol.languages
-        scores = Answer(self.model, self.plan(window, [self.protocol.start]), most=1, **self.names).scores()[0]
+        scores = Session(self.model, self.plan(window, [self.protocol.start]), most=1, **self.names).scores()[0]
         chances = scores[list(languages.values())].float().softmax(-1).tolist()
         found = dict(zip(languages, chances))
         return max(found, key=found.get), found
@@ -238,14 +238,14 @@ class Transcriber:
         """One try at a window's text; also gives what the encoder made of it, for the next try."""
         p, begin = self.protocol, sets["main"].chunks[self.names["input"]].values.view(-1).tolist()
         most = min(self.model.context // 2, self.model.context - len(begin) + 1)  # the last one is not read
-        answer = Answer(self.model, sets, most=most - 1, source=source, **self.names)
-        source, rules = answer.source, Rules(p, how.timestamps, answer.device)
+        session = Session(self.model, sets, most=most - 1, source=source, **self.names)
+        source, rules = session.source, Rules(p, how.timestamps, session.device)
         if temperature == 0:
-            found = searched(answer, rules, most, beams=how.beams, patience=how.patience)
+            found = searched(session, rules, most, beams=how.beams, patience=how.patience)
         else:
-            found = drawn(answer, rules, most, temperature=temperature, count=how.best_of, generator=generator)
+            found = drawn(session, rules, most, temperature=temperature, count=how.best_of, generator=generator)
         ids, log = likeliest(found, how.length_penalty)
-        first = answer.prompt_scores(begin.index(p.start))[0].float().softmax(-1)
+        first = session.prompt_scores(begin.index(p.start))[0].float().softmax(-1)
         text = self.decode([id for id in ids if id < p.timestamps])
         said = Said(ids, log / (len(ids) + 1), float(first[p.no_speech]), temperature, compression(text))
         return said, source
@@ -283,11 +283,14 @@ class Transcriber:
             start, end = min(start, size), min(end, size)
             text = self.decode([id for id in ids if id < self.protocol.timestamps])
             if text.strip() and end > start:
-                found.append(Segment(self._seconds(place + start), self._seconds(place + end), text, said, ids))
+                seconds = (round((place + frame) * self.hop, 2) for frame in (start, end))
+                found.append(Segment(*seconds, text, said, ids))
         return found
 
-    def _seconds(self, frame: int) -> float:
-        return round(frame * self.hop, 2)
+
+def vocabulary_of(model: Model, input: str) -> int:
+    """How many ids a model writes, the timestamps, which a tokenizer may not name, as the last ones."""
+    return model.tokenizer(input).embedding.num_embeddings
 
 
 def padded(window: Float[Tensor, "mels n"], frames: int) -> Float[Tensor, "mels {frames}"]:

@@ -18,9 +18,12 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ..models.generation.answer import Answer
 from ..models.generation.beam_search import largest
+from ..models.generation.session import Session
 from ..models.pretrained.base import Id, Published
+
+SHORTEST = 8
+"""The shortest context that has room for what a text begins with."""
 
 
 class Protocol(Published):
@@ -159,7 +162,7 @@ def likeliest(candidates: Sequence[Candidate], length_penalty: float | None) -> 
     return max(candidates, key=score)
 
 
-def searched(answer: Answer, rules: Rules, most: int, *, beams: int, patience: float = 1.0) -> list[Candidate]:
+def searched(session: Session, rules: Rules, most: int, *, beams: int, patience: float = 1.0) -> list[Candidate]:
     """The texts that beam search finds: finished ones in the order in which they were met and then, where these are fewer than
     `beams`, those that ran on, best first.
 
@@ -169,10 +172,10 @@ def searched(answer: Answer, rules: Rules, most: int, *, beams: int, patience: f
     """
     wanted, end = round(beams * patience), rules.protocol.end
     finished: list[Candidate] = []
-    running, scores = Beams([[]], [0.0], [0]), answer.scores()
+    running, scores = Beams([[]], [0.0], [0]), session.scores()
     if scores.shape[1] <= beams:
         raise ValueError(f"{beams} beams are too many for {scores.shape[1]} ids")
-    answer.expand(beams)
+    session.expand(beams)
     for length in range(1, most + 1):
         logs = rules(scores, running.texts).log_softmax(-1)
         ended, going = chosen(running.branches(logs, beams + 1), beams, end)
@@ -180,9 +183,9 @@ def searched(answer: Answer, rules: Rules, most: int, *, beams: int, patience: f
         running, parents = running.continued(going)
         if len(finished) >= wanted or length == most:
             break
-        answer.inherit(torch.tensor(parents))
-        answer.append(torch.tensor([text[-1] for text in running.texts]))
-        scores = answer.scores()
+        session.inherit(torch.tensor(parents))
+        session.append(torch.tensor([text[-1] for text in running.texts]))
+        scores = session.scores()
     return finished + running.candidates()[: max(0, beams - len(finished))]
 
 
@@ -234,12 +237,18 @@ def chosen(branches: Sequence[Branch], beams: int, end: int) -> tuple[list[Branc
 
 
 def drawn(
-    answer: Answer, rules: Rules, most: int, *, temperature: float, count: int, generator: torch.Generator | None = None
+    session: Session,
+    rules: Rules,
+    most: int,
+    *,
+    temperature: float,
+    count: int,
+    generator: torch.Generator | None = None,
 ) -> list[Candidate]:
     """So many texts drawn at random, each of at most `most` tokens, the end included. Log-probabilities are those of temperature
     1."""
-    end, scores = rules.protocol.end, answer.scores().repeat_interleave(count, dim=0)
-    answer.expand(count)
+    end, scores = rules.protocol.end, session.scores().repeat_interleave(count, dim=0)
+    session.expand(count)
     texts: list[list[int]] = [[] for _ in range(count)]
     logs, over = scores.new_zeros(count, dtype=torch.float32), scores.new_zeros(count, dtype=torch.bool)
     for length in range(1, most + 1):
@@ -253,6 +262,6 @@ def drawn(
             text.append(id)
         if length == most or all(text[-1] == end for text in texts):
             break
-        answer.append(ids)
-        scores = answer.scores()
+        session.append(ids)
+        scores = session.scores()
     return [Candidate([*takewhile(lambda id: id != end, text)], log) for text, log in zip(texts, logs.tolist())]

@@ -23,9 +23,8 @@ from chopmix.inference.evaluation import measured
 from chopmix.models.attention import kernels as attention
 from chopmix.models.attention import plan as choosing
 from chopmix.models.attention.graph import Causal, SameSample, dense_mask
-from chopmix.models.generation.answer import Answer
-from chopmix.models.generation.continuation import Continuation, generate
-from chopmix.models.generation.sampling import Sampling
+from chopmix.models.generation.sampling import Sampling, draw
+from chopmix.models.generation.session import Session
 from chopmix.models.layers.norms import LayerNorm, RmsNorm
 from chopmix.models.layers.relative import Alibi, RelativeBias, Rotary
 from chopmix.models.model import Model
@@ -167,7 +166,7 @@ READS = {
     "inference/evaluation.py": "the sums of a whole split",
     "tasks/classification.py": "which samples have a label, once a batch",
     "tasks/ctc.py": "the scores of a batch, to read texts off them",
-    "models/generation/continuation.py": "every token that is written",
+    "models/generation/sampling.py": "every token that is written",
     "models/generation/beam_search.py": "every token that is written",
     "models/generation/fast_decoder.py": "whether the source has padding, once a text",
     "models/cache.py": "which rows go on, once a text",
@@ -206,7 +205,7 @@ def in_step(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
     assert files(mode.blocking) <= {*COPIES}, "a step waits for a copy"
 
 
-class Short(Answer):
+class Short(Session):
     """Texts of a few tokens."""
 
     def __init__(self, *args: Any, **options: Any):
@@ -218,7 +217,7 @@ def in_evaluation(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
     split = made.splits["val"]
     every = split.all()[:5]
     monkeypatch.setattr(type(split), "all", lambda self: every)
-    monkeypatch.setattr("chopmix.inference.evaluation.Answer", Short)
+    monkeypatch.setattr("chopmix.inference.generate.Session", Short)
     mode.blocking.clear()
     mode.may_read = True
     with autocast(CUDA, "bfloat16"):
@@ -355,15 +354,15 @@ def test_writing_waits_once_a_token(calls, options, rows, half):
     sampling = Sampling(top_k=3, top_p=0.9, min_p=0.01, repetition_penalty=1.2)
     with fake_cuda(half, reads=True) as mode:
         made = writer(**options).to("cuda")
-        continuation = Continuation(made, rows, input="text", task="lm", vocabulary=9)
+        session = Session.of_texts(made, rows, input="text", task="lm", vocabulary=9)
         mode.blocking.clear()
-        ids = list(generate(continuation, 18, sampling))
+        ids = list(draw(session, 18, sampling))
         assert len(mode.reads) == 18 and not mode.blocking
         assert all(each.device.type == "cpu" and len(each) == len(rows) for each in ids)
-        continuation.append(ids[-1])
-        list(generate(continuation, 1, sampling, torch.Generator().manual_seed(0)))
+        session.append(ids[-1])
+        list(draw(session, 1, sampling, torch.Generator().manual_seed(0)))
         kind = torch.bfloat16 if half else torch.float32
-        assert continuation.cache.layers[0].key.dtype == kind
+        assert session.cache.layers[0].key.dtype == kind
     check(calls, kind)
 
 
@@ -381,18 +380,18 @@ def test_an_answer_is_planned_for_the_arithmetic_in_use(calls):
         right=True,
     )
     with fake_cuda(reads=True), torch.inference_mode():
-        answer = Answer(
+        session = Session(
             writer(attention="causal & same_sample").to("cuda"),
             {"main": planned},
             input="text",
             task="lm",
             vocabulary=9,
         )
-        answer.scores()
-        assert answer.dtype == answer.cache.layers[0].key.dtype == torch.bfloat16
+        session.scores()
+        assert session.dtype == session.cache.layers[0].key.dtype == torch.bfloat16
         assert {call.kernel for call in calls} == {"varlen"}
-        answer.append(torch.tensor([1, 2]))
-        answer.scores()
+        session.append(torch.tensor([1, 2]))
+        session.scores()
     check(calls, torch.bfloat16)
 
 

@@ -10,11 +10,12 @@ import timm
 import torch
 import transformers
 from chopmix.commands.cli import main
+from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.importing.architectures import ARCHITECTURES
 from chopmix.experiment.importing.directory import IMPORTERS, import_directory
 from chopmix.experiment.importing.export import architecture_of, differences, export_directory
 from chopmix.experiment.importing.tokenizer_json import tokenizer_files
-from chopmix.experiment.run import RunError, load_run
+from chopmix.experiment.run import load_run
 from chopmix.models.pretrained.base import Rename, renames, translate
 from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding
 from chopmix.tokenizers.encoding.byte_pairs import Extended, train_bpe

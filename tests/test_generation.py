@@ -6,12 +6,14 @@ import math
 import pytest
 import torch
 from chopmix.commands.cli import main
-from chopmix.experiment.run import TextWriter, load_run
+from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
-from chopmix.models.generation.continuation import Continuation, generate
+from chopmix.inference.generate import WrittenText
+from chopmix.models.generation.beam_search import Search, beam_search
 from chopmix.models.generation.fast_decoder import fast
-from chopmix.models.generation.sampling import Sampling
+from chopmix.models.generation.sampling import Sampling, draw
+from chopmix.models.generation.session import Session
 from chopmix.models.layers.norms import RmsNorm
 from chopmix.models.layers.relative import Alibi, Rotary
 from chopmix.models.model import Model
@@ -46,9 +48,9 @@ def model(kind: str = "learned", seed: int = 0) -> Model:
 
 
 def continued(made: Model, rows, tokens=40, sampling=Sampling(temperature=0), cached=True, seed=None):
-    continuation = Continuation(made, rows, input="text", task="lm", vocabulary=9, cached=cached)
+    session = Session.of_texts(made, rows, input="text", task="lm", vocabulary=9, cached=cached)
     generator = None if seed is None else torch.Generator().manual_seed(seed)
-    return torch.stack(list(generate(continuation, tokens, sampling, generator)), dim=1)
+    return torch.stack(list(draw(session, tokens, sampling, generator)), dim=1)
 
 
 @pytest.mark.parametrize("kind", CORES)
@@ -59,12 +61,12 @@ def test_cached_equals_uncached_also_past_the_context(kind, rows):
     made = model(kind)
     scores = []
     for cached in (True, False):
-        continuation = Continuation(made, rows, input="text", task="lm", vocabulary=9, cached=cached)
+        session = Session.of_texts(made, rows, input="text", task="lm", vocabulary=9, cached=cached)
         found = []
         with torch.inference_mode():
             for step in range(40):
-                found.append(continuation.scores())
-                continuation.append(torch.full((len(rows),), step % 8))
+                found.append(session.scores())
+                session.append(torch.full((len(rows),), step % 8))
         scores.append(torch.stack(found))
     torch.testing.assert_close(*scores, rtol=1e-5, atol=1e-5)
 
@@ -78,12 +80,33 @@ def test_a_batch_of_prompts_gives_what_each_gives_alone(kind):
 
 
 def test_past_the_context_half_is_kept():
-    continuation = Continuation(model(), [[8] * CONTEXT], input="text", task="lm", vocabulary=9)
-    continuation.scores()
-    continuation.append(torch.tensor([1]))
-    assert continuation.start == CONTEXT - CONTEXT // 2
-    continuation.scores()
-    assert continuation.cache.length == CONTEXT // 2 + 1
+    session = Session.of_texts(model(), [[8] * CONTEXT], input="text", task="lm", vocabulary=9)
+    session.scores()
+    session.append(torch.tensor([1]))
+    assert session.columns == CONTEXT // 2 + 1 and session.ids.shape[1] == CONTEXT + 1
+    session.scores()
+    assert session.cache.length == CONTEXT // 2 + 1
+
+
+@pytest.mark.parametrize("kind", CORES)
+@pytest.mark.parametrize("rows", [[[8, 1, 2]], [[8, 1], [8, 4, 3, 2, 1, 5]]], ids=["one", "ragged"])
+def test_beams_go_past_the_context(kind, rows):
+    """What beams find has the log-probability that it has when it is read again, token by token, without a cache."""
+    made, names = model(kind), {"input": "text", "task": "lm", "vocabulary": 9}
+    session = Session.of_texts(made, rows, **names, most=30)
+    for row, found in zip(rows, beam_search(session, [8], session.most, Search(beams=3, length_penalty=0.0))):
+        again, log = Session.of_texts(made, [row], **names, cached=False), 0.0
+        with torch.inference_mode():
+            for id in [*found.ids, 8][:30]:
+                log += float(again.scores()[0].log_softmax(-1)[id])
+                again.append(torch.tensor([id]))
+        assert found.log == pytest.approx(log, abs=2e-3)
+
+
+def test_beams_without_a_cache_are_refused():
+    session = Session.of_texts(model(), [[8]], input="text", task="lm", vocabulary=9, cached=False)
+    with pytest.raises(ValueError, match="beams share what is cached"):
+        beam_search(session, [8], 3, Search(beams=2))
 
 
 def test_padded_vocabulary_is_never_sampled():
@@ -160,7 +183,7 @@ def test_settings_that_mean_nothing_are_refused(settings, match):
 def test_text_is_written_whole_and_ends_before_a_stop(text, stops):
     """Whatever the letters and the stops: the pieces join to the text up to the first stop, and every piece is text."""
     encoding = ByteEncoding()
-    writer = TextWriter(encoding, stops)
+    writer = WrittenText(encoding.stream(), encoding.ends, stops)
     written = "".join(writer.write(id) for id in encoding.encode(text)) + writer.finish()
     ends = [place for place in (text.find(stop) for stop in stops) if place >= 0]
     assert written == text[: min(ends)] if ends else written == text
@@ -219,6 +242,23 @@ def test_a_stop_text_and_no_run(run, capsys, tmp_path):
     assert stopped == plain[: plain.find(plain[3:5])]
     assert main(["generate", str(tmp_path)]) == 2
     assert "is not a run" in capsys.readouterr().err
+
+
+def test_a_text_is_searched_for_on_the_command_line(run, capsys):
+    command = ["generate", str(run), "--prompt", "chop", "--max-tokens", "30"]
+    texts = []
+    for flags in (["--temperature", "0"], ["--beams", "1"], ["--beams", "3", "--no-repeat", "2"]):
+        assert main([*command, *flags]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    found = texts[2].removesuffix("\n")
+    assert all(found.count(found[n : n + 2]) == 1 for n in range(len(found) - 1))
+    assert main([*command, "--beams", "3", "--no-repeat", "2", "--stop", found[6:8]]) == 0
+    assert capsys.readouterr().out.removesuffix("\n") == found[:6]
+    assert main([*command, "--beams", "3", "--top-k", "2"]) == 2
+    assert "--beams searches for the likeliest text, --top-k draws one at random" in capsys.readouterr().err
+    assert main([*command, "--beams", "3", "--no-cache"]) == 2
+    assert "beams share what is cached; without the cache" in capsys.readouterr().err
 
 
 def test_evaluate_on_the_command_line(run, capsys, tmp_path):

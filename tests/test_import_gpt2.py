@@ -4,10 +4,11 @@ import json
 
 import pytest
 import torch
+from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.importing.directory import import_directory
-from chopmix.experiment.run import RunError, load_run
-from chopmix.models.generation.continuation import Continuation, generate
-from chopmix.models.generation.sampling import Sampling
+from chopmix.experiment.run import load_run
+from chopmix.models.generation.sampling import Sampling, draw
+from chopmix.models.generation.session import Session
 from chopmix.models.pretrained.base import translate
 from chopmix.models.pretrained.gpt2 import Gpt2
 
@@ -40,8 +41,8 @@ def reference(directory, dtype=torch.float32, shards=None, **options):
 
 
 def logits(run, ids, **options):
-    continuation = Continuation(run.model, ids.tolist(), input="text", task="lm", vocabulary=61, **options)
-    return continuation.scores()
+    session = Session.of_texts(run.model, ids.tolist(), input="text", task="lm", vocabulary=61, **options)
+    return session.scores()
 
 
 def all_logits(run, ids):
@@ -84,8 +85,8 @@ def test_greedy_generation_of_64_tokens_equals_transformers(tmp_path):
         eos_token_id=-1,
     )  # fmt: skip
     for cached in (True, False):
-        continuation = Continuation(run.model, ids.tolist(), input="text", task="lm", vocabulary=61, cached=cached)
-        found = torch.stack(list(generate(continuation, 64, Sampling(temperature=0))), dim=1)
+        session = Session.of_texts(run.model, ids.tolist(), input="text", task="lm", vocabulary=61, cached=cached)
+        found = torch.stack(list(draw(session, 64, Sampling(temperature=0))), dim=1)
         assert torch.equal(found, expected[:, 9:])
 
 

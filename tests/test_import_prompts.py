@@ -3,6 +3,7 @@ transformers with the directory's own tokenizer, which decides alone what stands
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -134,6 +135,21 @@ def test_a_prompt_is_continued_as_transformers_continues_it(make, tmp_path, caps
         whole = own.decode([*given[0].tolist(), *new], skip_special_tokens=True)
         begun = own.decode(given[0].tolist(), skip_special_tokens=True)
         assert said == prompt + whole[len(begun) :] + "\n", prompt
+
+
+@pytest.mark.parametrize("make", [gpt2, llama3])
+def test_a_prompt_is_searched_on_as_in_transformers(make, tmp_path, capsys):
+    """With beams, also where two ids end a text."""
+    model, own = make(tmp_path / "theirs")
+    for prompt, (beams, penalty) in itertools.product(PROMPTS[:3], [(2, 1.0), (4, 0.0), (3, 2.0)]):
+        given = torch.tensor([own(prompt).input_ids])
+        options = {"num_beams": beams, "length_penalty": penalty, "do_sample": False, "pad_token_id": 0}
+        expected = model.generate(given, max_new_tokens=12, attention_mask=torch.ones_like(given), **options)[0]
+        capsys.readouterr()
+        command = ["generate", str(tmp_path / "run"), "--prompt", prompt, "--max-tokens", "12"]
+        assert main([*command, "--beams", str(beams), "--length-penalty", str(penalty)]) == 0
+        whole, begun = (own.decode(ids, skip_special_tokens=True) for ids in (expected, given[0]))
+        assert capsys.readouterr().out == prompt + whole[len(begun) :] + "\n", (prompt, beams, penalty)
 
 
 def test_several_prompts_are_continued_as_each_alone(tmp_path, capsys):

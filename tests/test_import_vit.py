@@ -9,9 +9,10 @@ import timm.data
 import torch
 from batching import make_batch
 from chopmix.experiment.build import build_choppers, build_model
+from chopmix.experiment.folder.reading import RunError, read_config
 from chopmix.experiment.folder.transfer import take_weights
 from chopmix.experiment.importing.directory import import_directory
-from chopmix.experiment.run import RunError, load_run, read_config
+from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import config_from_tree
 from PIL import Image
 from safetensors.torch import save_file

@@ -16,8 +16,9 @@ import pytest
 import torch
 import transformers
 from chopmix.commands.cli import main
+from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.importing.directory import import_directory
-from chopmix.experiment.run import RunError, load_run
+from chopmix.experiment.run import load_run
 from chopmix.experiment.views.transcribe import transcribe, transcriber_of
 from chopmix.experiment.views.transcripts import as_json, as_srt, write_transcripts
 from chopmix.inference.languages import CODES

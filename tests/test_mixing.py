@@ -18,16 +18,18 @@ from chopmix.data.samples.dataset import Listed, Outcome
 from chopmix.experiment.assemble import assemble
 from chopmix.experiment.build import open_split
 from chopmix.experiment.folder.claim import claim
+from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.resume import resume
-from chopmix.experiment.run import Run, RunError, before, load_run
+from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import fit, train
 from chopmix.inference.attribution import Attribution, best_guess, entropy, subset_table, table
+from chopmix.inference.generate import before, open_answers
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
-from chopmix.models.generation.answer import Answer
-from chopmix.models.generation.continuation import generate
-from chopmix.models.generation.sampling import Sampling
+from chopmix.models.generation.beam_search import Search
+from chopmix.models.generation.sampling import Sampling, draw
+from chopmix.models.generation.session import Session
 from chopmix.models.heads import AttentionPooling, ClassToken, MeanPooling
 from chopmix.models.tokens import plain_tokens
 from chopmix.tasks.classification import Classification
@@ -140,8 +142,8 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
     split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
     places, encoding = split.first(5), run.choppers["answer"].text
     planned = split.sets(places, inputs=inputs, rows="one_each", replaced={"answer": ""})["main"]
-    answer = Answer(run.model, {"main": planned}, input="answer", task="answer", vocabulary=encoding.vocabulary)
-    written = torch.stack(list(generate(answer, 5, Sampling(temperature=0))), dim=1)
+    session = Session(run.model, {"main": planned}, input="answer", task="answer", vocabulary=encoding.vocabulary)
+    written = torch.stack(list(draw(session, 5, Sampling(temperature=0))), dim=1)
     for row, place in enumerate(places):
         for length in range(5):
             text = encoding.decode(written[row, :length].tolist())
@@ -153,6 +155,49 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
                 hidden = run.model.hidden(batch)[0, again.chunks["answer"].slots[-1]]
                 scores = run.model.heads["answer"](hidden[None])[0, : encoding.vocabulary]
             assert int(scores.argmax()) == int(written[row, length])
+
+
+def test_answers_come_piece_by_piece(mixed):
+    """As they come, at once, cached or not, by beams: the texts are the same, and what is bad is told."""
+    file = mixed()
+    train(load_config(file, ["training.steps=3"]))
+    run = load_run(file.with_suffix(""))
+    raw = run.config.data.dataset().open("val")
+    samples = [{name: raw[number][name] for name in ("image", "operator", "sound")} for number in (0, 1)]
+    for options in ({"seed": 3, "sampling": Sampling(temperature=3)}, {"search": Search(beams=3)}, {}):
+        whole = [answer["answer"]["text"] for answer in run.predict(samples, max_tokens=6, **options)]
+        streamed = list(run.stream(["1"], samples, max_tokens=6, **options))
+        begun = [answer["answer"]["text"] for answer in run.predict(samples, prompt="1", max_tokens=6, **options)]
+        assert list(map("".join, zip(*streamed))) == begun and (len(streamed) > 2 or "search" in options or not options)
+        assert run.generate(inputs=samples, max_tokens=6, **options) == whole
+        assert run.generate(inputs=samples[0], max_tokens=6, **options | {"seed": 3}) == run.generate(
+            inputs=samples[:1], max_tokens=6, **options | {"seed": 3}
+        )[0]  # fmt: skip
+        if "search" not in options:
+            assert run.generate(inputs=samples, max_tokens=6, cached=False, **options) == whole
+    for write in (run.generate, lambda **given: list(run.stream([None], **given))):
+        with pytest.raises(ValueError, match="image: the image cannot be read"):
+            write(inputs=[{"image": b"no image"}])
+
+
+@pytest.mark.parametrize("inputs", [None, ("sound",), ()])
+def test_a_session_beside_other_inputs_is_cached_or_not(mixed, inputs):
+    file = mixed()
+    train(load_config(file, ["training.steps=3"]))
+    run = load_run(file.with_suffix(""))
+    split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
+    found = []
+    for cached in (True, False):
+        _, session = open_answers(
+            run.model, "answer", run.tasks["answer"], split, split.first(5), inputs=inputs, prompt="1", cached=cached
+        )
+        with torch.inference_mode():
+            scores = []
+            for step in range(5):
+                scores.append(session.scores())
+                session.append(torch.full((5,), step))
+        found.append(torch.stack(scores))
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
 
 
 def test_a_bad_file_is_answered_with_its_error(mixed, tmp_path):
@@ -198,9 +243,17 @@ def test_answers_end_before_a_stop_text_and_flags_that_mean_nothing_are_refused(
             break
     assert main([*generate, "--stop", whole[1]]) == 0
     assert capsys.readouterr().out.removesuffix("\n") == before(whole, whole[1])
-    for flags in (["--prompts", "x"], ["--no-cache"]):
+    assert main([*generate, "--no-cache"]) == 0
+    assert capsys.readouterr().out.removesuffix("\n") == whole
+    for flags, said in (
+        (["--prompts", "x"], "--prompts is for texts alone, not beside --input"),
+        (
+            ["--beams", "3"],
+            "--beams searches for the likeliest text, --temperature draws one at random: give one of the two",
+        ),
+    ):
         assert main([*generate, *flags]) == 2
-        assert f"{flags[0]} is for texts alone, not beside --input" in capsys.readouterr().err
+        assert said in capsys.readouterr().err
 
 
 def test_a_run_that_lacks_what_it_learned_of_its_data_is_refused(mixed, tmp_path):

@@ -7,13 +7,13 @@ import pytest
 import torch
 import yaml
 from chopmix.commands.cli import main
-from chopmix.experiment.run import RunError
+from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.experiment.views.compare import paired, read_group, shared_metrics, spread
 from chopmix.experiment.views.page import write_page
 from chopmix.experiment.views.set_page import graph_parts
-from chopmix.inference.evaluation import draw_confusion
+from chopmix.inference.pictures import draw_confusion
 from chopmix.models.attention.graph import Causal, Window
 from chopmix.models.tokens import plain_tokens
 from PIL import Image

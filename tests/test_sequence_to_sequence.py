@@ -14,12 +14,13 @@ from batching import make_batch
 from chopmix.commands.cli import main
 from chopmix.data.sampler import SimilarLengths
 from chopmix.experiment.build import build_choppers, build_tasks, open_split
-from chopmix.experiment.run import RunError, load_run
+from chopmix.experiment.folder.reading import RunError
+from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.models.batch import IGNORED, Targets
-from chopmix.models.generation.answer import Answer
 from chopmix.models.generation.beam_search import Search, beam_search, forbid_repeats, largest, seated
+from chopmix.models.generation.session import Session
 from chopmix.tasks.sequence_to_sequence import SequenceToSequence
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.files.reading import DataError
@@ -149,25 +150,22 @@ def test_cached_is_uncached(tmp_path, position, residual):
     train(tmp_path, *overrides, *(["inputs.source.position=learned"] if position is None else []))
     run = load_run(tmp_path / "run")
     sources = ["one two three", "red house", "four"]
-    for lean in (True, False):
-        answers = texts(run, sources, Search(), lean)
+    for fast in (True, False):
+        answers = texts(run, sources, Search(), fast)
         for source, found in zip(sources, answers):
             assert found == uncached(run, source, 12)[: len(found)] and len(found) >= 1
     assert texts(run, sources, Search(beams=3), True) == texts(run, sources, Search(beams=3), False)
 
 
-def texts(run, sources: list[str], search: Search, lean: bool, most: int = 12) -> list[list[int]]:
-    """What a run writes, by the lean decoder or by the general path."""
+def texts(run, sources: list[str], search: Search, fast: bool, most: int = 12) -> list[list[int]]:
+    """What a run writes, by the fast decoder or by the general path."""
     encoding = run.choppers["target"].text
     split = run.given([{"source": source} for source in sources])
     sets = split.sets(split.all(), rows="one_each", replaced={"target": ""})
-    answer = Answer(run.model, sets, input="target", task="translation", vocabulary=encoding.vocabulary, most=most)
-    assert answer.lean
-    answer.lean = lean
-    found = {
-        key: each.ids
-        for key, each in zip(sets["main"].keys, beam_search(answer, encoding.end, most, search, answer.prompt))
-    }
+    session = Session(run.model, sets, input="target", task="translation", vocabulary=encoding.vocabulary, most=most)
+    assert session.fast
+    session.fast = fast
+    found = {key: each.ids for key, each in zip(sets["main"].keys, beam_search(session, [encoding.end], most, search))}
     return [found[f"sample {number + 1}"] for number in range(len(sources))]
 
 
@@ -189,15 +187,17 @@ def test_with_enough_beams_the_search_is_exhaustive(trained):
     with torch.no_grad():
         split = trained.given([{"source": "one"}])
         sets = split.sets(split.all(), rows="one_each", replaced={"target": ""})
-        answer = Answer(trained.model, sets, input="target", task="translation", vocabulary=encoding.vocabulary, most=3)
-        scores = answer.scores
+        session = Session(
+            trained.model, sets, input="target", task="translation", vocabulary=encoding.vocabulary, most=3
+        )
+        scores = session.scores
 
         def cut():
             found = scores()
             return torch.cat([found[:, :kept], found[:, encoding.end : encoding.end + 1]], 1)
 
-        answer.scores = cut
-        ended = beam_search(answer, kept, 3, Search(beams=150, length_penalty=0.0), answer.prompt)[0]
+        session.scores = cut
+        ended = beam_search(session, [kept], 3, Search(beams=150, length_penalty=0.0))[0]
     assert ended.ids == best and ended.log == pytest.approx(log_of(best), rel=1e-4)
 
 

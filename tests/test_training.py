@@ -18,7 +18,8 @@ from chopmix.data.processes import Processes
 from chopmix.data.sampler import Place
 from chopmix.experiment.assemble import assemble
 from chopmix.experiment.folder.claim import claim
-from chopmix.experiment.run import RunError, load_run
+from chopmix.experiment.folder.reading import RunError
+from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import fit
 from chopmix.training.checkpoints import files as checkpoint

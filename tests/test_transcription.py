@@ -25,17 +25,8 @@ from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.views.transcribe import transcribe
 from chopmix.experiment.views.transcripts import as_srt, as_vtt, clock
 from chopmix.inference.transcription import Segment, Transcriber, Transcribing
-from chopmix.inference.whisper_decoding import (
-    Candidate,
-    Protocol,
-    Rules,
-    Said,
-    compression,
-    drawn,
-    likeliest,
-    searched,
-)
-from chopmix.models.generation.answer import Answer
+from chopmix.inference.whisper_decoding import Candidate, Protocol, Rules, Said, compression, drawn, likeliest, searched
+from chopmix.models.generation.session import Session
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -119,8 +110,8 @@ def test_timestamps_come_in_pairs_and_never_go_back():
 # ------------------------------------------------------------------------------------------- beam search and its ranking
 
 
-class Table(Answer):
-    """Stands in for `Answer`: the scores of what comes next are drawn anew for every text."""
+class Table(Session):
+    """Stands in for a session: the scores of what comes next are drawn anew for every text."""
 
     def __init__(self, seed: int, ending: float = 0.0, ids: int = IDS):
         self.seed, self.ending, self.ids, self.rows, self.device = seed, ending, ids, [()], torch.device("cpu")

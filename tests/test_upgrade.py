@@ -14,8 +14,9 @@ import yaml
 from chopmix.commands.cli import main
 from chopmix.experiment.folder import upgrade as upgrading
 from chopmix.experiment.folder.lock import LockedError, RunLock
+from chopmix.experiment.folder.reading import RunError, read_config
 from chopmix.experiment.folder.upgrade import upgrade
-from chopmix.experiment.run import RunError, load_run, read_config
+from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.settings.document import ConfigError, dumped
 from chopmix.experiment.settings.names import MOVED, RENAMED, moved, rename

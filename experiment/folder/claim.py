@@ -14,8 +14,8 @@ from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import read_record
 from ...training.checkpoints import files as checkpoint
 from ...training.checkpoints.files import CheckpointError
-from ..run import RunError, read_config
 from ..settings.config import Config, write_config
+from .reading import RunError, read_config
 
 Summary = RootModel[dict[str, StrictInt | StrictFloat]]
 

@@ -13,9 +13,9 @@ from ...models.model import Model
 from ...tokenizers.base import Role
 from ...training.checkpoints import files as checkpoint
 from ..build import build_choppers
-from ..run import RunError, chosen_step, listed, read_config
 from ..settings.config import Config
 from ..settings.schema import Part
+from .reading import RunError, chosen_step, listed, read_config
 
 
 def take_assets(config: Config, source: Path, assets: Path) -> list[str]:

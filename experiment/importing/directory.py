@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...models.pretrained.base import PublishedError
-from ..run import RunError
+from ..folder.reading import RunError
 from .files import Directory, Imported
 from .labelled import import_ast, import_vit
 from .text import import_bert, import_gpt2, import_llama, import_t5

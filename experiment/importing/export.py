@@ -21,7 +21,8 @@ from torch import Tensor
 from ...inference.whisper_decoding import Protocol
 from ...models.pretrained.base import Architecture, Legend, translate
 from ...tokenizers.files.records import Record, read_json, read_record, read_tensors
-from ..run import Run, RunError, listed
+from ..folder.reading import RunError, listed
+from ..run import Run
 from .architectures import ARCHITECTURES
 from .files import Directory
 from .tokenizer_json import tokenizer_files

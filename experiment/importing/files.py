@@ -16,7 +16,7 @@ from ...models.pretrained.base import Architecture
 from ...tokenizers.encoding.base import Encoding
 from ...tokenizers.files.reading import LARGE, read_bytes
 from ...tokenizers.files.records import Record, as_record, read_json, read_record, read_tensors
-from ..run import RunError
+from ..folder.reading import RunError
 
 R = TypeVar("R", bound=BaseModel)
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...models.pretrained.ast_audio import FEATURES, Ast, AstFeatures
 from ...models.pretrained.vit import Vit
 from ...tokenizers.files.records import read_json
-from ..run import RunError
+from ..folder.reading import RunError
 from .files import Directory, Imported
 from .timm_models import completed
 

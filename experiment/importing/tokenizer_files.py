@@ -9,7 +9,7 @@ from typing import Any
 from ...tokenizers.encoding.directory import DirectoryEncoding, coder_of
 from ...tokenizers.files.reading import LARGE, DataError, read_text
 from ...tokenizers.files.records import Record
-from ..run import RunError
+from ..folder.reading import RunError
 from .files import Directory
 
 SENTENCE_PIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")

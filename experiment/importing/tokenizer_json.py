@@ -10,7 +10,7 @@ from typing import Any
 from ...tokenizers.encoding.base import Encoding
 from ...tokenizers.encoding.byte_pairs import GPT2_PATTERN, byte_letters
 from ...tokenizers.files.reading import LARGE, read_text
-from ..run import RunError
+from ..folder.reading import RunError
 
 AS_GPT2 = ("gpt2", "r50k_base", "p50k_base")
 """tiktoken's encodings that cut texts as GPT-2 does."""

@@ -11,7 +11,7 @@ from ...inference.whisper_decoding import Protocol
 from ...models.pretrained.base import Id, Published
 from ...models.pretrained.whisper import Whisper
 from ...tokenizers.files.records import read_record
-from ..run import RunError
+from ..folder.reading import RunError
 from .files import Directory, Imported
 from .tokenizer_files import Tokenizer, tokenizer_of
 

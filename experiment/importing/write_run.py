@@ -21,7 +21,7 @@ from ...tokenizers.text import TextChopper
 from ...training.accounting import parameters_by_part
 from ...training.checkpoints import files as checkpoint
 from ..build import build_model, build_tasks, roles_of
-from ..run import RunError, fingerprints, listed
+from ..folder.reading import RunError, fingerprints, listed
 from ..settings.config import Config, config_from_tree, write_config
 from .files import Directory, Imported
 

@@ -25,8 +25,10 @@ from ...models.generation.fast_decoder import computing_type
 from ...tokenizers.files.writing import not_written, partial_name, sweep_partials
 from ...training.objective import autocast
 from ..build import columns_of
+from ..folder.reading import RunError, say_aside
+from ..given import read_split
 from ..own_data import whole_data
-from ..run import Run, RunError, say_aside
+from ..run import Run
 
 Pool = Literal["mean", "first", "tokens"]
 POOLS: tuple[Pool, ...] = ("mean", "first", "tokens")
@@ -110,7 +112,7 @@ def split_of(run: Run, data: str, split: str) -> SampleSplit:
     samples = (
         dataset.open(split) if isinstance(dataset, SampleDataset) else documents_of(dataset, split, next(iter(wanted)))
     )
-    return run.opened(samples, split, columns_of(run.config))
+    return read_split(run, samples, split, columns_of(run.config))
 
 
 def documents_of(dataset: Any, split: str, name: str) -> Samples:

@@ -21,7 +21,7 @@ from ...data.samples.dataset import SampleDataset
 from ...tokenizers.files.reading import regular
 from ...tokenizers.files.writing import make_folder, write_json
 from ..build import columns_of
-from ..run import RunError
+from ..folder.reading import RunError
 from ..settings.config import Config
 
 ENDINGS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...data.corpus.split import StreamSplit
 from ...data.samples.split import SampleSplit
-from ...inference.evaluation import write_texts
+from ...inference.generate import write_texts
 from ...models.generation.sampling import Sampling
 from ...tasks.base import Task
 from ..run import Run

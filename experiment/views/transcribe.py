@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ...inference.transcription import SHORTEST, Segment, Transcriber, Transcribing, Transcript
-from ...inference.whisper_decoding import Protocol
+from ...inference.transcription import Segment, Transcriber, Transcribing, Transcript, vocabulary_of
+from ...inference.whisper_decoding import SHORTEST, Protocol
 from ...models.batch import SetPlan
 from ...tokenizers.audio_stem import AudioStemChopper
 from ...tokenizers.base import Chunk
@@ -17,7 +17,8 @@ from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import as_record
 from ...tokenizers.packing import place
 from ..build import axes_of
-from ..run import Run, RunError
+from ..folder.reading import RunError
+from ..run import Run
 
 
 def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
@@ -32,8 +33,6 @@ def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
     chopper: AudioStemChopper = run.choppers[sound]
     frames = chopper.frames_of(0)
     axes = axes_of(run.choppers.values())
-    # a tokenizer may not name the timestamps, which are the last ids
-    vocabulary = run.model.tokenizer(text).embedding.num_embeddings
 
     def plan(window: torch.Tensor, ids: Sequence[int]) -> dict[str, SetPlan]:
         count = (window.shape[1] + 1) // 2
@@ -44,10 +43,8 @@ def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
         said = place([[(text, written)]], run.choppers, len(ids), axes, rows=[0])
         return {"encoder": heard, "main": said}
 
-    made = Transcriber(
-        run.model, protocol_of(run, text, vocabulary), plan, encoding.encode, encoding.decode, input=text, task=task,
-        vocabulary=vocabulary, frames=frames, hop=chopper.hop,
-    )  # fmt: skip
+    protocol = protocol_of(run, text, vocabulary_of(run.model, text))
+    made = Transcriber(run.model, protocol, plan, encoding, input=text, task=task, frames=frames, hop=chopper.hop)
     return made, chopper
 
 

@@ -15,7 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from ...inference.transcription import Segment, Transcribing, Transcript
 from ...tokenizers.files.printing import as_written, printable
 from ...tokenizers.files.writing import write_text
-from ..run import Run, RunError
+from ..folder.reading import RunError
+from ..run import Run
 from .transcribe import transcribe, transcriber_of
 
 

@@ -1,13 +1,13 @@
 """Beam search: keep the few best beginnings of every text and go on with all of them together.
 
 The rules are those of transformers' `generate` (its `early_stopping=False`), to which outputs are tested to be equal: of the
-2k best continuations those among the first k that end are finished, the k best of the others run on; a text is done when no
-running beginning, at its present length, could still beat the worst of k finished ones.
+2k best continuations (3k where two ids end a text) those among the first k that end are finished, the k best of the others
+run on; a text is done when no running beginning, at its present length, could still beat the worst of k finished ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .answer import Answer
+from .session import Session
 
 NEVER = -1.0e9
 """The score of what must not be chosen."""
@@ -56,43 +56,32 @@ class Search:
 
 
 class Found(NamedTuple):
-    """A text that was searched for: its ids, without the end, and their log-probability, the end's included, among what was
-    allowed."""
+    """A text that was searched for: its ids, without the end, and their log-probability, the end's included."""
 
     ids: list[int]
     log: float
 
 
 @torch.inference_mode()
-def beam_search(
-    answer: Answer, end: int, most: int, search: Search, prompt: Int[Tensor, "b p"],
-    rule: Callable[[Tensor, list[list[int]]], Tensor] | None = None,
-) -> list[Found]:  # fmt: skip
-    """The best text of every row. `prompt` is what the rows begin with (it counts for `no_repeat` only); `most` is how many
-    tokens are written at most, the end included; `rule` forbids: it gives log-probabilities (b, v) back with some at minus
-    infinity, by what was written in each row (the others are not normalised again, as transformers does not)."""
-    scores = answer.scores()
+def beam_search(session: Session, ends: Collection[int], most: int, search: Search) -> list[Found]:
+    """The best text of every row, behind what the rows begin with (which counts for `no_repeat` only). `ends` are the ids that
+    end a text; `most` is how many tokens are written at most, the end included."""
+    scores = session.scores()
     beams, rows = search.beams, len(scores)
     found = [Found([], 0.0)] * rows
-    texts = [Beams(prompt[row].tolist(), beams) for row in range(rows)]
+    texts = [Beams([id for id in row if id >= 0], beams) for row in session.ids.tolist()]
     alive, device = list(range(rows)), scores.device
     running = torch.full((rows, beams), NEVER, device=device)
     running[:, 0] = 0.0
-    answer.expand(beams)
+    session.expand(beams)
     scores = scores.repeat_interleave(beams, dim=0)
     for length in range(1, most + 1):
-        written = [beam for row in alive for beam in texts[row].ids]
         logs = torch.log_softmax(scores.float(), dim=-1)
-        lost = [0.0] * len(written)
-        if rule is not None:
-            logs = rule(logs, written)
-            lost = logs.logsumexp(-1).tolist()
         if search.no_repeat:
-            forbid_repeats(logs, written, search.no_repeat)
+            forbid_repeats(logs, [beam for row in alive for beam in texts[row].ids], search.no_repeat)
         kept, parents, ids, chosen = [], [], [], []
-        for index, (row, candidates) in enumerate(zip(alive, continuations(logs, running))):
-            texts[row].lose(lost[index * beams : (index + 1) * beams])
-            going = texts[row].step(candidates, end, length, length == most, search.length_penalty)
+        for index, (row, candidates) in enumerate(zip(alive, continuations(logs, running, 1 + len(ends)))):
+            going = texts[row].step(candidates, ends, length, length == most, search.length_penalty)
             if going is None:
                 found[row] = texts[row].best()
                 continue
@@ -103,11 +92,11 @@ def beam_search(
         if not kept:
             break
         if len(kept) < len(alive):
-            answer.keep(kept)
-        answer.inherit(torch.tensor(parents))
-        answer.append(torch.tensor(ids))
+            session.keep(kept)
+        session.inherit(torch.tensor(parents))
+        session.append(torch.tensor(ids))
         running, alive = torch.tensor(chosen, device=device), [alive[index] for index in kept]
-        scores = answer.scores()
+        scores = session.scores()
     return found
 
 
@@ -116,25 +105,20 @@ class Beams:
 
     def __init__(self, prompt: list[int], beams: int):
         self.prompt, self.beams = len(prompt), beams
-        self.ids, self.lost = [prompt] * beams, [0.0] * beams
+        self.ids = [prompt] * beams
         self.finished: list[tuple[float, float, list[int]]] = []
 
-    def lose(self, logs: list[float]) -> None:
-        """Note how much of each beginning's next log-probability was forbidden."""
-        self.lost = [before + now for before, now in zip(self.lost, logs)]
-
     def step(
-        self, candidates: list[tuple[float, int, int]], end: int, length: int, last: bool, penalty: float
+        self, candidates: list[tuple[float, int, int]], ends: Collection[int], length: int, last: bool, penalty: float
     ) -> list[tuple[float, int, int]] | None:
         """Take the best continuations (log-probability, beam, id), best first, that make texts of `length` tokens. Gives those
         that run on, or None when the text is done."""
         going = []
         for rank, (value, beam, id) in enumerate(candidates):
-            ends = id == end
-            if (ends or last) and rank < self.beams:
-                text = self.ids[beam] + ([] if ends else [id])
-                self.finished.append((value / length**penalty, value - self.lost[beam], text))
-            elif not ends and not last:
+            if (id in ends or last) and rank < self.beams:
+                text = self.ids[beam] + ([] if id in ends else [id])
+                self.finished.append((value / length**penalty, value, text))
+            elif id not in ends and not last:
                 going.append((value, beam, id))
         self.finished = sorted(self.finished, key=lambda each: -each[0])[: self.beams]
         going = going[: self.beams]
@@ -144,7 +128,6 @@ class Beams:
             return None
         going += [(NEVER, beam, id) for _, beam, id in going[:1]] * (self.beams - len(going))
         going = seated(going)
-        self.lost = [self.lost[beam] for _, beam, _ in going]
         self.ids = [self.ids[beam] + [id] for _, beam, id in going]
         return going
 
@@ -154,14 +137,16 @@ class Beams:
         return Found(ids[self.prompt :], log)
 
 
-def continuations(logs: Float[Tensor, "b v"], running: Float[Tensor, "t k"]) -> list[list[tuple[float, int, int]]]:
-    """The 2k best continuations of each text's k beginnings, best first: (log-probability, beam, id). `running` are the
+def continuations(
+    logs: Float[Tensor, "b v"], running: Float[Tensor, "t k"], times: int
+) -> list[list[tuple[float, int, int]]]:
+    """The `times` k best continuations of each text's k beginnings, best first: (log-probability, beam, id). `running` are the
     log-probabilities of the beginnings, `logs` those of what comes next."""
     texts, beams = running.shape
-    values, ids = largest(logs, min(2 * beams, logs.shape[1]))
+    values, ids = largest(logs, min(times * beams, logs.shape[1]))
     each = values.shape[1]
     values = (values.view(texts, beams, each) + running[..., None]).flatten(1)
-    values, slots = values.topk(min(2 * beams, beams * each))
+    values, slots = values.topk(min(times * beams, beams * each))
     ids = ids.view(texts, -1).gather(1, slots)
     rows = zip(values.tolist(), (slots // each).tolist(), ids.tolist())
     return [list(zip(*row)) for row in rows]

@@ -1,12 +1,15 @@
-"""How the next id is drawn from scores."""
+"""How the next id is drawn from scores, and texts by that, token after token."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from .session import Session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,3 +85,14 @@ def seeded(seed: int, device: torch.device) -> torch.Generator:
     if not SEEDS[0] <= seed <= SEEDS[1]:
         raise ValueError(f"the seed must be from -2**63 to 2**64 - 1, not {seed}")
     return torch.Generator(device).manual_seed(seed)
+
+
+def draw(
+    session: Session, most: int, sampling: Sampling = Sampling(), generator: torch.Generator | None = None
+) -> Iterator[Int[Tensor, "b"]]:
+    """Yield the next id of every row, on the CPU, `most` times; the caller stops earlier where it wants to."""
+    for number in range(most):
+        ids = sampling.choose(session.scores(), session.ids, generator).cpu()
+        yield ids
+        if number + 1 < most:
+            session.append(ids)

@@ -244,7 +244,8 @@ READING = {
 }
 OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
     "generate": {"--prompt": texts, "--prompts": files, "--max-tokens": few, "--temperature": numbers, "--top-k": numbers, "--top-p": numbers,
-                 "--min-p": numbers, "--repetition-penalty": numbers, "--stop": texts, "--seed": numbers, "--no-cache": None, "--input": inputs, **READING},
+                 "--min-p": numbers, "--repetition-penalty": numbers, "--stop": texts, "--seed": numbers, "--no-cache": None, "--input": inputs,
+                 **SEARCH, **READING},
     "predict": {"--input": inputs, **SEARCH, **READING},
     "evaluate": {"--data": datasets, "--split": splits, "--subsets": None, "--json": outs, **SEARCH, **READING},
     "embed": {"--data": datasets, "--split": splits, "--input": inputs, "--pool": st.sampled_from(("mean", "first", "tokens", "x")), "--output": outs, **READING},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ class DirectoryEncoding(Encoding):
         return self.coder.decode(known, skip_special_tokens=not specials)
 
     def stream(self, before=()):
-        return DirectoryStream(self, before)
+        return DecodedStream(self.decode, before)
 
     def parts(self):
         return {"start": self.start, "frame": self.frame}
@@ -109,21 +109,21 @@ class DirectoryEncoding(Encoding):
         return DirectoryEncoding, (self.text, self.start, self.frame)
 
 
-class DirectoryStream(TextStream):
-    """Ids as text by the tokenizer's own decoder, which may write a piece in another way behind others than alone (the
+class DecodedStream(TextStream):
+    """Ids as text by something that decodes them all at once, and may write a piece in another way behind others than alone (the
     first piece of a text loses its space, bytes join to characters): what is new in the text of all of them."""
 
-    def __init__(self, encoding: DirectoryEncoding, before: Sequence[int]):
-        self.encoding, self.ids = encoding, list(before)
-        self.told = len(encoding.decode(self.ids))
+    def __init__(self, decode: Callable[[Sequence[int]], str], before: Sequence[int] = ()):
+        self.decode, self.ids = decode, list(before)
+        self.told = len(decode(self.ids))
 
     def write(self, id):
         self.ids.append(int(id))
-        text = self.encoding.decode(self.ids)
+        text = self.decode(self.ids)
         return self._new(text[: len(text.rstrip(REPLACEMENT))])
 
     def finish(self):
-        return self._new(self.encoding.decode(self.ids))
+        return self._new(self.decode(self.ids))
 
     def _new(self, text: str) -> str:
         new, self.told = text[self.told :], max(self.told, len(text))

@@ -1,0 +1,123 @@
+"""What stands in a run's folder, read: its configuration, which checkpoint is meant, the weights, what it learned of its data."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ...models.model import Model
+from ...tasks.base import Task
+from ...tokenizers.base import Chopper
+from ...tokenizers.files.printing import printable
+from ...training.checkpoints import files as checkpoint
+from ...training.checkpoints.files import CheckpointError
+from ...training.checkpoints.state import State
+from ..settings.config import Config, load_run_config
+
+
+class RunError(ValueError):
+    """A run folder that cannot be used as asked."""
+
+
+MOST_NAMES = 50
+"""How many names one sentence lists."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence, each of them, but not a whole large model's."""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more if names else "nothing"
+
+
+def read_config(folder: Path, trust: Collection[str] = ()) -> Config:
+    """The resolved configuration that a run was made with; it may name code of chopmix, and of the modules in `trust`. Raises
+    RunError when the folder holds no run, ConfigError for a configuration that is none."""
+    if not os.path.exists(folder / "config.yaml"):
+        raise RunError(f"{folder} is not a run: it has no config.yaml (train one with `chopmix train CONFIG`)")
+    return load_run_config(folder, trust)
+
+
+def chosen_step(folder: Path, which: str, say: Callable[[str], None] = lambda text: None) -> int:
+    """The step of the `last` or the `best` checkpoint; where the run has none of the kind, which is said, of the newest. Raises
+    RunError when there is none."""
+    found = checkpoint.steps(folder)
+    known = [
+        step for step in (checkpoint.read_step(folder, which), checkpoint.read_step(folder, "last")) if step in found
+    ]
+    if not found:
+        raise RunError(f"{folder} has no checkpoint yet")
+    if checkpoint.read_step(folder, which) not in found:
+        say(f"{folder} has no checkpoint that is its {which}; that of step {(known or found[-1:])[0]:,} is read")
+    return (known or found[-1:])[0]
+
+
+def sound_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
+    """The step of the `last` or the `best` checkpoint; where that is damaged, which is said, of the newest whole one. Raises
+    CheckpointError when there is none."""
+    step = chosen_step(folder, which, say)
+    try:
+        checkpoint.read_state(folder, step)
+        return step
+    except checkpoint.CheckpointError as error:
+        for other in reversed(checkpoint.steps(folder)):
+            with suppress(checkpoint.CheckpointError):
+                checkpoint.read_state(folder, other)
+                say(f"{error}; the checkpoint of step {other} is used instead")
+                return other
+        raise
+
+
+def say_aside(text: str) -> None:
+    """Tell the user something beside the answers."""
+    print(printable(text), file=sys.stderr)
+
+
+def check_assets(config: Config, assets: Path) -> None:
+    """Raises RunError where a folder is missing in which an input or a task keeps what it learned of the training data."""
+    kept = {name: part.target.Chopper for name, part in config.inputs.items() if name not in config.shares}
+    learned = {name: kind for name, kind in kept.items() if kind.load is not Chopper.load}
+    learned |= {f"task-{name}": part.target for name, part in config.tasks.items() if part.target.save is not Task.save}
+    for name in learned:
+        if not os.path.exists(assets / name):
+            raise RunError(
+                f"{assets}/{name} is missing: what this run learned of its data stands there; copy whole runs"
+            )
+
+
+def fingerprints(choppers: Mapping[str, Chopper]) -> dict[str, str]:
+    """What identifies every text input's vocabulary."""
+    return {name: chopper.text.fingerprint for name, chopper in choppers.items() if chopper.text is not None}
+
+
+def load_weights(
+    model: Model, folder: Path, step: int, choppers: Mapping[str, Chopper], averaged: bool = True
+) -> State:
+    """Put a checkpoint's weights into a model, after checking it and its vocabulary; gives its state.
+
+    Raises CheckpointError for damage, RunError when the vocabulary is not the one that the weights were trained with.
+    """
+    state = checkpoint.read_state(folder, step)
+    for name, known in state.vocabularies.items():
+        if fingerprints(choppers).get(name) != known:
+            raise RunError(
+                f"{folder}/assets/{name}: the vocabulary changed since the checkpoint of step {step} was written; "
+                "put the old one back, or start again with another out="
+            )
+    weights = checkpoint.read_part(folder, step, "model")
+    if averaged:
+        weights |= checkpoint.read_part(folder, step, "ema")
+    own = model.state_dict()
+    wrong = [
+        name
+        for name in {**own, **weights}
+        if name not in own or name not in weights or own[name].shape != weights[name].shape
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{checkpoint.folder_of(folder, step)}: its tensors are not those of this configuration: {listed(sorted(wrong))}"
+        )
+    model.load_state_dict(weights)
+    return state

@@ -1,0 +1,57 @@
+"""What a run's model is asked about: a split of its data or of another data set, or samples given by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import NoneType
+from typing import Any
+
+from ..data.base import Dataset
+from ..data.samples.dataset import Listed, Samples
+from ..data.samples.inputs import Inputs
+from ..data.samples.split import SampleSplit, sample_split
+from ..data.split import Split
+from ..tokenizers.base import Chopper
+from .build import collator_of, encoded_inputs, open_split
+from .folder.reading import RunError, say_aside
+from .opened import Opened
+
+
+def own_split(run: Opened, split: str, dataset: Dataset | None = None) -> Split:
+    """A split of the data set that the run was trained on, or of another one, with its labels."""
+    return open_split(run.config, dataset or run.dataset(), split, run.choppers, run.tasks)
+
+
+def read_split(
+    run: Opened, samples: Samples, name: str, columns: Mapping[str, str], choppers: Mapping[str, Chopper] | None = None,
+    labels: Sequence[str] = (), say: Callable[[str], None] = say_aside,
+) -> SampleSplit:  # fmt: skip
+    """Samples as a split that is only read: `columns` says which each input reads; bad ones are told and left out."""
+    inputs = Inputs(
+        columns=columns, labels=tuple(labels), encoded=encoded_inputs(run.config), too_long=run.config.data.too_long
+    )
+    return sample_split(
+        samples, name, collator_of(run.config, choppers or run.choppers, inputs), bad_share=1.0, say=say
+    )
+
+
+def given_split(run: Opened, samples: Sequence[Mapping[str, Any]], asked: bool = True) -> SampleSplit:
+    """Samples given by hand, as a split: as they are `asked` about (a `[MASK]` to fill in), or as they are trained on. Raises
+    RunError for an input that the run does not have."""
+    for sample in samples:
+        if unknown := [name for name in sample if name not in run.choppers]:
+            raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
+    choppers: Mapping[str, Chopper] = run.choppers
+    for task in run.tasks.values() if asked else ():
+        choppers = task.asked(choppers)
+    labels = [column for task in run.tasks.values() for column in task.columns()]
+    keys = [f"sample {number + 1}" for number in range(len(samples))]
+    columns = {name: name for name in run.choppers}
+    split = read_split(run, Listed(keys, samples), "given", columns, choppers, labels, say=lambda text: None)
+    encoded = split.inputs.encoded
+    for number, sample in enumerate(samples):
+        if encoded and all(
+            isinstance(sample.get(name), NoneType | str | bytes) and not sample.get(name) for name in encoded
+        ):
+            split.bad[number] = f"the encoder has nothing to read: {' or '.join(encoded)} must hold something"
+    return split

@@ -1,0 +1,39 @@
+"""What one would rather look at than read: a confusion matrix as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from ..tokenizers.files.printing import printable
+
+WRITTEN, NAMED = 40, 100
+"""So many classes have their counts and names written into a confusion matrix; a larger one is a picture of the same size."""
+
+
+def draw_confusion(counts: Tensor, classes: Sequence, file: Path) -> None:
+    """A confusion matrix as a picture: rows are what is true, columns what was said, shares of each row in colour."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    n = len(classes)
+    matrix = counts.reshape(n, n).cpu()
+    shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
+    with rc_context({"text.parse_math": False}):  # a name may have a $ in it
+        figure = Figure(figsize=(1.5 + 0.45 * min(n, NAMED),) * 2, layout="constrained")
+        canvas = figure.subplots()
+        canvas.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+        canvas.set(xlabel="said", ylabel="true")
+        for row, column in matrix.nonzero().tolist() if n <= WRITTEN else ():
+            dark = shares[row, column] > 0.5
+            canvas.text(
+                column, row, int(matrix[row, column]), ha="center", va="center", color="white" if dark else "black"
+            )
+        if n <= NAMED:
+            names = [printable(str(name)) for name in classes]
+            canvas.set(xticks=range(n), yticks=range(n))
+            canvas.set_xticklabels(names, rotation=90)
+            canvas.set_yticklabels(names)
+        figure.savefig(file, dpi=110)

@@ -1,0 +1,42 @@
+"""The texts of a split: what a model writes from the other inputs, beside what is true."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..data.sampler import Place
+from ..data.samples.split import SampleSplit
+from ..models.batch import SetPlan
+from ..models.model import Model
+from ..tasks.language_modeling import LanguageModeling
+from .generate import write_texts
+
+
+def text_bytes(split: SampleSplit, planned: SetPlan, target: str) -> Tensor:
+    """The UTF-8 bytes of the texts that a batch's samples have as their target."""
+    texts = (split.item(split.reader.number(key))[0].get(target) for key in planned.keys)
+    return torch.tensor(float(sum(len(text.encode()) for text in texts if isinstance(text, str))))
+
+
+def written_pairs(
+    model: Model, name: str, task: LanguageModeling, split: SampleSplit, places, inputs, rows: int
+) -> list[tuple[str, str]]:  # fmt: skip
+    """What the model writes from the other inputs, as the task searches, beside the true texts. Samples that have none are
+    not judged: an empty text would be wrong for all of them, whatever is written."""
+    found: list[tuple[str, str]] = []
+    places = [
+        each for each in places if each.number not in split.bad and reference(split, each, task.target) is not None
+    ]
+    for first in range(0, len(places), max(rows, 64)):
+        texts = write_texts(model, name, task, split, places[first : first + max(rows, 64)], inputs=inputs)
+        found += [(text, split.item(number)[0][task.target]) for number, text in texts.items()]
+    return found
+
+
+def reference(split: SampleSplit, place: Place, target: str) -> str | None:
+    """The true text of a sample, None where it has none or cannot be read."""
+    try:
+        return split.item(place.number)[0].get(target)
+    except ValueError:
+        return None

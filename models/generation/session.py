@@ -1,0 +1,268 @@
+"""A session: rows of text that a model is writing, one token after another.
+
+The text stands alone, or behind the other inputs of its sample in the same set (a caption after its picture), or in a decoder's
+set, which reads an encoder's by cross-attention (a translation). What was read is cached; without the cache the scores are the
+same, and everything is read again for every token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..batch import Batch, Chunks, SetPlan
+from ..cache import Cache
+from ..model import Model
+from ..tokens import Tokens, TokenSet
+from .fast_decoder import Decoder, computing_type
+
+
+class Session:
+    """Rows that a model is writing: `scores` of what comes next, `append` what was chosen, and so on.
+
+    `sets` are planned sets of samples, one a row with the padding in front, each of which ends in the first tokens of its text
+    `input`; the last set is the one that is written in. `task` names the head that scores, `vocabulary` cuts off padded scores.
+    `most` is how many tokens will be written (None: as many as the context has room for): the cache is no larger. `source` is
+    what the encoder made of its set, where another session of the same samples has it already. Raises ValueError where a sample
+    does not end in its text.
+
+    Past the context texts go on where nothing stands beside them: a full row is cut to its last half, which is read again from
+    position 0, cached or not. Beside other inputs the context is the end.
+    """
+
+    def __init__(
+        self, model: Model, sets: Mapping[str, SetPlan], *, input: str, task: str, vocabulary: int,
+        most: int | None = None, source: TokenSet | None = None, cached: bool = True,
+    ):  # fmt: skip
+        *before, (self.name, given) = sets.items()
+        self.model, self.core, self.head = model, model.cores[self.name], model.heads[task]
+        self.input, self.vocabulary, self.cached = input, vocabulary, cached
+        self.device, self.dtype = next(model.parameters()).device, computing_type(model)
+        self.slides = not before and {*given.chunks} == {input} and given.own is None
+        self.wanted, self.beams = most, 1
+        self.hidden: Tensor | None = None
+        self._begin(given)
+        self.ids = self._given_ids()
+        self.most = most if self.slides and most is not None else self.room
+        self.source = self._read_source(dict(before)) if source is None else source
+        self.source_tokens = before[-1][1].tokens if before else None
+
+    @classmethod
+    def of_texts(
+        cls, model: Model, rows: Sequence[Sequence[int]], *, input: str, task: str, vocabulary: int,
+        most: int | None = None, cached: bool = True,
+    ) -> Session:  # fmt: skip
+        """A session that goes on with rows of ids which stand alone; of each as many as the context holds are read."""
+        rows = [torch.tensor(row[-model.context :]) for row in rows]
+        longest = max(map(len, rows))
+        ids = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0), value=-1) for row in rows])
+        name, core = list(model.cores.items())[-1]
+        planned = text_set(ids, input, model.inputs.index(input) + 1, core.axes)
+        return cls(model, {name: planned}, input=input, task=task, vocabulary=vocabulary, most=most, cached=cached)
+
+    # ------------------------------------------------------------------------------------------------- where it begins
+
+    def _begin(self, given: SetPlan) -> None:
+        """Read from here on: nothing of this set was read yet."""
+        self.given, (self.rows, n) = given, given.tokens.shape
+        self.width = n
+        room = max(self.model.context, n) - n
+        self.room = room if self.wanted is None else min(room, self.wanted)
+        self.last = given.tokens.select(slice(None), slice(n - 1, n))
+        self.counts = given.chunks[self.input].counts
+        self.read, self.columns = 0, n
+        self.cache: Cache | None = None
+        self.decoder: Decoder | None = None
+        whole = bool((given.tokens.sample > 0).all())
+        self.fast = self.cached and whole and Decoder.fits(self.core)
+
+    def _given_ids(self) -> Int[Tensor, "b p"]:
+        """The ids that the texts begin with, -1 in front of shorter ones."""
+        chunks, n = self.given.chunks[self.input], self.columns
+        if chunks.slots is not None:
+            last = chunks.slots[chunks.counts.cumsum(0) - 1]
+            if len(last) != self.rows or not (last % n == n - 1).all():
+                raise ValueError(f"every sample must end in its text {self.input!r} for it to be continued")
+        longest = int(self.counts.max())
+        ids = torch.full((self.rows, longest), -1)
+        ids[torch.arange(longest) >= longest - self.counts[:, None]] = chunks.values.flatten()
+        return ids
+
+    @torch.inference_mode()
+    def _read_source(self, before: dict[str, SetPlan]) -> TokenSet | None:
+        """What the encoder makes of its sets, once."""
+        if not before:
+            return None
+        batch = self.model.plan(Batch(sets=before), dtype=self.dtype, device=self.device).to(self.device)
+        (name, x) = list(self.model.read(batch).items())[-1]
+        return TokenSet(x=x, **vars(batch.sets[name].tokens))
+
+    # --------------------------------------------------------------------------------------------- one token after another
+
+    @torch.inference_mode()
+    def scores(self) -> Float[Tensor, "b v"]:
+        """The scores of the id that comes next in each row, once after every `append`."""
+        if self.decoder is not None:
+            found = [self._step(column) for column in range(self.read, self.columns)][-1]
+        else:
+            found = self._read()
+        self.read = self.columns
+        return found[:, : self.vocabulary]
+
+    @torch.inference_mode()
+    def prompt_scores(self, column: int) -> Float[Tensor, "b v"]:
+        """The scores of the id that comes after a column of the given set, once `scores` has read it."""
+        return self.head(self.hidden[:, column])[:, : self.vocabulary]
+
+    def append(self, ids: Int[Tensor, "b"]) -> None:
+        """Put one more id at the end of each row; a full row that nothing stands beside is cut to its last half first."""
+        if self.slides and self.columns >= self.model.context:
+            self._begin(self._text(max(self.model.context // 2, 1)))
+        self.ids = torch.cat([self.ids, ids.cpu()[:, None]], dim=1)
+        self.columns += 1
+
+    def _read(self) -> Tensor:
+        """The scores after all that was not read yet (without a cache: after everything), by the core's own forward pass."""
+        planned = self._whole() if self.cache is None else self._unread()
+        keys = None
+        if self.cached:
+            if self.cache is None:
+                self.cache = self.core.empty_cache(
+                    self.rows, self.width + self.room, dtype=self.dtype, device=self.device
+                )
+            keys = self.cache.extend(planned.tokens)
+        layouts, cross = self.core.plan(planned.tokens, keys, self.dtype, self.device), None
+        if self.source is not None:
+            cross = self.core.plan_cross(planned.tokens, self.source_tokens, self.dtype, self.device)
+        batch = Batch(sets={self.name: replace(planned, layouts=layouts, cross=cross)})
+        batch = batch if self.device.type == "cpu" else batch.to(self.device)
+        hidden = self.model.read(batch, self.cache, self.source)[self.name]
+        self.hidden = hidden if self.hidden is None else self.hidden
+        if self.fast:
+            self.decoder = Decoder(self.core, self.cache, self.core.axes, self.head, self.source)
+        return self.head(hidden[:, -1])
+
+    def _step(self, column: int) -> Tensor:
+        """The scores after the token in this column of each row, by the fast decoder."""
+        index, ids = self.counts + (column - self.width), self.ids[:, column - self.columns]
+        x = self.model.tokenizer(self.input)(Chunks(values=self._there(ids), index=self._there(index)))
+        if self.input in self.model.types:
+            x = x + self.model.types[self.input]
+        return self.decoder.scores(x, column, self.beams)
+
+    # ------------------------------------------------------------------------------------------------------ what is read
+
+    def _tokens(self, start: int) -> Tokens:
+        """Descriptors of what was appended, from a column of the set on: those of the row's last given token, but for the
+        running order."""
+        columns = torch.arange(start, self.columns)
+        tokens = self.last.select(slice(None), torch.zeros_like(columns))
+        position = torch.full_like(tokens.position, torch.nan)
+        position[..., 0] = columns
+        return replace(tokens, position=position)
+
+    def _appended(self, start: int) -> Chunks:
+        """The ids that were appended, from a column of the set on."""
+        number = torch.arange(start, self.columns) - self.width
+        return Chunks(values=self.ids[:, start - self.columns :], index=self.counts[:, None] + number)
+
+    def _unread(self) -> SetPlan:
+        """What was appended since the cache was last read into."""
+        return SetPlan(tokens=self._tokens(self.read), chunks={self.input: self._appended(self.read)})
+
+    def _text(self, count: int) -> SetPlan:
+        """The last ids of every row as a set that holds nothing else."""
+        return text_set(self.ids[:, -count:], self.input, int(self.last.input[0, 0]), self.core.axes)
+
+    def _whole(self) -> SetPlan:
+        """The given set with all that was appended behind it."""
+        given, (b, n), end = self.given, self.given.tokens.shape, self.columns
+        if end == n:
+            return given
+        if self.slides:
+            return self._text(end)
+
+        def moved(slots: Tensor) -> Tensor:
+            """The same slots in longer rows."""
+            return slots // n * end + slots % n
+
+        tokens, new = self._tokens(n), self._appended(n)
+        tokens = Tokens(**{f: torch.cat([old, getattr(tokens, f)], dim=1) for f, old in vars(given.tokens).items()})
+        text = given.chunks[self.input]
+        slots = moved(torch.arange(b * n) if text.slots is None else text.slots)
+        slots = torch.cat([slots, (torch.arange(b)[:, None] * end + torch.arange(n, end)).flatten()])
+        values = torch.cat([text.values.flatten(), new.values.flatten()])
+        index = torch.cat([text.index.expand_as(text.values).flatten(), new.index.flatten()])
+        chunks = {f: replace(each, slots=moved(each.slots)) for f, each in given.chunks.items() if f != self.input}
+        chunks[self.input] = Chunks(values=values, index=index, slots=slots)
+        return replace(given, tokens=tokens, chunks=chunks, own=None if given.own is None else moved(given.own))
+
+    # ------------------------------------------------------------------------------------------------------------- beams
+
+    def expand(self, beams: int) -> None:
+        """Turn every row into `beams` rows of the same; what the encoder read is shared by them. Raises ValueError without a
+        cache, where there is nothing to share."""
+        if beams > 1:
+            if not self.cached:
+                raise ValueError(
+                    "beams share what is cached; without the cache a text can only be drawn, or be the likeliest"
+                )
+            self.beams = beams
+            self._take(torch.arange(self.rows).repeat_interleave(beams))
+            if self.decoder is None and self.source is not None:
+                self._take_source(torch.arange(len(self.source_tokens.sample)).repeat_interleave(beams))
+
+    def inherit(self, parents: Int[Tensor, "b"]) -> None:
+        """Every row goes on from its parent, a row of the same sample. Rows that are a parent must be their own."""
+        rows = (parents != torch.arange(len(parents))).nonzero()[:, 0]
+        if len(rows):
+            sources = parents[rows]
+            self.ids[rows] = self.ids[sources]
+            self.cache.copy(self._there(sources), self._there(rows))
+
+    def keep(self, samples: Sequence[int]) -> None:
+        """Go on with these samples, each with its beams; the others are done."""
+        kept = torch.tensor(samples)
+        rows = (kept[:, None] * self.beams + torch.arange(self.beams)).flatten()
+        self._take(rows)
+        if self.decoder is not None:
+            self.decoder.keep(self._there(kept))
+        elif self.source is not None:
+            self._take_source(rows)
+
+    def _there(self, values: Tensor) -> Tensor:
+        """The same on the model's device, without waiting for what is computed there."""
+        return values.to(self.device, non_blocking=True)
+
+    def _take(self, rows: Tensor) -> None:
+        self.ids, self.counts, self.last = self.ids[rows], self.counts[rows], self.last.select(rows)
+        self.rows = len(rows)
+        self.cache.select(self._there(rows))
+
+    def _take_source(self, rows: Tensor) -> None:
+        self.source, self.source_tokens = self.source.select(self._there(rows)), self.source_tokens.select(rows)
+
+
+def text_set(ids: Int[Tensor, "b n"], input: str, number: int, axes: int) -> SetPlan:
+    """Rows of ids as a set of one text each, with `number` as that of their input and `axes` position axes; -1 in front of a row
+    is padding.
+
+        ids     7  3  5      samples  1  1  1      index  0  1  2
+               -1 -1  4               0  0  2                   0
+    """
+    rows, n = ids.shape
+    there, counts = ids >= 0, (ids >= 0).sum(dim=1)
+    sample = torch.arange(1, rows + 1)[:, None] * there
+    position = torch.full((rows, n, axes), torch.nan)
+    position[..., 0] = torch.arange(n)
+    tokens = Tokens(input=torch.full_like(sample, number), sample=sample, item=sample, position=position)
+    if there.all():
+        return SetPlan(tokens=tokens, chunks={input: Chunks(values=ids, index=torch.arange(n), counts=counts)})
+    slots = there.flatten().nonzero()[:, 0]
+    index = (torch.arange(n) - (n - counts)[:, None])[there]
+    chunks = Chunks(values=ids[there], index=index, slots=slots, counts=counts)
+    return SetPlan(tokens=tokens, chunks={input: chunks})
