@@ -90,17 +90,25 @@ def test_past_the_context_half_is_kept():
 
 @pytest.mark.parametrize("kind", CORES)
 @pytest.mark.parametrize("rows", [[[8, 1, 2]], [[8, 1], [8, 4, 3, 2, 1, 5]]], ids=["one", "ragged"])
-def test_beams_go_past_the_context(kind, rows):
+@pytest.mark.parametrize("ends", [(), (8, 5)], ids=["endless", "ending"])
+def test_beams_go_past_the_context(kind, rows, ends):
     """What beams find has the log-probability that it has when it is read again, token by token, without a cache."""
     made, names = model(kind), {"input": "text", "task": "lm", "vocabulary": 9}
     session = Session.of_texts(made, rows, **names, most=30)
-    for row, found in zip(rows, beam_search(session, [8], session.most, Search(beams=3, length_penalty=0.0))):
-        again, log = Session.of_texts(made, [row], **names, cached=False), 0.0
-        with torch.inference_mode():
-            for id in [*found.ids, 8][:30]:
-                log += float(again.scores()[0].log_softmax(-1)[id])
-                again.append(torch.tensor([id]))
-        assert found.log == pytest.approx(log, abs=2e-3)
+    found = beam_search(session, ends, session.most, Search(beams=3, length_penalty=2.0))
+    texts = [each.ids for each in found]
+    again, logs = Session.of_texts(made, rows, **names, cached=False), [0.0] * len(rows)
+    for place in range(max(map(len, texts))):
+        next_ids = [text[place] if place < len(text) else 0 for text in texts]
+        scores = again.scores().log_softmax(-1)
+        for row, text in enumerate(texts):
+            logs[row] += float(scores[row, next_ids[row]]) * (place < len(text))
+        again.append(torch.tensor(next_ids))
+    if ends:  # its own log-probability is not in `logs`
+        assert all(each.log <= log + 2e-3 for each, log in zip(found, logs))
+    else:
+        assert [len(text) for text in texts] == [30] * len(rows)
+        assert [each.log for each in found] == pytest.approx(logs, abs=2e-3)
 
 
 def test_beams_without_a_cache_are_refused():
