@@ -130,9 +130,10 @@ def with_value(value: Any, path: tuple[str | int, ...], old: str, new: str, foun
         return [with_value(item, (*path, number), old, new, found) for number, item in enumerate(value)]
     if isinstance(value, dict) and "use" in value:
         value["use"] = with_value(value["use"], (*path, "use"), old, new, found)
-    elif isinstance(value, str) and ":" not in value and re.search(rf"\b{old}\b", value):
-        found.append(Renaming(path, old, new))
-        return re.sub(rf"\b{old}\b", new, value)
+    elif isinstance(value, str):
+        changed = re.sub(rf"(?<![\w.:]){old}(?![\w.:])", new, value)  # no part of a `package.module:Class`
+        found += [Renaming(path, old, new)] if changed != value else []
+        return changed
     return value
 
 
