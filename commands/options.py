@@ -60,14 +60,14 @@ def add_config(command: argparse.ArgumentParser) -> None:
 def given_config(options: argparse.Namespace) -> Config:
     """The configuration that a command names by its YAML file, or by a run's folder. Raises RunError for a run without
     data."""
-    from ..experiment import run
+    from ..experiment.folder.reading import RunError, read_config
     from ..experiment.settings.config import load_config
 
     folder = Path(options.config)
     is_run = os.path.isfile(folder / "config.yaml") and not options.overrides
-    config = run.given_config(folder, options.trust) if is_run else load_config(options.config, options.overrides)
+    config = read_config(folder, options.trust) if is_run else load_config(options.config, options.overrides)
     if config.data.dataset is None:
-        raise run.RunError(f"{folder} was imported and has no data of its own: there is nothing to see")
+        raise RunError(f"{folder} was imported and has no data of its own: there is nothing to see")
     return config
 
 
