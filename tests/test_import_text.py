@@ -222,7 +222,7 @@ def test_a_unigram_tokenizer_writes_text(tmp_path):
     text = run.choppers["source"].text
     assert run.choppers["source"].chop("the cats").values.tolist() == [*unigram().encode("the cats").ids, 1]
     assert text.decode(text.encode("the cats sat")) == "the cats sat"
-    assert text.chunks[4] == b" the"
+    assert text.pieces[4] == b" the"
     assert {text.specials[text.roles[f"sentinel_{n}"]] for n in (0, 1)} == {"<extra_id_0>", "<extra_id_1>"}
     assert text.roles["sentinel_1"] < text.roles["sentinel_0"]  # counted from the end, as published
     asked = run.choppers["source"].with_marks(["sentinel_0"]).chop("the <extra_id_0> cats").values.tolist()

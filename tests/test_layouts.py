@@ -19,12 +19,12 @@ def planned(samples: list, n: int, size: tuple[int, int], own: int = 0, rows: li
     """Samples of pictures (True) and texts, packed into rows of n slots; patches are 4 x 4."""
     choppers = {
         "image": ImageChopper(patch_size=4, channels=1, size=size),
-        "text": TextChopper(encoding="bytes", fitted=ByteEncoding()),
+        "text": TextChopper(text=ByteEncoding()),
     }
     picture = torch.zeros(1, *size, dtype=torch.uint8)
     named = [[("image", picture) if part is True else ("text", part) for part in sample] for sample in samples]
     chopped = [[(name, choppers[name].chop(item)) for name, item in sample] for sample in named]
-    return place(chopped, choppers, n, AXES, own=own, rows=rows or [0] * len(samples))
+    return place(chopped, choppers, n, AXES, core=own, rows=rows or [0] * len(samples))
 
 
 def line_of(kind: type, name: str) -> str:

@@ -246,25 +246,28 @@ def test_a_search_that_would_not_end_is_refused(options):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 30)), min_size=1, max_size=80), st.integers(10, 120))
 def test_every_epoch_reads_every_sample_once_within_the_budget(lengths, budget):
-    batches = SimilarLengths(np.array(lengths), budget)
+    batches = SimilarLengths(lambda: np.array(lengths), budget)
     for epoch in range(2):
         found = batches.epoch(3, epoch)
         assert sorted(number for batch in found for number in batch) == list(range(len(lengths)))
         for batch in found:
             longest = max(max(lengths[number]) for number in batch)
             assert longest * len(batch) <= budget or len(batch) == 1
-    steps = [batches.places(3, step) for step in range(2 * len(batches.epoch(3, 0)))]
-    again = SimilarLengths(np.array(lengths), budget)
-    assert [again.places(3, step) for step in reversed(range(len(steps)))] == steps[::-1]  # a pure function of the step
+    steps = [batches.plan(3, step) for step in range(2 * len(batches.epoch(3, 0)))]
+    again = SimilarLengths(lambda: np.array(lengths), budget)
+    assert [again.plan(3, step) for step in reversed(range(len(steps)))] == steps[::-1]  # a pure function of the step
 
 
 def test_similar_lengths_waste_little():
     random = np.random.default_rng(0)
     lengths = random.integers(4, 40, size=(5000, 1)) + random.integers(0, 4, size=(5000, 2))
-    found = SimilarLengths(lengths, 1800).epoch(0, 0)
+    found = SimilarLengths(lambda: lengths, 1800).epoch(0, 0)
     places = sum(lengths[batch].max() * len(batch) for batch in found)
     assert lengths.max(axis=1).sum() / places > 0.9
-    assert len({tuple(batch) for batch in SimilarLengths(lengths, 1800).epoch(0, 1)} & {tuple(b) for b in found}) == 0
+    assert (
+        len({tuple(batch) for batch in SimilarLengths(lambda: lengths, 1800).epoch(0, 1)} & {tuple(b) for b in found})
+        == 0
+    )
 
 
 def test_the_lengths_are_those_of_the_planned_sets(tmp_path):

@@ -7,11 +7,12 @@ Nothing here depends on how many processes there are or where a run was stopped:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.loader import Loader, Share
 from ..data.processes import ElsewhereError, Processes, seed_of
@@ -33,7 +34,7 @@ class Learner:
     """What changes weights: one `update` a step."""
 
     objective: Objective
-    forward: nn.Module
+    forward: Callable
     """The objective, compiled and under DDP where that was chosen."""
     optimizer: Optimizer
     schedule: Schedule

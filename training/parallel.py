@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from torch import nn
@@ -22,7 +23,7 @@ def parallel(objective: Objective, processes: Processes, compiled: bool) -> nn.M
     return DistributedDataParallel(objective, device_ids=ids)
 
 
-def sums_gradients(objective: nn.Module, now: bool) -> AbstractContextManager[None]:
+def sums_gradients(objective: Callable, now: bool) -> AbstractContextManager[None]:
     """A context in which a backward pass sums gradients over processes `now`, or keeps them for a later one of
     this step."""
     return objective.no_sync() if isinstance(objective, DistributedDataParallel) and not now else nullcontext()
