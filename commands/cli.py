@@ -19,8 +19,21 @@ from typing import Any, NoReturn
 
 from ..tokenizers.files.printing import printable
 
-ORDER = ("train", "generate", "predict", "evaluate", "embed", "inspect", "examples", "compare", "transcribe", "import", "export",
-         "upgrade", "schema")  # fmt: skip
+ORDER = (
+    "train",
+    "generate",
+    "predict",
+    "evaluate",
+    "embed",
+    "inspect",
+    "examples",
+    "compare",
+    "transcribe",
+    "import",
+    "export",
+    "upgrade",
+    "schema",
+)
 """The order in which `--help` lists commands; those that are not here follow by their names."""
 
 FLAGS = {

@@ -32,7 +32,8 @@ class BadSamples(dict[int, str]):
         so_far = f"{count} of {total} samples so far"
         if count / total > self.share:
             raise DataError(
-                f"{self.split}: sample {key!r} is bad: {error} ({so_far}; data.bad_share allows a share of {self.share:g})"
+                f"{self.split}: sample {key!r} is bad: {error} ({so_far}; data.bad_share allows a share of "
+                f"{self.share:g})"
             ) from error
         self.say(f"{self.split}: sample {key!r} is bad and {instead}: {error}{f' ({so_far})' if count > 1 else ''}")
 
@@ -49,5 +50,6 @@ class BadSamples(dict[int, str]):
         found, total = set(processes.gathered(list(self))), len(self.keys_of_all)
         if len(found) / total > self.share:
             raise DataError(
-                f"{self.split}: {len(found)} of {total} samples are bad, data.bad_share allows a share of {self.share:g}"
+                f"{self.split}: {len(found)} of {total} samples are bad, data.bad_share allows a share of "
+                f"{self.share:g}"
             )

@@ -74,7 +74,8 @@ class Loader:
         self.ahead = {}
 
     def planned(self, step: int) -> list[Batch]:
-        """The micro-batches of a step. With uneven shares one may be empty: it then reads a sample that does not count."""
+        """The micro-batches of a step. With uneven shares one may be empty: it then reads a sample that does
+        not count."""
         places = self.split.plan(self.seed, self.batch_number(step))
         parts = self.parts(self.processes.share(places, self.together), len(places))
         found = [self.split.batch(part or places[:1], training=True) for part in parts]

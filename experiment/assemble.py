@@ -112,11 +112,16 @@ def assemble(config: Config, processes: Processes, progress: Progress) -> Experi
                "threads": torch.get_num_threads()},
     )  # fmt: skip
     evaluator = Evaluator(
-        objective=objective, splits=splits, processes=processes, rows=config.evaluation.rows,
+        objective=objective,
+        splits=splits,
+        processes=processes,
+        rows=config.evaluation.rows,
         generated=config.evaluation.generated,
-        sample=lambda: sample_of(Run(folder=folder, config=config, step=trainer.step, model=objective.model, tasks=tasks,
-                                     choppers=choppers), splits["val"]),
-    )  # fmt: skip
+        sample=lambda: sample_of(
+            Run(folder=folder, config=config, step=trainer.step, model=objective.model, tasks=tasks, choppers=choppers),
+            splits["val"],
+        ),
+    )
     every = Every(config.logging.every, config.evaluation.every, config.checkpoints.every)
     log = Log(progress, processes, Costs(model).flops)
     trainer = Trainer(learner, loader, evaluator, saver, log, StopRequest(), settings.steps, every)

@@ -133,7 +133,8 @@ def open_split(
     config: Config, dataset: Dataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], *,
     progress: bool = True, say: Callable[[str], None] = print,
 ) -> Split:  # fmt: skip
-    """One split of the data: samples, or a corpus that is tokenized (once, into the cache folder) and cut into windows."""
+    """One split of the data: samples, or a corpus that is tokenized (once, into the cache folder) and cut into
+    windows."""
     if isinstance(dataset, SampleDataset):
         return open_samples(config, dataset, split, choppers, tasks, say)
     made = {name for task in tasks.values() for name in task.makes()}
@@ -207,7 +208,8 @@ def check_columns(config: Config, dataset: SampleDataset, tasks: Mapping[str, Ta
                 else ""
             )
             raise DataError(
-                f"{path}: dataset {dataset.name!r} has no column {column!r}; possible: {', '.join(dataset.columns)}{hint}"
+                f"{path}: dataset {dataset.name!r} has no column {column!r}; possible: "
+                f"{', '.join(dataset.columns)}{hint}"
             )
 
 

@@ -36,8 +36,8 @@ def read_split(
 
 
 def given_split(run: Opened, samples: Sequence[Mapping[str, Any]], asked: bool = True) -> SampleSplit:
-    """Samples given by hand, as a split: as they are `asked` about (a `[MASK]` to fill in), or as they are trained on. Raises
-    RunError for an input that the run does not have."""
+    """Samples given by hand, as a split: as they are `asked` about (a `[MASK]` to fill in), or as they are
+    trained on. Raises RunError for an input that the run does not have."""
     for sample in samples:
         if unknown := [name for name in sample if name not in run.choppers]:
             raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")

@@ -45,14 +45,19 @@ class Opened:
 
     @classmethod
     def open(
-        cls: type[AnyOpened], folder: Path, *, checkpoint: str = "best", device: str = "auto", trust: Collection[str] = ()
-    ) -> AnyOpened:  # fmt: skip
+        cls: type[AnyOpened],
+        folder: Path,
+        *,
+        checkpoint: str = "best",
+        device: str = "auto",
+        trust: Collection[str] = (),
+    ) -> AnyOpened:
         """Open a trained run's folder: its model (the averaged weights where it keeps them), vocabulary and tasks.
 
-        `checkpoint` is `best` or `last`; where the run has none of the kind, or it is damaged, another one is used, and this is
-        said on standard error. Nothing in the folder is executed; a run that needs code outside chopmix (its author's own
-        tokenizer) is opened only where `trust` names the modules. Raises RunError when there is nothing to open, CheckpointError
-        when none is whole.
+        `checkpoint` is `best` or `last`; where the run has none of the kind, or it is damaged, another one is
+        used, and this is said on standard error. Nothing in the folder is executed; a run that needs code
+        outside chopmix (its author's own tokenizer) is opened only where `trust` names the modules. Raises
+        RunError when there is nothing to open, CheckpointError when none is whole.
         """
         if device == "cuda" and not torch.cuda.is_available():
             raise RunError("device 'cuda' was asked for, but torch sees no GPU here; possible: auto, cpu")
@@ -67,8 +72,10 @@ class Opened:
         state = load_weights(model, folder, step, choppers)
         inner = [name for name in state.missing if not name.startswith("heads.")]
         if inner:
-            say_aside(f"{folder}: {listed(inner)} were missing when it was imported and are as initialised: what depends on "
-                      "them means nothing before it is trained")  # fmt: skip
+            say_aside(
+                f"{folder}: {listed(inner)} were missing when it was imported and are as initialised: what depends on "
+                "them means nothing before it is trained"
+            )
         kind = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
         return cls(
             folder=folder, config=config, step=step, model=model.to(kind).eval(), tasks=tasks, choppers=choppers,
@@ -85,7 +92,8 @@ class Opened:
         for name in self.tasks:
             if any(each.startswith(f"heads.{name}.") for each in self.missing):
                 raise RunError(
-                    f"{self.folder}: the directory that was imported has no head for {name!r}, which would answer at random; "
+                    f"{self.folder}: the directory that was imported has no head for {name!r}, which would "
+                    "answer at random; "
                     "`chopmix embed` gives the model's vectors, and a head can be trained (from: RUN)"
                 )
 
@@ -96,8 +104,8 @@ class Opened:
         return self.config.data.dataset()
 
     def reads(self) -> tuple[dict[str, str], bool]:
-        """The columns of data that it reads, by kind (`image`, `sound`, `text`, `file`, `label`), and whether it reads one corpus of
-        text instead."""
+        """The columns of data that it reads, by kind (`image`, `sound`, `text`, `file`, `label`), and whether
+        it reads one corpus of text instead."""
         made = {name for task in self.tasks.values() for name in task.makes()}
         found = {
             column: self.choppers[name].kind for name, column in columns_of(self.config).items() if name not in made
@@ -115,9 +123,9 @@ class Opened:
         return autocast(self.model_device, self.precision)
 
     def searching(self: AnyOpened, **given: Any) -> AnyOpened:
-        """The run that searches for texts in another way (`beams`, `length_penalty`, `no_repeat`); what is not given stays as the
-        task says. A task that reads texts off its output (CTC) has `beams` alone. Raises ValueError for a search that means
-        nothing."""
+        """The run that searches for texts in another way (`beams`, `length_penalty`, `no_repeat`); what is
+        not given stays as the task says. A task that reads texts off its output (CTC) has `beams` alone.
+        Raises ValueError for a search that means nothing."""
         Search(**given)
         return replace(self, tasks={name: task.with_search(**given) for name, task in self.tasks.items()})
 

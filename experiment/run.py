@@ -33,8 +33,9 @@ class Run(Opened):
         self, prompt: str | Sequence[str | None] | None = None, *,
         inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (), **options: Any,
     ) -> str | list[str]:  # fmt: skip
-        """The new text behind a prompt, or behind several at once; or from the other `inputs` of a sample, or of several at once.
-        See `stream` for the options, among which the fields of `Sampling` may stand by themselves (`temperature=0`)."""
+        """The new text behind a prompt, or behind several at once; or from the other `inputs` of a sample, or
+        of several at once. See `stream` for the options, among which the fields of `Sampling` may stand by
+        themselves (`temperature=0`)."""
         prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
         samples = [inputs] if isinstance(inputs, Mapping) else list(inputs)
         if not samples:
@@ -52,9 +53,10 @@ class Run(Opened):
     def stream(
         self, prompts: Sequence[str | None] = (None,), inputs: Sequence[Mapping[str, Any]] = (), **options: Any
     ) -> Iterator[list[str]]:  # fmt: skip
-        """Yield the next piece of every text until all have ended: behind each prompt, or, of one prompt, from the `inputs` of each
-        sample. The options are those of `inference.generate.stream_prompts`. Raises RunError where the model writes from other
-        inputs and none are given, DataError for a sample that cannot be read."""
+        """Yield the next piece of every text until all have ended: behind each prompt, or, of one prompt,
+        from the `inputs` of each sample. The options are those of `inference.generate.stream_prompts`. Raises
+        RunError where the model writes from other inputs and none are given, DataError for a sample that
+        cannot be read."""
         name, target = self.text_task()
         task = self.tasks[name]
         if inputs:
@@ -69,15 +71,15 @@ class Run(Opened):
     def predict(self, samples: Sequence[Mapping[str, Any]], **how: Any) -> list[dict[str, Any]]:
         """Answer samples: mappings of any of the run's inputs to raw values (a path, a file's bytes, an array, a text).
 
-        Gives one mapping per sample: every task's answer (a class with probabilities, numbers, a text), or `error` for a sample
-        that cannot be read. `how` texts are written: see `inference.predict.predict`.
+        Gives one mapping per sample: every task's answer (a class with probabilities, numbers, a text), or
+        `error` for a sample that cannot be read. `how` texts are written: see `inference.predict.predict`.
         """
         self.check_heads()
         return predict(self.model, self.tasks, self.given(samples), **how)
 
     def given(self, samples: Sequence[Mapping[str, Any]], asked: bool = True) -> SampleSplit:
-        """Samples given by hand, as a split: as they are `asked` about (a `[MASK]` to fill in), or as they are trained on. Raises
-        RunError for an input that the run does not have."""
+        """Samples given by hand, as a split: as they are `asked` about (a `[MASK]` to fill in), or as they
+        are trained on. Raises RunError for an input that the run does not have."""
         return given_split(self, samples, asked)
 
     def evaluate(
@@ -85,8 +87,8 @@ class Run(Opened):
     ) -> dict[str, float]:
         """Read a whole split, of the run's own data or of another dataset; gives its metrics, named `split/metric`.
 
-        A classification also leaves its confusion matrix as a picture in the run's folder. Texts are searched for as their
-        task says, or as `search` does."""
+        A classification also leaves its confusion matrix as a picture in the run's folder. Texts are searched
+        for as their task says, or as `search` does."""
         self.check_heads()
         asked = self.searching(**vars(search)) if search else self
         data = own_split(asked, split, dataset)
@@ -97,8 +99,8 @@ class Run(Opened):
         return metrics
 
     def attribution(self, split: str = "val", dataset: Dataset | None = None) -> dict[str, Attribution]:
-        """What each input is worth to each task: every subset of the inputs evaluated on a split, of the run's own data or of
-        another dataset."""
+        """What each input is worth to each task: every subset of the inputs evaluated on a split, of the
+        run's own data or of another dataset."""
         data = own_split(self, split, dataset)
         if not isinstance(data, SampleSplit):
             raise RunError(f"{self.folder} reads one text: there are no inputs to compare")
@@ -114,7 +116,7 @@ def load_run(
 
 
 def pictures_of(folder: Path) -> Path | None:
-    """The run's folder, where pictures can be put into it: not where something else than a file has the place of one, such as a
-    link in a stranger's run, which leads elsewhere."""
+    """The run's folder, where pictures can be put into it: not where something else than a file has the place of
+    one, such as a link in a stranger's run, which leads elsewhere."""
     odd = [file for file in folder.glob("confusion-*.png") if file.is_symlink() or not file.is_file()]
     return folder if os.access(folder, os.W_OK) and not odd else None

@@ -76,7 +76,8 @@ def folder_of(base: Path, setting: Setting, seed: int | None) -> Path:
 
 
 def tell(config: Config, found: Mapping[Setting, list[dict[str, float]]], seeds: Sequence[int], swept: bool) -> None:
-    """Mean and spread of every metric over the seeds; of a sweep a table, the best setting first by `checkpoints.best`."""
+    """Mean and spread of every metric over the seeds; of a sweep a table, the best setting first by
+    `checkpoints.best`."""
     first = next(iter(found.values()))[0]
     names = [name for name in first if name != "step" and all(name in each for runs in found.values() for each in runs)]
     if not swept:

@@ -80,7 +80,8 @@ def fit(experiment: Experiment) -> dict[str, float]:
 
 
 def preflight(experiment: Experiment) -> None:
-    """Everything that can be checked before the first step. Raises ValueError for the first thing that does not hold."""
+    """Everything that can be checked before the first step. Raises ValueError for the first thing that does not
+    hold."""
     config, tasks, splits = experiment.config, experiment.tasks, experiment.splits
     settings = config.training
     rows = settings.rows_per_micro_batch or splits["train"].rows
@@ -100,7 +101,8 @@ def introduce(experiment: Experiment) -> None:
     compiled = ", compiled" if choices.compile else ""
     several = f" in {processes.count} processes" if processes.count > 1 else ""
     experiment.say(
-        f"{experiment.folder}: {count:,} parameters on {processes.device.type}{several} in {choices.precision}{compiled}"
+        f"{experiment.folder}: {count:,} parameters on {processes.device.type}{several} in "
+        f"{choices.precision}{compiled}"
     )
     for line in about_inputs(experiment) if experiment.trainer.step == 0 else ():
         experiment.say(line)

@@ -44,7 +44,8 @@ class Attribution:
     """Inputs that no sample lacked while training."""
 
     def value(self, subset: Collection[str]) -> float:
-        """The bits that a set of inputs takes off the answer; where the loss is no likelihood, the share of the loss."""
+        """The bits that a set of inputs takes off the answer; where the loss is no likelihood, the share of
+        the loss."""
         unit = math.log(2) if self.in_bits else self.nats[()]
         return (self.nats[()] - self.nats[self.ordered(subset)]) / unit if unit else 0.0
 
@@ -132,7 +133,8 @@ def check_counts(task: str, counts: Mapping[Subset, float], inputs: Subset) -> N
         if count != counts[inputs]:
             missing = " and ".join(name for name in inputs if name not in subset)
             raise ValueError(
-                f"task {task!r} judges {count:,.0f} targets without {missing}, {counts[inputs]:,.0f} with it: what {missing} is "
+                f"task {task!r} judges {count:,.0f} targets without {missing}, {counts[inputs]:,.0f} with it: "
+                f"what {missing} is "
                 "worth to it cannot be told; a task names the inputs that it cannot do without in `inputs()`"
             )
 
@@ -176,8 +178,8 @@ def tables(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None
 
 
 def table(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None) -> Table:
-    """Bits by input; where the joint table of inputs and answers is known, beside what a perfect model would show. Where the
-    loss is no likelihood, what share of it each input takes away."""
+    """Bits by input; where the joint table of inputs and answers is known, beside what a perfect model would
+    show. Where the loss is no likelihood, what share of it each input takes away."""
     unit = ["bits", "alone", "added last", "tokens", "bits a token"]
     if not worth.in_bits:
         unit = ["of the loss taken away", "alone", "added last", "tokens"]
@@ -201,7 +203,8 @@ def table(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None)
         found.add_row(name, *shown, f"{tokens:.1f}", *each)
     if worth.never_withheld:
         found.caption = (
-            f"The model never read a sample without {' or '.join(worth.never_withheld)} (training.input_dropout is 0 there): what "
+            f"The model never read a sample without {' or '.join(worth.never_withheld)} "
+            "(training.input_dropout is 0 there): what "
             "it says then is a guess, and these figures with it."
         )
     elif any(v > t + 0.05 for name in perfect for v, t in zip((worth.share(name), worth.alone(name)), perfect[name])):
@@ -215,8 +218,15 @@ def subset_table(task: str, worth: Attribution, truth: Sequence[Outcome] | None 
     names, judged = [name for name in first if name != "judged"], first.get("judged", worth.samples)
     some = f"; texts were written for {judged:,} of them" if judged < worth.samples else ""
     extra = ["best guess"] * bool(truth and "exact_match" in names)
-    found = Table("inputs present", *names, *extra, title=f"{task}: with each subset of the inputs", title_justify="left",
-                  caption=f"on all {worth.samples:,} samples{some}", caption_justify="left")  # fmt: skip
+    found = Table(
+        "inputs present",
+        *names,
+        *extra,
+        title=f"{task}: with each subset of the inputs",
+        title_justify="left",
+        caption=f"on all {worth.samples:,} samples{some}",
+        caption_justify="left",
+    )
     for subset, metrics in worth.metrics.items():
         guess = [f"{best_guess(truth, subset):.3f}"] if extra else []
         found.add_row(", ".join(subset) or "none", *(f"{metrics[name]:.4f}" for name in names), *guess)

@@ -28,12 +28,12 @@ def evaluate_split(
     model: Model, tasks: Mapping[str, Task], split: Split, *, rows: int = 64, processes: Processes | None = None,
     inputs: Collection[str] | None = None, generated: int | None = None, pictures: Path | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """The metrics of a split, named `split/metric`; when there are several tasks, `split/task/metric`, and the sum of their
-    losses by their weights, `split/loss`.
+    """The metrics of a split, named `split/metric`; when there are several tasks, `split/task/metric`, and the
+    sum of their losses by their weights, `split/loss`.
 
     Each process reads its share and the sums are added up. `inputs` leaves only these in the samples (and what is to be
-    predicted). Tasks that judge generated texts do so on `generated` samples, spread over the split (None: on all), and `judged`
-    tells how many they were.
+    predicted). Tasks that judge generated texts do so on `generated` samples, spread over the split (None: on
+    all), and `judged` tells how many they were.
     `pictures` is a folder for what one would rather look at: `confusion-<split>-<task>.png`.
     """
     return measured(
@@ -69,10 +69,16 @@ def measured(
 
 
 def read_share(
-    model: Model, tasks: Mapping[str, Task], split: Split, processes: Processes, rows: int, inputs, generated: int | None
-) -> tuple[Sums, dict[str, Pairs]]:  # fmt: skip
-    """Every task's sums over this process's share of a split, and the texts of those that are compared. An error of one process
-    stops them all."""
+    model: Model,
+    tasks: Mapping[str, Task],
+    split: Split,
+    processes: Processes,
+    rows: int,
+    inputs,
+    generated: int | None,
+) -> tuple[Sums, dict[str, Pairs]]:
+    """Every task's sums over this process's share of a split, and the texts of those that are compared. An error
+    of one process stops them all."""
     training = model.training
     model.eval()
     sums, pairs, error = {}, {}, None
@@ -91,7 +97,8 @@ def read_share(
 
 
 def compared(name: str, task: Task, split: Split, pairs: Pairs) -> dict[str, float]:
-    """The metrics of a whole split's texts, and how many they were (`judged`). Raises DataError where there are none."""
+    """The metrics of a whole split's texts, and how many they were (`judged`). Raises DataError where there are
+    none."""
     if not pairs:
         raise DataError(f"split {split.name!r} has no text of {task.target!r} by which task {name!r} could be judged")
     hypotheses, references = zip(*pairs, strict=True)
@@ -110,8 +117,8 @@ def directions(tasks: Mapping[str, Task], split: str) -> dict[str, bool]:
 def summed(
     model: Model, tasks: Mapping[str, Task], split: Split, places: Sequence, rows: int, inputs
 ) -> tuple[Sums, dict[str, Pairs]]:  # fmt: skip
-    """Every task's sums over these places: `loss`, `count`, and what the task itself measures; and of tasks that read a text
-    off the model's output (CTC), what it says beside what is true."""
+    """Every task's sums over these places: `loss`, `count`, and what the task itself measures; and of tasks that
+    read a text off the model's output (CTC), what it says beside what is true."""
     device, dtype = next(model.parameters()).device, computing_type(model)
     sums: Sums = {name: {} for name in tasks}
     pairs: dict[str, Pairs] = {name: [] for name, task in tasks.items() if task.metrics and not task.generates}
@@ -136,7 +143,8 @@ def summed(
 
 
 def left_unread(splits: Mapping[str, Split], tasks: Mapping[str, Task]) -> dict[str, int]:
-    """In the splits of samples, how many were bad so far, how many spans found no room, how many samples a task left out."""
+    """In the splits of samples, how many were bad so far, how many spans found no room, how many samples a task
+    left out."""
     splits = {name: split for name, split in splits.items() if isinstance(split, SampleSplit)}
     counts = {f"data/{name}_bad": len(split.bad) for name, split in splits.items()}
     counts |= {f"data/{name}_without_room": split.dropped.total() for name, split in splits.items()}

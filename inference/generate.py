@@ -91,8 +91,8 @@ def pieces(
     session: Session, rows: Sequence[Written], sampling: Sampling | None, search: Search = Search(),
     generator: torch.Generator | None = None,
 ) -> Iterator[list[str]]:  # fmt: skip
-    """Write in every row until all have ended; yields the next piece of each, which may be nothing. What is searched for comes
-    all at once."""
+    """Write in every row until all have ended; yields the next piece of each, which may be nothing. What is
+    searched for comes all at once."""
     if sampling is None and not search.greedy:
         texts = beam_search(session, rows[0].ends, session.most, search)
         yield ["".join(map(row.write, found.ids)) + row.finish() for row, found in zip(rows, texts, strict=True)]
@@ -117,8 +117,9 @@ def stream_prompts(
     sampling: Sampling | None = None, search: Search | None = None, stop: Sequence[str] = (), seed: int | None = None,
     cached: bool = True, say: Callable[[str], None] = print,
 ) -> Iterator[list[str]]:  # fmt: skip
-    """Yield the next piece of text of every prompt until all have stopped: at a `stop` text (left out), at an id that ends a
-    text, or after `max_tokens`. A prompt of None starts a new document. `name` is the task's. `say` hears notices."""
+    """Yield the next piece of text of every prompt until all have stopped: at a `stop` text (left out), at an id
+    that ends a text, or after `max_tokens`. A prompt of None starts a new document. `name` is the task's. `say`
+    hears notices."""
     encoding, context = task.text, model.context
     if others := [other for other in model.inputs if other != task.target]:
         say(f"{task.target!r} is written without {', '.join(others)}: none is given (--input NAME=VALUE)")
@@ -155,8 +156,9 @@ def open_answers(
     model: Model, name: str, task: LanguageModeling, split: SampleSplit, places: Sequence[Place], *,
     inputs: Collection[str] | None = None, prompt: str = "", most: int | None = None, cached: bool = True,
 ) -> tuple[list[int], Session | None]:  # fmt: skip
-    """A session that writes the texts of these samples, and the samples' numbers; bad ones are left out (None: all are bad).
-    The samples' own texts are not read: every one begins with `prompt`. `inputs`: the only others that are read."""
+    """A session that writes the texts of these samples, and the samples' numbers; bad ones are left out (None:
+    all are bad). The samples' own texts are not read: every one begins with `prompt`. `inputs`: the only others
+    that are read."""
     sets = split.sets(places, inputs=inputs, rows="one_each", replaced={task.target: prompt})
     numbers = [split.reader.number(key) for key in next(iter(sets.values())).keys]
     if not numbers:
@@ -166,10 +168,20 @@ def open_answers(
 
 
 def write_texts(
-    model: Model, name: str, task: LanguageModeling, split: SampleSplit, places: Sequence[Place], *,
-    inputs: Collection[str] | None = None, prompt: str = "", sampling: Sampling | None = None,
-    search: Search | None = None, generator: torch.Generator | None = None, most: int | None = None, cached: bool = True,
-) -> dict[int, str]:  # fmt: skip
+    model: Model,
+    name: str,
+    task: LanguageModeling,
+    split: SampleSplit,
+    places: Sequence[Place],
+    *,
+    inputs: Collection[str] | None = None,
+    prompt: str = "",
+    sampling: Sampling | None = None,
+    search: Search | None = None,
+    generator: torch.Generator | None = None,
+    most: int | None = None,
+    cached: bool = True,
+) -> dict[int, str]:
     """What the model says to these samples, without their own text, by the samples' numbers; bad samples are left out.
 
     `prompt` is how every text begins (it is not given back); `most` is how many tokens are written at most. A text is
@@ -191,7 +203,8 @@ def stream_texts(
     max_tokens: int | None = None, sampling: Sampling | None = None, search: Search | None = None,
     stop: Sequence[str] = (), seed: int | None = None, cached: bool = True,
 ) -> Iterator[list[str]]:  # fmt: skip
-    """The same texts piece by piece, each up to a `stop` text (left out). Raises DataError where one of the samples is bad."""
+    """The same texts piece by piece, each up to a `stop` text (left out). Raises DataError where one of the
+    samples is bad."""
     _, session = open_answers(model, name, task, split, places, prompt=prompt, most=max_tokens, cached=cached)
     for number in [place.number for place in places if place.number in split.bad]:
         raise DataError(split.bad[number])

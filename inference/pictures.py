@@ -10,7 +10,8 @@ from torch import Tensor
 from ..tokenizers.files.printing import printable
 
 WRITTEN, NAMED = 40, 100
-"""So many classes have their counts and names written into a confusion matrix; a larger one is a picture of the same size."""
+"""So many classes have their counts and names written into a confusion matrix; a larger one is a picture of the same
+size."""
 
 
 def draw_confusion(counts: Tensor, classes: Sequence, file: Path) -> None:

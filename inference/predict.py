@@ -22,11 +22,12 @@ def predict(
     search: Search | None = None, prompt: str = "", stop: Sequence[str] = (), max_tokens: int | None = None,
     seed: int | None = None, cached: bool = True, rows: int = 64,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Every task's answer to each sample of a split, in the order of the samples; `error` for a sample that cannot be read.
+    """Every task's answer to each sample of a split, in the order of the samples; `error` for a sample that
+    cannot be read.
 
-    Texts are written from `prompt` on. They are searched for as their task says, or as `search` does, but drawn at random where
-    `sampling` (and its `seed`) is given; they have at most `max_tokens` and end before a `stop` text; `cached` as for a `Session`.
-    `rows` samples are read at a time.
+    Texts are written from `prompt` on. They are searched for as their task says, or as `search` does, but drawn
+    at random where `sampling` (and its `seed`) is given; they have at most `max_tokens` and end before a `stop`
+    text; `cached` as for a `Session`. `rows` samples are read at a time.
     """
     tasks = {name: task.answering() for name, task in tasks.items()}
     found: list[dict[str, Any]] = [{} for _ in range(len(split))]

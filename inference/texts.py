@@ -22,8 +22,8 @@ def text_bytes(split: SampleSplit, planned: SetPlan, target: str) -> Tensor:
 def written_pairs(
     model: Model, name: str, task: LanguageModeling, split: SampleSplit, places, inputs, rows: int
 ) -> list[tuple[str, str]]:  # fmt: skip
-    """What the model writes from the other inputs, as the task searches, beside the true texts. Samples that have none are
-    not judged: an empty text would be wrong for all of them, whatever is written."""
+    """What the model writes from the other inputs, as the task searches, beside the true texts. Samples that have
+    none are not judged: an empty text would be wrong for all of them, whatever is written."""
     found: list[tuple[str, str]] = []
     places = [
         each for each in places if each.number not in split.bad and reference(split, each, task.target) is not None

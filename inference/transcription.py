@@ -1,9 +1,10 @@
 """Whole files of sound through Whisper: windows of 30 seconds one after another, and the segments that they give.
 
 Follows Radford et al. 2022 (arXiv:2212.04356, section 4.5) and OpenAI's own code (github.com/openai/whisper,
-`whisper/transcribe.py`), to which segments are tested to be equal: 30 seconds are heard at a time, the next window begins where
-the last timestamp says, and what was said badly is said again at a higher temperature. In two things it differs: no segment goes
-on behind the file's end, and those without text or length are left out, which there are kept as empty ones.
+`whisper/transcribe.py`), to which segments are tested to be equal: 30 seconds are heard at a time, the next window
+begins where the last timestamp says, and what was said badly is said again at a higher temperature. In two things it
+differs: no segment goes on behind the file's end, and those without text or length are left out, which there are kept
+as empty ones.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ STEP = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class Transcribing:
-    """How a file is transcribed. The defaults are those of OpenAI's command line. Raises ValueError for what means nothing."""
+    """How a file is transcribed. The defaults are those of OpenAI's command line. Raises ValueError for what
+    means nothing."""
 
     language: str | None = None
-    """Its code or name, such as `de` or `German`; None: what the model was tuned for, else detected from the first 30 s."""
+    """Its code or name, such as `de` or `German`; None: what the model was tuned for, else detected from the
+    first 30 s."""
     translate: bool = False
     """Into English, instead of writing what was said."""
     timestamps: bool = True
@@ -44,8 +47,8 @@ class Transcribing:
     patience: float = 1.0
     """The search ends with `round(beams * patience)` finished texts (Kasai et al. 2022, arXiv:2204.05424)."""
     length_penalty: float | None = None
-    """How texts are ranked: None by their log-probability over their length; else, from 0 to 1, over ((5 + length) / 6) to this
-    power (Wu et al. 2016, arXiv:1609.08144)."""
+    """How texts are ranked: None by their log-probability over their length; else, from 0 to 1, over ((5 +
+    length) / 6) to this power (Wu et al. 2016, arXiv:1609.08144)."""
     best_of: int = 5
     """Texts that are drawn at a temperature above 0, of which the best one is taken."""
     seed: int = 0
@@ -53,18 +56,21 @@ class Transcribing:
     temperatures: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     """Tried in turn, while a window's text repeats itself or is unlikely."""
     compression: float | None = 2.4
-    """The text of a window repeats itself when zlib makes it more than so many times smaller; None: this is not asked."""
+    """The text of a window repeats itself when zlib makes it more than so many times smaller; None: this is not asked.
+    """
     confidence: float | None = -1.0
     """The text of a window is unlikely when its mean log-probability is below this; None: this is not asked."""
     silence: float | None = 0.6
-    """A window is silent when the model says so with more than this probability, and its text is unlikely; None: never."""
+    """A window is silent when the model says so with more than this probability, and its text is unlikely; None: never.
+    """
     follow: bool = True
     """Whether a window is read with the text before it as its context."""
     initial_prompt: str | None = None
-    """What the first window is read behind, such as names that will be said. Later ones are, too, as far as there is room and
-    `follow` allows."""
+    """What the first window is read behind, such as names that will be said. Later ones are, too, as far as there
+    is room and `follow` allows."""
     carry_initial_prompt: bool = False
-    """Whether every window is read behind the whole initial prompt; of the text before it there is what has room besides."""
+    """Whether every window is read behind the whole initial prompt; of the text before it there is what has room
+    besides."""
 
     def __post_init__(self):
         if self.beams < 1 or self.best_of < 1:
@@ -83,7 +89,8 @@ class Transcribing:
             )
 
     def tries_again(self, said: Said) -> bool:
-        """Whether a window's text is so bad that the next temperature is tried. It is not where the window is silent."""
+        """Whether a window's text is so bad that the next temperature is tried. It is not where the window is
+        silent."""
         unlikely = self.confidence is not None and said.log < self.confidence
         if unlikely and self.silence is not None and said.no_speech > self.silence:
             return False
@@ -125,10 +132,12 @@ class Transcript:
 
 
 class Transcriber:
-    """Writes down what is said in a spectrogram of any length, of which `frames` are heard at a time, of `hop` seconds each.
+    """Writes down what is said in a spectrogram of any length, of which `frames` are heard at a time, of `hop`
+    seconds each.
 
-    `plan` makes the sets of one window: from a spectrogram (mels, frames) and the ids of the text's beginning to the planned
-    sets that a `Session` takes. `encoding` is that of the text, `task` the one that writes it as `input`.
+    `plan` makes the sets of one window: from a spectrogram (mels, frames) and the ids of the text's beginning to
+    the planned sets that a `Session` takes. `encoding` is that of the text, `task` the one that writes it as
+    `input`.
     """
 
     def __init__(
@@ -143,8 +152,9 @@ class Transcriber:
     # ---------------------------------------------------------------------------------------------- the whole of a file
 
     def transcribe(self, spectrogram: Float[Tensor, "mels frames"], length: int, how: Transcribing) -> Transcript:
-        """The segments of a file, which are heard as they are asked for. `length` is how many frames are the file's own; the
-        spectrogram goes on with silence behind them, one window long. Raises ValueError for what this model does not know."""
+        """The segments of a file, which are heard as they are asked for. `length` is how many frames are the
+        file's own; the spectrogram goes on with silence behind them, one window long. Raises ValueError for
+        what this model does not know."""
         self.check(how)
         language = self.language(how)
         if language is None:
@@ -192,7 +202,8 @@ class Transcriber:
         found = dict(zip(languages, chances))
         return max(found, key=found.get), found
 
-    # -------------------------------------------------------------------------------------------- what a text begins with
+    # -------------------------------------------------------------------------------------------- what a text
+    # begins with
 
     @property
     def room(self) -> int:
@@ -208,7 +219,8 @@ class Transcriber:
         return found if how.timestamps else [*found, p.no_timestamps]
 
     def _carried(self, prompt: Sequence[int], told: Sequence[int], since: int) -> list[int]:
-        """The initial prompt, with which all that was told begins, and as much of what was told since as has room behind it."""
+        """The initial prompt, with which all that was told begins, and as much of what was told since as has
+        room behind it."""
         room = max(0, self.room - len(prompt))
         return [*prompt, *told[max(len(prompt), since, len(told) - room) :]]
 
@@ -219,8 +231,9 @@ class Transcriber:
         self, window: Tensor, before: Sequence[int], language: str | None, how: Transcribing,
         generator: torch.Generator | None = None,
     ) -> Said:  # fmt: skip
-        """The text of one window, at the first temperature at which it neither repeats itself nor is unlikely. `before` are ids that
-        were said before it; `generator` is what texts are drawn with, by default one of `how.seed`."""
+        """The text of one window, at the first temperature at which it neither repeats itself nor is
+        unlikely. `before` are ids that were said before it; `generator` is what texts are drawn with, by
+        default one of `how.seed`."""
         sets = self.plan(padded(window, self.frames), self.prompt(before, language, how))
         generator, source = generator or self._generator(how), None
         for temperature in how.temperatures:
@@ -253,8 +266,9 @@ class Transcriber:
     # ------------------------------------------------------------------------------------------------------ segments
 
     def cut(self, said: Said, place: int, size: int, timed: bool) -> tuple[list[Segment], int]:
-        """A window's text as segments, and how many of its frames were heard: to the last timestamp where speech goes on. The window
-        begins at the frame `place` of the file, and `size` of its frames are the file's."""
+        """A window's text as segments, and how many of its frames were heard: to the last timestamp where
+        speech goes on. The window begins at the frame `place` of the file, and `size` of its frames are the
+        file's."""
         p, ids = self.protocol, said.ids
         times = [id >= p.timestamps for id in ids]
         pairs = [n for n in range(1, len(ids)) if times[n - 1] and times[n]]

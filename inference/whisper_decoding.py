@@ -1,9 +1,9 @@
 """How Whisper writes the text of one window: its special tokens, what it may say next, beam search and samples.
 
-The rules are those of OpenAI's own code (github.com/openai/whisper, `whisper/decoding.py`), to which texts and log-probabilities
-are tested to be equal. transformers' `generate` has others: it does not normalise again what is left after the rules (so that
-a text's log-probability is lower), divides by the length with the end, and goes on as long as some beginning could still beat
-the worst finished text. On silence that ends in long repetitions.
+The rules are those of OpenAI's own code (github.com/openai/whisper, `whisper/decoding.py`), to which texts and
+log-probabilities are tested to be equal. transformers' `generate` has others: it does not normalise again what is
+left after the rules (so that a text's log-probability is lower), divides by the length with the end, and goes on as
+long as some beginning could still beat the worst finished text. On silence that ends in long repetitions.
 """
 
 from __future__ import annotations
@@ -76,19 +76,21 @@ class Said(NamedTuple):
 
 
 def compression(text: str) -> float:
-    """How many times smaller zlib makes a text, without the space around it: more than 2.4 times where it repeats itself."""
+    """How many times smaller zlib makes a text, without the space around it: more than 2.4 times where it repeats
+    itself."""
     raw = text.strip().encode()
     return len(raw) / len(zlib.compress(raw))
 
 
-# ------------------------------------------------------------------------------------------------- what may be said next
+# ------------------------------------------------------------------------------------------------- what may be said
+# next
 
 
 class Rules:
     """Rules out, in every row of scores, what the protocol does not allow next.
 
-    Timestamps come in pairs (one ends a segment, the next begins another), never go back, and come when together they are
-    likelier than any other token. Without `timestamps` there are none of these rules.
+    Timestamps come in pairs (one ends a segment, the next begins another), never go back, and come when together
+    they are likelier than any other token. Without `timestamps` there are none of these rules.
     """
 
     def __init__(self, protocol: Protocol, timestamps: bool, device: torch.device | str = "cpu"):
@@ -98,8 +100,8 @@ class Rules:
         self.never_first = torch.tensor(protocol.suppressed_first, dtype=torch.long, device=device)
 
     def __call__(self, scores: Float[Tensor, "b v"], texts: Sequence[Sequence[int]]) -> Float[Tensor, "b v"]:
-        """The scores, in float32, with minus infinity where something is ruled out; `texts` is what each row has said so far. May
-        change the scores in place."""
+        """The scores, in float32, with minus infinity where something is ruled out; `texts` is what each row
+        has said so far. May change the scores in place."""
         scores, zero = scores.float(), self.protocol.timestamps
         if not texts[0]:  # all rows are equally long
             scores.index_fill_(1, self.never_first, -torch.inf)
@@ -136,8 +138,8 @@ class Rules:
 
 
 class Candidate(NamedTuple):
-    """A text that may be what was said: its ids without the end, and their log-probability among what the rules allowed (with
-    that of the end, where it has ended)."""
+    """A text that may be what was said: its ids without the end, and their log-probability among what the rules
+    allowed (with that of the end, where it has ended)."""
 
     ids: list[int]
     log: float
@@ -152,8 +154,8 @@ class Branch(NamedTuple):
 
 
 def likeliest(candidates: Sequence[Candidate], length_penalty: float | None) -> Candidate:
-    """The best text as `Transcribing.length_penalty` ranks them, the first one of equals. Lengths are without the end; an empty
-    text counts as one token."""
+    """The best text as `Transcribing.length_penalty` ranks them, the first one of equals. Lengths are without the
+    end; an empty text counts as one token."""
 
     def score(candidate: Candidate) -> float:
         length = len(candidate.ids)
@@ -163,12 +165,13 @@ def likeliest(candidates: Sequence[Candidate], length_penalty: float | None) -> 
 
 
 def searched(session: Session, rules: Rules, most: int, *, beams: int, patience: float = 1.0) -> list[Candidate]:
-    """The texts that beam search finds: finished ones in the order in which they were met and then, where these are fewer than
-    `beams`, those that ran on, best first.
+    """The texts that beam search finds: finished ones in the order in which they were met and then, where these
+    are fewer than `beams`, those that ran on, best first.
 
-    Every running text is continued with its `beams + 1` likeliest ids. Of all these texts, best first, those that end are
-    finished, until `beams` others run on. The search is over with `round(beams * patience)` finished texts, whatever could still
-    come, or after `most` tokens, the end included. Raises ValueError where there are no more ids than beams.
+    Every running text is continued with its `beams + 1` likeliest ids. Of all these texts, best first, those that
+    end are finished, until `beams` others run on. The search is over with `round(beams * patience)` finished
+    texts, whatever could still come, or after `most` tokens, the end included. Raises ValueError where there are
+    no more ids than beams.
     """
     wanted, end = round(beams * patience), rules.protocol.end
     finished: list[Candidate] = []
@@ -206,8 +209,8 @@ class Beams(NamedTuple):
         return [Branch(log, row, int(id)) for row in self.order for log, id in zip(values[row], ids[row])]
 
     def continued(self, going: Sequence[Branch]) -> tuple[Beams, list[int]]:
-        """The texts of these branches, best first, and the row that each row continues. The first branch of every row stays in its
-        row: what is cached of it need not move."""
+        """The texts of these branches, best first, and the row that each row continues. The first branch of
+        every row stays in its row: what is cached of it need not move."""
         stays = {branch.row: number for number, branch in reversed([*enumerate(going)])}
         free = iter([row for row in range(len(going)) if row not in stays])
         order = [branch.row if stays[branch.row] == number else next(free) for number, branch in enumerate(going)]
@@ -222,8 +225,8 @@ class Beams(NamedTuple):
 
 
 def chosen(branches: Sequence[Branch], beams: int, end: int) -> tuple[list[Branch], list[Branch]]:
-    """The branches that end a text and those that run on, best first, up to the last of `beams` that run on. What has no
-    probability ends nothing."""
+    """The branches that end a text and those that run on, best first, up to the last of `beams` that run on. What
+    has no probability ends nothing."""
     ended: list[Branch] = []
     going: list[Branch] = []
     for branch in sorted(branches, key=lambda branch: -branch.log):
@@ -245,8 +248,8 @@ def drawn(
     count: int,
     generator: torch.Generator | None = None,
 ) -> list[Candidate]:
-    """So many texts drawn at random, each of at most `most` tokens, the end included. Log-probabilities are those of temperature
-    1."""
+    """So many texts drawn at random, each of at most `most` tokens, the end included. Log-probabilities are those
+    of temperature 1."""
     end, scores = rules.protocol.end, session.scores().repeat_interleave(count, dim=0)
     session.expand(count)
     texts: list[list[int]] = [[] for _ in range(count)]

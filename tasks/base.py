@@ -134,7 +134,8 @@ class Task:
         raise NotImplementedError
 
     def terms(self, output: Tensor, targets: Targets) -> dict[str, Term]:
-        """The named loss terms of one micro-batch, each counted `targets.count` times; the first is reported as `loss`."""
+        """The named loss terms of one micro-batch, each counted `targets.count` times; the first is reported
+        as `loss`."""
         raise NotImplementedError
 
     def measure(self, output: Tensor, targets: Targets) -> dict[str, Tensor]:

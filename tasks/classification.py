@@ -193,8 +193,10 @@ class Classification(Task):
         """One sample's answer in words: the class, and the likeliest five with their probabilities."""
         if self.several:
             chances = scores.float().sigmoid()
-            return {"classes": [name for name, p in zip(self.classes, chances.tolist()) if p > 0.5],
-                    "probabilities": {str(name): round(p, 4) for name, p in zip(self.classes, chances.tolist())}}  # fmt: skip
+            return {
+                "classes": [name for name, p in zip(self.classes, chances.tolist()) if p > 0.5],
+                "probabilities": {str(name): round(p, 4) for name, p in zip(self.classes, chances.tolist())},
+            }
         chances = scores.float().softmax(-1)
         order = chances.topk(min(5, len(self.classes))).indices.tolist()
         return {

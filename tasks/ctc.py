@@ -1,4 +1,5 @@
-"""CTC: say at every token of a sound which symbol it is, or none; the text is what remains without repeats and blanks."""
+"""CTC: say at every token of a sound which symbol it is, or none; the text is what remains without repeats and
+blanks."""
 
 from __future__ import annotations
 
@@ -69,8 +70,14 @@ class Ctc(Task):
     target_is_column = True
 
     def __init__(
-        self, *, target: str, source: str, metrics: tuple[TextMetric, ...] = ("wer",), beams: int = 1, weight: float = 1.0
-    ):  # fmt: skip
+        self,
+        *,
+        target: str,
+        source: str,
+        metrics: tuple[TextMetric, ...] = ("wer",),
+        beams: int = 1,
+        weight: float = 1.0,
+    ):
         if not 1 <= beams <= MOST_BEAMS:
             raise ValueError(f"beams must be at least 1 and at most {MOST_BEAMS:,}, not {beams:,}")
         self.target, self.source, self.metrics, self.beams, self.weight = target, source, metrics, beams, weight

@@ -33,9 +33,15 @@ class LanguageModeling(Task):
     generates, hides = True, "shifted"
 
     def __init__(
-        self, *, target: str, head: Callable[..., VocabularyHead] = Tied, metrics: tuple[TextMetric, ...] = (), search: Search = Search(),
-        label_smoothing: float = 0.0, weight: float = 1.0,
-    ):  # fmt: skip
+        self,
+        *,
+        target: str,
+        head: Callable[..., VocabularyHead] = Tied,
+        metrics: tuple[TextMetric, ...] = (),
+        search: Search = Search(),
+        label_smoothing: float = 0.0,
+        weight: float = 1.0,
+    ):
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
         self.target, self._head, self.metrics, self.search = target, head, metrics, search
@@ -53,7 +59,8 @@ class LanguageModeling(Task):
         return self.text.written(ids)
 
     def targets(self, planned: SetPlan) -> Targets:
-        """Every token is judged by the id that follows it; the holder is the next token of the set, if that carries it."""
+        """Every token is judged by the id that follows it; the holder is the next token of the set, if that
+        carries it."""
         chunks = planned.chunks.get(self.target)
         if chunks is None:
             none = torch.zeros(0, dtype=torch.long)

@@ -110,7 +110,8 @@ class MaskedModeling(Task):
         return slots[hidden[word[slots]]]
 
     def replaced(self, ids: np.ndarray, spans: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """What the model reads in place of hidden ids; those of one span (by its number) are replaced in the same way."""
+        """What the model reads in place of hidden ids; those of one span (by its number) are replaced in the
+        same way."""
         lot = random.random(spans.max(initial=-1) + 1)[spans]
         drawn = random.choice(self.drawn, len(ids))
         return np.where(lot < self.as_mask, self.mask, np.where(lot < self.as_mask + self.as_random, drawn, ids))
@@ -169,10 +170,14 @@ class MaskedModeling(Task):
         answers = []
         for number in range(1, planned.samples + 1):
             mine = (sample[asked] == number).nonzero()[:, 0].tolist()
-            answers.append({
-                "text": self.text.decode(filled[sample == number].tolist()),
-                "masks": [self._candidates(candidates[row], shares[row]) for row in mine],
-            } if mine else {"error": f"no {self.text.specials[self.mask]!r} stands in {self.target!r} to be filled in"})  # fmt: skip
+            answers.append(
+                {
+                    "text": self.text.decode(filled[sample == number].tolist()),
+                    "masks": [self._candidates(candidates[row], shares[row]) for row in mine],
+                }
+                if mine
+                else {"error": f"no {self.text.specials[self.mask]!r} stands in {self.target!r} to be filled in"}
+            )
         return answers
 
     def _candidates(self, ids: Tensor, shares: Tensor) -> list[dict[str, Any]]:

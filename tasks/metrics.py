@@ -17,7 +17,8 @@ def exact_match(said: Sequence[str], true: Sequence[str]) -> float:
 
 
 def bleu(said: Sequence[str], true: Sequence[str]) -> float:
-    """Corpus BLEU (0 to 100) of detokenized text: sacreBLEU's defaults, tokenization 13a (Post 2018, arXiv:1804.08771)."""
+    """Corpus BLEU (0 to 100) of detokenized text: sacreBLEU's defaults, tokenization 13a (Post 2018,
+    arXiv:1804.08771)."""
     import sacrebleu
 
     return sacrebleu.corpus_bleu(list(said), [list(true)]).score
@@ -59,7 +60,9 @@ METRICS: dict[str, Callable[[Sequence[str], Sequence[str]], float]] = {
     "exact_match": exact_match, "bleu": bleu, "chrf": chrf, "wer": wer, "cer": cer,
 }  # fmt: skip
 MEANINGS = {
-    "exact_match": Metric("share of texts", larger_is_better=True), "bleu": Metric("BLEU, 0 to 100", larger_is_better=True),
-    "chrf": Metric("chrF, 0 to 100", larger_is_better=True), "wer": Metric("errors per word"),
+    "exact_match": Metric("share of texts", larger_is_better=True),
+    "bleu": Metric("BLEU, 0 to 100", larger_is_better=True),
+    "chrf": Metric("chrF, 0 to 100", larger_is_better=True),
+    "wer": Metric("errors per word"),
     "cer": Metric("errors per character"),
-}  # fmt: skip
+}

@@ -81,7 +81,8 @@ class Regression(Task):
             return ()
         told = ", ".join(f"{value:g}" for value in kinds.tolist())
         return (
-            f"{self.target!r} holds only {told}: they are learned as numbers, of which 1 is nearer to 2 than to 9; if they "
+            f"{self.target!r} holds only {told}: they are learned as numbers, of which 1 is nearer to 2 than "
+            "to 9; if they "
             "number classes, use classification",
         )
 

@@ -72,7 +72,8 @@ class SpanCorruption(SequenceToSequence):
     # ---------------------------------------------------------------------------------------------------- corruption
 
     def alter(self, sets: dict[str, SetPlan]) -> dict[str, SetPlan]:
-        """The set of the text becomes two: what is left of it, for the encoder, and what was cut out, for the decoder."""
+        """The set of the text becomes two: what is left of it, for the encoder, and what was cut out, for the
+        decoder."""
         planned = next(each for each in sets.values() if self.source in each.chunks)
         chunks = planned.chunks[self.source]
         ids, reads, writes = chunks.values.flatten().numpy(), [], []
@@ -103,7 +104,8 @@ class SpanCorruption(SequenceToSequence):
         return [int(i) for i in (*left, end)], [int(i) for i in (*out, end)]
 
     def asked(self, choppers):
-        """The text with its sentinels, which stand where spans are wanted, and its end, as it is read while training."""
+        """The text with its sentinels, which stand where spans are wanted, and its end, as it is read while
+        training."""
         chopper = choppers[self.source].with_marks(self.special_ids)
         return {**choppers, self.source: replace(chopper, closing=() if self.text.after else (self.text.end,))}
 

@@ -10,7 +10,8 @@ from ..models.model import Model
 
 
 def parameters_by_part(model: Model) -> dict[str, int]:
-    """Parameter counts by the first two names of their keys, `tokenizers.text`, `cores.main`, ..., each counted once."""
+    """Parameter counts by the first two names of their keys, `tokenizers.text`, `cores.main`, ..., each counted
+    once."""
     counts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         counts[".".join(name.split(".")[:2])] += parameter.numel()

@@ -186,11 +186,16 @@ class Trainer:
         learner, log = self.learner, self.log
         if self.step:
             state = {
-                "seconds": log.seconds, "best": self.best.model_dump() if self.best else None, "evaluated": self.evaluated,
-                "averaged": self.averaged, "finished": self.finished, "records": log.record.lines_of(self.step),
-                "unreported": log.unreported.model_dump(), "skipped": self.loader.skipped,
+                "seconds": log.seconds,
+                "best": self.best.model_dump() if self.best else None,
+                "evaluated": self.evaluated,
+                "averaged": self.averaged,
+                "finished": self.finished,
+                "records": log.record.lines_of(self.step),
+                "unreported": log.unreported.model_dump(),
+                "skipped": self.loader.skipped,
                 "bad": dict(self.loader.split.bad),
-            }  # fmt: skip
+            }
             tensors = {"model": learner.objective.model.state_dict(), "optimizer": learner.optimizer.state()}
             self.saver.save(
                 self.step, tensors, learner.averages.state() if learner.averages else None, state, self.best

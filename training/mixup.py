@@ -51,7 +51,8 @@ class Mixup:
         sounds = sounds and chunks.values.dim() == 2 and chunks.values.is_floating_point() and not self.cutmix
         if len(planned.chunks) != 1 or not (images or sounds):
             raise ValueError(
-                "training.mixup needs one image of one size, or one sound (without cutmix), in every sample, and no other input"
+                "training.mixup needs one image of one size, or one sound (without cutmix), in every sample, "
+                "and no other input"
             )
         classes = {task: each.classes for task, each in tasks.items() if isinstance(each, Classification)}
         if len(tasks) != 1 or len(classes) != 1 or next(iter(tasks.values())).several:

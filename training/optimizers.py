@@ -65,7 +65,8 @@ class Optimizer:
         return found
 
     def figures(self) -> dict[str, float]:
-        """The rates in use as metrics: `train/learning_rate` of the main group, `train/learning_rate/heads` of another."""
+        """The rates in use as metrics: `train/learning_rate` of the main group, `train/learning_rate/heads`
+        of another."""
         others = {f"train/learning_rate/{name}": rate for name, (rate, _) in self.rates().items() if name != self.main}
         return {"train/learning_rate": self.learning_rate * self.factor} | others
 
@@ -96,7 +97,8 @@ class Optimizer:
         return sum(kept[o] * p.numel() for o in self.inner for group in o.param_groups for p in group["params"])
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take the state of an earlier run of the same parameters. Raises ValueError when one has none, or another's."""
+        """Take the state of an earlier run of the same parameters. Raises ValueError when one has none, or
+        another's."""
         by_name: dict[str, dict[str, Tensor]] = defaultdict(dict)
         for key, value in state.items():
             name, _, quantity = key.rpartition("/")
@@ -181,13 +183,23 @@ class Muon(Optimizer):
     default_rate, main = 0.02, "matrices"
 
     def __init__(
-        self, model: nn.Module, learning_rate: float, *, embeddings: Weight = 0.5, heads: Weight = 0.25, others: Weight = 0.1,
-        momentum: Share = 0.95, weight_decay: Weight = 0.0, cautious: bool = False, betas: tuple[Share, Share] = (0.8, 0.95),
-    ):  # fmt: skip
+        self,
+        model: nn.Module,
+        learning_rate: float,
+        *,
+        embeddings: Weight = 0.5,
+        heads: Weight = 0.25,
+        others: Weight = 0.1,
+        momentum: Share = 0.95,
+        weight_decay: Weight = 0.0,
+        cautious: bool = False,
+        betas: tuple[Share, Share] = (0.8, 0.95),
+    ):
         super().__init__(model, learning_rate)
         if min(embeddings, heads, others) < 0:
             raise ValueError(
-                f"embeddings, heads and others are ratios of the learning rate: 0 or more, not {embeddings}, {heads}, {others}"
+                f"embeddings, heads and others are ratios of the learning rate: 0 or more, not {embeddings}, "
+                f"{heads}, {others}"
             )
         group_of = {"matrix": "matrices", "projection": "matrices", "embedding": "embeddings", "head": "heads"}
         ratios = {"embeddings": embeddings, "heads": heads, "others": others}

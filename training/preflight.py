@@ -37,7 +37,8 @@ def check_attribution(split: Split) -> None:
     """Raises ValueError when there is no input whose worth could be told, though that is asked for."""
     if not split.optional_inputs:
         raise ValueError(
-            "evaluation.attribution: there is no input that could be withheld: every one is predicted, or needed by a task"
+            "evaluation.attribution: there is no input that could be withheld: every one is predicted, or "
+            "needed by a task"
         )
 
 
@@ -69,7 +70,8 @@ def lines_about_inputs(
         told = ", ".join(f"{name} from {share:.1%}" for name, (share, _) in withheld.items())
         chances = ", ".join(f"{chance:g}" for _, chance in withheld.values())
         lines.append(
-            f"withheld of the samples while training: {told} (input_dropout {chances}, before one of a sample's inputs is kept)"
+            f"withheld of the samples while training: {told} (input_dropout {chances}, before one of a "
+            "sample's inputs is kept)"
         )
     for name, task in tasks.items():
         answers = task.columns() or [columns[each] for each in task.inputs() if each not in task.makes()]

@@ -72,7 +72,8 @@ class StreamSplit(Split):
     def __post_init__(self):
         if len(self.file.ids) < self.context + 1:
             raise DataError(
-                f"{self.file.header.dataset} {self.name}: {len(self.file.ids)} tokens are too few for one window of the context "
+                f"{self.file.header.dataset} {self.name}: {len(self.file.ids)} tokens are too few for one "
+                "window of the context "
                 f"({self.context}) and the token after it; use more text or a smaller model.context"
             )
 

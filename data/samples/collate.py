@@ -94,7 +94,8 @@ class Collator:
         if encoded and not kept.keys() & encoded.keys():
             longest = max(chunk.count for chunk in encoded.values())
             raise DataError(
-                f"what the encoder shall read of it has {longest} tokens, more than its context of {self.encoder_context}"
+                f"what the encoder shall read of it has {longest} tokens, more than its context of "
+                f"{self.encoder_context}"
             )
         if parts and not kept:
             longest = max(chunk.count for chunk in parts.values())
@@ -114,7 +115,8 @@ class Collator:
             raise DataError(f"its targets have {total} tokens, more than the {whose}context of {context}")
         if dropped and kept and self.inputs.too_long == "refuse":
             raise DataError(
-                f"it has {whole} tokens, more than the {whose}context of {context}; data.too_long: drop would leave out its "
+                f"it has {whole} tokens, more than the {whose}context of {context}; data.too_long: drop would "
+                "leave out its "
                 f"{' and '.join(reversed(dropped))}"
             )
         for name, count in dropped.items() if kept else ():

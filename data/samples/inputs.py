@@ -29,7 +29,8 @@ def withheld_shares(dropout: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """How the columns of a data set become the inputs of a set: `Inputs(columns={"camera": "image", "text": "text"})`."""
+    """How the columns of a data set become the inputs of a set: `Inputs(columns={"camera": "image", "text":
+    "text"})`."""
 
     columns: Mapping[str, str]
     """The data column that each input reads."""

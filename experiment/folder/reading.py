@@ -1,4 +1,5 @@
-"""What stands in a run's folder, read: its configuration, which checkpoint is meant, the weights, what it learned of its data."""
+"""What stands in a run's folder, read: its configuration, which checkpoint is meant, the weights, what it learned of
+its data."""
 
 from __future__ import annotations
 
@@ -33,16 +34,16 @@ def listed(names: Sequence[str]) -> str:
 
 
 def read_config(folder: Path, trust: Collection[str] = ()) -> Config:
-    """The resolved configuration that a run was made with; it may name code of chopmix, and of the modules in `trust`. Raises
-    RunError when the folder holds no run, ConfigError for a configuration that is none."""
+    """The resolved configuration that a run was made with; it may name code of chopmix, and of the modules in
+    `trust`. Raises RunError when the folder holds no run, ConfigError for a configuration that is none."""
     if not os.path.exists(folder / "config.yaml"):
         raise RunError(f"{folder} is not a run: it has no config.yaml (train one with `chopmix train CONFIG`)")
     return load_run_config(folder, trust)
 
 
 def chosen_step(folder: Path, which: str, say: Callable[[str], None] = lambda text: None) -> int:
-    """The step of the `last` or the `best` checkpoint; where the run has none of the kind, which is said, of the newest. Raises
-    RunError when there is none."""
+    """The step of the `last` or the `best` checkpoint; where the run has none of the kind, which is said, of the
+    newest. Raises RunError when there is none."""
     found = checkpoint.steps(folder)
     known = [
         step for step in (checkpoint.read_step(folder, which), checkpoint.read_step(folder, "last")) if step in found
@@ -55,8 +56,8 @@ def chosen_step(folder: Path, which: str, say: Callable[[str], None] = lambda te
 
 
 def sound_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
-    """The step of the `last` or the `best` checkpoint; where that is damaged, which is said, of the newest whole one. Raises
-    CheckpointError when there is none."""
+    """The step of the `last` or the `best` checkpoint; where that is damaged, which is said, of the newest whole
+    one. Raises CheckpointError when there is none."""
     step = chosen_step(folder, which, say)
     try:
         checkpoint.read_state(folder, step)
@@ -76,7 +77,8 @@ def say_aside(text: str) -> None:
 
 
 def check_assets(config: Config, assets: Path) -> None:
-    """Raises RunError where a folder is missing in which an input or a task keeps what it learned of the training data."""
+    """Raises RunError where a folder is missing in which an input or a task keeps what it learned of the training
+    data."""
     kept = {name: part.target.Chopper for name, part in config.inputs.items() if name not in config.shares}
     learned = {name: kind for name, kind in kept.items() if kind.load is not Chopper.load}
     learned |= {f"task-{name}": part.target for name, part in config.tasks.items() if part.target.save is not Task.save}
@@ -117,7 +119,8 @@ def load_weights(
     ]
     if wrong:
         raise CheckpointError(
-            f"{checkpoint.folder_of(folder, step)}: its tensors are not those of this configuration: {listed(sorted(wrong))}"
+            f"{checkpoint.folder_of(folder, step)}: its tensors are not those of this configuration: "
+            f"{listed(sorted(wrong))}"
         )
     model.load_state_dict(weights)
     return state

@@ -60,7 +60,8 @@ def take_weights(model: Model, config: Config) -> str:
     if matrices and not set(matrices) & set(taken):
         there, here = (tuple(each[matrices[0]].shape) for each in (theirs, own))
         raise RunError(
-            f"from: {source} has a core of other sizes, of which nothing fits: {matrices[0]} is {there} there, {here} here"
+            f"from: {source} has a core of other sizes, of which nothing fits: {matrices[0]} is {there} there, "
+            f"{here} here"
         )
     for name in taken:
         own[name].copy_(theirs[name])

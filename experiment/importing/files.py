@@ -36,7 +36,8 @@ class Index(Record):
 
 @dataclass(frozen=True)
 class Directory:
-    """A directory with `config.json` and `model.safetensors` (sharded or not). Its readers raise DataError or RunError."""
+    """A directory with `config.json` and `model.safetensors` (sharded or not). Its readers raise DataError or
+    RunError."""
 
     path: Path
 
@@ -59,7 +60,8 @@ class Directory:
             raise RunError(f"{self.path / 'config.json'}: a mapping is expected, not {type(found).__name__}")
         if self.has("model.bin") and not {"model_type", "architecture"} & found.keys():
             raise RunError(
-                f"{self.path} is a CTranslate2 directory (model.bin, as faster-whisper has it), which is not read; import the "
+                f"{self.path} is a CTranslate2 directory (model.bin, as faster-whisper has it), which is not "
+                "read; import the "
                 "original directory with model.safetensors"
             )
         return found

@@ -105,7 +105,8 @@ def protocol_of(source: Directory, own: Tokenizer, config: Whisper) -> Protocol:
     )  # fmt: skip
     if protocol.highest >= config.vocab_size:
         raise RunError(
-            f"{source.path}: the special id {protocol.highest} is outside config.json's vocab_size ({config.vocab_size})"
+            f"{source.path}: the special id {protocol.highest} is outside config.json's vocab_size "
+            f"({config.vocab_size})"
         )
     return protocol
 
@@ -119,10 +120,16 @@ def between(own: Tokenizer, start: int, end: int) -> dict[str, int]:
 def generation_config(protocol: Protocol) -> dict[str, Any]:
     """The `generation_config.json` that says what a protocol does; the way back of `protocol_of`."""
     return {
-        "decoder_start_token_id": protocol.start, "bos_token_id": protocol.end, "eos_token_id": protocol.end,
-        "pad_token_id": protocol.end, "no_timestamps_token_id": protocol.no_timestamps, "prev_sot_token_id": protocol.previous,
-        "suppress_tokens": protocol.suppressed, "begin_suppress_tokens": protocol.suppressed_first,
-        "is_multilingual": bool(protocol.languages), "max_initial_timestamp_index": protocol.latest_start,
+        "decoder_start_token_id": protocol.start,
+        "bos_token_id": protocol.end,
+        "eos_token_id": protocol.end,
+        "pad_token_id": protocol.end,
+        "no_timestamps_token_id": protocol.no_timestamps,
+        "prev_sot_token_id": protocol.previous,
+        "suppress_tokens": protocol.suppressed,
+        "begin_suppress_tokens": protocol.suppressed_first,
+        "is_multilingual": bool(protocol.languages),
+        "max_initial_timestamp_index": protocol.latest_start,
         "lang_to_id": {f"<|{code}|>": id for code, id in protocol.languages.items()},
         "task_to_id": {"transcribe": protocol.transcribe, "translate": protocol.translate},
-    } | ({} if protocol.language is None else {"language": protocol.language})  # fmt: skip
+    } | ({} if protocol.language is None else {"language": protocol.language})

@@ -136,9 +136,12 @@ def originals(
     back = translate(made.architecture.names(), model.state_dict(), back=True).tensors
     known = {name: theirs[called[name]] for name in back.keys() & called.keys()}
     record = {
-        "kind": type(made.architecture).__name__, "config": made.architecture.model_dump(exclude_none=True),
-        "tensors": {name: (called[name], str(value.dtype).removeprefix("torch.")) for name, value in sorted(known.items())},
-    }  # fmt: skip
+        "kind": type(made.architecture).__name__,
+        "config": made.architecture.model_dump(exclude_none=True),
+        "tensors": {
+            name: (called[name], str(value.dtype).removeprefix("torch.")) for name, value in sorted(known.items())
+        },
+    }
     return record, {
         called[name]: value for name, value in known.items() if not torch.equal(back[name].to(value.dtype), value)
     }

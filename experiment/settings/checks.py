@@ -247,7 +247,8 @@ def answers_are_not_read(inputs: dict[str, Part], model: Part, tasks: dict[str, 
         for reader in [each for each in read if data.columns.get(each, each) == column]:
             message = (
                 f"is the column {column!r}, which the input {reader!r} reads: the model would be told its answer; take "
-                "the input out (or let it read another column, with data.columns), or predict it by a task that hides it"
+                "the input out (or let it read another column, with data.columns), or predict it by a task "
+                "that hides it"
             )
             yield ("tasks", name, "target"), message
 

@@ -114,7 +114,8 @@ def leak_lines(model: Model) -> list[str]:
             why = "nobody reads what stands later, by the form of its graph: this holds for all batches"
         elif None not in ahead:
             names = [model.inputs[number - 1] for number in sorted(frozenset().union(*ahead))]
-            why = f"only {', '.join(names)} are read ahead of time; that they stand before every target is checked in every batch"
+            names = ", ".join(names)
+            why = f"only {names} are read ahead of time; that they stand before every target is checked in every batch"
         else:
             why = (
                 "its graph proves nothing by its form: every new layout is followed through all layers "

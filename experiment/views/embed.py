@@ -105,7 +105,8 @@ def described(run: Run, planned: SetPlan) -> list[tuple[str, str]]:
 
 
 def split_of(run: Run, data: str, split: str) -> SampleSplit:
-    """A data set of the command line (see `own_data.py`) as a split of the run's inputs; its labels are not looked at."""
+    """A data set of the command line (see `own_data.py`) as a split of the run's inputs; its labels are not
+    looked at."""
     columns, corpus = run.reads()
     wanted = {name: kind for name, kind in columns.items() if kind != "label"}
     dataset = whole_data(data, split, wanted, corpus)

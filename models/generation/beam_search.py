@@ -1,8 +1,9 @@
 """Beam search: keep the few best beginnings of every text and go on with all of them together.
 
-The rules are those of transformers' `generate` (its `early_stopping=False`), to which outputs are tested to be equal: of the
-2k best continuations (3k where two ids end a text) those among the first k that end are finished, the k best of the others
-run on; a text is done when no running beginning, at its present length, could still beat the worst of k finished ones.
+The rules are those of transformers' `generate` (its `early_stopping=False`), to which outputs are tested to be equal:
+of the 2k best continuations (3k where two ids end a text) those among the first k that end are finished, the k best
+of the others run on; a text is done when no running beginning, at its present length, could still beat the worst of k
+finished ones.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ PIECE = 64
 class Search:
     """How a text is searched for. One beam without anything else is greedy: always the likeliest next token.
 
-    A finished text of n tokens, its end included, is scored by its log-probability over n ** `length_penalty`. No run of
-    `no_repeat` tokens occurs twice in a text (0: anything may).
+    A finished text of n tokens, its end included, is scored by its log-probability over n ** `length_penalty`. No
+    run of `no_repeat` tokens occurs twice in a text (0: anything may).
     """
 
     beams: int = 1
@@ -64,8 +65,8 @@ class Found(NamedTuple):
 
 @torch.inference_mode()
 def beam_search(session: Session, ends: Collection[int], most: int, search: Search) -> list[Found]:
-    """The best text of every row, behind what the rows begin with (which counts for `no_repeat` only). `ends` are the ids that
-    end a text; `most` is how many tokens are written at most, the end included."""
+    """The best text of every row, behind what the rows begin with (which counts for `no_repeat` only). `ends` are
+    the ids that end a text; `most` is how many tokens are written at most, the end included."""
     scores = session.scores()
     beams, rows = search.beams, len(scores)
     found = [Found([], 0.0)] * rows
@@ -111,8 +112,8 @@ class Beams:
     def step(
         self, candidates: list[tuple[float, int, int]], ends: Collection[int], length: int, last: bool, penalty: float
     ) -> list[tuple[float, int, int]] | None:
-        """Take the best continuations (log-probability, beam, id), best first, that make texts of `length` tokens. Gives those
-        that run on, or None when the text is done."""
+        """Take the best continuations (log-probability, beam, id), best first, that make texts of `length`
+        tokens. Gives those that run on, or None when the text is done."""
         going = []
         for rank, (value, beam, id) in enumerate(candidates):
             if (id in ends or last) and rank < self.beams:
@@ -140,8 +141,8 @@ class Beams:
 def continuations(
     logs: Float[Tensor, "b v"], running: Float[Tensor, "t k"], times: int
 ) -> list[list[tuple[float, int, int]]]:
-    """The `times` k best continuations of each text's k beginnings, best first: (log-probability, beam, id). `running` are the
-    log-probabilities of the beginnings, `logs` those of what comes next."""
+    """The `times` k best continuations of each text's k beginnings, best first: (log-probability, beam, id).
+    `running` are the log-probabilities of the beginnings, `logs` those of what comes next."""
     texts, beams = running.shape
     values, ids = largest(logs, min(times * beams, logs.shape[1]))
     each = values.shape[1]
@@ -153,8 +154,8 @@ def continuations(
 
 
 def seated(going: list[tuple[float, int, int]]) -> list[tuple[float, int, int]]:
-    """The continuations (log-probability, beam, id), each beam's first one in the place of its beam: what is cached of it
-    need not move."""
+    """The continuations (log-probability, beam, id), each beam's first one in the place of its beam: what is
+    cached of it need not move."""
     first = {beam: each for each in reversed(going) for beam in [each[1]]}
     others = iter([each for each in going if first[each[1]] is not each])
     return [first[beam] if beam in first else next(others) for beam in range(len(going))]
@@ -163,7 +164,8 @@ def seated(going: list[tuple[float, int, int]]) -> list[tuple[float, int, int]]:
 def largest(scores: Float[Tensor, "b v"], count: int) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
     """The `count` largest of every row, largest first, and where they are: `topk`, which on a CPU takes twice as long.
 
-    The row is cut into pieces; what is among the largest lies in one of those `count` pieces whose own largest is largest.
+    The row is cut into pieces; what is among the largest lies in one of those `count` pieces whose own largest is
+    largest.
     """
     rows, width = scores.shape
     if not scores.is_cpu or width < 2 * PIECE * count:

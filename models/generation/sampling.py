@@ -25,7 +25,8 @@ class Sampling:
     min_p: float | None = None
     """Only those with at least this share of the best one's probability (arXiv:2407.01082)."""
     repetition_penalty: float = 1.0
-    """Scores of ids seen before are divided by it when positive, else multiplied (Keskar et al. 2019, arXiv:1909.05858)."""
+    """Scores of ids seen before are divided by it when positive, else multiplied (Keskar et al. 2019,
+    arXiv:1909.05858)."""
 
     def __post_init__(self):
         limits = {

@@ -1,8 +1,8 @@
 """A session: rows of text that a model is writing, one token after another.
 
-The text stands alone, or behind the other inputs of its sample in the same set (a caption after its picture), or in a decoder's
-set, which reads an encoder's by cross-attention (a translation). What was read is cached; without the cache the scores are the
-same, and everything is read again for every token.
+The text stands alone, or behind the other inputs of its sample in the same set (a caption after its picture), or in a
+decoder's set, which reads an encoder's by cross-attention (a translation). What was read is cached; without the cache
+the scores are the same, and everything is read again for every token.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from .fast_decoder import Decoder, computing_type
 class Session:
     """Rows that a model is writing: `scores` of what comes next, `append` what was chosen, and so on.
 
-    `sets` are planned sets of samples, one a row with the padding in front, each of which ends in the first tokens of its text
-    `input`; the last set is the one that is written in. `task` names the head that scores, `vocabulary` cuts off padded scores.
-    `most` is how many tokens will be written (None: as many as the context has room for): the cache is no larger. `source` is
-    what the encoder made of its set, where another session of the same samples has it already. Raises ValueError where a sample
-    does not end in its text.
+    `sets` are planned sets of samples, one a row with the padding in front, each of which ends in the first
+    tokens of its text `input`; the last set is the one that is written in. `task` names the head that scores,
+    `vocabulary` cuts off padded scores. `most` is how many tokens will be written (None: as many as the context
+    has room for): the cache is no larger. `source` is what the encoder made of its set, where another session of
+    the same samples has it already. Raises ValueError where a sample does not end in its text.
 
-    Past the context texts go on where nothing stands beside them: a full row is cut to its last half, which is read again from
-    position 0, cached or not. Beside other inputs the context is the end.
+    Past the context texts go on where nothing stands beside them: a full row is cut to its last half, which is
+    read again from position 0, cached or not. Beside other inputs the context is the end.
     """
 
     def __init__(
@@ -101,7 +101,8 @@ class Session:
         (name, x) = list(self.model.read(batch).items())[-1]
         return TokenSet(x=x, **vars(batch.sets[name].tokens))
 
-    # --------------------------------------------------------------------------------------------- one token after another
+    # --------------------------------------------------------------------------------------------- one token
+    # after another
 
     @torch.inference_mode()
     def scores(self) -> Float[Tensor, "b v"]:
@@ -119,14 +120,16 @@ class Session:
         return self.head(self.hidden[:, column])[:, : self.vocabulary]
 
     def append(self, ids: Int[Tensor, "b"]) -> None:
-        """Put one more id at the end of each row; a full row that nothing stands beside is cut to its last half first."""
+        """Put one more id at the end of each row; a full row that nothing stands beside is cut to its last
+        half first."""
         if self.slides and self.columns >= self.model.context:
             self._begin(self._text(max(self.model.context // 2, 1)))
         self.ids = torch.cat([self.ids, ids.cpu()[:, None]], dim=1)
         self.columns += 1
 
     def _read(self) -> Tensor:
-        """The scores after all that was not read yet (without a cache: after everything), by the core's own forward pass."""
+        """The scores after all that was not read yet (without a cache: after everything), by the core's own
+        forward pass."""
         planned = self._whole() if self.cache is None else self._unread()
         keys = None
         if self.cached:
@@ -154,11 +157,12 @@ class Session:
             x = x + self.model.types[self.input]
         return self.decoder.scores(x, column, self.beams)
 
-    # ------------------------------------------------------------------------------------------------------ what is read
+    # ------------------------------------------------------------------------------------------------------
+    # what is read
 
     def _tokens(self, start: int) -> Tokens:
-        """Descriptors of what was appended, from a column of the set on: those of the row's last given token, but for the
-        running order."""
+        """Descriptors of what was appended, from a column of the set on: those of the row's last given token,
+        but for the running order."""
         columns = torch.arange(start, self.columns)
         tokens = self.last.select(slice(None), torch.zeros_like(columns))
         position = torch.full_like(tokens.position, torch.nan)
@@ -201,11 +205,12 @@ class Session:
         chunks[self.input] = Chunks(values=values, index=index, slots=slots)
         return replace(given, tokens=tokens, chunks=chunks, own=None if given.own is None else moved(given.own))
 
-    # ------------------------------------------------------------------------------------------------------------- beams
+    # -------------------------------------------------------------------------------------------------------------
+    # beams
 
     def expand(self, beams: int) -> None:
-        """Turn every row into `beams` rows of the same; what the encoder read is shared by them. Raises ValueError without a
-        cache, where there is nothing to share."""
+        """Turn every row into `beams` rows of the same; what the encoder read is shared by them. Raises
+        ValueError without a cache, where there is nothing to share."""
         if beams > 1:
             if not self.cached:
                 raise ValueError(
@@ -248,8 +253,8 @@ class Session:
 
 
 def text_set(ids: Int[Tensor, "b n"], input: str, number: int, axes: int) -> SetPlan:
-    """Rows of ids as a set of one text each, with `number` as that of their input and `axes` position axes; -1 in front of a row
-    is padding.
+    """Rows of ids as a set of one text each, with `number` as that of their input and `axes` position axes; -1 in
+    front of a row is padding.
 
         ids     7  3  5      samples  1  1  1      index  0  1  2
                -1 -1  4               0  0  2                   0

@@ -57,11 +57,16 @@ class Ast(Architecture):
     reference = "ASTForAudioClassification"
 
     yaml = {
-        "inputs.sound.use": "audio_patches", "model": {"core_tokens": 2, "attention": "same_sample"},
-        "model.block": {"norm": {"use": "layer_norm"}, "bias": True, "feed_forward": {"use": "gelu", "approximate": "none"}},
+        "inputs.sound.use": "audio_patches",
+        "model": {"core_tokens": 2, "attention": "same_sample"},
+        "model.block": {
+            "norm": {"use": "layer_norm"},
+            "bias": True,
+            "feed_forward": {"use": "gelu", "approximate": "none"},
+        },
         "tasks.label": {"use": "classification", "target": "label"},
         "tasks.label.pooling": {"use": "core_tokens", "norm": {"use": "layer_norm"}},
-    }  # fmt: skip
+    }
 
     hidden_size: Annotated[Width, At("model.width")] = 768
     num_hidden_layers: Annotated[Depth, At("model.depth")] = 12
@@ -101,16 +106,23 @@ class Ast(Architecture):
         patches' convolution is a matrix of ours."""
         added = ("position_embeddings", "cls_token", "distillation_token")
         return [
-            Rename(tuple(f"{BASE}embeddings.{name}" for name in added), ("tokenizers.sound.position.table.weight", "own.weight"),
-                   lambda p, *tokens: (p[0][2:], p[0][:2] + torch.cat([each[0] for each in tokens])),
-                   lambda table, own: (torch.cat([own, table])[None], *torch.zeros_like(own)[:, None, None])),
-            Rename(f"{BASE}embeddings.patch_embeddings.projection.weight", f"{PATCHES}.weight",
-                   lambda v: rearrange(v, "d c p q -> d (c p q)"), lambda v: rearrange(v, "d (p q) -> d 1 p q", p=self.patch_size)),
+            Rename(
+                tuple(f"{BASE}embeddings.{name}" for name in added),
+                ("tokenizers.sound.position.table.weight", "own.weight"),
+                lambda p, *tokens: (p[0][2:], p[0][:2] + torch.cat([each[0] for each in tokens])),
+                lambda table, own: (torch.cat([own, table])[None], *torch.zeros_like(own)[:, None, None]),
+            ),
+            Rename(
+                f"{BASE}embeddings.patch_embeddings.projection.weight",
+                f"{PATCHES}.weight",
+                lambda v: rearrange(v, "d c p q -> d (c p q)"),
+                lambda v: rearrange(v, "d (p q) -> d 1 p q", p=self.patch_size),
+            ),
             Rename(f"{BASE}embeddings.patch_embeddings.projection.bias", f"{PATCHES}.bias"),
             *renames(BASE, "cores.main.", {"layernorm": "norm"}),
             *renames(BASE + "encoder.layer.{layer}.", BLOCK, LAYER),
             *renames("classifier.", "heads.label.", {"layernorm": "pooling.norm", "dense": "linear"}),
-        ]  # fmt: skip
+        ]
 
     def files(self):
         mean, std = self.features.statistics

@@ -107,15 +107,21 @@ class Bert(Architecture):
 
         return [
             Rename(f"{base}embeddings.word_embeddings.weight", TABLE),
-            Rename((f"{base}embeddings.position_embeddings.weight", f"{base}embeddings.token_type_embeddings.weight"), POSITIONS,
-                   places, apart),
+            Rename(
+                (f"{base}embeddings.position_embeddings.weight", f"{base}embeddings.token_type_embeddings.weight"),
+                POSITIONS,
+                places,
+                apart,
+            ),
             *renames(f"{base}embeddings.", "tokenizers.text.", {"LayerNorm": "norm"}),
             *renames(base + "encoder.layer.{layer}.", BLOCK, LAYER),
             *renames("", "heads.mlm.", self.head),
-            Rename(bias, BIAS), Rename(f"{copies}.weight", TABLE), Rename(f"{copies}.bias", BIAS),
+            Rename(bias, BIAS),
+            Rename(f"{copies}.weight", TABLE),
+            Rename(f"{copies}.bias", BIAS),
             Rename(f"{base}embeddings.position_ids", ()),
             *(Rename(name.replace(f"{kind}.", base) + ".{leaf}", (), told=True) for name in self.unread),
-        ]  # fmt: skip
+        ]
 
 
 class Roberta(Bert):

@@ -13,9 +13,14 @@ from pydantic import ConfigDict, Field, FiniteFloat
 from .base import BLOCK, Architecture, Depth, Epsilon, Heads, Published, Rename, Share, Width, renames
 
 LAYER = {
-    "norm1": "add_attention.norm", "norm2": "add_feed_forward.norm", "attn.q_norm": "attention.query_norm",
-    "attn.k_norm": "attention.key_norm", "attn.proj": "attention.out", "mlp.fc1": "feed_forward.up", "mlp.fc2": "feed_forward.down",
-}  # fmt: skip
+    "norm1": "add_attention.norm",
+    "norm2": "add_feed_forward.norm",
+    "attn.q_norm": "attention.query_norm",
+    "attn.k_norm": "attention.key_norm",
+    "attn.proj": "attention.out",
+    "mlp.fc1": "feed_forward.up",
+    "mlp.fc2": "feed_forward.down",
+}
 PATCHES, POSITIONS, PREFIX = "tokenizers.image.embedding.weight", "tokenizers.image.position.table.weight", "own.weight"
 PLAIN = "vit_base_patch16_224"
 """The name under which a model is written: its `model_args` name everything else."""
@@ -121,23 +126,37 @@ class Vit(Architecture):
             else {"use": "mean_pooling"} | ({"norm": norm} if args.fc_norm else {})
         )
         return {
-            "inputs": {"image": {
-                "use": "image", "patch_size": args.patch_size, "size": args.img_size, "channels": args.in_chans,
-                "mean": data.mean, "std": data.std, "crop": data.crop_pct, "interpolation": data.interpolation,
-                "fit_size": "crop" if data.crop_mode == "center" else "resize",
-            }},
+            "inputs": {
+                "image": {
+                    "use": "image",
+                    "patch_size": args.patch_size,
+                    "size": args.img_size,
+                    "channels": args.in_chans,
+                    "mean": data.mean,
+                    "std": data.std,
+                    "crop": data.crop_pct,
+                    "interpolation": data.interpolation,
+                    "fit_size": "crop" if data.crop_mode == "center" else "resize",
+                }
+            },
             "model": {
-                "width": args.embed_dim, "depth": args.depth, "heads": args.num_heads, "context": rows * columns + prefix,
-                "core_tokens": prefix, "attention": "same_sample",
+                "width": args.embed_dim,
+                "depth": args.depth,
+                "heads": args.num_heads,
+                "context": rows * columns + prefix,
+                "core_tokens": prefix,
+                "attention": "same_sample",
                 "block": {
-                    "norm": norm, "bias": True, "query_key_norm": norm if args.qk_norm else None,
+                    "norm": norm,
+                    "bias": True,
+                    "query_key_norm": norm if args.qk_norm else None,
                     "feed_forward": {"use": "gelu", "approximate": "none", "ratio": args.mlp_ratio},
                     "residual": {"use": "pre_norm", "layer_scale": args.init_values},
                 },
                 "final_norm": args.final_norm,
             },
             "tasks": {"label": {"use": "classification", "target": "label", "pooling": pooling}},
-        }  # fmt: skip
+        }
 
     @classmethod
     def from_tree(cls, tree, tensors, legend):
@@ -148,22 +167,43 @@ class Vit(Architecture):
         )
         ratio = inner / model["width"]
         args = VitArguments(
-            img_size=both(image["size"], 2), patch_size=image["patch_size"], in_chans=image["channels"], embed_dim=model["width"],
-            depth=model["depth"], num_heads=model["heads"], qkv_bias=True, qk_norm=block["query_key_norm"] is not None,
-            mlp_ratio=ratio if int(model["width"] * ratio) == inner else math.nextafter(ratio, math.inf),  # timm rounds down
-            init_values=block["residual"]["layer_scale"], class_token=model["core_tokens"] == 1, reg_tokens=0, pre_norm=False,
-            no_embed_class=True, final_norm=model["final_norm"], fc_norm=bool(pooling.get("norm")),
+            img_size=both(image["size"], 2),
+            patch_size=image["patch_size"],
+            in_chans=image["channels"],
+            embed_dim=model["width"],
+            depth=model["depth"],
+            num_heads=model["heads"],
+            qkv_bias=True,
+            qk_norm=block["query_key_norm"] is not None,
+            mlp_ratio=ratio
+            if int(model["width"] * ratio) == inner
+            else math.nextafter(ratio, math.inf),  # timm rounds down
+            init_values=block["residual"]["layer_scale"],
+            class_token=model["core_tokens"] == 1,
+            reg_tokens=0,
+            pre_norm=False,
+            no_embed_class=True,
+            final_norm=model["final_norm"],
+            fc_norm=bool(pooling.get("norm")),
             global_pool="token" if pooling["use"] == "class_token" else "avg",
-        )  # fmt: skip
+        )
         data = VitData(
-            mean=both(image["mean"], image["channels"]), std=both(image["std"], image["channels"]), crop_pct=image["crop"], interpolation=image["interpolation"],
+            mean=both(image["mean"], image["channels"]),
+            std=both(image["std"], image["channels"]),
+            crop_pct=image["crop"],
+            interpolation=image["interpolation"],
             crop_mode="center" if image["fit_size"] == "crop" else "squash",
-        )  # fmt: skip
+        )
         named = [each for each in legend.labels if isinstance(each, str)]
         return cls(
-            architecture=PLAIN, num_classes=len(tensors["heads.label.linear.weight"]), global_pool=args.global_pool, model_args=args,
-            pretrained_cfg=data, label_names=named or None, epsilon=block["norm"]["epsilon"],
-        )  # fmt: skip
+            architecture=PLAIN,
+            num_classes=len(tensors["heads.label.linear.weight"]),
+            global_pool=args.global_pool,
+            model_args=args,
+            pretrained_cfg=data,
+            label_names=named or None,
+            epsilon=block["norm"]["epsilon"],
+        )
 
     def names(self):
         """A patch's convolution is a matrix of ours. The class token and its position (DeiT III gives it
@@ -180,15 +220,26 @@ class Vit(Architecture):
                       for theirs, ours in (("pos_embed", POSITIONS), ("cls_token", PREFIX))]  # fmt: skip
         return [
             *places,
-            Rename("patch_embed.proj.weight", PATCHES, lambda v: rearrange(v, "d c p q -> d (c p q)"),
-                   lambda v: rearrange(v, "d (c p q) -> d c p q", c=args.in_chans, p=args.patch_size)),
+            Rename(
+                "patch_embed.proj.weight",
+                PATCHES,
+                lambda v: rearrange(v, "d c p q -> d (c p q)"),
+                lambda v: rearrange(v, "d (c p q) -> d c p q", c=args.in_chans, p=args.patch_size),
+            ),
             Rename("patch_embed.proj.bias", PATCHES.replace("weight", "bias")),
-            *renames("", "", {"norm": "cores.main.norm", "fc_norm": "heads.label.pooling.norm", "head": "heads.label.linear"}),
+            *renames(
+                "", "", {"norm": "cores.main.norm", "fc_norm": "heads.label.pooling.norm", "head": "heads.label.linear"}
+            ),
             *renames(theirs, BLOCK, LAYER),
-            Rename(theirs + "ls1.gamma", BLOCK + "add_attention.scale"), Rename(theirs + "ls2.gamma", BLOCK + "add_feed_forward.scale"),
-            Rename(theirs + "attn.qkv.{leaf}", tuple(f"{BLOCK}attention.{part}.{{leaf}}" for part in parts),
-                   lambda fused: fused.chunk(3), lambda *three: torch.cat(three)),
-        ]  # fmt: skip
+            Rename(theirs + "ls1.gamma", BLOCK + "add_attention.scale"),
+            Rename(theirs + "ls2.gamma", BLOCK + "add_feed_forward.scale"),
+            Rename(
+                theirs + "attn.qkv.{leaf}",
+                tuple(f"{BLOCK}attention.{part}.{{leaf}}" for part in parts),
+                lambda fused: fused.chunk(3),
+                lambda *three: torch.cat(three),
+            ),
+        ]
 
     def files(self):
         return {"config.json": self.model_dump(exclude_none=True)}

@@ -97,22 +97,46 @@ class Whisper(Architecture):
         return [
             *renames("model.encoder.", "tokenizers.sound.", {"conv1": "first", "conv2": "second"}),
             *renames("model.encoder.", "cores.encoder.", {"layer_norm": "norm"}),
-            *renames("model.decoder.", "", {"embed_tokens": "tokenizers.text.embedding", "layer_norm": "cores.main.norm",
-                                            "embed_positions": "tokenizers.text.position.table"}),
+            *renames(
+                "model.decoder.",
+                "",
+                {
+                    "embed_tokens": "tokenizers.text.embedding",
+                    "layer_norm": "cores.main.norm",
+                    "embed_positions": "tokenizers.text.position.table",
+                },
+            ),
             *renames(encoder, ENCODER_BLOCK, LAYER),
             *renames(decoder, BLOCK, LAYER | CROSS),
-            *(Rename(f"{theirs}.k_proj.weight", (f"{ours}.key.weight", f"{ours}.key.bias"), lambda w: (w, w.new_zeros(len(w))),
-                     lambda w, b: w) for theirs, ours in keys),
-            Rename("model.encoder.embed_positions.weight", (), checked_waves,
-                   lambda: SinesThenCosines(self.d_model, self.max_source_positions).table),
+            *(
+                Rename(
+                    f"{theirs}.k_proj.weight",
+                    (f"{ours}.key.weight", f"{ours}.key.bias"),
+                    lambda w: (w, w.new_zeros(len(w))),
+                    lambda w, b: w,
+                )
+                for theirs, ours in keys
+            ),
+            Rename(
+                "model.encoder.embed_positions.weight",
+                (),
+                checked_waves,
+                lambda: SinesThenCosines(self.d_model, self.max_source_positions).table,
+            ),
             Rename("proj_out.weight", TABLE),
-        ]  # fmt: skip
+        ]
 
     def files(self):
         """With its feature extractor's file."""
         seconds = self.max_source_positions * FRAME
-        features = {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": self.num_mel_bins, "sampling_rate": 16_000,
-                    "chunk_length": int(seconds) if seconds == int(seconds) else seconds, "hop_length": 160, "n_fft": 400}  # fmt: skip
+        features = {
+            "feature_extractor_type": "WhisperFeatureExtractor",
+            "feature_size": self.num_mel_bins,
+            "sampling_rate": 16_000,
+            "chunk_length": int(seconds) if seconds == int(seconds) else seconds,
+            "hop_length": 160,
+            "n_fft": 400,
+        }
         return super().files() | {"preprocessor_config.json": features}
 
 

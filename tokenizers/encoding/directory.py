@@ -110,8 +110,9 @@ class DirectoryEncoding(Encoding):
 
 
 class DecodedStream(TextStream):
-    """Ids as text by something that decodes them all at once, and may write a piece in another way behind others than alone (the
-    first piece of a text loses its space, bytes join to characters): what is new in the text of all of them."""
+    """Ids as text by something that decodes them all at once, and may write a piece in another way behind others
+    than alone (the first piece of a text loses its space, bytes join to characters): what is new in the text of
+    all of them."""
 
     def __init__(self, decode: Callable[[Sequence[int]], str], before: Sequence[int] = ()):
         self.decode, self.ids = decode, list(before)

@@ -51,7 +51,8 @@ class Log:
         self.losses.append(loss)
 
     def report(self, step: int, rates: Mapping[str, float]) -> None:
-        """One line for the steps since the last: their mean loss, the rates in use, the speed. Raises NotFiniteError."""
+        """One line for the steps since the last: their mean loss, the rates in use, the speed. Raises
+        NotFiniteError."""
         recent = self.processes.sum(torch.stack(self.losses).double())
         before, self.unreported = self.unreported, Unreported()
         loss = torch.cat([recent.new_tensor(before.losses), recent]).mean().item()  # waits for the device
