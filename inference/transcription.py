@@ -9,9 +9,8 @@ as empty ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -25,6 +24,7 @@ from ..models.model import Model
 from ..models.tokens import TokenSet
 from ..tokenizers.encoding.base import Encoding
 from .languages import code_of
+from .transcript import Segment, Transcript
 from .whisper_decoding import Protocol, Rules, Said, compression, drawn, likeliest, searched
 
 STEP = 0.02
@@ -100,35 +100,6 @@ class Transcribing:
         """Whether a window has nothing to be written down."""
         sure = self.confidence is not None and said.log > self.confidence
         return self.silence is not None and said.no_speech > self.silence and not sure
-
-
-class Segment(NamedTuple):
-    """A piece of text with the seconds in which it was said."""
-
-    start: float
-    end: float
-    raw: str
-    """Its text as the model wrote it, with the space before it, where the language has spaces."""
-    said: Said
-    ids: list[int]
-    """Its own tokens, timestamps included."""
-
-    @property
-    def text(self) -> str:
-        """Its text without the spaces around it."""
-        return self.raw.strip()
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """What is said in a file: to be gone through once where its segments still have to be heard."""
-
-    language: str
-    """The code of the language that was listened for: given, detected, or the only one that the model knows."""
-    segments: Iterable[Segment]
-
-    def __iter__(self) -> Iterator[Segment]:
-        return iter(self.segments)
 
 
 class Transcriber:

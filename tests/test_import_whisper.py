@@ -22,7 +22,8 @@ from chopmix.experiment.run import load_run
 from chopmix.experiment.views.transcribe import transcribe, transcriber_of
 from chopmix.experiment.views.transcripts import as_json, as_srt, write_transcripts
 from chopmix.inference.languages import CODES
-from chopmix.inference.transcription import Segment, Transcribing, Transcript
+from chopmix.inference.transcript import Segment, Transcript
+from chopmix.inference.transcription import Transcribing
 from chopmix.inference.whisper_decoding import Said
 from chopmix.models.batch import Batch
 from chopmix.tokenizers.audio_stem import AudioStemChopper

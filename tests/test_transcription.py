@@ -24,8 +24,18 @@ from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.views.transcribe import transcribe
 from chopmix.experiment.views.transcripts import as_srt, as_vtt, clock
-from chopmix.inference.transcription import Segment, Transcriber, Transcribing
-from chopmix.inference.whisper_decoding import Candidate, Protocol, Rules, Said, compression, drawn, likeliest, searched
+from chopmix.inference.transcript import Segment
+from chopmix.inference.transcription import Transcriber, Transcribing
+from chopmix.inference.whisper_decoding import (
+    Candidate,
+    Protocol,
+    Rules,
+    Said,
+    compression,
+    drawn,
+    likeliest,
+    searched,
+)
 from chopmix.models.generation.session import Session
 from hypothesis import given, settings
 from hypothesis import strategies as st

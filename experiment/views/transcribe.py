@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from ...inference.transcription import Segment, Transcriber, Transcribing, Transcript, vocabulary_of
+from ...inference.transcript import Segment, Transcript
+from ...inference.transcription import Transcriber, Transcribing, vocabulary_of
 from ...inference.whisper_decoding import SHORTEST, Protocol
 from ...models.batch import SetPlan
 from ...tokenizers.audio_stem import AudioStemChopper

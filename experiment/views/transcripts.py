@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ...inference.transcription import Segment, Transcribing, Transcript
+from ...inference.transcript import Segment, Transcript
+from ...inference.transcription import Transcribing
 from ...tokenizers.files.printing import as_written, printable
 from ...tokenizers.files.writing import write_text
 from ..folder.reading import RunError
