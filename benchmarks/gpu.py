@@ -52,6 +52,7 @@ from gpu_kernels import WAYS, compared, ctc_compared, verdict
 from rich.console import Console
 from rich.table import Table
 from stand_in import quickly_encoded, small, trainer_of, without_chance
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parents[1]

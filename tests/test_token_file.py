@@ -190,7 +190,7 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from chopmix.data import prepare as preparing
+from chopmix.data.corpus import prepare as preparing
 from test_token_file import BPE, WORDS, Given
 preparing.WORK, preparing.SMALL = 2000, 2
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from rich.table import Table
 from ...tokenizers.files.printing import cell, printable
 from ...tokenizers.files.writing import make_folder, not_written
 from ...training.record.metrics_file import read_metrics
+from ..folder.reading import RunError
 
 Curve = list[tuple[int, float]]
 PICTURES = (".png", ".pdf", ".svg", ".jpg")

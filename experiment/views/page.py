@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from ...data.samples.split import SampleSplit
+from ...data.split import Split
 from ...models.batch import IGNORED, Batch
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.printing import printable

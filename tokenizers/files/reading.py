@@ -16,6 +16,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 Source = bytes | str | os.PathLike
 """A file's content, or where it is."""

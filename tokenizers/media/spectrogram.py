@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from ..base import Role
 from ..files.records import Record, read_record
