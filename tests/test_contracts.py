@@ -1,4 +1,4 @@
-"""Mistakes in a tokenizer of one's own: each is named with its input and its class, what it gave, and what is
+"""Mistakes in a tokenizer or data set of one's own: each is named with its class, what it gave, and what is
 expected."""
 
 import re
@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import chopmix
 import numpy as np
 import own_modality
 import pytest
 import torch
 from chopmix.commands.cli import main
+from chopmix.data.bad_samples import BadSamples
+from chopmix.data.samples.inputs import Inputs
+from chopmix.data.samples.reader import Reader
 from chopmix.experiment.build import build_choppers
 from chopmix.experiment.settings.config import load_config
 from chopmix.models.contract import ContractError, check_embedded, described
 from chopmix.tokenizers.base import Chopper, Chunk
 from chopmix.tokenizers.contract import chopped, constructor_problem
+from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.image import ImageChopper
 from chopmix.tokenizers.packing import pack
 from own_modality import LidarChopper, LidarTokenizer
@@ -215,3 +220,44 @@ training: {steps: 1, samples_per_step: 4, device: cpu}
     with pytest.raises(ValueError, match="encoding.json does not exist"):
         build_choppers(config, Path(assets))
     assert isinstance(learned["scan"], Chopper)
+
+
+class FixedRows(chopmix.SampleDataset):
+    """A data set whose `open` gives whatever `given` is."""
+
+    columns = ("scan", "label")
+    given = None
+
+    def open(self, split):
+        return self.given
+
+
+class NoMappings(chopmix.Samples):
+    """Samples that are no mappings."""
+
+    keys = ("a", "b")
+
+    def __getitem__(self, number):
+        return [number]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, "data.dataset: FixedRows.open('train') gave None; expected are Samples"),
+        ([{"scan": SCAN, "label": 1}], "data.dataset: FixedRows.open('train') gave a list; expected are Samples"),
+    ],
+)
+def test_what_a_data_set_opens_is_checked(monkeypatch, given, message):
+    monkeypatch.setattr(FixedRows, "given", given)
+    with pytest.raises(ContractError, match=re.escape(message)):
+        FixedRows().samples("train")
+    with pytest.raises(DataError, match="has no split 'nonsense'; possible: train, val"):
+        FixedRows().samples("nonsense")
+
+
+def test_samples_that_are_no_mappings():
+    reader = Reader(NoMappings(), {}, Inputs(columns={"scan": "scan"}), BadSamples("train", ("a", "b"), 1.0))
+    message = "data.dataset: NoMappings gave a list as sample 'a'; expected is a mapping from columns to values"
+    with pytest.raises(ContractError, match=message):
+        reader.item(0)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...models.contract import ContractError, described
 from ..base import Dataset, chosen_for_val, split_by_hash
 from ..fingerprint import Fingerprint
 
@@ -104,6 +105,18 @@ class SampleDataset(Dataset):
         """The samples of a split. Raises DataError where they are not to be had, saying which files to put where."""
         raise NotImplementedError
 
+    def samples(self, split: str) -> Samples:
+        """What `open` gives, checked. Raises DataError for a split that there is not, ContractError where `open` gave
+        anything but samples."""
+        self.check_split(split)
+        found = self.open(split)
+        if not isinstance(found, Samples):
+            raise ContractError(
+                f"data.dataset: {type(self).__name__}.open({split!r}) gave {described(found)}; expected are Samples, "
+                "such as Listed(keys, rows) of a list of mappings from columns to values"
+            )
+        return found
+
     def truth(self, split: str) -> list[Outcome] | None:
         """The joint table of columns and answers, where the data are made by a known rule; else None."""
         return None
@@ -111,13 +124,13 @@ class SampleDataset(Dataset):
     def training_items(self, columns: Sequence[str], most: int | None = None) -> Iterable[Any]:
         """The values of some columns of the training split, one column after another; `most` of each, drawn at random,
         where that is given."""
-        samples = self.open("train")
+        samples = self.samples("train")
         return chain.from_iterable(
             samples.column(name) if most is None else samples.drawn(name, most) for name in columns
         )
 
     def about(self) -> dict[str, object]:
-        return {"samples": {split: len(self.open(split)) for split in self.splits}}
+        return {"samples": {split: len(self.samples(split)) for split in self.splits}}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...models.contract import ContractError, described
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.reading import DataError
 from ..bad_samples import BadSamples
@@ -58,6 +59,11 @@ class Reader:
         found = self.cache.get(number)
         if found is None:
             raw = self.samples[number]
+            if not isinstance(raw, Mapping):
+                raise ContractError(
+                    f"data.dataset: {type(self.samples).__name__} gave {described(raw)} as sample "
+                    f"{self.samples.keys[number]!r}; expected is a mapping from columns to values"
+                )
             inputs = {
                 name: self._decoded(name, raw[c]) for name, c in self.inputs.columns.items() if raw.get(c) is not None
             }

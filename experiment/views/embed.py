@@ -111,7 +111,9 @@ def split_of(run: Run, data: str, split: str) -> SampleSplit:
     wanted = {name: kind for name, kind in columns.items() if kind != "label"}
     dataset = whole_data(data, split, wanted, corpus)
     samples = (
-        dataset.open(split) if isinstance(dataset, SampleDataset) else documents_of(dataset, split, next(iter(wanted)))
+        dataset.samples(split)
+        if isinstance(dataset, SampleDataset)
+        else documents_of(dataset, split, next(iter(wanted)))
     )
     return read_split(run, samples, split, columns_of(run.config))
 
