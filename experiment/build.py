@@ -82,7 +82,7 @@ def build_tasks(
         task = part()
         folder = assets / f"task-{name}" if assets else None
         if folder and not folder.exists() and isinstance(dataset, SampleDataset):
-            task = task.fit(dataset.samples("train"))
+            task = task.fit(dataset.opened("train"))
             task.save(folder)
         task = task.load(folder) if folder and folder.exists() else task
         made[name] = task.meet(choppers)
@@ -159,7 +159,7 @@ def open_samples(
 ) -> SampleSplit:  # fmt: skip
     """One split of samples, in which those that are known to be bad, or that no task can judge, are noted."""
     check_columns(config, dataset, tasks)
-    samples = dataset.samples(split)
+    samples = dataset.opened(split)
     opened = sample_split(
         samples, split, collator_of(config, choppers, inputs_of(config, tasks)), tasks=tasks, say=say,
         rows=config.training.samples_per_step, budget=config.training.tokens_per_step, bad_share=config.data.bad_share,
@@ -215,7 +215,7 @@ def check_columns(config: Config, dataset: SampleDataset, tasks: Mapping[str, Ta
 
 def check_present(config: Config, dataset: SampleDataset) -> None:
     """Raises DataError for an input that no sample of the training split has."""
-    samples = dataset.samples("train")
+    samples = dataset.opened("train")
     for name, column in columns_of(config).items():
         if column in dataset.columns and next(iter(samples.column(column)), None) is None:
             raise DataError(

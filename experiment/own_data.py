@@ -147,4 +147,4 @@ def table_data(path: Path) -> Dataset:
     dataset = HuggingFace(path=str(path))
     names = list(dataset.tables)
     whole = HuggingFace(path=str(path), train=names[0], val=names[0], test=names[0])
-    return Whole(whole.samples("test"), whole.columns)
+    return Whole(whole.opened("test"), whole.columns)

@@ -251,9 +251,9 @@ class NoMappings(chopmix.Samples):
 def test_what_a_data_set_opens_is_checked(monkeypatch, given, message):
     monkeypatch.setattr(FixedRows, "given", given)
     with pytest.raises(ContractError, match=re.escape(message)):
-        FixedRows().samples("train")
+        FixedRows().opened("train")
     with pytest.raises(DataError, match="has no split 'nonsense'; possible: train, val"):
-        FixedRows().samples("nonsense")
+        FixedRows().opened("nonsense")
 
 
 def test_samples_that_are_no_mappings():

@@ -105,7 +105,7 @@ class SampleDataset(Dataset):
         """The samples of a split. Raises DataError where they are not to be had, saying which files to put where."""
         raise NotImplementedError
 
-    def samples(self, split: str) -> Samples:
+    def opened(self, split: str) -> Samples:
         """What `open` gives, checked. Raises DataError for a split that there is not, ContractError where `open` gave
         anything but samples."""
         self.check_split(split)
@@ -124,13 +124,13 @@ class SampleDataset(Dataset):
     def training_items(self, columns: Sequence[str], most: int | None = None) -> Iterable[Any]:
         """The values of some columns of the training split, one column after another; `most` of each, drawn at random,
         where that is given."""
-        samples = self.samples("train")
+        samples = self.opened("train")
         return chain.from_iterable(
             samples.column(name) if most is None else samples.drawn(name, most) for name in columns
         )
 
     def about(self) -> dict[str, object]:
-        return {"samples": {split: len(self.samples(split)) for split in self.splits}}
+        return {"samples": {split: len(self.opened(split)) for split in self.splits}}
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def split_of(run: Run, data: str, split: str) -> SampleSplit:
     wanted = {name: kind for name, kind in columns.items() if kind != "label"}
     dataset = whole_data(data, split, wanted, corpus)
     samples = (
-        dataset.samples(split)
+        dataset.opened(split)
         if isinstance(dataset, SampleDataset)
         else documents_of(dataset, split, next(iter(wanted)))
     )

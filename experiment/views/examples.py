@@ -38,7 +38,7 @@ def write_examples(config: Config, split: str, number: int, folder: Path) -> Ite
     dataset = config.data.dataset()
     if not isinstance(dataset, SampleDataset):
         raise RunError(f"{config.path}: dataset {dataset.name!r} is a text corpus: chopmix inspect shows what it holds")
-    samples, columns = dataset.samples(split), columns_of(config)
+    samples, columns = dataset.opened(split), columns_of(config)
     tasks = [part() for part in config.tasks.values()]
     answers = {column for task in tasks for column in task.columns()} | {
         columns[t.target] for t in tasks if t.generates
