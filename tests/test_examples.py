@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import soundfile
 from chopmix.commands.cli import main
 from PIL import Image
 
+ROOT = Path(__file__).parents[1]
 QUICK = ["training.steps=1", "model.depth=1", "model.width=16", "data.dataset.samples=20", "training.samples_per_step=4",
          "evaluation.attribution=false", "evaluation.generated=1", "logging.tensorboard=false"]  # fmt: skip
 
@@ -18,9 +20,16 @@ def quickstart(tmp_path_factory):
     """The quickstart after one step."""
     folder = tmp_path_factory.mktemp("examples") / "run"
     with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(ROOT)
         patched.setattr("chopmix.data.datasets.arithmetic.Arithmetic.held_back", 8)
         assert main(["train", "configs/quickstart.yaml", *QUICK, f"out={folder}"]) == 0
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def in_checkout(monkeypatch):
+    """Configurations are named as a user names them."""
+    monkeypatch.chdir(ROOT)
 
 
 def test_samples_are_written_and_can_be_asked_about(quickstart, tmp_path, capsys):
