@@ -65,7 +65,7 @@ def scores(run: Run, values: Tensor, task: str) -> Tensor:
     """Our scores at every place of rows of ids."""
     rows, length = values.shape
     pieces = {next(iter(run.choppers)): Chunks(values=values, index=torch.arange(length))}
-    batch = Batch(sets={"main": SetPlan(tokens=plain_tokens(rows, length), pieces=pieces)},
+    batch = Batch(main=SetPlan(tokens=plain_tokens(rows, length), pieces=pieces),
                   targets={task: Targets(values=values.flatten())})  # fmt: skip
     return run.model(run.model.plan(batch))[task].view(rows, length, -1)
 

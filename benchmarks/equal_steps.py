@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import transformers
 from chopmix.data.processes import Processes
-from chopmix.experiment.assemble import assemble
+from chopmix.experiment.assembly.assemble import assemble
 from chopmix.experiment.settings.config import Config, config_from_tree, load_config
 from chopmix.inference.evaluation import evaluate_split
 from chopmix.models.batch import Batch, SetPlan
@@ -60,7 +60,7 @@ class PeerBert(Peer):
     @classmethod
     def like(cls, ours: Model, config: Config) -> PeerBert:
         """One of the size of a configuration's model."""
-        core, embedding = ours.cores["main"], ours.tokenizer("text").embedding
+        core, embedding = ours.core, ours.tokenizer("text").embedding
         shape = transformers.BertConfig(
             vocab_size=embedding.num_embeddings, hidden_size=core.width, num_hidden_layers=len(core.blocks),
             num_attention_heads=config.model.options["heads"], intermediate_size=4 * core.width,
@@ -69,7 +69,7 @@ class PeerBert(Peer):
         return cls(transformers.BertForMaskedLM(shape), next(iter(config.tasks)))
 
     def scores(self, batch: Batch) -> Tensor:
-        ids, there = padded(batch.sets["main"], "text")
+        ids, there = padded(batch.main, "text")
         return self.theirs(ids, attention_mask=there).logits
 
 
@@ -79,7 +79,7 @@ class PeerModernBert(PeerBert):
     @classmethod
     def like(cls, ours: Model, config: Config) -> PeerModernBert:
         """One of the size of a configuration's model."""
-        core, context = ours.cores["main"], config.model.options["context"]
+        core, context = ours.core, config.model.options["context"]
         shape = transformers.ModernBertConfig(
             vocab_size=ours.tokenizer("text").embedding.num_embeddings, hidden_size=core.width, num_hidden_layers=len(core.blocks),
             num_attention_heads=config.model.options["heads"], intermediate_size=round(8 / 3 * core.width),
@@ -96,7 +96,7 @@ class PeerT5(Peer):
     @classmethod
     def like(cls, ours: Model, config: Config) -> PeerT5:
         """One of the size of a configuration's model."""
-        core, embedding = ours.cores["main"], ours.tokenizer("text").embedding
+        core, embedding = ours.core, ours.tokenizer("text").embedding
         block = core.blocks[0]
         shape = transformers.T5Config(
             vocab_size=embedding.num_embeddings, d_model=core.width, d_kv=block.attention.channels,
@@ -109,7 +109,7 @@ class PeerT5(Peer):
         return cls(theirs, next(iter(config.tasks)))
 
     def scores(self, batch: Batch) -> Tensor:
-        (read, there), (written, _) = padded(batch.sets["encoder"], "text"), padded(batch.sets["main"], "spans")
+        (read, there), (written, _) = padded(batch.encoder, "text"), padded(batch.main, "spans")
         return self.theirs(read, attention_mask=there, decoder_input_ids=written).logits
 
 
@@ -129,7 +129,7 @@ class PeerT5Gemma(PeerT5):
     @classmethod
     def like(cls, ours: Model, config: Config) -> PeerT5Gemma:
         """One of the size of a configuration's model."""
-        core, block, heads = ours.cores["main"], ours.cores["main"].blocks[0], config.model.options["heads"]
+        core, block, heads = ours.core, ours.core.blocks[0], config.model.options["heads"]
         side = {
             "vocab_size": ours.tokenizer("text").embedding.num_embeddings, "hidden_size": core.width,
             "intermediate_size": block.feed_forward.up.out_features, "num_attention_heads": heads, "num_key_value_heads": heads,

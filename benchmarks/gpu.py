@@ -39,7 +39,7 @@ from typing import Any, NamedTuple
 
 import results
 import torch
-from chopmix.experiment.assemble import Experiment
+from chopmix.experiment.assembly.assemble import Experiment
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import dumped
 from chopmix.models.generation.sampling import Sampling, draw

@@ -15,7 +15,7 @@ import time
 
 import torch
 from chopmix.models.batch import Batch
-from chopmix.models.model import Model
+from chopmix.models.model import Cores, Model
 from chopmix.models.transformer import Transformer
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.base import Chunk
@@ -42,7 +42,7 @@ def compare(precision: str, pairs: int) -> list[dict]:
     chopper = TextChopper(text=ByteEncoding())
     tokenizers = {"text": TextTokenizer(chopper, 128, LONGEST)}
     core = Transformer(width=128, depth=4, heads=4, attention="causal & same_sample")
-    model = Model(tokenizers, {"main": core}, {"lm": task.head(tokenizers, 128)}, context=LONGEST)
+    model = Model(tokenizers, Cores(core), {"lm": task.head(tokenizers, 128)}, context=LONGEST)
     dtype = getattr(torch, precision)
     lengths = [
         round(math.exp(math.log(SHORTEST) + f * math.log(LONGEST / SHORTEST))) for f in torch.rand(SAMPLES).tolist()
@@ -52,7 +52,7 @@ def compare(precision: str, pairs: int) -> list[dict]:
 
     def planned(rows):
         found = place(chopped, {"text": chopper}, LONGEST, rows=rows, trim=True)
-        return Batch(sets={"main": found}, targets={"lm": task.targets(found)})
+        return Batch(main=found, targets={"lm": task.targets(found)})
 
     batches = {"packed": planned(None), "padded": planned(range(SAMPLES))}
 
@@ -70,7 +70,7 @@ def compare(precision: str, pairs: int) -> list[dict]:
         step(batch)
     seconds = [{name: step(batch) for name, batch in batches.items()} for _ in range(pairs)]
     gain = statistics.median(each["padded"] / each["packed"] for each in seconds)
-    places = {name: batch.sets["main"].tokens.sample.numel() for name, batch in batches.items()}
+    places = {name: batch.main.tokens.sample.numel() for name, batch in batches.items()}
     most = places["padded"] / sum(lengths)
     return [{
         "precision": precision, "useful": sum(lengths), **places, "padded_to_useful": most,

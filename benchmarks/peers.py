@@ -27,7 +27,8 @@ import torch
 import torch.nn.functional as F
 import transformers
 from architectures import saved
-from chopmix.experiment.build import build_model, build_tasks
+from chopmix.experiment.assembly.model import build_model
+from chopmix.experiment.assembly.tasks import build_tasks
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import load_config
@@ -150,7 +151,7 @@ def nanogpt(folder: Path, wanted: str, file: Path | None) -> Pair:
     def loss() -> Tensor:
         pieces = {"text": Chunks(values=given, index=torch.arange(64), next_ids=following)}
         made = SetPlan(tokens=tokens, pieces=pieces)
-        batch = model.plan(Batch(sets={"main": made}, targets={"lm": task.targets(made)}), dtype=computing_type(model))
+        batch = model.plan(Batch(main=made, targets={"lm": task.targets(made)}), dtype=computing_type(model))
         term = task.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
         return term.sum / term.count
 
@@ -171,7 +172,7 @@ def gpt2(folder: Path, wanted: str, file: None) -> Pair:
     def loss() -> Tensor:
         pieces = {"text": Chunks(values=given, index=torch.arange(64), next_ids=following)}
         made = SetPlan(tokens=tokens, pieces=pieces)
-        batch = planned(run, Batch(sets={"main": made}, targets={"lm": run.tasks["lm"].targets(made)}))
+        batch = planned(run, Batch(main=made, targets={"lm": run.tasks["lm"].targets(made)}))
         term = run.tasks["lm"].terms(run.model(batch)["lm"], batch.targets["lm"])["loss"]
         return term.sum / term.count
 
@@ -198,7 +199,7 @@ def bert(folder: Path, wanted: str, file: None) -> Pair:
     def loss() -> Tensor:
         pieces = {"text": Chunks(values=values, index=torch.arange(128))}
         batch = planned(
-            run, Batch(sets={"main": SetPlan(tokens=plain_tokens(16, 128), pieces=pieces)}, targets={"mlm": targets})
+            run, Batch(main=SetPlan(tokens=plain_tokens(16, 128), pieces=pieces), targets={"mlm": targets})
         )
         return nats(run.model(batch)["mlm"], targets.values) / len(places)
 

@@ -13,7 +13,8 @@ import argparse
 import itertools
 
 import torch
-from chopmix.experiment.build import build_model, build_tasks
+from chopmix.experiment.assembly.model import build_model
+from chopmix.experiment.assembly.tasks import build_tasks
 from chopmix.experiment.settings.config import config_from_tree
 from chopmix.models.batch import Batch, Chunks, SetPlan
 from chopmix.models.generation.fast_decoder import computing_type
@@ -56,7 +57,7 @@ def step_of(width: int, channels: int, context: int, attention: str, precision: 
             pieces = {"text": Chunks(values=given, index=torch.arange(context), next_ids=following)}
             made = SetPlan(tokens=tokens, pieces=pieces)
             batch = model.plan(
-                Batch(sets={"main": made}, targets={"lm": task.targets(made)}), dtype=computing_type(model)
+                Batch(main=made, targets={"lm": task.targets(made)}), dtype=computing_type(model)
             )
             term = task.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
         (term.sum / term.count).backward()

@@ -14,7 +14,7 @@ import torch
 from chopmix.data.base import Dataset, Document
 from chopmix.data.processes import Processes
 from chopmix.data.samples.dataset import Listed, SampleDataset
-from chopmix.experiment.assemble import Experiment, assemble, start
+from chopmix.experiment.assembly.assemble import Experiment, assemble, start
 from chopmix.experiment.settings.config import Config, load_config
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression

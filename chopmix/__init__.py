@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .experiment.settings.config import ConfigError as ConfigError
     from .models.attention.graph import Graph as Graph
     from .models.attention.graph import Node as Node
+    from .models.batch import Batch as Batch
     from .models.batch import Chunks as Chunks
     from .models.batch import Targets as Targets
     from .models.generation.sampling import Sampling as Sampling
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .models.layers.norms import Norm as Norm
     from .models.transformer import Transformer as Transformer
     from .tasks.base import Metric as Metric
+    from .tasks.base import Needs as Needs
     from .tasks.base import Task as Task
     from .tasks.base import Term as Term
     from .tokenizers.base import Chopper as Chopper
@@ -51,12 +53,12 @@ _PUBLIC = {
     "experiment.run": ("Run", "RunError"),
     "experiment.settings.config": ("ConfigError",),
     "models.attention.graph": ("Graph", "Node"),
-    "models.batch": ("Chunks", "Targets"),
+    "models.batch": ("Batch", "Chunks", "Targets"),
     "models.generation.sampling": ("Sampling",),
     "models.layers.feed_forward": ("FeedForward",),
     "models.layers.norms": ("Norm",),
     "models.transformer": ("Transformer",),
-    "tasks.base": ("Metric", "Task", "Term"),
+    "tasks.base": ("Metric", "Needs", "Task", "Term"),
     "tokenizers.base": ("Chopper", "Chunk"),
     "tokenizers.files.reading": ("DataError",),
     "training.optimizers": ("Optimizer",),

@@ -89,7 +89,7 @@ def given_samples(pairs: Sequence[str], run: Run, reading: bool = False) -> list
     do not agree, and, but for mere `reading`, for what the run is to write itself."""
     from ..experiment.folder.reading import RunError
 
-    written = [task.target for task in run.tasks.values() if task.generates]
+    written = [task.target for task in run.tasks.values() if task.needs.generates]
     values: dict[str, list[str]] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")

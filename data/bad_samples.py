@@ -53,3 +53,20 @@ class BadSamples(dict[int, str]):
                 f"{self.split}: {len(found)} of {total} samples are bad, data.bad_share allows a share of "
                 f"{self.share:g}"
             )
+
+
+class LeftOut(dict[str, dict[str, str]]):
+    """The samples that each task could not judge, and why, by their keys: `{"text": {"a.wav": "3 symbols need 5
+    tokens, but its sound has 2"}}`. `say` tells the user of each, once."""
+
+    def __init__(self, say: Callable[[str], None] = print):
+        super().__init__()
+        self.say = say
+
+    def note(self, task: str, found: Mapping[str, str]) -> None:
+        """Count and name samples that a task has left out of a batch."""
+        known = self.setdefault(task, {})
+        for key, why in found.items():
+            if key not in known:
+                known[key] = why
+                self.say(f"{key} cannot be aligned and is left out: {why} ({len(known)} so far)")

@@ -4,31 +4,39 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
-from ..models.batch import Batch, SetPlan
+from ..models.batch import Batch
 from ..tasks.base import Task
-from .bad_samples import BadSamples
+from ..tasks.contract import targets_of
+from .bad_samples import BadSamples, LeftOut
 from .sampler import Place
+from .samples.dataset import Samples
 
 
+@dataclass(frozen=True, kw_only=True)
 class Split:
     """Base of all splits. A batch is the same whoever asks for it: `plan` says which samples a step reads,
     `batch` reads them."""
 
     name: str
-    tasks: Mapping[str, Task]
-    rows: int
-    """How many samples (or windows) the first global training batch has; later ones too, where all are alike."""
-    unit: str = "samples"
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=LeftOut, repr=False)
+    """The samples that tasks could not judge."""
+    samples: ClassVar[Samples | None] = None
+    """The samples that it reads; None: windows of one text."""
+    unit: ClassVar[str] = "samples"
     """What is counted: samples, or rows of so many tokens."""
-    bad: BadSamples
-    dropped: Counter
+    rows: ClassVar[int]
+    """How many samples (or windows) the first global training batch has; later ones too, where all are alike."""
+    bad: ClassVar[BadSamples]
+    dropped: ClassVar[Counter]
     """How many items of each input were left out for want of room."""
 
-    optional_inputs: tuple[str, ...] = ()
+    optional_inputs: ClassVar[tuple[str, ...]] = ()
     """The inputs that can be withheld from a sample: those that no task predicts."""
-    withheld: Mapping[str, tuple[float, float]] = {}
+    withheld: ClassVar[Mapping[str, tuple[float, float]]] = {}
     """How often each input is withheld while training, and the chance that it was given (see `Inputs`)."""
 
     @property
@@ -40,6 +48,19 @@ class Split:
         """How many samples there are."""
         raise NotImplementedError
 
+    def unread(self) -> dict[str, int]:
+        """How much of it was not read so far, by why: `bad` samples, items `without_room`."""
+        return {}
+
+    def told(self) -> list[str]:
+        """The same, in a sentence each."""
+        return []
+
+    def bytes_of(self, batch: Batch, target: str) -> float:
+        """The UTF-8 bytes of the texts that the targets of a batch stand for, where `target` is an input of text; of a
+        whole evaluation, all that the split has."""
+        raise NotImplementedError
+
     def plan(self, seed: int, step: int) -> list[Place]:
         """The places of one global training batch: the same for any number of processes, whatever was read before."""
         raise NotImplementedError
@@ -48,20 +69,14 @@ class Split:
         """Every sample once: what an evaluation reads."""
         raise NotImplementedError
 
-    def sets(
-        self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None
-    ) -> dict[str, SetPlan]:
-        """What stands at these places as planned sets, by the name of the core that reads each; of the inputs
-        only those named (and what is predicted)."""
+    def read(self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None) -> Batch:
+        """What stands at these places, without targets; of the inputs only those named (and what is predicted)."""
         raise NotImplementedError
 
     def batch(self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None) -> Batch:
-        """The same with every task's targets: what a model reads and an objective judges."""
-        sets = self.sets(places, training=training, inputs=inputs)
-        for task in self.tasks.values():
-            sets = task.alter(sets)
-        targets = {}
-        for name, task in self.tasks.items():
-            own = task.set_of(sets)
-            targets[name] = replace(task.targets(sets[own]), set=own)
-        return Batch(sets=sets, targets=targets)
+        """What a model reads and an objective judges: the same with every task's targets."""
+        batch, targets = self.read(places, training=training, inputs=inputs), {}
+        for name, task in sorted(self.tasks.items(), key=lambda each: not each[1].needs.makes):  # first who makes sets
+            batch, targets[name] = targets_of(name, task, batch)
+            self.left_out.note(name, targets[name].left_out)
+        return replace(batch, targets={name: targets[name] for name in self.tasks})

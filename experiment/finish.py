@@ -3,15 +3,18 @@ last checkpoint before it is told, so that a kill repeats nothing and loses noth
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ..inference.attribution import measure_attribution, tables
-from ..inference.evaluation import told_of
+from ..tokenizers.files.writing import write_json
 from ..training.checkpoints import files as checkpoint
 from ..training.ema import Ema
 from ..training.objective import autocast
-from .assemble import Experiment
+from ..training.record.progress import duration
+from .assembly.assemble import Experiment
 
 
 def finish(experiment: Experiment) -> dict[str, float]:
@@ -26,8 +29,8 @@ def finish(experiment: Experiment) -> dict[str, float]:
         figures = tell_attribution(experiment)
     trainer.finished = True
     trainer.save()
-    for split in experiment.splits.values():
-        for line in told_of(split):
+    for split in experiment.data.splits.values():
+        for line in split.told():
             experiment.say(line)
     experiment.processes.wait()
     lines = [line for line in trainer.log.record.here if not any(name.startswith("train/") for name in line)]
@@ -58,8 +61,8 @@ def tell_attribution(experiment: Experiment) -> dict[str, float]:
     with trainer.learner.averaged(), autocast(processes.device, experiment.choices.precision):
         found = measure_attribution(
             experiment.model,
-            experiment.tasks,
-            experiment.splits["val"],
+            experiment.data.tasks,
+            experiment.data.splits["val"],
             rows=config.evaluation.rows,
             processes=processes,
         )
@@ -71,3 +74,19 @@ def tell_attribution(experiment: Experiment) -> dict[str, float]:
         figures |= attribution.figures("val" if len(found) == 1 else f"val/{name}")
     trainer.log.write(trainer.step, figures)
     return figures
+
+
+def summarize(experiment: Experiment, metrics: dict[str, float]) -> tuple[dict[str, Any], int]:
+    """Tell the user how the run ended, and keep its summary where it came to its end; gives the summary and the exit
+    status."""
+    trainer, folder = experiment.trainer, experiment.folder
+    summary = {"step": trainer.step, "seconds": round(trainer.log.seconds, 2), **metrics}
+    stopped = trainer.stop.signal if trainer.step < trainer.steps else None
+    if stopped:
+        saved = f"saved {folder} at step {trainer.step:,}; the same command goes on from there"
+        nothing = f"stopped {folder} before its first step; the same command starts it again"
+        experiment.say(f"{stopped.name}: {saved if trainer.step else nothing}")
+    elif experiment.processes.is_first:
+        write_json(folder / "summary.json", summary)
+        experiment.say(f"done: {folder}, {trainer.step:,} steps in {duration(trainer.log.seconds)}")
+    return summary, 128 + stopped if stopped else 0

@@ -8,11 +8,11 @@ from typing import Any
 
 from ..data.base import Dataset
 from ..data.samples.dataset import Listed, Samples
-from ..data.samples.inputs import Inputs
-from ..data.samples.split import SampleSplit, sample_split
+from ..data.samples.split import SampleSplit
 from ..data.split import Split
 from ..tokenizers.base import Chopper
-from .build import collator_of, encoded_inputs, open_split
+from .assembly.samples import read_samples
+from .assembly.splits import open_split
 from .folder.reading import RunError, say_aside
 from .opened import Opened
 
@@ -27,12 +27,7 @@ def read_split(
     labels: Sequence[str] = (), say: Callable[[str], None] = say_aside,
 ) -> SampleSplit:  # fmt: skip
     """Samples as a split that is only read: `columns` says which each input reads; bad ones are told and left out."""
-    inputs = Inputs(
-        columns=columns, labels=tuple(labels), encoded=encoded_inputs(run.config), too_long=run.config.data.too_long
-    )
-    return sample_split(
-        samples, name, collator_of(run.config, choppers or run.choppers, inputs), bad_share=1.0, say=say
-    )
+    return read_samples(run.config, samples, name, choppers or run.choppers, columns, labels, say)
 
 
 def given_split(run: Opened, samples: Sequence[Mapping[str, Any]], asked: bool = True) -> SampleSplit:
@@ -43,8 +38,8 @@ def given_split(run: Opened, samples: Sequence[Mapping[str, Any]], asked: bool =
             raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
     choppers: Mapping[str, Chopper] = run.choppers
     for task in run.tasks.values() if asked else ():
-        choppers = task.asked(choppers)
-    labels = [column for task in run.tasks.values() for column in task.columns()]
+        choppers = {**choppers, **{name: change(choppers[name]) for name, change in task.needs.asked.items()}}
+    labels = [column for task in run.tasks.values() for column in task.needs.columns]
     keys = [f"sample {number + 1}" for number in range(len(samples))]
     columns = {name: name for name in run.choppers}
     split = read_split(run, Listed(keys, samples), "given", columns, choppers, labels, say=lambda text: None)

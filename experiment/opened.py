@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,10 +19,10 @@ from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from ..training.objective import autocast
-from .build import build_choppers, build_model, build_tasks, columns_of
-from .folder.reading import RunError, check_assets, listed, load_weights, read_config, say_aside, sound_step
+from .assembly.columns import columns_of
+from .folder.reading import RunError, say_aside
+from .opened_parts import opened_parts
 from .settings.config import Config
-from .settings.resolved import precision_of
 
 AnyOpened = TypeVar("AnyOpened", bound="Opened")
 
@@ -59,28 +60,7 @@ class Opened:
         outside chopmix (its author's own tokenizer) is opened only where `trust` names the modules. Raises
         RunError when there is nothing to open, CheckpointError when none is whole.
         """
-        if device == "cuda" and not torch.cuda.is_available():
-            raise RunError("device 'cuda' was asked for, but torch sees no GPU here; possible: auto, cpu")
-        if checkpoint not in ("best", "last"):
-            raise RunError(f"no checkpoint {checkpoint!r}; possible: best, last")
-        config = read_config(folder, trust)
-        check_assets(config, folder / "assets")
-        choppers = build_choppers(config, folder / "assets")
-        tasks = build_tasks(config, choppers, folder / "assets")
-        step = sound_step(folder, checkpoint, say_aside)
-        model = build_model(config, choppers, tasks)
-        state = load_weights(model, folder, step, choppers)
-        inner = [name for name in state.missing if not name.startswith("heads.")]
-        if inner:
-            say_aside(
-                f"{folder}: {listed(inner)} were missing when it was imported and are as initialised: what depends on "
-                "them means nothing before it is trained"
-            )
-        kind = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
-        return cls(
-            folder=folder, config=config, step=step, model=model.to(kind).eval(), tasks=tasks, choppers=choppers,
-            which=checkpoint, precision=precision_of(folder, torch.device(kind)), missing=tuple(state.missing),
-        )  # fmt: skip
+        return cls(**opened_parts(folder, checkpoint, device, trust))
 
     @property
     def name(self) -> str:
@@ -106,11 +86,11 @@ class Opened:
     def reads(self) -> tuple[dict[str, str], bool]:
         """The columns of data that it reads, by kind (`image`, `sound`, `text`, `file`, `label`), and whether
         it reads one corpus of text instead."""
-        made = {name for task in self.tasks.values() for name in task.makes()}
+        made = {name for task in self.tasks.values() for name in task.needs.makes}
         found = {
             column: self.choppers[name].kind for name, column in columns_of(self.config).items() if name not in made
         }
-        found |= {column: "label" for task in self.tasks.values() for column in task.columns()}
+        found |= {column: "label" for task in self.tasks.values() for column in task.needs.columns}
         return found, self.config.training.samples_per_step is None and list(found.values()) == ["text"]
 
     @property
@@ -127,12 +107,15 @@ class Opened:
         not given stays as the task says. A task that reads texts off its output (CTC) has `beams` alone.
         Raises ValueError for a search that means nothing."""
         Search(**given)
-        return replace(self, tasks={name: task.with_search(**given) for name, task in self.tasks.items()})
+        tasks = {name: copy(task) for name, task in self.tasks.items()}
+        for task in tasks.values():
+            task.search = replace(task.search, **given)
+        return replace(self, tasks=tasks)
 
     def text_task(self) -> tuple[str, str]:
         """The first task that writes text, and the input that it writes. Raises RunError where none does."""
         for name, task in self.tasks.items():
-            if task.generates:
+            if task.needs.generates:
                 return name, task.target
         raise RunError(
             f"{self.folder} writes no text: none of its tasks ({', '.join(self.tasks)}) is language_modeling or "

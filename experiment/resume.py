@@ -11,7 +11,8 @@ from ..training.checkpoints import files as checkpoint
 from ..training.checkpoints.files import NotFiniteError
 from ..training.checkpoints.state import State
 from ..training.ema import Ema
-from .assemble import Experiment, contents
+from ..training.record.metrics_file import MetricsFile
+from .assembly.assemble import Experiment
 from .folder.reading import RunError, load_weights
 from .folder.transfer import take_weights
 
@@ -48,7 +49,7 @@ def load(experiment: Experiment, step: int) -> State:
     processes, trainer, folder = experiment.processes, experiment.trainer, experiment.folder
     learner, state = trainer.learner, None
     if processes.is_first:
-        state = load_weights(experiment.model, folder, step, experiment.choppers, averaged=False)
+        state = load_weights(experiment.model, folder, step, experiment.data.choppers, averaged=False)
     state = processes.told(state)
     parts = {
         part: processes.told_tensors(checkpoint.read_part(folder, step, part) if processes.is_first else None)
@@ -56,7 +57,7 @@ def load(experiment: Experiment, step: int) -> State:
     }
     if not processes.is_first:
         experiment.model.load_state_dict(parts["model"])
-    there = contents(experiment.splits)
+    there = experiment.data.contents
     if state.data != there:
         wrong = ", ".join(name for name, source in there.items() if state.data.get(name) != source)
         raise RunError(f"{folder}: the data ({wrong}) changed since step {step}; start again with another out=")
@@ -78,7 +79,7 @@ def stand(experiment: Experiment, step: int, state: State) -> None:
     trainer.log.resume(state.seconds, state.unreported)
     trainer.loader.skipped = list(state.skipped)
     trainer.loader.forget()
-    experiment.splits["train"].bad.remember({int(n): why for n, why in state.bad.items() if n.isdecimal()})
+    experiment.data.splits["train"].bad.remember({int(n): why for n, why in state.bad.items() if n.isdecimal()})
     if experiment.processes.is_first:
         trainer.saver.point_to_best(trainer.best)
 
@@ -111,3 +112,11 @@ def go_back(experiment: Experiment, error: NotFiniteError) -> State:
 def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors where the processes hand them around."""
     return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+
+
+def metrics_file(experiment: Experiment, state: State | None) -> MetricsFile:
+    """`metrics.jsonl` from where the run stands."""
+    return MetricsFile(
+        experiment.folder, step=experiment.trainer.step, lines=state.records if state else (),
+        tensorboard=experiment.config.logging.tensorboard, writes=experiment.processes.is_first,
+    )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 from ..data.base import Dataset
 from ..data.samples.split import SampleSplit
 from ..inference.attribution import Attribution, measure_attribution
-from ..inference.evaluation import evaluate_split, told_of
+from ..inference.evaluation import evaluate_split
 from ..inference.generate import joined, stream_prompts, stream_texts, with_sampling
 from ..inference.predict import predict
 from ..models.generation.beam_search import Search
@@ -64,7 +64,7 @@ class Run(Opened):
             split = self.given(inputs)
             places = sorted(split.all(), key=lambda place: place.number)
             return stream_texts(self.model, name, task, split, places, prompt=prompts[0] or "", **options)
-        if task.needs_encoder:
+        if task.needs.encoder:
             raise RunError(f"{self.folder} writes {target!r} from its other inputs: give them (--input NAME=VALUE)")
         return stream_prompts(self.model, name, task, prompts, **options)
 
@@ -94,7 +94,7 @@ class Run(Opened):
         data = own_split(asked, split, dataset)
         with self.arithmetic():
             metrics = evaluate_split(self.model, asked.tasks, data, rows=rows, pictures=pictures_of(self.folder))
-        for line in told_of(data):
+        for line in data.told():
             say_aside(line)
         return metrics
 
@@ -102,7 +102,7 @@ class Run(Opened):
         """What each input is worth to each task: every subset of the inputs evaluated on a split, of the
         run's own data or of another dataset."""
         data = own_split(self, split, dataset)
-        if not isinstance(data, SampleSplit):
+        if data.samples is None:
             raise RunError(f"{self.folder} reads one text: there are no inputs to compare")
         with self.arithmetic():
             return measure_attribution(self.model, self.tasks, data)

@@ -122,7 +122,7 @@ def measure_attribution(
     tokens = tokens_per_input(split, tasks, inputs)
     never = tuple(name for name in inputs if not split.inputs.dropout.get(name))
     return {
-        name: Attribution(inputs, metrics[name], nats[name], tokens, task.in_nats, len(places), never)
+        name: Attribution(inputs, metrics[name], nats[name], tokens, task.metrics["loss"].in_nats, len(places), never)
         for name, task in tasks.items()
     }
 
@@ -142,8 +142,8 @@ def check_counts(task: str, counts: Mapping[Subset, float], inputs: Subset) -> N
 def tokens_per_input(split: SampleSplit, tasks: Mapping[str, Task], inputs: Sequence[str]) -> dict[str, float]:
     """Tokens of each input per sample, over (at most) 200 samples."""
     places = split.first(200)
-    sets = split.batch(places).sets
-    chunks = {name: each for planned in sets.values() for name, each in planned.chunks.items()}
+    sets = split.batch(places).sets.values()
+    chunks = {name: each for planned in sets for name, each in planned.chunks.items()}
     return {name: int(chunks[name].counts.sum()) / len(places) if name in chunks else 0.0 for name in inputs}
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..data.processes import Processes
-from ..data.samples.split import SampleSplit
 from ..data.split import Split
 from ..models.generation.fast_decoder import computing_type
 from ..models.model import Model
-from ..tasks.base import Task
-from ..tasks.metrics import METRICS
+from ..tasks.base import Task, figures
+from ..tasks.metrics import as_text
 from ..tokenizers.files.reading import DataError
 from .pictures import draw_confusion
-from .texts import text_bytes, written_pairs
+from .texts import written_pairs
 
 Sums = dict[str, dict[str, Tensor]]
 Pairs = list[tuple[str, str]]
@@ -53,12 +52,10 @@ def measured(
     for name, task in tasks.items():
         total = {key: processes.sum(value.to("cpu", torch.float64)) for key, value in sorted(sums[name].items())}
         totals[name] = total
-        if not isinstance(split, SampleSplit):
-            total["bytes"] = torch.tensor(split.bytes)
         if pictures is not None and "confusion" in total:
             draw_confusion(total["confusion"], task.classes, pictures / f"confusion-{split.name}-{name}.png")
         prefix = f"{split.name}/" if len(tasks) == 1 else f"{split.name}/{name}/"
-        found = task.summary(total)
+        found = figures(task.metrics, total)
         if len(tasks) > 1:
             objective = f"{split.name}/loss"
             metrics[objective] = metrics.get(objective, 0.0) + task.weight * found["loss"]
@@ -85,7 +82,7 @@ def read_share(
     try:
         sums, pairs = summed(model, tasks, split, processes.share(split.all()), rows, inputs)
         for name, task in tasks.items():
-            if task.generates and task.metrics and isinstance(split, SampleSplit) and generated != 0:
+            if task.needs.generates and judges(task) and split.samples is not None and generated != 0:
                 places = processes.share(split.all() if generated is None else split.first(generated))
                 pairs[name] = written_pairs(model, name, task, split, places, inputs, rows)
     except ValueError as wrong:  # a bad sample stops all processes, not only the one that met it
@@ -102,7 +99,12 @@ def compared(name: str, task: Task, split: Split, pairs: Pairs) -> dict[str, flo
     if not pairs:
         raise DataError(f"split {split.name!r} has no text of {task.target!r} by which task {name!r} could be judged")
     hypotheses, references = zip(*pairs, strict=True)
-    return {metric: METRICS[metric](hypotheses, references) for metric in task.metrics} | {"judged": len(pairs)}
+    return {name: judge(hypotheses, references) for name, judge in judges(task).items()} | {"judged": len(pairs)}
+
+
+def judges(task: Task) -> dict[str, Callable[[Sequence[str], Sequence[str]], float]]:
+    """The metrics by which a task's texts are judged, once those of a whole split are there."""
+    return {name: metric.of_texts for name, metric in task.metrics.items() if metric.of_texts}
 
 
 def directions(tasks: Mapping[str, Task], split: str) -> dict[str, bool]:
@@ -110,7 +112,7 @@ def directions(tasks: Mapping[str, Task], split: str) -> dict[str, bool]:
     found = {f"{split}/loss": False} if len(tasks) > 1 else {}
     for name, task in tasks.items():
         prefix = f"{split}/{name}/" if len(tasks) > 1 else f"{split}/"
-        found |= {prefix + metric: meaning.larger_is_better for metric, meaning in task.measures.items()}
+        found |= {prefix + metric: meaning.larger_is_better for metric, meaning in task.metrics.items()}
     return found
 
 
@@ -121,7 +123,7 @@ def summed(
     read a text off the model's output (CTC), what it says beside what is true."""
     device, dtype = next(model.parameters()).device, computing_type(model)
     sums: Sums = {name: {} for name in tasks}
-    pairs: dict[str, Pairs] = {name: [] for name, task in tasks.items() if task.metrics and not task.generates}
+    pairs: dict[str, Pairs] = {name: [] for name, task in tasks.items() if judges(task) and not task.needs.generates}
     for first in range(
         0, max(len(places), 1), rows
     ):  # a process without a share reads an empty batch: same keys for all
@@ -132,10 +134,11 @@ def summed(
             targets = batch.targets[name]
             term = next(iter(task.terms(outputs[name], targets).values()))
             found = {"loss": term.sum, "count": torch.tensor(float(term.count)), **task.measure(outputs[name], targets)}
-            if task.generates and isinstance(split, SampleSplit):
-                found["bytes"] = text_bytes(split, batch.sets[targets.set], task.target)
+            if task.needs.generates:
+                found["bytes"] = torch.tensor(split.bytes_of(batch, task.target))
             if name in pairs and places:
-                pairs[name] += task.pairs(outputs[name], targets, batch.sets[targets.set])
+                said, true = task.answers(outputs[name], targets, batch), batch.set_of(targets).labels[task.target]
+                pairs[name] += [(answer["text"], as_text(text)) for answer, text in zip(said, true) if text is not None]
             for key, value in found.items():
                 value = value.double() * bool(places)
                 sums[name][key] = sums[name][key] + value if key in sums[name] else value
@@ -143,18 +146,8 @@ def summed(
 
 
 def left_unread(splits: Mapping[str, Split], tasks: Mapping[str, Task]) -> dict[str, int]:
-    """In the splits of samples, how many were bad so far, how many spans found no room, how many samples a task
-    left out."""
-    splits = {name: split for name, split in splits.items() if isinstance(split, SampleSplit)}
-    counts = {f"data/{name}_bad": len(split.bad) for name, split in splits.items()}
-    counts |= {f"data/{name}_without_room": split.dropped.total() for name, split in splits.items()}
-    return counts | {f"data/{name}_left_out": len(task.skipped) for name, task in tasks.items() if splits}
-
-
-def told_of(split: Split) -> list[str]:
-    """What of a split was not read, in a sentence each."""
-    if not isinstance(split, SampleSplit):
-        return []
-    found = [f"{split.name}: {len(split.bad):,} of {len(split.samples):,} samples are bad"] if split.bad else []
-    dropped = [f"{name} of {count:,}" for name, count in split.dropped.items()]
-    return found + ([f"{split.name}: left out for want of room: {', '.join(dropped)} samples"] if dropped else [])
+    """In the splits of samples, how many were bad so far, how many items found no room, how many samples a task left
+    out."""
+    counts = {f"data/{name}_{why}": count for name, split in splits.items() for why, count in split.unread().items()}
+    left_out = {name: sum(len(split.left_out.get(name, ())) for split in splits.values()) for name in tasks}
+    return counts | ({f"data/{name}_left_out": count for name, count in left_out.items()} if counts else {})

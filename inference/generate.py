@@ -159,11 +159,11 @@ def open_answers(
     """A session that writes the texts of these samples, and the samples' numbers; bad ones are left out (None:
     all are bad). The samples' own texts are not read: every one begins with `prompt`. `inputs`: the only others
     that are read."""
-    sets = split.sets(places, inputs=inputs, rows="one_each", replaced={task.target: prompt})
-    numbers = [split.reader.number(key) for key in next(iter(sets.values())).keys]
+    batch = split.read(places, inputs=inputs, rows="one_each", replaced={task.target: prompt})
+    numbers = [split.reader.number(key) for key in batch.first.keys]
     if not numbers:
         return [], None
-    return numbers, Session(model, sets, input=task.target, task=name, vocabulary=task.text.vocabulary, most=most,
+    return numbers, Session(model, batch, input=task.target, task=name, vocabulary=task.text.vocabulary, most=most,
                             cached=cached)  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from ..data.samples.split import SampleSplit
 from ..models.generation.beam_search import Search
 from ..models.generation.sampling import Sampling
 from ..models.model import Model
-from ..tasks.base import Task
+from ..tasks.base import Task, asking
 from .generate import before, generator_of, write_texts
 
 
@@ -29,13 +29,13 @@ def predict(
     at random where `sampling` (and its `seed`) is given; they have at most `max_tokens` and end before a `stop`
     text; `cached` as for a `Session`. `rows` samples are read at a time.
     """
-    tasks = {name: task.answering() for name, task in tasks.items()}
+    tasks = {name: asking(task) for name, task in tasks.items()}
     found: list[dict[str, Any]] = [{} for _ in range(len(split))]
     every, generator = split.all(), generator_of(seed, model)
     for first in range(0, len(every), rows):
         places = every[first : first + rows]
         for name, task in tasks.items():
-            if task.generates:
+            if task.needs.generates:
                 texts = write_texts(model, name, task, split, places, prompt=prompt, sampling=sampling, search=search,
                                     generator=generator, most=max_tokens, cached=cached)  # fmt: skip
                 answers = {number: {"text": before(text, stop)} for number, text in texts.items()}
@@ -52,10 +52,9 @@ def read_off(
 ) -> dict[int, dict[str, Any]]:
     """One task's answers by the samples' numbers, read off its head; bad samples are left out."""
     batch = replace(split, tasks={name: task}).batch(places)
-    numbers = [split.reader.number(key) for key in next(iter(batch.sets.values())).keys]
+    numbers = [split.reader.number(key) for key in batch.first.keys]
     if not numbers:
         return {}
     like = next(model.parameters())
     output = model(model.plan(batch, dtype=like.dtype, device=like.device).to(like.device))[name]
-    targets = batch.targets[name]
-    return dict(zip(numbers, task.answers(output, targets, batch.sets[targets.set])))
+    return dict(zip(numbers, task.answers(output, batch.targets[name], batch)))

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
 from ..data.sampler import Place
 from ..data.samples.split import SampleSplit
-from ..models.batch import SetPlan
 from ..models.model import Model
 from ..tasks.language_modeling import LanguageModeling
 from .generate import write_texts
-
-
-def text_bytes(split: SampleSplit, planned: SetPlan, target: str) -> Tensor:
-    """The UTF-8 bytes of the texts that a batch's samples have as their target."""
-    texts = (split.item(split.reader.number(key))[0].get(target) for key in planned.keys)
-    return torch.tensor(float(sum(len(text.encode()) for text in texts if isinstance(text, str))))
 
 
 def written_pairs(

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..models.batch import SetPlan
+from ..models.batch import Batch
 from ..models.generation.beam_search import MOST_BEAMS
 from ..models.generation.sampling import seeded
 from ..models.generation.session import Session
@@ -106,13 +106,13 @@ class Transcriber:
     """Writes down what is said in a spectrogram of any length, of which `frames` are heard at a time, of `hop`
     seconds each.
 
-    `plan` makes the sets of one window: from a spectrogram (mels, frames) and the ids of the text's beginning to
+    `plan` makes the batch of one window: from a spectrogram (mels, frames) and the ids of the text's beginning to
     the planned sets that a `Session` takes. `encoding` is that of the text, `task` the one that writes it as
     `input`.
     """
 
     def __init__(
-        self, model: Model, protocol: Protocol, plan: Callable[[Tensor, Sequence[int]], dict[str, SetPlan]],
+        self, model: Model, protocol: Protocol, plan: Callable[[Tensor, Sequence[int]], Batch],
         encoding: Encoding, *, input: str, task: str, frames: int, hop: float,
     ):  # fmt: skip
         self.model, self.protocol, self.plan = model, protocol, plan
@@ -205,10 +205,10 @@ class Transcriber:
         """The text of one window, at the first temperature at which it neither repeats itself nor is
         unlikely. `before` are ids that were said before it; `generator` is what texts are drawn with, by
         default one of `how.seed`."""
-        sets = self.plan(padded(window, self.frames), self.prompt(before, language, how))
+        batch = self.plan(padded(window, self.frames), self.prompt(before, language, how))
         generator, source = generator or self._generator(how), None
         for temperature in how.temperatures:
-            said, source = self.say(sets, source, temperature, how, generator)
+            said, source = self.say(batch, source, temperature, how, generator)
             if not how.tries_again(said):
                 break
         return said
@@ -217,12 +217,12 @@ class Transcriber:
         return seeded(how.seed, next(self.model.parameters()).device)
 
     def say(
-        self, sets: dict, source: TokenSet | None, temperature: float, how: Transcribing, generator: torch.Generator
+        self, batch: Batch, source: TokenSet | None, temperature: float, how: Transcribing, generator: torch.Generator
     ) -> tuple[Said, TokenSet]:
         """One try at a window's text; also gives what the encoder made of it, for the next try."""
-        p, begin = self.protocol, sets["main"].chunks[self.names["input"]].values.view(-1).tolist()
+        p, begin = self.protocol, batch.main.chunks[self.names["input"]].values.view(-1).tolist()
         most = min(self.model.context // 2, self.model.context - len(begin) + 1)  # the last one is not read
-        session = Session(self.model, sets, most=most - 1, source=source, **self.names)
+        session = Session(self.model, batch, most=most - 1, source=source, **self.names)
         source, rules = session.source, Rules(p, how.timestamps, session.device)
         if temperature == 0:
             found = searched(session, rules, most, beams=how.beams, patience=how.patience)

@@ -78,8 +78,10 @@ class Targets:
     """Which target (from 0) each slot belongs to, where several slots answer together."""
     lengths: Int[Tensor, "s"] | None = None
     """How many of the values belong to each target, where a target is several of them."""
-    set: str = "main"
-    """The set (and core) whose slots are supervised."""
+    of_encoder: bool = False
+    """Whether the slots are those of the encoder's set."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """The samples that the task could not judge, by key, and why."""
     count: int = 0
     """How many targets count: what the summed loss is divided by, with all other micro-batches and ranks."""
 
@@ -117,24 +119,40 @@ class SetPlan:
     seeds: tuple[tuple[int, ...], ...] = ()
     """What anything random about each sample (of a stream: about each row) is keyed by."""
 
+    def to(self, device: torch.device | str) -> SetPlan:
+        """All tensors on another device; the descriptors and layouts move as well."""
+        return _moved(self, torch.device(device))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """One micro-batch: a planned set for every core that reads one, and every task's targets."""
 
-    sets: Mapping[str, SetPlan]
+    main: SetPlan
+    """What the model's one core reads, or its decoder."""
+    encoder: SetPlan | None = None
+    """What the encoder reads, where there is one."""
     targets: Mapping[str, Targets] = field(default_factory=dict)
     counts: bool = True
     """False: a process without a share of its own reads this all the same, for nothing."""
 
+    @property
+    def sets(self) -> dict[str, SetPlan]:
+        """The sets by the name of the core that reads each, in the order in which they are read."""
+        return ({"encoder": self.encoder} if self.encoder else {}) | {"main": self.main}
+
+    @property
+    def first(self) -> SetPlan:
+        """The set that is read first: the encoder's, or the only one."""
+        return self.encoder or self.main
+
+    def set_of(self, targets: Targets) -> SetPlan:
+        """The set whose slots a task's targets name."""
+        return self.encoder if targets.of_encoder else self.main
+
     def to(self, device: torch.device | str) -> Batch:
         """All tensors on another device; the descriptors and layouts move as well."""
         return _moved(self, torch.device(device))
-
-    def with_layouts(self, layouts: Mapping[str, tuple[Layout, ...]], crosses: Mapping[str, Layout]) -> Batch:
-        """The batch with the layouts of each set filled in."""
-        sets = {n: replace(s, layouts=layouts[n], cross=crosses.get(n)) for n, s in self.sets.items()}
-        return replace(self, sets=sets)
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -162,6 +162,11 @@ class AttentionPooling(Pooling):
         return x.new_zeros(samples, x.shape[1]).index_add(0, groups, (weights / total[groups])[:, None].to(x.dtype) * x)
 
 
+def slots_read(pooling: Callable[..., Pooling], planned: SetPlan) -> tuple[Tensor, Tensor]:
+    """`Pooling.slots` of the class that makes poolings, or of the part of a configuration that names it."""
+    return getattr(pooling, "target", pooling).slots(planned)
+
+
 class PooledLinear(Head):
     """One vector per sample, then one linear map to `outputs` scores or numbers."""
 

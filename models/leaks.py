@@ -14,7 +14,7 @@ first does not hold:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -36,14 +36,14 @@ class LeakCheck:
 
     by_form: int = 0
     searched: int = 0
-    _safe: set[tuple[str, str, bytes]] = field(default_factory=set, repr=False)
+    _safe: set[tuple[bool, str, bytes]] = field(default_factory=set, repr=False)
 
-    def check(self, batch: Batch, graphs: Mapping[str, Sequence[Graph]]) -> None:
-        """Raises LeakError for the first target of the batch that can reach its predictor. `graphs` are each set's, one
-        per layer."""
+    def check(self, batch: Batch, main: Sequence[Graph], encoder: Sequence[Graph] = ()) -> None:
+        """Raises LeakError for the first target of the batch that can reach its predictor. The graphs are those of the
+        main core and of the encoder, one per layer."""
         for task, targets in batch.targets.items():
-            tokens = batch.sets[targets.set].tokens
-            for slot, carrier in self._leaks(tokens, targets, graphs[targets.set]):
+            tokens = batch.set_of(targets).tokens
+            for slot, carrier in self._leaks(tokens, targets, encoder if targets.of_encoder else main):
                 n = tokens.shape[1]
                 raise LeakError(
                     f"model.attention leaks: task {task!r} must predict token {carrier % n} at place {slot % n}, which "
@@ -63,7 +63,7 @@ class LeakCheck:
             members = (tokens.sample.flatten() == sample).nonzero()[:, 0]
             alone = sample_alone(tokens, members)
             inside = [torch.searchsorted(members, each[mine]) for each in (slots, carriers)]
-            key = (targets.set, repr(graphs), layout_key(alone, inside))
+            key = (targets.of_encoder, repr(graphs), layout_key(alone, inside))
             if key in self._safe:
                 continue
             self.searched += 1
@@ -118,13 +118,13 @@ def layout_key(alone: Tokens, inside: Sequence[Tensor]) -> bytes:
     return found.digest()
 
 
-def leaks(batch: Batch, graphs: Mapping[str, Sequence[Graph]]) -> dict[str, list[tuple[int, int]]]:
+def leaks(batch: Batch, main: Sequence[Graph], encoder: Sequence[Graph] = ()) -> dict[str, list[tuple[int, int]]]:
     """For each task, every (supervised slot, carrier) where a target can reach its own predictor, by search alone."""
     found = {}
     for task, targets in batch.targets.items():
-        tokens = batch.sets[targets.set].tokens
+        tokens, graphs = batch.set_of(targets).tokens, encoder if targets.of_encoder else main
         slots, carriers = carried(tokens, targets)
         n = tokens.shape[1]
-        bad = reach(graphs[targets.set], tokens)[slots // n, slots % n, carriers % n]
+        bad = reach(graphs, tokens)[slots // n, slots % n, carriers % n]
         found[task] = list(zip(slots[bad].tolist(), carriers[bad].tolist()))
     return found

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .attention.graph import Graph
 from .batch import Batch, SetPlan, Targets
 from .cache import Cache
 from .contract import check_embedded
@@ -33,20 +35,38 @@ class Encoder:
     position: Callable[..., RelativePosition] | None = None
 
 
+class Cores(NamedTuple):
+    """The transformers of a model: one, or a decoder and the encoder that it crosses over to."""
+
+    main: Transformer
+    encoder: Transformer | None = None
+    encoded: Sequence[str] = ()
+    """The inputs that the encoder reads; the main core reads all others."""
+
+
+class Hidden(NamedTuple):
+    """What the cores make of their sets."""
+
+    main: Float[Tensor, "b n d"]
+    encoder: TokenSet | None = None
+    """What the main core crossed over to."""
+
+    def of(self, targets: Targets) -> Float[Tensor, "b n d"]:
+        """The output of the core that a task's targets are about."""
+        return self.encoder.x if targets.of_encoder else self.main
+
+
 class Model(nn.Module):
     """Embed the chunks of every input, mix them into sets, read each set with its core, answer with the heads.
 
     `tokenizers` are the embedders by input name, in YAML order, or the name of another input, whose embedder serves
-    both; `cores` the transformers by name, where each core that crosses reads the output of the core before it (an
-    encoder before its decoder); `heads` are by task name. `reads` says which inputs stand in each core's set (None: all
-    in the one core's): inputs that share a set carry type embeddings. `context` is the number of slots in a row.
-    `core_tokens` is how many tokens of the core itself every sample begins with: the first is the class token, the
+    both; `heads` are by task name. Inputs that share a set carry type embeddings. `context` is the number of slots in a
+    row. `core_tokens` is how many tokens of the core itself every sample begins with: the first is the class token, the
     others are registers (Darcet et al. 2024, arXiv:2309.16588).
     """
 
     def __init__(
-        self, tokenizers: Mapping[str, nn.Module | str], cores: Mapping[str, Transformer],
-        heads: Mapping[str, nn.Module], reads: Mapping[str, Sequence[str]] | None = None, *,
+        self, tokenizers: Mapping[str, nn.Module | str], cores: Cores, heads: Mapping[str, nn.Module], *,
         context: int, encoder: Encoder | None = None, core_tokens: int = 0,
         initialization: Callable[[], Initialization] = Gpt2,
     ):  # fmt: skip
@@ -56,11 +76,12 @@ class Model(nn.Module):
             raise ValueError(f"core_tokens must be at least 0, not {core_tokens}")
         self.owners = {name: each if isinstance(each, str) else name for name, each in tokenizers.items()}
         self.tokenizers = nn.ModuleDict({name: each for name, each in tokenizers.items() if not isinstance(each, str)})
-        width = next(iter(cores.values())).width
-        together = [name for names in (reads or {"": tuple(tokenizers)}).values() if len(names) > 1 for name in names]
+        read = [[name for name in tokenizers if (name in cores.encoded) == encoded] for encoded in (True, False)]
+        together = [name for names in read if len(names) > 1 for name in names]
+        width = cores.main.width
         self.types = nn.ParameterDict({name: torch.zeros(width) for name in tokenizers if name in together})
         self.own = nn.Embedding(core_tokens, width) if core_tokens else None
-        self.cores = nn.ModuleDict(cores)
+        self.cores = nn.ModuleDict(({"encoder": cores.encoder} if cores.encoder else {}) | {"main": cores.main})
         self.heads = nn.ModuleDict(heads)
         self.leak_check = LeakCheck()
         initialization()(self)
@@ -68,27 +89,41 @@ class Model(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The output of every task's head at its supervised slots: {task: (t, ...)}."""
         hidden = self.read(batch)
-        return {task: self.heads[task](at(hidden[t.set], t), t) for task, t in batch.targets.items()}
+        return {task: self.heads[task](at(hidden.of(t), t), t) for task, t in batch.targets.items()}
 
-    def read(
-        self, batch: Batch, cache: Cache | None = None, source: TokenSet | None = None
-    ) -> dict[str, Float[Tensor, "b n d"]]:
-        """What every core makes of its set, by the core's name. `cache` holds what the last core has read before,
-        `source` is what the first one crosses to, where an encoder has read it before."""
-        found, last = {}, list(self.cores)[-1]
-        for name, planned in batch.sets.items():
-            x = self.cores[name](
-                self.mix(planned).x, planned.tokens, planned.layouts, cache=cache if name == last else None,
-                source=None if source is None else source.x, source_layout=planned.cross,
-            )  # fmt: skip
-            source, found[name] = TokenSet(x=x, **vars(planned.tokens)), x
-        if self.training:
-            found = {name: self.touch_absent(x, batch) if name == last else x for name, x in found.items()}
-        return found
+    def read(self, batch: Batch, cache: Cache | None = None, source: TokenSet | None = None) -> Hidden:
+        """What the cores make of their sets. `cache` holds what the main core has read before, `source` is what it
+        crosses over to, where the encoder has read that before."""
+        if batch.encoder is not None:
+            source = self.encode(batch.encoder)
+        planned = batch.main
+        x = self.core(
+            self.mix(planned).x, planned.tokens, planned.layouts, cache=cache,
+            source=None if source is None else source.x, source_layout=planned.cross,
+        )  # fmt: skip
+        return Hidden(self.touch_absent(x, batch) if self.training else x, source)
 
-    def hidden(self, batch: Batch, cache: Cache | None = None) -> Float[Tensor, "b n d"]:
-        """What the last core makes of its set."""
-        return self.read(batch, cache)[list(batch.sets)[-1]]
+    def encode(self, planned: SetPlan) -> TokenSet:
+        """What the encoder makes of its set."""
+        x = self.cores["encoder"](self.mix(planned).x, planned.tokens, planned.layouts)
+        return TokenSet(x=x, **vars(planned.tokens))
+
+    def vectors(self, batch: Batch, *, dtype: torch.dtype = torch.float32) -> Float[Tensor, "b n d"]:
+        """What the first core makes of its set: the encoder, or the only one; the batch is not planned yet."""
+        device = next(self.parameters()).device
+        if batch.encoder is not None:
+            return self.encode(self.plan_encoder(batch.encoder, dtype=dtype, device=device).to(device)).x
+        return self.read(self.plan(batch, dtype=dtype, device=device).to(device)).main
+
+    @property
+    def core(self) -> Transformer:
+        """The one core, or the decoder."""
+        return self.cores["main"]
+
+    @property
+    def graphs(self) -> list[tuple[Graph, ...]]:
+        """The attention graphs of every layer: those of the main core, and those of the encoder where there is one."""
+        return [core.graphs for core in reversed(self.cores.values())]
 
     def tokenizer(self, name: str) -> nn.Module:
         """The embedder of an input, which may be that of another input too."""
@@ -103,7 +138,7 @@ class Model(nn.Module):
         """Chopped chunks to one set: embed each input, add its type embedding, put every token in its place. The set is
         of the type of the weights, whichever input comes first: under autocast some embedders give halves."""
         b, n = planned.tokens.shape
-        width, like = next(iter(self.cores.values())).width, next(self.parameters())
+        width, like = self.core.width, next(self.parameters())
         x = like.new_zeros(b * n, width)
         for name, chunks in planned.chunks.items():
             tokens = self.tokenizer(name)(chunks)
@@ -131,14 +166,18 @@ class Model(nn.Module):
         """The batch with an attention layout for every layer; on the CPU, once a batch, outside the compiled region.
 
         Raises LeakError where a target of the batch can reach its own predictor."""
-        self.leak_check.check(batch, {name: core.graphs for name, core in self.cores.items()})
-        layouts = {name: self.cores[name].plan(s.tokens, None, dtype, device) for name, s in batch.sets.items()}
-        names = list(batch.sets)
-        crosses = {
-            name: self.cores[name].plan_cross(batch.sets[name].tokens, batch.sets[before].tokens, dtype, device)
-            for before, name in zip(names, names[1:])
-        }
-        return batch.with_layouts(layouts, crosses)
+        self.leak_check.check(batch, *self.graphs)
+        main, encoder = batch.main, batch.encoder
+        if encoder is not None:
+            cross = self.core.plan_cross(main.tokens, encoder.tokens, dtype, device)
+            main = replace(main, cross=cross)
+            encoder = self.plan_encoder(encoder, dtype=dtype, device=device)
+        main = replace(main, layouts=self.core.plan(main.tokens, None, dtype, device))
+        return replace(batch, main=main, encoder=encoder)
+
+    def plan_encoder(self, planned: SetPlan, *, dtype: torch.dtype = torch.float32, device="cpu") -> SetPlan:
+        """The encoder's set with an attention layout for every layer of it."""
+        return replace(planned, layouts=self.cores["encoder"].plan(planned.tokens, None, dtype, device))
 
 
 def at(hidden: Float[Tensor, "b n d"], targets: Targets) -> Float[Tensor, "t d"]:

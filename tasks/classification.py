@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Annotated, Any
 
 import torch
@@ -13,15 +13,14 @@ from jaxtyping import Bool, Float
 from pydantic import Field, RootModel, StrictBool, StrictFloat, StrictInt, StrictStr
 from torch import Tensor, nn
 
-from ..models.batch import IGNORED, SetPlan, Targets
-from ..models.heads import MeanPooling, PooledLinear, Pooling
+from ..models.batch import IGNORED, Batch, Targets
+from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.files.reading import DataError, shown
-from ..tokenizers.files.records import read_record
-from ..tokenizers.files.writing import write_json
-from .base import Metric, Task, Term, TrainingColumns
+from .base import Metric, Needs, Task, Term, TrainingColumns
 
-Classes = RootModel[Annotated[tuple[StrictBool | StrictInt | StrictFloat | StrictStr, ...], Field(min_length=2)]]
-"""What a run keeps of its training data: the classes, in the order of their scores."""
+
+class Classes(RootModel[Annotated[tuple[StrictBool | StrictInt | StrictFloat | StrictStr, ...], Field(min_length=2)]]):
+    """What a run keeps of its training data: the classes, in the order of their scores."""
 
 
 def is_label(value: Any) -> bool:
@@ -41,7 +40,7 @@ class Classification(Task):
     `class_token` with `model.core_tokens`.
     """
 
-    target_is_column = True
+    Learned = Classes
 
     def __init__(
         self, *, target: str, pooling: Callable[..., Pooling] = MeanPooling, label_smoothing: float = 0.0,
@@ -52,11 +51,13 @@ class Classification(Task):
         if not 0 <= unlabelled < math.inf or (unlabelled and several):
             raise ValueError(f"unlabelled must be 0 or more, and 0 with several: true, not {unlabelled}")
         self.target, self.pooling, self.several, self.weight = target, pooling, several, weight
-        self.smoothing, self.unlabelled, self.classes = label_smoothing, unlabelled, ()
-        self.whole_batches = unlabelled > 0
-        self.reading = getattr(pooling, "target", pooling)
+        self.smoothing, self.unlabelled = label_smoothing, unlabelled
 
-    def fit(self, data: TrainingColumns) -> Classification:
+    @property
+    def needs(self) -> Needs:
+        return Needs(columns={self.target: self.encoded}, whole_batch=self.unlabelled > 0)
+
+    def fit(self, data: TrainingColumns) -> Classes:
         found, labelled = set(), 0
         for value in data.column(self.target):
             found.update(self.labels(value))
@@ -69,10 +70,7 @@ class Classification(Task):
             raise DataError(
                 f"column {self.target!r} names {len(found)} classes in the training data; at least 2 are needed"
             )
-        return self.with_classes(sorted(found, key=lambda each: (isinstance(each, str), each)))
-
-    def check(self, value: Any) -> None:
-        self.encoded(value)
+        return Classes(tuple(sorted(found, key=lambda each: (isinstance(each, str), each))))
 
     def labels(self, value: Any) -> list[str | int | float]:
         """The labels that a value of its column names. Raises DataError for one that is none."""
@@ -82,31 +80,34 @@ class Classification(Task):
         wanted = "a list of labels, as several: true says" if self.several else "one label (or set several: true)"
         raise DataError(f"column {self.target!r} must hold {wanted}, not {shown(value)}; labels are texts or numbers")
 
-    def with_classes(self, classes: Sequence[Any]) -> Classification:
-        """The task with these classes, in the order of its scores."""
-        self.classes = tuple(classes)
-        self.numbers = {name: number for number, name in enumerate(classes)}
-        self.named = {str(name): name for name in classes}  # as a table or a folder writes it
-        if len(self.named) < len(self.numbers):
-            self.named = {}
-        return self
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """The classes, in the order of the scores."""
+        return self.learned.root
 
-    def save(self, folder: Path) -> None:
-        write_json(folder / "classes.json", self.classes)
+    @cached_property
+    def numbers(self) -> dict[Any, int]:
+        """The number of each class."""
+        return {name: number for number, name in enumerate(self.classes)}
 
-    def load(self, folder: Path) -> Classification:
-        return self.with_classes(read_record(folder / "classes.json", Classes).root)
+    @cached_property
+    def named(self) -> dict[str, Any]:
+        """The classes as a table or a folder writes them; none where two would look the same."""
+        found = {str(name): name for name in self.classes}
+        return found if len(found) == len(self.numbers) else {}
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return PooledLinear(self.pooling(width), width, len(self.classes))
 
-    def targets(self, planned: SetPlan) -> Targets:
-        slots, groups = self.reading.slots(planned)
-        labels = planned.labels[self.target]
-        rows = [self.encoded(label) for label in labels]
+    def targets(self, batch: Batch) -> tuple[Batch, Targets]:
+        slots, groups = slots_read(self.pooling, batch.first)
+        rows = [self.encoded(label) for label in batch.first.labels[self.target]]
         values = torch.stack([self.encoded(None), *rows])[1:]  # of no rows, too
         judged = values if values.dim() == 1 else values[:, 0]
-        return Targets(values=values, slots=slots, groups=groups, count=int((judged != IGNORED).sum()))
+        return batch, Targets(
+            values=values, slots=slots, groups=groups, count=int((judged != IGNORED).sum()),
+            of_encoder=batch.encoder is not None,
+        )  # fmt: skip
 
     def encoded(self, label: Any) -> Tensor:
         """A label as the number of its class, or as zeros and ones by class; `IGNORED` where a sample has none."""
@@ -170,24 +171,17 @@ class Classification(Task):
         }
 
     @property
-    def measures(self) -> dict[str, Metric]:
+    def metrics(self) -> dict[str, Metric]:
+        """`loss` in nats without smoothing, `accuracy` (and `top5_accuracy` beyond five classes); or micro-averaged
+        `f1`."""
+        loss = Metric("nats per sample", of_sums=lambda sums: float(sums["nats"] / sums["count"].clamp(min=1)))
         if self.several:
-            return {"loss": Metric("nats per sample"), "f1": Metric("0 to 1", larger_is_better=True)}
-        share = Metric("share of samples", larger_is_better=True)
-        found = {"loss": Metric("nats per sample"), "accuracy": share}
-        return found | {"top5_accuracy": share} if len(self.classes) > 5 else found
+            return {"loss": loss, "f1": Metric("0 to 1", larger_is_better=True, of_sums=f1)}
+        best = {"accuracy": "top1"} | ({"top5_accuracy": "top5"} if len(self.classes) > 5 else {})
+        return {"loss": loss} | {name: share_of(sum) for name, sum in best.items()}
 
-    def summary(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """`loss` in nats without smoothing, `accuracy` (and `top5_accuracy` beyond five classes); or
-        micro-averaged `f1`."""
-        count = sums["count"].clamp(min=1)
-        found = {"loss": float(sums["nats"] / count)}
-        if self.several:
-            return found | {"f1": float(2 * sums["hits"] / (sums["said"] + sums["true"]).clamp(min=1))}
-        found["accuracy"] = float(sums["top1"] / count)
-        if len(self.classes) > 5:
-            found["top5_accuracy"] = float(sums["top5"] / count)
-        return found
+    def answers(self, output: Float[Tensor, "s v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
+        return [self.answer(scores) for scores in output]
 
     def answer(self, scores: Float[Tensor, "v"]) -> dict[str, Any]:
         """One sample's answer in words: the class, and the likeliest five with their probabilities."""
@@ -203,6 +197,17 @@ class Classification(Task):
             "class": self.classes[order[0]],
             "probabilities": {str(self.classes[i]): round(float(chances[i]), 4) for i in order},
         }
+
+
+def f1(sums: Mapping[str, Tensor]) -> float:
+    """The harmonic mean of precision and recall, over all labels of all samples."""
+    return float(2 * sums["hits"] / (sums["said"] + sums["true"]).clamp(min=1))
+
+
+def share_of(name: str) -> Metric:
+    """The share of the samples that one of the sums counts."""
+    share = lambda sums: float(sums[name] / sums["count"].clamp(min=1))  # noqa: E731
+    return Metric("share of samples", larger_is_better=True, of_sums=share)
 
 
 def mutual_information(scores: Float[Tensor, "s v"], counted: Bool[Tensor, "s"]) -> Float[Tensor, ""]:

@@ -4,9 +4,8 @@ blanks."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Annotated, Any
 
 import torch
@@ -14,19 +13,18 @@ from jaxtyping import Float, Int
 from pydantic import Field, RootModel, StrictStr
 from torch import Tensor, nn
 
-from ..models.batch import SetPlan, Targets
-from ..models.generation.beam_search import MOST_BEAMS
+from ..models.batch import Batch, Targets
+from ..models.generation.beam_search import MOST_BEAMS, Search
 from ..models.generation.ctc import ctc_loss, greedy, prefix_beam, spans, tokens_needed
 from ..models.heads import Head
 from ..models.layers.linear import Linear
 from ..tokenizers.files.reading import DataError
-from ..tokenizers.files.records import read_record
-from ..tokenizers.files.writing import write_json
-from .base import Metric, Task, Term, TrainingColumns
-from .metrics import MEANINGS, TextMetric
+from .base import Metric, Needs, Task, Term, TrainingColumns, mean_loss
+from .metrics import MEANINGS, TextMetric, as_text
 
-Symbols = RootModel[Annotated[StrictStr, Field(min_length=1)]]
-"""What a run keeps of its training data: the symbols, in the order of their scores."""
+
+class Symbols(RootModel[Annotated[StrictStr, Field(min_length=1)]]):
+    """What a run keeps of its training data: the symbols, in the order of their scores."""
 
 
 class OnHost:
@@ -67,7 +65,7 @@ class Ctc(Task):
     search that reads texts off (1: greedy).
     """
 
-    target_is_column = True
+    Learned = Symbols
 
     def __init__(
         self,
@@ -80,57 +78,61 @@ class Ctc(Task):
     ):
         if not 1 <= beams <= MOST_BEAMS:
             raise ValueError(f"beams must be at least 1 and at most {MOST_BEAMS:,}, not {beams:,}")
-        self.target, self.source, self.metrics, self.beams, self.weight = target, source, metrics, beams, weight
-        self.symbols = ""
-        self.skipped: dict[str, str] = {}
+        self.target, self.source, self.judges, self.weight = target, source, metrics, weight
+        self.search = Search(beams=beams)
 
-    def inputs(self) -> tuple[str, ...]:
-        return (self.source,)  # without it there is nothing to read the text off
+    @property
+    def needs(self) -> Needs:
+        return Needs(columns={self.target: self.encoded}, inputs=(self.source,))  # without it there is nothing to read
 
-    def fit(self, data: TrainingColumns) -> Ctc:
+    def fit(self, data: TrainingColumns) -> Symbols:
         found: set[str] = set()
         for value in data.column(self.target):
             found.update(as_text(value))
         if not found:
             raise DataError(f"column {self.target!r} holds no text to learn symbols from")
-        return self.with_symbols("".join(sorted(found)))
+        return Symbols("".join(sorted(found)))
 
-    def with_symbols(self, symbols: str) -> Ctc:
-        """The task with these symbols, in the order of its scores."""
-        self.symbols, self.numbers = symbols, {symbol: number for number, symbol in enumerate(symbols)}
-        return self
+    @property
+    def symbols(self) -> str:
+        """The symbols, in the order of the scores."""
+        return self.learned.root
 
-    def save(self, folder: Path) -> None:
-        write_json(folder / "symbols.json", self.symbols)
-
-    def load(self, folder: Path) -> Ctc:
-        return self.with_symbols(read_record(folder / "symbols.json", Symbols).root)
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The number of each symbol."""
+        return {symbol: number for number, symbol in enumerate(self.symbols)}
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return CtcHead(width, len(self.symbols))
 
     # ------------------------------------------------------------------------------------------------------- targets
 
-    def targets(self, planned: SetPlan) -> CtcTargets:
+    def targets(self, batch: Batch) -> tuple[Batch, CtcTargets]:
         """The slots of the source's tokens, their samples, and every sample's symbols; the length is -1 where
         a sample is not judged: it has no text, or one that cannot be aligned."""
+        planned = batch.first
         chunks = planned.chunks.get(self.source)
         counts = torch.zeros(planned.samples, dtype=torch.long)
         slots = torch.zeros(0, dtype=torch.long) if chunks is None else chunks.slots
         sample = planned.tokens.sample.flatten()[slots] - 1
         counts.index_add_(0, sample, torch.ones_like(sample))
-        values, lengths = [], []
+        values, lengths, left_out = [], [], {}
         for number, (label, key) in enumerate(zip(planned.labels[self.target], planned.keys)):
             text = self.encoded(label)
-            judged = label is not None and self._fits(text, int(counts[number]), key)
+            wrong = self.unaligned(text, int(counts[number]))
+            if wrong and counts[number]:
+                left_out[key] = wrong
+            judged = label is not None and not wrong
             values += text if judged else []
             lengths.append(len(text) if judged else -1)
         lengths = torch.tensor(lengths, dtype=torch.long)
         judged = lengths >= 0
-        return CtcTargets(
+        return batch, CtcTargets(
             values=torch.tensor(values, dtype=torch.long), slots=slots, groups=sample, lengths=lengths,
-            grid=columns(sample, counts)[: longest(counts[judged]), judged],
+            grid=columns(sample, counts)[: longest(counts[judged]), judged], left_out=left_out,
             host=OnHost(sample, counts[judged], lengths[judged]), count=int(lengths[judged].clamp(min=1).sum()),
+            of_encoder=batch.encoder is not None,
         )  # fmt: skip
 
     def encoded(self, label: Any) -> list[int]:
@@ -140,17 +142,12 @@ class Ctc(Task):
             raise DataError(f"{unknown[0]!r} in column {self.target!r} is none of the {len(self.symbols)} symbols")
         return [self.numbers[symbol] for symbol in text]
 
-    def _fits(self, symbols: Sequence[int], tokens: int, key: str) -> bool:
-        if tokens >= max(tokens_needed(symbols), 1):
-            return True
-        if tokens and key not in self.skipped:
-            why = f"{len(symbols)} symbols need {tokens_needed(symbols)} tokens, but its {self.source} has {tokens}"
-            self.skipped[key] = why
-            self.say(f"{key} cannot be aligned and is left out: {why} ({len(self.skipped)} so far)")
-        return False
-
-    def check(self, value: Any) -> None:
-        self.encoded(value)
+    def unaligned(self, symbols: Sequence[int], tokens: int) -> str:
+        """Why a text cannot be aligned with so many tokens; empty where it can."""
+        needed = max(tokens_needed(symbols), 1)
+        if tokens >= needed:
+            return ""
+        return f"{len(symbols)} symbols need {needed} tokens, but its {self.source} has {tokens}"
 
     # -------------------------------------------------------------------------------------------------- loss, metrics
 
@@ -173,34 +170,22 @@ class Ctc(Task):
 
     def read_off(self, logs: Float[Tensor, "t v"]) -> list[int]:
         """The symbols that one sample's log-probabilities say."""
-        return greedy(logs) if self.beams == 1 else prefix_beam(logs, self.beams)
-
-    def pairs(self, output: Tensor, targets: Targets, planned: SetPlan) -> list[tuple[str, str]]:
-        rows, labels = self.rows(output, targets), planned.labels[self.target]
-        return [
-            (self.decoded(self.read_off(row)), as_text(label)) for row, label in zip(rows, labels) if label is not None
-        ]
+        return greedy(logs) if self.search.beams == 1 else prefix_beam(logs, self.search.beams)
 
     def decoded(self, symbols: Sequence[int]) -> str:
         """Numbers of symbols as text."""
         return "".join(self.symbols[number] for number in symbols)
 
     @property
-    def measures(self) -> dict[str, Metric]:
-        return {"loss": Metric("nats per symbol")} | {name: MEANINGS[name] for name in self.metrics}
-
-    def with_search(self, **given: Any) -> Ctc:
-        if "beams" not in given:
-            return self
-        made = copy(self)
-        made.beams = given["beams"]
-        return made
+    def metrics(self) -> dict[str, Metric]:
+        loss = Metric("nats per symbol", of_sums=mean_loss)
+        return {"loss": loss} | {name: MEANINGS[name] for name in self.judges}
 
     # -------------------------------------------------------------------------------------------------------- answers
 
-    def answers(self, output: Tensor, targets: Targets, planned: SetPlan) -> list[dict[str, Any]]:
+    def answers(self, output: Tensor, targets: Targets, batch: Batch) -> list[dict[str, Any]]:
         """Every sample's text, and its words with the seconds in which they were said, where tokens have seconds."""
-        chunks, answers, start = planned.chunks.get(self.source), [], 0
+        chunks, answers, start = batch.set_of(targets).chunks.get(self.source), [], 0
         for logs in self.rows(output, targets):
             symbols = self.read_off(logs)
             answers.append({"text": self.decoded(symbols)})
@@ -243,8 +228,3 @@ def columns(sample: Int[Tensor, "t"], counts: Int[Tensor, "s"]) -> Int[Tensor, "
 def longest(counts: Int[Tensor, "s"]) -> int:
     """The largest count; 0 of none."""
     return max(counts.tolist(), default=0)
-
-
-def as_text(value: Any) -> str:
-    """A column's text, which may be a file's bytes."""
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
-from dataclasses import replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..models.batch import IGNORED, Chunks, SetPlan, Targets
+from ..models.batch import IGNORED, Batch, Chunks, SetPlan, Targets
 from ..models.generation.beam_search import Search
 from ..models.heads import Tied, VocabularyHead
-from ..tokenizers.base import Chopper
-from .base import LOSS, Metric, Task, Term
+from ..tokenizers.encoding.base import Encoding
+from .base import Metric, Needs, Task, Term
 from .metrics import MEANINGS, TextMetric
 
 
@@ -29,8 +26,6 @@ class LanguageModeling(Task):
     (`exact_match`, `bleu`, `chrf`, `wer`, `cer`), evaluations also write the whole text from the other inputs, as
     `search` says (by default greedily).
     """
-
-    generates, hides = True, "shifted"
 
     def __init__(
         self,
@@ -44,32 +39,37 @@ class LanguageModeling(Task):
     ):
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
-        self.target, self._head, self.metrics, self.search = target, head, metrics, search
+        self.target, self._head, self.judges, self.search = target, head, metrics, search
         self.smoothing, self.weight = label_smoothing, weight
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return self._head(tokenizers[self.target].embedding)
 
-    def meet(self, choppers: Mapping[str, Chopper]) -> LanguageModeling:
-        self.text = choppers[self.target].text
-        return self
+    @property
+    def needs(self) -> Needs:
+        return Needs(inputs=(self.target,), generates=True, hides="shifted")
+
+    @property
+    def text(self) -> Encoding:
+        """The encoding of what it writes."""
+        return self.choppers[self.target].text
 
     def written(self, ids: Sequence[int]) -> str:
         """The text of ids that were written."""
         return self.text.written(ids)
 
-    def targets(self, planned: SetPlan) -> Targets:
+    def targets(self, batch: Batch) -> tuple[Batch, Targets]:
         """Every token is judged by the id that follows it; the holder is the next token of the set, if that
         carries it."""
-        chunks = planned.chunks.get(self.target)
+        chunks = batch.main.chunks.get(self.target)
         if chunks is None:
             none = torch.zeros(0, dtype=torch.long)
-            return Targets(values=none, slots=none, carriers=none)
+            return batch, Targets(values=none, slots=none, carriers=none)
         next_ids = chunks.next_ids.flatten()
-        return Targets(
+        return batch, Targets(
             values=next_ids,
             slots=chunks.slots,
-            carriers=_holders(planned, chunks),
+            carriers=_holders(batch.main, chunks),
             count=int((next_ids != IGNORED).sum()),
         )
 
@@ -82,24 +82,30 @@ class LanguageModeling(Task):
         return {"nats": nats(output, targets.values)} if self.smoothing else {}
 
     @property
-    def measures(self) -> dict[str, Metric]:
-        found = {"loss": LOSS, "perplexity": Metric("tokens")} | {name: MEANINGS[name] for name in self.metrics}
-        return found | {"bits_per_byte": Metric("bits per byte of text")}
+    def metrics(self) -> dict[str, Metric]:
+        """Loss (nats per target, without smoothing), perplexity, where the text's size is known bits per byte of it,
+        and what its written texts are judged by."""
+        found = {
+            "loss": Metric("nats per target", of_sums=lambda sums: float(total(sums) / sums["count"].clamp(min=1))),
+            "perplexity": Metric("tokens", of_sums=perplexity),
+            "bits_per_byte": Metric("bits per byte of text", of_sums=bits_per_byte),
+        }
+        return found | {name: MEANINGS[name] for name in self.judges}
 
-    def with_search(self, **given: Any) -> LanguageModeling:
-        made = copy(self)
-        made.search = replace(self.search, **given)
-        return made
 
-    def summary(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """Loss (nats per target, without smoothing), perplexity, and, where the text's size is known, bits
-        per byte of it."""
-        total = sums.get("nats", sums["loss"])
-        found = {"loss": float(total / sums["count"].clamp(min=1))}
-        found["perplexity"] = math.exp(min(found["loss"], 700))
-        if sums.get("bytes"):
-            found["bits_per_byte"] = float(total) / math.log(2) / float(sums["bytes"])
-        return found
+def total(sums: Mapping[str, Tensor]) -> Tensor:
+    """The nats of a whole split, without smoothing."""
+    return sums.get("nats", sums["loss"])
+
+
+def perplexity(sums: Mapping[str, Tensor]) -> float:
+    """Among how many ids each target was as good as drawn."""
+    return math.exp(min(float(total(sums) / sums["count"].clamp(min=1)), 700))
+
+
+def bits_per_byte(sums: Mapping[str, Tensor]) -> float | None:
+    """The bits that each byte of the text costs; None where its size is not known."""
+    return float(total(sums)) / math.log(2) / float(sums["bytes"]) if sums.get("bytes") else None
 
 
 def nats(output: Float[Tensor, "t v"], values: Tensor, smoothing: float = 0.0) -> Tensor:

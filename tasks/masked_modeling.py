@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -14,11 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..models.batch import IGNORED, Chunks, SetPlan, Targets
+from ..models.batch import IGNORED, Batch, Chunks, SetPlan, Targets
 from ..models.heads import Tied, VocabularyHead
-from ..tokenizers.base import Chopper
-from .base import Metric, Task, Term
-from .language_modeling import nats
+from ..tokenizers.encoding.base import Encoding
+from .base import Metric, Needs, Task, Term, mean_loss
+from .language_modeling import nats, perplexity
 
 SPAN_WORDS = np.arange(1, 11)
 """How many words a hidden span may have."""
@@ -37,8 +36,6 @@ class MaskedModeling(Task):
     whole. `head`: `tied`, or `masked_head`, BERT's own. Asked to predict, it fills in the masks of a text.
     """
 
-    special_ids, hides = ("mask",), "masked"
-
     def __init__(
         self, *, target: str, share: float = 0.15, hide: Literal["tokens", "words", "spans"] = "tokens",
         as_mask: float = 0.8, as_random: float = 0.1, head: Callable[..., VocabularyHead] = Tied, weight: float = 1.0,
@@ -48,27 +45,56 @@ class MaskedModeling(Task):
         if min(as_mask, as_random) < 0 or as_mask + as_random > 1:
             raise ValueError(f"as_mask ({as_mask}) and as_random ({as_random}) must be shares of one whole")
         self.target, self.share, self.hide, self._head, self.weight = target, share, hide, head, weight
-        self.as_mask, self.as_random, self.asks = as_mask, as_random, False
+        self.as_mask, self.as_random = as_mask, as_random
 
-    def meet(self, choppers: Mapping[str, Chopper]) -> MaskedModeling:
-        self.text = encoding = choppers[self.target].text
-        self.mask = encoding.roles["mask"]
-        kept = {*encoding.specials, *encoding.before, *encoding.after, encoding.start, encoding.end}
-        self.plain = np.array([number not in kept for number in range(encoding.vocabulary)])
-        self.drawn = np.flatnonzero(self.plain & np.array([bool(chunk) for chunk in encoding.pieces]))
-        return self
+    @property
+    def needs(self) -> Needs:
+        marks = ("mask",)
+        return Needs(
+            inputs=(self.target,), special_ids=marks, hides="masked", asked={self.target: lambda c: c.with_marks(marks)}
+        )
+
+    @property
+    def text(self) -> Encoding:
+        """The encoding of the text."""
+        return self.choppers[self.target].text
+
+    @property
+    def mask(self) -> int:
+        """The id that stands for what is hidden."""
+        return self.text.roles["mask"]
+
+    @cached_property
+    def plain(self) -> np.ndarray:
+        """Whether each id is a token of a text, and no special one, (v,)."""
+        text = self.text
+        kept = {*text.specials, *text.before, *text.after, text.start, text.end}
+        return np.array([number not in kept for number in range(text.vocabulary)])
+
+    @cached_property
+    def drawn(self) -> np.ndarray:
+        """The ids that may stand in for a hidden one."""
+        return np.flatnonzero(self.plain & np.array([bool(chunk) for chunk in self.text.pieces]))
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return self._head(tokenizers[self.target].embedding)
 
     # ------------------------------------------------------------------------------------------------- what is hidden
 
-    def alter(self, sets: dict[str, SetPlan]) -> dict[str, SetPlan]:
-        """The sets with some of the text's ids replaced; what stood there is kept in `Chunks.hidden`."""
-        found = {}
-        for name, planned in sets.items():
-            found[name] = self._altered(planned) if self.target in planned.chunks else planned
-        return found
+    def targets(self, batch: Batch) -> tuple[Batch, Targets]:
+        """Some of the text's ids are replaced; what stood there is asked for, and kept in `Chunks.hidden`."""
+        of_encoder = batch.encoder is not None and self.target in batch.encoder.chunks
+        planned = batch.encoder if of_encoder else batch.main
+        if self.target not in planned.chunks:
+            none = torch.zeros(0, dtype=torch.long)
+            return batch, Targets(values=none, slots=none, of_encoder=of_encoder)
+        planned = self._altered(planned)
+        chunks = planned.chunks[self.target]
+        hidden = chunks.hidden.flatten()
+        judged = (hidden != IGNORED).nonzero()[:, 0]
+        slots = judged if chunks.slots is None else chunks.slots[judged]
+        found = Targets(values=hidden[judged], slots=slots, count=len(judged), of_encoder=of_encoder)
+        return replace(batch, **{"encoder" if of_encoder else "main": planned}), found
 
     def _altered(self, planned: SetPlan) -> SetPlan:
         chunks = planned.chunks[self.target]
@@ -118,16 +144,6 @@ class MaskedModeling(Task):
 
     # ----------------------------------------------------------------------------------------------- what is answered
 
-    def targets(self, planned: SetPlan) -> Targets:
-        chunks = planned.chunks.get(self.target)
-        if chunks is None or chunks.hidden is None:
-            none = torch.zeros(0, dtype=torch.long)
-            return Targets(values=none, slots=none)
-        hidden = chunks.hidden.flatten()
-        judged = (hidden != IGNORED).nonzero()[:, 0]
-        slots = judged if chunks.slots is None else chunks.slots[judged]
-        return Targets(values=hidden[judged], slots=slots, count=len(judged))
-
     def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Term]:
         return {"loss": Term(nats(output, targets.values), targets.count, self.weight)}
 
@@ -135,30 +151,22 @@ class MaskedModeling(Task):
         return {"right": (output.argmax(-1) == targets.values).sum()}
 
     @property
-    def measures(self) -> dict[str, Metric]:
-        hidden = Metric("share of hidden tokens", larger_is_better=True)
-        return {"loss": Metric("nats per hidden token"), "perplexity": Metric("tokens"), "accuracy": hidden}
-
-    def summary(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """`loss` in nats per hidden token, its `perplexity`, and the `accuracy`: the share of hidden tokens
-        guessed right."""
-        count = sums["count"].clamp(min=1)
-        loss = float(sums["loss"] / count)
-        return {"loss": loss, "perplexity": math.exp(min(loss, 700)), "accuracy": float(sums["right"] / count)}
+    def metrics(self) -> dict[str, Metric]:
+        """`loss` in nats per hidden token, its `perplexity`, and the `accuracy`: the share of hidden tokens guessed
+        right."""
+        right = lambda sums: float(sums["right"] / sums["count"].clamp(min=1))  # noqa: E731
+        return {
+            "loss": Metric("nats per hidden token", of_sums=mean_loss),
+            "perplexity": Metric("tokens", of_sums=perplexity),
+            "accuracy": Metric("share of hidden tokens", larger_is_better=True, of_sums=right),
+        }
 
     # ------------------------------------------------------------------------------------------- filling in
     # what is asked
 
-    def asked(self, choppers):
-        return {**choppers, self.target: choppers[self.target].with_marks(self.special_ids)}
-
-    def answering(self) -> MaskedModeling:
-        asking = copy(self)
-        asking.asks = True
-        return asking
-
-    def answers(self, output: Float[Tensor, "t v"], targets: Targets, planned: SetPlan) -> list[dict[str, Any]]:
+    def answers(self, output: Float[Tensor, "t v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
         """Every sample's `text` with its masks filled in, and for each of the `masks` the likeliest tokens."""
+        planned = batch.set_of(targets)
         chunks = planned.chunks[self.target]
         shares = output[:, : len(self.plain)].float().softmax(-1).cpu()
         shares, candidates = shares.masked_fill(~torch.from_numpy(self.plain), 0.0).topk(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from .base import Metric
 
 TextMetric = Literal["exact_match", "bleu", "chrf", "wer", "cer"]
 """What a YAML may ask for under `metrics`."""
+
+
+def as_text(value: Any) -> str:
+    """A column's text, which may be a file's bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def exact_match(said: Sequence[str], true: Sequence[str]) -> float:
@@ -56,13 +61,10 @@ def _normalised(texts: Sequence[str]) -> list[str]:
     return jiwer.Compose(steps)(list(texts))
 
 
-METRICS: dict[str, Callable[[Sequence[str], Sequence[str]], float]] = {
-    "exact_match": exact_match, "bleu": bleu, "chrf": chrf, "wer": wer, "cer": cer,
-}  # fmt: skip
 MEANINGS = {
-    "exact_match": Metric("share of texts", larger_is_better=True),
-    "bleu": Metric("BLEU, 0 to 100", larger_is_better=True),
-    "chrf": Metric("chrF, 0 to 100", larger_is_better=True),
-    "wer": Metric("errors per word"),
-    "cer": Metric("errors per character"),
+    "exact_match": Metric("share of texts", larger_is_better=True, of_texts=exact_match),
+    "bleu": Metric("BLEU, 0 to 100", larger_is_better=True, of_texts=bleu),
+    "chrf": Metric("chrF, 0 to 100", larger_is_better=True, of_texts=chrf),
+    "wer": Metric("errors per word", of_texts=wer),
+    "cer": Metric("errors per character", of_texts=cer),
 }

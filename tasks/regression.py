@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor, nn
 
-from ..models.batch import SetPlan, Targets
-from ..models.heads import MeanPooling, PooledLinear, Pooling
+from ..models.batch import Batch, Targets
+from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.files.reading import DataError
-from ..tokenizers.files.records import Record, read_record
-from ..tokenizers.files.writing import write_json
-from .base import Metric, Task, Term, TrainingColumns
+from ..tokenizers.files.records import Record
+from .base import Metric, Needs, Task, Term, TrainingColumns, mean_loss
 
 
 class Scale(Record):
@@ -27,6 +26,13 @@ class Scale(Record):
 
     mean: Annotated[list[FiniteFloat], Field(min_length=1)]
     std: list[FiniteFloat]
+
+    @model_validator(mode="after")
+    def pairs(self) -> Scale:
+        """Itself; raises ValueError where a number lacks one of the two."""
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"{len(self.mean)} means and {len(self.std)} stds")
+        return self
 
 
 CLASSES = 20
@@ -40,7 +46,7 @@ class Regression(Task):
     data's std. A target that is missing (None or NaN) is not judged.
     """
 
-    in_nats, target_is_column = False, True
+    Learned = Scale
 
     def __init__(
         self, *, target: str, names: list[str] | None = None, pooling: Callable[..., Pooling] = MeanPooling,
@@ -49,10 +55,12 @@ class Regression(Task):
         if loss not in ("squared", "huber"):
             raise ValueError(f"loss must be 'squared' or 'huber', not {loss!r}")
         self.target, self.names, self.pooling, self.kind, self.weight = target, names, pooling, loss, weight
-        self.reading = getattr(pooling, "target", pooling)
-        self.mean, self.std = torch.zeros(1), torch.ones(1)
 
-    def fit(self, data: TrainingColumns) -> Regression:
+    @property
+    def needs(self) -> Needs:
+        return Needs(columns={self.target: self.check})
+
+    def fit(self, data: TrainingColumns) -> Scale:
         rows = []
         for value in data.column(self.target):
             with suppress(DataError):  # it counts as bad when its turn comes
@@ -65,56 +73,53 @@ class Regression(Task):
         values = torch.stack(rows)
         known = ~values.isnan()
         if lacking := len(data) - int(known.any(1).sum()):
-            self.notes = (
-                f"{lacking:,} of {len(data):,} training samples have no number in {self.target!r}: not judged",
-            )
-        self.notes += self.note_on_classes(values[known])
+            data.say(f"{lacking:,} of {len(data):,} training samples have no number in {self.target!r}: not judged")
+        if told := self.told_of_classes(values[known]):
+            data.say(told)
         mean = values.nan_to_num().sum(0) / known.sum(0)
         std = ((values - mean).nan_to_num().square().sum(0) / known.sum(0)).sqrt()
-        self.mean, self.std = mean, torch.where(std > 0, std, torch.ones_like(std))
-        return self.checked()
+        return Scale(mean=mean.tolist(), std=torch.where(std > 0, std, torch.ones_like(std)).tolist())
 
-    def note_on_classes(self, values: Tensor) -> tuple[str, ...]:
+    def told_of_classes(self, values: Tensor) -> str:
         """A word on targets that look like the numbers of classes: a few whole numbers again and again."""
         kinds = values.unique()
         if len(kinds) > CLASSES or len(values) < 4 * len(kinds) or (kinds != kinds.round()).any():
-            return ()
+            return ""
         told = ", ".join(f"{value:g}" for value in kinds.tolist())
         return (
-            f"{self.target!r} holds only {told}: they are learned as numbers, of which 1 is nearer to 2 than "
-            "to 9; if they "
-            "number classes, use classification",
+            f"{self.target!r} holds only {told}: they are learned as numbers, of which 1 is nearer to 2 than to 9; if "
+            "they number classes, use classification"
         )
 
-    def checked(self) -> Regression:
-        """Itself. Raises DataError when `names` does not name each number."""
-        if self.names is not None and len(self.names) != len(self.mean):
-            raise DataError(f"column {self.target!r} holds {len(self.mean)} numbers, but 'names' has {len(self.names)}")
-        return self
+    @cached_property
+    def scale(self) -> tuple[Tensor, Tensor]:
+        """The mean and the std of every number. Raises DataError when `names` does not name each."""
+        if self.names is not None and len(self.names) != len(self.learned.mean):
+            raise DataError(
+                f"column {self.target!r} holds {len(self.learned.mean)} numbers, but 'names' has {len(self.names)}"
+            )
+        return torch.tensor(self.learned.mean), torch.tensor(self.learned.std)
 
     def check(self, value: Any) -> None:
-        if len(numbers(value)) != len(self.mean):
-            raise DataError(f"column {self.target!r} holds {len(self.mean)} numbers, not {len(numbers(value))} as here")
-
-    def save(self, folder: Path) -> None:
-        write_json(folder / "scale.json", {"mean": self.mean.tolist(), "std": self.std.tolist()})
-
-    def load(self, folder: Path) -> Regression:
-        scale = read_record(folder / "scale.json", Scale)
-        self.mean, self.std = torch.tensor(scale.mean), torch.tensor(scale.std)
-        if len(self.mean) != len(self.std):
-            raise DataError(f"{folder / 'scale.json'}: {len(self.mean)} means and {len(self.std)} stds")
-        return self.checked()
+        """Raises DataError for a value of the target column that has other numbers than those of the training data."""
+        if len(numbers(value)) != len(self.scale[0]):
+            raise DataError(
+                f"column {self.target!r} holds {len(self.scale[0])} numbers, not {len(numbers(value))} as here"
+            )
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
-        return PooledLinear(self.pooling(width), width, len(self.mean))
+        return PooledLinear(self.pooling(width), width, len(self.scale[0]))
 
-    def targets(self, planned: SetPlan) -> Targets:
-        slots, groups = self.reading.slots(planned)
-        missing = torch.full_like(self.mean, math.nan)
-        rows = [missing if value is None else numbers(value) for value in planned.labels[self.target]]
-        values = (torch.stack([missing, *rows])[1:] - self.mean) / self.std  # of no rows, too
-        return Targets(values=values, slots=slots, groups=groups, count=int((~values.isnan()).sum()))
+    def targets(self, batch: Batch) -> tuple[Batch, Targets]:
+        slots, groups = slots_read(self.pooling, batch.first)
+        mean, std = self.scale
+        missing = torch.full_like(mean, math.nan)
+        rows = [missing if value is None else numbers(value) for value in batch.first.labels[self.target]]
+        values = (torch.stack([missing, *rows])[1:] - mean) / std  # of no rows, too
+        count = int((~values.isnan()).sum())
+        return batch, Targets(
+            values=values, slots=slots, groups=groups, count=count, of_encoder=batch.encoder is not None
+        )
 
     def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Term]:
         known = ~targets.values.isnan()
@@ -126,33 +131,43 @@ class Regression(Task):
 
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
         known = ~targets.values.isnan()
-        error = torch.where(known, (output.float() - targets.values) * self.std.to(output.device), 0.0)
+        error = torch.where(known, (output.float() - targets.values) * self.scale[1].to(output.device), 0.0)
         return {"absolute": error.abs().sum(0), "squares": error.square().sum(0), "known": known.sum(0)}
 
     @property
-    def measures(self) -> dict[str, Metric]:
-        each = {f"{kind}{end}": Metric("of the target") for end in self.endings for kind in ("mae", "rmse")}
-        return {"loss": Metric("squared stds" if self.kind == "squared" else "Huber, in stds")} | each
+    def metrics(self) -> dict[str, Metric]:
+        """`loss`, then mean absolute and root mean square error in the target's units, for each number by its name."""
+        loss = Metric("squared stds" if self.kind == "squared" else "Huber, in stds", of_sums=mean_loss)
+        errors = {"mae": mean_absolute, "rmse": root_mean_square}
+        return {"loss": loss} | {
+            f"{kind}{end}": Metric("of the target", of_sums=partial(error, number=number))
+            for number, end in enumerate(self.endings)
+            for kind, error in errors.items()
+        }
 
     @property
     def endings(self) -> list[str]:
         """What tells each number's metrics apart: its name, else its place; nothing where there is one."""
         if self.names:
             return [f"_{name}" for name in self.names]
-        return [f"_{number}" for number in range(len(self.mean))] if len(self.mean) > 1 else [""]
+        count = len(self.learned.mean)
+        return [f"_{number}" for number in range(count)] if count > 1 else [""]
 
-    def summary(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """`loss`, then mean absolute and root mean square error in the target's units, for each number by its name."""
-        found = super().summary(sums)
-        known = sums["known"].clamp(min=1)
-        for end, absolute, squares, count in zip(self.endings, sums["absolute"], sums["squares"], known):
-            found |= {f"mae{end}": float(absolute / count), f"rmse{end}": float((squares / count).sqrt())}
-        return found
+    def answers(self, output: Float[Tensor, "s v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
+        """Every sample's numbers, in the target's units."""
+        mean, std = self.scale
+        rows = (output.float().cpu() * std + mean).tolist()
+        return [{"values": dict(zip(self.names, row)) if self.names else row} for row in rows]
 
-    def answer(self, output: Float[Tensor, "v"]) -> dict[str, Any]:
-        """One sample's numbers, in the target's units."""
-        values = (output.float().cpu() * self.std + self.mean).tolist()
-        return {"values": dict(zip(self.names, values)) if self.names else values}
+
+def mean_absolute(sums: Mapping[str, Tensor], number: int) -> float:
+    """The mean absolute error of one of the numbers."""
+    return float(sums["absolute"][number] / sums["known"][number].clamp(min=1))
+
+
+def root_mean_square(sums: Mapping[str, Tensor], number: int) -> float:
+    """The root of the mean square error of one of the numbers."""
+    return float((sums["squares"][number] / sums["known"][number].clamp(min=1)).sqrt())
 
 
 def numbers(value: Any) -> Tensor:

@@ -3,6 +3,9 @@ task."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from .base import Needs
 from .language_modeling import LanguageModeling
 
 
@@ -11,4 +14,6 @@ class SequenceToSequence(LanguageModeling):
     reads them, the decoder reads what it wrote so far and, by cross-attention, the encoder's output (Vaswani et
     al. 2017, arXiv:1706.03762). Options as for `language_modeling`."""
 
-    needs_encoder = True
+    @property
+    def needs(self) -> Needs:
+        return replace(super().needs, encoder=True)

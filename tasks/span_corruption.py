@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import torch
 
-from ..models.batch import SetPlan
+from ..models.batch import Batch, SetPlan, Targets
 from ..models.heads import Tied, VocabularyHead
 from ..tokenizers.base import Chopper, Chunk
 from ..tokenizers.packing import place
-from .base import LOSS, Metric
+from .base import Metric, Needs
 from .masked_modeling import runs
 from .sequence_to_sequence import SequenceToSequence
 
@@ -35,20 +36,19 @@ class SpanCorruption(SequenceToSequence):
         if not 0 < share < 1 or mean_span < 1:
             raise ValueError(f"share ({share}) must lie between 0 and 1, and mean_span ({mean_span}) be at least 1")
         self.source, self.share, self.mean_span = source, share, mean_span
-        self.special_ids = tuple(f"sentinel_{number}" for number in range(sentinels))
+        self.marks = tuple(f"sentinel_{number}" for number in range(sentinels))
 
-    hides = "denoised"
+    @property
+    def needs(self) -> Needs:
+        return replace(
+            super().needs, inputs=(self.source, self.target), makes=(self.target,), special_ids=self.marks,
+            hides="denoised", window=self.window, asked={self.source: self.as_asked},
+        )  # fmt: skip
 
-    def inputs(self) -> tuple[str, ...]:
-        return self.source, self.target
-
-    def makes(self) -> tuple[str, ...]:
-        return (self.target,)
-
-    def meet(self, choppers: Mapping[str, Chopper]) -> SpanCorruption:
-        self.choppers, self.text = choppers, choppers[self.target].text
-        self.sentinels = [self.text.roles[name] for name in self.special_ids]
-        return self
+    @cached_property
+    def sentinels(self) -> list[int]:
+        """The ids that stand for what was cut out."""
+        return [self.text.roles[name] for name in self.marks]
 
     # ------------------------------------------------------------------------------------------------------- lengths
 
@@ -60,7 +60,7 @@ class SpanCorruption(SequenceToSequence):
     def noise(self, raw: int) -> tuple[int, int]:
         """How many of `raw` tokens are cut out, in how many spans: at least one, and something stays between them."""
         hidden = min(max(round(raw * self.share), 1), raw - 1)
-        return hidden, min(max(round(hidden / self.mean_span), 1), raw - hidden, len(self.special_ids))
+        return hidden, min(max(round(hidden / self.mean_span), 1), raw - hidden, len(self.marks))
 
     def window(self, context: int, encoder_context: int) -> int:
         """The most tokens that fit both contexts once they are corrupted."""
@@ -71,10 +71,13 @@ class SpanCorruption(SequenceToSequence):
 
     # ---------------------------------------------------------------------------------------------------- corruption
 
-    def alter(self, sets: dict[str, SetPlan]) -> dict[str, SetPlan]:
+    def targets(self, batch: Batch) -> tuple[Batch, Targets]:
         """The set of the text becomes two: what is left of it, for the encoder, and what was cut out, for the
-        decoder."""
-        planned = next(each for each in sets.values() if self.source in each.chunks)
+        decoder, which is what is judged."""
+        return super().targets(self.in_two(batch.first if self.source in batch.first.chunks else batch.main))
+
+    def in_two(self, planned: SetPlan) -> Batch:
+        """The text with spans cut out, and the spans."""
         chunks = planned.chunks[self.source]
         ids, reads, writes = chunks.values.flatten().numpy(), [], []
         for seed, (start, end) in runs(planned, chunks):
@@ -82,13 +85,13 @@ class SpanCorruption(SequenceToSequence):
             reads.append([(self.source, Chunk(torch.tensor(left), len(left), next_ids=torch.tensor(left)))])
             given = [self.text.start, *cut[:-1]]
             writes.append([(self.target, Chunk(torch.tensor(given), len(given), next_ids=torch.tensor(cut)))])
-        known = {"seeds": planned.seeds, "keys": planned.keys, "labels": planned.labels}
-        made = {}
-        for name, chopped in (("encoder", reads), ("main", writes)):
-            longest = max(chunk.count for ((_, chunk),) in chopped)
-            laid = place(chopped, self.choppers, longest, rows=range(len(chopped)), trim=True)
-            made[name] = SetPlan(tokens=laid.tokens, chunks=laid.chunks, samples=laid.samples, **known)
-        return made
+        return Batch(main=self.placed(writes, planned), encoder=self.placed(reads, planned))
+
+    def placed(self, samples: Sequence[Sequence[tuple[str, Chunk]]], planned: SetPlan) -> SetPlan:
+        """Chopped samples as a set, one a row; all else is as in the set that they were made of."""
+        longest = max(chunk.count for ((_, chunk),) in samples)
+        laid = place(samples, self.choppers, longest, rows=range(len(samples)), trim=True)
+        return replace(laid, seeds=planned.seeds, keys=planned.keys, labels=planned.labels)
 
     def corrupted(self, ids: np.ndarray, random: np.random.Generator) -> tuple[list[int], list[int]]:
         """What is left of the ids, a sentinel for every span cut out, and the spans, each behind its
@@ -103,21 +106,18 @@ class SpanCorruption(SequenceToSequence):
         end = self.text.end
         return [int(i) for i in (*left, end)], [int(i) for i in (*out, end)]
 
-    def asked(self, choppers):
+    def as_asked(self, chopper: Chopper) -> Chopper:
         """The text with its sentinels, which stand where spans are wanted, and its end, as it is read while
         training."""
-        chopper = choppers[self.source].with_marks(self.special_ids)
-        return {**choppers, self.source: replace(chopper, closing=() if self.text.after else (self.text.end,))}
+        closing = () if self.text.after else (self.text.end,)
+        return replace(chopper.with_marks(self.marks), closing=closing)
 
     def written(self, ids):
         return self.text.decode(ids, specials=True)
 
     @property
-    def measures(self) -> dict[str, Metric]:
-        return {"loss": LOSS, "perplexity": Metric("tokens")}
-
-    def summary(self, sums):
-        return super().summary({name: value for name, value in sums.items() if name != "bytes"})
+    def metrics(self) -> dict[str, Metric]:
+        return {name: metric for name, metric in super().metrics.items() if name != "bits_per_byte"}
 
 
 def split(total: int, parts: int, random: np.random.Generator) -> np.ndarray:

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import torch
 from chopmix.data.sampler import Place
+from chopmix.data.samples.dataset import Listed
 from chopmix.data.split import Split
-from chopmix.models.batch import Batch
-from chopmix.tasks.base import Task
+from chopmix.experiment.assembly.tasks import TrainingData
+from chopmix.models.batch import Batch, SetPlan, Targets
+from chopmix.tasks.base import Task, figures
+from torch import Tensor
 
 
 def make_batch(split: Split, places: Sequence[Place], tasks: Mapping[str, Task], **how) -> Batch:
     """What `split.batch` gives where the split has these tasks."""
     return replace(split, tasks=tasks).batch(places, **how)
+
+
+def asked(task: Task, planned: SetPlan) -> Targets:
+    """What a task wants to hear of one set."""
+    return task.targets(Batch(main=planned))[1]
+
+
+def fitted(task: Task, rows: Sequence[Mapping], say: Callable[[str], None] = print) -> Task:
+    """The task after it has seen these rows of training data."""
+    task.learned = task.fit(TrainingData(Listed([str(number) for number in range(len(rows))], rows), say))
+    return task
+
+
+def summed(task: Task, output: Tensor, targets: Targets, **sums: float) -> dict[str, float]:
+    """The metrics of one batch, of a task whose sums are these besides those that it measures."""
+    totals = {name: torch.tensor(value) for name, value in sums.items()} | task.measure(output, targets)
+    return figures(task.metrics, totals)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from chopmix.experiment.build import build_optimizer
-from chopmix.experiment.core import build_core
+from chopmix.experiment.assembly.cores import build_core
+from chopmix.experiment.assembly.model import build_optimizer
 from chopmix.experiment.settings.config import config_from_tree, json_schema, load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.settings.registry import snake_case
@@ -22,7 +22,7 @@ from chopmix.experiment.settings.schema import plain as plain_tree
 from chopmix.experiment.settings.sections import Checkpoints, Evaluation, Logging
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.layers.norms import RmsNorm
-from chopmix.models.model import Model
+from chopmix.models.model import Cores, Model
 from chopmix.models.tokens import plain_tokens
 from chopmix.models.transformer import Block, Dropout
 from chopmix.tokenizers.base import Chopper, Role
@@ -148,13 +148,13 @@ def test_parts_build_and_run(plain):
     core = build_core(config, ("order",))
     tasks = {name: part() for name, part in config.tasks.items()}
     heads = {name: task.head(tokenizers, 32) for name, task in tasks.items()}
-    model = config.model.build(Model, tokenizers, {"main": core}, heads)
+    model = config.model.build(Model, tokenizers, Cores(core), heads)
     optimizer = build_optimizer(config.training, model)
     schedule = config.training.schedule(config.training.steps)
     index = torch.arange(16).expand(2, 16)
     chunks = Chunks(values=torch.randint(256, (2, 16)), index=index)
     planned = SetPlan(tokens=plain_tokens(2, 16), chunks={"text": chunks})
-    batch = model.plan(Batch(sets={"main": planned}, targets={"lm": Targets(values=torch.zeros(32))}))
+    batch = model.plan(Batch(main=planned, targets={"lm": Targets(values=torch.zeros(32))}))
     output = model(batch)["lm"]
     output.square().mean().backward()
     optimizer.step(schedule(0))

@@ -1,4 +1,4 @@
-"""Mistakes in a tokenizer or data set of one's own: each is named with its class, what it gave, and what is
+"""Mistakes in a tokenizer, a task or data set of one's own: each is named with its class, what it gave, and what is
 expected."""
 
 import re
@@ -16,9 +16,12 @@ from chopmix.commands.cli import main
 from chopmix.data.bad_samples import BadSamples
 from chopmix.data.samples.inputs import Inputs
 from chopmix.data.samples.reader import Reader
-from chopmix.experiment.build import build_choppers
+from chopmix.experiment.assembly.choppers import build_choppers
 from chopmix.experiment.settings.config import load_config
+from chopmix.models.batch import Batch, SetPlan
 from chopmix.models.contract import ContractError, check_embedded, described
+from chopmix.models.tokens import plain_tokens
+from chopmix.tasks.contract import targets_of
 from chopmix.tokenizers.base import Chopper, Chunk
 from chopmix.tokenizers.contract import chopped, constructor_problem
 from chopmix.tokenizers.files.reading import DataError
@@ -261,3 +264,19 @@ def test_samples_that_are_no_mappings():
     message = "data.dataset: NoMappings gave a list as sample 'a'; expected is a mapping from columns to values"
     with pytest.raises(ContractError, match=message):
         reader.item(0)
+
+
+# ------------------------------------------------------------------------------------------------------------- a task
+
+
+@pytest.mark.parametrize("given, told", [
+    (None, "None"), ((None, None), "(None, None)"), ((Batch, 3), "(a type, 3)"),
+])  # fmt: skip
+def test_what_a_task_asks_is_checked_in_every_batch(given, told):
+    class Asking(chopmix.Task):
+        def targets(self, batch):
+            return given
+
+    planned = SetPlan(tokens=plain_tokens(1, 2), chunks={})
+    with pytest.raises(ContractError, match=re.escape(f"tasks.mine: Asking.targets gave {told}; expected is (batch,")):
+        targets_of("mine", Asking(), Batch(main=planned))

@@ -14,15 +14,16 @@ import soundfile
 import torch
 import torch.nn.functional as F
 import yaml
-from batching import make_batch
+from batching import asked, make_batch
 from chopmix.commands.cli import main
-from chopmix.experiment.build import open_split
+from chopmix.data.bad_samples import LeftOut
+from chopmix.experiment.assembly.splits import open_split
 from chopmix.experiment.run import load_run
 from chopmix.inference.attribution import check_counts
-from chopmix.models.batch import Chunks, SetPlan
+from chopmix.models.batch import Batch, Chunks, SetPlan
 from chopmix.models.generation.ctc import collapsed, greedy, prefix_beam, spans, tokens_needed
 from chopmix.models.tokens import Tokens
-from chopmix.tasks.ctc import Ctc
+from chopmix.tasks.ctc import Ctc, Symbols
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,14 +98,20 @@ def planned(counts: list[int], texts: list[str | None]) -> SetPlan:
 
 def task(**options) -> Ctc:
     """A recogniser of two symbols."""
-    return Ctc(target="text", source="sound", **options).with_symbols("ab")
+    return knowing(Ctc(target="text", source="sound", **options), "ab")
+
+
+def knowing(made: Ctc, symbols: str) -> Ctc:
+    """A recogniser of these symbols."""
+    made.learned = Symbols(symbols)
+    return made
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_loss_is_that_of_all_paths(seed):
     made, texts = task(), ["ab", "", "aa"]
     sets = planned([4, 3, 5], texts)
-    targets = made.targets(sets)
+    targets = asked(made, sets)
     output = torch.randn(12, 3, generator=torch.Generator().manual_seed(seed))
     expected, start = 0.0, 0
     for text, count in zip(texts, [4, 3, 5]):
@@ -118,10 +125,10 @@ def test_the_loss_is_that_of_all_paths(seed):
 
 def test_what_cannot_be_aligned_is_named_counted_and_left_out():
     said: list[str] = []
-    made = task()
-    made.say = said.append
+    made, left_out = task(), LeftOut(said.append)
     whole = planned([4, 2, 3], ["ab", "aa", "b"])  # "aa" needs three tokens
-    targets = made.targets(whole)
+    targets = asked(made, whole)
+    left_out.note("text", targets.left_out)
     assert said == ["clip 1 cannot be aligned and is left out: 2 symbols need 3 tokens, but its sound has 2 (1 so far)"]
     assert targets.count == 3 and targets.lengths.tolist() == [2, -1, 1]
     output = torch.randn(len(targets.slots), 3, requires_grad=True)
@@ -129,37 +136,36 @@ def test_what_cannot_be_aligned_is_named_counted_and_left_out():
     loss.backward()
     assert loss.isfinite() and output.grad.isfinite().all()
     without = planned([4, 3], ["ab", "b"])
-    again = made.targets(without)
+    again = asked(made, without)
     kept = output.detach()[[0, 1, 2, 3, 6, 7, 8]]
     torch.testing.assert_close(made.terms(kept, again)["loss"].sum, loss.detach())
     assert output.grad[4:6].abs().sum() == 0
-    made.targets(whole)
-    assert len(said) == 1  # named once
+    left_out.note("text", asked(made, whole).left_out)
+    assert len(said) == 1 and len(left_out["text"]) == 1  # named once
 
 
 def test_a_batch_of_nothing_that_can_be_aligned_has_no_loss():
     made = task()
-    made.say = lambda text: None
-    targets = made.targets(planned([1, 1], ["ab", None]))
+    targets = asked(made, planned([1, 1], ["ab", None]))
     output = torch.zeros(2, 3, requires_grad=True)
     assert targets.count == 0 and float(made.terms(output, targets)["loss"].sum.detach()) == 0
 
 
 def test_an_unknown_symbol_is_named():
     with pytest.raises(ValueError, match="'x' in column 'text' is none of the 2 symbols"):
-        task().targets(planned([4], ["axb"]))
+        asked(task(), planned([4], ["axb"]))
     with pytest.raises(ValueError, match="beams must be at least 1 and at most 1,000, not 0"):
         task(beams=0)
 
 
 @pytest.mark.parametrize("beams", [1, 8])
 def test_words_come_with_their_seconds(beams):
-    made = Ctc(target="text", source="sound", beams=beams).with_symbols(" ab")
+    made = knowing(Ctc(target="text", source="sound", beams=beams), " ab")
     output = torch.full((9, 4), -9.0)
     for token, symbol in enumerate([3, 1, 1, 0, 2, 3, 2, 3, 3]):  # "a bb"
         output[token, symbol] = 9.0
     sets = planned([9, 0], ["a bb", ""])
-    answers = made.answers(output, made.targets(sets), sets)
+    answers = made.answers(output, asked(made, sets), Batch(main=sets))
     assert answers == [
         {"text": "a bb", "words": [{"word": "a", "start": 0.1, "end": 0.3}, {"word": "bb", "start": 0.4, "end": 0.7}]},
         {"text": ""},
@@ -167,7 +173,8 @@ def test_words_come_with_their_seconds(beams):
     cut_short = replace(
         sets, labels={"text": ["a bb", "b"]}
     )  # the second can not be aligned: it is judged all the same
-    assert made.pairs(output, made.targets(cut_short), cut_short) == [("a bb", "a bb"), ("", "b")]
+    said = made.answers(output, asked(made, cut_short), Batch(main=cut_short))
+    assert [answer["text"] for answer in said] == ["a bb", ""]
 
 
 def sound_files(folder: Path, split: str, texts: list[str], seconds: float) -> str:
@@ -226,8 +233,8 @@ def test_a_decoder_beside_ctc_on_an_encoder_of_two_inputs(tmp_path):
     run = load_run(tmp_path / "run")
     split = open_split(run.config, run.config.data.dataset(), "train", run.choppers, run.tasks)
     batch = make_batch(split, split.all(), run.tasks)
-    assert set(batch.sets["encoder"].chunks) == {"sound", "hint"} and set(batch.sets["main"].chunks) == {"text"}
-    assert batch.targets["reads"].set == "encoder" and batch.targets["writes"].set == "main"
+    assert set(batch.encoder.chunks) == {"sound", "hint"} and set(batch.main.chunks) == {"text"}
+    assert batch.targets["reads"].of_encoder and not batch.targets["writes"].of_encoder
 
     # both losses by other means: sample by sample, each with torch's own functions on its own row
     with torch.no_grad():
@@ -250,7 +257,7 @@ def test_a_decoder_beside_ctc_on_an_encoder_of_two_inputs(tmp_path):
 
     def hidden(**changes) -> torch.Tensor:
         given = run.given([{"sound": str(tmp_path / "val0.wav"), "hint": "n0", "text": "a"} | changes])
-        return run.model.hidden(run.model.plan(make_batch(given, given.all(), run.tasks)))
+        return run.model.read(run.model.plan(make_batch(given, given.all(), run.tasks))).main
 
     assert said().keys() == {"writes", "reads"}
     for change in ({"hint": "n1"}, {"sound": str(tmp_path / "val1.wav")}, {"hint": None}, {"sound": None}):

@@ -17,17 +17,18 @@ import torch
 import torch.nn.functional as F
 from chopmix.data.processes import Processes
 from chopmix.data.root import data_root
-from chopmix.experiment.assemble import Experiment, assemble
+from chopmix.experiment.assembly.assemble import Experiment, assemble
 from chopmix.experiment.settings.config import Config, load_config
 from chopmix.inference.evaluation import measured
 from chopmix.models.attention import kernels as attention
 from chopmix.models.attention import plan as choosing
 from chopmix.models.attention.graph import Causal, SameSample, dense_mask
+from chopmix.models.batch import Batch
 from chopmix.models.generation.sampling import Sampling, draw
 from chopmix.models.generation.session import Session
 from chopmix.models.layers.norms import LayerNorm, RmsNorm
 from chopmix.models.layers.relative import Alibi, RelativeBias, Rotary
-from chopmix.models.model import Model
+from chopmix.models.model import Cores, Model
 from chopmix.models.transformer import Dropout
 from chopmix.tasks.ctc import OnHost
 from chopmix.tasks.language_modeling import LanguageModeling
@@ -69,7 +70,7 @@ def configured(path: Path, out: Path, *more: str) -> Config:
 def build(path: Path, out: Path, *more: str) -> Experiment:
     """What trains a configuration, on fake CUDA."""
     made = assemble(configured(path, out, *more), Processes(0, 1, CUDA), Progress(1))
-    made.trainer.learner.objective.train()
+    made.trainer.learner.replica.objective.train()
     return made
 
 
@@ -192,14 +193,14 @@ def in_step(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
         for where, tensor in tensors(batch):
             assert tensor.device.type == "cuda", where
         before = len(mode.copies)
-        terms = learner.objective(batch)
+        terms = learner.replica.objective(batch)
         assert files(mode.copies[before:]) <= {*COPIES}, "the forward pass copies to the GPU"
         assert terms and all(term.sum.device.type == "cuda" and term.sum.shape == () for term in terms.values())
         return terms
 
     learner = made.trainer.learner
     monkeypatch.setattr(Tensor, "backward", backward)
-    learner.forward = forward
+    learner.replica.forward = forward
     mode.blocking.clear()
     assert made.trainer.update().device.type == "cuda"
     assert files(mode.blocking) <= {*COPIES}, "a step waits for a copy"
@@ -214,14 +215,14 @@ class Short(Session):
 
 def in_evaluation(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
     """A whole evaluation, texts written in it included; what is read of the GPU is zero there."""
-    split = made.splits["val"]
+    split = made.data.splits["val"]
     every = split.all()[:5]
     monkeypatch.setattr(type(split), "all", lambda self: every)
     monkeypatch.setattr("chopmix.inference.generate.Session", Short)
     mode.blocking.clear()
     mode.may_read = True
     with autocast(CUDA, "bfloat16"):
-        metrics = measured(made.model, made.tasks, split, rows=3, generated=2)[0]
+        metrics = measured(made.model, made.data.tasks, split, rows=3, generated=2)[0]
     assert "val/loss" in metrics
     assert files(mode.reads) <= {*READS} and files(mode.blocking) <= {*COPIES}
 
@@ -342,7 +343,7 @@ def writer(**options: Any) -> Model:
     tokenizers = {"text": TextTokenizer(chopper, 32, 16)}
     core = core_of(["text"], **{"width": 32, "depth": 2, "heads": 4, "block": BOTH} | options)
     head = LanguageModeling(target="text").head(tokenizers, 32)
-    return Model(tokenizers, {"main": core}, {"lm": head}, context=16).eval()
+    return Model(tokenizers, Cores(core), {"lm": head}, context=16).eval()
 
 
 @pytest.mark.parametrize("half", [True, False], ids=["halves", "float32"])
@@ -382,7 +383,7 @@ def test_an_answer_is_planned_for_the_arithmetic_in_use(calls):
     with fake_cuda(reads=True), torch.inference_mode():
         session = Session(
             writer(attention="causal & same_sample").to("cuda"),
-            {"main": planned},
+            Batch(main=planned),
             input="text",
             task="lm",
             vocabulary=9,

@@ -16,7 +16,7 @@ from chopmix.models.generation.sampling import Sampling, draw
 from chopmix.models.generation.session import Session
 from chopmix.models.layers.norms import RmsNorm
 from chopmix.models.layers.relative import Alibi, Rotary
-from chopmix.models.model import Model
+from chopmix.models.model import Cores, Model
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
@@ -40,7 +40,7 @@ def model(kind: str = "learned", seed: int = 0) -> Model:
     tokenizers = {"text": TextTokenizer(chopper, 32, CONTEXT, norm=RmsNorm, pad_vocabulary_to=16)}
     core = core_of(["text"], width=32, depth=2, heads=4, **CORES[kind])
     task = LanguageModeling(target="text")
-    made = Model(tokenizers, {"main": core}, {"lm": task.head(tokenizers, 32)}, context=CONTEXT)
+    made = Model(tokenizers, Cores(core), {"lm": task.head(tokenizers, 32)}, context=CONTEXT)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.mul_(4)

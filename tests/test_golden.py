@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from chopmix.data.processes import Processes
-from chopmix.experiment.assemble import assemble
+from chopmix.experiment.assembly.assemble import assemble
 from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import fit

@@ -53,7 +53,7 @@ def all_logits(run, ids):
     b, n = ids.shape
     pieces = {"text": Chunks(values=ids, index=torch.arange(n))}
     batch = Batch(
-        sets={"main": SetPlan(tokens=plain_tokens(b, n), chunks=pieces)},
+        main=SetPlan(tokens=plain_tokens(b, n), chunks=pieces),
         targets={"lm": Targets(values=ids.flatten())},
     )
     return run.model(run.model.plan(batch))["lm"].unflatten(0, (b, n))

@@ -74,7 +74,7 @@ def test_bert_gives_the_same_scores(kind, options, dtype, tolerance, tmp_path):
         given = ids if kind == "Bert" else ids.masked_fill(~there, 1)
         expected = theirs.to(dtype)(given, attention_mask=there.long()).logits
         pieces = {"text": Chunks(values=ids, index=torch.arange(24))}
-        batch = Batch(sets={"main": SetPlan(tokens=padded_rows(ids, lengths), chunks=pieces)},
+        batch = Batch(main=SetPlan(tokens=padded_rows(ids, lengths), chunks=pieces),
                       targets={"mlm": Targets(values=ids.flatten())})  # fmt: skip
         found = run.model(run.model.plan(batch, dtype=dtype))["mlm"].view(3, 24, -1)
     assert_equal(found[there], expected[there], tolerance)
@@ -91,7 +91,7 @@ def test_llama_gives_the_same_scores_and_texts(options, dtype, tolerance, tmp_pa
     run = imported(theirs, tmp_path, dtype)
     ids = torch.randint(3, 90, (2, 20), generator=torch.Generator().manual_seed(1))
     pieces = {"text": Chunks(values=ids, index=torch.arange(20))}
-    batch = Batch(sets={"main": SetPlan(tokens=plain_tokens(2, 20), chunks=pieces)},
+    batch = Batch(main=SetPlan(tokens=plain_tokens(2, 20), chunks=pieces),
                   targets={"lm": Targets(values=ids.flatten())})  # fmt: skip
     theirs = theirs.to(dtype)
     with torch.no_grad():
@@ -133,7 +133,7 @@ def test_t5_gives_the_same_scores_and_texts(version, options, dtype, tolerance, 
     samples = sources(run)
     split = run.given(samples)
     batch = make_batch(split, split.all(), run.tasks)
-    order = [int(key.split()[1]) - 1 for key in batch.sets["main"].keys]
+    order = [int(key.split()[1]) - 1 for key in batch.main.keys]
     ids = [run.choppers["source"].chop(samples[n]["source"]).values for n in order]
     given = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
     there = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
@@ -329,7 +329,7 @@ def test_what_is_missing_may_be_allowed(tmp_path):
     source = directory(tmp_path, num_hidden_layers=3)
     said = import_directory(source, tmp_path / "run", partly=True)
     assert "missing cores.main.blocks.2" in said and "as initialised" in said
-    assert load_run(tmp_path / "run", "last").model.cores["main"].blocks[2] is not None
+    assert load_run(tmp_path / "run", "last").model.core.blocks[2] is not None
 
 
 def test_other_refusals(tmp_path):

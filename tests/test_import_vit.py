@@ -8,7 +8,8 @@ import timm
 import timm.data
 import torch
 from batching import make_batch
-from chopmix.experiment.build import build_choppers, build_model
+from chopmix.experiment.assembly.choppers import build_choppers
+from chopmix.experiment.assembly.model import build_model
 from chopmix.experiment.folder.reading import RunError, read_config
 from chopmix.experiment.folder.transfer import take_weights
 from chopmix.experiment.importing.directory import import_directory

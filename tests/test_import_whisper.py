@@ -25,7 +25,6 @@ from chopmix.inference.languages import CODES
 from chopmix.inference.transcript import Segment, Transcript
 from chopmix.inference.transcription import Transcribing
 from chopmix.inference.whisper_decoding import Said
-from chopmix.models.batch import Batch
 from chopmix.tokenizers.audio_stem import AudioStemChopper
 from chopmix.tokenizers.files.reading import DataError
 
@@ -113,9 +112,9 @@ def test_whisper_gives_the_same_scores(directory):
     begin = [*ids("<|startoftranscript|>", "<|en|>", "<|transcribe|>"), 5, 9, 77]
     sets = made.plan(window, begin)
     with torch.no_grad():
-        planned = run.model.plan(Batch(sets=sets))
+        planned = run.model.plan(sets)
         read = run.model.read(planned)
-        found = run.model.heads["text"](read["main"][0])
+        found = run.model.heads["text"](read.main[0])
         expected = theirs(window[None], decoder_input_ids=torch.tensor([begin])).logits[0]
     assert float((found - expected).abs().max() / expected.abs().max()) < 1e-5
 

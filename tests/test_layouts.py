@@ -4,6 +4,7 @@ import inspect
 from itertools import takewhile
 
 import torch
+from batching import asked
 from chopmix.models.batch import Chunks, SetPlan, Targets
 from chopmix.models.tokens import Tokens
 from chopmix.tasks.language_modeling import LanguageModeling
@@ -60,7 +61,7 @@ def test_the_chunks_of_two_pictures_in_two_rows():
 
 def test_the_targets_of_two_texts():
     task = LanguageModeling(target="text")
-    found = task.targets(planned([["ab"], ["c"]], 8, (4, 8)))
+    found = asked(task, planned([["ab"], ["c"]], 8, (4, 8)))
     for name in ("slots", "values", "carriers"):
         assert getattr(found, name).tolist() == numbers(Targets, name)
     assert [found.count] == numbers(Targets, "count")

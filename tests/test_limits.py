@@ -23,14 +23,11 @@ FILES = {
 EQUALS = {"data/datasets", "models/pretrained", "commands"}
 """Folders of equals: one file a thing, none imports another, any number of them."""
 OVER = {
-    "imports": {"data.samples.split": 11, "experiment.assemble": 26, "experiment.build": 17, "experiment.own_data": 14,
-                "experiment.importing.write_run": 12, "experiment.settings.checks": 11, "experiment.train": 14,
-                "experiment.views.dry_run": 12, "experiment.views.embed": 11, "experiment.views.transcribe": 12,
-                "training.loop": 13},
+    "imports": {},
     "lines": {"experiment.settings.schema": 315},
-    "functions": {"experiment.assemble.assemble": 56, "models.pretrained.vit.tree": 44, "models.pretrained.vit.from_tree": 45},
+    "functions": {"models.pretrained.vit.tree": 44, "models.pretrained.vit.from_tree": 45},
     "parameters": {},
-}  # fmt: skip
+}
 """What is still over a limit, and by how much at most: nothing may join it, and what no longer is must leave."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from batching import make_batch
 from chopmix.commands.cli import main
 from chopmix.data.processes import Processes
 from chopmix.data.sampler import Place
-from chopmix.experiment.assemble import Experiment, assemble
+from chopmix.experiment.assembly.assemble import Experiment, assemble
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.settings.document import ConfigError
@@ -77,7 +78,8 @@ def trained(folder: Path, config_tree: dict) -> Run:
 def task(**options) -> MaskedModeling:
     """Masking of byte texts."""
     made = MaskedModeling(target="text", **options)
-    return made.meet({"text": TextChopper(text=Extended(ByteEncoding(), ["mask"]))})
+    made.choppers = {"text": TextChopper(text=Extended(ByteEncoding(), ["mask"]))}
+    return made
 
 
 # ------------------------------------------------------------------------------------------------------ what is hidden
@@ -170,7 +172,7 @@ def test_predict_fills_in_masks(tmp_path, capsys):
 def test_predict_writes_what_sentinels_stand_for(tmp_path):
     run = trained(tmp_path, t5_tree(tmp_path))
     split = run.given([{"text": "the <|sentinel_0|> sat on<|sentinel_1|>"}])
-    encoder = split.sets(split.all(), replaced={"spans": ""})["encoder"].chunks["text"].values.tolist()
+    encoder = split.read(split.all(), replaced={"spans": ""}).encoder.chunks["text"].values.tolist()
     text, sentinels = run.choppers["text"].text, run.tasks["task"].sentinels
     before, middle = [*text.before, *text.encode("the")], text.encode(" sat on")
     assert encoder == [*before, sentinels[0], *middle, sentinels[1], text.end]
@@ -180,21 +182,21 @@ def test_predict_writes_what_sentinels_stand_for(tmp_path):
 
 def test_the_mask_is_the_same_every_time_and_another_for_another_row(tmp_path):
     made = trainer(tree(tmp_path, MASKED))
-    train = made.splits["train"]
+    train = made.data.splits["train"]
     starts = train.plan(0, 0)
-    first, again = (make_batch(train, starts, made.tasks).sets["main"].chunks["text"].hidden for _ in range(2))
+    first, again = (make_batch(train, starts, made.data.tasks).main.chunks["text"].hidden for _ in range(2))
     assert torch.equal(first, again)
     assert len({tuple((row != IGNORED).nonzero()[:, 0].tolist()) for row in first}) == 4
-    alone = make_batch(train, starts[2:3], made.tasks).sets["main"].chunks["text"].hidden
+    alone = make_batch(train, starts[2:3], made.data.tasks).main.chunks["text"].hidden
     assert torch.equal(alone[0], first[2])  # whatever else is in the batch
 
 
 def test_what_is_hidden_is_what_stood_there_and_what_is_judged(tmp_path):
     made = trainer(tree(tmp_path, MASKED))
-    train = made.splits["train"]
+    train = made.data.splits["train"]
     starts = train.plan(0, 0)
-    plain, batch = train.sets(starts)["main"], make_batch(train, starts, made.tasks)
-    chunks, targets = batch.sets["main"].chunks["text"], batch.targets["task"]
+    plain, batch = train.read(starts).main, make_batch(train, starts, made.data.tasks)
+    chunks, targets = batch.main.chunks["text"], batch.targets["task"]
     hidden = chunks.hidden != IGNORED
     assert torch.equal(chunks.values[~hidden], plain.chunks["text"].values[~hidden])
     assert torch.equal(chunks.hidden[hidden], plain.chunks["text"].values[hidden])
@@ -205,15 +207,16 @@ def test_what_is_hidden_is_what_stood_there_and_what_is_judged(tmp_path):
 def test_a_masked_place_does_not_know_what_it_hides(tmp_path):
     """Two texts that differ only where the mask stands give bit-equal outputs."""
     made = trainer(tree(tmp_path, MASKED | {"as_mask": 1.0, "as_random": 0.0}))
-    encoding = made.choppers["text"].text
+    encoding = made.data.choppers["text"].text
     outputs = []
     for letter in "ae":
-        planned = made.splits["train"].sets([Place(0, 0, 0)])["main"]
-        hidden = made.tasks["task"].alter({"main": planned})["main"].chunks["text"].hidden
+        planned = made.data.splits["train"].read([Place(0, 0, 0)]).main
+        task = made.data.tasks["task"]
+        hidden = task.targets(Batch(main=planned))[0].main.chunks["text"].hidden
         place = (hidden.flatten() != IGNORED).nonzero()[0, 0]
         planned.chunks["text"].values.view(-1)[place] = encoding.encode(letter)[0]
-        sets = made.tasks["task"].alter({"main": planned})
-        batch = made.model.plan(Batch(sets=sets, targets={"task": made.tasks["task"].targets(sets["main"])}))
+        batch, targets = task.targets(Batch(main=planned))
+        batch = made.model.plan(replace(batch, targets={"task": targets}))
         outputs.append(made.model.eval()(batch)["task"])
     assert torch.equal(*outputs)
 
@@ -267,9 +270,9 @@ def test_bert_is_the_gpt_with_another_attention_line_and_task():
 @given(st.integers(2, 400), st.floats(0.05, 0.6), st.floats(1, 6), st.integers(0, 50))
 def test_nothing_is_lost_and_the_lengths_are_known(length, share, mean, seed):
     made = SpanCorruption(source="text", target="spans", share=share, mean_span=mean)
-    encoding = Extended(CharacterEncoding("".join(map(chr, range(97, 123)))), made.special_ids)
+    encoding = Extended(CharacterEncoding("".join(map(chr, range(97, 123)))), made.marks)
     chopper = TextChopper(text=encoding)
-    made.meet({"text": chopper, "spans": chopper})
+    made.choppers = {"text": chopper, "spans": chopper}
     ids = np.random.default_rng(seed).integers(0, 26, length)
     left, cut = made.corrupted(ids, np.random.default_rng(seed))
     assert (len(left), len(cut)) == made.lengths(length)
@@ -303,11 +306,11 @@ def test_the_window_fills_the_contexts(context, encoder_context):
 
 def test_the_encoder_reads_what_is_left_and_the_decoder_writes_the_rest(tmp_path):
     made = trainer(t5_tree(tmp_path))
-    train = made.splits["train"]
-    assert train.context == made.tasks["task"].window(16, 40) == 44
-    batch = make_batch(train, train.plan(0, 0), made.tasks)
-    assert list(batch.sets) == ["encoder", "main"] and batch.sets["encoder"].tokens.shape[1] <= 40
-    chunks = batch.sets["main"].chunks["spans"]
+    train = made.data.splits["train"]
+    assert train.context == made.data.tasks["task"].window(16, 40) == 44
+    batch = make_batch(train, train.plan(0, 0), made.data.tasks)
+    assert list(batch.sets) == ["encoder", "main"] and batch.encoder.tokens.shape[1] <= 40
+    chunks = batch.main.chunks["spans"]
     text = made.choppers["spans"].text
     assert chunks.values.view(4, -1)[:, 0].tolist() == [text.start] * 4
     assert batch.targets["task"].values.view(4, -1)[:, -1].tolist() == [text.end] * 4

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from batching import make_batch
+from batching import asked, fitted, summed
 from chopmix.commands.cli import main
 from chopmix.commands.options import given_samples
 from chopmix.data.datasets.arithmetic import outcomes
 from chopmix.data.processes import Processes
-from chopmix.data.samples.dataset import Listed, Outcome
-from chopmix.experiment.assemble import assemble
-from chopmix.experiment.build import open_split
+from chopmix.data.samples.dataset import Outcome
+from chopmix.experiment.assembly.assemble import assemble
+from chopmix.experiment.assembly.splits import open_split
+from chopmix.experiment.assembly.tasks import load_learned, save_learned
 from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.resume import resume
@@ -141,18 +142,18 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
     run = load_run(file.with_suffix(""))
     split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
     places, encoding = split.first(5), run.choppers["answer"].text
-    planned = split.sets(places, inputs=inputs, rows="one_each", replaced={"answer": ""})["main"]
-    session = Session(run.model, {"main": planned}, input="answer", task="answer", vocabulary=encoding.vocabulary)
+    planned = split.read(places, inputs=inputs, rows="one_each", replaced={"answer": ""}).main
+    session = Session(run.model, Batch(main=planned), input="answer", task="answer", vocabulary=encoding.vocabulary)
     written = torch.stack(list(draw(session, 5, Sampling(temperature=0))), dim=1)
     for row, place in enumerate(places):
         for length in range(5):
             text = encoding.decode(written[row, :length].tolist())
             if encoding.start in written[row, :length]:
                 break
-            again = split.sets([place], inputs=inputs, replaced={"answer": text})["main"]
-            batch = run.model.plan(type(make_batch(split, [place], run.tasks))(sets={"main": again}))
+            again = split.read([place], inputs=inputs, replaced={"answer": text}).main
+            batch = run.model.plan(Batch(main=again))
             with torch.inference_mode():
-                hidden = run.model.hidden(batch)[0, again.chunks["answer"].slots[-1]]
+                hidden = run.model.read(batch).main[0, again.chunks["answer"].slots[-1]]
                 scores = run.model.heads["answer"](hidden[None])[0, : encoding.vocabulary]
             assert int(scores.argmax()) == int(written[row, length])
 
@@ -309,34 +310,35 @@ def classification(**options) -> Classification:
     rows = [{"label": label} for label in ("dog", "cat", "cow", "cat", None)]
     if options.get("several"):
         rows = [{"label": ["dog", "cat"]}, {"label": []}, {"label": ["cow"]}]
-    return Classification(target="label", **options).fit(Listed([str(n) for n in range(len(rows))], rows))
+    return fitted(Classification(target="label", **options), rows)
 
 
 def test_classes_are_sorted_kept_and_judged(tmp_path):
     task = classification(label_smoothing=0.1)
     assert task.classes == ("cat", "cow", "dog")
-    task.save(tmp_path / "t")
-    assert Classification(target="label").load(tmp_path / "t").classes == task.classes
+    save_learned(task, tmp_path / "t")
+    assert json.loads((tmp_path / "t" / "classes.json").read_text()) == ["cat", "cow", "dog"]
+    assert load_learned(Classification(target="label"), tmp_path / "t").classes == task.classes
     found = replace(planned(1, 1, 1), labels={"label": ["dog", None, "cat"]}, keys=("a", "b", "c"))
-    targets = task.targets(found)
+    targets = asked(task, found)
     assert targets.values.tolist() == [2, -100, 0] and targets.count == 2
     scores = torch.tensor([[0.0, 0.0, 3.0], [9.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
     expected = torch.nn.functional.cross_entropy(
         scores[[0, 2]], torch.tensor([2, 0]), reduction="sum", label_smoothing=0.1
     )
     torch.testing.assert_close(task.terms(scores, targets)["loss"].sum, expected)
-    sums = {"count": torch.tensor(2.0), "loss": torch.tensor(0.0), **task.measure(scores, targets)}
-    assert tuple(task.summary(sums)) == tuple(task.measures)
-    assert task.summary(sums)["accuracy"] == 0.5 and sums["confusion"].view(3, 3).tolist() == [
+    found_figures, sums = summed(task, scores, targets, count=2.0, loss=0.0), task.measure(scores, targets)
+    assert tuple(found_figures) == tuple(task.metrics)
+    assert found_figures["accuracy"] == 0.5 and sums["confusion"].view(3, 3).tolist() == [
         [0, 1, 0],
         [0, 0, 0],
         [0, 0, 1],
     ]
     assert task.answer(scores[0])["class"] == "dog"
     with pytest.raises(DataError, match="'fox' in column 'label' is none of the 3 classes"):
-        task.targets(replace(found, labels={"label": ["dog", "fox", "cat"]}))
+        asked(task, replace(found, labels={"label": ["dog", "fox", "cat"]}))
     with pytest.raises(DataError, match="names 1 classes"):
-        Classification(target="label").fit(Listed(["a"], [{"label": 1}]))
+        fitted(Classification(target="label"), [{"label": 1}])
 
 
 @pytest.mark.parametrize(
@@ -347,13 +349,13 @@ def test_what_is_no_label_is_named(several, odd):
     with pytest.raises(DataError, match="column 'label' must hold .*; labels are texts or numbers"):
         task.encoded(odd)
     with pytest.raises(DataError, match="column 'label' must hold"):
-        task.fit(Listed(["a", "b"], [{"label": ["b"] if several else "b"}, {"label": odd}]))
+        fitted(task, [{"label": ["b"] if several else "b"}, {"label": odd}])
 
 
 def test_samples_without_a_label_teach_to_be_sure_and_even():
     task, plain = classification(unlabelled=0.5), classification()
     found = replace(planned(1, 1, 1, 1), labels={"label": [None, "dog", None, None]}, keys=tuple("abcd"))
-    targets = task.targets(found)
+    targets = asked(task, found)
     sure = torch.tensor([[9.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
     alike = torch.tensor([[9.0, 0.0, 0.0]] * 4)
     losses = []
@@ -377,14 +379,14 @@ def test_samples_without_a_label_teach_to_be_sure_and_even():
 
 def test_a_batch_in_which_all_have_a_label_teaches_nothing_more():
     task = classification(unlabelled=0.5)
-    targets = task.targets(replace(planned(1, 1), labels={"label": ["dog", "cat"]}, keys=("a", "b")))
+    targets = asked(task, replace(planned(1, 1), labels={"label": ["dog", "cat"]}, keys=("a", "b")))
     assert float(task.terms(torch.randn(2, 3), targets)["unlabelled"].sum) == 0
 
 
 def test_several_labels_are_judged_each_by_itself():
     task = classification(several=True)
     found = replace(planned(1, 1), labels={"label": [["dog", "cat"], None]}, keys=("a", "b"))
-    targets = task.targets(found)
+    targets = asked(task, found)
     assert targets.values[0].tolist() == [1, 0, 1] and targets.count == 1
     scores = torch.tensor([[2.0, -1.0, -1.0], [5.0, 5.0, 5.0]])
     sums = task.measure(scores, targets)
@@ -396,22 +398,20 @@ def test_several_labels_are_judged_each_by_itself():
 
 def test_numbers_are_learned_in_deviations_and_reported_in_units(tmp_path):
     rows = [{"y": [0.0, 100.0]}, {"y": [2.0, 300.0]}, {"y": None}]
-    task = Regression(target="y", names=["speed", "angle"]).fit(Listed(["a", "b", "c"], rows))
-    task.save(tmp_path / "t")
-    task = Regression(target="y", names=["speed", "angle"]).load(tmp_path / "t")
-    assert task.mean.tolist() == [1, 200] and task.std.tolist() == [1, 100]
+    save_learned(fitted(Regression(target="y", names=["speed", "angle"]), rows), tmp_path / "t")
+    task = load_learned(Regression(target="y", names=["speed", "angle"]), tmp_path / "t")
+    assert task.learned.mean == [1, 200] and task.learned.std == [1, 100]
     found = replace(planned(1, 1), labels={"y": [[3.0, 200.0], [math.nan, 0.0]]}, keys=("a", "b"))
-    targets = task.targets(found)
+    targets = asked(task, found)
     assert targets.count == 3
     output = torch.tensor([[1.0, 1.0], [7.0, -2.0]])
     assert float(task.terms(output, targets)["loss"].sum) == pytest.approx(1 + 1)
-    sums = {"count": torch.tensor(3.0), "loss": torch.tensor(2.0), **task.measure(output, targets)}
-    found = task.summary(sums)
-    assert tuple(found) == tuple(task.measures)
+    found = summed(task, output, targets, count=3.0, loss=2.0)
+    assert tuple(found) == tuple(task.metrics)
     assert found["mae_speed"] == 1 and found["mae_angle"] == 50 and found["rmse_angle"] == pytest.approx(100 / 2**0.5)
-    assert task.answer(output[0]) == {"values": {"speed": 2.0, "angle": 300.0}}
+    assert task.answers(output, targets, Batch(main=planned(1, 1)))[0] == {"values": {"speed": 2.0, "angle": 300.0}}
     with pytest.raises(DataError, match="holds 2 numbers, but 'names' has 1"):
-        Regression(target="y", names=["speed"]).fit(Listed(["a"], rows[:1]))
+        fitted(Regression(target="y", names=["speed"]), rows[:1]).head({}, 8)
     with pytest.raises(ValueError, match="must be 'squared' or 'huber'"):
         Regression(target="y", loss="cubic")
 
@@ -508,11 +508,12 @@ def test_what_a_configuration_does_not_show_is_told(mixed, capsys):
 
 def test_numbers_that_look_like_classes_are_asked_about():
     rows = [{"y": number % 10} for number in range(50)]
-    task = Regression(target="y").fit(Listed([str(n) for n in range(50)], rows))
-    assert "'y' holds only 0, 1, 2, 3, 4, 5, 6, 7, 8, 9: they are learned as numbers" in task.notes[0]
+    said: list[str] = []
+    fitted(Regression(target="y"), rows, said.append)
+    assert "'y' holds only 0, 1, 2, 3, 4, 5, 6, 7, 8, 9: they are learned as numbers" in said.pop()
     for values in ([n + 0.5 for n in range(10)] * 5, list(range(50)), [1.0, 2.0]):
-        rows = [{"y": value} for value in values]
-        assert Regression(target="y").fit(Listed([str(n) for n in range(len(rows))], rows)).notes == ()
+        fitted(Regression(target="y"), [{"y": value} for value in values], said.append)
+        assert said == []
 
 
 # ------------------------------------------------------------------------------------------------------ mistakes
@@ -608,8 +609,8 @@ def test_one_more_input_changes_nothing_where_it_is_absent(mixed, before):
         config=config,
         step=0,
         model=trainer.model.eval(),
-        tasks=trainer.tasks,
-        choppers=trainer.choppers,
+        tasks=trainer.data.tasks,
+        choppers=trainer.data.choppers,
     )
     row = first.config.data.dataset().open("val")[0]
     sample = {name: row[name] for name in before}
@@ -691,10 +692,10 @@ def test_labels_follow_their_images():
     ones = torch.ones(3, dtype=torch.long)
     chunks = Chunks(values=images, index=torch.zeros(3, dtype=torch.long), counts=ones)
     found = replace(planned(1, 1, 1), chunks={"image": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
-    batch = Batch(sets={"main": found}, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
+    batch = Batch(main=found, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
     for how in Mixup(mixup=1.0), Mixup(cutmix=1.0), Mixup(mixup=1.0, cutmix=1.0):
         mixed = how(batch, {"t": task})
-        shares, values = mixed.targets["t"].values, mixed.sets["main"].chunks["image"].values
+        shares, values = mixed.targets["t"].values, mixed.main.chunks["image"].values
         torch.testing.assert_close(shares.sum(1), torch.ones(3))
         assert shares[2].tolist() == [0, 0, 1] and torch.equal(values[2], images[2])
         assert values[0].float().mean().item() == pytest.approx(100 * shares[0, 1].item(), abs=1)
@@ -712,10 +713,10 @@ def test_what_is_mixed_depends_on_seed_epoch_and_sample_alone(how):
                         counts=torch.ones(count, dtype=torch.long))  # fmt: skip
         found = replace(planned(*[1] * count), chunks={"image": chunks}, seeds=tuple((0, epoch, n) for n in numbers))
         targets = Targets(values=torch.tensor([n % 3 for n in numbers]), count=count)
-        return Mixup(**how)(Batch(sets={"main": found}, targets={"t": targets}), {"t": classification()})
+        return Mixup(**how)(Batch(main=found, targets={"t": targets}), {"t": classification()})
 
     whole, parts, later = mixed(range(40)), [mixed(range(10)), mixed(range(10, 40))], mixed(range(40), 1)
-    for read in (lambda b: b.sets["main"].chunks["image"].values, lambda b: b.targets["t"].values):
+    for read in (lambda b: b.main.chunks["image"].values, lambda b: b.targets["t"].values):
         assert torch.equal(read(whole), torch.cat(list(map(read, parts)))) and not torch.equal(read(whole), read(later))
 
 
@@ -724,19 +725,19 @@ def test_what_cannot_be_mixed_is_refused():
     images = torch.zeros(3, 1, 4, 4).to(torch.uint8)
     chunks = Chunks(values=images, index=torch.zeros(3, dtype=torch.long), counts=torch.ones(3, dtype=torch.long))
     found = replace(planned(1, 1, 1), chunks={"image": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
-    batch = Batch(sets={"main": found}, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
+    batch = Batch(main=found, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
     several = classification(several=True)
     with pytest.raises(ValueError, match="one classification task of one label a sample"):
         Mixup(mixup=1.0)(batch, {"t": several})
     with pytest.raises(ValueError, match="needs one image of one size, or one sound"):
-        Mixup(mixup=1.0)(replace(batch, sets={"main": replace(found, samples=2)}), {"t": task})
+        Mixup(mixup=1.0)(replace(batch, main=replace(found, samples=2)), {"t": task})
     with pytest.raises(ValueError, match="needs a label in every sample"):
         Mixup(mixup=1.0)(
             replace(batch, targets={"t": Targets(values=torch.tensor([0, -100, 2]), count=2)}), {"t": task}
         )
     with pytest.raises(ValueError, match="needs one image of one size, or one sound"):
         corpus = replace(chunks, values=torch.zeros(3, dtype=torch.long), counts=None)
-        Mixup(mixup=1.0)(replace(batch, sets={"main": replace(found, chunks={"text": corpus})}), {"t": task})
+        Mixup(mixup=1.0)(replace(batch, main=replace(found, chunks={"text": corpus})), {"t": task})
     for wrong in (-1.0, 1e308):
         with pytest.raises(ValueError, match="must be at least 0 and at most 1000"):
             Mixup(mixup=wrong)
@@ -747,9 +748,9 @@ def test_labels_follow_their_sounds():
     values = torch.tensor([1.0] * 4 + [10.0] * 2 + [100.0] * 6)[:, None].expand(12, 5)
     chunks = Chunks(values=values, index=torch.zeros(6, dtype=torch.long), counts=torch.tensor([2, 1, 3]))
     found = replace(planned(1, 1, 1), chunks={"sound": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
-    batch = Batch(sets={"main": found}, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
+    batch = Batch(main=found, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
     mixed = Mixup(mixup=1.0)(batch, {"t": classification()})
-    shares, found = mixed.targets["t"].values, mixed.sets["main"].chunks["sound"].values[:, 0]
+    shares, found = mixed.targets["t"].values, mixed.main.chunks["sound"].values[:, 0]
     one = shares[0, 0].item()
     expected = torch.tensor([[one, 1 - one, 0], [1 - one, one, 0], [0, 0, 1]])
     torch.testing.assert_close(shares, expected, rtol=0, atol=1e-6)

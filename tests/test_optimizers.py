@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 from chopmix.models.initialization import Gpt2, Xavier, ZeroProjections, roles
-from chopmix.models.model import Model
+from chopmix.models.model import Cores, Model
 from chopmix.models.transformer import Transformer
 from chopmix.training.ema import Ema
 from chopmix.training.optimizers import AdamW, MatrixMomentum, Muon, Optimizer
@@ -20,7 +20,7 @@ def model() -> Model:
     """A small model without heads."""
     torch.manual_seed(0)
     core = Transformer(width=16, depth=2, heads=2)
-    return Model({"text": nn.Embedding(9, 16)}, {"main": core}, {"lm": nn.Linear(16, 9)}, context=8)
+    return Model({"text": nn.Embedding(9, 16)}, Cores(core), {"lm": nn.Linear(16, 9)}, context=8)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_stacked_muon_is_torchs(decay):
 ])  # fmt: skip
 def test_first_values_have_the_deviations_of_their_table(values, expected):
     core = Transformer(width=128, depth=4, heads=2)
-    made = Model({"text": nn.Embedding(500, 128)}, {"main": core}, {"lm": nn.Linear(128, 500)}, context=8)
+    made = Model({"text": nn.Embedding(500, 128)}, Cores(core), {"lm": nn.Linear(128, 500)}, context=8)
     values(made)
     for name, role, parameter in roles(made):
         parameter = parameter.detach()
@@ -110,11 +110,11 @@ def test_rates_follow_role_schedule_and_depth():
     rates = {id(p): group["lr"] for inner in muon.inner for group in inner.param_groups for p in group["params"]}
     assert rates[id(made.tokenizers["text"].weight)] == pytest.approx(0.15)
     assert rates[id(made.heads["lm"].weight)] == pytest.approx(0.002)
-    assert rates[id(made.cores["main"].blocks[0].attention.query.weight)] == pytest.approx(0.01)
+    assert rates[id(made.core.blocks[0].attention.query.weight)] == pytest.approx(0.01)
     deep = AdamW(made, 1e-3, layer_decay=0.5)
     rates = {id(p): group["lr"] for inner in deep.inner for group in inner.param_groups for p in group["params"]}
     assert rates[id(made.heads["lm"].weight)] == pytest.approx(1e-3)
-    assert rates[id(made.cores["main"].blocks[1].attention.query.weight)] == pytest.approx(5e-4)
+    assert rates[id(made.core.blocks[1].attention.query.weight)] == pytest.approx(5e-4)
     assert rates[id(made.tokenizers["text"].weight)] == pytest.approx(1.25e-4)
 
 

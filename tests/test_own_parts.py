@@ -3,7 +3,7 @@
 import pytest
 import torch
 from chopmix.commands.cli import main
-from chopmix.experiment.core import build_core
+from chopmix.experiment.assembly.cores import build_core
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
@@ -26,7 +26,7 @@ def test_a_pattern_and_a_head_of_ones_own_train_and_write(tiny, tmp_path):
         with pytest.raises(ConfigError, match="is code outside chopmix, which a run does not get executed"):
             load_run(folder, trust=trust)
     run = load_run(folder, trust=["own_graph", "own_head"])
-    core, head = run.model.cores["main"], run.model.heads["lm"]
+    core, head = run.model.core, run.model.heads["lm"]
     assert core.graphs == (Causal() & SameSample() & ~Dilated(3), Causal() & SameSample())
     assert isinstance(head, Cosine) and head.weights() == head.table.numel()
 

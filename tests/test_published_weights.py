@@ -189,7 +189,7 @@ def test_bert_scores_as_transformers_does(bert):
             expected = model(ids[None]).logits[0]
         pieces = {"text": Chunks(values=ids[None], index=torch.arange(len(ids)))}
         batch = Batch(
-            sets={"main": SetPlan(tokens=plain_tokens(1, len(ids)), chunks=pieces)},
+            main=SetPlan(tokens=plain_tokens(1, len(ids)), chunks=pieces),
             targets={"mlm": Targets(values=ids)},
         )
         with torch.inference_mode():

@@ -56,7 +56,7 @@ def split(data: list[dict] | None = None, say=lambda text: None, context: int = 
 
 def main(data, *arguments, **options):
     """The one set of a batch."""
-    return data.sets(*arguments, **options)["main"]
+    return data.read(*arguments, **options).main
 
 
 def texts(planned) -> list[str]:
@@ -251,9 +251,9 @@ def test_a_sample_of_which_nothing_can_be_read_is_bad_and_never_answered(too_lon
     data = split(texts, context=context, too_long=too_long, bad_share=1.0, targets=(), labels=())
     if context < 3:
         with pytest.raises(DataError, match="not one sample can be read"):
-            data.sets([Place(0, 0, 0)], training=True)
+            data.read([Place(0, 0, 0)], training=True)
         return
-    planned = data.sets([Place(0, 0, 0), Place(0, 0, 1)], training=training)["main"]
+    planned = data.read([Place(0, 0, 0), Place(0, 0, 1)], training=training).main
     counts = torch.bincount(planned.tokens.sample.flatten(), minlength=planned.samples + 1)[1:]
     assert (counts > 0).all() and planned.samples == len(planned.keys)
     if context < 40 and not training:

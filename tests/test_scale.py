@@ -46,7 +46,7 @@ def file(tmp_path_factory) -> TokenFile:
 def test_separate_documents_begin_where_their_start_tokens_are(file):
     split = StreamSplit(file=file, name="train", context=64, separate=True)
     places = split.all()
-    found = split.sets(places)["main"]
+    found = split.read(places).main
     real = found.tokens.sample != PADDING
     ids = found.chunks["text"].values
     starts = (ids == ByteEncoding().start) & real
@@ -66,10 +66,10 @@ def test_the_documents_of_a_window_are_found_among_millions_at_once(file):
     many = replace(file, starts=np.concatenate([file.starts, len(file.ids) + np.arange(8_000_000)]))
     split = StreamSplit(file=many, name="train", context=64, separate=True, rows=12)
     places = split.plan(0, 0)
-    split.sets(places)
+    split.read(places)
     start = time.process_time()
     for _ in range(20):
-        split.sets(places)
+        split.read(places)
     assert time.process_time() - start < 0.5
 
 

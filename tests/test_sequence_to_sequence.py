@@ -13,7 +13,9 @@ import yaml
 from batching import make_batch
 from chopmix.commands.cli import main
 from chopmix.data.sampler import SimilarLengths
-from chopmix.experiment.build import build_choppers, build_tasks, open_split
+from chopmix.experiment.assembly.choppers import build_choppers
+from chopmix.experiment.assembly.splits import open_split
+from chopmix.experiment.assembly.tasks import build_tasks
 from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
@@ -89,9 +91,9 @@ def test_the_encoder_reads_the_source_and_the_decoder_the_target(trained):
     split = trained.given([{"source": "one two", "target": "zwei"}, {"source": "red", "target": "rot"}])
     batch = make_batch(split, split.all(), trained.tasks)
     assert list(batch.sets) == ["encoder", "main"]
-    assert set(batch.sets["encoder"].chunks) == {"source"} and set(batch.sets["main"].chunks) == {"target"}
-    assert batch.sets["encoder"].tokens.sample[:, 0].tolist() == batch.sets["main"].tokens.sample[:, 0].tolist()
-    assert batch.targets["translation"].set == "main" and not trained.model.types
+    assert set(batch.encoder.chunks) == {"source"} and set(batch.main.chunks) == {"target"}
+    assert batch.encoder.tokens.sample[:, 0].tolist() == batch.main.tokens.sample[:, 0].tolist()
+    assert not batch.targets["translation"].of_encoder and not trained.model.types
     assert trained.model.tokenizer("target") is trained.model.tokenizer("source")
     assert not [name for name in trained.model.state_dict() if name.startswith("tokenizers.target")]
 
@@ -102,9 +104,9 @@ def test_a_sample_never_hears_its_neighbours(trained):
     for samples in (texts, [texts[0], {"source": "red red red", "target": "rot rot rot"}]):
         split = trained.given(samples)
         batch = make_batch(split, split.all(), trained.tasks)
-        row = batch.sets["main"].keys.index("sample 1")
-        count = batch.sets["main"].chunks["target"].counts[row]
-        hidden = trained.model.hidden(trained.model.plan(batch))
+        row = batch.main.keys.index("sample 1")
+        count = batch.main.chunks["target"].counts[row]
+        hidden = trained.model.read(trained.model.plan(batch)).main
         outputs.append(hidden[row, :count])
     torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-5, atol=1e-6)
 
@@ -113,7 +115,7 @@ def test_the_decoder_does_hear_the_encoder(trained):
     hidden = []
     for source in ("one two", "two one"):
         split = trained.given([{"source": source, "target": "zwei"}])
-        hidden.append(trained.model.hidden(trained.model.plan(make_batch(split, split.all(), trained.tasks))))
+        hidden.append(trained.model.read(trained.model.plan(make_batch(split, split.all(), trained.tasks))).main)
     assert (hidden[0] - hidden[1]).abs().max() > 1e-3
 
 
@@ -121,7 +123,7 @@ def test_a_later_target_is_never_heard(trained):
     hidden = []
     for target in ("zwei eins", "zwei rot!"[:8] + "s"):
         split = trained.given([{"source": "one two", "target": target}])
-        hidden.append(trained.model.hidden(trained.model.plan(make_batch(split, split.all(), trained.tasks))))
+        hidden.append(trained.model.read(trained.model.plan(make_batch(split, split.all(), trained.tasks))).main)
     torch.testing.assert_close(hidden[0][0, :6], hidden[1][0, :6], rtol=0, atol=0)
     assert (hidden[0][0, 6:] - hidden[1][0, 6:]).abs().max() > 1e-3
 
@@ -161,11 +163,11 @@ def texts(run, sources: list[str], search: Search, fast: bool, most: int = 12) -
     """What a run writes, by the fast decoder or by the general path."""
     encoding = run.choppers["target"].text
     split = run.given([{"source": source} for source in sources])
-    sets = split.sets(split.all(), rows="one_each", replaced={"target": ""})
+    sets = split.read(split.all(), rows="one_each", replaced={"target": ""})
     session = Session(run.model, sets, input="target", task="translation", vocabulary=encoding.vocabulary, most=most)
     assert session.fast
     session.fast = fast
-    found = {key: each.ids for key, each in zip(sets["main"].keys, beam_search(session, [encoding.end], most, search))}
+    found = {key: each.ids for key, each in zip(sets.main.keys, beam_search(session, [encoding.end], most, search))}
     return [found[f"sample {number + 1}"] for number in range(len(sources))]
 
 
@@ -186,7 +188,7 @@ def test_with_enough_beams_the_search_is_exhaustive(trained):
     best = max(every, key=log_of)
     with torch.no_grad():
         split = trained.given([{"source": "one"}])
-        sets = split.sets(split.all(), rows="one_each", replaced={"target": ""})
+        sets = split.read(split.all(), rows="one_each", replaced={"target": ""})
         session = Session(
             trained.model, sets, input="target", task="translation", vocabulary=encoding.vocabulary, most=3
         )
@@ -297,7 +299,7 @@ def test_the_best_by_texts_that_nobody_writes_is_refused(tmp_path, capsys):
 
 def test_smoothing_spreads_over_the_vocabulary_alone():
     task = SequenceToSequence(target="target", label_smoothing=0.2)
-    task.meet({"target": TextChopper(text=ByteEncoding())})
+    task.choppers = {"target": TextChopper(text=ByteEncoding())}
     output = torch.randn(5, 320, generator=torch.Generator().manual_seed(0))  # 257 ids and 63 rows that fill up
     values = torch.tensor([1, 256, IGNORED, 0, 30])
     logs, judged = output[:, :257].log_softmax(-1), values >= 0

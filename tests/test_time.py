@@ -5,7 +5,7 @@ import pytest
 import torch
 from chopmix.models.attention.graph import Causal, SameSample, reach
 from chopmix.models.batch import Batch
-from chopmix.models.model import Model
+from chopmix.models.model import Cores, Model
 from chopmix.models.tokens import Tokens
 from chopmix.tokenizers.audio import AudioChopper, AudioTokenizer
 from chopmix.tokenizers.audio_patches import AudioPatchesChopper, AudioPatchesTokenizer
@@ -51,7 +51,7 @@ def test_no_stream_hears_the_future_of_another(rate, window, frames, now):
         list(makers), AXES, width=16, depth=2, heads=2,
         attention="same_sample & causal(seconds)",
     )  # fmt: skip
-    model = Model(tokenizers, {"main": core}, {}, context=CONTEXT).eval()
+    model = Model(tokenizers, Cores(core), {}, context=CONTEXT).eval()
     first, other = measured(rates, 0), measured(rates, 1)
     second = {
         name: torch.where(
@@ -64,7 +64,7 @@ def test_no_stream_hears_the_future_of_another(rate, window, frames, now):
     with torch.inference_mode():
         for values in (first, second):
             planned = pack([list(values.items())], choppers, CONTEXT, AXES)
-            found.append(model.hidden(model.plan(Batch(sets={"main": planned})))[0])
+            found.append(model.read(model.plan(Batch(main=planned))).main[0])
     known = planned.tokens.position[0, :, 1] <= now
     assert torch.equal(found[0][known], found[1][known])
     if now < 0.3:

@@ -6,7 +6,7 @@ import torch.multiprocessing as processes
 import tracer
 from chopmix.models.batch import IGNORED, Batch, Chunks, SetPlan
 from chopmix.models.leaks import leaks
-from chopmix.models.model import Model
+from chopmix.models.model import Cores, Model
 from chopmix.models.tokens import Tokens
 from chopmix.tokenizers.packing import place
 from cores import core_of
@@ -28,7 +28,7 @@ def test_packing_does_not_change_a_sample(graph):
         None
     )  # some of these graphs are no language models': only the outputs count here
     together = model.plan(tracer.batch(everything))
-    assert len(together.sets["main"].tokens.sample) < len(everything)
+    assert len(together.main.tokens.sample) < len(everything)
     packed = model(together)["lm"]
     alone = torch.cat([model(model.plan(tracer.batch([sample])))["lm"] for sample in everything])
     torch.testing.assert_close(packed, alone, rtol=1e-5, atol=1e-5)
@@ -44,16 +44,16 @@ def test_every_rank_touches_every_parameter():
 
 def test_no_target_reaches_its_predictor():
     model = tracer.small_model()
-    assert leaks(tracer.batch(tracer.samples()), {"main": model.cores["main"].graphs}) == {"lm": []}
+    assert leaks(tracer.batch(tracer.samples()), model.core.graphs) == {"lm": []}
 
 
 def test_a_leak_through_two_layers_is_found():
     """Text before an image that everybody reads: earlier text hears of later text through the image."""
     model = tracer.small_model("same_sample & (causal | from(image))")
     turned = [[("text", "abc"), ("image", torch.randint(256, (1, 8, 8)).to(torch.uint8))]]
-    assert leaks(tracer.batch(turned), {"main": model.cores["main"].graphs})["lm"]
+    assert leaks(tracer.batch(turned), model.core.graphs)["lm"]
     one_layer = tracer.small_model("same_sample & (causal | from(image))", depth=1)
-    assert leaks(tracer.batch(turned), {"main": one_layer.cores["main"].graphs}) == {"lm": []}
+    assert leaks(tracer.batch(turned), one_layer.core.graphs) == {"lm": []}
 
 
 def test_later_raw_text_never_changes_an_earlier_output():
@@ -80,17 +80,17 @@ def test_cross_attention_to_a_second_set():
 def test_learned_relative_bias_gets_a_gradient():
     model = tracer.small_model().train()
     tracer.loss(model, tracer.batch(tracer.samples())).backward()
-    assert model.cores["main"].position.table.weight.grad.abs().sum() > 0
+    assert model.core.position.table.weight.grad.abs().sum() > 0
 
 
 def test_cached_reading_equals_uncached():
     """An image and text read at once, and the same read token by token from the cache of keys and values."""
     model = tracer.small_model().eval()
     whole = model.plan(tracer.batch([tracer.samples()[2]]))
-    planned = whole.sets["main"]
+    planned = whole.main
     n = int((planned.tokens.sample > 0).sum())
-    expected = model.hidden(whole)[:, :n]
-    core, image = model.cores["main"], planned.chunks["image"]
+    expected = model.read(whole).main[:, :n]
+    core, image = model.core, planned.chunks["image"]
     start = len(image.index)
     cache, found = core.empty_cache(1, tracer.CONTEXT), []
     for first, last in [(0, start), *((i, i + 1) for i in range(start, n))]:
@@ -101,7 +101,7 @@ def test_cached_reading_equals_uncached():
         }  # fmt: skip
         keys = cache.extend(tokens)
         step = SetPlan(tokens=tokens, chunks=chunks, layouts=core.plan(tokens, keys))
-        found.append(model.hidden(Batch(sets={"main": step}), cache))
+        found.append(model.read(Batch(main=step), cache).main)
     torch.testing.assert_close(torch.cat(found, dim=1), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -117,7 +117,7 @@ def test_two_processes_give_the_losses_of_one(tmp_path):
 def test_padding_is_neither_read_nor_judged():
     planned = tracer.planned(tracer.samples())
     assert isinstance(planned.tokens, Tokens) and (planned.tokens.sample == 0).any()
-    targets = tracer.TASK.targets(planned)
+    targets = tracer.TASK.targets(Batch(main=planned))[1]
     judged = targets.slots[targets.values != IGNORED]
     assert (planned.tokens.sample.flatten()[judged] > 0).all()
     assert targets.count == len(judged)
@@ -130,7 +130,7 @@ def test_a_set_is_of_the_type_of_the_weights_whichever_input_comes_first(names, 
     made = {name: part for name, part in tracer.choppers().items() if name in names}
     tokenizers = {name: tracer.TOKENIZERS[name](made[name], 32, 48, position=None) for name in names}
     core = core_of(names, tracer.AXES, width=32, depth=1, heads=4)
-    model = Model(tokenizers, {"main": core}, {}, context=48, core_tokens=1).to(wanted)
+    model = Model(tokenizers, Cores(core), {}, context=48, core_tokens=1).to(wanted)
     sample = [part for part in tracer.samples()[0] if part[0] in names]
     chopped = [(name, made[name].chop(item)) for name, item in sample]
     planned = place([chopped, chopped], made, 48, tracer.AXES, core=1)

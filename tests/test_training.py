@@ -16,7 +16,7 @@ import yaml
 from chopmix.commands.cli import main
 from chopmix.data.processes import Processes
 from chopmix.data.sampler import Place
-from chopmix.experiment.assemble import assemble
+from chopmix.experiment.assembly.assemble import assemble
 from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.resume import resume
@@ -99,7 +99,7 @@ def test_resumed_twice_equals_never_stopped(tiny, recipe):
     """12 steps at once, and 12 steps stopped after 4 and after 9: the same bits, across epochs of 11 and 12 windows."""
     whole, parts = (tiny(name, **RECIPES[recipe]) for name in ("whole", "parts"))
     first = trainer(whole)
-    assert first.splits["train"].rows * 12 > first.splits["train"].windows  # crosses the edge of an epoch
+    assert first.data.splits["train"].rows * 12 > first.data.splits["train"].windows  # crosses the edge of an epoch
     fit(first)
     for stop in (4, 9, None):
         fit(trainer(parts, stop=stop))
@@ -115,7 +115,7 @@ def test_training_learns(tiny):
     metrics = fit(run)
     assert metrics["val/loss"] < 1.2 < losses(run.folder)[2]
     assert metrics["val/perplexity"] == pytest.approx(math.exp(metrics["val/loss"]))
-    split = run.splits["val"]
+    split = run.data.splits["val"]
     bits = metrics["val/loss"] * (len(split.file.ids) - 1) / math.log(2)
     assert metrics["val/bits_per_byte"] == pytest.approx(bits / split.file.bytes)
 
@@ -469,7 +469,7 @@ def test_weights_that_are_no_numbers_are_met_by_an_evaluation_and_the_run_goes_b
         loss = update(self, step, share)
         if step == 7 and not spoiled:
             spoiled.append(step)
-            next(self.objective.model.parameters()).data.fill_(torch.nan)
+            next(self.model.parameters()).data.fill_(torch.nan)
         return loss
 
     monkeypatch.setattr(Learner, "update", spoil_once)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from chopmix.models.batch import Batch, Chunks
 from chopmix.models.layers.relative import Rotary
-from chopmix.models.model import Model
+from chopmix.models.model import Cores, Model
 from chopmix.tokenizers.media.augmentation import ImageAugmentation
 from chopmix.tokenizers.packing import pack
 from chopmix.tokenizers.video import VideoChopper, VideoTokenizer
@@ -71,13 +71,13 @@ def test_clips_are_read_in_the_order_of_their_seconds():
     tokenizers = {"video": VideoTokenizer(CHOPPER, 16, 64)}
     core = core_of(["video"], AXES, width=16, depth=2, heads=2, attention="same_sample & causal(seconds)",
                    position=lambda *a: Rotary(*a, per_axis={"seconds": 4, "row": 2, "column": 2}))  # fmt: skip
-    model = Model(tokenizers, {"main": core}, {}, context=64).eval()
+    model = Model(tokenizers, Cores(core), {}, context=64).eval()
     first, second = clip(6), clip(6)
     second[4:] = 255 - second[4:]
     found = []
     for frames in (first, second):
         planned = pack([[("video", CHOPPER.decode(frames))]], {"video": CHOPPER}, 18, AXES)
-        found.append(model.hidden(model.plan(Batch(sets={"main": planned}))))
+        found.append(model.read(model.plan(Batch(main=planned))).main)
     assert torch.equal(found[0][:, :12], found[1][:, :12]) and not torch.equal(found[0][:, 12:], found[1][:, 12:])
 
 

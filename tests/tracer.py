@@ -6,10 +6,12 @@ tests in `test_tracer.py` (and the two processes that they start) share these ma
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from chopmix.models.batch import Batch
 from chopmix.models.layers.relative import RelativeBias
-from chopmix.models.model import Model
+from chopmix.models.model import Cores, Model
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.audio import AudioChopper, AudioTokenizer
 from chopmix.tokenizers.encoding.base import ByteEncoding
@@ -54,7 +56,13 @@ def planned(samples: list, rows: list[int] | None = None):
 def batch(samples: list, rows: list[int] | None = None) -> Batch:
     """One set with everything in it, and the language-modelling targets of its text."""
     mixed = planned(samples, rows)
-    return Batch(sets={"main": mixed}, targets={"lm": TASK.targets(mixed)})
+    return with_targets(Batch(main=mixed))
+
+
+def with_targets(made: Batch) -> Batch:
+    """The batch with what its language model is asked."""
+    made, targets = TASK.targets(made)
+    return replace(made, targets={"lm": targets})
 
 
 def two_set_batch(samples: list) -> Batch:
@@ -63,16 +71,16 @@ def two_set_batch(samples: list) -> Batch:
     rows = [int((mixed.tokens.sample == number).any(1).nonzero()[0, 0]) for number in range(1, len(samples) + 1)]
     heard = planned([[part for part in sample if part[0] != "text"] for sample in samples], rows)
     told = planned([[part for part in sample if part[0] == "text"] for sample in samples], rows)
-    return Batch(sets={"encoder": heard, "main": told}, targets={"lm": TASK.targets(told)})
+    return with_targets(Batch(main=told, encoder=heard))
 
 
 def small_model(graph: str = GRAPH, encoder: bool = False, seed: int = 0, **core) -> Model:
     torch.manual_seed(seed)
     shape = {"width": WIDTH, "depth": 2, "heads": 4, "position": RelativeBias} | core
     made = {name: TOKENIZERS[name](chopper, WIDTH, CONTEXT) for name, chopper in choppers().items()}
-    cores = {"main": core_of(list(made), AXES, encoder, attention=graph, **shape)}
-    if encoder:
-        cores = {"encoder": core_of(list(made), AXES, attention="same_sample", **shape)} | cores
+    core = core_of(list(made), AXES, encoder, attention=graph, **shape)
+    second = core_of(list(made), AXES, attention="same_sample", **shape) if encoder else None
+    cores = Cores(core, second, [name for name in made if name != "text"] if encoder else ())
     return Model(made, cores, {"lm": TASK.head(made, WIDTH)}, context=CONTEXT)
 
 

@@ -141,3 +141,8 @@ class Chopper(Preprocessor):
     def collate(self, chunks: Sequence[Chunk]) -> Tensor:
         """The values of several chopped items as one tensor, in order: what the embedder takes."""
         return torch.cat([chunk.values for chunk in chunks])
+
+
+def axes_of(choppers: Iterable[Chopper]) -> list[str]:
+    """The position axes of a set: the running order, then every axis that an input's tokens have."""
+    return list(dict.fromkeys(["order", *(axis for chopper in choppers for axis in chopper.axes)]))

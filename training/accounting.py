@@ -70,9 +70,7 @@ def memory_estimate(model: Model, rows: int, *, ema: bool, optimizer_values: int
     size = 2 if half else 4
     tokens = rows * model.context
     stored = sum(16 * core.width * len(core.blocks) for core in model.cores.values())
-    vocabulary = max(
-        (t.embedding.num_embeddings for t in model.tokenizers.values() if hasattr(t, "vocabulary")), default=0
-    )
+    vocabulary = max((len(table) for _, role, table in roles(model) if role == "embedding"), default=0)
     parts = {
         "weights": 4 * count,
         "gradients": 4 * count,

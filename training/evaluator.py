@@ -23,11 +23,11 @@ class Evaluator:
     """Samples read at once."""
     generated: int
     """On how many samples texts that are written are judged."""
-    sample: Callable[[], str] = str
-    """Gives a text that the model writes as it is now, to see it learn; empty where it writes none."""
+    sample: Callable[[int], str] = lambda step: ""  # noqa: E731
+    """Gives a text that the model writes as it is at a step, to see it learn; empty where it writes none."""
 
-    def evaluate(self) -> tuple[dict[str, float], str]:
-        """The metrics of the whole validation split, and a text of the model's. Raises NotFiniteError for
+    def evaluate(self, step: int) -> tuple[dict[str, float], str]:
+        """The metrics of the whole validation split, and a text of the model's at this step. Raises NotFiniteError for
         weights that are no numbers."""
         model, tasks = self.objective.model, self.objective.tasks
         with autocast(self.processes.device, self.objective.precision):
@@ -35,7 +35,7 @@ class Evaluator:
             metrics = evaluate_split(
                 model, tasks, self.splits["val"], rows=self.rows, processes=self.processes, generated=self.generated
             )
-            return metrics, self.sample() if self.processes.is_first else ""
+            return metrics, self.sample(step) if self.processes.is_first else ""
 
     def unread(self) -> dict[str, float]:
         """What of the data was left out so far, by all processes."""

@@ -12,20 +12,17 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.loader import Loader, Share
-from ..data.processes import ElsewhereError, Processes, seed_of
-from ..tokenizers.files.reading import DataError
+from ..data.processes import Processes, seed_of
 from .checkpoints.saver import Saver
 from .checkpoints.state import Best
 from .ema import Ema
 from .evaluator import Evaluator
-from .objective import Objective
 from .optimizers import Optimizer
-from .parallel import sums_gradients
+from .parallel import Replica
 from .record.log import Log
-from .schedules import Schedule
 from .stop import StopRequest
 
 
@@ -33,11 +30,11 @@ from .stop import StopRequest
 class Learner:
     """What changes weights: one `update` a step."""
 
-    objective: Objective
-    forward: Callable
-    """The objective, compiled and under DDP where that was chosen."""
+    replica: Replica
+    """The model and its tasks: gives the loss terms of a micro-batch."""
     optimizer: Optimizer
-    schedule: Schedule
+    schedule: Callable[[int], float]
+    """The rate of each step, as a share of the peak."""
     averages: Ema | None
     clip: float | None
     seed: int
@@ -45,12 +42,11 @@ class Learner:
 
     def update(self, step: int, share: Share) -> Tensor:
         """One step of gradient descent from this process's share of a global batch; gives its part of the mean loss."""
-        device = self.processes.device
-        total = torch.zeros((), device=device)
+        total = torch.zeros((), device=self.processes.device)
         for number, batch in enumerate(share.micro_batches):
             torch.manual_seed(seed_of(self.seed, step, number, self.processes.rank))  # of mixup and dropout
-            with sums_gradients(self.forward, now=number + 1 == len(share.micro_batches)):  # processes talk once a step
-                terms = self.forward(self.objective.ready(batch, device))  # summed losses, never means
+            with self.replica.sums_gradients(now=number + 1 == len(share.micro_batches)):  # processes talk once a step
+                terms = self.replica(batch)  # summed losses, never means
                 mean = sum(
                     term.weight * term.sum / share.counts[name.partition("/")[0]] for name, term in terms.items()
                 )
@@ -58,12 +54,17 @@ class Learner:
                 (loss * self.processes.count).backward()  # DDP averages over processes; this makes it a sum
             total += loss.detach()
         if self.clip:
-            torch.nn.utils.clip_grad_norm_(self.objective.model.parameters(), self.clip)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         self.optimizer.step(self.schedule(step))
         self.optimizer.zero_grad()
         if self.averages:
             self.averages.update(step)
         return total
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that learns."""
+        return self.replica.objective.model
 
     def averaged(self) -> AbstractContextManager[None]:
         """A context in which the model holds its averaged weights, where the run keeps them."""
@@ -127,7 +128,9 @@ class Trainer:
         waited = self.loader.waited
         try:
             share = self.loader.load(self.step, asked=self.stop.signal is not None)
-        except (DataError, ElsewhereError):  # met before the weights change: the steps made so far are kept
+        except (
+            ValueError
+        ):  # bad data, here or in another process, met before the weights change: the steps made so far are kept
             self.interrupt()
             raise
         self.stop.hear(share.asked)
@@ -148,7 +151,7 @@ class Trainer:
         """Read the whole validation split, with the averaged weights where the run keeps them; note a new best. Raises
         NotFiniteError for weights that are no numbers."""
         with self.learner.averaged():
-            metrics, sample = self.evaluator.evaluate()
+            metrics, sample = self.evaluator.evaluate(self.step)
         self.log.write(self.step, metrics | self.evaluator.unread())
         self.log.record.text(self.step, sample)
         figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
@@ -196,7 +199,7 @@ class Trainer:
                 "skipped": self.loader.skipped,
                 "bad": dict(self.loader.split.bad),
             }
-            tensors = {"model": learner.objective.model.state_dict(), "optimizer": learner.optimizer.state()}
+            tensors = {"model": learner.model.state_dict(), "optimizer": learner.optimizer.state()}
             self.saver.save(
                 self.step, tensors, learner.averages.state() if learner.averages else None, state, self.best
             )

@@ -44,7 +44,7 @@ class Mixup:
         Raises ValueError where it is not one image of one size, or one sound, a sample, or a task whose
         labels cannot be mixed.
         """
-        planned = batch.sets["main"]
+        planned = batch.main
         chunks = next(iter(planned.chunks.values()))
         images = len(chunks.values) == planned.samples and chunks.values.dim() == 4
         sounds = chunks.counts is not None and len(chunks.counts) == planned.samples
@@ -71,7 +71,7 @@ class Mixup:
         shares = torch.cat([labels[:pairs] * kept + swapped(labels[:pairs]) * (1 - kept), labels[pairs:]])
         targets = replace(batch.targets[task], values=shares)
         mixed = {name: replace(each, values=values) for name, each in planned.chunks.items()}
-        return replace(batch, sets={"main": replace(planned, chunks=mixed)}, targets={task: targets})
+        return replace(batch, main=replace(planned, chunks=mixed), targets={task: targets})
 
     def drawn(self, random: np.random.Generator) -> Drawn:
         """What chance decides for a pair."""

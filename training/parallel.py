@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.processes import Processes
+from ..models.batch import Batch
+from ..tasks.base import Term
 from .objective import Objective
 
 
-def parallel(objective: Objective, processes: Processes, compiled: bool) -> nn.Module:
-    """The objective in training mode. Processes start with the first one's weights."""
-    objective.train()
-    if compiled:
-        objective.compile()
-    if processes.count == 1:
-        return objective
-    ids = [processes.device.index] if processes.device.type == "cuda" else None
-    return DistributedDataParallel(objective, device_ids=ids)
+class Replica:
+    """The model and its tasks, as this process trains them."""
 
+    def __init__(self, objective: Objective, processes: Processes):
+        self.objective, self.processes = objective, processes
+        self.forward: Callable[[Batch], Mapping[str, Term]] = objective
+        self.keeps: Callable[[], AbstractContextManager[None]] = nullcontext
 
-def sums_gradients(objective: Callable, now: bool) -> AbstractContextManager[None]:
-    """A context in which a backward pass sums gradients over processes `now`, or keeps them for a later one of
-    this step."""
-    return objective.no_sync() if isinstance(objective, DistributedDataParallel) and not now else nullcontext()
+    def start(self, compiled: bool = False) -> None:
+        """Put it into training mode, compiled if asked for; processes start with the first one's weights."""
+        objective, device = self.objective.train(), self.processes.device
+        if compiled:
+            objective.compile()
+        if self.processes.count > 1:
+            ids = [device.index] if device.type == "cuda" else None
+            self.forward = DistributedDataParallel(objective, device_ids=ids)
+            self.keeps = self.forward.no_sync
+
+    def __call__(self, batch: Batch) -> Mapping[str, Term]:
+        """The loss terms of one micro-batch of the loader."""
+        return self.forward(self.objective.ready(batch, self.processes.device))
+
+    def sums_gradients(self, now: bool) -> AbstractContextManager[None]:
+        """A context in which a backward pass sums gradients over processes `now`, or keeps them for a later one of
+        this step."""
+        return nullcontext() if now else self.keeps()

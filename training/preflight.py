@@ -17,7 +17,8 @@ def check_best(best: str, tasks: Mapping[str, Task], generated: int) -> None:
     names = [f"val/{name}/" if len(tasks) > 1 else "val/" for name in tasks]
     possible = list(directions(tasks, "val"))
     if not generated:
-        judged = {prefix + metric for prefix, t in zip(names, tasks.values()) if t.generates for metric in t.metrics}
+        written = [(prefix, task.metrics) for prefix, task in zip(names, tasks.values()) if task.needs.generates]
+        judged = {prefix + name for prefix, metrics in written for name, each in metrics.items() if each.of_texts}
         possible = [metric for metric in possible if metric not in judged]
     if best not in possible:
         raise ValueError(f"checkpoints.best is {best!r}; possible: {', '.join(possible)}")
@@ -26,7 +27,7 @@ def check_best(best: str, tasks: Mapping[str, Task], generated: int) -> None:
 def check_prompt(prompt: str, tasks: Mapping[str, Task], choppers: Mapping[str, Chopper]) -> None:
     """Raises ValueError when the prompt of the text samples cannot be encoded."""
     for task in tasks.values():
-        if task.generates and prompt:
+        if task.needs.generates and prompt:
             try:
                 choppers[task.target].text.encode(prompt)
             except ValueError as error:
@@ -45,7 +46,7 @@ def check_attribution(split: Split) -> None:
 def check_batches_are_whole(tasks: Mapping[str, Task], whole: bool) -> None:
     """Raises ValueError where a task judges the samples of a batch together and a batch is not read as a `whole`."""
     for name, task in tasks.items():
-        if task.whole_batches and not whole:
+        if task.needs.whole_batch and not whole:
             raise ValueError(
                 f"tasks.{name} judges the samples of a batch together (unlabelled): train it in one process, without "
                 "training.rows_per_micro_batch and training.mixup"
@@ -55,8 +56,7 @@ def check_batches_are_whole(tasks: Mapping[str, Task], whole: bool) -> None:
 def check_leaks(model: Model, split: Split, seed: int) -> None:
     """Raises LeakError when a target of the first batch can reach its own predictor; every later batch is checked
     when it is planned (`Model.plan`)."""
-    graphs = {name: core.graphs for name, core in model.cores.items()}
-    model.leak_check.check(split.batch(split.plan(seed, 0)), graphs)
+    model.leak_check.check(split.batch(split.plan(seed, 0)), *model.graphs)
 
 
 def lines_about_inputs(
@@ -74,11 +74,10 @@ def lines_about_inputs(
             "sample's inputs is kept)"
         )
     for name, task in tasks.items():
-        answers = task.columns() or [columns[each] for each in task.inputs() if each not in task.makes()]
-        hidden = (
-            {*columns} - {*encoded} if encoded and not task.generates else set()
-        )  # no encoder reads what a decoder writes
+        needs = task.needs
+        answers = [*needs.columns] or [columns[each] for each in needs.inputs if each not in needs.makes]
+        hidden = {*columns} - {*encoded} if encoded and not needs.generates else set()  # what a decoder writes
         for reader in [each for each, column in columns.items() if column in answers and each not in hidden]:
-            how = task.hides if reader in task.inputs() else "reconstructed"
+            how = needs.hides if reader in needs.inputs else "reconstructed"
             lines.append(f"tasks.{name}: the answer stands in column {columns[reader]!r}, which {reader} reads: {how}")
     return lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,9 +12,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ...models.batch import IGNORED, Chunks, SetPlan
+from ...models.batch import IGNORED, Batch, Chunks, SetPlan
 from ...models.tokens import PADDING, Tokens, plain_tokens
-from ...tasks.base import Task
 from ...tokenizers.files.reading import DataError
 from ..bad_samples import BadSamples
 from ..sampler import Place, Sampler
@@ -59,12 +58,10 @@ class StreamSplit(Split):
     """
 
     file: TokenFile
-    name: str
     context: int
     input: str = "text"
     separate: bool = False
     rows: int = 1
-    tasks: Mapping[str, Task] = field(default_factory=dict)
     bad: BadSamples = field(default_factory=lambda: BadSamples("", (), 1.0), repr=False)
     dropped: Counter = field(default_factory=Counter, repr=False)
     _plain: dict[int, Tokens] = field(default_factory=dict, repr=False)
@@ -103,19 +100,19 @@ class StreamSplit(Split):
         """What identifies the text."""
         return self.file.header.source
 
-    @property
-    def bytes(self) -> int:
-        """The size of the text that the targets stand for."""
-        return self.file.bytes
+    def bytes_of(self, batch: Batch, target: str) -> float:
+        """The share of the split's bytes that goes with the batch's tokens; 0 where a task made other tokens of it."""
+        if self.input not in batch.main.chunks:
+            return 0.0
+        tokens = int((batch.main.chunks[self.input].next_ids != IGNORED).sum())
+        return self.file.bytes * tokens / (len(self.file.ids) - 1)
 
     def all(self) -> list[Place]:
         """The windows of a whole evaluation: every token but the first is judged exactly once."""
         return [Place(0, 0, start) for start in range(0, len(self.file.ids) - 1, self.context)]
 
-    def sets(
-        self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None
-    ) -> dict[str, SetPlan]:
-        """These windows as rows of one set, `main`. Rows past the split's end are padded. What is random
+    def read(self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None) -> Batch:
+        """These windows as rows of one set. Rows past the split's end are padded. What is random
         about a row (what of it is hidden) is keyed by seed, epoch and window."""
         n, starts = self.context, [place.number for place in places]
         rows = [torch.from_numpy(self.file.ids[start : start + n + 1].astype(np.int64)) for start in starts]
@@ -130,7 +127,7 @@ class StreamSplit(Split):
         else:
             tokens, index = self._descriptors(starts, next_ids != IGNORED)
         chunks = Chunks(values=values, index=index, next_ids=next_ids)
-        return {"main": SetPlan(tokens=tokens, chunks={self.input: chunks}, seeds=tuple(map(tuple, places)))}
+        return Batch(main=SetPlan(tokens=tokens, chunks={self.input: chunks}, seeds=tuple(map(tuple, places))))
 
     def _descriptors(self, starts: Sequence[int], real: Tensor) -> tuple[Tokens, Int[Tensor, "b n"]]:
         """Descriptors of rows with padding or several documents, and each token's index in its document's part."""

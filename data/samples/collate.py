@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...models.batch import SetPlan
+from ...models.batch import Batch
 from ...tokenizers.base import Chopper, Chunk
 from ...tokenizers.contract import chopped
 from ...tokenizers.files.reading import DataError
@@ -66,24 +66,23 @@ class Collator:
                 parts[name] = replace(chopped(name, self.choppers[name], value), seed=seeds[name])
         return self._fitting(parts, key)
 
-    def sets(self, samples: Sequence[Parts], rows: str = "packed", **known: Any) -> dict[str, SetPlan]:
-        """Chopped samples as planned sets, by the name of the core that reads each. What is `encoded` stands in the set
-        `encoder`, one sample a row, and so does everything then: a row of one set beside the same row of the
-        other. All else is in `main`.
+    def batch(self, samples: Sequence[Parts], rows: str = "packed", **known: Any) -> Batch:
+        """Chopped samples as planned sets. What is `encoded` stands in the encoder's set, one sample a row, and so does
+        everything then: a row of one set beside the same row of the other. All else is in the main set.
 
         `rows`: `packed`, or `one_each` with the padding in front (for generation); `known` is what each set
         tells of its samples.
         """
         one_each = range(len(samples)) if rows == "one_each" or self.inputs.encoded else None
-        sets, encoded = {}, self.inputs.encoded
+        encoder, encoded = None, self.inputs.encoded
         if encoded:
             parts = [[pair for pair in sample if pair[0] in encoded] for sample in samples]
             samples = [[pair for pair in sample if pair[0] not in encoded] for sample in samples]
-            planned = place(parts, self.choppers, self.encoder_context, self.axes, rows=one_each, trim=True)
-            sets["encoder"] = replace(planned, **known)
+            encoder = place(parts, self.choppers, self.encoder_context, self.axes, rows=one_each, trim=True)
+            encoder = replace(encoder, **known)
         planned = place(samples, self.choppers, self.context, self.axes, rows=one_each, core=self.core, trim=True,
                         right=rows == "one_each")  # fmt: skip
-        return sets | {"main": replace(planned, **known)}
+        return Batch(main=replace(planned, **known), encoder=encoder)
 
     def _fitting(self, parts: dict[str, Chunk], key: str) -> Parts:
         """The parts that fit together into the contexts of their sets."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ...models.batch import SetPlan
-from ...tasks.base import Task
+from ...models.batch import Batch
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.reading import DataError
-from ..bad_samples import BadSamples
+from ..bad_samples import BadSamples, LeftOut
 from ..sampler import Place, Sampler, Shuffled, SimilarLengths
 from ..split import Split
 from .collate import Collator, Parts
@@ -29,11 +28,9 @@ class SampleSplit(Split):
     the context, is *bad*: the next good one takes its place while training, an evaluation leaves it out; it is
     counted and named."""
 
-    name: str
     reader: Reader
     collator: Collator
     sampler: Sampler
-    tasks: Mapping[str, Task] = field(default_factory=dict)
 
     def __post_init__(self):
         if not len(self.samples):
@@ -83,6 +80,18 @@ class SampleSplit(Split):
     def __len__(self) -> int:
         return len(self.samples)
 
+    def unread(self) -> dict[str, int]:
+        return {"bad": len(self.bad), "without_room": self.dropped.total()}
+
+    def told(self) -> list[str]:
+        found = [f"{self.name}: {len(self.bad):,} of {len(self.samples):,} samples are bad"] if self.bad else []
+        dropped = [f"{name} of {count:,}" for name, count in self.dropped.items()]
+        return found + ([f"{self.name}: left out for want of room: {', '.join(dropped)} samples"] if dropped else [])
+
+    def bytes_of(self, batch: Batch, target: str) -> float:
+        texts = (self.item(self.reader.number(key))[0].get(target) for key in batch.first.keys)
+        return float(sum(len(text.encode()) for text in texts if isinstance(text, str)))
+
     def plan(self, seed: int, step: int) -> list[Place]:
         return self.sampler.plan(seed, step)
 
@@ -100,17 +109,17 @@ class SampleSplit(Split):
         """The decoded inputs of a sample by input name, and its labels by column. Raises DataError when it is bad."""
         return self.reader.item(number)
 
-    def sets(
+    def read(
         self, places: Iterable[Place], *, training: bool = False, inputs: Collection[str] | None = None,
         rows: str = "packed", replaced: Mapping[str, Any] | None = None,
-    ) -> dict[str, SetPlan]:  # fmt: skip
+    ) -> Batch:  # fmt: skip
         """`rows`: `packed`, or `one_each` with the padding in front (for generation); `replaced` are items
         that stand in for the samples' own, such as an empty text where one is to be written."""
         read = [sample for each in places if (sample := self._sample(each, training, inputs, replaced or {}))]
         numbers = [each.number for _, each in read]
         labels = {name: [self.item(number)[1][name] for number in numbers] for name in self.inputs.labels}
         keys, seeds = tuple(self.samples.keys[number] for number in numbers), tuple(tuple(each) for _, each in read)
-        return self.collator.sets([parts for parts, _ in read], rows, labels=labels, keys=keys, seeds=seeds)
+        return self.collator.batch([parts for parts, _ in read], rows, labels=labels, keys=keys, seeds=seeds)
 
     def chop(self, each: Place, training: bool = False, inputs=None, replaced=None) -> Parts:
         """(input, chunk) pairs of a sample. Raises ValueError for a bad one."""
@@ -132,17 +141,20 @@ class SampleSplit(Split):
 
 
 def sample_split(
-    samples: Samples, name: str, collator: Collator, *, tasks: Mapping[str, Task] | None = None,
+    samples: Samples, name: str, collator: Collator, *, tasks: Mapping[str, Any] | None = None,
     rows: int | None = None, budget: int | None = None, bad_share: float = 0.0, say: Callable[[str], None] = print,
 ) -> SampleSplit:  # fmt: skip
     """Samples as a split whose global training batch has `rows` samples, whatever their lengths, or, under a
     `budget` of tokens (padding included, on its fuller side), samples of similar length."""
     checks: dict[str, list[Callable[[Any], None]]] = {}
     for task in (tasks or {}).values():
-        for column in task.columns():
-            checks.setdefault(column, []).append(task.check)
+        for column, check in task.needs.columns.items():
+            checks.setdefault(column, []).append(check)
     bad = BadSamples(name, samples.keys, bad_share, say)
     collator = replace(collator, say=lambda text: say(f"{name}: {text}"), dropped=Counter())
     reader = Reader(samples, collator.choppers, collator.inputs, bad, checks)
     sampler = SimilarLengths(lambda: reader.lengths, budget) if budget else Shuffled(len(samples), rows or 1)
-    return SampleSplit(name=name, reader=reader, collator=collator, sampler=sampler, tasks=tasks or {})
+    left_out = LeftOut(say)
+    return SampleSplit(
+        name=name, reader=reader, collator=collator, sampler=sampler, tasks=tasks or {}, left_out=left_out
+    )

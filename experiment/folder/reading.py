@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from ...models.model import Model
-from ...tasks.base import Task
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.printing import printable
 from ...training.checkpoints import files as checkpoint
@@ -81,7 +80,7 @@ def check_assets(config: Config, assets: Path) -> None:
     data."""
     kept = {name: part.target.Chopper for name, part in config.inputs.items() if name not in config.shares}
     learned = {name: kind for name, kind in kept.items() if kind.load is not Chopper.load}
-    learned |= {f"task-{name}": part.target for name, part in config.tasks.items() if part.target.save is not Task.save}
+    learned |= {f"task-{name}": part.target for name, part in config.tasks.items() if part.target.Learned}
     for name in learned:
         if not os.path.exists(assets / name):
             raise RunError(

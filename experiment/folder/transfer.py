@@ -12,7 +12,8 @@ from ...models.layers.positions import LearnedGrid, interpolated
 from ...models.model import Model
 from ...tokenizers.base import Role
 from ...training.checkpoints import files as checkpoint
-from ..build import build_choppers
+from ..assembly.choppers import build_choppers
+from ..assembly.tasks import load_learned, save_learned
 from ..settings.config import Config
 from ..settings.schema import Part
 from .reading import RunError, chosen_step, listed, read_config
@@ -23,6 +24,8 @@ def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
     where the data set is the same, for tasks; gives their names. An imported model has its classes from
     elsewhere: they are not taken."""
     theirs, taken = read_config(source, config.modules), []
+    if checkpoint.steps(Path(config.out)):  # it has its own
+        return taken
     for name, part in config.inputs.items():
         same = name in theirs.inputs and kind(theirs.inputs[name]) == kind(part)
         if same and (source / "assets" / name).exists() and not (assets / name).exists():
@@ -31,7 +34,7 @@ def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
     for name, part in config.tasks.items() if theirs.data.dataset == config.data.dataset else ():
         kept = f"task-{name}"
         if (source / "assets" / kept).exists() and not (assets / kept).exists():
-            part().load(source / "assets" / kept).save(assets / kept)
+            save_learned(load_learned(part(), source / "assets" / kept), assets / kept)
             taken.append(name)
     return taken
 

@@ -24,10 +24,10 @@ from ...tokenizers.files.records import Record, read_json, read_record, read_ten
 from ..folder.reading import RunError, listed
 from ..run import Run
 from .architectures import ARCHITECTURES
-from .files import Directory
+from .files import KEPT, ORIGINALS, RECORD, Directory
+from .preparing import config_of
 from .tokenizer_json import tokenizer_files
 from .whisper import generation_config
-from .write_run import KEPT, ORIGINALS, RECORD, config_of
 
 NAMED = {kind.__name__: kind for kind in ARCHITECTURES}
 COMPUTES = re.compile(r"(inputs\.|model\.|tasks\.\w+\.(use|target|head|pooling)\b).*")

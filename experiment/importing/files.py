@@ -26,6 +26,9 @@ BESIDE = (
     "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
 )  # fmt: skip
 """What describes a model beside its weights."""
+KEPT, RECORD, ORIGINALS = "imported", "record.json", "originals.safetensors"
+"""The folder of a run in which its directory's own small files are, so that it can be exported as it was; and two
+files there."""
 
 
 class Index(Record):

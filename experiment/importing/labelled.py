@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from torch import device, nn
+
 from ...models.pretrained.ast_audio import FEATURES, Ast, AstFeatures
-from ...models.pretrained.vit import Vit
+from ...models.pretrained.base import PublishedError
+from ...models.pretrained.vit import Vit, VitArguments, VitData
 from ...tokenizers.files.records import read_json
 from ..folder.reading import RunError
 from .files import Directory, Imported
-from .timm_models import completed
+
+PLAIN = {"patch_drop", "norm_pre", "attn_pool"}
+"""Parts of a timm model that must be the identity (or absent) for us to reproduce it."""
 
 
 def import_vit(source: Directory) -> Imported:
@@ -35,3 +40,76 @@ def import_ast(source: Directory) -> Imported:
     if sorted(labels) != sorted(map(str, range(count))):
         raise RunError(f"{source.path}/config.json: id2label does not name the {count} classes 0 to {count - 1}")
     return Imported(what="AST", architecture=config, labels=[labels[str(number)] for number in range(count)])
+
+
+# ---------------------------------------------------------------------- what timm means by the name of an architecture
+
+
+def completed(config: Vit) -> Vit:
+    """The record with all arguments that its architecture's name stands for. Raises PublishedError naming what
+    timm cannot make, and a part that we do not reproduce exactly; nothing is approximated."""
+    model = made(config)
+    check(model)
+    block, patch = model.blocks[0], model.patch_embed
+    args = {
+        "img_size": list(patch.img_size),
+        "patch_size": patch.patch_size[0],
+        "in_chans": patch.proj.in_channels,
+        "embed_dim": model.embed_dim,
+        "depth": len(model.blocks),
+        "num_heads": block.attn.num_heads,
+        "mlp_ratio": block.mlp.fc1.out_features / model.embed_dim,
+        "qk_norm": isinstance(block.attn.q_norm, nn.LayerNorm),
+        "class_token": model.has_class_token,
+        "no_embed_class": model.no_embed_class,
+        "init_values": (config.model_args.init_values or 1.0) if hasattr(block.ls1, "gamma") else None,
+        "final_norm": isinstance(model.norm, nn.LayerNorm),
+        "fc_norm": isinstance(model.fc_norm, nn.LayerNorm),
+        "global_pool": model.global_pool,
+    }
+    theirs = {name: list(value) if isinstance(value, tuple) else value for name, value in model.pretrained_cfg.items()}
+    data = config.pretrained_cfg or VitData.read(theirs)
+    return config.model_copy(
+        update={"model_args": VitArguments.read(args), "pretrained_cfg": data, "epsilon": block.norm1.eps}
+    )
+
+
+def made(config: Vit) -> nn.Module:
+    """timm's model, without weights."""
+    import timm
+
+    name = config.architecture
+    if name not in timm.list_models(module="vision_transformer") + timm.list_models(module="deit"):
+        raise PublishedError(
+            f"config.json: {name!r} is none of timm's vision transformers (vit_*, deit_*), which alone are read"
+        )
+    try:
+        with device("meta"):
+            model = timm.create_model(name, pretrained=False, **config.arguments())
+    except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, ZeroDivisionError) as error:
+        raise PublishedError(f"config.json: timm cannot make {name!r}: {error}") from None
+    if type(model).__name__ != "VisionTransformer":
+        raise PublishedError(
+            f"config.json: {name!r} is a {type(model).__name__}; possible: VisionTransformer (vit_*, deit_*)"
+        )
+    return model
+
+
+def check(model: nn.Module) -> None:
+    """Raises PublishedError for a part of a timm model that we do not reproduce."""
+    block, prefix = model.blocks[0], model.num_prefix_tokens
+    for name in PLAIN:
+        part = getattr(model, name, None)
+        if part is not None and not isinstance(part, nn.Identity):
+            raise PublishedError(
+                f"config.json: {name} is {type(part).__name__}; only models without it are reproduced exactly"
+            )
+    if prefix != int(model.has_class_token) or model.global_pool not in ("token", "avg"):
+        raise PublishedError(
+            f"config.json: global_pool {model.global_pool!r} with {prefix} prefix tokens is not reproduced"
+        )
+    if type(block).__name__ != "Block" or type(block.mlp.act) is not nn.GELU or model.patch_embed.proj.bias is None:
+        kind = f"blocks of {type(block).__name__} with {type(block.mlp.act).__name__}"
+        raise PublishedError(f"config.json: {kind} are not reproduced exactly")
+    if block.attn.qkv.bias is None:
+        raise PublishedError("config.json: queries without a bias are not reproduced where other matrices have one")

@@ -11,20 +11,26 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-import torch
 from torch import nn
 
 from ...data.samples.dataset import SampleDataset
 from ...models.attention.grammar import parse_graph
-from ...models.layers.positions import Sinusoidal
-from ...tokenizers.contract import constructor_problem
-from ...tokenizers.encoding.byte_pairs import known_name
 from .document import Problem
+from .input_checks import augmented_images_have_one_shape, encodings_fit, inputs_can_be_built
 from .registry import imported
 from .scalars import nearest
 from .schema import Part
 from .sections import Data, Training
 from .sizes import Found, checkpoint_sizes, evaluation_sizes, logging_sizes, model_sizes, training_sizes
+from .task_checks import (
+    absolute_positions_fit,
+    answers_are_not_read,
+    encoder_fits,
+    needs_of,
+    refusal,
+    targets_are_inputs,
+    tasks_can_be_built,
+)  # fmt: skip
 
 
 def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
@@ -92,16 +98,6 @@ def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iter
                     yield (*path, *([] if isinstance(written, str) else [index])), str(error)
 
 
-def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Iterator[Found]:
-    for name, part in inputs.items():
-        options = part.options
-        if {"augment", "size", "fit_size"} <= options.keys() and options["augment"] and options["size"] is None:
-            message = (
-                "changes batches of images of one shape: give 'size' too (with 'fit_size: pad' an aspect ratio is kept)"
-            )
-            yield ("inputs", name, "augment"), message
-
-
 def time_is_kept(inputs: dict[str, Part], model: Part) -> Iterator[Found]:
     """Where the attention follows time, no token may be made of what comes after it."""
     encoder = model.options["encoder"]
@@ -131,93 +127,13 @@ def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Fou
     positions |= {("model", "encoder", "position"): encoder.position} if encoder else {}
     for path, position in positions.items():
         if position is not None and not list(heads_divide(model)):
-            yield from _refusal(path, position, heads, channels, axes_of(inputs))
+            yield from refusal(path, position, heads, channels, axes_of(inputs))
 
 
 def block_can_be_built(model: Part) -> Iterator[Found]:
     block, width, heads = (model.options[name] for name in ("block", "width", "heads"))
     if not list(heads_divide(model)):
-        yield from _refusal(("model", "block"), block, width, heads, device="meta")
-
-
-def _refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, device="cpu") -> Iterator[Found]:
-    """What a part says against its options when it is built; the random numbers of the program are left as they were.
-
-    On "meta" it takes no memory, which large matrices need; arithmetic there (rotary) makes torch import for seconds.
-    """
-    try:
-        with torch.random.fork_rng(devices=[]), torch.device(device):
-            part(*arguments)
-    except (ValueError, TypeError) as error:
-        yield path, str(error)
-    except RuntimeError:  # code that must look at values cannot be tried without memory; it shows when it is built
-        return
-
-
-def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -> Iterator[Found]:
-    encoder, written = model.options["encoder"], [p.options["target"] for p in tasks.values() if p.target.generates]
-    crosses = [name for name, part in tasks.items() if part.target.needs_encoder]
-    if encoder is None:
-        for name in crosses:
-            yield ("tasks", name), f"{tasks[name].use} needs 'model.encoder', such as {{depth: 3, context: 256}}"
-        return
-    if not written:
-        message = "leaves nothing for the decoder: no task writes a text (as sequence_to_sequence does)"
-        yield ("model", "encoder"), message
-    elif not set(inputs) - set(written):
-        yield ("model", "encoder"), f"has nothing to read: every input ({', '.join(inputs)}) is written by a task"
-    if model.options["core_tokens"]:
-        yield ("model", "core_tokens"), "must be 0 where there is an encoder"
-
-
-def absolute_positions_fit(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -> Iterator[Found]:
-    width, encoder = model.options["width"], model.options["encoder"]
-    written = [part.options["target"] for part in tasks.values() if part.target.generates]
-    for name, part in inputs.items():
-        context = encoder.context if encoder and name not in written else model.options["context"]
-        position = part.options.get("position")
-        if not isinstance(position, Part):
-            continue
-        length = position.options.get("length")
-        if length is not None and length < context:
-            where = ("inputs", name, "position", "length")
-            yield where, f"must be at least the context ({context} tokens), not {length}; null: the context"
-        if position.target is Sinusoidal and width % 2:
-            yield ("model", "width"), f"must be even for sinusoidal positions (inputs.{name}.position), not {width}"
-
-
-def inputs_and_tasks_can_be_built(inputs: dict[str, Part], tasks: dict[str, Part]) -> Iterator[Found]:
-    for name, part in inputs.items():
-        yield from _refusal(("inputs", name), lambda part=part: part.build(part.target.Chopper))
-        if wrong := constructor_problem(part.target):
-            yield ("inputs", name), wrong
-    for name, part in tasks.items():
-        yield from _refusal(("tasks", name), part)
-
-
-def encodings_fit(inputs: dict[str, Part]) -> Iterator[Found]:
-    for name, part in inputs.items():
-        if not {"encoding", "vocabulary"} <= set(part.options):
-            continue
-        encoding, vocabulary = part.options["encoding"], part.options["vocabulary"]
-        try:
-            known_name(encoding)
-        except ValueError as error:
-            yield ("inputs", name, "encoding"), str(error)
-        if encoding in ("bpe", "numbers") and vocabulary is None:
-            yield ("inputs", name, "encoding"), f"{encoding} needs 'vocabulary': how many ids there are, such as 4096"
-        elif encoding == "bpe" and vocabulary < 257:
-            yield ("inputs", name, "vocabulary"), f"must be at least 257 (256 bytes and the start), not {vocabulary}"
-        elif encoding not in ("bpe", "numbers") and vocabulary is not None:
-            message = f"is for encodings bpe and numbers only; {encoding!r} has its own, so {vocabulary} must go"
-            yield ("inputs", name, "vocabulary"), message
-
-
-def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part]) -> Iterator[Found]:
-    for name, part in tasks.items():
-        target = part.options.get("target")
-        if isinstance(target, str) and target not in inputs and not part.target.target_is_column:
-            yield ("tasks", name, "target"), f"no input is named {target!r}{nearest(target, inputs)}"
+        yield from refusal(("model", "block"), block, width, heads, device="meta")
 
 
 def samples_or_tokens(data: Data, training: Training) -> Iterator[Found]:
@@ -235,22 +151,6 @@ def core_tokens_have_room(model: Part, data: Data) -> Iterator[Found]:
     if model.options["core_tokens"] and data.dataset is not None and not _holds_samples(data):
         corpus = f"dataset {data.dataset.use!r} is a text corpus"
         yield ("model", "core_tokens"), f"must be 0: {corpus}, whose windows have no tokens but those of the text"
-
-
-def answers_are_not_read(inputs: dict[str, Part], model: Part, tasks: dict[str, Part], data: Data) -> Iterator[Found]:
-    """No input may read the column that a task predicts, where the task does not hide it (the word before, a mask).
-    What a decoder writes is not read by the encoder, whose tasks may predict the same."""
-    written = {part.options["target"] for part in tasks.values() if part.target.generates}
-    read = [each for each in inputs if each not in written or not model.options["encoder"]]
-    for name, part in tasks.items():
-        column = part.options["target"] if part.target.target_is_column and not part.target.hides else None
-        for reader in [each for each in read if data.columns.get(each, each) == column]:
-            message = (
-                f"is the column {column!r}, which the input {reader!r} reads: the model would be told its answer; take "
-                "the input out (or let it read another column, with data.columns), or predict it by a task "
-                "that hides it"
-            )
-            yield ("tasks", name, "target"), message
 
 
 def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training) -> Iterator[Found]:
@@ -272,9 +172,8 @@ def steps_are_rows(
     context, tokens, encoder = model.options["context"], training.tokens_per_step, model.options["encoder"]
     if tokens is None or (data is not None and _holds_samples(data)):
         return
-    with suppress(ValueError, TypeError):  # a task that cannot be built is told of elsewhere
-        windows = [part().window(context, encoder.context if encoder else 0) for part in (tasks or {}).values()]
-        context = max(windows, default=context)
+    needs = needs_of(tasks or {}).values()
+    context = max((each.window(context, encoder.context if encoder else 0) for each in needs), default=context)
     below = tokens - tokens % context
     if below != tokens:
         near = " or ".join(str(size) for size in (below, below + context) if size)
@@ -286,15 +185,16 @@ def steps_are_rows(
 
 
 def schedule_fits(training: Training) -> Iterator[Found]:
-    yield from _refusal(("training", "schedule"), training.schedule, training.steps)
+    yield from refusal(("training", "schedule"), training.schedule, training.steps)
 
 
 Check = Callable[..., Iterator[Found]]
 SINGLE_CHECKS: tuple[Check, ...] = (
-    input_names, task_names, model_sizes, training_sizes, evaluation_sizes, checkpoint_sizes, logging_sizes,
+    input_names, task_names, tasks_can_be_built, model_sizes, training_sizes, evaluation_sizes, checkpoint_sizes,
+    logging_sizes,
 )  # fmt: skip
 FITTING_CHECKS: tuple[Check, ...] = (
     heads_divide, encoder_fits, attention_parses, time_is_kept, augmented_images_have_one_shape, relative_position_fits,
-    block_can_be_built, absolute_positions_fit, inputs_and_tasks_can_be_built, encodings_fit, targets_are_inputs,
+    block_can_be_built, absolute_positions_fit, inputs_can_be_built, encodings_fit, targets_are_inputs,
     answers_are_not_read, samples_or_tokens, core_tokens_have_room, dropped_inputs_exist, steps_are_rows, schedule_fits,
 )  # fmt: skip

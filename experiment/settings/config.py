@@ -37,7 +37,7 @@ class Config:
     """Everything, defaults included, as YAML would write it: what a run keeps as `config.yaml`."""
     inputs: dict[str, Part]
     model: Part
-    """`model.build(Transformer, inputs, axes)` and `model.build(Model, tokenizers, cores, heads)` take their own
+    """`model.build(Transformer)` and `model.build(Model, tokenizers, cores, heads)` take their own
     keys."""
     tasks: dict[str, Part]
     data: Data

@@ -20,7 +20,7 @@ from torch import Tensor
 from ...data.samples.dataset import SampleDataset
 from ...tokenizers.files.reading import regular
 from ...tokenizers.files.writing import make_folder, write_json
-from ..build import columns_of
+from ..assembly.columns import columns_of
 from ..folder.reading import RunError
 from ..settings.config import Config
 
@@ -40,8 +40,8 @@ def write_examples(config: Config, split: str, number: int, folder: Path) -> Ite
         raise RunError(f"{config.path}: dataset {dataset.name!r} is a text corpus: chopmix inspect shows what it holds")
     samples, columns = dataset.opened(split), columns_of(config)
     tasks = [part() for part in config.tasks.values()]
-    answers = {column for task in tasks for column in task.columns()} | {
-        columns[t.target] for t in tasks if t.generates
+    answers = {column for task in tasks for column in task.needs.columns} | {
+        columns[t.target] for t in tasks if t.needs.generates
     }
     for place in range(min(number, len(samples))):
         row, own = samples[place * len(samples) // number if number < len(samples) else place], folder / str(place + 1)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from rich.console import Console
 from rich.text import Text
 
 from ...tokenizers.files.printing import printable
-from ..build import build_choppers, build_tasks, open_split
+from ..assembly.opened_data import open_aside
 from ..settings.config import Config
 
 COLOURS = ("on #3b4252", "on #5e4b63", "on #3f5f4f", "on #5f5533", "on #35506b")
@@ -19,12 +16,9 @@ def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
     """Print the first tokens of the validation text in colours, then a batch of `rows` x `tokens` ids as its
     examples."""
     console = Console(highlight=False)
-    dataset = config.data.dataset()
-    with tempfile.TemporaryDirectory() as folder:
-        choppers = build_choppers(config, Path(folder), dataset)
-        (name,) = choppers
-        encoding = choppers[name].text
-        split = open_split(config, dataset, "val", choppers, build_tasks(config, choppers))
+    choppers, _, split = open_aside(config)
+    (name,) = choppers
+    encoding = choppers[name].text
     about = f"input {name!r}: {encoding.name}, {encoding.vocabulary:,} ids; start token {encoding.start}"
     console.print(printable(about), markup=False)
     ids = split.file.ids

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import html
-import tempfile
 from pathlib import Path
 
-from ...data.samples.split import SampleSplit
 from ...data.split import Split
 from ...models.batch import IGNORED, Batch
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.printing import printable
 from ...tokenizers.files.writing import write_text
-from ..build import build_choppers, build_model, build_tasks, open_split
+from ..assembly.model import build_model
+from ..assembly.opened_data import open_aside
 from ..settings.config import Config
 from ..settings.document import dumped
-from .set_page import colour, cross_parts, labels_of, picture, proof, set_parts
+from .set_page import colour, cross_parts, labels_of, parts_of, picture, proof, set_parts
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62em;margin:2em auto;padding:0 1em;color:#222}
 h1,h2{line-height:1.2} img{max-width:100%} table{border-collapse:collapse} td,th{padding:.2em .8em;text-align:left;
@@ -28,17 +27,13 @@ FEW = 24
 
 def write_page(config: Config, file: Path) -> str:
     """Write the page for a sample of the validation split; gives one sentence that says what it shows."""
-    dataset = config.data.dataset()
-    with tempfile.TemporaryDirectory() as folder:
-        choppers = build_choppers(config, Path(folder), dataset)
-        tasks = build_tasks(config, choppers, Path(folder), dataset)
-    split = open_split(config, dataset, "val", choppers, tasks)
+    choppers, tasks, split = open_aside(config)
     model = build_model(config, choppers, tasks)
     batch = split.batch(split.all()[:1])
     names = ["(core)", *config.inputs]
     parts = [
         f"<h1>What {html.escape(config.path.name)} sees</h1>", items(split, choppers),
-        *(part for set in batch.sets for part in set_parts(set, batch, model, choppers, names)),
+        *(part for each in parts_of(batch, model) for part in set_parts(*each, choppers, names)),
         *cross_parts(batch), proof(batch, model),
         "<h2>What is asked</h2>", *(asked(name, batch, choppers, config) for name in tasks),
         "<h2>The configuration</h2>", f"<pre>{html.escape(dumped(config.tree))}</pre>",
@@ -53,7 +48,7 @@ def write_page(config: Config, file: Path) -> str:
 
 def items(split: Split, choppers: dict[str, Chopper]) -> str:
     """Every input of the first sample, drawn as it is cut."""
-    if not isinstance(split, SampleSplit):
+    if split.samples is None:
         return ""
     inputs, labels = split.item(0)
     found = [f"<h2>One sample: {html.escape(split.samples.keys[0])}</h2>"]
@@ -74,13 +69,13 @@ def asked(name: str, batch: Batch, choppers: dict[str, Chopper], config: Config)
     targets, target = batch.targets[name], config.tasks[name].options.get("target")
     text = getattr(choppers.get(target), "text", None)
     if text is None:
-        (label, *_) = batch.sets[targets.set].labels.get(target) or [None]
+        (label, *_) = batch.set_of(targets).labels.get(target) or [None]
         return f"<p>{html.escape(name)}: {html.escape(str(label))}</p>"
     wanted = targets.values.flatten().tolist()
-    read = batch.sets[targets.set].chunks[target].values.flatten().tolist()
+    read = batch.set_of(targets).chunks[target].values.flatten().tolist()
     if len(read) != len(wanted):  # only some of the tokens are judged: what was hidden
-        tokens = batch.sets[targets.set].tokens
-        shown = labels_of(targets.set, batch, tokens, choppers)
+        planned = batch.set_of(targets)
+        shown = labels_of(planned, planned.tokens, choppers)
         pairs = [(f"place {place}, {shown[place]}", id) for place, id in zip(targets.slots.tolist(), wanted)]
     else:
         pairs = [(repr(text.decode([given], specials=True)), id) for given, id in zip(read, wanted)]

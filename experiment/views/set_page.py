@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ...models.attention.graph import Graph, dense_mask, reach
-from ...models.batch import Batch
+from ...models.batch import Batch, SetPlan
 from ...models.leaks import leaks
 from ...models.model import Model
 from ...models.tokens import CORE, Tokens
@@ -23,30 +23,38 @@ SHOWN = 400
 """Tokens of a set that are written out and drawn at most."""
 
 
-def set_parts(set: str, batch: Batch, model: Model, choppers: dict[str, Chopper], names: Sequence[str]) -> list[str]:
+def parts_of(batch: Batch, model: Model) -> list[tuple[str, SetPlan, Sequence[Graph]]]:
+    """Every set of a batch: whose it is, where there are two, its plan, and the graphs that its core reads it with."""
+    main, *encoder = model.graphs
+    if batch.encoder is None:
+        return [("", batch.main, main)]
+    return [("encoder", batch.encoder, *encoder), ("decoder", batch.main, main)]
+
+
+def set_parts(
+    whose: str, planned: SetPlan, graphs: Sequence[Graph], choppers: dict[str, Chopper], names: Sequence[str]
+) -> list[str]:
     """One set: its tokens in order, how many each input has, and who reads whom in it."""
-    tokens, graphs = batch.sets[set].tokens.select(slice(0, 1)), model.cores[set].graphs
-    of = f" of the {set}" if len(batch.sets) > 1 else ""
+    tokens, of = planned.tokens.select(slice(0, 1)), f" of the {whose}" if whose else ""
     cut = f"<p>The first {SHOWN} of its {tokens.shape[1]:,} tokens are shown.</p>" if tokens.shape[1] > SHOWN else ""
     return [
-        f"<h2>The set{of}</h2>", cut, strip(set, batch, tokens, choppers, names), counts_table(tokens, names),
+        f"<h2>The set{of}</h2>", cut, strip(planned, tokens, choppers, names), counts_table(tokens, names),
         f"<h2>Who reads whom{' in it' if of else ''}</h2>", *graph_parts(graphs, tokens),
     ]  # fmt: skip
 
 
 def cross_parts(batch: Batch) -> list[str]:
     """Who reads the encoder's set, where there is one."""
-    if len(batch.sets) < 2:
+    if batch.encoder is None:
         return []
-    (encoder, source), (decoder, _) = batch.sets.items()
-    count = int((source.tokens.sample[0] > 0).sum())
-    return [f"<p>In every layer each token of the {decoder} set also reads all {count} of the {encoder} set.</p>"]
+    count = int((batch.encoder.tokens.sample[0] > 0).sum())
+    return [f"<p>In every layer each token of the decoder's set also reads all {count} of the encoder's.</p>"]
 
 
-def labels_of(set: str, batch: Batch, tokens: Tokens, choppers: dict[str, Chopper]) -> list[str]:
+def labels_of(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper]) -> list[str]:
     """A short text for every token of the first row: the text of an id, or a dot."""
     found = ["·"] * tokens.shape[1]
-    for name, chunks in batch.sets[set].chunks.items():
+    for name, chunks in planned.chunks.items():
         text = getattr(choppers[name], "text", None)
         if text is None:
             continue
@@ -58,11 +66,11 @@ def labels_of(set: str, batch: Batch, tokens: Tokens, choppers: dict[str, Choppe
     return found
 
 
-def strip(set: str, batch: Batch, tokens: Tokens, choppers: dict[str, Chopper], names: Sequence[str]) -> str:
+def strip(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper], names: Sequence[str]) -> str:
     """The tokens in their order, in the colours of their inputs."""
     spans = [
         f"<span style='background:{COLOURS[input % len(COLOURS)]}' title='{names[input]}'>{html.escape(label)}</span>"
-        for input, label in zip(tokens.input[0, :SHOWN].tolist(), labels_of(set, batch, tokens, choppers))
+        for input, label in zip(tokens.input[0, :SHOWN].tolist(), labels_of(planned, tokens, choppers))
     ]
     return f"<p class=set>{''.join(spans)}</p>"
 
@@ -111,7 +119,7 @@ def reach_table(graphs: Sequence[Graph], heard: Sequence[torch.Tensor], tokens: 
 
 def proof(batch: Batch, model: Model) -> str:
     """Whether a target can reach its own predictor."""
-    found = leaks(batch, {name: core.graphs for name, core in model.cores.items()})
+    found = leaks(batch, *model.graphs)
     bad = sum(map(len, found.values()))
     judged = sum(targets.count for targets in batch.targets.values())
     if bad:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...data.corpus.split import StreamSplit
 from ...data.samples.split import SampleSplit
+from ...data.split import Split
 from ...inference.generate import write_texts
 from ...models.generation.sampling import Sampling
 from ...tasks.base import Task
@@ -13,18 +13,18 @@ SAMPLING = Sampling(temperature=0.8, top_k=200)
 """How a text of its own is drawn."""
 
 
-def sample_of(run: Run, split: SampleSplit | StreamSplit) -> str:
+def sample_of(run: Run, split: Split) -> str:
     """What the model writes as it is now, `evaluation.sample_tokens` long: a text of its own, or its answers to a few
     samples of the split; nothing where no task writes."""
-    writing = [(name, task) for name, task in run.tasks.items() if task.generates]
+    writing = [(name, task) for name, task in run.tasks.items() if task.needs.generates]
     settings = run.config.evaluation
     if not writing or not settings.sample_tokens:
         return ""
     training = run.model.training
     run.model.eval()
-    if isinstance(split, SampleSplit):
+    if split.samples is not None:
         text = answers(run, split, *writing[0])
-    elif writing[0][1].needs_encoder:
+    elif writing[0][1].needs.encoder:
         text = ""
     else:
         text = settings.prompt + run.generate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -11,13 +11,10 @@ import torch
 from ...inference.transcript import Segment, Transcript
 from ...inference.transcription import Transcriber, Transcribing, vocabulary_of
 from ...inference.whisper_decoding import SHORTEST, Protocol
-from ...models.batch import SetPlan
+from ...inference.whisper_window import window_planner
 from ...tokenizers.audio_stem import AudioStemChopper
-from ...tokenizers.base import Chunk
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import as_record
-from ...tokenizers.packing import place
-from ..build import axes_of
 from ..folder.reading import RunError
 from ..run import Run
 
@@ -33,17 +30,7 @@ def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
     (sound,) = sounds
     chopper: AudioStemChopper = run.choppers[sound]
     frames = chopper.frames_of(0)
-    axes = axes_of(run.choppers.values())
-
-    def plan(window: torch.Tensor, ids: Sequence[int]) -> dict[str, SetPlan]:
-        count = (window.shape[1] + 1) // 2
-        heard = place(
-            [[(sound, Chunk(window[None], count, chopper.seconds(count)))]], run.choppers, count, axes, rows=[0]
-        )
-        written = Chunk(torch.tensor(ids), len(ids), next_ids=torch.tensor([*ids[1:], encoding.end]))
-        said = place([[(text, written)]], run.choppers, len(ids), axes, rows=[0])
-        return {"encoder": heard, "main": said}
-
+    plan = window_planner(run.choppers, sound, text)
     protocol = protocol_of(run, text, vocabulary_of(run.model, text))
     made = Transcriber(run.model, protocol, plan, encoding, input=text, task=task, frames=frames, hop=chopper.hop)
     return made, chopper

@@ -7,7 +7,7 @@ the scores are the same, and everything is read again for every token.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -24,9 +24,9 @@ from .fast_decoder import Decoder, computing_type
 class Session:
     """Rows that a model is writing: `scores` of what comes next, `append` what was chosen, and so on.
 
-    `sets` are planned sets of samples, one a row with the padding in front, each of which ends in the first
-    tokens of its text `input`; the last set is the one that is written in. `task` names the head that scores,
-    `vocabulary` cuts off padded scores. `most` is how many tokens will be written (None: as many as the context
+    `batch` holds samples, one a row with the padding in front, each of which ends in the first tokens of its text
+    `input`; its main set is the one that is written in. `task` names the head that scores, `vocabulary` cuts off padded
+    scores. `most` is how many tokens will be written (None: as many as the context
     has room for): the cache is no larger. `source` is what the encoder made of its set, where another session of
     the same samples has it already. Raises ValueError where a sample does not end in its text.
 
@@ -35,21 +35,20 @@ class Session:
     """
 
     def __init__(
-        self, model: Model, sets: Mapping[str, SetPlan], *, input: str, task: str, vocabulary: int,
+        self, model: Model, batch: Batch, *, input: str, task: str, vocabulary: int,
         most: int | None = None, source: TokenSet | None = None, cached: bool = True,
     ):  # fmt: skip
-        *before, (self.name, given) = sets.items()
-        self.model, self.core, self.head = model, model.cores[self.name], model.heads[task]
+        self.model, self.core, self.head, given = model, model.core, model.heads[task], batch.main
         self.input, self.vocabulary, self.cached = input, vocabulary, cached
         self.device, self.dtype = next(model.parameters()).device, computing_type(model)
-        self.slides = not before and {*given.chunks} == {input} and given.own is None
+        self.slides = not batch.encoder and {*given.chunks} == {input} and given.own is None
         self.wanted, self.beams = most, 1
         self.hidden: Tensor | None = None
         self._begin(given)
         self.ids = self._given_ids()
         self.most = most if self.slides and most is not None else self.room
-        self.source = self._read_source(dict(before)) if source is None else source
-        self.source_tokens = before[-1][1].tokens if before else None
+        self.source = self._read_source(batch.encoder) if source is None and batch.encoder else source
+        self.source_tokens = batch.encoder.tokens if batch.encoder else None
 
     @classmethod
     def of_texts(
@@ -60,9 +59,8 @@ class Session:
         rows = [torch.tensor(row[-model.context :]) for row in rows]
         longest = max(map(len, rows))
         ids = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0), value=-1) for row in rows])
-        name, core = list(model.cores.items())[-1]
-        planned = text_set(ids, input, model.inputs.index(input) + 1, core.axes)
-        return cls(model, {name: planned}, input=input, task=task, vocabulary=vocabulary, most=most, cached=cached)
+        planned = text_set(ids, input, model.inputs.index(input) + 1, model.core.axes)
+        return cls(model, Batch(main=planned), input=input, task=task, vocabulary=vocabulary, most=most, cached=cached)
 
     # ------------------------------------------------------------------------------------------------- where it begins
 
@@ -93,13 +91,9 @@ class Session:
         return ids
 
     @torch.inference_mode()
-    def _read_source(self, before: dict[str, SetPlan]) -> TokenSet | None:
-        """What the encoder makes of its sets, once."""
-        if not before:
-            return None
-        batch = self.model.plan(Batch(sets=before), dtype=self.dtype, device=self.device).to(self.device)
-        (name, x) = list(self.model.read(batch).items())[-1]
-        return TokenSet(x=x, **vars(batch.sets[name].tokens))
+    def _read_source(self, planned: SetPlan) -> TokenSet:
+        """What the encoder makes of its set, once."""
+        return self.model.encode(self.model.plan_encoder(planned, dtype=self.dtype, device=self.device).to(self.device))
 
     # --------------------------------------------------------------------------------------------- one token
     # after another
@@ -141,9 +135,9 @@ class Session:
         layouts, cross = self.core.plan(planned.tokens, keys, self.dtype, self.device), None
         if self.source is not None:
             cross = self.core.plan_cross(planned.tokens, self.source_tokens, self.dtype, self.device)
-        batch = Batch(sets={self.name: replace(planned, layouts=layouts, cross=cross)})
+        batch = Batch(main=replace(planned, layouts=layouts, cross=cross))
         batch = batch if self.device.type == "cpu" else batch.to(self.device)
-        hidden = self.model.read(batch, self.cache, self.source)[self.name]
+        hidden = self.model.read(batch, self.cache, self.source).main
         self.hidden = hidden if self.hidden is None else self.hidden
         if self.fast:
             self.decoder = Decoder(self.core, self.cache, self.core.axes, self.head, self.source)

@@ -78,7 +78,7 @@ class Vit(Architecture):
     """A timm directory's `config.json`.
 
     An architecture's name stands for arguments that only timm knows: `tree` and `names` are of a record whose
-    `model_args` are complete (`experiment/importing/timm_models.py` completes them).
+    `model_args` are complete (`experiment/importing/labelled.py` completes them).
     """
 
     kinds = ()

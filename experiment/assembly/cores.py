@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from ..models.attention.grammar import parse_graph
-from ..models.layers.relative import RelativePosition
-from ..models.model import Encoder
-from ..models.transformer import Transformer
-from .settings.config import Config
-from .settings.registry import code_from, imported
+from ...models.attention.grammar import parse_graph
+from ...models.layers.relative import RelativePosition
+from ...models.model import Encoder
+from ...models.transformer import Transformer
+from ..settings.config import Config
+from ..settings.registry import code_from, imported
 
 
 def build_core(config: Config, axes: Sequence[str], encoder: Encoder | None = None) -> Transformer:

@@ -1,0 +1,64 @@
+"""From a configuration to all that is trained: data opened and fitted, the model, what changes it, what watches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...data.processes import Processes
+from ...models.model import Model
+from ...tokenizers.files.writing import write_json
+from ...training.loop import Trainer
+from ...training.record.progress import Progress
+from ...training.stop import orderly_end
+from ..settings.config import Config
+from ..settings.resolved import Resolved, resolve
+from .opened_data import OpenedData, open_data
+from .trainer import build_trainer
+
+
+@dataclass
+class Experiment:
+    """One run while it is trained: what was opened and built for it."""
+
+    config: Config
+    processes: Processes
+    progress: Progress
+    choices: Resolved
+    """What `auto` stands for here: precision, compile."""
+    data: OpenedData
+    trainer: Trainer
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.config.out)
+
+    @property
+    def model(self) -> Model:
+        """The model that is trained."""
+        return self.trainer.learner.model
+
+    def say(self, text: str) -> None:
+        """Tell the user, once."""
+        if self.processes.is_first:
+            self.progress.say(text)
+
+
+def assemble(config: Config, processes: Processes, progress: Progress) -> Experiment:
+    """Open and build everything; nothing is trained yet, and no checkpoint is read. Raises DataError, RunError or
+    ValueError for what cannot be trained."""
+    settings, folder, first = config.training, Path(config.out), processes.is_first
+    say = progress.say if first else lambda text: None
+    choices = processes.told(resolve(settings, config.model, folder, processes.device) if first else None)
+    with orderly_end():
+        data = open_data(config, processes, say)
+    if first:
+        write_json(folder / "data.json", {"dataset": data.name, **data.about})
+    trainer = build_trainer(config, data, processes, progress, choices.precision)
+    return Experiment(config, processes, progress, choices, data, trainer)
+
+
+def start(experiment: Experiment) -> None:
+    """Put the objective into the form in which it is trained: compiled, under DDP. After weights were loaded."""
+    experiment.trainer.learner.replica.start(experiment.choices.compile)

@@ -1,0 +1,72 @@
+"""What reads what: the data columns, roles and sets of a configuration's inputs, told before anything is built."""
+
+from __future__ import annotations
+
+from ...data.samples.dataset import SampleDataset
+from ...tasks.base import Needs
+from ...tokenizers.base import Role
+from ...tokenizers.files.reading import DataError
+from ..settings.config import Config
+
+
+def needs_of(config: Config) -> dict[str, Needs]:
+    """What every task is about."""
+    return {name: part().needs for name, part in config.tasks.items()}
+
+
+def written_inputs(config: Config) -> list[str]:
+    """The inputs that tasks write."""
+    needs = needs_of(config)
+    return [part.options["target"] for name, part in config.tasks.items() if needs[name].generates]
+
+
+def sharing(config: Config, owner: str) -> list[str]:
+    """The inputs of one tokenizer: its owner, and those that are `same_as` it."""
+    return [name for name in config.inputs if config.shares.get(name, name) == owner]
+
+
+def roles_of(config: Config) -> dict[str, Role]:
+    """What the tasks want of each input. Inputs of one tokenizer share their special ids."""
+    needs, generated, roles = needs_of(config).values(), written_inputs(config), {}
+    for name in config.inputs:
+        group = set(sharing(config, config.shares.get(name, name)))
+        ids = [title for each in needs if group & {*each.inputs} for title in each.special_ids]
+        roles[name] = Role(generated=name in generated, special_ids=tuple(dict.fromkeys(ids)))
+    return roles
+
+
+def columns_of(config: Config) -> dict[str, str]:
+    """The data column that each input reads: the one of its own name, where `data.columns` does not name another."""
+    return {name: config.data.columns.get(name, name) for name in config.inputs}
+
+
+def encoded_inputs(config: Config) -> list[str]:
+    """The inputs that the encoder reads: all that no task writes; none where there is no encoder."""
+    if config.model.options["encoder"] is None:
+        return []
+    written = written_inputs(config)
+    return [name for name in config.inputs if name not in written]
+
+
+def check_columns(config: Config, dataset: SampleDataset) -> None:
+    """Raises DataError when an input or a task reads a column that the data set does not have."""
+    wanted = {f"inputs.{name}": column for name, column in columns_of(config).items()}
+    wanted |= {f"tasks.{name}.target": column for name, needs in needs_of(config).items() for column in needs.columns}
+    for path, column in wanted.items():
+        if column not in dataset.columns:
+            mapping = f"{{{path.split('.')[1]}: {dataset.columns[0]}}}"
+            hint = f" (data.columns can say which, as {mapping})" if path.startswith("inputs") else ""
+            raise DataError(
+                f"{path}: dataset {dataset.name!r} has no column {column!r}; possible: "
+                f"{', '.join(dataset.columns)}{hint}"
+            )
+
+
+def check_present(config: Config, dataset: SampleDataset) -> None:
+    """Raises DataError for an input that no sample of the training split has."""
+    samples = dataset.opened("train")
+    for name, column in columns_of(config).items():
+        if column in dataset.columns and next(iter(samples.column(column)), None) is None:
+            raise DataError(
+                f"inputs.{name}: none of the {len(samples)} training samples has anything in column {column!r}"
+            )

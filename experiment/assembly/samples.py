@@ -1,0 +1,71 @@
+"""A split of samples, as a configuration has them chopped and packed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from ...data.samples.collate import Collator
+from ...data.samples.dataset import SampleDataset, Samples
+from ...data.samples.inputs import Inputs
+from ...data.samples.split import SampleSplit, sample_split
+from ...tasks.base import Task
+from ...tokenizers.base import Chopper, axes_of
+from ...tokenizers.files.reading import DataError
+from ..settings.config import Config
+from .columns import check_columns, columns_of, encoded_inputs
+
+
+def open_samples(
+    config: Config, dataset: SampleDataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task],
+    say: Callable[[str], None],
+) -> SampleSplit:  # fmt: skip
+    """One split of samples, in which those that are known to be bad, or that no task can judge, are noted."""
+    check_columns(config, dataset)
+    samples = dataset.opened(split)
+    opened = sample_split(
+        samples, split, collator_of(config, choppers, inputs_of(config, tasks)), tasks=tasks, say=say,
+        rows=config.training.samples_per_step, budget=config.training.tokens_per_step, bad_share=config.data.bad_share,
+    )  # fmt: skip
+    for number, why in samples.damaged():
+        opened.bad.note(number, DataError(why), training=split == "train")
+    for task in tasks.values() if split != "train" else ():  # what is trained on was looked at by `fit`
+        for column, check in task.needs.columns.items():
+            for number, value in samples.numbered(column):
+                try:
+                    check(value)
+                except DataError as error:
+                    opened.bad.note(number, error)
+    return opened
+
+
+def read_samples(
+    config: Config, samples: Samples, name: str, choppers: Mapping[str, Chopper], columns: Mapping[str, str],
+    labels: Sequence[str], say: Callable[[str], None],
+) -> SampleSplit:  # fmt: skip
+    """Samples as a split that is only read: `columns` says which each input reads, `labels` which are read as they are;
+    bad samples are told and left out."""
+    inputs = Inputs(
+        columns=columns, labels=tuple(labels), encoded=encoded_inputs(config), too_long=config.data.too_long
+    )
+    return sample_split(samples, name, collator_of(config, choppers, inputs), bad_share=1.0, say=say)
+
+
+def collator_of(config: Config, choppers: Mapping[str, Chopper], inputs: Inputs) -> Collator:
+    """What chops this configuration's samples and packs them."""
+    encoder = config.model.options["encoder"]
+    return Collator(
+        choppers=choppers, inputs=inputs, context=config.model.options["context"], axes=axes_of(choppers.values()),
+        encoder_context=encoder.context if encoder else 0, core=config.model.options["core_tokens"],
+    )  # fmt: skip
+
+
+def inputs_of(config: Config, tasks: Mapping[str, Task]) -> Inputs:
+    """How this configuration's columns become inputs and labels."""
+    dropout = config.training.input_dropout
+    targets = {name for task in tasks.values() for name in task.needs.inputs}
+    labels = dict.fromkeys(column for task in tasks.values() for column in task.needs.columns)
+    each = dropout if isinstance(dropout, dict) else dict.fromkeys(config.inputs, dropout)
+    return Inputs(
+        columns=columns_of(config), targets=targets, encoded=encoded_inputs(config), labels=tuple(labels), dropout=each,
+        too_long=config.data.too_long,
+    )  # fmt: skip

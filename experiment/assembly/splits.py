@@ -1,0 +1,49 @@
+"""The splits of a configuration's data: samples that are chopped and packed, or a corpus cut into windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ...data.base import Dataset
+from ...data.corpus.prepare import prepare, prepared_folder
+from ...data.corpus.split import StreamSplit
+from ...data.samples.dataset import SampleDataset
+from ...data.split import Split
+from ...tasks.base import Task
+from ...tokenizers.base import Chopper
+from ...tokenizers.files.reading import DataError
+from ..settings.config import Config
+from .samples import open_samples
+
+
+def open_split(
+    config: Config, dataset: Dataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], *,
+    progress: bool = True, say: Callable[[str], None] = print,
+) -> Split:  # fmt: skip
+    """One split of the data: samples, or a corpus that is tokenized (once, into the cache folder) and cut into
+    windows."""
+    if isinstance(dataset, SampleDataset):
+        return open_samples(config, dataset, split, choppers, tasks, say)
+    return open_corpus(config, dataset, split, choppers, tasks, progress)
+
+
+def open_corpus(
+    config: Config, dataset: Dataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task],
+    progress: bool = True,
+) -> StreamSplit:  # fmt: skip
+    """One split of a corpus, which is tokenized once, into the cache folder. Raises DataError where the configuration
+    reads more than one text."""
+    made = {name for task in tasks.values() for name in task.needs.makes}
+    read = {name: chopper for name, chopper in choppers.items() if name not in made}
+    if len(read) != 1 or next(iter(read.values())).text is None:
+        raise DataError(
+            f"data set {dataset.name!r} is a text corpus: it feeds one input of text, not {', '.join(read)}"
+        )
+    ((name, chopper),) = read.items()
+    file = prepare(dataset, split, chopper.text, prepared_folder(dataset, chopper.text), progress=progress)
+    encoder, context = config.model.options["encoder"], config.model.options["context"]
+    window = max(task.needs.window(context, encoder.context if encoder else 0) for task in tasks.values())
+    return StreamSplit(
+        file=file, name=split, context=window, input=name, separate=config.data.documents == "separate", tasks=tasks,
+        rows=config.training.samples_per_step or config.training.tokens_per_step // window,
+    )  # fmt: skip

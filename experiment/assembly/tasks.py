@@ -1,0 +1,67 @@
+"""The tasks of a configuration, with what they learn of the training data before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from ...data.base import Dataset
+from ...data.samples.dataset import SampleDataset, Samples
+from ...tasks.base import Task
+from ...tokenizers.base import Chopper
+from ...tokenizers.files.records import read_record
+from ...tokenizers.files.writing import write_json
+from ..settings.config import Config
+
+
+class TrainingData:
+    """The training data, a column at a time: what a task sees of them before it is trained."""
+
+    def __init__(self, samples: Samples, say: Callable[[str], None]):
+        self.samples, self.say = samples, say
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def column(self, name: str) -> Iterator[Any]:
+        """The values of one column, of all samples that have one, in order."""
+        return self.samples.column(name)
+
+
+def build_tasks(
+    config: Config, choppers: Mapping[str, Chopper], assets: Path | None = None, dataset: Dataset | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Task]:  # fmt: skip
+    """The tasks by name: what they know of the training data comes from `assets`, or is found in the dataset's
+    training split and kept there."""
+    made = {}
+    for name, part in config.tasks.items():
+        task = made[name] = part()
+        task.choppers = choppers
+        folder = assets / f"task-{name}" if assets and task.Learned else None
+        if folder and folder.exists():
+            load_learned(task, folder)
+        elif folder and isinstance(dataset, SampleDataset):
+            task.learned = task.fit(TrainingData(dataset.opened("train"), say))
+            save_learned(task, folder)
+    return made
+
+
+def save_learned(task: Task, folder: Path) -> None:
+    """Keep what a task has learned, where it learns something."""
+    if task.Learned:
+        write_json(folder / file_name(task), TypeAdapter(task.Learned).dump_python(task.learned, mode="json"))
+
+
+def load_learned(task: Task, folder: Path) -> Task:
+    """The task with what `save_learned` kept. Raises DataError for a damaged file."""
+    task.learned = read_record(folder / file_name(task), task.Learned)
+    return task
+
+
+def file_name(task: Task) -> str:
+    """The file of what a task has learned: `classes.json`."""
+    return f"{task.Learned.__name__.lower()}.json"

@@ -1,0 +1,42 @@
+"""What watches a model while it is trained: evaluations with a text of its own, and checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ...data.processes import Processes
+from ...training.checkpoints.saver import Saver
+from ...training.evaluator import Evaluator
+from ...training.objective import Objective
+from ..folder.reading import fingerprints
+from ..run import Run
+from ..settings.config import Config
+from ..views.text_sample import sample_of
+from .opened_data import OpenedData
+
+
+def build_evaluator(config: Config, data: OpenedData, processes: Processes, objective: Objective) -> Evaluator:
+    """What evaluates the model as it is, and lets it write a text to see it learn."""
+
+    def sample(step: int) -> str:
+        run = Run(folder=Path(config.out), config=config, step=step, model=objective.model, tasks=data.tasks,
+                  choppers=data.choppers)  # fmt: skip
+        return sample_of(run, data.splits["val"])
+
+    return Evaluator(
+        objective=objective, splits=data.splits, processes=processes, rows=config.evaluation.rows,
+        generated=config.evaluation.generated, sample=sample,
+    )  # fmt: skip
+
+
+def build_saver(config: Config, data: OpenedData, writes: bool) -> Saver:
+    """What writes checkpoints into the run's folder."""
+    settings = config.checkpoints
+    return Saver(
+        folder=Path(config.out), writes=writes, every=settings.every, steps=config.training.steps, keep=settings.keep,
+        average=settings.average, best=settings.best,
+        known={"vocabularies": fingerprints(data.choppers), "data": data.contents, "torch": torch.__version__,
+               "threads": torch.get_num_threads()},
+    )  # fmt: skip

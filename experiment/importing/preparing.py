@@ -1,0 +1,59 @@
+"""What an importer has made of a directory, as a configuration with its choppers and tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...tasks.base import Task
+from ...tasks.classification import Classes
+from ...tokenizers.base import Chopper
+from ...tokenizers.encoding.base import Encoding, NumberEncoding
+from ...tokenizers.text import TextChopper
+from ..assembly.columns import roles_of
+from ..assembly.tasks import build_tasks
+from ..settings.config import Config, config_from_tree
+from .files import Imported
+
+
+def prepared(made: Imported, folder: Path) -> tuple[Config, dict[str, Chopper], dict[str, Task]]:
+    """The configuration of a run in this folder, the choppers of its inputs and its tasks, which know their classes."""
+    tree = with_encoding(made.architecture.tree(), made.encoding, made.rows)
+    config = config_of(tree, folder)
+    choppers = imported_choppers(config, made.encoding)
+    tasks = build_tasks(config, choppers)
+    if made.labels:
+        tasks["label"].learned = Classes(tuple(made.labels))
+    return config, choppers, tasks
+
+
+def imported_choppers(config: Config, encoding: Encoding | None) -> dict[str, Chopper]:
+    """The choppers of an imported run: of its texts with the directory's encoding, the others by what its YAML
+    says alone."""
+    found, roles = {}, roles_of(config)
+    for name, part in config.inputs.items():
+        preprocessor = part.build(part.target.Chopper)
+        reads_text = preprocessor.kind == "text" and encoding is not None
+        found[name] = TextChopper.of(encoding, roles[name]) if reads_text else preprocessor.fit(tuple, roles[name])
+    return found
+
+
+def config_of(tree: Mapping[str, Any], out: Path) -> Config:
+    """The configuration of a run with these `inputs`, `model` and `tasks`, and without data of its own."""
+    training = {"steps": 1, "samples_per_step": 1}
+    return config_from_tree({**tree, "data": {}, "training": training, "out": str(out)}, out / "config.yaml")
+
+
+def with_encoding(tree: Mapping[str, Any], encoding: Encoding | None, rows: int) -> Mapping[str, Any]:
+    """The tree whose first input of text names its encoding, and how many `rows` its table of embeddings has,
+    which may be more than there are ids."""
+    if encoding is None:
+        return tree
+    name = next(name for name, options in tree["inputs"].items() if options.get("use") == "text")
+    options = {**tree["inputs"][name], "encoding": encoding.name}
+    if isinstance(encoding, NumberEncoding):
+        options["vocabulary"] = encoding.vocabulary
+    elif encoding.vocabulary != rows:
+        options["pad_vocabulary_to"] = rows
+    return {**tree, "inputs": {**tree["inputs"], name: options}}

@@ -1,0 +1,49 @@
+"""What is checked and said of a run before its first step."""
+
+from __future__ import annotations
+
+from ..training.preflight import (
+    check_attribution,
+    check_batches_are_whole,
+    check_best,
+    check_leaks,
+    check_prompt,
+    lines_about_inputs,
+)
+from .assembly.assemble import Experiment
+from .assembly.columns import columns_of, encoded_inputs
+
+
+def preflight(experiment: Experiment) -> None:
+    """Everything that can be checked before the first step. Raises ValueError for the first thing that does not
+    hold."""
+    config, tasks, splits = experiment.config, experiment.data.tasks, experiment.data.splits
+    settings = config.training
+    rows = settings.rows_per_micro_batch or splits["train"].rows
+    whole = rows >= splits["train"].rows and experiment.processes.count == 1 and not settings.mixup
+    check_batches_are_whole(tasks, whole)
+    check_best(config.checkpoints.best, tasks, config.evaluation.generated)
+    check_prompt(config.evaluation.prompt, tasks, experiment.data.choppers)
+    if config.evaluation.attribution:
+        check_attribution(splits["val"])
+    check_leaks(experiment.model, splits["train"], settings.seed)
+
+
+def introduce(experiment: Experiment) -> None:
+    """Say what is trained, where, and how: before the first step, which may take its time."""
+    processes, choices = experiment.processes, experiment.choices
+    count = sum(parameter.numel() for parameter in experiment.model.parameters() if parameter.requires_grad)
+    compiled = ", compiled" if choices.compile else ""
+    several = f" in {processes.count} processes" if processes.count > 1 else ""
+    experiment.say(
+        f"{experiment.folder}: {count:,} parameters on {processes.device.type}{several} in "
+        f"{choices.precision}{compiled}"
+    )
+    for line in about_inputs(experiment) if experiment.trainer.step == 0 else ():
+        experiment.say(line)
+
+
+def about_inputs(experiment: Experiment) -> list[str]:
+    """What is worth telling of a configuration's inputs before it is trained."""
+    config, data = experiment.config, experiment.data
+    return lines_about_inputs(data.splits["train"], data.tasks, columns_of(config), encoded_inputs(config))

@@ -1,0 +1,101 @@
+"""What the tasks of a configuration demand of its other sections; see checks.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from ...models.layers.positions import Sinusoidal
+from ...tasks.base import Needs
+from .scalars import nearest
+from .schema import Part
+from .sections import Data
+from .sizes import Found
+
+
+def needs_of(tasks: dict[str, Part]) -> dict[str, Needs]:
+    """What the tasks are about."""
+    return {name: part().needs for name, part in tasks.items()}
+
+
+def written_by(tasks: dict[str, Part]) -> list[str]:
+    """The inputs that tasks write."""
+    return [tasks[name].options["target"] for name, needs in needs_of(tasks).items() if needs.generates]
+
+
+def refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, device="cpu") -> Iterator[Found]:
+    """What a part says against its options when it is built; the random numbers of the program are left as they were.
+
+    On "meta" it takes no memory, which large matrices need; arithmetic there (rotary) makes torch import for seconds.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device(device):
+            part(*arguments)
+    except (ValueError, TypeError) as error:
+        yield path, str(error)
+    except RuntimeError:  # code that must look at values cannot be tried without memory; it shows when it is built
+        return
+
+
+def tasks_can_be_built(tasks: dict[str, Part]) -> Iterator[Found]:
+    for name, part in tasks.items():
+        yield from refusal(("tasks", name), part)
+
+
+def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -> Iterator[Found]:
+    encoder, written = model.options["encoder"], written_by(tasks)
+    crosses = [name for name, needs in needs_of(tasks).items() if needs.encoder]
+    if encoder is None:
+        for name in crosses:
+            yield ("tasks", name), f"{tasks[name].use} needs 'model.encoder', such as {{depth: 3, context: 256}}"
+        return
+    if not written:
+        message = "leaves nothing for the decoder: no task writes a text (as sequence_to_sequence does)"
+        yield ("model", "encoder"), message
+    elif not set(inputs) - set(written):
+        yield ("model", "encoder"), f"has nothing to read: every input ({', '.join(inputs)}) is written by a task"
+    if model.options["core_tokens"]:
+        yield ("model", "core_tokens"), "must be 0 where there is an encoder"
+
+
+def absolute_positions_fit(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -> Iterator[Found]:
+    width, encoder = model.options["width"], model.options["encoder"]
+    written = written_by(tasks)
+    for name, part in inputs.items():
+        context = encoder.context if encoder and name not in written else model.options["context"]
+        position = part.options.get("position")
+        if not isinstance(position, Part):
+            continue
+        length = position.options.get("length")
+        if length is not None and length < context:
+            where = ("inputs", name, "position", "length")
+            yield where, f"must be at least the context ({context} tokens), not {length}; null: the context"
+        if position.target is Sinusoidal and width % 2:
+            yield ("model", "width"), f"must be even for sinusoidal positions (inputs.{name}.position), not {width}"
+
+
+def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part]) -> Iterator[Found]:
+    needs = needs_of(tasks)
+    for name, part in tasks.items():
+        target = part.options.get("target")
+        if isinstance(target, str) and target not in inputs and target in needs[name].inputs:
+            yield ("tasks", name, "target"), f"no input is named {target!r}{nearest(target, inputs)}"
+
+
+def answers_are_not_read(inputs: dict[str, Part], model: Part, tasks: dict[str, Part], data: Data) -> Iterator[Found]:
+    """No input may read the column that a task predicts, where the task does not hide it (the word before, a mask).
+    What a decoder writes is not read by the encoder, whose tasks may predict the same."""
+    written = written_by(tasks)
+    read = [each for each in inputs if each not in written or not model.options["encoder"]]
+    for name, needs in needs_of(tasks).items():
+        columns = () if needs.hides else (*needs.columns,)
+        for reader in [each for each in read if data.columns.get(each, each) in columns]:
+            column = data.columns.get(reader, reader)
+            message = (
+                f"is the column {column!r}, which the input {reader!r} reads: the model would be told its answer; take "
+                "the input out (or let it read another column, with data.columns), or predict it by a task "
+                "that hides it"
+            )
+            yield ("tasks", name, "target"), message

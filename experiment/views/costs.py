@@ -1,0 +1,85 @@
+"""What a run will cost, and why nothing leaks in it: tables and lines of the dry run."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from ...models.model import Model
+from ...training.accounting import memory_estimate, parameters_by_part
+from ...training.loop import Learner
+from ...training.record.progress import scaled
+from ...training.record.throughput import Throughput
+from ..assembly.assemble import Experiment
+
+
+def parameter_table(model: Model) -> Table:
+    """Parameters by part of the model."""
+    table = Table("part", "parameters", title="model", title_justify="left")
+    table.columns[1].justify = "right"
+    parts = parameters_by_part(model)
+    for part, count in parts.items():
+        table.add_row(part, f"{count:,}")
+    table.add_row("all", f"{sum(parts.values()):,}", style="bold")
+    return table
+
+
+def rate_table(learner: Learner) -> Table:
+    """The peak rate of every group of the optimizer, and how many parameters it reaches."""
+    table = Table("group", "peak rate", "parameters", title="learning rates", title_justify="left")
+    table.columns[2].justify = "right"
+    for name, (rate, count) in learner.optimizer.rates().items():
+        table.add_row(name, f"{rate:.3g}", f"{count:,}")
+    frozen = sum(p.numel() for p in learner.model.parameters() if not p.requires_grad)
+    if frozen:
+        table.add_row("frozen", "", f"{frozen:,}")
+    return table
+
+
+def batch_lines(experiment: Experiment) -> list[str]:
+    """Tokens a step, how they are split up, and what a step costs."""
+    settings, choices, trainer = experiment.config.training, experiment.choices, experiment.trainer
+    train, processes = experiment.data.splits["train"], experiment.processes
+    planned = trainer.loader.planned(0)
+    read = Throughput().plus(planned, trainer.log.flops, 0.0).over(processes)
+    own = processes.share(train.plan(settings.seed, 0), trainer.loader.together)
+    most = len(trainer.loader.parts(own, train.rows)[0])
+    estimate = memory_estimate(
+        experiment.model, most, ema=bool(settings.ema), half=choices.precision != "float32",
+        optimizer_values=trainer.learner.optimizer.state_values(),
+    )  # fmt: skip
+    unit, padding = train.unit.split()[0], read.slots - read.tokens
+    return [
+        f"a step: {train.rows} {train.unit} = {read.tokens:,} tokens and {padding:,} slots of padding "
+        f"({padding / read.slots:.1%}), in {processes.count} process(es), {len(planned)} micro-batch(es) of at most "
+        f"{most} {unit} each",
+        f"the run: {settings.steps:,} steps, {settings.steps * train.rows / len(train):.2f} epochs of {len(train):,} "
+        f"{unit}; {len(experiment.data.splits['val']):,} to validate",
+        f"arithmetic: {scaled(read.flops, 'FLOP')} a step",
+        f"precision {choices.precision}, {'compiled' if choices.compile else 'eager'}, on {processes.device.type}"
+        + (f" ({choices.note})" if choices.note else ""),
+        "memory, estimated: " + ", ".join(f"{name} {scaled(size, 'B')}" for name, size in estimate.items()),
+    ]
+
+
+def leak_lines(model: Model) -> list[str]:
+    """Why no target can reach its predictor: by the form of the graphs, else by a check of every layout before it
+    is used."""
+    lines, check = [], model.leak_check
+    if not check.by_form + check.searched:
+        return ["no leak: nothing that is predicted stands among the tokens that are read"]
+    for name, core in model.cores.items():
+        patterns = list(dict.fromkeys(core.graphs))
+        ahead = [graph.ahead() for graph in patterns]
+        if all(each == frozenset() for each in ahead):
+            why = "nobody reads what stands later, by the form of its graph: this holds for all batches"
+        elif None not in ahead:
+            names = [model.inputs[number - 1] for number in sorted(frozenset().union(*ahead))]
+            names = ", ".join(names)
+            why = f"only {names} are read ahead of time; that they stand before every target is checked in every batch"
+        else:
+            why = (
+                "its graph proves nothing by its form: every new layout is followed through all layers "
+                "before it is used"
+            )
+        lines.append(f"no leak in {name}: in {len(core.graphs)} layers of {len(patterns)} graph(s) {why}")
+    return [*lines, f"first batch: {check.by_form:,} targets safe by form, {check.searched:,} layouts searched"]
