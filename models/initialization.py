@@ -18,6 +18,7 @@ matrix a uniform std of (2 / (fan_in + fan_out))^½ and tables one of width^-½,
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 
@@ -49,14 +50,24 @@ def _role(name: str, leaf: str, owner: nn.Module, parameter: Tensor) -> str:
     return "projection" if name.endswith((".out.weight", ".down.weight")) else "matrix"
 
 
+def seed_of(seed: int, name: str) -> int:
+    """The seed of one parameter's first values, 0 to 2 ** 63 - 1."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest(), "big") >> 1
+
+
 class Initialization:
-    """Base: gives every parameter of a model its first value, in place, from torch's global generator."""
+    """Base: gives every parameter of a model its first value, in place.
+
+    What is drawn depends on the seed (that of torch's global generator) and on the parameter's name alone: a module that
+    is added, moved or taken out changes no other's values."""
 
     def __call__(self, model: nn.Module) -> None:
-        with torch.no_grad():
+        seed = torch.initial_seed()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             for name, role, parameter in roles(model):
                 depth = len(model.cores[name.split(".")[1]].blocks) if name.startswith("cores.") else 1
                 if role != "scale":
+                    torch.manual_seed(seed_of(seed, name))
                     self.fill(role, parameter, depth)
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:

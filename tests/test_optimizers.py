@@ -184,3 +184,25 @@ def test_a_state_that_does_not_fit_is_refused(kind, change):
     ]
     with pytest.raises(ValueError, match=f"no state for {re.escape(key.rpartition('/')[0])} that fits it"):
         kind(made, 1e-3).load({name: value for name, value in state.items() if name != key} | changed)
+
+
+@pytest.mark.parametrize("kind", [Gpt2, ZeroProjections, Xavier])
+def test_first_values_depend_on_seed_and_name_alone(kind):
+    """One more head, drawn before the others, and a second seed: the values of all other parameters are what they were."""
+
+    def values(seed: int, heads: dict) -> dict[str, torch.Tensor]:
+        torch.manual_seed(seed)
+        made = Model({"text": nn.Embedding(9, 16)}, Cores(Transformer(width=16, depth=2, heads=2)), heads, context=8, initialization=kind)
+        state = torch.random.get_rng_state()
+        kind()(made)
+        assert torch.equal(state, torch.random.get_rng_state())  # nothing else is drawn otherwise because of it
+        return {name: parameter.clone() for name, parameter in made.named_parameters()}
+
+    plain = values(0, {"lm": nn.Linear(16, 9)})
+    more = values(0, {"a": nn.Linear(16, 3), "lm": nn.Linear(16, 9)})
+    assert all(torch.equal(value, more[name]) for name, value in plain.items())
+    drawn = [name for name, value in plain.items() if value.std() > 0]
+    other = values(1, {"lm": nn.Linear(16, 9)})
+    assert len(drawn) > 5 and not any(torch.equal(plain[name], other[name]) for name in drawn)
+    same_shape = [name for name in drawn if plain[name].shape == (16, 16)]
+    assert not torch.equal(plain[same_shape[0]], plain[same_shape[1]])

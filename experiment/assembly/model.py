@@ -17,7 +17,7 @@ from .cores import build_core
 
 
 def build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task]) -> Model:
-    """The model with its first values, drawn from torch's global generator."""
+    """The model with its first values, drawn by the seed of torch's global generator and each parameter's name."""
     width, context, encoder = (config.model.options[name] for name in ("width", "context", "encoder"))
     encoded = encoded_inputs(config)
     tokenizers: dict[str, nn.Module | str] = {}
