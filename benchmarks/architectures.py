@@ -64,8 +64,8 @@ def ids(rows: int = 4, length: int = 64) -> Tensor:
 def scores(run: Run, values: Tensor, task: str) -> Tensor:
     """Our scores at every place of rows of ids."""
     rows, length = values.shape
-    pieces = {next(iter(run.choppers)): Chunks(values=values, index=torch.arange(length))}
-    batch = Batch(main=SetPlan(tokens=plain_tokens(rows, length), pieces=pieces),
+    chunks = {next(iter(run.choppers)): Chunks(values=values, index=torch.arange(length))}
+    batch = Batch(main=SetPlan(tokens=plain_tokens(rows, length), chunks=chunks),
                   targets={task: Targets(values=values.flatten())})  # fmt: skip
     return run.model(run.model.plan(batch))[task].view(rows, length, -1)
 
@@ -135,10 +135,10 @@ def whisper(folder: Path) -> Outputs:
     made, chopper = transcriber_of(run := saved(theirs, folder))
     window = chopper.chop(torch.randn(32_000) * 0.1).values[0]
     begin = [257, *torch.randint(5, 250, (20,)).tolist()]
-    read = run.model.read(run.model.plan(Batch(sets=made.plan(window, begin))))
-    return run.model.heads["text"](read["main"][0]), theirs(
-        window[None], decoder_input_ids=torch.tensor([begin])
-    ).logits[0]
+    read = run.model.read(run.model.plan(made.plan(window, begin)))
+    return run.model.heads["text"](read.main[0]), theirs(window[None], decoder_input_ids=torch.tensor([begin])).logits[
+        0
+    ]
 
 
 def vit(name: str, **options) -> Callable[[Path], Outputs]:

@@ -30,6 +30,7 @@ from chopmix.models.model import Model, at
 from chopmix.tasks.masked_modeling import MaskedModeling
 from chopmix.tasks.span_corruption import SpanCorruption
 from chopmix.training.objective import Objective, autocast
+from chopmix.training.parallel import Replica
 from chopmix.training.record.progress import Progress
 from results import read_results, write_results
 from torch import Tensor, nn
@@ -115,11 +116,11 @@ class PeerT5(Peer):
 
 def padded(planned: SetPlan, name: str) -> tuple[Tensor, Tensor]:
     """A set's ids, (b, n), and where there are any."""
-    pieces, there = planned.chunks[name], planned.tokens.sample > 0
+    chunks, there = planned.chunks[name], planned.tokens.sample > 0
     ids = torch.zeros(there.shape, dtype=torch.long)
-    if pieces.slots is None:
-        return pieces.values.view(there.shape), there
-    ids.view(-1)[pieces.slots] = pieces.values.flatten()
+    if chunks.slots is None:
+        return chunks.values.view(there.shape), there
+    ids.view(-1)[chunks.slots] = chunks.values.flatten()
     return ids, there
 
 
@@ -166,9 +167,9 @@ def trained(config: Config, make: Callable[[Model, Config], nn.Module] | None) -
     if make is not None:
         torch.manual_seed(config.training.seed)
         peer = make(made.model, config)
-        learner.objective = Objective(peer, made.tasks, made.choices.precision)
+        learner.replica = Replica(Objective(peer, made.data.tasks, made.choices.precision), made.processes)
         learner.optimizer = config.training.optimizer(peer, rate)
-    learner.forward = learner.objective.train()
+    learner.replica.start()
     start = time.perf_counter()
     with made.trainer.loader as loader:
         for step in range(steps):
@@ -177,7 +178,7 @@ def trained(config: Config, make: Callable[[Model, Config], nn.Module] | None) -
                 print(f"step {step + 1:,}  loss {float(loss):.4f}", flush=True)
     seconds = time.perf_counter() - start
     with autocast(made.processes.device, made.choices.precision):
-        figures = evaluate_split(made.model, made.tasks, made.splits["val"], rows=config.evaluation.rows)
+        figures = evaluate_split(made.model, made.data.tasks, made.data.splits["val"], rows=config.evaluation.rows)
     count = sum(parameter.numel() for parameter in made.model.parameters())
     return {**figures, "parameters": count, "seconds": seconds}
 

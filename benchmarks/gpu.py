@@ -161,7 +161,7 @@ class Bench:
         compiles = f"training.compile={str(compiled).lower()}"
         trainer = trainer_of(file_of(name, folder), self.device, folder / "run", [*overrides, compiles], samples)
         if compiled and self.device.type == "cpu":
-            trainer.trainer.learner.objective.compile(backend="aot_eager")
+            trainer.trainer.learner.replica.objective.compile(backend="aot_eager")
         return trainer
 
     def wait(self) -> None:
@@ -359,9 +359,9 @@ def operations_of(bench: Bench, shape: Shape) -> dict[str, Any]:
     with scratch() as folder:
         trainer = bench.trainer(shape.name, shape.options + shape.tiny * bench.small, folder, shape.samples)
         learner, batch = trainer.trainer.learner, trainer.trainer.loader.load(0).micro_batches[0]
-        there = learner.objective.ready(batch, bench.device)
+        there = learner.replica.objective.ready(batch, bench.device)
         with FlopCounterMode(display=False) as counter:
-            sum(term.sum for term in learner.objective(there).values()).backward()
+            sum(term.sum for term in learner.replica.objective(there).values()).backward()
         ours, torchs = trainer.trainer.log.flops(batch), counter.get_total_flops()
     return {"flops": ours, "flops_by_torch": float(torchs), "share": torchs / ours, "verdict": "measured"}
 

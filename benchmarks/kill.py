@@ -279,7 +279,7 @@ def poison(batches: Sequence[int], weights: bool) -> None:
 
     @torch.no_grad()
     def spoil(trainer) -> None:
-        next(trainer.learner.objective.model.parameters()).fill_(torch.nan)
+        next(trainer.learner.model.parameters()).fill_(torch.nan)
 
     def update(trainer):
         meant = trainer.loader.batch_number(trainer.step) in batches

@@ -17,6 +17,7 @@ import torch
 from chopmix.models.batch import Batch
 from chopmix.models.model import Cores, Model
 from chopmix.models.transformer import Transformer
+from chopmix.tasks.asking import with_targets
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.base import Chunk
 from chopmix.tokenizers.encoding.base import ByteEncoding
@@ -52,7 +53,7 @@ def compare(precision: str, pairs: int) -> list[dict]:
 
     def planned(rows):
         found = place(chopped, {"text": chopper}, LONGEST, rows=rows, trim=True)
-        return Batch(main=found, targets={"lm": task.targets(found)})
+        return with_targets(Batch(main=found), {"lm": task})
 
     batches = {"packed": planned(None), "padded": planned(range(SAMPLES))}
 

@@ -40,6 +40,7 @@ from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.beam_search import Search
 from chopmix.models.generation.fast_decoder import computing_type
 from chopmix.models.tokens import plain_tokens
+from chopmix.tasks.asking import with_targets
 from chopmix.tasks.language_modeling import nats
 from chopmix.tokenizers.encoding.base import CharacterEncoding
 from chopmix.tokenizers.text import TextChopper
@@ -149,9 +150,9 @@ def nanogpt(folder: Path, wanted: str, file: Path | None) -> Pair:
     tokens, given, following = plain_tokens(12, 64), ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
     def loss() -> Tensor:
-        pieces = {"text": Chunks(values=given, index=torch.arange(64), next_ids=following)}
-        made = SetPlan(tokens=tokens, pieces=pieces)
-        batch = model.plan(Batch(main=made, targets={"lm": task.targets(made)}), dtype=computing_type(model))
+        chunks = {"text": Chunks(values=given, index=torch.arange(64), next_ids=following)}
+        made = SetPlan(tokens=tokens, chunks=chunks)
+        batch = model.plan(with_targets(Batch(main=made), {"lm": task}), dtype=computing_type(model))
         term = task.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
         return term.sum / term.count
 
@@ -170,9 +171,9 @@ def gpt2(folder: Path, wanted: str, file: None) -> Pair:
     tokens, given, following = plain_tokens(12, 64), ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
     def loss() -> Tensor:
-        pieces = {"text": Chunks(values=given, index=torch.arange(64), next_ids=following)}
-        made = SetPlan(tokens=tokens, pieces=pieces)
-        batch = planned(run, Batch(main=made, targets={"lm": run.tasks["lm"].targets(made)}))
+        chunks = {"text": Chunks(values=given, index=torch.arange(64), next_ids=following)}
+        made = SetPlan(tokens=tokens, chunks=chunks)
+        batch = planned(run, with_targets(Batch(main=made), run.tasks))
         term = run.tasks["lm"].terms(run.model(batch)["lm"], batch.targets["lm"])["loss"]
         return term.sum / term.count
 
@@ -197,10 +198,8 @@ def bert(folder: Path, wanted: str, file: None) -> Pair:
     targets = Targets(values=values.flatten()[places], places=places)
 
     def loss() -> Tensor:
-        pieces = {"text": Chunks(values=values, index=torch.arange(128))}
-        batch = planned(
-            run, Batch(main=SetPlan(tokens=plain_tokens(16, 128), pieces=pieces), targets={"mlm": targets})
-        )
+        chunks = {"text": Chunks(values=values, index=torch.arange(128))}
+        batch = planned(run, Batch(main=SetPlan(tokens=plain_tokens(16, 128), chunks=chunks), targets={"mlm": targets}))
         return nats(run.model(batch)["mlm"], targets.values) / len(places)
 
     def other() -> Tensor:
@@ -293,16 +292,16 @@ def whisper(folder: Path, wanted: str, file: None) -> Pair:
     said = torch.cat([torch.tensor([begin] * 2), torch.randint(5, 250, (2, 60))], 1)
     labels = torch.cat([said[:, 1:], torch.full((2, 1), -100)], 1)
     seconds = torch.arange(1500, dtype=torch.float32)[:, None].repeat(2, 1) * 0.02
-    heard = Chunks(values=windows, index=torch.arange(1500).repeat(2), places=torch.arange(3000), coordinates=seconds,
+    heard = Chunks(values=windows, index=torch.arange(1500).repeat(2), slots=torch.arange(3000), coordinates=seconds,
                    counts=torch.tensor([1500, 1500]))  # fmt: skip
 
     def loss() -> Tensor:
-        sets = {
-            "encoder": SetPlan(tokens=plain_tokens(2, 1500, axes=2), chunks={"sound": heard}),
-            "main": SetPlan(tokens=plain_tokens(2, 64, axes=2, input=2), chunks={"text": Chunks(values=said, index=torch.arange(64))}),
-        }  # fmt: skip
+        encoder = SetPlan(tokens=plain_tokens(2, 1500, axes=2), chunks={"sound": heard})
+        written = Chunks(values=said, index=torch.arange(64))
+        decoder = SetPlan(tokens=plain_tokens(2, 64, axes=2, input=2), chunks={"text": written})
         targets = Targets(values=labels.flatten())
-        output = run.model(planned(run, Batch(sets=sets, targets={"text": targets})))["text"]
+        batch = Batch(main=decoder, encoder=encoder, targets={"text": targets})
+        output = run.model(planned(run, batch))["text"]
         return nats(output, targets.values) / 126
 
     other = training(theirs, lambda: theirs(windows, decoder_input_ids=said, labels=labels).loss, "float32")

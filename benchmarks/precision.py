@@ -19,6 +19,7 @@ from chopmix.experiment.settings.config import config_from_tree
 from chopmix.models.batch import Batch, Chunks, SetPlan
 from chopmix.models.generation.fast_decoder import computing_type
 from chopmix.models.tokens import plain_tokens
+from chopmix.tasks.asking import with_targets
 from chopmix.tokenizers.encoding.base import NumberEncoding
 from chopmix.tokenizers.text import TextChopper
 from chopmix.training.hardware import fast_half
@@ -54,11 +55,9 @@ def step_of(width: int, channels: int, context: int, attention: str, precision: 
 
     def step() -> None:
         with autocast(CPU, precision):
-            pieces = {"text": Chunks(values=given, index=torch.arange(context), next_ids=following)}
-            made = SetPlan(tokens=tokens, pieces=pieces)
-            batch = model.plan(
-                Batch(main=made, targets={"lm": task.targets(made)}), dtype=computing_type(model)
-            )
+            chunks = {"text": Chunks(values=given, index=torch.arange(context), next_ids=following)}
+            made = SetPlan(tokens=tokens, chunks=chunks)
+            batch = model.plan(with_targets(Batch(main=made), {"lm": task}), dtype=computing_type(model))
             term = task.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
         (term.sum / term.count).backward()
         optimizer.step()

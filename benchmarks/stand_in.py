@@ -79,7 +79,7 @@ def makers(config: Config) -> dict[str, Callable[[np.random.Generator, int], Any
         chopper = part.build(part.target.Chopper)
         found[config.data.columns.get(name, name)] = lambda random, _, chopper=chopper: drawn_value(chopper, random)
     for task in (part() for part in config.tasks.values()):
-        for column in task.columns():
+        for column in task.needs.columns:
             if isinstance(task, Regression):
                 count = len(task.names or [0])
                 found[column] = lambda random, _, count=count: random.standard_normal(count).tolist()
@@ -121,7 +121,7 @@ def small(config: Config) -> list[str]:
         found += ["training.samples_per_step=6"]
     else:
         corpus = not issubclass(config.data.dataset.target, SampleDataset)
-        window = max(task().window(context, encoder.context if encoder else 0) for task in config.tasks.values())
+        window = max(task().needs.window(context, encoder.context if encoder else 0) for task in config.tasks.values())
         found += [f"training.tokens_per_step={3 * window if corpus else 200}"]
     return found + (["training.rows_per_micro_batch=2"] if config.training.rows_per_micro_batch else [])
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..models.batch import Batch
+from ..tasks.asking import with_targets
 from ..tasks.base import Task
-from ..tasks.contract import targets_of
 from .bad_samples import BadSamples, LeftOut
 from .sampler import Place
 from .samples.dataset import Samples
@@ -75,8 +75,7 @@ class Split:
 
     def batch(self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None) -> Batch:
         """What a model reads and an objective judges: the same with every task's targets."""
-        batch, targets = self.read(places, training=training, inputs=inputs), {}
-        for name, task in sorted(self.tasks.items(), key=lambda each: not each[1].needs.makes):  # first who makes sets
-            batch, targets[name] = targets_of(name, task, batch)
-            self.left_out.note(name, targets[name].left_out)
-        return replace(batch, targets={name: targets[name] for name in self.tasks})
+        batch = with_targets(self.read(places, training=training, inputs=inputs), self.tasks)
+        for name, targets in batch.targets.items():
+            self.left_out.note(name, targets.left_out)
+        return batch

@@ -1,10 +1,22 @@
-"""What is checked of every task, one's own above all, in every batch."""
+"""Every task asked what it wants to hear of a batch; one's own may be wrong, and is told so."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
 
 from ..models.batch import Batch, Targets
 from ..models.contract import ContractError, described
 from .base import Task
+
+
+def with_targets(batch: Batch, tasks: Mapping[str, Task]) -> Batch:
+    """A batch with every task's targets, in which tasks have hidden what they must; those that make sets of their own
+    are asked first."""
+    targets = {}
+    for name, task in sorted(tasks.items(), key=lambda each: not each[1].needs.makes):
+        batch, targets[name] = targets_of(name, task, batch)
+    return replace(batch, targets={name: targets[name] for name in tasks})
 
 
 def targets_of(name: str, task: Task, batch: Batch) -> tuple[Batch, Targets]:
