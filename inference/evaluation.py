@@ -128,14 +128,15 @@ def summed(
         0, max(len(places), 1), rows
     ):  # a process without a share reads an empty batch: same keys for all
         batch = split.batch(places[first : first + rows] or split.all()[:1], inputs=inputs)
+        sizes = {name: split.bytes_of(batch, task.target) for name, task in tasks.items() if task.needs.generates}
         batch = model.plan(batch, dtype=dtype, device=device).to(device)
         outputs = model(batch)
         for name, task in tasks.items():
             targets = batch.targets[name]
             term = next(iter(task.terms(outputs[name], targets).values()))
             found = {"loss": term.sum, "count": torch.tensor(float(term.count)), **task.measure(outputs[name], targets)}
-            if task.needs.generates:
-                found["bytes"] = torch.tensor(split.bytes_of(batch, task.target))
+            if name in sizes:
+                found["bytes"] = torch.tensor(sizes[name])
             if name in pairs and places:
                 said, true = task.answers(outputs[name], targets, batch), batch.set_of(targets).labels[task.target]
                 pairs[name] += [(answer["text"], as_text(text)) for answer, text in zip(said, true) if text is not None]
