@@ -3,7 +3,7 @@
     python benchmarks/architectures.py            # then benchmarks/readme_tables.py --write
 
 The difference is the largest over all outputs, over the largest output, in float32. Tiny models, in the published shapes'
-proportions; the tests (tests/test_import_*.py) do the same over grids of options, and compare the texts that are written.
+proportions; the tests (tests/experiment/importing/test_import_*.py) do the same over grids of options, and compare the texts that are written.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Data that stand in for those of a configuration, drawn at random in its shapes: so that any of them takes a step
-anywhere, without what it reads. `benchmarks/gpu.py` and `tests/test_cuda_rules.py` train on such data."""
+anywhere, without what it reads. `benchmarks/gpu.py` and `tests/training/test_cuda_rules.py` train on such data."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 import yaml
+from checkout import ROOT
 from chopmix.experiment.settings.config import json_schema, load_config
 from chopmix.experiment.settings.registry import registry_of
 from chopmix.experiment.settings.schema import halves, keys_of
@@ -34,7 +35,7 @@ from hypothesis import strategies as st
 from judged import command
 from tiny import SCENES, dumped
 
-CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").rglob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 TEXTS = ["".join(line for line in file.read_text().splitlines(True) if line[0] != "#") for file in CONFIGS]
 TREES = [yaml.safe_load(text) for text in TEXTS]
 

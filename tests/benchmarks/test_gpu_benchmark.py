@@ -1,0 +1,141 @@
+"""The benchmark of a GPU's first hour, tried on a CPU: all parts, what is passed over, what is seen."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from checkout import BENCHMARKS
+from fake_cuda import fake_cuda
+
+
+@pytest.fixture(scope="module")
+def gpu():
+    """The script, as a module."""
+    sys.path.insert(0, str(BENCHMARKS))
+    import gpu
+
+    yield gpu
+    sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture
+def bench(gpu, tmp_path, monkeypatch):
+    """A bench on the CPU whose rows are kept in a folder of their own."""
+    monkeypatch.setattr(gpu.results, "FOLDER", tmp_path)
+    return gpu.Bench(torch.device("cpu"), small=True, part="speed")
+
+
+def test_all_parts_run_small_on_a_cpu(gpu, tmp_path):
+    command = [sys.executable, BENCHMARKS / "gpu.py", "--small", "--device", "cpu", "--results", tmp_path]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    rows = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()]
+    assert [row["case"] for row in rows if row["verdict"] not in ("fine", "measured")] == []
+    assert list(dict.fromkeys(row["part"] for row in rows)) == list(gpu.PARTS)
+    assert all({"case", "processor", "commit", "torch", "took"} <= row.keys() for row in rows)
+    by_part = {part: [row for row in rows if row["part"] == part] for part in gpu.PARTS}
+    for row in by_part["kernels"]:
+        assert row["output"] == row["gradient"] == 0 or row["precision"] == "bfloat16" or row["layout"] == "ctc_loss"
+    assert {row["layout"] for row in by_part["kernels"]} >= {"Plain", "PerSample", "Dense", "ctc_loss"}
+    assert all(row["float32_most"] == 0 < row["bfloat16_most"] for row in by_part["losses"])
+    assert by_part["recompiles"][0]["graphs"] == 1 and by_part["recompiles"][0]["breaks"] == 0
+    timed = [row for row in by_part["speed"] if "tokens_per_second" in row]
+    assert all(
+        0 < row["share_of_product"] < 1 and 0 <= row["waited"] < 1 and row["peak_memory_bytes"] > 2**27 for row in timed
+    )
+    counted = {row["case"]: row["share"] for row in by_part["speed"] if "share" in row}
+    assert len(counted) == len(gpu.SHAPES) and counted["GPT-2 124M, 12 x 1,024, operations"] == pytest.approx(
+        1, rel=1e-3
+    )
+    assert all(row["tokens_per_second"] > 0 for row in by_part["generation"])
+    assert all(row["case"].partition(",")[0][:20] in found.stdout for row in rows)
+
+
+def test_what_was_measured_here_is_passed_over_and_what_failed_is_not(gpu, bench):
+    calls = []
+
+    def measured():
+        calls.append(1)
+        return {"figure": len(calls), "verdict": "fine"}
+
+    bench.measure("one", lambda: 1 / 0)
+    assert "failed: ZeroDivisionError: division by zero" in bench.rows()[0]["verdict"]
+    bench.measure("one", measured)
+    bench.measure("one", measured)
+    gpu.Bench(bench.device, small=False, part="speed").measure("one", measured)
+    assert [row["figure"] for row in bench.rows()] == [1] and len(calls) == 2
+    gpu.Bench(bench.device, small=True, again=True, part="speed").measure("one", measured)
+    assert [row["figure"] for row in bench.rows()] == [3]
+    gpu.here.cache_clear()
+    bench.measure("two", measured)
+    assert {row["case"] for row in bench.rows()} == {"one", "two"}
+
+
+def test_parts_have_processes_of_their_own(gpu, bench, monkeypatch):
+    commands = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: commands.append(command))
+    monkeypatch.setattr(gpu.Bench, "rows", lambda self: [])
+    gpu.run(["kernels", "speed"], gpu.Bench(bench.device, again=True))
+    assert [command[command.index("--parts") + 1] for command in commands] == ["kernels", "speed"]
+    assert all("--again" in command and str(gpu.results.FOLDER) in command for command in commands)
+
+
+def test_a_wrong_mask_is_seen(gpu):
+    """Also one that only the backward pass shows."""
+    import gpu_kernels
+
+    way = gpu.WAYS["causal"]
+    other = way._replace(options={"attention": "same_sample"})
+    expected, _ = gpu_kernels.read(way, 12, torch.device("cpu"), "float32")
+    row = gpu_kernels.difference(gpu_kernels.read(other, 12, torch.device("cpu"), "float32")[0], expected)
+    assert "output" in gpu.verdict(row, {"output": 1e-4, "gradient": 1e-3})
+    row = gpu_kernels.difference(expected | {"x": expected["x"] * 1.1}, expected)
+    assert gpu.verdict(row, {"output": 1e-4, "gradient": 1e-3}) == "gradient 0.1 is above 0.001"
+    row = gpu_kernels.difference(expected | {"output": expected["output"] * float("nan")}, expected)
+    assert gpu.verdict(row, {"output": 1e-4}) == "output nan is above 0.0001"
+
+
+def test_on_a_gpu_the_ways_take_every_layout(gpu):
+    """As it is planned for fake CUDA, in both types."""
+    import gpu_kernels
+
+    found = set()
+    for way, kind in itertools.product(gpu.WAYS.values(), (torch.float32, torch.bfloat16)):
+        with fake_cuda():
+            core, rows = gpu_kernels.core_of(way).to("cuda"), gpu_kernels.rows_of(way.rows, 24)
+            layouts = core.plan(rows, None, kind, "cuda")
+            if way.source:
+                layouts += (core.plan_cross(rows, gpu_kernels.rows_of(way.source, 24), kind, "cuda"),)
+        found |= {type(layout).__name__ for layout in layouts}
+    assert found == {"Plain", "VariableLength", "Flex", "Dense"}
+
+
+def test_who_waits_is_told_with_the_line_that_does(gpu):
+    with gpu.synchronisations(torch.device("cpu")) as found:
+        for _ in range(2):
+            warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    ((place, count),) = found.items()
+    assert place.startswith("tests/benchmarks/test_gpu_benchmark.py:") and count == 2
+
+
+def test_why_something_is_compiled_again_is_told(gpu):
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x: x * 2, backend="eager", dynamic=False)
+    with gpu.reasons() as found:
+        for size in range(2, 14):
+            compiled(torch.ones(size))
+    assert "size mismatch" in found[0] and any("recompile_limit" in reason for reason in found)
+    torch._dynamo.reset()
+
+
+def test_a_part_that_is_not_there_is_told(gpu, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--parts", "kernel"])
+    with pytest.raises(SystemExit):
+        gpu.main()
+    assert "there is no part kernel; possible: kernels, losses" in capsys.readouterr().err

@@ -1,0 +1,222 @@
+"""What a user can get wrong on the command line: one clear sentence, exit status 2, nothing lost."""
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from checkout import ROOT
+from chopmix.commands.cli import main
+from chopmix.data.datasets.webdataset import Webdataset
+from chopmix.data.fingerprint import file_fingerprint
+from chopmix.experiment.run import Run, pictures_of
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.views.embedding_files import whole_file
+from chopmix.tokenizers.files.printing import json_line, printable
+from chopmix.tokenizers.files.reading import DataError, read_lines
+from chopmix.tokenizers.files.writing import make_folder
+
+
+def said(capsys, *arguments: str) -> str:
+    assert main(list(arguments)) == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "override, match",
+    [
+        ("model.widht=32", "did you mean 'width'?"),
+        ("model.width=wide", "model.width"),
+        ("model.heads=5", "model.heads"),
+        ("training.tokens_per_step=65", "training.tokens_per_step"),
+        ("model.attention=causal &", "model.attention"),
+        ("training.steps=0", "training.steps"),
+        ("inputs.text.encoding=bpe", "inputs.text.encoding: bpe needs 'vocabulary'"),
+        ("inputs.text.position.length=8", "inputs.text.position.length"),
+    ],
+)
+def test_a_wrong_setting_is_named_before_any_work(tiny, capsys, override, match):
+    file = tiny()
+    assert match in said(capsys, "train", str(file), override)
+    assert not load_config(file).out.exists()
+
+
+def test_a_vocabulary_that_the_corpus_does_not_fill_is_named_as_its_yaml_writes_it(tiny, capsys):
+    message = said(capsys, "train", str(tiny()), "inputs.text.encoding=bpe", "inputs.text.vocabulary=6000")
+    assert "inputs.text: vocabulary: 6000 ids are too many: this corpus gives " in message
+
+
+def test_a_missing_file(tiny, capsys, tmp_path):
+    assert "tiny.yml" in said(capsys, "train", str(tiny()).replace(".yaml", ".yml"))
+    (tmp_path / "train.txt").unlink()
+    assert "no file at" in said(capsys, "train", str(tmp_path / "tiny.yaml"))
+
+
+@pytest.mark.parametrize(
+    "content, match",
+    [
+        (b"", "no text in"),
+        (b"chop", "are too few for one window of the context (16)"),
+        (b"chop and m\xffx" * 9, "train.txt, line 1: byte 10 (0xff) is not valid UTF-8"),
+    ],
+)
+def test_a_corpus_that_cannot_be_used(tiny, capsys, tmp_path, content, match):
+    file = tiny()
+    (tmp_path / "train.txt").write_bytes(content)
+    assert match in said(capsys, "train", str(file))
+
+
+def test_a_validation_text_with_an_unseen_character(tiny, capsys, tmp_path):
+    file = tiny()
+    (tmp_path / "val.txt").write_text("chop mix Z and more of it")
+    message = said(capsys, "train", str(file))
+    assert "'Z' (U+005A)" in message and "val.txt" in message
+
+
+def test_schema_is_printed(capsys):
+    import json
+
+    assert main(["schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert "training" in schema["properties"] and schema["additionalProperties"] is False
+
+
+def test_inspect_unpacks_a_batch(tiny, capsys):
+    assert main(["inspect", str(tiny())]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("when the input is") == 32 and "4 x 8 ids is 32 examples" in printed
+
+
+def test_a_failed_first_attempt_binds_nobody(tiny, capsys, tmp_path):
+    file = tiny()
+    text = (tmp_path / "train.txt").read_text()
+    (tmp_path / "train.txt").write_text("short")
+    said(capsys, "train", str(file))
+    (tmp_path / "train.txt").write_text(text)
+    assert main(["train", str(file), "training.learning_rate=0.02"]) == 0
+
+
+DATA = Path(os.environ.get("CHOPMIX_DATA", ""))
+
+
+@pytest.mark.skipif(not (DATA / "bpe").is_dir(), reason="needs the data root with tiny_shakespeare and bpe")
+@pytest.mark.parametrize("name", ["shakespeare_char_gpu", "gpt2_124m", "finetune_gpt2", "shakespeare_char_nanogpt"])
+def test_configs_that_need_more_than_a_laptop_are_dry_run_small(name, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
+    config = ROOT / "configs" / "lm" / f"{name}.yaml"
+    small = ["model.width=32", "model.depth=2", "model.heads=4", "model.context=32", "training.tokens_per_step=128",
+             "training.rows_per_micro_batch=2", "training.compile=false", "data.dataset=tiny_shakespeare", "from=null"]  # fmt: skip
+    assert main(["train", str(config), "--dry-run", *small]) == 0
+    assert "one step: loss" in capsys.readouterr().out
+
+
+def test_what_is_said_does_not_steer_a_terminal(tiny, capsys):
+    """Names of files and settings come from others: what would colour, clear or rename a terminal is shown, not obeyed."""
+    assert "a\\x1b[31m\\x00b" in said(capsys, "evaluate", "a\x1b[31m\0b")
+    assert "\\x9b" in said(capsys, "train", str(tiny()), "model.\x9bwidth=3")
+    with pytest.raises(SystemExit):
+        main(["compare", "x", "--\x1b[31m"])
+    assert "--\\x1b[31m" in capsys.readouterr().err
+    assert "\\udcff" in said(capsys, "generate", "\udcff")
+
+
+def test_json_on_a_terminal_is_harmless_and_the_same():
+    for text in ("\x1b[31mred\x9b", "a\udcffb", "é🧨\n\t"):
+        line = json_line({"text": text})
+        assert json.loads(line) == {"text": text} and printable(line) == line
+    assert "é🧨" in json_line("é🧨")
+
+
+METRICS = (
+    '{"step": 1, "seconds": 1, "val/loss": 2.0, "val/[/x]$\\\\no{$": 1.0}\n{"step": 2, "seconds": 1, "val/loss": 1.0}\n'
+)
+
+
+def test_names_of_runs_are_no_markup_and_no_formulas(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["[/red]x", "[bold]y", r"$\no{$"]
+    for name in names:
+        Path(name).mkdir(parents=True)
+        Path(name, "metrics.jsonl").write_text(METRICS)
+    assert main(["compare", *names]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in names) and "val/[/x]" in out
+    assert Path("compare.png").stat().st_size
+    Path("bare").mkdir()
+    Path("bare", "metrics.jsonl").write_text('{"step": 1}')
+    assert "have no metric in common" in said(capsys, "compare", "bare", names[0])
+
+
+@pytest.mark.parametrize("word", ["evaluate", "generate", "inspect", "compare", "train", "import"])
+def test_names_that_no_file_can_have(capsys, tmp_path, monkeypatch, word):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a" * 300, "~nobody/x", "a\0b"):
+        assert "[Errno" not in said(capsys, word, name, *["run"] * (word == "import"))
+
+
+def test_an_output_that_no_folder_can_be(tiny, capsys):
+    file = tiny()
+    assert main(["train", str(file), f"out={'a' * 300}"]) == 1
+    assert ".lock cannot be written: File name too long" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["a folder", "a pipe", "a link"])
+def test_something_else_in_the_place_of_a_lock(tiny, capsys, tmp_path, what):
+    """A link in a stranger's run leads elsewhere: what it leads to is not touched."""
+    file, precious = tiny(), tmp_path / "precious"
+    lock = load_config(file).out / ".lock"
+    lock.parent.mkdir(parents=True)
+    precious.write_text("precious")
+    {"a folder": lock.mkdir, "a pipe": lambda: os.mkfifo(lock), "a link": lambda: lock.symlink_to(precious)}[what]()
+    assert main(["train", str(file)]) in (1, 2)
+    assert ".lock" in capsys.readouterr().err
+    assert precious.read_text() == "precious"
+
+
+def test_a_pipe_among_the_data_is_named(tmp_path):
+    """It might never end: nobody need write to it."""
+    os.mkfifo(tmp_path / "pipe.tar")
+    with pytest.raises(DataError, match="no regular file"):
+        len(Webdataset(train=str(tmp_path / "*.tar"), columns={"image": "png"}).open("train"))
+    with pytest.raises(DataError, match="no regular file"):
+        list(read_lines(tmp_path / "pipe.tar"))
+    assert file_fingerprint(tmp_path / "pipe.tar") == "pipe.tar missing"
+
+
+def test_pages_and_pictures_that_cannot_be_written(tiny, capsys, tmp_path, monkeypatch):
+    assert main(["inspect", str(tiny()), "--html", "a" * 300]) == 1
+    assert "cannot be written: File name too long" in capsys.readouterr().err
+    Path(tmp_path, "metrics.jsonl").write_text(METRICS)
+    assert "possible endings: .png, .pdf, .svg, .jpg" in said(capsys, "compare", str(tmp_path), "--picture", "x.html")
+    assert main(["compare", str(tmp_path), "--picture", f"{'a' * 300}.png"]) == 1
+    assert ".png cannot be written: File name too long" in capsys.readouterr().err
+
+
+def test_a_stranger_s_run_is_evaluated_without_writing_elsewhere(capsys, tmp_path, monkeypatch):
+    """Where the folder cannot be written to, or a link has the place of what is written, that is said, and nothing else happens."""
+    folder, precious = tmp_path / "run", tmp_path / "precious"
+    folder.mkdir()
+    precious.write_text("precious")
+    run = SimpleNamespace(folder=folder, step=3, which="last")
+    Run.record(run, {"val/loss": 1.0})
+    assert json.loads((folder / "evaluations.jsonl").read_text())["val/loss"] == 1.0 and pictures_of(folder) == folder
+    for place in ("evaluations.jsonl", "confusion-val-kind.png"):
+        (folder / place).unlink(missing_ok=True)
+        (folder / place).symlink_to(precious)
+    Run.record(run, {"val/loss": 1.0})
+    assert "evaluations.jsonl cannot be written to" in capsys.readouterr().err and pictures_of(folder) is None
+    assert precious.read_text() == "precious"
+    (folder / "confusion-val-kind.png").unlink()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert pictures_of(folder) is None
+
+
+def test_a_file_of_vectors_that_no_file_can_be(tmp_path):
+    too_long, odd = whole_file(tmp_path / f"{'a' * 300}.npy", "wb"), whole_file(tmp_path / "a\0b.npy", "wb")
+    with pytest.raises(OSError, match=r"\.npy cannot be written: File name too long"), too_long:
+        pass
+    with pytest.raises(ValueError, match="cannot be the name of a file"), odd:
+        pass
+    with pytest.raises(OSError, match="cannot be written: embedded null byte"):
+        make_folder(tmp_path / "a\0b")

@@ -1,0 +1,320 @@
+"""`chopmix export`: an imported directory comes back bit for bit; a run trained here is loaded by transformers to equal outputs."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import transformers
+from checkout import TESTS
+from chopmix.commands.cli import main
+from chopmix.experiment.folder.reading import RunError
+from chopmix.experiment.importing.architectures import ARCHITECTURES
+from chopmix.experiment.importing.directory import IMPORTERS, import_directory
+from chopmix.experiment.importing.export import architecture_of, differences, export_directory
+from chopmix.experiment.importing.tokenizer_json import tokenizer_files
+from chopmix.experiment.run import load_run
+from chopmix.models.pretrained.base import Rename, renames, translate
+from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding
+from chopmix.tokenizers.encoding.byte_pairs import Extended, train_bpe
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from test_import_ast import CASES as ASTS
+from test_import_ast import directory as ast
+from test_import_gpt2 import SHAPES
+from test_import_gpt2 import reference as gpt2
+from test_import_text import BERT, LLAMA, shaken, t5, unigram
+from test_import_vit import CASES as VITS
+from test_import_vit import directory as vit
+
+sys.path.append(str(TESTS / "fuzz"))
+from published import write_directories
+
+from tokenizers import Tokenizer
+
+TEXTS = ["def chop(mix):\n    return  mix\n", "chops and mixes, 1234 of them", "Käse"]
+
+
+def saved(folder: Path, model: torch.nn.Module, **options) -> None:
+    shaken(model).save_pretrained(folder, **options)
+
+
+def roberta(**options) -> torch.nn.Module:
+    extra = {"pad_token_id": 1, "max_position_embeddings": 26}
+    return transformers.RobertaForMaskedLM(transformers.RobertaConfig(**BERT | extra | options))
+
+
+def bert(**options) -> torch.nn.Module:
+    return transformers.BertForMaskedLM(transformers.BertConfig(**BERT | options))
+
+
+def llama(**options) -> torch.nn.Module:
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA | options))
+
+
+def tuned(folder: Path, name: str) -> None:
+    """A timm directory whose sum of class token and position is not exact."""
+    vit(folder, name, VITS[name])
+    weights = load_file(folder / "model.safetensors")
+    weights["pos_embed"] = weights["pos_embed"] + torch.rand(weights["pos_embed"].shape)
+    save_file(weights, folder / "model.safetensors")
+
+
+DIRECTORIES = {
+    **{f"gpt2-{name}": lambda folder, name=name: gpt2(folder, **SHAPES[name]) for name in SHAPES},
+    "gpt2-bfloat16": lambda folder: gpt2(folder, torch.bfloat16), "gpt2-float64": lambda folder: gpt2(folder, torch.float64),
+    "bert": lambda folder: saved(folder, bert()), "bert-segments": lambda folder: saved(folder, bert(type_vocab_size=1)),
+    "bert-half": lambda folder: saved(folder, bert().half()),
+    "roberta": lambda folder: saved(folder, roberta()), "roberta-padding": lambda folder: saved(folder, roberta(pad_token_id=5)),
+    "llama": lambda folder: saved(folder, llama()),
+    "llama-tied": lambda folder: saved(folder, llama(tie_word_embeddings=True, num_key_value_heads=2), max_shard_size="20KB"),
+    "t5-1.0": lambda folder: saved(folder, t5("1.0", num_decoder_layers=3)), "t5-1.1": lambda folder: saved(folder, t5("1.1")),
+    **{f"ast-{name}": lambda folder, name=name: ast(folder, ASTS[name]) for name in ASTS},
+    **{name: lambda folder, name=name: tuned(folder, name) for name in VITS},
+}  # fmt: skip
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for file in folder.glob("*.safetensors"):
+        found |= load_file(file)
+    return found
+
+
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """The same names, types, shapes and bits."""
+    assert sorted(found) == sorted(expected)
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype and found[name].shape == value.shape, name
+        assert torch.equal(found[name].view(torch.uint8), value.contiguous().view(torch.uint8)), name
+
+
+@pytest.mark.parametrize("name", DIRECTORIES)
+def test_an_imported_directory_comes_back_bit_for_bit(name, tmp_path):
+    DIRECTORIES[name](tmp_path / "theirs")
+    import_directory(tmp_path / "theirs", tmp_path / "run")
+    run = load_run(tmp_path / "run", device="cpu")
+    export_directory(run, tmp_path / "back")
+    assert_same(tensors(tmp_path / "back"), tensors(tmp_path / "theirs"))
+    small = {file.name for file in (tmp_path / "theirs").iterdir() if "safetensors" not in file.name}
+    assert {file.name for file in (tmp_path / "back").iterdir()} == small | {"model.safetensors"}
+    assert all((tmp_path / "back" / each).read_bytes() == (tmp_path / "theirs" / each).read_bytes() for each in small)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("published")
+    write_directories(folder)
+    return folder
+
+
+def outputs(kind: str, folder: Path) -> torch.Tensor:
+    """What transformers, or timm, makes of a directory."""
+    generator = torch.Generator().manual_seed(0)
+    if kind == "vit":
+        config = json.loads((folder / "config.json").read_text())
+        model = timm.create_model(config["architecture"], num_classes=config["num_classes"],
+                                  **config["model_args"] | {"global_pool": config["global_pool"]})  # fmt: skip
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        return model.eval()(torch.rand(2, 3, 16, 16, generator=generator))
+    auto = {"bert": "MaskedLM", "roberta": "MaskedLM", "t5": "Seq2SeqLM", "whisper": "SpeechSeq2Seq",
+            "ast": "AudioClassification"}.get(kind, "CausalLM")  # fmt: skip
+    model, told = getattr(transformers, f"AutoModelFor{auto}").from_pretrained(folder, output_loading_info=True)
+    assert not any(told[each] for each in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    ids = torch.randint(5, 29, (2, 9), generator=generator)
+    given = {
+        "whisper": {"input_features": torch.rand(2, 80, 50, generator=generator), "decoder_input_ids": ids},
+        "ast": {"input_values": torch.rand(2, 32, 16, generator=generator)}, "t5": {"input_ids": ids, "decoder_input_ids": ids},
+    }.get(kind, {"input_ids": ids})  # fmt: skip
+    return model.eval()(**given).logits
+
+
+KINDS = ("ast", "bert", "gpt2", "llama", "roberta", "t5", "vit", "whisper")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_trained_here_is_loaded_to_equal_outputs(kind, published, tmp_path):
+    """As if it had been fine-tuned: without what the import has kept, from its YAML, its weights and its vocabulary alone."""
+    import_directory(published / kind, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "imported")
+    run = load_run(tmp_path / "run", device="cpu")
+    with torch.no_grad():
+        expected = outputs(kind, published / kind)
+        said = export_directory(run, tmp_path / "back")
+        found = outputs(kind, tmp_path / "back")
+    assert "config.json" in said
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    import_directory(tmp_path / "back", tmp_path / "again")
+    again = load_run(tmp_path / "again", device="cpu")
+    assert_same(again.model.state_dict(), run.model.state_dict())
+    assert not list(differences(run.config.tree, again.config.tree))
+    if kind not in ("ast", "llama", "vit"):  # a directory without a tokenizer has numbers
+        (text,) = (each for name, each in run.choppers.items() if each.kind == "text" and name in ("text", "source"))
+        ids = transformers.AutoTokenizer.from_pretrained(tmp_path / "back")("chop mix").input_ids
+        assert [id for id in ids if id not in text.text.specials] == text.text.encode("chop mix")
+    for task in run.tasks:
+        assert getattr(run.tasks[task], "classes", None) == getattr(again.tasks[task], "classes", None)
+
+
+def test_every_architecture_is_exported(published):
+    assert len(ARCHITECTURES) == len(KINDS) == len(list(published.iterdir()))
+    assert {kind for each in ARCHITECTURES for kind in each.kinds} == set(IMPORTERS)
+
+
+def test_a_model_without_its_head_comes_back_without(tmp_path):
+    transformers.BertModel(transformers.BertConfig(**BERT)).save_pretrained(tmp_path / "bare")
+    import_directory(tmp_path / "bare", tmp_path / "run")
+    said = export_directory(load_run(tmp_path / "run", device="cpu"), tmp_path / "back")
+    assert "not written, since it is as initialised: heads.mlm." in said
+    found = {name.removeprefix("bert."): value for name, value in tensors(tmp_path / "back").items()}
+    assert_same(found, {name: value for name, value in tensors(tmp_path / "bare").items() if "pooler" not in name})
+
+
+TINY = """
+inputs: {text: {use: text, encoding: bpe, vocabulary: 290%s}}
+model: {width: 32, depth: 2, heads: 2, context: 32, %s}
+tasks: {lm: {use: language_modeling, target: text, head: %s}}
+data: {dataset: python_stdlib}
+training: {steps: 1, tokens_per_step: 128, device: cpu}
+"""
+ROTARY = "position: {use: rotary}, block: {norm: rms_norm, bias: false, feed_forward: swiglu}"
+
+
+def trained(tmp_path, monkeypatch, text: str = "", model: str = "position: null", head: str = "tied"):
+    """A run of one step, from its start on."""
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("\n".join(TEXTS) * 60)
+    (tmp_path / "texts" / "b.txt").write_text("def mix():\n    return 12\n" * 60)
+    config = (TINY % (text, model, head)).replace("python_stdlib",
+        f"{{use: text, train: {tmp_path}/texts/a.txt, val: {tmp_path}/texts/b.txt}}")  # fmt: skip
+    (tmp_path / "tiny.yaml").write_text(config)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "tiny.yaml", f"out={tmp_path}/run"]) == 0
+    return load_run(tmp_path / "run", device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_what_was_trained_from_its_start_writes_the_same_text(kind, tmp_path, monkeypatch, capsys):
+    options = {"gpt2": {"head": "tied"}, "llama": {"text": ", position: null", "model": ROTARY, "head": "unembedding"}}[
+        kind
+    ]
+    trained(tmp_path, monkeypatch, **options)
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "theirs"), "--device", "cpu"]) == 0
+    assert "tokenizer.json" in capsys.readouterr().out
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "theirs")
+    own = transformers.AutoTokenizer.from_pretrained(tmp_path / "theirs")
+    assert (
+        main(["generate", str(tmp_path / "run"), "--prompt", "def mix", "--temperature", "0", "--max-tokens", "9"]) == 0
+    )
+    given = torch.tensor([own("def mix").input_ids])
+    ids = model.generate(
+        given, attention_mask=torch.ones_like(given), max_new_tokens=9, do_sample=False, pad_token_id=0
+    )[0]
+    assert capsys.readouterr().out == own.decode(ids, skip_special_tokens=True) + "\n"
+
+
+@pytest.mark.parametrize("model, head, message", [
+    ("block: {norm: rms_norm}", "tied", "it is no Gpt2, to which it is nearest, since model.block.norm.use is 'rms_norm', not"),
+    ("block: {residual: post_norm}", "tied", "model.block.residual.use is 'post_norm', not 'pre_norm'"),
+    ("attention: causal & same_sample & window(8)", "tied", "model.attention is 'causal & same_sample & window"),
+    ("block: {query_key_norm: layer_norm}", "tied", "model.block.query_key_norm"),
+])  # fmt: skip
+def test_what_is_no_published_architecture_is_refused(tmp_path, monkeypatch, model, head, message):
+    run = trained(tmp_path, monkeypatch, model=model, head=head)
+    with pytest.raises(RunError, match="cannot be exported") as told:
+        export_directory(run, tmp_path / "theirs")
+    assert message in str(told.value) and not (tmp_path / "theirs").exists()
+
+
+def test_refusals(published, tmp_path):
+    import_directory(published / "gpt2", tmp_path / "run")
+    run = load_run(tmp_path / "run", device="cpu")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "note.txt").write_text("mine")
+    with pytest.raises(RunError, match="full is not empty; choose another directory"):
+        export_directory(run, tmp_path / "full")
+    with pytest.raises(
+        RunError, match="the encoding 'cl100k_base' cannot be exported; possible: bytes, characters, bpe, gpt2"
+    ):
+        encoding = ByteEncoding()
+        encoding.name = "cl100k_base"
+        tokenizer_files(encoding, tmp_path)
+    run.config.tree["tasks"]["other"] = run.config.tree["tasks"].pop("lm")
+    with pytest.raises(
+        RunError, match="its inputs, tasks and sizes are those of none of Gpt2, Llama, Roberta, Bert, T5, Whisper"
+    ):
+        architecture_of(run)
+
+
+def test_a_table_of_names_is_read_in_both_directions():
+    two = (torch.ones(2, 2), torch.zeros(2))
+    table = [
+        Rename("[model.]fused.{layer}.{leaf}", ("a.{layer}.{leaf}", "b.{layer}.{leaf}"), lambda v: v.chunk(2),
+               lambda *v: torch.cat(v)),
+        *renames("", "", {"norm": "core.norm"}), Rename("copy.weight", "core.norm.weight"), Rename("mask", ()),
+        Rename("pooler.{leaf}", (), told=True),
+    ]  # fmt: skip
+    theirs = {
+        "copy.weight": two[1],
+        "norm.gamma": two[1],
+        "fused.3.weight": two[0],
+        "mask": two[0],
+        "pooler.bias": two[1],
+        "x": two[1],
+    }
+    found = translate(table, theirs)
+    assert sorted(found.tensors) == ["a.3.weight", "b.3.weight", "core.norm.weight"]
+    assert found.unknown == ["x"] and found.unread == ["pooler.bias"]
+    back = translate(table, found.tensors, back=True)
+    assert sorted(back.tensors) == ["model.fused.3.weight", "norm.weight"] and torch.equal(
+        back.tensors["model.fused.3.weight"], two[0]
+    )
+    with pytest.raises(
+        ValueError, match=r"copy.weight differs from norm.gamma, of which it should be a copy; not reproduced"
+    ):
+        translate(table, theirs | {"copy.weight": two[1] + 1})
+    with pytest.raises(ValueError, match=r"the weights have no b.3.weight"):
+        translate(table, {"a.3.weight": two[0]}, back=True)
+
+
+# ----------------------------------------------------------------------------------------------------------- vocabularies
+
+
+ENCODINGS = {
+    "bytes": ByteEncoding(), "characters": CharacterEncoding("".join(sorted(set("".join(TEXTS) + "\r\t\u00a0日")))),
+    "bpe": train_bpe(TEXTS * 40, 290), "with a mask": Extended(train_bpe(TEXTS * 40, 280), ["mask"]),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def coders() -> dict[str, Tokenizer]:
+    files = {name: tokenizer_files(encoding, Path("nowhere")) for name, encoding in ENCODINGS.items()}
+    assert files["with a mask"]["tokenizer_config.json"]["mask_token"] == "<|mask|>"
+    return {name: Tokenizer.from_str(json.dumps(each["tokenizer.json"])) for name, each in files.items()}
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text(max_size=40) | st.text("aechops \n\t\r1(:_", max_size=60) | st.lists(st.sampled_from(TEXTS)).map("".join)
+)
+def test_a_vocabulary_gives_the_same_ids(coders, text):
+    for name, encoding in ENCODINGS.items():
+        known = "".join(c for c in text if c in encoding.symbols) if name == "characters" else text
+        ids = encoding.encode(known)
+        assert coders[name].encode(known, add_special_tokens=False).ids == ids
+        assert coders[name].encode(known).ids == [*encoding.before, *ids, *encoding.after]
+        assert coders[name].decode(ids) == encoding.decode(ids) == known
+
+
+def test_a_directorys_vocabulary_keeps_its_ids(tmp_path):
+    unigram().save(str(tmp_path / "tokenizer.json"))
+    from chopmix.tokenizers.encoding.directory import DirectoryEncoding
+
+    encoding = Extended(DirectoryEncoding(unigram().to_str(), 0, {"end": 1}), ["mask"])
+    found = Tokenizer.from_str(json.dumps(tokenizer_files(encoding, tmp_path)["tokenizer.json"]))
+    assert found.token_to_id("<|mask|>") == encoding.roles["mask"]
+    assert found.encode("the cats", add_special_tokens=False).ids == encoding.encode("the cats")

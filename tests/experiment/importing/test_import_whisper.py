@@ -1,0 +1,465 @@
+"""Whisper of transformers, randomly initialised: the same spectrogram, scores and texts; and what is made of a long file."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from chopmix.commands.cli import main
+from chopmix.experiment.folder.reading import RunError
+from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.run import load_run
+from chopmix.experiment.views.transcribe import transcribe, transcriber_of
+from chopmix.experiment.views.transcripts import as_json, as_srt, write_transcripts
+from chopmix.inference.languages import CODES
+from chopmix.inference.transcript import Segment, Transcript
+from chopmix.inference.transcription import Transcribing
+from chopmix.inference.whisper_decoding import Said
+from chopmix.tokenizers.audio_stem import AudioStemChopper
+from chopmix.tokenizers.files.reading import DataError
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+SECONDS = 2
+"""What the tiny models hear at a time, instead of 30."""
+SPECIALS = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|translate|>", "<|transcribe|>",
+            "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]  # fmt: skip
+TIMES = [f"<|{step * 0.02:.2f}|>" for step in range(SECONDS * 50 + 1)]
+
+
+def tokenizer() -> Tokenizer:
+    """A byte-level BPE without merges, and Whisper's special tokens behind it."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    found = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
+    found.pre_tokenizer, found.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    found.add_special_tokens([AddedToken(name, special=True) for name in SPECIALS])
+    found.add_tokens([AddedToken(name, special=False) for name in TIMES])
+    return found
+
+
+def ids(*names: str) -> list[int]:
+    """The ids of special tokens."""
+    return [tokenizer().token_to_id(name) for name in names]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """A randomly initialised Whisper, with its tokenizer and settings, and the model itself."""
+    torch.manual_seed(0)
+    coder = tokenizer()
+    end, start = ids("<|endoftext|>", "<|startoftranscript|>")
+    config = transformers.WhisperConfig(
+        vocab_size=coder.get_vocab_size(), num_mel_bins=80, d_model=32, encoder_layers=2, decoder_layers=2,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=48, decoder_ffn_dim=48,
+        max_source_positions=SECONDS * 50, max_target_positions=40, decoder_start_token_id=start, eos_token_id=end,
+        bos_token_id=end, pad_token_id=end, suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip
+    model = transformers.WhisperForConditionalGeneration(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "encoder.embed_positions" not in name:
+                parameter.add_(torch.randn(parameter.shape) * (0.6 if "embed_tokens" in name else 0.2))
+    settings = model.generation_config
+    settings.lang_to_id = dict(zip(("<|en|>", "<|de|>"), ids("<|en|>", "<|de|>")))
+    settings.task_to_id = dict(zip(("transcribe", "translate"), ids("<|transcribe|>", "<|translate|>")))
+    settings.no_timestamps_token_id, settings.is_multilingual = ids("<|notimestamps|>")[0], True
+    settings.suppress_tokens = [3, 7, *ids("<|startoftranscript|>", "<|startofprev|>", "<|nospeech|>", "<|startoflm|>",
+                                           "<|en|>", "<|de|>", "<|translate|>", "<|transcribe|>", "<|notimestamps|>")]  # fmt: skip
+    settings.begin_suppress_tokens, settings.max_initial_timestamp_index = [220 % 256, end], 50
+    folder = tmp_path_factory.mktemp("whisper")
+    model.eval().save_pretrained(folder / "theirs")
+    coder.save(str(folder / "theirs" / "tokenizer.json"))
+    import_directory(folder / "theirs", folder / "run")
+    return folder, model
+
+
+def sound(seconds: float = SECONDS, seed: int = 0) -> np.ndarray:
+    """Tones that come and go, in noise."""
+    random, time = np.random.default_rng(seed), np.arange(int(seconds * 16_000)) / 16_000
+    tones = sum(
+        np.sin(2 * np.pi * f * time) * (np.sin(2 * np.pi * time / p) > 0)
+        for f, p in ((440, 0.5), (1200, 0.7), (3000, 1.1))
+    )
+    return (0.2 * tones + 0.02 * random.standard_normal(len(time))).astype(np.float32)
+
+
+@pytest.mark.parametrize("mels", [80, 128])
+@pytest.mark.parametrize("seconds", [30.0, 11.3, 0.7])
+def test_the_spectrogram_is_transformers(seconds, mels):
+    extractor = transformers.WhisperFeatureExtractor(feature_size=mels)
+    expected = extractor(sound(seconds), sampling_rate=16_000, return_tensors="pt")["input_features"][0]
+    chopper = AudioStemChopper(mels=mels)
+    found = chopper.chop(chopper.decode((sound(seconds), 16_000)))
+    assert found.count == 1500 and found.values.shape == (1, mels, 3000)
+    torch.testing.assert_close(found.values[0], expected, rtol=0, atol=1e-4)
+
+
+def test_whisper_gives_the_same_scores(directory):
+    folder, theirs = directory
+    run = load_run(folder / "run")
+    made, chopper = transcriber_of(run)
+    window = chopper.chop(chopper.decode((sound(), 16_000))).values[0]
+    begin = [*ids("<|startoftranscript|>", "<|en|>", "<|transcribe|>"), 5, 9, 77]
+    sets = made.plan(window, begin)
+    with torch.no_grad():
+        planned = run.model.plan(sets)
+        read = run.model.read(planned)
+        found = run.model.heads["text"](read.main[0])
+        expected = theirs(window[None], decoder_input_ids=torch.tensor([begin])).logits[0]
+    assert float((found - expected).abs().max() / expected.abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_whisper_says_the_same(directory, timestamps, seed):
+    """Greedily; beam search is OpenAI's, which is another one (tests/inference/test_transcription.py)."""
+    folder, theirs = directory
+    run = load_run(folder / "run")
+    made, chopper = transcriber_of(run)
+    window = chopper.chop(chopper.decode((sound(seed=seed), 16_000))).values[0]
+    how = Transcribing(beams=1, timestamps=timestamps, temperatures=(0.0,))
+    said = made.hear(window, [], "en", how)
+    with torch.no_grad():
+        expected = theirs.generate(
+            window[None], language="en", task="transcribe", return_timestamps=timestamps, num_beams=1,
+            do_sample=False, max_new_tokens=20, return_dict_in_generate=False,
+        )[0].tolist()  # fmt: skip
+    begin = made.prompt([], "en", how)
+    expected = expected[len(begin) :] if expected[: len(begin)] == begin else expected
+    end = ids("<|endoftext|>")[0]
+    expected = [id for id in expected if id != end]
+    assert said.ids[: len(expected)] == expected or said.ids == expected[: len(said.ids)]
+    assert min(len(said.ids), len(expected)) > 2
+
+
+def test_the_language_and_the_silence_are_read_off_the_start(directory):
+    folder, theirs = directory
+    run = load_run(folder / "run")
+    made, chopper = transcriber_of(run)
+    window = chopper.chop(chopper.decode((sound(), 16_000))).values[0]
+    name, chances = made.detect(window)
+    start, silent = ids("<|startoftranscript|>", "<|nospeech|>")
+    with torch.no_grad():
+        scores = theirs(window[None], decoder_input_ids=torch.tensor([[start]])).logits[0, 0]
+    expected = dict(zip(("en", "de"), scores[ids("<|en|>", "<|de|>")].softmax(-1).tolist()))
+    assert name == max(expected, key=expected.get) and chances == pytest.approx(expected, rel=1e-3)
+    said = made.hear(window, [], "en", Transcribing(temperatures=(0.0,), beams=1))
+    assert said.no_speech == pytest.approx(float(scores.softmax(-1)[silent]), rel=1e-3)
+
+
+# --------------------------------------------------------------------------------------------------------- whole files
+
+
+@pytest.mark.parametrize("seed, seconds", [(0, 5.3), (1, 3.5), (2, 4.7)])
+def test_long_files_have_the_segments_of_transformers(directory, seed, seconds):
+    folder, theirs = directory
+    run = load_run(folder / "run")
+    theirs.generation_config.prev_sot_token_id = ids("<|startofprev|>")[0]
+    clip = sound(seconds, seed)
+    how = Transcribing(
+        language="en", beams=1, temperatures=(0.0,), silence=1.0, follow=False, confidence=-1e9, compression=1e9
+    )
+    features = transformers.WhisperFeatureExtractor(feature_size=80)(
+        clip, sampling_rate=16_000, return_tensors="pt", truncation=False, padding="longest", return_attention_mask=True
+    )
+    with torch.no_grad():
+        expected = theirs.generate(
+            features["input_features"], attention_mask=features["attention_mask"], language="en", task="transcribe",
+            return_timestamps=True, num_beams=1, do_sample=False, return_segments=True, condition_on_prev_tokens=False,
+        )["segments"][0]  # fmt: skip
+    found = [(segment.start, segment.end) for segment in transcribe(run, (clip, 16_000), how)]
+    times = [(round(float(s["start"]), 2), round(float(s["end"]), 2)) for s in expected]
+    assert found == [(start, min(end, seconds)) for start, end in times if start < seconds] and len(found) > 1
+
+
+@pytest.mark.parametrize("redirected", [False, True])
+def test_transcription_in_a_terminal(directory, tmp_path, redirected):
+    """With a progress bar on a terminal, and the text in a file where it is sent to one."""
+    import pty
+
+    import soundfile
+
+    folder, _ = directory
+    soundfile.write(tmp_path / "a.wav", sound(1.5), 16_000)
+    command = [sys.executable, "-m", "chopmix.commands.cli", "transcribe", str(folder / "run"), str(tmp_path / "a.wav"),
+               "--temperature", "0", "--beams", "1", "--language", "en"]  # fmt: skip
+    ours, theirs = pty.openpty()
+    with open(tmp_path / "text", "w") as text:
+        process = subprocess.Popen(command, stdout=text if redirected else theirs, stderr=theirs, stdin=theirs)
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 4096):
+                shown += piece
+        except OSError:  # the other end is closed
+            pass
+    assert process.wait() == 0, shown
+    os.close(ours)
+    said = (tmp_path / "text").read_bytes() if redirected else shown
+    assert b"[00:00:0" in said and b" --> 00:00:0" in said
+
+
+def test_two_files_of_one_name_are_not_written_to_one(directory, tmp_path):
+    run = load_run(directory[0] / "run")
+    with pytest.raises(RunError, match="would both be written to"):
+        write_transcripts(run, ["a/talk.wav", "b/talk.mp3"], Transcribing(), ["txt"], tmp_path)
+    with pytest.raises(ValueError, match="no language 'xx'"):
+        write_transcripts(run, ["a/talk.wav"], Transcribing(language="xx"), ["txt"], tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------------- as a user
+
+
+def test_long_files_from_the_command_line(directory, tmp_path, capsys):
+    import soundfile
+
+    folder, _ = directory
+    soundfile.write(tmp_path / "long.wav", np.stack([sound(5.3, seed=3)] * 2, axis=1), 16_000)
+    soundfile.write(tmp_path / "short.flac", sound(0.3), 16_000)
+    arguments = ["transcribe", str(folder / "run"), str(tmp_path / "long.wav"), str(tmp_path / "missing.wav"),
+                 str(tmp_path / "short.flac"), "--output", str(tmp_path / "out"), "--temperature", "0", "--beams", "1"]  # fmt: skip
+    status = main([*arguments, *(f"--format={kind}" for kind in ("txt", "json", "srt", "vtt"))])
+    shown = capsys.readouterr()
+    assert status == 1 and "missing.wav does not exist" in shown.err
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert names == {f"{stem}.{kind}" for stem in ("long", "short") for kind in ("txt", "json", "srt", "vtt")}
+    written = json.loads((tmp_path / "out" / "long.json").read_text())
+    assert all(0 <= part["start"] < part["end"] for part in written["segments"])
+    assert "".join(written["text"].split()) == "".join("".join(part["text"] for part in written["segments"]).split())
+    assert f"long.wav: language {written['language']}" in shown.err  # what was detected is told
+
+
+def test_from_python_segments_come_as_they_are_found(directory):
+    folder, _ = directory
+    run, seen = load_run(folder / "run"), []
+    how = Transcribing(beams=1, temperatures=(0.0,), silence=1.0)
+    list(transcribe(run, (sound(3.0), 16_000), how, lambda done, total: seen.append((done, total))))
+    assert seen[-1] == (3.0, 3.0)
+    with pytest.raises(ValueError, match="no language 'xx'; possible: de, en"):
+        list(transcribe(run, (sound(1.0), 16_000), Transcribing(language="xx")))
+
+
+def test_an_output_that_cannot_be_written_is_met_before_anything_is_heard(directory, tmp_path, capsys):
+    (tmp_path / "a").write_text("")
+    assert main(["transcribe", str(directory[0] / "run"), "x.wav", "--format=txt", f"--output={tmp_path / 'a'}"]) != 0
+    shown = capsys.readouterr()
+    assert "a cannot be written to: File exists" in shown.err and "x.wav" not in shown.err
+
+
+def test_languages_go_by_code_name_or_token(directory):
+    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+    assert {name: code for name, code in TO_LANGUAGE_CODE.items() if name != code} == CODES
+    made, _ = transcriber_of(load_run(directory[0] / "run"))
+    for given in ("de", "DE", "German", "<|de|>"):
+        assert made.language(Transcribing(language=given)) == "de"
+        made.check(Transcribing(language=given))
+    assert made.language(Transcribing()) is None  # detected
+    made.protocol = made.protocol.model_copy(update={"language": "de"})
+    assert made.language(Transcribing()) == "de" and made.language(Transcribing(language="en")) == "en"
+
+
+def test_the_language_that_a_model_was_tuned_for_is_taken(directory, tmp_path):
+    shutil.copytree(directory[0] / "theirs", tmp_path / "theirs")
+    file = tmp_path / "theirs" / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"language": "german"}))
+    import_directory(tmp_path / "theirs", tmp_path / "run")
+    made, _ = transcriber_of(load_run(tmp_path / "run"))
+    assert made.protocol.language == "de"
+
+
+def test_texts_without_spaces_stay_without():
+    made = Said([], 0.0, 0.0, 0.0, 1.0)
+    parts = [Segment(0.0, 1.0, "\u4eca\u65e5\u306f", made, []), Segment(1.0, 2.0, "\u3044\u3044", made, [])]
+    assert json.loads(as_json(Transcript("ja", parts)))["text"] == "\u4eca\u65e5\u306f\u3044\u3044"
+    parts = [Segment(0.0, 1.0, " So it", made, []), Segment(1.0, 2.0, " is.", made, [])]
+    found = json.loads(as_json(Transcript("en", parts)))
+    assert (found["text"], found["language"]) == ("So it is.", "en") and as_srt(parts).splitlines()[2] == "So it"
+
+
+def test_the_language_is_told_where_nothing_is_said(directory, tmp_path):
+    run, clip = load_run(directory[0] / "run"), (sound(3.0), 16_000)
+    silent = Transcribing(confidence=None, silence=0.0)
+    found = json.loads(as_json(transcribe(run, clip, silent)))
+    made, chopper = transcriber_of(run)
+    detected, _ = made.detect(chopper.chop(chopper.decode((sound(SECONDS), 16_000))).values[0])
+    assert found == {"language": detected, "text": "", "segments": []}
+    told = transcribe(run, clip, replace(silent, language="German"))
+    assert told.language == "de" and list(told) == []
+    english = changed(directory, tmp_path, "generation_config.json", is_multilingual=False)
+    import_directory(english, tmp_path / "run")
+    assert json.loads(as_json(transcribe(load_run(tmp_path / "run"), clip, silent)))["language"] == "en"
+
+
+def changed(directory, folder: Path, name: str, **values) -> Path:
+    """A copy of the directory with other values in one of its JSON files."""
+    shutil.copytree(directory[0] / "theirs", folder / "theirs")
+    file = folder / "theirs" / name
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+    return folder / "theirs"
+
+
+def test_what_a_text_is_asked_with_is_never_said(directory, tmp_path):
+    """Whatever a directory forbids; many that were tuned by others forbid nothing."""
+    theirs = changed(directory, tmp_path, "generation_config.json", suppress_tokens=[5])
+    import_directory(theirs, tmp_path / "run")
+    made, _ = transcriber_of(load_run(tmp_path / "run"))
+    asked = ("startoftranscript", "translate", "transcribe", "startoflm", "startofprev", "nospeech")
+    assert made.protocol.suppressed == [5, *ids(*(f"<|{name}|>" for name in asked))]
+
+
+def test_a_window_is_encoded_once_for_all_its_tries(directory):
+    run, passes = load_run(directory[0] / "run"), []
+    made, chopper = transcriber_of(run)
+    run.model.cores["encoder"].blocks[0].register_forward_hook(lambda *_: passes.append(1))
+    window = chopper.chop(chopper.decode((sound(), 16_000))).values[0]
+    said = made.hear(window, [], "en", Transcribing(confidence=1.0, silence=None))
+    assert said.temperature == 1.0 and len(passes) == 1
+
+
+@pytest.mark.parametrize("how", [{"beams": 1}, {"beams": 3}, {"temperatures": (1.0,)}])
+@pytest.mark.parametrize("before, length", [([], 20), ([*range(9)], 20), ([*range(30)], 18)])
+def test_a_text_is_as_long_as_half_the_context_or_what_has_room(directory, how, before, length):
+    """Of 40 places, 19 are for what was said before, four for what the text is asked with; the last token is not read."""
+    made, chopper = transcriber_of(load_run(directory[0] / "run"))
+    endless = [*made.protocol.suppressed, made.protocol.end]
+    made.protocol = made.protocol.model_copy(update={"suppressed": endless})
+    window = chopper.chop(chopper.decode((sound(), 16_000))).values[0]
+    said = made.hear(window, before, "en", Transcribing(**{"temperatures": (0.0,)} | how, timestamps=False))
+    assert len(said.ids) == length - (len(before) > 19)  # without timestamps it is asked with one token more
+
+
+def test_texts_are_drawn_alike_with_one_seed(directory):
+    run = load_run(directory[0] / "run")
+
+    def drawn(seed: int) -> list[list[int]]:
+        how = Transcribing(temperatures=(1.0,), seed=seed, silence=None, language="en")
+        return [segment.ids for segment in transcribe(run, (sound(3.0), 16_000), how)]
+
+    assert drawn(0) == drawn(0) != drawn(1)
+
+
+@pytest.mark.parametrize("damage, message", [
+    (lambda whisper: whisper.pop("start"), "encoding.json: whisper: start: it is not there"),
+    (lambda whisper: whisper.update(end=-1), "encoding.json: whisper: end: must be greater than or equal to 0, not -1"),
+    (lambda whisper: whisper.update(timestamps=10**6), "encoding.json: whisper: id 1000000 is outside the model's vocabulary of 367"),
+    (lambda whisper: whisper.update(suppressed=[4, "x"]), "encoding.json: whisper: suppressed.1: must be a whole number, not 'x'"),
+    (lambda whisper: whisper.update(languages=[1]), "encoding.json: whisper: languages: must be "),
+    (lambda whisper: whisper.update(language="xx"), "encoding.json: whisper: the language 'xx' is none of its languages"),
+    (lambda whisper: whisper.update(latest_start=2**40), "encoding.json: whisper: latest_start: must be less than"),
+])  # fmt: skip
+def test_a_damaged_protocol_is_named(directory, tmp_path, capsys, damage, message):
+    shutil.copytree(directory[0] / "run", tmp_path / "run")
+    file = tmp_path / "run" / "assets" / "text" / "encoding.json"
+    record = json.loads(file.read_text())
+    damage(record["frame"]["whisper"])
+    file.write_text(json.dumps(record))
+    with pytest.raises(DataError, match=message):
+        transcriber_of(load_run(tmp_path / "run"))
+    assert main(["transcribe", str(tmp_path / "run"), "x.wav"]) != 0
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_context_without_room_for_a_text_is_refused(directory, tmp_path):
+    theirs = copy.deepcopy(directory[1])
+    table = theirs.model.decoder.embed_positions
+    table.weight = torch.nn.Parameter(table.weight[:7].clone())
+    theirs.config.max_target_positions = theirs.generation_config.max_length = 7
+    theirs.save_pretrained(tmp_path / "theirs")
+    tokenizer().save(str(tmp_path / "theirs" / "tokenizer.json"))
+    import_directory(tmp_path / "theirs", tmp_path / "run")
+    with pytest.raises(RunError, match="run has a context of 7; a Whisper needs at least 8"):
+        transcriber_of(load_run(tmp_path / "run"))
+
+
+def test_what_a_whisper_writes_begins_with_no_space(directory):
+    text = load_run(directory[0] / "run").choppers["text"].text
+    assert text.written(text.encode(" So it is.")) == "So it is."
+
+
+def test_an_imported_run_says_that_it_has_no_data(directory, capsys):
+    assert main(["evaluate", str(directory[0] / "run")]) != 0
+    assert "run was imported and has no data of its own; name some with --data" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+@pytest.mark.parametrize("config", [{"suppress_ids": [1], "lang_ids": []}, None])
+def test_a_directory_of_ctranslate2_is_refused_by_name(tmp_path, config):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "model.bin").write_bytes(b"\0" * 8)
+    if config is not None:
+        (theirs / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match="CTranslate2"):
+        import_directory(theirs, tmp_path / "run")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_directories_are_read(directory, tmp_path, dtype):
+    _, theirs = directory
+    copy.deepcopy(theirs).to(dtype).save_pretrained(tmp_path / "theirs")
+    tokenizer().save(str(tmp_path / "theirs" / "tokenizer.json"))
+    import_directory(tmp_path / "theirs", tmp_path / "run")
+    found = load_run(tmp_path / "run").model.state_dict()["tokenizers.text.embedding.weight"]
+    torch.testing.assert_close(found, theirs.model.decoder.embed_tokens.weight.to(dtype).float(), rtol=0, atol=0)
+
+
+def test_weights_that_are_not_read_are_told_how_to_be(directory, tmp_path):
+    shutil.copytree(directory[0] / "theirs", tmp_path / "theirs")
+    weights = tmp_path / "theirs" / "model.safetensors"
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(RunError, match="a pointer of Git LFS"):
+        import_directory(tmp_path / "theirs", tmp_path / "run")
+    weights.rename(weights.with_name("pytorch_model.bin"))
+    with pytest.raises(RunError, match="pytorch_model.bin is not read, since it can execute code"):
+        import_directory(tmp_path / "theirs", tmp_path / "run")
+
+
+def test_ids_of_a_tokenizer_in_parts_are_checked(directory, tmp_path):
+    shutil.copytree(directory[0] / "theirs", tmp_path / "theirs")
+    vocabulary = json.loads(tokenizer().to_str())["model"]["vocab"]
+    (tmp_path / "theirs" / "tokenizer.json").unlink()
+    (tmp_path / "theirs" / "merges.txt").write_text("#version: 0.2\n")
+    added = dict(zip([*SPECIALS, *TIMES], ids(*SPECIALS, *TIMES)))
+    (tmp_path / "theirs" / "added_tokens.json").write_text(json.dumps(added))
+    (tmp_path / "theirs" / "vocab.json").write_text(json.dumps(vocabulary))
+    import_directory(tmp_path / "theirs", tmp_path / "run")
+    vocabulary.popitem()  # a gap: all that follows would move
+    (tmp_path / "theirs" / "vocab.json").write_text(json.dumps(vocabulary))
+    with pytest.raises(RunError, match=r"<\|endoftext\|> is id 256 in added_tokens.json, but 255"):
+        import_directory(tmp_path / "theirs", tmp_path / "other")
+
+
+def test_what_is_refused(directory, tmp_path):
+    folder, _ = directory
+    config = json.loads((folder / "theirs" / "config.json").read_text())
+    weights = (folder / "theirs" / "model.safetensors").read_bytes()
+
+    def changed(name: str, files: bool = True, **options):
+        target = tmp_path / name
+        target.mkdir()
+        (target / "config.json").write_text(json.dumps(config | options))
+        (target / "model.safetensors").write_bytes(weights)
+        if files:
+            tokenizer().save(str(target / "tokenizer.json"))
+        return target
+
+    with pytest.raises(RunError, match="has no tokenizer.json"):
+        import_directory(changed("a", files=False), tmp_path / "ra")
+    with pytest.raises(ValueError, match="activation_function is 'relu'; only 'gelu' is reproduced exactly"):
+        import_directory(changed("b", activation_function="relu"), tmp_path / "rb")
+    with pytest.raises(ValueError, match="encoder_ffn_dim and decoder_ffn_dim differ"):
+        import_directory(changed("c", encoder_ffn_dim=64), tmp_path / "rc")
+    with pytest.raises(DataError, match=r"tokenizer.json has \d+ ids, more than config.json's vocab_size \(100\)"):
+        import_directory(changed("d", vocab_size=100), tmp_path / "rd")

@@ -1,0 +1,101 @@
+"""`chopmix examples`: samples as files, and commands that ask about them."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+import soundfile
+from checkout import ROOT
+from chopmix.commands.cli import main
+from PIL import Image
+
+QUICK = ["training.steps=1", "model.depth=1", "model.width=16", "data.dataset.samples=20", "training.samples_per_step=4",
+         "evaluation.attribution=false", "evaluation.generated=1", "logging.tensorboard=false"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory):
+    """The quickstart after one step."""
+    folder = tmp_path_factory.mktemp("examples") / "run"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(ROOT)
+        patched.setattr("chopmix.data.datasets.arithmetic.Arithmetic.held_back", 8)
+        assert main(["train", "configs/quickstart.yaml", *QUICK, f"out={folder}"]) == 0
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def in_checkout(monkeypatch):
+    """Configurations are named as a user names them."""
+    monkeypatch.chdir(ROOT)
+
+
+def test_samples_are_written_and_can_be_asked_about(quickstart, tmp_path, capsys):
+    assert main(["examples", str(quickstart), "--number", "2", "--output", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    for number, line in enumerate(lines, start=1):
+        folder = tmp_path / str(number)
+        told = json.loads((folder / "sample.json").read_text())
+        assert set(told) == {"image", "operator", "sound", "answer"} and told["operator"] in "+-"
+        assert np.asarray(Image.open(folder / told["image"])).shape == (8, 8)
+        wave, rate = soundfile.read(folder / told["sound"])
+        assert rate == 8000 and len(wave) > 1000 and abs(wave).max() > 0.1
+        program, command, run, *options = shlex.split(line)
+        assert (program, command, run) == ("chopmix", "predict", str(quickstart)) and not any(
+            "answer" in each for each in options
+        )
+        assert main([command, run, *options]) == 0
+        assert "answer" in json.loads(capsys.readouterr().out)
+
+
+def test_samples_of_a_configuration_need_no_run(tmp_path, capsys):
+    assert (
+        main(
+            [
+                "examples",
+                "configs/quickstart.yaml",
+                "--split",
+                "train",
+                "--number",
+                "1",
+                "--output",
+                str(tmp_path / "a"),
+            ]
+        )
+        == 0
+    )
+    assert (tmp_path / "a" / "1" / "image.png").exists()
+
+
+def test_what_is_refused(tiny, tmp_path, capsys):
+    for given, message in (
+        (["configs/quickstart.yaml", "--number", "0"], "--number is 0; it must be at least 1"),
+        ([str(tiny())], "is a text corpus: chopmix inspect shows what it holds"),
+        (["configs/quickstart.yaml", "--split", "vla"], "vla"),
+    ):
+        assert main(["examples", *given, "--output", str(tmp_path / "b")]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_files_stay_in_their_folder_whatever_a_column_is_called(tmp_path, capsys):
+    """A stranger's run may read a column by the name of a path; a text may be longer than the name of a file."""
+    rows = [{"../../x": f"a/{n}.png", "note": "long " * 100, "label": n % 2} for n in range(4)]
+    (tmp_path / "a").mkdir()
+    for n in range(4):
+        Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(tmp_path / "a" / f"{n}.png")
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    dataset = {"use": "manifest", "train": str(tmp_path / "train.jsonl"), "val": str(tmp_path / "train.jsonl"),
+            "columns": ["../../x", "note", "label"], "files": ["../../x"]}  # fmt: skip
+    tree = {
+        "inputs": {"image": {"use": "image", "patch_size": 4, "size": 8}, "note": {"use": "text", "encoding": "bytes"}},
+        "model": {"width": 16, "depth": 1, "heads": 2, "context": 600, "attention": "same_sample"},
+        "tasks": {"kind": {"use": "classification", "target": "label"}},
+        "data": {"dataset": dataset, "columns": {"image": "../../x"}}, "training": {"steps": 1, "samples_per_step": 2},
+    }  # fmt: skip
+    (tmp_path / "x.yaml").write_text(json.dumps(tree))
+    out = tmp_path / "b" / "c" / "d"
+    assert main(["examples", str(tmp_path / "x.yaml"), "--split", "val", "--number", "1", "--output", str(out)]) == 0
+    assert sorted(file.name for file in (out / "1").iterdir()) == ["_._.._x.png", "sample.json"]
+    assert "long long" in capsys.readouterr().out and not (out / "x.png").exists()

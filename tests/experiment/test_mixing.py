@@ -1,0 +1,834 @@
+"""Images, text and sound in one set, from a YAML to answers: training, resuming, tasks, missing inputs, what each is worth."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from batching import asked, fitted, summed
+from chopmix.commands.cli import main
+from chopmix.commands.options import given_samples
+from chopmix.data.datasets.arithmetic import outcomes
+from chopmix.data.processes import Processes
+from chopmix.data.samples.dataset import Outcome
+from chopmix.experiment.assembly.assemble import assemble
+from chopmix.experiment.assembly.splits import open_split
+from chopmix.experiment.assembly.tasks import load_learned, save_learned
+from chopmix.experiment.folder.claim import claim
+from chopmix.experiment.folder.reading import RunError
+from chopmix.experiment.resume import resume
+from chopmix.experiment.run import Run, load_run
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.settings.document import ConfigError
+from chopmix.experiment.train import fit, train
+from chopmix.inference.attribution import Attribution, best_guess, entropy, subset_table, table
+from chopmix.inference.generate import before, open_answers
+from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
+from chopmix.models.generation.beam_search import Search
+from chopmix.models.generation.sampling import Sampling, draw
+from chopmix.models.generation.session import Session
+from chopmix.models.heads import AttentionPooling, ClassToken, MeanPooling
+from chopmix.models.tokens import plain_tokens
+from chopmix.tasks.classification import Classification
+from chopmix.tasks.regression import Regression
+from chopmix.tokenizers.files.reading import DataError
+from chopmix.training.mixup import Mixup
+from chopmix.training.record.progress import Progress
+from ranks import train_together
+
+BLOCK = {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False}
+TREE = {
+    "inputs": {
+        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8, "augment": {"use": "image_augmentation", "shift": 1}},
+        "operator": {"use": "text", "encoding": "characters"},
+        "sound": {"use": "audio", "rate": 8000, "mels": 8, "frames": 20, "augment_wave": {"gain": 3}},
+        "answer": {"use": "text", "encoding": "characters"},
+    },
+    "model": {
+        "width": 16, "depth": 2, "heads": 2, "context": 32, "position": "rotary", "block": BLOCK,
+        "attention": "same_sample & (causal | from(image, sound))",
+    },
+    "tasks": {"answer": {"use": "language_modeling", "target": "answer", "metrics": ["exact_match"]}},
+    "data": {"dataset": {"use": "arithmetic", "samples": 24}},
+    "training": {"steps": 6, "samples_per_step": 6, "input_dropout": 0.2, "learning_rate": 1e-2, "schedule": "constant"},
+    "evaluation": {"every": 6, "generated": 4},
+    "checkpoints": {"every": 3},
+    "logging": {"every": 2, "tensorboard": False},
+}  # fmt: skip
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Makes the YAML of a tiny experiment in cross-modal arithmetic; gives its path."""
+
+    def make(name: str = "mixed", **sections):
+        tree = TREE | sections | {"out": str(tmp_path / name)}
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(tree, sort_keys=False))
+        return file
+
+    return make
+
+
+def records(folder) -> list[dict]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    timed = ("seconds", "per_second", "waited", "memory", "per_step")
+    return [{k: v for k, v in line.items() if not any(part in k for part in timed)} for line in found]
+
+
+# ---------------------------------------------------------------------------------------------- train and resume
+
+
+def test_resumed_twice_equals_never_stopped(mixed):
+    whole, _ = train(load_config(mixed("whole")))
+    for steps in (2, 4, 6):
+        parts, _ = train(load_config(mixed("parts"), [f"training.steps={steps}", "evaluation.every=100"]))
+    first, second = (load_run(mixed(name).with_suffix(""), "last").model.state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    judged = [{name: value for name, value in told.items() if name.startswith("val/")} for told in (whole, parts)]
+    assert judged[0] == judged[1] and {"val/loss", "val/exact_match"} <= judged[0].keys()
+
+
+def test_of_how_many_texts_a_figure_is(mixed):
+    """While training some are written, `evaluate` writes all: a metric of the same name, told apart by how many."""
+    metrics, _ = train(load_config(mixed(), ["evaluation.generated=3", "training.steps=1"]))
+    run = load_run(mixed().with_suffix(""))
+    assert metrics["val/judged"] == 3 < run.evaluate("val")["val/judged"] == len(run.dataset().open("val"))
+
+
+def test_micro_batches_and_packed_rows_change_nothing_but_rounding(mixed):
+    settings = TREE["training"] | {"input_dropout": 0.2}
+    inputs = {name: {k: v for k, v in part.items() if k != "augment"} for name, part in TREE["inputs"].items()}
+    one = train(load_config(mixed("one", inputs=inputs)))[0]["val/loss"]
+    parts = train(load_config(mixed("four", inputs=inputs, training=settings | {"rows_per_micro_batch": 2})))[0][
+        "val/loss"
+    ]
+    assert one == pytest.approx(parts, rel=1e-3)
+    losses = [line["train/loss"] for line in records(mixed("one").with_suffix("")) if "train/loss" in line]
+    again = [line["train/loss"] for line in records(mixed("four").with_suffix("")) if "train/loss" in line]
+    assert losses == pytest.approx(again, rel=1e-3)
+
+
+def test_training_on_one_batch_learns_it(mixed):
+    data = {"dataset": {"use": "arithmetic", "samples": 4}}
+    training = TREE["training"] | {"steps": 120, "samples_per_step": 4, "input_dropout": 0.0, "optimizer": "muon"}
+    inputs = {name: {k: v for k, v in p.items() if "augment" not in k} for name, p in TREE["inputs"].items()}
+    inputs |= {name: {"use": "text", "encoding": "bytes"} for name in ("answer", "operator")}
+    file = mixed("learn", data=data, training=training, inputs=inputs, evaluation={"every": 120, "generated": 0})
+    train(load_config(file))
+    run = load_run(file.with_suffix(""))
+    metrics = run.evaluate("train")
+    assert metrics["train/exact_match"] == 1.0 and metrics["train/loss"] < 0.2
+    raw = run.config.data.dataset().open("train")[0]
+    answer = run.predict([{name: raw[name] for name in ("image", "operator", "sound")}])
+    assert answer == [{"answer": {"text": raw["answer"]}}]
+    assert run.predict([{**{n: raw[n] for n in ("image", "operator", "sound")}, "answer": "not read"}]) == answer
+    begun = run.predict([{name: raw[name] for name in ("image", "operator", "sound")}], prompt=raw["answer"][:2])
+    assert begun == [{"answer": {"text": raw["answer"][2:]}}]
+
+
+# --------------------------------------------------------------------------------------------------- generation
+
+
+@pytest.mark.parametrize("inputs", [None, ("sound",), ()])
+def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
+    file = mixed()
+    train(load_config(file, ["training.steps=3"]))
+    run = load_run(file.with_suffix(""))
+    split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
+    places, encoding = split.first(5), run.choppers["answer"].text
+    planned = split.read(places, inputs=inputs, rows="one_each", replaced={"answer": ""}).main
+    session = Session(run.model, Batch(main=planned), input="answer", task="answer", vocabulary=encoding.vocabulary)
+    written = torch.stack(list(draw(session, 5, Sampling(temperature=0))), dim=1)
+    for row, place in enumerate(places):
+        for length in range(5):
+            text = encoding.decode(written[row, :length].tolist())
+            if encoding.start in written[row, :length]:
+                break
+            again = split.read([place], inputs=inputs, replaced={"answer": text}).main
+            batch = run.model.plan(Batch(main=again))
+            with torch.inference_mode():
+                hidden = run.model.read(batch).main[0, again.chunks["answer"].slots[-1]]
+                scores = run.model.heads["answer"](hidden[None])[0, : encoding.vocabulary]
+            assert int(scores.argmax()) == int(written[row, length])
+
+
+def test_answers_come_piece_by_piece(mixed):
+    """As they come, at once, cached or not, by beams: the texts are the same, and what is bad is told."""
+    file = mixed()
+    train(load_config(file, ["training.steps=3"]))
+    run = load_run(file.with_suffix(""))
+    raw = run.config.data.dataset().open("val")
+    samples = [{name: raw[number][name] for name in ("image", "operator", "sound")} for number in (0, 1)]
+    for options in ({"seed": 3, "sampling": Sampling(temperature=3)}, {"search": Search(beams=3)}, {}):
+        whole = [answer["answer"]["text"] for answer in run.predict(samples, max_tokens=6, **options)]
+        streamed = list(run.stream(["1"], samples, max_tokens=6, **options))
+        begun = [answer["answer"]["text"] for answer in run.predict(samples, prompt="1", max_tokens=6, **options)]
+        assert list(map("".join, zip(*streamed))) == begun and (len(streamed) > 2 or "search" in options or not options)
+        assert run.generate(inputs=samples, max_tokens=6, **options) == whole
+        assert run.generate(inputs=samples[0], max_tokens=6, **options | {"seed": 3}) == run.generate(
+            inputs=samples[:1], max_tokens=6, **options | {"seed": 3}
+        )[0]  # fmt: skip
+        if "search" not in options:
+            assert run.generate(inputs=samples, max_tokens=6, cached=False, **options) == whole
+    for write in (run.generate, lambda **given: list(run.stream([None], **given))):
+        with pytest.raises(ValueError, match="image: the image cannot be read"):
+            write(inputs=[{"image": b"no image"}])
+
+
+@pytest.mark.parametrize("inputs", [None, ("sound",), ()])
+def test_a_session_beside_other_inputs_is_cached_or_not(mixed, inputs):
+    file = mixed()
+    train(load_config(file, ["training.steps=3"]))
+    run = load_run(file.with_suffix(""))
+    split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
+    found = []
+    for cached in (True, False):
+        _, session = open_answers(
+            run.model, "answer", run.tasks["answer"], split, split.first(5), inputs=inputs, prompt="1", cached=cached
+        )
+        with torch.inference_mode():
+            scores = []
+            for step in range(5):
+                scores.append(session.scores())
+                session.append(torch.full((5,), step))
+        found.append(torch.stack(scores))
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
+
+
+def test_a_bad_file_is_answered_with_its_error(mixed, tmp_path):
+    file = mixed()
+    train(load_config(file, ["training.steps=1"]))
+    run = load_run(file.with_suffix(""))
+    (tmp_path / "no.png").write_bytes(b"no image")
+    good, bad = run.predict([{"operator": "+"}, {"image": str(tmp_path / "no.png")}])
+    assert "text" in good["answer"] and "image: the image cannot be read" in bad["error"]
+    with pytest.raises(RunError, match="has no input 'video'; possible: image, operator, sound, answer"):
+        run.predict([{"video": "x"}])
+
+
+def test_input_pairs_make_samples(mixed, tmp_path, monkeypatch, capsys):
+    file = mixed()
+    train(load_config(file, ["training.steps=1"]))
+    run = load_run(file.with_suffix(""))
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    found = given_samples(["image=*.png", "operator=*"], run)
+    assert [sample["image"] for sample in found] == ["a.png", "b.png"] and found[1]["operator"] == "*"
+    for given, message in (
+        (["cat.jpg"], "write NAME=VALUE"),
+        (
+            ["image=1", "image=2", "sound=1", "sound=2", "sound=3"],
+            "--input image: 2 values beside 3 of another input; give 1 or 3",
+        ),
+        (["answer=7"], "--input answer: this is what the run writes"),
+    ):
+        with pytest.raises(RunError, match=message):
+            given_samples(given, run)
+
+
+def test_answers_end_before_a_stop_text_and_flags_that_mean_nothing_are_refused(mixed, capsys):
+    file = mixed()
+    train(load_config(file, ["training.steps=1"]))
+    for seed in range(20):
+        sampling = ["--max-tokens", "6", "--temperature", "3", "--seed", str(seed)]
+        generate = ["generate", str(file.with_suffix("")), "--input", "operator=+", *sampling]
+        assert main(generate) == 0
+        if len(whole := capsys.readouterr().out.removesuffix("\n")) > 1:
+            break
+    assert main([*generate, "--stop", whole[1]]) == 0
+    assert capsys.readouterr().out.removesuffix("\n") == before(whole, whole[1])
+    assert main([*generate, "--no-cache"]) == 0
+    assert capsys.readouterr().out.removesuffix("\n") == whole
+    for flags, said in (
+        (["--prompts", "x"], "--prompts is for texts alone, not beside --input"),
+        (
+            ["--beams", "3"],
+            "--beams searches for the likeliest text, --temperature draws one at random: give one of the two",
+        ),
+    ):
+        assert main([*generate, *flags]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_run_that_lacks_what_it_learned_of_its_data_is_refused(mixed, tmp_path):
+    """Without the statistics of its spectrograms, say, a run would answer, and wrongly."""
+    file = mixed()
+    train(load_config(file, ["training.steps=1"]))
+    kept = sorted((file.with_suffix("") / "assets").iterdir())
+    assert {"sound", "answer"} <= {each.name for each in kept}
+    for each in kept:
+        each.rename(tmp_path / "away")
+        with pytest.raises(RunError, match=rf"assets/{each.name} is missing: what this run learned of its data"):
+            load_run(file.with_suffix(""))
+        (tmp_path / "away").rename(each)
+    load_run(file.with_suffix(""))
+
+
+# ------------------------------------------------------------------------------------------------ other tasks
+
+
+def planned(*lengths: int, own: int = 0) -> SetPlan:
+    """A set of one row per sample; with `own`, the core's tokens come first."""
+    plain = plain_tokens(len(lengths), max(lengths) + own)
+    inside = torch.arange(max(lengths) + own) < torch.tensor(lengths)[:, None] + own
+    tokens = replace(
+        plain, sample=plain.sample * inside, input=(torch.arange(max(lengths) + own) >= own).long() * inside
+    )
+    places = torch.arange(len(lengths))[:, None] * (max(lengths) + own) + torch.arange(own) if own else None
+    return SetPlan(tokens=tokens, chunks={}, own=places, samples=len(lengths))
+
+
+def test_poolings_read_each_sample_by_itself():
+    torch.manual_seed(0)
+    found = planned(3, 1, 2)
+    x = torch.randn(9, 8)
+    places, groups = MeanPooling.slots(found)
+    assert places.tolist() == [0, 1, 2, 3, 6, 7] and groups.tolist() == [0, 0, 0, 1, 2, 2]
+    mean = MeanPooling(8)(x[places], groups, 3)
+    torch.testing.assert_close(mean, torch.stack([x[:3].mean(0), x[3], x[6:8].mean(0)]))
+    pooling = AttentionPooling(8)
+    torch.testing.assert_close(pooling(x[places], groups, 3), mean)
+    torch.nn.init.normal_(pooling.query)
+    weights = (x[:3] @ pooling.query / 8**0.5).softmax(0)
+    torch.testing.assert_close(pooling(x[places], groups, 3)[0], weights @ x[:3])
+    expected = weights @ x[:3]
+    with torch.autocast("cpu", torch.bfloat16):  # its exponentials are of float32 there
+        for given in (x, x.bfloat16()):
+            torch.testing.assert_close(pooling(given[places], groups, 3)[0].float(), expected, atol=0.02, rtol=0.02)
+    with pytest.raises(ValueError, match="set model.core_tokens: 1"):
+        ClassToken.slots(found)
+
+
+def classification(**options) -> Classification:
+    rows = [{"label": label} for label in ("dog", "cat", "cow", "cat", None)]
+    if options.get("several"):
+        rows = [{"label": ["dog", "cat"]}, {"label": []}, {"label": ["cow"]}]
+    return fitted(Classification(target="label", **options), rows)
+
+
+def test_classes_are_sorted_kept_and_judged(tmp_path):
+    task = classification(label_smoothing=0.1)
+    assert task.classes == ("cat", "cow", "dog")
+    save_learned(task, tmp_path / "t")
+    assert json.loads((tmp_path / "t" / "classes.json").read_text()) == ["cat", "cow", "dog"]
+    assert load_learned(Classification(target="label"), tmp_path / "t").classes == task.classes
+    found = replace(planned(1, 1, 1), labels={"label": ["dog", None, "cat"]}, keys=("a", "b", "c"))
+    targets = asked(task, found)
+    assert targets.values.tolist() == [2, -100, 0] and targets.count == 2
+    scores = torch.tensor([[0.0, 0.0, 3.0], [9.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
+    expected = torch.nn.functional.cross_entropy(
+        scores[[0, 2]], torch.tensor([2, 0]), reduction="sum", label_smoothing=0.1
+    )
+    torch.testing.assert_close(task.terms(scores, targets)["loss"].sum, expected)
+    found_figures, sums = summed(task, scores, targets, count=2.0, loss=0.0), task.measure(scores, targets)
+    assert tuple(found_figures) == tuple(task.metrics)
+    assert found_figures["accuracy"] == 0.5 and sums["confusion"].view(3, 3).tolist() == [
+        [0, 1, 0],
+        [0, 0, 0],
+        [0, 0, 1],
+    ]
+    assert task.answer(scores[0])["class"] == "dog"
+    with pytest.raises(DataError, match="'fox' in column 'label' is none of the 3 classes"):
+        asked(task, replace(found, labels={"label": ["dog", "fox", "cat"]}))
+    with pytest.raises(DataError, match="names 1 classes"):
+        fitted(Classification(target="label"), [{"label": 1}])
+
+
+@pytest.mark.parametrize(
+    "several, odd", [(False, {"a": 1}), (False, math.nan), (False, ["a"]), (True, [["a"]]), (True, [None])]
+)
+def test_what_is_no_label_is_named(several, odd):
+    task = classification(several=several)
+    with pytest.raises(DataError, match="column 'label' must hold .*; labels are texts or numbers"):
+        task.encoded(odd)
+    with pytest.raises(DataError, match="column 'label' must hold"):
+        fitted(task, [{"label": ["b"] if several else "b"}, {"label": odd}])
+
+
+def test_samples_without_a_label_teach_to_be_sure_and_even():
+    task, plain = classification(unlabelled=0.5), classification()
+    found = replace(planned(1, 1, 1, 1), labels={"label": [None, "dog", None, None]}, keys=tuple("abcd"))
+    targets = asked(task, found)
+    sure = torch.tensor([[9.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
+    alike = torch.tensor([[9.0, 0.0, 0.0]] * 4)
+    losses = []
+    for scores in (sure, alike, torch.zeros(4, 3)):
+        terms = task.terms(scores, targets)
+        assert torch.equal(terms["loss"].sum, plain.terms(scores, targets)["loss"].sum)
+        assert terms["unlabelled"].weight == 0.5 and terms["unlabelled"].count == 1
+        losses.append(float(terms["unlabelled"].sum))
+    assert losses[0] == pytest.approx(-3 * math.log(3), abs=0.02)  # three samples, each as telling as can be
+    assert losses[1:] == pytest.approx([0.0, 0.0], abs=1e-5)
+    moved = sure.clone()
+    moved[1] = torch.tensor([5.0, 1.0, 2.0])  # a labelled sample counts in the loss alone
+    torch.testing.assert_close(task.terms(moved, targets)["unlabelled"].sum, torch.tensor(losses[0]))
+    skewed = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [1.0, 1.0, 0.0]], requires_grad=True)
+    task.terms(skewed, targets)["unlabelled"].sum.backward()
+    assert skewed.grad[1].abs().max() == 0 and skewed.grad[[0, 2, 3]].abs().min() > 0
+    assert list(plain.terms(sure, targets)) == ["loss"]
+    with pytest.raises(ValueError, match="unlabelled must be 0 or more, and 0 with several: true, not 0.5"):
+        classification(several=True, unlabelled=0.5)
+
+
+def test_a_batch_in_which_all_have_a_label_teaches_nothing_more():
+    task = classification(unlabelled=0.5)
+    targets = asked(task, replace(planned(1, 1), labels={"label": ["dog", "cat"]}, keys=("a", "b")))
+    assert float(task.terms(torch.randn(2, 3), targets)["unlabelled"].sum) == 0
+
+
+def test_several_labels_are_judged_each_by_itself():
+    task = classification(several=True)
+    found = replace(planned(1, 1), labels={"label": [["dog", "cat"], None]}, keys=("a", "b"))
+    targets = asked(task, found)
+    assert targets.values[0].tolist() == [1, 0, 1] and targets.count == 1
+    scores = torch.tensor([[2.0, -1.0, -1.0], [5.0, 5.0, 5.0]])
+    sums = task.measure(scores, targets)
+    assert (int(sums["hits"]), int(sums["said"]), int(sums["true"])) == (1, 1, 2)
+    expected = -sum(math.log(p) for p in (1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(1))))
+    assert float(sums["nats"]) == pytest.approx(expected, rel=1e-5)
+    assert task.answer(scores[0])["classes"] == ["cat"]
+
+
+def test_numbers_are_learned_in_deviations_and_reported_in_units(tmp_path):
+    rows = [{"y": [0.0, 100.0]}, {"y": [2.0, 300.0]}, {"y": None}]
+    save_learned(fitted(Regression(target="y", names=["speed", "angle"]), rows), tmp_path / "t")
+    task = load_learned(Regression(target="y", names=["speed", "angle"]), tmp_path / "t")
+    assert task.learned.mean == [1, 200] and task.learned.std == [1, 100]
+    found = replace(planned(1, 1), labels={"y": [[3.0, 200.0], [math.nan, 0.0]]}, keys=("a", "b"))
+    targets = asked(task, found)
+    assert targets.count == 3
+    output = torch.tensor([[1.0, 1.0], [7.0, -2.0]])
+    assert float(task.terms(output, targets)["loss"].sum) == pytest.approx(1 + 1)
+    found = summed(task, output, targets, count=3.0, loss=2.0)
+    assert tuple(found) == tuple(task.metrics)
+    assert found["mae_speed"] == 1 and found["mae_angle"] == 50 and found["rmse_angle"] == pytest.approx(100 / 2**0.5)
+    assert task.answers(output, targets, Batch(main=planned(1, 1)))[0] == {"values": {"speed": 2.0, "angle": 300.0}}
+    with pytest.raises(DataError, match="holds 2 numbers, but 'names' has 1"):
+        fitted(Regression(target="y", names=["speed"]), rows[:1]).head({}, 8)
+    with pytest.raises(ValueError, match="must be 'squared' or 'huber'"):
+        Regression(target="y", loss="cubic")
+
+
+@pytest.mark.parametrize("pooling", ["mean_pooling", "attention_pooling", "class_token"])
+def test_digits_are_classified_from_a_yaml(mixed, pooling):
+    file = mixed(
+        "digits", inputs={"image": TREE["inputs"]["image"] | {"augment": None}}, data={"dataset": "digits"},
+        model=TREE["model"] | {"attention": "same_sample", "core_tokens": 1, "context": 8},
+        tasks={"digit": {"use": "classification", "target": "label", "pooling": pooling}},
+        training=TREE["training"] | {"steps": 60, "samples_per_step": 64, "optimizer": "muon", "input_dropout": 0.0},
+        evaluation={"every": 60}, checkpoints={"best": "val/accuracy"},
+    )  # fmt: skip
+    summary, _ = train(load_config(file))
+    assert summary["val/accuracy"] > 0.5
+    run = load_run(file.with_suffix(""))
+    image = run.config.data.dataset().open("val")[0]["image"]
+    answer = run.predict([{"image": image}])[0]["digit"]
+    assert set(answer) == {"class", "probabilities"} and answer["class"] in range(10)
+
+
+# --------------------------------------------------------------------------------------------------------- worth
+
+
+def test_shares_add_up_and_match_the_joint_table():
+    truth = outcomes()
+    names = ("image", "operator", "sound")
+    subsets = [tuple(n for i, n in enumerate(names) if mask >> i & 1) for mask in range(8)]
+    worth = Attribution(names, {}, {s: entropy(truth, s) * math.log(2) for s in subsets}, dict.fromkeys(names, 2.0))
+    assert [worth.share(name) for name in names] == pytest.approx([math.log2(10), 1, math.log2(10)])
+    assert sum(map(worth.share, names)) == pytest.approx(worth.value(names))
+    assert [best_guess(truth, s) for s in ((), ("operator", "sound"), names)] == pytest.approx([1 / 200, 0.1, 1])
+    shown = table("sum", worth, truth)
+    assert list(shown.columns[1].cells) == ["3.32 of 3.32", "1.00 of 1.00", "3.32 of 3.32"] and shown.caption is None
+    over = {s: value * (1 if "image" in s else 1.5) for s, value in worth.nats.items()}
+    assert "More bits than there are" in table("sum", replace(worth, nats=over), truth).caption
+
+
+def test_of_numbers_the_share_of_the_error_is_told():
+    squares = {(): 2.0, ("a",): 1.0, ("b",): 1.5, ("a", "b"): 0.5}
+    worth = Attribution(("a", "b"), {}, squares, {"a": 1.0, "b": 2.0}, in_bits=False)
+    shown = table("control", worth)
+    assert shown.title == "control: what each input is worth"
+    assert [list(column.cells) for column in shown.columns][:3] == [["a", "b"], ["50.0%", "25.0%"], ["50.0%", "25.0%"]]
+    assert worth.figures("val") == {"val/share_of_loss/a": 0.5, "val/share_of_loss/b": 0.25}
+
+
+def test_two_inputs_that_say_the_same_share_it():
+    truth = [Outcome({"a": bit, "b": bit}, str(bit), 0.5) for bit in (0, 1)]
+    nats = {s: entropy(truth, s) * math.log(2) for s in ((), ("a",), ("b",), ("a", "b"))}
+    worth = Attribution(("a", "b"), {}, nats, {"a": 1.0, "b": 1.0})
+    assert (worth.share("a"), worth.alone("a"), worth.added("a")) == (0.5, 1.0, 0.0)
+
+
+def test_worth_is_told_for_every_subset(mixed):
+    file = mixed(evaluation={"every": 6, "generated": 4, "attribution": True})
+    summary, _ = train(load_config(file, ["training.steps=2"]))
+    assert {"val/bits/image", "val/bits_per_token/sound", "val/without_image/exact_match"} <= set(summary)
+    assert np.isfinite([value for name, value in summary.items() if name != "step"]).all()
+    shown = subset_table("x", Attribution(("a",), {(): {"loss": 1.0}, ("a",): {"loss": 0.5}}, {}, {}, samples=1234))
+    assert shown.row_count == 2 and shown.caption == "on all 1,234 samples"
+    judged = {"exact_match": 0.5, "judged": 256}
+    shown = subset_table("x", Attribution(("a",), {(): judged, ("a",): judged}, {}, {}, samples=1000))
+    assert shown.caption == "on all 1,000 samples; texts were written for 256 of them" and len(shown.columns) == 2
+
+
+def test_an_input_is_taken_out_with_its_share_of_the_dropout(mixed):
+    file = mixed("ablation", training=TREE["training"] | {"input_dropout": {"image": 0.3, "sound": 0.2}})
+    taken = load_config(file, ["inputs.image=null", "model.attention=same_sample & (causal | from(sound))"])
+    assert "image" not in taken.inputs and taken.training.input_dropout == {"sound": 0.2}
+    with pytest.raises(ConfigError, match="training.input_dropout.*no input is named 'image'"):
+        load_config(file, ["inputs.image=null", "training.input_dropout={image: 0.3}"])
+
+
+def test_what_a_configuration_does_not_show_is_told(mixed, capsys):
+    """How often inputs are really withheld, and who reads the column of an answer: a task that hides it may be told it."""
+    options = [
+        "data.columns.operator=answer",
+        "training.input_dropout={image: 0.75, operator: 0.5, sound: 0.6}",
+        "--dry-run",
+    ]
+    assert main(["train", str(mixed()), *options]) == 0
+    told = capsys.readouterr().out
+    assert (
+        "image from 67.8%, operator from 43.1%, sound from 53.0% (input_dropout 0.75, 0.5, 0.6, before one of a sample's inputs is kept)"
+        in told
+    )
+    assert "tasks.answer: the answer stands in column 'answer', which answer reads: shifted" in told
+    assert "tasks.answer: the answer stands in column 'answer', which operator reads: reconstructed" in told
+    kind = "tasks={kind: {use: classification, target: operator}}"
+    assert main(["train", str(mixed()), "inputs.operator=null", kind, "--dry-run"]) == 0
+    assert "no leak: nothing that is predicted stands among the tokens that are read" in capsys.readouterr().out
+
+
+def test_numbers_that_look_like_classes_are_asked_about():
+    rows = [{"y": number % 10} for number in range(50)]
+    said: list[str] = []
+    fitted(Regression(target="y"), rows, said.append)
+    assert "'y' holds only 0, 1, 2, 3, 4, 5, 6, 7, 8, 9: they are learned as numbers" in said.pop()
+    for values in ([n + 0.5 for n in range(10)] * 5, list(range(50)), [1.0, 2.0]):
+        fitted(Regression(target="y"), [{"y": value} for value in values], said.append)
+        assert said == []
+
+
+# ------------------------------------------------------------------------------------------------------ mistakes
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.samples_per_step=null", "needs either 'tokens_per_step' .* or 'samples_per_step'"),
+        ("training.tokens_per_step=64", "needs either"),
+        ("training.input_dropout={video: 0.1}", "training.input_dropout.*no input is named 'video'"),
+        ("training.input_dropout=1.5", "must be at least 0 and below 1, not 1.5"),
+        ("data.columns.video=image", "data.columns.video: no input is named 'video'"),
+        ("tasks.answer.target=anser", "no input is named 'anser'; did you mean 'answer'"),
+        ("inputs.image.size=9", r"size 9 must be a multiple of patch_size \(4\)"),
+        ("data.dataset=tiny_shakespeare", "is a text corpus: give 'tokens_per_step' instead"),
+        (
+            "tasks.answer={use: classification, target: operator}",
+            r"tasks.answer.target: is the column 'operator', which the input 'operator' reads: the model would be told its answer",
+        ),
+        ("inputs.image.position=learned", "nothing is named 'learned'; possible: learned_grid, sinusoidal_grid"),
+    ],
+)
+def test_mistakes_stop_before_any_work(mixed, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(mixed(), [override])
+
+
+def test_columns_must_exist(mixed):
+    config = load_config(mixed(), ["data.columns.image=picture"])
+    with pytest.raises(
+        DataError, match="inputs.image: dataset 'arithmetic' has no column 'picture'; possible: image, operator"
+    ):
+        train(config)
+
+
+# ------------------------------------------------------------------------------------------------ growing a model
+
+
+def test_your_own_modality_trains_beside_text(mixed):
+    file = mixed(
+        "lidar", inputs={"scan": "own_modality:LidarTokenizer", "side": {"use": "text", "encoding": "characters"}},
+        tasks={"side": {"use": "language_modeling", "target": "side", "metrics": ["exact_match"]}},
+        data={"dataset": "own_modality:Rooms"}, model=TREE["model"] | {"attention": "same_sample & (causal | from(scan))"},
+        training=TREE["training"] | {"steps": 60, "samples_per_step": 16, "optimizer": "muon", "input_dropout": 0.0},
+        evaluation={"every": 60, "generated": 32},
+    )  # fmt: skip
+    summary, _ = train(load_config(file))
+    assert summary["val/exact_match"] > 0.9
+    with pytest.raises(
+        ConfigError, match=r"scan.use: 'own_modality:LidarTokenizer' is code outside chopmix.*--trust own_modality"
+    ):
+        load_run(file.with_suffix(""))
+    run = load_run(file.with_suffix(""), trust=["own_modality"])
+    scan = run.config.data.dataset().open("val")[0]
+    assert run.predict([{"scan": scan["scan"]}])[0]["side"]["text"] == scan["side"]
+
+
+DRIVING = {
+    "inputs": {
+        "camera": {"use": "image", "patch_size": 12, "channels": 1, "size": 24},
+        "vehicle": {"use": "sensor", "channels": {"speed": "m/s", "yaw_rate": None}},
+    },
+    "model": TREE["model"] | {"attention": "same_sample", "core_tokens": 1},
+    "tasks": {
+        "control": {
+            "use": "regression",
+            "target": "control",
+            "names": ["steering", "braking"],
+            "pooling": "class_token",
+        }
+    },
+    "data": {"dataset": {"use": "driving", "samples": 32}},
+    "evaluation": {"every": 100},
+}
+
+
+@pytest.mark.parametrize("before", [["camera"], ["camera", "vehicle"]])
+def test_one_more_input_changes_nothing_where_it_is_absent(mixed, before):
+    """`from: RUN` with a radar added: step 0 gives bit-equal outputs for samples that have no radar."""
+    inputs = {name: DRIVING["inputs"][name] for name in before}
+    old = mixed("old", **DRIVING | {"inputs": inputs})
+    train(load_config(old, ["training.steps=4"]))
+    more = inputs | {"radar": {"use": "sensor", "channels": 32}}
+    new = mixed("new", **DRIVING | {"inputs": more})
+    config = load_config(new, [f"from={old.with_suffix('')}"])
+    claim(config, config.out)
+    trainer = assemble(config, Processes.start("cpu"), Progress(1))
+    resume(trainer)
+    first = load_run(old.with_suffix(""), "last")
+    second = Run(
+        folder=config.out,
+        config=config,
+        step=0,
+        model=trainer.model.eval(),
+        tasks=trainer.data.tasks,
+        choppers=trainer.data.choppers,
+    )
+    row = first.config.data.dataset().open("val")[0]
+    sample = {name: row[name] for name in before}
+    answer = first.predict([sample])
+    assert second.predict([sample]) == answer
+    assert second.predict([sample | {"radar": row["radar"]}]) != answer
+
+
+def test_an_input_that_no_sample_has_is_named(mixed, monkeypatch):
+    from chopmix.data.datasets.arithmetic import Problems
+
+    read = Problems.__getitem__
+    monkeypatch.setattr(Problems, "__getitem__", lambda self, number: read(self, number) | {"sound": None})
+    config = load_config(mixed("absent", data={"dataset": {"use": "arithmetic", "samples": 12}}))
+    with pytest.raises(
+        DataError, match=r"inputs.sound: none of the 12 training samples has anything in column 'sound'"
+    ):
+        train(config)
+
+
+def test_what_has_no_label_is_learned_from_resumes_and_keeps_its_batch_whole(tmp_path):
+    lines = [{"text": "abcd"[n % 4] * 6} | ({"label": n % 4} if n % 3 else {}) for n in range(48)]
+    (tmp_path / "lines.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    dataset = {"use": "manifest", "train": str(tmp_path / "lines.jsonl"), "columns": ["text", "label"]}
+    tree = {
+        "inputs": {"text": {"use": "text", "encoding": "bytes"}},
+        "model": {"width": 16, "depth": 1, "heads": 2, "context": 8, "attention": "same_sample"},
+        "tasks": {"kind": {"use": "classification", "target": "label", "unlabelled": 0.5}},
+        "data": {"dataset": dataset},
+        "training": {"steps": 6, "samples_per_step": 8, "device": "cpu", "schedule": "constant"},
+        "evaluation": {"every": 100},
+        "logging": {"every": 1, "tensorboard": False},
+    }
+
+    def trained(name, *changes):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(tree))
+        return train(load_config(tmp_path / f"{name}.yaml", [f"out={tmp_path / name}", *changes]))[0]["val/loss"]
+
+    whole, without = trained("whole"), trained("without", "tasks.kind.unlabelled=0")
+    for steps in (2, 6):
+        parts = trained("parts", f"training.steps={steps}")
+    assert whole == parts != without
+    assert whole == trained("enough", "training.rows_per_micro_batch=8")
+    worth = load_run(tmp_path / "whole").attribution("train")["kind"]
+    without, present = (worth.metrics[subset]["loss"] for subset in ((), ("text",)))
+    assert worth.alone("text") == pytest.approx((without - present) / math.log(2)) and without != present
+    for name, change in (("some", "training.rows_per_micro_batch=4"), ("mixed", "training.mixup.mixup=0.1")):
+        with pytest.raises(ValueError, match=r"tasks.kind judges the samples of a batch together \(unlabelled\)"):
+            trained(name, change)
+    (tmp_path / "lines.jsonl").write_text("\n".join(json.dumps(line) for line in lines if "label" in line))
+    with pytest.raises(DataError, match="unlabelled is 0.5, but every training sample has a label in 'label'"):
+        trained("all")
+
+
+# ------------------------------------------------------------------------------------------------- fine-tuning
+
+
+def digits(mixed, name="digits", **training):
+    return mixed(
+        name, inputs={"image": TREE["inputs"]["image"] | {"augment": None}}, data={"dataset": "digits"},
+        model=TREE["model"] | {"attention": "same_sample", "context": 8},
+        tasks={"digit": {"use": "classification", "target": "label", "label_smoothing": 0.1}},
+        training=TREE["training"] | {"samples_per_step": 33, "input_dropout": 0.0} | training, evaluation={"every": 100},
+    )  # fmt: skip
+
+
+def test_images_and_labels_are_mixed_and_resume_bit_equal(mixed):
+    mix = {"mixup": 0.4, "cutmix": 1.0}
+    whole, _ = train(load_config(digits(mixed, "whole", mixup=mix)))
+    for steps in (3, 6):
+        parts, _ = train(load_config(digits(mixed, "parts", mixup=mix), [f"training.steps={steps}"]))
+    plain, _ = train(load_config(digits(mixed, "plain")))
+    assert whole["val/loss"] == parts["val/loss"] != plain["val/loss"]
+
+
+def test_labels_follow_their_images():
+    task = classification()
+    images = torch.arange(3)[:, None, None, None].expand(3, 1, 4, 4).to(torch.uint8) * 100
+    ones = torch.ones(3, dtype=torch.long)
+    chunks = Chunks(values=images, index=torch.zeros(3, dtype=torch.long), counts=ones)
+    found = replace(planned(1, 1, 1), chunks={"image": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
+    batch = Batch(main=found, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
+    for how in Mixup(mixup=1.0), Mixup(cutmix=1.0), Mixup(mixup=1.0, cutmix=1.0):
+        mixed = how(batch, {"t": task})
+        shares, values = mixed.targets["t"].values, mixed.main.chunks["image"].values
+        torch.testing.assert_close(shares.sum(1), torch.ones(3))
+        assert shares[2].tolist() == [0, 0, 1] and torch.equal(values[2], images[2])
+        assert values[0].float().mean().item() == pytest.approx(100 * shares[0, 1].item(), abs=1)
+        assert 0 < shares[0, 0] < 1 and torch.equal(shares[0, :2], shares[1, :2].flip(0))
+
+
+@pytest.mark.parametrize("how", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0, "probability": 0.7}])
+def test_what_is_mixed_depends_on_seed_epoch_and_sample_alone(how):
+    """A pair is mixed alike whatever else is in its batch, and otherwise in another epoch."""
+    images = torch.randint(256, (40, 3, 8, 6), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+
+    def mixed(numbers: range, epoch: int = 0) -> torch.Tensor:
+        count = len(numbers)
+        chunks = Chunks(values=images[numbers.start : numbers.stop], index=torch.zeros(count, dtype=torch.long),
+                        counts=torch.ones(count, dtype=torch.long))  # fmt: skip
+        found = replace(planned(*[1] * count), chunks={"image": chunks}, seeds=tuple((0, epoch, n) for n in numbers))
+        targets = Targets(values=torch.tensor([n % 3 for n in numbers]), count=count)
+        return Mixup(**how)(Batch(main=found, targets={"t": targets}), {"t": classification()})
+
+    whole, parts, later = mixed(range(40)), [mixed(range(10)), mixed(range(10, 40))], mixed(range(40), 1)
+    for read in (lambda b: b.main.chunks["image"].values, lambda b: b.targets["t"].values):
+        assert torch.equal(read(whole), torch.cat(list(map(read, parts)))) and not torch.equal(read(whole), read(later))
+
+
+def test_what_cannot_be_mixed_is_refused():
+    task = classification()
+    images = torch.zeros(3, 1, 4, 4).to(torch.uint8)
+    chunks = Chunks(values=images, index=torch.zeros(3, dtype=torch.long), counts=torch.ones(3, dtype=torch.long))
+    found = replace(planned(1, 1, 1), chunks={"image": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
+    batch = Batch(main=found, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
+    several = classification(several=True)
+    with pytest.raises(ValueError, match="one classification task of one label a sample"):
+        Mixup(mixup=1.0)(batch, {"t": several})
+    with pytest.raises(ValueError, match="needs one image of one size, or one sound"):
+        Mixup(mixup=1.0)(replace(batch, main=replace(found, samples=2)), {"t": task})
+    with pytest.raises(ValueError, match="needs a label in every sample"):
+        Mixup(mixup=1.0)(
+            replace(batch, targets={"t": Targets(values=torch.tensor([0, -100, 2]), count=2)}), {"t": task}
+        )
+    with pytest.raises(ValueError, match="needs one image of one size, or one sound"):
+        corpus = replace(chunks, values=torch.zeros(3, dtype=torch.long), counts=None)
+        Mixup(mixup=1.0)(replace(batch, main=replace(found, chunks={"text": corpus})), {"t": task})
+    for wrong in (-1.0, 1e308):
+        with pytest.raises(ValueError, match="must be at least 0 and at most 1000"):
+            Mixup(mixup=wrong)
+
+
+def test_labels_follow_their_sounds():
+    """Three sounds of 2, 1 and 3 tokens of two windows: each gets its partner's windows, cut or followed by silence."""
+    values = torch.tensor([1.0] * 4 + [10.0] * 2 + [100.0] * 6)[:, None].expand(12, 5)
+    chunks = Chunks(values=values, index=torch.zeros(6, dtype=torch.long), counts=torch.tensor([2, 1, 3]))
+    found = replace(planned(1, 1, 1), chunks={"sound": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
+    batch = Batch(main=found, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
+    mixed = Mixup(mixup=1.0)(batch, {"t": classification()})
+    shares, found = mixed.targets["t"].values, mixed.main.chunks["sound"].values[:, 0]
+    one = shares[0, 0].item()
+    expected = torch.tensor([[one, 1 - one, 0], [1 - one, one, 0], [0, 0, 1]])
+    torch.testing.assert_close(shares, expected, rtol=0, atol=1e-6)
+    assert 0 < one < 1
+    first, second, third = found.split([4, 2, 6])
+    torch.testing.assert_close(first, one + (1 - one) * torch.tensor([10.0, 10, 0, 0]))
+    torch.testing.assert_close(second, torch.full((2,), 10 * one + 1 - one))
+    torch.testing.assert_close(third, torch.full((6,), 100.0))
+    whole = Mixup(mixup=1.0, probability=0.0)(batch, {"t": classification()})
+    assert torch.equal(whole.targets["t"].values, torch.eye(3))
+    with pytest.raises(ValueError, match="without cutmix"):
+        Mixup(cutmix=1.0)(batch, {"t": classification()})
+
+
+def test_what_is_frozen_stays(mixed):
+    file = digits(mixed, freeze=["tokenizers", "cores.main.blocks.0"], optimizer="muon")
+    config = load_config(file)
+    claim(config, config.out)
+    trainer = assemble(config, Processes.start("cpu"), Progress(1))
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    fit(trainer)
+    moved = {name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved and not any(name.startswith(("tokenizers", "cores.main.blocks.0")) for name in moved)
+    assert any(name.startswith("cores.main.blocks.1") for name in moved)
+    with pytest.raises(
+        ValueError, match="no parameter begins with 'tokenizer.image'; possible: cores.main, heads.digit"
+    ):
+        train(load_config(digits(mixed, "wrong", freeze=["tokenizer.image"])))
+
+
+def test_rates_fall_with_the_distance_to_the_heads(mixed):
+    config = load_config(digits(mixed, optimizer={"use": "adamw", "layer_decay": 0.5}))
+    claim(config, config.out)
+    trainer = assemble(config, Processes.start("cpu"), Progress(1))
+    names = trainer.trainer.learner.optimizer.names
+    rates = {
+        names[p]: g["lr"] for o in trainer.trainer.learner.optimizer.inner for g in o.param_groups for p in g["params"]
+    }
+    assert rates["heads.digit.linear.weight"] == 1e-2 == rates["cores.main.norm.weight"]
+    assert rates["cores.main.blocks.1.attention.query.weight"] == 5e-3
+    assert rates["cores.main.blocks.0.feed_forward.up.weight"] == 2.5e-3
+    assert rates["tokenizers.image.embedding.bias"] == 1.25e-3
+
+
+# ---------------------------------------------------------------------------------------------- several processes
+
+
+def test_two_processes_have_the_losses_of_one(mixed, tmp_path):
+    """Five samples over two processes in micro-batches of one, ragged answers, pictures and sounds changed at random, inputs withheld
+    on one rank and not the other: with AdamW only sums are rounded differently."""
+    own = {"samples_per_step": 5, "rows_per_micro_batch": 1, "input_dropout": 0.5, "steps": 4, "optimizer": "adamw",
+           "precision": "float32"}  # fmt: skip
+    assert "augment" in TREE["inputs"]["image"] and "augment_wave" in TREE["inputs"]["sound"]
+    sections = {"training": TREE["training"] | own, "logging": {"every": 1, "tensorboard": False}}
+    one, two = (mixed(name, **sections, evaluation={"every": 4, "generated": 5}) for name in ("one", "two"))
+    train(load_config(one))
+    process = train_together(tmp_path, 2, two)
+    assert process.returncode == 0, process.stderr
+    first, second = (records(file.with_suffix("")) for file in (one, two))
+    for key in ("train/loss", "val/loss", "val/exact_match", "val/bits_per_byte", "train/padding"):
+        values = [[line[key] for line in lines if key in line] for lines in (first, second)]
+        assert values[0] and values[0] == pytest.approx(values[1], rel=1e-6)
+
+
+def test_bad_validation_data_lose_no_step(mixed, tmp_path, monkeypatch):
+    """A damaged image met in the last evaluation: the steps are saved, and the run goes on once more of them are allowed."""
+    from chopmix.data.datasets.digits import Digits
+
+    read = Digits.open
+
+    def damaged(self, split):
+        found = read(self, split)
+        if split == "val":
+            found.rows[0] = found.rows[0] | {"image": b"no image"}
+        return found
+
+    monkeypatch.setattr(Digits, "open", damaged)
+    file = digits(mixed, "hurt")
+    with pytest.raises(DataError, match="val: sample 'digit .*' is bad: image: the image cannot be read"):
+        train(load_config(file))
+    assert (file.with_suffix("") / "checkpoints" / "step-00000006").exists()
+    summary, _ = train(load_config(file, ["data.bad_share=0.1"]))
+    assert summary["val/loss"] > 0

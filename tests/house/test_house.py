@@ -1,0 +1,145 @@
+"""The house keeps its rules: import order, no hidden packages, every config has its header, every task is seen."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from checkout import ROOT
+
+ORDER = ["models", "tokenizers", "tasks", "data", "inference", "training", "experiment", "commands"]
+"""The rooms: each may import from those before it, and from itself."""
+FILES = [file for folder in ORDER for file in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def imported_folders(file: Path) -> set[str]:
+    """The folders of ours that a file imports from, by its relative imports."""
+    here = file.relative_to(ROOT).parts[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*("chopmix", *here)][: len(here) + 2 - node.level]
+            full = [*base, *(node.module or "").split(".")]
+            found.add(full[1] if len(full) > 1 and full[1] else here[0])
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        module = node.module or "" if isinstance(node, ast.ImportFrom) and not node.level else ""
+        assert not any(name.startswith("chopmix") for name in [*names, module]), f"{file}: import relatively"
+    return found
+
+
+def test_imports_follow_the_folder_table():
+    assert len(FILES) > 40
+    wrong = {
+        str(f.relative_to(ROOT)): extra
+        for f in FILES
+        if (extra := imported_folders(f) - {*ORDER[: ORDER.index(f.relative_to(ROOT).parts[0]) + 1]})
+    }
+    assert not wrong
+
+
+def test_no_folder_hides_an_installed_package():
+    assert not [f for folder in ORDER for f in (ROOT / folder).rglob("__init__.py")]
+    code = (
+        "import sys; sys.path.insert(0, '.'); import tokenizers, chopmix.tokenizers.encoding.base as ours;"
+        "assert tokenizers.Tokenizer; assert 'site-packages' in tokenizers.__file__; print(ours.__name__)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "chopmix.tokenizers.encoding.base"
+
+
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda f: str(f.relative_to(ROOT / "configs")))
+def test_every_config_says_what_it_is_and_how_to_run_it(file):
+    head = [line for line in file.read_text().splitlines() if line.startswith("#")]
+    assert len(head) >= 3 and any(str(file.relative_to(ROOT)) in line for line in head)
+    assert any(told in line for line in head for told in ("val/", "test/", "not run: needs"))
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["trian"], ["train", "x.yaml", "--steps", "3"]])
+def test_the_help_and_what_is_mistyped_need_no_torch(words):
+    code = (
+        "import sys; from chopmix.commands.cli import main\n"
+        f"try: main({words})\n"
+        "except SystemExit: assert not {'torch', 'tokenizers', 'yaml'} & set(sys.modules); print('fine')"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "fine"
+
+
+def test_a_command_is_one_file_that_imports_no_other():
+    from chopmix.commands.cli import ORDER, verbs
+
+    files = {file.stem: file for file in (ROOT / "commands").glob("*.py") if file.stem not in ("cli", "options")}
+    assert len(files) >= 11 and set(ORDER) <= set(verbs()) == {stem.removesuffix("_model") for stem in files}
+    for file in files.values():
+        own = {
+            node.module
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.level == 1
+        }
+        assert own <= {"options"}, file
+    for verb in verbs().values():
+        assert verb.HELP and callable(verb.add_options) and callable(verb.run)
+
+
+def test_message_passing_fits_on_a_page_and_runs():
+    """The file that a newcomer is told to read first: run as a program, its folder comes first on the path."""
+    file = ROOT / "models" / "attention" / "message_passing.py"
+    assert len(file.read_text().splitlines()) <= 75
+    found = subprocess.run([sys.executable, str(file)], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = found.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines[::4]] == ["Encoder (BERT, ViT)", "Cross-attention", "Causal (GPT)"]
+    assert lines[1] == "chop  holds [4.0, 0.0] and hears [3.94, 0.06]"  # a little of what comes behind it
+    assert lines[6] == "mix   holds [0.0, 4.0] and hears [1.0, 4.0]"  # what the other text holds there
+    assert lines[9] == "chop  holds [4.0, 0.0] and hears [4.0, 0.0]"  # itself alone
+    assert lines[-1] == "chops holds [3.0, 1.0] and hears [3.79, 0.21]"
+
+
+def test_a_gpt_fits_on_two_pages_and_learns_a_line_by_heart():
+    file = ROOT / "models" / "attention" / "tiny_gpt.py"
+    assert len(file.read_text().splitlines()) < 120
+    found = subprocess.run([sys.executable, str(file)], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = found.stdout.splitlines()
+    assert lines[-1] == "chop up everything and throw it into the mix"
+    first, last = (float(line.split()[3]) for line in (lines[0], lines[-2]))
+    assert first > 2 > 0.1 > last
+
+
+def test_no_file_hides_a_module_of_the_standard_library():
+    names = {part for file in FILES for part in (*file.relative_to(ROOT).parts[:-1], file.stem)}
+    assert len(names) > 60 and not names & set(sys.stdlib_module_names)
+
+
+def test_the_tables_of_the_readme_are_the_results(monkeypatch):
+    """Every table is what `benchmarks/readme_tables.py` makes of `benchmarks/results/`."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import readme_tables
+
+    text = (ROOT / "README.md").read_text()
+    assert readme_tables.with_tables(text) == text
+    assert "| `configs/quickstart.yaml` | cross-modal" in text and "| GPT-2 | causal decoder |" in text
+    assert all(
+        row["difference"] < 1e-5
+        for row in readme_tables.newest(readme_tables.read_results("architectures"), "architecture")
+    )
+    changed = text.replace("| GPT-2 | causal decoder |", "| GPT-2 | encoder |")
+    assert changed != text == readme_tables.with_tables(changed)
+
+
+def test_results_are_only_ever_added_to(tmp_path, monkeypatch):
+    """A measurement of the same thing on the same day is another row, and each row tells what it was measured on."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import results
+
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    for seed in (0, 0, 1):
+        results.write_results("x", [{"seed": seed, "val/loss": 1.23456789, "left_out": "theo"}])
+    rows = results.read_results("x")
+    assert [row["held_out"] for row in rows] == ["theo"] * 3 and "left_out" not in rows[
+        0
+    ]  # as the setting is called now
+    assert [row["seed"] for row in rows] == [0, 0, 1] and rows[0]["val/loss"] == 1.23457
+    assert all(row[name] for row in rows for name in ("processor", "threads", "torch", "commit", "measured"))

@@ -1,0 +1,413 @@
+"""CUDA's rules, without a GPU: where tensors lie, what kernels accept, and who waits for whom; for every YAML of `configs/`.
+
+What needs values needs a GPU: see `test_gpu.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+from checkout import ROOT
+from chopmix.data.processes import Processes
+from chopmix.data.root import data_root
+from chopmix.experiment.assembly.assemble import Experiment, assemble
+from chopmix.experiment.settings.config import Config, load_config
+from chopmix.inference.evaluation import measured
+from chopmix.models.attention import kernels as attention
+from chopmix.models.attention import plan as choosing
+from chopmix.models.attention.graph import Causal, SameSample, dense_mask
+from chopmix.models.batch import Batch
+from chopmix.models.generation.sampling import Sampling, draw
+from chopmix.models.generation.session import Session
+from chopmix.models.layers.norms import LayerNorm, RmsNorm
+from chopmix.models.layers.relative import Alibi, RelativeBias, Rotary
+from chopmix.models.model import Cores, Model
+from chopmix.models.transformer import Dropout
+from chopmix.tasks.ctc import OnHost
+from chopmix.tasks.language_modeling import LanguageModeling
+from chopmix.tokenizers.encoding.base import CharacterEncoding
+from chopmix.tokenizers.packing import place
+from chopmix.tokenizers.text import TextChopper, TextTokenizer
+from chopmix.training.objective import autocast
+from chopmix.training.record.progress import Progress
+from cores import block_of, core_of
+from drawn import graphs, laid_out, packed_tokens, tokens
+from fake_cuda import FakeCuda, HostRead, fake_cuda
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+sys.path.append(str(ROOT / "benchmarks"))
+from stand_in import on_stand_ins, small
+
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+CUDA = torch.device("cuda")
+
+
+# --------------------------------------------------------------------------------------------------- data to stand in
+
+QUICK = ("tiny_shakespeare", "books", "mnist", "cifar10")
+"""Data sets that are read where they are there; all others are stood in for."""
+
+
+def configured(path: Path, out: Path, *more: str) -> Config:
+    """A configuration made small, on stand-in data where its own are not there or slow to read."""
+    always = ["training.precision=bfloat16", "training.compile=false", f"out={out}"]
+    config = load_config(path, [*small(load_config(path)), *always, *more])
+    name = config.data.dataset.target.__module__.rpartition(".")[2]
+    there = "CHOPMIX_DATA" in os.environ and name in QUICK and (data_root() / name).exists()
+    return replace(config, from_run=None) if there else on_stand_ins(config)
+
+
+def build(path: Path, out: Path, *more: str) -> Experiment:
+    """What trains a configuration, on fake CUDA."""
+    made = assemble(configured(path, out, *more), Processes(0, 1, CUDA), Progress(1))
+    made.trainer.learner.replica.objective.train()
+    return made
+
+
+# ---------------------------------------------------------------------------------------------- kernels, as they are called
+
+
+class Call(NamedTuple):
+    """One call of an attention kernel."""
+
+    kernel: str
+    types: tuple[torch.dtype, ...]
+    grouped: bool
+    mask: Tensor | None
+    channels: int
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[Call]:
+    """The calls of torch's three kernels. FlexAttention is stood in for: there is nothing to compile it with."""
+    found: list[Call] = []
+    sdpa, varlen = F.scaled_dot_product_attention, attention._varlen_attention()
+
+    def note(kernel: str, heads: tuple[Tensor, ...], axis: int, mask: Tensor | None = None) -> None:
+        assert {t.device.type for t in heads} == {"cuda"}
+        grouped = heads[0].shape[axis] != heads[1].shape[axis]
+        found.append(Call(kernel, tuple(t.dtype for t in heads), grouped, mask, heads[0].shape[-1]))
+
+    def sdpa_noted(
+        query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **options: Any
+    ) -> Tensor:
+        note("sdpa", (query, key, value), 1, attn_mask)
+        return sdpa(query, key, value, attn_mask=attn_mask, **options)
+
+    def varlen_noted(
+        query: Tensor, key: Tensor, value: Tensor, *rest: Any, window_size: tuple, **options: Any
+    ) -> Tensor:
+        note("varlen", (query, key, value), 1)
+        return varlen(query, key, value, *rest, window_size=window_size, **options)
+
+    def flex_noted(query: Tensor, key: Tensor, value: Tensor, *, block_mask: Any, enable_gqa: bool, **_: Any) -> Tensor:
+        note("flex", (query, key, value), 1)
+        assert block_mask.kv_num_blocks.device.type == "cuda" and enable_gqa == found[-1].grouped
+        assert block_mask.seq_lengths == (query.shape[2], key.shape[2])
+        return query + 0 * (key.sum() + value.sum())
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", sdpa_noted)
+    monkeypatch.setattr(attention, "_varlen_attention", lambda: varlen_noted)
+    monkeypatch.setattr(attention, "_flex_attention", lambda compiled: flex_noted)
+    return found
+
+
+def check(calls: list[Call], dtype: torch.dtype) -> None:
+    """What kernels and their backward passes accept: one type; halves for `varlen_attn`; whole multiples of channels; no fast kernel
+    takes both a mask and grouped heads; a mask is true or false or of the type of the queries."""
+    for call in calls:
+        assert set(call.types) == {dtype}, call
+        assert call.kernel != "varlen" or (dtype == torch.bfloat16 and call.channels % 8 == 0 and not call.grouped), (
+            call
+        )
+        assert call.kernel != "flex" or call.channels >= 16, call
+        if call.mask is not None:
+            assert not call.grouped and call.mask.dtype in (torch.bool, dtype) and call.mask.device.type == "cuda", call
+
+
+# -------------------------------------------------------------------------------------------------------- every YAML
+
+
+def tensors(value: Any, where: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors in dataclasses, mappings and tuples, each with its path; not those that say that they stay on the CPU."""
+    if isinstance(value, Tensor):
+        yield where, value
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from tensors(each, f"{where}[{key}]")
+    elif isinstance(value, tuple):
+        for number, each in enumerate(value):
+            yield from tensors(each, f"{where}[{number}]")
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from tensors(getattr(value, field.name), f"{where}.{field.name}")
+    else:
+        assert not hasattr(value, "device") or isinstance(value, OnHost), where
+
+
+COPIES = {
+    "training/mixup.py": "what was drawn for mixup",
+    "tokenizers/sensor.py": "the list of its channels",
+    "tasks/regression.py": "the std of its targets, while it measures",
+    "models/generation/beam_search.py": "the scores of the beams",
+}
+"""Files that copy something to the GPU in the course of a step or an evaluation and wait for it, and what."""
+
+READS = {
+    "inference/evaluation.py": "the sums of a whole split",
+    "tasks/classification.py": "which samples have a label, once a batch",
+    "tasks/ctc.py": "the scores of a batch, to read texts off them",
+    "models/generation/sampling.py": "every token that is written",
+    "models/generation/beam_search.py": "every token that is written",
+    "models/generation/fast_decoder.py": "whether the source has padding, once a text",
+    "models/cache.py": "which rows go on, once a text",
+}
+"""Files that wait for the GPU in an evaluation, and for what."""
+
+
+def files(places: list[str]) -> set[str]:
+    """The files that places lie in."""
+    return {place.partition(":")[0] for place in places}
+
+
+def in_step(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
+    """One update, with a look at what the objective gets and gives. There is no backward pass without a device: gradients are there
+    as if it had been."""
+
+    def backward(loss: Tensor) -> None:
+        assert loss.shape == () and loss.dtype == torch.float32 and loss.device.type == "cuda" and loss.requires_grad
+        for parameter in made.model.parameters():
+            parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
+
+    def forward(batch: Any) -> Any:
+        for where, tensor in tensors(batch):
+            assert tensor.device.type == "cuda", where
+        before = len(mode.copies)
+        terms = learner.replica.objective(batch)
+        assert files(mode.copies[before:]) <= {*COPIES}, "the forward pass copies to the GPU"
+        assert terms and all(term.sum.device.type == "cuda" and term.sum.shape == () for term in terms.values())
+        return terms
+
+    learner = made.trainer.learner
+    monkeypatch.setattr(Tensor, "backward", backward)
+    learner.replica.forward = forward
+    mode.blocking.clear()
+    assert made.trainer.update().device.type == "cuda"
+    assert files(mode.blocking) <= {*COPIES}, "a step waits for a copy"
+
+
+class Short(Session):
+    """Texts of a few tokens."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options | {"most": 3})
+
+
+def in_evaluation(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
+    """A whole evaluation, texts written in it included; what is read of the GPU is zero there."""
+    split = made.data.splits["val"]
+    every = split.all()[:5]
+    monkeypatch.setattr(type(split), "all", lambda self: every)
+    monkeypatch.setattr("chopmix.inference.generate.Session", Short)
+    mode.blocking.clear()
+    mode.may_read = True
+    with autocast(CUDA, "bfloat16"):
+        metrics = measured(made.model, made.data.tasks, split, rows=3, generated=2)[0]
+    assert "val/loss" in metrics
+    assert files(mode.reads) <= {*READS} and files(mode.blocking) <= {*COPIES}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "configs")))
+def test_every_configuration_on_cuda(path, tmp_path, monkeypatch, calls):
+    """A step, which may wait for nothing, then an evaluation: all tensors there, all kernels called with what they accept."""
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    with fake_cuda(half=False) as mode:
+        made = build(path, tmp_path / "run")
+        assert {p.device.type for p in made.model.parameters()} == {"cuda"}
+        in_step(made, mode, monkeypatch)
+        check(calls, torch.bfloat16)
+        assert calls
+        calls.clear()
+        in_evaluation(made, mode, monkeypatch)
+        check(calls, torch.bfloat16)
+        assert calls
+
+
+def test_every_yaml_is_there():
+    assert len(CONFIGS) == len(list((ROOT / "configs").glob("**/*.yaml"))) >= 28
+
+
+# -------------------------------------------------------------------------------------------- every way of attending
+
+PACKED, PADDED, ONE = (
+    [[1, 1, 1, 2, 2, 2], [3, 3, 4, 4, 4, 4]],
+    [[1, 1, 1, 1, 0, 0], [2, 2, 3, 0, 0, 0]],
+    [[1] * 6, [2] * 6],
+)
+NORMED = block_of(query_key_norm=RmsNorm)
+GROUPED = block_of(key_value_heads=2)
+BOTH = block_of(key_value_heads=2, query_key_norm=LayerNorm)
+WAYS = {
+    "plain": ("sdpa", ONE, {"block": BOTH, "position": Rotary}),
+    "packed": ("varlen", PACKED, {"block": BOTH, "position": Rotary}),
+    "padded": ("varlen", PADDED, {"block": NORMED, "attention": "same_sample"}),
+    "a graph": ("flex", PACKED, {"block": BOTH, "attention": "same_sample & (causal | from(image))", "position": Rotary}),
+    "a window": ("flex", ONE, {"block": NORMED, "attention": "causal & window(3)"}),
+    "T5's bias": ("sdpa", PACKED, {"block": block_of(key_value_heads=2, query_key_norm=LayerNorm, scaled=False), "position": RelativeBias}),
+    "ALiBi": ("sdpa", PADDED, {"block": GROUPED, "position": Alibi}),
+    "dropout, one sample a row": ("sdpa", ONE, {"block": BOTH, "dropout": Dropout(attention=0.1)}),
+    "dropout, packed": ("sdpa", PACKED, {"block": BOTH, "dropout": Dropout(attention=0.1)}),
+    "narrow heads": ("varlen", PACKED, {"heads": 8, "width": 40}),
+    "narrow heads and a graph": ("flex", PACKED, {"heads": 8, "width": 40, "attention": "same_sample & (causal | from(image))"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("half", [True, False], ids=["halves", "float32"])
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_of_attending_gets_what_its_kernel_takes(calls, way, half):
+    kernel, samples, options = WAYS[way]
+    rows = laid_out(samples, [[2, 1, 1, 2, 1, 1]] * 2)
+    with fake_cuda(half) as mode:
+        core = core_of(["text", "image"], ("order", "row", "column"), **{"width": 32, "depth": 2, "heads": 4} | options)
+        core = core.to("cuda")
+        kind = torch.bfloat16 if half else torch.float32
+        layouts = core.plan(rows, dtype=kind, device=CUDA)
+        x = torch.randn(2, 6, core.width, device="cuda")
+        tokens, before = rows.to("cuda"), len(mode.copies)
+        found = core(x, tokens, layouts)
+        assert found.shape == x.shape and found.device.type == "cuda" and len(mode.copies) == before
+    expected = "flex" if kernel == "varlen" and not half else kernel
+    assert [call.kernel for call in calls] == [expected] * 2
+    check(calls, kind)
+
+
+@pytest.mark.parametrize(
+    "keys", [[[1, 1, 2], [3, 4, 4]], [[2, 2, 2], [3, 4, 4]]], ids=["all read", "one reads nothing"]
+)
+def test_reading_another_set(calls, keys):
+    queries, keys = laid_out(PACKED), laid_out(keys)
+    with fake_cuda():
+        core = core_of(["text"], ("order", "row", "column"), True, width=32, depth=1, heads=4, block=BOTH).to("cuda")
+        layouts = core.plan(queries, dtype=torch.bfloat16, device=CUDA)
+        cross = core.plan_cross(queries, keys, torch.bfloat16, CUDA)
+        x, source = (torch.randn(2, n, 32, device="cuda") for n in (6, 3))
+        core(x, queries.to("cuda"), layouts, source=source, source_layout=cross)
+    assert [call.kernel for call in calls] == ["varlen", "sdpa"]
+    check(calls, torch.bfloat16)
+
+
+@given(
+    st.one_of(st.sampled_from([SameSample(), Causal() & SameSample()]), graphs()),
+    st.one_of(packed_tokens(), tokens()),
+    st.data(),
+)
+def test_a_mask_made_on_the_device_is_the_mask(graph, rows, data):
+    """Also of the last queries only, as beside a cache; one row for all where all are alike."""
+    start = data.draw(st.integers(0, rows.shape[1] - 1))
+    last = rows.select(slice(None), slice(start, None))
+    for queries in rows, last:
+        expected = dense_mask(graph, queries, rows)
+        found = choosing._mask_there(graph, queries, rows, torch.device("cpu"))
+        assert torch.equal(found.expand(expected.shape), expected)
+
+
+def test_rows_that_are_alike_have_one_mask():
+    for samples, rows in ((ONE, 1), ([[1, 1, 2], [3, 3, 4]], 1), ([[1, 1, 2], [3, 4, 4]], 2), ([[1, 0], [0, 2]], 2)):
+        each = laid_out(samples)
+        assert len(choosing._mask_there(SameSample(), each, each, torch.device("cpu"))) == rows
+    alike, others = laid_out([[1, 2], [3, 4]]), laid_out([[2], [3]])  # each queries another place of its row
+    assert choosing._mask_there(SameSample(), others, alike, torch.device("cpu")).tolist() == [
+        [[False, True]],
+        [[True, False]],
+    ]
+    assert not len(choosing._mask_there(SameSample(), laid_out([[1]]).select(slice(0, 0)), laid_out([[1]]).select(slice(0, 0)),
+                                         torch.device("cpu")))  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------- writing texts
+
+
+def writer(**options: Any) -> Model:
+    """A small language model of eight letters."""
+    chopper = TextChopper(text=CharacterEncoding("abcdefgh"))
+    tokenizers = {"text": TextTokenizer(chopper, 32, 16)}
+    core = core_of(["text"], **{"width": 32, "depth": 2, "heads": 4, "block": BOTH} | options)
+    head = LanguageModeling(target="text").head(tokenizers, 32)
+    return Model(tokenizers, Cores(core), {"lm": head}, context=16).eval()
+
+
+@pytest.mark.parametrize("half", [True, False], ids=["halves", "float32"])
+@pytest.mark.parametrize("rows", [[[8, 1]], [[8], [8, 1, 2]]], ids=["one", "ragged"])
+@pytest.mark.parametrize("options", [{"position": Rotary}, {"position": RelativeBias}, {"attention": "causal & window(3)"}],
+                         ids=["rotary", "T5", "a window"])  # fmt: skip
+def test_writing_waits_once_a_token(calls, options, rows, half):
+    """Also where a window is full and begins anew; ids seen before lie on the CPU, chance on either device."""
+    sampling = Sampling(top_k=3, top_p=0.9, min_p=0.01, repetition_penalty=1.2)
+    with fake_cuda(half, reads=True) as mode:
+        made = writer(**options).to("cuda")
+        session = Session.of_texts(made, rows, input="text", task="lm", vocabulary=9)
+        mode.blocking.clear()
+        ids = list(draw(session, 18, sampling))
+        assert len(mode.reads) == 18 and not mode.blocking
+        assert all(each.device.type == "cpu" and len(each) == len(rows) for each in ids)
+        session.append(ids[-1])
+        list(draw(session, 1, sampling, torch.Generator().manual_seed(0)))
+        kind = torch.bfloat16 if half else torch.float32
+        assert session.cache.layers[0].key.dtype == kind
+    check(calls, kind)
+
+
+def test_an_answer_is_planned_for_the_arithmetic_in_use(calls):
+    """In halves what was given is read by `varlen_attn`: the type of the weights would ask for FlexAttention, which for so few
+    tokens is first compiled. The cache holds halves."""
+    encoding = CharacterEncoding("abcdefgh")
+    choppers = {"text": TextChopper(text=encoding)}
+    planned = place(
+        [[("text", choppers["text"].chop(text))] for text in ("abc", "ab")],
+        choppers,
+        16,
+        rows=[0, 1],
+        trim=True,
+        right=True,
+    )
+    with fake_cuda(reads=True), torch.inference_mode():
+        session = Session(
+            writer(attention="causal & same_sample").to("cuda"),
+            Batch(main=planned),
+            input="text",
+            task="lm",
+            vocabulary=9,
+        )
+        session.scores()
+        assert session.dtype == session.cache.layers[0].key.dtype == torch.bfloat16
+        assert {call.kernel for call in calls} == {"varlen"}
+        session.append(torch.tensor([1, 2]))
+        session.scores()
+    check(calls, torch.bfloat16)
+
+
+def test_who_waits_is_told():
+    """The stand-in itself: values, sizes and choices that depend on the GPU, and copies."""
+    with fake_cuda() as mode:
+        there = torch.arange(4, device="cuda")
+        for look in (there.tolist, there.cpu, there.sum().item, there.nonzero, lambda: bool((there > 1).any()),
+                     lambda: there[there > 1], lambda: torch.bincount(there), lambda: torch.zeros(4).copy_(there)):  # fmt: skip
+            with pytest.raises(HostRead, match=r"waits for the GPU at tests/training/test_cuda_rules.py:\d+ "):
+                look()
+        with pytest.raises(RuntimeError, match="at least two devices"):
+            there + torch.arange(4)
+        torch.arange(4).to("cuda", non_blocking=True)
+        assert len(mode.copies) == 1 and not mode.blocking
+        torch.tensor(-1.0, device="cuda")
+        assert len(mode.copies) == 2 and len(mode.blocking) == 1
+        assert torch.arange(3).tolist() == [0, 1, 2]  # what lies on the CPU has values

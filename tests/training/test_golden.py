@@ -1,0 +1,102 @@
+"""Golden runs: a refactor must leave losses, gradients and weights as they are, bit for bit on the machine that made them, to rounding
+on any other. Write them again, where a change of the arithmetic is meant, with
+
+    python tests/training/test_golden.py
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkout import BENCHMARKS, TESTS
+from chopmix.data.processes import Processes
+from chopmix.experiment.assembly.assemble import assemble
+from chopmix.experiment.folder.claim import claim
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import fit
+from chopmix.training.record.progress import Progress
+
+sys.path += [str(TESTS / "golden"), str(BENCHMARKS)]
+from golden_values import digest, name_of_before
+from kinds import KINDS, experiment, write_data
+from results import processor
+
+FILE = TESTS / "golden" / "runs.json"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("golden")
+    write_data(folder)
+    return folder
+
+
+def golden_run(kind: str, data: Path, out: Path) -> dict[str, Any]:
+    """What a run of a kind comes to: every figure of its log, the gradients of its first step, its last weights."""
+    file = out.with_suffix(".yaml")
+    file.write_text(json.dumps(experiment(kind, data, out)))
+    config = load_config(file)
+    claim(config, config.out)
+    made = assemble(config, Processes.start(), Progress(4, stream=io.StringIO()))
+    model, optimizer = made.model, made.trainer.learner.optimizer
+    first = {name_of_before(name): digest(p) for name, p in model.named_parameters()}
+    gradients, step = {}, optimizer.step
+
+    def noted(*arguments: Any) -> None:
+        if not gradients:
+            named = [(name_of_before(name), p.grad) for name, p in model.named_parameters() if p.grad is not None]
+            gradients.update({name: [float(grad.norm()), digest(grad)] for name, grad in named})
+        step(*arguments)
+
+    optimizer.step = noted
+    fit(made)
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    figures = [
+        {name: value for name, value in line.items() if name == "train/loss" or name.startswith("val/")}
+        for line in lines
+    ]
+    weights = {name_of_before(name): digest(p) for name, p in model.named_parameters()}
+    return {"figures": figures, "gradients": gradients, "first": together(first), "last": together(weights)}
+
+
+def together(digests: dict[str, str]) -> str:
+    """One digest of many, in the order of their names."""
+    return digest(torch.frombuffer(bytearray(json.dumps(digests, sort_keys=True).encode()), dtype=torch.uint8))
+
+
+def numbers(found: dict[str, Any]) -> dict[str, float]:
+    """The figures and the sizes of the gradients, each by its place."""
+    named = {f"{n} {name}": value for n, line in enumerate(found["figures"]) for name, value in line.items()}
+    return named | {name: size for name, (size, _) in found["gradients"].items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_runs_are_those_of_before(kind, data, tmp_path, request, monkeypatch):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("chopmix.training.optimizers.fast_half", lambda device: False)  # the same on every CPU
+    found = golden_run(kind, data, tmp_path / kind)
+    machine = {"processor": processor(), "torch": torch.__version__}
+    if request.config.getoption("--rewrite-golden"):
+        kept = json.loads(FILE.read_text()) if FILE.exists() else {}
+        lines = [f"{json.dumps(name)}: {json.dumps(run)}" for name, run in (kept | {kind: machine | found}).items()]
+        FILE.write_text("{" + ",\n".join(lines) + "}\n")
+    expected = json.loads(FILE.read_text())[kind]
+    if {name: expected.pop(name) for name in machine} == machine:
+        assert found == expected
+    assert numbers(found) == pytest.approx(numbers(expected), rel=1e-3, abs=1e-6)
+
+
+def test_every_kind_is_kept():
+    assert set(json.loads(FILE.read_text())) == set(KINDS)
+
+
+if __name__ == "__main__":
+    FILE.unlink(missing_ok=True)
+    sys.exit(subprocess.call([sys.executable, "-m", "pytest", __file__, "--rewrite-golden"]))

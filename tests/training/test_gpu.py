@@ -1,0 +1,135 @@
+"""What needs a GPU: every kernel with its backward pass, training as on a CPU, compiled, evaluated, written, resumed, over NCCL.
+
+    CHOPMIX_TEST_DEVICE=cuda pytest tests/training/test_gpu.py      # on a machine with a GPU; with `cpu`, to see that the tests are sound
+
+All other tests see no GPU (`conftest.py`): they compare bit for bit, which CUDA does not promise.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import jaxtyping
+import pytest
+import torch
+from checkout import BENCHMARKS, TESTS
+from chopmix.data.processes import Processes
+from chopmix.experiment.run import load_run
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import fit
+from test_training import losses, torchrun, trainer
+
+sys.path.append(str(BENCHMARKS))
+import gpu
+import gpu_kernels
+
+DEVICE = torch.device(os.environ.get("CHOPMIX_TEST_DEVICE") or "meta")
+pytestmark = [
+    pytest.mark.skipif(DEVICE.type == "meta", reason="needs a GPU, and CHOPMIX_TEST_DEVICE=cuda"),
+    pytest.mark.filterwarnings("default"),  # torch warns of what it does on GPUs, as it likes
+]
+ON_CUDA = {
+    "causal": "Plain", "full": "Plain", "packed": "VariableLength", "padded, full": "VariableLength",
+    "packed, narrow heads": "VariableLength", "a graph": "Flex", "a window": "Flex", "T5's bias": "Dense",
+    "crossing": "Plain and Plain", "crossing to padded rows": "VariableLength and Dense",
+}  # fmt: skip
+"""The layouts of some ways in bfloat16."""
+
+
+@pytest.fixture(autouse=True)
+def unchecked():
+    """Annotations are not checked, so that torch.compile can look into functions."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    torch._dynamo.reset()
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+    torch._dynamo.reset()
+
+
+def bench() -> gpu.Bench:
+    return gpu.Bench(DEVICE, small=True)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("way", gpu.WAYS)
+def test_every_way_of_attending_gives_what_a_cpu_gives(way, precision):
+    """Grouped heads, norms of queries and keys, biases, narrow and wide heads included; autocast in bfloat16."""
+    row = gpu_kernels.compared(gpu.WAYS[way], 150, DEVICE, precision)
+    assert row["verdict"] == "fine"
+    if DEVICE.type == "cuda" and precision == "bfloat16":
+        assert row["layout"] == ON_CUDA.get(way, row["layout"])
+
+
+def test_ctc_gives_what_a_cpu_gives():
+    assert gpu_kernels.ctc_compared(100, DEVICE)["verdict"] == "fine"
+
+
+@pytest.mark.parametrize("name", gpu.MIXES)
+def test_the_losses_are_those_of_a_cpu(name):
+    """AdamW and Muon; texts, images, sounds; encoders with decoders; CTC."""
+    assert gpu.losses_compared(bench(), name)["verdict"] == "fine"
+
+
+@pytest.mark.parametrize("name", gpu.MIXES)
+def test_between_two_logs_nothing_waits(name):
+    assert gpu.waits_of(bench(), name)["verdict"] == "fine"
+
+
+@pytest.mark.parametrize("name", ["quickstart", "lm/shakespeare_char", "speech/digit_strings_ctc", "t5/books"])
+def test_compiled_losses_are_those_that_are_not(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    found = []
+    for compiled in (False, True):
+        config = load_config(gpu.file_of(name, tmp_path))
+        overrides = [*gpu.small(config), *gpu.without_chance(config), "training.precision=float32"]
+        made = bench().trainer(name, overrides, tmp_path / str(compiled), compiled=compiled)
+        found.append([float(gpu.updated(made, step)) for step in range(3)])
+    assert found[1] == pytest.approx(found[0], rel=2e-3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_resumes_evaluates_and_writes(tiny, precision):
+    """Not bit for bit: sums over threads of a GPU come in any order."""
+    options = {"training": {"device": DEVICE.type, "precision": precision}}
+    once = trainer(tiny("once", **options))
+    metrics = fit(once)
+    file = tiny("twice", **options)
+    fit(trainer(file, stop=6))
+    fit(trainer(file))
+    assert losses(load_config(file).out) == pytest.approx(losses(once.folder), rel=2e-2)
+    run = load_run(once.folder, device=DEVICE.type)
+    assert next(run.model.parameters()).device.type == DEVICE.type
+    assert run.evaluate("val")["val/loss"] == pytest.approx(metrics["val/loss"], rel=1e-3)
+    there = load_run(once.folder, device="cpu").evaluate("val")
+    assert there["val/loss"] == pytest.approx(metrics["val/loss"], rel=2e-2)
+    text = run.generate("chop ", max_tokens=30, temperature=0)
+    assert len(text) > 0 and text == run.generate("chop ", max_tokens=30, temperature=0)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_texts_are_written(rows, precision):
+    assert gpu.written(bench(), rows, precision)["tokens_per_second"] > 0
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_several_processes_over_nccl(tiny, count):
+    """One GPU each."""
+    if DEVICE.type == "cuda" and torch.cuda.device_count() < count:
+        pytest.skip(f"needs {count} GPUs")
+    alone = trainer(tiny("alone", training={"device": DEVICE.type, "precision": "float32"}))
+    fit(alone)
+    file = tiny("several", training={"device": DEVICE.type, "precision": "float32"})
+    process = torchrun(count, file)
+    assert process.returncode == 0, process.stderr
+    assert losses(load_config(file).out) == pytest.approx(losses(alone.folder), rel=1e-3)
+
+
+def test_the_process_sees_the_gpu():
+    if DEVICE.type == "cuda":
+        assert Processes.start().device.type == "cuda"
+        environment = {name: value for name, value in os.environ.items() if name != "CHOPMIX_TEST_DEVICE"}
+        command = [sys.executable, "-c", "import conftest, torch; assert not torch.cuda.is_available()"]
+        subprocess.run(command, cwd=TESTS, env=environment, check=True)

@@ -1,0 +1,214 @@
+"""Schedules by their values, Muon beside torch's own, groups that cover everything once, averages of weights."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+import torch
+from chopmix.models.initialization import Gpt2, Xavier, ZeroProjections, roles
+from chopmix.models.model import Cores, Model
+from chopmix.models.transformer import Transformer
+from chopmix.training.ema import Ema
+from chopmix.training.optimizers import AdamW, MatrixMomentum, Muon, Optimizer
+from chopmix.training.schedules import Constant, Cosine, InverseSquareRoot, Linear, WarmupStableDecay
+from torch import nn
+
+
+def model() -> Model:
+    """A small model without heads."""
+    torch.manual_seed(0)
+    core = Transformer(width=16, depth=2, heads=2)
+    return Model({"text": nn.Embedding(9, 16)}, Cores(core), {"lm": nn.Linear(16, 9)}, context=8)
+
+
+@pytest.mark.parametrize(
+    "schedule, expected",
+    [
+        (Constant(10), {0: 1, 9: 1}),
+        (Cosine(10, final=0.1), {0: 1, 5: 0.55, 10: 0.1}),
+        (Cosine(12, warmup=2, final=0.0), {0: 1 / 3, 1: 2 / 3, 2: 1, 7: 0.5, 12: 0}),
+        (Linear(10), {0: 1, 5: 0.5, 10: 0}),
+        (Linear(10, final=0.5), {0: 1, 10: 0.5}),
+        (WarmupStableDecay(10, decay=0.5), {0: 1, 5: 1, 6: 0.8, 9: 0.2}),
+        (WarmupStableDecay(20, warmup=4, decay=0.25, final=0.1), {0: 0.2, 3: 0.8, 4: 1, 15: 1, 20: 0.1}),
+        (InverseSquareRoot(100, warmup=4), {0: 0.2, 3: 0.8, 4: math.sqrt(4 / 5), 15: 0.5, 63: 0.25}),
+    ],
+)
+def test_schedules_have_the_values_of_their_definition(schedule, expected):
+    for step, value in expected.items():
+        assert schedule(step) == pytest.approx(value)
+
+
+def test_a_warmup_longer_than_the_run_is_refused():
+    with pytest.raises(ValueError, match=r"warmup \(11\) must lie between 0 and the number of steps \(10\)"):
+        Linear(10, warmup=11)
+    with pytest.raises(ValueError, match=r"decay \(0\) is a share of the steps"):
+        WarmupStableDecay(10, decay=0)
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon to compare with")
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_stacked_muon_is_torchs(decay):
+    shapes = [(6, 4), (4, 6), (6, 4), (5, 5)]
+    generator = torch.Generator().manual_seed(0)
+    own = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    other = [nn.Parameter(p.detach().clone()) for p in own]
+    ours = MatrixMomentum(own, 0.02, decay=decay)
+    theirs = torch.optim.Muon(other, lr=0.02, momentum=0.95, weight_decay=decay, nesterov=True, adjust_lr_fn="original")
+    for step in range(5):
+        for mine, yours in zip(own, other):
+            mine.grad = torch.randn(mine.shape, generator=torch.Generator().manual_seed(step))
+            yours.grad = mine.grad.clone()
+        ours.step()
+        theirs.step()
+    for mine, yours in zip(own, other):  # theirs iterates in bfloat16
+        torch.testing.assert_close(mine, yours, rtol=0.02, atol=0.01)
+
+
+@pytest.mark.parametrize("values, expected", [
+    (Gpt2(), {"embedding": 0.02, "matrix": 0.02, "projection": 0.02 / math.sqrt(8), "head": 0.02}),
+    (ZeroProjections(), {"embedding": 1.0, "matrix": 128**-0.5, "projection": 0.0, "head": 0.001}),
+    (Xavier(), {"embedding": 128**-0.5, "matrix": 128**-0.5, "head": math.sqrt(2 / (128 + 500))}),
+])  # fmt: skip
+def test_first_values_have_the_deviations_of_their_table(values, expected):
+    core = Transformer(width=128, depth=4, heads=2)
+    made = Model({"text": nn.Embedding(500, 128)}, Cores(core), {"lm": nn.Linear(128, 500)}, context=8)
+    values(made)
+    for name, role, parameter in roles(made):
+        parameter = parameter.detach()
+        if role in ("gain", "bias"):
+            assert (parameter == float(role == "gain")).all(), name
+        elif role in expected and parameter.shape[0] in (128, 500):  # a square matrix, or a table of ids
+            assert float(parameter.std()) == pytest.approx(expected[role], rel=0.05), name
+            assert abs(float(parameter.mean())) <= 0.03 * expected[role], name
+
+
+@pytest.mark.parametrize("kind", [AdamW, Muon])
+def test_every_parameter_is_held_once(kind):
+    made = model()
+    held = [p for inner in kind(made, 1e-3).inner for group in inner.param_groups for p in group["params"]]
+    assert sorted(map(id, held)) == sorted(map(id, made.parameters()))
+
+
+def test_a_parameter_without_or_with_two_groups_is_refused():
+    made = model()
+    every = list(made.parameters())
+    with pytest.raises(AssertionError, match=r"without optimizer: \['.*'\]"):
+        Optimizer(made, 1e-3).hold(torch.optim.AdamW(every[1:]))
+    with pytest.raises(AssertionError, match="stands in two optimizer groups"):
+        Optimizer(made, 1e-3).hold(torch.optim.AdamW(every), torch.optim.AdamW(every[:1]))
+
+
+def test_rates_follow_role_schedule_and_depth():
+    made = model()
+    muon = Muon(made, 0.02, embeddings=15, heads=0.2)
+    for parameter in made.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    muon.step(0.5)
+    rates = {id(p): group["lr"] for inner in muon.inner for group in inner.param_groups for p in group["params"]}
+    assert rates[id(made.tokenizers["text"].weight)] == pytest.approx(0.15)
+    assert rates[id(made.heads["lm"].weight)] == pytest.approx(0.002)
+    assert rates[id(made.core.blocks[0].attention.query.weight)] == pytest.approx(0.01)
+    deep = AdamW(made, 1e-3, layer_decay=0.5)
+    rates = {id(p): group["lr"] for inner in deep.inner for group in inner.param_groups for p in group["params"]}
+    assert rates[id(made.heads["lm"].weight)] == pytest.approx(1e-3)
+    assert rates[id(made.core.blocks[1].attention.query.weight)] == pytest.approx(5e-4)
+    assert rates[id(made.tokenizers["text"].weight)] == pytest.approx(1.25e-4)
+
+
+@pytest.mark.parametrize("optimizer, options", [
+    (AdamW, {}), (AdamW, {"layer_decay": 0.5}), (Muon, {}), (Muon, {"embeddings": 2.5, "heads": 0.4, "others": 0.05}),
+])  # fmt: skip
+@pytest.mark.parametrize("role", [None, "matrix", "projection"])
+def test_the_learning_rate_reaches_every_parameter_and_is_shown(optimizer, options, role):
+    """Twice the rate is twice that of every group, a frozen core or not; what is told adds up to all parameters."""
+    made = model()
+    for _, own, parameter in roles(made):
+        parameter.requires_grad_(own != role)
+    one, two = (optimizer(made, rate, **options) for rate in (0.01, 0.02))
+    assert [2 * group["lr"] for group in one.groups()] == pytest.approx([group["lr"] for group in two.groups()])
+    assert sum(count for _, count in one.rates().values()) == sum(
+        p.numel() for p in made.parameters() if p.requires_grad
+    )
+    one.step(0.5)
+    figures = one.figures()
+    assert figures["train/learning_rate"] == pytest.approx(0.005)
+    assert {name.rpartition("/")[2] for name in figures} == {"learning_rate", *(set(one.rates()) - {one.main})}
+    assert one.rates().get(one.main, (0.005,))[0] == pytest.approx(0.005)
+
+
+def test_ratios_below_zero_are_refused():
+    with pytest.raises(ValueError, match="are ratios of the learning rate: 0 or more, not -1, 0.25, 0.1"):
+        Muon(model(), 0.02, embeddings=-1)
+
+
+def test_averages_are_those_of_their_formula_and_come_back():
+    made = nn.Linear(2, 2)
+    ema, expected = Ema(made, 0.9), made.weight.detach().clone()
+    for step in range(30):
+        with torch.no_grad():
+            made.weight.add_(1.0)
+        ema.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * made.weight.detach()
+    own = made.weight.detach().clone()
+    with ema.applied():
+        torch.testing.assert_close(made.weight.detach(), expected)
+    assert torch.equal(made.weight, own)
+
+
+def test_muon_without_matrices_trains_what_is_left():
+    made = model()
+    for name, parameter in made.named_parameters():
+        parameter.requires_grad_(not name.startswith("cores."))
+    held = [p for inner in Muon(made, 1e-3).inner for group in inner.param_groups for p in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in made.parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("kind", [AdamW, Muon])
+@pytest.mark.parametrize("change", ["shape", "kind", "name"])
+def test_a_state_that_does_not_fit_is_refused(kind, change):
+    """Before it is used: fused updates would end in torch's own words, or in none."""
+    made = model()
+    optimizer = kind(made, 1e-3)
+    for parameter in made.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step(1.0)
+    state = optimizer.state()
+    kind(made, 1e-3).load(state)
+    key = next(name for name in state if not name.endswith("/step"))
+    changed = {"shape": {key: state[key][:1]}, "kind": {key: state[key].half()}, "name": {f"{key}_": state[key]}}[
+        change
+    ]
+    with pytest.raises(ValueError, match=f"no state for {re.escape(key.rpartition('/')[0])} that fits it"):
+        kind(made, 1e-3).load({name: value for name, value in state.items() if name != key} | changed)
+
+
+@pytest.mark.parametrize("kind", [Gpt2, ZeroProjections, Xavier])
+def test_first_values_depend_on_seed_and_name_alone(kind):
+    """One more head, drawn before the others, and a second seed: the values of all other parameters are what they were."""
+
+    def values(seed: int, heads: dict) -> dict[str, torch.Tensor]:
+        torch.manual_seed(seed)
+        made = Model(
+            {"text": nn.Embedding(9, 16)},
+            Cores(Transformer(width=16, depth=2, heads=2)),
+            heads,
+            context=8,
+            initialization=kind,
+        )
+        state = torch.random.get_rng_state()
+        kind()(made)
+        assert torch.equal(state, torch.random.get_rng_state())  # nothing else is drawn otherwise because of it
+        return {name: parameter.clone() for name, parameter in made.named_parameters()}
+
+    plain = values(0, {"lm": nn.Linear(16, 9)})
+    more = values(0, {"a": nn.Linear(16, 3), "lm": nn.Linear(16, 9)})
+    assert all(torch.equal(value, more[name]) for name, value in plain.items())
+    drawn = [name for name, value in plain.items() if value.std() > 0]
+    other = values(1, {"lm": nn.Linear(16, 9)})
+    assert len(drawn) > 5 and not any(torch.equal(plain[name], other[name]) for name in drawn)
+    same_shape = [name for name in drawn if plain[name].shape == (16, 16)]
+    assert not torch.equal(plain[same_shape[0]], plain[same_shape[1]])

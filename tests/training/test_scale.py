@@ -1,0 +1,182 @@
+"""What large runs lean on, as far as one machine without a GPU can tell: millions of documents, processes that wait for hours,
+machines with disks of their own, and GPUs that only seem to have bfloat16."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from checkout import ROOT
+from chopmix.data import processes as distribution
+from chopmix.data.corpus.prepare import prepare
+from chopmix.data.corpus.split import StreamSplit
+from chopmix.data.corpus.token_file import TokenFile
+from chopmix.data.processes import Processes
+from chopmix.experiment.train import fit
+from chopmix.models.tokens import PADDING
+from chopmix.tokenizers.encoding.base import ByteEncoding
+from chopmix.training.hardware import fast_half
+from test_token_file import Given
+from test_training import losses, trainer
+
+# ----------------------------------------------------------------------------------------------------------- documents
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> TokenFile:
+    """Documents of 1 to 30 bytes, each after its start token."""
+    texts = ["x" * int(length) for length in np.random.default_rng(0).integers(1, 30, 300)]
+    return prepare(
+        Given(texts=texts), "train", ByteEncoding(), tmp_path_factory.mktemp("ids"), workers=1, progress=False
+    )
+
+
+def test_separate_documents_begin_where_their_start_tokens_are(file):
+    split = StreamSplit(file=file, name="train", context=64, separate=True)
+    places = split.all()
+    found = split.read(places).main
+    real = found.tokens.sample != PADDING
+    ids = found.chunks["text"].values
+    starts = (ids == ByteEncoding().start) & real
+    starts[:, 0] = True
+    begins = torch.ones_like(real)
+    begins[:, 1:] = found.tokens.sample[:, 1:] != found.tokens.sample[:, :-1]
+    assert torch.equal(begins[real], starts[real]) and len(places) > 60
+    for row, index in zip(starts.tolist(), found.chunks["text"].index.tolist()):
+        number = -1
+        for begun, told in zip(row, index):
+            number = 0 if begun else number + 1
+            assert told == number
+
+
+def test_the_documents_of_a_window_are_found_among_millions_at_once(file):
+    """A batch was once compared with all documents there are, which took seconds."""
+    many = replace(file, starts=np.concatenate([file.starts, len(file.ids) + np.arange(8_000_000)]))
+    split = StreamSplit(file=many, name="train", context=64, separate=True, rows=12)
+    places = split.plan(0, 0)
+    split.read(places)
+    start = time.process_time()
+    for _ in range(20):
+        split.read(places)
+    assert time.process_time() - start < 0.5
+
+
+# ----------------------------------------------------------------------------------------------------------- processes
+
+
+class Recorded:
+    """What a process asks of torch.distributed."""
+
+    group = SimpleNamespace(WORLD="world")
+
+    def __init__(self):
+        self.calls: list[tuple[str, dict]] = []
+
+    def __getattr__(self, name: str):
+        def call(*args, **options):
+            self.calls.append((name, {"args": args, **options}))
+            return {"get_rank": 1, "get_world_size": 2, "is_initialized": False, "new_group": "control"}.get(name)
+
+        return call
+
+    def options(self, name: str) -> dict:
+        return next(options for called, options in self.calls if called == name)
+
+
+@pytest.fixture
+def recorded(monkeypatch) -> Recorded:
+    found = Recorded()
+    monkeypatch.setattr(distribution, "dist", found)
+    monkeypatch.setattr(distribution, "Watch", lambda: None)
+    monkeypatch.setattr(Processes, "watch", None)
+    return found
+
+
+def test_on_gpus_all_but_gradients_goes_through_a_group_that_waits_for_days(recorded, monkeypatch):
+    """The group of the gradients gives up after ten minutes; preparing data takes longer."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
+    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    processes = Processes.start("cuda")
+    assert processes == Processes(1, 2, torch.device("cuda", 1), "control")
+    assert recorded.options("init_process_group")["args"] == ("nccl",)
+    made = recorded.options("new_group")
+    assert made["backend"] == "gloo" and made["timeout"] >= timedelta(hours=24)
+
+
+def test_what_processes_tell_each_other_never_goes_through_the_group_of_gradients(recorded):
+    processes = Processes(1, 2, torch.device("cuda", 1), "control")
+    processes.agree([1.0])
+    processes.gathered([1])
+    processes.told(None)
+    processes.wait()
+    with processes.in_turn():
+        pass
+    groups = [options["group"] for _, options in recorded.calls]
+    assert len(groups) >= 6 and set(groups) == {"control"}
+    first = replace(processes, rank=0)
+    recorded.calls.clear()
+    first.told_tensors({"x": torch.ones(2)})
+    assert {options["group"] for _, options in recorded.calls} == {"control"}
+
+
+# --------------------------------------------------------------------------------------------------------------- disks
+
+
+def on_two_machines(file: Path, folders: list[Path], *overrides: str) -> list[str]:
+    """Two processes that are each the first of their machine, in folders of their own; gives what they said."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    started = []
+    for rank, folder in enumerate(folders):
+        environment = os.environ | {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1",
+                                    "MASTER_PORT": port, "CHOPMIX_CACHE": str(folder / "cache")}  # fmt: skip
+        command = [sys.executable, str(ROOT / "train.py"), str(file), "out=run", *overrides]
+        started.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, text=True))  # fmt: skip
+    said = [process.communicate(timeout=240)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], "\n".join(said)
+    return said
+
+
+def test_machines_with_disks_of_their_own_train_and_resume_as_one(tiny, tmp_path):
+    """Assets, weights and the step come from the first; a checkpoint that lies about on the other's disk is nothing."""
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+    file = tiny("disks", training={"tokens_per_step": 64, "steps": 6}, checkpoints={"every": 2})
+    on_two_machines(file, folders, "training.steps=4")
+    assert not list((folders[1] / "run").rglob("*.safetensors"))
+    stray = folders[1] / "run" / "checkpoints" / "step-00000099"
+    stray.mkdir(parents=True)
+    (stray / "state.json").write_text("{}")
+    said = on_two_machines(file, folders)
+    assert "at step 4" in said[0] and stray.exists()
+    alone = trainer(file)
+    fit(alone)
+    assert losses(folders[0] / "run") == pytest.approx(losses(alone.folder), rel=1e-4)
+    assert max(losses(alone.folder)) == 6
+
+
+# ---------------------------------------------------------------------------------------------------------------- GPUs
+
+
+@pytest.mark.parametrize("capability, fast", [((7, 0), False), ((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_bfloat16_that_a_gpu_emulates_is_none(monkeypatch, capability, fast):
+    """torch says that all of these support it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    assert fast_half(torch.device("cuda")) == fast
