@@ -2,8 +2,9 @@
 
     python benchmarks/architectures.py            # then benchmarks/readme_tables.py --write
 
-The difference is the largest over all outputs, over the largest output, in float32. Tiny models, in the published shapes'
-proportions; the tests (tests/experiment/importing/test_import_*.py) do the same over grids of options, and compare the texts that are written.
+The difference is the largest over all outputs, over the largest output, in float32. Tiny models, in the published
+shapes' proportions; the tests (tests/experiment/importing/test_import_*.py) do the same over grids of options, and
+compare the texts that are written.
 """
 
 from __future__ import annotations
@@ -29,8 +30,14 @@ from torch import Tensor, nn
 
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
-SHAPE = {"vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128,
-         "max_position_embeddings": 66}  # fmt: skip
+SHAPE = {
+    "vocab_size": 500,
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "max_position_embeddings": 66,
+}
 T5 = {
     "vocab_size": 500,
     "d_model": 64,
@@ -105,8 +112,10 @@ def t5(version: str) -> Callable[[Path], Outputs]:
             theirs.config.tie_word_embeddings = False
         run, values, target = saved(shaken(theirs), folder), ids(3, 40), ids(3, 20)
         given = [{"source": numbers(row), "target": numbers(said)} for row, said in zip(values, target)]
-        expected = theirs(torch.cat([values, torch.ones(3, 1, dtype=torch.long)], 1),
-                          decoder_input_ids=torch.cat([torch.zeros(3, 1, dtype=torch.long), target], 1)).logits  # fmt: skip
+        expected = theirs(
+            torch.cat([values, torch.ones(3, 1, dtype=torch.long)], 1),
+            decoder_input_ids=torch.cat([torch.zeros(3, 1, dtype=torch.long), target], 1),
+        ).logits
         return answers(run, given, "answer").view(3, 21, -1), expected
 
     return compare
@@ -125,10 +134,23 @@ def whisper(folder: Path) -> Outputs:
     coder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     coder.add_special_tokens([AddedToken(name, special=True) for name in WHISPER])
     config = transformers.WhisperConfig(
-        vocab_size=coder.get_vocab_size() + 101, d_model=64, encoder_layers=3, decoder_layers=3, encoder_attention_heads=4,
-        decoder_attention_heads=4, encoder_ffn_dim=128, decoder_ffn_dim=128, max_source_positions=100, max_target_positions=40,
-        pad_token_id=0, bos_token_id=0, eos_token_id=0, decoder_start_token_id=1, suppress_tokens=None, begin_suppress_tokens=None,
-    )  # fmt: skip
+        vocab_size=coder.get_vocab_size() + 101,
+        d_model=64,
+        encoder_layers=3,
+        decoder_layers=3,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=128,
+        decoder_ffn_dim=128,
+        max_source_positions=100,
+        max_target_positions=40,
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=0,
+        decoder_start_token_id=1,
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+    )
     theirs = shaken(transformers.WhisperForConditionalGeneration(config))
     (folder / "theirs").mkdir()
     coder.save(str(folder / "theirs" / "tokenizer.json"))

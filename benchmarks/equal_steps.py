@@ -1,13 +1,16 @@
-"""Models of one size, trained by the same loop on the same batches for the same steps, each at the best of the same number of rates.
+"""Models of one size, trained by the same loop on the same batches for the same steps, each at the best of the same
+number of rates.
 
     python benchmarks/equal_steps.py configs/bert/books.yaml --who ours,ours_adamw,first,modern
-    python benchmarks/equal_steps.py configs/t5/books.yaml --who modern --rates 1e-3,3e-3 --seeds 0,1,2 training.steps=1000
+    python benchmarks/equal_steps.py configs/t5/books.yaml --who modern --rates 1e-3,3e-3 --seeds 0,1,2
+    training.steps=1000
 
-`ours`: the configuration with its own recipe. `ours_adamw`: its model with the recipe of transformers' models: AdamW, a warm-up over
-a tenth of the steps and then linearly down, clipped at 1. `first`: transformers' model of the first paper (BERT of 2018, T5 of version
-1.1, 2020); `modern`: transformers' pre-norm, rotary, gated one (ModernBERT's shape, T5Gemma's), both with that recipe and their own
-first values. All see the same batches and the same hidden tokens in the same precision; figures are of the whole validation split
-after the last step. What is in `benchmarks/results/` since `--since` is not made again, so that a sweep can be stopped.
+`ours`: the configuration with its own recipe. `ours_adamw`: its model with the recipe of transformers' models: AdamW,
+a warm-up over a tenth of the steps and then linearly down, clipped at 1. `first`: transformers' model of the first
+paper (BERT of 2018, T5 of version 1.1, 2020); `modern`: transformers' pre-norm, rotary, gated one (ModernBERT's
+shape, T5Gemma's), both with that recipe and their own first values. All see the same batches and the same hidden
+tokens in the same precision; figures are of the whole validation split after the last step. What is in
+`benchmarks/results/` since `--since` is not made again, so that a sweep can be stopped.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ from torch import Tensor, nn
 
 
 class Peer(nn.Module):
-    """Base of transformers' models that stand in a model's place: they read planned batches and give every task's scores."""
+    """Base of transformers' models that stand in a model's place: they read planned batches and give every task's
+    scores."""
 
     def __init__(self, theirs: nn.Module, task: str):
         super().__init__()
@@ -63,10 +67,15 @@ class PeerBert(Peer):
         """One of the size of a configuration's model."""
         core, embedding = ours.core, ours.tokenizer("text").embedding
         shape = transformers.BertConfig(
-            vocab_size=embedding.num_embeddings, hidden_size=core.width, num_hidden_layers=len(core.blocks),
-            num_attention_heads=config.model.options["heads"], intermediate_size=4 * core.width,
-            max_position_embeddings=config.model.options["context"], hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-        )  # fmt: skip
+            vocab_size=embedding.num_embeddings,
+            hidden_size=core.width,
+            num_hidden_layers=len(core.blocks),
+            num_attention_heads=config.model.options["heads"],
+            intermediate_size=4 * core.width,
+            max_position_embeddings=config.model.options["context"],
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
         return cls(transformers.BertForMaskedLM(shape), next(iter(config.tasks)))
 
     def scores(self, batch: Batch) -> Tensor:
@@ -82,17 +91,27 @@ class PeerModernBert(PeerBert):
         """One of the size of a configuration's model."""
         core, context = ours.core, config.model.options["context"]
         shape = transformers.ModernBertConfig(
-            vocab_size=ours.tokenizer("text").embedding.num_embeddings, hidden_size=core.width, num_hidden_layers=len(core.blocks),
-            num_attention_heads=config.model.options["heads"], intermediate_size=round(8 / 3 * core.width),
-            max_position_embeddings=context, local_attention=2 * context, global_attn_every_n_layers=1, pad_token_id=0,
-            bos_token_id=0, eos_token_id=0, cls_token_id=0, sep_token_id=0,
-        )  # fmt: skip
+            vocab_size=ours.tokenizer("text").embedding.num_embeddings,
+            hidden_size=core.width,
+            num_hidden_layers=len(core.blocks),
+            num_attention_heads=config.model.options["heads"],
+            intermediate_size=round(8 / 3 * core.width),
+            max_position_embeddings=context,
+            local_attention=2 * context,
+            global_attn_every_n_layers=1,
+            pad_token_id=0,
+            bos_token_id=0,
+            eos_token_id=0,
+            cls_token_id=0,
+            sep_token_id=0,
+        )
         return cls(transformers.ModernBertForMaskedLM(shape), next(iter(config.tasks)))
 
 
 class PeerT5(Peer):
-    """transformers' T5, version 1.1: its head is a matrix of its own. transformers ties it to the embedding table, so it is
-    made here, with first values that give scores of variance 1 (its own, of std 1, start at a loss of 80)."""
+    """transformers' T5, version 1.1: its head is a matrix of its own. transformers ties it to the embedding
+    table, so it is made here, with first values that give scores of variance 1 (its own, of std 1, start at a
+    loss of 80)."""
 
     @classmethod
     def like(cls, ours: Model, config: Config) -> PeerT5:
@@ -132,15 +151,21 @@ class PeerT5Gemma(PeerT5):
         """One of the size of a configuration's model."""
         core, block, heads = ours.core, ours.core.blocks[0], config.model.options["heads"]
         side = {
-            "vocab_size": ours.tokenizer("text").embedding.num_embeddings, "hidden_size": core.width,
-            "intermediate_size": block.feed_forward.up.out_features, "num_attention_heads": heads, "num_key_value_heads": heads,
-            "head_dim": block.attention.channels, "query_pre_attn_scalar": block.attention.channels, "sliding_window": 4096,
+            "vocab_size": ours.tokenizer("text").embedding.num_embeddings,
+            "hidden_size": core.width,
+            "intermediate_size": block.feed_forward.up.out_features,
+            "num_attention_heads": heads,
+            "num_key_value_heads": heads,
+            "head_dim": block.attention.channels,
+            "query_pre_attn_scalar": block.attention.channels,
+            "sliding_window": 4096,
             "max_position_embeddings": 512,
-        }  # fmt: skip
+        }
         encoder = transformers.T5GemmaModuleConfig(**side, num_hidden_layers=len(ours.cores["encoder"].blocks))
         decoder = transformers.T5GemmaModuleConfig(**side, num_hidden_layers=len(core.blocks), is_decoder=True)
-        shape = transformers.T5GemmaConfig(encoder=encoder, decoder=decoder, vocab_size=side["vocab_size"], dropout_rate=0.0,
-                                           attention_dropout=0.0)  # fmt: skip
+        shape = transformers.T5GemmaConfig(
+            encoder=encoder, decoder=decoder, vocab_size=side["vocab_size"], dropout_rate=0.0, attention_dropout=0.0
+        )
         return cls(transformers.T5GemmaForConditionalGeneration(shape), next(iter(config.tasks)))
 
 
@@ -153,14 +178,15 @@ PEERS = {
 
 
 def recipe(steps: int, rate: float) -> dict[str, Any]:
-    """How transformers' models are trained: their families' AdamW, a warm-up over a tenth of the steps, then linearly down."""
+    """How transformers' models are trained: their families' AdamW, a warm-up over a tenth of the steps, then
+    linearly down."""
     schedule = {"use": "linear", "warmup": steps // 10}
     return {"optimizer": "adamw", "clip": 1.0, "learning_rate": rate, "schedule": schedule}
 
 
 def trained(config: Config, make: Callable[[Model, Config], nn.Module] | None) -> dict[str, float]:
-    """The last validation figures of a configuration's model, or of the one that `make` puts in its place, with parameters and
-    seconds."""
+    """The last validation figures of a configuration's model, or of the one that `make` puts in its place, with
+    parameters and seconds."""
     steps, rate = config.training.steps, config.training.learning_rate
     made = assemble(config, Processes(0, 1, torch.device("cpu")), Progress(steps))
     learner = made.trainer.learner

@@ -2,9 +2,9 @@
 
     python benchmarks/generation.py --pairs 5
 
-Two shapes: the character model (4 layers, 128 wide, context 64) and GPT-2 small (12 layers, 768 wide, 124 M parameters). The
-weights are random: the speed does not depend on them. The share of the memory-bandwidth floor is the time that reading all
-weights once takes, measured by summing them up, over the time of a token.
+Two shapes: the character model (4 layers, 128 wide, context 64) and GPT-2 small (12 layers, 768 wide, 124 M
+parameters). The weights are random: the speed does not depend on them. The share of the memory-bandwidth floor is the
+time that reading all weights once takes, measured by summing them up, over the time of a token.
 """
 
 from __future__ import annotations

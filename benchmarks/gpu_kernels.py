@@ -133,7 +133,8 @@ def read(way: Way, n: int, device: torch.device, precision: str) -> tuple[dict[s
 
 def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Any]:
     """The largest difference of the output, and of any gradient, each over its largest value; and of which gradient.
-    Gradients that are nothing but rounding errors are left out: a bias of the keys raises all scores of a query alike."""
+    Gradients that are nothing but rounding errors are left out: a bias of the keys raises all scores of a query alike.
+    """
     assert found.keys() == expected.keys()
     largest = {name: float(value.abs().max()) for name, value in expected.items()}
     least = 1e-4 * max(value for name, value in largest.items() if name != "output")

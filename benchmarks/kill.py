@@ -1,18 +1,20 @@
-"""Whether a killed run loses anything: killed anywhere and started again, it must end with the bits of one that never was.
+"""Whether a killed run loses anything: killed anywhere and started again, it must end with the bits of one that never
+was.
 
     python benchmarks/kill.py --points 100                          # three experiments, 100 kills each
     python benchmarks/kill.py --points 0 --starts 100 --terms 20 --nan --leftovers
 
-Three small experiments (a language model, a mix of inputs, an encoder-decoder) run once undisturbed: the reference, whose file
-operations are noted. Then, for every point, the experiment starts in a fresh folder with a cache of its own, kills itself before,
-amid or after one of these operations (or is killed after some seconds), and the same command is given until it ends; every third
-time it is killed on the way once more. What is there then is compared with the reference, clocks and speeds apart: checkpoints,
-pointers, metrics, summary, assets, token files; no temporary file and no process may be left.
+Three small experiments (a language model, a mix of inputs, an encoder-decoder) run once undisturbed: the reference,
+whose file operations are noted. Then, for every point, the experiment starts in a fresh folder with a cache of its
+own, kills itself before, amid or after one of these operations (or is killed after some seconds), and the same
+command is given until it ends; every third time it is killed on the way once more. What is there then is compared
+with the reference, clocks and speeds apart: checkpoints, pointers, metrics, summary, assets, token files; no
+temporary file and no process may be left.
 
-`--starts` gives the same folder to two runs at once, `--terms` asks runs to stop instead of killing them, `--nan` lets a batch
-poison the weights, `--leftovers` kills runs whose texts are encoded by worker processes. Results are appended to a file of the
-folder: the same command with the same `--folder` goes on. Most runs are forks of a process that has imported everything; a share
-of them (`--fresh`) begins in a new interpreter, as users' runs do.
+`--starts` gives the same folder to two runs at once, `--terms` asks runs to stop instead of killing them, `--nan`
+lets a batch poison the weights, `--leftovers` kills runs whose texts are encoded by worker processes. Results are
+appended to a file of the folder: the same command with the same `--folder` goes on. Most runs are forks of a process
+that has imported everything; a share of them (`--fresh`) begins in a new interpreter, as users' runs do.
 """
 
 from __future__ import annotations
@@ -42,13 +44,25 @@ from typing import Any
 PATIENCE = 120
 """Seconds after which a run is taken for one that never ends."""
 PRELOADED = {
-    "": ["chopmix.experiment.sweep", "chopmix.experiment.train", "chopmix.tokenizers.text", "chopmix.tasks.language_modeling",
-         "torch._dynamo"],
+    "": [
+        "chopmix.experiment.sweep",
+        "chopmix.experiment.train",
+        "chopmix.tokenizers.text",
+        "chopmix.tasks.language_modeling",
+        "torch._dynamo",
+    ],
     "lm": ["chopmix.data.datasets.text"],
-    "mix": ["chopmix.data.datasets.manifest", "chopmix.tokenizers.image", "chopmix.tokenizers.audio", "PIL.Image", "soundfile",
-            "torchvision.transforms.v2", "torchaudio.functional"],
+    "mix": [
+        "chopmix.data.datasets.manifest",
+        "chopmix.tokenizers.image",
+        "chopmix.tokenizers.audio",
+        "PIL.Image",
+        "soundfile",
+        "torchvision.transforms.v2",
+        "torchaudio.functional",
+    ],
     "seq2seq": ["chopmix.data.datasets.parallel_text", "chopmix.tasks.sequence_to_sequence", "sacrebleu"],
-}  # fmt: skip
+}
 """What is imported before runs are forked: for all experiments, and for each."""
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 """The flags with which files are opened that are written to."""
@@ -86,10 +100,11 @@ class Plan:
 
 
 class Watch:
-    """Numbers this process's file operations below `folder/run` and `folder/cache`, and updates, and strikes at one of them.
+    """Numbers this process's file operations below `folder/run` and `folder/cache`, and updates, and strikes at
+    one of them.
 
-    Functions of `os`, `open` and safetensors' writer are wrapped, so that there is a moment after each as well; an audit hook
-    tells of whatever escapes them (`unseen`).
+    Functions of `os`, `open` and safetensors' writer are wrapped, so that there is a moment after each as well;
+    an audit hook tells of whatever escapes them (`unseen`).
     """
 
     def __init__(self, folder: Path, strike: Strike | None):
@@ -416,7 +431,8 @@ inputs:
   operator: {use: text, encoding: characters, position: null}
   sound: {use: audio, rate: 8000, mels: 8, frames: 16, position: null, augment_wave: {shift: 0.05, speed: 0.1}}
   answer: {use: text, encoding: characters, position: null}
-model: {width: 16, depth: 1, heads: 2, context: 32, attention: "same_sample & (causal | from(image, sound))", position: rotary}
+model:
+  {width: 16, depth: 1, heads: 2, context: 32, attention: "same_sample & (causal | from(image, sound))", position: rotary}
 tasks: {answer: {use: language_modeling, target: answer, metrics: [exact_match]}}
 data: {dataset: {use: manifest, train: DATA/train.jsonl, val: DATA/val.jsonl, columns: [image, operator, sound, answer],
               files: [image, sound]}}
@@ -449,7 +465,8 @@ WORKERS = {"chopmix.data.corpus.prepare:WORK": 64, "chopmix.data.corpus.prepare:
 
 
 def write_data(folder: Path, experiments: Iterable[str]) -> None:
-    """What the experiments read: a text, the package's own arithmetic as files, and sentences in two languages; always the same."""
+    """What the experiments read: a text, the package's own arithmetic as files, and sentences in two languages;
+    always the same."""
     chance = random.Random(0)
     words = {"one": "eins", "two": "zwei", "three": "drei", "cat": "Katze", "dog": "Hund", "red": "rot"}
     folder.mkdir(parents=True, exist_ok=True)
@@ -496,7 +513,8 @@ class Campaign:
         self, folder: Path, experiments: Sequence[str] = tuple(EXPERIMENTS), *, seed: int = 0, fresh: float = 0.2,
         settings: Sequence[str] = (),
     ):  # fmt: skip
-        """`fresh` is the share of trials in new interpreters; `settings` are overrides (`training.ema=null`) for all runs."""
+        """`fresh` is the share of trials in new interpreters; `settings` are overrides (`training.ema=null`)
+        for all runs."""
         self.folder, self.seed, self.fresh, self.settings = folder.resolve(), seed, fresh, tuple(settings)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.file = self.folder / "results.jsonl"
@@ -529,8 +547,8 @@ class Campaign:
         return folder
 
     def reference(self, name: str, title: str | None = None, **how: Any) -> Reference:
-        """The undisturbed run, made once: as a fork, and once more (in a new interpreter, where some trials are), which must
-        agree."""
+        """The undisturbed run, made once: as a fork, and once more (in a new interpreter, where some trials
+        are), which must agree."""
         title = title or name
         folder, told = self.folder / f"reference-{title}", self.folder / f"reference-{title}.json"
         plan = Plan(str(folder), log="operations.json", **how)
@@ -687,8 +705,8 @@ class Point:
 
 
 def windows(operations: Sequence[tuple[str, str]]) -> dict[str, list[int]]:
-    """The operations at which most can be lost, by what is going on: `preparation`, `first best`, `newest best`, `pointers`, and
-    the `end`, after the last step."""
+    """The operations at which most can be lost, by what is going on: `preparation`, `first best`, `newest best`,
+    `pointers`, and the `end`, after the last step."""
     starts = [n for n, (kind, place) in enumerate(operations) if (kind, place) == ("write", "run/metrics.jsonl")]
     best = [n for n, operation in enumerate(operations) if operation == ("replace", "run/best.json")]
     segment = [sum(start <= n for start in starts) for n in range(len(operations))]
@@ -716,8 +734,8 @@ def step_of(place: str) -> int:
 
 
 def shares(groups: dict[str, list[int]], most: int, chance: random.Random) -> list[int]:
-    """So many operations, taken from the groups in turn, of each in random order: all of a small group before most of a large
-    one."""
+    """So many operations, taken from the groups in turn, of each in random order: all of a small group before
+    most of a large one."""
     rest = {name: chance.sample(numbers, len(numbers)) for name, numbers in groups.items()}
     found: list[int] = []
     while len(found) < most and any(rest.values()):
@@ -732,7 +750,8 @@ def point_at(reference: Reference, number: int, when: str = "before", number_of_
 
 
 def points(reference: Reference, count: int, seed: int, fresh: float) -> list[Point]:
-    """Three fifths of the points in the windows, a fifth spread evenly over all operations, a fifth over the seconds."""
+    """Three fifths of the points in the windows, a fifth spread evenly over all operations, a fifth over the
+    seconds."""
     chance, operations = random.Random(f"{reference.name} {seed}"), reference.operations
     by_time = count // 5
     chosen = shares(windows(operations), 3 * count // 5, chance)
@@ -803,7 +822,8 @@ def try_points(campaign: Campaign, name: str, count: int) -> None:
             campaign.keep(name, f"{number:03}", wrong, point=point.label, seconds=seconds, **more)
 
 
-# -------------------------------------------------------------------------------- two starts, signals, no numbers, workers
+# -------------------------------------------------------------------------------- two starts, signals, no numbers,
+# workers
 
 
 def try_starts(campaign: Campaign, count: int) -> None:
@@ -829,8 +849,8 @@ LATE = re.compile(r"^done: run, .*\nrun is (finished|a run of another configurat
 
 
 def two_starts(campaign: Campaign, order: list[Reference], delay: float, where: str) -> tuple[list[str], str]:
-    """One must work and end as if alone; the other must say who works there and must have changed nothing. Where the second came
-    when the first was done, on a busy machine, they are started again, nearer to each other."""
+    """One must work and end as if alone; the other must say who works there and must have changed nothing. Where
+    the second came when the first was done, on a busy machine, they are started again, nearer to each other."""
     folder, started = campaign.place("lm", where), []
     for n, reference in enumerate(order):
         started.append(Started(replace(reference.plan, folder=str(folder), log=f"operations-{n}.json")))
@@ -908,7 +928,8 @@ def ask_to_stop(
 
 
 def try_nan(campaign: Campaign) -> None:
-    """Runs that go wrong once come back by themselves, also when killed meanwhile; those that do twice say so and stop."""
+    """Runs that go wrong once come back by themselves, also when killed meanwhile; those that do twice say so and
+    stop."""
     for title, how in (
         ("nan", {"poison": (7,)}),
         ("nan-weights", {"poison_weights": (8,)}),
@@ -931,8 +952,9 @@ def try_nan(campaign: Campaign) -> None:
                 wrong = kill_and_resume(campaign, reference, point, f"{title}-{trial}")
                 campaign.keep(title, trial, wrong, point=point.label)
     for title, batches, sentence in (
-        ("nan-twice", (7, 12), "it went back once before"), ("nan-at-once", (0,), "there is no checkpoint to go back to"),
-    ):  # fmt: skip
+        ("nan-twice", (7, 12), "it went back once before"),
+        ("nan-at-once", (0,), "there is no checkpoint to go back to"),
+    ):
         if not campaign.known(title, "whole"):
             folder = campaign.place("lm", title)
             wrong = []
@@ -961,7 +983,8 @@ def came_back(reference: Reference) -> list[str]:
 
 
 def back_at(operations: Sequence[tuple[str, str]]) -> int:
-    """The operation with which a run has gone back: the metrics, which a start puts in order, are put in order once more."""
+    """The operation with which a run has gone back: the metrics, which a start puts in order, are put in order
+    once more."""
     return [n for n, operation in enumerate(operations) if operation == ("replace", "run/metrics.jsonl")][1]
 
 

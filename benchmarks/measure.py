@@ -2,11 +2,11 @@
 
     python benchmarks/measure.py runs/x [runs/y ...] [--what NAME] [--below val/loss 1.88] [--with held_out=theo]
 
-Every run in the folder (`seed-0`, ...; a sweep's cells; or the folder itself) is evaluated as `chopmix evaluate` does it, on the
-whole of val and, where its data have one, of test: all figures, how many samples they are of, and the seconds of its training.
-Besides: the share of that time that was spent waiting for data, the share of padding, what each input is worth where the run
-has told it. `--below` adds after how many training seconds an evaluation first saw a metric at or below a value, `--with` a column
-that tells apart what the seed does not.
+Every run in the folder (`seed-0`, ...; a sweep's cells; or the folder itself) is evaluated as `chopmix evaluate` does
+it, on the whole of val and, where its data have one, of test: all figures, how many samples they are of, and the
+seconds of its training. Besides: the share of that time that was spent waiting for data, the share of padding, what
+each input is worth where the run has told it. `--below` adds after how many training seconds an evaluation first saw
+a metric at or below a value, `--with` a column that tells apart what the seed does not.
 """
 
 from __future__ import annotations
@@ -39,8 +39,14 @@ def row_of(folder: Path, metric: str | None, value: float) -> dict[str, Any]:
     run = load_run(folder)
     state = checkpoint.read_state(folder, checkpoint.read_step(folder, "last") or run.step)
     lines = read_metrics(folder / "metrics.jsonl")
-    row: dict[str, Any] = {"run": str(folder), "seed": run.config.training.seed, "step": run.step, "seconds": state.seconds,
-                           "threads": state.threads, "precision": run.precision}  # fmt: skip
+    row: dict[str, Any] = {
+        "run": str(folder),
+        "seed": run.config.training.seed,
+        "step": run.step,
+        "seconds": state.seconds,
+        "threads": state.threads,
+        "precision": run.precision,
+    }
     for split in ("val", "test"):
         if split in run.dataset().splits:
             row |= run.evaluate(split)

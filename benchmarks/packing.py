@@ -1,9 +1,10 @@
-"""What packing gains: a training step over samples of log-uniform length, packed into rows, beside padded to the longest.
+"""What packing gains: a training step over samples of log-uniform length, packed into rows, beside padded to the
+longest.
 
     python benchmarks/packing.py --pairs 9
 
-32 samples of 16 to 128 tokens (1 to 8 fold) in a core of 4 layers, 128 wide; float32 and bfloat16. The most that packing
-could gain is the ratio of padded to useful tokens; the share of it that the steps gain is the figure.
+32 samples of 16 to 128 tokens (1 to 8 fold) in a core of 4 layers, 128 wide; float32 and bfloat16. The most that
+packing could gain is the ratio of padded to useful tokens; the share of it that the steps gain is the figure.
 """
 
 from __future__ import annotations

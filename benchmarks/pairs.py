@@ -16,7 +16,8 @@ def seconds_of(run: Callable[[], object]) -> float:
 
 
 def timed_pairs(ours: Callable[[], object], theirs: Callable[[], object], pairs: int) -> list[tuple[float, float]]:
-    """Seconds of (ours, theirs) in so many pairs, of which every second one has ours first. Both run once beforehand."""
+    """Seconds of (ours, theirs) in so many pairs, of which every second one has ours first. Both run once
+    beforehand."""
     theirs()
     ours()
     found = []
@@ -28,8 +29,8 @@ def timed_pairs(ours: Callable[[], object], theirs: Callable[[], object], pairs:
 
 
 def figures(pairs: list[tuple[float, float]], peer: str) -> dict[str, Any]:
-    """One row: medians of both, and how many times faster ours is: median, 10th and 90th percentile, and the median by who came
-    first."""
+    """One row: medians of both, and how many times faster ours is: median, 10th and 90th percentile, and the
+    median by who came first."""
     ratios = [theirs / ours for ours, theirs in pairs]
     low, high = (sorted(ratios)[round(share * (len(ratios) - 1))] for share in (0.1, 0.9))
     return {

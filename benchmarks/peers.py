@@ -1,14 +1,16 @@
-"""Our training steps, beam search and transcription beside their peers': the same shapes, weights and batches, in turns.
+"""Our training steps, beam search and transcription beside their peers': the same shapes, weights and batches, in
+turns.
 
-    python benchmarks/peers.py nanogpt --model PATH       # nanoGPT's own model.py, from a checkout of it; else one written here
-    python benchmarks/peers.py gpt2 | bert | t5 | whisper | ast      # transformers'
-    python benchmarks/peers.py vit                        # timm's
+    python benchmarks/peers.py nanogpt --model PATH       # nanoGPT's own model.py, from a checkout of it; else
+    one written here python benchmarks/peers.py gpt2 | bert | t5 | whisper | ast      # transformers' python
+    benchmarks/peers.py vit                        # timm's
     python benchmarks/peers.py beams | transcription      # transformers' generate: 4 beams of the T5; a greedy Whisper
-    ... --precision defaults                              # each as its own defaults have it, instead of float32 on both sides
+    ... --precision defaults                              # each as its own defaults have it, instead of float32
+    on both sides
 
-Every step is forward, backward, clipping where the peer clips, and fused AdamW, eager, on the CPU, and each of the two is as
-often first as second. Ours starts from raw values (ids, pixels, samples) and chops, plans and embeds them every time; what each
-peer gets is in DIFFERENCES, which the README's table shows.
+Every step is forward, backward, clipping where the peer clips, and fused AdamW, eager, on the CPU, and each of the
+two is as often first as second. Ours starts from raw values (ids, pixels, samples) and chops, plans and embeds them
+every time; what each peer gets is in DIFFERENCES, which the README's table shows.
 """
 
 from __future__ import annotations
@@ -102,7 +104,8 @@ def planned(run: Run, batch: Batch) -> Batch:
 
 
 class Gpt(nn.Module):
-    """A GPT as nanoGPT writes it: one projection for queries, keys and values, torch's attention, no biases, a tied head."""
+    """A GPT as nanoGPT writes it: one projection for queries, keys and values, torch's attention, no biases, a
+    tied head."""
 
     def __init__(self, vocabulary: int, context: int, width: int, depth: int, heads: int):
         super().__init__()
@@ -157,15 +160,21 @@ def nanogpt(folder: Path, wanted: str, file: Path | None) -> Pair:
         return term.sum / term.count
 
     precision = "float32" if wanted == "float32" else resolve(Training(steps=1), config.model, None, CPU).precision
-    return (training(model, loss, precision, 1.0, 1e-3), training(theirs, lambda: theirs(given, following)[1], "float32", 1.0, 1e-3),
-            name)  # fmt: skip
+    return (
+        training(model, loss, precision, 1.0, 1e-3),
+        training(theirs, lambda: theirs(given, following)[1], "float32", 1.0, 1e-3),
+        name,
+    )
 
 
 def gpt2(folder: Path, wanted: str, file: None) -> Pair:
     """The same shape with biases, as GPT-2 has them."""
     shape = {"vocab_size": 66, "n_positions": 64, "n_embd": 128, "n_layer": 4, "n_head": 4}
-    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
-                                                                   bos_token_id=0, eos_token_id=0, use_cache=False))  # fmt: skip
+    theirs = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            **shape, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, bos_token_id=0, eos_token_id=0, use_cache=False
+        )
+    )
     run = saved(theirs, folder)
     ids = torch.randint(1, 66, (12, 65))
     tokens, given, following = plain_tokens(12, 64), ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
@@ -211,8 +220,18 @@ def bert(folder: Path, wanted: str, file: None) -> Pair:
 
 def t5_models(folder: Path) -> tuple[Run, nn.Module]:
     """Three layers on each side, 256 wide."""
-    theirs = transformers.T5ForConditionalGeneration(transformers.T5Config(
-        vocab_size=8000, d_model=256, d_kv=64, d_ff=1024, num_layers=3, num_heads=4, dropout_rate=0.0, decoder_start_token_id=0))  # fmt: skip
+    theirs = transformers.T5ForConditionalGeneration(
+        transformers.T5Config(
+            vocab_size=8000,
+            d_model=256,
+            d_kv=64,
+            d_ff=1024,
+            num_layers=3,
+            num_heads=4,
+            dropout_rate=0.0,
+            decoder_start_token_id=0,
+        )
+    )
     return saved(theirs, folder), theirs
 
 
@@ -268,10 +287,21 @@ def whisper_models(folder: Path) -> tuple[Run, nn.Module, list[int]]:
     coder.add_special_tokens([AddedToken(name, special=True) for name in SPECIALS])
     end, start, *_ = (coder.token_to_id(name) for name in SPECIALS)
     config = transformers.WhisperConfig(
-        vocab_size=8000, d_model=384, encoder_layers=4, decoder_layers=4, encoder_attention_heads=6, decoder_attention_heads=6,
-        encoder_ffn_dim=1536, decoder_ffn_dim=1536, pad_token_id=end, bos_token_id=end, eos_token_id=end,
-        decoder_start_token_id=start, suppress_tokens=None, begin_suppress_tokens=None,
-    )  # fmt: skip
+        vocab_size=8000,
+        d_model=384,
+        encoder_layers=4,
+        decoder_layers=4,
+        encoder_attention_heads=6,
+        decoder_attention_heads=6,
+        encoder_ffn_dim=1536,
+        decoder_ffn_dim=1536,
+        pad_token_id=end,
+        bos_token_id=end,
+        eos_token_id=end,
+        decoder_start_token_id=start,
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+    )
     theirs = transformers.WhisperForConditionalGeneration(config)
     settings = theirs.generation_config
     settings.lang_to_id, settings.is_multilingual = {"<|en|>": coder.token_to_id("<|en|>")}, True

@@ -2,9 +2,9 @@
 
     python benchmarks/precision.py --pairs 6
 
-The table (`benchmarks/results/precision.jsonl`) is what `training/choices.py` takes its rule from for `precision: auto`: cores of
-four layers that read 2,048 tokens a step in rows of 64 or 256, causal and bidirectional, of several widths and channels a head.
-`tests/training/test_choices.py` holds the rule against it.
+The table (`benchmarks/results/precision.jsonl`) is what `training/choices.py` takes its rule from for `precision:
+auto`: cores of four layers that read 2,048 tokens a step in rows of 64 or 256, causal and bidirectional, of several
+widths and channels a head. `tests/training/test_choices.py` holds the rule against it.
 """
 
 from __future__ import annotations
@@ -37,13 +37,23 @@ BLOCK = {"norm": {"use": "layer_norm", "gain": False}, "query_key_norm": {"use":
 
 def step_of(width: int, channels: int, context: int, attention: str, precision: str):
     """One training step, forward, backward and AdamW, of a language model."""
-    config = config_from_tree({
-        "inputs": {"text": {"use": "text", "encoding": "numbers", "vocabulary": VOCABULARY, "position": None}},
-        "model": {"width": width, "depth": 4, "heads": width // channels, "context": context, "attention": ATTENTION[attention],
-                  "position": "rotary", "block": BLOCK},
-        "tasks": {"lm": {"use": "language_modeling", "target": "text"}},
-        "data": {}, "training": {"steps": 1, "tokens_per_step": TOKENS},
-    })  # fmt: skip
+    config = config_from_tree(
+        {
+            "inputs": {"text": {"use": "text", "encoding": "numbers", "vocabulary": VOCABULARY, "position": None}},
+            "model": {
+                "width": width,
+                "depth": 4,
+                "heads": width // channels,
+                "context": context,
+                "attention": ATTENTION[attention],
+                "position": "rotary",
+                "block": BLOCK,
+            },
+            "tasks": {"lm": {"use": "language_modeling", "target": "text"}},
+            "data": {},
+            "training": {"steps": 1, "tokens_per_step": TOKENS},
+        }
+    )
     choppers = {"text": TextChopper(text=NumberEncoding(VOCABULARY))}
     tasks = build_tasks(config, choppers)
     torch.manual_seed(0)
@@ -78,8 +88,19 @@ def main() -> None:
         half, full = (step_of(width, channels, context, attention, precision) for precision in ("bfloat16", "float32"))
         row = figures(timed_pairs(half, full, chosen.pairs), "float32")
         what = {"width": width, "channels": channels, "context": context, "attention": attention}
-        write_results("precision", [{**what, "bfloat16_ms": row["ms"], "float32_ms": row["peer_ms"], "ratio": row["ratio"],
-                                     "ratio_p10": row["ratio_p10"], "ratio_p90": row["ratio_p90"]}])  # fmt: skip
+        write_results(
+            "precision",
+            [
+                {
+                    **what,
+                    "bfloat16_ms": row["ms"],
+                    "float32_ms": row["peer_ms"],
+                    "ratio": row["ratio"],
+                    "ratio_p10": row["ratio_p10"],
+                    "ratio_p90": row["ratio_p90"],
+                }
+            ],
+        )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python benchmarks/python_lines.py runs/lm/python_stdlib
 
-Prints the run's validation bits per byte, `zlib -9` file by file and `xz` over all of them, and the share of sampled lines
-that Python's own tokenizer accepts. A line is tokenized by itself, without its indentation.
+Prints the run's validation bits per byte, `zlib -9` file by file and `xz` over all of them, and the share of sampled
+lines that Python's own tokenizer accepts. A line is tokenized by itself, without its indentation.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def main() -> None:
     share = sum(map(accepted, lines)) / max(len(lines), 1)
     print(f"python {about['python']}: {size:,} bytes to validate in {len(texts)} files")
     print(
-        f"bits per byte: model {best['val/bits_per_byte']:.3f}, zlib -9 file by file {zipped:.3f}, xz of all {packed:.3f}"
+        f"bits per byte: model {best['val/bits_per_byte']:.3f}, zlib -9 file by file {zipped:.3f}, xz of all "
+        f"{packed:.3f}"
     )
     print(f"{share:.1%} of {len(lines)} sampled lines are accepted by Python's tokenizer")
 

@@ -1,5 +1,5 @@
-"""Where figures are kept: one file of JSON lines per measurement in `benchmarks/results/`, which is only ever added to, every line
-with what it was measured on. `readme_tables.py` makes the README's tables of them."""
+"""Where figures are kept: one file of JSON lines per measurement in `benchmarks/results/`, which is only ever added
+to, every line with what it was measured on. `readme_tables.py` makes the README's tables of them."""
 
 from __future__ import annotations
 
@@ -55,13 +55,18 @@ def commit() -> str:
 def made_on(threads: int | None = None) -> dict[str, Any]:
     """Processor, threads, torch, commit and time: what a figure is worth nothing without."""
     now = datetime.datetime.now().isoformat(timespec="seconds")
-    return {"processor": processor(), "threads": threads or torch.get_num_threads(), "torch": torch.__version__.split("+")[0],
-            "commit": commit(), "measured": now}  # fmt: skip
+    return {
+        "processor": processor(),
+        "threads": threads or torch.get_num_threads(),
+        "torch": torch.__version__.split("+")[0],
+        "commit": commit(),
+        "measured": now,
+    }
 
 
 def write_results(what: str, rows: Sequence[dict[str, Any]]) -> Path:
-    """Append rows of figures to a measurement's file, and print them; gives the file. A row may bring its own of what it was made
-    on."""
+    """Append rows of figures to a measurement's file, and print them; gives the file. A row may bring its own of
+    what it was made on."""
     own, file = made_on(), FOLDER / f"{what}.jsonl"
     FOLDER.mkdir(exist_ok=True)
     with open(file, "a", encoding="utf-8") as out:
@@ -73,8 +78,9 @@ def write_results(what: str, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def read_results(what: str) -> list[dict[str, Any]]:
-    """All rows of a measurement, oldest first. Those of before November 26, 2026 are in CSVs, lack some of `MADE_ON`, and have the
-    day that their file's name tells. A column that had the old name of a setting has the new one."""
+    """All rows of a measurement, oldest first. Those of before November 26, 2026 are in CSVs, lack some of
+    `MADE_ON`, and have the day that their file's name tells. A column that had the old name of a setting has the
+    new one."""
     found: list[dict[str, Any]] = []
     for file in sorted(FOLDER.glob(f"{what}_*.csv")):
         hardware, _, day = file.stem.removeprefix(f"{what}_").rpartition("_")

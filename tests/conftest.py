@@ -1,5 +1,5 @@
-"""One thread a process: two OpenMP threads on a busy two-core machine can be several times slower than one. And no GPU, where
-nothing is equal bit for bit: `test_gpu.py` tells how it gets one."""
+"""One thread a process: two OpenMP threads on a busy two-core machine can be several times slower than one. And no
+GPU, where nothing is equal bit for bit: `test_gpu.py` tells how it gets one."""
 
 import os
 

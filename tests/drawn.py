@@ -42,7 +42,8 @@ LEAVES: dict[type[Graph], st.SearchStrategy] = {
     | st.builds(Edges, st.lists(st.tuples(_place, _place), min_size=1, max_size=3).map(tuple), st.just("slots")),
 }
 LEAVES |= {Not: st.builds(Not, st.one_of(*LEAVES.values())), Dilated: st.builds(Dilated, st.integers(1, 4))}
-"""Every graph value that is no combination of two others, and one of a user's own; sizes are multiples of a half, which floats of every width hold exactly."""
+"""Every graph value that is no combination of two others, and one of a user's own; sizes are multiples of a half,
+which floats of every width hold exactly."""
 
 
 def leaves() -> st.SearchStrategy:
@@ -74,7 +75,8 @@ def causal_graphs() -> st.SearchStrategy:
 def tokens(
     draw, most: int = 7, rows: int | None = None, length: int | None = None, sample: int | None = None
 ) -> Tokens:
-    """Rows of mixed inputs: samples and padding anywhere, several spans, coordinates that may be missing. `sample`: all of one."""
+    """Rows of mixed inputs: samples and padding anywhere, several spans, coordinates that may be missing.
+    `sample`: all of one."""
     b, n, whose = rows or draw(st.integers(1, 3)), length or draw(st.integers(1, most)), sample
     sample, span, numbers, position = [], [], [], []
     for row in range(b):

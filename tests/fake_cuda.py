@@ -1,5 +1,5 @@
-"""CUDA without a GPU: tensors on the CPU are real, those on CUDA are fake. They know their device, type and shape, mix no devices,
-and have no values: whoever waits for one is told so, or counted."""
+"""CUDA without a GPU: tensors on the CPU are real, those on CUDA are fake. They know their device, type and shape,
+mix no devices, and have no values: whoever waits for one is told so, or counted."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class HostRead(RuntimeError):
 
 
 class FakeCuda(FakeTensorMode):
-    """Everything on the CPU is computed; what is on CUDA has a type and a shape. (Inside torch's own mode all would be fake, and
-    nothing could be planned.)
+    """Everything on the CPU is computed; what is on CUDA has a type and a shape. (Inside torch's own mode all
+    would be fake, and nothing could be planned.)
 
-    `reads` lists where the program waited for a value, `copies` where it copied something to the GPU, and `blocking` where it
-    waited for that copy: file, line and function.
+    `reads` lists where the program waited for a value, `copies` where it copied something to the GPU, and
+    `blocking` where it waited for that copy: file, line and function.
     """
 
     supports_higher_order_operators = True  # FlexAttention
@@ -83,7 +83,8 @@ class FakeCuda(FakeTensorMode):
             self.copying = False
 
     def _read(self, name: str, args: Any, kwargs: Any) -> Any:
-        """Ones and zeros (of what is no float) in place of the values asked for; of what is chosen or counted as much as there can be."""
+        """Ones and zeros (of what is no float) in place of the values asked for; of what is chosen or counted
+        as much as there can be."""
         self.reads.append(caller())
         if not self.may_read:
             raise HostRead(f"{name} waits for the GPU at {self.reads[-1]}")
@@ -123,7 +124,8 @@ def caller() -> str:
 def fake_cuda(half: bool = True, reads: bool = False) -> Iterator[FakeCuda]:
     """Inside, `device="cuda"` gives fake tensors; with `half`, CUDA's rules of autocast to bfloat16 hold.
 
-    Raises HostRead where the program waits for a value of the GPU; with `reads` there is one in its place, and that is noted.
+    Raises HostRead where the program waits for a value of the GPU; with `reads` there is one in its place, and
+    that is noted.
     """
     before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
     there = mock.patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)

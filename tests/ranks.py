@@ -1,4 +1,5 @@
-"""Several processes that train together as under torchrun, forked from this one, which has imported everything: seconds sooner."""
+"""Several processes that train together as under torchrun, forked from this one, which has imported everything:
+seconds sooner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""How annotations are checked while testing: every call of the package's functions, by beartype, an int being a float."""
+"""How annotations are checked while testing: every call of the package's functions, by beartype, an int being a
+float."""
 
 from beartype import BeartypeConf, beartype
 

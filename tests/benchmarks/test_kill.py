@@ -1,4 +1,5 @@
-"""The benchmark that kills runs: at six places where most could be lost, two starts at once, and that it sees what differs."""
+"""The benchmark that kills runs: at six places where most could be lost, two starts at once, and that it sees what
+differs."""
 
 import json
 import shutil

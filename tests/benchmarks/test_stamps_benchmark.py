@@ -1,4 +1,5 @@
-"""The benchmark that compares runs on the stamps: which inputs each experiment reads, intervals, and a measurement of real runs."""
+"""The benchmark that compares runs on the stamps: which inputs each experiment reads, intervals, and a measurement of
+real runs."""
 
 import sys
 

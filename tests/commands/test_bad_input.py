@@ -105,14 +105,24 @@ DATA = Path(os.environ.get("CHOPMIX_DATA", ""))
 def test_configs_that_need_more_than_a_laptop_are_dry_run_small(name, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
     config = ROOT / "configs" / "lm" / f"{name}.yaml"
-    small = ["model.width=32", "model.depth=2", "model.heads=4", "model.context=32", "training.tokens_per_step=128",
-             "training.rows_per_micro_batch=2", "training.compile=false", "data.dataset=tiny_shakespeare", "from=null"]  # fmt: skip
+    small = [
+        "model.width=32",
+        "model.depth=2",
+        "model.heads=4",
+        "model.context=32",
+        "training.tokens_per_step=128",
+        "training.rows_per_micro_batch=2",
+        "training.compile=false",
+        "data.dataset=tiny_shakespeare",
+        "from=null",
+    ]
     assert main(["train", str(config), "--dry-run", *small]) == 0
     assert "one step: loss" in capsys.readouterr().out
 
 
 def test_what_is_said_does_not_steer_a_terminal(tiny, capsys):
-    """Names of files and settings come from others: what would colour, clear or rename a terminal is shown, not obeyed."""
+    """Names of files and settings come from others: what would colour, clear or rename a terminal is shown, not
+    obeyed."""
     assert "a\\x1b[31m\\x00b" in said(capsys, "evaluate", "a\x1b[31m\0b")
     assert "\\x9b" in said(capsys, "train", str(tiny()), "model.\x9bwidth=3")
     with pytest.raises(SystemExit):
@@ -194,7 +204,8 @@ def test_pages_and_pictures_that_cannot_be_written(tiny, capsys, tmp_path, monke
 
 
 def test_a_stranger_s_run_is_evaluated_without_writing_elsewhere(capsys, tmp_path, monkeypatch):
-    """Where the folder cannot be written to, or a link has the place of what is written, that is said, and nothing else happens."""
+    """Where the folder cannot be written to, or a link has the place of what is written, that is said, and
+    nothing else happens."""
     folder, precious = tmp_path / "run", tmp_path / "precious"
     folder.mkdir()
     precious.write_text("precious")

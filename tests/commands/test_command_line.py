@@ -59,10 +59,15 @@ def photos(tmp_path_factory) -> Path:
 
 
 KINDS = {
-    "folder": "classes", "manifest": "list.jsonl", "CSV": "list.csv", "shards": "shards/s-{0..1}.tar", "folder of shards": "shards",
+    "folder": "classes",
+    "manifest": "list.jsonl",
+    "CSV": "list.csv",
+    "shards": "shards/s-{0..1}.tar",
+    "folder of shards": "shards",
     "dataset": "{use: image_folder, train: HERE/classes, test: HERE/classes}",
-    "dataset with a manifest": "{use: manifest, train: HERE/list.jsonl, test: HERE/list.csv, columns: [image, label], files: [image]}",
-}  # fmt: skip
+    "dataset with a manifest": "{use: manifest, train: HERE/list.jsonl, test: HERE/list.csv, columns: [image, "
+    "label], files: [image]}",
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -142,12 +147,21 @@ def test_a_sensor_is_read_from_arrays_and_tables(tmp_path, capsys):
         rows.append({"motion": f"{number}.{'npy' if number % 2 else 'csv'}", "label": number % 2})
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     tree = {
-        "inputs": {"motion": {"use": "sensor", "channels": {"a": "m", "b": "m"}, "rate": 10, "window": 4}}, "model": MODEL,
+        "inputs": {"motion": {"use": "sensor", "channels": {"a": "m", "b": "m"}, "rate": 10, "window": 4}},
+        "model": MODEL,
         "tasks": {"moves": {"use": "classification", "target": "label"}},
-        "data": {"dataset": {"use": "manifest", "train": "rows.jsonl", "val": "rows.jsonl", "columns": ["motion", "label"],
-                          "files": ["motion"]}},
-        "training": {"steps": 1, "samples_per_step": 4}, "out": "run",
-    }  # fmt: skip
+        "data": {
+            "dataset": {
+                "use": "manifest",
+                "train": "rows.jsonl",
+                "val": "rows.jsonl",
+                "columns": ["motion", "label"],
+                "files": ["motion"],
+            }
+        },
+        "training": {"steps": 1, "samples_per_step": 4},
+        "out": "run",
+    }
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(tmp_path)
         Path("sensor.yaml").write_text(yaml.safe_dump(tree))

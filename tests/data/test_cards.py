@@ -430,7 +430,8 @@ def test_stamps_have_a_picture_a_voice_and_captions(monkeypatch, tmp_path):
 
 
 def test_recordings_that_cannot_be_read_leave_the_others_equalized():
-    """The mean spectrum of a speaker is that of the recordings that can be read; the bad one is bad when its turn comes."""
+    """The mean spectrum of a speaker is that of the recordings that can be read; the bad one is bad when its turn
+    comes."""
 
     def sound(seed: int) -> bytes:
         file = io.BytesIO()

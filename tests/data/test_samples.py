@@ -1,4 +1,5 @@
-"""Samples: read by number, shared out by hash, packed into batches that are a function of seed and step; bad ones replaced."""
+"""Samples: read by number, shared out by hash, packed into batches that are a function of seed and step; bad ones
+replaced."""
 
 import io
 import json
@@ -111,7 +112,8 @@ def test_the_cheapest_rows_cost_no_more_than_the_context_s(counts):
 
 
 def test_rows_are_as_long_as_wastes_least():
-    """Samples of more than half a context: one a row, as short as they are, not as long as the context; or two a row."""
+    """Samples of more than half a context: one a row, as short as they are, not as long as the context; or two a
+    row."""
     assert sorted(cheapest_rows([31] * 8, 40)) in ([0, 0, 1, 1, 2, 2, 3, 3], [*range(8)])
     counts = [21, 24, 28, 31, 36, 40, 45, 49] * 8
     used = np.bincount(cheapest_rows(counts, 64), weights=counts)
@@ -239,8 +241,11 @@ def test_whole_spans_go_where_the_context_is_small():
 
 
 def test_what_does_not_fit_is_refused_unless_it_may_be_dropped():
-    with pytest.raises(DataError, match="sample 'sample 0' is bad: it has 9 tokens, more than the context of 8; data.too_long: "
-                       "drop would leave out its image"):  # fmt: skip
+    with pytest.raises(
+        DataError,
+        match="sample 'sample 0' is bad: it has 9 tokens, more than the context of 8; data.too_long: "
+        "drop would leave out its image",
+    ):
         main(split(context=8), [Place(0, 0, 0)])
 
 

@@ -1,4 +1,5 @@
-"""Data sets as others lay them out: Speech Commands, CIFAR-10, torchvision, Hugging Face, remote shards; and their configs."""
+"""Data sets as others lay them out: Speech Commands, CIFAR-10, torchvision, Hugging Face, remote shards; and their
+configs."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ def png(number: int, side: int = 8) -> bytes:
 
 
 def spoken(root: Path, recordings: int = 4) -> Path:
-    """A folder like Speech Commands': the first recording of each word validates, the second tests, the others train."""
+    """A folder like Speech Commands': the first recording of each word validates, the second tests, the others
+    train."""
     folder = root / "speech_commands" / INSIDE
     lists: dict[str, list[str]] = {split: [] for split in LISTS}
     noise = np.random.default_rng(0).normal(0, 0.1, 8000)
@@ -147,8 +149,11 @@ def test_cifar10_says_what_is_missing(root, monkeypatch):
     with pytest.raises(DataError, match="is not there and https://.* cannot be downloaded: no network"):
         Cifar10Full(download=True).open("train")
     file = cifar(root) / "test_batch.bin"
-    for content, message in [(b"x" * 3072, "has 3072 bytes, which are no whole records of 3073"), (b"", "has 0 bytes"),
-                             (b"\x0a" * 3073, "holds the class 10; in CIFAR-10's binary version they are 0 to 9")]:  # fmt: skip
+    for content, message in [
+        (b"x" * 3072, "has 3072 bytes, which are no whole records of 3073"),
+        (b"", "has 0 bytes"),
+        (b"\x0a" * 3073, "holds the class 10; in CIFAR-10's binary version they are 0 to 9"),
+    ]:
         file.write_bytes(content)
         with pytest.raises(DataError, match=rf"test_batch\.bin {message}"):
             len(Cifar10Full().open("test"))
@@ -332,8 +337,11 @@ def test_remote_shards_are_local_ones(root, monkeypatch, ending):
     memory, folder = fsspec.filesystem("memory"), root / "shards"
     folder.mkdir(parents=True)
     for shard in range(2):
-        members = {f"{n}.{kind}": value for n in range(20 * shard, 20 * shard + 20)
-                   for kind, value in (("png", png(n)), ("cls", b"%d" % (n % 3)), ("json", json.dumps({"n": n}).encode()))}  # fmt: skip
+        members = {
+            f"{n}.{kind}": value
+            for n in range(20 * shard, 20 * shard + 20)
+            for kind, value in (("png", png(n)), ("cls", b"%d" % (n % 3)), ("json", json.dumps({"n": n}).encode()))
+        }
         content = gzip.compress(tarred(members)) if ending == "tar.gz" else tarred(members)
         (folder / f"part-{shard}.{ending}").write_bytes(content)
         memory.pipe(f"/{root.parent.name}/part-{shard}.{ending}", content)

@@ -1,4 +1,5 @@
-"""Bad data from a YAML to the end of a run: read, or named, counted and survived up to `data.bad_share`; else one sentence."""
+"""Bad data from a YAML to the end of a run: read, or named, counted and survived up to `data.bad_share`; else one
+sentence."""
 
 import io
 import json
@@ -198,9 +199,15 @@ BAD = {
     "image-zero-byte": (b"", r"the image cannot be read: .*{file}"),
     "image-cut-png": (good("image", 0)[:120], r"the image cannot be read: .*{file}"),
     "image-cut-jpeg": (JPEG[: len(JPEG) // 2], r"the image cannot be read: .*{file}: image file is truncated"),
-    "image-is-a-text": (b"<html>404 Not Found</html>", r"the image cannot be read: .*{file}: it is damaged, or in no format that Pillow knows"),
+    "image-is-a-text": (
+        b"<html>404 Not Found</html>",
+        r"the image cannot be read: .*{file}: it is damaged, or in no format that Pillow knows",
+    ),
     "image-missing": (None, r"the image cannot be read: .*{file} does not exist"),
-    "sound-no-numbers": (sound(np.array([0, np.nan, np.inf, 0]), subtype="FLOAT"), r"the sound has 2 samples that are no numbers"),
+    "sound-no-numbers": (
+        sound(np.array([0, np.nan, np.inf, 0]), subtype="FLOAT"),
+        r"the sound has 2 samples that are no numbers",
+    ),
     "sound-cut-flac": (FLAC[: len(FLAC) // 2], r"the sound cannot be read: .*psf_fseek|lost sync"),
     "sound-zero-byte": (b"", r"the sound cannot be read: .*{file}"),
     "sound-no-samples": (sound(np.zeros(0, dtype=np.float32)), r"the sound has no samples"),
@@ -208,11 +215,14 @@ BAD = {
     "sensor-wrong-column-count": (b"speed,gear\n1,2\n3,4,5\n", r"{file}, line 3 has 3 columns, the header 2"),
     "sensor-no-column": (b"speed,time\n1,2\n", r"{file}: no column 'gear'; the columns are speed, time"),
     "sensor-no-number": (b"speed,gear\nfast,2\n", r"{file}, line 2 holds something that is no number"),
-    "sensor-beyond-its-categories": (b"speed,gear\n1,6\n", r"{file}: channel 'gear' must hold whole numbers from 0 to 5"),
+    "sensor-beyond-its-categories": (
+        b"speed,gear\n1,6\n",
+        r"{file}: channel 'gear' must hold whole numbers from 0 to 5",
+    ),
     "sensor-zero-byte": (b"", r"{file}: no column 'speed'; the columns are none"),
     "sensor-no-text": (b"speed,gear\n\xff,1\n", r"{file}, line 2: byte 11 \(0xff\) is not valid UTF-8"),
     "sensor-missing": (None, r"{file} does not exist"),
-}  # fmt: skip
+}
 
 
 def reason(name: str, file: str) -> str:
@@ -268,7 +278,8 @@ def test_a_manifest_with_a_number_where_a_file_belongs(experiment):
 
 
 def test_a_clip_too_long_for_the_context_is_said_once(experiment):
-    """Refused, unless it may be dropped and something else of the sample is left; then it is said once, and counted at the end."""
+    """Refused, unless it may be dropped and something else of the sample is left; then it is said once, and
+    counted at the end."""
     experiment.manifest("sound", {LATE: sound(wave(40000)), LATER: sound(wave(40000))})
     assert experiment.stops("is bad: nothing of it fits: 51 tokens are more than the context of 32")
     shutil.rmtree(experiment.out)
@@ -379,9 +390,11 @@ def test_an_input_whose_column_the_card_has_not(experiment):
         (["data.bad_share=-0.1"], DataError, r"data\.bad_share must be a share from 0 to 1, not -0\.1"),
         (["data.bad_share=some"], ConfigError, r"data\.bad_share"),
         (["data.columns.imag=image"], ConfigError, r"data\.columns\.imag: no input is named 'imag'.*image"),
-        (["data.columns.image=photo"], DataError, r"inputs\.image: dataset 'manifest' has no column 'photo'; possible: image, label"),
+        (["data.columns.image=photo"], DataError, r"inputs\.image: dataset 'manifest' has no column 'photo'; "
+         r"possible: image, label"),
         pytest.param(
-            ["tasks.kind.target=lable"], DataError, r"tasks\.kind\.target: dataset 'manifest' has no column 'lable'; possible: image",
+            ["tasks.kind.target=lable"], DataError, r"tasks\.kind\.target: dataset 'manifest' has no column "
+             r"'lable'; possible: image",
         ),
         (["data.dataset.files=[sound]"], ValueError, r"'sound' is not among the columns \(image, label\)"),
         (["data.dataset.train=none.jsonl"], DataError, r"none\.jsonl does not exist"),
@@ -391,7 +404,8 @@ def test_an_input_whose_column_the_card_has_not(experiment):
         (["training.tokens_per_step=64"], ConfigError, r"needs either 'tokens_per_step' .* or 'samples_per_step'"),
         (["training.input_dropout.imag=0.5"], ConfigError, r"training\.input_dropout"),
         (["training.freeze=[tokens]"], ValueError, r"training\.freeze: no parameter begins with 'tokens'; possible: "),
-        (["tasks.kind.pooling=class_token"], ValueError, r"class_token reads the core's own token, .*set model\.core_tokens: 1"),
+        (["tasks.kind.pooling=class_token"], ValueError, r"class_token reads the core's own token, .*set "
+         r"model\.core_tokens: 1"),
         (["model.attention=same_sampl"], ConfigError, r"model\.attention: .*same_sampl"),
         (["checkpoints.best=val/acuracy"], ValueError, r"checkpoints\.best is 'val/acuracy'; possible: .*val/accuracy"),
     ],

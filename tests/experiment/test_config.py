@@ -170,7 +170,13 @@ def test_every_config_of_the_folder_loads():
 SIZES = {"model.width": [16, 64, "6.4e1"], "model.depth": [1, 3], "model.heads": [1, 2, 4], "model.context": [8, 32]}
 CHOICES = {
     "model.attention": ["causal & window(4)", ["causal", "same_sample"]],
-    "model.position": [None, "rotary", {"use": "rotary", "base": "1e4"}, "alibi", {"use": "relative_bias", "longest": 64}],
+    "model.position": [
+        None,
+        "rotary",
+        {"use": "rotary", "base": "1e4"},
+        "alibi",
+        {"use": "relative_bias", "longest": 64},
+    ],
     "model.block": [{}, "block", {"bias": False, "norm": "rms_norm"}, {"feed_forward": {"use": "swiglu", "ratio": 3}}],
     "model.block.residual": ["post_norm", {"use": "pre_norm"}],
     "model.dropout": [0, "1e-1", {"depth": 0.2}],
@@ -184,7 +190,7 @@ CHOICES = {
     "training.ema": [None, 0.99],
     "evaluation.prompt": ["", "yes", "1e-3", "null", "2024-01-01", "a: b"],
     "from": [None, "runs/other"],
-}  # fmt: skip
+}
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -272,7 +278,8 @@ TOKENIZERS = sorted(file.stem for file in (ROOT / "tokenizers").glob("*.py"))
 
 
 def test_the_fields_of_a_chopper_are_the_keys_of_the_yaml():
-    """Of every tokenizer: what `fit` learns fills keys that the YAML leaves open, or stands in a chopper of another class."""
+    """Of every tokenizer: what `fit` learns fills keys that the YAML leaves open, or stands in a chopper of
+    another class."""
     seen = {}
     for stem in TOKENIZERS:
         module = importlib.import_module(f"chopmix.tokenizers.{stem}")

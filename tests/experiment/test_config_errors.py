@@ -98,14 +98,29 @@ WRONG = [
     ("training.ema=1", "training.ema: must lie between 0 and 1, not 1.0"),
     ("training.clip=0", "training.clip: must be more than 0"),
     ("training.compile='yes'", "training.compile: must be 'auto' or true or false, not 'yes'"),
-    ("training.precision=float23", "must be 'auto' or 'fast' or 'float32' or 'bfloat16', not 'float23'; did you mean 'float32'?"),
+    (
+        "training.precision=float23",
+        "must be 'auto' or 'fast' or 'float32' or 'bfloat16', not 'float23'; did you mean 'float32'?",
+    ),
     ("training.optimizer=adam", "training.optimizer: nothing is named 'adam'; possible: adamw, muon"),
-    ("training.optimizer.betas=[1]", "betas: must be a list of 2 values (a number of at least 0 and less than 1, a number of"),
-    ("training.optimizer.betas=[0.9, 1.0]", "training.optimizer.betas: must be a list of 2 values (a number of at least 0 and less"),
+    (
+        "training.optimizer.betas=[1]",
+        "betas: must be a list of 2 values (a number of at least 0 and less than 1, a number of",
+    ),
+    (
+        "training.optimizer.betas=[0.9, 1.0]",
+        "training.optimizer.betas: must be a list of 2 values (a number of at least 0 and less",
+    ),
     ("inputs.text={same_as: 0.5}", "inputs.text.same_as: no input is named 0.5"),
-    ("inputs.text.position={use: sinusoidal, longest: -1}", "inputs.text.position.longest: must be greater than or equal to 1"),
+    (
+        "inputs.text.position={use: sinusoidal, longest: -1}",
+        "inputs.text.position.longest: must be greater than or equal to 1",
+    ),
     ("training.optimizer.epsilon=-1", "training.optimizer.epsilon: must be greater than 0, not -1"),
-    ("training.optimizer.weight_decay=-1", "training.optimizer.weight_decay: must be greater than or equal to 0, not -1"),
+    (
+        "training.optimizer.weight_decay=-1",
+        "training.optimizer.weight_decay: must be greater than or equal to 0, not -1",
+    ),
     ("training.schedule={use: 3}", "training.schedule: 'use' must be a name, not 3; possible: constant, cosine"),
     ("training.schedule.warmup=30", "training.schedule: warmup (30) must lie between 0 and the number of steps (20)"),
     ("training.rows_per_micro_batch=5", "training.rows_per_micro_batch: must be at most the 4 rows of a step, not 5"),
@@ -131,7 +146,10 @@ WRONG = [
     ("model.dropout=1.5", "model.dropout: dropout.embedding is 1.5; it must be at least 0 and below 1"),
     ("model.dropout=true", "model.dropout: must be a number or a mapping (possible keys: embedding"),
     ("model.dropout.dept=0.1", "model.dropout.dept: Dropout has no such key; did you mean 'depth'?"),
-    ("model.block.key_value_heads=3", "model.block.key_value_heads: must divide heads (4); 3 does not, but 2 or 4 would"),
+    (
+        "model.block.key_value_heads=3",
+        "model.block.key_value_heads: must divide heads (4); 3 does not, but 2 or 4 would",
+    ),
     ("model.block.norm=null", "model.block.norm: must be a name or {use: NAME, ...} (possible: layer_norm, rms_norm)"),
     ("model.block.feed_forward.approximate=x", "model.block: approximate must be 'none' or 'tanh', not 'x'"),
     ("model.attention=[causal, windw(3)]", "model.attention.1: attention 'windw(3)', character 1: no graph named"),
@@ -144,33 +162,60 @@ WRONG = [
     ("model.width.x=3", "model.width.x: model.width is 32, which has no keys"),
     ("inputs.text.closing=[3]", "inputs.text.closing: TextTokenizer has no such key"),
     ("inputs.text.marks={a: 3}", "inputs.text.marks: TextTokenizer has no such key"),
-    ("inputs.text.use=txt", "inputs.text.use: nothing is named 'txt'; possible: audio, audio_patches, audio_stem, image, sensor, text, video"),
-    ("inputs.text.use=encodings", "inputs.text.use: nothing is named 'encodings'; possible: audio, audio_patches, audio_stem, image, sensor, text, video"),
+    (
+        "inputs.text.use=txt",
+        "inputs.text.use: nothing is named 'txt'; possible: audio, audio_patches, audio_stem, image, sensor, "
+        "text, video",
+    ),
+    (
+        "inputs.text.use=encodings",
+        "inputs.text.use: nothing is named 'encodings'; possible: audio, audio_patches, audio_stem, image, "
+        "sensor, text, video",
+    ),
     ("inputs.text.fitted=3", "inputs.text.fitted: TextTokenizer has no such key"),
     ("inputs.text.position.length=8", "inputs.text.position.length: must be at least the context (16 tokens), not 8"),
     ("inputs.text.encoding=bpe", "inputs.text.encoding: bpe needs 'vocabulary'"),
     ("inputs.sound={use: audio, rate: 1000000000}", "inputs.sound: rate must be at most 1,000,000, not 1000000000"),
     ("inputs.sound={use: audio, window: 1e308}", "inputs.sound: window must be at most 1,000,000, not 1e+308"),
-    ("inputs.sound={use: audio, window: 1000}", "inputs.sound: window must be at most 1,048,576 samples (65.536 seconds), not 1000"),
-    ("inputs.sound={use: audio, hop: 1e-9}", "inputs.sound: hop must be at least one sample (6.25e-05 seconds), not 1e-09"),
+    (
+        "inputs.sound={use: audio, window: 1000}",
+        "inputs.sound: window must be at most 1,048,576 samples (65.536 seconds), not 1000",
+    ),
+    (
+        "inputs.sound={use: audio, hop: 1e-9}",
+        "inputs.sound: hop must be at least one sample (6.25e-05 seconds), not 1e-09",
+    ),
     ("inputs.sound={use: audio, augment_wave: {noise: [20, 5]}}", "noise must be [lowest, highest] dB, not [20"),
     ("inputs.sound={use: audio, augment_wave: {speed: 1.0}}", "speed at least 0 and below 1"),
-    ("inputs.image={use: image, augment: {use: image_augmentation, shift: 1}}", "inputs.image.augment: changes batches of images of one shape"),
+    (
+        "inputs.image={use: image, augment: {use: image_augmentation, shift: 1}}",
+        "inputs.image.augment: changes batches of images of one shape",
+    ),
     ("tasks.lm.metrics=exact_match", "tasks.lm.metrics: must be a list of"),
-    ("inputs.text.vocabulary=300", "inputs.text.vocabulary: is for encodings bpe and numbers only; 'bytes' has its own"),
-    ("inputs.train={use: image}", "inputs.train: 'train' cannot be a name: torch modules have an attribute of that name"),
+    (
+        "inputs.text.vocabulary=300",
+        "inputs.text.vocabulary: is for encodings bpe and numbers only; 'bytes' has its own",
+    ),
+    (
+        "inputs.train={use: image}",
+        "inputs.train: 'train' cannot be a name: torch modules have an attribute of that name",
+    ),
     ("inputs.a-b={use: image}", "inputs.a-b: 'a-b' cannot be a name: letters, digits and _ only"),
     ("inputs={}", "inputs: must name at least one"),
     ("inputs=3", "inputs: must be a mapping, not 3"),
     ("tasks={}", "tasks: must name at least one"),
     ("tasks.lm={use: language_modeling}", "tasks.lm: LanguageModeling needs 'target': text"),
-    ("tasks.lm.use=task", "tasks.lm.use: nothing is named 'task'; possible: classification, ctc, language_modeling, masked_modeling, regression, sequence_to_sequence"),
+    (
+        "tasks.lm.use=task",
+        "tasks.lm.use: nothing is named 'task'; possible: classification, ctc, language_modeling, "
+        "masked_modeling, regression, sequence_to_sequence",
+    ),
     ("data.dataset=nowhere.at_all:Dataset", "data.dataset: cannot import 'nowhere.at_all': ModuleNotFoundError"),
     ("data.dataset=json:JSONDecoder", "data.dataset: 'json:JSONDecoder' is no Dataset"),
     ("model.block.norm=torch.nn:LayrNorm", "module 'torch.nn' has no class 'LayrNorm'"),
     ("steps", "steps: an override is written key.sub=value"),
     ("model.heads=[1", "model.heads: no valid YAML: while parsing a flow sequence"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("override", "message"), WRONG, ids=[override for override, _ in WRONG])
@@ -285,11 +330,14 @@ def test_classes_from_outside(plain, outside):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("inputs.lidar={use: 'NAME:LidarTokenizer', beam: 4}", "lidar.beam: LidarTokenizer has no such key; did you mean"),
+        ("inputs.lidar={use: 'NAME:LidarTokenizer', beam: "
+         "4}", "lidar.beam: LidarTokenizer has no such key; did you mean"),
         ("inputs.lidar={use: 'NAME:LidarTokenizer', gain: 0}", "lidar.gain: must be greater than 0, not 0"),
         ("inputs.lidar=NAME:LidarChopper", "lidar: 'NAME:LidarChopper' is no tokenizer: a torch module with a Chopper"),
-        ("inputs.lidar=NAME:Narrow", "lidar: Narrow takes (chopper, width); expected is (chopper, width, context), and behind *"),
-        ("inputs.lidar=collections:OrderedDict", "lidar: 'collections:OrderedDict' is no tokenizer: a torch module with a Chopper"),
+        ("inputs.lidar=NAME:Narrow", "lidar: Narrow takes (chopper, width); expected is (chopper, width, "
+         "context), and behind *"),
+        ("inputs.lidar=collections:OrderedDict", "lidar: 'collections:OrderedDict' is no tokenizer: a torch "
+         "module with a Chopper"),
         ("model.block.norm=NAME:Moons", "norm: 'NAME:Moons' is no Norm"),
         ("data.dataset=subprocess:Popen", "dataset: 'subprocess:Popen' is no Dataset"),
         ("inputs.lidar=NAME:LidarTokeniser", "has no class 'LidarTokeniser'; did you mean 'LidarTokenizer'?"),

@@ -66,13 +66,16 @@ MISTAKES = [
     (chunk(count=torch.tensor(4)), "chop gave the count a tensor of shape (); expected is a whole number of tokens"),
     (chunk(count=-1), "chop gave the count -1; expected is a whole number of tokens"),
     (chunk(count=5), "count says 4 where chop gave 5 tokens; they must agree"),
-    (chunk(coordinates=torch.zeros(4)), "chop gave as coordinates a tensor of shape (4,); expected is (4, 1): a row per "
-                                        "token, a column for each of its axes (angle)"),
+    (
+        chunk(coordinates=torch.zeros(4)),
+        "chop gave as coordinates a tensor of shape (4,); expected is (4, 1): a row per "
+        "token, a column for each of its axes (angle)",
+    ),
     (chunk(coordinates=torch.zeros(3, 1)), "chop gave as coordinates a tensor of shape (3, 1); expected is (4, 1)"),
     (chunk(coordinates=torch.zeros(4, 2)), "chop gave as coordinates a tensor of shape (4, 2); expected is (4, 1)"),
     (chunk(coordinates=[[0.0]] * 4), "chop gave as coordinates a list; expected is (4, 1)"),
     (chunk(next_ids=VALUES[:3, 0]), "chop gave as next_ids a tensor of shape (3,); expected is one id for each"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("given", "message"), MISTAKES)

@@ -10,8 +10,16 @@ from checkout import ROOT
 from chopmix.commands.cli import main
 from PIL import Image
 
-QUICK = ["training.steps=1", "model.depth=1", "model.width=16", "data.dataset.samples=20", "training.samples_per_step=4",
-         "evaluation.attribution=false", "evaluation.generated=1", "logging.tensorboard=false"]  # fmt: skip
+QUICK = [
+    "training.steps=1",
+    "model.depth=1",
+    "model.width=16",
+    "data.dataset.samples=20",
+    "training.samples_per_step=4",
+    "evaluation.attribution=false",
+    "evaluation.generated=1",
+    "logging.tensorboard=false",
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
-"""Images, text and sound in one set, from a YAML to answers: training, resuming, tasks, missing inputs, what each is worth."""
+"""Images, text and sound in one set, from a YAML to answers: training, resuming, tasks, missing inputs, what each is
+worth."""
 
 import json
 import math
@@ -42,22 +43,39 @@ from ranks import train_together
 BLOCK = {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False}
 TREE = {
     "inputs": {
-        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8, "augment": {"use": "image_augmentation", "shift": 1}},
+        "image": {
+            "use": "image",
+            "patch_size": 4,
+            "channels": 1,
+            "size": 8,
+            "augment": {"use": "image_augmentation", "shift": 1},
+        },
         "operator": {"use": "text", "encoding": "characters"},
         "sound": {"use": "audio", "rate": 8000, "mels": 8, "frames": 20, "augment_wave": {"gain": 3}},
         "answer": {"use": "text", "encoding": "characters"},
     },
     "model": {
-        "width": 16, "depth": 2, "heads": 2, "context": 32, "position": "rotary", "block": BLOCK,
+        "width": 16,
+        "depth": 2,
+        "heads": 2,
+        "context": 32,
+        "position": "rotary",
+        "block": BLOCK,
         "attention": "same_sample & (causal | from(image, sound))",
     },
     "tasks": {"answer": {"use": "language_modeling", "target": "answer", "metrics": ["exact_match"]}},
     "data": {"dataset": {"use": "arithmetic", "samples": 24}},
-    "training": {"steps": 6, "samples_per_step": 6, "input_dropout": 0.2, "learning_rate": 1e-2, "schedule": "constant"},
+    "training": {
+        "steps": 6,
+        "samples_per_step": 6,
+        "input_dropout": 0.2,
+        "learning_rate": 1e-2,
+        "schedule": "constant",
+    },
     "evaluation": {"every": 6, "generated": 4},
     "checkpoints": {"every": 3},
     "logging": {"every": 2, "tensorboard": False},
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -485,7 +503,8 @@ def test_an_input_is_taken_out_with_its_share_of_the_dropout(mixed):
 
 
 def test_what_a_configuration_does_not_show_is_told(mixed, capsys):
-    """How often inputs are really withheld, and who reads the column of an answer: a task that hides it may be told it."""
+    """How often inputs are really withheld, and who reads the column of an answer: a task that hides it may be
+    told it."""
     options = [
         "data.columns.operator=answer",
         "training.input_dropout={image: 0.75, operator: 0.5, sound: 0.6}",
@@ -494,8 +513,8 @@ def test_what_a_configuration_does_not_show_is_told(mixed, capsys):
     assert main(["train", str(mixed()), *options]) == 0
     told = capsys.readouterr().out
     assert (
-        "image from 67.8%, operator from 43.1%, sound from 53.0% (input_dropout 0.75, 0.5, 0.6, before one of a sample's inputs is kept)"
-        in told
+        "image from 67.8%, operator from 43.1%, sound from 53.0% (input_dropout 0.75, 0.5, 0.6, before one of "
+        "a sample's inputs is kept)" in told
     )
     assert "tasks.answer: the answer stands in column 'answer', which answer reads: shifted" in told
     assert "tasks.answer: the answer stands in column 'answer', which operator reads: reconstructed" in told
@@ -530,7 +549,8 @@ def test_numbers_that_look_like_classes_are_asked_about():
         ("data.dataset=tiny_shakespeare", "is a text corpus: give 'tokens_per_step' instead"),
         (
             "tasks.answer={use: classification, target: operator}",
-            r"tasks.answer.target: is the column 'operator', which the input 'operator' reads: the model would be told its answer",
+            r"tasks.answer.target: is the column 'operator', which the input 'operator' reads: the model would "
+            r"be told its answer",
         ),
         ("inputs.image.position=learned", "nothing is named 'learned'; possible: learned_grid, sinusoidal_grid"),
     ],
@@ -553,12 +573,14 @@ def test_columns_must_exist(mixed):
 
 def test_your_own_modality_trains_beside_text(mixed):
     file = mixed(
-        "lidar", inputs={"scan": "own_modality:LidarTokenizer", "side": {"use": "text", "encoding": "characters"}},
+        "lidar",
+        inputs={"scan": "own_modality:LidarTokenizer", "side": {"use": "text", "encoding": "characters"}},
         tasks={"side": {"use": "language_modeling", "target": "side", "metrics": ["exact_match"]}},
-        data={"dataset": "own_modality:Rooms"}, model=TREE["model"] | {"attention": "same_sample & (causal | from(scan))"},
+        data={"dataset": "own_modality:Rooms"},
+        model=TREE["model"] | {"attention": "same_sample & (causal | from(scan))"},
         training=TREE["training"] | {"steps": 60, "samples_per_step": 16, "optimizer": "muon", "input_dropout": 0.0},
         evaluation={"every": 60, "generated": 32},
-    )  # fmt: skip
+    )
     summary, _ = train(load_config(file))
     assert summary["val/exact_match"] > 0.9
     with pytest.raises(
@@ -668,11 +690,14 @@ def test_what_has_no_label_is_learned_from_resumes_and_keeps_its_batch_whole(tmp
 
 def digits(mixed, name="digits", **training):
     return mixed(
-        name, inputs={"image": TREE["inputs"]["image"] | {"augment": None}}, data={"dataset": "digits"},
+        name,
+        inputs={"image": TREE["inputs"]["image"] | {"augment": None}},
+        data={"dataset": "digits"},
         model=TREE["model"] | {"attention": "same_sample", "context": 8},
         tasks={"digit": {"use": "classification", "target": "label", "label_smoothing": 0.1}},
-        training=TREE["training"] | {"samples_per_step": 33, "input_dropout": 0.0} | training, evaluation={"every": 100},
-    )  # fmt: skip
+        training=TREE["training"] | {"samples_per_step": 33, "input_dropout": 0.0} | training,
+        evaluation={"every": 100},
+    )
 
 
 def test_images_and_labels_are_mixed_and_resume_bit_equal(mixed):
@@ -797,8 +822,8 @@ def test_rates_fall_with_the_distance_to_the_heads(mixed):
 
 
 def test_two_processes_have_the_losses_of_one(mixed, tmp_path):
-    """Five samples over two processes in micro-batches of one, ragged answers, pictures and sounds changed at random, inputs withheld
-    on one rank and not the other: with AdamW only sums are rounded differently."""
+    """Five samples over two processes in micro-batches of one, ragged answers, pictures and sounds changed at
+    random, inputs withheld on one rank and not the other: with AdamW only sums are rounded differently."""
     own = {"samples_per_step": 5, "rows_per_micro_batch": 1, "input_dropout": 0.5, "steps": 4, "optimizer": "adamw",
            "precision": "float32"}  # fmt: skip
     assert "augment" in TREE["inputs"]["image"] and "augment_wave" in TREE["inputs"]["sound"]
@@ -814,7 +839,8 @@ def test_two_processes_have_the_losses_of_one(mixed, tmp_path):
 
 
 def test_bad_validation_data_lose_no_step(mixed, tmp_path, monkeypatch):
-    """A damaged image met in the last evaluation: the steps are saved, and the run goes on once more of them are allowed."""
+    """A damaged image met in the last evaluation: the steps are saved, and the run goes on once more of them are
+    allowed."""
     from chopmix.data.datasets.digits import Digits
 
     read = Digits.open

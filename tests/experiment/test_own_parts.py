@@ -1,4 +1,5 @@
-"""Attention patterns and heads of a user's own, named in a YAML: they train, are saved and opened where they are trusted."""
+"""Attention patterns and heads of a user's own, named in a YAML: they train, are saved and opened where they are
+trusted."""
 
 import pytest
 import torch

@@ -48,9 +48,15 @@ def test_both_sets_of_a_translation_are_shown_and_long_ones_cut(tmp_path, monkey
         "inputs": {"de": {"use": "text", "encoding": "characters"}, "en": {"use": "text", "encoding": "characters"}},
         "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "encoder": {"depth": 2, "context": 32}},
         "tasks": {"en": {"use": "sequence_to_sequence", "target": "en"}},
-        "data": {"dataset": {"use": "parallel_text", "train": {name: str(tmp_path / f"train.{name}") for name in ("de", "en")}}},
-        "training": {"steps": 1, "samples_per_step": 2}, "out": str(tmp_path / "run"),
-    }  # fmt: skip
+        "data": {
+            "dataset": {
+                "use": "parallel_text",
+                "train": {name: str(tmp_path / f"train.{name}") for name in ("de", "en")},
+            }
+        },
+        "training": {"steps": 1, "samples_per_step": 2},
+        "out": str(tmp_path / "run"),
+    }
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(tree))
     write_page(load_config(tmp_path / "x.yaml"), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
@@ -104,9 +110,15 @@ def test_only_what_all_runs_have_is_compared(tmp_path):
 
 
 def test_the_command_line_predicts_and_tells_what_inputs_are_worth(mixed, tmp_path, capsys):  # noqa: F811
-    file = mixed("digits", inputs={"image": TREE["inputs"]["image"]}, data={"dataset": "digits"},
-                 model=TREE["model"] | {"attention": "same_sample"}, tasks={"digit": {"use": "classification", "target": "label"}},
-                 training=TREE["training"] | {"steps": 1}, evaluation={"every": 1})  # fmt: skip
+    file = mixed(
+        "digits",
+        inputs={"image": TREE["inputs"]["image"]},
+        data={"dataset": "digits"},
+        model=TREE["model"] | {"attention": "same_sample"},
+        tasks={"digit": {"use": "classification", "target": "label"}},
+        training=TREE["training"] | {"steps": 1},
+        evaluation={"every": 1},
+    )
     train(load_config(file))
     run = str(file.with_suffix(""))
     from PIL import Image
@@ -127,7 +139,8 @@ def test_the_command_line_predicts_and_tells_what_inputs_are_worth(mixed, tmp_pa
 
 
 def test_a_confusion_matrix_is_drawn_whatever_classes_are_called_and_however_many(tmp_path):
-    """Names that matplotlib takes for formulas; a thousand and more classes, whose picture is not larger than one of a hundred."""
+    """Names that matplotlib takes for formulas; a thousand and more classes, whose picture is not larger than one
+    of a hundred."""
     draw_confusion(torch.eye(3).flatten(), [r"$\foo$", "a_$", "\x1b[31m"], tmp_path / "odd.png")
     draw_confusion(torch.eye(1500).flatten(), range(1500), tmp_path / "many.png")
     with Image.open(tmp_path / "many.png") as picture:

@@ -79,7 +79,8 @@ def test_every_old_name_is_told_with_its_line_and_the_new_one(tmp_path):
         "x.yaml:2  inputs.image.deviation: is called inputs.image.std now",
         "x.yaml:8  model.own_tokens: is called model.core_tokens now",
         "x.yaml:9  model.attention.0: 'same_span' is called 'same_item' now",
-        "x.yaml:10  model.block.norm: 'chopmix.models.norms:RmsNorm' is called 'chopmix.models.layers.norms:RmsNorm' now",
+        "x.yaml:10  model.block.norm: 'chopmix.models.norms:RmsNorm' is called "
+        "'chopmix.models.layers.norms:RmsNorm' now",
         "x.yaml:11  model.initialization.deviation: is called model.initialization.std now",
         "x.yaml:13  tasks.digit.pooling: 'own_tokens' is called 'core_tokens' now",
         "x.yaml:14  tasks.again.pooling.use: 'own_tokens' is called 'core_tokens' now",
@@ -183,7 +184,8 @@ def test_moved_modules_are_where_the_table_says(tmp_path, monkeypatch):
 
 # ---- a run of the earlier format -----------------------------------------------------------------------------------
 
-STATE = '{"step": 3, "files": {}, "unreported": {"losses": [0.1], "tokens": 7, "places": 9}, "records": [{"val/loss": NaN}]}'
+STATE = '{"step": 3, "files": {}, "unreported": {"losses": [0.1], "tokens": 7, "places": 9}, "records": '
+'[{"val/loss": NaN}]}'
 FILES = {
     "config.yaml": OLD,
     "data.json": '{"card": "fsdd", "packed_bytes": {"train": 3}}',
@@ -302,16 +304,23 @@ NAMED = st.dictionaries(WORDS, st.fixed_dictionaries({}, optional=PARTS) | VALUE
 TREES = st.fixed_dictionaries(
     {},
     optional={
-        "inputs": NAMED, "tasks": NAMED, "from": VALUES,
+        "inputs": NAMED,
+        "tasks": NAMED,
+        "from": VALUES,
         "data": st.fixed_dictionaries({}, optional={"card": st.fixed_dictionaries({}, optional=PARTS) | VALUES}),
         "training": st.fixed_dictionaries({}, optional={"mix": VALUES, "steps": VALUES}),
         "evaluation": st.fixed_dictionaries({}, optional={"worth": VALUES}),
-        "model": st.fixed_dictionaries({}, optional={
-            "own_tokens": VALUES, "attention": VALUES, "encoder": st.fixed_dictionaries({}, optional={"attention": VALUES}),
-            "initialization": st.fixed_dictionaries({}, optional=PARTS) | VALUES,
-        }),
+        "model": st.fixed_dictionaries(
+            {},
+            optional={
+                "own_tokens": VALUES,
+                "attention": VALUES,
+                "encoder": st.fixed_dictionaries({}, optional={"attention": VALUES}),
+                "initialization": st.fixed_dictionaries({}, optional=PARTS) | VALUES,
+            },
+        ),
     },
-)  # fmt: skip
+)
 
 
 @given(TREES)

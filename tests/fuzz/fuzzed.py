@@ -21,9 +21,14 @@ def fuzzed(**strategies: st.SearchStrategy) -> Callable:
 
     def made(test: Callable) -> Callable:
         settings = hypothesis.settings(
-            max_examples=COUNT, derandomize=SEED is None, deadline=None, database=None, phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=list(HealthCheck), print_blob=False,
-        )  # fmt: skip
+            max_examples=COUNT,
+            derandomize=SEED is None,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+            print_blob=False,
+        )
         found = settings(hypothesis.given(**strategies)(test))
         return found if SEED is None else hypothesis.seed(SEED)(found)
 
@@ -74,12 +79,72 @@ ESCAPE = "\x1b[31mred"
 DEEP = ["[" * 3000, "{" * 300, "{a: " * 60, '{"a":' * 60, "[" * 100_000, "- " * 60]
 """Texts of structures inside structures."""
 ODD_TEXTS = [
-    "", " ", "0", "-1", "1e308", "-0.5", "1e-320", "nan", "inf", ".inf", "-.inf", str(10**30), str(2**63), "1" * 5000, "null",
-    "true", "~", "[]", "{}", *DEEP, "&a [*a]", "*a", "!!python/name:os._exit", "!x y", "<<: *a", "\0", ESCAPE, "\x9b31m", "\u202e",
-    "\u2028", "\ufeff", "é" * 40, "🧨", "a" * 300, "../../../outside", "/proc/nowhere/x", ".", "..", "/", "[/red]", "[bold]", "%s%n",
-    "${HOME}", "~nobody/x", "os:_exit", "subprocess:Popen", "builtins:exec", "\r\n", "\t", "- a", "a: b: c", "? x", "|",
-    "2024-01-01", "0b_", "0x", "1_000", "1:30", "'", '"', "# x", ": ", ",", "=", "a=b",
-]  # fmt: skip
+    "",
+    " ",
+    "0",
+    "-1",
+    "1e308",
+    "-0.5",
+    "1e-320",
+    "nan",
+    "inf",
+    ".inf",
+    "-.inf",
+    str(10**30),
+    str(2**63),
+    "1" * 5000,
+    "null",
+    "true",
+    "~",
+    "[]",
+    "{}",
+    *DEEP,
+    "&a [*a]",
+    "*a",
+    "!!python/name:os._exit",
+    "!x y",
+    "<<: *a",
+    "\0",
+    ESCAPE,
+    "\x9b31m",
+    "\u202e",
+    "\u2028",
+    "\ufeff",
+    "é" * 40,
+    "🧨",
+    "a" * 300,
+    "../../../outside",
+    "/proc/nowhere/x",
+    ".",
+    "..",
+    "/",
+    "[/red]",
+    "[bold]",
+    "%s%n",
+    "${HOME}",
+    "~nobody/x",
+    "os:_exit",
+    "subprocess:Popen",
+    "builtins:exec",
+    "\r\n",
+    "\t",
+    "- a",
+    "a: b: c",
+    "? x",
+    "|",
+    "2024-01-01",
+    "0b_",
+    "0x",
+    "1_000",
+    "1:30",
+    "'",
+    '"',
+    "# x",
+    ": ",
+    ",",
+    "=",
+    "a=b",
+]
 """Texts that readers trip over."""
 SURROGATES = ["\ud800", "a\udcffb"]
 """What stands in a command line for bytes that are no UTF-8."""
@@ -115,16 +180,57 @@ def changed_text(draw, texts: Sequence[str], most: int = 3) -> str:
 # --------------------------------------------------------------------------------------------------------------- trees
 
 ODD_NUMBERS = [
-    0, 1, 2, 3, 7, -1, 100, 255, 65_536, 2**31, 2**32 - 1, 2**63, -(2**63), 10**9, 10**30, 0.0, -0.0, 0.5, -0.5, 1.5, 1e9, 1e-9, 1e-320,
-    1e308, float("nan"), float("inf"), float("-inf"),
-]  # fmt: skip
+    0,
+    1,
+    2,
+    3,
+    7,
+    -1,
+    100,
+    255,
+    65_536,
+    2**31,
+    2**32 - 1,
+    2**63,
+    -(2**63),
+    10**9,
+    10**30,
+    0.0,
+    -0.0,
+    0.5,
+    -0.5,
+    1.5,
+    1e9,
+    1e-9,
+    1e-320,
+    1e308,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+]
 NESTED: Any = []
 for _ in range(60):
     NESTED = [NESTED]
 ODD_VALUES = [
-    None, True, False, [], {}, [[]], [1], [0, 0], [None], ["a", "a"], {"a": 1}, {"use": "os:_exit"}, {"use": None}, {"same_as": "a"},
-    [1.5, 2.5], "none", NESTED, *(text for text in ODD_TEXTS if len(text) < 400),
-]  # fmt: skip
+    None,
+    True,
+    False,
+    [],
+    {},
+    [[]],
+    [1],
+    [0, 0],
+    [None],
+    ["a", "a"],
+    {"a": 1},
+    {"use": "os:_exit"},
+    {"use": None},
+    {"same_as": "a"},
+    [1.5, 2.5],
+    "none",
+    NESTED,
+    *(text for text in ODD_TEXTS if len(text) < 400),
+]
 odd_numbers = st.sampled_from(ODD_NUMBERS)
 odd_values = odd_numbers | st.sampled_from(ODD_VALUES) | st.integers(-4, 40) | st.text(max_size=6)
 """Values of any type that readers trip over."""
@@ -156,7 +262,8 @@ def at(tree: Any, path: Sequence) -> Any:
 
 @st.composite
 def changed_tree(draw, trees: Sequence[Any], most: int = 3, values: st.SearchStrategy = odd_values) -> Any:
-    """One of some trees, with one to `most` changes: values left out, replaced, put elsewhere; keys renamed and added."""
+    """One of some trees, with one to `most` changes: values left out, replaced, put elsewhere; keys renamed and
+    added."""
     tree = copy.deepcopy(draw(st.sampled_from(trees)))
     for _ in range(draw(st.integers(1, most))):
         paths = paths_of(tree)

@@ -1,12 +1,13 @@
-"""The judge of the fuzz tests: whatever an input is, it is read, or refused with one clear error of ours, and nothing else happens.
+"""The judge of the fuzz tests: whatever an input is, it is read, or refused with one clear error of ours, and nothing
+else happens.
 
-An input is judged in this process, in an empty folder of its own, for at most SECONDS, and may make the process grow by at most
-GROWTH bytes. It may start no program, execute nothing of its own, write nothing outside its folder, and send a terminal nothing
-that steers it.
+An input is judged in this process, in an empty folder of its own, for at most SECONDS, and may make the process grow
+by at most GROWTH bytes. It may start no program, execute nothing of its own, write nothing outside its folder, and
+send a terminal nothing that steers it.
 
-An error is *ours* where its class is one of chopmix's that the command line tells in a sentence (DataError, ConfigError, RunError,
-...), or a plain ValueError or OSError whose innermost frame stands at a `raise` of our own code. All else is *foreign*, even where
-the command line would print it: a library's words explain nothing to a user.
+An error is *ours* where its class is one of chopmix's that the command line tells in a sentence (DataError,
+ConfigError, RunError, ...), or a plain ValueError or OSError whose innermost frame stands at a `raise` of our own
+code. All else is *foreign*, even where the command line would print it: a library's words explain nothing to a user.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ FORMATS = ("configurations", "overrides", "dry runs", "images", "sounds", "senso
 SECONDS = 10.0
 """What one input may take."""
 GROWTH, ROOM = 2**30, 2**32
-"""Bytes by which an input may make the process grow, and by which it cannot, since the system gives no more addresses."""
+"""Bytes by which an input may make the process grow, and by which it cannot, since the system gives no more
+addresses."""
 ROOT = Path(cli.__file__).parent.parent
 FOLDERS = ("models", "tokenizers", "tasks", "data", "inference", "training", "experiment", "commands")
 STATUS = Path("/proc/self/status")
@@ -124,20 +126,30 @@ def check_quiet(text: str, where: str) -> None:
 # -------------------------------------------------------------------------------------------------------- what happened
 
 STARTS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "pty.spawn"}
-CHANGES = {"os.mkdir": (0,), "os.remove": (0,), "os.rmdir": (0,), "os.truncate": (0,), "os.rename": (0, 1), "os.link": (1,),
-           "os.symlink": (1,), "shutil.rmtree": (0,)}  # fmt: skip
+CHANGES = {
+    "os.mkdir": (0,),
+    "os.remove": (0,),
+    "os.rmdir": (0,),
+    "os.truncate": (0,),
+    "os.rename": (0, 1),
+    "os.link": (1,),
+    "os.symlink": (1,),
+    "shutil.rmtree": (0,),
+}
 """Audit events of Python by which files are changed, and which of their arguments are paths."""
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Watch:
-    """Hears what Python does while an input is judged (`sys.addaudithook`): programs that are started, files that are changed."""
+    """Hears what Python does while an input is judged (`sys.addaudithook`): programs that are started, files that
+    are changed."""
 
     def __init__(self, home: Path):
         self.home, self.complaint = Path(os.path.realpath(home)), None
 
     def hear(self, event: str, arguments: tuple) -> None:
-        """One event. Raises OSError for what is wrong, so that it does not happen, and keeps it, since that may be caught."""
+        """One event. Raises OSError for what is wrong, so that it does not happen, and keeps it, since that
+        may be caught."""
         if event in STARTS:
             self.stop(Executed(f"{event}: {arguments[0]!r}"))
         elif event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING:
@@ -241,8 +253,8 @@ def bounded_memory() -> Iterator[None]:
 
 @contextmanager
 def bounded_time(seconds: float) -> Iterator[None]:
-    """Raises Hung after so many seconds, and again every second until it is heard. A call into C that does not come back
-    within four times that ends the process, with its stack on standard error."""
+    """Raises Hung after so many seconds, and again every second until it is heard. A call into C that does not
+    come back within four times that ends the process, with its stack on standard error."""
 
     def ring(number: int, frame: Any) -> None:
         while frame is not None and not is_source(frame.f_code.co_filename):
@@ -313,7 +325,8 @@ class Judge:
         return self.case
 
     def judge(self, name: str, call: Callable[[], Any], shown: str) -> Any:
-        """What a call gives that reads an input of a format; None where it refuses it. `shown` is the input in messages.
+        """What a call gives that reads an input of a format; None where it refuses it. `shown` is the input
+        in messages.
 
         Raises the foreign error, or the Complaint."""
         counts = self.counts[name]
@@ -361,8 +374,8 @@ class Judge:
 
 
 def told(error: BaseException) -> str:
-    """An error's type, its innermost places in our code and at all, and the beginning of its message: the same for two errors that
-    are one."""
+    """An error's type, its innermost places in our code and at all, and the beginning of its message: the same
+    for two errors that are one."""
     message = re.sub(r"0x[0-9a-f]+|(?<![.\w])[0-9]+", "N", str(error))
     if isinstance(error, Hung):
         return f"Hung: {error}"
@@ -407,7 +420,8 @@ class Terminal(io.TextIOWrapper):
 
 
 def command(*arguments: str) -> str:
-    """What one command line prints. Raises Refused where it ends with a sentence of ours; whatever else goes wrong as it is."""
+    """What one command line prints. Raises Refused where it ends with a sentence of ours; whatever else goes
+    wrong as it is."""
     errors: list[Exception] = []
     tell = cli.tell
 
@@ -439,9 +453,16 @@ def command(*arguments: str) -> str:
 
 @contextmanager
 def at_home(home: Path) -> Iterator[None]:
-    """Temporary files, caches and imports in the judge's home, the process as a user starts it; afterwards all as it was."""
-    kept = {"CHOPMIX_CACHE": str(home / "case" / "cache"), "MPLCONFIGDIR": str(home / "cache"), "TMPDIR": str(home / "temporary"),
-            "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200"}  # fmt: skip
+    """Temporary files, caches and imports in the judge's home, the process as a user starts it; afterwards all as
+    it was."""
+    kept = {
+        "CHOPMIX_CACHE": str(home / "case" / "cache"),
+        "MPLCONFIGDIR": str(home / "cache"),
+        "TMPDIR": str(home / "temporary"),
+        "NO_COLOR": "1",
+        "TERM": "dumb",
+        "COLUMNS": "200",
+    }
     start = os.getcwd()
     no_waiting = mock.patch.object(os, "fsync", lambda handle: None)  # what a power cut would lose is not judged here
     with mock.patch.dict(os.environ, kept), mock.patch.object(tempfile, "tempdir", str(home / "temporary")), no_waiting:

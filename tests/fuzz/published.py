@@ -14,8 +14,17 @@ from tiny import WORDS
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-SPECIALS = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|translate|>", "<|transcribe|>", "<|startofprev|>",
-            "<|nospeech|>", "<|notimestamps|>"]  # fmt: skip
+SPECIALS = [
+    "<|endoftext|>",
+    "<|startoftranscript|>",
+    "<|en|>",
+    "<|de|>",
+    "<|translate|>",
+    "<|transcribe|>",
+    "<|startofprev|>",
+    "<|nospeech|>",
+    "<|notimestamps|>",
+]
 TEXTS = {"vocab_size": 61, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24,
          "max_position_embeddings": 24}  # fmt: skip
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", "a"]
@@ -33,8 +42,14 @@ def byte_tokenizer(specials: list[str], times: int = 0) -> Tokenizer:
 
 def pieces_tokenizer() -> Tokenizer:
     """A unigram tokenizer, as T5 has it, with two sentinels."""
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((f"\u2581{word}", -2.0) for word in WORDS), ("\u2581", -3.0),
-              *((letter, -5.0) for letter in "chopmixsetkn")]  # fmt: skip
+    pieces = [
+        ("<pad>", 0.0),
+        ("</s>", 0.0),
+        ("<unk>", 0.0),
+        *((f"\u2581{word}", -2.0) for word in WORDS),
+        ("\u2581", -3.0),
+        *((letter, -5.0) for letter in "chopmixsetkn"),
+    ]
     found = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=False))
     found.pre_tokenizer, found.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     found.add_special_tokens([AddedToken(name, special=True) for name in ("<extra_id_1>", "<extra_id_0>")])
@@ -50,23 +65,52 @@ def text_models() -> dict[str, Any]:
         vocab_size=258, n_positions=24, n_embd=16, n_layer=1, n_head=2, bos_token_id=257, eos_token_id=257
     )
     whisper = transformers.WhisperConfig(
-        vocab_size=speaking.get_vocab_size(), num_mel_bins=80, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_source_positions=25, max_target_positions=24,
-        suppress_tokens=[3], begin_suppress_tokens=[end], **small,
-    )  # fmt: skip
-    t5 = transformers.T5Config(vocab_size=30, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0,
-                               relative_attention_num_buckets=4, relative_attention_max_distance=8)  # fmt: skip
-    ast = transformers.ASTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_length=32,
-                                 num_mel_bins=16, id2label={0: "yes", 1: "no"})  # fmt: skip
+        vocab_size=speaking.get_vocab_size(),
+        num_mel_bins=80,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        max_source_positions=25,
+        max_target_positions=24,
+        suppress_tokens=[3],
+        begin_suppress_tokens=[end],
+        **small,
+    )
+    t5 = transformers.T5Config(
+        vocab_size=30,
+        d_model=16,
+        d_kv=8,
+        d_ff=16,
+        num_layers=1,
+        num_heads=2,
+        decoder_start_token_id=0,
+        relative_attention_num_buckets=4,
+        relative_attention_max_distance=8,
+    )
+    ast = transformers.ASTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_length=32,
+        num_mel_bins=16,
+        id2label={0: "yes", 1: "no"},
+    )
     return {
         "gpt2": transformers.GPT2LMHeadModel(gpt2),
         "llama": transformers.LlamaForCausalLM(transformers.LlamaConfig(**TEXTS, num_key_value_heads=1)),
         "bert": transformers.BertForMaskedLM(transformers.BertConfig(**TEXTS)),
-        "roberta": transformers.RobertaForMaskedLM(transformers.RobertaConfig(**{**TEXTS, "vocab_size": 264}, pad_token_id=1)),
+        "roberta": transformers.RobertaForMaskedLM(
+            transformers.RobertaConfig(**{**TEXTS, "vocab_size": 264}, pad_token_id=1)
+        ),
         "t5": transformers.T5ForConditionalGeneration(t5),
         "whisper": transformers.WhisperForConditionalGeneration(whisper),
         "ast": transformers.ASTForAudioClassification(ast),
-    }  # fmt: skip
+    }
 
 
 def write_tokenizers(folder: Path) -> None:
@@ -82,8 +126,13 @@ def write_tokenizers(folder: Path) -> None:
     pieces_tokenizer().save(str(folder / "t5" / "tokenizer.json"))
     byte_tokenizer(SPECIALS, 26).save(str(folder / "whisper" / "tokenizer.json"))
     spoken = byte_tokenizer(SPECIALS)
-    settings = {"is_multilingual": True, "lang_to_id": {name: spoken.token_to_id(name) for name in ("<|en|>", "<|de|>")},
-                "suppress_tokens": [3, 7], "begin_suppress_tokens": [32], "max_initial_timestamp_index": 10}  # fmt: skip
+    settings = {
+        "is_multilingual": True,
+        "lang_to_id": {name: spoken.token_to_id(name) for name in ("<|en|>", "<|de|>")},
+        "suppress_tokens": [3, 7],
+        "begin_suppress_tokens": [32],
+        "max_initial_timestamp_index": 10,
+    }
     (folder / "whisper" / "generation_config.json").write_text(json.dumps(settings))
     features = transformers.ASTFeatureExtractor(num_mel_bins=16, max_length=32)
     features.save_pretrained(folder / "ast")

@@ -75,13 +75,46 @@ def test_configurations(judge, used, content):
 BASES = {str(file.relative_to(CONFIGS[0].parent.parent)): tree for file, tree in zip(CONFIGS, TREES)}
 """Configurations by the names of their files."""
 KEYS = [".".join(map(str, path)) for tree in TREES for path in paths_of(tree)]
-KEYS += ["model.block.key_value_heads", "model.position", "model.position.base", "model.block.feed_forward.ratio", "model.encoder.depth",
-         "model.dropout", "model.initialization.std", "training.schedule", "training.mixup.mixup", "training.input_dropout",
-         "training.freeze", "data.columns", "data.dataset.train", "inputs.text", "inputs.text.pad_vocabulary_to", "inputs.image.size",
-         "tasks.lm.metrics", "evaluation.every", "checkpoints.average", "from", "out"]  # fmt: skip
-SOUND_ONES = ["training.steps=5", "model.depth=1", "model.dropout=0.1", "training.seed=3", "logging.every=1", "evaluation.every=7", "out=runs/x",
-              "from=null", "data.bad_share=0.5", "training.clip=null", "training.learning_rate=1e-3", "training.optimizer=adamw",
-              "model.block.norm=rms_norm", "training.schedule=constant", "checkpoints.keep=1"]  # fmt: skip
+KEYS += [
+    "model.block.key_value_heads",
+    "model.position",
+    "model.position.base",
+    "model.block.feed_forward.ratio",
+    "model.encoder.depth",
+    "model.dropout",
+    "model.initialization.std",
+    "training.schedule",
+    "training.mixup.mixup",
+    "training.input_dropout",
+    "training.freeze",
+    "data.columns",
+    "data.dataset.train",
+    "inputs.text",
+    "inputs.text.pad_vocabulary_to",
+    "inputs.image.size",
+    "tasks.lm.metrics",
+    "evaluation.every",
+    "checkpoints.average",
+    "from",
+    "out",
+]
+SOUND_ONES = [
+    "training.steps=5",
+    "model.depth=1",
+    "model.dropout=0.1",
+    "training.seed=3",
+    "logging.every=1",
+    "evaluation.every=7",
+    "out=runs/x",
+    "from=null",
+    "data.bad_share=0.5",
+    "training.clip=null",
+    "training.learning_rate=1e-3",
+    "training.optimizer=adamw",
+    "model.block.norm=rms_norm",
+    "training.schedule=constant",
+    "checkpoints.keep=1",
+]
 """Overrides that fit everywhere."""
 
 
@@ -144,8 +177,13 @@ def values(annotation: Any) -> st.SearchStrategy:
         return st.dictionaries(st.sampled_from(("text", "image", "sound", "0", "a")), values(inner[1]), max_size=2)
     if inspect.isclass(annotation) and is_dataclass(annotation):
         return options((annotation,))
-    simple = {int: WHOLE, float: REAL, bool: st.booleans(), str: st.sampled_from(("a", "text", "causal", "bytes", "loss")),
-              types.NoneType: st.none()}  # fmt: skip
+    simple = {
+        int: WHOLE,
+        float: REAL,
+        bool: st.booleans(),
+        str: st.sampled_from(("a", "text", "causal", "bytes", "loss")),
+        types.NoneType: st.none(),
+    }
     return simple.get(annotation, st.none() | WHOLE | REAL)
 
 

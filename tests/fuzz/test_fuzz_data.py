@@ -41,7 +41,8 @@ def data(whole_judge) -> None:
 
 
 def learn(config: Config, dataset: Dataset, folder: Path, forward: bool = False) -> None:
-    """What a run does with its data before its first step: vocabulary, statistics, classes, one batch of either split."""
+    """What a run does with its data before its first step: vocabulary, statistics, classes, one batch of either
+    split."""
     assets = folder / "assets"
     choppers = build_choppers(config, assets, dataset)
     tasks = build_tasks(config, choppers, assets, dataset)
@@ -57,15 +58,25 @@ def learn(config: Config, dataset: Dataset, folder: Path, forward: bool = False)
 
 def experiment(inputs: dict, tasks: dict, training: dict) -> Config:
     """The configuration of an experiment whose data are given beside it."""
-    tree = {"inputs": inputs, "model": {"width": 8, "depth": 1, "heads": 1, "context": 200, "attention": "causal & same_sample"},
-            "tasks": tasks, "data": {"bad_share": 1.0, "too_long": "drop"}, "training": {"steps": 1, **training}}  # fmt: skip
+    tree = {
+        "inputs": inputs,
+        "model": {"width": 8, "depth": 1, "heads": 1, "context": 200, "attention": "causal & same_sample"},
+        "tasks": tasks,
+        "data": {"bad_share": 1.0, "too_long": "drop"},
+        "training": {"steps": 1, **training},
+    }
     return config_from_tree(tree)
 
 
 IMAGE, NOTE = {"use": "image", "patch_size": 4, "size": 8}, {"use": "text", "encoding": "characters"}
 KIND, SIZE = {"use": "classification", "target": "label"}, {"use": "regression", "target": "number"}
-INPUTS = {"image": IMAGE, "sound": {"use": "audio", "rate": 8000, "mels": 8}, "sensor": {"use": "sensor", "channels": 2},
-          "clip": {"use": "video", "size": 8, "patch_size": 8, "longest": 2}, "note": NOTE}  # fmt: skip
+INPUTS = {
+    "image": IMAGE,
+    "sound": {"use": "audio", "rate": 8000, "mels": 8},
+    "sensor": {"use": "sensor", "channels": 2},
+    "clip": {"use": "video", "size": 8, "patch_size": 8, "longest": 2},
+    "note": NOTE,
+}
 SAID = {"kind": KIND, "lm": {"use": "language_modeling", "target": "note"}}
 ASKED = {**SAID, "size": SIZE, "tags": {"use": "classification", "target": "tags", "several": True}}
 SAMPLES, FROM_TABLES = (
@@ -155,14 +166,50 @@ def shards(draw) -> bytes:
     return bytes(content)
 
 
-packed_shards = st.tuples(st.just(".tar"), shards()) | st.tuples(
-    st.just(".tar.gz"), shards().map(lambda content: gzip.compress(content, 1)) | changed_bytes([gzip.compress(TARS[0], 1)])
-) | st.tuples(st.just(".tar.xz"), shards().map(lambda content: lzma.compress(content, preset=0)) | changed_bytes([lzma.compress(TARS[0], preset=0)]))  # fmt: skip
+packed_shards = (
+    st.tuples(st.just(".tar"), shards())
+    | st.tuples(
+        st.just(".tar.gz"),
+        shards().map(lambda content: gzip.compress(content, 1)) | changed_bytes([gzip.compress(TARS[0], 1)]),
+    )
+    | st.tuples(
+        st.just(".tar.xz"),
+        shards().map(lambda content: lzma.compress(content, preset=0))
+        | changed_bytes([lzma.compress(TARS[0], preset=0)]),
+    )
+)
 SOURCES = {"image": "png", "note": "txt", "label": "cls", "number": "json.number"}
-patterns = st.sampled_from((
-    "{000..9999999}.tar", "{000..99999999999999}.tar", "{5..1}.tar", "{-1..2}.tar", "{a..b}.tar", "{1..2}{1..2}.tar", "x-{..}.tar", "{1..2", "*", "**",
-    "[", "~nobody/*.tar", "file://odd.tar", "nope://x.tar", "memory://none/x.tar", "://", "{0..1}", "", "\0", "/dev/null", "/dev/zero", ".", "pipe",
-)) | st.text("{}.*[]?/:0123456789-~\\", max_size=12) | odd_texts  # fmt: skip
+patterns = (
+    st.sampled_from(
+        (
+            "{000..9999999}.tar",
+            "{000..99999999999999}.tar",
+            "{5..1}.tar",
+            "{-1..2}.tar",
+            "{a..b}.tar",
+            "{1..2}{1..2}.tar",
+            "x-{..}.tar",
+            "{1..2",
+            "*",
+            "**",
+            "[",
+            "~nobody/*.tar",
+            "file://odd.tar",
+            "nope://x.tar",
+            "memory://none/x.tar",
+            "://",
+            "{0..1}",
+            "",
+            "\0",
+            "/dev/null",
+            "/dev/zero",
+            ".",
+            "pipe",
+        )
+    )
+    | st.text("{}.*[]?/:0123456789-~\\", max_size=12)
+    | odd_texts
+)
 
 
 @st.composite
@@ -289,11 +336,15 @@ WINDOWS = {"samples_per_step": None, "tokens_per_step": 32}
 def language_model(encoding: str, documents: str = "joined") -> Config:
     """A model of a corpus in some encoding."""
     vocabulary = {"vocabulary": 260} if encoding == "bpe" else {}
-    return config_from_tree({
-        "inputs": {"text": {"use": "text", "encoding": encoding, **vocabulary}}, "tasks": {"lm": {"use": "language_modeling", "target": "text"}},
-        "model": {"width": 8, "depth": 1, "heads": 1, "context": 16}, "data": {"documents": documents},
-        "training": {"steps": 1, "tokens_per_step": 32},
-    })  # fmt: skip
+    return config_from_tree(
+        {
+            "inputs": {"text": {"use": "text", "encoding": encoding, **vocabulary}},
+            "tasks": {"lm": {"use": "language_modeling", "target": "text"}},
+            "model": {"width": 8, "depth": 1, "heads": 1, "context": 16},
+            "data": {"documents": documents},
+            "training": {"steps": 1, "tokens_per_step": 32},
+        }
+    )
 
 
 MODELS = [language_model("characters"), language_model("bytes", "separate"), language_model("bpe")]

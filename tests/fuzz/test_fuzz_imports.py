@@ -14,11 +14,15 @@ from hypothesis import strategies as st
 from judged import Steered, command
 
 USES = {
-    "gpt2": ("generate", "--max-tokens", "3", "--temperature", "0"), "llama": ("generate", "--max-tokens", "3", "--prompt", "<5>"),
-    "bert": ("predict", "--input", "text=chop [MASK] mix"), "roberta": ("predict", "--input", "text=chop<mask>"),
-    "t5": ("predict", "--input", "source=chop mix"), "whisper": ("transcribe", "--temperature", "0", "--beams", "1"),
-    "ast": ("predict", "--input", "sound=../data/sound-0.wav"), "vit": ("predict", "--input", "image=../data/image-0.png"),
-}  # fmt: skip
+    "gpt2": ("generate", "--max-tokens", "3", "--temperature", "0"),
+    "llama": ("generate", "--max-tokens", "3", "--prompt", "<5>"),
+    "bert": ("predict", "--input", "text=chop [MASK] mix"),
+    "roberta": ("predict", "--input", "text=chop<mask>"),
+    "t5": ("predict", "--input", "source=chop mix"),
+    "whisper": ("transcribe", "--temperature", "0", "--beams", "1"),
+    "ast": ("predict", "--input", "sound=../data/sound-0.wav"),
+    "vit": ("predict", "--input", "image=../data/image-0.png"),
+}
 """What each kind is used for, once it is imported."""
 
 
@@ -47,7 +51,8 @@ def import_and_use(kind: str) -> None:
     command(name, "run", *(["../data/sound-0.wav"] if kind == "whisper" else []), *options)
 
 
-# ---------------------------------------------------------------------------------------------------------------- changes
+# ----------------------------------------------------------------------------------------------------------------
+# changes
 
 
 def split(content: bytes) -> tuple[Any, bytes]:
@@ -129,8 +134,19 @@ def odd_directories(draw, directories: dict[str, dict[str, bytes]]) -> tuple[str
     names = draw(st.lists(st.sampled_from(sorted(files)), min_size=1, max_size=2, unique=True))
     changes = {name: draw(odd_file(name, files[name])) for name in names}
     if draw(st.integers(0, 9)) == 9:
-        other = ("vocab.txt", "vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json", "generation_config.json",
-                 "preprocessor_config.json", "model.bin", "pytorch_model.bin", "spiece.model", "model.safetensors.index.json")  # fmt: skip
+        other = (
+            "vocab.txt",
+            "vocab.json",
+            "merges.txt",
+            "added_tokens.json",
+            "tokenizer_config.json",
+            "generation_config.json",
+            "preprocessor_config.json",
+            "model.bin",
+            "pytorch_model.bin",
+            "spiece.model",
+            "model.safetensors.index.json",
+        )
         text = odd_texts | odd_values.map(json.dumps)
         changes[draw(st.sampled_from(other))] = draw(text).encode(errors="surrogatepass")
     return kind, changes
@@ -153,7 +169,11 @@ def test_files_that_are_none(judge, directories, name, what):
     write(folder, directories["bert"])
     file = folder / name
     file.unlink(missing_ok=True)
-    made = {"pipe": lambda: os.mkfifo(file), "folder": file.mkdir, "link to nothing": lambda: file.symlink_to("nothing"),
-            "link to /dev/zero": lambda: file.symlink_to("/dev/zero")}  # fmt: skip
+    made = {
+        "pipe": lambda: os.mkfifo(file),
+        "folder": file.mkdir,
+        "link to nothing": lambda: file.symlink_to("nothing"),
+        "link to /dev/zero": lambda: file.symlink_to("/dev/zero"),
+    }
     made[what]()
     judge.judge("imports", lambda: import_and_use("bert"), f"bert, whose {name} is a {what}")

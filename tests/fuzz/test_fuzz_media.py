@@ -56,18 +56,38 @@ def picture(kind: str, mode: str = "RGB", frames: int = 1, **options) -> bytes:
 TURNED = Image.Exif()
 TURNED[0x0112] = 6
 PICTURES = [
-    picture("PNG"), picture("PNG", "P"), picture("PNG", "LA"), picture("PNG", "I;16"), picture("PNG", "1"), picture("PNG", frames=3),
-    picture("JPEG"), picture("JPEG", "CMYK"), picture("JPEG", "L", exif=TURNED), picture("JPEG", progressive=True),
-    picture("GIF"), picture("GIF", frames=3, duration=40, loop=0), picture("BMP"), picture("BMP", "P"), picture("TIFF"),
-    picture("TIFF", compression="tiff_lzw"), picture("TIFF", "F"), picture("TIFF", frames=2), picture("PPM"), picture("ICO", sizes=[(8, 8)]), picture("TGA"),
-]  # fmt: skip
+    picture("PNG"),
+    picture("PNG", "P"),
+    picture("PNG", "LA"),
+    picture("PNG", "I;16"),
+    picture("PNG", "1"),
+    picture("PNG", frames=3),
+    picture("JPEG"),
+    picture("JPEG", "CMYK"),
+    picture("JPEG", "L", exif=TURNED),
+    picture("JPEG", progressive=True),
+    picture("GIF"),
+    picture("GIF", frames=3, duration=40, loop=0),
+    picture("BMP"),
+    picture("BMP", "P"),
+    picture("TIFF"),
+    picture("TIFF", compression="tiff_lzw"),
+    picture("TIFF", "F"),
+    picture("TIFF", frames=2),
+    picture("PPM"),
+    picture("ICO", sizes=[(8, 8)]),
+    picture("TGA"),
+]
 if features.check("webp"):
     PICTURES += [picture("WEBP"), picture("WEBP", "RGBA"), picture("WEBP", frames=2)]
 IMAGE_CHOPPERS = [
-    ImageChopper(patch_size=4, size=8), ImageChopper(patch_size=4, channels=1), ImageChopper(patch_size=4, size=(8, 12), fit_size="pad"),
-    ImageChopper(patch_size=4, size=8, fit_size="crop", crop=0.5, interpolation="bicubic"), ImageChopper(patch_size=16, most_tokens=3),
+    ImageChopper(patch_size=4, size=8),
+    ImageChopper(patch_size=4, channels=1),
+    ImageChopper(patch_size=4, size=(8, 12), fit_size="pad"),
+    ImageChopper(patch_size=4, size=8, fit_size="crop", crop=0.5, interpolation="bicubic"),
+    ImageChopper(patch_size=16, most_tokens=3),
     VideoChopper(size=8, patch_size=4, longest=4),
-]  # fmt: skip
+]
 
 
 @fuzzed(content=changed_bytes(PICTURES), chopper=st.sampled_from(IMAGE_CHOPPERS), as_file=st.booleans())
@@ -88,17 +108,38 @@ def sound(kind: str, subtype: str | None = None, channels: int = 1, rate: int = 
 
 
 SOUNDS = [
-    sound("WAV"), sound("WAV", "FLOAT"), sound("WAV", "DOUBLE"), sound("WAV", "PCM_U8", channels=2), sound("WAV", "IMA_ADPCM"), sound("WAV", "ULAW"),
-    sound("WAV", "PCM_24", rate=44_100), sound("WAV", samples=1), sound("FLAC"), sound("FLAC", channels=2, rate=11_027), sound("OGG", "VORBIS"),
-    sound("OGG", "OPUS"), sound("MP3"), sound("MP3", channels=2, rate=44_100), sound("AIFF"), sound("AU"), sound("CAF"), sound("RF64"),
-    sound("W64"), b"\0\0\0\x20ftypM4A " + bytes(40), b"\x1aE\xdf\xa3" + bytes(40),
-]  # fmt: skip
+    sound("WAV"),
+    sound("WAV", "FLOAT"),
+    sound("WAV", "DOUBLE"),
+    sound("WAV", "PCM_U8", channels=2),
+    sound("WAV", "IMA_ADPCM"),
+    sound("WAV", "ULAW"),
+    sound("WAV", "PCM_24", rate=44_100),
+    sound("WAV", samples=1),
+    sound("FLAC"),
+    sound("FLAC", channels=2, rate=11_027),
+    sound("OGG", "VORBIS"),
+    sound("OGG", "OPUS"),
+    sound("MP3"),
+    sound("MP3", channels=2, rate=44_100),
+    sound("AIFF"),
+    sound("AU"),
+    sound("CAF"),
+    sound("RF64"),
+    sound("W64"),
+    b"\0\0\0\x20ftypM4A " + bytes(40),
+    b"\x1aE\xdf\xa3" + bytes(40),
+]
 SHORT = {"rate": 8000, "longest": 1.0}
 SOUND_CHOPPERS = [
-    AudioChopper(**SHORT, mels=8), AudioChopper(**SHORT, trim=20.0, normalize="clip"), AudioChopper(rate=16_000, longest=0.5),
-    AudioPatchesChopper(**SHORT, mels=16), AudioPatchesChopper(**SHORT, mels=16, length=40), AudioStemChopper(**SHORT, fill=1.0),
+    AudioChopper(**SHORT, mels=8),
+    AudioChopper(**SHORT, trim=20.0, normalize="clip"),
+    AudioChopper(rate=16_000, longest=0.5),
+    AudioPatchesChopper(**SHORT, mels=16),
+    AudioPatchesChopper(**SHORT, mels=16, length=40),
+    AudioStemChopper(**SHORT, fill=1.0),
     AudioStemChopper(**SHORT, fill=None),
-]  # fmt: skip
+]
 
 
 @fuzzed(content=changed_bytes(SOUNDS), chopper=st.sampled_from(SOUND_CHOPPERS), as_file=st.booleans())
@@ -124,18 +165,29 @@ def headed(header: str) -> bytes:
 
 
 TABLES = [
-    "speed,gear\n0.5,1\n1.5,2\n,3\n", "\ufeffgear,time,speed\r\n1,0.0,2\r\n2,0.1,3\r\n", '"speed","gear"\n"1e3","0"\n', "speed,gear\n",
+    "speed,gear\n0.5,1\n1.5,2\n,3\n",
+    "\ufeffgear,time,speed\r\n1,0.0,2\r\n2,0.1,3\r\n",
+    '"speed","gear"\n"1e3","0"\n',
+    "speed,gear\n",
     "speed,gear\n" + "1,2\n" * 40,
-]  # fmt: skip
+]
 ARRAYS = [
-    array([[1, 2], [3, 4]]), array([[1, 2], [3, 4]], ">i2"), array([[1.5, 2]], "<f8", (2, 0)), array([[True, False]], "?"), array([["a", "b"]], "<U1"),
-    array([[1 + 2j, 0]], "<c8"), array([["2020-01-01", "2020-01-02"]], "<M8[D]"), array(np.zeros((0, 2))), array(5.0),
+    array([[1, 2], [3, 4]]),
+    array([[1, 2], [3, 4]], ">i2"),
+    array([[1.5, 2]], "<f8", (2, 0)),
+    array([[True, False]], "?"),
+    array([["a", "b"]], "<U1"),
+    array([[1 + 2j, 0]], "<c8"),
+    array([["2020-01-01", "2020-01-02"]], "<M8[D]"),
+    array(np.zeros((0, 2))),
+    array(5.0),
     headed("{'descr': '<f4', 'fortran_order': False, 'shape': (8, 2), }"),
     headed("{'descr': '<f4', 'fortran_order': True, 'shape': (1000000000000000, 2), }"),
     headed("{'descr': '|O', 'fortran_order': False, 'shape': (8, 1), }"),
     headed("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (8, 2), }"),
-    headed("{'descr': '|V0', 'fortran_order': False, 'shape': (-1,), }"), headed("(" * 90),
-]  # fmt: skip
+    headed("{'descr': '|V0', 'fortran_order': False, 'shape': (-1,), }"),
+    headed("(" * 90),
+]
 NAMED = [
     SensorChopper(channels={"speed": "m/s", "gear": None}, categories={"gear": 6}, window=2),
     SensorChopper(channels={"speed": None}),

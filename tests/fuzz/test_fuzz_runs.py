@@ -1,4 +1,5 @@
-"""Somebody else's run folders, damaged and malicious, under every command that takes one; and odd command lines over good ones."""
+"""Somebody else's run folders, damaged and malicious, under every command that takes one; and odd command lines over
+good ones."""
 
 from __future__ import annotations
 
@@ -39,19 +40,43 @@ SEEN, HEARD, BRIEFLY = (
     ("--max-tokens", "3"),
 )
 USES: dict[str, list[tuple[str, ...]]] = {
-    "lm": [("generate", "run", *BRIEFLY), ("generate", "run", *BRIEFLY, "--prompt", "chop", "--checkpoint", "last"), ("evaluate", "run"),
-           ("compare", "run"), ("inspect", "run"), ("train", "lm.yaml"), ("train", "lm.yaml", "training.steps=5"),
-           ("train", "lm.yaml", "from=run", "out=other"), ("upgrade", "run")],
-    "seen": [("predict", "run", *SEEN), ("predict", "run", *SEEN, "--input", "sensor=../data/sensor-0.npy"), ("evaluate", "run"),
-             ("evaluate", "run", "--data", "../data/val.jsonl"), ("examples", "run", "--split", "val"), ("embed", "run", *SEEN),
-             ("train", "seen.yaml", "training.steps=5")],
-    "masked": [("predict", "run", "--input", "text=chop<|mask|>"), ("embed", "run", "--input", "text=chop", "--pool", "tokens")],
-    "captions": [("predict", "run", *SEEN), ("predict", "run", *SEEN, "--beams", "2"), ("generate", "run", *SEEN, *BRIEFLY),
-                 ("evaluate", "run", "--subsets")],
+    "lm": [
+        ("generate", "run", *BRIEFLY),
+        ("generate", "run", *BRIEFLY, "--prompt", "chop", "--checkpoint", "last"),
+        ("evaluate", "run"),
+        ("compare", "run"),
+        ("inspect", "run"),
+        ("train", "lm.yaml"),
+        ("train", "lm.yaml", "training.steps=5"),
+        ("train", "lm.yaml", "from=run", "out=other"),
+        ("upgrade", "run"),
+    ],
+    "seen": [
+        ("predict", "run", *SEEN),
+        ("predict", "run", *SEEN, "--input", "sensor=../data/sensor-0.npy"),
+        ("evaluate", "run"),
+        ("evaluate", "run", "--data", "../data/val.jsonl"),
+        ("examples", "run", "--split", "val"),
+        ("embed", "run", *SEEN),
+        ("train", "seen.yaml", "training.steps=5"),
+    ],
+    "masked": [
+        ("predict", "run", "--input", "text=chop<|mask|>"),
+        ("embed", "run", "--input", "text=chop", "--pool", "tokens"),
+    ],
+    "captions": [
+        ("predict", "run", *SEEN),
+        ("predict", "run", *SEEN, "--beams", "2"),
+        ("generate", "run", *SEEN, *BRIEFLY),
+        ("evaluate", "run", "--subsets"),
+    ],
     "ctc": [("predict", "run", *HEARD), ("evaluate", "run", "--beams", "2"), ("upgrade", "run")],
     "gpt2": [("generate", "run", *BRIEFLY), ("generate", "run", *BRIEFLY, "--prompt", "chop")],
-    "whisper": [("transcribe", "run", "../data/sound-0.wav", "--temperature", "0", "--beams", "1"), ("predict", "run", *HEARD)],
-}  # fmt: skip
+    "whisper": [
+        ("transcribe", "run", "../data/sound-0.wav", "--temperature", "0", "--beams", "1"),
+        ("predict", "run", *HEARD),
+    ],
+}
 """What each run is asked, under every command that takes a run."""
 
 
@@ -94,9 +119,23 @@ def write(files: Files, folder: Path) -> None:
 
 # -------------------------------------------------------------------------------------------------------- odd contents
 
-PARTS = [("model", "position"), ("model", "block"), ("model", "block", "norm"), ("model", "initialization"), ("training", "schedule"),
-         ("training", "optimizer"), ("data", "dataset"), ("inputs", "text"), ("inputs", "image"), ("inputs", "text", "position"),
-         ("tasks", "lm"), ("tasks", "lm", "head"), ("tasks", "kind", "pooling"), ("from",), ("out",)]  # fmt: skip
+PARTS = [
+    ("model", "position"),
+    ("model", "block"),
+    ("model", "block", "norm"),
+    ("model", "initialization"),
+    ("training", "schedule"),
+    ("training", "optimizer"),
+    ("data", "dataset"),
+    ("inputs", "text"),
+    ("inputs", "image"),
+    ("inputs", "text", "position"),
+    ("tasks", "lm"),
+    ("tasks", "lm", "head"),
+    ("tasks", "kind", "pooling"),
+    ("from",),
+    ("out",),
+]
 """Where a configuration may name code, or a place."""
 PLACES = st.sampled_from(("../../outside", "/proc/nowhere/x", "/", "..", "run", "../data", "a\0b", "\x1b[31mred"))
 
@@ -145,11 +184,16 @@ def odd_weights(draw, content: bytes) -> bytes:
         name = draw(st.sampled_from(sorted(tensors)))
         tensor = tensors.pop(name)
         changes: dict[str, Callable] = {
-            "leave out": dict, "rename": lambda tensor=tensor: {"a": tensor}, "nan": lambda name=name, tensor=tensor: {name: tensor * torch.nan},
-            "huge": lambda name=name, tensor=tensor: {name: tensor + 3e38}, "half": lambda name=name, tensor=tensor: {name: tensor.half()},
-            "whole": lambda name=name, tensor=tensor: {name: tensor.long()}, "flat": lambda name=name, tensor=tensor: {name: tensor.flatten()},
-            "none": lambda name=name, tensor=tensor: {name: tensor[:0]}, "complex": lambda name=name, tensor=tensor: {name: tensor.to(torch.complex64)},
-        }  # fmt: skip
+            "leave out": dict,
+            "rename": lambda tensor=tensor: {"a": tensor},
+            "nan": lambda name=name, tensor=tensor: {name: tensor * torch.nan},
+            "huge": lambda name=name, tensor=tensor: {name: tensor + 3e38},
+            "half": lambda name=name, tensor=tensor: {name: tensor.half()},
+            "whole": lambda name=name, tensor=tensor: {name: tensor.long()},
+            "flat": lambda name=name, tensor=tensor: {name: tensor.flatten()},
+            "none": lambda name=name, tensor=tensor: {name: tensor[:0]},
+            "complex": lambda name=name, tensor=tensor: {name: tensor.to(torch.complex64)},
+        }
         tensors |= changes[draw(st.sampled_from(sorted(changes)))]()
         if not tensors:
             break
@@ -184,12 +228,14 @@ def odd_run(draw, files: Files) -> Files:
 
 
 SPECIAL: dict[str, Callable[[Path, Path], Any]] = {
-    "missing": lambda file, outside: file.unlink(), "a pipe": lambda file, outside: (file.unlink(), os.mkfifo(file)),
-    "a folder": lambda file, outside: (file.unlink(), file.mkdir()), "a link to nothing": lambda file, outside: (file.unlink(), file.symlink_to("nothing")),
+    "missing": lambda file, outside: file.unlink(),
+    "a pipe": lambda file, outside: (file.unlink(), os.mkfifo(file)),
+    "a folder": lambda file, outside: (file.unlink(), file.mkdir()),
+    "a link to nothing": lambda file, outside: (file.unlink(), file.symlink_to("nothing")),
     "a link to itself": lambda file, outside: (file.unlink(), file.symlink_to(file.name)),
     "a link outside": lambda file, outside: (file.unlink(), file.symlink_to(outside)),
     "a link to /dev/zero": lambda file, outside: (file.unlink(), file.symlink_to("/dev/zero")),
-}  # fmt: skip
+}
 """What stands in a file's place."""
 WRITTEN = ["evaluations.jsonl", "confusion.png", "metrics.jsonl", "summary.json", ".lock", "best.json"]
 """Files that commands write into a run."""
@@ -219,22 +265,84 @@ def test_runs(judge, runs, data):
 
 # -------------------------------------------------------------------------------------------------------- command lines
 
-numbers = st.sampled_from(("1", "2", "0.7", "3", "0", "-1", "100000", "1e-320", "1e308", "-1e308", "nan", "inf", "-inf", str(2**63), "9" * 5000, "", "x",
-                           "1_0", "٣"))  # fmt: skip
+numbers = st.sampled_from(
+    (
+        "1",
+        "2",
+        "0.7",
+        "3",
+        "0",
+        "-1",
+        "100000",
+        "1e-320",
+        "1e308",
+        "-1e308",
+        "nan",
+        "inf",
+        "-inf",
+        str(2**63),
+        "9" * 5000,
+        "",
+        "x",
+        "1_0",
+        "٣",
+    )
+)
 few = st.sampled_from(("1", "3", "0", "-1", str(-(2**63)), "x", "", "1.5", "9" * 5000))
 texts = odd_texts | st.sampled_from([*SURROGATES, "chop", "chop mix", "Z", "<5>", "<|mask|>"])
 """What may be said to a model of words."""
-files = st.sampled_from(("../data/image-0.png", "../data/sound-0.wav", "odd.txt", "odd.jsonl", "missing", ".", "", "../data", "../data/val.jsonl",
-                         "../data/train.txt", "pipe", "/dev/zero", "a" * 300, "a\0b", "run", "run/config.yaml", "runs/[/red]x", "*", "../data/*.png", "[",
-                         "~nobody", *SURROGATES))  # fmt: skip
+files = st.sampled_from(
+    (
+        "../data/image-0.png",
+        "../data/sound-0.wav",
+        "odd.txt",
+        "odd.jsonl",
+        "missing",
+        ".",
+        "",
+        "../data",
+        "../data/val.jsonl",
+        "../data/train.txt",
+        "pipe",
+        "/dev/zero",
+        "a" * 300,
+        "a\0b",
+        "run",
+        "run/config.yaml",
+        "runs/[/red]x",
+        "*",
+        "../data/*.png",
+        "[",
+        "~nobody",
+        *SURROGATES,
+    )
+)
 outs = st.sampled_from(
     ("x.npy", "x.csv", "x.png", "x", "missing/x.html", "", ".", "a" * 300, "a\0b", "run", "\ud800", "pipe")
 )
 """Where something is written, inside the folder."""
-datasets = files | st.sampled_from(("digits", "{use: manifest}", "{use: os:_exit}", "{use: manifest, train: ../data/val.jsonl, columns: [image, label]}", "{use: [",
-                                    "{" * 300, "{000..9999999}.tar", "odd.tar", "odd.csv", "memory://x.tar", "text", "&a {*a}"))  # fmt: skip
-inputs = st.builds(lambda name, equals, value: name + equals + value, st.sampled_from(("image", "sensor", "sound", "text", "note", "x", "", "\x1b[31m")),
-                   st.sampled_from(("=", "=", "=", "")), files | texts)  # fmt: skip
+datasets = files | st.sampled_from(
+    (
+        "digits",
+        "{use: manifest}",
+        "{use: os:_exit}",
+        "{use: manifest, train: ../data/val.jsonl, columns: [image, label]}",
+        "{use: [",
+        "{" * 300,
+        "{000..9999999}.tar",
+        "odd.tar",
+        "odd.csv",
+        "memory://x.tar",
+        "text",
+        "&a {*a}",
+    )
+)
+inputs = st.builds(
+    lambda name, equals, value: name + equals + value,
+    st.sampled_from(("image", "sensor", "sound", "text", "note", "x", "", "\x1b[31m")),
+    st.sampled_from(("=", "=", "=", "")),
+    files | texts,
+)
 splits = st.sampled_from(("val", "train", "test")) | texts
 SEARCH = {"--beams": numbers, "--length-penalty": numbers, "--no-repeat": numbers}
 READING = {
@@ -243,19 +351,57 @@ READING = {
     "--trust": texts,
 }
 OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
-    "generate": {"--prompt": texts, "--prompts": files, "--max-tokens": few, "--temperature": numbers, "--top-k": numbers, "--top-p": numbers,
-                 "--min-p": numbers, "--repetition-penalty": numbers, "--stop": texts, "--seed": numbers, "--no-cache": None, "--input": inputs,
-                 **SEARCH, **READING},
+    "generate": {
+        "--prompt": texts,
+        "--prompts": files,
+        "--max-tokens": few,
+        "--temperature": numbers,
+        "--top-k": numbers,
+        "--top-p": numbers,
+        "--min-p": numbers,
+        "--repetition-penalty": numbers,
+        "--stop": texts,
+        "--seed": numbers,
+        "--no-cache": None,
+        "--input": inputs,
+        **SEARCH,
+        **READING,
+    },
     "predict": {"--input": inputs, **SEARCH, **READING},
     "evaluate": {"--data": datasets, "--split": splits, "--subsets": None, "--json": outs, **SEARCH, **READING},
-    "embed": {"--data": datasets, "--split": splits, "--input": inputs, "--pool": st.sampled_from(("mean", "first", "tokens", "x")), "--output": outs, **READING},
-    "inspect": {"--html": outs, "--trust": texts}, "compare": {"--picture": outs},
+    "embed": {
+        "--data": datasets,
+        "--split": splits,
+        "--input": inputs,
+        "--pool": st.sampled_from(("mean", "first", "tokens", "x")),
+        "--output": outs,
+        **READING,
+    },
+    "inspect": {"--html": outs, "--trust": texts},
+    "compare": {"--picture": outs},
     "examples": {"--split": splits, "--number": numbers, "--output": outs, "--trust": texts},
-    "transcribe": {"--format": st.sampled_from(("srt", "json", "vtt", "txt", "x")), "--output": outs, "--language": texts, "--beams": st.sampled_from(("1", "2", "0", "100000")),
-                   "--temperature": numbers, "--translate": None, "--no-timestamps": None, "--independent": None, **READING},
-    "train": {"--dry-run": None, "--seeds": numbers | texts, "--sweep": texts | st.sampled_from(("training.seed=1,1", "model.width=8,x", "=", "out=a,b"))},
-    "import": {"--partly": None}, "upgrade": {}, "export": {**READING}, "schema": {}, "x": {},
-}  # fmt: skip
+    "transcribe": {
+        "--format": st.sampled_from(("srt", "json", "vtt", "txt", "x")),
+        "--output": outs,
+        "--language": texts,
+        "--beams": st.sampled_from(("1", "2", "0", "100000")),
+        "--temperature": numbers,
+        "--translate": None,
+        "--no-timestamps": None,
+        "--independent": None,
+        **READING,
+    },
+    "train": {
+        "--dry-run": None,
+        "--seeds": numbers | texts,
+        "--sweep": texts | st.sampled_from(("training.seed=1,1", "model.width=8,x", "=", "out=a,b")),
+    },
+    "import": {"--partly": None},
+    "upgrade": {},
+    "export": {**READING},
+    "schema": {},
+    "x": {},
+}
 """The options of every command, and of one that there is not."""
 NEEDED = {"predict": ("--input", inputs), "generate": ("--max-tokens", st.just("3"))}
 RUNS = st.sampled_from(
@@ -283,8 +429,13 @@ def command_lines(draw) -> tuple[str, tuple[str, ...]]:
     """A run, and a command line over it."""
     word = draw(WORDS)
     name = LIKELY[word] if word in LIKELY and draw(st.booleans()) else draw(st.sampled_from(sorted(USES)))
-    positional = {"train": [draw(st.sampled_from((f"{name}.yaml", "run", "missing.yaml", "\0")))], "schema": [], "import": ["run", draw(outs)],
-                  "transcribe": [draw(RUNS), draw(st.just("../data/sound-0.wav") | files)], "x": [draw(texts)]}.get(word, [draw(RUNS)])  # fmt: skip
+    positional = {
+        "train": [draw(st.sampled_from((f"{name}.yaml", "run", "missing.yaml", "\0")))],
+        "schema": [],
+        "import": ["run", draw(outs)],
+        "transcribe": [draw(RUNS), draw(st.just("../data/sound-0.wav") | files)],
+        "x": [draw(texts)],
+    }.get(word, [draw(RUNS)])
     options = OPTIONS[word]
     chosen = draw(st.lists(st.sampled_from(sorted(options)), max_size=3)) if options else []
     written = [

@@ -42,10 +42,13 @@ OURS = {
     "an unknown option": lambda: command("compare", "--x"),
 }  # fmt: skip
 FOREIGN = {
-    "a call of ours that a library refuses": lambda: clock(float("nan"), "."), "a library": lambda: TypeAdapter(int).validate_python("x"),
-    "the caller's": lambda: int("x"), "no error of a user's": lambda: {}["x"], "too deep": lambda: (lambda again: again(again))(lambda again: again(again)),
+    "a call of ours that a library refuses": lambda: clock(float("nan"), "."),
+    "a library": lambda: TypeAdapter(int).validate_python("x"),
+    "the caller's": lambda: int("x"),
+    "no error of a user's": lambda: {}["x"],
+    "too deep": lambda: (lambda again: again(again))(lambda again: again(again)),
     "too large": lambda: np.ones(2**45),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", OURS)

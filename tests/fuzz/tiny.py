@@ -90,7 +90,8 @@ def write_data(folder: Path, count: int = 8) -> None:
         (folder / f"{split}.txt").write_text(corpus(120 if split == "train" else 60))
 
 
-# ---------------------------------------------------------------------------------------------------------- configurations
+# ----------------------------------------------------------------------------------------------------------
+# configurations
 
 
 class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):
@@ -124,17 +125,45 @@ def scene(inputs: dict, tasks: dict, model: dict, training: dict, dataset: dict 
 SCENES = {
     "lm": scene({"text": TEXT}, {"lm": {"use": "language_modeling", "target": "text"}}, OVER_ALL, TOKENS, CORPUS),
     "masked": scene({"text": TEXT}, {"mlm": {"use": "masked_modeling", "target": "text"}}, READING, TOKENS, CORPUS),
-    "spans": scene({"text": TEXT, "cut": {"same_as": "text"}}, {"t5": {"use": "span_corruption", "source": "text", "target": "cut", "sentinels": 9}},
-          WRITING, {**TOKENS, "tokens_per_step": 52}, CORPUS),
-    "seen": scene({"image": IMAGE, "sensor": SENSOR}, {"kind": {"use": "classification", "target": "label"}}, READING, ITEMS),
-    "heard": scene({"sound": SOUND, "image": IMAGE}, {"size": {"use": "regression", "target": "number"}}, READING, ITEMS),
-    "ctc": scene({"sound": {**SOUND, "frames": 2}}, {"said": {"use": "ctc", "target": "note", "source": "sound"}}, {**READING, "context": 64}, ITEMS),
-    "patches": scene({"sound": {"use": "audio_patches", "rate": 8000, "mels": 16, "patch_size": 8, "stride": 8, "longest": 0.3}},
-          {"kind": {"use": "classification", "target": "tags", "several": True}}, {**READING, "context": 80}, ITEMS),
-    "captions": scene({"image": IMAGE, "note": TEXT}, {"said": {"use": "sequence_to_sequence", "target": "note"}}, WRITING, ITEMS),
-    "speech": scene({"sound": {"use": "audio_stem", "rate": 8000, "mels": 8, "longest": 0.2, "fill": 0.2}, "note": TEXT},
-          {"said": {"use": "sequence_to_sequence", "target": "note"}}, WRITING, ITEMS),
-    "clips": scene({"clip": {"use": "video", "size": 8, "patch_size": 4, "longest": 2}, "note": TEXT},
-          {"lm": {"use": "language_modeling", "target": "note", "metrics": ["exact_match"]}}, OVER_ALL, ITEMS),
-}  # fmt: skip
+    "spans": scene(
+        {"text": TEXT, "cut": {"same_as": "text"}},
+        {"t5": {"use": "span_corruption", "source": "text", "target": "cut", "sentinels": 9}},
+        WRITING,
+        {**TOKENS, "tokens_per_step": 52},
+        CORPUS,
+    ),
+    "seen": scene(
+        {"image": IMAGE, "sensor": SENSOR}, {"kind": {"use": "classification", "target": "label"}}, READING, ITEMS
+    ),
+    "heard": scene(
+        {"sound": SOUND, "image": IMAGE}, {"size": {"use": "regression", "target": "number"}}, READING, ITEMS
+    ),
+    "ctc": scene(
+        {"sound": {**SOUND, "frames": 2}},
+        {"said": {"use": "ctc", "target": "note", "source": "sound"}},
+        {**READING, "context": 64},
+        ITEMS,
+    ),
+    "patches": scene(
+        {"sound": {"use": "audio_patches", "rate": 8000, "mels": 16, "patch_size": 8, "stride": 8, "longest": 0.3}},
+        {"kind": {"use": "classification", "target": "tags", "several": True}},
+        {**READING, "context": 80},
+        ITEMS,
+    ),
+    "captions": scene(
+        {"image": IMAGE, "note": TEXT}, {"said": {"use": "sequence_to_sequence", "target": "note"}}, WRITING, ITEMS
+    ),
+    "speech": scene(
+        {"sound": {"use": "audio_stem", "rate": 8000, "mels": 8, "longest": 0.2, "fill": 0.2}, "note": TEXT},
+        {"said": {"use": "sequence_to_sequence", "target": "note"}},
+        WRITING,
+        ITEMS,
+    ),
+    "clips": scene(
+        {"clip": {"use": "video", "size": 8, "patch_size": 4, "longest": 2}, "note": TEXT},
+        {"lm": {"use": "language_modeling", "target": "note", "metrics": ["exact_match"]}},
+        OVER_ALL,
+        ITEMS,
+    ),
+}
 """One for every tokenizer and every task."""

@@ -26,7 +26,8 @@ class FirstValues(Initialization):
 
 
 def first_values(name: str, role: str, shape: torch.Size) -> Tensor:
-    """Normal values: of deviation fan_in^-½ where they are a matrix, near one where they multiply, small where they are added."""
+    """Normal values: of deviation fan_in^-½ where they are a matrix, near one where they multiply, small where
+    they are added."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
     values = torch.from_numpy(np.random.default_rng(seed).standard_normal(tuple(shape), dtype=np.float32))
     if role in ("gain", "scale"):

@@ -1,7 +1,7 @@
 """Kinds of model, each as a small experiment on data that are written here: what the golden runs train.
 
-First values are no matter of chance here: each is drawn by its parameter's name and role (`golden_values:FirstValues`), so that a
-module can be moved, merged or made earlier without another loss.
+First values are no matter of chance here: each is drawn by its parameter's name and role
+(`golden_values:FirstValues`), so that a module can be moved, merged or made earlier without another loss.
 """
 
 from __future__ import annotations
@@ -29,62 +29,152 @@ IMAGE = {"use": "image", "patch_size": 4, "channels": 1, "size": 8}
 VIDEO = {"use": "video", "patch_size": 4, "channels": 3, "size": 8, "frames": 2, "rate": 5}
 
 KINDS: dict[str, dict[str, Any]] = {
-    "gpt": {"inputs": {"text": TEXT}, "tasks": {"lm": {"use": "language_modeling", "target": "text"}},
-            "model": {"attention": "causal & same_sample", "dropout": 0.1}, "data": {"documents": "separate"}},
-    "llama": {"inputs": {"text": UNPLACED}, "tasks": {"lm": {"use": "language_modeling", "target": "text", "head": "unembedding"}},
-              "model": {"attention": "causal & same_sample", "position": "rotary",
-                        "block": {"norm": "rms_norm", "feed_forward": "swiglu", "key_value_heads": 2, "bias": False}}},
-    "recent_gpt": {"inputs": {"text": UNPLACED}, "tasks": {"lm": {"use": "language_modeling", "target": "text"}},
-                   "model": {"attention": "causal & same_sample", "position": "rotary", "block": NEW}, "training": MUON},
-    "windows": {"inputs": {"text": UNPLACED}, "tasks": {"lm": {"use": "language_modeling", "target": "text"}},
-                "model": {"attention": ["causal & same_sample & window(5)", "causal & same_sample"], "position": "alibi",
-                          "block": {"residual": "post_norm"}}, "training": {"ema": 0.9, "rows_per_micro_batch": 1}},
-    "bert": {"inputs": {"text": TEXT}, "tasks": {"mlm": {"use": "masked_modeling", "target": "text"}},
-             "model": {"attention": "same_sample", "block": {"residual": "post_norm"}}},
-    "t5": {"inputs": {"text": UNPLACED, "spans": {"same_as": "text"}},
-           "tasks": {"spans": {"use": "span_corruption", "source": "text", "target": "spans", "head": "unembedding"}},
-           "model": {"attention": "causal & same_sample", "position": {"use": "relative_bias", "bidirectional": False},
-                     "encoder": {"depth": 1, "context": 64, "position": "relative_bias"},
-                     "block": {"norm": "rms_norm", "feed_forward": "geglu", "bias": False}},
-           "training": {"tokens_per_step": 280}},
-    "encoder_decoder": {"inputs": {"source": UNPLACED, "target": {"same_as": "source"}},
-                        "tasks": {"copy": {"use": "sequence_to_sequence", "target": "target", "label_smoothing": 0.1,
-                                           "metrics": ["exact_match"]}},
-                        "data": {"columns": {"source": "text", "target": "answer"}},
-                        "model": {"attention": "causal & same_sample", "position": "rotary",
-                                  "encoder": {"depth": 2, "context": 64, "position": "rotary"}, "dropout": {"residual": 0.2}}},
-    "vit": {"inputs": {"image": IMAGE | {"augment": {"use": "image_augmentation", "shift": 1, "rotate": 10, "flip": True}}},
-            "tasks": {"kind": {"use": "classification", "target": "label", "pooling": "class_token", "label_smoothing": 0.1}},
-            "model": {"attention": "same_sample", "core_tokens": 1}, "training": {"mixup": {"mixup": 0.4, "cutmix": 0.5}}},
-    "ast": {"inputs": {"sound": SOUND | {"use": "audio_patches", "mels": 32, "patch_size": 8, "stride": 6}},
-            "tasks": {"kind": {"use": "classification", "target": "label", "pooling": "core_tokens"}},
-            "model": {"attention": "same_sample", "core_tokens": 2, "context": 64}},
-    "ctc": {"inputs": {"sound": SOUND | {"use": "audio", "mels": 16, "frames": 2, "position": None,
-                                         "augment_wave": {"speed": 0.1, "gain": 6},
-                                         "augment": {"use": "spectrogram_augmentation", "mels": 4, "frames": 4}}},
-            "tasks": {"text": {"use": "ctc", "target": "answer", "source": "sound", "metrics": ["wer"]}},
-            "model": {"attention": "same_sample", "position": "rotary"}},
-    "whisper": {"inputs": {"sound": SOUND | {"use": "audio_stem", "mels": 16, "fill": 0.5}, "text": TEXT},
-                "tasks": {"text": {"use": "sequence_to_sequence", "target": "text", "metrics": ["wer"]}},
-                "data": {"columns": {"text": "answer"}},
-                "model": {"attention": "causal & same_sample", "encoder": {"depth": 1, "context": 64},
-                          "block": {"feed_forward": {"use": "gelu", "approximate": "none"}}}},
-    "mix": {"inputs": {"image": IMAGE | {"position": None}, "operator": UNPLACED,
-                       "sound": SOUND | {"use": "audio", "mels": 16, "frames": 8, "position": None}, "answer": UNPLACED},
-            "tasks": {"answer": {"use": "language_modeling", "target": "answer", "head": "unembedding", "metrics": ["exact_match"]},
-                      "kind": {"use": "classification", "target": "label", "pooling": "attention_pooling", "weight": 0.3}},
-            "data": {"columns": {"operator": "text"}},
-            "model": {"attention": "same_sample & (causal | from(image, sound))", "position": "rotary", "block": NEW},
-            "training": MUON | {"input_dropout": 0.3}},
-    "streams": {"inputs": {"camera": VIDEO, "radar": {"use": "sensor", "channels": {"near": "m", "gear": None}, "rate": 5,
-                                                      "window": 2, "categories": {"gear": 3}, "position": None},
-                           "note": UNPLACED},
-                "tasks": {"control": {"use": "regression", "target": "control", "names": ["steer", "brake"]}},
-                "data": {"columns": {"camera": "clip", "note": "text"}},
-                "model": {"attention": "same_sample & causal(seconds)", "depth": 1,
-                          "position": {"use": "rotary", "per_axis": {"seconds": 4, "row": 2, "column": 2}}},
-                "training": MUON | {"input_dropout": {"radar": 0.5}}},
-}  # fmt: skip
+    "gpt": {
+        "inputs": {"text": TEXT},
+        "tasks": {"lm": {"use": "language_modeling", "target": "text"}},
+        "model": {"attention": "causal & same_sample", "dropout": 0.1},
+        "data": {"documents": "separate"},
+    },
+    "llama": {
+        "inputs": {"text": UNPLACED},
+        "tasks": {"lm": {"use": "language_modeling", "target": "text", "head": "unembedding"}},
+        "model": {
+            "attention": "causal & same_sample",
+            "position": "rotary",
+            "block": {"norm": "rms_norm", "feed_forward": "swiglu", "key_value_heads": 2, "bias": False},
+        },
+    },
+    "recent_gpt": {
+        "inputs": {"text": UNPLACED},
+        "tasks": {"lm": {"use": "language_modeling", "target": "text"}},
+        "model": {"attention": "causal & same_sample", "position": "rotary", "block": NEW},
+        "training": MUON,
+    },
+    "windows": {
+        "inputs": {"text": UNPLACED},
+        "tasks": {"lm": {"use": "language_modeling", "target": "text"}},
+        "model": {
+            "attention": ["causal & same_sample & window(5)", "causal & same_sample"],
+            "position": "alibi",
+            "block": {"residual": "post_norm"},
+        },
+        "training": {"ema": 0.9, "rows_per_micro_batch": 1},
+    },
+    "bert": {
+        "inputs": {"text": TEXT},
+        "tasks": {"mlm": {"use": "masked_modeling", "target": "text"}},
+        "model": {"attention": "same_sample", "block": {"residual": "post_norm"}},
+    },
+    "t5": {
+        "inputs": {"text": UNPLACED, "spans": {"same_as": "text"}},
+        "tasks": {"spans": {"use": "span_corruption", "source": "text", "target": "spans", "head": "unembedding"}},
+        "model": {
+            "attention": "causal & same_sample",
+            "position": {"use": "relative_bias", "bidirectional": False},
+            "encoder": {"depth": 1, "context": 64, "position": "relative_bias"},
+            "block": {"norm": "rms_norm", "feed_forward": "geglu", "bias": False},
+        },
+        "training": {"tokens_per_step": 280},
+    },
+    "encoder_decoder": {
+        "inputs": {"source": UNPLACED, "target": {"same_as": "source"}},
+        "tasks": {
+            "copy": {
+                "use": "sequence_to_sequence",
+                "target": "target",
+                "label_smoothing": 0.1,
+                "metrics": ["exact_match"],
+            }
+        },
+        "data": {"columns": {"source": "text", "target": "answer"}},
+        "model": {
+            "attention": "causal & same_sample",
+            "position": "rotary",
+            "encoder": {"depth": 2, "context": 64, "position": "rotary"},
+            "dropout": {"residual": 0.2},
+        },
+    },
+    "vit": {
+        "inputs": {"image": IMAGE | {"augment": {"use": "image_augmentation", "shift": 1, "rotate": 10, "flip": True}}},
+        "tasks": {
+            "kind": {"use": "classification", "target": "label", "pooling": "class_token", "label_smoothing": 0.1}
+        },
+        "model": {"attention": "same_sample", "core_tokens": 1},
+        "training": {"mixup": {"mixup": 0.4, "cutmix": 0.5}},
+    },
+    "ast": {
+        "inputs": {"sound": SOUND | {"use": "audio_patches", "mels": 32, "patch_size": 8, "stride": 6}},
+        "tasks": {"kind": {"use": "classification", "target": "label", "pooling": "core_tokens"}},
+        "model": {"attention": "same_sample", "core_tokens": 2, "context": 64},
+    },
+    "ctc": {
+        "inputs": {
+            "sound": SOUND
+            | {
+                "use": "audio",
+                "mels": 16,
+                "frames": 2,
+                "position": None,
+                "augment_wave": {"speed": 0.1, "gain": 6},
+                "augment": {"use": "spectrogram_augmentation", "mels": 4, "frames": 4},
+            }
+        },
+        "tasks": {"text": {"use": "ctc", "target": "answer", "source": "sound", "metrics": ["wer"]}},
+        "model": {"attention": "same_sample", "position": "rotary"},
+    },
+    "whisper": {
+        "inputs": {"sound": SOUND | {"use": "audio_stem", "mels": 16, "fill": 0.5}, "text": TEXT},
+        "tasks": {"text": {"use": "sequence_to_sequence", "target": "text", "metrics": ["wer"]}},
+        "data": {"columns": {"text": "answer"}},
+        "model": {
+            "attention": "causal & same_sample",
+            "encoder": {"depth": 1, "context": 64},
+            "block": {"feed_forward": {"use": "gelu", "approximate": "none"}},
+        },
+    },
+    "mix": {
+        "inputs": {
+            "image": IMAGE | {"position": None},
+            "operator": UNPLACED,
+            "sound": SOUND | {"use": "audio", "mels": 16, "frames": 8, "position": None},
+            "answer": UNPLACED,
+        },
+        "tasks": {
+            "answer": {
+                "use": "language_modeling",
+                "target": "answer",
+                "head": "unembedding",
+                "metrics": ["exact_match"],
+            },
+            "kind": {"use": "classification", "target": "label", "pooling": "attention_pooling", "weight": 0.3},
+        },
+        "data": {"columns": {"operator": "text"}},
+        "model": {"attention": "same_sample & (causal | from(image, sound))", "position": "rotary", "block": NEW},
+        "training": MUON | {"input_dropout": 0.3},
+    },
+    "streams": {
+        "inputs": {
+            "camera": VIDEO,
+            "radar": {
+                "use": "sensor",
+                "channels": {"near": "m", "gear": None},
+                "rate": 5,
+                "window": 2,
+                "categories": {"gear": 3},
+                "position": None,
+            },
+            "note": UNPLACED,
+        },
+        "tasks": {"control": {"use": "regression", "target": "control", "names": ["steer", "brake"]}},
+        "data": {"columns": {"camera": "clip", "note": "text"}},
+        "model": {
+            "attention": "same_sample & causal(seconds)",
+            "depth": 1,
+            "position": {"use": "rotary", "per_axis": {"seconds": 4, "row": 2, "column": 2}},
+        },
+        "training": MUON | {"input_dropout": {"radar": 0.5}},
+    },
+}
 """What each differs in from `COMMON`."""
 
 COMMON: dict[str, Any] = {
@@ -99,7 +189,8 @@ CORPORA = ("gpt", "llama", "recent_gpt", "windows", "bert", "t5")
 
 
 def write_data(folder: Path) -> None:
-    """A text corpus, and samples with a picture, a clip, a sound, a stream of numbers, texts, a label and two numbers each."""
+    """A text corpus, and samples with a picture, a clip, a sound, a stream of numbers, texts, a label and two
+    numbers each."""
     random = np.random.default_rng(0)
     for split, count in SAMPLES.items():
         text = " ".join(random.choice(WORDS, 3 * count * len(WORDS)))
@@ -114,11 +205,21 @@ def write_data(folder: Path) -> None:
             wave = 0.3 * np.sin(2 * np.pi * 200 * (label + 1) * seconds) + 0.05 * random.standard_normal(len(seconds))
             soundfile.write(folder / f"{name}.wav", wave, RATE)
             answer = " ".join(random.choice(WORDS, int(random.integers(1, 3))))
-            rows.append({
-                "image": f"{name}.png", "clip": f"{name}.webp", "sound": f"{name}.wav", "text": answer + " " + str(random.choice(WORDS)),
-                "answer": answer, "label": "abc"[label], "control": random.standard_normal(2).round(3).tolist(),
-                "radar": [[round(float(random.standard_normal()), 3), int(random.integers(3))] for _ in range(4 + number % 3)],
-            })  # fmt: skip
+            rows.append(
+                {
+                    "image": f"{name}.png",
+                    "clip": f"{name}.webp",
+                    "sound": f"{name}.wav",
+                    "text": answer + " " + str(random.choice(WORDS)),
+                    "answer": answer,
+                    "label": "abc"[label],
+                    "control": random.standard_normal(2).round(3).tolist(),
+                    "radar": [
+                        [round(float(random.standard_normal()), 3), int(random.integers(3))]
+                        for _ in range(4 + number % 3)
+                    ],
+                }
+            )
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 

@@ -1,4 +1,5 @@
-"""What takes an hour, by hand: `pytest -m long`. Runs killed at more places than the suite has time for, and more odd inputs.
+"""What takes an hour, by hand: `pytest -m long`. Runs killed at more places than the suite has time for, and more odd
+inputs.
 
 Each is a program that tells its own figures (`-s` shows them); with `--inputs`, `--points` and more by itself.
 """
@@ -24,7 +25,8 @@ def told(*command: str) -> str:
 
 
 def test_killed_anywhere_a_run_ends_like_one_that_was_not():
-    """40 kills of each of three experiments; two starts at once, runs asked to stop, weights that become no numbers, workers."""
+    """40 kills of each of three experiments; two starts at once, runs asked to stop, weights that become no
+    numbers, workers."""
     said = told(
         "benchmarks/kill.py", "--points", "40", "--starts", "20", "--terms", "8", "--nan", "--leftovers", "--seed", "1"
     )

@@ -1,4 +1,5 @@
-"""Every command of the README, as it is typed there, with less of everything: two steps, narrow models, a handful of samples.
+"""Every command of the README, as it is typed there, with less of everything: two steps, narrow models, a handful of
+samples.
 
 Data sets that must be fetched are stood in for by small ones of their form.
 """
@@ -39,17 +40,48 @@ TEXT = [*SMALL, "training.tokens_per_step=512", "evaluation.sample_tokens=4"]
 LESS = {
     "configs/quickstart.yaml": [*FEW, "data.dataset.samples=40", "model.width=16", "evaluation.attribution=false"],
     "configs/mix/driving": [*FEW, "data.dataset.samples=40", "model.width=16", "evaluation.attribution=false"],
-    "configs/lm/python_stdlib.yaml": [*TEXT, "model.width=24", "inputs.text.encoding=bytes", "inputs.text.vocabulary=null"],
+    "configs/lm/python_stdlib.yaml": [
+        *TEXT,
+        "model.width=24",
+        "inputs.text.encoding=bytes",
+        "inputs.text.vocabulary=null",
+    ],
     "configs/lm/shakespeare_char.yaml": [*TEXT, "model.width=16"],
-    "configs/lm/finetune_gpt2.yaml": [*SMALL, "model.width=16", "model.heads=2", "model.context=32", "training.tokens_per_step=64",
-                                      "training.rows_per_micro_batch=1", "evaluation.rows=2", "evaluation.sample_tokens=4",
-                                      "inputs.text={use: text, encoding: bytes, position: {use: learned, length: 32}}"],
-    "configs/translation/multi30k.yaml": [*SMALL, "model.encoder.depth=1", "model.width=24", "inputs.source.vocabulary=270"],
+    "configs/lm/finetune_gpt2.yaml": [
+        *SMALL,
+        "model.width=16",
+        "model.heads=2",
+        "model.context=32",
+        "training.tokens_per_step=64",
+        "training.rows_per_micro_batch=1",
+        "evaluation.rows=2",
+        "evaluation.sample_tokens=4",
+        "inputs.text={use: text, encoding: bytes, position: {use: learned, length: 32}}",
+    ],
+    "configs/translation/multi30k.yaml": [
+        *SMALL,
+        "model.encoder.depth=1",
+        "model.width=24",
+        "inputs.source.vocabulary=270",
+    ],
     "configs/bert/books.yaml": [*TEXT, "model.width=16", "inputs.text.vocabulary=270"],
-    "configs/bert/passages.yaml": [*FEW, "model.width=16", "inputs.text.vocabulary=270", "data.dataset.words=5", "data.dataset.each=2", "training.schedule=constant"],
-    "configs/t5/books.yaml": [*TEXT, "training.tokens_per_step=564", "model.encoder.depth=1", "model.width=16", "inputs.text.vocabulary=280"],
+    "configs/bert/passages.yaml": [
+        *FEW,
+        "model.width=16",
+        "inputs.text.vocabulary=270",
+        "data.dataset.words=5",
+        "data.dataset.each=2",
+        "training.schedule=constant",
+    ],
+    "configs/t5/books.yaml": [
+        *TEXT,
+        "training.tokens_per_step=564",
+        "model.encoder.depth=1",
+        "model.width=16",
+        "inputs.text.vocabulary=280",
+    ],
     "configs/speech/digit_strings_ctc.yaml": [*FEW, "model.width=16", "data.dataset.samples=8"],
-}  # fmt: skip
+}
 """What shortens the training of a configuration whose path begins so."""
 
 
@@ -109,7 +141,8 @@ def checkout(tmp_path, monkeypatch):
 
 
 def write_data(folder: Path, monkeypatch) -> None:
-    """Data sets of the form that the datasets `multi30k`, `books`, `tiny_shakespeare` and `fsdd` read; of those made by rule, few samples."""
+    """Data sets of the form that the datasets `multi30k`, `books`, `tiny_shakespeare` and `fsdd` read; of those
+    made by rule, few samples."""
     for dataset in (arithmetic.Arithmetic, driving.Driving):
         monkeypatch.setattr(dataset, "held_back", 20)
     files = python_stdlib._python_files

@@ -1,4 +1,5 @@
-"""`chopmix embed`: the vectors of transformers for the same weights, for texts and for mixes, in every form of output."""
+"""`chopmix embed`: the vectors of transformers for the same weights, for texts and for mixes, in every form of
+output."""
 
 from __future__ import annotations
 

@@ -45,13 +45,26 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 NEVER = -math.inf
 
-# ------------------------------------------------------------------------------------------------- what may be said next
+# ------------------------------------------------------------------------------------------------- what may be said
+# next
 
 
 def protocol(**changes) -> Protocol:
     """Ids: 0 to 9 are words, 10 ends, 11 to 17 ask, then timestamps from 20 on."""
-    own = {"start": 11, "end": 10, "transcribe": 12, "translate": 13, "previous": 14, "no_speech": 15, "no_timestamps": 16,
-           "timestamps": 20, "languages": {"en": 17}, "suppressed": [3], "suppressed_first": [9, 10], "latest_start": 5}  # fmt: skip
+    own = {
+        "start": 11,
+        "end": 10,
+        "transcribe": 12,
+        "translate": 13,
+        "previous": 14,
+        "no_speech": 15,
+        "no_timestamps": 16,
+        "timestamps": 20,
+        "languages": {"en": 17},
+        "suppressed": [3],
+        "suppressed_first": [9, 10],
+        "latest_start": 5,
+    }
     return Protocol(**own | changes)
 
 
@@ -117,7 +130,8 @@ def test_timestamps_come_in_pairs_and_never_go_back():
     assert {9, 10} < allowed(1, timestamps=False)
 
 
-# ------------------------------------------------------------------------------------------- beam search and its ranking
+# ------------------------------------------------------------------------------------------- beam search and its
+# ranking
 
 
 class Table(Session):
@@ -153,7 +167,8 @@ def logs_of(table: Table, text: Sequence[int], p: Protocol, timestamps: bool) ->
 
 
 def plainly_searched(table: Table, p: Protocol, timestamps: bool, most: int, beams: int, patience: float):
-    """Beam search as OpenAI's, text by text: the finished ones, and those that fill them up, with their log-probabilities."""
+    """Beam search as OpenAI's, text by text: the finished ones, and those that fill them up, with their
+    log-probabilities."""
     running: dict[tuple, float] = {(): 0.0}
     finished: dict[tuple, float] = {}
     for _ in range(most):
@@ -265,7 +280,8 @@ def test_a_search_that_cannot_be_is_refused():
             Transcribing(**options)
 
 
-# ------------------------------------------------------------------------------------- a file, window by window, scripted
+# ------------------------------------------------------------------------------------- a file, window by window,
+# scripted
 
 
 class Scripted(Transcriber):
@@ -305,7 +321,8 @@ def test_the_next_window_begins_at_the_last_timestamp():
 
 
 def test_what_will_be_heard_again_is_not_told_to_the_next_window():
-    """What follows the last pair of timestamps is heard again: it is no context (as in OpenAI's and transformers' code)."""
+    """What follows the last pair of timestamps is heard again: it is no context (as in OpenAI's and transformers'
+    code)."""
     script = [said(20, 1, 70, 70, 2, 2), said(20, 2, 2, 60, 60, 5), said(20, 5, 45)]
     _, made = run_script(script, 3000)
     assert made.asked[1][0] == [14, 20, 1, 70, 11, 17, 12]
@@ -435,18 +452,31 @@ def test_subtitles():
     assert clock(3723.5, ",") == "01:02:03,500"
 
 
-# ------------------------------------------------------------------------------------------- beside OpenAI's own package
+# ------------------------------------------------------------------------------------------- beside OpenAI's own
+# package
 
 SPECIALS = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|zh|>", "<|translate|>", "<|transcribe|>",
             "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]  # fmt: skip
 TIMES = [f"<|{step * 0.02:.2f}|>" for step in range(1501)]
 NAMES = (
-    ("model.", ""), (".layers.", ".blocks."), ("encoder_attn_layer_norm", "cross_attn_ln"), ("self_attn_layer_norm", "attn_ln"),
-    ("final_layer_norm", "mlp_ln"), ("encoder_attn.", "cross_attn."), ("self_attn.", "attn."), ("q_proj", "query"),
-    ("k_proj", "key"), ("v_proj", "value"), ("out_proj", "out"), ("fc1", "mlp.0"), ("fc2", "mlp.2"),
-    ("embed_tokens", "token_embedding"), ("embed_positions.weight", "positional_embedding"),
-    ("encoder.layer_norm", "encoder.ln_post"), ("decoder.layer_norm", "decoder.ln"),
-)  # fmt: skip
+    ("model.", ""),
+    (".layers.", ".blocks."),
+    ("encoder_attn_layer_norm", "cross_attn_ln"),
+    ("self_attn_layer_norm", "attn_ln"),
+    ("final_layer_norm", "mlp_ln"),
+    ("encoder_attn.", "cross_attn."),
+    ("self_attn.", "attn."),
+    ("q_proj", "query"),
+    ("k_proj", "key"),
+    ("v_proj", "value"),
+    ("out_proj", "out"),
+    ("fc1", "mlp.0"),
+    ("fc2", "mlp.2"),
+    ("embed_tokens", "token_embedding"),
+    ("embed_positions.weight", "positional_embedding"),
+    ("encoder.layer_norm", "encoder.ln_post"),
+    ("decoder.layer_norm", "decoder.ln"),
+)
 """What transformers calls the parts of a Whisper, and what OpenAI does."""
 
 
@@ -460,12 +490,20 @@ def openai_model(folder: Path) -> torch.nn.Module:
             name = name.replace(theirs, openai)
         state[name] = tensor.float()
     state.pop("proj_out.weight", None)
-    made = whisper.model.Whisper(whisper.model.ModelDimensions(
-        n_mels=config["num_mel_bins"], n_audio_ctx=config["max_source_positions"], n_audio_state=config["d_model"],
-        n_audio_head=config["encoder_attention_heads"], n_audio_layer=config["encoder_layers"], n_vocab=config["vocab_size"],
-        n_text_ctx=config["max_target_positions"], n_text_state=config["d_model"],
-        n_text_head=config["decoder_attention_heads"], n_text_layer=config["decoder_layers"],
-    ))  # fmt: skip
+    made = whisper.model.Whisper(
+        whisper.model.ModelDimensions(
+            n_mels=config["num_mel_bins"],
+            n_audio_ctx=config["max_source_positions"],
+            n_audio_state=config["d_model"],
+            n_audio_head=config["encoder_attention_heads"],
+            n_audio_layer=config["encoder_layers"],
+            n_vocab=config["vocab_size"],
+            n_text_ctx=config["max_target_positions"],
+            n_text_state=config["d_model"],
+            n_text_head=config["decoder_attention_heads"],
+            n_text_layer=config["decoder_layers"],
+        )
+    )
     missing, unexpected = made.load_state_dict(state, strict=False)
     assert not unexpected and set(missing) <= {"alignment_heads"}
     return made.eval()
@@ -505,17 +543,31 @@ def coder() -> Tokenizer:
 
 
 def random_directory(folder: Path, seed: int, ending: float, multilingual: bool) -> None:
-    """A randomly initialised Whisper as transformers saves it, whose texts are not too dull: the tokens that end them are `ending`
-    times as far from the origin, timestamps nearer."""
+    """A randomly initialised Whisper as transformers saves it, whose texts are not too dull: the tokens that end
+    them are `ending` times as far from the origin, timestamps nearer."""
     torch.manual_seed(seed)
     made, scales = coder(), {"embed_tokens": 0.25, "embed_positions": 1.0, "norm": 0.1, "bias": 0.1}
     ids = {name: made.token_to_id(name) for name in (*SPECIALS, "\u0120")}
     end = ids["<|endoftext|>"]
-    model = transformers.WhisperForConditionalGeneration(transformers.WhisperConfig(
-        vocab_size=made.get_vocab_size(), d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=128, decoder_ffn_dim=128, max_target_positions=40, eos_token_id=end,
-        bos_token_id=end, pad_token_id=end, decoder_start_token_id=end + 1, suppress_tokens=None, begin_suppress_tokens=None,
-    ))  # fmt: skip
+    model = transformers.WhisperForConditionalGeneration(
+        transformers.WhisperConfig(
+            vocab_size=made.get_vocab_size(),
+            d_model=32,
+            encoder_layers=1,
+            decoder_layers=2,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=128,
+            decoder_ffn_dim=128,
+            max_target_positions=40,
+            eos_token_id=end,
+            bos_token_id=end,
+            pad_token_id=end,
+            decoder_start_token_id=end + 1,
+            suppress_tokens=None,
+            begin_suppress_tokens=None,
+        )
+    )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             scale = next((scale for part, scale in scales.items() if part in name), 0.3)
@@ -576,10 +628,17 @@ SURE = {"confidence": -3.0, "silence": 0.6}, {"logprob_threshold": -3.0, "no_spe
 WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "beams": ({"temperatures": (0.0,)}, {"temperature": 0.0, "beam_size": 5}),
     "greedy": ({"temperatures": (0.0,), "beams": 1}, {"temperature": 0.0}),
-    "patient": ({"temperatures": (0.0,), "beams": 3, "patience": 2.0}, {"temperature": 0.0, "beam_size": 3, "patience": 2.0}),
-    "impatient": ({"temperatures": (0.0,), "beams": 5, "patience": 0.5}, {"temperature": 0.0, "beam_size": 5, "patience": 0.5}),
+    "patient": (
+        {"temperatures": (0.0,), "beams": 3, "patience": 2.0},
+        {"temperature": 0.0, "beam_size": 3, "patience": 2.0},
+    ),
+    "impatient": (
+        {"temperatures": (0.0,), "beams": 5, "patience": 0.5},
+        {"temperature": 0.0, "beam_size": 5, "patience": 0.5},
+    ),
     "penalty": (
-        {"temperatures": (0.0,), "beams": 4, "length_penalty": 0.6}, {"temperature": 0.0, "beam_size": 4, "length_penalty": 0.6},
+        {"temperatures": (0.0,), "beams": 4, "length_penalty": 0.6},
+        {"temperature": 0.0, "beam_size": 4, "length_penalty": 0.6},
     ),
     "fallback": ({"confidence": -1.8}, {"beam_size": 5, "best_of": 5, "logprob_threshold": -1.8}),
     "unlikely": ({"confidence": -0.5, "seed": 3}, {"beam_size": 5, "best_of": 5, "logprob_threshold": -0.5}),
@@ -588,14 +647,23 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"confidence": None, "silence": None, "compression": None},
         {"beam_size": 5, "logprob_threshold": None, "no_speech_threshold": None, "compression_ratio_threshold": None},
     ),
-    "silent": ({"confidence": None, "silence": 1e-4}, {"beam_size": 5, "logprob_threshold": None, "no_speech_threshold": 1e-4}),
-    "independent": ({"follow": False, "temperatures": (0.0,)}, {"condition_on_previous_text": False, "temperature": 0.0, "beam_size": 5}),
-    "prompt": ({"initial_prompt": "chop mix ", "temperatures": (0.0,)}, {"initial_prompt": "chop mix ", "temperature": 0.0, "beam_size": 5}),
+    "silent": (
+        {"confidence": None, "silence": 1e-4},
+        {"beam_size": 5, "logprob_threshold": None, "no_speech_threshold": 1e-4},
+    ),
+    "independent": (
+        {"follow": False, "temperatures": (0.0,)},
+        {"condition_on_previous_text": False, "temperature": 0.0, "beam_size": 5},
+    ),
+    "prompt": (
+        {"initial_prompt": "chop mix ", "temperatures": (0.0,)},
+        {"initial_prompt": "chop mix ", "temperature": 0.0, "beam_size": 5},
+    ),
     "carried": (
         {"initial_prompt": "chop", "carry_initial_prompt": True, "temperatures": (0.0,)},
         {"initial_prompt": "chop", "carry_initial_prompt": True, "temperature": 0.0, "beam_size": 5},
     ),
-}  # fmt: skip
+}
 """The same ways to transcribe, in our words and in OpenAI's."""
 
 
@@ -632,9 +700,16 @@ def test_single_windows_are_openais(openai, tmp_path, way, timestamps):
         how = Transcribing(**ours, timestamps=timestamps, translate=openai)
         torch.manual_seed(how.seed)
         expected = whisper.decode(
-            model, window, fp16=False, prompt=before, task="translate" if openai else "transcribe", language="zh" if openai else "en",
-            without_timestamps=not timestamps, suppress_tokens=SUPPRESSED, **theirs,
-        )  # fmt: skip
+            model,
+            window,
+            fp16=False,
+            prompt=before,
+            task="translate" if openai else "transcribe",
+            language="zh" if openai else "en",
+            without_timestamps=not timestamps,
+            suppress_tokens=SUPPRESSED,
+            **theirs,
+        )
         found = made.hear(window, before, "zh" if openai else "en", how)
         assert found.ids == expected.tokens and found.log == pytest.approx(expected.avg_logprob, abs=5e-4)
         assert found.no_speech == pytest.approx(expected.no_speech_prob, abs=5e-4)

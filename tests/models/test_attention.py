@@ -343,10 +343,15 @@ def test_variable_length_lays_samples_end_to_end(monkeypatch, causal, shared):
         lengths = starts.diff().tolist()
         assert longest == key_longest == max(lengths) and sum(lengths) == len(query) and min(lengths) > 0
         chunks = zip(*(t.split(lengths) for t in (query, key, value)), strict=True)
-        return torch.cat([
-            F.scaled_dot_product_attention(*(t.transpose(0, 1) for t in chunk), is_causal=window_size == (-1, 0), scale=scale)
-            for chunk in chunks
-        ], dim=1).transpose(0, 1)  # fmt: skip
+        return torch.cat(
+            [
+                F.scaled_dot_product_attention(
+                    *(t.transpose(0, 1) for t in chunk), is_causal=window_size == (-1, 0), scale=scale
+                )
+                for chunk in chunks
+            ],
+            dim=1,
+        ).transpose(0, 1)
 
     monkeypatch.setattr(attention, "_varlen_attention", lambda: stand_in)
     graph = PACKED if causal else FULL

@@ -227,9 +227,39 @@ def test_what_is_written_is_read_again(graph):
 
 
 SCRAPS = (
-    "causal", "same_sample", "from", "window", "neighbourhood", "edges", "(", ")", "&", "|", "!", ",", "own_graph:Dilated", "->", "-", "3", "0",
-    "2.5", "text", "image", "row", "order", " ", "\n", "name", "number", "mark", "end", "the end", "%", "é", "\x00",
-)  # fmt: skip
+    "causal",
+    "same_sample",
+    "from",
+    "window",
+    "neighbourhood",
+    "edges",
+    "(",
+    ")",
+    "&",
+    "|",
+    "!",
+    ",",
+    "own_graph:Dilated",
+    "->",
+    "-",
+    "3",
+    "0",
+    "2.5",
+    "text",
+    "image",
+    "row",
+    "order",
+    " ",
+    "\n",
+    "name",
+    "number",
+    "mark",
+    "end",
+    "the end",
+    "%",
+    "é",
+    "\x00",
+)
 
 
 @given(st.lists(st.sampled_from(SCRAPS), max_size=12).map(" ".join) | st.text(max_size=20))

@@ -269,10 +269,27 @@ def test_operators_and_parts(left, right):
 
 def test_different_values_differ():
     values = [
-        Causal(), Causal(1), SameSample(), SameItem(), From((1,)), From((2,)), From((1, 2)), Window(2), Window(3),
-        Window(2, 1), Neighbourhood(1, (1,)), Neighbourhood(1, (1, 2)), Edges(((1, 2),)), Edges(((1, 2),), "slots"),
-        Edges(((2, 1),)), Causal() & SameSample(), SameSample() & Causal(), Causal() | SameSample(), ~Causal(), ~SameSample(),
-    ]  # fmt: skip
+        Causal(),
+        Causal(1),
+        SameSample(),
+        SameItem(),
+        From((1,)),
+        From((2,)),
+        From((1, 2)),
+        Window(2),
+        Window(3),
+        Window(2, 1),
+        Neighbourhood(1, (1,)),
+        Neighbourhood(1, (1, 2)),
+        Edges(((1, 2),)),
+        Edges(((1, 2),), "slots"),
+        Edges(((2, 1),)),
+        Causal() & SameSample(),
+        SameSample() & Causal(),
+        Causal() | SameSample(),
+        ~Causal(),
+        ~SameSample(),
+    ]
     assert len(set(values)) == len(values)
     assert len({Window(3), Window(3.0)}) == 1
 

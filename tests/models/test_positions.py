@@ -107,7 +107,8 @@ def test_rotary_survives_a_change_of_the_models_type(dtype):
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_4096_places_are_4096_angles_under_autocast(device):
-    """Products of matrices are rounded to bfloat16 there, and 1,024 places became 513 (of fake CUDA only types are known)."""
+    """Products of matrices are rounded to bfloat16 there, and 1,024 places became 513 (of fake CUDA only types
+    are known)."""
     rotary, tokens = Rotary(2, 64), plain_tokens(1, 4096)
     with torch.autocast("cpu", torch.bfloat16) if device == "cpu" else fake_cuda():
         cosine, sine = rotary.to(device).rotation(tokens.to(device))

@@ -1,4 +1,5 @@
-"""`causal(seconds)`: no token hears what any stream measures after the token's own time, whatever the rates and windows."""
+"""`causal(seconds)`: no token hears what any stream measures after the token's own time, whatever the rates and
+windows."""
 
 import numpy as np
 import pytest

@@ -19,10 +19,13 @@ def test_one_path_from_raw_samples_to_a_falling_loss():
     assert losses[-1] < losses[0] - 1
 
 
-@pytest.mark.parametrize("graph", [tracer.GRAPH, "causal", "same_sample & (causal | from(image, sound))",
-                                   "causal | edges(2->5, 1->9)", "same_sample & window(3)", "causal & same_item"])  # fmt: skip
+@pytest.mark.parametrize("graph", [
+    tracer.GRAPH, "causal", "same_sample & (causal | from(image, sound))", "causal | edges(2->5, 1->9)",
+    "same_sample & window(3)", "causal & same_item",
+])  # fmt: skip
 def test_packing_does_not_change_a_sample(graph):
-    """A sample alone in a row and packed beside others: the same outputs, whatever the graph. tests/models/test_graph.py has all of them."""
+    """A sample alone in a row and packed beside others: the same outputs, whatever the graph.
+    tests/models/test_graph.py has all of them."""
     model, everything = tracer.small_model(graph).eval(), tracer.samples()
     model.leak_check.check = lambda *_: (
         None
@@ -96,9 +99,15 @@ def test_cached_reading_equals_uncached():
     for first, last in [(0, start), *((i, i + 1) for i in range(start, n))]:
         tokens = planned.tokens.select(slice(None), slice(first, last))
         text = planned.chunks["text"]
-        chunks = {"image": image} if first == 0 else {
-            "text": Chunks(values=text.values[[first - start]], index=text.index[[first - start]], slots=torch.tensor([0]))
-        }  # fmt: skip
+        chunks = (
+            {"image": image}
+            if first == 0
+            else {
+                "text": Chunks(
+                    values=text.values[[first - start]], index=text.index[[first - start]], slots=torch.tensor([0])
+                )
+            }
+        )
         keys = cache.extend(tokens)
         step = SetPlan(tokens=tokens, chunks=chunks, layouts=core.plan(tokens, keys))
         found.append(model.read(Batch(main=step), cache).main)
@@ -126,7 +135,8 @@ def test_padding_is_neither_read_nor_judged():
 @pytest.mark.parametrize("wanted", [torch.float32, torch.float64])
 @pytest.mark.parametrize("names", [["sound"], ["image"], ["text"], ["sound", "text"], ["text", "sound"]])
 def test_a_set_is_of_the_type_of_the_weights_whichever_input_comes_first(names, wanted):
-    """Under autocast the embedder of sounds, without positions, gives halves; nothing that the layers add is rounded to them."""
+    """Under autocast the embedder of sounds, without positions, gives halves; nothing that the layers add is
+    rounded to them."""
     made = {name: part for name, part in tracer.choppers().items() if name in names}
     tokenizers = {name: tracer.TOKENIZERS[name](made[name], 32, 48, position=None) for name in names}
     core = core_of(names, tracer.AXES, width=32, depth=1, heads=4)

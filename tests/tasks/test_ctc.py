@@ -1,4 +1,5 @@
-"""CTC: the loss is torch's and that of all paths, texts are read off exactly, and what cannot be said is named and left out."""
+"""CTC: the loss is torch's and that of all paths, texts are read off exactly, and what cannot be said is named and
+left out."""
 
 from __future__ import annotations
 
@@ -192,11 +193,17 @@ def test_from_yaml_to_words_and_what_is_left_out_is_counted(tmp_path, capsys):
         "inputs": {"sound": {"use": "audio", "rate": 8000, "mels": 16, "frames": 4, "position": None}},
         "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "same_sample", "position": "rotary"},
         "tasks": {"words": {"use": "ctc", "target": "text", "source": "sound", "beams": 4, "metrics": ["wer", "cer"]}},
-        "data": {"dataset": {"use": "manifest", "train": sound_files(tmp_path, "train", ["a b", "ab"] * 4, 0.4),
-                          "val": sound_files(tmp_path, "val", ["ab", "abababababab"], 0.2), "columns": ["sound", "text"],
-                          "files": ["sound"]}},
+        "data": {
+            "dataset": {
+                "use": "manifest",
+                "train": sound_files(tmp_path, "train", ["a b", "ab"] * 4, 0.4),
+                "val": sound_files(tmp_path, "val", ["ab", "abababababab"], 0.2),
+                "columns": ["sound", "text"],
+                "files": ["sound"],
+            }
+        },
         "training": {"steps": 2, "samples_per_step": 4},
-    }  # fmt: skip
+    }
     (tmp_path / "words.yaml").write_text(yaml.safe_dump(tree))
     out = tmp_path / "run"
     assert main(["train", str(tmp_path / "words.yaml"), f"out={out}"]) == 0

@@ -1,4 +1,4 @@
-"""Masked modelling and span corruption: what is hidden, how often, that nothing else leaks, and that nothing is lost."""
+"""Masked modelling and span corruption: what is hidden, how often; nothing else leaks, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -54,12 +54,20 @@ SPANS = {"use": "span_corruption", "source": "text", "target": "spans"}
 
 def t5_tree(folder: Path) -> dict:
     return tree(
-        folder, SPANS, inputs={"text": {"use": "text", "encoding": "characters", "position": None}, "spans": {"same_as": "text"}},
-        model={"width": 32, "depth": 2, "heads": 2, "context": 16, "attention": "causal & same_sample",
-               "position": {"use": "relative_bias", "bidirectional": False},
-               "encoder": {"depth": 2, "context": 40, "position": "relative_bias"}},
+        folder,
+        SPANS,
+        inputs={"text": {"use": "text", "encoding": "characters", "position": None}, "spans": {"same_as": "text"}},
+        model={
+            "width": 32,
+            "depth": 2,
+            "heads": 2,
+            "context": 16,
+            "attention": "causal & same_sample",
+            "position": {"use": "relative_bias", "bidirectional": False},
+            "encoder": {"depth": 2, "context": 40, "position": "relative_bias"},
+        },
         training={"steps": 4, "tokens_per_step": 44 * 4, "schedule": "constant"},
-    )  # fmt: skip
+    )
 
 
 def trainer(config_tree: dict) -> Experiment:
@@ -143,7 +151,7 @@ def test_a_span_is_replaced_as_a_whole_and_has_as_many_words_as_in_spanbert():
 @pytest.mark.parametrize(("text", "words"), [
     ("caf\u00e9 na\u00efve", ["caf\u00e9", "na\u00efve"]),  # accents within words
     ("cafe\u0301s", ["cafe\u0301s"]),  # written as a mark of its own
-    ("\u201cyes\u201d no\u2014one", ["\u201c", "yes", "\u201d", "no", "\u2014", "one"]),  # curly quotes and dashes are none
+    ("\u201cyes\u201d no\u2014one", ["\u201c", "yes", "\u201d", "no", "\u2014", "one"]),  # no letters
     ("\u6211\u7231\u4f60", ["\u6211", "\u7231", "\u4f60"]),  # Chinese: a character is a word
     ("\u041c\u043e\u0441\u043a\u0432\u0430 42", ["\u041c\u043e\u0441\u043a\u0432\u0430", "42"]),
 ])  # fmt: skip

@@ -53,17 +53,42 @@ def corpus(folder, count: int = 120, seed: int = 0, name: str = "train") -> dict
 def config(tmp_path, **sections) -> str:
     """A small translator's YAML, with other sections in place of its own."""
     tree = {
-        "inputs": {"source": {"use": "text", "encoding": "characters", "position": None}, "target": {"same_as": "source"}},
-        "model": {"width": 32, "depth": 2, "heads": 2, "context": 40, "attention": "causal & same_sample",
-                  "position": "rotary", "encoder": {"depth": 2, "context": 40, "position": "rotary"},
-                  "block": {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False}},
-        "tasks": {"translation": {"use": "sequence_to_sequence", "target": "target", "metrics": ["bleu", "chrf"],
-                                  "search": {"beams": 2}}},
-        "data": {"dataset": {"use": "parallel_text", "train": corpus(tmp_path), "val": corpus(tmp_path, 20, 1, "val")},
-                 "columns": {"source": "en", "target": "de"}},
-        "training": {"steps": 4, "tokens_per_step": 400, "precision": "float32", "schedule": {"use": "cosine", "warmup": 0}},
-        "evaluation": {"every": 2, "generated": 8}, "logging": {"tensorboard": False}, "checkpoints": {"every": 2},
-    }  # fmt: skip
+        "inputs": {
+            "source": {"use": "text", "encoding": "characters", "position": None},
+            "target": {"same_as": "source"},
+        },
+        "model": {
+            "width": 32,
+            "depth": 2,
+            "heads": 2,
+            "context": 40,
+            "attention": "causal & same_sample",
+            "position": "rotary",
+            "encoder": {"depth": 2, "context": 40, "position": "rotary"},
+            "block": {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False},
+        },
+        "tasks": {
+            "translation": {
+                "use": "sequence_to_sequence",
+                "target": "target",
+                "metrics": ["bleu", "chrf"],
+                "search": {"beams": 2},
+            }
+        },
+        "data": {
+            "dataset": {"use": "parallel_text", "train": corpus(tmp_path), "val": corpus(tmp_path, 20, 1, "val")},
+            "columns": {"source": "en", "target": "de"},
+        },
+        "training": {
+            "steps": 4,
+            "tokens_per_step": 400,
+            "precision": "float32",
+            "schedule": {"use": "cosine", "warmup": 0},
+        },
+        "evaluation": {"every": 2, "generated": 8},
+        "logging": {"tensorboard": False},
+        "checkpoints": {"every": 2},
+    }
     file = tmp_path / "t.yaml"
     file.write_text(yaml.safe_dump(tree | sections))
     return str(file)
@@ -457,9 +482,10 @@ def test_packed_files_and_bad_bytes(tmp_path):
     ("optimizer", "tolerance"), [("{use: adamw}", 1e-6), ("{use: muon}", 1e-2)], ids=["AdamW", "Muon"]
 )
 def test_two_processes_have_the_losses_of_one(tmp_path, optimizer, tolerance):
-    """Batches under a token budget, whose number of samples differs from step to step, shared and in micro-batches. With AdamW only
-    sums are rounded differently. Muon makes every matrix of updates orthogonal, in bfloat16: what is nearly nothing in a gradient
-    weighs as much as all else then, its rounding too, which grows from step to step."""
+    """Batches under a token budget, whose number of samples differs from step to step, shared and in
+    micro-batches. With AdamW only sums are rounded differently. Muon makes every matrix of updates orthogonal, in
+    bfloat16: what is nearly nothing in a gradient weighs as much as all else then, its rounding too, which grows
+    from step to step."""
     file = config(tmp_path)
     common = ["training.rows_per_micro_batch=5", "evaluation.sample_tokens=0", f"training.optimizer={optimizer}",
               "training.precision=float32", "logging.every=1"]  # fmt: skip

@@ -193,7 +193,8 @@ def test_waves_are_changed_as_the_place_says():
 
 
 def test_another_microphone_and_another_throat():
-    """A filter of +6 dB everywhere is twice as loud; a random one keeps the length; a stretch moves a tone up the channels."""
+    """A filter of +6 dB everywhere is twice as loud; a random one keeps the length; a stretch moves a tone up the
+    channels."""
     sound = clip(4001)
     torch.testing.assert_close(coloured(sound, np.full(8, 20 * np.log10(2))), 2 * sound, rtol=1e-4, atol=1e-5)
     change = WaveAugmentation(colour=12)

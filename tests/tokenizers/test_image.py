@@ -157,7 +157,8 @@ def test_wrong_sizes_are_refused():
 
 
 def test_numbers_of_chance_are_uniform_and_each_seeds_own():
-    """Evenly spread over [0, 1), unlike for neighbouring seeds and streams, and the same on every device, in any company."""
+    """Evenly spread over [0, 1), unlike for neighbouring seeds and streams, and the same on every device, in any
+    company."""
     seeds = torch.arange(4000)
     found = uniform(seeds, 3, stream=2)
     assert found.min() >= 0 and found.max() < 1
@@ -181,7 +182,8 @@ def test_shifting_moves_each_image_by_itself():
 
 @pytest.mark.parametrize("height, width", [(8, 8), (8, 14), (14, 8), (9, 31)])
 def test_turning_turns_in_pixels_whatever_the_shape(height, width):
-    """A quarter of a turn clockwise is torch's, where both fit; by nothing, nothing; twice as large, a pixel is four."""
+    """A quarter of a turn clockwise is torch's, where both fit; by nothing, nothing; twice as large, a pixel is
+    four."""
     image = torch.randint(256, (1, 2, height, width), generator=torch.Generator().manual_seed(0)).float()
     one, none = torch.ones(1), torch.zeros(1)
     torch.testing.assert_close(turned(image, none, one), image, atol=1e-2, rtol=0)
@@ -231,7 +233,8 @@ AUGMENTATIONS = [
 
 @pytest.mark.parametrize("options", AUGMENTATIONS)
 def test_an_image_is_changed_alike_in_any_company_and_otherwise_by_another_seed(options):
-    """The batch, the micro-batch, the order and torch's own generator do not matter; images of one seed are changed alike."""
+    """The batch, the micro-batch, the order and torch's own generator do not matter; images of one seed are
+    changed alike."""
     change = ImageAugmentation(**options)
     images = torch.randint(256, (40, 3, 8, 12), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     seeds = torch.randint(2**62, (40,), generator=torch.Generator().manual_seed(1))

@@ -106,8 +106,12 @@ def test_frames_of_a_clip_are_changed_alike():
     assert not torch.equal(changed[0], changed[1])
     frames = changed[0].view(3, 6, 2, 3 * 16)  # (time, patch, frame of the tubelet, values)
     assert (frames == frames[:1, :, :1]).all()
-    chunks = Chunks(values=torch.cat([still.values] * 2), index=torch.arange(18).repeat(2), counts=torch.tensor([18, 18]),
-                    seeds=torch.tensor([2**40, 2**41]))  # fmt: skip
+    chunks = Chunks(
+        values=torch.cat([still.values] * 2),
+        index=torch.arange(18).repeat(2),
+        counts=torch.tensor([18, 18]),
+        seeds=torch.tensor([2**40, 2**41]),
+    )
     first, second = tokenizer(chunks).split(18)
     assert not torch.equal(first, second)
     torch.testing.assert_close(first, tokenizer(one))

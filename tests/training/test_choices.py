@@ -1,4 +1,5 @@
-"""What `precision: auto` stands for: a rule on width, channels a head and instructions, held against what was measured."""
+"""What `precision: auto` stands for: a rule on width, channels a head and instructions, held against what was
+measured."""
 
 from pathlib import Path
 
@@ -46,8 +47,8 @@ def test_a_run_keeps_what_was_chosen_and_is_evaluated_in_it(tiny, halves, tmp_pa
 
 
 def test_the_rule_is_what_was_measured(monkeypatch):
-    """`benchmarks/precision.py`: where the rule says bfloat16, it takes a fifth of the time less in every shape; where it says float32,
-    models are so small, or heads so narrow, that it would often be less."""
+    """`benchmarks/precision.py`: where the rule says bfloat16, it takes a fifth of the time less in every shape;
+    where it says float32, models are so small, or heads so narrow, that it would often be less."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     from results import read_results
 

@@ -1,4 +1,5 @@
-"""CUDA's rules, without a GPU: where tensors lie, what kernels accept, and who waits for whom; for every YAML of `configs/`.
+"""CUDA's rules, without a GPU: where tensors lie, what kernels accept, and who waits for whom; for every YAML of
+`configs/`.
 
 What needs values needs a GPU: see `test_gpu.py`.
 """
@@ -74,7 +75,8 @@ def build(path: Path, out: Path, *more: str) -> Experiment:
     return made
 
 
-# ---------------------------------------------------------------------------------------------- kernels, as they are called
+# ---------------------------------------------------------------------------------------------- kernels, as they
+# are called
 
 
 class Call(NamedTuple):
@@ -123,8 +125,9 @@ def calls(monkeypatch) -> list[Call]:
 
 
 def check(calls: list[Call], dtype: torch.dtype) -> None:
-    """What kernels and their backward passes accept: one type; halves for `varlen_attn`; whole multiples of channels; no fast kernel
-    takes both a mask and grouped heads; a mask is true or false or of the type of the queries."""
+    """What kernels and their backward passes accept: one type; halves for `varlen_attn`; whole multiples of
+    channels; no fast kernel takes both a mask and grouped heads; a mask is true or false or of the type of the
+    queries."""
     for call in calls:
         assert set(call.types) == {dtype}, call
         assert call.kernel != "varlen" or (dtype == torch.bfloat16 and call.channels % 8 == 0 and not call.grouped), (
@@ -139,7 +142,8 @@ def check(calls: list[Call], dtype: torch.dtype) -> None:
 
 
 def tensors(value: Any, where: str = "") -> Iterator[tuple[str, Tensor]]:
-    """All tensors in dataclasses, mappings and tuples, each with its path; not those that say that they stay on the CPU."""
+    """All tensors in dataclasses, mappings and tuples, each with its path; not those that say that they stay on
+    the CPU."""
     if isinstance(value, Tensor):
         yield where, value
     elif isinstance(value, Mapping):
@@ -181,8 +185,8 @@ def files(places: list[str]) -> set[str]:
 
 
 def in_step(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
-    """One update, with a look at what the objective gets and gives. There is no backward pass without a device: gradients are there
-    as if it had been."""
+    """One update, with a look at what the objective gets and gives. There is no backward pass without a device:
+    gradients are there as if it had been."""
 
     def backward(loss: Tensor) -> None:
         assert loss.shape == () and loss.dtype == torch.float32 and loss.device.type == "cuda" and loss.requires_grad
@@ -229,7 +233,8 @@ def in_evaluation(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "configs")))
 def test_every_configuration_on_cuda(path, tmp_path, monkeypatch, calls):
-    """A step, which may wait for nothing, then an evaluation: all tensors there, all kernels called with what they accept."""
+    """A step, which may wait for nothing, then an evaluation: all tensors there, all kernels called with what
+    they accept."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     with fake_cuda(half=False) as mode:
         made = build(path, tmp_path / "run")
@@ -261,15 +266,27 @@ WAYS = {
     "plain": ("sdpa", ONE, {"block": BOTH, "position": Rotary}),
     "packed": ("varlen", PACKED, {"block": BOTH, "position": Rotary}),
     "padded": ("varlen", PADDED, {"block": NORMED, "attention": "same_sample"}),
-    "a graph": ("flex", PACKED, {"block": BOTH, "attention": "same_sample & (causal | from(image))", "position": Rotary}),
+    "a graph": (
+        "flex",
+        PACKED,
+        {"block": BOTH, "attention": "same_sample & (causal | from(image))", "position": Rotary},
+    ),
     "a window": ("flex", ONE, {"block": NORMED, "attention": "causal & window(3)"}),
-    "T5's bias": ("sdpa", PACKED, {"block": block_of(key_value_heads=2, query_key_norm=LayerNorm, scaled=False), "position": RelativeBias}),
+    "T5's bias": (
+        "sdpa",
+        PACKED,
+        {"block": block_of(key_value_heads=2, query_key_norm=LayerNorm, scaled=False), "position": RelativeBias},
+    ),
     "ALiBi": ("sdpa", PADDED, {"block": GROUPED, "position": Alibi}),
     "dropout, one sample a row": ("sdpa", ONE, {"block": BOTH, "dropout": Dropout(attention=0.1)}),
     "dropout, packed": ("sdpa", PACKED, {"block": BOTH, "dropout": Dropout(attention=0.1)}),
     "narrow heads": ("varlen", PACKED, {"heads": 8, "width": 40}),
-    "narrow heads and a graph": ("flex", PACKED, {"heads": 8, "width": 40, "attention": "same_sample & (causal | from(image))"}),
-}  # fmt: skip
+    "narrow heads and a graph": (
+        "flex",
+        PACKED,
+        {"heads": 8, "width": 40, "attention": "same_sample & (causal | from(image))"},
+    ),
+}
 
 
 @pytest.mark.parametrize("half", [True, False], ids=["halves", "float32"])
@@ -330,8 +347,11 @@ def test_rows_that_are_alike_have_one_mask():
         [[False, True]],
         [[True, False]],
     ]
-    assert not len(choosing._mask_there(SameSample(), laid_out([[1]]).select(slice(0, 0)), laid_out([[1]]).select(slice(0, 0)),
-                                         torch.device("cpu")))  # fmt: skip
+    assert not len(
+        choosing._mask_there(
+            SameSample(), laid_out([[1]]).select(slice(0, 0)), laid_out([[1]]).select(slice(0, 0)), torch.device("cpu")
+        )
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- writing texts
@@ -348,8 +368,11 @@ def writer(**options: Any) -> Model:
 
 @pytest.mark.parametrize("half", [True, False], ids=["halves", "float32"])
 @pytest.mark.parametrize("rows", [[[8, 1]], [[8], [8, 1, 2]]], ids=["one", "ragged"])
-@pytest.mark.parametrize("options", [{"position": Rotary}, {"position": RelativeBias}, {"attention": "causal & window(3)"}],
-                         ids=["rotary", "T5", "a window"])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [{"position": Rotary}, {"position": RelativeBias}, {"attention": "causal & window(3)"}],
+    ids=["rotary", "T5", "a window"],
+)
 def test_writing_waits_once_a_token(calls, options, rows, half):
     """Also where a window is full and begins anew; ids seen before lie on the CPU, chance on either device."""
     sampling = Sampling(top_k=3, top_p=0.9, min_p=0.01, repetition_penalty=1.2)
@@ -368,8 +391,8 @@ def test_writing_waits_once_a_token(calls, options, rows, half):
 
 
 def test_an_answer_is_planned_for_the_arithmetic_in_use(calls):
-    """In halves what was given is read by `varlen_attn`: the type of the weights would ask for FlexAttention, which for so few
-    tokens is first compiled. The cache holds halves."""
+    """In halves what was given is read by `varlen_attn`: the type of the weights would ask for FlexAttention,
+    which for so few tokens is first compiled. The cache holds halves."""
     encoding = CharacterEncoding("abcdefgh")
     choppers = {"text": TextChopper(text=encoding)}
     planned = place(
@@ -400,8 +423,16 @@ def test_who_waits_is_told():
     """The stand-in itself: values, sizes and choices that depend on the GPU, and copies."""
     with fake_cuda() as mode:
         there = torch.arange(4, device="cuda")
-        for look in (there.tolist, there.cpu, there.sum().item, there.nonzero, lambda: bool((there > 1).any()),
-                     lambda: there[there > 1], lambda: torch.bincount(there), lambda: torch.zeros(4).copy_(there)):  # fmt: skip
+        for look in (
+            there.tolist,
+            there.cpu,
+            there.sum().item,
+            there.nonzero,
+            lambda: bool((there > 1).any()),
+            lambda: there[there > 1],
+            lambda: torch.bincount(there),
+            lambda: torch.zeros(4).copy_(there),
+        ):
             with pytest.raises(HostRead, match=r"waits for the GPU at tests/training/test_cuda_rules.py:\d+ "):
                 look()
         with pytest.raises(RuntimeError, match="at least two devices"):

@@ -1,5 +1,5 @@
-"""Golden runs: a refactor must leave losses, gradients and weights as they are, bit for bit on the machine that made them, to rounding
-on any other. Write them again, where a change of the arithmetic is meant, with
+"""Golden runs: a refactor must leave losses, gradients and weights as they are, bit for bit on the machine that made
+them, to rounding on any other. Write them again, where a change of the arithmetic is meant, with
 
     python tests/training/test_golden.py
 """

@@ -1,6 +1,8 @@
-"""What needs a GPU: every kernel with its backward pass, training as on a CPU, compiled, evaluated, written, resumed, over NCCL.
+"""What needs a GPU: every kernel with its backward pass, training as on a CPU, compiled, evaluated, written, resumed,
+over NCCL.
 
-    CHOPMIX_TEST_DEVICE=cuda pytest tests/training/test_gpu.py      # on a machine with a GPU; with `cpu`, to see that the tests are sound
+    CHOPMIX_TEST_DEVICE=cuda pytest tests/training/test_gpu.py      # on a machine with a GPU; with `cpu`, to see
+    that the tests are sound
 
 All other tests see no GPU (`conftest.py`): they compare bit for bit, which CUDA does not promise.
 """

@@ -188,7 +188,8 @@ def test_a_state_that_does_not_fit_is_refused(kind, change):
 
 @pytest.mark.parametrize("kind", [Gpt2, ZeroProjections, Xavier])
 def test_first_values_depend_on_seed_and_name_alone(kind):
-    """One more head, drawn before the others, and a second seed: the values of all other parameters are what they were."""
+    """One more head, drawn before the others, and a second seed: the values of all other parameters are what they
+    were."""
 
     def values(seed: int, heads: dict) -> dict[str, torch.Tensor]:
         torch.manual_seed(seed)

@@ -1,5 +1,5 @@
-"""What large runs lean on, as far as one machine without a GPU can tell: millions of documents, processes that wait for hours,
-machines with disks of their own, and GPUs that only seem to have bfloat16."""
+"""What large runs lean on, as far as one machine without a GPU can tell: millions of documents, processes that wait
+for hours, machines with disks of their own, and GPUs that only seem to have bfloat16."""
 
 from __future__ import annotations
 

@@ -449,8 +449,13 @@ def test_a_leak_in_one_long_document_of_ten_is_found_when_its_batch_is_planned(t
         "val": str(tmp_path / "val.jsonl"),
         "columns": ["text"],
     }
-    file = tiny("rare", inputs=inputs, model={"attention": "causal | edges(11->10)", "context": 24}, data={"dataset": dataset},
-                training={"tokens_per_step": None, "samples_per_step": 2, "steps": 40})  # fmt: skip
+    file = tiny(
+        "rare",
+        inputs=inputs,
+        model={"attention": "causal | edges(11->10)", "context": 24},
+        data={"dataset": dataset},
+        training={"tokens_per_step": None, "samples_per_step": 2, "steps": 40},
+    )
     assert main(["train", str(file)]) == 2
     assert "must predict token 11 at place 10, which can read it" in capsys.readouterr().err
 
@@ -483,8 +488,15 @@ def test_dry_run_prints_everything_and_leaves_nothing(tiny, capsys):
     assert main(["train", str(file), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert yaml.safe_load(said.split("model\n┏")[0])["model"]["width"] == 32
-    for part in ("cores.main", "a step: 4 rows of 16 = 64 tokens and 0 slots of padding (0.0%), in 1 process(es), 2 micro-batch(es)", "memory, estimated",
-                 "no leak in main", "nobody reads what stands later, by the form of its graph", "60 targets safe by form", "one step: loss"):  # fmt: skip
+    for part in (
+        "cores.main",
+        "a step: 4 rows of 16 = 64 tokens and 0 slots of padding (0.0%), in 1 process(es), 2 micro-batch(es)",
+        "memory, estimated",
+        "no leak in main",
+        "nobody reads what stands later, by the form of its graph",
+        "60 targets safe by form",
+        "one step: loss",
+    ):
         assert part in said
     assert not load_config(file).out.exists()
 

@@ -1,4 +1,5 @@
-"""`chopmix export`: an imported directory comes back bit for bit; a run trained here is loaded by transformers to equal outputs."""
+"""`chopmix export`: an imported directory comes back bit for bit; a run trained here is loaded by transformers to
+equal outputs."""
 
 import json
 import shutil
@@ -66,16 +67,22 @@ def tuned(folder: Path, name: str) -> None:
 
 DIRECTORIES = {
     **{f"gpt2-{name}": lambda folder, name=name: gpt2(folder, **SHAPES[name]) for name in SHAPES},
-    "gpt2-bfloat16": lambda folder: gpt2(folder, torch.bfloat16), "gpt2-float64": lambda folder: gpt2(folder, torch.float64),
-    "bert": lambda folder: saved(folder, bert()), "bert-segments": lambda folder: saved(folder, bert(type_vocab_size=1)),
+    "gpt2-bfloat16": lambda folder: gpt2(folder, torch.bfloat16),
+    "gpt2-float64": lambda folder: gpt2(folder, torch.float64),
+    "bert": lambda folder: saved(folder, bert()),
+    "bert-segments": lambda folder: saved(folder, bert(type_vocab_size=1)),
     "bert-half": lambda folder: saved(folder, bert().half()),
-    "roberta": lambda folder: saved(folder, roberta()), "roberta-padding": lambda folder: saved(folder, roberta(pad_token_id=5)),
+    "roberta": lambda folder: saved(folder, roberta()),
+    "roberta-padding": lambda folder: saved(folder, roberta(pad_token_id=5)),
     "llama": lambda folder: saved(folder, llama()),
-    "llama-tied": lambda folder: saved(folder, llama(tie_word_embeddings=True, num_key_value_heads=2), max_shard_size="20KB"),
-    "t5-1.0": lambda folder: saved(folder, t5("1.0", num_decoder_layers=3)), "t5-1.1": lambda folder: saved(folder, t5("1.1")),
+    "llama-tied": lambda folder: saved(
+        folder, llama(tie_word_embeddings=True, num_key_value_heads=2), max_shard_size="20KB"
+    ),
+    "t5-1.0": lambda folder: saved(folder, t5("1.0", num_decoder_layers=3)),
+    "t5-1.1": lambda folder: saved(folder, t5("1.1")),
     **{f"ast-{name}": lambda folder, name=name: ast(folder, ASTS[name]) for name in ASTS},
     **{name: lambda folder, name=name: tuned(folder, name) for name in VITS},
-}  # fmt: skip
+}
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -128,8 +135,9 @@ def outputs(kind: str, folder: Path) -> torch.Tensor:
     ids = torch.randint(5, 29, (2, 9), generator=generator)
     given = {
         "whisper": {"input_features": torch.rand(2, 80, 50, generator=generator), "decoder_input_ids": ids},
-        "ast": {"input_values": torch.rand(2, 32, 16, generator=generator)}, "t5": {"input_ids": ids, "decoder_input_ids": ids},
-    }.get(kind, {"input_ids": ids})  # fmt: skip
+        "ast": {"input_values": torch.rand(2, 32, 16, generator=generator)},
+        "t5": {"input_ids": ids, "decoder_input_ids": ids},
+    }.get(kind, {"input_ids": ids})
     return model.eval()(**given).logits
 
 
@@ -138,7 +146,8 @@ KINDS = ("ast", "bert", "gpt2", "llama", "roberta", "t5", "vit", "whisper")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_trained_here_is_loaded_to_equal_outputs(kind, published, tmp_path):
-    """As if it had been fine-tuned: without what the import has kept, from its YAML, its weights and its vocabulary alone."""
+    """As if it had been fine-tuned: without what the import has kept, from its YAML, its weights and its
+    vocabulary alone."""
     import_directory(published / kind, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "imported")
     run = load_run(tmp_path / "run", device="cpu")
@@ -218,7 +227,8 @@ def test_what_was_trained_from_its_start_writes_the_same_text(kind, tmp_path, mo
 
 
 @pytest.mark.parametrize("model, head, message", [
-    ("block: {norm: rms_norm}", "tied", "it is no Gpt2, to which it is nearest, since model.block.norm.use is 'rms_norm', not"),
+    ("block: {norm: rms_norm}", "tied", "it is no Gpt2, to which it is nearest, since model.block.norm.use is "
+     "'rms_norm', not"),
     ("block: {residual: post_norm}", "tied", "model.block.residual.use is 'post_norm', not 'pre_norm'"),
     ("attention: causal & same_sample & window(8)", "tied", "model.attention is 'causal & same_sample & window"),
     ("block: {query_key_norm: layer_norm}", "tied", "model.block.query_key_norm"),
@@ -281,7 +291,8 @@ def test_a_table_of_names_is_read_in_both_directions():
         translate(table, {"a.3.weight": two[0]}, back=True)
 
 
-# ----------------------------------------------------------------------------------------------------------- vocabularies
+# -----------------------------------------------------------------------------------------------------------
+# vocabularies
 
 
 ENCODINGS = {

@@ -1,4 +1,5 @@
-"""transformers' Audio Spectrogram Transformer: its features, its patches and its logits from the same weights; refusals."""
+"""transformers' Audio Spectrogram Transformer: its features, its patches and its logits from the same weights;
+refusals."""
 
 import json
 
@@ -55,7 +56,8 @@ def read(run, sounds) -> torch.Tensor:
 
 @pytest.mark.parametrize("case", CASES)
 def test_logits_are_transformers(tmp_path, case):
-    """Sounds shorter than a window, shorter and longer than the model's length; in float64 the spectrogram is theirs."""
+    """Sounds shorter than a window, shorter and longer than the model's length; in float64 the spectrogram is
+    theirs."""
     model, features = directory(tmp_path / "ast", CASES[case])
     assert "AST" in import_directory(tmp_path / "ast", tmp_path / "run")
     run = load_run(tmp_path / "run")

@@ -81,9 +81,14 @@ def test_greedy_generation_of_64_tokens_equals_transformers(tmp_path):
     run = load_run(tmp_path / "run")
     ids = torch.randint(60, (2, 9), generator=torch.Generator().manual_seed(2))
     expected = theirs.generate(
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=64, min_new_tokens=64, do_sample=False, pad_token_id=60,
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=64,
+        min_new_tokens=64,
+        do_sample=False,
+        pad_token_id=60,
         eos_token_id=-1,
-    )  # fmt: skip
+    )
     for cached in (True, False):
         session = Session.of_texts(run.model, ids.tolist(), input="text", task="lm", vocabulary=61, cached=cached)
         found = torch.stack(list(draw(session, 64, Sampling(temperature=0))), dim=1)

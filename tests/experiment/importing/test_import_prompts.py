@@ -1,5 +1,5 @@
-"""From a directory and a prompt to a text, through the command line: for every published architecture that writes, the text of
-transformers with the directory's own tokenizer, which decides alone what stands before a prompt."""
+"""From a directory and a prompt to a text, through the command line: for every published architecture that writes,
+the text of transformers with the directory's own tokenizer, which decides alone what stands before a prompt."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ SAID = [
     "1 + 2 = 3; {x}\n\ty",
 ]
 LETTERS = ["the cat", " the dog sat", "Käse", "naïve 日本 abc", "a"]
-"""Their last piece is no byte: where a text goes on with bytes that are no character, the library writes all of the run as such."""
+"""Their last piece is no byte: where a text goes on with bytes that are no character, the library writes all of the
+run as such."""
 PROMPTS = ["the cat", " the dog sat", "Käse, 3", "{x}\n\ty", "naïve 日本 🙂", "a"]
 
 

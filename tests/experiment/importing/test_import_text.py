@@ -1,4 +1,5 @@
-"""BERT, RoBERTa, T5 and Llama of transformers, randomly initialised: the same outputs, the same texts, from a directory on."""
+"""BERT, RoBERTa, T5 and Llama of transformers, randomly initialised: the same outputs, the same texts, from a
+directory on."""
 
 from __future__ import annotations
 
@@ -22,8 +23,17 @@ BERT = {"vocab_size": 120, "hidden_size": 32, "num_hidden_layers": 2, "num_atten
         "max_position_embeddings": 24}  # fmt: skip
 LLAMA = {"vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 56,
          "max_position_embeddings": 32}  # fmt: skip
-T5 = {"vocab_size": 90, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0,
-      "relative_attention_num_buckets": 8, "relative_attention_max_distance": 16}  # fmt: skip
+T5 = {
+    "vocab_size": 90,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_heads": 4,
+    "decoder_start_token_id": 0,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 16,
+}
 
 
 def shaken(model: torch.nn.Module, scale: float = 0.15) -> torch.nn.Module:
@@ -149,8 +159,15 @@ def test_t5_gives_the_same_scores_and_texts(version, options, dtype, tolerance, 
             Search(beams=3, length_penalty=0.4, no_repeat=2),
             Search(beams=4, length_penalty=2.0),
         ):
-            expected = theirs.generate(given, attention_mask=there, max_new_tokens=18, do_sample=False, num_beams=search.beams,
-                                       length_penalty=search.length_penalty, no_repeat_ngram_size=search.no_repeat)  # fmt: skip
+            expected = theirs.generate(
+                given,
+                attention_mask=there,
+                max_new_tokens=18,
+                do_sample=False,
+                num_beams=search.beams,
+                length_penalty=search.length_penalty,
+                no_repeat_ngram_size=search.no_repeat,
+            )
             said = run.predict(samples, search=search, max_tokens=18)
             for row, n in zip(expected.tolist(), order):
                 row = row[1:]
@@ -266,7 +283,8 @@ def directory(tmp_path: Path, name: str = "theirs", **changes) -> Path:
 @pytest.mark.parametrize("changes, message", [
     ({"hidden_act": "relu"}, "hidden_act is 'relu'; only 'gelu' is reproduced exactly"),
     ({"is_decoder": True}, "is_decoder is True; only False is reproduced exactly"),
-    ({"model_type": "electra"}, "model_type is 'electra'; possible: 'gpt2', 'llama', 'bert', 'roberta', 't5', 'whisper'"),
+    ({"model_type": "electra"}, "model_type is 'electra'; possible: 'gpt2', 'llama', 'bert', 'roberta', 't5', "
+     "'whisper'"),
     ({"num_hidden_layers": 3}, r"missing cores.main.blocks.2"),
     ({"num_hidden_layers": 1}, r"left over cores.main.blocks.1"),
     ({"intermediate_size": 40}, "has shape"),

@@ -1,4 +1,5 @@
-"""timm's Vision Transformers: the same logits from the same weights, over shapes and options; what differs is refused."""
+"""timm's Vision Transformers: the same logits from the same weights, over shapes and options; what differs is
+refused."""
 
 import json
 
@@ -148,7 +149,8 @@ def test_left_over_weights_are_named(tmp_path):
 
 
 def test_another_resolution_interpolates_the_positions(tmp_path):
-    """`from:` an imported model with larger images: its learned grid grows, all else is taken as it is; timm does the same."""
+    """`from:` an imported model with larger images: its learned grid grows, all else is taken as it is; timm does
+    the same."""
     theirs = directory(tmp_path / "timm", "vit_tiny_patch16_224", {})
     import_directory(tmp_path / "timm", tmp_path / "run")
     source = read_config(tmp_path / "run")

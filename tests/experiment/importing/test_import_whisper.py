@@ -1,4 +1,5 @@
-"""Whisper of transformers, randomly initialised: the same spectrogram, scores and texts; and what is made of a long file."""
+"""Whisper of transformers, randomly initialised: the same spectrogram, scores and texts; and what is made of a long
+file."""
 
 from __future__ import annotations
 
@@ -73,8 +74,21 @@ def directory(tmp_path_factory):
     settings.lang_to_id = dict(zip(("<|en|>", "<|de|>"), ids("<|en|>", "<|de|>")))
     settings.task_to_id = dict(zip(("transcribe", "translate"), ids("<|transcribe|>", "<|translate|>")))
     settings.no_timestamps_token_id, settings.is_multilingual = ids("<|notimestamps|>")[0], True
-    settings.suppress_tokens = [3, 7, *ids("<|startoftranscript|>", "<|startofprev|>", "<|nospeech|>", "<|startoflm|>",
-                                           "<|en|>", "<|de|>", "<|translate|>", "<|transcribe|>", "<|notimestamps|>")]  # fmt: skip
+    settings.suppress_tokens = [
+        3,
+        7,
+        *ids(
+            "<|startoftranscript|>",
+            "<|startofprev|>",
+            "<|nospeech|>",
+            "<|startoflm|>",
+            "<|en|>",
+            "<|de|>",
+            "<|translate|>",
+            "<|transcribe|>",
+            "<|notimestamps|>",
+        ),
+    ]
     settings.begin_suppress_tokens, settings.max_initial_timestamp_index = [220 % 256, end], 50
     folder = tmp_path_factory.mktemp("whisper")
     model.eval().save_pretrained(folder / "theirs")
@@ -226,8 +240,19 @@ def test_long_files_from_the_command_line(directory, tmp_path, capsys):
     folder, _ = directory
     soundfile.write(tmp_path / "long.wav", np.stack([sound(5.3, seed=3)] * 2, axis=1), 16_000)
     soundfile.write(tmp_path / "short.flac", sound(0.3), 16_000)
-    arguments = ["transcribe", str(folder / "run"), str(tmp_path / "long.wav"), str(tmp_path / "missing.wav"),
-                 str(tmp_path / "short.flac"), "--output", str(tmp_path / "out"), "--temperature", "0", "--beams", "1"]  # fmt: skip
+    arguments = [
+        "transcribe",
+        str(folder / "run"),
+        str(tmp_path / "long.wav"),
+        str(tmp_path / "missing.wav"),
+        str(tmp_path / "short.flac"),
+        "--output",
+        str(tmp_path / "out"),
+        "--temperature",
+        "0",
+        "--beams",
+        "1",
+    ]
     status = main([*arguments, *(f"--format={kind}" for kind in ("txt", "json", "srt", "vtt"))])
     shown = capsys.readouterr()
     assert status == 1 and "missing.wav does not exist" in shown.err
@@ -330,7 +355,8 @@ def test_a_window_is_encoded_once_for_all_its_tries(directory):
 @pytest.mark.parametrize("how", [{"beams": 1}, {"beams": 3}, {"temperatures": (1.0,)}])
 @pytest.mark.parametrize("before, length", [([], 20), ([*range(9)], 20), ([*range(30)], 18)])
 def test_a_text_is_as_long_as_half_the_context_or_what_has_room(directory, how, before, length):
-    """Of 40 places, 19 are for what was said before, four for what the text is asked with; the last token is not read."""
+    """Of 40 places, 19 are for what was said before, four for what the text is asked with; the last token is not
+    read."""
     made, chopper = transcriber_of(load_run(directory[0] / "run"))
     endless = [*made.protocol.suppressed, made.protocol.end]
     made.protocol = made.protocol.model_copy(update={"suppressed": endless})
@@ -352,10 +378,13 @@ def test_texts_are_drawn_alike_with_one_seed(directory):
 @pytest.mark.parametrize("damage, message", [
     (lambda whisper: whisper.pop("start"), "encoding.json: whisper: start: it is not there"),
     (lambda whisper: whisper.update(end=-1), "encoding.json: whisper: end: must be greater than or equal to 0, not -1"),
-    (lambda whisper: whisper.update(timestamps=10**6), "encoding.json: whisper: id 1000000 is outside the model's vocabulary of 367"),
-    (lambda whisper: whisper.update(suppressed=[4, "x"]), "encoding.json: whisper: suppressed.1: must be a whole number, not 'x'"),
+    (lambda whisper: whisper.update(timestamps=10**6), "encoding.json: whisper: id 1000000 is outside the "
+     "model's vocabulary of 367"),
+    (lambda whisper: whisper.update(suppressed=[4, "x"]), "encoding.json: whisper: suppressed.1: must be a "
+     "whole number, not 'x'"),
     (lambda whisper: whisper.update(languages=[1]), "encoding.json: whisper: languages: must be "),
-    (lambda whisper: whisper.update(language="xx"), "encoding.json: whisper: the language 'xx' is none of its languages"),
+    (lambda whisper: whisper.update(language="xx"), "encoding.json: whisper: the language 'xx' is none of its "
+     "languages"),
     (lambda whisper: whisper.update(latest_start=2**40), "encoding.json: whisper: latest_start: must be less than"),
 ])  # fmt: skip
 def test_a_damaged_protocol_is_named(directory, tmp_path, capsys, damage, message):

@@ -2,9 +2,9 @@
 
     CHOPMIX_WEIGHTS=DIR CHOPMIX_DATA=../shared/data pytest -m slow tests/experiment/importing/test_published_weights.py
 
-`DIR` holds directories as transformers saves them: `whisper-tiny.en` (openai/whisper-tiny.en) and `bert` (one with its head for
-masked tokens and its tokenizer, such as AntiBERTy's). What is missing is passed over. OpenAI's package is compared with where it
-can be imported (its repository on PYTHONPATH will do).
+`DIR` holds directories as transformers saves them: `whisper-tiny.en` (openai/whisper-tiny.en) and `bert` (one with
+its head for masked tokens and its tokenizer, such as AntiBERTy's). What is missing is passed over. OpenAI's package
+is compared with where it can be imported (its repository on PYTHONPATH will do).
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ pytestmark = [
 ]
 
 
-# ----------------------------------------------------------------------------------------------------------------- Whisper
+# -----------------------------------------------------------------------------------------------------------------
+# Whisper
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,8 @@ def test_whisper_on_silence_does_not_repeat_itself(whisper):
 
 
 def test_whisper_writes_the_digits_down(whisper, tmp_path, capsys):
-    """Through the command line, with nothing of OpenAI's: nine of ten digits, the language, times within the file, no space first."""
+    """Through the command line, with nothing of OpenAI's: nine of ten digits, the language, times within the
+    file, no space first."""
     import soundfile
 
     spoken = [digits()[place] for place in range(0, 250, 25)]
@@ -147,7 +149,8 @@ def numbers(text: str) -> list[int]:
     return found
 
 
-# -------------------------------------------------------------------------------------------------------------------- BERT
+# --------------------------------------------------------------------------------------------------------------------
+# BERT
 
 
 @pytest.fixture(scope="module")
