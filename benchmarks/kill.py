@@ -431,8 +431,8 @@ inputs:
   operator: {use: text, encoding: characters, position: null}
   sound: {use: audio, rate: 8000, mels: 8, frames: 16, position: null, augment_wave: {shift: 0.05, speed: 0.1}}
   answer: {use: text, encoding: characters, position: null}
-model:
-  {width: 16, depth: 1, heads: 2, context: 32, attention: "same_sample & (causal | from(image, sound))", position: rotary}
+model: {width: 16, depth: 1, heads: 2, context: 32, attention: "same_sample & (causal | from(image, sound))",
+        position: rotary}
 tasks: {answer: {use: language_modeling, target: answer, metrics: [exact_match]}}
 data: {dataset: {use: manifest, train: DATA/train.jsonl, val: DATA/val.jsonl, columns: [image, operator, sound, answer],
               files: [image, sound]}}

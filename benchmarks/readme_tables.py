@@ -105,8 +105,8 @@ class Reached:
     before: str | None = None
 
     def line(self) -> str:
-        return f"| `configs/{self.config}.yaml` | {self.what} | {seconds(self.name, self.before)} | {'; "
-        f"'.join(filter(None, self.figures())) or MISSING} |"
+        told = "; ".join(filter(None, self.figures())) or MISSING
+        return f"| `configs/{self.config}.yaml` | {self.what} | {seconds(self.name, self.before)} | {told} |"
 
 
 def plain(name: str, *metrics: str, digits: int = 3, before: str | None = None) -> Callable[[], Sequence[str]]:
@@ -379,8 +379,8 @@ def speed() -> str:
             if not found or (precision == "defaults" and what in READY):
                 continue
             row = max(found, key=lambda row: (row["threads"], row["measured"]))
-            spread = f"{row['ratio_p10']:.2f} to {row['ratio_p90']:.2f}; {row['ratio_ours_first']:.2f}, "
-            f"{row['ratio_theirs_first']:.2f}"
+            orders = f"{row['ratio_ours_first']:.2f}, {row['ratio_theirs_first']:.2f}"
+            spread = f"{row['ratio_p10']:.2f} to {row['ratio_p90']:.2f}; {orders}"
             more = f"; {row['share_of_floor']:.0%} of the memory-bandwidth floor" if "share_of_floor" in row else ""
             lines.append(
                 f"| {words} | {row['peer']} | {arithmetic} | {row['ratio']:.2f} | {spread} | {differs}{more} |"

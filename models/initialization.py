@@ -58,8 +58,8 @@ def seed_of(seed: int, name: str) -> int:
 class Initialization:
     """Base: gives every parameter of a model its first value, in place.
 
-    What is drawn depends on the seed (that of torch's global generator) and on the parameter's name alone: a module that
-    is added, moved or taken out changes no other's values."""
+    What is drawn depends on the seed (that of torch's global generator) and on the parameter's name alone: a module
+    that is added, moved or taken out changes no other's values."""
 
     def __call__(self, model: nn.Module) -> None:
         seed = torch.initial_seed()
