@@ -30,7 +30,7 @@ import torch.nn.functional as F
 import transformers
 from architectures import saved
 from chopmix.experiment.assembly.model import build_model
-from chopmix.experiment.assembly.tasks import build_tasks
+from chopmix.experiment.data.tasks import build_tasks
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import load_config

@@ -14,7 +14,7 @@ import itertools
 
 import torch
 from chopmix.experiment.assembly.model import build_model
-from chopmix.experiment.assembly.tasks import build_tasks
+from chopmix.experiment.data.tasks import build_tasks
 from chopmix.experiment.settings.config import config_from_tree
 from chopmix.models.batch import Batch, Chunks, SetPlan
 from chopmix.models.generation.fast_decoder import computing_type

@@ -23,7 +23,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from ..experiment.folder.reading import RunError, say_aside
-    from ..experiment.own_data import whole_data
+    from ..experiment.opening.own_data import whole_data
     from ..inference.attribution import tables
     from ..tokenizers.files.printing import printable
     from ..tokenizers.files.writing import write_json

@@ -11,7 +11,7 @@ from ..training.preflight import (
     lines_about_inputs,
 )
 from .assembly.assemble import Experiment
-from .assembly.columns import columns_of, encoded_inputs
+from .data.columns import columns_of, encoded_inputs
 
 
 def preflight(experiment: Experiment) -> None:

@@ -21,8 +21,8 @@ from ..inference.generate import joined, stream_prompts, stream_texts, with_samp
 from ..inference.predict import predict
 from ..models.generation.beam_search import Search
 from .folder.reading import RunError, say_aside
-from .given import given_split, own_split
-from .opened import Opened
+from .opening.given import given_split, own_split
+from .opening.opened import Opened
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,6 +51,8 @@ class Chunks:
     """How many tokens each item has, where items are known; a tensor, so that compiled code meets no new constants."""
     seeds: Int[Tensor, "s"] | None = None
     """What anything random about each item is keyed by while training: the run's seed, epoch, sample and input."""
+    inner: SetPlan | None = None
+    """The items as a set by themselves, one a row, where a model inside the embedder reads them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from .attention.graph import Graph
 from .batch import Batch, SetPlan, Targets
 from .cache import Cache
 from .contract import check_embedded
+from .embedder import Embedder
 from .initialization import Gpt2, Initialization
 from .layers.relative import RelativePosition
 from .leaks import LeakCheck
@@ -104,16 +105,17 @@ class Model(nn.Module):
         return Hidden(self.touch_absent(x, batch) if self.training else x, source)
 
     def encode(self, planned: SetPlan) -> TokenSet:
-        """What the encoder makes of its set."""
-        x = self.cores["encoder"](self.mix(planned).x, planned.tokens, planned.layouts)
-        return TokenSet(x=x, **vars(planned.tokens))
+        """What the encoder makes of its set, for another core to read."""
+        return TokenSet(x=self.read_first(planned), **vars(planned.tokens))
 
-    def vectors(self, batch: Batch, *, dtype: torch.dtype = torch.float32) -> Float[Tensor, "b n d"]:
-        """What the first core makes of its set: the encoder, or the only one; the batch is not planned yet."""
-        device = next(self.parameters()).device
-        if batch.encoder is not None:
-            return self.encode(self.plan_encoder(batch.encoder, dtype=dtype, device=device).to(device)).x
-        return self.read(self.plan(batch, dtype=dtype, device=device).to(device)).main
+    def read_first(self, planned: SetPlan) -> Float[Tensor, "b n d"]:
+        """What the first core makes of its set: the encoder, or the only one."""
+        return self.first(self.mix(planned).x, planned.tokens, planned.layouts)
+
+    @property
+    def first(self) -> Transformer:
+        """The core that reads first: the encoder, or the only one."""
+        return next(iter(self.cores.values()))
 
     @property
     def core(self) -> Transformer:
@@ -167,17 +169,25 @@ class Model(nn.Module):
 
         Raises LeakError where a target of the batch can reach its own predictor."""
         self.leak_check.check(batch, *self.graphs)
-        main, encoder = batch.main, batch.encoder
-        if encoder is not None:
-            cross = self.core.plan_cross(main.tokens, encoder.tokens, dtype, device)
-            main = replace(main, cross=cross)
-            encoder = self.plan_encoder(encoder, dtype=dtype, device=device)
+        main, encoder = self.plan_inputs(batch.main, dtype=dtype, device=device), batch.encoder
         main = replace(main, layouts=self.core.plan(main.tokens, None, dtype, device))
+        if encoder is not None:
+            encoder = self.plan_first(encoder, dtype=dtype, device=device)
+            main = replace(main, cross=self.core.plan_cross(main.tokens, encoder.tokens, dtype, device))
         return replace(batch, main=main, encoder=encoder)
 
-    def plan_encoder(self, planned: SetPlan, *, dtype: torch.dtype = torch.float32, device="cpu") -> SetPlan:
-        """The encoder's set with an attention layout for every layer of it."""
-        return replace(planned, layouts=self.cores["encoder"].plan(planned.tokens, None, dtype, device))
+    def plan_first(self, planned: SetPlan, *, dtype: torch.dtype = torch.float32, device="cpu") -> SetPlan:
+        """The set that is read first, with an attention layout for every layer of the core that reads it."""
+        planned = self.plan_inputs(planned, dtype=dtype, device=device)
+        return replace(planned, layouts=self.first.plan(planned.tokens, None, dtype, device))
+
+    def plan_inputs(self, planned: SetPlan, *, dtype: torch.dtype, device) -> SetPlan:
+        """The set with what each embedder must have planned of its chunks."""
+        found = dict(planned.chunks)
+        for name, embedder in ((name, self.tokenizer(name)) for name in planned.chunks):
+            if isinstance(embedder, Embedder):
+                found[name] = embedder.plan(found[name], dtype=dtype, device=device)
+        return replace(planned, chunks=found)
 
 
 def at(hidden: Float[Tensor, "b n d"], targets: Targets) -> Float[Tensor, "t d"]:

@@ -9,7 +9,7 @@ into vectors of the model's width; it names the class whose fields are the YAML'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +19,31 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..models.batch import SetPlan
+from ..models.model import Model
 from .encoding.base import Encoding
+
+
+@dataclass(frozen=True)
+class RunPart:
+    """A trained run as a part of another: its model, which nobody trains on, and what chops its inputs."""
+
+    name: str
+    """Its folder, for messages."""
+    model: Model
+    choppers: Mapping[str, Chopper]
+    context: int
+    """How many tokens of a sample the core that reads first takes."""
+    core_tokens: int
+    content: str
+    """What identifies its weights."""
+    write: Callable[[Path], None]
+    """Keeps all of it in a folder, from which it can be opened again without the run that it was."""
+
+
+def no_run(folder: str | Path) -> RunPart:
+    """Where no run can be opened."""
+    raise ValueError(f"{folder}: no run can be taken in here")
 
 
 @dataclass(frozen=True)
@@ -34,6 +58,8 @@ class Role:
     """Whether a task generates the input, token by token."""
     special_ids: tuple[str, ...] = ()
     """Special ids that its tasks need, by role; a vocabulary that lacks one gets it."""
+    open_run: Callable[[str | Path], RunPart] = no_run
+    """The one door for a trained run that is a part of this one: opens it, frozen, by its folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +117,8 @@ class Chunk:
     """For ids: the id that comes after each token."""
     seed: int | None = None
     """While training: what decides how its embedder changes it at random."""
+    inner: Chunk | None = None
+    """The item as a model inside the embedder reads it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +169,10 @@ class Chopper(Preprocessor):
     def collate(self, chunks: Sequence[Chunk]) -> Tensor:
         """The values of several chopped items as one tensor, in order: what the embedder takes."""
         return torch.cat([chunk.values for chunk in chunks])
+
+    def inner(self, chunks: Sequence[Chunk]) -> SetPlan | None:
+        """The items as a set by themselves, one a row, where a model inside the embedder reads them."""
+        return None
 
 
 def axes_of(choppers: Iterable[Chopper]) -> list[str]:

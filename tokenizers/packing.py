@@ -180,5 +180,5 @@ def _chunks(chopper: Chopper, placed: Sequence[tuple[Chunk, int]]) -> Chunks:
         values=chopper.collate(items), index=spread(torch.zeros_like(counts), counts),
         coordinates=joined("coordinates"), slots=spread(torch.tensor([slot for _, slot in placed]), counts),
         next_ids=joined("next_ids"), counts=counts,
-        seeds=None if None in seeds else torch.tensor(seeds),
+        seeds=None if None in seeds else torch.tensor(seeds), inner=chopper.inner(items),
     )  # fmt: skip

@@ -11,9 +11,9 @@ from ...tokenizers.files.writing import write_json
 from ...training.loop import Trainer
 from ...training.record.progress import Progress
 from ...training.stop import orderly_end
+from ..data.opened_data import OpenedData, open_data
 from ..settings.config import Config
 from ..settings.resolved import Resolved, resolve
-from .opened_data import OpenedData, open_data
 from .trainer import build_trainer
 
 

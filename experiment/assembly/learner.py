@@ -11,9 +11,9 @@ from ...training.loop import Learner
 from ...training.objective import Objective
 from ...training.optimizers import freeze
 from ...training.parallel import Replica
+from ..data.opened_data import OpenedData
 from ..settings.config import Config
 from .model import build_model, build_optimizer
-from .opened_data import OpenedData
 
 
 def build_learner(config: Config, data: OpenedData, processes: Processes, precision: str) -> Learner:

@@ -10,9 +10,9 @@ from ...models.model import Cores, Model
 from ...tasks.base import Task
 from ...tokenizers.base import Chopper, axes_of
 from ...training.optimizers import Optimizer
+from ..data.columns import encoded_inputs, sharing
 from ..settings.config import Config
 from ..settings.sections import Training
-from .columns import encoded_inputs, sharing
 from .cores import build_core
 
 

@@ -8,9 +8,9 @@ from ...training.loop import Every, Trainer
 from ...training.record.log import Log
 from ...training.record.progress import Progress
 from ...training.stop import StopRequest
+from ..data.opened_data import OpenedData
 from ..settings.config import Config
 from .learner import build_learner, build_loader
-from .opened_data import OpenedData
 from .watching import build_evaluator, build_saver
 
 

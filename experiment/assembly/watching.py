@@ -10,11 +10,11 @@ from ...data.processes import Processes
 from ...training.checkpoints.saver import Saver
 from ...training.evaluator import Evaluator
 from ...training.objective import Objective
+from ..data.opened_data import OpenedData
 from ..folder.reading import fingerprints
 from ..run import Run
 from ..settings.config import Config
 from ..views.text_sample import sample_of
-from .opened_data import OpenedData
 
 
 def build_evaluator(config: Config, data: OpenedData, processes: Processes, objective: Objective) -> Evaluator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from ...models.layers.positions import LearnedGrid, interpolated
 from ...models.model import Model
 from ...tokenizers.base import Role
 from ...training.checkpoints import files as checkpoint
-from ..assembly.choppers import build_choppers
-from ..assembly.tasks import load_learned, save_learned
+from ..data.choppers import build_choppers
+from ..data.tasks import load_learned, save_learned
+from ..opening.opened_parts import open_part
 from ..settings.config import Config
 from ..settings.schema import Part
 from .reading import RunError, chosen_step, listed, read_config
@@ -23,13 +25,14 @@ def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
     """Take what the source run has fitted (vocabularies, statistics) for inputs of the same name and kind, and,
     where the data set is the same, for tasks; gives their names. An imported model has its classes from
     elsewhere: they are not taken."""
+    if checkpoint.steps(Path(config.out)):  # it goes on by itself, without the run that it came from
+        return []
     theirs, taken = read_config(source, config.modules), []
-    if checkpoint.steps(Path(config.out)):  # it has its own
-        return taken
     for name, part in config.inputs.items():
         same = name in theirs.inputs and kind(theirs.inputs[name]) == kind(part)
         if same and (source / "assets" / name).exists() and not (assets / name).exists():
-            part.build(part.target.Chopper).load(source / "assets" / name, Role()).save(assets / name)
+            role = Role(open_run=partial(open_part, trust=config.modules))
+            part.build(part.target.Chopper).load(source / "assets" / name, role).save(assets / name)
             taken.append(name)
     for name, part in config.tasks.items() if theirs.data.dataset == config.data.dataset else ():
         kept = f"task-{name}"
@@ -135,7 +138,8 @@ def resize_positions(model: Model, source: Path, config: Config, theirs: dict[st
         key, position = f"tokenizers.{name}.position.table.weight", getattr(tokenizer, "position", None)
         if not isinstance(position, LearnedGrid) or key not in theirs:
             continue
-        grid = build_choppers(config, source / "assets")[name].grid
+        door = partial(open_part, trust=config.modules)
+        grid = build_choppers(config, source / "assets", open_run=door)[name].grid
         if grid and grid != position.grid:
             theirs[key] = interpolated(theirs[key], grid, position.grid)
             resized.append(f"{key} from {grid[0]} x {grid[1]} to {position.grid[0]} x {position.grid[1]}")

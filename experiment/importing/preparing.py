@@ -11,8 +11,8 @@ from ...tasks.classification import Classes
 from ...tokenizers.base import Chopper
 from ...tokenizers.encoding.base import Encoding, NumberEncoding
 from ...tokenizers.text import TextChopper
-from ..assembly.columns import roles_of
-from ..assembly.tasks import build_tasks
+from ..data.columns import roles_of
+from ..data.tasks import build_tasks
 from ..settings.config import Config, config_from_tree
 from .files import Imported
 

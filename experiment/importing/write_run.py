@@ -11,11 +11,8 @@ from torch import Tensor
 
 from ...tokenizers.files.writing import write_json
 from ...training.accounting import parameters_by_part
-from ...training.checkpoints import files as checkpoint
 from ..assembly.model import build_model
-from ..assembly.tasks import save_learned
-from ..folder.reading import fingerprints
-from ..settings.config import write_config
+from ..folder.kept import keep_run
 from .files import KEPT, ORIGINALS, RECORD, Directory, Imported
 from .filling import fill, originals, our_weights, told
 from .preparing import prepared
@@ -28,21 +25,10 @@ def write_run(source: Directory, folder: Path, made: Imported, partly: bool = Fa
     weights, model = our_weights(source, made), build_model(config, choppers, tasks)
     missing, extra = fill(model, weights, source.path, partly, made.headless)
     kept = source.beside(), *originals(made, model, source.tensors, weights.called)
-    state = {
-        "seconds": 0.0, "vocabularies": fingerprints(choppers), "data": {}, "imported": source.path.name,
-        "tokenizer": made.tokenizer, "missing": missing,
-    }  # fmt: skip
+    said = {"imported": source.path.name, "tokenizer": made.tokenizer, "missing": missing}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, chopper in choppers.items():
-            if name not in config.shares:
-                chopper.save(folder / "assets" / name)
-        for name, task in tasks.items():
-            save_learned(task, folder / "assets" / f"task-{name}")
+        keep_run(folder, config, choppers, tasks, model, said)
         keep(folder / KEPT, *kept)
-        write_config(folder, config)
-        checkpoint.save(folder, 0, {"model": model.state_dict()}, state)
-        write_json(folder / "best.json", {"step": 0})
     except OSError as error:  # a full disk: half a run is worse than none
         shutil.rmtree(folder, ignore_errors=True)
         raise OSError(error.errno, f"{folder} cannot be written: {error.strerror}; nothing of it is kept") from error

@@ -18,9 +18,9 @@ from ...data.samples.split import SampleSplit
 from ...models.batch import Batch, SetPlan
 from ...models.generation.fast_decoder import computing_type
 from ...training.objective import autocast
-from ..assembly.columns import columns_of
-from ..given import read_split
-from ..own_data import whole_data
+from ..data.columns import columns_of
+from ..opening.given import read_split
+from ..opening.own_data import whole_data
 from ..run import Run
 
 Pool = Literal["mean", "first", "tokens"]
@@ -63,7 +63,8 @@ def embedded(run: Run, split: SampleSplit, pool: Pool, rows: int = 64) -> Iterat
 def _embedded(run: Run, batch: Batch, pool: Pool) -> Iterator[Embedded]:
     device, planned = run.model_device, batch.first
     with torch.inference_mode(), autocast(device, run.precision):
-        hidden = run.model.vectors(batch, dtype=computing_type(run.model)).flatten(0, 1).float().cpu()
+        planned = run.model.plan_first(planned, dtype=computing_type(run.model), device=device).to(device)
+        hidden = run.model.read_first(planned).flatten(0, 1).float().cpu()
     samples = planned.tokens.sample.flatten()
     told = described(run, planned) if pool == "tokens" else []
     for number, key in enumerate(planned.keys, start=1):

@@ -20,7 +20,7 @@ from torch import Tensor
 from ...data.samples.dataset import SampleDataset
 from ...tokenizers.files.reading import regular
 from ...tokenizers.files.writing import make_folder, write_json
-from ..assembly.columns import columns_of
+from ..data.columns import columns_of
 from ..folder.reading import RunError
 from ..settings.config import Config
 

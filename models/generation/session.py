@@ -93,7 +93,7 @@ class Session:
     @torch.inference_mode()
     def _read_source(self, planned: SetPlan) -> TokenSet:
         """What the encoder makes of its set, once."""
-        return self.model.encode(self.model.plan_encoder(planned, dtype=self.dtype, device=self.device).to(self.device))
+        return self.model.encode(self.model.plan_first(planned, dtype=self.dtype, device=self.device).to(self.device))
 
     # --------------------------------------------------------------------------------------------- one token
     # after another
@@ -125,6 +125,7 @@ class Session:
         """The scores after all that was not read yet (without a cache: after everything), by the core's own
         forward pass."""
         planned = self._whole() if self.cache is None else self._unread()
+        planned = self.model.plan_inputs(planned, dtype=self.dtype, device=self.device)
         keys = None
         if self.cached:
             if self.cache is None:

@@ -164,12 +164,12 @@ WRONG = [
     ("inputs.text.marks={a: 3}", "inputs.text.marks: TextTokenizer has no such key"),
     (
         "inputs.text.use=txt",
-        "inputs.text.use: nothing is named 'txt'; possible: audio, audio_patches, audio_stem, image, sensor, "
+        "inputs.text.use: nothing is named 'txt'; possible: audio, audio_patches, audio_stem, encoded, image, sensor, "
         "text, video",
     ),
     (
         "inputs.text.use=encodings",
-        "inputs.text.use: nothing is named 'encodings'; possible: audio, audio_patches, audio_stem, image, "
+        "inputs.text.use: nothing is named 'encodings'; possible: audio, audio_patches, audio_stem, encoded, image, "
         "sensor, text, video",
     ),
     ("inputs.text.fitted=3", "inputs.text.fitted: TextTokenizer has no such key"),

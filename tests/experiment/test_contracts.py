@@ -16,7 +16,7 @@ from chopmix.commands.cli import main
 from chopmix.data.bad_samples import BadSamples
 from chopmix.data.samples.inputs import Inputs
 from chopmix.data.samples.reader import Reader
-from chopmix.experiment.assembly.choppers import build_choppers
+from chopmix.experiment.data.choppers import build_choppers
 from chopmix.experiment.settings.config import load_config
 from chopmix.models.batch import Batch, SetPlan
 from chopmix.models.contract import ContractError, check_embedded, described

@@ -16,8 +16,8 @@ from chopmix.data.datasets.arithmetic import outcomes
 from chopmix.data.processes import Processes
 from chopmix.data.samples.dataset import Outcome
 from chopmix.experiment.assembly.assemble import assemble
-from chopmix.experiment.assembly.splits import open_split
-from chopmix.experiment.assembly.tasks import load_learned, save_learned
+from chopmix.experiment.data.splits import open_split
+from chopmix.experiment.data.tasks import load_learned, save_learned
 from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.resume import resume

@@ -60,8 +60,8 @@ def test_both_sets_of_a_translation_are_shown_and_long_ones_cut(tmp_path, monkey
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(tree))
     write_page(load_config(tmp_path / "x.yaml"), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
-    assert "The set of the encoder" in page and "The set of the main" in page
-    assert re.search(r"each token of the main set also reads all \d+ of the encoder set", page)
+    assert "The set of the encoder" in page and "The set of the decoder" in page
+    assert re.search(r"each token of the decoder's set also reads all \d+ of the encoder's", page)
     assert re.search(r"The first 3 of its \d+ tokens are shown", page)
 
 

@@ -61,15 +61,14 @@ MEMORY = Path("/dev/shm")
 @pytest.fixture(scope="session")
 def whole_judge(request):
     """The judge of all tests of this process, beside good samples."""
-    from judged import Judge, at_home
+    from judged import Judge
     from tiny import write_data
 
     multiprocessing.util.get_temp_dir()  # kept to the end of the process: not to be in the home, which is gone before
     home = Path(tempfile.mkdtemp(prefix="chopmix-fuzz-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
     judge = Judge(home, survey=request.config.getoption("survey", False))
     write_data(home / "data")
-    with at_home(home):
-        yield judge
+    yield judge
     request.config.stash[RESULTS].append(judge.results())
     shutil.rmtree(home)
 
@@ -77,18 +76,23 @@ def whole_judge(request):
 @pytest.fixture(scope="session")
 def published(whole_judge):
     """The files of a good directory of every kind of published model, by its kind."""
+    from judged import at_home
     from published import write_directories
 
     folder = whole_judge.home / "directories"
-    write_directories(folder)
+    with at_home(whole_judge.home):
+        write_directories(folder)
     return {kind.name: {file.name: file.read_bytes() for file in sorted(kind.iterdir())} for kind in folder.iterdir()}
 
 
 @pytest.fixture
 def judge(whole_judge):
-    """The judge; after a survey it fails the test that had failures."""
+    """The judge, while the process stands in its home; after a survey it fails the test that had failures."""
+    from judged import at_home
+
     before = dict(whole_judge.found)
-    yield whole_judge
+    with at_home(whole_judge.home):
+        yield whole_judge
     if new := [known for known in whole_judge.found if known not in before]:
         pytest.fail(f"{len(new)} distinct failures, listed below", pytrace=False)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dis
 import errno
 import faulthandler
+import functools
 import gc
 import io
 import os
@@ -449,6 +450,17 @@ def command(*arguments: str) -> str:
             raise Unclear(f"the status is {status}, and nothing is said")
         raise Refused(aside.text())
     return out.text()
+
+
+def in_its_home(make: Callable) -> Callable:
+    """A fixture of `whole_judge` that is made in the judge's home."""
+
+    @functools.wraps(make)
+    def inside(whole_judge: Judge, **others: Any) -> Any:
+        with at_home(whole_judge.home):
+            return make(whole_judge=whole_judge, **others)
+
+    return inside
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from fuzzed import (
     paths_of,
 )
 from hypothesis import strategies as st
-from judged import command
+from judged import command, in_its_home
 from tiny import SCENES, dumped
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -41,6 +41,7 @@ TREES = [yaml.safe_load(text) for text in TEXTS]
 
 
 @pytest.fixture(scope="module")
+@in_its_home
 def used(whole_judge) -> None:
     """What is imported at its first use is no input's time."""
     json_schema()

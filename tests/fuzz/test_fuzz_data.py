@@ -22,18 +22,20 @@ from chopmix.data.datasets.text import Text
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.shards.files import expand
 from chopmix.data.shards.index import shard_index
-from chopmix.experiment.assembly.choppers import build_choppers
 from chopmix.experiment.assembly.model import build_model
-from chopmix.experiment.assembly.splits import open_split
-from chopmix.experiment.assembly.tasks import build_tasks
+from chopmix.experiment.data.choppers import build_choppers
+from chopmix.experiment.data.splits import open_split
+from chopmix.experiment.data.tasks import build_tasks
 from chopmix.experiment.settings.config import Config, config_from_tree
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from fuzzed import DEEP, changed_bytes, changed_text, changed_tree, fuzzed, odd_numbers, odd_texts, odd_values
 from hypothesis import strategies as st
+from judged import in_its_home
 from tiny import COLUMNS, CORPUS, FILES, MAKERS, WORDS, corpus, png, row
 
 
 @pytest.fixture(scope="module")
+@in_its_home
 def data(whole_judge) -> None:
     """What is imported at its first use is no input's time."""
     folder = whole_judge.folder()
@@ -371,6 +373,7 @@ TOKEN_CORPUS = Text(train=CORPUS["train"], val=CORPUS["val"])
 
 
 @pytest.fixture(scope="module")
+@in_its_home
 def token_files(data, whole_judge) -> list[bytes]:
     """Token files of the good corpus, whole, as changes begin with them."""
     whole_judge.folder()

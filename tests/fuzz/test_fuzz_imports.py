@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fuzzed import DEEP, changed_bytes, changed_text, changed_tree, fuzzed, odd_numbers, odd_texts, odd_values
 from hypothesis import strategies as st
-from judged import Steered, command
+from judged import Steered, command, in_its_home
 
 USES = {
     "gpt2": ("generate", "--max-tokens", "3", "--temperature", "0"),
@@ -27,6 +27,7 @@ USES = {
 
 
 @pytest.fixture(scope="module")
+@in_its_home
 def directories(whole_judge, published) -> dict[str, dict[str, bytes]]:
     """The files of a good directory of every kind; each is imported and used once."""
     assert sorted(published) == sorted(USES)

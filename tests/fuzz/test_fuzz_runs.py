@@ -28,7 +28,7 @@ from fuzzed import (
     paths_of,
 )
 from hypothesis import strategies as st
-from judged import Steered, command
+from judged import Steered, command, in_its_home
 from safetensors.torch import load, save
 from tiny import SCENES, dumped
 
@@ -81,6 +81,7 @@ USES: dict[str, list[tuple[str, ...]]] = {
 
 
 @pytest.fixture(scope="module")
+@in_its_home
 def runs(whole_judge, published) -> dict[str, Files]:
     """The files of a few runs, trained or imported, each asked everything once."""
     found = {}

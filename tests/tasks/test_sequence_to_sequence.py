@@ -13,9 +13,9 @@ import yaml
 from batching import make_batch
 from chopmix.commands.cli import main
 from chopmix.data.sampler import SimilarLengths
-from chopmix.experiment.assembly.choppers import build_choppers
-from chopmix.experiment.assembly.splits import open_split
-from chopmix.experiment.assembly.tasks import build_tasks
+from chopmix.experiment.data.choppers import build_choppers
+from chopmix.experiment.data.splits import open_split
+from chopmix.experiment.data.tasks import build_tasks
 from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config

@@ -9,8 +9,8 @@ import timm
 import timm.data
 import torch
 from batching import make_batch
-from chopmix.experiment.assembly.choppers import build_choppers
 from chopmix.experiment.assembly.model import build_model
+from chopmix.experiment.data.choppers import build_choppers
 from chopmix.experiment.folder.reading import RunError, read_config
 from chopmix.experiment.folder.transfer import take_weights
 from chopmix.experiment.importing.directory import import_directory

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from types import NoneType
 from typing import Any
 
-from ..data.base import Dataset
-from ..data.samples.dataset import Listed, Samples
-from ..data.samples.split import SampleSplit
-from ..data.split import Split
-from ..tokenizers.base import Chopper
-from .assembly.samples import read_samples
-from .assembly.splits import open_split
-from .folder.reading import RunError, say_aside
+from ...data.base import Dataset
+from ...data.samples.dataset import Listed, Samples
+from ...data.samples.split import SampleSplit
+from ...data.split import Split
+from ...tokenizers.base import Chopper
+from ..data.samples import read_samples
+from ..data.splits import open_split
+from ..folder.reading import RunError, say_aside
 from .opened import Opened
 
 

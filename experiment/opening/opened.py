@@ -13,16 +13,16 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..data.base import Dataset
-from ..models.generation.beam_search import Search
-from ..models.model import Model
-from ..tasks.base import Task
-from ..tokenizers.base import Chopper
-from ..training.objective import autocast
-from .assembly.columns import columns_of
-from .folder.reading import RunError, say_aside
+from ...data.base import Dataset
+from ...models.generation.beam_search import Search
+from ...models.model import Model
+from ...tasks.base import Task
+from ...tokenizers.base import Chopper
+from ...training.objective import autocast
+from ..data.columns import columns_of
+from ..folder.reading import RunError, say_aside
+from ..settings.config import Config
 from .opened_parts import opened_parts
-from .settings.config import Config
 
 AnyOpened = TypeVar("AnyOpened", bound="Opened")
 

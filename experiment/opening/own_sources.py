@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.base import Dataset
-from ..data.corpus.whole_text import WholeText
-from ..data.datasets.hugging_face import HuggingFace
-from ..data.datasets.image_folder import ENDINGS, read_folder
-from ..data.datasets.manifest import Manifest, rows_of
-from ..data.samples.dataset import Columns, Renamed, SampleDataset, Samples
-from ..data.shards.dataset import Shards, renamed
-from ..data.shards.files import expand
-from ..tokenizers.files.reading import DataError
-from .folder.reading import RunError
+from ...data.base import Dataset
+from ...data.corpus.whole_text import WholeText
+from ...data.datasets.hugging_face import HuggingFace
+from ...data.datasets.image_folder import ENDINGS, read_folder
+from ...data.datasets.manifest import Manifest, rows_of
+from ...data.samples.dataset import Columns, Renamed, SampleDataset, Samples
+from ...data.shards.dataset import Shards, renamed
+from ...data.shards.files import expand
+from ...tokenizers.files.reading import DataError
+from ..folder.reading import RunError
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz")
 MEMBERS = {

@@ -13,15 +13,15 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from ..data.base import Dataset
-from ..data.corpus.whole_text import WholeText
-from ..data.datasets.hugging_face import READERS
-from .folder.reading import RunError
+from ...data.base import Dataset
+from ...data.corpus.whole_text import WholeText
+from ...data.datasets.hugging_face import READERS
+from ..folder.reading import RunError
+from ..settings.document import read_yaml
+from ..settings.names import rename
+from ..settings.registry import code_from_anywhere, registry_of
+from ..settings.schema import Choice
 from .own_sources import TARS, folder_data, manifest_data, shard_data, table_data
-from .settings.document import read_yaml
-from .settings.names import rename
-from .settings.registry import code_from_anywhere, registry_of
-from .settings.schema import Choice
 
 MANIFESTS = (".jsonl", ".csv", ".tsv")
 

@@ -1,0 +1,39 @@
+"""What is learned of the training data before anything is trained: by one process, which tells the others."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from ...data.base import Dataset
+from ...data.processes import Processes
+from ...tasks.base import Task
+from ...tokenizers.base import Chopper
+from ..folder.transfer import take_assets
+from ..opening.opened_parts import open_part
+from ..settings.config import Config
+from .choppers import build_choppers
+from .kept_parts import kept_parts
+from .tasks import build_tasks
+
+
+def fitted(
+    config: Config, dataset: Dataset, processes: Processes, say: Callable[[str], None]
+) -> tuple[dict[str, Chopper], dict[str, Task]]:
+    """Choppers and tasks. The first process learns what is to be learned of the data; the others are told,
+    whether or not they share a disk with it."""
+    assets, door = Path(config.out) / "assets", partial(open_part, trust=config.modules)
+    if processes.is_first:
+        if config.from_run:
+            take_assets(config, Path(config.from_run), assets)
+        choppers = build_choppers(config, assets, dataset, door)
+        tasks = build_tasks(config, choppers, assets, dataset, say)
+        processes.told({file.relative_to(assets): file.read_bytes() for file in assets.rglob("*") if file.is_file()})
+        return choppers, tasks
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in processes.told(None).items():
+            (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+            (Path(folder) / name).write_bytes(content)
+        return kept_parts(config, Path(folder), door)

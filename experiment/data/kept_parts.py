@@ -1,0 +1,21 @@
+"""The choppers and tasks of a run, with what it has kept of its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ...tasks.base import Task
+from ...tokenizers.base import Chopper, RunPart
+from ..settings.config import Config
+from .choppers import build_choppers
+from .tasks import build_tasks
+
+
+def kept_parts(
+    config: Config, assets: Path, open_run: Callable[..., RunPart]
+) -> tuple[dict[str, Chopper], dict[str, Task]]:
+    """The choppers and tasks of a run from its assets; `open_run` opens a run that is a part of it. Raises DataError
+    for a damaged file."""
+    choppers = build_choppers(config, assets, open_run=open_run)
+    return choppers, build_tasks(config, choppers, assets)

@@ -1,0 +1,44 @@
+"""The data of a run, opened: what chops them, what is asked of them, and their splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...data.processes import Processes
+from ...data.split import Split
+from ...tasks.base import Task
+from ...tokenizers.base import Chopper
+from ..settings.config import Config
+from .fitted import fitted
+from .splits import open_split
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """What a run reads: the choppers of its inputs, its tasks, the splits `train` and `val`."""
+
+    name: str
+    """The data set's name."""
+    choppers: dict[str, Chopper]
+    tasks: dict[str, Task]
+    splits: dict[str, Split]
+    about: Mapping[str, Any]
+    """What the data set says of itself."""
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """What identifies the data that are read."""
+        return {name: split.fingerprint for name, split in self.splits.items()}
+
+
+def open_data(config: Config, processes: Processes, say: Callable[[str], None]) -> OpenedData:
+    """Open the data of a configuration, and learn of them what there is to learn. Raises DataError for data that cannot
+    be trained on."""
+    dataset = config.data.dataset()
+    choppers, tasks = fitted(config, dataset, processes, say)
+    with processes.in_turn():
+        splits = {name: open_split(config, dataset, name, choppers, tasks, say=say) for name in ("train", "val")}
+    about = dataset.about() if splits["train"].unit != "samples" else {}
+    return OpenedData(dataset.name, choppers, tasks, splits, about)

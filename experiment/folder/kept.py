@@ -1,0 +1,34 @@
+"""A model written as a run: what an import makes of a directory, and what a run keeps of another, a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...models.model import Model
+from ...tasks.base import Task
+from ...tokenizers.base import Chopper
+from ...tokenizers.files.writing import write_json
+from ...training.checkpoints import files as checkpoint
+from ..data.tasks import save_learned
+from ..settings.config import Config, write_config
+from .reading import fingerprints
+
+
+def keep_run(
+    folder: Path, config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], model: Model,
+    told: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Write a run of one checkpoint, of step 0: configuration, assets, weights; `told` is what its state has besides.
+    Raises OSError where it cannot be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, chopper in choppers.items():
+        if name not in config.shares:
+            chopper.save(folder / "assets" / name)
+    for name, task in tasks.items():
+        save_learned(task, folder / "assets" / f"task-{name}")
+    write_config(folder, config)
+    state = {"seconds": 0.0, "vocabularies": fingerprints(choppers), "data": {}, **told}
+    checkpoint.save(folder, 0, {"model": model.state_dict()}, state)
+    write_json(folder / "best.json", {"step": 0})

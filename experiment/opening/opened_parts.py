@@ -1,0 +1,61 @@
+"""What a run's folder holds, read and built: to be used, or, through one door, as a part of another run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...tokenizers.base import RunPart
+from ...training.checkpoints import files as checkpoint
+from ..assembly.model import build_model
+from ..data.kept_parts import kept_parts
+from ..folder.kept import keep_run
+from ..folder.reading import RunError, check_assets, listed, load_weights, read_config, say_aside, sound_step
+from ..settings.resolved import precision_of
+
+
+def opened_parts(folder: Path, which: str, device: str, trust: Collection[str]) -> dict[str, Any]:
+    """The fields of an `Opened` run; see `Opened.open`."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RunError("device 'cuda' was asked for, but torch sees no GPU here; possible: auto, cpu")
+    if which not in ("best", "last"):
+        raise RunError(f"no checkpoint {which!r}; possible: best, last")
+    config = read_config(folder, trust)
+    check_assets(config, folder / "assets")
+    choppers, tasks = kept_parts(config, folder / "assets", partial(open_part, trust=trust))
+    step = sound_step(folder, which, say_aside)
+    model = build_model(config, choppers, tasks)
+    state = load_weights(model, folder, step, choppers)
+    inner = [name for name in state.missing if not name.startswith("heads.")]
+    if inner:
+        say_aside(
+            f"{folder}: {listed(inner)} were missing when it was imported and are as initialised: what depends on "
+            "them means nothing before it is trained"
+        )
+    kind = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+    return dict(
+        folder=folder, config=config, step=step, model=model.to(kind).eval(), tasks=tasks, choppers=choppers,
+        which=which, precision=precision_of(folder, torch.device(kind)), missing=tuple(state.missing),
+    )  # fmt: skip
+
+
+def open_part(folder: str | Path, trust: Collection[str] = ()) -> RunPart:
+    """A trained run by its folder, as a part: its best checkpoint. Nothing in the folder is executed but the code that
+    `trust` names. Raises RunError or ConfigError where there is none that can be opened."""
+    folder = Path(folder)
+    own = opened_parts(folder, "best", "cpu", trust)
+    config, model, encoder = own["config"], own["model"], own["config"].model.options["encoder"]
+    state = checkpoint.read_state(folder, own["step"])
+
+    def write(there: Path) -> None:
+        keep_run(there, config, own["choppers"], own["tasks"], model, {"missing": list(own["missing"])})
+
+    return RunPart(
+        name=str(folder), model=model, choppers=own["choppers"], context=encoder.context if encoder else model.context,
+        core_tokens=config.model.options["core_tokens"], write=write,
+        content=" ".join(f"{each.crc32:08x}" for _, each in sorted(state.files.items())),
+    )  # fmt: skip

@@ -1,0 +1,128 @@
+"""A trained run as a part of another: what it makes of its input is read, it never changes, and it is kept."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from chopmix.commands.cli import main
+from chopmix.experiment.run import load_run
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import train
+from chopmix.experiment.views.embed import embed
+from chopmix.models.frozen import Frozen
+from chopmix.tokenizers.base import Role
+from chopmix.tokenizers.encoded import EncodedPreprocessor
+from safetensors.torch import load_file
+from test_mixing import TREE, mixed  # noqa: F401 (a fixture: cross-modal arithmetic, tiny)
+from torch import nn
+
+
+@pytest.fixture
+def teacher(tmp_path) -> Path:
+    """A run that reads the image alone, behind a class token."""
+    tree = TREE | {
+        "inputs": {"image": TREE["inputs"]["image"]},
+        "model": TREE["model"] | {"width": 16, "heads": 2, "core_tokens": 1, "attention": "same_sample"},
+        "tasks": {"which": {"use": "classification", "target": "operator"}},
+        "training": TREE["training"] | {"steps": 2},
+        "out": str(tmp_path / "teacher"),
+    }
+    (tmp_path / "teacher.yaml").write_text(yaml.safe_dump(tree))
+    train(load_config(tmp_path / "teacher.yaml"))
+    return tmp_path / "teacher"
+
+
+def student(mixed, teacher: Path, name: str = "student", **changes: object) -> Path:  # noqa: F811
+    """The YAML of a run in whose mix the image is read as the teacher sees it."""
+    image = {"use": "encoded", "run": str(teacher), "input": "image"} | changes
+    return mixed(name, inputs=TREE["inputs"] | {"image": image})
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    (file,) = sorted(folder.glob("checkpoints/*/model.safetensors"))[-1:]
+    return load_file(file)
+
+
+def test_a_run_is_taken_in_kept_and_never_changed(mixed, teacher, tmp_path):  # noqa: F811
+    before, file = weights(teacher), student(mixed, teacher)
+    train(load_config(file, ["training.steps=3"]))
+    folder = file.with_suffix("")
+    kept = weights(folder / "assets" / "image" / "run")
+    assert kept.keys() == before.keys() and all(torch.equal(kept[name], before[name]) for name in kept)
+    own = [name for name in weights(folder) if name.startswith("tokenizers.image.")]
+    assert own == ["tokenizers.image.projector.bias", "tokenizers.image.projector.weight"]
+    run = load_run(folder)
+    samples = [{"image": sample["image"]} for sample in map(run.dataset().open("val").__getitem__, range(4))]
+    metrics, said = run.evaluate("val"), run.predict(samples)
+    shutil.rmtree(teacher)
+    again = load_run(folder)
+    assert again.evaluate("val") == metrics and again.predict(samples) == said
+    train(load_config(file))  # goes on without the run that it took in
+
+
+def test_its_tokens_are_what_the_run_makes_of_them(mixed, teacher):  # noqa: F811
+    file = student(mixed, teacher)
+    train(load_config(file, ["training.steps=1"]))
+    run, source = load_run(file.with_suffix("")), load_run(teacher)
+    data = run.dataset().open("val")
+    samples = [{"image": data[number]["image"]} for number in range(3)]
+    batch = run.given(samples, asked=False).read(run.given(samples).all())
+    chunks = run.model.plan_first(batch.first, dtype=torch.float32, device="cpu").chunks["image"]
+    embedder = run.model.tokenizer("image")
+    expected = torch.cat([vectors[1:] for vectors in embed(source, samples, pool="tokens")])  # without the class token
+    with torch.no_grad():
+        torch.testing.assert_close(embedder(chunks), embedder.projector(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_a_run_with_a_part_resumes_bit_for_bit(mixed, teacher):  # noqa: F811
+    for steps in ("2", "4"):
+        train(load_config(student(mixed, teacher, "parts"), [f"training.steps={steps}", "evaluation.every=100"]))
+    train(load_config(student(mixed, teacher, "whole"), ["training.steps=4", "evaluation.every=100"]))
+    first, second = (
+        load_run(student(mixed, teacher, name).with_suffix(""), "last").model for name in ("parts", "whole")
+    )
+    assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"input": "picture"}, "has no input 'picture'; possible: image"),
+    ({"run": "nowhere"}, "nowhere is not a run"),
+])  # fmt: skip
+def test_what_cannot_be_taken_in_is_told(mixed, teacher, capsys, changes, message):  # noqa: F811
+    assert main(["train", str(student(mixed, teacher, **changes))]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_part_of_a_strangers_run_executes_nothing(mixed, teacher, capsys):  # noqa: F811
+    """The run that lies in the assets is read as a stranger's run is: it names no code outside chopmix."""
+    file = student(mixed, teacher)
+    train(load_config(file, ["training.steps=1"]))
+    inner = file.with_suffix("") / "assets" / "image" / "run" / "config.yaml"
+    inner.write_text(inner.read_text().replace("use: image", "use: evil:Thing"))
+    assert main(["evaluate", str(file.with_suffix(""))]) == 2
+    assert "evil" in capsys.readouterr().err
+
+
+def test_a_frozen_model_moves_and_belongs_to_nobody(mixed, teacher):  # noqa: F811
+    part = Frozen(load_run(teacher).model)
+    assert not list(part.parameters()) and not part.state_dict() and not list(nn.Sequential(part).named_modules())[2:]
+    part.double()
+    assert {parameter.dtype for parameter in part.model.parameters()} == {torch.float64}
+    part.train()
+    assert not part.model.training and not any(p.requires_grad for p in part.model.parameters())
+
+
+def test_no_run_is_opened_where_there_is_no_door():
+    with pytest.raises(ValueError, match="no run can be taken in here"):
+        EncodedPreprocessor(run="x", input="y").fit(tuple, Role())
+
+
+def test_what_was_kept_tells_its_weights(mixed, teacher):  # noqa: F811
+    file = student(mixed, teacher)
+    train(load_config(file, ["training.steps=1"]))
+    state = json.loads(next((file.with_suffix("") / "assets/image/run/checkpoints").glob("*/state.json")).read_text())
+    chopper = load_run(file.with_suffix("")).choppers["image"]
+    assert chopper.part.content == f"{state['files']['model.safetensors']['crc32']:08x}"

@@ -1,0 +1,111 @@
+"""Anything as a trained run has learned to see it: its tokens are what the run's first core makes of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..models.batch import Chunks, SetPlan
+from ..models.embedder import Embedder
+from ..models.frozen import Frozen
+from ..models.layers.linear import Linear
+from .base import Chopper, Chunk, Preprocessor, Role, RunPart, axes_of
+from .packing import place
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedPreprocessor(Preprocessor):
+    """`run` is the folder of a trained run, `input` one of its inputs: what that input reads is read here. The run's
+    weights are kept with this one's assets, and never change."""
+
+    run: str
+    input: str
+
+    def fit(self, items: Callable[[], Iterable], role: Role) -> EncodedChopper:
+        return self.chopper(role.open_run(self.run))
+
+    def load(self, folder: Path, role: Role) -> EncodedChopper:
+        return self.chopper(role.open_run(folder / "run"))
+
+    def chopper(self, part: RunPart) -> EncodedChopper:
+        """The chopper with the run's model. Raises ValueError where the run has no such input."""
+        if self.input not in part.choppers:
+            raise ValueError(f"{part.name} has no input {self.input!r}; possible: {', '.join(part.choppers)}")
+        return EncodedChopper(part=part, input=self.input)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedChopper(Chopper):
+    """Chops as the run does: as many tokens, at the same places; `inner` is what its model reads.
+
+    chop    Chunk(values (n, 1): nothing, count n, inner: the run's own chunk)
+    inner   the items of a batch as a set of the run, one a row, each behind the run's own class tokens
+    """
+
+    part: RunPart
+    input: str
+
+    @property
+    def theirs(self) -> Chopper:
+        """The run's own chopper of this input."""
+        return self.part.choppers[self.input]
+
+    @property
+    def kind(self) -> str:
+        return self.theirs.kind
+
+    def save(self, folder: Path) -> None:
+        self.part.write(folder / "run")
+
+    def decode(self, raw: Any) -> Any:
+        return self.theirs.decode(raw)
+
+    def augment(self, item: Any, random: np.random.Generator) -> Any:
+        return self.theirs.augment(item, random)
+
+    def count(self, item: Any) -> int:
+        return self.theirs.count(item)
+
+    def chop(self, item: Any) -> Chunk:
+        own = self.theirs.chop(item)
+        if own.count + self.part.core_tokens > self.part.context:
+            raise ValueError(
+                f"it has {own.count} tokens, more than the context of {self.part.name} "
+                f"({self.part.context - self.part.core_tokens})"
+            )
+        return Chunk(torch.zeros(own.count, 1), own.count, inner=own)
+
+    def draw(self, canvas: Any, item: Any) -> None:
+        self.theirs.draw(canvas, item)
+
+    def inner(self, chunks: Sequence[Chunk]) -> SetPlan:
+        own = [[(self.input, replace(chunk.inner, seed=chunk.seed))] for chunk in chunks]
+        part, choppers = self.part, self.part.choppers
+        return place(own, choppers, part.context, axes_of(choppers.values()), rows=range(len(own)), trim=True,
+                     core=part.core_tokens)  # fmt: skip
+
+
+class EncodedTokenizer(Embedder):
+    """What a trained run makes of an input, one vector for each of the run's tokens, and a linear map of it to this
+    model's width, which alone is trained (a projector: LLaVA, Liu et al. 2023, arXiv:2304.08485)."""
+
+    Chopper = EncodedPreprocessor
+
+    def __init__(self, chopper: EncodedChopper, width: int, context: int):
+        super().__init__()
+        self.input, self.part = chopper.input, Frozen(chopper.part.model)
+        self.projector = Linear(self.part.model.first.width, width)
+
+    def plan(self, chunks: Chunks, *, dtype: torch.dtype, device: torch.device | str) -> Chunks:
+        return replace(chunks, inner=self.part.plan(chunks.inner, dtype=dtype, device=device))
+
+    def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
+        slots = chunks.inner.chunks[self.input].slots
+        return self.projector(self.part(chunks.inner).flatten(0, 1)[slots])
