@@ -361,7 +361,7 @@ def operations_of(bench: Bench, shape: Shape) -> dict[str, Any]:
         learner, batch = trainer.trainer.learner, trainer.trainer.loader.load(0).micro_batches[0]
         there = learner.replica.objective.ready(batch, bench.device)
         with FlopCounterMode(display=False) as counter:
-            sum(term.sum for term in learner.replica.objective(there).values()).backward()
+            sum(learner.replica.objective(there).values()).backward()
         ours, torchs = trainer.trainer.log.flops(batch), counter.get_total_flops()
     return {"flops": ours, "flops_by_torch": float(torchs), "share": torchs / ours, "verdict": "measured"}
 

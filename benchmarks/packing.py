@@ -63,8 +63,8 @@ def compare(precision: str, pairs: int) -> list[dict]:
         batch = model.plan(batch, dtype=dtype)
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             output = model(batch)["lm"]
-            term = task.terms(output, batch.targets["lm"])["loss"]
-        (term.sum / term.count).backward()
+            loss = task.terms(output, batch.targets["lm"])["loss"]
+        (loss / batch.targets["lm"].count).backward()
         model.zero_grad(set_to_none=True)
         return time.perf_counter() - start
 

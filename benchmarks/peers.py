@@ -156,8 +156,8 @@ def nanogpt(folder: Path, wanted: str, file: Path | None) -> Pair:
         chunks = {"text": Chunks(values=given, index=torch.arange(64), next_ids=following)}
         made = SetPlan(tokens=tokens, chunks=chunks)
         batch = model.plan(with_targets(Batch(main=made), {"lm": task}), dtype=computing_type(model))
-        term = task.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
-        return term.sum / term.count
+        loss = task.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
+        return loss / batch.targets["lm"].count
 
     precision = "float32" if wanted == "float32" else resolve(Training(steps=1), config.model, None, CPU).precision
     return (
@@ -183,8 +183,8 @@ def gpt2(folder: Path, wanted: str, file: None) -> Pair:
         chunks = {"text": Chunks(values=given, index=torch.arange(64), next_ids=following)}
         made = SetPlan(tokens=tokens, chunks=chunks)
         batch = planned(run, with_targets(Batch(main=made), run.tasks))
-        term = run.tasks["lm"].terms(run.model(batch)["lm"], batch.targets["lm"])["loss"]
-        return term.sum / term.count
+        loss = run.tasks["lm"].terms(run.model(batch)["lm"], batch.targets["lm"])["loss"]
+        return loss / batch.targets["lm"].count
 
     def other() -> Tensor:
         return F.cross_entropy(theirs(given).logits.flatten(0, 1), following.flatten())
@@ -251,8 +251,8 @@ def t5(folder: Path, wanted: str, file: None) -> Pair:
 
     def loss() -> Tensor:
         batch = planned(run, split.batch(split.all(), training=True))
-        term = task.terms(run.model(batch)["answer"], batch.targets["answer"])["loss"]
-        return term.sum / term.count
+        loss = task.terms(run.model(batch)["answer"], batch.targets["answer"])["loss"]
+        return loss / batch.targets["answer"].count
 
     other = training(theirs, lambda: theirs(given, labels=labels).loss, "float32")
     return training(run.model, loss, own_precision(run, wanted)), other, "transformers"
@@ -374,7 +374,7 @@ def classified(folder: Path, wanted: str, theirs: nn.Module, logits: Loss, sampl
         batch = planned(run, split.batch(split.all(), training=True))
         targets = batch.targets["label"]
         targets.values.copy_(labels)
-        return task.terms(run.model(batch)["label"], targets)["loss"].sum / len(samples)
+        return task.terms(run.model(batch)["label"], targets)["loss"] / len(samples)
 
     other = training(theirs, lambda: F.cross_entropy(logits(), labels), "float32")
     return training(run.model, loss, own_precision(run, wanted)), other, peer

@@ -68,8 +68,8 @@ def step_of(width: int, channels: int, context: int, attention: str, precision: 
             chunks = {"text": Chunks(values=given, index=torch.arange(context), next_ids=following)}
             made = SetPlan(tokens=tokens, chunks=chunks)
             batch = model.plan(with_targets(Batch(main=made), {"lm": task}), dtype=computing_type(model))
-            term = task.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
-        (term.sum / term.count).backward()
+            loss = task.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
+        (loss / batch.targets["lm"].count).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

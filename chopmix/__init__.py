@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from .tasks.base import Metric as Metric
     from .tasks.base import Needs as Needs
     from .tasks.base import Task as Task
-    from .tasks.base import Term as Term
     from .tokenizers.base import Chopper as Chopper
     from .tokenizers.base import Chunk as Chunk
     from .tokenizers.files.reading import DataError as DataError
@@ -58,7 +57,7 @@ _PUBLIC = {
     "models.layers.feed_forward": ("FeedForward",),
     "models.layers.norms": ("Norm",),
     "models.transformer": ("Transformer",),
-    "tasks.base": ("Metric", "Needs", "Task", "Term"),
+    "tasks.base": ("Metric", "Needs", "Task"),
     "tokenizers.base": ("Chopper", "Chunk"),
     "tokenizers.files.reading": ("DataError",),
     "training.optimizers": ("Optimizer",),

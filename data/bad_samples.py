@@ -45,7 +45,7 @@ class BadSamples(dict[int, str]):
 
     def check(self, processes: Processes) -> None:
         """Raises DataError where all processes together have met more than `share` allows."""
-        if processes.count == 1 or not processes.agree([len(self)])[0]:
+        if processes.world_size == 1 or not processes.agree([len(self)])[0]:
             return
         found, total = set(processes.gathered(list(self))), len(self.keys_of_all)
         if len(found) / total > self.share:

@@ -80,8 +80,8 @@ def share_by_hash(key: str) -> float:
 
 
 def chosen_for_val(keys: Iterable[str]) -> str | None:
-    """The key that validates although no hash says so: of a few keys none may have one below a tenth, and then it is
-    the lowest. None where some have."""
+    """The one key that goes to `val` where the hashes send none there, as may happen with a handful of keys: that with
+    the lowest hash, so that there is always something to validate. None where the hashes have chosen some."""
     lowest = None
     for key in keys:
         if split_by_hash(key) == "val":

@@ -20,9 +20,9 @@ class Share(NamedTuple):
 
     micro_batches: list[Batch]
     """On the CPU, with every task's targets; never empty."""
-    counts: dict[str, float]
+    targets: dict[str, float]
     """How many targets each task has in the *global* batch, at least 1: what its summed loss is divided by."""
-    asked: float = 0.0
+    stop_votes: float = 0.0
     """How many processes were asked to stop before this step."""
 
 
@@ -53,21 +53,21 @@ class Loader:
         """End the thread."""
         self.planner.shutdown()
 
-    def load(self, step: int, asked: bool = False) -> Share:
-        """This process's share of a step. Processes also tell each other here which of them was `asked` to
-        stop, and what stops one of them (a bad sample) stops all: the others raise ElsewhereError."""
+    def load(self, step: int, stops: bool = False) -> Share:
+        """This process's share of a step. Processes also tell each other here which of them `stops`, and what stops
+        one of them (a bad sample) stops all: the others raise ElsewhereError."""
         started, found, error = time.perf_counter(), [], None
         planned = self.ahead.pop(step, None)
         try:
             found = planned.result() if isinstance(planned, Future) else self.planned(step)
         except (ValueError, OSError, RuntimeError) as wrong:
             error = wrong
-        own = [sum(batch.targets[name].count * batch.counts for batch in found) for name in self.split.tasks]
-        *counts, stops = self.processes.agree([*own, float(asked)], error)
+        own = [sum(batch.targets[name].count for batch in found if batch.real) for name in self.split.tasks]
+        *counts, votes = self.processes.agree([*own, float(stops)], error)
         if step + 1 < self.steps:
             self.ahead = {step + 1: self.planner.submit(self.planned, step + 1)}
         self.waited += time.perf_counter() - started
-        return Share(found, {name: max(float(n), 1.0) for name, n in zip(self.split.tasks, counts, strict=True)}, stops)
+        return Share(found, {name: max(float(n), 1.0) for name, n in zip(self.split.tasks, counts, strict=True)}, votes)
 
     def forget(self) -> None:
         """Plan anew what was planned ahead: `skipped` has changed."""
@@ -79,7 +79,7 @@ class Loader:
         places = self.split.plan(self.seed, self.batch_number(step))
         parts = self.parts(self.processes.share(places, self.together), len(places))
         found = [self.split.batch(part or places[:1], training=True) for part in parts]
-        return [replace(batch, counts=bool(part)) for batch, part in zip(found, parts, strict=True)]
+        return [replace(batch, real=bool(part)) for batch, part in zip(found, parts, strict=True)]
 
     def batch_number(self, step: int) -> int:
         """Which global batch a step reads: its own, or a later one where some were skipped since training
@@ -91,7 +91,7 @@ class Loader:
         process. `rows` is how many the global batch has."""
         together = self.together
         groups = ceil(len(places) / together)
-        most = ceil(ceil(rows / together) / self.processes.count)
+        most = ceil(ceil(rows / together) / self.processes.world_size)
         parts = ceil(most / max(min((self.rows_per_micro_batch or most * together) // together, most), 1))
         size, more = divmod(groups, parts)
         ends = [together * (size * (part + 1) + min(part + 1, more)) for part in range(parts)]

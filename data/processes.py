@@ -38,7 +38,7 @@ class Processes:
     """The process group as one process sees it."""
 
     rank: int
-    count: int
+    world_size: int
     device: torch.device
     control: Any = field(default=None, repr=False)
     """The group for everything but gradients."""
@@ -73,18 +73,18 @@ class Processes:
     @property
     def is_first_here(self) -> bool:
         """Whether it is the first of its machine."""
-        return self.count == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
+        return self.world_size == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum of a tensor over all processes, in place, where the tensor is."""
-        if self.count > 1:
+        if self.world_size > 1:
             dist.all_reduce(values, group=None if values.is_cuda else self.control)
         return values
 
     def agree(self, values: Sequence[float], error: Exception | None = None) -> list[float]:
         """The sums of some numbers over all processes, on the CPU. Where one of them has met an error, each
         raises: that one its own, the others ElsewhereError."""
-        if self.count == 1:
+        if self.world_size == 1:
             if error is not None:
                 raise error
             return list(values)
@@ -97,15 +97,15 @@ class Processes:
 
     def gathered(self, items: list) -> list:
         """The items of all processes, one process after another."""
-        if self.count == 1:
+        if self.world_size == 1:
             return items
-        found: list[list] = [[] for _ in range(self.count)]
+        found: list[list] = [[] for _ in range(self.world_size)]
         dist.all_gather_object(found, items, group=self.control)
         return [item for each in found for item in each]
 
     def told(self, value: Any) -> Any:
         """A value of the first process, in all of them."""
-        if self.count == 1:
+        if self.world_size == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box, src=0, group=self.control)
@@ -113,7 +113,7 @@ class Processes:
 
     def told_tensors(self, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         """Tensors (on the CPU) of the first process, in all of them, whether or not they share a disk."""
-        if self.count == 1:
+        if self.world_size == 1:
             return dict(tensors or {})
         shapes = self.told({name: (tuple(t.shape), t.dtype) for name, t in (tensors or {}).items()})
         found = {}
@@ -126,7 +126,7 @@ class Processes:
 
     def wait(self) -> None:
         """Until all processes are here."""
-        if self.count > 1:
+        if self.world_size > 1:
             dist.barrier(group=self.control)
 
     @contextmanager
@@ -143,7 +143,7 @@ class Processes:
     def share(self, rows: list, together: int = 1) -> list:
         """This process's part of a global batch: every `count`-th row, or of so many rows that stay `together`."""
         parts = [rows[start : start + together] for start in range(0, len(rows), together)]
-        return [row for part in parts[self.rank :: self.count] for row in part]
+        return [row for part in parts[self.rank :: self.world_size] for row in part]
 
     @classmethod
     def stop(cls) -> None:

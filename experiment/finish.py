@@ -23,7 +23,7 @@ def finish(experiment: Experiment) -> dict[str, float]:
     if config.checkpoints.average and not trainer.averaged:
         average_last(experiment)
     if trainer.evaluated < trainer.step:
-        trainer.evaluate_or_save()
+        trainer.evaluate_saving_on_error()
     figures = {}
     if config.evaluation.attribution and not trainer.finished:
         figures = tell_attribution(experiment)

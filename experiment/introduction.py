@@ -20,7 +20,7 @@ def preflight(experiment: Experiment) -> None:
     config, tasks, splits = experiment.config, experiment.data.tasks, experiment.data.splits
     settings = config.training
     rows = settings.rows_per_micro_batch or splits["train"].rows
-    whole = rows >= splits["train"].rows and experiment.processes.count == 1 and not settings.mixup
+    whole = rows >= splits["train"].rows and experiment.processes.world_size == 1 and not settings.mixup
     check_batches_are_whole(tasks, whole)
     check_best(config.checkpoints.best, tasks, config.evaluation.generated)
     check_prompt(config.evaluation.prompt, tasks, experiment.data.choppers)
@@ -34,7 +34,7 @@ def introduce(experiment: Experiment) -> None:
     processes, choices = experiment.processes, experiment.choices
     count = sum(parameter.numel() for parameter in experiment.model.parameters() if parameter.requires_grad)
     compiled = ", compiled" if choices.compile else ""
-    several = f" in {processes.count} processes" if processes.count > 1 else ""
+    several = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
     experiment.say(
         f"{experiment.folder}: {count:,} parameters on {processes.device.type}{several} in "
         f"{choices.precision}{compiled}"

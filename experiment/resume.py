@@ -53,7 +53,7 @@ def load(experiment: Experiment, step: int) -> State:
     state = processes.told(state)
     parts = {
         part: processes.told_tensors(checkpoint.read_part(folder, step, part) if processes.is_first else None)
-        for part in (("model", "optimizer", "ema") if processes.count > 1 else ("optimizer", "ema"))
+        for part in (("model", "optimizer", "ema") if processes.world_size > 1 else ("optimizer", "ema"))
     }
     if not processes.is_first:
         experiment.model.load_state_dict(parts["model"])

@@ -133,8 +133,8 @@ def summed(
         outputs = model(batch)
         for name, task in tasks.items():
             targets = batch.targets[name]
-            term = next(iter(task.terms(outputs[name], targets).values()))
-            found = {"loss": term.sum, "count": torch.tensor(float(term.count)), **task.measure(outputs[name], targets)}
+            loss = next(iter(task.terms(outputs[name], targets).values()))
+            found = {"loss": loss, "count": torch.tensor(float(targets.count)), **task.measure(outputs[name], targets)}
             if name in sizes:
                 found["bytes"] = torch.tensor(sizes[name])
             if name in pairs and places:

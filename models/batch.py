@@ -57,7 +57,7 @@ class Chunks:
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """What one task wants to hear, and at which slots of the set.
+    """The right answers of one task in one micro-batch, and the slots of the set whose outputs must give them.
 
     Language modelling of the texts "ab" (ids 97, 98) and "c" (99), each behind the start token (256), which is also
     what they must end with, packed into one row of 8 slots:
@@ -135,8 +135,8 @@ class Batch:
     encoder: SetPlan | None = None
     """What the encoder reads, where there is one."""
     targets: Mapping[str, Targets] = field(default_factory=dict)
-    counts: bool = True
-    """False: a process without a share of its own reads this all the same, for nothing."""
+    real: bool = True
+    """False: a process without a share of its own reads this for nothing, so that all have as many micro-batches."""
 
     @property
     def sets(self) -> dict[str, SetPlan]:

@@ -220,7 +220,8 @@ class Transformer(nn.Module):
     `attention` is one graph for all layers, or a list repeated over them, e.g. `[causal & window(256), causal]`; each
     is a `Graph` or its expression. `position` puts relative positions inside attention. `final_norm` normalises the
     output of a pre-norm core. Where the blocks cross (`block=partial(Block, crosses=True)`), the core reads a second
-    set, within the same sample. Names of inputs and position axes are looked up before (`experiment/build.py`).
+    set, within the same sample. Names of inputs and position axes are looked up before
+    (`experiment/assembly/cores.py`).
     """
 
     def __init__(

@@ -14,17 +14,6 @@ from ..models.generation.beam_search import Search
 from ..tokenizers.base import Chopper
 
 
-class Term(NamedTuple):
-    """One loss term of one micro-batch. The objective is the sum over terms of weight * total sum / total count.
-
-    Sums and counts, never means: so that accumulation, ranks and ragged targets agree by construction.
-    """
-
-    sum: Tensor
-    count: int
-    weight: float = 1.0
-
-
 class Metric(NamedTuple):
     """A figure of a whole split: its unit, whether a larger one is better, and what it is made of: added-up sums, or
     what was said beside what is true."""
@@ -109,7 +98,7 @@ class Task:
 
     target: str
     weight: float = 1.0
-    """What its loss counts beside those of other tasks."""
+    """What its loss is multiplied with beside those of other tasks."""
     search: Search = Search()
     """How texts are searched for, where it writes or reads off some."""
     choppers: Mapping[str, Chopper] = {}
@@ -141,9 +130,10 @@ class Task:
         have changed what the model will read (hidden a word, say), by the samples' own seeds."""
         raise NotImplementedError
 
-    def terms(self, output: Tensor, targets: Targets) -> dict[str, Term]:
-        """The named loss terms of one micro-batch, each counted `targets.count` times; the first is reported
-        as `loss`."""
+    def terms(self, output: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """The loss terms of one micro-batch by name, each summed over its targets; all are added up, and the first is
+        reported as `loss`. Sums, never means: training divides by the targets of the *global* batch, so that
+        accumulation, processes and ragged targets agree by construction."""
         raise NotImplementedError
 
     def measure(self, output: Tensor, targets: Targets) -> dict[str, Tensor]:

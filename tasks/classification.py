@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..models.batch import IGNORED, Batch, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.files.reading import DataError, shown
-from .base import Metric, Needs, Task, Term, TrainingColumns
+from .base import Metric, Needs, Task, TrainingColumns
 
 
 class Classes(RootModel[Annotated[tuple[StrictBool | StrictInt | StrictFloat | StrictStr, ...], Field(min_length=2)]]):
@@ -129,11 +129,11 @@ class Classification(Task):
             .float()
         )
 
-    def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Term]:
-        terms = {"loss": Term(self.loss(output.float(), targets.values, self.smoothing), targets.count, self.weight)}
+    def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
+        terms = {"loss": self.loss(output.float(), targets.values, self.smoothing)}
         if self.unlabelled:
             information = mutual_information(output.float(), targets.values == IGNORED)
-            terms["unlabelled"] = Term(-information, targets.count, self.weight * self.unlabelled)
+            terms["unlabelled"] = -self.unlabelled * information
         return terms
 
     def loss(self, scores: Tensor, values: Tensor, smoothing: float) -> Tensor:

@@ -19,7 +19,7 @@ from ..models.generation.ctc import ctc_loss, greedy, prefix_beam, spans, tokens
 from ..models.heads import Head
 from ..models.layers.linear import Linear
 from ..tokenizers.files.reading import DataError
-from .base import Metric, Needs, Task, Term, TrainingColumns, mean_loss
+from .base import Metric, Needs, Task, TrainingColumns, mean_loss
 from .metrics import MEANINGS, TextMetric, as_text
 
 
@@ -151,8 +151,8 @@ class Ctc(Task):
 
     # -------------------------------------------------------------------------------------------------- loss, metrics
 
-    def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Term]:
-        return {"loss": Term(self.loss(output, targets), targets.count, self.weight)}
+    def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
+        return {"loss": self.loss(output, targets)}
 
     def loss(self, output: Float[Tensor, "t v"], targets: CtcTargets) -> Tensor:
         """The summed negative log-likelihood of all texts, in nats."""

@@ -14,7 +14,7 @@ from ..models.batch import IGNORED, Batch, Chunks, SetPlan, Targets
 from ..models.generation.beam_search import Search
 from ..models.heads import Tied, VocabularyHead
 from ..tokenizers.encoding.base import Encoding
-from .base import Metric, Needs, Task, Term
+from .base import Metric, Needs, Task
 from .metrics import MEANINGS, TextMetric
 
 
@@ -59,8 +59,8 @@ class LanguageModeling(Task):
         return self.text.written(ids)
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """Every token is judged by the id that follows it; the holder is the next token of the set, if that
-        carries it."""
+        """Every token is judged by the id that follows it; its carrier is the next token of the set, if that
+        is this id."""
         chunks = batch.main.chunks.get(self.target)
         if chunks is None:
             none = torch.zeros(0, dtype=torch.long)
@@ -69,14 +69,14 @@ class LanguageModeling(Task):
         return batch, Targets(
             values=next_ids,
             slots=chunks.slots,
-            carriers=_holders(batch.main, chunks),
+            carriers=_carriers(batch.main, chunks),
             count=int((next_ids != IGNORED).sum()),
         )
 
-    def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Term]:
+    def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         if self.smoothing:
             output = output[:, : self.text.vocabulary]  # nothing is spread over rows that only fill the table up
-        return {"loss": Term(nats(output, targets.values, self.smoothing), targets.count, self.weight)}
+        return {"loss": nats(output, targets.values, self.smoothing)}
 
     def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         return {"nats": nats(output, targets.values)} if self.smoothing else {}
@@ -113,7 +113,7 @@ def nats(output: Float[Tensor, "t v"], values: Tensor, smoothing: float = 0.0) -
     return F.cross_entropy(output.float(), values, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing)
 
 
-def _holders(planned: SetPlan, chunks: Chunks) -> Tensor:
+def _carriers(planned: SetPlan, chunks: Chunks) -> Tensor:
     """For each text token, the place of the token that carries its target: the next of its text; -1 where that is
     no token.
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..models.batch import IGNORED, Batch, Chunks, SetPlan, Targets
 from ..models.heads import Tied, VocabularyHead
 from ..tokenizers.encoding.base import Encoding
-from .base import Metric, Needs, Task, Term, mean_loss
+from .base import Metric, Needs, Task, mean_loss
 from .language_modeling import nats, perplexity
 
 SPAN_WORDS = np.arange(1, 11)
@@ -144,8 +144,8 @@ class MaskedModeling(Task):
 
     # ----------------------------------------------------------------------------------------------- what is answered
 
-    def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Term]:
-        return {"loss": Term(nats(output, targets.values), targets.count, self.weight)}
+    def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
+        return {"loss": nats(output, targets.values)}
 
     def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         return {"right": (output.argmax(-1) == targets.values).sum()}

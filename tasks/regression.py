@@ -18,7 +18,7 @@ from ..models.batch import Batch, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import Record
-from .base import Metric, Needs, Task, Term, TrainingColumns, mean_loss
+from .base import Metric, Needs, Task, TrainingColumns, mean_loss
 
 
 class Scale(Record):
@@ -121,13 +121,11 @@ class Regression(Task):
             values=values, slots=slots, groups=groups, count=count, of_encoder=batch.encoder is not None
         )
 
-    def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Term]:
+    def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
         known = ~targets.values.isnan()
         wanted = torch.where(known, targets.values, 0.0)
         each = F.huber_loss if self.kind == "huber" else F.mse_loss
-        return {
-            "loss": Term((each(output.float(), wanted, reduction="none") * known).sum(), targets.count, self.weight)
-        }
+        return {"loss": (each(output.float(), wanted, reduction="none") * known).sum()}
 
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
         known = ~targets.values.isnan()

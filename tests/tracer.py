@@ -87,8 +87,8 @@ def small_model(graph: str = GRAPH, encoder: bool = False, seed: int = 0, **core
 def loss(model: Model, batch: Batch, count: int | None = None) -> torch.Tensor:
     """The summed loss over the count of targets (of the whole global batch, when given)."""
     batch = model.plan(batch)
-    term = TASK.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
-    return term.sum / (count or term.count)
+    total = TASK.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
+    return total / (count or batch.targets["lm"].count)
 
 
 def train(model, rank: int = 0, ranks: int = 1, steps: int = 3) -> list[float]:
@@ -101,11 +101,11 @@ def train(model, rank: int = 0, ranks: int = 1, steps: int = 3) -> list[float]:
         total = batch(everything, rows=list(range(len(everything)))).targets["lm"].count
         mine = everything[rank::ranks]
         part = inner.plan(batch(mine, rows=list(range(len(mine)))))
-        term = TASK.terms(model(part)["lm"], part.targets["lm"])["loss"]
+        loss = TASK.terms(model(part)["lm"], part.targets["lm"])["loss"]
         optimizer.zero_grad()
-        (term.sum / total * ranks).backward()  # DDP averages over the ranks
+        (loss / total * ranks).backward()  # DDP averages over the ranks
         optimizer.step()
-        shared = term.sum.detach().clone()
+        shared = loss.detach().clone()
         if ranks > 1:
             torch.distributed.all_reduce(shared)
         losses.append(shared.item() / total)

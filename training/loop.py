@@ -1,7 +1,8 @@
 """How a model is trained. Read `Trainer.fit` (the loop), then `Learner.update` (one step).
 
-Nothing here depends on how many processes there are or where a run was stopped: the global batch is a pure function of
-(seed, step), dropout of (seed, step, micro-batch, rank), rates of the step, and losses are sums over global counts.
+A run may be stopped anywhere: the global batch is a pure function of (seed, step), dropout of (seed, step, micro-batch,
+rank), rates of the step. But for dropout nothing depends on how many processes there are: losses are sums, divided by
+the targets of the global batch.
 """
 
 from __future__ import annotations
@@ -44,14 +45,12 @@ class Learner:
         """One step of gradient descent from this process's share of a global batch; gives its part of the mean loss."""
         total = torch.zeros((), device=self.processes.device)
         for number, batch in enumerate(share.micro_batches):
-            torch.manual_seed(seed_of(self.seed, step, number, self.processes.rank))  # of mixup and dropout
+            torch.manual_seed(seed_of(self.seed, step, number, self.processes.rank))  # of dropout
             with self.replica.sums_gradients(now=number + 1 == len(share.micro_batches)):  # processes talk once a step
-                terms = self.replica(batch)  # summed losses, never means
-                mean = sum(
-                    term.weight * term.sum / share.counts[name.partition("/")[0]] for name, term in terms.items()
-                )
-                loss = mean * batch.counts
-                (loss * self.processes.count).backward()  # DDP averages over processes; this makes it a sum
+                losses = self.replica(batch)  # by task: summed over the targets of this micro-batch, never a mean
+                loss = sum(losses[task] / share.targets[task] for task in losses)  # divided by the global batch's
+                loss = loss * batch.real  # a process without a share of its own reads a sample for nothing
+                (loss * self.processes.world_size).backward()  # DDP averages over processes; this makes it a sum
             total += loss.detach()
         if self.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
@@ -104,18 +103,18 @@ class Trainer:
     def fit(self) -> dict[str, float]:
         """Train from `step` to the last one, or until asked to stop; gives the last metrics of the validation
         split. Raises NotFiniteError where the loss or the weights are no longer numbers."""
-        metrics = self.evaluate_what_was_not()
+        metrics = self.catch_up_evaluation()
         self.log.start_clock()
-        while self.step < self.steps and not self.stop.requested(self.learner.processes, self.step):
+        while self.step < self.steps and not self.stop.requested(self.learner.processes):
             self.log.add(self.update())
             self.step += 1
-            evaluates, saves = self.evaluates(), self.due(self.every.save)
+            evaluates, saves = self.must_evaluate(), self.due(self.every.save)
             if evaluates or saves or self.due(self.every.log):
                 self.log.report(self.step, self.learner.optimizer.figures())  # waits for the device
                 self.loader.split.bad.check(self.learner.processes)
-                hurried = self.stop.requested(self.learner.processes, self.step)
+                hurried = self.stop.requested(self.learner.processes)
                 if evaluates and not hurried:
-                    metrics = self.evaluate_or_save()
+                    metrics = self.evaluate_saving_on_error()
                 if saves:
                     self.save()
                 self.log.start_clock()
@@ -127,13 +126,11 @@ class Trainer:
         """One step from its global batch."""
         waited = self.loader.waited
         try:
-            share = self.loader.load(self.step, asked=self.stop.signal is not None)
-        except (
-            ValueError
-        ):  # bad data, here or in another process, met before the weights change: the steps made so far are kept
+            share = self.loader.load(self.step, stops=self.stop.signal is not None)
+        except ValueError:  # bad data, met before the weights change: the steps made so far are kept
             self.interrupt()
             raise
-        self.stop.hear(share.asked)
+        self.stop.hear(share.stop_votes)
         self.log.read(share.micro_batches, self.loader.waited - waited)
         return self.learner.update(self.step, share)
 
@@ -141,7 +138,7 @@ class Trainer:
         """Whether something that happens every so many steps happens after this one."""
         return self.step % every == 0 or self.step == self.steps
 
-    def evaluates(self) -> bool:
+    def must_evaluate(self) -> bool:
         """Whether this step is evaluated; the last one not yet where its weights will be averaged first."""
         return self.due(self.every.evaluate) and not (self.saver.average and self.step == self.steps)
 
@@ -166,7 +163,7 @@ class Trainer:
             self.save()
         return metrics
 
-    def evaluate_what_was_not(self) -> dict[str, float]:
+    def catch_up_evaluation(self) -> dict[str, float]:
         """The evaluation that was due at the step where the run was stopped, if it was stopped before it."""
         if not (self.evaluated < self.step < self.steps and self.step and self.due(self.every.evaluate)):
             return {}
@@ -174,7 +171,7 @@ class Trainer:
         self.save()
         return metrics
 
-    def evaluate_or_save(self) -> dict[str, float]:
+    def evaluate_saving_on_error(self) -> dict[str, float]:
         """Evaluate; where the validation data stop that, the steps made so far are saved before the user is told."""
         try:
             return self.evaluate()

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..models.batch import Batch
 from ..models.model import Model
-from ..tasks.base import Task, Term
+from ..tasks.base import Task
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
@@ -35,12 +35,11 @@ class Objective(nn.Module):
         batch = batch if device.type == "cpu" else batch.to(device)
         return self.mixup(batch, self.tasks) if self.mixup else batch
 
-    def forward(self, batch: Batch) -> dict[str, Term]:
-        """`{task/term: (sum, count, weight)}` of one micro-batch that is `ready`."""
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Every task's loss, weighted, summed over the targets of one micro-batch that is `ready`: never a mean."""
         with autocast(next(self.model.parameters()).device, self.precision):
             outputs = self.model(batch)
             return {
-                f"{name}/{term}": value
+                name: task.weight * sum(task.terms(outputs[name], batch.targets[name]).values())
                 for name, task in self.tasks.items()
-                for term, value in task.terms(outputs[name], batch.targets[name]).items()
             }

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.processes import Processes
 from ..models.batch import Batch
-from ..tasks.base import Term
 from .objective import Objective
 
 
@@ -18,7 +18,7 @@ class Replica:
 
     def __init__(self, objective: Objective, processes: Processes):
         self.objective, self.processes = objective, processes
-        self.forward: Callable[[Batch], Mapping[str, Term]] = objective
+        self.forward: Callable[[Batch], Mapping[str, Tensor]] = objective
         self.keeps: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def start(self, compiled: bool = False) -> None:
@@ -26,13 +26,13 @@ class Replica:
         objective, device = self.objective.train(), self.processes.device
         if compiled:
             objective.compile()
-        if self.processes.count > 1:
+        if self.processes.world_size > 1:
             ids = [device.index] if device.type == "cuda" else None
             self.forward = DistributedDataParallel(objective, device_ids=ids)
             self.keeps = self.forward.no_sync
 
-    def __call__(self, batch: Batch) -> Mapping[str, Term]:
-        """The loss terms of one micro-batch of the loader."""
+    def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Every task's summed loss over one micro-batch of the loader, which is planned, moved and mixed first."""
         return self.forward(self.objective.ready(batch, self.processes.device))
 
     def sums_gradients(self, now: bool) -> AbstractContextManager[None]:

@@ -44,14 +44,14 @@ class StopRequest:
                 f"\n{self.signal.name}: stopping after this step; once more stops at once", file=sys.stderr, flush=True
             )
 
-    def hear(self, asked: float) -> None:
+    def hear(self, votes: float) -> None:
         """How many of all processes were asked before this step."""
-        if asked:
+        if votes:
             self.heard, self.signal = True, self.signal or signal.SIGTERM
 
-    def requested(self, processes: Processes, step: int) -> bool:
-        """Whether to stop before this step: the same in all processes."""
-        return self.signal is not None if processes.count == 1 else self.heard
+    def requested(self, processes: Processes) -> bool:
+        """Whether to stop before the next step: the same in all processes."""
+        return self.signal is not None if processes.world_size == 1 else self.heard
 
 
 @contextmanager

@@ -7,7 +7,7 @@ key's value.
 
     Callable[..., X]   a part (`Choice`): the name of a class, or {use: NAME, ...}; read as a `Part`
     a dataclass        a mapping of its fields (`Record`); read as an instance
-    all else           a plain value (values.py)
+    all else           a plain value (scalars.py)
 
 pydantic does the checking, with one model made from each signature. All problems of a value are raised at once, as one
 ValidationError whose locations are paths in the YAML.

@@ -50,8 +50,8 @@ def batch_lines(experiment: Experiment) -> list[str]:
     unit, padding = train.unit.split()[0], read.slots - read.tokens
     return [
         f"a step: {train.rows} {train.unit} = {read.tokens:,} tokens and {padding:,} slots of padding "
-        f"({padding / read.slots:.1%}), in {processes.count} process(es), {len(planned)} micro-batch(es) of at most "
-        f"{most} {unit} each",
+        f"({padding / read.slots:.1%}), in {processes.world_size} process(es), {len(planned)} "
+        f"micro-batch(es) of at most {most} {unit} each",
         f"the run: {settings.steps:,} steps, {settings.steps * train.rows / len(train):.2f} epochs of {len(train):,} "
         f"{unit}; {len(experiment.data.splits['val']):,} to validate",
         f"arithmetic: {scaled(read.flops, 'FLOP')} a step",

@@ -1,7 +1,7 @@
-"""`attend` and `plan`: one attention, whatever the graph, on the fastest kernel that means exactly what the graph says.
+"""`attend`: one attention, whatever the graph, on the fastest kernel that means exactly what the graph says.
 
-`plan` looks at the graph and at the tokens once a batch (on the CPU, outside any compiled region) and returns a
-*layout*: a small frozen object that all layers with that graph share. `attend` runs it. Nobody else picks a kernel.
+`plan` (plan.py) looks at the graph and at the tokens once a batch (on the CPU, outside any compiled region) and returns
+a *layout*: a small frozen object that all layers with that graph share. `attend` runs it: here every mask is applied.
 
 | graph                              | CUDA                        | CPU                               |
 | ---------------------------------- | --------------------------- | --------------------------------- |

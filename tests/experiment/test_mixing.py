@@ -342,7 +342,7 @@ def test_classes_are_sorted_kept_and_judged(tmp_path):
     expected = torch.nn.functional.cross_entropy(
         scores[[0, 2]], torch.tensor([2, 0]), reduction="sum", label_smoothing=0.1
     )
-    torch.testing.assert_close(task.terms(scores, targets)["loss"].sum, expected)
+    torch.testing.assert_close(task.terms(scores, targets)["loss"], expected)
     found_figures, sums = summed(task, scores, targets, count=2.0, loss=0.0), task.measure(scores, targets)
     assert tuple(found_figures) == tuple(task.metrics)
     assert found_figures["accuracy"] == 0.5 and sums["confusion"].view(3, 3).tolist() == [
@@ -377,16 +377,15 @@ def test_samples_without_a_label_teach_to_be_sure_and_even():
     losses = []
     for scores in (sure, alike, torch.zeros(4, 3)):
         terms = task.terms(scores, targets)
-        assert torch.equal(terms["loss"].sum, plain.terms(scores, targets)["loss"].sum)
-        assert terms["unlabelled"].weight == 0.5 and terms["unlabelled"].count == 1
-        losses.append(float(terms["unlabelled"].sum))
+        assert torch.equal(terms["loss"], plain.terms(scores, targets)["loss"])
+        losses.append(float(terms["unlabelled"] / 0.5))
     assert losses[0] == pytest.approx(-3 * math.log(3), abs=0.02)  # three samples, each as telling as can be
     assert losses[1:] == pytest.approx([0.0, 0.0], abs=1e-5)
     moved = sure.clone()
     moved[1] = torch.tensor([5.0, 1.0, 2.0])  # a labelled sample counts in the loss alone
-    torch.testing.assert_close(task.terms(moved, targets)["unlabelled"].sum, torch.tensor(losses[0]))
+    torch.testing.assert_close(task.terms(moved, targets)["unlabelled"] / 0.5, torch.tensor(losses[0]))
     skewed = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [1.0, 1.0, 0.0]], requires_grad=True)
-    task.terms(skewed, targets)["unlabelled"].sum.backward()
+    task.terms(skewed, targets)["unlabelled"].backward()
     assert skewed.grad[1].abs().max() == 0 and skewed.grad[[0, 2, 3]].abs().min() > 0
     assert list(plain.terms(sure, targets)) == ["loss"]
     with pytest.raises(ValueError, match="unlabelled must be 0 or more, and 0 with several: true, not 0.5"):
@@ -396,7 +395,7 @@ def test_samples_without_a_label_teach_to_be_sure_and_even():
 def test_a_batch_in_which_all_have_a_label_teaches_nothing_more():
     task = classification(unlabelled=0.5)
     targets = asked(task, replace(planned(1, 1), labels={"label": ["dog", "cat"]}, keys=("a", "b")))
-    assert float(task.terms(torch.randn(2, 3), targets)["unlabelled"].sum) == 0
+    assert float(task.terms(torch.randn(2, 3), targets)["unlabelled"]) == 0
 
 
 def test_several_labels_are_judged_each_by_itself():
@@ -421,7 +420,7 @@ def test_numbers_are_learned_in_deviations_and_reported_in_units(tmp_path):
     targets = asked(task, found)
     assert targets.count == 3
     output = torch.tensor([[1.0, 1.0], [7.0, -2.0]])
-    assert float(task.terms(output, targets)["loss"].sum) == pytest.approx(1 + 1)
+    assert float(task.terms(output, targets)["loss"]) == pytest.approx(1 + 1)
     found = summed(task, output, targets, count=3.0, loss=2.0)
     assert tuple(found) == tuple(task.metrics)
     assert found["mae_speed"] == 1 and found["mae_angle"] == 50 and found["rmse_angle"] == pytest.approx(100 / 2**0.5)

@@ -184,8 +184,10 @@ def test_moved_modules_are_where_the_table_says(tmp_path, monkeypatch):
 
 # ---- a run of the earlier format -----------------------------------------------------------------------------------
 
-STATE = '{"step": 3, "files": {}, "unreported": {"losses": [0.1], "tokens": 7, "places": 9}, "records": '
-'[{"val/loss": NaN}]}'
+STATE = (
+    '{"step": 3, "files": {}, "unreported": {"losses": [0.1], "tokens": 7, "places": 9}, '
+    '"records": [{"val/loss": NaN}]}'
+)
 FILES = {
     "config.yaml": OLD,
     "data.json": '{"card": "fsdd", "packed_bytes": {"train": 3}}',

@@ -319,7 +319,7 @@ def test_the_encoder_reads_what_is_left_and_the_decoder_writes_the_rest(tmp_path
     batch = make_batch(train, train.plan(0, 0), made.data.tasks)
     assert list(batch.sets) == ["encoder", "main"] and batch.encoder.tokens.shape[1] <= 40
     chunks = batch.main.chunks["spans"]
-    text = made.choppers["spans"].text
+    text = made.data.choppers["spans"].text
     assert chunks.values.view(4, -1)[:, 0].tolist() == [text.start] * 4
     assert batch.targets["task"].values.view(4, -1)[:, -1].tolist() == [text.end] * 4
     preflight(made)

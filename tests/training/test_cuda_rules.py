@@ -199,7 +199,7 @@ def in_step(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
         before = len(mode.copies)
         terms = learner.replica.objective(batch)
         assert files(mode.copies[before:]) <= {*COPIES}, "the forward pass copies to the GPU"
-        assert terms and all(term.sum.device.type == "cuda" and term.sum.shape == () for term in terms.values())
+        assert terms and all(total.device.type == "cuda" and total.shape == () for total in terms.values())
         return terms
 
     learner = made.trainer.learner

@@ -65,11 +65,11 @@ class Log:
             "train/loss": loss,
             **rates,
             "train/tokens_per_second": read.tokens / seconds,
-            "train/flops_per_second": read.flops / seconds / self.processes.count,
+            "train/flops_per_second": read.flops / seconds / self.processes.world_size,
             "train/seconds_per_step": seconds / len(self.losses),
             "train/peak_memory_bytes": peak_memory(self.processes.device),
             "train/padding": 1 - (read.tokens + before.tokens) / max(read.slots + before.slots, 1),
-            "train/waited": read.waited / self.processes.count / seconds,
+            "train/waited": read.waited / self.processes.world_size / seconds,
         }
         self.losses.clear()
         gc.collect(0)

@@ -24,7 +24,7 @@ class Throughput:
 
     def plus(self, batches: Sequence[Batch], flops: Callable[[Batch], float], waited: float) -> Throughput:
         """With these micro-batches, for which training waited so long."""
-        read = [batch for batch in batches if batch.counts]
+        read = [batch for batch in batches if batch.real]
         samples = [planned.tokens.sample for batch in read for planned in batch.sets.values()]
         return Throughput(
             self.tokens + sum(int((sample != PADDING).sum()) for sample in samples),
