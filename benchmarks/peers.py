@@ -42,8 +42,8 @@ from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.beam_search import Search
 from chopmix.models.generation.fast_decoder import computing_type
 from chopmix.models.tokens import plain_tokens
-from chopmix.tasks.asking import with_targets
 from chopmix.tasks.language_modeling import nats
+from chopmix.tasks.targets import with_targets
 from chopmix.tokenizers.encoding.base import CharacterEncoding
 from chopmix.tokenizers.text import TextChopper
 from chopmix.training.objective import autocast

@@ -19,7 +19,7 @@ from chopmix.experiment.settings.config import config_from_tree
 from chopmix.models.batch import Batch, Chunks, SetPlan
 from chopmix.models.generation.fast_decoder import computing_type
 from chopmix.models.tokens import plain_tokens
-from chopmix.tasks.asking import with_targets
+from chopmix.tasks.targets import with_targets
 from chopmix.tokenizers.encoding.base import NumberEncoding
 from chopmix.tokenizers.text import TextChopper
 from chopmix.training.hardware import fast_half

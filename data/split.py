@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..models.batch import Batch
-from ..tasks.asking import with_targets
 from ..tasks.base import Task
+from ..tasks.targets import with_targets
 from .bad_samples import BadSamples, LeftOut
 from .sampler import Place
 from .samples.dataset import Samples

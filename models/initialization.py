@@ -50,7 +50,7 @@ def _role(name: str, leaf: str, owner: nn.Module, parameter: Tensor) -> str:
     return "projection" if name.endswith((".out.weight", ".down.weight")) else "matrix"
 
 
-def seed_of(seed: int, name: str) -> int:
+def seed_of_parameter(seed: int, name: str) -> int:
     """The seed of one parameter's first values, 0 to 2 ** 63 - 1."""
     return int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest(), "big") >> 1
 
@@ -67,7 +67,7 @@ class Initialization:
             for name, role, parameter in roles(model):
                 depth = len(model.cores[name.split(".")[1]].blocks) if name.startswith("cores.") else 1
                 if role != "scale":
-                    torch.manual_seed(seed_of(seed, name))
+                    torch.manual_seed(seed_of_parameter(seed, name))
                     self.fill(role, parameter, depth)
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:

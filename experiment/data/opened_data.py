@@ -11,7 +11,7 @@ from ...data.split import Split
 from ...tasks.base import Task
 from ...tokenizers.base import Chopper
 from ..settings.config import Config
-from .fitted import fitted
+from .fitting import fit
 from .splits import open_split
 
 
@@ -37,7 +37,7 @@ def open_data(config: Config, processes: Processes, say: Callable[[str], None]) 
     """Open the data of a configuration, and learn of them what there is to learn. Raises DataError for data that cannot
     be trained on."""
     dataset = config.data.dataset()
-    choppers, tasks = fitted(config, dataset, processes, say)
+    choppers, tasks = fit(config, dataset, processes, say)
     with processes.in_turn():
         splits = {name: open_split(config, dataset, name, choppers, tasks, say=say) for name in ("train", "val")}
     about = dataset.about() if splits["train"].unit != "samples" else {}

@@ -24,8 +24,8 @@ from ...tokenizers.files.records import Record, read_json, read_record, read_ten
 from ..folder.reading import RunError, listed
 from ..run import Run
 from .architectures import ARCHITECTURES
+from .configuration import config_of
 from .files import KEPT, ORIGINALS, RECORD, Directory
-from .preparing import config_of
 from .tokenizer_json import tokenizer_files
 from .whisper import generation_config
 

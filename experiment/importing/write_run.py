@@ -12,10 +12,10 @@ from torch import Tensor
 from ...tokenizers.files.writing import write_json
 from ...training.accounting import parameters_by_part
 from ..assembly.model import build_model
-from ..folder.kept import keep_run
+from ..folder.model_run import write_model_run
+from .configuration import prepared
 from .files import KEPT, ORIGINALS, RECORD, Directory, Imported
-from .filling import fill, originals, our_weights, told
-from .preparing import prepared
+from .weights import fill, originals, our_weights, told
 
 
 def write_run(source: Directory, folder: Path, made: Imported, partly: bool = False) -> str:
@@ -27,7 +27,7 @@ def write_run(source: Directory, folder: Path, made: Imported, partly: bool = Fa
     kept = source.beside(), *originals(made, model, source.tensors, weights.called)
     said = {"imported": source.path.name, "tokenizer": made.tokenizer, "missing": missing}
     try:
-        keep_run(folder, config, choppers, tasks, model, said)
+        write_model_run(folder, config, choppers, tasks, model, said)
         keep(folder / KEPT, *kept)
     except OSError as error:  # a full disk: half a run is worse than none
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ...tokenizers.files.printing import printable
-from ..data.aside import open_aside
+from ..data.untrained import open_untrained
 from ..settings.config import Config
 
 COLOURS = ("on #3b4252", "on #5e4b63", "on #3f5f4f", "on #5f5533", "on #35506b")
@@ -16,7 +16,7 @@ def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
     """Print the first tokens of the validation text in colours, then a batch of `rows` x `tokens` ids as its
     examples."""
     console = Console(highlight=False)
-    choppers, _, split = open_aside(config)
+    choppers, _, split = open_untrained(config)
     (name,) = choppers
     encoding = choppers[name].text
     about = f"input {name!r}: {encoding.name}, {encoding.vocabulary:,} ids; start token {encoding.start}"

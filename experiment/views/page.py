@@ -11,7 +11,7 @@ from ...tokenizers.base import Chopper
 from ...tokenizers.files.printing import printable
 from ...tokenizers.files.writing import write_text
 from ..assembly.model import build_model
-from ..data.aside import open_aside
+from ..data.untrained import open_untrained
 from ..settings.config import Config
 from ..settings.document import dumped
 from .set_page import colour, cross_parts, labels_of, parts_of, picture, proof, set_parts
@@ -27,7 +27,7 @@ FEW = 24
 
 def write_page(config: Config, file: Path) -> str:
     """Write the page for a sample of the validation split; gives one sentence that says what it shows."""
-    choppers, tasks, split = open_aside(config)
+    choppers, tasks, split = open_untrained(config)
     model = build_model(config, choppers, tasks)
     batch = split.batch(split.all()[:1])
     names = ["(core)", *config.inputs]

@@ -21,7 +21,7 @@ from chopmix.experiment.settings.config import load_config
 from chopmix.models.batch import Batch, SetPlan
 from chopmix.models.contract import ContractError, check_embedded, described
 from chopmix.models.tokens import plain_tokens
-from chopmix.tasks.asking import targets_of
+from chopmix.tasks.targets import targets_of
 from chopmix.tokenizers.base import Chopper, Chunk
 from chopmix.tokenizers.contract import chopped, constructor_problem
 from chopmix.tokenizers.files.reading import DataError

@@ -1,6 +1,7 @@
 """The house keeps its rules: import order, no hidden packages, every config has its header, every task is seen."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -143,3 +144,22 @@ def test_results_are_only_ever_added_to(tmp_path, monkeypatch):
     ]  # as the setting is called now
     assert [row["seed"] for row in rows] == [0, 0, 1] and rows[0]["val/loss"] == 1.23457
     assert all(row[name] for row in rows for name in ("processor", "threads", "torch", "commit", "measured"))
+
+
+def test_the_tour_of_the_house_names_places_that_are_there():
+    """`file.py`: `Class.method` in CONTRIBUTING.md: the file has it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"`([a-z_/]+\.py)`: ((?:`[\w.]+`(?:, )?)+)", text)
+    assert len(named) > 25
+    for file, names in named:
+        tree = ast.parse((ROOT / file).read_text())
+        there = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+        for owner in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+            inside = [node for node in owner.body if isinstance(node, ast.FunctionDef)]
+            there |= {f"{owner.name}.{node.name}" for node in inside}
+            fields = (
+                node for node in owner.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+            )
+            there |= {f"{owner.name}.{node.target.id}" for node in fields}
+        for name in re.findall(r"`([\w.]+)`", names):
+            assert name in there or name in ("share.targets", "backward", "manual_seed"), f"{file} has no {name}"

@@ -15,11 +15,11 @@ from ..folder.transfer import take_assets
 from ..opening.opened_parts import open_part
 from ..settings.config import Config
 from .choppers import build_choppers
-from .kept_parts import kept_parts
+from .from_assets import from_assets
 from .tasks import build_tasks
 
 
-def fitted(
+def fit(
     config: Config, dataset: Dataset, processes: Processes, say: Callable[[str], None]
 ) -> tuple[dict[str, Chopper], dict[str, Task]]:
     """Choppers and tasks. The first process learns what is to be learned of the data; the others are told,
@@ -36,4 +36,4 @@ def fitted(
         for name, content in processes.told(None).items():
             (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
             (Path(folder) / name).write_bytes(content)
-        return kept_parts(config, Path(folder), door)
+        return from_assets(config, Path(folder), door)

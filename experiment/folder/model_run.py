@@ -16,7 +16,7 @@ from ..settings.config import Config, write_config
 from .reading import fingerprints
 
 
-def keep_run(
+def write_model_run(
     folder: Path, config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], model: Model,
     told: Mapping[str, Any],
 ) -> None:  # fmt: skip

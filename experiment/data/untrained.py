@@ -16,7 +16,7 @@ from .splits import open_split
 from .tasks import build_tasks
 
 
-def open_aside(config: Config, split: str = "val") -> tuple[dict[str, Chopper], dict[str, Task], Split]:
+def open_untrained(config: Config, split: str = "val") -> tuple[dict[str, Chopper], dict[str, Task], Split]:
     """The choppers, tasks and a split of a configuration that is looked at, not trained: nothing is kept."""
     dataset = config.data.dataset()
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ from .choppers import build_choppers
 from .tasks import build_tasks
 
 
-def kept_parts(
+def from_assets(
     config: Config, assets: Path, open_run: Callable[..., RunPart]
 ) -> tuple[dict[str, Chopper], dict[str, Task]]:
     """The choppers and tasks of a run from its assets; `open_run` opens a run that is a part of it. Raises DataError
