@@ -125,9 +125,10 @@ def registry_of(results: tuple[Any, ...]) -> Registry:
 
 
 def defined_in(module: Any) -> Iterator[type]:
-    """The public classes that a module defines itself, in the order of the file."""
+    """The public classes that a module defines itself, in the order of the file, and that can be made."""
     for name, found in vars(module).items():
-        if inspect.isclass(found) and found.__module__ == module.__name__ and not name.startswith("_"):
+        own = inspect.isclass(found) and found.__module__ == module.__name__
+        if own and not name.startswith("_") and not inspect.isabstract(found):
             yield found
 
 

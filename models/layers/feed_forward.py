@@ -5,6 +5,7 @@ In YAML: `feed_forward: gelu`, `feed_forward: {use: swiglu, ratio: 2.67}`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import partial
 
 import torch
@@ -30,7 +31,7 @@ def hidden_width(width: int, ratio: float, multiple_of: int = 1) -> int:
     return -(-max(round(width * ratio), 1) // multiple_of) * multiple_of
 
 
-class TwoMatrices(FeedForward):
+class TwoMatrices(FeedForward, ABC):
     """Base of the plain layers: two matrices, an activation between them, as in the 2017 paper (arXiv:1706.03762)."""
 
     def __init__(self, width: int, bias: bool = True, *, ratio: float = 4):
@@ -39,8 +40,9 @@ class TwoMatrices(FeedForward):
         self.up = Linear(width, hidden, bias=bias)
         self.down = Linear(hidden, width, bias=bias)
 
+    @abstractmethod
     def activation(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
-        raise NotImplementedError
+        """What stands between the matrices."""
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         return self.down(self.activation(self.up(x)))

@@ -17,11 +17,12 @@ from chopmix.experiment.assembly.cores import build_core
 from chopmix.experiment.assembly.model import build_optimizer
 from chopmix.experiment.settings.config import config_from_tree, json_schema, load_config
 from chopmix.experiment.settings.document import ConfigError
-from chopmix.experiment.settings.registry import snake_case
+from chopmix.experiment.settings.registry import registry_of, snake_case
 from chopmix.experiment.settings.schema import Part, Record, keys_of
 from chopmix.experiment.settings.schema import plain as plain_tree
 from chopmix.experiment.settings.sections import Checkpoints, Evaluation, Logging
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
+from chopmix.models.layers.feed_forward import FeedForward
 from chopmix.models.layers.norms import RmsNorm
 from chopmix.models.model import Cores, Model
 from chopmix.models.tokens import plain_tokens
@@ -264,6 +265,13 @@ def test_json_schema_has_every_section_and_part():
     task = next(each for each in objects(schema) if each["properties"].get("use") == {"const": "language_modeling"})
     assert task["required"] == ["use", "target"]
     assert "null: no average" not in str(schema) and "running average" in str(sections["training"])
+
+
+def test_a_base_that_cannot_be_made_is_no_choice():
+    names = registry_of((FeedForward,)).names()
+    assert names == ["gelu", "relu", "squared_relu", "swiglu", "geglu"]
+    with pytest.raises(LookupError, match="nothing is named 'two_matrices'"):
+        registry_of((FeedForward,)).find("two_matrices")
 
 
 def test_json_schema_accepts_every_config():
