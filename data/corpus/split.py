@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ...models.batch import IGNORED, Batch, Chunks, SetPlan
+from ...models.batch import Batch, Chunks, IGNORED, SetPlan
 from ...models.tokens import PADDING, Tokens, plain_tokens
 from ...tokenizers.files.reading import DataError
 from ..bad_samples import BadSamples

@@ -20,7 +20,7 @@ from ...data.base import Dataset
 from ...models.attention.grammar import own_graphs
 from ...tokenizers.files.writing import write_text
 from ...training.checkpoints.run_format import FORMAT, other_format
-from .checks import cross_problems
+from .checks.between import cross_problems
 from .document import ConfigError, Document, Problem, Where, dumped
 from .registry import code_from, code_from_anywhere, registry_of
 from .scalars import nearest, shown

@@ -15,22 +15,20 @@ ValidationError whose locations are paths in the YAML.
 
 from __future__ import annotations
 
-import ast
 import difflib
 import functools
 import inspect
 import operator
-import textwrap
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from itertools import pairwise
 from pathlib import PurePath
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
 from pydantic_core import PydanticCustomError, core_schema
 
+from .docstrings import attribute_docstrings
 from .registry import ROOT, Registry, registry_of, use_name
 from .scalars import nearest, number, over_arguments, plain_reader, problem, shown
 
@@ -297,19 +295,3 @@ def json_of(
         if name in properties:
             properties[name].setdefault("description", docstring)
     return json if use is None else json | {"properties": {"use": {"const": use}} | properties}
-
-
-def attribute_docstrings(target: Target) -> dict[str, str]:
-    """The texts under the fields of a dataclass, by field; none where the source is not at hand."""
-    if not is_dataclass(target):
-        return {}
-    try:
-        tree: Any = ast.parse(textwrap.dedent(inspect.getsource(target)))
-    except (OSError, TypeError, SyntaxError):
-        return {}
-    return {
-        node.target.id: inspect.cleandoc(str(text.value.value))
-        for node, text in pairwise(tree.body[0].body)
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-    }

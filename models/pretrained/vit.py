@@ -114,17 +114,8 @@ class Vit(Architecture):
         return {"num_classes": self.classes, **given, **pool}
 
     def tree(self):
-        args, data, norm = (
-            self.model_args,
-            self.pretrained_cfg or VitData(),
-            {"use": "layer_norm", "epsilon": self.epsilon},
-        )
+        args, data, norm = self.model_args, self.pretrained_cfg or VitData(), self.norm
         (rows, columns), prefix = (side // args.patch_size for side in args.img_size), int(args.class_token)
-        pooling = (
-            "class_token"
-            if args.global_pool == "token"
-            else {"use": "mean_pooling"} | ({"norm": norm} if args.fc_norm else {})
-        )
         return {
             "inputs": {
                 "image": {
@@ -155,17 +146,25 @@ class Vit(Architecture):
                 },
                 "final_norm": args.final_norm,
             },
-            "tasks": {"label": {"use": "classification", "target": "label", "pooling": pooling}},
+            "tasks": {"label": {"use": "classification", "target": "label", "pooling": self.pooling}},
         }
+
+    @property
+    def norm(self):
+        """Its layer norm, as a YAML says it."""
+        return {"use": "layer_norm", "epsilon": self.epsilon}
+
+    @property
+    def pooling(self):
+        """How it reads an image off, as a YAML says it."""
+        mean = {"use": "mean_pooling"} | ({"norm": self.norm} if self.model_args.fc_norm else {})
+        return "class_token" if self.model_args.global_pool == "token" else mean
 
     @classmethod
     def from_tree(cls, tree, tensors, legend):
         image, model, block = tree["inputs"]["image"], tree["model"], tree["model"]["block"]
-        pooling, inner = (
-            tree["tasks"]["label"]["pooling"],
-            len(tensors[f"{BLOCK}feed_forward.up.weight".format(layer=0)]),
-        )
-        ratio = inner / model["width"]
+        pooling = tree["tasks"]["label"]["pooling"]
+        inner = len(tensors[f"{BLOCK}feed_forward.up.weight".format(layer=0)])
         args = VitArguments(
             img_size=both(image["size"], 2),
             patch_size=image["patch_size"],
@@ -175,9 +174,7 @@ class Vit(Architecture):
             num_heads=model["heads"],
             qkv_bias=True,
             qk_norm=block["query_key_norm"] is not None,
-            mlp_ratio=ratio
-            if int(model["width"] * ratio) == inner
-            else math.nextafter(ratio, math.inf),  # timm rounds down
+            mlp_ratio=ratio_of(inner, model["width"]),
             init_values=block["residual"]["layer_scale"],
             class_token=model["core_tokens"] == 1,
             reg_tokens=0,
@@ -248,3 +245,9 @@ class Vit(Architecture):
 def both(value: float | Sequence[float], count: int) -> list[float]:
     """As many numbers as there are sides, or channels, where a YAML may name one for all of them."""
     return [value] * count if isinstance(value, int | float) else list(value)
+
+
+def ratio_of(inner: int, width: int) -> float:
+    """The ratio of two widths by which timm, which rounds down, comes to the first."""
+    ratio = inner / width
+    return ratio if int(width * ratio) == inner else math.nextafter(ratio, math.inf)

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from ...models.layers.positions import Sinusoidal
-from ...tasks.base import Needs
-from .scalars import nearest
-from .schema import Part
-from .sections import Data
+from ....models.layers.positions import Sinusoidal
+from ....tasks.base import Needs
+from ..scalars import nearest
+from ..schema import Part
+from ..sections import Data
 from .sizes import Found
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .document import Where
-from .scalars import shown
-from .schema import Part
-from .sections import Checkpoints, Evaluation, Logging, Training
+from ..document import Where
+from ..scalars import shown
+from ..schema import Part
+from ..sections import Checkpoints, Evaluation, Logging, Training
 
 Found = tuple[Where, str]
 """Where something is wrong, and what."""

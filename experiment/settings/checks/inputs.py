@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...tokenizers.contract import constructor_problem
-from ...tokenizers.encoding.byte_pairs import known_name
-from .schema import Part
+from ....tokenizers.contract import constructor_problem
+from ....tokenizers.encoding.byte_pairs import known_name
+from ..schema import Part
 from .sizes import Found
-from .task_checks import refusal
+from .tasks import refusal
 
 
 def inputs_can_be_built(inputs: dict[str, Part]) -> Iterator[Found]:

@@ -13,16 +13,16 @@ from typing import Any
 
 from torch import nn
 
-from ...data.samples.dataset import SampleDataset
-from ...models.attention.grammar import parse_graph
-from .document import Problem
-from .input_checks import augmented_images_have_one_shape, encodings_fit, inputs_can_be_built
-from .registry import imported
-from .scalars import nearest
-from .schema import Part
-from .sections import Data, Training
+from ....data.samples.dataset import SampleDataset
+from ....models.attention.grammar import parse_graph
+from ..document import Problem
+from ..registry import imported
+from ..scalars import nearest
+from ..schema import Part
+from ..sections import Data, Training
+from .inputs import augmented_images_have_one_shape, encodings_fit, inputs_can_be_built
 from .sizes import Found, checkpoint_sizes, evaluation_sizes, logging_sizes, model_sizes, training_sizes
-from .task_checks import (
+from .tasks import (
     absolute_positions_fit,
     answers_are_not_read,
     encoder_fits,
