@@ -75,9 +75,8 @@ class Initialization:
         raise NotImplementedError
 
 
-def sound(**std: float) -> float:
-    """A std by its name. Raises ValueError for one that is below 0 or far too large."""
-    ((name, value),) = std.items()
+def sound(name: str, value: float) -> float:
+    """A std, with its name for messages. Raises ValueError for one that is below 0 or far too large."""
     if not 0 <= value <= 1e4:
         raise ValueError(f"{name} must lie between 0 and 10,000, not {value}")
     return value
@@ -87,7 +86,7 @@ class Gpt2(Initialization):
     """Normal values of one small std, smaller still where a layer writes to the stream."""
 
     def __init__(self, *, std: float = 0.02):
-        self.std = sound(std=std)
+        self.std = sound("std", std)
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:
         if role in ("gain", "bias"):
@@ -101,7 +100,7 @@ class ZeroProjections(Initialization):
     """Branches start at zero, matrices at the std that keeps a unit input at unit size."""
 
     def __init__(self, *, embedding: float = 1.0, head: float = 0.001):
-        self.embedding, self.head = sound(embedding=embedding), sound(head=head)
+        self.embedding, self.head = sound("embedding", embedding), sound("head", head)
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:
         if role in ("matrix", "input"):

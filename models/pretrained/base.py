@@ -192,7 +192,7 @@ class Architecture(Published):
 
     @classmethod
     def from_tree(
-        cls, tree: Mapping[str, Any], tensors: Mapping[str, Tensor], legend: Legend, **others: Any
+        cls, tree: Mapping[str, Any], tensors: Mapping[str, Tensor], legend: Legend, others: Mapping[str, Any] = {}
     ) -> Architecture:
         """The way back: the configuration of a run whose resolved YAML and tensors these are. Where the run
         is of another kind, its `tree` differs from what is given, or a LookupError, TypeError or ValueError

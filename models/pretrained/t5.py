@@ -109,7 +109,10 @@ class T5(Architecture):
             raise PublishedError("a T5's outputs are scaled where its head is the embedding table")
         inner = len(tensors[f"{BLOCK}attention.query.weight".format(layer=0)])
         return super().from_tree(
-            tree, tensors, legend, d_kv=inner // tree["model"]["heads"], scale_decoder_outputs=head["use"] == "tied"
+            tree,
+            tensors,
+            legend,
+            dict(d_kv=inner // tree["model"]["heads"], scale_decoder_outputs=head["use"] == "tied"),
         )
 
     def names(self):

@@ -105,7 +105,7 @@ def operations(strength: float, height: int, width: int) -> list[tuple[Callable,
     """torchvision's operations at a strength from 0 to 1; where they have two directions, both."""
     from torchvision.transforms.v2 import functional as T
 
-    def affine(**changes: Any) -> Callable:
+    def affine(changes: dict[str, Any]) -> Callable:
         plain = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0], "fill": 128}
         return lambda images: T.affine(images, **plain | changes)
 
@@ -115,7 +115,7 @@ def operations(strength: float, height: int, width: int) -> list[tuple[Callable,
     def shear(axis: int) -> Callable[[float], Callable]:
         def make(level: float) -> Callable:
             angle = math.degrees(math.atan(level))
-            return affine(shear=[0.0, angle] if axis else [angle, 0.0], center=[0, 0])
+            return affine({"shear": [0.0, angle] if axis else [angle, 0.0], "center": [0, 0]})
 
         return make
 
@@ -125,8 +125,8 @@ def operations(strength: float, height: int, width: int) -> list[tuple[Callable,
     bits = round(8 - 4 * strength)
     return [
         both(shear(0), 0.3), both(shear(1), 0.3),
-        both(lambda level: affine(translate=[int(level), 0]), 150 / 331 * width),
-        both(lambda level: affine(translate=[0, int(level)]), 150 / 331 * height),
+        both(lambda level: affine({"translate": [int(level), 0]}), 150 / 331 * width),
+        both(lambda level: affine({"translate": [0, int(level)]}), 150 / 331 * height),
         both(lambda level: lambda images: T.rotate(images, level, fill=128), 30.0),
         both(enhanced(T.adjust_brightness), 0.9), both(enhanced(T.adjust_saturation), 0.9),
         both(enhanced(T.adjust_contrast), 0.9), both(enhanced(T.adjust_sharpness), 0.9),
