@@ -1,12 +1,17 @@
-"""Every task asked what it wants to hear of a batch; one's own may be wrong, and is told so."""
+"""Every task asked what it wants to hear of a batch, and what it makes of the answers; one's own may be wrong, and is
+told so."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
+from torch import Tensor, nn
+
 from ..models.batch import Batch, Targets
 from ..models.contract import ContractError, described
+from ..models.heads import VocabularyHead
 from .base import Task
 
 
@@ -29,3 +34,35 @@ def targets_of(name: str, task: Task, batch: Batch) -> tuple[Batch, Targets]:
         f"tasks.{name}: {type(task).__name__}.targets gave {given}; expected is (batch, Targets): the batch, in which "
         "it may have hidden something, and which slots are judged against what"
     )
+
+
+WRONG = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
+"""What code raises that is given a tensor of another shape than it expects."""
+
+
+def terms_of(name: str, task: Task, head: nn.Module, output: Tensor, targets: Targets) -> Mapping[str, Tensor]:
+    """`task.terms(output, targets)` of the task of this name, where it, or the head that gave the output, is one's own.
+    Raises ContractError where the one gave something else than the other can take, or than was promised."""
+    given = f"{type(head).__name__} gave {described(output)} for {len(targets.values)} targets"
+    if isinstance(head, VocabularyHead) and (output.dim() != 2 or output.shape[1] != len(head.table)):
+        raise ContractError(f"tasks.{name}.head: {given}; expected is ({len(targets.values)}, {len(head.table)}): a "
+                            "score for each id of the vocabulary")  # fmt: skip
+    try:
+        found = task.terms(output, targets)
+    except torch.OutOfMemoryError:
+        raise
+    except WRONG as error:
+        raise ContractError(f"tasks.{name}: {type(task).__name__}.terms cannot take it: {given}: {error}") from error
+    scalars = isinstance(found, Mapping) and all(isinstance(each, Tensor) and not each.dim() for each in found.values())
+    if not scalars or not found:
+        told = {key: described(each) for key, each in found.items()} if isinstance(found, Mapping) else described(found)
+        raise ContractError(
+            f"tasks.{name}: {type(task).__name__}.terms gave {told}; expected are losses by name, each a tensor of one "
+            "number: summed over the targets, not a mean"
+        )
+    return found
+
+
+def is_own(part: object) -> bool:
+    """Whether an object is of a class outside chopmix."""
+    return type(part).__module__.partition(".")[0] != __name__.partition(".")[0]

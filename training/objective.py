@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from ..models.batch import Batch
+from ..models.batch import Batch, Targets
 from ..models.model import Model
 from ..tasks.base import Task
+from ..tasks.targets import is_own, terms_of
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
@@ -28,6 +29,8 @@ class Objective(nn.Module):
     ):  # fmt: skip
         super().__init__()
         self.model, self.tasks, self.precision, self.mixup = model, dict(tasks), precision, mixup
+        self.own = {name for name, task in tasks.items() if is_own(task) or is_own(model.heads[name])}
+        """The tasks whose class, or whose head, is of code outside chopmix."""
 
     def ready(self, batch: Batch, device: torch.device) -> Batch:
         """A micro-batch of the loader with its layouts planned, on the device, mixed where that is asked for."""
@@ -40,6 +43,11 @@ class Objective(nn.Module):
         with autocast(next(self.model.parameters()).device, self.precision):
             outputs = self.model(batch)
             return {
-                name: task.weight * sum(task.terms(outputs[name], batch.targets[name]).values())
+                name: task.weight * sum(self.terms(name, outputs[name], batch.targets[name]).values())
                 for name, task in self.tasks.items()
             }
+
+    def terms(self, name: str, output: Tensor, targets: Targets) -> Mapping[str, Tensor]:
+        """One task's loss terms; those of code outside chopmix are checked."""
+        task, head = self.tasks[name], self.model.heads[name]
+        return terms_of(name, task, head, output, targets) if name in self.own else task.terms(output, targets)

@@ -18,10 +18,12 @@ from chopmix.data.samples.inputs import Inputs
 from chopmix.data.samples.reader import Reader
 from chopmix.experiment.data.choppers import build_choppers
 from chopmix.experiment.settings.config import load_config
-from chopmix.models.batch import Batch, SetPlan
+from chopmix.models.batch import Batch, SetPlan, Targets
 from chopmix.models.contract import ContractError, check_embedded, described
+from chopmix.models.heads import Tied, VocabularyHead
 from chopmix.models.tokens import plain_tokens
-from chopmix.tasks.targets import targets_of
+from chopmix.tasks.language_modeling import LanguageModeling
+from chopmix.tasks.targets import is_own, targets_of, terms_of
 from chopmix.tokenizers.base import Chopper, Chunk
 from chopmix.tokenizers.contract import chopped, constructor_problem
 from chopmix.tokenizers.files.reading import DataError
@@ -283,3 +285,51 @@ def test_what_a_task_asks_is_checked_in_every_batch(given, told):
     planned = SetPlan(tokens=plain_tokens(1, 2), chunks={})
     with pytest.raises(ContractError, match=re.escape(f"tasks.mine: Asking.targets gave {told}; expected is (batch,")):
         targets_of("mine", Asking(), Batch(main=planned))
+
+
+class Narrow(VocabularyHead):
+    """Gives the vectors as they are."""
+
+    def forward(self, x, targets=None):
+        return x
+
+
+class Means(LanguageModeling):
+    """Gives a loss for each target."""
+
+    def terms(self, output, targets):
+        return {"loss": output.logsumexp(-1)}
+
+
+class Bare(LanguageModeling):
+    """Gives no name to its loss."""
+
+    def terms(self, output, targets):
+        return output.sum()
+
+
+@pytest.mark.parametrize("task, head, message", [
+    (LanguageModeling, Narrow, r"tasks\.lm\.head: Narrow gave a tensor of shape \(3, 4\) for 3 targets; "
+     r"expected is \(3, 9\)"),
+    (Means, Tied, r"tasks\.lm: Means\.terms gave \{'loss': 'a tensor of shape \(3,\)'\}; expected are losses by name"),
+    (Bare, Tied, r"tasks\.lm: Bare\.terms gave a tensor of shape \(\); expected are losses by name"),
+])  # fmt: skip
+def test_what_a_head_and_a_loss_give_is_checked(task, head, message):
+    made, table = task(target="text"), nn.Embedding(9, 4)
+    head, targets = head(table), Targets(values=torch.zeros(3, dtype=torch.long), count=3)
+    with pytest.raises(ContractError, match=message):
+        terms_of("lm", made, head, head(torch.randn(3, 4)), targets)
+
+
+def test_what_a_loss_cannot_take_is_told():
+    targets = Targets(values=torch.tensor([0, 12]), count=2)
+    with pytest.raises(
+        ContractError, match=r"tasks\.lm: LanguageModeling\.terms cannot take it: Tied gave .*\(2, 9\) for"
+    ):
+        terms_of("lm", LanguageModeling(target="text"), Tied(nn.Embedding(9, 4)), torch.randn(2, 9), targets)
+
+
+def test_parts_of_ones_own_are_known_by_where_they_stand():
+    task = LanguageModeling(target="text")
+    assert is_own(Means(target="text")) and is_own(Narrow(nn.Embedding(9, 4)))
+    assert not is_own(task) and not is_own(Tied(nn.Embedding(9, 4)))
