@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from .options import add_checkpoint, add_inputs, add_search, given_samples, load, search_options
+from .options.runs import add_checkpoint, add_search, load, search_options
+from .options.samples import add_inputs, given_samples
 
 if TYPE_CHECKING:
     from ..experiment.run import Run

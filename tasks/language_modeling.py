@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..models.batch import IGNORED, Batch, Chunks, SetPlan, Targets
+from ..models.batch import Batch, Chunks, IGNORED, SetPlan, Targets
 from ..models.generation.beam_search import Search
 from ..models.heads import Tied, VocabularyHead
 from ..tokenizers.encoding.base import Encoding

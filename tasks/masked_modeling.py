@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..models.batch import IGNORED, Batch, Chunks, SetPlan, Targets
+from ..models.batch import Batch, Chunks, IGNORED, SetPlan, Targets
 from ..models.heads import Tied, VocabularyHead
 from ..tokenizers.encoding.base import Encoding
 from .base import Metric, Needs, Task, mean_loss

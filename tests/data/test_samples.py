@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from chopmix.data.datasets.arithmetic import Arithmetic, answer
-from chopmix.data.datasets.dtmf import Dtmf, HIGH, LOW, RATE
+from chopmix.data.datasets.dtmf import HIGH, LOW, RATE, Dtmf
 from chopmix.data.datasets.image_folder import ImageFolder
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.webdataset import Webdataset

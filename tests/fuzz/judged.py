@@ -325,7 +325,7 @@ class Judge:
         os.chdir(self.case)
         return self.case
 
-    def judge(self, name: str, call: Callable[[], Any], shown: str) -> Any:
+    def check(self, name: str, call: Callable[[], Any], shown: str) -> Any:
         """What a call gives that reads an input of a format; None where it refuses it. `shown` is the input
         in messages.
 

@@ -68,7 +68,7 @@ configurations = (
 def test_configurations(judge, used, content):
     file = judge.folder() / "odd.yaml"
     file.write_bytes(content)
-    judge.judge("configurations", lambda: load_config(file), repr(content))
+    judge.check("configurations", lambda: load_config(file), repr(content))
 
 
 # ----------------------------------------------------------------------------------------------------------- overrides
@@ -144,7 +144,7 @@ def command_lines(draw) -> tuple[str, list[str]]:
 def test_overrides(judge, used, line):
     base, given = line
     judge.folder()
-    judge.judge(
+    judge.check(
         "overrides",
         lambda: load_config(CONFIGS[0].parent.parent / base, given),
         f"load_config('configs/{base}', {given!r})",
@@ -241,7 +241,7 @@ def test_dry_runs(judge, used, tree):
     judge.folder()
     text = dumped(tree)
     Path("odd.yaml").write_text(text)
-    judge.judge("dry runs", lambda: command("train", "odd.yaml", "--dry-run"), text)
+    judge.check("dry runs", lambda: command("train", "odd.yaml", "--dry-run"), text)
 
 
 def test_the_scenes_run(judge, used):
@@ -249,6 +249,6 @@ def test_the_scenes_run(judge, used):
     for tree in SCENES.values():
         judge.folder()
         Path("fine.yaml").write_text(dumped(tree))
-        command("train", "fine.yaml", "--dry-run")
+        assert "one step: loss" in command("train", "fine.yaml", "--dry-run")
     for file in CONFIGS:
-        load_config(file)
+        assert load_config(file).inputs

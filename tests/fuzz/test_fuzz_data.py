@@ -245,15 +245,15 @@ def test_shards(judge, data, given):
     if kind == "file":
         ending, content = content
         (folder / f"odd-0{ending}").write_bytes(content)
-        judge.judge("shards", lambda: learn(PICTURES, shard_set(f"odd-*{ending}"), folder), f"{ending} {content!r}")
+        judge.check("shards", lambda: learn(PICTURES, shard_set(f"odd-*{ending}"), folder), f"{ending} {content!r}")
     elif kind == "pattern":
-        judge.judge("shards", lambda: [shard_index(path) for path in expand(content)[:3]], f"expand({content!r})")
+        judge.check("shards", lambda: [shard_index(path) for path in expand(content)[:3]], f"expand({content!r})")
     else:
         (folder / "odd-0.tar").write_bytes(TARS[0])
         shard_index("odd-0.tar")
         (index,) = (folder / "cache" / "shards").glob("*.json")
         index.write_text(content, errors="surrogatepass")
-        judge.judge("shards", lambda: learn(PICTURES, shard_set("odd-0.tar"), folder), f"cached index {content!r}")
+        judge.check("shards", lambda: learn(PICTURES, shard_set("odd-0.tar"), folder), f"cached index {content!r}")
 
 
 # ------------------------------------------------------------------------------------------------------------ manifests
@@ -327,7 +327,7 @@ def test_manifests(judge, data, given):
     (folder / f"odd{ending}").write_bytes(packed(ending, content))
     whole = ".jsonl" in ending
     dataset = Manifest(train=f"odd{ending}", columns=COLUMNS if whole else TABLED, files=FILES)
-    judge.judge("manifests", lambda: learn(SAMPLES if whole else FROM_TABLES, dataset, folder), f"{ending} {content!r}")
+    judge.check("manifests", lambda: learn(SAMPLES if whole else FROM_TABLES, dataset, folder), f"{ending} {content!r}")
 
 
 # -------------------------------------------------------------------------------------------------------------- corpora
@@ -424,7 +424,7 @@ def test_corpora(judge, data, token_files, given):
     if kind == "corpus":
         ending, content = content
         (folder / f"odd{ending}").write_bytes(content)
-        judge.judge(
+        judge.check(
             "corpora", lambda: read_corpus(f"odd{ending}", how, folder), f"{ending} {how.tree['inputs']} {content!r}"
         )
         return
@@ -433,7 +433,7 @@ def test_corpora(judge, data, token_files, given):
     (prepared / "train.tokens").write_bytes(changed_tokens(token_files[0], content))
     (prepared / "val.tokens").write_bytes(token_files[1])
     model = language_model("bytes", "separate" if how else "joined")
-    judge.judge(
+    judge.check(
         "corpora",
         lambda: learn(model, TOKEN_CORPUS, folder, forward=True),
         f"token file with {content!r}, separate={how}",
@@ -446,6 +446,7 @@ def test_the_seeds_are_read(judge, data):
         folder = judge.folder()
         (folder / "fine.tar").write_bytes(content)
         learn(PICTURES, shard_set("fine.tar"), folder)
+        assert (folder / "assets").is_dir()
     for content, ending in ((lines(ROWS), ".jsonl"), (table(","), ".csv"), (table("\t"), ".tsv")):
         folder = judge.folder()
         (folder / f"../data/fine{ending}").write_text(content)

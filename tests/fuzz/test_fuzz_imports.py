@@ -159,7 +159,7 @@ def test_imports(judge, directories, data):
     folder = judge.folder()
     files = {**directories[kind], **changes}
     write(folder / "theirs", {name: content for name, content in files.items() if content is not None})
-    judge.judge("imports", lambda: import_and_use(kind), f"{kind} {changes!r}")
+    judge.check("imports", lambda: import_and_use(kind), f"{kind} {changes!r}")
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "vocab.txt"])
@@ -177,4 +177,4 @@ def test_files_that_are_none(judge, directories, name, what):
         "link to /dev/zero": lambda: file.symlink_to("/dev/zero"),
     }
     made[what]()
-    judge.judge("imports", lambda: import_and_use("bert"), f"bert, whose {name} is a {what}")
+    judge.check("imports", lambda: import_and_use("bert"), f"bert, whose {name} is a {what}")

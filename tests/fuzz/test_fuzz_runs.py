@@ -261,7 +261,7 @@ def test_runs(judge, runs, data):
     for file, what in places.items():
         (folder / file).touch()
         SPECIAL[what](folder / file, outside)
-    judge.judge("runs", lambda: command(*use), f"{name}, {' '.join(use)}: {changes or places!r}")
+    judge.check("runs", lambda: command(*use), f"{name}, {' '.join(use)}: {changes or places!r}")
 
 
 # -------------------------------------------------------------------------------------------------------- command lines
@@ -463,7 +463,7 @@ def test_command_lines(judge, runs, line, content):
         folder,
     )
     os.mkfifo(folder / "pipe")
-    judge.judge("command lines", lambda: command(*words), f"{name}: chopmix {words!r}, odd.txt {content!r}")
+    judge.check("command lines", lambda: command(*words), f"{name}: chopmix {words!r}, odd.txt {content!r}")
 
 
 def test_the_parts_are_where_code_may_stand(runs):

@@ -32,7 +32,7 @@ def own(tmp_path, monkeypatch):
 
 def judge(own: Judge, call) -> judged.Counts:
     """What one call counts as."""
-    own.judge("runs", call, "a call")
+    own.check("runs", call, "a call")
     return own.counts["runs"]
 
 

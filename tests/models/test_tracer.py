@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.multiprocessing as processes
 import tracer
-from chopmix.models.batch import Batch, Chunks, IGNORED, SetPlan
+from chopmix.models.batch import IGNORED, Batch, Chunks, SetPlan
 from chopmix.models.leaks import leaks
 from chopmix.models.model import Cores, Model
 from chopmix.models.tokens import Tokens

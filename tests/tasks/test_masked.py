@@ -20,8 +20,8 @@ from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import preflight
-from chopmix.models.batch import Batch, IGNORED
-from chopmix.tasks.masked_modeling import MaskedModeling, SPAN_SHARES, SPAN_WORDS, within_words
+from chopmix.models.batch import IGNORED, Batch
+from chopmix.tasks.masked_modeling import SPAN_SHARES, SPAN_WORDS, MaskedModeling, within_words
 from chopmix.tasks.span_corruption import SpanCorruption, split
 from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding
 from chopmix.tokenizers.encoding.byte_pairs import Extended

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 import torchaudio
-from chopmix.tokenizers.audio import AudioChopper, AudioTokenizer, FLOOR, LogMel
+from chopmix.tokenizers.audio import FLOOR, AudioChopper, AudioTokenizer, LogMel
 from chopmix.tokenizers.audio_stem import AudioStemChopper, AudioStemTokenizer
 from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.media.augmentation import SpectrogramAugmentation, stretched

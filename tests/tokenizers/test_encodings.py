@@ -21,8 +21,8 @@ from chopmix.tokenizers.encoding.base import (
     UnencodableText,
 )
 from chopmix.tokenizers.encoding.byte_pairs import (
-    BpeEncoding,
     PATTERN,
+    BpeEncoding,
     TiktokenEncoding,
     bpe_from_vocabulary,
     byte_letters,

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from chopmix.data.datasets.driving import Driving, RANGES
+from chopmix.data.datasets.driving import RANGES, Driving
 from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.packing import pack
 from chopmix.tokenizers.sensor import SensorChopper, SensorTokenizer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import StrictFloat, StrictInt, TypeAdapter, ValidationError
 
-from ...tokenizers.files.reading import LARGE, DataError, read_text
+from ...tokenizers.files.reading import DataError, LARGE, read_text
 from ...tokenizers.files.records import parse_json
 from ...tokenizers.files.writing import write_text
 

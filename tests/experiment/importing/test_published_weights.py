@@ -48,7 +48,7 @@ def whisper(tmp_path_factory) -> tuple[Run, Path]:
     """Whisper's smallest English model as a run, and its directory."""
     theirs = WEIGHTS / "whisper-tiny.en"
     if not theirs.is_dir():
-        pytest.skip(f"needs CHOPMIX_WEIGHTS with {theirs.name}")
+        raise pytest.skip.Exception(f"needs CHOPMIX_WEIGHTS with {theirs.name}")
     folder = tmp_path_factory.mktemp("whisper") / "run"
     import_directory(theirs, folder)
     return load_run(folder, device="cpu"), theirs
@@ -60,7 +60,7 @@ def digits() -> list[tuple[int, np.ndarray]]:
     import torchaudio
 
     if not DIGITS.exists():
-        pytest.skip("needs CHOPMIX_DATA with fsdd")
+        raise pytest.skip.Exception("needs CHOPMIX_DATA with fsdd")
     found = []
     with tarfile.open(DIGITS) as archive:
         for member in sorted(archive.getmembers(), key=lambda member: member.name):
@@ -158,7 +158,7 @@ def bert(tmp_path_factory) -> tuple[Run, Path]:
     """A BERT with its head for masked tokens as a run, and its directory."""
     theirs = WEIGHTS / "bert"
     if not theirs.is_dir():
-        pytest.skip(f"needs CHOPMIX_WEIGHTS with {theirs.name}")
+        raise pytest.skip.Exception(f"needs CHOPMIX_WEIGHTS with {theirs.name}")
     folder = tmp_path_factory.mktemp("bert") / "run"
     import_directory(theirs, folder)
     return load_run(folder, device="cpu"), theirs
