@@ -11,23 +11,23 @@ import pytest
 import torch
 from checkout import BENCHMARKS
 from fake_cuda import fake_cuda
+from gpu_parts import bench as bench_parts
+from gpu_parts import sound
 
 
 @pytest.fixture(scope="module")
 def gpu():
     """The script, as a module."""
-    sys.path.insert(0, str(BENCHMARKS))
     import gpu
 
-    yield gpu
-    sys.path.remove(str(BENCHMARKS))
+    return gpu
 
 
 @pytest.fixture
 def bench(gpu, tmp_path, monkeypatch):
     """A bench on the CPU whose rows are kept in a folder of their own."""
-    monkeypatch.setattr(gpu.results, "FOLDER", tmp_path)
-    return gpu.Bench(torch.device("cpu"), small=True, part="speed")
+    monkeypatch.setattr(bench_parts.results, "FOLDER", tmp_path)
+    return bench_parts.Bench(torch.device("cpu"), small=True, part="speed")
 
 
 def test_all_parts_run_small_on_a_cpu(gpu, tmp_path):
@@ -49,7 +49,7 @@ def test_all_parts_run_small_on_a_cpu(gpu, tmp_path):
         0 < row["share_of_product"] < 1 and 0 <= row["waited"] < 1 and row["peak_memory_bytes"] > 2**27 for row in timed
     )
     counted = {row["case"]: row["share"] for row in by_part["speed"] if "share" in row}
-    assert len(counted) == len(gpu.SHAPES) and counted["GPT-2 124M, 12 x 1,024, operations"] == pytest.approx(
+    assert len(counted) == len(bench_parts.SHAPES) and counted["GPT-2 124M, 12 x 1,024, operations"] == pytest.approx(
         1, rel=1e-3
     )
     assert all(row["tokens_per_second"] > 0 for row in by_part["generation"])
@@ -67,11 +67,11 @@ def test_what_was_measured_here_is_passed_over_and_what_failed_is_not(gpu, bench
     assert "failed: ZeroDivisionError: division by zero" in bench.rows()[0]["verdict"]
     bench.measure("one", measured)
     bench.measure("one", measured)
-    gpu.Bench(bench.device, small=False, part="speed").measure("one", measured)
+    bench_parts.Bench(bench.device, small=False, part="speed").measure("one", measured)
     assert [row["figure"] for row in bench.rows()] == [1] and len(calls) == 2
-    gpu.Bench(bench.device, small=True, again=True, part="speed").measure("one", measured)
+    bench_parts.Bench(bench.device, small=True, again=True, part="speed").measure("one", measured)
     assert [row["figure"] for row in bench.rows()] == [3]
-    gpu.here.cache_clear()
+    bench_parts.here.cache_clear()
     bench.measure("two", measured)
     assert {row["case"] for row in bench.rows()} == {"one", "two"}
 
@@ -79,25 +79,25 @@ def test_what_was_measured_here_is_passed_over_and_what_failed_is_not(gpu, bench
 def test_parts_have_processes_of_their_own(gpu, bench, monkeypatch):
     commands = []
     monkeypatch.setattr(subprocess, "run", lambda command, **options: commands.append(command))
-    monkeypatch.setattr(gpu.Bench, "rows", lambda self: [])
-    gpu.run(["kernels", "speed"], gpu.Bench(bench.device, again=True))
+    monkeypatch.setattr(bench_parts.Bench, "rows", lambda self: [])
+    gpu.run(["kernels", "speed"], bench_parts.Bench(bench.device, again=True))
     assert [command[command.index("--parts") + 1] for command in commands] == ["kernels", "speed"]
-    assert all("--again" in command and str(gpu.results.FOLDER) in command for command in commands)
+    assert all("--again" in command and str(bench_parts.results.FOLDER) in command for command in commands)
 
 
 def test_a_wrong_mask_is_seen(gpu):
     """Also one that only the backward pass shows."""
     import gpu_kernels
 
-    way = gpu.WAYS["causal"]
+    way = gpu_kernels.WAYS["causal"]
     other = way._replace(options={"attention": "same_sample"})
     expected, _ = gpu_kernels.read(way, 12, torch.device("cpu"), "float32")
     row = gpu_kernels.difference(gpu_kernels.read(other, 12, torch.device("cpu"), "float32")[0], expected)
-    assert "output" in gpu.verdict(row, {"output": 1e-4, "gradient": 1e-3})
+    assert "output" in gpu_kernels.verdict(row, {"output": 1e-4, "gradient": 1e-3})
     row = gpu_kernels.difference(expected | {"x": expected["x"] * 1.1}, expected)
-    assert gpu.verdict(row, {"output": 1e-4, "gradient": 1e-3}) == "gradient 0.1 is above 0.001"
+    assert gpu_kernels.verdict(row, {"output": 1e-4, "gradient": 1e-3}) == "gradient 0.1 is above 0.001"
     row = gpu_kernels.difference(expected | {"output": expected["output"] * float("nan")}, expected)
-    assert gpu.verdict(row, {"output": 1e-4}) == "output nan is above 0.0001"
+    assert gpu_kernels.verdict(row, {"output": 1e-4}) == "output nan is above 0.0001"
 
 
 def test_on_a_gpu_the_ways_take_every_layout(gpu):
@@ -105,7 +105,7 @@ def test_on_a_gpu_the_ways_take_every_layout(gpu):
     import gpu_kernels
 
     found = set()
-    for way, kind in itertools.product(gpu.WAYS.values(), (torch.float32, torch.bfloat16)):
+    for way, kind in itertools.product(gpu_kernels.WAYS.values(), (torch.float32, torch.bfloat16)):
         with fake_cuda():
             core, rows = gpu_kernels.core_of(way).to("cuda"), gpu_kernels.rows_of(way.rows, 24)
             layouts = core.plan(rows, None, kind, "cuda")
@@ -116,7 +116,7 @@ def test_on_a_gpu_the_ways_take_every_layout(gpu):
 
 
 def test_who_waits_is_told_with_the_line_that_does(gpu):
-    with gpu.synchronisations(torch.device("cpu")) as found:
+    with sound.synchronisations(torch.device("cpu")) as found:
         for _ in range(2):
             warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
         warnings.warn("something else", stacklevel=1)
@@ -127,7 +127,7 @@ def test_who_waits_is_told_with_the_line_that_does(gpu):
 def test_why_something_is_compiled_again_is_told(gpu):
     torch._dynamo.reset()
     compiled = torch.compile(lambda x: x * 2, backend="eager", dynamic=False)
-    with gpu.reasons() as found:
+    with sound.reasons() as found:
         for size in range(2, 14):
             compiled(torch.ones(size))
     assert "size mismatch" in found[0] and any("recompile_limit" in reason for reason in found)

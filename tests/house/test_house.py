@@ -118,14 +118,13 @@ def test_the_tables_of_the_readme_are_the_results(monkeypatch):
     """Every table is what `benchmarks/readme_tables.py` makes of `benchmarks/results/`."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import readme_tables
+    from readme.figures import newest
+    from results import read_results
 
     text = (ROOT / "README.md").read_text()
     assert readme_tables.with_tables(text) == text
     assert "| `configs/quickstart.yaml` | cross-modal" in text and "| GPT-2 | causal decoder |" in text
-    assert all(
-        row["difference"] < 1e-5
-        for row in readme_tables.newest(readme_tables.read_results("architectures"), "architecture")
-    )
+    assert all(row["difference"] < 1e-5 for row in newest(read_results("architectures"), "architecture"))
     changed = text.replace("| GPT-2 | causal decoder |", "| GPT-2 | encoder |")
     assert changed != text == readme_tables.with_tables(changed)
 

@@ -24,8 +24,10 @@ from chopmix.experiment.train import fit
 from test_training import losses, torchrun, trainer
 
 sys.path.append(str(BENCHMARKS))
-import gpu
 import gpu_kernels
+import stand_in
+from gpu_parts import bench as bench_parts
+from gpu_parts import fast, sound
 
 DEVICE = torch.device(os.environ.get("CHOPMIX_TEST_DEVICE") or "meta")
 pytestmark = [
@@ -50,15 +52,15 @@ def unchecked():
     torch._dynamo.reset()
 
 
-def bench() -> gpu.Bench:
-    return gpu.Bench(DEVICE, small=True)
+def bench() -> bench_parts.Bench:
+    return bench_parts.Bench(DEVICE, small=True)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("way", gpu.WAYS)
+@pytest.mark.parametrize("way", gpu_kernels.WAYS)
 def test_every_way_of_attending_gives_what_a_cpu_gives(way, precision):
     """Grouped heads, norms of queries and keys, biases, narrow and wide heads included; autocast in bfloat16."""
-    row = gpu_kernels.compared(gpu.WAYS[way], 150, DEVICE, precision)
+    row = gpu_kernels.compared(gpu_kernels.WAYS[way], 150, DEVICE, precision)
     assert row["verdict"] == "fine"
     if DEVICE.type == "cuda" and precision == "bfloat16":
         assert row["layout"] == ON_CUDA.get(way, row["layout"])
@@ -68,15 +70,15 @@ def test_ctc_gives_what_a_cpu_gives():
     assert gpu_kernels.ctc_compared(100, DEVICE)["verdict"] == "fine"
 
 
-@pytest.mark.parametrize("name", gpu.MIXES)
+@pytest.mark.parametrize("name", bench_parts.MIXES)
 def test_the_losses_are_those_of_a_cpu(name):
     """AdamW and Muon; texts, images, sounds; encoders with decoders; CTC."""
-    assert gpu.losses_compared(bench(), name)["verdict"] == "fine"
+    assert sound.losses_compared(bench(), name)["verdict"] == "fine"
 
 
-@pytest.mark.parametrize("name", gpu.MIXES)
+@pytest.mark.parametrize("name", bench_parts.MIXES)
 def test_between_two_logs_nothing_waits(name):
-    assert gpu.waits_of(bench(), name)["verdict"] == "fine"
+    assert sound.waits_of(bench(), name)["verdict"] == "fine"
 
 
 @pytest.mark.parametrize("name", ["quickstart", "lm/shakespeare_char", "speech/digit_strings_ctc", "t5/books"])
@@ -84,10 +86,10 @@ def test_compiled_losses_are_those_that_are_not(name, tmp_path, monkeypatch):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     found = []
     for compiled in (False, True):
-        config = load_config(gpu.file_of(name, tmp_path))
-        overrides = [*gpu.small(config), *gpu.without_chance(config), "training.precision=float32"]
+        config = load_config(bench_parts.file_of(name, tmp_path))
+        overrides = [*stand_in.small(config), *stand_in.without_chance(config), "training.precision=float32"]
         made = bench().trainer(name, overrides, tmp_path / str(compiled), compiled=compiled)
-        found.append([float(gpu.updated(made, step)) for step in range(3)])
+        found.append([float(sound.updated(made, step)) for step in range(3)])
     assert found[1] == pytest.approx(found[0], rel=2e-3)
 
 
@@ -113,7 +115,7 @@ def test_a_run_resumes_evaluates_and_writes(tiny, precision):
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_texts_are_written(rows, precision):
-    assert gpu.written(bench(), rows, precision)["tokens_per_second"] > 0
+    assert fast.written(bench(), rows, precision)["tokens_per_second"] > 0
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -1,0 +1,64 @@
+"""Classifiers of ours beside those of timm and transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+import transformers
+from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.run import load_run
+from pairs_of.common import Loss, Pair, own_precision, planned, training
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+
+def classified(folder: Path, wanted: str, theirs: nn.Module, logits: Loss, samples: list[dict], peer: str) -> Pair:
+    """A classifier that was imported from `folder`, beside the one that it is made of."""
+    import_directory(folder, folder.parent / "run")
+    run = load_run(folder.parent / "run", device="cpu")
+    task, split, labels = run.tasks["label"], run.given(samples), torch.arange(len(samples))
+
+    def loss() -> Tensor:
+        batch = planned(run, split.batch(split.all(), training=True))
+        targets = batch.targets["label"]
+        targets.values.copy_(labels)
+        return task.terms(run.model(batch)["label"], targets)["loss"] / len(samples)
+
+    other = training(theirs, lambda: F.cross_entropy(logits(), labels), "float32")
+    return training(run.model, loss, own_precision(run, wanted)), other, peer
+
+
+def vit(folder: Path, wanted: str, file: None) -> Pair:
+    """timm's `vit_small_patch16_224` (12 layers, 6 heads, 384 wide, 197 tokens) on four images."""
+    name, source = "vit_small_patch16_224", folder / "theirs"
+    source.mkdir()
+    theirs = timm.create_model(name, pretrained=False)
+    save_file({key: value.contiguous() for key, value in theirs.state_dict().items()}, source / "model.safetensors")
+    data = {"mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0}
+    (source / "config.json").write_text(json.dumps({"architecture": name, "pretrained_cfg": data}))
+    images = torch.randint(256, (4, 3, 224, 224), dtype=torch.uint8)
+    floats = (images.float() / 255 - 0.5) / 0.5
+    return classified(source, wanted, theirs, lambda: theirs(floats), [{"image": image} for image in images], "timm")
+
+
+def ast(folder: Path, wanted: str, file: None) -> Pair:
+    """An AST of that width and depth on four sounds of 1.28 seconds (146 tokens)."""
+    shape = {
+        "hidden_size": 384,
+        "num_attention_heads": 6,
+        "intermediate_size": 1536,
+        "max_length": 128,
+        "num_labels": 35,
+    }
+    theirs, source = transformers.ASTForAudioClassification(transformers.ASTConfig(**shape)), folder / "theirs"
+    theirs.save_pretrained(source)
+    features = transformers.ASTFeatureExtractor(max_length=128)
+    features.save_pretrained(source)
+    sounds = [(torch.randn(20_480) * 0.1).numpy() for _ in range(4)]
+    values = features(sounds, sampling_rate=16_000, return_tensors="pt")["input_values"]
+    samples = [{"sound": (sound, 16_000)} for sound in sounds]
+    return classified(source, wanted, theirs, lambda: theirs(values).logits, samples, "transformers")
