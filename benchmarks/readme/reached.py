@@ -190,6 +190,12 @@ REACHED = (
         ],
         "passages_with",
     ),
+    Reached(
+        "lm/books",
+        "GPT on classic novels: BERT's YAML with another attention and another task",
+        "lm_books",
+        plain("lm_books", "val/bits_per_byte", "val/loss"),
+    ),
     Reached("t5/books", "T5 on classic novels: span corruption", "t5_books", plain("t5_books", "val/loss")),
     Reached(
         "lm/python_stdlib",
