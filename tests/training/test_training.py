@@ -48,9 +48,9 @@ class StopAt:
     """A stop request that comes by itself."""
 
     def __init__(self, step):
-        self.step, self.signal = step, None
+        self.step, self.signal, self.trainer = step, None, None
 
-    def hear(self, asked):
+    def hear(self, votes):
         pass
 
     def __enter__(self):
@@ -59,8 +59,8 @@ class StopAt:
     def __exit__(self, *exception):
         pass
 
-    def requested(self, processes, step):
-        if step == self.step:
+    def requested(self, processes):
+        if self.trainer.step == self.step:
             self.signal = signal.SIGTERM
         return self.signal is not None
 
@@ -71,6 +71,7 @@ def trainer(config_file, *overrides, stop=None):
     made = assemble(config, Processes.start(), Progress(config.training.steps))
     if stop is not None:
         made.trainer.stop = StopAt(stop)
+        made.trainer.stop.trainer = made.trainer
     return made
 
 
