@@ -14,7 +14,7 @@ from chopmix.commands.cli import main
 from chopmix.commands.options.samples import given_samples
 from chopmix.data.datasets.arithmetic import outcomes
 from chopmix.data.processes import Processes
-from chopmix.data.samples.dataset import Outcome
+from chopmix.data.samples.dataset import MadeDataset, Outcome
 from chopmix.experiment.assembly.assemble import assemble
 from chopmix.experiment.data.splits import open_split
 from chopmix.experiment.data.tasks import load_learned, save_learned
@@ -79,8 +79,10 @@ TREE = {
 
 
 @pytest.fixture
-def mixed(tmp_path):
-    """Makes the YAML of a tiny experiment in cross-modal arithmetic; gives its path."""
+def mixed(tmp_path, monkeypatch):
+    """Makes the YAML of a tiny experiment in cross-modal arithmetic, with a hundred samples to validate instead of a
+    thousand; gives its path."""
+    monkeypatch.setattr(MadeDataset, "held_back", 100)
 
     def make(name: str = "mixed", **sections):
         tree = TREE | sections | {"out": str(tmp_path / name)}
