@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import timm
@@ -20,7 +21,8 @@ def classified(folder: Path, wanted: str, theirs: nn.Module, logits: Loss, sampl
     """A classifier that was imported from `folder`, beside the one that it is made of."""
     import_directory(folder, folder.parent / "run")
     run = load_run(folder.parent / "run", device="cpu")
-    task, split, labels = run.tasks["label"], run.given(samples), torch.arange(len(samples))
+    task, labels = run.tasks["label"], torch.arange(len(samples))
+    split = replace(run.given(samples), tasks=run.tasks)
 
     def loss() -> Tensor:
         batch = planned(run, split.batch(split.all(), training=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -128,7 +129,7 @@ def bert(folder: Path, wanted: str, file: None) -> Pair:
     run = saved(theirs, folder)
     values, judged = torch.randint(200, 8000, (16, 128)), torch.rand(16, 128) < 0.15
     places = judged.flatten().nonzero()[:, 0]
-    targets = Targets(values=values.flatten()[places], places=places)
+    targets = Targets(values=values.flatten()[places], slots=places)
 
     def loss() -> Tensor:
         chunks = {"text": Chunks(values=values, index=torch.arange(128))}
@@ -169,7 +170,7 @@ def t5(folder: Path, wanted: str, file: None) -> Pair:
     run, theirs = t5_models(folder)
     values, said = torch.randint(5, 8000, (16, 95)), torch.randint(5, 8000, (16, 47))
     samples = [{"source": numbers(row), "target": numbers(out)} for row, out in zip(values, said)]
-    split, task = run.given(samples), run.tasks["answer"]
+    split, task = replace(run.given(samples), tasks=run.tasks), run.tasks["answer"]
     end = torch.ones(16, 1, dtype=torch.long)
     given, labels = torch.cat([values, end], 1), torch.cat([said, end], 1)
 
