@@ -2,9 +2,9 @@
 
     python benchmarks/precision.py --pairs 6
 
-The table (`benchmarks/results/precision.jsonl`) is what `training/choices.py` takes its rule from for `precision:
-auto`: cores of four layers that read 2,048 tokens a step in rows of 64 or 256, causal and bidirectional, of several
-widths and channels a head. `tests/training/test_choices.py` holds the rule against it.
+The table (`benchmarks/results/precision.jsonl`) is what `experiment/settings/resolved.py` takes its rule from for
+`precision: auto`: cores of four layers that read 2,048 tokens a step in rows of 64 or 256, causal and bidirectional,
+of several widths and channels a head. `tests/training/test_choices.py` holds the rule against it.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ class Model(nn.Module):
     """Embed the chunks of every input, mix them into sets, read each set with its core, answer with the heads.
 
     `tokenizers` are the embedders by input name, in YAML order, or the name of another input, whose embedder serves
-    both; `heads` are by task name. Inputs that share a set carry type embeddings. `context` is the number of slots in a
+    both (a GPT's `wte` and `wpe` stand in tokenizers/text.py); `heads` are by task name. Inputs that share a set carry
+    type embeddings. `context` is the number of slots in a
     row. `core_tokens` is how many tokens of the core itself every sample begins with: the first is the class token, the
     others are registers (Darcet et al. 2024, arXiv:2309.16588).
     """

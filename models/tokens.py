@@ -2,7 +2,7 @@
 
 A transformer does not care where a token comes from. All that it may know besides a token's content is here: which
 named input it belongs to, which sample, which item, and where it stands. Everything about visibility
-(`attention/graph.py`) and relative position (`layers/relative.py`) is computed from these four fields.
+(`models/attention/graph.py`) and relative position (`models/layers/relative.py`) is computed from these four fields.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from ..models.embedder import Embedder
 from ..models.frozen import Frozen
 from ..models.layers.linear import Linear
 from .base import Chopper, Chunk, Preprocessor, Role, RunPart, axes_of
+from .files.reading import DataError
 from .packing import place
 
 
@@ -32,6 +33,8 @@ class EncodedPreprocessor(Preprocessor):
         return self.chopper(role.open_run(self.run))
 
     def load(self, folder: Path, role: Role) -> EncodedChopper:
+        if not (folder / "run").exists():
+            raise DataError(f"{folder / 'run'} is missing: the run that this one took in stands there; copy whole runs")
         return self.chopper(role.open_run(folder / "run"))
 
     def chopper(self, part: RunPart) -> EncodedChopper:

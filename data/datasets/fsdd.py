@@ -13,8 +13,9 @@ class Fsdd(ShardDataset):
 
     With `held_out`, the name of a speaker or of several, the test split is all their recordings, and train and val are
     of the others alone. With `equalize` every speaker's recordings are filtered to the mean spectrum of all speakers, a
-    left-out one's too (see data/equalized.py): who speaks is known then, not what is said. With `unlabelled` nine
-    tenths of a left-out speaker's recordings in the train file belong to train, too, without their labels.
+    left-out one's too (see data/samples/equalized.py): who speaks is known then, not what is said. With
+    `unlabelled` nine tenths of a left-out speaker's recordings in the train file belong to train, too, without
+    their labels.
     """
 
     folder = "fsdd"

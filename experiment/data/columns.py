@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from ...data.samples.dataset import SampleDataset
-from ...tasks.base import Needs
 from ...tokenizers.base import Role
 from ...tokenizers.files.reading import DataError
+from ..settings.checks.tasks import needs_of, written_by
 from ..settings.config import Config
-
-
-def needs_of(config: Config) -> dict[str, Needs]:
-    """What every task is about."""
-    return {name: part().needs for name, part in config.tasks.items()}
-
-
-def written_inputs(config: Config) -> list[str]:
-    """The inputs that tasks write."""
-    needs = needs_of(config)
-    return [part.options["target"] for name, part in config.tasks.items() if needs[name].generates]
 
 
 def sharing(config: Config, owner: str) -> list[str]:
@@ -27,7 +16,7 @@ def sharing(config: Config, owner: str) -> list[str]:
 
 def roles_of(config: Config) -> dict[str, Role]:
     """What the tasks want of each input. Inputs of one tokenizer share their special ids."""
-    needs, generated, roles = needs_of(config).values(), written_inputs(config), {}
+    needs, generated, roles = needs_of(config.tasks).values(), written_by(config.tasks), {}
     for name in config.inputs:
         group = set(sharing(config, config.shares.get(name, name)))
         ids = [title for each in needs if group & {*each.inputs} for title in each.special_ids]
@@ -44,14 +33,16 @@ def encoded_inputs(config: Config) -> list[str]:
     """The inputs that the encoder reads: all that no task writes; none where there is no encoder."""
     if config.model.options["encoder"] is None:
         return []
-    written = written_inputs(config)
+    written = written_by(config.tasks)
     return [name for name in config.inputs if name not in written]
 
 
 def check_columns(config: Config, dataset: SampleDataset) -> None:
     """Raises DataError when an input or a task reads a column that the data set does not have."""
     wanted = {f"inputs.{name}": column for name, column in columns_of(config).items()}
-    wanted |= {f"tasks.{name}.target": column for name, needs in needs_of(config).items() for column in needs.columns}
+    wanted |= {
+        f"tasks.{name}.target": column for name, needs in needs_of(config.tasks).items() for column in needs.columns
+    }
     for path, column in wanted.items():
         if column not in dataset.columns:
             mapping = f"{{{path.split('.')[1]}: {dataset.columns[0]}}}"

@@ -25,7 +25,7 @@ from ..folder.reading import RunError, listed
 from ..run import Run
 from .architectures import ARCHITECTURES
 from .configuration import config_of
-from .files import Directory, KEPT, ORIGINALS, RECORD
+from .files import KEPT, ORIGINALS, RECORD, Directory
 from .tokenizer_json import tokenizer_files
 from .whisper import generation_config
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import device, nn
 
-from ...models.pretrained.ast_audio import Ast, AstFeatures, FEATURES
+from ...models.pretrained.ast_audio import FEATURES, Ast, AstFeatures
 from ...models.pretrained.base import PublishedError
 from ...models.pretrained.vit import Vit, VitArguments, VitData
 from ...tokenizers.files.records import read_json

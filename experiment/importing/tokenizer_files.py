@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...tokenizers.encoding.directory import DirectoryEncoding, coder_of
-from ...tokenizers.files.reading import DataError, LARGE, read_text
+from ...tokenizers.files.reading import LARGE, DataError, read_text
 from ...tokenizers.files.records import Record
 from ..folder.reading import RunError
 from .files import Directory

@@ -14,7 +14,7 @@ from ...training.accounting import parameters_by_part
 from ..assembly.model import build_model
 from ..folder.model_run import write_model_run
 from .configuration import prepared
-from .files import Directory, Imported, KEPT, ORIGINALS, RECORD
+from .files import KEPT, ORIGINALS, RECORD, Directory, Imported
 from .weights import fill, originals, our_weights, told
 
 

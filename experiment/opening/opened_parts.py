@@ -51,11 +51,14 @@ def open_part(folder: str | Path, trust: Collection[str] = ()) -> RunPart:
     config, model, encoder = own["config"], own["model"], own["config"].model.options["encoder"]
     state = checkpoint.read_state(folder, own["step"])
 
-    def write(there: Path) -> None:
-        write_model_run(there, config, own["choppers"], own["tasks"], model, {"missing": list(own["missing"])})
-
+    keep = (config, own["choppers"], own["tasks"], model, {"missing": list(own["missing"])})
     return RunPart(
         name=str(folder), model=model, choppers=own["choppers"], context=encoder.context if encoder else model.context,
-        core_tokens=config.model.options["core_tokens"], write=write,
+        core_tokens=config.model.options["core_tokens"], write=partial(write_part, keep),
         content=" ".join(f"{each.crc32:08x}" for _, each in sorted(state.files.items())),
     )  # fmt: skip
+
+
+def write_part(kept: tuple[Any, ...], folder: Path) -> None:
+    """Keep a run that is a part of another, with the other's assets."""
+    write_model_run(folder, *kept)

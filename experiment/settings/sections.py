@@ -18,7 +18,7 @@ from ...tokenizers.base import Preprocessor
 from ...training.mixup import Mixup
 from ...training.optimizers import AdamW, Optimizer
 from ...training.schedules import Cosine, Schedule
-from .registry import Folder, ROOT, folder_of
+from .registry import ROOT, Folder, folder_of
 from .schema import Choice, Keys, Part, Record
 
 

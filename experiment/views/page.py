@@ -6,7 +6,7 @@ import html
 from pathlib import Path
 
 from ...data.split import Split
-from ...models.batch import Batch, IGNORED
+from ...models.batch import IGNORED, Batch
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.printing import printable
 from ...tokenizers.files.writing import write_text

@@ -10,7 +10,7 @@ import torch
 
 from ...inference.transcript import Segment, Transcript
 from ...inference.transcription import Transcriber, Transcribing, vocabulary_of
-from ...inference.whisper_decoding import Protocol, SHORTEST
+from ...inference.whisper_decoding import SHORTEST, Protocol
 from ...inference.whisper_window import window_planner
 from ...tokenizers.audio_stem import AudioStemChopper
 from ...tokenizers.files.reading import DataError

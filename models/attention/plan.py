@@ -12,13 +12,13 @@ from torch import Tensor
 from ..tokens import PADDING, Tokens, alike, within_samples
 from .graph import Causal, Graph, Node, SameSample, Window, dense_mask, mask_within, reads
 from .kernels import (
+    SHORT,
     Band,
     Dense,
     Flex,
     Layout,
     PerSample,
     Plain,
-    SHORT,
     Segment,
     VariableLength,
     _varlen_attention,

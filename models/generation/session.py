@@ -17,7 +17,7 @@ from torch import Tensor
 from ..batch import Batch, Chunks, SetPlan
 from ..cache import Cache
 from ..model import Model
-from ..tokens import TokenSet, Tokens
+from ..tokens import Tokens, TokenSet
 from .fast_decoder import Decoder, computing_type
 
 

@@ -10,9 +10,9 @@ from einops import rearrange
 from pydantic import Field, FiniteFloat
 
 from .base import (
+    BLOCK,
     Architecture,
     At,
-    BLOCK,
     Count,
     Depth,
     Epsilon,

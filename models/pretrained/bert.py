@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from .base import (
+    BLOCK,
     Architecture,
     At,
-    BLOCK,
     Count,
     Depth,
     Epsilon,

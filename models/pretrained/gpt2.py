@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from .base import (
+    BLOCK,
+    HEADS,
     Architecture,
     At,
-    BLOCK,
     Count,
     Depth,
     Epsilon,
-    HEADS,
     Heads,
     Id,
     Rename,

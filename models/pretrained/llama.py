@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import (
+    BLOCK,
+    HEADS,
     Architecture,
     At,
-    BLOCK,
     Count,
     Depth,
     Epsilon,
-    HEADS,
     Heads,
     Id,
     Published,

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from .base import (
+    BLOCK,
+    ENCODER_BLOCK,
+    HEADS,
     Architecture,
     At,
-    BLOCK,
     Count,
     Depth,
-    ENCODER_BLOCK,
     Epsilon,
-    HEADS,
     Heads,
     Id,
     PublishedError,

@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from pydantic import ConfigDict, Field, FiniteFloat
 
-from .base import Architecture, BLOCK, Depth, Epsilon, Heads, Published, Rename, Share, Width, renames
+from .base import BLOCK, Architecture, Depth, Epsilon, Heads, Published, Rename, Share, Width, renames
 
 LAYER = {
     "norm1": "add_attention.norm",

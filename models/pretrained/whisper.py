@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ..layers.positions import SinesThenCosines
 from .base import (
+    BLOCK,
+    ENCODER_BLOCK,
     Architecture,
     At,
-    BLOCK,
     Count,
     Depth,
-    ENCODER_BLOCK,
     Heads,
     Id,
     PublishedError,

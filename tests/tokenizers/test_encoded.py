@@ -1,6 +1,7 @@
 """A trained run as a part of another: what it makes of its input is read, it never changes, and it is kept."""
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from chopmix.experiment.views.embed import embed
 from chopmix.models.frozen import Frozen
 from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.encoded import EncodedPreprocessor
+from chopmix.tokenizers.files.reading import DataError
 from safetensors.torch import load_file
 from test_mixing import TREE, mixed  # noqa: F401 (a fixture: cross-modal arithmetic, tiny)
 from torch import nn
@@ -126,3 +128,21 @@ def test_what_was_kept_tells_its_weights(mixed, teacher):  # noqa: F811
     state = json.loads(next((file.with_suffix("") / "assets/image/run/checkpoints").glob("*/state.json")).read_text())
     chopper = load_run(file.with_suffix("")).choppers["image"]
     assert chopper.part.content == f"{state['files']['model.safetensors']['crc32']:08x}"
+
+
+def test_a_chopper_with_a_run_can_be_pickled_and_tells_what_is_missing(mixed, teacher):  # noqa: F811
+    file = student(mixed, teacher)
+    train(load_config(file, ["training.steps=1"]))
+    folder = file.with_suffix("")
+    chopper = load_run(folder).choppers["image"]
+    again, image = pickle.loads(pickle.dumps(chopper)), load_run(folder).dataset().open("val")[0]["image"]
+    one, other = (each.inner([each.chop(each.decode(image))]) for each in (chopper, again))
+    with torch.no_grad():
+        found = [Frozen(each.part.model) for each in (chopper, again)]
+        vectors = [
+            part(part.plan(planned, dtype=torch.float32, device="cpu")) for part, planned in zip(found, (one, other))
+        ]
+    assert torch.equal(*vectors)
+    shutil.rmtree(folder / "assets" / "image" / "run")
+    with pytest.raises(DataError, match="is missing: the run that this one took in stands there"):
+        load_run(folder)

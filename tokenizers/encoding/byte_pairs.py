@@ -15,7 +15,7 @@ from pathlib import Path
 import tiktoken
 
 from ..files.writing import write_text
-from .base import Encoding, START, well_formed
+from .base import START, Encoding, well_formed
 
 # GPT-4's idea (words take the character before them, digits in threes), but all that follows a line (its newlines, and
 # the indentation of the next but for the one space that joins the next word) is one piece, with the punctuation before:

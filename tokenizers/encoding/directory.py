@@ -10,7 +10,7 @@ from typing import Any
 
 from ..files.reading import DataError
 from ..files.writing import write_text
-from .base import Encoding, MOST, TextStream, well_formed
+from .base import MOST, Encoding, TextStream, well_formed
 from .byte_pairs import byte_letters
 
 SPACE = "\u2581"

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from ..files.reading import DataError, LARGE, read_text
+from ..files.reading import LARGE, DataError, read_text
 from ..files.records import Record, read_record
-from .base import ByteEncoding, CharacterEncoding, Encoding, MOST, NumberEncoding, well_formed
-from .byte_pairs import BpeEncoding, Extended, PATTERN, TiktokenEncoding, train_bpe  # fmt: skip
+from .base import MOST, ByteEncoding, CharacterEncoding, Encoding, NumberEncoding, well_formed
+from .byte_pairs import PATTERN, BpeEncoding, Extended, TiktokenEncoding, train_bpe  # fmt: skip
 from .directory import DirectoryEncoding
 
 
@@ -54,7 +54,7 @@ class Frame(Record):
     roles: dict[str, Id] | None = None
     strip: bool | None = None
     whisper: dict[str, Any] | None = None
-    """Whisper's protocol, which `models/transcription.py` reads."""
+    """Whisper's protocol, which `inference/transcription.py` reads."""
 
 
 class EncodingRecord(Record):

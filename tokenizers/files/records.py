@@ -14,7 +14,7 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from .reading import DataError, SMALL, read_bytes, shown
+from .reading import SMALL, DataError, read_bytes, shown
 
 
 class Record(BaseModel):

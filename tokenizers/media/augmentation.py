@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .rand_augment import Images, STRONGEST, rand_augmented
+from .rand_augment import STRONGEST, Images, rand_augmented
 
 Seeds = Int[Tensor, "s"]
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..files.reading import DataError, LARGE, Source, read_bytes
+from ..files.reading import LARGE, DataError, Source, read_bytes
 
 PIXELS = 100_000_000
 """The most pixels of a picture."""
