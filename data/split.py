@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -10,55 +9,33 @@ from typing import ClassVar
 from ..models.batch import Batch
 from ..tasks.base import Task
 from ..tasks.targets import with_targets
-from .bad_samples import BadSamples, LeftOut
 from .sampler import Place
 from .samples.dataset import Samples
+from .samples.inputs import Inputs
+from .unread import Unread
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Base of all splits. A batch is the same whoever asks for it: `plan` says which samples a step reads,
-    `batch` reads them."""
+    """Base of all splits. One gives four: `fingerprint`, `plan`, `all` and `read`; everything else follows.
+
+    A batch is the same whoever asks for it: `plan` says which samples a step reads, `read` reads them.
+    """
 
     name: str
+    unread: Unread
     tasks: Mapping[str, Task] = field(default_factory=dict)
-    left_out: LeftOut = field(default_factory=LeftOut, repr=False)
-    """The samples that tasks could not judge."""
-    samples: ClassVar[Samples | None] = None
-    """The samples that it reads; None: windows of one text."""
+
     unit: ClassVar[str] = "samples"
     """What is counted: samples, or rows of so many tokens."""
-    rows: ClassVar[int]
-    """How many samples (or windows) the first global training batch has; later ones too, where all are alike."""
-    bad: ClassVar[BadSamples]
-    dropped: ClassVar[Counter]
-    """How many items of each input were left out for want of room."""
-
-    optional_inputs: ClassVar[tuple[str, ...]] = ()
-    """The inputs that can be withheld from a sample: those that no task predicts."""
-    withheld: ClassVar[Mapping[str, tuple[float, float]]] = {}
-    """How often each input is withheld while training, and the chance that it was given (see `Inputs`)."""
+    samples: ClassVar[Samples | None] = None
+    """The samples that it reads; None: windows of one text."""
+    inputs: ClassVar[Inputs] = Inputs(columns={})
+    """Which inputs are read of each sample, predicted, encoded and withheld; none are told apart in a stream."""
 
     @property
     def fingerprint(self) -> str:
         """What identifies the content, labels too: a resumed run must find the data that it was trained on."""
-        raise NotImplementedError
-
-    def __len__(self) -> int:
-        """How many samples there are."""
-        raise NotImplementedError
-
-    def unread(self) -> dict[str, int]:
-        """How much of it was not read so far, by why: `bad` samples, items `without_room`."""
-        return {}
-
-    def told(self) -> list[str]:
-        """The same, in a sentence each."""
-        return []
-
-    def bytes_of(self, batch: Batch, target: str) -> float:
-        """The UTF-8 bytes of the texts that the targets of a batch stand for, where `target` is an input of text; of a
-        whole evaluation, all that the split has."""
         raise NotImplementedError
 
     def plan(self, seed: int, step: int) -> list[Place]:
@@ -77,5 +54,14 @@ class Split:
         """What a model reads and an objective judges: the same with every task's targets."""
         batch = with_targets(self.read(places, training=training, inputs=inputs), self.tasks)
         for name, targets in batch.targets.items():
-            self.left_out.note(name, targets.left_out)
+            self.unread.left_out.note(name, targets.left_out)
         return batch
+
+    def __len__(self) -> int:
+        """How many samples one epoch has."""
+        return len(self.all())
+
+    @property
+    def rows(self) -> int:
+        """How many samples (or windows) the first global training batch has; later ones too, where all are alike."""
+        return len(self.plan(0, 0))

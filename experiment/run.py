@@ -94,7 +94,7 @@ class Run(Opened):
         data = own_split(asked, split, dataset)
         with self.arithmetic():
             metrics = evaluate_split(self.model, asked.tasks, data, rows=rows, pictures=pictures_of(self.folder))
-        for line in data.told():
+        for line in data.unread.told():
             say_aside(line)
         return metrics
 

@@ -96,7 +96,7 @@ def measure_attribution(
 
     Raises ValueError for more inputs than `MOST`, for none, and for a task that judges less without some of them.
     """
-    inputs = split.optional_inputs
+    inputs = split.inputs.optional
     if not inputs:
         raise ValueError("there is no input that could be withheld: every one is predicted, or needed by a task")
     if len(inputs) > MOST:

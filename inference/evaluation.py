@@ -128,15 +128,14 @@ def summed(
         0, max(len(places), 1), rows
     ):  # a process without a share reads an empty batch: same keys for all
         batch = split.batch(places[first : first + rows] or split.all()[:1], inputs=inputs)
-        sizes = {name: split.bytes_of(batch, task.target) for name, task in tasks.items() if task.needs.generates}
         batch = model.plan(batch, dtype=dtype, device=device).to(device)
         outputs = model(batch)
         for name, task in tasks.items():
             targets = batch.targets[name]
             loss = next(iter(task.terms(outputs[name], targets).values()))
             found = {"loss": loss, "count": torch.tensor(float(targets.count)), **task.measure(outputs[name], targets)}
-            if name in sizes:
-                found["bytes"] = torch.tensor(sizes[name])
+            if task.needs.generates:
+                found["bytes"] = torch.tensor(batch.bytes.get(task.target, 0.0))
             if name in pairs and places:
                 said, true = task.answers(outputs[name], targets, batch), batch.set_of(targets).labels[task.target]
                 pairs[name] += [(answer["text"], as_text(text)) for answer, text in zip(said, true) if text is not None]
@@ -149,6 +148,7 @@ def summed(
 def left_unread(splits: Mapping[str, Split], tasks: Mapping[str, Task]) -> dict[str, int]:
     """In the splits of samples, how many were bad so far, how many items found no room, how many samples a task left
     out."""
-    counts = {f"data/{name}_{why}": count for name, split in splits.items() for why, count in split.unread().items()}
-    left_out = {name: sum(len(split.left_out.get(name, ())) for split in splits.values()) for name in tasks}
+    unread = {name: split.unread for name, split in splits.items()}
+    counts = {f"data/{name}_{why}": count for name, each in unread.items() for why, count in each.counts().items()}
+    left_out = {name: sum(len(each.left_out.get(name, ())) for each in unread.values()) for name in tasks}
     return counts | ({f"data/{name}_left_out": count for name, count in left_out.items()} if counts else {})

@@ -206,7 +206,7 @@ def stream_texts(
     """The same texts piece by piece, each up to a `stop` text (left out). Raises DataError where one of the
     samples is bad."""
     _, session = open_answers(model, name, task, split, places, prompt=prompt, most=max_tokens, cached=cached)
-    for number in [place.number for place in places if place.number in split.bad]:
-        raise DataError(split.bad[number])
+    for number in [place.number for place in places if place.number in split.unread.bad]:
+        raise DataError(split.unread.bad[number])
     rows = [WrittenText(DecodedStream(task.written), task.text.ends, stop) for _ in places]
     yield from pieces(session, rows, sampling, search or task.search, generator_of(seed, model))

@@ -43,7 +43,7 @@ def predict(
                 answers = read_off(model, name, task, split, places)
             for number, answer in answers.items():
                 found[number][name] = answer
-    return [answer or {"error": split.bad[number]} for number, answer in enumerate(found)]
+    return [answer or {"error": split.unread.bad[number]} for number, answer in enumerate(found)]
 
 
 @torch.inference_mode()

@@ -15,9 +15,7 @@ def written_pairs(
     """What the model writes from the other inputs, as the task searches, beside the true texts. Samples that have
     none are not judged: an empty text would be wrong for all of them, whatever is written."""
     found: list[tuple[str, str]] = []
-    places = [
-        each for each in places if each.number not in split.bad and reference(split, each, task.target) is not None
-    ]
+    places = [each for each in places if reference(split, each, task.target) is not None]
     for first in range(0, len(places), max(rows, 64)):
         texts = write_texts(model, name, task, split, places[first : first + max(rows, 64)], inputs=inputs)
         found += [(text, split.item(number)[0][task.target]) for number, text in texts.items()]
@@ -25,7 +23,7 @@ def written_pairs(
 
 
 def reference(split: SampleSplit, place: Place, target: str) -> str | None:
-    """The true text of a sample, None where it has none or cannot be read."""
+    """The true text of a sample, None where it has none or is bad."""
     try:
         return split.item(place.number)[0].get(target)
     except ValueError:

@@ -135,6 +135,8 @@ class Batch:
     encoder: SetPlan | None = None
     """What the encoder reads, where there is one."""
     targets: Mapping[str, Targets] = field(default_factory=dict)
+    bytes: Mapping[str, float] = field(default_factory=dict)
+    """While evaluating: the UTF-8 bytes of the texts that each input's tokens stand for (of windows, their share)."""
     real: bool = True
     """False: a process without a share of its own reads this for nothing, so that all have as many micro-batches."""
 
@@ -151,6 +153,10 @@ class Batch:
     def set_of(self, targets: Targets) -> SetPlan:
         """The set whose slots a task's targets name."""
         return self.encoder if targets.of_encoder else self.main
+
+    def with_set_of(self, targets: Targets, planned: SetPlan) -> Batch:
+        """The batch with another set in the place of that one."""
+        return replace(self, encoder=planned) if targets.of_encoder else replace(self, main=planned)
 
     def to(self, device: torch.device | str) -> Batch:
         """All tensors on another device; the descriptors and layouts move as well."""

@@ -94,7 +94,7 @@ class MaskedModeling(Task):
         judged = (hidden != IGNORED).nonzero()[:, 0]
         slots = judged if chunks.slots is None else chunks.slots[judged]
         found = Targets(values=hidden[judged], slots=slots, count=len(judged), of_encoder=of_encoder)
-        return replace(batch, **{"encoder" if of_encoder else "main": planned}), found
+        return batch.with_set_of(found, planned), found
 
     def _altered(self, planned: SetPlan) -> SetPlan:
         chunks = planned.chunks[self.target]

@@ -111,7 +111,7 @@ class Trainer:
             evaluates, saves = self.must_evaluate(), self.due(self.every.save)
             if evaluates or saves or self.due(self.every.log):
                 self.log.report(self.step, self.learner.optimizer.figures())  # waits for the device
-                self.loader.split.bad.check(self.learner.processes)
+                self.loader.split.unread.bad.check(self.learner.processes)
                 hurried = self.stop.requested(self.learner.processes)
                 if evaluates and not hurried:
                     metrics = self.evaluate_saving_on_error()
@@ -194,7 +194,7 @@ class Trainer:
                 "records": log.record.lines_of(self.step),
                 "unreported": log.unreported.model_dump(),
                 "skipped": self.loader.skipped,
-                "bad": dict(self.loader.split.bad),
+                "bad": dict(self.loader.split.unread.bad),
             }
             tensors = {"model": learner.model.state_dict(), "optimizer": learner.optimizer.state()}
             self.saver.save(

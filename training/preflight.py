@@ -36,7 +36,7 @@ def check_prompt(prompt: str, tasks: Mapping[str, Task], choppers: Mapping[str, 
 
 def check_attribution(split: Split) -> None:
     """Raises ValueError when there is no input whose worth could be told, though that is asked for."""
-    if not split.optional_inputs:
+    if not split.inputs.optional:
         raise ValueError(
             "evaluation.attribution: there is no input that could be withheld: every one is predicted, or "
             "needed by a task"
@@ -66,9 +66,9 @@ def lines_about_inputs(
     read the very column that a task predicts. `columns` are those that the inputs read, `encoded` the inputs of
     the encoder."""
     lines = []
-    if withheld := split.withheld:
-        told = ", ".join(f"{name} from {share:.1%}" for name, (share, _) in withheld.items())
-        chances = ", ".join(f"{chance:g}" for _, chance in withheld.values())
+    if withheld := split.inputs.withheld:
+        told = ", ".join(f"{name} from {share:.1%}" for name, share in withheld.items())
+        chances = ", ".join(f"{split.inputs.dropout[name]:g}" for name in withheld)
         lines.append(
             f"withheld of the samples while training: {told} (input_dropout {chances}, before one of a "
             "sample's inputs is kept)"

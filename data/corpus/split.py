@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,12 +11,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ...models.batch import Batch, Chunks, IGNORED, SetPlan
+from ...models.batch import IGNORED, Batch, Chunks, SetPlan
 from ...models.tokens import PADDING, Tokens, plain_tokens
 from ...tokenizers.files.reading import DataError
-from ..bad_samples import BadSamples
 from ..sampler import Place, Sampler
 from ..split import Split
+from ..unread import Unread
 from .token_file import TokenFile
 
 
@@ -62,8 +61,7 @@ class StreamSplit(Split):
     input: str = "text"
     separate: bool = False
     rows: int = 1
-    bad: BadSamples = field(default_factory=lambda: BadSamples("", (), 1.0), repr=False)
-    dropped: Counter = field(default_factory=Counter, repr=False)
+    unread: Unread = field(default_factory=lambda: Unread.of(""), repr=False)
     _plain: dict[int, Tokens] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
@@ -100,13 +98,6 @@ class StreamSplit(Split):
         """What identifies the text."""
         return self.file.header.source
 
-    def bytes_of(self, batch: Batch, target: str) -> float:
-        """The share of the split's bytes that goes with the batch's tokens; 0 where a task made other tokens of it."""
-        if self.input not in batch.main.chunks:
-            return 0.0
-        tokens = int((batch.main.chunks[self.input].next_ids != IGNORED).sum())
-        return self.file.bytes * tokens / (len(self.file.ids) - 1)
-
     def all(self) -> list[Place]:
         """The windows of a whole evaluation: every token but the first is judged exactly once."""
         return [Place(0, 0, start) for start in range(0, len(self.file.ids) - 1, self.context)]
@@ -127,7 +118,12 @@ class StreamSplit(Split):
         else:
             tokens, index = self._descriptors(starts, next_ids != IGNORED)
         chunks = Chunks(values=values, index=index, next_ids=next_ids)
-        return Batch(main=SetPlan(tokens=tokens, chunks={self.input: chunks}, seeds=tuple(map(tuple, places))))
+        batch = Batch(main=SetPlan(tokens=tokens, chunks={self.input: chunks}, seeds=tuple(map(tuple, places))))
+        return batch if training else replace(batch, bytes={self.input: self.bytes_of(next_ids)})
+
+    def bytes_of(self, next_ids: Int[Tensor, "b n"]) -> float:
+        """The share of the split's bytes that goes with these windows' tokens."""
+        return self.file.bytes * int((next_ids != IGNORED).sum()) / (len(self.file.ids) - 1)
 
     def _descriptors(self, starts: Sequence[int], real: Tensor) -> tuple[Tokens, Int[Tensor, "b n"]]:
         """Descriptors of rows with padding or several documents, and each token's index in its document's part."""

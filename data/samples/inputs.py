@@ -47,11 +47,14 @@ class Inputs:
     """What becomes of a sample that does not fit the context: it is bad, or the last of its inputs are left out."""
 
     @property
+    def optional(self) -> tuple[str, ...]:
+        """The inputs that can be withheld from a sample: those that no task predicts."""
+        return tuple(name for name in self.columns if name not in self.targets)
+
+    @property
     def withheld(self) -> dict[str, float]:
         """How often each input is withheld from a sample that has them all; only those that are."""
-        found = withheld_shares(
-            {name: self.dropout.get(name, 0.0) for name in self.columns if name not in self.targets}
-        )
+        found = withheld_shares({name: self.dropout.get(name, 0.0) for name in self.optional})
         return {name: share for name, share in found.items() if share}
 
     def withhold(self, present: Sequence[str], every: Sequence[str], random: np.random.Generator) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from ...models.contract import ContractError, described
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.reading import DataError
-from ..bad_samples import BadSamples
+from ..unread import BadSamples
 from .dataset import Samples
 from .inputs import Inputs
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,9 +13,9 @@ import numpy as np
 from ...models.batch import Batch
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.reading import DataError
-from ..bad_samples import BadSamples, LeftOut
 from ..sampler import Place, Sampler, Shuffled, SimilarLengths
 from ..split import Split
+from ..unread import Unread
 from .collate import Collator, Parts
 from .dataset import Samples
 from .inputs import Inputs
@@ -51,23 +51,6 @@ class SampleSplit(Split):
         """Which inputs are read, predicted, encoded and withheld."""
         return self.collator.inputs
 
-    @property
-    def bad(self) -> BadSamples:
-        """The bad samples that were met."""
-        return self.reader.bad
-
-    @property
-    def dropped(self) -> Counter:
-        return self.collator.dropped
-
-    @property
-    def optional_inputs(self) -> tuple[str, ...]:
-        return tuple(name for name in self.choppers if name not in self.inputs.targets)
-
-    @property
-    def withheld(self) -> dict[str, tuple[float, float]]:
-        return {name: (share, self.inputs.dropout[name]) for name, share in self.inputs.withheld.items()}
-
     @cached_property
     def fingerprint(self) -> str:
         """What identifies the samples: their keys, in order, and what they hold."""
@@ -79,18 +62,6 @@ class SampleSplit(Split):
 
     def __len__(self) -> int:
         return len(self.samples)
-
-    def unread(self) -> dict[str, int]:
-        return {"bad": len(self.bad), "without_room": self.dropped.total()}
-
-    def told(self) -> list[str]:
-        found = [f"{self.name}: {len(self.bad):,} of {len(self.samples):,} samples are bad"] if self.bad else []
-        dropped = [f"{name} of {count:,}" for name, count in self.dropped.items()]
-        return found + ([f"{self.name}: left out for want of room: {', '.join(dropped)} samples"] if dropped else [])
-
-    def bytes_of(self, batch: Batch, target: str) -> float:
-        texts = (self.item(self.reader.number(key))[0].get(target) for key in batch.first.keys)
-        return float(sum(len(text.encode()) for text in texts if isinstance(text, str)))
 
     def plan(self, seed: int, step: int) -> list[Place]:
         return self.sampler.plan(seed, step)
@@ -119,7 +90,16 @@ class SampleSplit(Split):
         numbers = [each.number for _, each in read]
         labels = {name: [self.item(number)[1][name] for number in numbers] for name in self.inputs.labels}
         keys, seeds = tuple(self.samples.keys[number] for number in numbers), tuple(tuple(each) for _, each in read)
-        return self.collator.batch([parts for parts, _ in read], rows, labels=labels, keys=keys, seeds=seeds)
+        batch = self.collator.batch([parts for parts, _ in read], rows, labels=labels, keys=keys, seeds=seeds)
+        return batch if training else replace(batch, bytes=self.bytes_of(numbers))
+
+    def bytes_of(self, numbers: Sequence[int]) -> dict[str, float]:
+        """The UTF-8 bytes of these samples' texts, by input."""
+        found: Counter[str] = Counter()
+        for number in numbers:
+            for name, item in self.item(number)[0].items():
+                found[name] += len(item.encode()) if isinstance(item, str) else 0
+        return dict(found)
 
     def chop(self, each: Place, training: bool = False, inputs=None, replaced=None) -> Parts:
         """(input, chunk) pairs of a sample. Raises ValueError for a bad one."""
@@ -133,11 +113,11 @@ class SampleSplit(Split):
             try:
                 return self.chop(each, training, inputs, replaced), each
             except (ValueError, OSError, RuntimeError) as error:  # a tokenizer of the user's own may raise any of these
-                self.bad.note(each.number, error, training)
+                self.unread.bad.note(each.number, error, training)
             if not training:
                 return None
             each = each._replace(number=(each.number + 1) % len(self.samples))
-        raise DataError(f"{self.name}: not one sample can be read; the first: {self.bad[0]}")
+        raise DataError(f"{self.name}: not one sample can be read; the first: {self.unread.bad[0]}")
 
 
 def sample_split(
@@ -150,11 +130,8 @@ def sample_split(
     for task in (tasks or {}).values():
         for column, check in task.needs.columns.items():
             checks.setdefault(column, []).append(check)
-    bad = BadSamples(name, samples.keys, bad_share, say)
-    collator = replace(collator, say=lambda text: say(f"{name}: {text}"), dropped=Counter())
-    reader = Reader(samples, collator.choppers, collator.inputs, bad, checks)
+    unread = Unread.of(name, samples.keys, bad_share, say)
+    collator = replace(collator, say=lambda text: say(f"{name}: {text}"), dropped=unread.dropped)
+    reader = Reader(samples, collator.choppers, collator.inputs, unread.bad, checks)
     sampler = SimilarLengths(lambda: reader.lengths, budget) if budget else Shuffled(len(samples), rows or 1)
-    left_out = LeftOut(say)
-    return SampleSplit(
-        name=name, reader=reader, collator=collator, sampler=sampler, tasks=tasks or {}, left_out=left_out
-    )
+    return SampleSplit(name=name, unread=unread, reader=reader, collator=collator, sampler=sampler, tasks=tasks or {})

@@ -27,14 +27,14 @@ def open_samples(
         rows=config.training.samples_per_step, budget=config.training.tokens_per_step, bad_share=config.data.bad_share,
     )  # fmt: skip
     for number, why in samples.damaged():
-        opened.bad.note(number, DataError(why), training=split == "train")
+        opened.unread.bad.note(number, DataError(why), training=split == "train")
     for task in tasks.values() if split != "train" else ():  # what is trained on was looked at by `fit`
         for column, check in task.needs.columns.items():
             for number, value in samples.numbered(column):
                 try:
                     check(value)
                 except DataError as error:
-                    opened.bad.note(number, error)
+                    opened.unread.bad.note(number, error)
     return opened
 
 

@@ -48,5 +48,5 @@ def given_split(run: Opened, samples: Sequence[Mapping[str, Any]], asked: bool =
         if encoded and all(
             isinstance(sample.get(name), NoneType | str | bytes) and not sample.get(name) for name in encoded
         ):
-            split.bad[number] = f"the encoder has nothing to read: {' or '.join(encoded)} must hold something"
+            split.unread.bad[number] = f"the encoder has nothing to read: {' or '.join(encoded)} must hold something"
     return split

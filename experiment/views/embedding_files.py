@@ -42,9 +42,9 @@ def write_embeddings(run: Run, split: SampleSplit, pool: Pool, output: Path | No
             write_table((row for each in found for row in rows_of(each, pool)), file)
     else:
         write_parquet([row for each in found for row in rows_of(each, pool)], output)
-    for number, why in split.bad.items():
+    for number, why in split.unread.bad.items():
         say_aside(f"{split.samples.keys[number]}: {why}")
-    return len(split.bad)
+    return len(split.unread.bad)
 
 
 def rows_of(each: Embedded, pool: Pool) -> Iterator[dict[str, Any]]:

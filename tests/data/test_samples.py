@@ -237,7 +237,7 @@ def test_whole_spans_go_where_the_context_is_small():
     data = split(context=8, too_long="drop")
     planned = main(data, [Place(0, 0, 0), Place(0, 0, 1)])  # 4 + 5 tokens do not fit, 4 + 3 do
     assert planned.chunks["image"].counts.tolist() == [4] and texts(planned) == ["chop", "up"]
-    assert data.dropped == {"image": 1}
+    assert data.unread.dropped == {"image": 1}
 
 
 def test_what_does_not_fit_is_refused_unless_it_may_be_dropped():
@@ -262,7 +262,7 @@ def test_a_sample_of_which_nothing_can_be_read_is_bad_and_never_answered(too_lon
     counts = torch.bincount(planned.tokens.sample.flatten(), minlength=planned.samples + 1)[1:]
     assert (counts > 0).all() and planned.samples == len(planned.keys)
     if context < 40 and not training:
-        assert planned.keys == ("sample 0",) and "nothing of it fits: 40 tokens are more" in data.bad[1]
+        assert planned.keys == ("sample 0",) and "nothing of it fits: 40 tokens are more" in data.unread.bad[1]
 
 
 def test_a_sample_that_has_none_of_the_inputs_is_bad():
@@ -288,7 +288,7 @@ def test_too_many_bad_samples_stop_the_run():
         main(split(data), [Place(0, 0, 3)])
     bad = split(data, bad_share=0.2)
     assert main(bad, [Place(0, 0, 3)], training=True).keys == ("sample 4",)
-    assert list(bad.bad) == [3]
+    assert list(bad.unread.bad) == [3]
 
 
 def test_a_split_without_samples_is_refused():

@@ -1,8 +1,10 @@
-"""The samples of a split that cannot be used: counted, named, and too many of them stop the run."""
+"""What of a split cannot be used: counted, named, and too many bad samples stop the run."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ..tokenizers.files.reading import DataError
 from .processes import Processes
@@ -70,3 +72,33 @@ class LeftOut(dict[str, dict[str, str]]):
             if key not in known:
                 known[key] = why
                 self.say(f"{key} cannot be aligned and is left out: {why} ({len(known)} so far)")
+
+
+@dataclass(frozen=True)
+class Unread:
+    """What of a split was not read, or not judged, so far."""
+
+    bad: BadSamples
+    """The samples that cannot be used."""
+    left_out: LeftOut
+    """The samples that tasks could not judge."""
+    dropped: Counter[str]
+    """How many items of each input were left out for want of room."""
+
+    @classmethod
+    def of(
+        cls, split: str, keys: Sequence[str] = (), bad_share: float = 1.0, say: Callable[[str], None] = print
+    ) -> Unread:
+        """Nothing so far. `keys` are the names of all samples: none of a stream, of which all is read."""
+        return cls(BadSamples(split, keys, bad_share, say), LeftOut(say), Counter())
+
+    def counts(self) -> dict[str, int]:
+        """How much that is, by why: `bad` samples, items `without_room`. Nothing of a stream."""
+        return {"bad": len(self.bad), "without_room": self.dropped.total()} if self.bad.keys_of_all else {}
+
+    def told(self) -> list[str]:
+        """The same in a sentence each, where it is more than nothing."""
+        split, total = self.bad.split, len(self.bad.keys_of_all)
+        found = [f"{split}: {len(self.bad):,} of {total:,} samples are bad"] if self.bad else []
+        dropped = [f"{name} of {count:,}" for name, count in self.dropped.items()]
+        return found + ([f"{split}: left out for want of room: {', '.join(dropped)} samples"] if dropped else [])
