@@ -1,4 +1,4 @@
-"""A split of samples: a sampler that plans, a reader that decodes, a collator that chops and packs."""
+"""A split of samples, made of a sampler that plans, a reader that decodes, and a collator that chops and packs."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .reader import Reader
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSplit(Split):
-    """Samples, read in batches. A sample that cannot be read, that has none of the inputs, or that does not fit
-    the context, is *bad*: the next good one takes its place while training, an evaluation leaves it out; it is
-    counted and named."""
+    """Samples, read in batches. A sample that cannot be read, has none of the inputs, or does not fit the context, is
+    *bad*: the next good one takes its place while training, an evaluation leaves it out; it is counted and named.
+    Raises DataError where there are no samples."""
 
     reader: Reader
     collator: Collator
@@ -38,12 +38,12 @@ class SampleSplit(Split):
 
     @property
     def samples(self) -> Samples:
-        """The samples, as they lie in the data set."""
+        """The raw samples of the data set."""
         return self.reader.samples
 
     @property
     def choppers(self) -> Mapping[str, Chopper]:
-        """What chops each input."""
+        """The chopper of each input."""
         return self.collator.choppers
 
     @property
@@ -53,7 +53,7 @@ class SampleSplit(Split):
 
     @cached_property
     def fingerprint(self) -> str:
-        """What identifies the samples: their keys, in order, and what they hold."""
+        """A hash of the samples: of their keys, in order, and their contents."""
         return self.samples.fingerprint(self.inputs.labels)
 
     @cached_property
@@ -67,12 +67,12 @@ class SampleSplit(Split):
         return self.sampler.plan(seed, step)
 
     def all(self) -> list[Place]:
-        """Every sample once. Where rows hold one sample each, from the shortest to the longest."""
+        """The places of every sample once; where rows hold one sample each, from the shortest to the longest."""
         numbers = np.lexsort(self.reader.lengths.T).tolist() if self.inputs.encoded else range(len(self.samples))
         return [Place(0, 0, number) for number in numbers]
 
     def first(self, number: int) -> list[Place]:
-        """Some samples, spread evenly over the split: for a glance at all of it."""
+        """The places of at most `number` samples, spread evenly over the split."""
         count = len(self.samples)
         return [Place(0, 0, index * count // number) for index in range(number)] if number < count else self.all()
 
@@ -84,8 +84,9 @@ class SampleSplit(Split):
         self, places: Iterable[Place], *, training: bool = False, inputs: Collection[str] | None = None,
         rows: str = "packed", replaced: Mapping[str, Any] | None = None,
     ) -> Batch:  # fmt: skip
-        """`rows`: `packed`, or `one_each` with the padding in front (for generation); `replaced` are items
-        that stand in for the samples' own, such as an empty text where one is to be written."""
+        """As `Split.read`. `rows`: `packed`, several samples a row, or `one_each`, with the padding in front (for
+        generation). `replaced`: by input, an item that every sample gets in place of its own, such as an empty text
+        where one is to be generated. Raises DataError where too many samples are bad."""
         read = [sample for each in places if (sample := self._sample(each, training, inputs, replaced or {}))]
         numbers = [each.number for _, each in read]
         labels = {name: [self.item(number)[1][name] for number in numbers] for name in self.inputs.labels}
@@ -98,17 +99,18 @@ class SampleSplit(Split):
         found: Counter[str] = Counter()
         for number in numbers:
             for name, item in self.item(number)[0].items():
-                found[name] += len(item.encode()) if isinstance(item, str) else 0
+                if isinstance(item, str):
+                    found[name] += len(item.encode())
         return dict(found)
 
     def chop(self, each: Place, training: bool = False, inputs=None, replaced=None) -> Parts:
-        """(input, chunk) pairs of a sample. Raises ValueError for a bad one."""
+        """The (input, chunk) pairs of a sample; parameters as of `read`. Raises ValueError for a bad one."""
         item = {**self.item(each.number)[0], **(replaced or {})}
         return self.collator.chop(item, self.samples.keys[each.number], each, training, inputs)
 
     def _sample(self, each: Place, training: bool, inputs, replaced) -> tuple[Parts, Place] | None:
-        """The chopped parts of a sample, and where it was found: while training the next good one; None for a
-        bad one else."""
+        """The chopped parts of a sample and its place. For a bad one: those of the next good sample while training,
+        else None. Raises DataError where too many, or all, are bad."""
         for _ in range(len(self.samples)):
             try:
                 return self.chop(each, training, inputs, replaced), each
@@ -124,8 +126,9 @@ def sample_split(
     samples: Samples, name: str, collator: Collator, *, tasks: Mapping[str, Any] | None = None,
     rows: int | None = None, budget: int | None = None, bad_share: float = 0.0, say: Callable[[str], None] = print,
 ) -> SampleSplit:  # fmt: skip
-    """Samples as a split whose global training batch has `rows` samples, whatever their lengths, or, under a
-    `budget` of tokens (padding included, on its fuller side), samples of similar length."""
+    """Samples as a split. A global training batch has `rows` samples, whatever their lengths, or, with a `budget`,
+    samples of similar length: at most so many slots in its fuller set, padding included (`SimilarLengths`).
+    `bad_share` is the share of samples that may be bad, `say` is called with notices."""
     checks: dict[str, list[Callable[[Any], None]]] = {}
     for task in (tasks or {}).values():
         for column, check in task.needs.columns.items():

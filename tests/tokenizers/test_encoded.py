@@ -9,16 +9,22 @@ import pytest
 import torch
 import yaml
 from chopmix.commands.cli import main
-from chopmix.experiment.run import load_run
+from chopmix.data.samples.dataset import Columns, MadeDataset
+from chopmix.experiment.opening.opened_parts import open_part
+from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.experiment.views.embed import embed
 from chopmix.models.frozen import Frozen
-from chopmix.tokenizers.base import Role
-from chopmix.tokenizers.encoded import EncodedPreprocessor
+from chopmix.tokenizers.base import Role, axes_of
+from chopmix.tokenizers.encoded import EncodedPreprocessor, EncodedTokenizer
 from chopmix.tokenizers.files.reading import DataError
+from chopmix.tokenizers.packing import place
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ranks import train_together
 from safetensors.torch import load_file
-from test_mixing import TREE, mixed  # noqa: F401 (a fixture: cross-modal arithmetic, tiny)
+from test_mixing import TREE, mixed, records  # noqa: F401 (a fixture: cross-modal arithmetic, tiny)
 from torch import nn
 
 
@@ -77,6 +83,51 @@ def test_its_tokens_are_what_the_run_makes_of_them(mixed, teacher):  # noqa: F81
     expected = torch.cat([vectors[1:] for vectors in embed(source, samples, pool="tokens")])  # without the class token
     with torch.no_grad():
         torch.testing.assert_close(embedder(chunks), embedder.projector(expected), rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def reader_of_all(tmp_path_factory) -> tuple[Run, list[Columns]]:
+    """A run that reads an image, a text and a sound, and some samples."""
+    folder = tmp_path_factory.mktemp("reader")
+    changes = {"training": TREE["training"] | {"steps": 1}, "evaluation": {"every": 9}, "out": str(folder / "run")}
+    (folder / "run.yaml").write_text(yaml.safe_dump(TREE | changes, sort_keys=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MadeDataset, "held_back", 30)
+        train(load_config(folder / "run.yaml"))
+    run = load_run(folder / "run", "last")
+    samples = run.dataset().open("train")
+    return run, [samples[number] for number in range(len(samples))]
+
+
+@pytest.mark.parametrize("name", ["image", "operator", "sound"])
+@settings(max_examples=8)
+@given(numbers=st.lists(st.integers(0, 23), min_size=1, max_size=5))
+def test_every_kind_of_input_is_seen_as_the_run_sees_it_in_any_company(reader_of_all, name, numbers):
+    """Whatever else is in the batch, and in whatever order."""
+    run, rows = reader_of_all
+    chopper = EncodedPreprocessor(run=str(run.folder), input=name).fit(tuple, Role(open_run=open_part))
+    raw = [rows[number][name] for number in numbers]
+    samples = [[(name, chopper.chop(chopper.decode(each)))] for each in raw]
+    planned = place(samples, {name: chopper}, 64, axes_of([chopper]), trim=True)
+    embedder = EncodedTokenizer(chopper, width=8, context=64)
+    chunks = embedder.plan(planned.chunks[name], dtype=torch.float32, device="cpu")
+    with torch.no_grad():
+        found = embedder(chunks)
+        expected = embedder.projector(torch.cat(embed(run, [{name: each} for each in raw], pool="tokens")))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_two_processes_with_a_part_have_the_losses_of_one(mixed, teacher, tmp_path):  # noqa: F811
+    own = {"samples_per_step": 5, "rows_per_micro_batch": 1, "steps": 2, "optimizer": "adamw", "precision": "float32"}
+    sections = {"training": TREE["training"] | own, "logging": {"every": 1, "tensorboard": False}}
+    image = {"image": {"use": "encoded", "run": str(teacher), "input": "image"}}
+    one, two = (mixed(name, **sections, inputs=TREE["inputs"] | image) for name in ("one", "two"))
+    train(load_config(one))
+    process = train_together(tmp_path, 2, two)
+    assert process.returncode == 0, process.stderr
+    first, second = ([line["train/loss"] for line in records(file.with_suffix("")) if "train/loss" in line]
+                     for file in (one, two))  # fmt: skip
+    assert len(first) == 2 and first == pytest.approx(second, rel=1e-6)
 
 
 def test_a_run_with_a_part_resumes_bit_for_bit(mixed, teacher):  # noqa: F811
