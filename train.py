@@ -1,6 +1,6 @@
-"""The thin front door: `python train.py configs/x.yaml key=value` is `chopmix train configs/x.yaml key=value`.
+"""`python train.py configs/x.yaml key=value` is `chopmix train configs/x.yaml key=value`, from a checkout.
 
-Under torchrun it is the same program in several processes: `torchrun --nproc-per-node 2 train.py configs/x.yaml`.
+In several processes: `torchrun --nproc-per-node 2 train.py configs/x.yaml`.
 """
 
 import sys

@@ -1,11 +1,11 @@
-"""The public import: `import chopmix`. What is named here is stable (see "From Python" in the README); all else is
+"""The public import: `import chopmix`. The names below are stable (see "From Python" in the README); all else is
 private.
 
     run = chopmix.load("runs/quickstart")
     run.predict([{"operator": "+"}])
 
-Nothing is imported before it is used: `chopmix --help` reads this file, and no torch. The code stands in folders of its
-own (`models/`, `tokenizers/`, ...), which are installed as `chopmix.models`, `chopmix.tokenizers`, and so on."""
+A name is imported when it is first used, so that `chopmix --help` imports no torch. The code stands in folders beside
+this one (`models/`, `tokenizers/`, ...), which are installed as `chopmix.models`, `chopmix.tokenizers`, and so on."""
 
 from importlib import import_module
 from pathlib import Path
@@ -63,14 +63,14 @@ _PUBLIC = {
     "training.optimizers": ("Optimizer",),
     "training.schedules": ("Schedule",),
 }
-"""What is public, by the file that it stands in: the same as above, for the interpreter."""
+"""The public names by module: the imports above, which only a type checker reads."""
 
 _ROOT = Path(__file__).parent.parent
 if (_ROOT / "models" / "transformer.py").is_file():  # a checkout: `python train.py` works before anything is installed
     __path__.append(str(_ROOT))
 
 
-if not TYPE_CHECKING:  # a type checker would take every name for one that is here
+if not TYPE_CHECKING:  # a type checker would accept any attribute
 
     def __getattr__(name: str) -> Any:
         for file, names in _PUBLIC.items():

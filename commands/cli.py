@@ -1,10 +1,11 @@
-"""The command line. Every other file of this folder but `options.py` is one command:
+"""The command line. Every other file of this folder is one command, a module with:
 
-    HELP                  what `chopmix --help` says of it
-    add_options(command)  its part of the parser
-    run(options)          does it; gives the exit status, None for 0
+    HELP                  the command's line in `chopmix --help`
+    add_options(command)  adds its arguments to its parser
+    run(options)          runs it; gives the exit status, None for 0. An error is raised, and told by `tell`
 
-For `--help` all of them are read, but nothing else: what a command imports (torch among it) is imported when it runs.
+All of them are imported for `--help`; torch, which takes seconds, only inside `run`.
+Arguments that several commands share stand in `options/`.
 """
 
 from __future__ import annotations
@@ -34,17 +35,19 @@ ORDER = (
     "upgrade",
     "schema",
 )
-"""The order in which `--help` lists commands; those that are not here follow by their names."""
+"""The order in which `--help` lists commands; others follow by name."""
 
 FLAGS = {
     "": ("out",), "data": ("dataset",), "model": ("depth", "width", "heads", "context"),
     "training": ("steps", "seed", "learning_rate", "precision", "device", "samples_per_step", "tokens_per_step"),
 }  # fmt: skip
-"""Keys of a YAML, by section, that are often written as flags."""
+"""Keys of a YAML, by section, that users often mistake for flags (`--steps 300`); for the hint in the error."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Gives 0, or 2 for a mistake of the user's, 1 for a failure of the machine's (a full disk)."""
+    """Run one command, by default that of `sys.argv`. Gives the exit status: 0; 2 for a mistake of the user's; 1 for a
+    failure of the machine's (a full disk) or samples that cannot be read; 130 or 143 where Ctrl-C or SIGTERM stopped
+    it. Raises SystemExit(2) for arguments that cannot be parsed, other exceptions as `tell` does."""
     options = parse(arguments)
     try:
         return options.verb.run(options) or 0
@@ -58,14 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def tell(error: Exception) -> int:
-    """Say an error in one sentence (under torchrun the first process that has one does), and give the exit status. What
-    is no mistake of the user's and no failure of the machine's is raised again."""
+    """Print an error in one sentence (under torchrun only in the first process that has one), and give the exit status,
+    1 or 2. Raises errors again that are bugs, neither the user's mistake nor the machine's failure, and with
+    CHOPMIX_TRACEBACK all errors."""
     from ..data.processes import ElsewhereError, leave, speaks_of_failure
     from ..experiment.settings.document import ConfigError
     from ..models.contract import ContractError
 
     known = isinstance(error, ValueError | OSError | ConfigError | ContractError | MemoryError)
-    lost = "RANK" in os.environ and isinstance(error, RuntimeError)  # of the connection to a process that ended
+    lost = "RANK" in os.environ and isinstance(error, RuntimeError)  # the connection to a process that ended
     if os.environ.get("CHOPMIX_TRACEBACK") or not (known or lost):
         speaks_of_failure()
         raise error
@@ -79,12 +83,13 @@ def tell(error: Exception) -> int:
 
 
 def first_line(text: str) -> str:
-    """The first line of a message that goes on with what only programmers read."""
+    """The first line of a message whose rest is for programmers."""
     return text.strip().partition("\n")[0]
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of one command; `key=value` may also stand behind flags, where argparse alone would not take it."""
+    """The options of one command. `key=value` may also follow flags, which argparse alone does not accept. Raises
+    SystemExit(2), with the message printed, for arguments that are unknown or missing."""
     root = parser()
     options, rest = root.parse_known_args(arguments)
     wrong = [word for word in rest if word.startswith("-") or not hasattr(options, "overrides")]
@@ -98,7 +103,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def meant(wrong: Sequence[str], rest: Sequence[str]) -> str:
-    """What to say to `--steps 300`, where `training.steps=300` is written."""
+    """The hint for an unknown flag (`wrong`, among all unparsed words `rest`): for `--steps 300` it is `; did you mean
+    training.steps=300?`."""
     flag, _, value = wrong[0].removeprefix("--").partition("=")
     following = rest[rest.index(wrong[0]) + 1 :]
     value = value or (following[0] if following and not following[0].startswith("-") else "VALUE")
@@ -112,8 +118,8 @@ def meant(wrong: Sequence[str], rest: Sequence[str]) -> str:
 
 
 def verbs() -> dict[str, Any]:
-    """The commands' modules by name. A file may add `_model` where the name alone is Python's own (`import`,
-    `inspect`)."""
+    """The commands' modules by name, in the order of `--help`. A file adds `_model` where Python has the name itself:
+    `import` is import_model.py, `inspect` is inspect_model.py."""
     stems = {file.stem for file in Path(__file__).parent.glob("*.py")} - {"cli", "options"}
     found = {stem.removesuffix("_model"): importlib.import_module(f".{stem}", __package__) for stem in sorted(stems)}
     return {
@@ -122,14 +128,14 @@ def verbs() -> dict[str, Any]:
 
 
 class Parser(argparse.ArgumentParser):
-    """Python's own, which shows what was given as it may be shown."""
+    """argparse's parser, with control characters made visible in its error messages."""
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands and their options."""
+    """The parser of all commands and their options."""
     root = Parser(
         prog="chopmix",
         description="Chop up everything and throw it into the mix: train and use one transformer for every modality.",

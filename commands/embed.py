@@ -1,4 +1,4 @@
-"""`chopmix embed RUN`: what a model makes of samples, as vectors."""
+"""`chopmix embed RUN`: a model's vectors of samples, of the last layer of its first core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`chopmix evaluate RUN`: the metrics of a whole split, printed, and appended to the run's `evaluations.jsonl`."""
+"""`chopmix evaluate RUN`: print the metrics of a whole split, and append them to the run's `evaluations.jsonl`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`chopmix examples CONFIG`: some samples of a data set as files, and the commands that ask a run about them."""
+"""`chopmix examples CONFIG`: write some samples of a data set as files; print commands that ask a run about them."""
 
 from __future__ import annotations
 

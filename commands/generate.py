@@ -1,4 +1,4 @@
-"""`chopmix generate RUN`: stream one text to the terminal, continue a file of prompts, or write from other inputs."""
+"""`chopmix generate RUN`: stream one text, continue each prompt of a file, or generate from other inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 HELP = "continue a text, or start one"
 SAMPLED = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-"""The options by which texts are drawn at random."""
+"""The options of random sampling, at odds with those of beam search."""
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def sampling_of(options: argparse.Namespace) -> Sampling | None:
-    """How ids are drawn at random; None where a text is searched for. Raises RunError where both are asked for."""
+    """The settings of random sampling; None where beam search is asked for. Raises RunError where both are."""
     from ..experiment.folder.reading import RunError
     from ..models.generation.sampling import Sampling
 
@@ -73,7 +73,7 @@ def sampling_of(options: argparse.Namespace) -> Sampling | None:
 
 
 def continue_prompts(run: Run, file: str, settings: dict[str, Any]) -> None:
-    """Print each prompt of a file with its continuation, as JSON lines. Raises RunError for a file without prompts."""
+    """Print `{"prompt": ..., "text": ...}` for each line of a file. Raises RunError for a file without prompts."""
     from ..experiment.folder.reading import RunError
     from ..tokenizers.files.printing import json_line
     from ..tokenizers.files.reading import read_text
@@ -86,7 +86,7 @@ def continue_prompts(run: Run, file: str, settings: dict[str, Any]) -> None:
 
 
 def write(run: Run, prompt: str | None, samples: list[dict[str, str]], settings: dict[str, Any]) -> None:
-    """Print a prompt and its continuation, piece by piece; or what is written from several samples, a line each."""
+    """Print a prompt and its continuation as it is generated; of several samples one text after the other."""
     from ..tokenizers.files.printing import as_written
 
     begun = prompt or ""

@@ -1,4 +1,4 @@
-"""`chopmix inspect CONFIG`: what the model sees, on the terminal for a text corpus, and as one HTML page."""
+"""`chopmix inspect CONFIG`: what the model reads: one HTML page, and of a text corpus its tokens on the terminal."""
 
 from __future__ import annotations
 

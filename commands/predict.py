@@ -1,4 +1,4 @@
-"""`chopmix predict RUN --input NAME=VALUE`: answers to samples of any of the run's inputs, one JSON object a line."""
+"""`chopmix predict RUN --input NAME=VALUE`: every task's answer to samples given by hand, one JSON object a line."""
 
 from __future__ import annotations
 

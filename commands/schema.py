@@ -1,4 +1,4 @@
-"""`chopmix schema`: print a JSON Schema of the YAML files."""
+"""`chopmix schema`: print a JSON Schema of the YAML files, for editors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`chopmix train CONFIG`: train, resume, or show what a finished run reached."""
+"""`chopmix train CONFIG`: train a run, resume it, or print the metrics of a finished one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """The exit status: 130 or 143 where the run was asked to stop."""
+    """The exit status: 130 (Ctrl-C) or 143 (SIGTERM) where the run was asked to stop, else 0."""
     from ..data.processes import Processes, leave
     from ..experiment.settings.config import load_config
     from ..experiment.sweep import train_several

@@ -1,4 +1,4 @@
-"""`chopmix transcribe RUN FILE...`: what is said in sound files, printed, and written in the formats asked for."""
+"""`chopmix transcribe RUN FILE...`: print the speech in sound files as text, and write it in the formats asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`chopmix upgrade RUN`: rewrite a run of an earlier chopmix in today's names."""
+"""`chopmix upgrade RUN`: rewrite a run of an earlier chopmix in the present format and names."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Data sets: where the documents of a corpus come from. A data set is one file in `data/datasets/`, used by its
-name."""
+"""Base of all data sets, and the split of documents by hash. A data set is one file in `data/datasets/`; a YAML uses
+it by the file's name."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Document:
 
 
 class Dataset:
-    """Base of all datasets.
+    """Base of all datasets; by itself a corpus of text documents (of samples with columns: `SampleDataset`).
 
     A subclass gives `documents`, `source_hash` and `about`, and where it has options, keyword-only parameters of its
     `__init__`, which it stores under their own names (the YAML's schema is that signature).
     """
 
     splits: tuple[str, ...] = ("train", "val")
-    """The splits there are; training reads `train` and `val`, and only `evaluate` opens `test`."""
+    """The names of its splits; training reads `train` and `val`, and only `evaluate` opens `test`."""
 
     @property
     def name(self) -> str:
@@ -44,20 +44,22 @@ class Dataset:
         return {name: getattr(self, name) for name in list(inspect.signature(type(self).__init__).parameters)[1:]}
 
     def documents(self, split: str) -> Iterator[Document]:
-        """The documents of a split, in the same order every time. Raises DataError saying what is wrong where."""
+        """The documents of a split, in the same order every time. Raises DataError for a split that does not exist and
+        for a source that is missing or damaged, saying where."""
         raise NotImplementedError
 
     def training_items(self, columns: Sequence[str], most: int | None = None) -> Iterable[Any]:
-        """What choppers learn from: of a corpus all its training texts, one document after another. Raises DataError,
-        naming the document, for text that is not Unicode."""
+        """The raw values of the training split that choppers are fitted on (a vocabulary, a mean). A corpus gives the
+        text of every training document, whatever `columns` and `most` are. Raises DataError, naming the document, for
+        text that is not Unicode."""
         return map(text_of, self.documents("train"))
 
     def source_hash(self, split: str) -> str:
-        """What changes whenever the documents of the split do; computed at every start, so it does not take long."""
+        """A string that changes whenever the documents of the split do; computed at every start, so it must be fast."""
         raise NotImplementedError
 
     def about(self) -> dict[str, object]:
-        """What to know of the source (version, bytes, counts): printed, and stored with a run as JSON."""
+        """Facts about the source (version, bytes, counts): printed, and stored with a run as JSON."""
         raise NotImplementedError
 
     def check_split(self, split: str) -> None:
@@ -80,8 +82,8 @@ def share_by_hash(key: str) -> float:
 
 
 def chosen_for_val(keys: Iterable[str]) -> str | None:
-    """The one key that goes to `val` where the hashes send none there, as may happen with a handful of keys: that with
-    the lowest hash, so that there is always something to validate. None where the hashes have chosen some."""
+    """The one key that goes to `val` where `split_by_hash` sends none there, as may happen with a handful of keys: the
+    one with the lowest hash, so that there is always something to validate. None where a key is in `val` already."""
     lowest = None
     for key in keys:
         if split_by_hash(key) == "val":

@@ -1,4 +1,4 @@
-"""What identifies data: one hash over values of any kind, and over files, that changes whenever they do."""
+"""Fingerprints of data: one sha256 over values of any kind, and over files, that changes whenever they do."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from torch import Tensor
 from ..tokenizers.files.reading import DataError
 
 WHOLE = 200 * 2**20
-"""Bytes up to which a file is hashed by its contents; larger ones by name, size and time of change."""
+"""Bytes (200 MiB) up to which a file is hashed by name and contents; larger ones by name, size and time of change."""
 
 
 class Fingerprint:
-    """A sha256 over whatever is added, in order: `Fingerprint("keys", keys).add(labels).hex`. Of files the
-    contents count, or, without `contents`, name, size and time of change."""
+    """A sha256 over whatever is added, in order: `Fingerprint("keys", keys).add(labels).hex`. Of files name and
+    contents count (see WHOLE), or, without `contents`, name, size and time of change."""
 
     def __init__(self, *values: Any, contents: bool = True):
         self._hash, self.contents = hashlib.sha256(), contents
@@ -32,7 +32,8 @@ class Fingerprint:
         return self._hash.hexdigest()
 
     def add(self, *values: Any) -> Fingerprint:
-        """Values of data: numbers, texts, bytes, arrays, paths of files, and lists, mappings and tuples of such."""
+        """Add numbers, texts, bytes, arrays, tensors, pictures, paths of files, and lists, tuples and mappings of
+        these; of any other object only its type counts. Raises DataError for a file that cannot be read."""
         for value in values:
             self._add(value)
         return self
@@ -57,9 +58,8 @@ class Fingerprint:
         elif isinstance(value, Image.Image):
             self._part(b"picture", f"{value.mode} {value.size}".encode() + value.tobytes())
         else:
-            plain = value is None or isinstance(
-                value, bool | int | float
-            )  # what else there is may be written by its address
+            # the repr of other objects may hold their address in memory, which differs in every process
+            plain = value is None or isinstance(value, bool | int | float)
             self._part(type(value).__name__.encode(), repr(value).encode() if plain else b"")
 
     def _part(self, kind: bytes, content: bytes) -> None:
@@ -67,9 +67,9 @@ class Fingerprint:
 
 
 def file_fingerprint(path: Path, whole: int | None = None) -> str:
-    """A file's name with the sha256 of its contents, or with its size and time of change beyond `whole` bytes (by
-    default WHOLE); "missing" where there is none, or no regular file (a pipe). Raises DataError for one that
-    cannot be read."""
+    """A file's name with the sha256 of its contents (hex), or, beyond `whole` bytes (None: WHOLE), with its size in
+    bytes and time of change in nanoseconds; with "missing" where there is no file, or no regular one (a pipe). Raises
+    DataError for one that cannot be read."""
     if not os.path.isfile(path):
         return f"{path.name} missing"
     told = path.stat()
@@ -83,7 +83,8 @@ def file_fingerprint(path: Path, whole: int | None = None) -> str:
 
 
 def hash_files(paths: Iterable[Path]) -> str:
-    """A sha256 (hex) over files, in order. Raises DataError naming a file that is missing or cannot be read."""
+    """A sha256 (hex) over the fingerprints of files, in order. Raises DataError naming a file that is missing or cannot
+    be read."""
     found = Fingerprint()
     for path in paths:
         if not os.path.exists(path):

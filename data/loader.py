@@ -1,4 +1,5 @@
-"""This process's share of every step, as micro-batches; the next step's is planned meanwhile by a thread."""
+"""The training loader: this process's share of every step's global batch, in micro-batches. A thread reads the next
+step's meanwhile."""
 
 from __future__ import annotations
 
@@ -19,20 +20,21 @@ class Share(NamedTuple):
     """What one process reads of a global batch."""
 
     micro_batches: list[Batch]
-    """On the CPU, with every task's targets; never empty."""
+    """At least one, on the CPU, with every task's targets."""
     targets: dict[str, float]
-    """How many targets each task has in the *global* batch, at least 1: what its summed loss is divided by."""
+    """How many targets each task has in the *global* batch, at least 1: the divisor of its summed loss."""
     stop_votes: float = 0.0
     """How many processes were asked to stop before this step."""
 
 
 class Loader:
-    """Loads the training split, a step at a time. Nothing of it needs to be saved: a step's batch is a function
-    of its number.
+    """Loads the training split, a step at a time. Nothing of it needs to be saved: a step's batch is a function of the
+    seed and the step's number.
 
-    `rows_per_micro_batch` are read at once (None: all of a process's share), `together` is how many samples of a
-    batch stay beside each other (2: pairs, for mixup). `skipped` are (step, count): from that step on batches are
-    numbered so many higher, since training with those went wrong.
+    `steps` is the length of the run. A micro-batch has at most `rows_per_micro_batch` samples or windows (None: all of
+    a process's share). Groups of `together` neighbouring samples stay in one micro-batch (2: pairs, for mixup).
+    `skipped` holds (step, count) pairs: from that step on, `count` global batches are passed over, because training
+    went wrong on them; with (100, 3), step 100 reads batch 103.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class Loader:
         self.rows_per_micro_batch, self.together = rows_per_micro_batch, together
         self.skipped: list[tuple[int, int]] = []
         self.waited = 0.0
-        """Seconds in which `load` was waited for, in all."""
+        """Seconds spent in `load` so far."""
         self.planner, self.ahead = ThreadPoolExecutor(1), {}
 
     def __enter__(self) -> Loader:
@@ -54,8 +56,9 @@ class Loader:
         self.planner.shutdown()
 
     def load(self, step: int, stops: bool = False) -> Share:
-        """This process's share of a step. Processes also tell each other here which of them `stops`, and what stops
-        one of them (a bad sample) stops all: the others raise ElsewhereError."""
+        """This process's share of a step; every process must call it. `stops` is this process's vote to stop, counted
+        in `Share.stop_votes`. An error while reading (too many bad samples) stops all: the process that met it raises
+        it, the others ElsewhereError."""
         started, found, error = time.perf_counter(), [], None
         planned = self.ahead.pop(step, None)
         try:
@@ -70,25 +73,25 @@ class Loader:
         return Share(found, {name: max(float(n), 1.0) for name, n in zip(self.split.tasks, counts, strict=True)}, votes)
 
     def forget(self) -> None:
-        """Plan anew what was planned ahead: `skipped` has changed."""
+        """Discard the batches that were read ahead: to be called where `skipped` has changed."""
         self.ahead = {}
 
     def planned(self, step: int) -> list[Batch]:
-        """The micro-batches of a step. With uneven shares one may be empty: it then reads a sample that does
-        not count."""
+        """This process's micro-batches of a step. Where shares are uneven one may lack samples of its own: it is then
+        the first sample of the global batch with `real=False`, which does not count."""
         places = self.split.plan(self.seed, self.batch_number(step))
         parts = self.parts(self.processes.share(places, self.together), len(places))
         found = [self.split.batch(part or places[:1], training=True) for part in parts]
         return [replace(batch, real=bool(part)) for batch, part in zip(found, parts, strict=True)]
 
     def batch_number(self, step: int) -> int:
-        """Which global batch a step reads: its own, or a later one where some were skipped since training
-        went wrong there."""
+        """The number of the global batch that a step reads: the step's own, or a later one where batches were
+        `skipped`."""
         return step + sum(count for first, count in self.skipped if step >= first)
 
     def parts(self, places: Sequence[Place], rows: int) -> list[list[Place]]:
-        """This process's places as micro-batches of nearly equal size; the same number of them in every
-        process. `rows` is how many the global batch has."""
+        """This process's places as micro-batches of nearly equal size, as many as in every other process: 10 places of
+        which at most 4 are read at once become 4, 3 and 3. `rows` is how many places the global batch has."""
         together = self.together
         groups = ceil(len(places) / together)
         most = ceil(ceil(rows / together) / self.processes.world_size)

@@ -1,8 +1,9 @@
-"""One process or several: who we are, what we sum, where we compute. `torchrun` starts several.
+"""The process group: rank, world size, device, and the collectives. `torchrun` starts several processes, else there is
+one.
 
 Beside the group that sums gradients (NCCL on GPUs) there is one for everything else (gloo, on the CPU): waiting while
 the first process prepares data, which may take hours, agreeing on what to do, handing files around. A process that
-fails says so, and all others end within seconds: none waits for what will not come.
+fails reports it in torchrun's store, and all others end within seconds instead of waiting for it.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 PATIENCE = timedelta(days=7)
-"""How long processes wait for each other where one works alone."""
+"""The timeout of gloo's group: how long processes wait for one that works alone."""
 FAILED = f"chopmix/failed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-"""Under this name the first process that fails says so; a restart by `torchrun` begins anew."""
+"""The key of torchrun's store under which processes that fail are counted; every restart by `torchrun` has its own."""
 
 
 class ElsewhereError(ValueError):
-    """Another process met an error, and tells of it."""
+    """Raised in all processes but the one that met an error, which raises its own."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,16 @@ class Processes:
     world_size: int
     device: torch.device
     control: Any = field(default=None, repr=False)
-    """The group for everything but gradients."""
+    """The gloo group, for everything but gradients; None for a single process."""
     watch: ClassVar[Watch | None] = None
+    """What ends this process when another one fails; None for a single process."""
 
     @classmethod
     def start(cls, device: str = "auto") -> Processes:
         """Join the group that `torchrun` describes in the environment; without one, be the only process.
 
-        Raises ValueError when a GPU is asked for that is not there.
+        `device` is `cpu`, `cuda`, or `auto`: a GPU where torch sees one. Raises ValueError for `cuda` where it sees
+        none.
         """
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("training.device is 'cuda', but torch sees no GPU here; possible: 'auto', 'cpu'")
@@ -67,23 +70,23 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process speaks and writes files for all."""
+        """Whether this is the process of rank 0, which prints and writes files for all."""
         return self.rank == 0
 
     @property
     def is_first_here(self) -> bool:
-        """Whether it is the first of its machine."""
+        """Whether this is the first process of its machine (local rank 0)."""
         return self.world_size == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum of a tensor over all processes, in place, where the tensor is."""
+        """The sum of a tensor over all processes, in place: by NCCL on GPUs, by gloo on the CPU."""
         if self.world_size > 1:
             dist.all_reduce(values, group=None if values.is_cuda else self.control)
         return values
 
     def agree(self, values: Sequence[float], error: Exception | None = None) -> list[float]:
-        """The sums of some numbers over all processes, on the CPU. Where one of them has met an error, each
-        raises: that one its own, the others ElsewhereError."""
+        """The sums of some numbers over all processes, in float64 on the CPU. Where a process gives an `error`, all
+        raise: that process its own, the others ElsewhereError."""
         if self.world_size == 1:
             if error is not None:
                 raise error
@@ -96,7 +99,7 @@ class Processes:
         return found
 
     def gathered(self, items: list) -> list:
-        """The items of all processes, one process after another."""
+        """The items of all processes in one list, by rank (pickled on the way)."""
         if self.world_size == 1:
             return items
         found: list[list] = [[] for _ in range(self.world_size)]
@@ -104,7 +107,7 @@ class Processes:
         return [item for each in found for item in each]
 
     def told(self, value: Any) -> Any:
-        """A value of the first process, in all of them."""
+        """Broadcast: the first process's value, in all of them (pickled on the way)."""
         if self.world_size == 1:
             return value
         box = [value]
@@ -112,7 +115,7 @@ class Processes:
         return box[0]
 
     def told_tensors(self, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """Tensors (on the CPU) of the first process, in all of them, whether or not they share a disk."""
+        """Broadcast: the first process's tensors by name (on the CPU), in all of them; the others give None."""
         if self.world_size == 1:
             return dict(tensors or {})
         shapes = self.told({name: (tuple(t.shape), t.dtype) for name, t in (tensors or {}).items()})
@@ -125,14 +128,14 @@ class Processes:
         return found
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes are here."""
         if self.world_size > 1:
             dist.barrier(group=self.control)
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """The first process of all alone, then the first of every machine, then the others: what the first
-        makes, the others find, where they share a disk or a machine."""
+        """Run the body of a `with` in three turns: the first process of all alone, then the first of every other
+        machine, then the rest. What the first writes, the others find, where they share a disk or a machine."""
         turn = 0 if self.is_first else 1 if self.is_first_here else 2
         for _ in range(turn):
             self.wait()
@@ -141,13 +144,14 @@ class Processes:
             self.wait()
 
     def share(self, rows: list, together: int = 1) -> list:
-        """This process's part of a global batch: every `count`-th row, or of so many rows that stay `together`."""
+        """This process's part of a global batch: every `world_size`-th row, or group of `together` neighbouring rows.
+        Of eight rows in pairs the first of two processes gets 0 1 4 5, the second 2 3 6 7."""
         parts = [rows[start : start + together] for start in range(0, len(rows), together)]
         return [row for part in parts[self.rank :: self.world_size] for row in part]
 
     @classmethod
     def stop(cls) -> None:
-        """Leave the group, after the last run of this process."""
+        """Leave the process group and end the watch, after the last run of this process."""
         if cls.watch is not None:
             cls.watch.end()
             cls.watch = None
@@ -156,7 +160,8 @@ class Processes:
 
 
 class Watch:
-    """A thread that ends this process when another one has failed, and asks it to stop when who started it is gone."""
+    """A thread that looks every `every` seconds: it ends this process (status 2) when one has failed, and sends it
+    SIGTERM, once, when its parent (`torchrun`) is gone."""
 
     def __init__(self, every: float = 0.5):
         self.every, self.ended, self.parent = every, threading.Event(), os.getppid()
@@ -166,13 +171,13 @@ class Watch:
         threading.Thread(target=self._run, daemon=True).start()
 
     def fail(self) -> bool:
-        """Tell all that this process has failed; whether it is the first that does."""
-        with suppress(RuntimeError):  # who keeps the store may be gone already
+        """Report to all that this process has failed; gives whether it is the first to do so."""
+        with suppress(RuntimeError):  # the process that keeps the store may be gone already
             return self.store.add(FAILED, 1) == 1
         return True
 
     def end(self) -> None:
-        """Look no longer."""
+        """Stop the thread."""
         self.ended.set()
 
     def _run(self) -> None:
@@ -180,7 +185,7 @@ class Watch:
         while not self.ended.wait(self.every):
             with suppress(RuntimeError):
                 if self.store.check([FAILED]):
-                    time.sleep(2 * self.every)  # what is being written to the terminal is written
+                    time.sleep(2 * self.every)  # so that the message of the failed process is written first
                     leave(2)
             if os.getppid() != self.parent and not asked:
                 asked = True
@@ -188,12 +193,13 @@ class Watch:
 
 
 def speaks_of_failure() -> bool:
-    """Whether this process should tell the user of an error: alone it should, of several the first that has one."""
+    """Whether this process should print its error: a single one always, of several only the first that fails. Reports
+    the failure to the others."""
     return Processes.watch is None or Processes.watch.fail()
 
 
 def leave(status: int) -> int:
-    """Give the status back; where `torchrun` started this process, end it with that status, now.
+    """Give the exit status back; where `torchrun` started this process, end it with that status, now.
 
     gloo's threads outlive `destroy_process_group` as long as anything refers to the group, and one that frees a
     tensor while the interpreter shuts down aborts the process (pytorch/pytorch#179291: one in twenty short runs
@@ -207,5 +213,6 @@ def leave(status: int) -> int:
 
 
 def seed_of(*numbers: int) -> int:
-    """One 63-bit seed from several numbers, such that neighbours have nothing in common."""
+    """One 63-bit seed from several numbers of at least 0, by numpy's SeedSequence: close numbers give unrelated
+    seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -1,4 +1,4 @@
-"""Where data lies and where prepared files go."""
+"""The folders of source data and of prepared files."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Which samples a step reads: global batches, each a pure function of (seed, step), whatever was read before and by
-whom."""
+"""Samplers: which samples a training step reads. A global batch is a pure function of (seed, step), whatever was read
+before and by how many processes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 POOL = 256
-"""Batches' worth of samples that are sorted by length together: more of them mean less padding, fewer more chance."""
+"""About how many batches a pool of `SimilarLengths` makes: larger pools pad less, smaller ones shuffle better."""
 
 
 class Place(NamedTuple):
-    """One sample of one epoch: the key of everything random about it."""
+    """One sample of one epoch; the triple seeds everything random about it. `number` is the sample's number in its
+    split, from 0; of a stream, the index of the id at which its window starts."""
 
     seed: int
     epoch: int
@@ -22,15 +23,16 @@ class Place(NamedTuple):
 
 
 class Sampler:
-    """Base of all samplers."""
+    """Base of all samplers: what a split's `plan` asks."""
 
     def plan(self, seed: int, step: int) -> list[Place]:
-        """The places of one global batch."""
+        """The places of one global batch, those of all processes; a pure function of its arguments."""
         raise NotImplementedError
 
 
 class Shuffled(Sampler):
-    """So many samples a batch; every epoch reads each once, in a random order, and a batch may span two epochs."""
+    """Batches of `rows` of `count` samples; every epoch reads each sample once, in a random order. A batch may span two
+    epochs: of 3 samples in batches of 2, step 1 reads the last of epoch 0 and the first of epoch 1."""
 
     def __init__(self, count: int, rows: int):
         self.count, self.rows = count, rows
@@ -44,7 +46,7 @@ class Shuffled(Sampler):
         return places
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """The samples of an epoch; the last two epochs are kept."""
+        """The numbers of an epoch's samples in their order; those of two epochs are cached."""
         if (seed, epoch) not in self._orders:
             while len(self._orders) > 1:
                 self._orders.pop(next(iter(self._orders)))
@@ -53,20 +55,20 @@ class Shuffled(Sampler):
 
 
 class SimilarLengths(Sampler):
-    """Every epoch shuffles the samples, sorts them by length within pools, cuts the pools into batches whose
-    padded rows stay within the budget, and shuffles the batches. A sample longer than the budget is a batch by
-    itself."""
+    """Batches of samples of similar length under a budget of tokens. Every epoch shuffles the samples, sorts them by
+    length within pools, cuts the pools into batches of which samples x longest sample is at most the budget, and
+    shuffles the batches. A sample longer than the budget is a batch by itself."""
 
     def __init__(self, measure: Callable[[], np.ndarray], budget: int):
-        """`measure` gives the tokens of each sample in each set, (samples, sets), once they are asked for;
-        `budget` is how many slots a batch may have on its fuller side."""
+        """`measure` gives the tokens of each sample in each set, (samples, sets); it is called at the first plan. A
+        sample's length is that in its fuller set. `budget`: slots per batch, padding included."""
         self.measure, self.budget = measure, budget
         self._epochs: dict[tuple[int, int], list[np.ndarray]] = {}
         self._firsts: dict[int, list[int]] = {}
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """What `measure` gave."""
+        """Tokens of each sample in each set, (samples, sets)."""
         return self.measure()
 
     def plan(self, seed: int, step: int) -> list[Place]:
@@ -77,7 +79,7 @@ class SimilarLengths(Sampler):
         return [Place(seed, epoch, int(number)) for number in self.epoch(seed, epoch)[step - firsts[epoch]]]
 
     def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """The batches of one epoch, as the numbers of their samples."""
+        """The batches of one epoch, each the numbers of its samples; those of two epochs are cached."""
         if (seed, epoch) not in self._epochs:
             while len(self._epochs) > 1:
                 self._epochs.pop(next(iter(self._epochs)))

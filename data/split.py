@@ -17,9 +17,10 @@ from .unread import Unread
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Base of all splits. One gives four: `fingerprint`, `plan`, `all` and `read`; everything else follows.
+    """Base of all splits: `plan` says which samples a step reads, `batch` reads them. A batch is the same for any
+    process that asks for it.
 
-    A batch is the same whoever asks for it: `plan` says which samples a step reads, `read` reads them.
+    A subclass gives four: `fingerprint`, `plan`, `all` and `read`; everything else follows.
     """
 
     name: str
@@ -27,15 +28,15 @@ class Split:
     tasks: Mapping[str, Task] = field(default_factory=dict)
 
     unit: ClassVar[str] = "samples"
-    """What is counted: samples, or rows of so many tokens."""
+    """What a batch counts, in words for messages: `samples`, or `rows of 256` (tokens)."""
     samples: ClassVar[Samples | None] = None
-    """The samples that it reads; None: windows of one text."""
+    """The samples that it reads; None: windows of a stream."""
     inputs: ClassVar[Inputs] = Inputs(columns={})
-    """Which inputs are read of each sample, predicted, encoded and withheld; none are told apart in a stream."""
+    """Which inputs are read of each sample, predicted, encoded and withheld; empty for a stream."""
 
     @property
     def fingerprint(self) -> str:
-        """What identifies the content, labels too: a resumed run must find the data that it was trained on."""
+        """A hash of the content, labels too: a resumed run must find the data that it was trained on."""
         raise NotImplementedError
 
     def plan(self, seed: int, step: int) -> list[Place]:
@@ -43,15 +44,17 @@ class Split:
         raise NotImplementedError
 
     def all(self) -> list[Place]:
-        """Every sample once: what an evaluation reads."""
+        """The places of every sample (or window) once: what an evaluation reads."""
         raise NotImplementedError
 
     def read(self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None) -> Batch:
-        """What stands at these places, without targets; of the inputs only those named (and what is predicted)."""
+        """The samples at these places as a batch without targets. `training` augments and withholds inputs at random;
+        `inputs`, where given, are the only ones that are read, beside those that a task predicts."""
         raise NotImplementedError
 
     def batch(self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None) -> Batch:
-        """What a model reads and an objective judges: the same with every task's targets."""
+        """What `read` gives, with every task's targets: what a model reads and its losses are computed on. Notes in
+        `unread` the samples that a task leaves out."""
         batch = with_targets(self.read(places, training=training, inputs=inputs), self.tasks)
         for name, targets in batch.targets.items():
             self.unread.left_out.note(name, targets.left_out)

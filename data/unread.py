@@ -1,4 +1,4 @@
-"""What of a split cannot be used: counted, named, and too many bad samples stop the run."""
+"""Data of a split that cannot be used: counted and named in messages; too many bad samples stop the run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class BadSamples(dict[int, str]):
     """What is wrong with each bad sample that was met, by its number: `{17: "image: a.png is cut short"}`.
 
     While training the next good sample takes the place of a bad one, an evaluation leaves it out. `share` is the
-    share of the split's samples that may be bad (0 to 1); `keys` names every sample in messages; `say` tells the
-    user of each.
+    share of the split's samples that may be bad (0 to 1; raises DataError for another); `keys` names every sample in
+    messages; `say` is called with a notice of each.
     """
 
     def __init__(self, split: str, keys: Sequence[str], share: float, say: Callable[[str], None] = print):
@@ -25,7 +25,8 @@ class BadSamples(dict[int, str]):
         self.split, self.keys_of_all, self.share, self.say = split, keys, share, say
 
     def note(self, number: int, error: Exception, training: bool = False) -> None:
-        """Count and name a bad sample. Raises DataError when there are more than `share` allows."""
+        """Count and report a bad sample, the first time that it is met. Raises DataError when there are more than
+        `share` allows."""
         if number in self:
             return
         self[number] = str(error)
@@ -40,13 +41,15 @@ class BadSamples(dict[int, str]):
         self.say(f"{self.split}: sample {key!r} is bad and {instead}: {error}{f' ({so_far})' if count > 1 else ''}")
 
     def remember(self, known: Mapping[int, str]) -> None:
-        """Take those that the run found before it was stopped, so that their share is counted over the whole run."""
+        """Take over the bad samples that the run met before it was stopped, so that their share is that of the whole
+        run."""
         if known:
             self.update(known)
             self.say(f"{self.split}: {len(known):,} of its samples are known to be bad")
 
     def check(self, processes: Processes) -> None:
-        """Raises DataError where all processes together have met more than `share` allows."""
+        """Raises DataError where all processes together have met more bad samples than `share` allows; every process
+        must call it."""
         if processes.world_size == 1 or not processes.agree([len(self)])[0]:
             return
         found, total = set(processes.gathered(list(self))), len(self.keys_of_all)
@@ -58,15 +61,15 @@ class BadSamples(dict[int, str]):
 
 
 class LeftOut(dict[str, dict[str, str]]):
-    """The samples that each task could not judge, and why, by their keys: `{"text": {"a.wav": "3 symbols need 5
-    tokens, but its sound has 2"}}`. `say` tells the user of each, once."""
+    """Why tasks left samples out of their loss, by task and sample key: `{"text": {"a.wav": "3 symbols need 5 tokens,
+    but its sound has 2"}}`. `say` is called with a notice of each, once."""
 
     def __init__(self, say: Callable[[str], None] = print):
         super().__init__()
         self.say = say
 
     def note(self, task: str, found: Mapping[str, str]) -> None:
-        """Count and name samples that a task has left out of a batch."""
+        """Count and report samples (key: why) that a task has left out of a batch."""
         known = self.setdefault(task, {})
         for key, why in found.items():
             if key not in known:
@@ -76,12 +79,12 @@ class LeftOut(dict[str, dict[str, str]]):
 
 @dataclass(frozen=True)
 class Unread:
-    """What of a split was not read, or not judged, so far."""
+    """What of a split was not read, or left out of a loss, so far."""
 
     bad: BadSamples
     """The samples that cannot be used."""
     left_out: LeftOut
-    """The samples that tasks could not judge."""
+    """The samples that a task left out of its loss."""
     dropped: Counter[str]
     """How many items of each input were left out for want of room."""
 
@@ -89,15 +92,16 @@ class Unread:
     def of(
         cls, split: str, keys: Sequence[str] = (), bad_share: float = 1.0, say: Callable[[str], None] = print
     ) -> Unread:
-        """Nothing so far. `keys` are the names of all samples: none of a stream, of which all is read."""
+        """An empty record. `keys` are the names of all samples (none for a stream, of which all is read), `bad_share`
+        the share of them that may be bad."""
         return cls(BadSamples(split, keys, bad_share, say), LeftOut(say), Counter())
 
     def counts(self) -> dict[str, int]:
-        """How much that is, by why: `bad` samples, items `without_room`. Nothing of a stream."""
+        """How many samples were `bad`, how many items were `without_room`; empty for a stream."""
         return {"bad": len(self.bad), "without_room": self.dropped.total()} if self.bad.keys_of_all else {}
 
     def told(self) -> list[str]:
-        """The same in a sentence each, where it is more than nothing."""
+        """These counts in a sentence each, where they are not 0."""
         split, total = self.bad.split, len(self.bad.keys_of_all)
         found = [f"{split}: {len(self.bad):,} of {total:,} samples are bad"] if self.bad else []
         dropped = [f"{name} of {count:,}" for name, count in self.dropped.items()]

@@ -1,5 +1,5 @@
-"""What comes after the last step, once: averaging, the last evaluation, what each input is worth. All of it is in the
-last checkpoint before it is told, so that a kill repeats nothing and loses nothing."""
+"""After the last step, once: averaging of checkpoints, the last evaluation, attribution. All of it is saved in the last
+checkpoint before it is reported, so that a kill repeats nothing and loses nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .assembly.assemble import Experiment
 
 
 def finish(experiment: Experiment) -> dict[str, float]:
-    """Everything above; gives the metrics of the summary."""
+    """Average, evaluate, attribute (each where asked for and not yet done), save; gives the metrics of the summary."""
     trainer, config = experiment.trainer, experiment.config
     if config.checkpoints.average and not trainer.averaged:
         average_last(experiment)
@@ -39,8 +39,9 @@ def finish(experiment: Experiment) -> dict[str, float]:
 
 
 def average_last(experiment: Experiment) -> None:
-    """The mean of the newest checkpoints' weights as the averages of the last step: it is what the run was to
-    give, and so its best, whatever came before."""
+    """Replace the averaged weights by the mean over the newest `checkpoints.average` checkpoints (Vaswani et al. 2017,
+    arXiv:1706.03762, section 6.1). They are the result of the run, so that the best so far is forgotten: the evaluation
+    that follows becomes the best."""
     trainer, processes, folder = experiment.trainer, experiment.processes, experiment.folder
     trainer.save()
     processes.wait()
@@ -56,7 +57,8 @@ def average_last(experiment: Experiment) -> None:
 
 
 def tell_attribution(experiment: Experiment) -> dict[str, float]:
-    """Say what each input is worth to each task, as tables; gives the figures."""
+    """Measure on the validation split what each input contributes to each task, and print tables; gives the figures by
+    names such as `val/bits/image` (`val/<task>/bits/image` where there are several tasks)."""
     trainer, config, processes = experiment.trainer, experiment.config, experiment.processes
     with trainer.learner.averaged(), autocast(processes.device, experiment.choices.precision):
         found = measure_attribution(
@@ -77,8 +79,8 @@ def tell_attribution(experiment: Experiment) -> dict[str, float]:
 
 
 def summarize(experiment: Experiment, metrics: dict[str, float]) -> tuple[dict[str, Any], int]:
-    """Tell the user how the run ended, and keep its summary where it came to its end; gives the summary and the exit
-    status."""
+    """Print how the run ended, and write `summary.json` where it reached its last step; gives the summary (`step`,
+    `seconds`, metrics) and the exit status: 0, or 128 + the signal that stopped it."""
     trainer, folder = experiment.trainer, experiment.folder
     summary = {"step": trainer.step, "seconds": round(trainer.log.seconds, 2), **metrics}
     stopped = trainer.stop.signal if trainer.step < trainer.steps else None

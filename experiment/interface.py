@@ -1,4 +1,4 @@
-"""The functions of `import chopmix`: a YAML file or the folder of a run in, figures and answers out."""
+"""The functions of `import chopmix`: from a YAML file or the folder of a run to metrics, predictions and texts."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .train import train as train_config
 
 
 def train(config: str | Path, **overrides: Any) -> dict[str, float]:
-    """Train what a YAML file says, as `chopmix train` does: a run that was stopped goes on, one that is finished is
-    only read. Gives the last step's metrics, by names such as `val/loss`.
+    """Train what a YAML file says, as `chopmix train` does: a run that was stopped goes on; of one that is finished the
+    summary is read. Gives the run's summary: `step`, `seconds` of training, and the last metrics, such as `val/loss`.
 
         train("configs/quickstart.yaml", training={"steps": 300, "learning_rate": 1e-3}, out="runs/short")
 
     An override is a section of the YAML; a mapping changes the keys that it names, which may have dots
-    (`{"encoder.depth": 2}`), and an input or a task that is None is taken out (`inputs={"sound": None}`).
+    (`{"encoder.depth": 2}`), and an input or a task that is None is removed (`inputs={"sound": None}`).
 
-    Raises ConfigError with all that is wrong with file and overrides, RunError for a folder that is taken, DataError
-    for damaged data. Where the run was asked to stop it is saved, and then: KeyboardInterrupt (Ctrl-C) or SystemExit
-    (SIGTERM)."""
+    Raises ConfigError with everything that is wrong with file and overrides, RunError for a folder of another
+    configuration, LockedError for one in which another process trains, DataError for damaged data, KeyboardInterrupt
+    (Ctrl-C) or SystemExit (SIGTERM) where the run was asked to stop, after saving it."""
     metrics, status = train_config(load_config(config, written(overrides)))
     if status == 128 + signal.SIGINT:
         raise KeyboardInterrupt
@@ -35,8 +35,8 @@ def train(config: str | Path, **overrides: Any) -> dict[str, float]:
 
 
 def written(overrides: Mapping[str, Any]) -> list[str]:
-    """Overrides as the command line has them: of `{"training": {"steps": 3}, "out": "x"}` the words `training.steps=3`
-    and `out="x"`."""
+    """Overrides as the command line has them: `{"training": {"steps": 3}, "out": "x"}` becomes
+    `['training.steps=3', 'out="x"']`."""
     found: dict[str, Any] = {}
     for section, value in overrides.items():
         inner = isinstance(value, Mapping)
@@ -48,28 +48,28 @@ def load(
     run: str | Path, *, checkpoint: Literal["best", "last"] = "best", device: Literal["auto", "cpu", "cuda"] = "auto",
     trust: Collection[str] = (),
 ) -> Run:  # fmt: skip
-    """A trained run by its folder: model, vocabularies, tasks. Nothing that stands in the folder is executed; `trust`
-    names the modules outside chopmix that it may use. Raises RunError where there is no run, CheckpointError (a
-    ValueError) where none of its checkpoints is whole."""
+    """A trained run by its folder: model, choppers, tasks. Nothing in the folder is executed; `trust` names the modules
+    outside chopmix (`mylab.lidar`) whose code its configuration may name. Raises RunError where there is no run,
+    CheckpointError (a ValueError) where none of its checkpoints is whole."""
     return load_run(run, checkpoint, device, trust)
 
 
 def evaluate(run: Run | str | Path, split: str = "val", *, data: str | None = None) -> dict[str, float]:
-    """The metrics of a whole split by names such as `val/loss`: of the run's own data, or of `data`, which is written
-    as `--data` of the command line (`mnist`, `photos/`, `list.csv`). Raises RunError or DataError for data that cannot
-    be read so."""
+    """The metrics of a whole split, by names such as `val/loss`: of the run's own data, or of `data`, written as for
+    `--data` of the command line (`mnist`, `photos/`, `list.csv`). Raises RunError or DataError for data that cannot
+    be read."""
     run = opened(run)
     return run.evaluate(split, whole_data(data, split, *run.reads()) if data else None)
 
 
 def predict(run: Run | str | Path, samples: Sequence[Mapping[str, Any]], **options: Any) -> list[dict[str, Any]]:
-    """Every task's answer to each sample, in the samples' order.
+    """Every task's prediction for each sample, by task name, in the order of the samples.
 
         predict("runs/quickstart", [{"image": "7.png", "operator": "+"}])    # [{"answer": {"text": "7+5=12"}}]
 
-    A sample gives any of the run's inputs: a file's path or bytes, an array, a text. One that cannot be read has
-    `error` for an answer. `options` are those of `Run.predict`. Raises RunError for an input that the run does not
-    have."""
+    A sample maps any of the run's inputs to raw values: a file's path or bytes, an array, a text. For one that cannot
+    be read the result is `{"error": why}`. `options` are those of `inference.predict.predict`, such as `max_tokens`.
+    Raises RunError for an input that the run does not have."""
     return opened(run).predict(samples, **options)
 
 
@@ -80,15 +80,15 @@ def generate(run: Run | str | Path, prompt: Sequence[str | None], **options: Any
 def generate(
     run: Run | str | Path, prompt: str | Sequence[str | None] | None = None, **options: Any
 ) -> str | list[str]:
-    """The text that continues a prompt (None: a new document), or the texts of several prompts, without the prompts.
+    """The text that continues a prompt (None: a new document), or one text per prompt; prompts are not repeated.
 
         generate("runs/shakespeare", "To be", max_tokens=50, temperature=0.7, stop=["\\n"], seed=0)
 
-    `options` are those of `Run.generate`. Raises RunError for a run that writes no text.
+    `options` are those of `Run.generate`. Raises RunError for a run none of whose tasks generates text.
     """
     return opened(run).generate(prompt, **options)
 
 
 def opened(run: Run | str | Path) -> Run:
-    """A run that may be given by its folder."""
+    """The run itself, or the one in the given folder, loaded."""
     return run if isinstance(run, Run) else load(run)

@@ -1,4 +1,4 @@
-"""What is checked and said of a run before its first step."""
+"""Preflight checks of a run, and the lines that it prints before its first step."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from .data.columns import columns_of, encoded_inputs
 
 
 def preflight(experiment: Experiment) -> None:
-    """Everything that can be checked before the first step. Raises ValueError for the first thing that does not
-    hold."""
+    """Check before the first step that tasks which need whole batches get them, `checkpoints.best` is a metric, the
+    prompt can be encoded, attribution has inputs to leave out, and no target of the first batch can reach its own
+    predictor. Raises ValueError for the first check that fails."""
     config, tasks, splits = experiment.config, experiment.data.tasks, experiment.data.splits
     settings = config.training
     rows = settings.rows_per_micro_batch or splits["train"].rows
@@ -30,7 +31,8 @@ def preflight(experiment: Experiment) -> None:
 
 
 def introduce(experiment: Experiment) -> None:
-    """Say what is trained, where, and how: before the first step, which may take its time."""
+    """Print folder, number of trainable parameters, device, precision, and notes about the inputs; before the first
+    step, since that may take long."""
     processes, choices = experiment.processes, experiment.choices
     count = sum(parameter.numel() for parameter in experiment.model.parameters() if parameter.requires_grad)
     compiled = ", compiled" if choices.compile else ""
@@ -44,6 +46,6 @@ def introduce(experiment: Experiment) -> None:
 
 
 def about_inputs(experiment: Experiment) -> list[str]:
-    """What is worth telling of a configuration's inputs before it is trained."""
+    """Sentences about a configuration's inputs: how often each is withheld, and which ones hold a task's target."""
     config, data = experiment.config, experiment.data
     return lines_about_inputs(data.splits["train"], data.tasks, columns_of(config), encoded_inputs(config))

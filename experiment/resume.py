@@ -1,5 +1,5 @@
-"""Where a run begins: at its newest sound checkpoint, at another run's weights, at first values; and going back to it
-once."""
+"""Where a run begins: at its newest sound checkpoint, at another run's weights, or at initial values; and the return to
+a checkpoint when training becomes non-finite."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .folder.transfer import take_weights
 
 
 def resume(experiment: Experiment) -> State | None:
-    """Go on from the newest sound checkpoint, and give its state; without one, start from `from:` or from the
-    first values."""
+    """Load the newest sound checkpoint and give its state; without one (None), take the weights of the run that `from:`
+    names, or keep the initial values. Raises RunError where the data changed since, or nothing fits from `from:`."""
     processes, config = experiment.processes, experiment.config
     if experiment.choices.note:
         experiment.say(experiment.choices.note)
@@ -39,13 +39,14 @@ def resume(experiment: Experiment) -> State | None:
 
 
 def newest(experiment: Experiment) -> int | None:
-    """The newest sound checkpoint's step, in all processes."""
+    """The step of the newest sound checkpoint, None where there is none; the same in all processes."""
     first = experiment.processes.is_first
     return experiment.processes.told(checkpoint.newest_sound(experiment.folder, experiment.say) if first else None)
 
 
 def load(experiment: Experiment, step: int) -> State:
-    """Take everything from a checkpoint of the first process's disk; gives its state."""
+    """Load model, optimizer and averages from the checkpoint of a step, which the first process reads and sends to the
+    others; gives its state. Raises RunError where the data or a vocabulary changed since it was written."""
     processes, trainer, folder = experiment.processes, experiment.trainer, experiment.folder
     learner, state = trainer.learner, None
     if processes.is_first:
@@ -71,7 +72,7 @@ def load(experiment: Experiment, step: int) -> State:
 
 
 def stand(experiment: Experiment, step: int, state: State) -> None:
-    """Let the trainer, its log and its loader stand where a checkpoint does."""
+    """Set the trainer, its log and its loader to a checkpoint's step and state."""
     trainer, last = experiment.trainer, step == experiment.trainer.steps
     trainer.step, trainer.evaluated = step, state.evaluated
     trainer.best = state.best if state.best and state.best.metric == trainer.saver.best else None
@@ -85,9 +86,9 @@ def stand(experiment: Experiment, step: int, state: State) -> None:
 
 
 def go_back(experiment: Experiment, error: NotFiniteError) -> State:
-    """Return to the last sound checkpoint, once, and go on without the batches from there to the failure: their
-    numbers are in its state before anything else happens, so that every resume skips the same. Raises RunError at
-    the second time."""
+    """Return to the last sound checkpoint, once, and skip the batches from there to the failure. They are written as
+    `skipped`, (step, count), into the checkpoint's state first, so that every later resume skips the same. Raises
+    RunError the second time, and where there is no checkpoint."""
     failed, processes = experiment.trainer.step, experiment.processes
     processes.wait()
     step = newest(experiment)
@@ -110,12 +111,12 @@ def go_back(experiment: Experiment, error: NotFiniteError) -> State:
 
 
 def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors where the processes hand them around."""
+    """The tensors on the CPU, from where they are sent to other processes."""
     return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
 
 def metrics_file(experiment: Experiment, state: State | None) -> MetricsFile:
-    """`metrics.jsonl` from where the run stands."""
+    """`metrics.jsonl`, to be continued from the run's step; lines of later steps are removed."""
     return MetricsFile(
         experiment.folder, step=experiment.trainer.step, lines=state.records if state else (),
         tensorboard=experiment.config.logging.tensorboard, writes=experiment.processes.is_first,

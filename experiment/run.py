@@ -1,4 +1,4 @@
-"""A run: the folder that training fills, opened, with what one does with the trained model.
+"""A run: the folder that training fills, opened, with methods that generate, predict, evaluate and attribute.
 
 run = load_run("runs/quickstart")
 print(run.generate("def ", max_tokens=100))
@@ -27,15 +27,15 @@ from .opening.opened import Opened
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Opened):
-    """A trained model with everything needed to use it: ask it, and measure it."""
+    """A trained model with everything needed to generate texts, predict, and evaluate."""
 
     def generate(
         self, prompt: str | Sequence[str | None] | None = None, *,
         inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (), **options: Any,
     ) -> str | list[str]:  # fmt: skip
-        """The new text behind a prompt, or behind several at once; or from the other `inputs` of a sample, or
-        of several at once. See `stream` for the options, among which the fields of `Sampling` may stand by
-        themselves (`temperature=0`)."""
+        """The text that continues a prompt, or one text per prompt; or the text generated from the other `inputs` of a
+        sample, or of each of several. Options as for `stream`; the fields of `Sampling` may be given directly
+        (`temperature=0`). Raises RunError where no task generates text, and for a sample that cannot be read."""
         prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
         samples = [inputs] if isinstance(inputs, Mapping) else list(inputs)
         if not samples:
@@ -53,10 +53,11 @@ class Run(Opened):
     def stream(
         self, prompts: Sequence[str | None] = (None,), inputs: Sequence[Mapping[str, Any]] = (), **options: Any
     ) -> Iterator[list[str]]:  # fmt: skip
-        """Yield the next piece of every text until all have ended: behind each prompt, or, of one prompt,
-        from the `inputs` of each sample. The options are those of `inference.generate.stream_prompts`. Raises
-        RunError where the model writes from other inputs and none are given, DataError for a sample that
-        cannot be read."""
+        """Yield lists with the next piece of every text until all have ended: one text per prompt, or, where `inputs`
+        are given, one per sample, each beginning behind the first prompt. Options: those of
+        `inference.generate.stream_prompts` (`max_tokens`, `sampling`, `search`, `stop`, `seed`, `cached`). Raises
+        RunError where no task generates text, or one needs other inputs and none are given, DataError for a sample
+        that cannot be read."""
         name, target = self.text_task()
         task = self.tasks[name]
         if inputs:
@@ -69,26 +70,29 @@ class Run(Opened):
         return stream_prompts(self.model, name, task, prompts, **options)
 
     def predict(self, samples: Sequence[Mapping[str, Any]], **how: Any) -> list[dict[str, Any]]:
-        """Answer samples: mappings of any of the run's inputs to raw values (a path, a file's bytes, an array, a text).
+        """Predict for samples: mappings of any of the run's inputs to raw values (a path, a file's bytes, an array, a
+        text).
 
-        Gives one mapping per sample: every task's answer (a class with probabilities, numbers, a text), or
-        `error` for a sample that cannot be read. `how` texts are written: see `inference.predict.predict`.
+        Gives one mapping per sample: every task's prediction by task name (a class with probabilities, numbers, a
+        text), or `error` for a sample that cannot be read. `how`: the options of `inference.predict.predict`. Raises
+        RunError for an input that the run does not have, and for a task whose head was missing in an import.
         """
         self.check_heads()
         return predict(self.model, self.tasks, self.given(samples), **how)
 
     def given(self, samples: Sequence[Mapping[str, Any]], asked: bool = True) -> SampleSplit:
-        """Samples given by hand, as a split: as they are `asked` about (a `[MASK]` to fill in), or as they
-        are trained on. Raises RunError for an input that the run does not have."""
+        """Samples in memory as a split. `asked`: chopped as for prediction (the text of a mask token is that token, to
+        be filled in), else as for training. Raises RunError for an input that the run does not have."""
         return given_split(self, samples, asked)
 
     def evaluate(
         self, split: str = "val", dataset: Dataset | None = None, rows: int = 64, search: Search | None = None
     ) -> dict[str, float]:
-        """Read a whole split, of the run's own data or of another dataset; gives its metrics, named `split/metric`.
+        """The metrics of a whole split, of the run's own data or of another dataset, named `split/metric`.
 
-        A classification also leaves its confusion matrix as a picture in the run's folder. Texts are searched
-        for as their task says, or as `search` does."""
+        `rows` samples are read at a time. Texts are generated by the search of their task, or by `search`. A
+        classification also writes its confusion matrix into the run's folder, as `confusion-<split>-<task>.png`. Raises
+        RunError for a task whose head was missing in an import, DataError for data that cannot be read."""
         self.check_heads()
         asked = self.searching(**vars(search)) if search else self
         data = own_split(asked, split, dataset)
@@ -99,8 +103,9 @@ class Run(Opened):
         return metrics
 
     def attribution(self, split: str = "val", dataset: Dataset | None = None) -> dict[str, Attribution]:
-        """What each input is worth to each task: every subset of the inputs evaluated on a split, of the
-        run's own data or of another dataset."""
+        """Each task's `Attribution`, by task name: the metrics of a split, of the run's own data or of another dataset,
+        with every subset of the inputs, and each input's Shapley value. Raises RunError for a run that reads a text
+        corpus, ValueError for no or more than `inference.attribution.MOST` inputs."""
         data = own_split(self, split, dataset)
         if data.samples is None:
             raise RunError(f"{self.folder} reads one text: there are no inputs to compare")
@@ -111,12 +116,12 @@ class Run(Opened):
 def load_run(
     folder: str | Path, checkpoint: str = "best", device: str = "auto", trust: Collection[str] = ()
 ) -> Run:  # fmt: skip
-    """Load a trained run by its folder; see `Run.open`."""
+    """A trained run by its folder; see `Run.open`."""
     return Run.open(Path(folder), checkpoint=checkpoint, device=device, trust=trust)
 
 
 def pictures_of(folder: Path) -> Path | None:
-    """The run's folder, where pictures can be put into it: not where something else than a file has the place of
-    one, such as a link in a stranger's run, which leads elsewhere."""
+    """The run's folder, where pictures can be written to it, else None: not where a picture's name is taken by anything
+    but a regular file, such as a link in a run from elsewhere, which would be followed."""
     odd = [file for file in folder.glob("confusion-*.png") if file.is_symlink() or not file.is_file()]
     return folder if os.access(folder, os.W_OK) and not odd else None

@@ -1,8 +1,7 @@
-"""The same experiment several times: once per seed (`--seeds 0,1,2`), or once per value of some settings (`--sweep
-key=a,b`).
+"""One configuration trained several times: per seed (`--seeds 0,1,2`), and per value of settings (`--sweep key=a,b`).
 
-Every run has a folder of its own below the experiment's, so that the same command goes on where it was stopped, and a
-run that is done is not done again.
+Every run has its own folder below `out`, so that the same command goes on where it was stopped, and finished runs are
+not repeated.
 """
 
 from __future__ import annotations
@@ -26,10 +25,13 @@ from .settings.config import Config, load_config
 Setting = tuple[str, ...]
 """The overrides of one cell of a sweep, such as `("training.learning_rate=1e-3",)`."""
 Train = Callable[[Config], tuple[dict[str, float], int]]
+"""`experiment.train.train`: from a configuration to a summary and an exit status."""
 
 
 def train_several(options: argparse.Namespace, train: Train) -> int:
-    """Every combination of the swept values, with every seed; then their metrics, best first. Gives the exit status."""
+    """Train every combination of the swept values with every seed, then print their metrics, best first; gives the exit
+    status. `options` has `config`, `overrides`, `seeds` and `sweep`. Raises RunError where one of the last two is
+    malformed."""
     base = load_config(options.config, options.overrides)
     seeds = seeds_of(options.seeds) if options.seeds else [base.training.seed]
     found: dict[Setting, list[dict[str, float]]] = {}
@@ -47,7 +49,7 @@ def train_several(options: argparse.Namespace, train: Train) -> int:
 
 
 def seeds_of(text: str) -> list[int]:
-    """`0,1,2` as numbers. Raises RunError for what is none."""
+    """`"0,1,2"` as [0, 1, 2]. Raises RunError for anything but whole numbers with commas between."""
     try:
         return [int(seed) for seed in text.split(",")]
     except ValueError:
@@ -55,7 +57,12 @@ def seeds_of(text: str) -> list[int]:
 
 
 def settings_of(sweeps: Sequence[str]) -> list[Setting]:
-    """All combinations of `key=a,b` and `key=c,d`; one of nothing, without any. Raises RunError for what is no such."""
+    """All combinations of the swept values; without sweeps one empty combination.
+
+        settings_of(["a=1,2", "b=x"])    # [("a=1", "b=x"), ("a=2", "b=x")]
+
+    Commas inside brackets do not separate values: `a=[1,2],[3,4]` has two. Raises RunError for a sweep that is not
+    KEY=VALUE,VALUE."""
     axes = []
     for sweep in sweeps:
         key, equals, values = sweep.partition("=")
@@ -67,7 +74,8 @@ def settings_of(sweeps: Sequence[str]) -> list[Setting]:
 
 
 def folder_of(base: Path, setting: Setting, seed: int | None) -> Path:
-    """Where a run of a sweep stands: `base/learning_rate=1e-3/seed-0`."""
+    """The folder of one run of a sweep: `base/learning_rate=1e-3,depth=6/seed-0` for the setting
+    `("training.learning_rate=1e-3", "model.depth=6")` and seed 0."""
     names = [
         re.sub(r"[^\w.=+-]", "_", each.partition("=")[0].rpartition(".")[2] + "=" + each.partition("=")[2])
         for each in setting
@@ -76,8 +84,8 @@ def folder_of(base: Path, setting: Setting, seed: int | None) -> Path:
 
 
 def tell(config: Config, found: Mapping[Setting, list[dict[str, float]]], seeds: Sequence[int], swept: bool) -> None:
-    """Mean and spread of every metric over the seeds; of a sweep a table, the best setting first by
-    `checkpoints.best`."""
+    """Print mean and standard deviation of every metric over the seeds; of a sweep as a table, one row per setting, the
+    best first by `checkpoints.best`."""
     first = next(iter(found.values()))[0]
     names = [name for name in first if name != "step" and all(name in each for runs in found.values() for each in runs)]
     if not swept:

@@ -1,4 +1,4 @@
-"""One run from its lock to its summary."""
+"""One run from locking its folder to writing its summary."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from .settings.config import Config
 
 
 def train(config: Config) -> tuple[dict[str, float], int]:
-    """One run; gives its summary's metrics and the exit status (130 or 143 when it was asked to stop).
+    """Train one run, or go on with it; gives its summary (`step`, `seconds`, metrics) and the exit status: 0, or 130
+    (SIGINT) or 143 (SIGTERM) when it was asked to stop.
 
-    The run's folder belongs to it meanwhile: a second start there is told so, and changes nothing."""
+    The run's folder is locked meanwhile: a second start there raises LockedError and changes nothing. Raises RunError
+    for a folder of another configuration, ValueError for anything else that cannot be trained."""
     processes = Processes.start(config.training.device)
     progress, folder = Progress(config.training.steps), Path(config.out)
     if processes.is_first:
@@ -39,7 +41,8 @@ def train(config: Config) -> tuple[dict[str, float], int]:
 
 
 def fit(experiment: Experiment) -> dict[str, float]:
-    """Train from where the run stands to its end, or until asked to stop; gives the last validation metrics."""
+    """Train from the newest checkpoint (or step 0) to the last step, or until asked to stop; gives the last validation
+    metrics. Where the loss or the weights become non-finite, the run goes back to its last sound checkpoint, once."""
     state, trainer = resume(experiment), experiment.trainer
     preflight(experiment)
     introduce(experiment)

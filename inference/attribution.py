@@ -1,8 +1,9 @@
-"""What each input is worth: every subset of the inputs evaluated, and the bits that each input supplies to the answer.
+"""Attribution: how many bits of the answer each input supplies, from an evaluation with every subset of the inputs.
 
-The value of a set of inputs is how many bits less the answer costs with them than with none: v(S) = (nats(nothing) -
-nats(S)) / ln 2, per sample. An input's share is its marginal value averaged over all orders in which inputs may come
-(Shapley 1953), so that the shares add up to the value of all.
+The value of a set S of inputs is how many bits less the answer costs with them than with none: v(S) = (nats(nothing) -
+nats(S)) / ln 2, per sample. An input's share is its marginal value averaged over all orders in which inputs may be
+added (Shapley 1953), so that the shares add up to the value of all. Of two inputs, v(image) = 3, v(text) = 1 and
+v(both) = 6 give the image a share of (3 + 5) / 2 = 4 and the text one of (1 + 3) / 2 = 2.
 """
 
 from __future__ import annotations
@@ -24,41 +25,42 @@ from .evaluation import measured
 MOST = 6
 """Up to this many inputs all subsets are evaluated (64 of them)."""
 Subset = tuple[str, ...]
+"""Some of the inputs, in the order of all."""
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """What was found: metrics, nats per sample, and tokens per sample, by subset and input."""
+    """The attribution of one task: metrics and nats per sample by subset of the inputs, tokens per sample by input."""
 
     inputs: tuple[str, ...]
     metrics: Mapping[Subset, Mapping[str, float]]
     nats: Mapping[Subset, float]
     """The answer's loss per sample with each subset of the inputs."""
     tokens: Mapping[str, float]
-    """How many tokens each input has in a sample, on average."""
+    """Tokens of each input per sample, on average."""
     in_bits: bool = True
-    """Whether the loss is a likelihood, so that `value` means bits."""
+    """Whether the loss is a negative log-likelihood, so that `value` is in bits; else it is a share of the loss."""
     samples: int = 0
-    """How many samples all of it was measured on."""
+    """How many samples were evaluated."""
     never_withheld: tuple[str, ...] = ()
-    """Inputs that no sample lacked while training."""
+    """Inputs that were never withheld while training (their input dropout is 0)."""
 
     def value(self, subset: Collection[str]) -> float:
-        """The bits that a set of inputs takes off the answer; where the loss is no likelihood, the share of
-        the loss."""
+        """The bits by which a set of inputs lowers the cost of the answer; where the loss is no likelihood, the share
+        of the loss without inputs that it takes away."""
         unit = math.log(2) if self.in_bits else self.nats[()]
         return (self.nats[()] - self.nats[self.ordered(subset)]) / unit if unit else 0.0
 
     def ordered(self, subset: Collection[str]) -> Subset:
-        """A subset in the order of the inputs."""
+        """A set of inputs as a Subset."""
         return tuple(name for name in self.inputs if name in subset)
 
     def alone(self, name: str) -> float:
-        """The bits of an input when there is no other."""
+        """The value of an input when there is no other."""
         return self.value([name])
 
     def added(self, name: str) -> float:
-        """The bits of an input when all others are there: the loss without it minus the loss with it."""
+        """The value that an input adds to all others: the loss without it minus the loss with it."""
         return self.value(self.inputs) - self.value(set(self.inputs) - {name})
 
     def share(self, name: str) -> float:
@@ -71,7 +73,8 @@ class Attribution:
         return total
 
     def figures(self, prefix: str) -> dict[str, float]:
-        """All of it as flat metrics: `val/bits/image`, `val/without_image/exact_match`, ..."""
+        """All of it as flat metrics: `val/bits/image` (the share), `val/bits_per_token/image`,
+        `val/without_image/exact_match`, ...; where the loss is no likelihood `val/share_of_loss/image`."""
         found: dict[str, float] = {}
         for name in self.inputs:
             if self.in_bits:
@@ -92,9 +95,11 @@ def measure_attribution(
     model: Model, tasks: Mapping[str, Task], split: SampleSplit, *, rows: int = 64, generated: int | None = None,
     processes: Processes | None = None,
 ) -> dict[str, Attribution]:  # fmt: skip
-    """Evaluate every subset of the inputs that are not predicted; gives each task's `Attribution`.
+    """Evaluate with every subset of the inputs that are not predicted; gives each task's `Attribution`. `generated` as
+    of `evaluate_split`.
 
-    Raises ValueError for more inputs than `MOST`, for none, and for a task that judges less without some of them.
+    Raises ValueError for more inputs than `MOST`, for none, and for a task that has another number of targets without
+    some of them.
     """
     inputs = split.inputs.optional
     if not inputs:
@@ -128,7 +133,8 @@ def measure_attribution(
 
 
 def check_counts(task: str, counts: Mapping[Subset, float], inputs: Subset) -> None:
-    """Raises ValueError where a task judges less with some inputs than with all: such losses cannot be compared."""
+    """Raises ValueError where a task has another number of targets with some inputs than with all: such losses cannot
+    be compared. `counts`: targets by subset."""
     for subset, count in counts.items():
         if count != counts[inputs]:
             missing = " and ".join(name for name in inputs if name not in subset)
@@ -148,12 +154,12 @@ def tokens_per_input(split: SampleSplit, tasks: Mapping[str, Task], inputs: Sequ
 
 
 def entropy(outcomes: Sequence[Outcome], known: Sequence[str]) -> float:
-    """The bits of the answer that remain when these inputs are known, by the joint table."""
+    """The entropy of the answer given these inputs, in bits, by the joint table."""
     return sum(_conditional(outcomes, known, lambda p, total: -p * math.log2(p / total)))
 
 
 def best_guess(outcomes: Sequence[Outcome], known: Sequence[str]) -> float:
-    """How often the likeliest answer is right when these inputs are known, by the joint table."""
+    """The probability that the likeliest answer given these inputs is right, by the joint table."""
     groups = _grouped(outcomes, known)
     return sum(max(answers.values()) for answers in groups.values())
 
@@ -173,13 +179,14 @@ def _grouped(outcomes: Sequence[Outcome], known: Sequence[str]) -> dict[tuple, d
 
 
 def tables(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None) -> list[Table]:
-    """A task's metrics with every subset of the inputs, and what each input is worth to it."""
+    """The two tables of a task: its metrics with every subset of the inputs, and the bits of each input. `truth` is the
+    data set's joint table, where it is known."""
     return [subset_table(task, worth, truth), table(task, worth, truth)]
 
 
 def table(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None) -> Table:
-    """Bits by input; where the joint table of inputs and answers is known, beside what a perfect model would
-    show. Where the loss is no likelihood, what share of it each input takes away."""
+    """Bits by input: its share, alone, and added last; where the joint table of inputs and answers is known, with those
+    of a perfect model. Where the loss is no likelihood, shares of the loss instead of bits."""
     unit = ["bits", "alone", "added last", "tokens", "bits a token"]
     if not worth.in_bits:
         unit = ["of the loss taken away", "alone", "added last", "tokens"]
@@ -213,7 +220,8 @@ def table(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None)
 
 
 def subset_table(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None) -> Table:
-    """The metrics of every subset of the inputs; beside `exact_match` the best guess that the joint table allows."""
+    """The metrics with every subset of the inputs, and, where there are `exact_match` and a joint table, the best that
+    the table allows."""
     first = next(iter(worth.metrics.values()))
     names, judged = [name for name in first if name != "judged"], first.get("judged", worth.samples)
     some = f"; texts were written for {judged:,} of them" if judged < worth.samples else ""

@@ -1,4 +1,5 @@
-"""Evaluation: a whole split, everything judged once, the same figures for any number of processes."""
+"""Evaluation of a model on a whole split: every target counts once, the metrics are the same for any number of
+processes."""
 
 from __future__ import annotations
 
@@ -19,21 +20,23 @@ from .pictures import draw_confusion
 from .texts import written_pairs
 
 Sums = dict[str, dict[str, Tensor]]
+"""By task and by name, what metrics are computed from: `loss` and `count` (of targets), both summed, and more."""
 Pairs = list[tuple[str, str]]
-"""What was written, beside what is true."""
+"""(hypothesis, reference): texts that were generated, each with the true one."""
 
 
 def evaluate_split(
     model: Model, tasks: Mapping[str, Task], split: Split, *, rows: int = 64, processes: Processes | None = None,
     inputs: Collection[str] | None = None, generated: int | None = None, pictures: Path | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """The metrics of a split, named `split/metric`; when there are several tasks, `split/task/metric`, and the
-    sum of their losses by their weights, `split/loss`.
+    """The metrics of a split, named `split/metric`; with several tasks `split/task/metric`, and the weighted sum of
+    their losses, `split/loss`.
 
-    Each process reads its share and the sums are added up. `inputs` leaves only these in the samples (and what is to be
-    predicted). Tasks that judge generated texts do so on `generated` samples, spread over the split (None: on
-    all), and `judged` tells how many they were.
-    `pictures` is a folder for what one would rather look at: `confusion-<split>-<task>.png`.
+    `rows` samples (or windows) are read at a time; each process reads its share and the sums are added up. `inputs`,
+    where given, are the only ones read, beside those that a task predicts. Metrics of generated texts (BLEU, word
+    error rate) are computed on `generated` samples, spread over the split (None: all; 0: none), and the metric `judged`
+    tells on how many. `pictures` is a folder for confusion matrices: `confusion-<split>-<task>.png`. Raises DataError
+    where too many samples are bad.
     """
     return measured(
         model, tasks, split, rows=rows, processes=processes, inputs=inputs, generated=generated, pictures=pictures
@@ -45,7 +48,8 @@ def measured(
     model: Model, tasks: Mapping[str, Task], split: Split, *, rows: int = 64, processes: Processes | None = None,
     inputs: Collection[str] | None = None, generated: int | None = None, pictures: Path | None = None,
 ) -> tuple[dict[str, float], Sums]:  # fmt: skip
-    """The metrics as `evaluate_split` gives them, and every task's sums over the whole split that they were made of."""
+    """The metrics as `evaluate_split` gives them, and every task's sums over the whole split, from which they are
+    computed."""
     processes = processes or Processes(0, 1, next(model.parameters()).device)
     sums, pairs = read_share(model, tasks, split, processes, rows, inputs, generated)
     metrics, totals = {}, {}
@@ -74,8 +78,8 @@ def read_share(
     inputs,
     generated: int | None,
 ) -> tuple[Sums, dict[str, Pairs]]:
-    """Every task's sums over this process's share of a split, and the texts of those that are compared. An error
-    of one process stops them all."""
+    """Every task's sums over this process's share of a split, and, of tasks with metrics of texts, the pairs of texts.
+    An error of one process stops all: the others raise ElsewhereError."""
     training = model.training
     model.eval()
     sums, pairs, error = {}, {}, None
@@ -94,8 +98,8 @@ def read_share(
 
 
 def compared(name: str, task: Task, split: Split, pairs: Pairs) -> dict[str, float]:
-    """The metrics of a whole split's texts, and how many they were (`judged`). Raises DataError where there are
-    none."""
+    """The metrics of a task's pairs of texts over a whole split, and their number (`judged`). Raises DataError where
+    there are none."""
     if not pairs:
         raise DataError(f"split {split.name!r} has no text of {task.target!r} by which task {name!r} could be judged")
     hypotheses, references = zip(*pairs, strict=True)
@@ -103,12 +107,12 @@ def compared(name: str, task: Task, split: Split, pairs: Pairs) -> dict[str, flo
 
 
 def judges(task: Task) -> dict[str, Callable[[Sequence[str], Sequence[str]], float]]:
-    """The metrics by which a task's texts are judged, once those of a whole split are there."""
+    """By name, a task's metrics of texts: functions of the hypotheses and the references of a whole split."""
     return {name: metric.of_texts for name, metric in task.metrics.items() if metric.of_texts}
 
 
 def directions(tasks: Mapping[str, Task], split: str) -> dict[str, bool]:
-    """The name of every metric of a split, and whether larger values of it are better."""
+    """Whether larger is better, by the name of every metric of a split."""
     found = {f"{split}/loss": False} if len(tasks) > 1 else {}
     for name, task in tasks.items():
         prefix = f"{split}/{name}/" if len(tasks) > 1 else f"{split}/"
@@ -119,14 +123,13 @@ def directions(tasks: Mapping[str, Task], split: str) -> dict[str, bool]:
 def summed(
     model: Model, tasks: Mapping[str, Task], split: Split, places: Sequence, rows: int, inputs
 ) -> tuple[Sums, dict[str, Pairs]]:  # fmt: skip
-    """Every task's sums over these places: `loss`, `count`, and what the task itself measures; and of tasks that
-    read a text off the model's output (CTC), what it says beside what is true."""
+    """Every task's sums over these places: `loss`, `count`, what `Task.measure` gives and, of tasks that generate, the
+    target's `bytes`; and, of tasks that read a text off the model's output (CTC), the pairs of texts."""
     device, dtype = next(model.parameters()).device, computing_type(model)
     sums: Sums = {name: {} for name in tasks}
     pairs: dict[str, Pairs] = {name: [] for name, task in tasks.items() if judges(task) and not task.needs.generates}
-    for first in range(
-        0, max(len(places), 1), rows
-    ):  # a process without a share reads an empty batch: same keys for all
+    # a process without a share reads one sample and counts it 0 times, so that all have the same keys
+    for first in range(0, max(len(places), 1), rows):
         batch = split.batch(places[first : first + rows] or split.all()[:1], inputs=inputs)
         batch = model.plan(batch, dtype=dtype, device=device).to(device)
         outputs = model(batch)
@@ -146,8 +149,8 @@ def summed(
 
 
 def left_unread(splits: Mapping[str, Split], tasks: Mapping[str, Task]) -> dict[str, int]:
-    """In the splits of samples, how many were bad so far, how many items found no room, how many samples a task left
-    out."""
+    """Counts so far of what was not read or not supervised: `data/val_bad` samples, `data/val_without_room` items,
+    `data/NAME_left_out` samples that the task NAME left out. Empty where all splits are streams."""
     unread = {name: split.unread for name, split in splits.items()}
     counts = {f"data/{name}_{why}": count for name, each in unread.items() for why, count in each.counts().items()}
     left_out = {name: sum(len(each.left_out.get(name, ())) for each in unread.values()) for name in tasks}

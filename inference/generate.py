@@ -1,4 +1,4 @@
-"""Texts that a model writes: behind prompts, or as answers to samples; all at once, or piece by piece as they come.
+"""Generation of texts: continuing prompts, or answering samples; whole, or streamed piece by piece.
 
 Texts are drawn at random where a `Sampling` is given, else searched for as a `Search` says (by default greedily).
 """
@@ -28,13 +28,13 @@ GREEDY = Sampling(temperature=0)
 
 
 class Written:
-    """What was written in one row so far, up to one of the ids that end a text."""
+    """The ids generated in one row so far, up to one of `ends`, the ids that end a text."""
 
     def __init__(self, ends: Collection[int]):
         self.ends, self.ids, self.stopped = ends, [], False
 
     def write(self, id: int) -> str:
-        """Take one more id; gives the text that is certain now and was not before."""
+        """Take one more id; gives the text that is final now and was not before (here none)."""
         if self.stopped:
             return ""
         if id in self.ends:
@@ -43,24 +43,25 @@ class Written:
         return self.text_of(id)
 
     def text_of(self, id: int) -> str:
-        """The text that is certain after an id of the text."""
+        """The text that has become final with an id, which ends nothing."""
         return ""
 
     def finish(self) -> str:
-        """What was held back, when nothing more comes."""
+        """End the row; gives the text that was held back."""
         self.stopped = True
         return ""
 
 
 class WrittenText(Written):
-    """The same as text: whole characters only, and nothing from a stop text on, wherever its tokens begin and end."""
+    """The text generated in one row so far: whole characters only, up to the first `stop` text, which may begin and end
+    inside tokens."""
 
     def __init__(self, texts: TextStream, ends: Collection[int], stop: Sequence[str] = ()):
         super().__init__(ends)
         self.texts, self.stop, self.held = texts, [text for text in stop if text], ""
 
     def text_of(self, id: int) -> str:
-        """The text that is certain; what may be the beginning of a stop text is held back."""
+        """The text that has become final; the beginning of a possible stop text is held back."""
         return self._release(self.texts.write(id))
 
     def finish(self) -> str:
@@ -83,7 +84,7 @@ class WrittenText(Written):
 
 
 def before(text: str, stop: Sequence[str]) -> str:
-    """What stands before the first of the stop texts."""
+    """The text up to the first occurrence of any of the stop texts."""
     return text[: min((place for place in map(text.find, filter(None, stop)) if place >= 0), default=None)]
 
 
@@ -91,8 +92,8 @@ def pieces(
     session: Session, rows: Sequence[Written], sampling: Sampling | None, search: Search = Search(),
     generator: torch.Generator | None = None,
 ) -> Iterator[list[str]]:  # fmt: skip
-    """Write in every row until all have ended; yields the next piece of each, which may be nothing. What is
-    searched for comes all at once."""
+    """Generate in every row until all have ended, at most `session.most` tokens; yields the next piece of text of each
+    row, which may be empty. Beam search yields whole texts at once."""
     if sampling is None and not search.greedy:
         texts = beam_search(session, rows[0].ends, session.most, search)
         yield ["".join(map(row.write, found.ids)) + row.finish() for row, found in zip(rows, texts, strict=True)]
@@ -105,7 +106,7 @@ def pieces(
 
 
 def generator_of(seed: int | None, model: Model) -> torch.Generator | None:
-    """What chance is drawn with on the model's device; None: with torch's own."""
+    """The random generator of this seed on the model's device; without a seed None, which stands for torch's own."""
     return None if seed is None else seeded(seed, next(model.parameters()).device)
 
 
@@ -118,8 +119,8 @@ def stream_prompts(
     cached: bool = True, say: Callable[[str], None] = print,
 ) -> Iterator[list[str]]:  # fmt: skip
     """Yield the next piece of text of every prompt until all have stopped: at a `stop` text (left out), at an id
-    that ends a text, or after `max_tokens`. A prompt of None starts a new document. `name` is the task's. `say`
-    hears notices."""
+    that ends a text, or after `max_tokens`. A prompt of None starts a new document. `name` is the task's. Texts are
+    drawn with `sampling` (and `seed`); with neither it nor `search` at temperature 1. `say` is called with notices."""
     encoding, context = task.text, model.context
     if others := [other for other in model.inputs if other != task.target]:
         say(f"{task.target!r} is written without {', '.join(others)}: none is given (--input NAME=VALUE)")
@@ -135,7 +136,7 @@ def stream_prompts(
 
 
 def joined(streamed: Iterator[Sequence[str]], count: int) -> list[str]:
-    """The whole texts of so many rows that were streamed."""
+    """The whole texts of `count` rows that were streamed in pieces."""
     texts = [""] * count
     for each in streamed:
         texts = [text + piece for text, piece in zip(texts, each, strict=True)]
@@ -143,7 +144,8 @@ def joined(streamed: Iterator[Sequence[str]], count: int) -> list[str]:
 
 
 def with_sampling(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a stream, among which the fields of `Sampling` may stand by themselves: `temperature=0`."""
+    """Options of a stream, in which fields of `Sampling` become one: `{"temperature": 0, "seed": 1}` becomes
+    `{"seed": 1, "sampling": Sampling(temperature=0)}`."""
     own = {field.name: options[field.name] for field in fields(Sampling) if field.name in options}
     rest = {name: value for name, value in options.items() if name not in own}
     return rest | {"sampling": Sampling(**own)} if own else rest
@@ -156,9 +158,9 @@ def open_answers(
     model: Model, name: str, task: LanguageModeling, split: SampleSplit, places: Sequence[Place], *,
     inputs: Collection[str] | None = None, prompt: str = "", most: int | None = None, cached: bool = True,
 ) -> tuple[list[int], Session | None]:  # fmt: skip
-    """A session that writes the texts of these samples, and the samples' numbers; bad ones are left out (None:
-    all are bad). The samples' own texts are not read: every one begins with `prompt`. `inputs`: the only others
-    that are read."""
+    """The numbers of these samples, without bad ones, and a session that generates their texts (None: all are bad). The
+    samples' own texts are not read: every one begins with `prompt`. `inputs`, where given, are the only others that
+    are read. `most`, `cached`: as of a Session."""
     batch = split.read(places, inputs=inputs, rows="one_each", replaced={task.target: prompt})
     numbers = [split.reader.number(key) for key in batch.first.keys]
     if not numbers:
@@ -182,10 +184,11 @@ def write_texts(
     most: int | None = None,
     cached: bool = True,
 ) -> dict[int, str]:
-    """What the model says to these samples, without their own text, by the samples' numbers; bad samples are left out.
+    """The texts that the model generates from the other inputs of these samples, by the samples' numbers; bad samples
+    are left out.
 
-    `prompt` is how every text begins (it is not given back); `most` is how many tokens are written at most. A text is
-    searched for, as the task says or `search`, but drawn at random where `sampling` is given.
+    `prompt` is how every text begins (it is not given back); at most `most` tokens are generated. A text is searched
+    for, as the task says or by `search`, but drawn at random where `sampling` is given.
     """
     numbers, session = open_answers(
         model, name, task, split, places, inputs=inputs, prompt=prompt, most=most, cached=cached
@@ -203,7 +206,7 @@ def stream_texts(
     max_tokens: int | None = None, sampling: Sampling | None = None, search: Search | None = None,
     stop: Sequence[str] = (), seed: int | None = None, cached: bool = True,
 ) -> Iterator[list[str]]:  # fmt: skip
-    """The same texts piece by piece, each up to a `stop` text (left out). Raises DataError where one of the
+    """The texts of `write_texts` piece by piece, each up to a `stop` text (left out). Raises DataError where one of the
     samples is bad."""
     _, session = open_answers(model, name, task, split, places, prompt=prompt, most=max_tokens, cached=cached)
     for number in [place.number for place in places if place.number in split.unread.bad]:

@@ -1,4 +1,5 @@
-"""The names of the languages that Whisper's tokens stand for, as its reference implementation calls them."""
+"""The names of the languages that Whisper's tokens stand for, as in its reference implementation
+(github.com/openai/whisper, `whisper/tokenizer.py`)."""
 
 from __future__ import annotations
 
@@ -17,10 +18,11 @@ vi, welsh cy, yiddish yi, yoruba yo, burmese my, castilian es, flemish nl, haiti
 moldavian ro, moldovan ro, panjabi pa, pushto ps, sinhalese si, valencian ca
 """
 CODES = {" ".join(words[:-1]): words[-1] for words in map(str.split, NAMES.split(","))}
-"""The code of each language by its name."""
+"""The code of each language by its name: `{"german": "de", ...}`."""
 
 
 def code_of(language: str) -> str:
-    """The code of a language given by its code, its name, or its token: `de`, `German`, `<|de|>`."""
+    """The code of a language given by its code, its name, or its token: `de` for `de`, `German`, `<|de|>`. What is none
+    of these is given back in lower case, unchecked."""
     plain = language.removeprefix("<|").removesuffix("|>").lower()
     return CODES.get(plain, plain)

@@ -1,4 +1,4 @@
-"""What one would rather look at than read: a confusion matrix as a picture."""
+"""Confusion matrices as pictures."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 from ..tokenizers.files.printing import printable
 
 WRITTEN, NAMED = 40, 100
-"""So many classes have their counts and names written into a confusion matrix; a larger one is a picture of the same
-size."""
+"""Up to so many classes a confusion matrix shows the counts, or the classes' names; its size grows up to NAMED."""
 
 
 def draw_confusion(counts: Tensor, classes: Sequence, file: Path) -> None:
-    """A confusion matrix as a picture: rows are what is true, columns what was said, shares of each row in colour."""
+    """Write a confusion matrix of n classes as a picture: rows are true classes, columns predicted ones, colours shares
+    of the row. `counts` has n * n entries, row by row."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

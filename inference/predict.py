@@ -1,4 +1,4 @@
-"""Samples to answers: a class with its probabilities, numbers, a text, whatever each task of a model answers with."""
+"""Prediction, from samples to answers: a class with its probabilities, numbers, a text, as each task answers."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def predict(
     search: Search | None = None, prompt: str = "", stop: Sequence[str] = (), max_tokens: int | None = None,
     seed: int | None = None, cached: bool = True, rows: int = 64,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Every task's answer to each sample of a split, in the order of the samples; `error` for a sample that
-    cannot be read.
+    """Every task's answer to each sample of a split, by task, in the order of the samples: `[{"digit": {...}}, ...]`;
+    `{"error": why}` for a sample that cannot be read.
 
-    Texts are written from `prompt` on. They are searched for as their task says, or as `search` does, but drawn
-    at random where `sampling` (and its `seed`) is given; they have at most `max_tokens` and end before a `stop`
-    text; `cached` as for a `Session`. `rows` samples are read at a time.
+    Texts begin with `prompt`, which is not given back. They are searched for as their task says, or by `search`, but
+    drawn at random where `sampling` is given (with `seed`); they have at most `max_tokens` tokens and end before a
+    `stop` text; `cached` as for a `Session`. `rows` samples are read at a time.
     """
     tasks = {name: asking(task) for name, task in tasks.items()}
     found: list[dict[str, Any]] = [{} for _ in range(len(split))]
@@ -50,7 +50,7 @@ def predict(
 def read_off(
     model: Model, name: str, task: Task, split: SampleSplit, places: Sequence[Place]
 ) -> dict[int, dict[str, Any]]:
-    """One task's answers by the samples' numbers, read off its head; bad samples are left out."""
+    """One task's answers by the samples' numbers, from one forward pass; bad samples are left out."""
     batch = replace(split, tasks={name: task}).batch(places)
     numbers = [split.reader.number(key) for key in batch.first.keys]
     if not numbers:

@@ -1,4 +1,4 @@
-"""The texts of a split: what a model writes from the other inputs, beside what is true."""
+"""The texts of a split: those that a model generates from the other inputs, with the true ones."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from .generate import write_texts
 def written_pairs(
     model: Model, name: str, task: LanguageModeling, split: SampleSplit, places, inputs, rows: int
 ) -> list[tuple[str, str]]:  # fmt: skip
-    """What the model writes from the other inputs, as the task searches, beside the true texts. Samples that have
-    none are not judged: an empty text would be wrong for all of them, whatever is written."""
+    """(hypothesis, reference) pairs of the samples at these places: the text that the model generates from the other
+    inputs (only those of `inputs`, where given) by the task's search, and the true one. Samples without a reference are
+    left out: any text would be wrong for them."""
     found: list[tuple[str, str]] = []
     places = [each for each in places if reference(split, each, task.target) is not None]
     for first in range(0, len(places), max(rows, 64)):
@@ -23,7 +24,7 @@ def written_pairs(
 
 
 def reference(split: SampleSplit, place: Place, target: str) -> str | None:
-    """The true text of a sample, None where it has none or is bad."""
+    """The true text of a sample; None where it has none, or is bad."""
     try:
         return split.item(place.number)[0].get(target)
     except ValueError:

@@ -1,10 +1,10 @@
-"""Whole files of sound through Whisper: windows of 30 seconds one after another, and the segments that they give.
+"""Transcription of whole files with Whisper: windows of 30 seconds one after another, and the segments in them.
 
 Follows Radford et al. 2022 (arXiv:2212.04356, section 4.5) and OpenAI's own code (github.com/openai/whisper,
-`whisper/transcribe.py`), to which segments are tested to be equal: 30 seconds are heard at a time, the next window
-begins where the last timestamp says, and what was said badly is said again at a higher temperature. In two things it
-differs: no segment goes on behind the file's end, and those without text or length are left out, which there are kept
-as empty ones.
+`whisper/transcribe.py`), to which segments are tested to be equal: 30 seconds are read at a time, the next window
+begins at the last timestamp, and a window whose text is unlikely or repeats itself is decoded again at a higher
+temperature. In two things it differs: no segment ends after the file, and segments without text or length are left
+out, where OpenAI keeps them as empty ones.
 """
 
 from __future__ import annotations
@@ -33,43 +33,44 @@ STEP = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class Transcribing:
-    """How a file is transcribed. The defaults are those of OpenAI's command line. Raises ValueError for what
-    means nothing."""
+    """How a file is transcribed. The defaults are those of OpenAI's command line. Raises ValueError for values that are
+    out of range."""
 
     language: str | None = None
-    """Its code or name, such as `de` or `German`; None: what the model was tuned for, else detected from the
+    """Its code or name, such as `de` or `German`; None: that which the model was tuned for, else detected from the
     first 30 s."""
     translate: bool = False
-    """Into English, instead of writing what was said."""
+    """Translate into English, instead of transcribing."""
     timestamps: bool = True
+    """Decode timestamps; without them a window is one segment."""
     beams: int = 5
-    """At temperature 0; 1: always the likeliest next token."""
+    """Beams at temperature 0, 1 to MOST_BEAMS; 1: greedy, always the likeliest next token."""
     patience: float = 1.0
     """The search ends with `round(beams * patience)` finished texts (Kasai et al. 2022, arXiv:2204.05424)."""
     length_penalty: float | None = None
     """How texts are ranked: None by their log-probability over their length; else, from 0 to 1, over ((5 +
     length) / 6) to this power (Wu et al. 2016, arXiv:1609.08144)."""
     best_of: int = 5
-    """Texts that are drawn at a temperature above 0, of which the best one is taken."""
+    """Texts drawn at a temperature above 0, of which the best is taken; 1 to MOST_BEAMS."""
     seed: int = 0
-    """What they are drawn with."""
+    """The seed that texts are drawn with."""
     temperatures: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    """Tried in turn, while a window's text repeats itself or is unlikely."""
+    """Tried in turn, while a window's text repeats itself or is unlikely; each 0 or from 1e-6 to 1e6."""
     compression: float | None = 2.4
-    """The text of a window repeats itself when zlib makes it more than so many times smaller; None: this is not asked.
-    """
+    """The text of a window repeats itself when zlib makes it more than so many times smaller; None: no such check."""
     confidence: float | None = -1.0
-    """The text of a window is unlikely when its mean log-probability is below this; None: this is not asked."""
+    """The text of a window is unlikely when its mean log-probability (nats per token) is below this; None: no such
+    check."""
     silence: float | None = 0.6
-    """A window is silent when the model says so with more than this probability, and its text is unlikely; None: never.
-    """
+    """A window is silent when the model's probability of no speech is above this and its text is unlikely; None: none
+    is."""
     follow: bool = True
-    """Whether a window is read with the text before it as its context."""
+    """Whether the text decoded so far is a prompt to the next window, except after one at a temperature above 0.5."""
     initial_prompt: str | None = None
-    """What the first window is read behind, such as names that will be said. Later ones are, too, as far as there
-    is room and `follow` allows."""
+    """A prompt to the first window, such as names that occur. It stays before the text that `follow` prompts later
+    windows with, as far as there is room."""
     carry_initial_prompt: bool = False
-    """Whether every window is read behind the whole initial prompt; of the text before it there is what has room
+    """Whether every window is prompted with the whole initial prompt, and with as much of the text before it as fits
     besides."""
 
     def __post_init__(self):
@@ -89,26 +90,24 @@ class Transcribing:
             )
 
     def tries_again(self, said: Said) -> bool:
-        """Whether a window's text is so bad that the next temperature is tried. It is not where the window is
-        silent."""
+        """Whether the next temperature is tried: where a window's text repeats itself or is unlikely, unless the
+        window is silent."""
         unlikely = self.confidence is not None and said.log < self.confidence
         if unlikely and self.silence is not None and said.no_speech > self.silence:
             return False
         return unlikely or (self.compression is not None and said.compression > self.compression)
 
     def is_silent(self, said: Said) -> bool:
-        """Whether a window has nothing to be written down."""
+        """Whether nothing is said in a window, so that it has no segments."""
         sure = self.confidence is not None and said.log > self.confidence
         return self.silence is not None and said.no_speech > self.silence and not sure
 
 
 class Transcriber:
-    """Writes down what is said in a spectrogram of any length, of which `frames` are heard at a time, of `hop`
-    seconds each.
+    """Transcribes a spectrogram of any length in windows of `frames` frames, of `hop` seconds each.
 
-    `plan` makes the batch of one window: from a spectrogram (mels, frames) and the ids of the text's beginning to
-    the planned sets that a `Session` takes. `encoding` is that of the text, `task` the one that writes it as
-    `input`.
+    `plan` makes the batch of one window that a `Session` takes, from its spectrogram (mels, frames) and the ids that
+    its text begins with. `encoding` is that of the text, which the task `task` generates as the input `input`.
     """
 
     def __init__(
@@ -123,9 +122,9 @@ class Transcriber:
     # ---------------------------------------------------------------------------------------------- the whole of a file
 
     def transcribe(self, spectrogram: Float[Tensor, "mels frames"], length: int, how: Transcribing) -> Transcript:
-        """The segments of a file, which are heard as they are asked for. `length` is how many frames are the
-        file's own; the spectrogram goes on with silence behind them, one window long. Raises ValueError for
-        what this model does not know."""
+        """The segments of a file, decoded as they are asked for. `length` is the file's number of frames; behind them
+        the spectrogram goes on with one window of silence. Raises ValueError for a language or a translation that
+        this model cannot do."""
         self.check(how)
         language = self.language(how)
         if language is None:
@@ -146,12 +145,12 @@ class Transcriber:
             segments, heard = self.cut(said, place, size, how.timestamps)
             yield from segments
             place += heard
-            told += [id for segment in segments for id in segment.ids]  # what follows them is heard again
+            told += [id for segment in segments for id in segment.ids]  # the next window decodes the rest
             if not how.follow or said.temperature > 0.5:
                 since = len(told)
 
     def check(self, how: Transcribing) -> None:
-        """Raises ValueError for what this model does not know."""
+        """Raises ValueError for a language or a translation that this model cannot do."""
         languages = self.protocol.languages
         if not languages and (how.translate or (how.language and code_of(how.language) != "en")):
             raise ValueError("this model knows English alone: it takes no other language and does not translate")
@@ -159,14 +158,14 @@ class Transcriber:
             raise ValueError(f"no language {how.language!r}; possible: {', '.join(languages)}")
 
     def language(self, how: Transcribing) -> str | None:
-        """The code of the language to listen for, where it is known beforehand."""
+        """The code of the language to decode; None where it is to be detected."""
         if not self.protocol.languages:
             return "en"
         return code_of(how.language) if how.language else self.protocol.language
 
     @torch.inference_mode()
     def detect(self, spectrogram: Float[Tensor, "mels frames"]) -> tuple[str, dict[str, float]]:
-        """The likeliest language of the first window, and the probability of each."""
+        """The code of the likeliest language of the first window, and the probability of each, by code."""
         window, languages = padded(spectrogram[:, : self.frames], self.frames), self.protocol.languages
         scores = Session(self.model, self.plan(window, [self.protocol.start]), most=1, **self.names).scores()[0]
         chances = scores[list(languages.values())].float().softmax(-1).tolist()
@@ -178,11 +177,13 @@ class Transcriber:
 
     @property
     def room(self) -> int:
-        """How many tokens of what was said before are read."""
+        """The most tokens of earlier text that a window is prompted with."""
         return self.model.context // 2 - 1
 
     def prompt(self, before: Sequence[int], language: str | None, how: Transcribing) -> list[int]:
-        """The ids that a window's text begins with: what was said before, the start, the language, the task."""
+        """The ids that a window's text begins with: `<|startofprev|>` and the last of the ids `before`, if any, the
+        start, the language and the task (of a multilingual model), and, where there are to be none, "no
+        timestamps"."""
         p = self.protocol
         found = [p.previous, *before[-self.room :], p.start] if before else [p.start]
         if p.languages:
@@ -190,8 +191,7 @@ class Transcriber:
         return found if how.timestamps else [*found, p.no_timestamps]
 
     def _carried(self, prompt: Sequence[int], told: Sequence[int], since: int) -> list[int]:
-        """The initial prompt, with which all that was told begins, and as much of what was told since as has
-        room behind it."""
+        """The initial prompt, with which `told` begins, and as many of the ids told since as have room behind it."""
         room = max(0, self.room - len(prompt))
         return [*prompt, *told[max(len(prompt), since, len(told) - room) :]]
 
@@ -202,9 +202,9 @@ class Transcriber:
         self, window: Tensor, before: Sequence[int], language: str | None, how: Transcribing,
         generator: torch.Generator | None = None,
     ) -> Said:  # fmt: skip
-        """The text of one window, at the first temperature at which it neither repeats itself nor is
-        unlikely. `before` are ids that were said before it; `generator` is what texts are drawn with, by
-        default one of `how.seed`."""
+        """The text of one window (mels, up to `frames`), at the first temperature at which it neither repeats itself
+        nor is unlikely, else at the last. `before`: ids of the text before it; `generator` draws texts, by default one
+        of `how.seed`."""
         batch = self.plan(padded(window, self.frames), self.prompt(before, language, how))
         generator, source = generator or self._generator(how), None
         for temperature in how.temperatures:
@@ -219,9 +219,9 @@ class Transcriber:
     def say(
         self, batch: Batch, source: TokenSet | None, temperature: float, how: Transcribing, generator: torch.Generator
     ) -> tuple[Said, TokenSet]:
-        """One try at a window's text; also gives what the encoder made of it, for the next try."""
+        """A window's text at one temperature, and the encoder's output, to be given as `source` at the next."""
         p, begin = self.protocol, batch.main.chunks[self.names["input"]].values.view(-1).tolist()
-        most = min(self.model.context // 2, self.model.context - len(begin) + 1)  # the last one is not read
+        most = min(self.model.context // 2, self.model.context - len(begin) + 1)  # the last token is not read
         session = Session(self.model, batch, most=most - 1, source=source, **self.names)
         source, rules = session.source, Rules(p, how.timestamps, session.device)
         if temperature == 0:
@@ -237,9 +237,12 @@ class Transcriber:
     # ------------------------------------------------------------------------------------------------------ segments
 
     def cut(self, said: Said, place: int, size: int, timed: bool) -> tuple[list[Segment], int]:
-        """A window's text as segments, and how many of its frames were heard: to the last timestamp where
-        speech goes on. The window begins at the frame `place` of the file, and `size` of its frames are the
-        file's."""
+        """A window's text as segments, and the number of frames after which the next window begins. The window begins
+        at the frame `place` of the file, and `size` of its frames are the file's; `timed`: with timestamps.
+
+        0.00 a 2.00 2.00 b 5.00    segments a (0 to 2 s) and b (2 to 5 s); the next window follows this one
+        0.00 a 2.00 2.00 b         segment a (0 to 2 s); the next window begins at 2 s
+        """
         p, ids = self.protocol, said.ids
         times = [id >= p.timestamps for id in ids]
         pairs = [n for n in range(1, len(ids)) if times[n - 1] and times[n]]
@@ -258,11 +261,11 @@ class Transcriber:
         return self._cleared(found, place, size, said), heard
 
     def _frames(self, id: int) -> int:
-        """The frame of a window at which a timestamp stands."""
+        """The frame of a window at the time of a timestamp's id."""
         return round((id - self.protocol.timestamps) * STEP / self.hop)
 
     def _cleared(self, parts: list[tuple[int, int, list[int]]], place: int, size: int, said: Said) -> list[Segment]:
-        """The segments from frame to frame that have a text and a length, none longer than its window."""
+        """The segments of (first frame, end frame, ids) that have a text and a length, cut at the window's end."""
         found = []
         for start, end, ids in parts:
             start, end = min(start, size), min(end, size)
@@ -274,10 +277,10 @@ class Transcriber:
 
 
 def vocabulary_of(model: Model, input: str) -> int:
-    """How many ids a model writes, the timestamps, which a tokenizer may not name, as the last ones."""
+    """The number of ids that a model generates as `input`, with timestamps, which a tokenizer may not name."""
     return model.tokenizer(input).embedding.num_embeddings
 
 
 def padded(window: Float[Tensor, "mels n"], frames: int) -> Float[Tensor, "mels {frames}"]:
-    """A window with zeros behind it, up to this many frames."""
+    """A window with zeros behind it, `frames` long."""
     return torch.nn.functional.pad(window, (0, frames - window.shape[1]))

@@ -1,9 +1,10 @@
-"""How Whisper writes the text of one window: its special tokens, what it may say next, beam search and samples.
+"""Whisper's decoding of one window: its special tokens, the rules for the next token, beam search and sampling.
 
 The rules are those of OpenAI's own code (github.com/openai/whisper, `whisper/decoding.py`), to which texts and
-log-probabilities are tested to be equal. transformers' `generate` has others: it does not normalise again what is
-left after the rules (so that a text's log-probability is lower), divides by the length with the end, and goes on as
-long as some beginning could still beat the worst finished text. On silence that ends in long repetitions.
+log-probabilities are tested to be equal. transformers' `generate` has others: it does not renormalise the
+probabilities that the rules leave (so that a text's log-probability is lower), divides by the length with the end
+token, and goes on as long as some beginning could still beat the worst finished text. On silence that ends in long
+repetitions.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from ..models.generation.session import Session
 from ..models.pretrained.base import Id, Published
 
 SHORTEST = 8
-"""The shortest context that has room for what a text begins with."""
+"""The shortest context, in tokens, that has room for the special ids that a text begins with."""
 
 
 class Protocol(Published):
-    """Whisper's special ids. Raises pydantic's ValidationError (a ValueError) for what is none."""
+    """Whisper's special ids. Raises pydantic's ValidationError (a ValueError) for ids that are none, and a `language`
+    that is none of `languages`."""
 
     start: Id
     end: Id
@@ -39,15 +41,15 @@ class Protocol(Published):
     timestamps: Id
     """The id of the timestamp 0.00; later ones follow it."""
     languages: dict[str, Id] = {}
-    """Empty for a model of English alone."""
+    """By code, such as `de`; empty for a model of English alone."""
     suppressed: list[Id] = []
-    """Never said."""
+    """Ids that are never generated."""
     suppressed_first: list[Id] = []
-    """Never said first."""
+    """Ids that are never generated first."""
     latest_start: Annotated[int, Field(ge=0, lt=2**24)] | None = 50
-    """The latest timestamp, counted in steps, with which a window may begin."""
+    """The latest timestamp, in steps of 0.02 s, with which a window may begin (50: 1 s); None: any."""
     language: str | None = None
-    """The code of the language that the model was tuned for, where it says one; else it is detected."""
+    """The code of the language that the model was tuned for; None: it is detected."""
 
     @model_validator(mode="after")
     def _tuned_for_a_known_language(self) -> Protocol:
@@ -57,27 +59,29 @@ class Protocol(Published):
 
     @property
     def highest(self) -> int:
-        """The highest of the ids."""
+        """The highest of all these ids."""
         own = (self.start, self.end, self.transcribe, self.translate, self.previous, self.no_speech, self.no_timestamps)
         return max(*own, self.timestamps, *self.languages.values(), *self.suppressed, *self.suppressed_first)
 
 
 class Said(NamedTuple):
-    """What was heard in one window."""
+    """The decoded text of one window."""
 
     ids: list[int]
+    """Without the end, timestamps included."""
     log: float
-    """Mean log-probability of its tokens, the end counted as one."""
+    """Mean log-probability (nats) of its tokens, the end counted as one."""
     no_speech: float
     """The probability that nobody speaks."""
     temperature: float
+    """That at which it was decoded."""
     compression: float
     """How many times smaller zlib makes the text."""
 
 
 def compression(text: str) -> float:
-    """How many times smaller zlib makes a text, without the space around it: more than 2.4 times where it repeats
-    itself."""
+    """How many times smaller zlib makes the UTF-8 of a text, without white space around it: a text that repeats itself
+    reaches more than 2.4."""
     raw = text.strip().encode()
     return len(raw) / len(zlib.compress(raw))
 
@@ -87,10 +91,10 @@ def compression(text: str) -> float:
 
 
 class Rules:
-    """Rules out, in every row of scores, what the protocol does not allow next.
+    """Masks, in every row of scores, the ids that Whisper's protocol does not allow next.
 
-    Timestamps come in pairs (one ends a segment, the next begins another), never go back, and come when together
-    they are likelier than any other token. Without `timestamps` there are none of these rules.
+    Timestamps come in pairs (one ends a segment, the next begins another), never go back, and must come where all of
+    them together are likelier than any other token. Without `timestamps` only suppressed ids are masked.
     """
 
     def __init__(self, protocol: Protocol, timestamps: bool, device: torch.device | str = "cpu"):
@@ -100,8 +104,8 @@ class Rules:
         self.never_first = torch.tensor(protocol.suppressed_first, dtype=torch.long, device=device)
 
     def __call__(self, scores: Float[Tensor, "b v"], texts: Sequence[Sequence[int]]) -> Float[Tensor, "b v"]:
-        """The scores, in float32, with minus infinity where something is ruled out; `texts` is what each row
-        has said so far. May change the scores in place."""
+        """The scores, in float32, with minus infinity for ids that are ruled out; `texts` holds the ids that each row
+        has generated so far, equally many. May change the scores in place."""
         scores, zero = scores.float(), self.protocol.timestamps
         if not texts[0]:  # all rows are equally long
             scores.index_fill_(1, self.never_first, -torch.inf)
@@ -116,7 +120,7 @@ class Rules:
         return scores
 
     def _ruled_out(self, text: Sequence[int]) -> list[tuple[int, int | None]]:
-        """From which id up to which one nothing may follow a text."""
+        """The ranges [low, high) of ids that may not follow a text; a high of None is the end of the vocabulary."""
         zero = self.protocol.timestamps
         if not text:  # begins with a timestamp, and not with a late one
             latest = self.protocol.latest_start
@@ -138,15 +142,15 @@ class Rules:
 
 
 class Candidate(NamedTuple):
-    """A text that may be what was said: its ids without the end, and their log-probability among what the rules
-    allowed (with that of the end, where it has ended)."""
+    """A possible text of a window: its ids without the end, and their log-probability among the ids that the rules
+    allow (with that of the end, where it has ended)."""
 
     ids: list[int]
     log: float
 
 
 class Branch(NamedTuple):
-    """One way to go on: the log-probability of the whole text, the row that is continued, and with which id."""
+    """One continuation of a text: the log-probability of the whole text, its row, and the next id."""
 
     log: float
     row: int
@@ -193,7 +197,7 @@ def searched(session: Session, rules: Rules, most: int, *, beams: int, patience:
 
 
 class Beams(NamedTuple):
-    """The texts that run on, by the rows in which they are read."""
+    """The unfinished texts of a beam search, by the row of the session that holds each."""
 
     texts: list[list[int]]
     logs: list[float]
@@ -202,15 +206,15 @@ class Beams(NamedTuple):
     """The rows, best first."""
 
     def branches(self, logs: Float[Tensor, "b v"], count: int) -> list[Branch]:
-        """Each text's `count` likeliest continuations, by the log-probabilities of what comes next."""
+        """Each text's `count` likeliest continuations, from the log-probabilities of the next id."""
         values, ids = largest(logs, count)
         values = values + torch.tensor(self.logs, device=logs.device)[:, None]
-        values, ids = torch.stack([values.double(), ids.double()]).tolist()  # waited for once; both are exact
+        values, ids = torch.stack([values.double(), ids.double()]).tolist()  # one synchronisation; both stay exact
         return [Branch(log, row, int(id)) for row in self.order for log, id in zip(values[row], ids[row])]
 
     def continued(self, going: Sequence[Branch]) -> tuple[Beams, list[int]]:
-        """The texts of these branches, best first, and the row that each row continues. The first branch of
-        every row stays in its row: what is cached of it need not move."""
+        """The beams that these branches (best first) make, and the row that each row continues. The best branch of
+        every row stays in its row, so that its cache need not be copied."""
         stays = {branch.row: number for number, branch in reversed([*enumerate(going)])}
         free = iter([row for row in range(len(going)) if row not in stays])
         order = [branch.row if stays[branch.row] == number else next(free) for number, branch in enumerate(going)]
@@ -219,14 +223,14 @@ class Beams(NamedTuple):
         return Beams(texts, [branch.log for branch in rows], order), [branch.row for branch in rows]
 
     def candidates(self) -> list[Candidate]:
-        """All of them, best first, of equals the later one."""
+        """All texts, best first; of equal ones the later first."""
         rows = sorted(self.order, key=lambda row: self.logs[row])[::-1]
         return [Candidate(self.texts[row], self.logs[row]) for row in rows]
 
 
 def chosen(branches: Sequence[Branch], beams: int, end: int) -> tuple[list[Branch], list[Branch]]:
-    """The branches that end a text and those that run on, best first, up to the last of `beams` that run on. What
-    has no probability ends nothing."""
+    """The branches that end a text and those that run on, best first, up to the last of `beams` that run on. An end
+    of probability 0 is dropped."""
     ended: list[Branch] = []
     going: list[Branch] = []
     for branch in sorted(branches, key=lambda branch: -branch.log):
@@ -248,8 +252,8 @@ def drawn(
     count: int,
     generator: torch.Generator | None = None,
 ) -> list[Candidate]:
-    """So many texts drawn at random, each of at most `most` tokens, the end included. Log-probabilities are those
-    of temperature 1."""
+    """`count` texts drawn at random at this temperature (above 0), each of at most `most` tokens, the end included.
+    Their log-probabilities are those at temperature 1."""
     end, scores = rules.protocol.end, session.scores().repeat_interleave(count, dim=0)
     session.expand(count)
     texts: list[list[int]] = [[] for _ in range(count)]

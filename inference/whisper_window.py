@@ -1,4 +1,4 @@
-"""One window of a sound, and the beginning of what is said in it, as a batch."""
+"""One window of a sound, with the beginning of its text, as a batch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..tokenizers.packing import place
 
 
 def window_planner(choppers: Mapping[str, Chopper], sound: str, text: str) -> Callable[[Tensor, Sequence[int]], Batch]:
-    """What makes a batch of one sample of a spectrogram (mels, frames) for the encoder's input `sound`, and of the ids
-    of the input `text` for the decoder."""
+    """The function that makes a batch of one sample: a spectrogram (mels, frames) for the encoder's input `sound`, two
+    frames a token, and ids for the decoder's input `text`."""
     axes, heard_by, end = axes_of(choppers.values()), choppers[sound], choppers[text].text.end
 
     def plan(window: Tensor, ids: Sequence[int]) -> Batch:

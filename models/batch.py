@@ -18,7 +18,7 @@ from .attention.kernels import Layout
 from .tokens import Tokens
 
 IGNORED = -100
-"""The value of a target that only fills the fixed budget."""
+"""A label that the loss ignores: the slot has no target, or only pads a fixed number of targets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,56 +36,58 @@ class Chunks:
     """
 
     values: Tensor
-    """What the embedder takes: ids (b, n) of text that fills rows, else (t); pictures (s, c, h, w); slices (t, p)."""
+    """The input of the embedder: ids (b, n) of text that fills whole rows, else (t); images (s, c, h, w); slices of p
+    numbers (t, p)."""
     index: Int[Tensor, "..."]
-    """The number of each token within its item, 0, 1, 2, ...: what absolute position embeddings look at."""
+    """The number of each token within its item, 0, 1, 2, ...: the index of absolute position embeddings."""
     slots: Int[Tensor, "t"] | None = None
-    """Where each token goes in the set, as row * n + column; None: the tokens fill the set, row by row."""
+    """The slot of each token in the set, as row * n + column; None: the tokens fill the set, row by row."""
     next_ids: Int[Tensor, "..."] | None = None
     """For ids: the id that comes next in the item or the stream, `IGNORED` where there is none."""
     hidden: Int[Tensor, "..."] | None = None
-    """For ids: the id that a task has hidden in each slot, `IGNORED` where it has hidden nothing."""
+    """For ids: the original id of each token that a task has masked, `IGNORED` for all others."""
     coordinates: Float[Tensor, "t a"] | None = None
-    """Where each token stands on the tokenizer's own axes (row, column, seconds)."""
+    """The coordinates of each token on the tokenizer's own axes (row, column, seconds)."""
     counts: Int[Tensor, "s"] | None = None
     """How many tokens each item has, where items are known; a tensor, so that compiled code meets no new constants."""
     seeds: Int[Tensor, "s"] | None = None
-    """What anything random about each item is keyed by while training: the run's seed, epoch, sample and input."""
+    """While training, the seed of each item's random augmentation: it follows from the run's seed, epoch, sample and
+    input."""
     inner: SetPlan | None = None
-    """The items as a set by themselves, one a row, where a model inside the embedder reads them."""
+    """The items as a set of their own, one item a row, for an embedder that contains a model (`Frozen`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """The right answers of one task in one micro-batch, and the slots of the set whose outputs must give them.
+    """The labels of one task in one micro-batch, and the slots of the set whose outputs must predict them.
 
     Language modelling of the texts "ab" (ids 97, 98) and "c" (99), each behind the start token (256), which is also
-    what they must end with, packed into one row of 8 slots:
+    the label after the last letter, packed into one row of 8 slots:
 
         slot        0    1    2    3    4    5    6    7
-        token     256   97   98  256   99    .    .    .      what is read; . is padding
+        token     256   97   98  256   99    .    .    .      the input; . is padding
         slots       0    1    2    3    4                     whose outputs pass through the head
-        values     97   98  256   99  256                     what they must say
-        carriers    1    2   -1    4   -1                     the token that is the answer, which they must not hear
+        values     97   98  256   99  256                     their labels
+        carriers    1    2   -1    4   -1                     the slot that holds the label, which they must not read
         count       5
     """
 
     values: Tensor
-    """One target per supervised slot; `IGNORED` where the fixed budget is not used up."""
+    """The targets: one per supervised slot, or per group of them; `IGNORED` where one is missing or only padding."""
     slots: Int[Tensor, "t"] | None = None
     """The slots whose output is supervised, as row * n + column; None: every slot, row by row."""
     carriers: Int[Tensor, "t"] | None = None
-    """The slot of the token that carries the target itself, which no supervised slot may reach; -1: none does."""
+    """For each supervised slot, the slot of the token that carries its target, which it must not read; -1: none."""
     groups: Int[Tensor, "t"] | None = None
-    """Which target (from 0) each slot belongs to, where several slots answer together."""
+    """The target (from 0) that each slot belongs to, where several slots predict one target together."""
     lengths: Int[Tensor, "s"] | None = None
-    """How many of the values belong to each target, where a target is several of them."""
+    """How many of the values belong to each target, where a target is a sequence (CTC); -1: not supervised."""
     of_encoder: bool = False
-    """Whether the slots are those of the encoder's set."""
+    """Whether the slots belong to the encoder's set."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """The samples that the task could not judge, by key, and why."""
+    """The samples that the task could not supervise, by key, and why."""
     count: int = 0
-    """How many targets count: what the summed loss is divided by, with all other micro-batches and ranks."""
+    """How many targets count: the summed loss of a step is divided by their sum over all micro-batches and ranks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,17 +111,17 @@ class SetPlan:
     layouts: tuple[Layout, ...] = ()
     """How each layer's graph is computed for these tokens (`Model.plan`)."""
     cross: Layout | None = None
-    """How these tokens read those of the set before, where the core has cross-attention."""
+    """How cross-attention from these tokens to the encoder's set is computed, where there is an encoder."""
     own: Int[Tensor, "s o"] | None = None
     """The slots of the core tokens (class and register tokens), by sample."""
     samples: int = 0
-    """How many samples there are, numbered from 1 in `tokens.sample`; 0: a stream, whose samples nobody counts."""
+    """How many samples there are, numbered from 1 in `tokens.sample`; 0: a stream, whose samples are not counted."""
     labels: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """The data columns that tasks read, as they are, by sample; None where a sample has none."""
+    """The data columns that tasks read, by name: one raw value per sample, None where it has none."""
     keys: tuple[str, ...] = ()
-    """What each sample is called in messages."""
+    """The name of each sample in messages."""
     seeds: tuple[tuple[int, ...], ...] = ()
-    """What anything random about each sample (of a stream: about each row) is keyed by."""
+    """What random draws for each sample (of a stream: for each row) are keyed by, such as which tokens are masked."""
 
     def to(self, device: torch.device | str) -> SetPlan:
         """All tensors on another device; the descriptors and layouts move as well."""
@@ -131,31 +133,32 @@ class Batch:
     """One micro-batch: a planned set for every core that reads one, and every task's targets."""
 
     main: SetPlan
-    """What the model's one core reads, or its decoder."""
+    """The set of the main core: the decoder, or the only core."""
     encoder: SetPlan | None = None
-    """What the encoder reads, where there is one."""
+    """The set of the encoder, where there is one."""
     targets: Mapping[str, Targets] = field(default_factory=dict)
     bytes: Mapping[str, float] = field(default_factory=dict)
     """While evaluating: the UTF-8 bytes of the texts that each input's tokens stand for (of windows, their share)."""
     real: bool = True
-    """False: a process without a share of its own reads this for nothing, so that all have as many micro-batches."""
+    """False: the loss of this micro-batch is multiplied by 0. It is there because this process has no sample left while
+    others have, and all must run equally many micro-batches."""
 
     @property
     def sets(self) -> dict[str, SetPlan]:
-        """The sets by the name of the core that reads each, in the order in which they are read."""
+        """The sets by the name of their core, in the order in which the cores run."""
         return ({"encoder": self.encoder} if self.encoder else {}) | {"main": self.main}
 
     @property
     def first(self) -> SetPlan:
-        """The set that is read first: the encoder's, or the only one."""
+        """The set of the core that runs first: the encoder's, or the only one."""
         return self.encoder or self.main
 
     def set_of(self, targets: Targets) -> SetPlan:
-        """The set whose slots a task's targets name."""
+        """The set whose slots `targets` names."""
         return self.encoder if targets.of_encoder else self.main
 
     def with_set_of(self, targets: Targets, planned: SetPlan) -> Batch:
-        """The batch with another set in the place of that one."""
+        """The batch with `planned` in the place of `set_of(targets)`."""
         return replace(self, encoder=planned) if targets.of_encoder else replace(self, main=planned)
 
     def to(self, device: torch.device | str) -> Batch:
@@ -164,7 +167,7 @@ class Batch:
 
 
 def _moved(value: Any, device: torch.device) -> Any:
-    """Dataclasses, mappings and tensors, moved recursively without waiting."""
+    """Dataclasses, mappings, tuples and tensors, moved recursively; copies do not block the CPU."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     if isinstance(value, Layout):

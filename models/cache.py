@@ -1,4 +1,4 @@
-"""The cache of generation: keys and values that were computed already, with the descriptors of their tokens."""
+"""The key-value cache of generation: keys and values that were computed already, with their tokens' descriptors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from .tokens import Tokens
 
 
 class LayerCache:
-    """One layer's keys and values, in buffers allocated once for the whole context."""
+    """One layer's keys and values: two buffers (rows, heads, capacity, channels), allocated once; `length` tokens of
+    each row are filled. `heads` are those of the keys (fewer than query heads with grouped queries)."""
 
     def __init__(self, rows: int, heads: int, capacity: int, channels: int, *, dtype: torch.dtype, device):
         shape = (rows, heads, capacity, channels)
@@ -21,14 +22,14 @@ class LayerCache:
         self.length = 0
 
     def append(self, key: Float[Tensor, "b h n c"], value: Float[Tensor, "b h n c"]) -> tuple[Tensor, Tensor]:
-        """Store the keys and values of new tokens; gives all of them, the old ones first."""
+        """Store the keys and values of n new tokens; gives those of all tokens, the old ones first: (b, h, m, c)."""
         start, self.length = self.length, self.length + key.shape[2]
         self.key[:, :, start : self.length] = key
         self.value[:, :, start : self.length] = value
         return self.key[:, :, : self.length], self.value[:, :, : self.length]
 
     def select(self, rows: Int[Tensor, "r"]) -> None:
-        """Go on with these rows, in this order, be they more or fewer than there were."""
+        """Keep these rows, in this order; a row may be repeated or left out."""
         for name in ("key", "value"):
             old = getattr(self, name)
             new = old.new_empty(len(rows), *old.shape[1:])
@@ -36,7 +37,7 @@ class LayerCache:
             setattr(self, name, new)
 
     def copy(self, sources: Int[Tensor, "r"], rows: Int[Tensor, "r"]) -> None:
-        """Put copies of the rows `sources` in the place of `rows`, which are none of them."""
+        """Overwrite `rows` with copies of the rows `sources`, as these were before."""
         for buffer in (self.key, self.value):
             filled = buffer[:, :, : self.length]
             filled.index_copy_(0, rows, filled.index_select(0, sources))
@@ -44,7 +45,8 @@ class LayerCache:
 
 @dataclass
 class Cache:
-    """All layers' keys and values, and the descriptors of the tokens they came from (on the CPU, for `plan`)."""
+    """All layers' keys and values, and the descriptors of their tokens (on the CPU, for `plan`). `capacity` is the most
+    tokens per row."""
 
     layers: list[LayerCache]
     capacity: int
@@ -52,24 +54,24 @@ class Cache:
 
     @property
     def length(self) -> int:
-        """How many tokens are stored."""
+        """How many tokens per row are stored."""
         return 0 if self.tokens is None else self.tokens.shape[1]
 
     def select(self, rows: Int[Tensor, "r"]) -> None:
-        """Go on with these rows of every layer."""
+        """Keep these rows of every layer, as `LayerCache.select` does."""
         for layer in self.layers:
             layer.select(rows)
         self.tokens = None if self.tokens is None else self.tokens.select(rows.cpu())
 
     def copy(self, sources: Int[Tensor, "r"], rows: Int[Tensor, "r"]) -> None:
-        """Put copies of the rows `sources`, which have the same descriptors, in the place of `rows`, in every layer."""
+        """Overwrite `rows` with copies of the rows `sources`, which must have the same descriptors, in every layer."""
         for layer in self.layers:
             layer.copy(sources, rows)
 
     def extend(self, tokens: Tokens) -> Tokens:
-        """Note the descriptors of tokens about to be appended; gives the descriptors of all keys.
+        """Add the descriptors of tokens about to be appended; gives the descriptors of all keys.
 
-        Raises ValueError when they do not fit.
+        Raises ValueError where they exceed `capacity`.
         """
         if self.length + tokens.shape[1] > self.capacity:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What is said of a class from outside the package that gives something else than is expected of it."""
+"""Checks of what classes from outside the package return, with error messages that name the class."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 class ContractError(TypeError):
-    """A class breaks its contract: the message names the class, what it gave, and what is expected."""
+    """A class breaks its contract: the message names the class, what it returned, and what is expected."""
 
 
 def described(value: Any) -> str:
-    """A value in such a message, by its type; a tensor by its shape."""
+    """A value for an error message: a tensor by its shape, a short text or number as it is, all else by its type."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     text = repr(value) if isinstance(value, str | int | float | type(None)) else ""
@@ -21,7 +21,8 @@ def described(value: Any) -> str:
 
 
 def check_embedded(name: str, embedder: object, tokens: Any, count: int, width: int) -> None:
-    """Raises ContractError where an input's embedder gave anything but one vector of the model's width per token."""
+    """Raises ContractError unless `tokens`, which an input's embedder returned, holds one vector of the model's `width`
+    for each of `count` tokens."""
     shape = tuple(tokens.shape) if isinstance(tokens, Tensor) else ()
     if shape[-1:] != (width,) or tokens.numel() != count * width:
         raise ContractError(

@@ -1,4 +1,4 @@
-"""A trained model inside another one, which nobody trains on."""
+"""A trained model inside another model, with its weights frozen."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from .model import Model
 
 
 class Frozen(nn.Module):
-    """What a trained model's first core makes of a set. The model moves with this module, but its weights are none of
-    this module's parameters: no optimizer, average or checkpoint knows them, and it never trains."""
+    """The output of a trained model's first core, as features of a set. The model moves with this module, but its
+    weights are not among this module's parameters: no optimizer, average or checkpoint sees them, and it stays in
+    evaluation mode."""
 
     def __init__(self, model: Model):
         super().__init__()
-        self._held = (model.eval().requires_grad_(False),)  # in a tuple, so that it is not registered
+        self._held = (model.eval().requires_grad_(False),)  # in a tuple, so that it is not registered as a submodule
 
     @property
     def model(self) -> Model:
@@ -24,7 +25,7 @@ class Frozen(nn.Module):
         return self._held[0]
 
     def plan(self, planned: SetPlan, *, dtype: torch.dtype, device: torch.device | str) -> SetPlan:
-        """The set with an attention layout for every layer of the model that reads it."""
+        """The set with an attention layout for every layer of the model's first core."""
         return self.model.plan_first(planned, dtype=dtype, device=device)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Heads: what turns the core's vectors at supervised slots into a task's output."""
+"""Heads: from the core's output vectors at a task's supervised slots to the task's output."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from .layers.norms import LayerNorm, Norm
 
 
 class Head(nn.Module):
-    """Base: vectors at a task's supervised slots, (t, d), to its output. `targets` tells what is wanted of them."""
+    """Base: vectors at a task's t supervised slots to its output: one row per slot, or per target where slots are
+    pooled. Only pooling heads need the task's `targets`."""
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must turn vectors into an output: forward(self, x, targets)")
 
     def weights(self) -> int:
-        """How many numbers every vector is multiplied with: those of its matrices."""
+        """How many weights multiply each vector: those of the matrices, biases not counted."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.dim() > 1)
 
     def vectors(self, targets: Targets) -> int:
-        """How many vectors pass through its matrices: one a supervised slot."""
+        """How many vectors pass through the matrices: one per supervised slot."""
         return len(targets.values) if targets.slots is None else len(targets.slots)
 
     def flops(self, targets: Targets) -> int:
-        """Operations of one micro-batch, forward and backward: 6 for every weight and vector."""
+        """Floating-point operations of one micro-batch, forward and backward: 6 for every weight and vector."""
         return 6 * self.weights() * self.vectors(targets)
 
 
 class VocabularyHead(Head):
-    """Base of the heads that give every id of a vocabulary a score: made for the ids' embedding, a table (v, d)."""
+    """Base of the heads that give every id of a vocabulary a score (logit); built from the ids' table of embeddings."""
 
     def __init__(self, embedding: nn.Embedding):
         super().__init__()
@@ -46,7 +47,7 @@ class VocabularyHead(Head):
 
 
 class Unembedding(VocabularyHead):
-    """Scores by a matrix of its own."""
+    """Scores by a matrix of its own, not tied to the embedding table; `bias` adds a learned number per id."""
 
     def __init__(self, embedding: nn.Embedding, *, bias: bool = False):
         super().__init__(embedding)
@@ -58,7 +59,7 @@ class Unembedding(VocabularyHead):
 
 class Tied(VocabularyHead):
     """Scores by the embedding table itself (Press & Wolf 2017, arXiv:1608.05859): no parameters of its own. `scaled`
-    divides the vectors by the root of their width first, as T5 does."""
+    divides the vectors by the square root of their width first, as T5 does."""
 
     def __init__(self, embedding: nn.Embedding, *, scaled: bool = False):
         super().__init__(embedding)
@@ -72,7 +73,8 @@ class Tied(VocabularyHead):
 
 
 class MaskedHead(VocabularyHead):
-    """BERT's: one more layer (matrix, GELU, normalisation) before the embedding table, and a bias for every id."""
+    """BERT's head of masked language modelling: one more layer (matrix, GELU, normalisation) before the embedding
+    table, and a bias for every id."""
 
     def __init__(self, embedding: nn.Embedding, *, norm: Callable[[int], Norm] = LayerNorm):
         super().__init__(embedding)
@@ -88,14 +90,15 @@ class MaskedHead(VocabularyHead):
 
 
 class Pooling(nn.Module):
-    """Base of the ways to read one vector per sample off its tokens."""
+    """Base of the poolings: vectors of t tokens, each of the sample with the number (from 0) in `groups`, to one vector
+    for each of s samples."""
 
     def __init__(self, width: int):
         super().__init__()
 
     @staticmethod
     def slots(planned: SetPlan) -> tuple[Tensor, Tensor]:
-        """The slots that are read, and the number (from 0) of the sample that each of them belongs to."""
+        """The slots that are pooled, (t), as row * n + column, and the number (from 0) of each slot's sample, (t)."""
         sample = planned.tokens.sample.flatten()
         slots = ((sample > 0) & (planned.tokens.input.flatten() > 0)).nonzero()[:, 0]
         return slots, sample[slots] - 1
@@ -105,7 +108,7 @@ class Pooling(nn.Module):
 
 
 class ClassToken(Pooling):
-    """The first core token, as in BERT and ViT: needs `model.core_tokens` of 1 or more."""
+    """The first core token, as in BERT and ViT. Raises ValueError unless `model.core_tokens` is 1 or more."""
 
     @staticmethod
     def slots(planned: SetPlan) -> tuple[Tensor, Tensor]:
@@ -120,7 +123,7 @@ class ClassToken(Pooling):
 
 
 class MeanPooling(Pooling):
-    """The mean over all of a sample's tokens but the core tokens; `norm` normalises it."""
+    """The mean over all of a sample's tokens but the core tokens; `norm` normalises the mean."""
 
     def __init__(self, width: int, *, norm: Callable[[int], Norm] | None = None):
         super().__init__(width)
@@ -133,7 +136,8 @@ class MeanPooling(Pooling):
 
 
 class CoreTokens(MeanPooling):
-    """The mean of all core tokens, as AST and the distilled DeiT have it; `norm` normalises it."""
+    """The mean of all core tokens, as in AST and the distilled DeiT; `norm` normalises the mean. Raises ValueError
+    unless `model.core_tokens` is 1 or more."""
 
     @staticmethod
     def slots(planned: SetPlan) -> tuple[Tensor, Tensor]:
@@ -146,7 +150,8 @@ class CoreTokens(MeanPooling):
 
 
 class AttentionPooling(Pooling):
-    """A weighted mean, whose weights are a learned query's scores, softmax over the sample's tokens."""
+    """A weighted mean over all of a sample's tokens but the core tokens; the weights are the softmax of the tokens'
+    scaled products with a learned query."""
 
     def __init__(self, width: int):
         super().__init__(width)
@@ -155,7 +160,7 @@ class AttentionPooling(Pooling):
     def forward(self, x, groups, samples):
         scores = (x.float() * self.query.float()).sum(1) / x.shape[
             1
-        ] ** 0.5  # autocast would halve a product of matrices
+        ] ** 0.5  # not a matrix product: autocast would compute it in half precision
         most = torch.full((samples,), -torch.inf, device=x.device).scatter_reduce(0, groups, scores, "amax")
         weights = (scores - most.detach()[groups]).exp()
         total = torch.zeros(samples, device=x.device).index_add(0, groups, weights)
@@ -163,12 +168,12 @@ class AttentionPooling(Pooling):
 
 
 def slots_read(pooling: Callable[..., Pooling], planned: SetPlan) -> tuple[Tensor, Tensor]:
-    """`Pooling.slots` of the class that makes poolings, or of the part of a configuration that names it."""
+    """`Pooling.slots` of a pooling class, or of the class that a part of a configuration names (its `target`)."""
     return getattr(pooling, "target", pooling).slots(planned)
 
 
 class PooledLinear(Head):
-    """One vector per sample, then one linear map to `outputs` scores or numbers."""
+    """Pool to one vector per sample, then map it linearly to `outputs` scores (classes) or numbers (regression)."""
 
     def __init__(self, pooling: Pooling, width: int, outputs: int):
         super().__init__()

@@ -1,19 +1,20 @@
-"""Initial values: one table, applied once to the whole `Model`. Also the roles by which optimizers group parameters.
+"""Initial values of all parameters: one table, applied once to the whole `Model`. Optimizers group parameters by the
+same roles.
 
 | role         | which                                             | `gpt2`              | `zero_projections`      |
 | ------------ | ------------------------------------------------- | ------------------- | ----------------------- |
-| `embedding`  | rows of a table: ids, positions, T5 buckets       | normal, std         | normal, `embedding`     |
+| `embedding`  | a table: ids, positions, core tokens, T5 buckets  | normal, std         | normal, `embedding`     |
 | `matrix`     | a matrix inside a core                            | normal, std         | uniform, std width^-½   |
 | `projection` | a matrix that writes to the stream                | normal, std/√(2L)   | zero                    |
 | `input`      | a matrix that turns raw chunks to vectors         | normal, std         | uniform, std fan_in^-½  |
 | `head`       | a matrix of a head                                | normal, std         | normal, `head`          |
 | `gain`       | what norms multiply with                          | one                 | one                     |
 | `scale`      | what branches are multiplied with (`layer_scale`) | as it is            | as it is                |
-| `bias`       | everything else of one axis                       | zero                | zero                    |
+| `bias`       | other vectors: biases, type embeddings            | zero                | zero                    |
 
-L is the core's depth: every layer adds two branches to the stream (Radford et al. 2019). Branches that start at zero
-make every block the identity at step 0 (Zhang et al. 2019, arXiv:1901.09321; modded-nanogpt). `xavier` gives every
-matrix a uniform std of (2 / (fan_in + fan_out))^½ and tables one of width^-½, as translators of 2017 had it.
+L is the core's depth: every layer adds two branches to the residual stream (Radford et al. 2019). Branches that start
+at zero make every pre-norm block the identity at step 0 (Zhang et al. 2019, arXiv:1901.09321; modded-nanogpt). `xavier`
+draws every matrix uniformly with std (2 / (fan_in + fan_out))^½ and tables normally with std width^-½.
 """
 
 from __future__ import annotations
@@ -51,15 +52,15 @@ def _role(name: str, leaf: str, owner: nn.Module, parameter: Tensor) -> str:
 
 
 def seed_of_parameter(seed: int, name: str) -> int:
-    """The seed of one parameter's first values, 0 to 2 ** 63 - 1."""
+    """The seed for one parameter's first values, 0 to 2 ** 63 - 1, from the run's seed and the parameter's name."""
     return int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest(), "big") >> 1
 
 
 class Initialization:
     """Base: gives every parameter of a model its first value, in place.
 
-    What is drawn depends on the seed (that of torch's global generator) and on the parameter's name alone: a module
-    that is added, moved or taken out changes no other's values."""
+    The values depend only on the seed (that of torch's global generator) and on the parameter's name: adding, moving or
+    removing a module changes no other module's values."""
 
     def __call__(self, model: nn.Module) -> None:
         seed = torch.initial_seed()
@@ -71,19 +72,20 @@ class Initialization:
                     self.fill(role, parameter, depth)
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:
-        """Write the values of the table for one parameter of a core of `depth` layers."""
+        """Give one parameter its values by the table above; `depth` is that of its core, 1 outside the cores."""
         raise NotImplementedError
 
 
 def sound(name: str, value: float) -> float:
-    """A std, with its name for messages. Raises ValueError for one that is below 0 or far too large."""
+    """`value`, a standard deviation. Raises ValueError, with its `name`, unless it lies between 0 and 10,000."""
     if not 0 <= value <= 1e4:
         raise ValueError(f"{name} must lie between 0 and 10,000, not {value}")
     return value
 
 
 class Gpt2(Initialization):
-    """Normal values of one small std, smaller still where a layer writes to the stream."""
+    """Normal values of one small standard deviation, `std` (0 to 10,000), divided by √(2 · depth) where a layer writes
+    to the residual stream: GPT-2 (Radford et al. 2019)."""
 
     def __init__(self, *, std: float = 0.02):
         self.std = sound("std", std)
@@ -97,7 +99,8 @@ class Gpt2(Initialization):
 
 
 class ZeroProjections(Initialization):
-    """Branches start at zero, matrices at the std that keeps a unit input at unit size."""
+    """Branches start at zero, matrices at the standard deviation that keeps a unit input at unit size (fan_in^-½).
+    `embedding` and `head` are the standard deviations of tables and of heads, 0 to 10,000."""
 
     def __init__(self, *, embedding: float = 1.0, head: float = 0.001):
         self.embedding, self.head = sound("embedding", embedding), sound("head", head)
@@ -113,8 +116,8 @@ class ZeroProjections(Initialization):
 
 
 class Xavier(Initialization):
-    """Matrices that keep the size of values and gradients (Glorot & Bengio 2010), and tables of unit rows: what the
-    implementations of the 2017 paper use (tensor2tensor, fairseq)."""
+    """Matrices that keep the size of values and gradients (Glorot & Bengio 2010), and tables whose rows have about unit
+    length: what the implementations of the 2017 paper use (tensor2tensor, fairseq)."""
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:
         if role == "embedding":

@@ -1,14 +1,14 @@
-"""No target may reach its own predictor, through all layers: proven from the graphs' form, else searched for.
+"""Leak check: through all layers, no supervised slot may depend on the token that carries its own target.
 
-One hop is not enough to judge a graph: with `causal | from(image)` and the order text, image, the image reads the text
-and earlier text reads the image, so that from layer 2 on a token hears its own target. Two proofs, the second where the
+The mask of one layer is not enough: with `causal | from(image)` and the order text, image, the image reads the text and
+earlier text reads the image, so that from layer 2 on a slot depends on its own target. Two proofs, the second where the
 first does not hold:
 
-* *By form.* Every graph says which inputs it reads ahead of time (`Graph.ahead`). A token then hears of nothing that
-  stands behind both itself and the last token of those inputs, and the target's token does: `causal`, and prefixes that
-  come first.
-* *By search.* The layers are followed from each supervised token (`graph.reach`), once for every layout of a sample
-  that was not seen before: where it stands in a packed row does not matter, since no token reads another sample.
+* *By form.* Every graph declares the inputs that may be read ahead of time (`Graph.ahead`). A slot then depends on no
+  token that comes after both itself and the last token of those inputs. If the carrier of its target does, there is no
+  leak: so it is with `causal`, and with prefixes that come first.
+* *By search.* Dependence is followed through the layers (`graph.reach`), once for every layout of a sample that was
+  not seen before. Where in a packed row the sample is does not matter, since no token reads another sample.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ from .tokens import Tokens, within_samples
 
 
 class LeakError(ValueError):
-    """A target can be read by the token that must predict it."""
+    """A slot that must predict a target can read the token that carries it."""
 
 
 @dataclass
 class LeakCheck:
-    """Remembers which layouts are safe. `by_form` and `searched` count targets and layouts, to be told."""
+    """Checks batches for leaks and remembers the layouts that are safe. For reports, `by_form` counts the targets
+    proven safe by form, `searched` the sample layouts that were searched."""
 
     by_form: int = 0
     searched: int = 0
     _safe: set[tuple[bool, str, bytes]] = field(default_factory=set, repr=False)
 
     def check(self, batch: Batch, main: Sequence[Graph], encoder: Sequence[Graph] = ()) -> None:
-        """Raises LeakError for the first target of the batch that can reach its predictor. The graphs are those of the
-        main core and of the encoder, one per layer."""
+        """Raises LeakError for the first supervised slot of the batch that depends on its own target. `main` and
+        `encoder` are the graphs of the two cores, one per layer."""
         for task, targets in batch.targets.items():
             tokens = batch.set_of(targets).tokens
             for slot, carrier in self._leaks(tokens, targets, encoder if targets.of_encoder else main):
@@ -73,8 +74,8 @@ class LeakCheck:
 
 
 def carried(tokens: Tokens, targets: Targets) -> tuple[Int[Tensor, "t"], Int[Tensor, "t"]]:
-    """The supervised slots, and of each the slot of the token that carries its target, where there is one in the same
-    sample: else no attention can bring it there."""
+    """The supervised slots whose target is carried by a token of the same sample (attention reaches no other), and the
+    slots of those tokens."""
     none = torch.zeros(0, dtype=torch.long)
     if targets.carriers is None:
         return none, none
@@ -85,8 +86,8 @@ def carried(tokens: Tokens, targets: Targets) -> tuple[Int[Tensor, "t"], Int[Ten
 
 
 def proven(tokens: Tokens, slots: Tensor, carriers: Tensor, graphs: Sequence[Graph]) -> Bool[Tensor, "t"]:
-    """Which targets the form of the graphs keeps from their predictors: those whose token stands behind the predictor
-    and behind the last token, in their sample, of every input that is read ahead of time."""
+    """Which `slots` are safe by the form of the graphs: those whose carrier comes after the slot itself and after the
+    last token, in its sample, of every input that is read ahead of time. `graphs`: one per layer."""
     ahead = [graph.ahead() for graph in set(graphs)]
     if any(inputs is None for inputs in ahead):
         return torch.zeros(len(slots), dtype=torch.bool)
@@ -101,7 +102,7 @@ def proven(tokens: Tokens, slots: Tensor, carriers: Tensor, graphs: Sequence[Gra
 
 
 def sample_alone(tokens: Tokens, slots: Tensor) -> Tokens:
-    """One sample, by its slots, as a set by itself."""
+    """The sample that fills these slots (row * n + column), as a set of one row."""
     b, n = tokens.shape
     flat = {name: getattr(tokens, name).reshape(b * n, -1)[slots] for name in ("input", "sample", "item", "position")}
     position = flat.pop("position")[None]
@@ -109,7 +110,8 @@ def sample_alone(tokens: Tokens, slots: Tensor) -> Tokens:
 
 
 def layout_key(alone: Tokens, inside: Sequence[Tensor]) -> bytes:
-    """What two samples have in common where the same targets are safe in both."""
+    """A digest of one sample's descriptors and of its supervised slots and carriers: samples with the same digest are
+    safe, or leak, alike."""
     items = alone.item - alone.item.min()
     fields = (alone.input, items, alone.position, *inside)
     found = hashlib.blake2b(digest_size=16)  # many layouts are remembered
@@ -119,7 +121,7 @@ def layout_key(alone: Tokens, inside: Sequence[Tensor]) -> bytes:
 
 
 def leaks(batch: Batch, main: Sequence[Graph], encoder: Sequence[Graph] = ()) -> dict[str, list[tuple[int, int]]]:
-    """For each task, every (supervised slot, carrier) where a target can reach its own predictor, by search alone."""
+    """For each task, every leak as (supervised slot, carrier), found by search alone; slots are row * n + column."""
     found = {}
     for task, targets in batch.targets.items():
         tokens, graphs = batch.set_of(targets).tokens, encoder if targets.of_encoder else main

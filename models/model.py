@@ -1,4 +1,5 @@
-"""`Model`: the root module. It owns every parameter; its attribute names are the keys of a checkpoint."""
+"""`Model`: the root module, which owns every parameter. Its attribute names begin the keys of a checkpoint, such as
+`cores.main.norm.weight`."""
 
 from __future__ import annotations
 
@@ -25,46 +26,46 @@ from .transformer import Transformer
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """A second core (`model.encoder`), which reads every input but the one that is written; the decoder, with the
-    layers, context and attention that stand beside it in `model`, crosses over to what it makes of them
-    (arXiv:1706.03762). Width, heads and blocks are those of the decoder."""
+    """A second core (`model.encoder`) that reads every input but the generated one; the decoder, whose depth, context
+    and attention are those of `model` itself, reads its output by cross-attention (Vaswani et al. 2017,
+    arXiv:1706.03762). Width, heads and block options are those of the decoder."""
 
     depth: int
     context: int
-    """The most tokens that the encoder reads of a sample."""
+    """The most tokens of a sample that the encoder reads."""
     attention: str | list[str] = "same_sample"
     position: Callable[..., RelativePosition] | None = None
 
 
 class Cores(NamedTuple):
-    """The transformers of a model: one, or a decoder and the encoder that it crosses over to."""
+    """The transformers of a model: one, or a decoder (`main`) and the encoder whose output it reads."""
 
     main: Transformer
     encoder: Transformer | None = None
     encoded: Sequence[str] = ()
-    """The inputs that the encoder reads; the main core reads all others."""
+    """The names of the inputs that the encoder reads; the main core reads all others."""
 
 
 class Hidden(NamedTuple):
-    """What the cores make of their sets."""
+    """The output vectors of the cores, normalised by their final norm."""
 
     main: Float[Tensor, "b n d"]
     encoder: TokenSet | None = None
-    """What the main core crossed over to."""
+    """The encoder's output, (b, m, d), with the descriptors of its tokens; None without an encoder."""
 
     def of(self, targets: Targets) -> Float[Tensor, "b n d"]:
-        """The output of the core that a task's targets are about."""
+        """The output of the core whose slots a task's targets name."""
         return self.encoder.x if targets.of_encoder else self.main
 
 
 class Model(nn.Module):
-    """Embed the chunks of every input, mix them into sets, read each set with its core, answer with the heads.
+    """The whole network: embed the chunks of every input, mix them into sets, run each set's core, apply the heads.
 
-    `tokenizers` are the embedders by input name, in YAML order, or the name of another input, whose embedder serves
-    both (a GPT's `wte` and `wpe` stand in tokenizers/text.py); `heads` are by task name. Inputs that share a set carry
-    type embeddings. `context` is the number of slots in a
-    row. `core_tokens` is how many tokens of the core itself every sample begins with: the first is the class token, the
-    others are registers (Darcet et al. 2024, arXiv:2309.16588).
+    `tokenizers` maps each input, in YAML order, to its embedder (a GPT's `wte` and `wpe` are in tokenizers/text.py), or
+    to the name of another input whose embedder it shares; `heads` maps each task to its head. Inputs that share a set
+    get learned type embeddings. `context` is the number of slots in a row. `core_tokens`, 0 or more, is how many
+    learned tokens every sample begins with: the first is the class token, the others are registers (Darcet et al. 2024,
+    arXiv:2309.16588). `encoder` only names the options of `model.encoder`; the encoder itself is in `cores`.
     """
 
     def __init__(
@@ -89,13 +90,14 @@ class Model(nn.Module):
         initialization()(self)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The output of every task's head at its supervised slots: {task: (t, ...)}."""
+        """The output of every task's head, by task: (t, ...) for t supervised slots, or one row per target where the
+        head pools slots."""
         hidden = self.read(batch)
         return {task: self.heads[task](at(hidden.of(t), t), t) for task, t in batch.targets.items()}
 
     def read(self, batch: Batch, cache: Cache | None = None, source: TokenSet | None = None) -> Hidden:
-        """What the cores make of their sets. `cache` holds what the main core has read before, `source` is what it
-        crosses over to, where the encoder has read that before."""
+        """Run the cores on the sets of a batch. `cache` holds the main core's keys and values of earlier tokens and
+        receives those of this batch; `source` is the encoder's output where it was computed before."""
         if batch.encoder is not None:
             source = self.encode(batch.encoder)
         planned = batch.main
@@ -106,30 +108,30 @@ class Model(nn.Module):
         return Hidden(self.touch_absent(x, batch) if self.training else x, source)
 
     def encode(self, planned: SetPlan) -> TokenSet:
-        """What the encoder makes of its set, for another core to read."""
+        """The encoder's output for its set, with the descriptors of its tokens, for the decoder to read."""
         return TokenSet(x=self.read_first(planned), **vars(planned.tokens))
 
     def read_first(self, planned: SetPlan) -> Float[Tensor, "b n d"]:
-        """What the first core makes of its set: the encoder, or the only one."""
+        """The output of `first` for its set."""
         return self.first(self.mix(planned).x, planned.tokens, planned.layouts)
 
     @property
     def first(self) -> Transformer:
-        """The core that reads first: the encoder, or the only one."""
+        """The core that runs first: the encoder, or the only core."""
         return next(iter(self.cores.values()))
 
     @property
     def core(self) -> Transformer:
-        """The one core, or the decoder."""
+        """The main core: the decoder, or the only core."""
         return self.cores["main"]
 
     @property
     def graphs(self) -> list[tuple[Graph, ...]]:
-        """The attention graphs of every layer: those of the main core, and those of the encoder where there is one."""
+        """The attention graphs, one per layer: first the main core's, then the encoder's where there is one."""
         return [core.graphs for core in reversed(self.cores.values())]
 
     def tokenizer(self, name: str) -> nn.Module:
-        """The embedder of an input, which may be that of another input too."""
+        """The embedder of an input; several inputs may share it."""
         return self.tokenizers[self.owners[name]]
 
     @property
@@ -138,8 +140,10 @@ class Model(nn.Module):
         return list(self.owners)
 
     def mix(self, planned: SetPlan) -> TokenSet:
-        """Chopped chunks to one set: embed each input, add its type embedding, put every token in its place. The set is
-        of the type of the weights, whichever input comes first: under autocast some embedders give halves."""
+        """Chunks to one set: embed each input, add its type embedding, put every token into its slot (zeros elsewhere).
+        The set has the dtype of the weights, although under autocast some embedders return half precision.
+
+        Raises ContractError where an embedder does not return one vector of the model's width per token."""
         b, n = planned.tokens.shape
         width, like = self.core.width, next(self.parameters())
         x = like.new_zeros(b * n, width)
@@ -158,7 +162,8 @@ class Model(nn.Module):
         return TokenSet(x=rearrange(x, "(b n) d -> b n d", b=b), **vars(planned.tokens))
 
     def touch_absent(self, x: Tensor, batch: Batch) -> Tensor:
-        """`x` plus zero times every parameter of the inputs that this batch lacks: all ranks touch all parameters."""
+        """`x` plus zero times every parameter of the inputs that this batch lacks, so that all parameters have a
+        gradient on all ranks."""
         present = {name for planned in batch.sets.values() for name in planned.chunks}
         owners = {self.owners[name] for name in present}
         unused = [p for name, module in self.tokenizers.items() if name not in owners for p in module.parameters()]
@@ -167,8 +172,9 @@ class Model(nn.Module):
 
     def plan(self, batch: Batch, *, dtype: torch.dtype = torch.float32, device="cpu") -> Batch:
         """The batch with an attention layout for every layer; on the CPU, once a batch, outside the compiled region.
+        `dtype` and `device` are those in which the forward pass will compute attention.
 
-        Raises LeakError where a target of the batch can reach its own predictor."""
+        Raises LeakError where a supervised slot of the batch can read the token that carries its target."""
         self.leak_check.check(batch, *self.graphs)
         main, encoder = self.plan_inputs(batch.main, dtype=dtype, device=device), batch.encoder
         main = replace(main, layouts=self.core.plan(main.tokens, None, dtype, device))
@@ -178,12 +184,12 @@ class Model(nn.Module):
         return replace(batch, main=main, encoder=encoder)
 
     def plan_first(self, planned: SetPlan, *, dtype: torch.dtype = torch.float32, device="cpu") -> SetPlan:
-        """The set that is read first, with an attention layout for every layer of the core that reads it."""
+        """The set of `first`, with an attention layout for every layer of that core."""
         planned = self.plan_inputs(planned, dtype=dtype, device=device)
         return replace(planned, layouts=self.first.plan(planned.tokens, None, dtype, device))
 
     def plan_inputs(self, planned: SetPlan, *, dtype: torch.dtype, device) -> SetPlan:
-        """The set with what each embedder must have planned of its chunks."""
+        """The set with chunks as planned by each `Embedder`; chunks of other embedders stay as they are."""
         found = dict(planned.chunks)
         for name, embedder in ((name, self.tokenizer(name)) for name in planned.chunks):
             if isinstance(embedder, Embedder):

@@ -1,7 +1,7 @@
 """The one data structure the core reads: a set of tokens, each with a few descriptors.
 
 A transformer does not care where a token comes from. All that it may know besides a token's content is here: which
-named input it belongs to, which sample, which item, and where it stands. Everything about visibility
+named input it belongs to, which sample, which item, and its position. Everything about visibility
 (`models/attention/graph.py`) and relative position (`models/layers/relative.py`) is computed from these four fields.
 """
 
@@ -35,7 +35,7 @@ class Tokens:
 
     `position[..., 0]` is the running order in the row (unique within a row, so that it also names the token); the other
     axes are coordinates inside the item (row, column, seconds). A token that has no coordinate on an axis carries NaN
-    there: it is near nothing on that axis, comes after everything (`graph.Causal`), and rotary does not turn it.
+    there: it is near nothing on that axis, comes after everything (`graph.Causal`), and rotary does not rotate it.
     """
 
     input: Int[Tensor, "b n"]
@@ -45,6 +45,7 @@ class Tokens:
     item: Int[Tensor, "b n"]
     """Which chopped item (an image, a clip, a document), unique over the batch; 0: padding."""
     position: Float[Tensor, "b n a"]
+    """Coordinates by axis, axis 0 the running order; NaN: none on that axis."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -52,7 +53,7 @@ class Tokens:
         return tuple(self.sample.shape)
 
     def to(self, device: torch.device | str) -> Tokens:
-        """The same descriptors on another device, copied without waiting."""
+        """The same descriptors on another device; the copy does not block the CPU."""
         return type(self)(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
     def select(self, *index: slice | Tensor) -> Tokens:
@@ -65,12 +66,14 @@ class TokenSet(Tokens):
     """A batch of embedded tokens and all that the core may know about them."""
 
     x: Float[Tensor, "b n d"]
+    """The vectors of the tokens."""
 
 
 def plain_tokens(rows: int, length: int, *, start: int = 0, axes: int = 1, input: int = 1) -> Tokens:
     """Descriptors of the commonest batch: every row one full sample of one input, one item, no padding.
 
-    `start` is the running order of the first token (more than 0 when a cache already holds that many).
+    `start` is the running order of the first token (more than 0 when a cache already holds that many), `input` the
+    number of the input. Of the `axes` position axes all but the running order are NaN.
     """
     sample = torch.arange(1, rows + 1)[:, None].expand(rows, length)
     position = torch.full((rows, length, axes), torch.nan)
@@ -84,9 +87,9 @@ def within_samples(tokens: Tokens, every: Tokens | None = None) -> Tokens:
         sample            1  1  1  2  2  0        two samples packed into one row, and padding
         position[..., 0]  0  1  2  3  4  5        becomes  0  1  2  0  1  0
 
-    `every` holds all tokens of their rows, where `tokens` are some of them (one that is read while others are cached).
-    The order inside a sample does not depend on where the sample stands: alone, packed behind another, behind padding,
-    in a cache.
+    `every` holds all tokens of the rows, where `tokens` are only some of them (a new token while others are cached).
+    The order inside a sample does not depend on where in a row the sample is: alone, packed behind another, behind
+    padding, in a cache.
     """
     every = tokens if every is None else every
     order = every.position[..., 0]
@@ -99,6 +102,7 @@ def within_samples(tokens: Tokens, every: Tokens | None = None) -> Tokens:
 
 
 def alike(rows: Tensor) -> Tensor:
-    """The first row, to be broadcast, where all rows are equal; on a GPU all rows, where to ask is to wait."""
+    """The first row, to be broadcast, where all rows are equal; else all rows. Always all rows on a GPU and in compiled
+    code, where comparing them would wait for the device."""
     on_cpu = rows.device.type == "cpu" and not torch.compiler.is_compiling()
     return rows[:1] if on_cpu and bool((rows == rows[:1]).all()) else rows

@@ -1,4 +1,4 @@
-"""The one core: a stack of blocks that reads a set of tokens. GPT, ViT and BERT differ in the graph they are given.
+"""The core: a stack of blocks that reads a set of tokens. GPT, ViT and BERT differ in their attention graph.
 
 Start at `Transformer.forward`, then `Block.forward`, then `Attention.forward`: that is the whole forward pass.
 """
@@ -31,7 +31,7 @@ from .tokens import Tokens, plain_tokens
 @dataclass(frozen=True, kw_only=True)
 class Dropout:
     """Where values are dropped while training: embeddings and what layers add, as in the 2017 paper; attention weights,
-    as in GPT-2; whole branches (stochastic depth)."""
+    as in GPT-2; whole branches (stochastic depth). Probabilities, at least 0 and below 1."""
 
     embedding: float = 0.0
     """On the sum of token, type and position embeddings."""
@@ -40,7 +40,7 @@ class Dropout:
     residual: float = 0.0
     """On the output of each attention and feed-forward layer, before it is added."""
     depth: float = 0.0
-    """With this probability a row skips a branch at the last layer; linearly less before (arXiv:1603.09382)."""
+    """Stochastic depth: rows skip a branch this often in the last layer, linearly less before (arXiv:1603.09382)."""
 
     def __post_init__(self):
         for name, value in vars(self).items():
@@ -54,7 +54,7 @@ class Dropout:
 
 
 class Reads(NamedTuple):
-    """How the tokens of one layer read others: along which edges, how positions enter, what is cached."""
+    """How one layer attends: its graph's layout, relative positions (`RelativePosition`), and its key-value cache."""
 
     layout: Layout
     rotation: tuple[Tensor, Tensor] | None = None
@@ -67,8 +67,8 @@ class Attention(nn.Module):
 
     `key_value_heads` below `heads` shares each key and value among several queries (Ainslie et al. 2023,
     arXiv:2305.13245); `query_key_norm` normalises every head's queries and keys (Henry et al. 2020, arXiv:2010.04245);
-    `head_width` is how many channels a head has (by default the width is shared among the heads); without `scaled` the
-    scores are bare products, as in T5. Raises ValueError where the heads divide neither width nor queries evenly.
+    `head_width` is the number of channels of a head (default: width / heads); without `scaled` the scores are not
+    divided by its root, as in T5. Raises ValueError where heads do not divide width, or key_value_heads heads.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Attention(nn.Module):
         self.key_norm = query_key_norm(self.channels) if query_key_norm else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b n d"], reads: Reads, source: Float[Tensor, "b m d"] | None = None) -> Tensor:
-        """Each token of `x` reads the tokens of `source` (None: those of `x` itself) along the edges of a graph."""
+        """Each token of `x` reads tokens of `source` (None: of `x` itself) along the edges of a graph; (b, n, d)."""
         query, key, value = self.project(x, x if source is None else source)
         query, key = self.query_norm(query), self.key_norm(key)
         if not self.scaled:
@@ -106,7 +106,7 @@ class Attention(nn.Module):
         return self.out(rearrange(mixed, "b h n c -> b n (h c)"))
 
     def project(self, x: Tensor, source: Tensor) -> tuple[Tensor, ...]:
-        """Queries of `x`, keys and values of `source`, split into heads: (b, h, n, c)."""
+        """Queries of `x`, (b, h, n, c), keys and values of `source`, (b, g, m, c) with g key heads."""
         if x is source and torch.is_grad_enabled():  # one product for three; while generating, copying would cost more
             layers = (self.query, self.key, self.value)
             parts = linear(x, *laid_together(*layers)).split([layer.out_features for layer in layers], dim=-1)
@@ -116,8 +116,8 @@ class Attention(nn.Module):
 
 
 class Residual(nn.Module):
-    """Base of the ways to add a layer to the stream, with dropout on the branch and stochastic depth per row;
-    `layer_scale` multiplies the branch with a learned vector that starts at this value (arXiv:2103.17239)."""
+    """Base of the ways to add a layer (a branch) to the residual stream, with dropout on the branch and stochastic
+    depth per row; `layer_scale` multiplies it by a learned vector that starts at this value (arXiv:2103.17239)."""
 
     def __init__(
         self, width: int, norm: Callable[[int], Norm], dropout: float, skip: float, *, layer_scale: float | None = None
@@ -127,7 +127,7 @@ class Residual(nn.Module):
         self.scale = None if layer_scale is None else nn.Parameter(torch.full((width,), layer_scale))
 
     def drop(self, branch: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """The branch as it will be added: scaled, values dropped, and whole rows dropped with probability `skip`."""
+        """The branch as it will be added: scaled, with values dropped, and whole rows with probability `skip`."""
         branch = self.dropout(branch if self.scale is None else branch * self.scale)
         if not self.training or not self.skip:
             return branch
@@ -136,7 +136,7 @@ class Residual(nn.Module):
 
 
 class PreNorm(Residual):
-    """Normalise what the layer reads: GPT-2 and nearly everything since (Xiong et al. 2020, arXiv:2002.04745)."""
+    """Normalise the layer's input, x + f(norm(x)): GPT-2 and nearly all since (Xiong et al. 2020, arXiv:2002.04745)."""
 
     normalises_output = False
 
@@ -145,7 +145,7 @@ class PreNorm(Residual):
 
 
 class PostNorm(Residual):
-    """Normalise the sum: the 2017 paper and BERT (arXiv:1706.03762)."""
+    """Normalise the sum, norm(x + f(x)): the 2017 paper and BERT (arXiv:1706.03762)."""
 
     normalises_output = True
 
@@ -160,9 +160,9 @@ class BlockOptions:
     norm: Callable[[int], Norm] = LayerNorm
     feed_forward: Callable[[int, bool], FeedForward] = Gelu
     residual: Callable[..., PreNorm | PostNorm] = PreNorm
-    """Where the normalisation stands: `pre_norm` or `post_norm`."""
+    """Where the normalisation is: `pre_norm` or `post_norm`."""
     key_value_heads: int | None = None
-    """This and the next three: see `Attention`."""
+    """See `Attention`, also for the next three."""
     query_key_norm: Callable[[int], Norm] | None = None
     head_width: int | None = None
     scaled: bool = True
@@ -170,7 +170,7 @@ class BlockOptions:
     """Whether all matrices have biases."""
 
     def attention(self, width: int, heads: int, dropout: float) -> Attention:
-        """An attention layer of this kind."""
+        """An attention layer with these options."""
         return Attention(
             width, heads, key_value_heads=self.key_value_heads, head_width=self.head_width,
             query_key_norm=self.query_key_norm, scaled=self.scaled, bias=self.bias, dropout=dropout,
@@ -178,10 +178,10 @@ class BlockOptions:
 
 
 class Block(nn.Module):
-    """Communicate, then compute: attention over the graph, perhaps over a second set, then a feed-forward per token.
+    """Communicate, then compute: attention along the graph, cross-attention if `crosses`, a feed-forward per token.
 
-    `skip` is the probability with which a row skips each of its branches while training; a block that `crosses` also
-    reads a second set. A subclass may extend `Options`, a frozen dataclass whose fields are its keys in a YAML.
+    `skip` is the probability with which a row skips each branch while training. A subclass may extend `Options`, a
+    frozen dataclass whose fields are its keys in a YAML.
     """
 
     Options = BlockOptions
@@ -220,8 +220,8 @@ class Transformer(nn.Module):
     `attention` is one graph for all layers, or a list repeated over them, e.g. `[causal & window(256), causal]`; each
     is a `Graph` or its expression. `position` puts relative positions inside attention. `final_norm` normalises the
     output of a pre-norm core. Where the blocks cross (`block=partial(Block, crosses=True)`), the core reads a second
-    set, within the same sample. Names of inputs and position axes are looked up before
-    (`experiment/assembly/cores.py`).
+    set, within the same sample. An expression given here can name no input and no axis but `order`
+    (`experiment/assembly/cores.py` looks them up for a YAML).
     """
 
     def __init__(
@@ -245,19 +245,19 @@ class Transformer(nn.Module):
 
     @property
     def axes(self) -> int:
-        """How many position axes its tokens have."""
+        """How many position axes the tokens have."""
         return len(self.position.axes)
 
     def forward(
         self, x: Float[Tensor, "b n d"], tokens: Tokens | None = None, layouts: Sequence[Layout] | None = None, *,
         cache: Cache | None = None, source: Float[Tensor, "b m d"] | None = None, source_layout: Layout | None = None,
     ) -> Float[Tensor, "b n d"]:  # fmt: skip
-        """Read the set, through all blocks.
+        """The tokens' vectors after all blocks.
 
-        tokens   what attention may know of each token. None: every row is one sample of one input
-        layouts  how each layer's graph is computed for these tokens (`plan`). None: they are made here
-        cache    keys and values of earlier tokens; where `layouts` are given, it was extended by these tokens before
-        source   a second set to read, row beside row, as `source_layout` has it (`plan_cross`)
+        tokens   descriptors of the tokens. None: every row is one sample of one input
+        layouts  how each layer's graph is computed for these tokens (`plan`). None: planned here
+        cache    keys and values of earlier tokens; with `layouts` given, `cache.extend(tokens)` was called before
+        source   a second set, read along `source_layout` (`plan_cross`). None: row b reads all of row b
         """
         if tokens is None:
             start = 0 if cache is None else cache.length
@@ -291,7 +291,7 @@ class Transformer(nn.Module):
         return plan_cross(SameSample(), tokens, source, dtype=dtype, device=device)
 
     def empty_cache(self, rows: int, capacity: int, *, dtype=torch.float32, device="cpu") -> Cache:
-        """Room for the keys and values of `capacity` tokens in each of `rows` rows."""
+        """An empty cache for the keys and values of up to `capacity` tokens in each of `rows` rows."""
 
         def layer(attention: Attention) -> LayerCache:
             heads = attention.key.out_features // attention.channels

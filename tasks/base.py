@@ -1,4 +1,7 @@
-"""What every task is made of: supervised slots and targets in, named loss terms and metrics out. No parameters."""
+"""The contract of tasks: from a batch to supervised slots and targets, from a head's output to loss terms and metrics.
+
+A task has no parameters; these are in its head (`models/heads.py`).
+"""
 
 from __future__ import annotations
 
@@ -15,25 +18,24 @@ from ..tokenizers.base import Chopper
 
 
 class Metric(NamedTuple):
-    """A figure of a whole split: its unit, whether a larger one is better, and what it is made of: added-up sums, or
-    what was said beside what is true."""
+    """A figure of a whole split, computed from sums over its batches, or from generated and reference texts."""
 
     unit: str
     larger_is_better: bool = False
     of_sums: Callable[[Mapping[str, Tensor]], float | None] | None = None
-    """Makes it of the sums: `loss` (of the first term), `count`, those of `Task.measure`, and, of text, its `bytes`;
-    None where they do not tell it."""
+    """Computes it from the sums over a split: `loss` (the first of `Task.terms`), `count` (of targets), those of
+    `Task.measure`, and, for text, its UTF-8 `bytes`; gives None where a sum that it needs is missing."""
     of_texts: Callable[[Sequence[str], Sequence[str]], float] | None = None
-    """Makes it of the texts of a split, as they were said, and the true ones."""
+    """Computes it from the hypotheses (texts as they were generated) and the references of a split, in one order."""
 
     @property
     def in_nats(self) -> bool:
-        """Whether it is a likelihood, so that differences of it are bits."""
+        """Whether its unit is nats, so that a difference of two values can be given in bits."""
         return self.unit.startswith("nats")
 
 
 def mean_loss(sums: Mapping[str, Tensor]) -> float:
-    """The loss per target."""
+    """The summed loss over the number of targets."""
     return float(sums["loss"] / sums["count"].clamp(min=1))
 
 
@@ -41,14 +43,14 @@ LOSS = Metric("nats per target", of_sums=mean_loss)
 
 
 def figures(metrics: Mapping[str, Metric], sums: Mapping[str, Tensor]) -> dict[str, float]:
-    """Those of the metrics that added-up sums tell."""
+    """The metrics that the sums over a split give, by name."""
     found = {name: metric.of_sums(sums) for name, metric in metrics.items() if metric.of_sums}
     return {name: value for name, value in found.items() if value is not None}
 
 
 @runtime_checkable
 class TrainingColumns(Protocol):
-    """What a task may see of the training data before it is trained: one column at a time."""
+    """What `Task.fit` sees of the training data: one column at a time."""
 
     def __len__(self) -> int:
         """How many samples there are."""
@@ -57,102 +59,104 @@ class TrainingColumns(Protocol):
         """The values of one column, of all samples that have one, in order."""
 
     def say(self, text: str) -> None:
-        """Tell the user what is worth telling of them."""
+        """Print a remark about the data to the user."""
 
 
 def whole_context(context: int, encoder_context: int) -> int:
-    """As many tokens of a corpus as the core reads."""
+    """`Needs.window` of most tasks: a corpus is read in windows of the core's context."""
     return context
 
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What a task is about, told by its options alone: what others ask of it before there are data or a model."""
+    """What a task requires, known from its options alone, before there are data or a model."""
 
     columns: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
-    """The data columns that it reads as they are, and what raises DataError for a value that it cannot be asked for:
-    the sample is a bad one then."""
+    """The data columns that it reads, each with a check that raises DataError for a value that cannot be a target: the
+    sample counts as bad then."""
     inputs: tuple[str, ...] = ()
-    """The inputs that it is about: never withheld from a sample."""
+    """The inputs that it is about, which input dropout never drops."""
     makes: tuple[str, ...] = ()
-    """The inputs that it makes itself of others, and no data set has."""
+    """The inputs that it makes of others, and that no data set has."""
     generates: bool = False
-    """Whether it writes the text of its target, one token after the other."""
+    """Whether it generates the text of its target, token by token."""
     encoder: bool = False
-    """Whether what it writes is read off another set, by cross-attention."""
+    """Whether it needs an encoder, whose output its text is generated from by cross-attention."""
     hides: str = ""
-    """How it keeps the target from the input that it is about, in a word (`shifted`, `masked`, `denoised`); empty: it
-    does not, so that no input may read the column it predicts. `reconstructed`: it wants back what it reads."""
+    """How it hides the target in the input that it is about, for messages: `shifted`, `masked`, `denoised`. Empty: it
+    does not, so that no input may read the column that it predicts."""
     special_ids: tuple[str, ...] = ()
-    """Names of the special ids that it needs in the encoding of its texts, such as `mask`."""
+    """Roles of the special ids that it needs in the encoding of its inputs, such as `mask`."""
     whole_batch: bool = False
-    """Whether its loss judges the samples of a batch together, so that a batch must not be read in parts."""
+    """Whether its loss is of all samples of a batch together, so that a batch must not be read in micro-batches."""
     window: Callable[[int, int], int] = whole_context
-    """How many tokens of a corpus it reads at once, for a core of this context (and an encoder of that one)."""
+    """From the core's context and the encoder's (0: none) to the tokens of a window of a corpus."""
     asked: Mapping[str, Callable[[Chopper], Chopper]] = field(default_factory=dict)
-    """How inputs are chopped of samples that someone asks about, rather than trains on."""
+    """Per input, from its chopper to the one for `predict`, in which, say, marks stand for masks."""
 
 
 class Task:
-    """Base of all tasks. `target` names the input (or data column) that the task is about."""
+    """Base of all tasks."""
 
     target: str
+    """The input or data column that it predicts."""
     weight: float = 1.0
-    """What its loss is multiplied with beside those of other tasks."""
+    """By which its loss is multiplied before the losses of all tasks are added."""
     search: Search = Search()
-    """How texts are searched for, where it writes or reads off some."""
+    """How texts are searched for, where it generates or recognises texts."""
     choppers: Mapping[str, Chopper] = {}
-    """Those of all inputs, and with them the encodings of texts: set once they are fitted."""
+    """The choppers of all inputs, with the encodings of texts: set once they are fitted."""
     Learned: ClassVar[Any] = None
-    """The record (of pydantic) of what `fit` finds, kept in the run as `assets/task-NAME/<record>.json`, so that a run
-    works without its data; None: it learns nothing."""
+    """The pydantic model of what `fit` returns, saved as `assets/task-NAME/<its name in lower case>.json`, so that a
+    run works without its data; None: nothing is learned."""
     learned: Any = None
-    """What `fit` found."""
+    """What `fit` returned."""
     asks: bool = False
-    """Whether it is asked, rather than trained or evaluated: it hides nothing then."""
+    """Whether it answers a question (`predict`), rather than being trained or evaluated: it hides nothing then."""
 
     @property
     def needs(self) -> Needs:
-        """What it is about."""
+        """What it requires."""
         raise NotImplementedError
 
     def fit(self, data: TrainingColumns) -> Any:
-        """What it must know of the training data's targets (their classes, their mean), as its `Learned`; most need
-        not."""
+        """What it must know of the training data's targets (their classes, their mean), as a `Learned`; None for most.
+        Raises DataError where the data do not tell it."""
         return None
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
-        """The head that answers this task; the `Model` owns it."""
+        """The head from vectors of the model's `width` to this task's output; the `Model` owns it. `tokenizers`: the
+        embedders by input."""
         raise NotImplementedError
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """Which slots are judged, and against what, computed on the CPU from the plan; and the batch, in which it may
-        have changed what the model will read (hidden a word, say), by the samples' own seeds."""
+        """The batch, in which the task may have changed what the model reads (masked a word) by the samples' seeds; and
+        the supervised slots with their targets. Computed on the CPU, from the plan."""
         raise NotImplementedError
 
     def terms(self, output: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """The loss terms of one micro-batch by name, each summed over its targets; all are added up, and the first is
-        reported as `loss`. Sums, never means: training divides by the targets of the *global* batch, so that
-        accumulation, processes and ragged targets agree by construction."""
+        """The loss terms of one micro-batch by name, scalars, each summed over its targets. The first is reported as
+        `loss`; training minimises the sum of all. They are sums, never means: training divides by the targets of the
+        *global* batch, so that accumulation, processes and ragged targets agree by construction."""
         raise NotImplementedError
 
     def measure(self, output: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Sums of one batch from which, added up over a whole split, its metrics are made."""
+        """Sums of one micro-batch by name, which are added up over a split for `Metric.of_sums`."""
         return {}
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """What an evaluation tells of it, by name, `loss` first."""
+        """The metrics of an evaluation by name, `loss` first."""
         return {"loss": LOSS}
 
     def answers(self, output: Tensor, targets: Targets, batch: Batch) -> list[dict[str, Any]]:
-        """Every sample's answer, in words, from a batch's output; `error` where there is nothing to answer. What it
-        reads off as a text is `text`."""
+        """Every sample's answer from a batch's output, a dictionary for JSON: {"class": "cat", ...}; recognised text is
+        under `text`, and `error` says why there is no answer."""
         raise NotImplementedError
 
 
 def asking(task: Task) -> Task:
-    """The task as it answers what it is asked: one that hides things to train hides nothing then."""
+    """A copy of the task for `predict`, which hides nothing."""
     made = copy(task)
     made.asks = True
     return made

@@ -1,4 +1,4 @@
-"""Classification: which of the known classes a sample is (or which of them, with several labels a sample)."""
+"""Classification: predict a sample's class, or its labels, where it may have several."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from .base import Metric, Needs, Task, TrainingColumns
 
 
 class Classes(RootModel[Annotated[tuple[StrictBool | StrictInt | StrictFloat | StrictStr, ...], Field(min_length=2)]]):
-    """What a run keeps of its training data: the classes, in the order of their scores."""
+    """The assets file `classes.json`: the classes, in the order of their scores."""
 
 
 def is_label(value: Any) -> bool:
-    """Whether a value can be the name of a class."""
+    """Whether a value can name a class: a text or a number that is not NaN."""
     return isinstance(value, str | int | float) and value == value
 
 
 class Classification(Task):
     """Predict the class in the data column `target`, from whatever inputs a sample has.
 
-    The classes are those that the training data name, in order. `several` labels a sample (a list of them in the
-    column) are judged each by itself. `label_smoothing` spreads that share of the target over all classes
-    (Szegedy et al. 2016, arXiv:1512.00567). With `unlabelled`, samples without a label teach too, each that share
-    of what a labelled one does: to be sure of it, and to name all classes equally often (the mutual information
-    of Krause et al. 2010 and of Liang et al. 2020, arXiv:2002.08546). How even they are shows in a whole batch
-    only, so that it is read in one part, by one process. `pooling`: `mean_pooling`, `attention_pooling`, or
-    `class_token` with `model.core_tokens`.
+    The classes are those in the training data, sorted: numbers, then texts. `several`: the column holds a list of
+    labels, each of which is predicted by itself (binary cross-entropy). `label_smoothing` spreads that share of the
+    target, 0 to below 1, over all classes (Szegedy et al. 2016, arXiv:1512.00567). `unlabelled`: the weight, 0 or more,
+    of a loss on samples without a label, by which each is classified with certainty, and all classes equally often
+    (minus the mutual information of Krause et al. 2010 and Liang et al. 2020, arXiv:2002.08546); it needs all samples
+    of a batch, so that a batch is read in one part, by one process. `pooling`: `mean_pooling`, `attention_pooling`, or,
+    with `model.core_tokens`, `class_token` or `core_tokens`.
     """
 
     Learned = Classes
@@ -58,6 +58,8 @@ class Classification(Task):
         return Needs(columns={self.target: self.encoded}, whole_batch=self.unlabelled > 0)
 
     def fit(self, data: TrainingColumns) -> Classes:
+        """The classes. Raises DataError where there are fewer than two, or `unlabelled` is set and all samples have a
+        label."""
         found, labelled = set(), 0
         for value in data.column(self.target):
             found.update(self.labels(value))
@@ -73,7 +75,8 @@ class Classification(Task):
         return Classes(tuple(sorted(found, key=lambda each: (isinstance(each, str), each))))
 
     def labels(self, value: Any) -> list[str | int | float]:
-        """The labels that a value of its column names. Raises DataError for one that is none."""
+        """The labels in a value of the column. Raises DataError for what is no label, or a list of them where `several`
+        is false, or no list where it is true."""
         found = list(value) if isinstance(value, list | tuple | set) else [value]
         if isinstance(value, list | tuple | set) == self.several and all(map(is_label, found)):
             return found
@@ -87,12 +90,12 @@ class Classification(Task):
 
     @cached_property
     def numbers(self) -> dict[Any, int]:
-        """The number of each class."""
+        """The index of each class in the scores."""
         return {name: number for number, name in enumerate(self.classes)}
 
     @cached_property
     def named(self) -> dict[str, Any]:
-        """The classes as a table or a folder writes them; none where two would look the same."""
+        """The classes by their text, as tables and folder names write them; empty where two have the same text."""
         found = {str(name): name for name in self.classes}
         return found if len(found) == len(self.numbers) else {}
 
@@ -100,6 +103,7 @@ class Classification(Task):
         return PooledLinear(self.pooling(width), width, len(self.classes))
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
+        """Values (s) of class indices, or with `several` (s, v) of zeros and ones, and the slots that are pooled."""
         slots, groups = slots_read(self.pooling, batch.first)
         rows = [self.encoded(label) for label in batch.first.labels[self.target]]
         values = torch.stack([self.encoded(None), *rows])[1:]  # of no rows, too
@@ -110,7 +114,10 @@ class Classification(Task):
         )  # fmt: skip
 
     def encoded(self, label: Any) -> Tensor:
-        """A label as the number of its class, or as zeros and ones by class; `IGNORED` where a sample has none."""
+        """The target of a label; `IGNORED` (-100) for None. Raises DataError for a label that is no class.
+
+        Of the classes "cat" and "dog", "dog" is 1; with `several`, ["dog"] is [0., 1.], and None is [-100., -100.].
+        """
         if label is None:
             return torch.full((len(self.classes),), float(IGNORED)) if self.several else torch.tensor(IGNORED)
         labels = [self.named.get(each, each) for each in self.labels(label)]
@@ -130,6 +137,7 @@ class Classification(Task):
         )
 
     def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
+        """`loss`, and with `unlabelled` a term of this name: that weight times minus the mutual information."""
         terms = {"loss": self.loss(output.float(), targets.values, self.smoothing)}
         if self.unlabelled:
             information = mutual_information(output.float(), targets.values == IGNORED)
@@ -137,7 +145,7 @@ class Classification(Task):
         return terms
 
     def loss(self, scores: Tensor, values: Tensor, smoothing: float) -> Tensor:
-        """The summed loss in nats; with several labels a sample, summed over the classes."""
+        """The summed cross-entropy in nats; with `several` the binary cross-entropy, summed over the classes too."""
         if values.is_floating_point() and self.several:
             judged = values[:, :1] != IGNORED
             wanted = values * (1 - smoothing) + smoothing / 2
@@ -147,6 +155,9 @@ class Classification(Task):
         return F.cross_entropy(scores, values, reduction="sum", ignore_index=IGNORED, label_smoothing=smoothing)
 
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
+        """`nats` without smoothing and `samples`; the samples whose class is the likeliest (`top1`) or among the five
+        likeliest (`top5`), and the `confusion` counts (v * v), at true class * v + predicted class; with `several` how
+        many labels are predicted (`said`), right (`hits`) and `true`."""
         scores, values = output.float(), targets.values
         if self.several:
             judged = values[:, :1] != IGNORED
@@ -172,8 +183,8 @@ class Classification(Task):
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """`loss` in nats without smoothing, `accuracy` (and `top5_accuracy` beyond five classes); or micro-averaged
-        `f1`."""
+        """`loss` in nats per sample, without smoothing; `accuracy` (and `top5_accuracy` beyond five classes), or with
+        `several` the micro-averaged `f1`."""
         loss = Metric("nats per sample", of_sums=lambda sums: float(sums["nats"] / sums["count"].clamp(min=1)))
         if self.several:
             return {"loss": loss, "f1": Metric("0 to 1", larger_is_better=True, of_sums=f1)}
@@ -184,7 +195,8 @@ class Classification(Task):
         return [self.answer(scores) for scores in output]
 
     def answer(self, scores: Float[Tensor, "v"]) -> dict[str, Any]:
-        """One sample's answer in words: the class, and the likeliest five with their probabilities."""
+        """One sample's answer: {"class": "dog", "probabilities": {"dog": 0.9, "cat": 0.1}}, of the five likeliest
+        classes; with `several` the `classes` of a probability above 0.5, and all `probabilities`."""
         if self.several:
             chances = scores.float().sigmoid()
             return {
@@ -200,19 +212,19 @@ class Classification(Task):
 
 
 def f1(sums: Mapping[str, Tensor]) -> float:
-    """The harmonic mean of precision and recall, over all labels of all samples."""
+    """F1, the harmonic mean of precision and recall, over all labels of all samples (micro-averaged)."""
     return float(2 * sums["hits"] / (sums["said"] + sums["true"]).clamp(min=1))
 
 
 def share_of(name: str) -> Metric:
-    """The share of the samples that one of the sums counts."""
+    """A metric: the sum of this name over the number of targets."""
     share = lambda sums: float(sums[name] / sums["count"].clamp(min=1))  # noqa: E731
     return Metric("share of samples", larger_is_better=True, of_sums=share)
 
 
 def mutual_information(scores: Float[Tensor, "s v"], counted: Bool[Tensor, "s"]) -> Float[Tensor, ""]:
-    """The nats that the classes of the counted samples tell of them, summed: how evenly the classes are named
-    less how unsure each sample's is."""
+    """The mutual information, in nats, of the counted samples and their predicted classes, times their number: entropy
+    of the mean prediction less mean entropy of the predictions."""
     logs = scores.log_softmax(-1)
     unsure = -(logs.exp() * logs).sum(-1)
     number = counted.sum()

@@ -1,5 +1,5 @@
-"""CTC: say at every token of a sound which symbol it is, or none; the text is what remains without repeats and
-blanks."""
+"""Connectionist temporal classification: a symbol or the blank at every token of a sound; merging repeats and dropping
+blanks gives the text."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from .metrics import MEANINGS, TextMetric, as_text
 
 
 class Symbols(RootModel[Annotated[StrictStr, Field(min_length=1)]]):
-    """What a run keeps of its training data: the symbols, in the order of their scores."""
+    """The assets file `symbols.json`: one text of all symbols, in the order of their scores."""
 
 
 class OnHost:
-    """What stays on the CPU where the rest of a batch moves to a GPU: to look at it is to wait for nothing."""
+    """What stays on the CPU when the rest of a batch moves to a GPU, so that reading it does not wait for the device:
+    `groups`, the sample of each token; `tokens` and `symbols`, how many each supervised sample has."""
 
     def __init__(self, groups: Int[Tensor, "t"], tokens: Int[Tensor, "j"], symbols: Int[Tensor, "j"]):
         self.groups, self.tokens, self.symbols = groups, tokens, symbols
@@ -36,16 +37,24 @@ class OnHost:
 
 @dataclass(frozen=True, kw_only=True)
 class CtcTargets(Targets):
-    """The symbols of every judged sample (j of them), and where its scores stand."""
+    """The symbols of the j supervised samples, end to end, and the rows of their scores.
+
+    The texts "ab" on 3 tokens and "b" on 2, in one row of slots; the symbols are a (0) and b (1):
+
+        slots    0  1  2  3  4         groups   0  0  0  1  1
+        values   0  1  1               lengths  2  1
+        grid     0 3                   count    3
+                 1 4
+                 2 0
+    """
 
     grid: Int[Tensor, "n j"]
-    """Which of the output's rows is each sample's token number 0, 1, 2, ...; filled up with 0 behind its last."""
+    """The row in the output of token 0, 1, 2, ... of each supervised sample, a column each, filled up with 0."""
     host: OnHost
-    """Which sample each row belongs to; how many tokens, and symbols, each judged sample has."""
 
 
 class CtcHead(Head):
-    """A score for every symbol and the blank, the last, at every token."""
+    """Scores (t, v) of all symbols, and last of the blank, at every token."""
 
     def __init__(self, width: int, symbols: int):
         super().__init__()
@@ -59,10 +68,10 @@ class Ctc(Task):
     """Recognise the text in the data column `target` from the tokens of the input `source`, in their order
     (Graves et al. 2006).
 
-    The symbols are the characters of the training texts. The loss is in nats per symbol, an empty text counting
-    as one. A text that is too long for its tokens (two of the same symbol need one between them) cannot be
-    aligned: it is named, counted and left out of the loss. `beams`: how many texts are kept by the prefix beam
-    search that reads texts off (1: greedy).
+    The symbols are the characters of the training texts. The loss is in nats per symbol, an empty text counting as one
+    symbol. A text that is too long for its tokens (one per symbol, and one between equal neighbours) cannot be aligned:
+    it is named, counted and left out of the loss. `beams`: how many texts prefix beam search keeps, 1 to 1,000 (1: the
+    likeliest path is decoded greedily).
     """
 
     Learned = Symbols
@@ -83,9 +92,10 @@ class Ctc(Task):
 
     @property
     def needs(self) -> Needs:
-        return Needs(columns={self.target: self.encoded}, inputs=(self.source,))  # without it there is nothing to read
+        return Needs(columns={self.target: self.encoded}, inputs=(self.source,))  # which is never dropped
 
     def fit(self, data: TrainingColumns) -> Symbols:
+        """The characters of all training texts, sorted. Raises DataError where there are none."""
         found: set[str] = set()
         for value in data.column(self.target):
             found.update(as_text(value))
@@ -100,7 +110,7 @@ class Ctc(Task):
 
     @cached_property
     def numbers(self) -> dict[str, int]:
-        """The number of each symbol."""
+        """The index of each symbol in the scores."""
         return {symbol: number for number, symbol in enumerate(self.symbols)}
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
@@ -109,8 +119,8 @@ class Ctc(Task):
     # ------------------------------------------------------------------------------------------------------- targets
 
     def targets(self, batch: Batch) -> tuple[Batch, CtcTargets]:
-        """The slots of the source's tokens, their samples, and every sample's symbols; the length is -1 where
-        a sample is not judged: it has no text, or one that cannot be aligned."""
+        """The slots of the source's tokens, their samples, and every sample's symbols; the length is -1 for a sample
+        that is not supervised, since it has no text or one that cannot be aligned."""
         planned = batch.first
         chunks = planned.chunks.get(self.source)
         counts = torch.zeros(planned.samples, dtype=torch.long)
@@ -136,14 +146,14 @@ class Ctc(Task):
         )  # fmt: skip
 
     def encoded(self, label: Any) -> list[int]:
-        """A text as numbers of symbols. Raises DataError for a symbol that the training texts lack."""
+        """The symbol indices of a text; none for None. Raises DataError for a symbol that the training texts lack."""
         text = "" if label is None else as_text(label)
         if unknown := [symbol for symbol in text if symbol not in self.numbers]:
             raise DataError(f"{unknown[0]!r} in column {self.target!r} is none of the {len(self.symbols)} symbols")
         return [self.numbers[symbol] for symbol in text]
 
     def unaligned(self, symbols: Sequence[int], tokens: int) -> str:
-        """Why a text cannot be aligned with so many tokens; empty where it can."""
+        """Why a text cannot be aligned with this many tokens; empty where it can."""
         needed = max(tokens_needed(symbols), 1)
         if tokens >= needed:
             return ""
@@ -163,17 +173,17 @@ class Ctc(Task):
 
     @staticmethod
     def rows(output: Float[Tensor, "t v"], targets: CtcTargets) -> tuple[Tensor, ...]:
-        """Every sample's log-probabilities, (t, v) each, on the CPU: a batch's come over at once."""
+        """Every sample's log-probabilities, (t, v) each, on the CPU, in one transfer for the batch."""
         logs, groups = output.float().log_softmax(-1).cpu(), targets.host.groups
         counts = torch.bincount(groups, minlength=len(targets.lengths)).tolist()
         return logs[groups.argsort(stable=True)].split(counts)
 
     def read_off(self, logs: Float[Tensor, "t v"]) -> list[int]:
-        """The symbols that one sample's log-probabilities say."""
+        """The symbol indices decoded from one sample's log-probabilities."""
         return greedy(logs) if self.search.beams == 1 else prefix_beam(logs, self.search.beams)
 
     def decoded(self, symbols: Sequence[int]) -> str:
-        """Numbers of symbols as text."""
+        """The text of symbol indices."""
         return "".join(self.symbols[number] for number in symbols)
 
     @property
@@ -184,7 +194,8 @@ class Ctc(Task):
     # -------------------------------------------------------------------------------------------------------- answers
 
     def answers(self, output: Tensor, targets: Targets, batch: Batch) -> list[dict[str, Any]]:
-        """Every sample's text, and its words with the seconds in which they were said, where tokens have seconds."""
+        """Every sample's {"text": "hi", "words": [{"word": "hi", "start": 0.1, "end": 0.4}]}, in seconds; without
+        `words` where tokens have no seconds."""
         chunks, answers, start = batch.set_of(targets).chunks.get(self.source), [], 0
         for logs in self.rows(output, targets):
             symbols = self.read_off(logs)
@@ -196,7 +207,7 @@ class Ctc(Task):
         return answers
 
     def words(self, logs: Tensor, symbols: Sequence[int], seconds: Sequence[float]) -> list[dict[str, Any]]:
-        """Each word with the seconds of its beginning and end. `seconds`: where each token ends."""
+        """Each word with its start and end in seconds, of the likeliest path. `seconds`: when each token ends."""
         length = seconds[1] - seconds[0] if len(seconds) > 1 else 0.0
         found: list[dict[str, Any]] = []
         open_word = False
@@ -213,9 +224,9 @@ class Ctc(Task):
 
 
 def columns(sample: Int[Tensor, "t"], counts: Int[Tensor, "s"]) -> Int[Tensor, "n s"]:
-    """The numbers of each sample's tokens, in order, as columns; 0 behind the last. `sample` is whose each token is.
+    """The indices of each sample's tokens, in order, as a column; 0 behind the last.
 
-    sample 0 1 0 with counts 2 1 gives [[0, 1], [2, 0]].
+    Of the tokens of samples 0, 1 and 0 (`sample`), with `counts` 2 and 1: [[0, 1], [2, 0]].
     """
     order = sample.argsort(stable=True)
     own = sample[order]
@@ -226,5 +237,5 @@ def columns(sample: Int[Tensor, "t"], counts: Int[Tensor, "s"]) -> Int[Tensor, "
 
 
 def longest(counts: Int[Tensor, "s"]) -> int:
-    """The largest count; 0 of none."""
+    """The largest count; 0 where there are none."""
     return max(counts.tolist(), default=0)

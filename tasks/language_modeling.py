@@ -1,4 +1,4 @@
-"""Language modelling: at every token of a text, say which token comes next; other inputs are read, not predicted."""
+"""Language modelling: at every token of a text, predict the next one; other inputs are read, not predicted."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .metrics import MEANINGS, TextMetric
 
 
 class LanguageModeling(Task):
-    """Predict the next id of the input `target`, and after the last one that it ends; other inputs are a prefix to it.
+    """Predict the next id of the input `target`, and its end after the last one; other inputs are a prefix to it.
 
-    `head`: `tied` scores with the embedding table itself, `unembedding` with a matrix of its own.
-    `label_smoothing` spreads that share of the target over all ids. For every one of its `metrics`
-    (`exact_match`, `bleu`, `chrf`, `wer`, `cer`), evaluations also write the whole text from the other inputs, as
-    `search` says (by default greedily).
+    `head`: `tied` scores with the embedding table itself, `unembedding` with a matrix of its own. `label_smoothing`
+    spreads that share of the target, 0 to below 1, over all ids. For its `metrics` (`exact_match`, `bleu`, `chrf`,
+    `wer`, `cer`), evaluations also generate the whole text from the other inputs, as `search` says (by default
+    greedily), and compare it with the text of the sample.
     """
 
     def __init__(
@@ -51,16 +51,16 @@ class LanguageModeling(Task):
 
     @property
     def text(self) -> Encoding:
-        """The encoding of what it writes."""
+        """The encoding of the target."""
         return self.choppers[self.target].text
 
     def written(self, ids: Sequence[int]) -> str:
-        """The text of ids that were written."""
+        """The text of generated ids."""
         return self.text.written(ids)
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """Every token is judged by the id that follows it; its carrier is the next token of the set, if that
-        is this id."""
+        """Every token of the text predicts the id that follows it; the target's carrier is the next token of the set,
+        where that holds this id (an example is under `models.batch.Targets`)."""
         chunks = batch.main.chunks.get(self.target)
         if chunks is None:
             none = torch.zeros(0, dtype=torch.long)
@@ -75,7 +75,7 @@ class LanguageModeling(Task):
 
     def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         if self.smoothing:
-            output = output[:, : self.text.vocabulary]  # nothing is spread over rows that only fill the table up
+            output = output[:, : self.text.vocabulary]  # no share for the rows that pad the vocabulary
         return {"loss": nats(output, targets.values, self.smoothing)}
 
     def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
@@ -83,8 +83,8 @@ class LanguageModeling(Task):
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """Loss (nats per target, without smoothing), perplexity, where the text's size is known bits per byte of it,
-        and what its written texts are judged by."""
+        """`loss` (nats per target, without smoothing), `perplexity`, `bits_per_byte` where the bytes of the text are
+        known, and the chosen metrics of generated texts."""
         found = {
             "loss": Metric("nats per target", of_sums=lambda sums: float(total(sums) / sums["count"].clamp(min=1))),
             "perplexity": Metric("tokens", of_sums=perplexity),
@@ -94,30 +94,30 @@ class LanguageModeling(Task):
 
 
 def total(sums: Mapping[str, Tensor]) -> Tensor:
-    """The nats of a whole split, without smoothing."""
+    """The summed cross-entropy of a whole split in nats, without smoothing."""
     return sums.get("nats", sums["loss"])
 
 
 def perplexity(sums: Mapping[str, Tensor]) -> float:
-    """Among how many ids each target was as good as drawn."""
+    """The exponential of the mean cross-entropy: among how many equally likely ids the model chooses."""
     return math.exp(min(float(total(sums) / sums["count"].clamp(min=1)), 700))
 
 
 def bits_per_byte(sums: Mapping[str, Tensor]) -> float | None:
-    """The bits that each byte of the text costs; None where its size is not known."""
+    """The summed cross-entropy in bits over the text's UTF-8 bytes; None where these are not known."""
     return float(total(sums)) / math.log(2) / float(sums["bytes"]) if sums.get("bytes") else None
 
 
 def nats(output: Float[Tensor, "t v"], values: Tensor, smoothing: float = 0.0) -> Tensor:
-    """The summed cross-entropy of the targets, `IGNORED` ones left out."""
+    """The summed cross-entropy of the targets in nats, without those that are `IGNORED`."""
     return F.cross_entropy(output.float(), values, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing)
 
 
 def _carriers(planned: SetPlan, chunks: Chunks) -> Tensor:
-    """For each text token, the place of the token that carries its target: the next of its text; -1 where that is
-    no token.
+    """For each text token, the slot of the token that holds its target: the next one of its text; -1 where there is
+    none.
 
-    In rows cut from a stream the next token is the next of the row; in packed samples the next of the same span.
+    In windows of a stream the next token is the next of the row; in packed samples the next of the same item.
     """
     b, n = planned.tokens.shape
     next_ids = chunks.next_ids.flatten()

@@ -1,4 +1,4 @@
-"""Masked modelling: hide some tokens of a text and say what stood there, reading the text on both sides (BERT)."""
+"""Masked modelling: hide some tokens of a text and predict them from the text on both sides (BERT)."""
 
 from __future__ import annotations
 
@@ -20,20 +20,26 @@ from .base import Metric, Needs, Task, mean_loss
 from .language_modeling import nats, perplexity
 
 SPAN_WORDS = np.arange(1, 11)
-"""How many words a hidden span may have."""
+"""The lengths of hidden spans, in words."""
 SPAN_SHARES = 0.8**SPAN_WORDS / (0.8**SPAN_WORDS).sum()
-"""How often it has so many: a geometric distribution with 0.2, cut at 10 words, of 3.8 on average (SpanBERT)."""
+"""The probabilities of these lengths: SpanBERT's geometric distribution with p = 0.2, cut at 10, 3.8 on average."""
 CANDIDATES = 5
-"""How many tokens are offered for a mask that is to be filled in."""
+"""How many of the likeliest tokens an answer lists for a mask."""
 
 
 class MaskedModeling(Task):
     """Hide a `share` of the tokens of the text `target`, and predict them (Devlin et al. 2018, arXiv:1810.04805).
 
-    `hide`: single `tokens`, whole `words` (a Chinese character is a word), or `spans` of several words, 3.8 on average
-    (SpanBERT, Joshi et al. 2019, arXiv:1907.10529). Of the hidden tokens 80 % (`as_mask`) are replaced by the
-    mask, 10 % (`as_random`) by a token drawn at random, and the others stay as they are; a span is treated as a
-    whole. `head`: `tied`, or `masked_head`, BERT's own. Asked to predict, it fills in the masks of a text.
+    `hide`: single `tokens`, whole `words` (a Chinese character is a word), or `spans` of 1 to 10 words, 3.8 on average
+    (SpanBERT, Joshi et al. 2019, arXiv:1907.10529). Of the hidden tokens a share of `as_mask` (0.8) is replaced by the
+    mask, one of `as_random` (0.1) by random tokens, and the others stay as they are; a span is treated as a whole.
+    `head`: `tied`, or BERT's `masked_head`. Asked to predict, it fills in the masks of a text.
+
+    "the cat sat" where "cat" is hidden, as `targets` changes it:
+
+        Chunks.values     [CLS]  the    [MASK]  sat    [SEP]
+        Chunks.hidden     -100   -100   cat     -100   -100
+        Targets           values cat, slots 2, count 1
     """
 
     def __init__(
@@ -61,19 +67,19 @@ class MaskedModeling(Task):
 
     @property
     def mask(self) -> int:
-        """The id that stands for what is hidden."""
+        """The id of the mask."""
         return self.text.roles["mask"]
 
     @cached_property
     def plain(self) -> np.ndarray:
-        """Whether each id is a token of a text, and no special one, (v,)."""
+        """Whether each id is that of text, not a special one: booleans (v,)."""
         text = self.text
         kept = {*text.specials, *text.before, *text.after, text.start, text.end}
         return np.array([number not in kept for number in range(text.vocabulary)])
 
     @cached_property
     def drawn(self) -> np.ndarray:
-        """The ids that may stand in for a hidden one."""
+        """The ids from which random replacements are drawn: those of text, without gaps in the numbering."""
         return np.flatnonzero(self.plain & np.array([bool(chunk) for chunk in self.text.pieces]))
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
@@ -82,7 +88,7 @@ class MaskedModeling(Task):
     # ------------------------------------------------------------------------------------------------- what is hidden
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """Some of the text's ids are replaced; what stood there is asked for, and kept in `Chunks.hidden`."""
+        """The batch with some ids of the text replaced and the true ones in `Chunks.hidden`, and these as targets."""
         of_encoder = batch.encoder is not None and self.target in batch.encoder.chunks
         planned = batch.encoder if of_encoder else batch.main
         if self.target not in planned.chunks:
@@ -97,6 +103,7 @@ class MaskedModeling(Task):
         return batch.with_set_of(found, planned), found
 
     def _altered(self, planned: SetPlan) -> SetPlan:
+        """The set with tokens of the text hidden; for `predict` with the text's own masks as the hidden tokens."""
         chunks = planned.chunks[self.target]
         values, hidden = chunks.values.clone(), torch.full_like(chunks.values, IGNORED)
         if self.asks:
@@ -114,8 +121,8 @@ class MaskedModeling(Task):
         return replace(planned, chunks={**planned.chunks, self.target: chunks})
 
     def choose(self, ids: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """The slots to hide: as near to the share as whole tokens, words or spans come, at least one; never
-        special ids."""
+        """The sorted indices of the ids to hide, never of special ids: `share` of the others; or as many as whole words
+        or spans give without exceeding it, but at least one word."""
         slots = np.flatnonzero(self.plain[ids])
         wanted = max(1, round(self.share * len(slots))) if len(slots) else 0
         if self.hide == "tokens":
@@ -136,8 +143,8 @@ class MaskedModeling(Task):
         return slots[hidden[word[slots]]]
 
     def replaced(self, ids: np.ndarray, spans: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """What the model reads in place of hidden ids; those of one span (by its number) are replaced in the
-        same way."""
+        """What the model reads in place of hidden ids: the mask, random ids or the ids themselves, one kind for
+        all of a span. `spans`: the span number of each id."""
         lot = random.random(spans.max(initial=-1) + 1)[spans]
         drawn = random.choice(self.drawn, len(ids))
         return np.where(lot < self.as_mask, self.mask, np.where(lot < self.as_mask + self.as_random, drawn, ids))
@@ -152,8 +159,8 @@ class MaskedModeling(Task):
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """`loss` in nats per hidden token, its `perplexity`, and the `accuracy`: the share of hidden tokens guessed
-        right."""
+        """`loss` in nats per hidden token, its `perplexity`, and `accuracy`, the share of hidden tokens that are
+        predicted."""
         right = lambda sums: float(sums["right"] / sums["count"].clamp(min=1))  # noqa: E731
         return {
             "loss": Metric("nats per hidden token", of_sums=mean_loss),
@@ -161,11 +168,11 @@ class MaskedModeling(Task):
             "accuracy": Metric("share of hidden tokens", larger_is_better=True, of_sums=right),
         }
 
-    # ------------------------------------------------------------------------------------------- filling in
-    # what is asked
+    # ---------------------------------------------------------------------------------------------- filling in masks
 
     def answers(self, output: Float[Tensor, "t v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
-        """Every sample's `text` with its masks filled in, and for each of the `masks` the likeliest tokens."""
+        """Every sample's `text` with its masks filled in, and under `masks` for each the likeliest tokens, each a
+        {"token": "cat", "probability": 0.9}; `error` for a text without masks."""
         planned = batch.set_of(targets)
         chunks = planned.chunks[self.target]
         shares = output[:, : len(self.plain)].float().softmax(-1).cpu()
@@ -194,27 +201,27 @@ class MaskedModeling(Task):
 
 
 def within_words(chunks: Sequence[bytes]) -> np.ndarray:
-    """Whether each chunk of a text goes on with the word of the chunk before, for all but the first, (n - 1,):
-    both sides are letters or digits, or the cut goes through a character. Chinese characters are words by
-    themselves, as in BERT."""
+    """Whether each chunk of a text but the first continues the word of the chunk before, booleans (n - 1,): there are
+    letters or digits on both sides, or the cut goes through a character. Chinese characters are words by themselves, as
+    in BERT. Of b"un", b"seen", b" cat": True, False."""
     text = b"".join(chunks).decode(errors="surrogateescape")
     sizes = [len(character.encode(errors="surrogateescape")) for character in text]
     starts = np.cumsum([0, *sizes])
     in_word = np.array([False, *map(goes_into_word, text), False])
     cuts = np.cumsum([len(chunk) for chunk in chunks])[:-1]
-    character = np.searchsorted(starts, cuts)  # the first that begins at or behind the cut
+    character = np.searchsorted(starts, cuts)  # the first that begins at or after the cut
     return (starts[character] != cuts) | (in_word[character] & in_word[character + 1])
 
 
 def goes_into_word(character: str) -> bool:
-    """Whether a character is joined with its neighbours to a word."""
+    """Whether a character joins its neighbours in a word: letters, digits and combining marks, but no Chinese ones."""
     chinese = "\u3400" <= character <= "\u9fff" or "\uf900" <= character <= "\ufaff" or character >= "\U00020000"
     return not chinese and (character.isalnum() or unicodedata.category(character) in ("Mn", "Mc", "Cs"))
 
 
 def runs(planned: SetPlan, chunks: Chunks) -> Iterator[tuple[tuple[int, ...], tuple[int, int]]]:
-    """The stretches of an input's flat ids that belong together (a row of a stream, a text of a sample), each
-    with the seed of its sample."""
+    """The ranges (start, end) of an input's flat ids that belong together (a row of a stream, a text of a sample), each
+    behind the seed of its sample: (seed, (start, end))."""
     if chunks.slots is None:
         n = planned.tokens.shape[1]
         for row, (seed, sample) in enumerate(zip(planned.seeds, planned.tokens.sample)):

@@ -1,4 +1,5 @@
-"""How well written texts answer the true ones: exactly right, BLEU, chrF, word and character error rates."""
+"""Metrics of hypotheses (`said`) against reference texts (`true`): exact match, BLEU, chrF, word and character error
+rates."""
 
 from __future__ import annotations
 
@@ -8,22 +9,22 @@ from typing import Any, Literal
 from .base import Metric
 
 TextMetric = Literal["exact_match", "bleu", "chrf", "wer", "cer"]
-"""What a YAML may ask for under `metrics`."""
+"""The values of `metrics` in a YAML."""
 
 
 def as_text(value: Any) -> str:
-    """A column's text, which may be a file's bytes."""
+    """The text of a column's value: UTF-8 bytes are decoded, others converted by `str`."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def exact_match(said: Sequence[str], true: Sequence[str]) -> float:
-    """The share of texts that are right to the letter."""
+    """The share of hypotheses, 0 to 1, that equal their reference to the letter."""
     return sum(a == b for a, b in zip(said, true, strict=True)) / max(len(true), 1)
 
 
 def bleu(said: Sequence[str], true: Sequence[str]) -> float:
-    """Corpus BLEU (0 to 100) of detokenized text: sacreBLEU's defaults, tokenization 13a (Post 2018,
-    arXiv:1804.08771)."""
+    """Corpus BLEU (0 to 100; Papineni et al. 2002) of detokenized text with sacreBLEU's defaults, tokenization 13a
+    (Post 2018, arXiv:1804.08771)."""
     import sacrebleu
 
     return sacrebleu.corpus_bleu(list(said), [list(true)]).score
@@ -37,10 +38,10 @@ def chrf(said: Sequence[str], true: Sequence[str]) -> float:
 
 
 def wer(said: Sequence[str], true: Sequence[str]) -> float:
-    """Word errors (substituted, left out, put in) over true words, both normalised; words put into empty texts count.
+    """Word error rate over a whole split, by jiwer: substitutions, deletions and insertions (into empty references,
+    too) over the words of all references.
 
-    The normaliser: lower case, no punctuation, runs of white space as one space. Computed by jiwer over the whole
-    split.
+    Both sides are normalised: lower case, no punctuation, one space for several.
     """
     import jiwer
 
@@ -48,7 +49,7 @@ def wer(said: Sequence[str], true: Sequence[str]) -> float:
 
 
 def cer(said: Sequence[str], true: Sequence[str]) -> float:
-    """Character errors over true characters, normalised as for `wer`."""
+    """Character error rate: as `wer`, with the same normalisation, by character."""
     import jiwer
 
     return float(jiwer.cer(_normalised(true), _normalised(said)))

@@ -22,28 +22,28 @@ from .base import Metric, Needs, Task, TrainingColumns, mean_loss
 
 
 class Scale(Record):
-    """What a run keeps of its training data: the mean and the std of every number."""
+    """The assets file `scale.json`: mean and std of each number over the training data."""
 
     mean: Annotated[list[FiniteFloat], Field(min_length=1)]
     std: list[FiniteFloat]
 
     @model_validator(mode="after")
     def pairs(self) -> Scale:
-        """Itself; raises ValueError where a number lacks one of the two."""
+        """The record itself. Raises ValueError where there are not as many means as stds."""
         if len(self.mean) != len(self.std):
             raise ValueError(f"{len(self.mean)} means and {len(self.std)} stds")
         return self
 
 
 CLASSES = 20
-"""Of no more whole numbers than these a regression asks whether they are classes."""
+"""The most different whole numbers among the targets of which a remark says that they may be classes."""
 
 
 class Regression(Task):
-    """Predict the number (or numbers) in the data column `target`; `names` are what each is called in the metrics.
+    """Predict the number (or numbers) in the data column `target`; `names` name each in metrics and answers.
 
-    `loss`: `squared` error, or `huber` (squared up to one std, then linear: Huber 1964), in units of the training
-    data's std. A target that is missing (None or NaN) is not judged.
+    `loss`: `squared` error, or `huber` (half the square up to one std, then linear: Huber 1964), in units of the
+    training data's std. Missing targets (None or NaN) are left out of the loss. `pooling`: as in `classification`.
     """
 
     Learned = Scale
@@ -61,9 +61,11 @@ class Regression(Task):
         return Needs(columns={self.target: self.check})
 
     def fit(self, data: TrainingColumns) -> Scale:
+        """Mean and std of each number (std 1 for a constant). Raises DataError where there are no numbers, or rows of
+        unequal lengths."""
         rows = []
         for value in data.column(self.target):
-            with suppress(DataError):  # it counts as bad when its turn comes
+            with suppress(DataError):  # reported as a bad sample when it is read
                 rows.append(numbers(value))
         if not rows or len({len(row) for row in rows}) > 1:
             lengths = sorted({len(row) for row in rows})
@@ -81,7 +83,7 @@ class Regression(Task):
         return Scale(mean=mean.tolist(), std=torch.where(std > 0, std, torch.ones_like(std)).tolist())
 
     def told_of_classes(self, values: Tensor) -> str:
-        """A word on targets that look like the numbers of classes: a few whole numbers again and again."""
+        """A remark on targets that look like class numbers: few different whole numbers, repeated; empty for others."""
         kinds = values.unique()
         if len(kinds) > CLASSES or len(values) < 4 * len(kinds) or (kinds != kinds.round()).any():
             return ""
@@ -93,7 +95,7 @@ class Regression(Task):
 
     @cached_property
     def scale(self) -> tuple[Tensor, Tensor]:
-        """The mean and the std of every number. Raises DataError when `names` does not name each."""
+        """Mean and std of each number, (v,) both. Raises DataError when there are not as many `names`."""
         if self.names is not None and len(self.names) != len(self.learned.mean):
             raise DataError(
                 f"column {self.target!r} holds {len(self.learned.mean)} numbers, but 'names' has {len(self.names)}"
@@ -101,7 +103,7 @@ class Regression(Task):
         return torch.tensor(self.learned.mean), torch.tensor(self.learned.std)
 
     def check(self, value: Any) -> None:
-        """Raises DataError for a value of the target column that has other numbers than those of the training data."""
+        """Raises DataError for a value of the target column that has not as many numbers as in the training data."""
         if len(numbers(value)) != len(self.scale[0]):
             raise DataError(
                 f"column {self.target!r} holds {len(self.scale[0])} numbers, not {len(numbers(value))} as here"
@@ -111,6 +113,7 @@ class Regression(Task):
         return PooledLinear(self.pooling(width), width, len(self.scale[0]))
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
+        """Values (s, v) in stds from the mean, NaN where missing, and the pooled slots; `count`: of known numbers."""
         slots, groups = slots_read(self.pooling, batch.first)
         mean, std = self.scale
         missing = torch.full_like(mean, math.nan)
@@ -128,13 +131,16 @@ class Regression(Task):
         return {"loss": (each(output.float(), wanted, reduction="none") * known).sum()}
 
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
+        """For each number, (v), in the target's units: summed `absolute` errors, their `squares`, and how many are
+        `known`."""
         known = ~targets.values.isnan()
         error = torch.where(known, (output.float() - targets.values) * self.scale[1].to(output.device), 0.0)
         return {"absolute": error.abs().sum(0), "squares": error.square().sum(0), "known": known.sum(0)}
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """`loss`, then mean absolute and root mean square error in the target's units, for each number by its name."""
+        """`loss`, then mean absolute (`mae`) and root mean square error (`rmse`) of each number in the target's units:
+        with `names` x and y, `mae_x`, `rmse_x`, `mae_y`, `rmse_y`."""
         loss = Metric("squared stds" if self.kind == "squared" else "Huber, in stds", of_sums=mean_loss)
         errors = {"mae": mean_absolute, "rmse": root_mean_square}
         return {"loss": loss} | {
@@ -145,32 +151,32 @@ class Regression(Task):
 
     @property
     def endings(self) -> list[str]:
-        """What tells each number's metrics apart: its name, else its place; nothing where there is one."""
+        """The suffix of each number's metrics: `_` and its name or index; empty for a single number without a name."""
         if self.names:
             return [f"_{name}" for name in self.names]
         count = len(self.learned.mean)
         return [f"_{number}" for number in range(count)] if count > 1 else [""]
 
     def answers(self, output: Float[Tensor, "s v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
-        """Every sample's numbers, in the target's units."""
+        """Every sample's numbers in the target's units: {"values": [1.5, 2.0]}, or by their `names`."""
         mean, std = self.scale
         rows = (output.float().cpu() * std + mean).tolist()
         return [{"values": dict(zip(self.names, row)) if self.names else row} for row in rows]
 
 
 def mean_absolute(sums: Mapping[str, Tensor], number: int) -> float:
-    """The mean absolute error of one of the numbers."""
+    """The mean absolute error of the number of index `number`."""
     return float(sums["absolute"][number] / sums["known"][number].clamp(min=1))
 
 
 def root_mean_square(sums: Mapping[str, Tensor], number: int) -> float:
-    """The root of the mean square error of one of the numbers."""
+    """The root mean square error of the number of index `number`."""
     return float((sums["squares"][number] / sums["known"][number].clamp(min=1)).sqrt())
 
 
 def numbers(value: Any) -> Tensor:
-    """A column's value as a row of numbers; NaN where one is missing. Raises DataError for what is no number, and
-    for what is infinite: nothing can be learned from it, and it would hide in a mean."""
+    """A column's value as a row of numbers, (v,), NaN where one is missing. Raises DataError for what is no number, or
+    infinite in float32: it would make the mean infinite."""
     if isinstance(value, list | tuple):
         value = [math.nan if each is None else each for each in value]
     try:

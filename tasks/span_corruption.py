@@ -1,4 +1,4 @@
-"""Span corruption: spans of a text are cut out, and written down one after another (T5's pretraining)."""
+"""Span corruption: spans of a text are cut out, and generated one after another (T5's pretraining)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ from .sequence_to_sequence import SequenceToSequence
 
 
 class SpanCorruption(SequenceToSequence):
-    """Cut a `share` of the text `source` out in spans of `mean_span` tokens on average, leave a sentinel for
-    each, and write every sentinel with what it stands for as `target` (Raffel et al. 2019, arXiv:1910.10683,
-    section 3.1.4).
+    """Cut a `share` of the text `source` out in spans of `mean_span` tokens on average, leave a sentinel for each, and
+    generate every sentinel with its span as `target` (Raffel et al. 2019, arXiv:1910.10683, section 3.1.4).
 
-    `target` is an input of its own, made here: `{same_as: SOURCE}`. The text is read in windows that fill the encoder's
-    context once they are corrupted. `sentinels` is how many there are. Asked to predict, it writes what the
-    sentinels of a text stand for.
+    `target` is an input that the task makes: `{same_as: SOURCE}` in the YAML. A corpus is read in windows that fill the
+    encoder's context once they are corrupted. `sentinels`: how many there are, the most spans of a text. Asked to
+    predict, it generates what the sentinels of a text stand for.
+
+    The text a b c d e f with the spans c and e f cut out, where <0> and <1> are sentinels and </s> ends a text:
+
+        encoder reads       a    b    <0>  d    <1>  </s>
+        decoder reads       <s>  <0>  c    <1>  e    f
+        decoder predicts    <0>  c    <1>  e    f    </s>
     """
 
     def __init__(
@@ -47,23 +52,25 @@ class SpanCorruption(SequenceToSequence):
 
     @cached_property
     def sentinels(self) -> list[int]:
-        """The ids that stand for what was cut out."""
+        """The ids of the sentinels, in order."""
         return [self.text.roles[name] for name in self.marks]
 
     # ------------------------------------------------------------------------------------------------------- lengths
 
     def lengths(self, raw: int) -> tuple[int, int]:
-        """How long `raw` tokens become: what is read, its end included, and what is written."""
+        """The tokens of the encoder's and the decoder's side that `raw` tokens become, ends included: with the default
+        options 100 tokens become 91 and 21."""
         hidden, spans = self.noise(raw)
         return raw - hidden + spans + 1, hidden + spans + 1
 
     def noise(self, raw: int) -> tuple[int, int]:
-        """How many of `raw` tokens are cut out, in how many spans: at least one, and something stays between them."""
+        """How many of `raw` (2 or more) tokens are cut out, and in how many spans: at least one, and at least one token
+        stays before each. With the default options 15 of 100, in 5 spans."""
         hidden = min(max(round(raw * self.share), 1), raw - 1)
         return hidden, min(max(round(hidden / self.mean_span), 1), raw - hidden, len(self.marks))
 
     def window(self, context: int, encoder_context: int) -> int:
-        """The most tokens that fit both contexts once they are corrupted."""
+        """The most tokens whose corrupted sides fit the two contexts."""
         raw = 2
         while self.lengths(raw + 1)[0] <= encoder_context and self.lengths(raw + 1)[1] <= context:
             raw += 1
@@ -72,12 +79,11 @@ class SpanCorruption(SequenceToSequence):
     # ---------------------------------------------------------------------------------------------------- corruption
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """The set of the text becomes two: what is left of it, for the encoder, and what was cut out, for the
-        decoder, which is what is judged."""
+        """The batch with the set of the text made into two, as `in_two`; the targets are the decoder's next ids."""
         return super().targets(self.in_two(batch.first if self.source in batch.first.chunks else batch.main))
 
     def in_two(self, planned: SetPlan) -> Batch:
-        """The text with spans cut out, and the spans."""
+        """The encoder's set, of texts with spans cut out, and the decoder's, of the spans."""
         chunks = planned.chunks[self.source]
         ids, reads, writes = chunks.values.flatten().numpy(), [], []
         for seed, (start, end) in runs(planned, chunks):
@@ -88,14 +94,14 @@ class SpanCorruption(SequenceToSequence):
         return Batch(main=self.placed(writes, planned), encoder=self.placed(reads, planned))
 
     def placed(self, samples: Sequence[Sequence[tuple[str, Chunk]]], planned: SetPlan) -> SetPlan:
-        """Chopped samples as a set, one a row; all else is as in the set that they were made of."""
+        """Chopped samples as a set, one a row, with the seeds, keys and labels of `planned`, from which they come."""
         longest = max(chunk.count for ((_, chunk),) in samples)
         laid = place(samples, self.choppers, longest, rows=range(len(samples)), trim=True)
         return replace(laid, seeds=planned.seeds, keys=planned.keys, labels=planned.labels)
 
     def corrupted(self, ids: np.ndarray, random: np.random.Generator) -> tuple[list[int], list[int]]:
-        """What is left of the ids, a sentinel for every span cut out, and the spans, each behind its
-        sentinel. Both end."""
+        """The ids with a sentinel for every span cut out, and the spans, each behind its sentinel; the end follows
+        both."""
         hidden, spans = self.noise(len(ids))
         cut, kept = split(hidden, spans, random), split(len(ids) - hidden, spans, random)
         left, out, place = [], [], 0
@@ -107,8 +113,7 @@ class SpanCorruption(SequenceToSequence):
         return [int(i) for i in (*left, end)], [int(i) for i in (*out, end)]
 
     def as_asked(self, chopper: Chopper) -> Chopper:
-        """The text with its sentinels, which stand where spans are wanted, and its end, as it is read while
-        training."""
+        """The chopper for `predict`: sentinels in the text are read as such, and the end follows it as in training."""
         closing = () if self.text.after else (self.text.end,)
         return replace(chopper.with_marks(self.marks), closing=closing)
 
@@ -121,6 +126,7 @@ class SpanCorruption(SequenceToSequence):
 
 
 def split(total: int, parts: int, random: np.random.Generator) -> np.ndarray:
-    """A whole number as a sum of so many whole numbers of at least 1, every way equally likely."""
+    """`total` as a sum of `parts` whole numbers of at least 1, every way equally likely: 5 in 2 parts is 1 + 4, 2 + 3,
+    3 + 2 or 4 + 1."""
     ends = np.sort(random.permutation(total - 1)[: parts - 1]) + 1
     return np.diff(np.concatenate([[0], ends, [total]]))

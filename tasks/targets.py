@@ -1,5 +1,4 @@
-"""Every task asked what it wants to hear of a batch, and what it makes of the answers; one's own may be wrong, and is
-told so."""
+"""Calling the tasks' `targets` and `terms`, with checks that classes from outside chopmix keep the contract."""
 
 from __future__ import annotations
 
@@ -16,8 +15,8 @@ from .base import Task
 
 
 def with_targets(batch: Batch, tasks: Mapping[str, Task]) -> Batch:
-    """A batch with every task's targets, in which tasks have hidden what they must; those that make sets of their own
-    are asked first."""
+    """The batch with every task's targets, and with what the tasks hide hidden; tasks that make inputs (`Needs.makes`)
+    come first."""
     targets = {}
     for name, task in sorted(tasks.items(), key=lambda each: not each[1].needs.makes):
         batch, targets[name] = targets_of(name, task, batch)
@@ -25,7 +24,7 @@ def with_targets(batch: Batch, tasks: Mapping[str, Task]) -> Batch:
 
 
 def targets_of(name: str, task: Task, batch: Batch) -> tuple[Batch, Targets]:
-    """`task.targets(batch)` of the task of this name. Raises ContractError where it is not what was promised."""
+    """`task.targets(batch)` of the task `name`. Raises ContractError where it is not (Batch, Targets)."""
     found = task.targets(batch)
     if isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Batch) and isinstance(found[1], Targets):
         return found
@@ -37,12 +36,13 @@ def targets_of(name: str, task: Task, batch: Batch) -> tuple[Batch, Targets]:
 
 
 WRONG = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
-"""What code raises that is given a tensor of another shape than it expects."""
+"""What code raises for a tensor of another shape than it expects."""
 
 
 def terms_of(name: str, task: Task, head: nn.Module, output: Tensor, targets: Targets) -> Mapping[str, Tensor]:
-    """`task.terms(output, targets)` of the task of this name, where it, or the head that gave the output, is one's own.
-    Raises ContractError where the one gave something else than the other can take, or than was promised."""
+    """`task.terms(output, targets)` of the task `name`, where its class or that of `head`, which gave the output, comes
+    from outside chopmix. Raises ContractError where the task cannot take the output, or its terms are not scalars by
+    name."""
     given = f"{type(head).__name__} gave {described(output)} for {len(targets.values)} targets"
     if isinstance(head, VocabularyHead) and (output.dim() != 2 or output.shape[1] != len(head.table)):
         raise ContractError(f"tasks.{name}.head: {given}; expected is ({len(targets.values)}, {len(head.table)}): a "

@@ -1,5 +1,4 @@
-"""Sound: the log-mel spectrogram, cut along time into slices (or into overlapping 2-D patches, as AST does), becomes
-tokens."""
+"""Sound: the log-mel spectrogram, cut along time into slices, becomes tokens."""
 
 from __future__ import annotations
 
@@ -27,9 +26,13 @@ FLOOR = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class AudioChopper(SpectrogramChopper):
-    """A sound to slices of `frames` log-mel frames. A token stands where the last sample is heard that it is made of.
+    """A sound to slices of `frames` log-mel frames. Sounds of another rate are resampled, several channels averaged.
 
-    Sounds of another rate are resampled, several channels averaged.
+    A token's coordinate is the time of the last sample that it depends on. One second with the default options:
+
+        values       (104, 400)                                 frames, samples of a window
+        count        26                                         tokens of 4 frames
+        coordinates  0.0424  0.0824  0.1224  ...  1.0424        seconds
     """
 
     axes: ClassVar[tuple[str, ...]] = ("seconds",)
@@ -47,7 +50,8 @@ class AudioChopper(SpectrogramChopper):
         return math.ceil((len(item) // self.hop_samples + 1) / self.frames)
 
     def chop(self, item: Clip) -> Chunk:
-        """Windows (f, samples) that become frames: centred on every hop, silence beyond the ends, whole slices."""
+        """Windows (f, samples) that become frames: centred on every hop, zeros beyond the ends, f a multiple of
+        `frames`."""
         count, hop, window = self.count(item), self.hop_samples, self.window_samples
         whole = (count * self.frames - 1) * hop + window
         before = window // 2

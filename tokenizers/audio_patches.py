@@ -24,15 +24,20 @@ from .media.sound import Clip, functional
 from .media.spectrogram import SpectrogramChopper, normalized
 
 AUDIOSET = (-4.2677393, 4.5689974)
-"""Mean and std of AudioSet's spectrograms, with which AST was published."""
+"""Mean and std of AudioSet's log-mel spectrograms, those of the published AST."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AudioPatchesChopper(SpectrogramChopper):
     """A sound to patches of `patch_size` frames by as many mel channels, every `stride` frames and channels.
 
-    `length` frames make every sound one length (nothing is filled in with zeros, as AST does); without it a sound has
-    as many columns of patches as it lasts.
+    `length` (frames) brings every sound to one length: longer ones are cut, shorter ones filled up with zeros after the
+    logarithm, as AST does. Without it a sound has as many columns of patches as fit. Tokens come by row (from the
+    lowest channels), then by column. One second with the default options, 98 frames:
+
+        values       (96, 400)      frames that patches cover, samples of a window
+        count        108            12 rows x 9 columns
+        coordinates  (108, 2)       number of the row, seconds of the last sample: (0, 0.1749), (0, 0.2749), ...
     """
 
     axes: ClassVar[tuple[str, ...]] = ("mel", "seconds")
@@ -68,12 +73,12 @@ class AudioPatchesChopper(SpectrogramChopper):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and, for the longest sound, columns of patches."""
+        """Rows, and columns of patches of the longest sound."""
         frames = self.length or math.ceil(self.longest / self.hop)
         return self.rows, self.columns(frames)
 
     def columns(self, frames: int) -> int:
-        """Patches over so many frames; one at least."""
+        """Columns of patches over `frames` frames; one at least."""
         return max(frames - self.patch_size, 0) // self.stride + 1
 
     def frames(self, item: Clip) -> int:
@@ -84,8 +89,8 @@ class AudioPatchesChopper(SpectrogramChopper):
         return self.rows * self.columns(self.length or self.frames(item))
 
     def chop(self, item: Clip) -> Chunk:
-        """Windows (f, samples) of exactly the frames that patches cover. Frames that only `length` asks for are no
-        numbers (NaN): the spectrogram is zero there, which silence is not."""
+        """Windows (f, samples) of exactly the frames that patches cover. Windows behind the sound's end, up to
+        `length`, are NaN: the spectrogram is 0 there, unlike that of silence."""
         count, window, hop = self.count(item), self.window_samples, self.hop_samples
         columns = count // self.rows
         frames = (columns - 1) * self.stride + self.patch_size
@@ -99,7 +104,7 @@ class AudioPatchesChopper(SpectrogramChopper):
         return Chunk(windows, count, torch.cartesian_prod(row, last / self.rate))
 
     def draw(self, canvas: Any, item: Clip) -> None:
-        """The spectrogram over the seconds, and where its patches begin."""
+        """The spectrogram over the seconds, and where patches begin."""
         chunk = self.chop(item)
         seconds = len(chunk.values) * self.hop
         canvas.imshow(self.spectrum()(chunk.values).T.numpy(), origin="lower", aspect="auto", cmap="magma",
@@ -112,13 +117,13 @@ class AudioPatchesChopper(SpectrogramChopper):
 
 
 class KaldiMel(nn.Module):
-    """Windows of samples to Kaldi's log-mel energies, as `torchaudio.compliance.kaldi.fbank` has them with a Hann
-    window and no dither: the mean taken out of each window, pre-emphasis 0.97, power spectrum, Kaldi's mel banks from
-    20 Hz."""
+    """Windows of samples to Kaldi's log-mel energies, as `torchaudio.compliance.kaldi.fbank` gives them with a Hann
+    window and no dither: each window less its mean, pre-emphasis 0.97, power spectrum, Kaldi's mel banks from 20 Hz,
+    natural logarithm. A window that begins with NaN gives zeros."""
 
     def __init__(self, chopper: AudioPatchesChopper):
         super().__init__()
-        functional()  # says in one sentence where torchaudio does not load
+        functional()  # raises where torchaudio does not load
         from torchaudio.compliance.kaldi import get_mel_banks
 
         window = chopper.window_samples
@@ -140,7 +145,7 @@ class KaldiMel(nn.Module):
 
 class AudioPatchesTokenizer(nn.Module):
     """Overlapping patches of the spectrogram to vectors: one linear map, plus a position in the grid where `position`
-    is not null. The spectrogram less its mean, over twice its std (AST's normalisation).
+    is not null. The spectrogram is normalised as in AST: less its mean, over twice its std.
 
     `augment` hides stripes of the spectrogram while training (SpecAugment), on the device.
     """
@@ -179,8 +184,8 @@ class AudioPatchesTokenizer(nn.Module):
         self, spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"], place: Int[Tensor, "t 2"],
         counts: Int[Tensor, "s"],
     ) -> Float[Tensor, "t p"]:  # fmt: skip
-        """The patch of every token, cut out of its clip's frames by its row and column; channels before time, as AST
-        has them."""
+        """The patch of every token, cut out of its clip's frames by `place`, its row and column; p runs over channels,
+        then time, as in AST. `lengths`: frames of each clip; `counts`: its tokens."""
         before = torch.repeat_interleave(lengths.cumsum(0) - lengths, counts, output_size=len(place))
         within = torch.arange(self.patch_size, device=place.device)
         mels = place[:, :1] * self.stride + within

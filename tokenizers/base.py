@@ -26,40 +26,41 @@ from .encoding.base import Encoding
 
 @dataclass(frozen=True)
 class RunPart:
-    """A trained run as a part of another: its model, which nobody trains on, and what chops its inputs."""
+    """A trained run as a frozen part of another: its model, and the choppers of its inputs by name."""
 
     name: str
     """Its folder, for messages."""
     model: Model
     choppers: Mapping[str, Chopper]
     context: int
-    """How many tokens of a sample the core that reads first takes."""
+    """The most tokens of a row, core tokens included, that its first core (the encoder, or the only core) takes."""
     core_tokens: int
+    """Class and register tokens before each sample."""
     content: str
-    """What identifies its weights."""
+    """Identifies its weights: checksums of the checkpoint's files."""
     write: Callable[[Path], None]
-    """Keeps all of it in a folder, from which it can be opened again without the run that it was."""
+    """Saves it to a folder, from which it can be opened without the original run."""
 
 
 def no_run(folder: str | Path) -> RunPart:
-    """Where no run can be opened."""
+    """The default of `Role.open_run`: raises ValueError."""
     raise ValueError(f"{folder}: no run can be taken in here")
 
 
 @dataclass(frozen=True)
 class Role:
-    """What the tasks want of one input, which is known before its chopper is made.
+    """What the tasks require of one input, known before its chopper is made.
 
-    Role(generated=True)            the text that a language model writes: it begins with a start token
-    Role(special_ids=("mask",))     a text that is read, of which a masked language model hides words
+    Role(generated=True)            the text that a language model generates: it begins with a start token
+    Role(special_ids=("mask",))     a text that is only read, in which a masked language model hides tokens
     """
 
     generated: bool = False
     """Whether a task generates the input, token by token."""
     special_ids: tuple[str, ...] = ()
-    """Special ids that its tasks need, by role; a vocabulary that lacks one gets it."""
+    """Roles of the special ids that its tasks need (`mask`, `sentinel_0`); a vocabulary that lacks one gets it."""
     open_run: Callable[[str | Path], RunPart] = no_run
-    """The one door for a trained run that is a part of this one: opens it, frozen, by its folder."""
+    """Opens a trained run by its folder, as a frozen part of this one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,55 +71,58 @@ class Preprocessor:
     """
 
     axes: ClassVar[tuple[str, ...]] = ()
-    """Names of the position axes that its tokens have besides the running order. A token stands on `seconds` where the
-    last thing that it is made of is known, so that `causal(seconds)` lets no stream hear another's future."""
+    """Names of the position axes that its tokens have besides the running order. On `seconds` a token's coordinate is
+    the time of the last measurement that it depends on, so that `causal(seconds)` lets no stream see another's future.
+    """
     kind: ClassVar[str] = "file"
     """What its raw values are: `image`, `sound`, `text`, or a `file` of any other sort."""
     fits_on: ClassVar[int | None] = None
-    """How many items of the training data, drawn at random, `fit` looks at; None: all of them."""
+    """The most items of the training data, drawn at random, that `fit` reads; None: all of them."""
 
     @property
     def needs_whole(self) -> bool:
-        """Whether every token depends on all of its item, as where a clip is normalised by itself: not for
-        `causal(seconds)`."""
+        """Whether every token depends on all of its item, as where a clip is normalised by itself; `causal(seconds)` is
+        refused then."""
         return False
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> Chopper:
         """The chopper with all that it learns of the training data (a vocabulary, a mean and a std).
 
-        items  called for the raw values of the training data, as often as they are to be read
-        Raises ValueError where nothing can be learned of them.
+        `items()` gives the raw values of the training data, anew at every call. Raises ValueError where nothing can be
+        learned of them.
         """
         raise NotImplementedError
 
     def load(self, folder: Path, role: Role) -> Chopper:
-        """The chopper with what `Chopper.save` has kept. Raises DataError for a file that is missing or damaged."""
+        """The chopper from the folder that `Chopper.save` has written. Raises DataError for a file that is missing or
+        damaged."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chopped item. An image of 28 x 42 pixels in patches of 14, and the text "no" as characters:
+    """One chopped item: an image of 28 x 42 pixels in patches of 14, and the generated text "no" as characters, where
+    `<s>` begins a text and ends it.
 
-    values       (1, 3, 28, 42)                            (2,)   start, n
-    count        6                                         2
-    coordinates  0,0  0,1  0,2  1,0  1,1  1,2  (6, 2)      None
-    next_ids     None                                      n, o
+        values       (1, 3, 28, 42)                            (3,)   <s>  n   o
+        count        6                                         3
+        coordinates  0,0  0,1  0,2  1,0  1,1  1,2  (6, 2)      None
+        next_ids     None                                      (3,)   n    o   <s>
     """
 
     values: Tensor
-    """What `collate` will lay together: one row of values per token, or a whole image or clip that the embedder
-    cuts."""
+    """What `collate` joins: a row per token, (t, p), or per frame of sound, (f, samples); ids, (t); or a whole image
+    or spectrogram with a leading 1, which the embedder cuts."""
     count: int
-    """How many tokens the item becomes."""
+    """How many tokens the item becomes, t."""
     coordinates: Float[Tensor, "t a"] | None = None
-    """Where each token stands on the chopper's `axes`, one column each."""
+    """Each token's coordinates, a column for each of the chopper's `axes`."""
     next_ids: Int[Tensor, "t"] | None = None
-    """For ids: the id that comes after each token."""
+    """For ids: the id that follows each token."""
     seed: int | None = None
-    """While training: what decides how its embedder changes it at random."""
+    """While training: the seed of all random changes that the embedder makes to the item."""
     inner: Chunk | None = None
-    """The item as a model inside the embedder reads it."""
+    """The item as chopped for a model inside the embedder (`tokenizers/encoded.py`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +134,7 @@ class Chopper(Preprocessor):
     """
 
     text: ClassVar[Encoding | None] = None
-    """The encoding of its ids, where its items are text; None: they are something else."""
+    """The encoding of its ids, where its items are text; None: they are not."""
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> Chopper:
         return self
@@ -142,12 +146,12 @@ class Chopper(Preprocessor):
         """Keep what `fit` has learned in `RUN/assets/<input>/`, so that a run works without its data."""
 
     def decode(self, raw: Any) -> Any:
-        """The item behind a raw value of a data set: a file's path or bytes, an array. Raises ValueError when it
-        cannot."""
+        """The item of a raw value of a data set: a file's path or bytes, an array. Raises ValueError for one that
+        cannot be read."""
         return raw
 
     def augment(self, item: Any, random: np.random.Generator) -> Any:
-        """The item changed at random, as it is while training; what `random` gives is fixed by seed, epoch and
+        """The item changed at random, in training only; `random` is seeded by the run's seed, the epoch and the
         sample."""
         return item
 
@@ -156,22 +160,22 @@ class Chopper(Preprocessor):
         return self.chop(item).count
 
     def chop(self, item) -> Chunk:
-        """Cut one item into tokens. Raises ValueError for an item that cannot be."""
+        """Cut one item into tokens. Raises ValueError for an item that cannot be cut."""
         raise NotImplementedError
 
     def draw(self, canvas: Any, item: Any) -> None:
-        """Draw one item and where it is cut, on matplotlib's Axes; by default the values of its tokens, one a
+        """Draw one item and where it is cut, on matplotlib's Axes `canvas`; by default its tokens' values, a token a
         column."""
         values = self.chop(item).values.float()
         canvas.imshow(values.flatten(1).T.numpy(), aspect="auto", cmap="viridis")
         canvas.set(xlabel="token", ylabel="value")
 
     def collate(self, chunks: Sequence[Chunk]) -> Tensor:
-        """The values of several chopped items as one tensor, in order: what the embedder takes."""
+        """The values of several chopped items as one tensor, in order: `Chunks.values`, which the embedder takes."""
         return torch.cat([chunk.values for chunk in chunks])
 
     def inner(self, chunks: Sequence[Chunk]) -> SetPlan | None:
-        """The items as a set by themselves, one a row, where a model inside the embedder reads them."""
+        """The items as a set of their own, one a row, for a model inside the embedder; None where there is none."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""What is checked of every tokenizer, one's own above all, at the first item that it handles."""
+"""Checks that tokenizer classes, above all those from outside chopmix, keep the contract of `Chopper`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from .base import Chopper, Chunk, Preprocessor
 
 
 def chopped(name: str, chopper: Chopper, item: Any) -> Chunk:
-    """`chopper.chop(item)` for the input of this name.
+    """`chopper.chop(item)` for the input `name`, checked.
 
-    Raises ContractError where it is no chunk of the promised shape, or `chop` fails as code does that is given what it
-    does not expect; ValueError, OSError and RuntimeError of `chop` itself tell of a bad item.
+    Raises ContractError where the chunk breaks the contract (`problem_of`), or `chop` raises TypeError, AttributeError
+    or LookupError: it does not expect such an item. ValueError, OSError and RuntimeError of `chop`, which tell of a bad
+    item, pass through.
     """
     where = f"inputs.{name}: {type(chopper).__name__}"
     try:
@@ -32,7 +33,7 @@ def chopped(name: str, chopper: Chopper, item: Any) -> Chunk:
 
 
 def problem_of(chunk: Any, chopper: Chopper, item: Any) -> str | None:
-    """What is wrong with a chunk, or None."""
+    """How a chunk breaks the contract of `Chopper.chop` (the end of a message); None where it keeps it."""
     if not isinstance(chunk, Chunk):
         return f"chop gave {described(chunk)}; expected is a Chunk(values, count, coordinates)"
     if not isinstance(chunk.values, Tensor):
@@ -57,7 +58,7 @@ def _problem_of_coordinates(chunk: Chunk, axes: tuple[str, ...]) -> str | None:
 
 
 def check_complete(name: str, preprocessor: Preprocessor) -> None:
-    """Raises ContractError for a class that learns of the data without a way to keep it."""
+    """Raises ContractError for a chopper class that has `fit` but lacks `save` or `load`."""
     kind = type(preprocessor)
     if isinstance(preprocessor, Chopper) and kind.fit is not Chopper.fit:
         missing = [method for method in ("save", "load") if getattr(kind, method) is getattr(Chopper, method)]
@@ -69,8 +70,8 @@ def check_complete(name: str, preprocessor: Preprocessor) -> None:
 
 
 def constructor_problem(embedder: Callable) -> str | None:
-    """What is wrong with the parameters of an embedder, which is made of (chopper, width, context) and its keys; or
-    None."""
+    """What is wrong with the parameters of an embedder, which must be (chopper, width, context, *, keys of the YAML);
+    None where nothing is."""
     kinds = inspect.Parameter
     every = list(inspect.signature(embedder).parameters.values())
     positional = [each for each in every if each.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]

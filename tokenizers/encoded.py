@@ -1,4 +1,4 @@
-"""Anything as a trained run has learned to see it: its tokens are what the run's first core makes of its own."""
+"""Any input through a trained run: the frozen outputs of the run's first core become this model's tokens."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from .packing import place
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedPreprocessor(Preprocessor):
-    """`run` is the folder of a trained run, `input` one of its inputs: what that input reads is read here. The run's
-    weights are kept with this one's assets, and never change."""
+    """Chop and embed values as the input `input` of the trained run in the folder `run` does. That run's weights are
+    copied to this run's assets, and never change."""
 
     run: str
     input: str
@@ -38,7 +38,7 @@ class EncodedPreprocessor(Preprocessor):
         return self.chopper(role.open_run(folder / "run"))
 
     def chopper(self, part: RunPart) -> EncodedChopper:
-        """The chopper with the run's model. Raises ValueError where the run has no such input."""
+        """The chopper that holds the run. Raises ValueError where the run has no such input."""
         if self.input not in part.choppers:
             raise ValueError(f"{part.name} has no input {self.input!r}; possible: {', '.join(part.choppers)}")
         return EncodedChopper(part=part, input=self.input)
@@ -46,10 +46,12 @@ class EncodedPreprocessor(Preprocessor):
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedChopper(Chopper):
-    """Chops as the run does: as many tokens, at the same places; `inner` is what its model reads.
+    """Chops as the run does: as many tokens in the same order, but without coordinates.
 
-    chop    Chunk(values (n, 1): nothing, count n, inner: the run's own chunk)
-    inner   the items of a batch as a set of the run, one a row, each behind the run's own class tokens
+        chop    Chunk(values (t, 1): zeros, count t, inner: the chunk of the run's chopper)
+        inner   the items of a batch as a set of the run, one a row, each behind the run's class and register tokens
+
+    `chop` raises ValueError for an item that is longer than the run's context.
     """
 
     part: RunPart
@@ -57,7 +59,7 @@ class EncodedChopper(Chopper):
 
     @property
     def theirs(self) -> Chopper:
-        """The run's own chopper of this input."""
+        """The run's chopper of this input."""
         return self.part.choppers[self.input]
 
     @property
@@ -96,8 +98,8 @@ class EncodedChopper(Chopper):
 
 
 class EncodedTokenizer(Embedder):
-    """What a trained run makes of an input, one vector for each of the run's tokens, and a linear map of it to this
-    model's width, which alone is trained (a projector: LLaVA, Liu et al. 2023, arXiv:2304.08485)."""
+    """What a trained run makes of an input, one vector per token, through a linear map to this model's width, which
+    alone is trained (a projector: LLaVA, Liu et al. 2023, arXiv:2304.08485)."""
 
     Chopper = EncodedPreprocessor
 

@@ -29,11 +29,12 @@ Image = UInt8[Tensor, "channels height width"]
 class ImageChopper(Chopper):
     """An image to patches of `patch_size` pixels a side, left to right, top to bottom.
 
-    `size` (one number, or height and width) brings every image to one shape: `fit_size: resize` distorts it, `crop`
-    fills the shape and cuts what stands over, `pad` fits it inside and fills up with black. Of a resized or cropped
-    image each side's middle `crop` is kept (0.9: it is made that much larger first). Without `size` an image keeps its
-    own aspect ratio: it is made smaller until it has at most `most_tokens` patches, and filled up to whole ones.
-    `interpolation`: how pixels are resampled. `channels`: 1 for grey, 3 for colour.
+    `size` (pixels; one number, or height and width) brings every image to one shape, a multiple of `patch_size`:
+    `fit_size: resize` distorts it, `crop` fills the shape and cuts what stands over, `pad` fits it inside and fills up
+    with black. Of a resized or cropped image the middle share `crop` (0.01 to 1) of each side is kept: the image is
+    resized to `size / crop` first. Without `size` an image keeps its aspect ratio, rounded down to whole patches: it is
+    resized to at most `most_tokens` of them. `interpolation`: how pixels are resampled. `channels`: 1 for grey, 3 for
+    colour.
     """
 
     kind: ClassVar[str] = "image"
@@ -67,10 +68,12 @@ class ImageChopper(Chopper):
         return None if self.shape is None else (self.shape[0] // self.patch_size, self.shape[1] // self.patch_size)
 
     def decode(self, raw: Any) -> Image:
-        """A path, a file's bytes, a PIL image, or an array (height, width[, channels]) of whole numbers to 255.
+        """The image of a path, a file's bytes, a PIL image, or a uint8 array (height, width[, channels]); a tensor is
+        (channels, height, width).
 
-        Turned as its EXIF data says; transparency on white; the first picture of an animation; 16 bits scaled to 8.
-        Raises ValueError for floating-point pixels, whose range no file tells.
+        Files are turned as their EXIF data says, and give the first picture of an animation; in files and PIL images
+        transparency becomes white, and 16 bits become 8. Raises ValueError for pixels of another type (floating-point
+        ones have no known range) and for what is no image.
         """
         if isinstance(raw, Tensor):
             return self._channels(raw)
@@ -85,6 +88,7 @@ class ImageChopper(Chopper):
         return torch.from_numpy(self._read(raw)).permute(2, 0, 1).contiguous()
 
     def _channels(self, image: Tensor) -> Image:
+        """The image with `channels` channels: grey repeated, or colour weighted as in ITU-R BT.601."""
         if image.dtype != torch.uint8:
             raise ValueError(f"an image must hold whole numbers from 0 to 255 (uint8), not {image.dtype}")
         if image.shape[0] == self.channels:
@@ -110,7 +114,7 @@ class ImageChopper(Chopper):
         return found[..., None] if found.ndim == 2 else found
 
     def _coloured(self, picture: Any) -> Any:
-        """The picture in grey or in colour, of 8 bits; transparency on white."""
+        """The PIL picture in grey or in colour, of 8 bits; transparency becomes white."""
         from PIL import Image
 
         if picture.mode.startswith("I"):
@@ -135,6 +139,7 @@ class ImageChopper(Chopper):
         return min(rows, self.most_tokens), min(columns, self.most_tokens // min(rows, self.most_tokens))
 
     def chop(self, item: Image) -> Chunk:
+        """The image resized, (1, channels, height, width), and each patch's row and column."""
         rows, columns = self.grid or self._native(item)
         coordinates = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).float()
         return Chunk(
@@ -142,7 +147,7 @@ class ImageChopper(Chopper):
         )
 
     def resized(self, item: Image, height: int, width: int) -> Tensor:
-        """The image in the given shape, by `fit_size`, `crop` and `interpolation`."""
+        """The image in `height` x `width` pixels, by `fit_size`, `crop` and `interpolation`."""
         if item.shape[-2:] == (height, width) and self.crop == 1:
             return item
         from torchvision.transforms.v2 import InterpolationMode
@@ -174,7 +179,7 @@ class ImageChopper(Chopper):
         draw_patches(canvas, rearrange(image, "c height width -> height width c"), self.patch_size)
 
     def collate(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Images of one shape as a stack (s, channels, height, width); of several, their patches (t, values)."""
+        """Images of one shape as a stack (s, channels, height, width); of several shapes, their patches (t, p)."""
         images = [chunk.values for chunk in chunks]
         if len({image.shape for image in images}) == 1:
             return torch.cat(images)
@@ -182,7 +187,7 @@ class ImageChopper(Chopper):
 
 
 def patches(images: Tensor, size: int) -> Tensor:
-    """Images (s, channels, height, width) to patches (t, values): one row per patch, image after image.
+    """Images (s, channels, height, width) to patches (t, channels * size * size): a row per patch, image after image.
 
     One grey image of 4 x 4 pixels in patches of 2:
 
@@ -199,7 +204,8 @@ class ImageTokenizer(nn.Module):
     """Patches to vectors: one linear map, plus an absolute position in the grid where `position` is not null.
 
     `mean` and `std` (of values from 0 to 1, one number or one per channel) normalise the pixels. `augment` changes
-    images at random while training, as whole batches on the device: they must be of one shape, which `size` makes them.
+    images at random while training, as whole batches on the device; the images of a batch must be of one shape, which
+    `size` ensures.
     """
 
     Chopper = ImageChopper

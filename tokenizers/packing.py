@@ -1,4 +1,4 @@
-"""Packing: samples of any mix of inputs, planned into rows from their token counts before anything is embedded."""
+"""Packing: samples of any inputs, planned into rows by their token counts before anything is embedded."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .contract import chopped
 Sample = Sequence[tuple[str, Any]]
 """One sample: (input name, item) pairs in the order in which their tokens join the set."""
 Chopped = Sequence[tuple[str, Chunk]]
-"""The same, with every item chopped."""
+"""One sample, chopped: (input name, chunk) pairs in the same order."""
 
 
 def first_fit(counts: Sequence[int], context: int) -> list[int]:
     """The row of each sample: longest samples first, each in the first row with room for it (Johnson 1973).
 
-    Raises ValueError for a sample longer than a row.
+    `first_fit([3, 5, 2, 4], context=7)` is [1, 0, 0, 1]. Raises ValueError for a sample longer than a row.
     """
     room = np.full(len(counts), context)
     rows = [0] * len(counts)
@@ -37,16 +37,16 @@ def first_fit(counts: Sequence[int], context: int) -> list[int]:
 
 
 TRIED = 12
-"""Row lengths that are tried for every batch."""
+"""Row lengths that are tried for every batch, besides the context."""
 EVEN = 512
 """Tokens in a row at which attention costs as much as all else: about right for a core of 128 wide, too few for a wider
 one."""
 
 
 def cheapest_rows(counts: Sequence[int], context: int) -> list[int]:
-    """The row of each sample, packed into rows of the length that costs least to compute: all rows are as long as the
-    fullest one, from the longest sample to the context, or to two of the longest samples. Raises ValueError as
-    `first_fit` does."""
+    """The row of each sample, in rows of the length that costs least to compute (`_cost`). Tried are the context, and
+    lengths from the longest sample to twice that or the context, whichever is more. Raises ValueError for a sample
+    longer than the context."""
     if not counts:
         return []
     longest = max(counts)
@@ -58,6 +58,7 @@ def cheapest_rows(counts: Sequence[int], context: int) -> list[int]:
 
 
 def _cost(rows: Sequence[int], counts: Sequence[int]) -> float:
+    """Tokens, padding included, times (`EVEN` + the length of the fullest row): proportional to the computing time."""
     used = np.bincount(rows, weights=counts, minlength=1)
     return float(len(used) * used.max() * (EVEN + used.max()))
 
@@ -66,7 +67,7 @@ def pack(
     samples: Sequence[Sample], choppers: Mapping[str, Chopper], context: int,
     axes: Sequence[str] = ("order",), rows: Sequence[int] | None = None,
 ) -> SetPlan:  # fmt: skip
-    """Chop samples and plan their slots in rows of `context` tokens; see `place`."""
+    """Chop samples, then plan their slots in rows of `context` tokens as `place` does."""
     parts = [[(name, chopped(name, choppers[name], item)) for name, item in sample] for sample in samples]
     return place(parts, choppers, context, axes, rows=rows)
 
@@ -75,7 +76,8 @@ def place(
     samples: Sequence[Chopped], choppers: Mapping[str, Chopper], context: int, axes: Sequence[str] = ("order",), *,
     rows: Sequence[int] | None = None, core: int = 0, trim: bool = False, right: bool = False,
 ) -> SetPlan:  # fmt: skip
-    """Plan the slots of chopped samples in rows of `context` tokens; with `trim`, in as short ones as cost least.
+    """Plan the slots of chopped samples in rows of `context` tokens; with `trim`, of the length that costs least
+    (`cheapest_rows`).
 
     Two samples in one row of 10, with `core=1` class token each: an image of two patches with the text "hi", and the
     text "x". The choppers are {"image": ..., "text": ...}; every text begins with its start token.
@@ -89,10 +91,10 @@ def place(
         chunks["image"].slots  1 2             chunks["text"].slots   3 4 5 7 8
         chunks["image"].index  0 1             chunks["text"].index   0 1 2 0 1      .counts  3 2
 
-    Inputs are numbered from 1 in the order of `choppers`; `axes` are the set's position axes; `rows` fixes each
-    sample's row (so that a second set stands beside the first). Every sample begins with `core` class and register
-    tokens. `trim` cuts off columns that no row uses; `right` puts the padding in front. Raises ValueError for a sample
-    longer than a row.
+    Inputs are numbered from 1 in the order of `choppers`, input 0 and sample 0 as in `Tokens`; `axes` are the set's
+    position axes; `rows` fixes each sample's row (in the two sets of an encoder-decoder, a row per sample). Every
+    sample begins with `core` class and register tokens. `trim` also cuts off columns that no row uses; `right` puts the
+    padding in front. Raises ValueError for a sample longer than a row.
     """
     counts = [core + sum(chunk.count for _, chunk in sample) for sample in samples]
     if rows is None:
@@ -109,7 +111,7 @@ def place(
 
 
 class Run(NamedTuple):
-    """Neighbouring tokens of one item: the slot of the first, how many there are, and what they have in common."""
+    """The tokens of one item, in `length` slots from `slot` on, with the descriptors that they share."""
 
     slot: int
     length: int
@@ -119,7 +121,7 @@ class Run(NamedTuple):
 
 
 def _placed(samples, choppers, axes, shape, starts: Sequence[int], core: int) -> SetPlan:
-    """The set in which sample number i fills the slots from `starts[i]` on."""
+    """The set in which sample i fills the slots from `starts[i]` on; `shape` is rows and slots."""
     runs: list[Run] = []
     placed: dict[str, list[tuple[Chunk, int]]] = {}
     numbers = {name: number for number, name in enumerate(choppers, start=1)}
@@ -141,7 +143,7 @@ def _placed(samples, choppers, axes, shape, starts: Sequence[int], core: int) ->
 
 
 def _descriptors(shape: tuple[int, int], runs: Sequence[Run], axes: int) -> Tokens:
-    """The descriptors of a set made of runs of tokens; slots that none of them fills are padding."""
+    """The descriptors of a set of runs of tokens; all other slots are padding. `axes`: how many position axes."""
     slot, length, *values = torch.tensor(runs, dtype=torch.long).reshape(-1, 5).unbind(1)
     where = spread(slot, length)
     fields = [torch.zeros(shape[0] * shape[1], dtype=torch.long) for _ in values]
@@ -154,7 +156,7 @@ def _descriptors(shape: tuple[int, int], runs: Sequence[Run], axes: int) -> Toke
 
 
 def spread(starts: Tensor, lengths: Tensor) -> Tensor:
-    """start, start + 1, ... for `length` numbers, one run after another: of (3, 7) and (2, 1) it makes 3, 4, 7."""
+    """The ranges of `lengths` numbers from `starts` on, joined: starts (3, 7), lengths (2, 1) give 3, 4, 7."""
     ends = lengths.cumsum(0)
     return torch.arange(int(ends[-1]) if len(ends) else 0) + (starts - ends + lengths).repeat_interleave(lengths)
 
@@ -166,8 +168,8 @@ def _write_coordinates(tokens: Tokens, chunks: Chunks, axes: list[int]) -> None:
 
 
 def _chunks(chopper: Chopper, placed: Sequence[tuple[Chunk, int]]) -> Chunks:
-    """One input's chopped items, each with its first slot, as what the embedder takes. A field that any of them lacks
-    is None."""
+    """One input's chopped items, each with its first slot, as its embedder takes them. Coordinates, next ids and seeds
+    are None where any item lacks them."""
     items = [chunk for chunk, _ in placed]
     counts = torch.tensor([chunk.count for chunk in items])
 

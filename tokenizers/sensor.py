@@ -1,4 +1,4 @@
-"""Sensors: windows of a stream of measurements, described in YAML alone, become tokens that carry their time in
+"""Sensors: windows of a stream of measurements, whose channels the YAML describes, become tokens with a time in
 seconds."""
 
 from __future__ import annotations
@@ -27,19 +27,24 @@ from .media.files import as_tensor
 
 Stream = Float[Tensor, "_times _channels"]
 Scales = RootModel[tuple[tuple[FiniteFloat, ...], tuple[FiniteFloat, ...]]]
-"""What a run keeps of its training data: the mean and the scale of every channel."""
+"""The assets file `channels.json`: the means of all channels, then their scales, [[0.5, 2.0], [1.0, 3.0]]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SensorChopper(Chopper):
     """A stream (times, channels) to windows of `window` measurements each, taken `rate` times a second, the first at 0
-    seconds. A token stands where its window's last measurement was taken.
+    seconds. A token's coordinate is the time of its window's last measurement.
 
-    `channels` names the columns, with their unit where one likes (`{speed: m/s, lane: null}`), or is their number.
-    `categories` says which of them are whole numbers from 0 to that many (less one) that stand for something: `{gear:
-    6}`. The others are given to the model less their `mean`, over their `scale`, both by channel (`{speed: 12.5}`);
-    what is not given so is learned of the training data (its mean and its std). NaN is a missing value: the model sees
-    it as "missing", never as zero.
+    `channels` names the columns, each with its unit or null (`{speed: m/s, lane: null}`), or is their number, which
+    names them 0, 1, ... `categories` gives the number of categories of the channels that hold whole numbers from 0 on:
+    `{gear: 6}` holds 0 to 5. The other channels are normalised: less their `mean`, over their `scale`, both by channel
+    (`{speed: 12.5}`), by default mean and std of the training data. NaN is a missing value: the model sees it as
+    "missing", never as zero.
+
+    Five measurements of three channels, 10 a second, in windows of 2:
+
+        values       (3, 6)            a row: channels 0, 1, 2 of the first measurement, then of the second
+        coordinates  0.1  0.3  0.5     the last window's second measurement is missing
     """
 
     axes: ClassVar[tuple[str, ...]] = ("seconds",)
@@ -69,8 +74,9 @@ class SensorChopper(Chopper):
         return [str(n) for n in range(self.channels)] if isinstance(self.channels, int) else list(self.channels)
 
     def decode(self, raw: Any) -> Stream:
-        """An array (times, channels) or (times,), or the path or the bytes of a file: NumPy's `.npy`, or CSV with one
-        column per channel, its header first; an empty field is a missing value."""
+        """The stream of an array (times, channels) or (times,), or of the path or the bytes of a file: NumPy's `.npy`,
+        or CSV, whose header names a column per channel, in any order and beside others. Empty fields and infinite
+        values are missing values. Raises DataError for anything else, and for a category that is not there."""
         if isinstance(raw, str | os.PathLike):
             content = read_bytes(raw)
             try:
@@ -112,9 +118,10 @@ class SensorChopper(Chopper):
         return rows
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> SensorChopper:
-        """The mean and the scale that are given, else mean and std over the training streams, missing values left out.
+        """The chopper with mean and std of the training streams where no `mean` or `scale` is given.
 
-        So are streams that cannot be read: they count as bad when their turn comes. Raises ValueError when none can.
+        Missing values are left out, and so are streams that cannot be read: they are reported when samples are read.
+        Raises ValueError where no stream can be read, or a channel has no value.
         """
         count, total, squares = (torch.zeros(len(self.names), dtype=torch.float64) for _ in range(3))
         known, wrong = 0, None
@@ -153,7 +160,7 @@ class SensorChopper(Chopper):
 
     @property
     def _normalisation(self) -> tuple[list[float], list[float]]:
-        """The mean and the scale of every channel, in the order of the columns; 0 and 1 for what is not known."""
+        """The mean and the scale of every channel, in the order of the columns; 0 and 1 where they are not known."""
         mean, scale = self.mean or {}, self.scale or {}
         return [mean.get(name, 0.0) for name in self.names], [scale.get(name, 1.0) for name in self.names]
 
@@ -161,7 +168,7 @@ class SensorChopper(Chopper):
         return math.ceil(len(item) / self.window)
 
     def chop(self, item: Stream) -> Chunk:
-        """Windows (t, window * channels) in units of stds; a last window that is not full is filled with "missing"."""
+        """Windows (t, window * channels), normalised; a last window that is not full is filled with NaN."""
         count = self.count(item)
         mean, std = map(torch.tensor, self._normalisation)
         kept = torch.tensor([name in (self.categories or {}) for name in self.names])
@@ -171,8 +178,8 @@ class SensorChopper(Chopper):
         return Chunk(rearrange(filled, "(t w) c -> t (w c)", w=self.window), count, last / self.rate)
 
     def draw(self, canvas: Any, item: Stream) -> None:
-        """Every channel over the seconds, and where the windows begin; a single measurement as a profile over its
-        channels, many channels as a picture."""
+        """Every channel over the seconds, and where the windows begin; more than 12 channels as an image; a single
+        measurement as a line over its channels."""
         if len(item) == 1 and len(self.names) > 1:
             canvas.plot(item[0].numpy(), marker=".")
             canvas.set(xlabel="channel", ylabel="value")
@@ -194,8 +201,8 @@ class SensorChopper(Chopper):
 
 
 class SensorTokenizer(nn.Module):
-    """Windows to vectors: a linear map of the numbers, a learned vector for each missing one, a table for each
-    category."""
+    """Windows to vectors: the sum of a linear map of the numbers, a learned vector for each missing value and one for
+    each category, all by channel and place in the window; plus an absolute position where `position` is not null."""
 
     Chopper = SensorChopper
 

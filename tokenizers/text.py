@@ -25,16 +25,19 @@ from .encoding.stored import load_encoding, make_encoding
 @dataclass(frozen=True, kw_only=True)
 class TextPreprocessor(Preprocessor):
     """Text to ids. `encoding`: `characters`, `bytes`, `bpe` (trained on the corpus to `vocabulary` ids, the start token
-    included) or a tiktoken encoding by name, such as `gpt2`."""
+    included), `numbers` (text such as `<12><7>` is the ids, of `vocabulary` in all) or a tiktoken encoding by name,
+    such as `gpt2`."""
 
     kind: ClassVar[str] = "text"
     encoding: str = "gpt2"
     vocabulary: int | None = None
 
     def fit(self, items: Callable[[], Iterable[Any]], role: Role) -> TextChopper:
+        """The chopper of the encoding, which is made of the training texts where it is `characters` or `bpe`."""
+
         def texts() -> Iterator[str]:
             for raw in items():
-                with suppress(ValueError):  # what is no text counts as bad when its turn comes
+                with suppress(ValueError):  # what is no text is reported as a bad sample when it is read
                     yield as_text(raw)
 
         return TextChopper.of(make_encoding(self.encoding, self.vocabulary, texts), role)
@@ -45,24 +48,25 @@ class TextPreprocessor(Preprocessor):
 
 @dataclass(frozen=True, kw_only=True)
 class TextChopper(Chopper):
-    """Text to the ids of an encoding. The text "no", as characters with the start token `<s>`:
+    """Text to the ids of an encoding. The text "no", generated as characters with the start token `<s>`, which also
+    ends a text; and only read, in an encoding that frames texts as BERT's does:
 
-    generated     values  <s> n        next_ids  n  o  ... and `<s>` after the last: it ends a text
-    only read     values  [CLS] n o [SEP], as the encoding frames what is read
+        generated     values  <s>    n  o            next_ids  n  o  <s>
+        only read     values  [CLS]  n  o  [SEP]
     """
 
     kind: ClassVar[str] = "text"
     text: Encoding = field()  # without `field()` the None of the base class would be its default
     generated: bool = True
-    """Whether a task generates the text; else it is only read, and framed as the encoding frames what is read."""
+    """Whether a task generates the text; else it is only read, between the encoding's `before` and `after`."""
     marks: Mapping[str, int] = field(default_factory=dict)
-    """Texts that stand for special ids (a mask to fill in). In data there are none: there everything is text."""
+    """Texts that are read as special ids, such as a mask to fill in. Empty for data, where everything is text."""
     closing: tuple[int, ...] = ()
-    """Ids behind what is only read, besides the encoding's own frame."""
+    """Ids put behind a text that is only read, after the encoding's `after`."""
 
     @classmethod
     def of(cls, encoding: Encoding, role: Role) -> TextChopper:
-        """The chopper for a role: its encoding has the special ids that the tasks need."""
+        """The chopper for a role, its encoding extended by the special ids that it lacks."""
         lacking = [name for name in role.special_ids if name not in encoding.roles]
         return cls(text=Extended(encoding, lacking) if lacking else encoding, generated=role.generated)
 
@@ -73,17 +77,16 @@ class TextChopper(Chopper):
         return as_text(raw)
 
     def chop(self, item: str | Sequence[int]) -> Chunk:
-        """One document: its start token, then its ids (ids are taken as they are), and what follows each: after the
-        last the token that ends a text. A text that is only read stands between the tokens that its encoding puts
-        around it."""
+        """The ids of one document, framed as the class shows, with the id that follows each; after the last one the id
+        that ends a text. An item of ids is not encoded. Raises ValueError for text that the encoding cannot hold."""
         text = self.text
         ids = self.encoded(item) if isinstance(item, str) else list(item)
         ids = [text.start, *text.opening, *ids] if self.generated else [*text.before, *ids, *text.after, *self.closing]
         return Chunk(torch.tensor(ids), len(ids), next_ids=torch.tensor([*ids[1:], text.end]))
 
     def encoded(self, item: str) -> list[int]:
-        """The ids of a text, in which marks are special ids. A mark takes in the space before it, as tokens of words
-        do."""
+        """The ids of a text; every mark in it becomes its special id, together with a space before it, as in tokens of
+        words."""
         if not self.marks:
             return self.text.encode(item)
         ids: list[int] = []
@@ -92,12 +95,13 @@ class TextChopper(Chopper):
         return ids
 
     def with_marks(self, names: Iterable[str]) -> TextChopper:
-        """The chopper that takes the printed names of these special ids (`<|mask|>`, `[MASK]`) for the ids."""
+        """The chopper that reads the printed names (`<|mask|>`, `[MASK]`) of the special ids of these roles as the
+        ids."""
         return replace(self, marks={self.text.specials[self.text.roles[name]]: self.text.roles[name] for name in names})
 
 
 def as_text(raw: Any) -> str:
-    """Text, or its UTF-8 bytes; numbers as they are written. Raises ValueError for anything else."""
+    """The text of a string, UTF-8 bytes or a number. Raises ValueError for anything else."""
     if isinstance(raw, bytes):
         return raw.decode()
     if isinstance(raw, str | int | float):
@@ -108,9 +112,9 @@ def as_text(raw: Any) -> str:
 class TextTokenizer(nn.Module):
     """Ids to vectors: a table of learned embeddings, plus an absolute position where `position` is not null.
 
-    `pad_vocabulary_to` rounds the number of rows up (64 makes a GPU's matrix products faster); the extra rows are never
-    targets and never sampled. `scaled` multiplies the embeddings with the root of the width before the position is
-    added, as in the 2017 paper. `norm` normalises each token's vector before it joins the set.
+    `pad_vocabulary_to` rounds the number of rows up to a multiple (64 makes a GPU's matrix products faster); the extra
+    rows are never targets and never sampled. `scaled` multiplies the embeddings by the root of the width before the
+    position is added, as in Vaswani et al. 2017. `norm` normalises each token's vector before it joins the set.
     """
 
     Chopper = TextPreprocessor

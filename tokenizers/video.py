@@ -27,9 +27,15 @@ Frames = UInt8[Tensor, "_frames _channels _height _width"]
 @dataclass(frozen=True, kw_only=True)
 class VideoChopper(Chopper):
     """Frames, `rate` a second, to tubelets of `frames` frames by `patch_size` x `patch_size` pixels (ViViT, Arnab et
-    al. 2021, arXiv:2103.15691). Every frame is brought to `size` (height, width, or one number) as images are; a clip
-    whose frames do not fill the last tubelet repeats its last frame. A token stands where its last frame is shown.
-    `longest` frames are read at most."""
+    al. 2021, arXiv:2103.15691). Every frame is brought to `size` (pixels; height and width, or one number) by
+    `fit_size`, as images are; a clip whose frames do not fill the last tubelet repeats its last frame. At most the
+    first `longest` frames are read. A token's `seconds` are those of its last frame.
+
+    Three colour frames with `size: 32` and the other options by default, in tubelets of 2 x 16 x 16:
+
+        values       (8, 1536)      times x rows x columns, frames x channels x pixels
+        coordinates  (8, 3)         (0.1, 0, 0) (0.1, 0, 1) (0.1, 1, 0) (0.1, 1, 1) (0.3, 0, 0) ...
+    """
 
     axes: ClassVar[tuple[str, ...]] = ("seconds", "row", "column")
     size: int | tuple[int, int]
@@ -51,8 +57,8 @@ class VideoChopper(Chopper):
         return ImageChopper(patch_size=self.patch_size, channels=self.channels, size=self.size, fit_size=self.fit_size)
 
     def decode(self, raw: Any) -> Frames:
-        """An array (frames, height, width[, channels]) of whole numbers to 255, a sequence of images, or an animation's
-        path or bytes (GIF, WebP, APNG)."""
+        """The frames of a uint8 array (frames, height, width[, channels]), a sequence of images, or an animation's path
+        or bytes (GIF, WebP, APNG). Raises ValueError where there are none, or of several sizes."""
         if isinstance(raw, Tensor):
             return raw[: self.longest]
         pictures = read_animation(raw, self.longest) if isinstance(raw, bytes | str | os.PathLike) else list(raw)
@@ -69,6 +75,7 @@ class VideoChopper(Chopper):
         return -(-len(item) // self.frames) * rows * columns
 
     def chop(self, item: Frames) -> Chunk:
+        """Tubelets (t, values), and the seconds, row and column of each."""
         rows, columns = self.image.grid
         frames = self.resized(item)
         frames = torch.cat([frames, frames[-1:].expand(-len(frames) % self.frames, -1, -1, -1)])
@@ -79,12 +86,13 @@ class VideoChopper(Chopper):
         return Chunk(tubelets, len(tubelets), grid)
 
     def resized(self, frames: Frames) -> Frames:
-        """Frames brought to `size`, each as an image is."""
+        """Frames brought to `size`, each by `ImageChopper.resized`."""
         image = self.image
         return torch.stack([image.resized(frame, *image.shape) for frame in frames])
 
     def cut(self, frames: Tensor) -> Tensor:
-        """Whole tubelets of frames (f, channels, height, width) as rows of values, one time after another."""
+        """Frames (f, channels, height, width), f a multiple of `frames`, as tubelets (t, values): by time, row,
+        column."""
         size = self.patch_size
         pattern = "(t f) c (row p) (column q) -> (t row column) (f c p q)"
         return rearrange(frames, pattern, f=self.frames, p=size, q=size)
@@ -96,8 +104,8 @@ class VideoChopper(Chopper):
 
 
 class VideoTokenizer(nn.Module):
-    """Tubelets to vectors: one linear map, plus an absolute position by number in the clip where `position` is not
-    null.
+    """Tubelets to vectors: one linear map, plus an absolute position by the tubelet's number in the clip where
+    `position` is not null.
 
     `mean` and `std` (of values from 0 to 1, one number or one per channel) normalise the pixels. `augment` changes
     clips at random while training, on the device, all frames of a clip in the same way.
@@ -126,8 +134,8 @@ class VideoTokenizer(nn.Module):
         return tokens if self.position is None else tokens + self.position(chunks.index)
 
     def changed(self, tubelets: Tensor, chunks: Chunks) -> Tensor:
-        """All clips' tubelets (t, values), augmented as the frames that they are cut from, each by the seed of its
-        clip."""
+        """All clips' tubelets (t, values), augmented: the frames are put together, changed by the seed of their clip,
+        and cut again."""
         chopper, (rows, columns) = self.chopper, self.chopper.image.grid
         frames = rearrange(
             tubelets, "(t row column) (f c p q) -> (t f) c (row p) (column q)", row=rows, column=columns,

@@ -1,4 +1,4 @@
-"""What a model costs: parameters by part, arithmetic per token, memory before it is trained."""
+"""What a model costs: parameters by part, FLOPs of a batch, memory while training."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ..models.model import Model
 
 
 def parameters_by_part(model: Model) -> dict[str, int]:
-    """Parameter counts by the first two names of their keys, `tokenizers.text`, `cores.main`, ..., each counted
-    once."""
+    """Parameter counts by the first two names of their keys (`tokenizers.text`, `cores.main`, ...); a shared parameter
+    counts once."""
     counts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         counts[".".join(name.split(".")[:2])] += parameter.numel()
@@ -19,13 +19,14 @@ def parameters_by_part(model: Model) -> dict[str, int]:
 
 
 class Costs:
-    """The arithmetic of a model, forward and backward: 6 operations for every weight of a matrix and every vector
-    that passes through it, plus attention's 12 L d n a token.
+    """FLOPs of a model, forward and backward: 6 for every weight of a matrix and every vector that passes through it,
+    plus 12 L d n per slot for self-attention (L layers of width d, rows of n slots).
 
-    The convention of PaLM (arXiv:2204.02311, appendix B), which nanoGPT and others report: causal attention is
-    counted in full, padding too, since it is computed. What is read off is a batch's plan: a head counts where it
-    is asked, an embedder where its input has tokens, each core for its own row length, cross-attention's keys and
-    values for the tokens that are crossed to. A tied head counts, a look-up in a table does not.
+    The convention of PaLM (Chowdhery et al. 2022, arXiv:2204.02311, appendix B), which nanoGPT and others report:
+    causal attention counts in full, padding too, since it is computed. Counted from the plan of a batch: a head by its
+    supervised slots, an embedder by the tokens of its input, each core by its own row length, the keys and values of
+    cross-attention by the slots of the set crossed to (its scores do not count). A tied head counts, a table look-up
+    does not.
     """
 
     def __init__(self, model: Model):
@@ -46,7 +47,7 @@ class Costs:
                 kind[owner] += parameter.numel()
 
     def flops(self, batch: Batch) -> float:
-        """Operations of one micro-batch."""
+        """FLOPs of one micro-batch, forward and backward."""
         total, before = 0.0, 0
         for name, planned in batch.sets.items():
             rows, length = planned.tokens.shape
@@ -61,10 +62,13 @@ class Costs:
 
 
 def memory_estimate(model: Model, rows: int, *, ema: bool, optimizer_values: int, half: bool) -> dict[str, int]:
-    """Bytes while training: weights, gradients, optimizer state and averages exactly; activations by rule of thumb.
+    """Bytes while training, by part, and their `sum`: weights, gradients (as if nothing were frozen), optimizer state
+    and averages exactly, in float32; activations by rule of thumb.
 
-    Activations per token and layer are about 16 vectors of the width in the block and its feed-forward (Korthikanti et
-    al. 2022, arXiv:2205.05198, without stored attention scores), plus the scores of the head.
+    `rows` are those of one micro-batch, `optimizer_values` is `Optimizer.state_values()`, `half`: activations are
+    bfloat16. Activations per token and layer are about 16 vectors of the width in the block and its feed-forward
+    (Korthikanti et al. 2022, arXiv:2205.05198, without stored attention scores), plus the logits of the largest
+    vocabulary and their gradient in float32.
     """
     count = sum(p.numel() for p in model.parameters())
     size = 2 if half else 4

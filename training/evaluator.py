@@ -1,4 +1,4 @@
-"""What training asks of the validation split, in the arithmetic of the run."""
+"""Evaluation during training: metrics of the validation split and a sample text, in the precision of the run."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from .objective import Objective, autocast
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
-    """Evaluates the model as it is."""
+    """Evaluates the weights that the model holds; `Trainer` puts the averaged ones there first, where there are any."""
 
     objective: Objective
     splits: Mapping[str, Split]
     processes: Processes
     rows: int
-    """Samples read at once."""
+    """Samples (of a text corpus: rows) in one forward pass."""
     generated: int
-    """On how many samples texts that are written are judged."""
-    sample: Callable[[int], str] = lambda step: ""  # noqa: E731
-    """Gives a text that the model writes as it is at a step, to see it learn; empty where it writes none."""
+    """The number of samples, spread over the split, whose texts are generated for metrics; 0: none."""
+    sample: Callable[[int], str] = lambda step: ""
+    """Generates the sample text of a step; empty where no task generates."""
 
     def evaluate(self, step: int) -> tuple[dict[str, float], str]:
-        """The metrics of the whole validation split, and a text of the model's at this step. Raises NotFiniteError for
-        weights that are no numbers."""
+        """The metrics of the whole validation split by name (`val/loss`), and a sample text (empty in all processes but
+        the first). Raises NotFiniteError where a weight is not finite."""
         model, tasks = self.objective.model, self.objective.tasks
         with autocast(self.processes.device, self.objective.precision):
             checkpoint.check_finite({"model": model.state_dict()})
@@ -38,10 +38,11 @@ class Evaluator:
             return metrics, self.sample(step) if self.processes.is_first else ""
 
     def unread(self) -> dict[str, float]:
-        """What of the data was left out so far, by all processes."""
+        """Counts of data left out so far, over all processes: bad samples (`data/train_bad`), items dropped for want of
+        room (`data/train_without_room`), samples that a task left out (`data/TASK_left_out`)."""
         counts = left_unread(self.splits, self.objective.tasks)
         return dict(zip(counts, self.processes.agree(list(counts.values()))))
 
     def larger_is_better(self, metric: str) -> bool:
-        """Whether more of a metric is better."""
+        """Whether larger values of a metric of the validation split are better."""
         return directions(self.objective.tasks, "val")[metric]

@@ -1,4 +1,4 @@
-"""What this machine can do: instructions for bfloat16, a compiler."""
+"""What this machine offers: instructions for bfloat16, a compiler."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 
 
 def fast_half(device: torch.device) -> bool:
-    """Whether this device multiplies bfloat16 matrices with instructions made for it, not by emulation."""
+    """Whether this device multiplies bfloat16 matrices in hardware: a GPU of compute capability 8.0 or more, a CPU with
+    AVX-512 BF16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= (8, 0)
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -17,7 +18,7 @@ def fast_half(device: torch.device) -> bool:
 
 
 def missing_compiler(device: torch.device) -> str:
-    """What torch.compile lacks on this machine; empty when it lacks nothing."""
+    """What torch.compile lacks on this machine, as a sentence; empty where it lacks nothing."""
     if device.type == "cuda":
         try:
             import triton  # noqa: F401

@@ -1,8 +1,8 @@
 """How a model is trained. Read `Trainer.fit` (the loop), then `Learner.update` (one step).
 
-A run may be stopped anywhere: the global batch is a pure function of (seed, step), dropout of (seed, step, micro-batch,
-rank), rates of the step. But for dropout nothing depends on how many processes there are: losses are sums, divided by
-the targets of the global batch.
+A run may be stopped and resumed anywhere: the global batch is a pure function of (seed, step), dropout of (seed, step,
+micro-batch, rank), learning rates of the step. Apart from dropout nothing depends on the number of processes: losses
+are sums, divided by the number of targets in the global batch.
 """
 
 from __future__ import annotations
@@ -29,27 +29,30 @@ from .stop import StopRequest
 
 @dataclass
 class Learner:
-    """What changes weights: one `update` a step."""
+    """The model with its optimizer: `update` makes one step of gradient descent."""
 
     replica: Replica
-    """The model and its tasks: gives the loss terms of a micro-batch."""
+    """The model and its tasks: maps a micro-batch to every task's summed loss."""
     optimizer: Optimizer
     schedule: Callable[[int], float]
-    """The rate of each step, as a share of the peak."""
+    """The factor on every peak learning rate at a step, 0 to 1."""
     averages: Ema | None
+    """Averaged weights; None: the run keeps none."""
     clip: float | None
+    """The largest norm of the whole gradient; None: no clipping."""
     seed: int
     processes: Processes
 
     def update(self, step: int, share: Share) -> Tensor:
-        """One step of gradient descent from this process's share of a global batch; gives its part of the mean loss."""
+        """One step from this process's share of a global batch; gives its part of the mean loss, a scalar: the parts of
+        all processes add up to it."""
         total = torch.zeros((), device=self.processes.device)
         for number, batch in enumerate(share.micro_batches):
             torch.manual_seed(seed_of(self.seed, step, number, self.processes.rank))  # of dropout
             with self.replica.sums_gradients(now=number + 1 == len(share.micro_batches)):  # processes talk once a step
-                losses = self.replica(batch)  # by task: summed over the targets of this micro-batch, never a mean
-                loss = sum(losses[task] / share.targets[task] for task in losses)  # divided by the global batch's
-                loss = loss * batch.real  # a process without a share of its own reads a sample for nothing
+                losses = self.replica(batch)  # by task, summed over the targets of this micro-batch
+                loss = sum(losses[task] / share.targets[task] for task in losses)  # of the global batch
+                loss = loss * batch.real  # 0 for a process without a share: all processes run a backward pass
                 (loss * self.processes.world_size).backward()  # DDP averages over processes; this makes it a sum
             total += loss.detach()
         if self.clip:
@@ -62,17 +65,17 @@ class Learner:
 
     @property
     def model(self) -> nn.Module:
-        """The model that learns."""
+        """The model, outside DDP and torch.compile."""
         return self.replica.objective.model
 
     def averaged(self) -> AbstractContextManager[None]:
-        """A context in which the model holds its averaged weights, where the run keeps them."""
+        """A context in which the model holds its averaged weights, where the run keeps some."""
         return self.averages.applied() if self.averages else nullcontext()
 
 
 @dataclass(frozen=True)
 class Every:
-    """After how many steps something happens; the last step is always due."""
+    """Steps between two lines of the log, two evaluations, two checkpoints; the last step always has all three."""
 
     log: int
     evaluate: int
@@ -81,7 +84,7 @@ class Every:
 
 @dataclass
 class Trainer:
-    """One run while it is trained, and where it stands. It is given everything and builds nothing."""
+    """The training loop of one run, and its state (`step`, `best`, ...). It is given all parts and builds none."""
 
     learner: Learner
     loader: Loader
@@ -90,19 +93,22 @@ class Trainer:
     log: Log
     stop: StopRequest
     steps: int
+    """Steps of the whole run."""
     every: Every
     step: int = field(default=0, init=False)
+    """Steps made so far."""
     best: Best | None = field(default=None, init=False)
     evaluated: int = field(default=-1, init=False)
-    """The last step that was evaluated."""
+    """The last step that was evaluated; -1: none."""
     averaged: bool = field(default=False, init=False)
-    """Whether the averaged weights are those of the last checkpoints, made at the end."""
+    """Whether the averaged weights are the mean of the last checkpoints (`checkpoints.average`), made at the end."""
     finished: bool = field(default=False, init=False)
-    """Whether all that comes after the last step is done."""
+    """Whether all that follows the last step (averaging, the last evaluation, attribution) is done."""
 
     def fit(self) -> dict[str, float]:
-        """Train from `step` to the last one, or until asked to stop; gives the last metrics of the validation
-        split. Raises NotFiniteError where the loss or the weights are no longer numbers."""
+        """Train from `step` to the last step, or until asked to stop; gives the metrics of the last evaluation made
+        here (empty where there was none). Raises NotFiniteError where the loss or a weight is infinite or NaN,
+        ValueError (DataError) for data that cannot be read."""
         metrics = self.catch_up_evaluation()
         self.log.start_clock()
         while self.step < self.steps and not self.stop.requested(self.learner.processes):
@@ -123,11 +129,12 @@ class Trainer:
         return metrics
 
     def update(self) -> Tensor:
-        """One step from its global batch."""
+        """Load this process's share of the step's global batch and make one step; gives its part of the mean loss.
+        Where the data cannot be read, the run is saved before the error is raised."""
         waited = self.loader.waited
         try:
             share = self.loader.load(self.step, stops=self.stop.signal is not None)
-        except ValueError:  # bad data, met before the weights change: the steps made so far are kept
+        except ValueError:  # bad data, met before the weights change: keep the steps made so far
             self.interrupt()
             raise
         self.stop.hear(share.stop_votes)
@@ -135,18 +142,18 @@ class Trainer:
         return self.learner.update(self.step, share)
 
     def due(self, every: int) -> bool:
-        """Whether something that happens every so many steps happens after this one."""
+        """Whether `step` is a multiple of `every`, or the last one."""
         return self.step % every == 0 or self.step == self.steps
 
     def must_evaluate(self) -> bool:
-        """Whether this step is evaluated; the last one not yet where its weights will be averaged first."""
+        """Whether this step is evaluated now: not the last one where `checkpoints.average` comes first."""
         return self.due(self.every.evaluate) and not (self.saver.average and self.step == self.steps)
 
     # ---------------------------------------------------------------------------------------- beside the loop
 
     def evaluate(self) -> dict[str, float]:
-        """Read the whole validation split, with the averaged weights where the run keeps them; note a new best. Raises
-        NotFiniteError for weights that are no numbers."""
+        """Evaluate on the whole validation split, with the averaged weights where the run keeps some; save a new best.
+        Gives the metrics by name. Raises NotFiniteError where a weight is not finite."""
         with self.learner.averaged():
             metrics, sample = self.evaluator.evaluate(self.step)
         self.log.write(self.step, metrics | self.evaluator.unread())
@@ -164,7 +171,7 @@ class Trainer:
         return metrics
 
     def catch_up_evaluation(self) -> dict[str, float]:
-        """The evaluation that was due at the step where the run was stopped, if it was stopped before it."""
+        """Make the evaluation that a stop left undone at this step, and save; {} where there is none."""
         if not (self.evaluated < self.step < self.steps and self.step and self.due(self.every.evaluate)):
             return {}
         metrics = self.evaluate()
@@ -172,7 +179,7 @@ class Trainer:
         return metrics
 
     def evaluate_saving_on_error(self) -> dict[str, float]:
-        """Evaluate; where the validation data stop that, the steps made so far are saved before the user is told."""
+        """Evaluate; where the data or Ctrl-C interrupt that, the run is saved before the error is raised."""
         try:
             return self.evaluate()
         except (ValueError, KeyboardInterrupt):
@@ -180,9 +187,8 @@ class Trainer:
             raise
 
     def save(self) -> None:
-        """Write a checkpoint of this step (the first process does). A step that is saved already gets its new
-        state, and averages where there are some now. Raises NotFiniteError, in all processes, for weights
-        that are no numbers."""
+        """Write a checkpoint of this step (the first process does), but for step 0. Where the step has one already, its
+        state and averages are replaced. Raises NotFiniteError, in all processes, where a tensor is not finite."""
         learner, log = self.learner, self.log
         if self.step:
             state = {
@@ -202,7 +208,7 @@ class Trainer:
             )
 
     def interrupt(self) -> None:
-        """Save the run where it stands; what was not reported yet will be when it goes on."""
+        """Save the run at this step; what is not logged yet is saved with it, for the first line after resuming."""
         self.log.put_off()
         self.save()
         self.learner.processes.wait()

@@ -1,6 +1,5 @@
-"""Mixup and CutMix: pairs of images, or of sounds, mixed while training, and their labels with them, as whole batches
-on the device. Pairs are neighbours in the global batch, which no division into micro-batches or processes takes
-apart."""
+"""Mixup and CutMix: pairs of images or sounds, and their labels, mixed while training, a batch at a time on the device.
+Pairs are neighbours in the global batch; micro-batches and processes never divide a pair."""
 
 from __future__ import annotations
 
@@ -22,27 +21,28 @@ from ..tasks.classification import Classification
 @dataclass(frozen=True, kw_only=True)
 class Mixup:
     """How inputs and labels are mixed: `mixup` (Zhang et al. 2018, arXiv:1710.09412) and `cutmix` (Yun et al. 2019,
-    arXiv:1905.04899) are the parameters of their Beta distributions, 0 for none; with both, a pair takes either.
+    arXiv:1905.04899) are the parameters a of their Beta(a, a), 0 to 1000, 0: none; with both, each pair takes either
+    with probability 1/2.
 
-    Of images both are done. Sounds are added up, the other one cut or followed by silence to the length of each,
-    as AST does (Gong et al. 2021, arXiv:2104.01778)."""
+    Images take both. Sounds take mixup alone: to each waveform the other one is added, cut or padded with silence to
+    its length, as AST does (Gong et al. 2021, arXiv:2104.01778). Raises ValueError for values out of range."""
 
     mixup: float = 0.0
     cutmix: float = 0.0
     probability: float = 1.0
-    """How often a pair is mixed at all."""
+    """The probability that a pair is mixed at all, 0 to 1."""
 
     def __post_init__(self):
         if not (0 <= self.mixup <= 1000 and 0 <= self.cutmix <= 1000 and 0 <= self.probability <= 1):
             raise ValueError("mixup and cutmix must be at least 0 and at most 1000, probability between 0 and 1")
 
     def __call__(self, batch: Batch, tasks: Mapping[str, Task]) -> Batch:
-        """The batch with its items and labels mixed in pairs of neighbours: the first with the second, the
-        third with the fourth; an odd one out stays as it is. What chance decides is keyed by the seed of the
-        first of each pair.
+        """The batch with items and labels mixed in pairs: samples 0 and 1, 2 and 3, ...; of an odd number the last
+        stays as it is. Each pair draws by the seed of its first sample. The targets become shares of the classes:
+        with share 0.75, labels 0 and 2 of 3 classes give (0.75, 0, 0.25) and (0.25, 0, 0.75).
 
-        Raises ValueError where it is not one image of one size, or one sound, a sample, or a task whose
-        labels cannot be mixed.
+        Raises ValueError unless every sample has one image (all of one size) or one sound, no other input, and a label
+        of one classification task, the only task.
         """
         planned = batch.main
         chunks = next(iter(planned.chunks.values()))
@@ -74,14 +74,15 @@ class Mixup:
         return replace(batch, main=replace(planned, chunks=mixed), targets={task: targets})
 
     def drawn(self, random: np.random.Generator) -> Drawn:
-        """What chance decides for a pair."""
+        """The random draw of a pair."""
         mixes, cuts = random.random() < self.probability, self.cutmix and (not self.mixup or random.random() < 0.5)
         parameter = self.cutmix if cuts else self.mixup
         share = float(random.beta(parameter, parameter)) if mixes and parameter else 1.0
         return Drawn(share, bool(cuts), *random.random(2).tolist())
 
     def images(self, images: Tensor, drawn: Sequence[Drawn]) -> tuple[Tensor, Tensor]:
-        """The images (s, channels, height, width) mixed in pairs, and how much of each pair is its own."""
+        """The images (s, channels, height, width) mixed in pairs, and each pair's share of an image's own pixels (p),
+        for p pairs in `drawn`."""
         pairs, (height, width) = 2 * len(drawn), images.shape[-2:]
         masks = torch.stack([each.own(height, width) for each in drawn]) if drawn else torch.ones(0, 1, height, width)
         own = masks.repeat_interleave(2, dim=0).to(images.device)
@@ -90,7 +91,8 @@ class Mixup:
         return torch.cat([mixed, images[pairs:]]), masks.mean((1, 2, 3))
 
     def sounds(self, chunks: Chunks, drawn: Sequence[Drawn]) -> Tensor:
-        """The windows (f, samples) of every sound and those of its partner, which is cut or followed by silence."""
+        """The windows (f, window samples) of all sounds, each mixed with those of its partner, which is cut or padded
+        with silence to the same number of windows."""
         values, count, device = chunks.values, len(chunks.counts), chunks.values.device
         frames = chunks.counts * (len(values) // len(chunks.index))
         clip = torch.repeat_interleave(torch.arange(count, device=device), frames, output_size=len(values))
@@ -105,16 +107,20 @@ class Mixup:
 
 
 class Drawn(NamedTuple):
-    """What chance decides for a pair: how much of each is its own, whether a rectangle is exchanged instead of
-    the whole being mixed, and where that lies."""
+    """The random draw of a pair."""
 
     share: float
+    """How much of each item and label is its own, 0 to 1; 1: not mixed."""
     cuts: bool
+    """Whether a rectangle is exchanged (CutMix) instead of all pixels being mixed."""
     top: float
+    """The middle of the rectangle, as a share of the height, 0 to 1."""
     left: float
+    """The same of the width."""
 
     def own(self, height: int, width: int) -> Float[Tensor, "1 height width"]:
-        """How much of every pixel is the image's own: the same everywhere, or 0 inside a rectangle and 1 outside."""
+        """How much of every pixel is the image's own: `share` everywhere, or 0 inside the rectangle (`1 - share` of the
+        area, before it is clipped to the image) and 1 outside."""
         if not self.cuts:
             return torch.full((1, height, width), self.share)
         side, mask = (1 - self.share) ** 0.5, torch.ones(1, height, width)
@@ -124,11 +130,11 @@ class Drawn(NamedTuple):
 
     @staticmethod
     def _part(middle: float, side: float, length: int) -> slice:
-        """A stretch around a place; what would lie outside the image is cut off, as in the paper."""
+        """The side of the rectangle along one axis of `length` pixels, clipped to the image, as in the paper."""
         half = side * length / 2
         return slice(max(0, round(middle * length - half)), max(0, round(middle * length + half)))
 
 
 def swapped(items: Tensor) -> Tensor:
-    """Every item's partner in its place: of 0, 1, 2, 3 it is 1, 0, 3, 2."""
+    """An even number of items, neighbours exchanged: 0, 1, 2, 3 become 1, 0, 3, 2."""
     return items.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)

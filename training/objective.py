@@ -1,4 +1,4 @@
-"""The objective: model and tasks as one module, so that DDP and torch.compile see the whole forward pass."""
+"""The objective: model and all losses as one module, so that DDP and torch.compile see the whole forward pass."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from ..tasks.targets import is_own, terms_of
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """The arithmetic of a run: inside, matrix products are made in bfloat16 where that was chosen. Training and
-    evaluation, also `chopmix evaluate`, are inside."""
+    """A context in which matrix products run in bfloat16 where `precision` is `bfloat16`; of `float32` it changes
+    nothing. Training and evaluation run inside."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 class Objective(nn.Module):
-    """Read a batch and give every task's loss terms. It owns no parameter but the model's."""
+    """Maps a planned micro-batch to every task's summed loss. Its parameters are the model's alone.
+
+    `precision` is `float32` or `bfloat16`; `mixup` replaces a batch by a mixed one (see `Mixup`), None: none does."""
 
     def __init__(
         self, model: Model, tasks: Mapping[str, Task], precision: str = "float32",
@@ -30,16 +32,18 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.tasks, self.precision, self.mixup = model, dict(tasks), precision, mixup
         self.own = {name for name, task in tasks.items() if is_own(task) or is_own(model.heads[name])}
-        """The tasks whose class, or whose head, is of code outside chopmix."""
+        """Names of the tasks whose class or head comes from outside chopmix: their losses are checked."""
 
     def ready(self, batch: Batch, device: torch.device) -> Batch:
-        """A micro-batch of the loader with its layouts planned, on the device, mixed where that is asked for."""
+        """Prepare a micro-batch of the loader for `forward`: plan its attention layouts, move it to the device, apply
+        mixup. Raises LeakError where a target can reach its own predictor."""
         batch = self.model.plan(batch, dtype=getattr(torch, self.precision), device=device)
         batch = batch if device.type == "cpu" else batch.to(device)
         return self.mixup(batch, self.tasks) if self.mixup else batch
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Every task's loss, weighted, summed over the targets of one micro-batch that is `ready`: never a mean."""
+        """Every task's loss by name, a scalar: its terms summed over the targets of a micro-batch from `ready`, times
+        the task's weight. Never a mean: `Learner.update` divides by the number of targets in the global batch."""
         with autocast(next(self.model.parameters()).device, self.precision):
             outputs = self.model(batch)
             return {
@@ -48,6 +52,6 @@ class Objective(nn.Module):
             }
 
     def terms(self, name: str, output: Tensor, targets: Targets) -> Mapping[str, Tensor]:
-        """One task's loss terms; those of code outside chopmix are checked."""
+        """One task's loss terms by name, scalars. Raises ContractError where code outside chopmix gives others."""
         task, head = self.tasks[name], self.model.heads[name]
         return terms_of(name, task, head, output, targets) if name in self.own else task.terms(output, targets)

@@ -1,6 +1,6 @@
 """Optimizers: AdamW for everything, or Muon for the matrices of the cores and AdamW for the rest.
 
-Every parameter belongs to exactly one group, by its role (`models/initialization.py`); `Optimizer` asserts it.
+Every trained parameter is in exactly one group, by its role (`models/initialization.py`); `Optimizer` asserts it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class Optimizer:
-    """Base: one or more torch optimizers that together hold every parameter of a model once.
+    """Base: one or more torch optimizers that together hold every trained parameter of a model once.
 
-    `learning_rate` is that of `training:`, the rate of the main group; the other groups have ratios of it. Every
-    group's rate is multiplied by the schedule's factor.
+    `learning_rate` (`training.learning_rate`) is the peak rate of the main group; other groups have ratios of it. All
+    rates are multiplied by the schedule's factor. A subclass makes its optimizers in `__init__` and calls `hold`.
     """
 
     default_rate: ClassVar[float] = 1e-3
@@ -39,8 +39,8 @@ class Optimizer:
         self.names = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
     def hold(self, *inner: torch.optim.Optimizer) -> None:
-        """Take the torch optimizers, the main group first; a group's `name` is what it is called in messages. Raises
-        AssertionError when a parameter is missing or held twice."""
+        """Take the torch optimizers, the main group first; `name` of a group is its name in tables and metrics. Raises
+        AssertionError where a parameter is missing or held twice."""
         self.inner = list(inner)
         held = [p for group in self.groups() for p in group["params"]]
         assert len(held) == len(set(held)), "a parameter stands in two optimizer groups"
@@ -55,8 +55,8 @@ class Optimizer:
         return [group for optimizer in self.inner for group in optimizer.param_groups]
 
     def rates(self) -> dict[str, tuple[float, int]]:
-        """The rate that each group learns with at present, and how many parameters it reaches, by the group's
-        name, the main one first."""
+        """The present learning rate of each group and its number of parameters, by the group's name, the main one
+        first: `{"matrices": (0.02, 196608), "heads": (0.005, 16384)}`."""
         found: dict[str, tuple[float, int]] = {}
         for group in self.groups():
             name = group.get("name", "all")
@@ -65,8 +65,8 @@ class Optimizer:
         return found
 
     def figures(self) -> dict[str, float]:
-        """The rates in use as metrics: `train/learning_rate` of the main group, `train/learning_rate/heads`
-        of another."""
+        """The present learning rates as metrics: `train/learning_rate` of the main group,
+        `train/learning_rate/heads` of another."""
         others = {f"train/learning_rate/{name}": rate for name, (rate, _) in self.rates().items() if name != self.main}
         return {"train/learning_rate": self.learning_rate * self.factor} | others
 
@@ -84,7 +84,8 @@ class Optimizer:
             optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the updates depend on, as tensors named `<parameter>/<quantity>`."""
+        """The state by `<parameter>/<quantity>`: `cores.main.norm.weight/exp_avg`, `.../exp_avg_sq`, `.../step`; of
+        Muon's matrices `.../momentum`."""
         found = {}
         for optimizer in self.inner:
             for parameter, quantities in optimizer.state.items():
@@ -92,13 +93,13 @@ class Optimizer:
         return found
 
     def state_values(self) -> int:
-        """How many numbers the state holds once every parameter was updated: Adam keeps two for each, Muon one."""
+        """How many numbers the state holds once every parameter was updated: AdamW two for each weight, Muon one."""
         kept = {optimizer: 1 if isinstance(optimizer, MatrixMomentum) else 2 for optimizer in self.inner}
         return sum(kept[o] * p.numel() for o in self.inner for group in o.param_groups for p in group["params"])
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take the state of an earlier run of the same parameters. Raises ValueError when one has none, or
-        another's."""
+        """Take what `state` gave; an empty one changes nothing. Raises ValueError where a parameter has no state in
+        it, or one of another shape, type or optimizer."""
         by_name: dict[str, dict[str, Tensor]] = defaultdict(dict)
         for key, value in state.items():
             name, _, quantity = key.rpartition("/")
@@ -114,7 +115,7 @@ class Optimizer:
                     optimizer.state[parameter] = {k: self._placed(k, v, parameter) for k, v in quantities.items()}
 
     def _check(self, optimizer: torch.optim.Optimizer, parameter: Tensor, quantities: Mapping[str, Tensor]) -> None:
-        """Raises ValueError for what is no state of a parameter in this optimizer."""
+        """Raises ValueError where these are not the quantities that this optimizer keeps for the parameter."""
         wanted = {"momentum"} if isinstance(optimizer, MatrixMomentum) else {"step", "exp_avg", "exp_avg_sq"}
         fits = quantities.keys() == wanted and all(
             value.is_floating_point() and value.numel() == 1 if name == "step"
@@ -125,23 +126,23 @@ class Optimizer:
 
     @staticmethod
     def _placed(key: str, value: Tensor, parameter: Tensor) -> Tensor:
-        """State on its parameter's device; step counters are float32 and live where fused AdamW wants them."""
+        """A copy on the parameter's device; step counters on the CPU unless that is CUDA (as fused AdamW has it)."""
         device = parameter.device if key != "step" or parameter.is_cuda else "cpu"
         return value.to(device=device, copy=True)
 
 
 def adamw(groups: list[dict], betas: tuple[float, float], epsilon: float) -> torch.optim.AdamW:
-    """torch's AdamW, fused, over the groups that hold any parameter."""
+    """torch's fused AdamW over the groups that hold any parameter."""
     return torch.optim.AdamW([g for g in groups if g["params"]], betas=betas, eps=epsilon, fused=True)
 
 
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101), fused.
 
-    `weight_decay` acts on everything of two axes or more (matrices and embeddings, as in nanoGPT), never on gains
-    and biases. `layer_decay`, for fine-tuning, multiplies the rate once per layer on the way down from the heads:
-    the last block learns with that share of the rate, the embeddings with the least (Clark et al. 2020,
-    arXiv:2003.10555).
+    `weight_decay` acts on parameters of two axes or more (matrices and embeddings, as in nanoGPT), never on gains and
+    biases. `layer_decay`, for fine-tuning, multiplies the rate once per layer on the way down from the heads (Clark et
+    al. 2020, arXiv:2003.10555): with 0.75 and 2 blocks, heads learn with the full rate, the blocks with 0.75 and 0.5625
+    of it, the embeddings with 0.421875. 1: none. `betas` and `epsilon` are Adam's.
     """
 
     def __init__(
@@ -159,8 +160,8 @@ class AdamW(Optimizer):
 
 
 def depth_below_heads(model: nn.Module, name: str) -> int:
-    """How many layers lie between a parameter and the heads: 0 for a head, the core's depth and one more for an
-    embedding."""
+    """How many layers below the heads a parameter lies, with `depth` blocks in the deepest core: 0 for heads and final
+    norms, 1 for that core's last block, `depth` for first blocks, `depth` + 1 for all else (embeddings)."""
     owner, _, rest = name.partition(".")
     if owner == "heads":
         return 0
@@ -176,8 +177,9 @@ class Muon(Optimizer):
     """Muon for the matrices inside the cores (Jordan et al. 2024), AdamW for embeddings, heads, gains and biases.
 
     The matrices learn with `training.learning_rate` (0.02 where it is null); `embeddings`, `heads` and `others`
-    (matrices that read raw input, gains, biases) are ratios of it. `weight_decay` acts on the matrices, and with
-    `cautious` only where it points the way of the update (arXiv:2411.16085).
+    (matrices that read raw input, gains, biases) are ratios of it. `momentum` is Muon's, `betas` are AdamW's.
+    `weight_decay` acts on the matrices alone, and with `cautious` only on weights that the update also moves towards
+    zero (Chen et al. 2025, arXiv:2510.12402). Raises ValueError for a ratio below 0.
     """
 
     default_rate, main = 0.02, "matrices"
@@ -216,7 +218,7 @@ class Muon(Optimizer):
 
 
 class MatrixMomentum(torch.optim.Optimizer):
-    """Muon's update: momentum, made orthogonal by Newton-Schulz steps, scaled by sqrt(max(1, rows / columns)).
+    """Muon's update: Nesterov momentum, made orthogonal by `newton_schulz`, times sqrt(max(1, rows / columns)).
 
     Matrices of one shape are stacked, so that each Newton-Schulz step is one batched product; the state (`momentum`) is
     per parameter. Reference: Keller Jordan, github.com/KellerJordan/Muon; torch.optim.Muon with
@@ -236,7 +238,7 @@ class MatrixMomentum(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable | None = None) -> None:
-        """One update of every matrix that has a gradient."""
+        """One update of every matrix that has a gradient; `closure` is ignored."""
         for group in self.param_groups:
             by_shape = defaultdict(list)
             for parameter in group["params"]:
@@ -261,10 +263,10 @@ class MatrixMomentum(torch.optim.Optimizer):
 
 
 def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Nearly orthogonal matrices with the singular vectors of a stack (k, rows, columns): singular values near 1.
+    """A stack of matrices (k, rows, columns) made nearly orthogonal: the same singular vectors, singular values near 1.
 
     The quintic iteration and coefficients of Jordan et al. 2024; in bfloat16 where matrix products are fast in it
-    (a GPU, a CPU with such instructions: 2.9 times faster there), else in float32.
+    (on a GPU; on a CPU with such instructions, 2.9 times faster there), else in float32.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrices.bfloat16() if matrices.is_cuda or fast_half(matrices.device) else matrices.float()
@@ -278,8 +280,8 @@ def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 def freeze(model: nn.Module, beginnings: Sequence[str]) -> None:
-    """Take parameters out of training, by the beginnings of their names. Raises ValueError for one that begins
-    none, and when nothing is left to train."""
+    """Take parameters out of training by the beginnings of their names, `cores.main.blocks.0`. Raises ValueError for
+    one that begins no name, and where nothing is left to train."""
     names = [name for name, _ in model.named_parameters()]
     for beginning in beginnings:
         if not any(name.startswith(beginning) for name in names):

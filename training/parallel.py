@@ -1,4 +1,4 @@
-"""The objective as training calls it: compiled where that was chosen, under DDP where there are several processes."""
+"""The objective as training calls it: compiled where asked for, under DDP where there are several processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .objective import Objective
 
 
 class Replica:
-    """The model and its tasks, as this process trains them."""
+    """This process's copy of the model and its tasks, called with one micro-batch at a time."""
 
     def __init__(self, objective: Objective, processes: Processes):
         self.objective, self.processes = objective, processes
@@ -22,7 +22,7 @@ class Replica:
         self.keeps: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def start(self, compiled: bool = False) -> None:
-        """Put it into training mode, compiled if asked for; processes start with the first one's weights."""
+        """Switch to training mode, compile if asked for, and wrap in DDP, which copies the first process's weights."""
         objective, device = self.objective.train(), self.processes.device
         if compiled:
             objective.compile()
@@ -32,10 +32,10 @@ class Replica:
             self.keeps = self.forward.no_sync
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
-        """Every task's summed loss over one micro-batch of the loader, which is planned, moved and mixed first."""
+        """Every task's summed loss over one micro-batch of the loader, after `Objective.ready`."""
         return self.forward(self.objective.ready(batch, self.processes.device))
 
     def sums_gradients(self, now: bool) -> AbstractContextManager[None]:
-        """A context in which a backward pass sums gradients over processes `now`, or keeps them for a later one of
-        this step."""
+        """A context for one backward pass: gradients are summed over processes `now`, else only accumulated here, as
+        for all micro-batches of a step but the last (DDP's `no_sync`)."""
         return nullcontext() if now else self.keeps()

@@ -1,4 +1,4 @@
-"""What is checked before the first step: that the best can be told, that samples can be written, that nothing leaks."""
+"""Checks before the first step: the metric of the best checkpoint, the prompt, attribution, batches, leaks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..tokenizers.base import Chopper
 
 
 def check_best(best: str, tasks: Mapping[str, Task], generated: int) -> None:
-    """Raises ValueError when `checkpoints.best` is no metric of the validation split. Where no text is
-    `generated`, none is judged."""
+    """Raises ValueError where `best` (`checkpoints.best`) is no metric of the validation split. With `generated` 0
+    (`evaluation.generated`) metrics of generated texts do not count."""
     names = [f"val/{name}/" if len(tasks) > 1 else "val/" for name in tasks]
     possible = list(directions(tasks, "val"))
     if not generated:
@@ -25,7 +25,7 @@ def check_best(best: str, tasks: Mapping[str, Task], generated: int) -> None:
 
 
 def check_prompt(prompt: str, tasks: Mapping[str, Task], choppers: Mapping[str, Chopper]) -> None:
-    """Raises ValueError when the prompt of the text samples cannot be encoded."""
+    """Raises ValueError where `evaluation.prompt` cannot be encoded by the tokenizer of a text that is generated."""
     for task in tasks.values():
         if task.needs.generates and prompt:
             try:
@@ -35,7 +35,7 @@ def check_prompt(prompt: str, tasks: Mapping[str, Task], choppers: Mapping[str, 
 
 
 def check_attribution(split: Split) -> None:
-    """Raises ValueError when there is no input whose worth could be told, though that is asked for."""
+    """Raises ValueError where no input can be withheld, so that `evaluation.attribution` has nothing to compare."""
     if not split.inputs.optional:
         raise ValueError(
             "evaluation.attribution: there is no input that could be withheld: every one is predicted, or "
@@ -44,7 +44,8 @@ def check_attribution(split: Split) -> None:
 
 
 def check_batches_are_whole(tasks: Mapping[str, Task], whole: bool) -> None:
-    """Raises ValueError where a task judges the samples of a batch together and a batch is not read as a `whole`."""
+    """Raises ValueError where the loss of a task compares the samples of a batch with each other (`Needs.whole_batch`)
+    and the global batch is not one micro-batch of one process (`whole`)."""
     for name, task in tasks.items():
         if task.needs.whole_batch and not whole:
             raise ValueError(
@@ -54,17 +55,19 @@ def check_batches_are_whole(tasks: Mapping[str, Task], whole: bool) -> None:
 
 
 def check_leaks(model: Model, split: Split, seed: int) -> None:
-    """Raises LeakError when a target of the first batch can reach its own predictor; every later batch is checked
-    when it is planned (`Model.plan`)."""
+    """Raises LeakError where, in the first batch, the slot that predicts a target can read it through the layers of
+    attention; every later batch is checked when it is planned (`Model.plan`)."""
     model.leak_check.check(split.batch(split.plan(seed, 0)), *model.graphs)
 
 
 def lines_about_inputs(
     split: Split, tasks: Mapping[str, Task], columns: Mapping[str, str], encoded: Collection[str]
 ) -> list[str]:
-    """What is not to be seen from a configuration alone: how often inputs are really withheld, and which inputs
-    read the very column that a task predicts. `columns` are those that the inputs read, `encoded` the inputs of
-    the encoder."""
+    """Lines for the user on what a configuration does not show: how often each input is withheld, and which inputs read
+    the very column that a task predicts. `columns` maps inputs to data columns, `encoded` are the encoder's inputs.
+
+        tasks.text: the answer stands in column 'text', which text reads: shifted
+    """
     lines = []
     if withheld := split.inputs.withheld:
         told = ", ".join(f"{name} from {share:.1%}" for name, share in withheld.items())
@@ -76,7 +79,7 @@ def lines_about_inputs(
     for name, task in tasks.items():
         needs = task.needs
         answers = [*needs.columns] or [columns[each] for each in needs.inputs if each not in needs.makes]
-        hidden = {*columns} - {*encoded} if encoded and not needs.generates else set()  # what a decoder writes
+        hidden = {*columns} - {*encoded} if encoded and not needs.generates else set()  # only a decoder reads them
         for reader in [each for each, column in columns.items() if column in answers and each not in hidden]:
             how = needs.hides if reader in needs.inputs else "reconstructed"
             lines.append(f"tasks.{name}: the answer stands in column {columns[reader]!r}, which {reader} reads: {how}")

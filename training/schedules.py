@@ -1,4 +1,4 @@
-"""Learning-rate schedules: a factor between 0 and 1 for every step, a pure function of the step."""
+"""Learning-rate schedules: the factor on every peak rate, 0 to 1, as a pure function of the step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import math
 
 
 class Schedule:
-    """Base. `warmup` steps rise linearly to 1 first; a step counts from 0, so the first update already moves."""
+    """Base: a linear rise over the first `warmup` of `steps` steps, then `after`.
+
+    Steps count from 0. With warmup=4 the factors begin 0.2, 0.4, 0.6, 0.8: the first update already moves. Raises
+    ValueError unless 0 <= warmup <= steps.
+    """
 
     def __init__(self, steps: int, *, warmup: int = 0):
         if not 0 <= warmup <= steps:
@@ -14,22 +18,22 @@ class Schedule:
         self.steps, self.warmup = steps, warmup
 
     def __call__(self, step: int) -> float:
-        """The factor on every learning rate at this step."""
+        """The factor on every peak learning rate at this step."""
         if step < self.warmup:
             return (step + 1) / (self.warmup + 1)
         return self.after(step)
 
     def progress(self, step: int) -> float:
-        """How far the part after the warm-up has come, 0 to 1."""
+        """The share of the steps after the warm-up that are done, 0 to 1."""
         return min((step - self.warmup) / max(self.steps - self.warmup, 1), 1.0)
 
     def after(self, step: int) -> float:
-        """The factor after the warm-up."""
+        """The factor at a step after the warm-up; subclasses define it."""
         raise NotImplementedError
 
 
 class Constant(Schedule):
-    """Always the full rate."""
+    """The full rate after the warm-up: factor 1."""
 
     def after(self, step: int) -> float:
         return 1.0
@@ -58,7 +62,8 @@ class Linear(Schedule):
 
 
 class WarmupStableDecay(Schedule):
-    """Full rate, then a straight line down to `final` over the last `decay` share of the steps (arXiv:2404.06395)."""
+    """Factor 1, then a straight line down to `final` over the last `decay` share of all steps (Hu et al. 2024,
+    arXiv:2404.06395). `decay` is more than 0 and at most 1; ValueError otherwise."""
 
     def __init__(self, steps: int, *, warmup: int = 0, decay: float = 0.5, final: float = 0.0):
         super().__init__(steps, warmup=warmup)
@@ -72,7 +77,7 @@ class WarmupStableDecay(Schedule):
 
 
 class InverseSquareRoot(Schedule):
-    """1 at the end of the warm-up, then falling with 1/sqrt(step) (the 2017 paper, arXiv:1706.03762)."""
+    """After the warm-up sqrt(warmup / (step + 1)), with warmup at least 1 (Vaswani et al. 2017, arXiv:1706.03762)."""
 
     def after(self, step: int) -> float:
         return math.sqrt(max(self.warmup, 1) / max(step + 1, self.warmup, 1))

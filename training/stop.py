@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request: the step in progress is finished, the run is saved, and it says so."""
+"""Ctrl-C and SIGTERM as a request to stop: the step in progress is finished, and the run is saved."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ..data.processes import Processes
 
 
 class StopRequest:
-    """A context in which SIGINT and SIGTERM are noted instead of killing. A second Ctrl-C kills at once.
+    """A context in which SIGINT and SIGTERM are noted instead of ending the process. A SIGINT (Ctrl-C) after either
+    raises KeyboardInterrupt at once.
 
-    Several processes stop together: in every step they say to each other whether they were asked (`hear`).
+    Several processes stop at the same step: in every step they exchange how many were asked to (`hear`).
     """
 
     def __init__(self):
@@ -45,7 +46,7 @@ class StopRequest:
             )
 
     def hear(self, votes: float) -> None:
-        """How many of all processes were asked before this step."""
+        """Take the number of processes that were asked to stop before this step (`Share.stop_votes`)."""
         if votes:
             self.heard, self.signal = True, self.signal or signal.SIGTERM
 
@@ -56,8 +57,8 @@ class StopRequest:
 
 @contextmanager
 def orderly_end() -> Iterator[None]:
-    """A context that SIGTERM leaves as an exception: what is half written is taken away. Not for processes of
-    torchrun, which may be waiting for each other where no signal is heard."""
+    """A context in which SIGTERM raises SystemExit(143), so that `finally` blocks delete what is half written. Without
+    effect under torchrun, whose processes may be waiting for each other where Python handles no signals."""
     if "RANK" in os.environ or threading.current_thread() is not threading.main_thread():
         yield
         return

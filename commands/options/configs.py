@@ -1,4 +1,4 @@
-"""A configuration on the command line."""
+"""Arguments that name a configuration: `CONFIG [KEY=VALUE...]`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .runs import add_trust
 
 
 def add_config(command: argparse.ArgumentParser) -> None:
-    """A YAML file with overrides, or the folder of a run."""
+    """Add the arguments CONFIG (a YAML file or the folder of a run), KEY=VALUE overrides and --trust."""
     command.add_argument("config", metavar="CONFIG", help="a YAML file, or a run's folder")
     command.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE")
     add_trust(command)
 
 
 def given_config(options: argparse.Namespace) -> Config:
-    """The configuration that a command names by its YAML file, or by a run's folder. Raises RunError for a run without
-    data."""
+    """The configuration of a YAML file with overrides, or of a run's folder. Raises ConfigError with all its problems,
+    RunError for an imported run, which has no data."""
     from ...experiment.folder.reading import RunError, read_config
     from ...experiment.settings.config import load_config
 
@@ -33,6 +33,3 @@ def given_config(options: argparse.Namespace) -> Config:
     if config.data.dataset is None:
         raise RunError(f"{folder} was imported and has no data of its own: there is nothing to see")
     return config
-
-
-# ----------------------------------------------------------------------------------------------------- samples: --input

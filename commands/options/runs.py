@@ -1,4 +1,4 @@
-"""A run on the command line, and how it is used: its checkpoint, its search."""
+"""Arguments that several commands share: a run's checkpoint and device, trusted code, beam search."""
 
 from __future__ import annotations
 
@@ -16,18 +16,15 @@ DATA_HELP = "a dataset as a YAML writes it, a folder, a manifest, shards, texts"
 SEARCH_KEYS = ("beams", "length_penalty", "no_repeat")
 
 
-# ------------------------------------------------------------------------------------------------------ options of runs
-
-
 def add_checkpoint(command: argparse.ArgumentParser) -> None:
-    """Which weights of a run are loaded, and where."""
+    """Add --checkpoint (which weights of a run are loaded), --device and --trust."""
     command.add_argument("--checkpoint", choices=("best", "last"), default="best")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add_trust(command)
 
 
 def add_trust(command: argparse.ArgumentParser) -> None:
-    """Which code outside chopmix a run may name."""
+    """Add --trust: modules outside chopmix whose code a run may name and so execute."""
     command.add_argument(
         "--trust", action="append", default=[], metavar="MODULE",
         help="a module outside chopmix that the run may use, such as its author's tokenizer; it is executed",
@@ -35,17 +32,15 @@ def add_trust(command: argparse.ArgumentParser) -> None:
 
 
 def load(options: argparse.Namespace) -> Run:
-    """The run that a command names, with the code that its user trusts."""
+    """The run of `options.run`, at the checkpoint and on the device of `add_checkpoint`. Raises RunError where there is
+    no run, CheckpointError where none of its checkpoints is whole."""
     from ...experiment.run import load_run
 
     return load_run(options.run, options.checkpoint, options.device, options.trust)
 
 
-# ----------------------------------------------------------------------------------------- configurations, or runs' own
-
-
 def add_search(command: argparse.ArgumentParser) -> None:
-    """How texts are searched for."""
+    """Add the options of beam search: --beams, --length-penalty, --no-repeat."""
     command.add_argument(
         "--beams", type=int, metavar="N",
         help="search for texts with so many beams (1: greedily); what is not given is as the task says",
@@ -55,15 +50,12 @@ def add_search(command: argparse.ArgumentParser) -> None:
 
 
 def search_options(options: argparse.Namespace) -> dict[str, Any]:
-    """What the command line asks of the search for texts, to be put into each task's own."""
+    """The options of beam search that were given, by field of `Search`: `--beams 4` gives `{"beams": 4}`."""
     return {name: getattr(options, name) for name in SEARCH_KEYS if getattr(options, name) is not None}
 
 
-# --------------------------------------------------------------------------------------------------------------- tables
-
-
 def wide_console() -> Console:
-    """Standard output; as wide as a table wants it where nobody looks at a terminal."""
+    """A console on standard output: as wide as the terminal, else 240 columns, so that no table is cut in a file."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 240)

@@ -1,4 +1,4 @@
-"""Samples on the command line: `--input NAME=VALUE`."""
+"""Samples given on the command line: `--input NAME=VALUE`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def add_inputs(command: argparse.ArgumentParser, required: bool = False) -> None:
-    """Samples of any of the run's inputs."""
+    """Add the repeatable option --input NAME=VALUE."""
     command.add_argument(
         "--input", action="append", default=[], metavar="NAME=VALUE", required=required,
         help="a file for an input, or its text; repeat it for other inputs, and for more samples",
@@ -21,10 +21,13 @@ def add_inputs(command: argparse.ArgumentParser, required: bool = False) -> None
 
 
 def given_samples(pairs: Sequence[str], run: Run, reading: bool = False) -> list[dict[str, str]]:
-    """Samples from `NAME=VALUE` pairs: several values of one name are several samples; one value goes with all of them.
+    """Samples from `NAME=VALUE` pairs: several values of one name are several samples; a single value goes with all.
 
-    A value with `*` in it stands for the files it matches, but for a text. Raises RunError where the numbers of values
-    do not agree, and, but for mere `reading`, for what the run is to write itself."""
+        ["image=a.png", "image=b.png", "operator=+"]
+        [{"image": "a.png", "operator": "+"}, {"image": "b.png", "operator": "+"}]
+
+    A value with `*` stands for the files it matches, unless the input is a text. Raises RunError where the numbers of
+    values do not agree, and for the input that the run generates, unless samples are only read (`reading`: embed)."""
     from ...experiment.folder.reading import RunError
 
     written = [task.target for task in run.tasks.values() if task.needs.generates]
@@ -44,6 +47,3 @@ def given_samples(pairs: Sequence[str], run: Run, reading: bool = False) -> list
             f"--input {wrong[0]}: {len(values[wrong[0]])} values beside {count} of another input; give 1 or {count}"
         )
     return [{name: given[n % len(given)] for name, given in values.items()} for n in range(count)]
-
-
-# -------------------------------------------------------------------------------------------------- how texts are found

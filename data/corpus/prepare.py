@@ -1,4 +1,4 @@
-"""A corpus encoded once, by several processes, into a token file in the cache folder."""
+"""Preparation of a corpus: its documents encoded once, by several processes, into a token file in the cache folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ from ..root import cache_folder
 from .token_file import HEADER, MAGIC, TokenFile, VERSION
 
 PART, WORK, SMALL = 2**17, 2**20, 20
-"""Characters of a document that are encoded at once; characters of one piece of work; pieces that need no processes."""
+"""Characters (about) of a document's part; characters (about) of one piece of work, of several parts; pieces of work
+below which no worker processes are started."""
 
 WORD_END = re.compile(r"[A-Za-z](?= [A-Za-z])")
 
@@ -40,8 +41,8 @@ _in_worker: list[Encoding] = []  # the encoding that a worker process was given
 
 
 def prepared_folder(dataset: Dataset, encoding: Encoding) -> Path:
-    """Where a dataset's token files go: a folder of the cache, named by the dataset and a hash of all that makes
-    them."""
+    """The folder of a dataset's token files in the cache: its name and a hash (12 hex digits) of the encoding and of
+    every split's source."""
     made_of = [encoding.fingerprint, *(source_digest(dataset, split) for split in dataset.splits)]
     return cache_folder() / f"{dataset.name}-{hashlib.sha256(' '.join(made_of).encode()).hexdigest()[:12]}"
 
@@ -55,7 +56,8 @@ def source_digest(dataset: Dataset, split: str) -> str:
 def prepare(
     dataset: Dataset, split: str, encoding: Encoding, folder: Path, *, workers: int | None = None, progress: bool = True
 ) -> TokenFile:
-    """The token file `<folder>/<split>.tokens`: the one that is there if it fits, else a new one.
+    """The token file `<folder>/<split>.tokens`: the one that is there, if source and encoding are the same, else a new
+    one.
 
     A large corpus is encoded by `workers` processes (None: one per CPU core). Several processes may prepare the same
     file at once: each writes its own, and the last to finish stays. Raises DataError for a document that the encoding
@@ -80,7 +82,7 @@ def prepare(
 
 
 class Part(NamedTuple):
-    """A document, or of a long one the stretch that begins at character `start`."""
+    """A document, or the part of a long one that begins at its character `start`; `key` names the document."""
 
     key: str
     start: int
@@ -88,7 +90,8 @@ class Part(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """The uint32 ids of some parts, where in them documents start, and the UTF-8 bytes of their text."""
+    """The uint32 ids (t) of some parts, the indices in them at which documents start, and the UTF-8 bytes of their
+    text."""
 
     ids: np.ndarray
     starts: list[int]
@@ -129,12 +132,13 @@ def _ids(part: Part, encoding: Encoding) -> list[int]:
 
 
 def _encode(work: list[Part], encoding: Encoding, threads: bool) -> Encoded:
-    """The ids of some parts, in threads or one by one. Raises DataError as `_ids` does."""
+    """The ids of some parts, encoded in threads or one by one, with a start token before every document. Raises
+    DataError as `_ids` does."""
     texts = [part.text for part in work]
     try:
         found = encoding.encode_batch(texts) if threads else [_ids(part, encoding) for part in work]
     except UnencodableText:
-        return _encode(work, encoding, threads=False)  # which says in which document
+        return _encode(work, encoding, threads=False)  # one by one, to name the document
     arrays, starts, total = [], [], 0
     for part, ids in zip(work, found, strict=True):
         if part.start == 0:
@@ -146,7 +150,8 @@ def _encode(work: list[Part], encoding: Encoding, threads: bool) -> Encoded:
 
 
 def _encode_all(works: Iterator[list[Part]], encoding: Encoding, workers: int) -> Iterator[Encoded]:
-    """Encode in order: in this process with threads, or for a large corpus in `workers` others."""
+    """Encode pieces of work in order: in this process with threads, or for a large corpus in `workers` others. Raises
+    DataError where one of these ends early."""
     first = list(islice(works, SMALL))
     if len(first) < SMALL or workers < 2:
         yield from (_encode(work, encoding, threads=True) for work in chain(first, works))
@@ -170,8 +175,8 @@ def _encode_all(works: Iterator[list[Part]], encoding: Encoding, workers: int) -
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Inside, Ctrl-C waits; processes that are started meanwhile never hear it: they end with this one, and say
-    nothing."""
+    """Block Ctrl-C (SIGINT) inside a `with`; processes started meanwhile inherit that: they end with this one, without
+    a traceback of their own."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -195,7 +200,7 @@ def _encode_in_worker(work: list[Part]) -> Encoded:
 
 
 class _Writer:
-    """Writes one token file under a temporary name, and gives it its name when it is whole; else leaves nothing."""
+    """Writes one token file under a temporary name and renames it when it is whole; else leaves nothing."""
 
     def __init__(self, path: Path, header: dict):
         self.path, self.header = path, header
@@ -218,7 +223,8 @@ class _Writer:
             self.temporary.unlink(missing_ok=True)
 
     def add(self, encoded: Encoded) -> None:
-        """Append the ids of some documents. Raises ValueError for an id outside the vocabulary."""
+        """Append the ids of some parts. Raises ValueError for an id outside the vocabulary, DataError where they cannot
+        be written."""
         if (highest := int(encoded.ids.max(initial=0))) >= self.header["vocabulary"]:
             raise ValueError(f"id {highest} is outside the vocabulary of {self.header['vocabulary']} ids")
         self.starts.extend(self.tokens + start for start in encoded.starts)
@@ -228,7 +234,8 @@ class _Writer:
             self.file.write(encoded.ids.astype(self.kind).tobytes())
 
     def finish(self) -> None:
-        """Write what comes last, wait for the disk, and give the file its name."""
+        """Write the documents' starts and the header, sync to disk, and rename the file. Raises DataError where that
+        fails."""
         size = self.tokens * self.kind.itemsize
         counts = {"tokens": self.tokens, "documents": len(self.starts), "bytes": self.bytes}
         header = {"version": VERSION, "integers": self.kind.name, **counts, **self.header}
@@ -251,7 +258,8 @@ class _Writer:
 
 @contextlib.contextmanager
 def _progress_bar(title: str, enabled: bool) -> Iterator:
-    """A line on standard error where that is a terminal: bytes of text done, speed, time. Gives what advances it."""
+    """A progress line on standard error where that is a terminal: bytes of text, speed, time. Gives the function that
+    advances it by so many bytes."""
     columns = (SpinnerColumn(), TextColumn(title), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
     shown = enabled and sys.stderr.isatty()
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as bar:

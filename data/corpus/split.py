@@ -1,4 +1,5 @@
-"""A stream of tokens, read in windows: the batches of language modelling, each a pure function of (seed, step)."""
+"""A corpus as one stream of tokens, read in windows: the batches of language modelling, each a pure function of (seed,
+step)."""
 
 from __future__ import annotations
 
@@ -21,8 +22,13 @@ from .token_file import TokenFile
 
 
 class Windows(Sampler):
-    """Windows of a stream of `length` ids; a window's number is where it starts. Every epoch shifts the windows
-    by a random offset and reads them in a random order, each once."""
+    """Batches of `rows` windows of `context` ids each from a stream of `length` ids; a window's number is the index of
+    its first id. Every epoch shifts the windows by a random offset and reads each once, in a random order (nanoGPT
+    draws every start independently).
+
+    Of 100 ids and a context of 10 an epoch reads 9 windows, from offset + 0, 10, 20, ..., 80, with an offset of 0 to 9:
+    the last window, too, has an id after it.
+    """
 
     def __init__(self, length: int, context: int, rows: int):
         self.length, self.context, self.rows = length, context, rows
@@ -38,7 +44,7 @@ class Windows(Sampler):
         return found
 
     def epoch(self, seed: int, epoch: int) -> tuple[np.ndarray, int]:
-        """The order of one epoch's windows and the offset of the first; the last two epochs are kept."""
+        """The order of one epoch's windows and the offset of the first; those of two epochs are cached."""
         if (seed, epoch) not in self._epochs:
             while len(self._epochs) > 1:
                 self._epochs.pop(next(iter(self._epochs)))
@@ -50,9 +56,17 @@ class Windows(Sampler):
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSplit(Split):
-    """One split of a corpus as windows of `context` tokens, each token judged by the one that follows it.
+    """One split of a corpus as windows of `context` tokens, of which each is to predict the next; `rows` windows are a
+    global batch, read as the input `input`.
 
-    With `separate` documents every document in a window is a sample of its own; else the window is one sample.
+    With `separate` every document (or part of one) in a window is a sample of its own; else the window is one sample.
+    The documents "ab" and "c" as bytes, behind the start token 256, in a window of 4 (context) from 0:
+
+        values     256  97  98  256
+        next_ids    97  98 256   99
+        index        0   1   2    3     separate:  0  1  2  0
+        sample       1   1   1    1     separate:  1  1  1  2
+
     Raises DataError for a corpus shorter than one window and the token after it.
     """
 
@@ -83,11 +97,11 @@ class StreamSplit(Split):
 
     @property
     def windows(self) -> int:
-        """How many windows one training epoch has."""
+        """Windows in one training epoch."""
         return self.sampler.count
 
     def __len__(self) -> int:
-        """How many windows there are."""
+        """Windows in one training epoch."""
         return self.windows
 
     def plan(self, seed: int, step: int) -> list[Place]:
@@ -95,16 +109,17 @@ class StreamSplit(Split):
 
     @property
     def fingerprint(self) -> str:
-        """What identifies the text."""
+        """The hash of the dataset, its options, the split and its text (`source_digest`)."""
         return self.file.header.source
 
     def all(self) -> list[Place]:
-        """The windows of a whole evaluation: every token but the first is judged exactly once."""
+        """The windows of a whole evaluation: every token but the first is a target exactly once."""
         return [Place(0, 0, start) for start in range(0, len(self.file.ids) - 1, self.context)]
 
     def read(self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None) -> Batch:
-        """These windows as rows of one set. Rows past the split's end are padded. What is random
-        about a row (what of it is hidden) is keyed by seed, epoch and window."""
+        """These windows as rows of one set, ids (b, context); a row that reaches past the split's end is padded. The
+        seeds of a row (for a task that hides tokens at random) are its run's seed, epoch and window. `inputs` is
+        ignored: there is one."""
         n, starts = self.context, [place.number for place in places]
         rows = [torch.from_numpy(self.file.ids[start : start + n + 1].astype(np.int64)) for start in starts]
         ids = torch.full((len(rows), n + 1), IGNORED)
@@ -122,7 +137,7 @@ class StreamSplit(Split):
         return batch if training else replace(batch, bytes={self.input: self.bytes_of(next_ids)})
 
     def bytes_of(self, next_ids: Int[Tensor, "b n"]) -> float:
-        """The share of the split's bytes that goes with these windows' tokens."""
+        """The UTF-8 bytes of the split, times the share of its targets that these windows hold."""
         return self.file.bytes * int((next_ids != IGNORED).sum()) / (len(self.file.ids) - 1)
 
     def _descriptors(self, starts: Sequence[int], real: Tensor) -> tuple[Tokens, Int[Tensor, "b n"]]:
@@ -132,9 +147,7 @@ class StreamSplit(Split):
         begins = np.zeros(place.shape, dtype=bool)
         begins[:, 0] = True
         if self.separate:
-            next_start = np.searchsorted(
-                self.file.starts, place
-            )  # both are in order: no search through millions of documents
+            next_start = np.searchsorted(self.file.starts, place)  # binary: there may be millions of documents
             begins |= self.file.starts[np.minimum(next_start, len(self.file.starts) - 1)] == place
         column = np.broadcast_to(np.arange(n), place.shape)
         index = column - np.maximum.accumulate(np.where(begins, column, 0), axis=1)

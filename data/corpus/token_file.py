@@ -1,9 +1,9 @@
-"""Token files: a split of a corpus as one array of ids on the disk, made once and read by every run.
+"""Token files: a split of a corpus as one array of ids on disk, written once and read by every run.
 
     8 bytes            MAGIC
     to byte 4096       a JSON header, filled up with spaces
     from byte 4096     the ids, uint16 or uint32 (little-endian), document after document, each after its start token
-    then, aligned      int64, where in the ids each document starts
+    then, aligned      int64 (little-endian, from a multiple of 8 bytes), where in the ids each document starts
 
 The documents "ab" and "c", as bytes with the start token 256: the ids 256 97 98 256 99, the starts 0 3.
 A file is written under a temporary name and renamed when it is whole, so a name that exists is a file that is whole.
@@ -27,26 +27,31 @@ MAGIC, VERSION, HEADER = b"CHOPTOKS", 2, 4096
 
 
 class Header(Record):
-    """What stands at the beginning of a token file."""
+    """The JSON header of a token file: `tokens` and `documents` are counts, `encoding` is a name and `vocabulary` a
+    number of ids."""
 
     version: int
     integers: Literal["uint16", "uint32"]
     tokens: Annotated[int, Field(ge=0, lt=2**48)]
     documents: Annotated[int, Field(ge=0, lt=2**40)]
     bytes: Annotated[int, Field(ge=0)]
+    """Of the text, as UTF-8."""
     encoding: str
     fingerprint: str
+    """That of the encoding."""
     vocabulary: Annotated[int, Field(ge=1)]
     dataset: str
     split: str
     source: str
+    """The hash of the dataset, its options, the split and its text."""
 
 
 class OnDisk:
-    """Numbers in a file, read from the disk where they are looked at: `ids[10:20]`.
+    """An array of `count` numbers from byte `offset` of a file on, read from disk where it is sliced: `ids[10:20]`, a
+    slice without a step.
 
-    Not mapped into memory: where a mapped file is cut short by somebody, looking at it ends the process; here DataError
-    says so. The file stays open, so that one that takes its name later changes nothing.
+    Not mapped into memory: where a mapped file is cut short meanwhile, reading it kills the process; here DataError is
+    raised. The file stays open, so that another one under its name changes nothing.
     """
 
     def __init__(self, path: str | os.PathLike, dtype: np.dtype, offset: int, count: int):
@@ -70,7 +75,7 @@ class OnDisk:
         return np.frombuffer(found, self.dtype)
 
     def tolist(self) -> list[int]:
-        """All of them."""
+        """All numbers."""
         return self[:].tolist()
 
 
@@ -87,7 +92,7 @@ class TokenFile:
 
     @classmethod
     def open(cls, path: Path) -> TokenFile:
-        """Map a file. Raises DataError when it is missing, cut short, of another version, or no token file at all."""
+        """Open a file. Raises DataError when it is missing, cut short, of another version, or no token file at all."""
         try:
             header = _read_header(path)
             found = os.path.getsize(path)
@@ -103,11 +108,11 @@ class TokenFile:
         return cls(Path(path), header, ids, OnDisk(path, np.dtype("<i8"), places, header.documents)[:])
 
     def __reduce__(self):
-        return TokenFile.open, (self.path,)  # a process that receives the file opens it, instead of a copy of the ids
+        return TokenFile.open, (self.path,)  # pickled by its path: another process opens the file
 
     @property
     def bytes(self) -> int:
-        """UTF-8 bytes of the text behind the ids: what bits per byte are counted by."""
+        """UTF-8 bytes of the text behind the ids: the divisor of bits per byte."""
         return self.header.bytes
 
     def document(self, number: int) -> np.ndarray:

@@ -10,7 +10,8 @@ from ..datasets.text import Text
 
 
 class WholeText(Text):
-    """Texts or JSONL files, read whole as whichever split is asked for."""
+    """Text or JSONL files at `path` (a file or a pattern), read whole as whichever split is asked for; raises DataError
+    where they hold no text."""
 
     splits = ("train", "val", "test")
 

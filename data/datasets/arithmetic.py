@@ -1,8 +1,9 @@
 """Cross-modal arithmetic: a written digit (image), plus or minus (text), a dialled digit (sound), and the answer
 (text).
 
-The answer first reads out what was seen and heard, then says the result: "7+5=12", the lecture's scratchpad. Images are
-scikit-learn's digits, held out by image; all pairs of digits may be seen. Nothing needs to be downloaded.
+The answer first reads out what was seen and heard, then says the result: "7+5=12", a scratchpad (Nye et al. 2021,
+arXiv:2112.00114). Images are scikit-learn's digits; those of val and test are not in train, but all pairs of digits may
+be. Nothing needs to be downloaded.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def answer(left: int, operator: str, right: int, scratchpad: bool = True) -> str
 
 
 def outcomes(scratchpad: bool = True) -> list[Outcome]:
-    """The joint table: all digits, operators and digits, equally often."""
+    """The joint table of inputs and answers: all 10 x 2 x 10 problems with equal probability."""
     return [
         Outcome(
             {"image": left, "operator": operator, "sound": right}, answer(left, operator, right, scratchpad), 1 / 200
@@ -33,7 +34,7 @@ def outcomes(scratchpad: bool = True) -> list[Outcome]:
 
 
 class Problems(Made):
-    """A digit, an operator, a digit, and what they make."""
+    """Samples of an image, an operator, a tone, and their answer."""
 
     def __init__(self, digits: Digits, split: str, count: int, scratchpad: bool):
         super().__init__(split, count, "problem")
@@ -51,7 +52,8 @@ class Problems(Made):
 
 
 class Arithmetic(MadeDataset):
-    """Columns: `image`, `operator`, `sound`, `answer`. `samples` is how many one epoch of training has."""
+    """Columns: `image` (8, 8), `operator` (+ or -), `sound` (0.4 s at 8 kHz), `answer`. `samples` is how many one epoch
+    of training has. `scratchpad: false` makes the answer the result alone: "12" instead of "7+5=12"."""
 
     columns = ("image", "operator", "sound", "answer")
 
@@ -60,6 +62,7 @@ class Arithmetic(MadeDataset):
 
     @cached_property
     def digits(self) -> Digits:
+        """The dataset of the images."""
         return Digits()
 
     def truth(self, split: str) -> list[Outcome]:

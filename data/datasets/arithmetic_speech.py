@@ -13,7 +13,7 @@ from .mnist import Mnist
 
 
 class Problems(Made):
-    """An image, an operator, a recording, and what they make."""
+    """Samples of an image, an operator, a recording, and their answer."""
 
     def __init__(self, split: str, images: Samples, sounds: Samples, count: int):
         super().__init__(split, count, "problem")
@@ -21,7 +21,7 @@ class Problems(Made):
 
     @cached_property
     def of_digit(self) -> tuple[list[list[int]], list[list[int]]]:
-        """The numbers of the images and of the recordings of every digit."""
+        """The numbers of the images, and of the recordings, of every digit: two lists of ten lists."""
         found = []
         for source in self.sources:
             labels = list(source.column("label"))
@@ -39,7 +39,8 @@ class Problems(Made):
 
 
 class ArithmeticSpeech(MadeDataset):
-    """Columns: `image`, `operator`, `sound`, `answer`. `samples` is how many one epoch of training has."""
+    """Columns: `image` (28 x 28), `operator` (+ or -), `sound` (8 kHz), `answer` ("7+5=12"). `samples` is how many one
+    epoch of training has."""
 
     columns = ("image", "operator", "sound", "answer")
 

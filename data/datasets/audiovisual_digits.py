@@ -11,7 +11,7 @@ from .mnist import Mnist
 
 
 class Pairs(Made):
-    """An image and a recording of one digit, each in noise of its own."""
+    """Samples of an image and a recording of the same digit, each with its own noise."""
 
     def __init__(self, split: str, dataset: AudiovisualDigits, count: int):
         super().__init__(split, count, "pair")
@@ -34,21 +34,22 @@ class Pairs(Made):
 
 
 def noisy_image(file: bytes, std: float, random: np.random.Generator) -> np.ndarray:
-    """A grey image (28, 28) with white noise of this std, in units of the whole range."""
+    """A grey image (28, 28) with white noise added, `std` in units of the pixels' range, then halved in contrast."""
     values = np.asarray(read_picture(file).convert("L")) + random.normal(0, 255 * std, (28, 28))
     return np.clip(values * 0.5 + 64, 0, 255).astype(np.uint8)
 
 
 def noisy_sound(file: bytes, ratio: float, random: np.random.Generator) -> tuple[np.ndarray, int]:
-    """A recording with white noise; `ratio` is signal to noise in dB."""
+    """A recording with white noise added, as (samples, rate in hertz); `ratio` is signal to noise in dB."""
     samples, rate = read_sound(file)
     level = np.sqrt(np.mean(samples**2)) * 10 ** (-ratio / 20)
     return (samples + random.normal(0, level, len(samples))).astype(np.float32), rate
 
 
 class AudiovisualDigits(MadeDataset):
-    """Columns: `image`, `sound`, `label` 0 to 9. `image_noise`: std of the noise over the range of the pixels;
-    `sound_noise`: signal to noise of the recordings in dB."""
+    """Columns: `image` (28, 28), `sound` (8 kHz), `label` 0 to 9. `samples` is how many one epoch of training has.
+    `image_noise`: std of the noise over the range of the pixels; `sound_noise`: signal to noise of the recordings in
+    dB."""
 
     columns = ("image", "sound", "label")
 

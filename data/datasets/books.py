@@ -17,7 +17,8 @@ TITLE = re.compile(r"^# Title: (.*)$", re.MULTILINE)
 class Books(Dataset):
     """Reads `books/train.txt.xz` and `books/val.txt.xz` in the data root; a book begins at a line `# Title: ...`.
 
-    With `share` less than 1 only that much of every training book is read, from its beginning on: what is left is new.
+    With `share` less than 1 (but above 0) only that much of every training book is read, from its beginning on; the
+    dataset `passages` reads ends that a `share` of 0.9 leaves out. Raises ValueError for another `share`.
     """
 
     def __init__(self, *, share: float = 1.0):
@@ -26,7 +27,7 @@ class Books(Dataset):
         self.share = share
 
     def path(self, split: str) -> Path:
-        """The file of a split. Raises DataError for a split there is not."""
+        """The file of a split. Raises DataError for a split or a file that does not exist."""
         self.check_split(split)
         found = data_root() / "books" / f"{split}.txt.xz"
         if not found.exists():

@@ -47,7 +47,8 @@ class Cifar10Full(SampleDataset):
         return found if split == "test" else share(found, split)
 
     def folder(self) -> Path:
-        """The folder of the files, downloaded where that is asked for. Raises DataError where it is not there."""
+        """The folder of the files, downloaded first where it is missing and `download` is set. Raises DataError where
+        it cannot be had."""
         root = data_root() / "cifar10_full"
         folder = root / "cifar-10-batches-bin"
         if folder.is_dir():
@@ -73,7 +74,7 @@ class Records(Samples):
 
     @cached_property
     def tables(self) -> list[np.ndarray]:
-        """One array (records, bytes) per file."""
+        """One array (records, RECORD bytes) per file."""
         return [table_of(file) for file in self.files]
 
     @cached_property
@@ -99,7 +100,8 @@ class Records(Samples):
 
 
 def table_of(file: Path) -> np.ndarray:
-    """The records of a file. Raises DataError naming it."""
+    """The records of a file, mapped into memory: uint8 (records, RECORD). Raises DataError naming a file that is
+    missing, cut short or of another kind."""
     try:
         size = file.stat().st_size
     except OSError as error:

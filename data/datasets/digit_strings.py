@@ -14,7 +14,7 @@ RATE = 8000
 
 
 class Strings(Made):
-    """Digits that one speaker says, one after another."""
+    """Samples of several digits said by one speaker, one after another."""
 
     def __init__(self, split: str, dataset: DigitStrings, count: int):
         super().__init__(split, count, "string")
@@ -27,7 +27,7 @@ class Strings(Made):
         self._read: dict[int, np.ndarray] = {}
 
     def recording(self, number: int) -> np.ndarray:
-        """The samples of one recording."""
+        """One recording as float samples (s) at RATE. Raises DataError for one of another rate."""
         if number not in self._read:
             sound = self.source[number]["sound"]
             samples, rate = sound if isinstance(sound, tuple) else read_sound(sound)
@@ -37,7 +37,8 @@ class Strings(Made):
         return self._read[number]
 
     def spoken(self, number: int) -> tuple[np.random.Generator, str, list[int]]:
-        """Who speaks in a string, and which recordings: none where nobody does. The generator goes on with the rest."""
+        """The plan of a string: its random generator, from which the sound is drawn next, its speaker, and the numbers
+        of its recordings (none where nobody speaks)."""
         random = self.random(number, 11)
         who = self.speakers[random.integers(len(self.speakers))]
         silent = random.random() < self.dataset.silence
@@ -51,9 +52,7 @@ class Strings(Made):
     def numbered(self, name):
         if name == "sound":
             return super().numbered(name)
-        plans = (
-            (number, *self.spoken(number)[1:]) for number in range(len(self))
-        )  # the sounds need not be made for this
+        plans = ((number, *self.spoken(number)[1:]) for number in range(len(self)))  # without making the sounds
         return ((number, who if name == "speaker" else self.text(recordings)) for number, who, recordings in plans)
 
     def __getitem__(self, number: int) -> Columns:
@@ -67,22 +66,22 @@ class Strings(Made):
         level = np.sqrt(np.mean(clip**2)) if recordings else 10 ** random.uniform(-3, -1)
         ratio = random.uniform(*self.dataset.noise) if recordings else 0.0
         noise = level * 10 ** (-ratio / 20) * random.standard_normal(len(clip))
-        quiet = not recordings and random.random() < 0.2  # nothing at all
+        quiet = not recordings and random.random() < 0.2  # not even noise
         sound = (clip + noise * (not quiet)).astype(np.float32)
         return {"sound": (sound, RATE), "text": self.text(recordings), "speaker": who}
 
 
 def silence(random: np.random.Generator, least: float, most: float) -> np.ndarray:
-    """Nothing, for a random number of seconds."""
+    """Zeros at RATE, for a random time of `least` to `most` seconds."""
     return np.zeros(int(random.uniform(least, most) * RATE), dtype=np.float32)
 
 
 class DigitStrings(MadeDataset):
-    """Columns: `sound`, `text` ("7 0 3", empty where nobody speaks), `speaker`. A string has `shortest` to `longest`
-    digits of one speaker, in white noise at a signal-to-noise ratio drawn from `noise` [lowest, highest] dB; a share of
-    `silence` is noise or silence alone. `samples` is how many one epoch of training has; recordings of a split never
-    serve another. `held_out`: a speaker, or several, whom nobody hears in training, and who alone are heard in the
-    test. `equalize`: see `fsdd`."""
+    """Columns: `sound` (8 kHz), `text` ("7 0 3", empty where nobody speaks), `speaker`. A string has `shortest` to
+    `longest` digits of one speaker, in white noise at a signal-to-noise ratio drawn from `noise` [lowest, highest] dB;
+    a share `silence` of them is noise or silence alone. `samples` is how many one epoch of training has. Splits share
+    no recording. `held_out`: one speaker or several, who are in test alone, and test has no other. `equalize`: see
+    `fsdd`. Raises ValueError for a wrong `shortest` or `longest`."""
 
     held_back = 500
     columns = ("sound", "text", "speaker")

@@ -20,14 +20,14 @@ class Digits(SampleDataset):
 
     @cached_property
     def images(self) -> tuple[np.ndarray, np.ndarray]:
-        """All images as uint8 (n, 8, 8), and their labels."""
+        """All images as uint8 (n, 8, 8), and their labels (n)."""
         from sklearn.datasets import load_digits
 
         found = load_digits()
         return np.round(found.images * (255 / 16)).astype(np.uint8), found.target
 
     def numbers(self, split: str) -> list[int]:
-        """Which images belong to a split."""
+        """The numbers of the images that belong to a split."""
         low, high = {"train": (0.2, 1.0), "val": (0.0, 0.1), "test": (0.1, 0.2)}[split]
         return [n for n in range(len(self.images[1])) if low <= share_by_hash(f"digit {n}") < high]
 

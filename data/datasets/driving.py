@@ -21,7 +21,7 @@ ROADS = {"dry": 1.0, "wet": 0.7, "icy": 0.35}
 
 
 class Scenes(Made):
-    """A road, a car on it, and what a driver does."""
+    """Samples of a road, a car on it, and what a driver does."""
 
     def __getitem__(self, number: int) -> Columns:
         random = self.random(number, 7)
@@ -39,7 +39,8 @@ class Scenes(Made):
 
 
 def camera(bend: float, side: float, random: np.random.Generator) -> np.ndarray:
-    """A road that bends, and a car of a size that tells nothing, as (SIZE, SIZE) grey values."""
+    """A road that bends and a car on it, as uint8 grey values (SIZE, SIZE); `bend` and `side` are -1 (left) to 1. The
+    car's size is random: it does not tell the distance."""
     rows = np.linspace(0, 1, SIZE)[:, None]
     columns = np.linspace(-1, 1, SIZE)[None]
     middle = bend * (1 - rows) ** 2
@@ -51,14 +52,17 @@ def camera(bend: float, side: float, random: np.random.Generator) -> np.ndarray:
 
 
 def radar(distance: float, random: np.random.Generator) -> np.ndarray:
-    """Echo strength over range, (1, RANGES): a peak at the car, ground clutter that falls off, noise."""
+    """Echo strength over range, (1, RANGES): a peak at the car, `distance` in metres, ground clutter that falls off,
+    noise."""
     ranges = (np.arange(RANGES) + 0.5) * 2
     echo = np.exp(-(((ranges - distance) / 2) ** 2)) + 0.5 * np.exp(-ranges / 10)
     return (echo + random.normal(0, 0.08, RANGES)).astype(np.float32)[None]
 
 
 class Driving(MadeDataset):
-    """Columns: `camera`, `radar`, `vehicle` (speed in m/s, yaw rate), `road`, and `control` [steering, braking]."""
+    """Columns: `camera` (24, 24), `radar` (1, 32), `vehicle` (1, 2: speed in m/s, and a yaw rate that is mere noise),
+    `road` (dry, wet or icy), and `control` [steering -1 to 1, braking 0 to 1]. `samples` is how many one epoch of
+    training has."""
 
     columns = ("camera", "radar", "vehicle", "road", "control")
 

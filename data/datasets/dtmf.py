@@ -7,14 +7,16 @@ import numpy as np
 from ..samples.dataset import Columns, Made, MadeDataset
 
 LOW = {"1": 697, "2": 697, "3": 697, "4": 770, "5": 770, "6": 770, "7": 852, "8": 852, "9": 852, "0": 941}
+"""The lower frequency of each digit's tone, in hertz."""
 HIGH = {"1": 1209, "4": 1209, "7": 1209, "2": 1336, "5": 1336, "8": 1336, "0": 1336, "3": 1477, "6": 1477, "9": 1477}
+"""The higher frequency of each digit's tone, in hertz."""
 RATE = 8000
 SECONDS = 0.4
 
 
 def tone(digit: int, random: np.random.Generator) -> np.ndarray:
-    """One digit's tone as float32 samples at `RATE`: 0.1 to 0.25 s somewhere in `SECONDS`, noise 0 to 20 dB below
-    it."""
+    """One digit's tone as float32 samples (3200) at RATE: 0.1 to 0.25 s somewhere in SECONDS, with noise 0 to 20 dB
+    below it."""
     count = round(RATE * SECONDS)
     time = np.arange(count) / RATE
     length = random.uniform(0.10, 0.25)
@@ -29,7 +31,7 @@ def tone(digit: int, random: np.random.Generator) -> np.ndarray:
 
 
 class Tones(Made):
-    """One digit each."""
+    """Samples of one tone and its digit."""
 
     def __getitem__(self, number: int) -> Columns:
         random = self.random(number)
@@ -38,7 +40,7 @@ class Tones(Made):
 
 
 class Dtmf(MadeDataset):
-    """Columns: `sound` and `label` 0 to 9. `samples` is how many one epoch of training has."""
+    """Columns: `sound` (0.4 s at 8 kHz) and `label` 0 to 9. `samples` is how many one epoch of training has."""
 
     columns = ("sound", "label")
 

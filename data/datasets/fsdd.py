@@ -12,10 +12,10 @@ class Fsdd(ShardDataset):
     """Columns: `sound`, `label` 0 to 9, `speaker`. A tenth of train validates, by hash of the key.
 
     With `held_out`, the name of a speaker or of several, the test split is all their recordings, and train and val are
-    of the others alone. With `equalize` every speaker's recordings are filtered to the mean spectrum of all speakers, a
-    left-out one's too (see data/samples/equalized.py): who speaks is known then, not what is said. With
-    `unlabelled` nine tenths of a left-out speaker's recordings in the train file belong to train, too, without
-    their labels.
+    of the others alone. With `equalize` every speaker's recordings are filtered to the mean spectrum of all speakers,
+    a held-out one's too (see data/samples/equalized.py): who speaks is known then, not what is said. With `unlabelled`
+    nine tenths of a held-out speaker's recordings in the train file belong to train, too, without their labels (test
+    has them as well). Raises DataError for `unlabelled` alone and for an unknown speaker.
     """
 
     folder = "fsdd"

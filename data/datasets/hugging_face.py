@@ -1,4 +1,4 @@
-"""A data set in Hugging Face's `datasets` format: from the hub, a folder, or a parquet, csv or json file."""
+"""A data set read by Hugging Face's `datasets` library: from the hub, a folder, or a parquet, csv or json file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...tokenizers.files.reading import DataError
 from ..samples.dataset import Columns, SampleDataset, Samples, share
 
 READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
-"""Which of the library's readers takes a single file, by its ending."""
+"""The library's reader for a single file, by its ending."""
 
 
 class HuggingFace(SampleDataset):
@@ -49,14 +49,15 @@ class HuggingFace(SampleDataset):
         return Rows([found.keys[number] for number in numbers], table.select(numbers), files, names)
 
     def table(self, named: str) -> Any:
-        """A split under the data set's own name. Raises DataError where there is none."""
+        """The table of a split, by the data set's own name for it. Raises DataError where there is none."""
         if named not in self.tables:
             raise DataError(f"{self.path} has no split {named!r}; possible: {', '.join(self.tables)}")
         return self.tables[named]
 
     @cached_property
     def tables(self) -> Mapping[str, Any]:
-        """Every split by its own name. Raises DataError where the library or the data set is not to be had."""
+        """The table of every split, by the data set's own name for it. Raises DataError where the library is not
+        installed or the data set cannot be loaded."""
         try:
             import datasets
         except ImportError:
@@ -78,8 +79,8 @@ class HuggingFace(SampleDataset):
 
 @dataclass(frozen=True)
 class Rows(Samples):
-    """The rows of a table. `files` are the columns that hold images or sounds, as {bytes, path}; `names` those of the
-    classes in columns that hold their numbers."""
+    """The rows of a table. `files` are the columns that hold images or sounds, as {bytes, path}; `names` holds the
+    classes' names for each column of class numbers."""
 
     keys: Sequence[str]
     table: Any
@@ -90,7 +91,8 @@ class Rows(Samples):
         return {name: self._value(name, value) for name, value in self.table[number].items()}
 
     def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
-        """The column alone: labels are read without the images beside them. Raises DataError where there is none."""
+        """As `Samples.numbered`, reading this column alone, not the images beside it. Raises DataError where there is
+        no such column."""
         possible = self.table.column_names
         if name not in possible:
             raise DataError(
@@ -101,8 +103,8 @@ class Rows(Samples):
                 yield number, value
 
     def _value(self, name: str, value: Any) -> Any:
-        """A file's bytes, or its path where the table does not hold it; a class's name, None for number -1, by which
-        the library says that there is none; any other value as it is."""
+        """A file's bytes, or its path where the table does not hold it; a class's name, None for number -1 (the
+        library's sign for none); any other value unchanged."""
         if value is not None and name in self.names:
             return self.names[name][value] if value >= 0 else None
         if name not in self.files or value is None:
@@ -111,7 +113,7 @@ class Rows(Samples):
 
 
 def undecoded(table: Any) -> tuple[Any, list[str]]:
-    """The table with images and sounds left as files, and the names of those columns: our choppers decode them."""
+    """The table with images and sounds left encoded, for the choppers to decode, and the names of those columns."""
     from datasets import Audio, Image
 
     table = table.with_format(None)
@@ -122,7 +124,7 @@ def undecoded(table: Any) -> tuple[Any, list[str]]:
 
 
 def class_names(table: Any) -> dict[str, list[str]]:
-    """The names of the classes, by column."""
+    """The names of the classes, in the order of their numbers, by column."""
     from datasets import ClassLabel
 
     return {name: kind.names for name, kind in table.features.items() if isinstance(kind, ClassLabel) and kind.names}
@@ -136,5 +138,5 @@ def reader_of(file: Path) -> str:
 
 
 def separator(file: Path) -> dict[str, str]:
-    """What the csv reader must be told of a file with tabs."""
+    """The csv reader's options for a file with tabs."""
     return {"sep": "\t"} if file.suffix.lower() == ".tsv" else {}

@@ -13,7 +13,8 @@ ENDINGS = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
 
 class ImageFolder(OwnFiles):
     """`train`, `val` and `test` each name a folder with one folder per class; without `val` a tenth of train validates,
-    by hash of the file's name. Columns: `image` (a path) and `label` (the folder's name)."""
+    by hash of the file's path. Columns: `image` (a path) and `label` (the folder's name): `train/cat/1.jpg` is a
+    cat."""
 
     columns = ("image", "label")
 
@@ -25,7 +26,7 @@ class ImageFolder(OwnFiles):
 
 
 def read_folder(folder: Path) -> Samples:
-    """The images of a folder of class folders, in the order of their names. Raises DataError when there are none."""
+    """The images of a folder of class folders, at any depth, sorted by path. Raises DataError when there are none."""
     if not os.path.isdir(folder):
         raise DataError(f"there is no folder {str(folder)!r}")
     files = sorted(file for file in folder.glob("*/**/*") if file.suffix.lower() in ENDINGS)

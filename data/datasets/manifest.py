@@ -20,7 +20,13 @@ TABLES = {".csv": ",", ".tsv": "\t"}
 class Manifest(OwnFiles):
     """`train`, `val` and `test` each name a JSONL, CSV or TSV file; without `val` a tenth of train validates, by hash
     of the line's `key` (its number where it has none). `columns` are the keys that are read, `files` those of them that
-    hold paths, from the manifest's folder on. An empty field of a table is a value that is not there."""
+    hold paths (or lists of them), relative to the manifest's folder. An empty field of a table is a missing value.
+
+    With `columns: [image, label]` and `files: [image]` a line of JSONL may be
+
+        {"key": "7", "image": "images/7.png", "label": "cat"}
+
+    Raises ValueError where `files` names no column."""
 
     def __init__(
         self, *, train: str, val: str | None = None, test: str | None = None, columns: list[str],
@@ -32,7 +38,8 @@ class Manifest(OwnFiles):
             raise ValueError(f"files: {wrong[0]!r} is not among the columns ({', '.join(columns)})")
 
     def read(self, where: str | Path) -> Samples:
-        """All samples of one file. Raises DataError naming it and the line that is wrong."""
+        """All samples of one file. Raises DataError naming it and the line that is wrong, and where it has no samples
+        or two with one key."""
         path, keys, rows = Path(os.path.expanduser(where)), [], []
         for number, row in rows_of(path):
             keys.append(str(row.get("key", f"line {number}")))
@@ -46,7 +53,7 @@ class Manifest(OwnFiles):
         return Listed(keys, rows)
 
     def _value(self, path: Path, name: str, value: Any) -> Any:
-        """A value; where it is a path, or a list of paths, from the manifest's folder on."""
+        """A value; a path, or a list of paths, of `files` joined to the manifest's folder."""
         if name not in (self.files or ()):
             return value
         if isinstance(value, list):
@@ -55,7 +62,8 @@ class Manifest(OwnFiles):
 
 
 def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a manifest as mappings, each with the number of its line. Raises DataError."""
+    """The rows of a manifest as mappings, each with the number of its line, from 1. Raises DataError for what is no
+    such row."""
     if path.suffix.lower() in TABLES:
         yield from table_rows(path)
         return
@@ -69,7 +77,8 @@ def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def table_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a table with a header."""
+    """The rows of a CSV or TSV file with a header, all values as text, None for an empty one; each with the number of
+    its last line. Raises DataError for a wrong header or row."""
     text = as_text(read_bytes(path, LARGE), str(path))
     reader = csv.reader(text.splitlines(keepends=True), delimiter=TABLES[path.suffix.lower()])
     try:

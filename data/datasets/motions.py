@@ -12,7 +12,8 @@ from ..samples.dataset import Listed, SampleDataset, Samples
 
 class Motions(SampleDataset):
     """Columns: `motion` (100, 6) and `label` (standing, walking, running, badminton). `fold` 0 to 4: every fifth
-    recording of each activity tests, from that one on; the one after it validates."""
+    recording of each activity tests, from that one on; the one after it validates. Raises ValueError for another
+    `fold`."""
 
     splits = ("train", "val", "test")
     columns = ("motion", "label")

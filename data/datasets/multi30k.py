@@ -12,7 +12,8 @@ NAMES = {"train": "train", "val": "val", "test": "test2016"}
 
 
 class Multi30k(SampleDataset):
-    """Columns: `en`, `de`. The splits are the data set's own: 29,000, 1,014, and the 2016 test of 1,000."""
+    """Columns: `en`, `de`. The splits are the data set's own: 29,000 pairs to train, 1,014 to validate, and the 1,000
+    of the 2016 test. Files: `train.en.gz`, `train.de.gz`, ..., `test2016.de.gz`, a sentence a line."""
 
     splits = tuple(NAMES)
     columns = ("en", "de")

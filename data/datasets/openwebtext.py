@@ -14,7 +14,8 @@ VAL_SHARE = 0.0005
 
 
 class OpenWebText(Dataset):
-    """`limit`, where given, takes the first so many pages only. A page's split follows from the hash of its number."""
+    """`limit`, at least 1, reads only so many pages from the beginning. A page's split follows from the hash of its
+    number."""
 
     def __init__(self, *, limit: int | None = None):
         """Raises ValueError for a limit under 1."""

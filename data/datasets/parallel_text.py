@@ -13,7 +13,8 @@ from ..samples.dataset import Columns, OwnFiles, Samples
 
 
 class Lines(Samples):
-    """One sample per line number; an empty line makes it a bad one."""
+    """One sample per line number: line n of every file, by column. A sample with an empty line is bad. Raises DataError
+    where the files differ in their number of lines, or have none."""
 
     def __init__(self, files: Mapping[str, Path]):
         self.files = files
@@ -39,7 +40,8 @@ class Lines(Samples):
 
 
 def lines_of(path: Path) -> list[str]:
-    """The lines of a file, without their ends. Raises DataError for one that is no UTF-8, naming it."""
+    """The lines of a file, without their ends and a byte order mark. Raises DataError naming a line that is not
+    UTF-8."""
     found = []
     for number, line in enumerate(read_lines(path), start=1):
         text = utf8(line, str(path), number)
@@ -50,7 +52,7 @@ def lines_of(path: Path) -> list[str]:
 class ParallelText(OwnFiles):
     """`train`, `val` and `test` each map a column's name to a file (`.gz` and `.xz` are unpacked): `{en: train.en, de:
     train.de}`. The files have equally many lines. Without `val` a tenth of train validates, by hash of the line's
-    number."""
+    number. Raises ValueError where `val` or `test` has other columns than `train`."""
 
     def __init__(
         self, *, train: dict[str, str], val: dict[str, str] | None = None, test: dict[str, str] | None = None

@@ -1,4 +1,4 @@
-"""Passages of the classic novels of the dataset `books`, each to be recognised: which book is it from?"""
+"""Passages of the classic novels of the dataset `books`, to be classified by the book that they are from."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from ..samples.dataset import Listed, SampleDataset, Samples
 from .books import Books
 
 LAST = 0.1
-"""The share of every book that passages are taken from: its end, which `books` with `share: 0.9` has not read."""
+"""The share of every training book, its end, that passages are taken from: `books` with `share: 0.9` does not read
+it."""
 PARTS = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}
-"""Where in that end the passages of each split begin and stop."""
+"""The part of that end, from and to, as shares of its words, that the passages of each split are taken from."""
 
 
 class Passages(SampleDataset):
-    """Columns: `text`, so many `words` that follow one another, and `label`, the title. `each` passages per book train,
-    spread evenly; as many as fit into the rest of the book's end, one behind the other, validate and test."""
+    """Columns: `text`, `words` consecutive words, and `label`, the book's title. `each` passages per book train, spread
+    evenly over their part of the book; in val and test passages fill their parts, one behind the other. None overlap.
+    Raises ValueError for `words` or `each` below 1."""
 
     splits = ("train", "val", "test")
     columns = ("text", "label")
@@ -47,6 +49,6 @@ class Passages(SampleDataset):
 
     @cached_property
     def _ends(self) -> dict[str, str]:
-        """The end of every book by its title."""
+        """The last share LAST of every training book's text, by title."""
         books = {document.key: document.text for document in Books().documents("train")}
         return {title: text[round(len(text) * (1 - LAST)) :] for title, text in books.items()}

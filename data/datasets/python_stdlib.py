@@ -30,7 +30,8 @@ class PythonStdlib(Dataset):
 
     @cached_property
     def files(self) -> dict[str, str]:
-        """The text of every file, newlines as `\\n`, by its path there. Raises DataError when there is none."""
+        """The text of every file, newlines as `\\n`, by its path in the library. Raises DataError where there is no
+        file."""
         root = Path(sysconfig.get_path("stdlib"))
         found: dict[str, str] = {}
         seen: set[str] = set()
@@ -63,7 +64,7 @@ class PythonStdlib(Dataset):
 
 
 def _python_files(root: Path) -> list[Path]:
-    """All Python files that count, sorted by path."""
+    """All Python files outside the folders LEFT_OUT, sorted by path."""
     found = []
     for folder, below, names in os.walk(root):
         below[:] = [name for name in below if name not in LEFT_OUT]

@@ -25,7 +25,7 @@ class SpeechCommands(SampleDataset):
     """Columns: `sound` (a path), `label` (the word) and `speaker`, from `speech_commands/` in the data root.
 
     `words` takes some of the 35 words only; `download: true` lets torchaudio fetch the recordings (2.3 GB) where they
-    are not there. The long recordings of background noise are left out.
+    are not there. The long recordings of background noise are left out. Raises ValueError for an unknown word.
     """
 
     splits = ("train", "val", "test")
@@ -61,8 +61,8 @@ class SpeechCommands(SampleDataset):
         return {split: [name for name in chosen if split_of.get(name, "train") == split] for split in self.splits}
 
     def folder(self) -> Path:
-        """The folder of the words' folders, downloaded where that is asked for. Raises DataError where it is not
-        there."""
+        """The folder of the words' folders, downloaded first where it is missing and `download` is set. Raises
+        DataError where it cannot be had."""
         root = data_root() / "speech_commands"
         folder = root / INSIDE
         if folder.is_dir():
@@ -94,7 +94,7 @@ class SpeechCommands(SampleDataset):
 
 
 def listed_in(file: Path) -> set[str]:
-    """The recordings that a list of the data set names. Raises DataError where the list is missing."""
+    """The recordings (`word/file.wav`) in one of the data set's lists. Raises DataError where the list is missing."""
     try:
         return set(read_text(file).split())
     except DataError as error:

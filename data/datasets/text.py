@@ -17,7 +17,8 @@ class Text(Dataset):
 
     Files end in `.jsonl` (one JSON object a line, its text under `field`) or in anything else (one document each), and
     may be packed as `.gz` or `.xz`. Without `val`, a tenth of `train` validates: by the hash of the key (one
-    document at least), or the last tenth of the characters where `train` is a single text file.
+    document at least), or the last tenth of the characters where `train` is a single text file. `documents` raises
+    DataError where a file of `val` or `test` is in `train`, too, or a split has no text.
     """
 
     def __init__(
@@ -47,7 +48,8 @@ class Text(Dataset):
             raise DataError(f"{split}: no text in {paths[0]}{rest}{hint}")
 
     def _share(self, paths: list[Path], split: str) -> Iterator[Document]:
-        """The documents of the files that belong to the split: all of them, or where there is no `val`, a part."""
+        """The documents of the files that belong to the split: all of them, or, where train and val share files, a
+        part."""
         found = self._read(paths)
         if self.val is not None or split == "test":
             yield from found
@@ -87,7 +89,8 @@ class Text(Dataset):
         return list(found)
 
     def _read(self, paths: list[Path]) -> Iterator[Document]:
-        """All documents of some files. A key is the file's path below the folder that all share, and the line."""
+        """All documents of some files. A key is the file's path below the folder that all share, in JSONL with the
+        line: `a/b.txt`, `a/c.jsonl:7`."""
         for path, key in _named(paths):
             if _is_jsonl(path):
                 yield from self._json_lines(path, key)
@@ -95,7 +98,7 @@ class Text(Dataset):
                 yield Document(key, read_packed_text(path))
 
     def _keys(self, paths: list[Path]) -> Iterator[str]:
-        """The keys of these documents, without a look at their texts."""
+        """The keys of the documents of some files, without parsing their texts."""
         for path, key in _named(paths):
             lines = _lines(path) if _is_jsonl(path) else ()
             yield from (f"{key}:{number}" for number, _ in lines) if _is_jsonl(path) else [key]
@@ -117,7 +120,7 @@ def _named(paths: list[Path]) -> list[tuple[Path, str]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a JSONL file that hold something, each with its number."""
+    """The lines of a JSONL file that are not blank, each with its number, from 1."""
     return ((number, line) for number, line in enumerate(read_lines(path), start=1) if line.strip())
 
 

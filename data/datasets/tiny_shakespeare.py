@@ -24,7 +24,7 @@ class TinyShakespeare(Dataset):
 
     @cached_property
     def text(self) -> str:
-        """The whole text. Raises DataError when the file cannot be had or is another text."""
+        """The whole text. Raises DataError when the file cannot be had, or has another sha256."""
         path = data_root() / "tiny_shakespeare" / "input.txt"
         try:
             found = read_bytes(path) if path.exists() else _download(path)
@@ -48,7 +48,7 @@ class TinyShakespeare(Dataset):
 
 
 def _download(path: Path) -> bytes:
-    """Fetch the text; keep it at `path` if it is the right one. Raises OSError."""
+    """Fetch the text; keep it at `path` if it is the right one. Raises OSError or HTTPException."""
     with urllib.request.urlopen(ADDRESS, timeout=30) as answer:
         found = answer.read()
     if hashlib.sha256(found).hexdigest() == SHA256:

@@ -23,7 +23,7 @@ KNOWN: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "Imagenette": {"train": {"split": "train"}, "test": {"split": "val"}},
     "OxfordIIITPet": {"train": {"split": "trainval"}, "test": {"split": "test"}},
 }  # fmt: skip
-"""How each class is asked for a split. None of them unpickles anything."""
+"""The arguments by which each class of torchvision opens a split. None of these unpickles anything."""
 REFUSED = {"CIFAR10": "cifar10_full", "CIFAR100": "hugging_face, with path: uoft-cs/cifar100"}
 """Data sets that torchvision unpickles, which can execute code, and the dataset to use instead."""
 
@@ -32,7 +32,7 @@ class TorchvisionData(SampleDataset):
     """Columns: `image` and `label` (a number). `dataset` is a class of torchvision.datasets, such as `FashionMNIST`.
 
     Where torchvision has no validation split, a tenth of train validates, by hash of the key. `download: true` lets
-    torchvision fetch what is not there.
+    torchvision fetch what is not there. Raises ValueError for a class that is not read (CIFAR10, which is unpickled).
     """
 
     splits = ("train", "val", "test")
@@ -55,7 +55,7 @@ class TorchvisionData(SampleDataset):
         return found if (own == split and "val" in KNOWN[self.dataset]) or split == "test" else share(found, split)
 
     def read(self, split: str) -> Any:
-        """torchvision's own data set of a split. Raises DataError where it is not to be had."""
+        """torchvision's own data set of a split. Raises DataError where it is neither there nor downloaded."""
         from torchvision import datasets
 
         made, root = getattr(datasets, self.dataset), data_root() / "torchvision"
@@ -69,7 +69,7 @@ class TorchvisionData(SampleDataset):
 
 @dataclass(frozen=True)
 class Pairs(Samples):
-    """A data set of (image, class) pairs."""
+    """The samples of a torchvision data set of (image, class number) pairs; `name` begins their keys."""
 
     pairs: Any
     name: str

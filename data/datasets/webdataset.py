@@ -10,8 +10,8 @@ from ..shards.files import expand
 
 class Webdataset(OwnFiles):
     """`train`, `val` and `test` name tar files: `shards/train-{000..009}.tar`, `shards/*.tar`, `s3://...`; without
-    `val` a tenth of train validates, by hash of the key. `columns` says which member each column is: `{image: jpg,
-    label: cls, speaker: json.speaker}`."""
+    `val` a tenth of train validates, by hash of the key. `columns` names the member behind each column by its
+    extension, or a value inside a JSON member: `{image: jpg, label: cls, speaker: json.speaker}`."""
 
     def __init__(
         self, *, train: str | list[str], val: str | list[str] | None = None, test: str | list[str] | None = None,

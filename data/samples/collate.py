@@ -1,4 +1,5 @@
-"""From decoded items to sets of tokens: what is withheld and what has room, chopped and packed into rows."""
+"""Collation, from decoded items to sets of tokens: inputs are withheld at random, items chopped, dropped where the
+context lacks room, and packed into rows."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from ..sampler import Place
 from .inputs import Inputs
 
 WHOLE = 2**63
-"""Seeds of items are whole numbers below this."""
+"""The seeds of items are whole numbers from 0 to below this."""
 
 Parts = list[tuple[str, Chunk]]
 """One chopped sample: (input, chunk) pairs in the order in which their tokens join the set."""
@@ -26,10 +27,10 @@ Parts = list[tuple[str, Chunk]]
 
 @dataclass(frozen=True, kw_only=True)
 class Collator:
-    """Chops samples of at most `context` tokens each and packs them into rows that waste little.
+    """Chops samples of at most `context` tokens each and packs them into rows with little padding.
 
     With `too_long: drop` a sample that is too long loses whole items, the last ones first, never a part of one, never a
-    target, and never all of them.
+    target, and never all of them; else it is bad. `axes` names the set's position axes, `say` is called with notices.
     """
 
     choppers: Mapping[str, Chopper]
@@ -42,13 +43,15 @@ class Collator:
     """How many tokens of each sample belong to the core itself (class and register tokens)."""
     say: Callable[[str], None] = print
     dropped: Counter = field(default_factory=Counter)
-    """How many items of each input were left out for want of room."""
+    """How many items of each input were left out so far for want of room."""
 
     def chop(
         self, item: Mapping[str, Any], key: str, each: Place, training: bool, only: Collection[str] | None
     ) -> Parts:
-        """The parts of a sample that are read: without the inputs that chance withholds (while `training`),
-        those not among `only`, and what does not fit the context. Raises ValueError for a bad sample."""
+        """Chop the decoded inputs `item` of one sample, in the order of the choppers: without those that are withheld
+        at random (while `training`, which also augments), those not in `only` (targets are kept), and those that do
+        not fit the context. `key` names the sample in messages, `each` seeds what is random. Raises ValueError for a
+        bad sample."""
         if not item:
             raise DataError(f"it has none of the inputs ({', '.join(self.choppers)})")
         targets = self.inputs.targets
@@ -67,11 +70,11 @@ class Collator:
         return self._fitting(parts, key)
 
     def batch(self, samples: Sequence[Parts], rows: str = "packed", **known: Any) -> Batch:
-        """Chopped samples as planned sets. What is `encoded` stands in the encoder's set, one sample a row, and so does
-        everything then: a row of one set beside the same row of the other. All else is in the main set.
+        """Chopped samples as planned sets. Inputs that are `encoded` go into the encoder's set, all others into the
+        main set; where there are any, both sets hold one sample a row, the same sample in the same row.
 
-        `rows`: `packed`, or `one_each` with the padding in front (for generation); `known` is what each set
-        tells of its samples.
+        `rows`: `packed`, several samples a row, or `one_each`, with the padding in front (for generation). `known`:
+        further fields of every SetPlan (`labels`, `keys`, `seeds`).
         """
         one_each = range(len(samples)) if rows == "one_each" or self.inputs.encoded else None
         encoder, encoded = None, self.inputs.encoded
@@ -85,7 +88,8 @@ class Collator:
         return Batch(main=replace(planned, **known), encoder=encoder)
 
     def _fitting(self, parts: dict[str, Chunk], key: str) -> Parts:
-        """The parts that fit together into the contexts of their sets."""
+        """The parts that fit together into the contexts of their sets. Raises DataError where none does, or none of
+        those that the encoder reads, and as `_within` does."""
         encoded = {name: chunk for name, chunk in parts.items() if name in self.inputs.encoded}
         others = {name: chunk for name, chunk in parts.items() if name not in self.inputs.encoded}
         kept = self._within(encoded, 0, self.encoder_context, key, "encoder's ")
@@ -102,7 +106,8 @@ class Collator:
         return [(name, chunk) for name, chunk in parts.items() if name in kept]
 
     def _within(self, parts: dict[str, Chunk], core: int, context: int, key: str, whose: str = "") -> dict[str, Chunk]:
-        """The parts that fit a context together: the last items that are no target go first."""
+        """The parts that fit into a context together: non-targets are dropped, the last first. Raises DataError where
+        the targets alone are too long, and where `too_long` is `refuse`."""
         kept, dropped = dict(parts), {}
         total = whole = core + sum(chunk.count for chunk in parts.values())
         for name in [name for name in reversed(parts) if name not in self.inputs.targets]:

@@ -19,10 +19,10 @@ from ..base import Dataset, chosen_for_val, split_by_hash
 from ..fingerprint import Fingerprint
 
 SPREAD = 64
-"""Samples, spread evenly, that stand for all where those cannot be looked at as a whole."""
+"""How many samples, spread evenly over a split, its fingerprint looks into."""
 FILES, BYTES = 20_000, 2**30
-"""Beyond so many files, or bytes of files, they are told apart by name, size and time of change, not by their
-contents."""
+"""Up to so many files and so many bytes in all, `Listed` fingerprints files by their contents, beyond by name, size and
+time of change."""
 
 Columns = Mapping[str, Any]
 """One raw sample: a value by column name. A column may be absent, or None: this sample has none."""
@@ -32,7 +32,7 @@ class Samples:
     """One split of a data set: `len(samples)`, `samples.keys[i]` and `samples[i]`, in an order that never changes."""
 
     keys: Sequence[str]
-    """What names each sample in messages; unique and stable."""
+    """The name of each sample, for messages and the split by hash; unique and stable."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -42,13 +42,13 @@ class Samples:
         raise NotImplementedError
 
     def damaged(self) -> Iterator[tuple[int, str]]:
-        """The numbers of samples that are known to be unreadable before anybody reads them, and why."""
+        """The numbers of samples that are known to be unreadable before they are read, and why."""
         return iter(())
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
-        """What changes when the samples do: a resumed run must find those that it was trained on. Here of the keys, of
-        all values in the columns `labels`, and of all that SPREAD samples hold; a subclass that knows its files better
-        says so."""
+        """A hash that changes when the samples do: a resumed run must find those that it was trained on. By default
+        over all keys, all values in the columns `labels`, and all columns of SPREAD samples; a subclass that reads
+        files may hash those instead."""
         found = Fingerprint(list(self.keys))
         for name in sorted(labels):
             found.add(name, list(self.numbered(name)))
@@ -61,21 +61,21 @@ class Samples:
         return found.hex
 
     def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
-        """One column of all samples that have it, in order, each with its sample's number.
+        """(number, value) of one column for all samples that have it, in order.
 
-        Samples that cannot be read are left out: they count as bad when their turn comes.
+        Samples that cannot be read are left out: they count as bad when they are read for training or evaluation.
         """
         for number in range(len(self)):
             for value in self._value(number, name):
                 yield number, value
 
     def column(self, name: str) -> Iterator[Any]:
-        """The same without the numbers: what labels, vocabularies and statistics are fitted on."""
+        """The values of one column, in order: what labels, vocabularies and statistics are fitted on."""
         return (value for _, value in self.numbered(name))
 
     def drawn(self, name: str, most: int) -> Iterator[Any]:
-        """So many values of one column, of samples drawn at random (always the same), so that the order of a file is no
-        choice. Samples that lack it or cannot be read are passed over."""
+        """At most `most` values of one column, of samples drawn at random (the same in every run), so that the order of
+        a file biases nothing. Samples that lack it or cannot be read are passed over."""
         numbers = np.random.default_rng(0).permutation(len(self)).tolist()
         return islice(chain.from_iterable(self._value(number, name) for number in numbers), most)
 
@@ -88,7 +88,7 @@ class Samples:
 
 
 class Outcome(NamedTuple):
-    """One row of a joint table: what the inputs show, what the answer is, and how often that happens."""
+    """One row of the joint table of a made data set: the values of its inputs, the answer, and their probability."""
 
     inputs: Mapping[str, Any]
     answer: str
@@ -99,15 +99,16 @@ class SampleDataset(Dataset):
     """Base of the datasets whose data are samples. A subclass gives `open` and `columns`."""
 
     columns: tuple[str, ...] = ()
-    """The names that its samples' columns have."""
+    """The names of its samples' columns."""
 
     def open(self, split: str) -> Samples:
-        """The samples of a split. Raises DataError where they are not to be had, saying which files to put where."""
+        """The samples of a split. Raises DataError for a split that does not exist and where files are missing, saying
+        which to put where."""
         raise NotImplementedError
 
     def opened(self, split: str) -> Samples:
-        """What `open` gives, checked. Raises DataError for a split that there is not, ContractError where `open` gave
-        anything but samples."""
+        """What `open` gives, checked. Raises DataError for a split that does not exist, ContractError where `open` gave
+        anything but Samples."""
         self.check_split(split)
         found = self.open(split)
         if not isinstance(found, Samples):
@@ -118,7 +119,7 @@ class SampleDataset(Dataset):
         return found
 
     def truth(self, split: str) -> list[Outcome] | None:
-        """The joint table of columns and answers, where the data are made by a known rule; else None."""
+        """The joint table of inputs and answers, where the data are made by a known rule; else None."""
         return None
 
     def training_items(self, columns: Sequence[str], most: int | None = None) -> Iterable[Any]:
@@ -135,7 +136,7 @@ class SampleDataset(Dataset):
 
 @dataclass(frozen=True)
 class Chosen(Samples):
-    """Some samples of a data set, by number."""
+    """A subset of samples, by their numbers."""
 
     samples: Samples
     numbers: Sequence[int]
@@ -161,7 +162,7 @@ class Chosen(Samples):
 
 @dataclass(frozen=True)
 class Listed(Samples):
-    """Samples that are in memory already."""
+    """Samples in memory: `Listed(["a", "b"], [{"text": "ja", "label": 1}, {"text": "no", "label": 0}])`."""
 
     keys: Sequence[str]
     rows: Sequence[Columns]
@@ -177,7 +178,7 @@ class Listed(Samples):
 
 @dataclass(frozen=True)
 class Changed(Samples):
-    """Base of the same samples with other columns: a subclass gives `__getitem__`."""
+    """Base of samples whose columns are changed: a subclass gives `__getitem__` and `changes`."""
 
     samples: Samples
 
@@ -192,7 +193,7 @@ class Changed(Samples):
         return self.samples.damaged()
 
     def changes(self) -> list[Any]:
-        """What is changed, as values that a fingerprint can be made of."""
+        """What is changed, as values for a Fingerprint."""
         raise NotImplementedError
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
@@ -201,8 +202,8 @@ class Changed(Samples):
 
 @dataclass(frozen=True)
 class Renamed(Changed):
-    """The same samples with columns under other names: `columns` reads each off a sample, `sources` says in words what
-    it reads."""
+    """The same samples with new columns: `columns` maps each name to a function of the raw sample, `sources` to what
+    that reads, for the fingerprint: `{"label": "cls"}`."""
 
     columns: Mapping[str, Callable[[Columns], Any]]
     sources: Mapping[str, str]
@@ -217,7 +218,7 @@ class Renamed(Changed):
 
 @dataclass(frozen=True)
 class Hidden(Changed):
-    """The same samples, of which those with these numbers lack one column."""
+    """The same samples, of which those with the numbers `hidden` lack the column `name`."""
 
     name: str
     hidden: Collection[int]
@@ -231,8 +232,8 @@ class Hidden(Changed):
 
 
 def share(samples: Samples, split: str) -> Samples:
-    """The part of a training set that belongs to `train` or `val` where there is no val: a tenth, by hash of the key,
-    but one sample at least."""
+    """The part of a training set that is `train` or `val`, where the data set has no val: a tenth validates, by hash of
+    the key, but one sample at least."""
     alone = chosen_for_val(samples.keys)
     chosen = [
         number for number, key in enumerate(samples.keys) if ("val" if key == alone else split_by_hash(key)) == split
@@ -250,7 +251,7 @@ class OwnFiles(SampleDataset):
         self.splits = ("train", "val") if test is None else ("train", "val", "test")
 
     def read(self, where: Any) -> Samples:
-        """The samples behind what `train`, `val` or `test` says. Raises DataError."""
+        """The samples at `where`: the value of `train`, `val` or `test`. Raises DataError where they cannot be read."""
         raise NotImplementedError
 
     def open(self, split: str) -> Samples:
@@ -260,8 +261,8 @@ class OwnFiles(SampleDataset):
 
 
 class Made(Samples):
-    """Base of samples that are made by a rule, as many as asked for: each is a function of the split and its number
-    alone."""
+    """Base of samples that are made by a rule, `count` of them: each is a function of the split and its number alone.
+    `what` is the word for one in its key, such as "train tone 7"."""
 
     splits = ("train", "val", "test")
 
@@ -269,19 +270,20 @@ class Made(Samples):
         self.split, self.keys = split, [f"{split} {what} {number}" for number in range(count)]
 
     def random(self, number: int, *more: int) -> np.random.Generator:
-        """What chance decides about a sample; `more` tells data sets apart that share a rule."""
+        """The random generator of a sample, seeded by the split, its number and `more`: constants that tell data sets
+        apart."""
         return np.random.default_rng([self.splits.index(self.split), number, *more])
 
 
 class MadeDataset(SampleDataset):
-    """Base of data sets of such samples: `samples` of them train, `held_back` validate, and as many test."""
+    """Base of data sets of `Made` samples: `samples` of them train, `held_back` validate, and as many test."""
 
     splits = Made.splits
     held_back = 1000
     samples: int
 
     def make(self, split: str, count: int) -> Samples:
-        """So many samples of a split."""
+        """`count` samples of a split."""
         raise NotImplementedError
 
     def open(self, split: str) -> Samples:

@@ -1,8 +1,7 @@
-"""Recordings made equal in colour: every speaker's (every microphone's) are filtered until all have the same mean
-spectrum.
+"""Spectral equalisation of recordings: each speaker's (and thereby microphone's) are filtered so that all speakers have
+the same mean spectrum.
 
-What is known as normalisation by speaker: it needs to know who speaks, and some recordings of each, but not what is
-said.
+A normalisation by speaker: it needs to know who speaks, and some recordings of each, but not what is said.
 """
 
 from __future__ import annotations
@@ -19,17 +18,18 @@ from ...tokenizers.media.files import read_sound
 from .dataset import Changed, Columns, Samples
 
 WINDOW = 256
-"""Samples of one frame of the spectrum."""
+"""Samples of one frame of the spectrum; frames begin half of that apart."""
 SPEECH = 20.0
-"""A frame counts where its energy is within so many dB of the loudest."""
+"""A frame counts as speech where its energy is within so many dB of the loudest frame's."""
 SMOOTH = 6
-"""Bins on each side over which a mean spectrum is smoothed: formants stay, the microphone goes."""
+"""Bins on each side over which a mean spectrum is smoothed."""
 
 
 @dataclass(frozen=True)
 class Equalized(Changed):
-    """The same samples, with the sound of the column `name` (a file's bytes) filtered; `group` gives a sample's
-    speaker by its key, `every` are the recordings that the speakers' mean spectra are taken from."""
+    """The same samples, with the sound of the column `name` (a file's bytes) filtered and given as (float32 samples,
+    rate in hertz). `group` gives the speaker of a sample's key, `every` are the recordings that the speakers' mean
+    spectra are taken from."""
 
     every: Samples
     name: str
@@ -53,10 +53,11 @@ class Equalized(Changed):
 
     @cached_property
     def curves(self) -> dict[str, np.ndarray]:
-        """What every speaker's mean logarithmic spectrum has more than the mean of all speakers, by bin."""
+        """Each speaker's mean log amplitude minus that of all speakers, in nats, (bins): WINDOW // 2 + 1 bins from 0 Hz
+        to half the rate."""
         found: dict[str, list[np.ndarray]] = {}
         for number, sound in self.every.numbered(self.name):
-            with suppress(ValueError):  # it counts as bad when its turn comes
+            with suppress(ValueError):  # it counts as bad when it is read as a sample
                 found.setdefault(self.group(self.every.keys[number]), []).append(mean_spectrum(read_sound(sound)[0]))
         means = {speaker: smoothed(np.mean(each, axis=0)) for speaker, each in found.items()}
         middle = np.mean(list(means.values()), axis=0)
@@ -64,7 +65,7 @@ class Equalized(Changed):
 
 
 def mean_spectrum(clip: np.ndarray) -> np.ndarray:
-    """The mean natural logarithm of the amplitude in every bin, over the frames in which there is speech."""
+    """The mean natural logarithm of the amplitude, (bins), over the frames of a clip (samples) that hold speech."""
     padded = np.pad(clip, (0, max(0, WINDOW - len(clip))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[:: WINDOW // 2] * np.hanning(WINDOW)
     power = np.abs(np.fft.rfft(frames, axis=1)) ** 2
@@ -74,6 +75,6 @@ def mean_spectrum(clip: np.ndarray) -> np.ndarray:
 
 
 def smoothed(curve: np.ndarray) -> np.ndarray:
-    """The curve, averaged over neighbouring bins with a raised cosine."""
+    """The curve (bins), averaged over SMOOTH bins on each side with a raised cosine as weights."""
     weights = np.hanning(2 * SMOOTH + 3)[1:-1]
     return np.convolve(np.pad(curve, SMOOTH, mode="edge"), weights / weights.sum(), mode="valid")

@@ -1,4 +1,4 @@
-"""Which inputs a model reads of every sample, and which of them chance withholds while training."""
+"""Which inputs a model reads of every sample, and input dropout: which of them are withheld at random in training."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Literal
 import numpy as np
 
 NOTHING = 0.01
-"""The share of the samples that are read without any input where each of theirs may be withheld. They teach only how
-the answers are spread, which is what the worth of an input is measured against: few are enough, and none are too few.
-"""
+"""The share of samples that are read without any input, where each of theirs may be withheld. They teach only the
+distribution of the answers, the baseline that attribution measures an input against: few are enough, none too few."""
 
 
 def withheld_shares(dropout: Mapping[str, float]) -> dict[str, float]:
-    """How often each input is withheld from a sample that has them all, given the chances before one of them is kept.
+    """The probability that each input is withheld from a sample that has them all, from the rates at which each is
+    drawn before one is put back where all were.
 
     {"image": 0.75, "sound": 0.6} gives {"image": 0.530, "sound": 0.381}: in 45 of 100 samples both would be, and
     one stays.
@@ -29,37 +29,37 @@ def withheld_shares(dropout: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """How the columns of a data set become the inputs of a set: `Inputs(columns={"camera": "image", "text":
-    "text"})`."""
+    """How the columns of a data set become the inputs of a model: `Inputs(columns={"camera": "image", "text": "text"})`
+    reads the input `camera` off the column `image`."""
 
     columns: Mapping[str, str]
-    """The data column that each input reads."""
+    """The data column that each input reads, by input."""
     targets: Collection[str] = ()
     """Inputs that a task predicts: never withheld, never dropped for want of room."""
     encoded: Collection[str] = ()
     """Inputs that an encoder reads, in a set of their own beside the decoder's."""
     labels: Collection[str] = ()
-    """Columns that tasks read as they are."""
+    """Columns that tasks read undecoded, such as a class."""
     dropout: Mapping[str, float] = field(default_factory=dict)
-    """How often chance withholds each input from a sample while training. Where it would withhold all, one of
-    them stays (AV-HuBERT's modality dropout, Shi et al. 2022), except in `NOTHING` of the samples."""
+    """The rate, from 0 to below 1, at which each input is withheld from a sample while training. Where all would be,
+    one stays (AV-HuBERT's modality dropout, Shi et al. 2022), except in the share `NOTHING` of the samples."""
     too_long: Literal["refuse", "drop"] = "refuse"
-    """What becomes of a sample that does not fit the context: it is bad, or the last of its inputs are left out."""
+    """A sample longer than the context is bad (`refuse`), or its last inputs are left out until it fits (`drop`)."""
 
     @property
     def optional(self) -> tuple[str, ...]:
-        """The inputs that can be withheld from a sample: those that no task predicts."""
+        """The inputs that may be withheld from a sample: those that no task predicts."""
         return tuple(name for name in self.columns if name not in self.targets)
 
     @property
     def withheld(self) -> dict[str, float]:
-        """How often each input is withheld from a sample that has them all; only those that are."""
+        """The probability that each input is withheld from a sample that has them all, where it is not 0."""
         found = withheld_shares({name: self.dropout.get(name, 0.0) for name in self.optional})
         return {name: share for name, share in found.items() if share}
 
     def withhold(self, present: Sequence[str], every: Sequence[str], random: np.random.Generator) -> list[str]:
-        """Those of a sample's inputs that are withheld from it. `every` input draws its chance, whether
-        `present` or not, so that one more input in some samples changes nothing for the others."""
+        """Draw which of a sample's `present` inputs are withheld. A number is drawn for `every` input, present or not,
+        so that an input that only some samples have changes nothing for the others."""
         chances = dict(zip(every, random.random(len(every))))
         shares = [self.dropout.get(name, 0.0) for name in present]
         withheld = [name for name, share in zip(present, shares) if chances[name] < share]

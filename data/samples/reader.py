@@ -1,4 +1,4 @@
-"""From a sample's number to its decoded inputs and its labels; small data sets are read and decoded once."""
+"""Reading samples: from a number to decoded inputs and labels. Small data sets are kept in memory once decoded."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from .dataset import Samples
 from .inputs import Inputs
 
 CACHED = 2**30
-"""Bytes of decoded items that a split keeps in memory."""
+"""Bytes (1 GiB) of decoded items that a split keeps in memory."""
 
 Item = tuple[Mapping[str, Any], Mapping[str, Any]]
 """The decoded inputs of a sample by input name, and its labels by column: `({"image": array}, {"label": 7})`."""
 
 
 class ItemCache:
-    """Items by number, the first that fit into so many bytes; no later one takes the place of an earlier."""
+    """A cache of items by sample number: the first that fit into so many bytes, which are never evicted."""
 
     def __init__(self, bytes: int = CACHED):
         self.free, self.items = bytes, {}
 
     def get(self, number: int) -> Item | None:
-        """The item of this number, if it is kept."""
+        """The item of this number; None where it is not cached."""
         return self.items.get(number)
 
     def put(self, number: int, item: Item) -> None:
-        """Keep an item where there is room; a value that does not tell its size counts 64 bytes."""
+        """Keep an item where there is room; an input without an `nbytes` counts as 64 bytes."""
         size = sum(getattr(value, "nbytes", 64) for value in item[0].values())
         if size <= self.free:
             self.free -= size
@@ -41,8 +41,8 @@ class ItemCache:
 
 
 class Reader:
-    """Reads samples by number. `checks` are what the tasks demand of each column of labels: they raise DataError
-    for a value that makes its sample a bad one."""
+    """Reads samples by number. `checks` holds for each column of labels the tasks' functions that raise DataError for
+    a value that makes its sample bad."""
 
     def __init__(
         self, samples: Samples, choppers: Mapping[str, Chopper], inputs: Inputs, bad: BadSamples,
@@ -53,7 +53,8 @@ class Reader:
         self._numbers: dict[str, int] = {}
 
     def item(self, number: int) -> Item:
-        """The decoded inputs and the labels of a sample. Raises DataError when it is bad."""
+        """The decoded inputs and the labels of a sample. Raises DataError (or OSError) when it is bad, ContractError
+        where the data set gives no mapping."""
         if number in self.bad:
             raise DataError(self.bad[number])
         found = self.cache.get(number)
@@ -83,21 +84,21 @@ class Reader:
         return value
 
     def number(self, key: str) -> int:
-        """The number of the sample of this key."""
+        """The number of the sample with this key."""
         if not self._numbers:
             self._numbers = {name: number for number, name in enumerate(self.samples.keys)}
         return self._numbers[key]
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Tokens of every sample in every set, (samples, 2), the decoder's (or only) set before the
-        encoder's, as they are without augmentation; 0 for a bad one."""
+        """Tokens of every sample in every set, (samples, 2), without augmentation: column 0 is the main set (the
+        decoder's or only one), column 1 the encoder's. A bad sample has 0."""
         found = np.zeros((len(self.samples), 2), dtype=np.int64)
         for number in range(len(self.samples)):
             try:
                 item = self.item(number)[0]
                 counts = {name: chopper.count(item[name]) for name, chopper in self.choppers.items() if name in item}
-            except (ValueError, OSError):  # it is named when its turn comes
+            except (ValueError, OSError):  # it is counted and named when a batch reads it
                 continue
             for name, count in counts.items():
                 found[number, int(name in self.inputs.encoded)] += count  # a bool would be a mask

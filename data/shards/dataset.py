@@ -1,5 +1,8 @@
 """WebDataset shards: tar files in which `key.png`, `key.cls`, `key.json` together are one sample.
 
+    a/7.png  a/7.cls  a/8.png  a/8.seg.png      members
+    a/7: png, cls     a/8: png, seg.png         samples and their columns
+
 A shard is read once to note where every member lies (the index, kept in the cache folder), after that each sample is
 read by its place: in any order, and the same order after a resume. A compressed shard is unpacked once into the cache
 folder. Remote shards (`s3://...`, `https://...`) are read through fsspec, member by member.
@@ -27,18 +30,19 @@ from .index import ShardIndex, shard_index, shard_version
 
 @dataclass(frozen=True)
 class Shards(Samples):
-    """The samples of some tar files, one after another. Columns carry the members' extensions: `png`, `cls`, `json`.
+    """The samples of some tar files, one after another. Columns are named by the members' extensions: `png`, `cls`,
+    `json`.
 
     `cls` is read as a whole number where it is one, `txt` as text, `json` as its value; all else stays bytes. A shard
-    that is damaged or cut short has its samples up to there, and one more that cannot be read. Raises DataError for a
-    shard that is missing or no shard at all.
+    that is damaged or cut short has its samples up to there, and one more that cannot be read. Raises DataError, when
+    it is first read, for a shard that is missing or no shard at all.
     """
 
     paths: tuple[str, ...]
 
     @cached_property
     def index(self) -> list[ShardIndex]:
-        """One for each shard."""
+        """The index of each shard."""
         return [shard_index(path) for path in self.paths]
 
     @cached_property
@@ -47,8 +51,8 @@ class Shards(Samples):
 
     @cached_property
     def keys(self) -> Sequence[str]:
-        """The members' names up to the first dot; with the shard's name (or path) before, where two shards share
-        some."""
+        """The members' paths up to the first dot in their names, after the shard's name (or path) where shards share
+        some. Raises DataError where one shard has a key twice."""
         keys = [key for _, key, _ in self._places]
         names = [Path(path).name for path in self.paths]
         for shards in (names, self.paths):
@@ -89,7 +93,8 @@ class Shards(Samples):
 
 
 def decoded(found: bytes, extension: str, where: str) -> Any:
-    """A member's value by its extension. Raises DataError naming the member."""
+    """A member's value: `cls` as a whole number (or text), `txt` as text, `json` parsed, any other as bytes. Raises
+    DataError naming the member (`where`)."""
     if extension == "cls":
         text = utf8(found, where).strip()
         return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
@@ -99,8 +104,8 @@ def decoded(found: bytes, extension: str, where: str) -> Any:
 
 
 class ShardDataset(SampleDataset):
-    """Base of the datasets that are one folder of the data root, with one shard per split: `train.tar.gz`,
-    `test.tar.gz`."""
+    """Base of the datasets that are one `folder` of the data root, with one shard per split: `train.tar.gz`,
+    `test.tar.gz`. Where there is no `val.tar.gz`, a tenth of train validates, by hash of the key."""
 
     folder: str
     ending = ".tar.gz"
@@ -118,7 +123,7 @@ class ShardDataset(SampleDataset):
         return self.read(split) if own else share(self.read("train"), split)
 
     def read(self, *files: str) -> Samples:
-        """The samples of these files. Raises DataError when one is missing, saying which it is."""
+        """The samples of these files, named without their ending. Raises DataError naming one that is missing."""
         paths = [data_root() / self.folder / f"{name}{self.ending}" for name in files]
         missing = [path for path in paths if not path.exists()]
         if missing:
@@ -132,12 +137,14 @@ class ShardDataset(SampleDataset):
 
 
 def renamed(shards: Shards, sources: Mapping[str, str]) -> Samples:
-    """The samples of shards, each column read off the member that `sources` names: its extension, or `json.key`."""
+    """The samples of shards with the columns `sources`, each read off the member of that extension, or as a value
+    inside a JSON member: `{"image": "png", "speaker": "json.speaker"}`."""
     return Renamed(shards, {name: reader(source) for name, source in sources.items()}, dict(sources))
 
 
 def reader(source: str) -> Callable[[Columns], Any]:
-    """What a column reads off a sample's members: `png`, or `json.text.fr` for a value inside a JSON member."""
+    """The function that reads a column off a sample's members: `png`, or `json.text.fr` for a value inside a JSON
+    member. It gives None where there is none."""
     first, *inner = source.split(".")
 
     def read(row: Columns) -> Any:

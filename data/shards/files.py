@@ -1,5 +1,4 @@
-"""Tar files, local or remote: where they are, how they are opened and unpacked, and where each of their members
-lies."""
+"""Tar files, local or remote: finding, opening and unpacking them, and the place of each of their members."""
 
 from __future__ import annotations
 
@@ -19,14 +18,17 @@ from ...tokenizers.files.reading import DataError, PACKED, SMALL, matching, unpa
 from ...tokenizers.files.writing import partial_name, sweep_partials
 
 DAMAGED = "damaged"
-"""In place of a sample's members: why neither it nor what follows in its shard can be read."""
+"""The key that takes the place of a sample's extensions; its value is the reason why neither this sample nor what
+follows in its shard can be read."""
 PART = 2**20
+"""Bytes that are unpacked at a time."""
 MOST_SHARDS = 100_000
+"""Shards that one pattern may name."""
 
 
 def expand(pattern: str) -> list[str]:
-    """The shards behind `train-{000..009}.tar`, `train-*.tar` or one path, in order. Raises DataError when there is
-    none."""
+    """The paths of the shards behind `train-{000..009}.tar` (ten), `train-*.tar` or one path or address, in order.
+    Raises DataError for a wrong range and where a pattern matches no file."""
     if found := re.fullmatch(r"([^{}]*)\{([^{}]*)\.\.([^{}]*)\}([^{}]*)", pattern):
         start, first, last, end = found.groups()
         if not re.fullmatch(r"[0-9]{1,9}", first) or not re.fullmatch(r"[0-9]{1,9}", last):
@@ -43,8 +45,8 @@ def expand(pattern: str) -> list[str]:
 
 
 def open_file(path: str) -> Any:
-    """A local or remote file, for reading bytes at any place. Raises DataError where fsspec lacks the protocol or a
-    part of it, and for a remote file that is not there."""
+    """A local or remote (`s3://...`) file, opened for reading bytes at any offset. Raises DataError where fsspec lacks
+    the protocol or its library, and for a remote file that does not exist."""
     if "://" not in path:
         return open(path, "rb")
     import fsspec
@@ -58,7 +60,7 @@ def open_file(path: str) -> Any:
 
 
 def version(path: str) -> str:
-    """What changes when a remote file is replaced, as far as its storage tells: its size, date, tag, checksum."""
+    """JSON that changes when a remote file is replaced, as far as its storage tells: size, date, tag, checksum."""
     with open_file(path) as file:
         told = file.fs.info(path) if hasattr(file, "fs") else {}
     kept = {key: str(value) for key, value in told.items() if key.lower().replace("-", "").replace("_", "") in TOLD}
@@ -66,11 +68,12 @@ def version(path: str) -> str:
 
 
 TOLD = {"size", "etag", "mtime", "created", "lastmodified", "updated", "md5hash", "versionid"}
+"""Keys of fsspec's `info`, without `-` and `_`, that change with a file."""
 
 
 def unpacked(path: str, target: Path) -> str:
-    """A compressed shard as a plain tar in the cache folder, up to where it is cut short. Raises DataError when it is
-    damaged."""
+    """Unpack a compressed shard to the plain tar file `target`, up to where it is cut short, and give that path. Raises
+    DataError when it is damaged or empty, or (a local one) unpacks to more than `unpacked_most` allows."""
     partial, most, size = partial_name(target), sys.maxsize if "://" in path else unpacked_most(path), 0
     sweep_partials(target)
     try:
@@ -94,13 +97,13 @@ def unpacked(path: str, target: Path) -> str:
 
 
 class Headers:
-    """A tar file from which only headers are read, so never much at once, whatever sizes stand in it."""
+    """A tar file from which only headers are read, so never more than SMALL bytes at once, whatever sizes it claims."""
 
     def __init__(self, file: Any):
         self.file, self.seek, self.tell = file, file.seek, file.tell
 
     def read(self, size: int) -> bytes:
-        """So many bytes, or fewer at the end. Raises ReadError for more than any header has."""
+        """`size` bytes, or fewer at the end. Raises ReadError for more than any header has."""
         if size > SMALL:
             raise tarfile.ReadError(f"a header says that it has {size:,} bytes")
         return self.file.read(size)
@@ -108,7 +111,8 @@ class Headers:
 
 def members(source: str, path: str) -> Iterator[tuple[str, dict]]:
     """(key, {extension: (offset, size)}) of each sample: neighbouring members with one name up to the first dot.
-    `source` is the plain tar file, `path` the shard that messages name."""
+    `source` is the plain tar file, `path` the shard that messages name. Where it is damaged or cut short the last pair
+    is (key, {DAMAGED: why}). Raises DataError where not even the first member can be found."""
     key, found = None, {}
     try:
         with open_file(source) as file, tarfile.open(fileobj=Headers(file), mode="r:") as tar:

@@ -21,16 +21,16 @@ Natural = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class ShardIndex(Record):
-    """Where the samples of a shard lie: a file of the cache folder."""
+    """Where the samples of a shard lie: the content of a JSON file in the cache folder."""
 
     path: str
-    """The tar file that is read: the shard, or, where that is packed, what was unpacked."""
+    """The plain tar file that is read: the shard, or, where it is compressed, its unpacked copy in the cache folder."""
     samples: list[tuple[str, dict[str, tuple[Natural, Natural]] | dict[Literal["damaged"], str]]]
-    """(key, {extension: (offset, size)}), such as ("7", {"png": (512, 310), "cls": (1536, 1)}); {DAMAGED: why} in place
-    of a sample that cannot be read, nor what follows it."""
+    """(key, {extension: (offset, size)}) in bytes, such as ("7", {"png": (512, 310), "cls": (1536, 1)}); at the end
+    of a damaged shard (key, {DAMAGED: why})."""
 
     def fits(self) -> bool:
-        """Whether its tar file is there and long enough for all members; of a remote one that is not asked."""
+        """Whether its tar file exists and is long enough for all members; true of a remote one, unchecked."""
         if "://" in self.path:
             return True
         places = (place for _, members in self.samples for place in members.values() if not isinstance(place, str))
@@ -38,7 +38,8 @@ class ShardIndex(Record):
 
 
 def shard_index(path: str) -> ShardIndex:
-    """Where every sample of a shard lies; from the cache folder when the shard has not changed since."""
+    """The index of a shard, from the cache folder where the shard has not changed since, else made anew. Raises
+    DataError where there is no such shard or it is no tar file."""
     remote = "://" in path
     changed = version(path) if remote else "{0.st_size} {0.st_mtime_ns}".format(regular(path))
     name = hashlib.sha256(f"{path if remote else os.path.abspath(path)} {changed}".encode()).hexdigest()[:32]
@@ -57,5 +58,5 @@ def shard_index(path: str) -> ShardIndex:
 
 
 def shard_version(path: str) -> str:
-    """What changes when a shard's content does, as far as can be told without reading a remote one."""
+    """Text that changes when a shard's content does, as far as can be told without reading a remote one."""
     return f"{path} {version(path)}" if "://" in path else file_fingerprint(Path(path))

@@ -1,4 +1,4 @@
-"""From a configuration to all that is trained: data opened and fitted, the model, what changes it, what watches it."""
+"""From a configuration to everything that training needs: fitted data, model, optimizer, evaluator, checkpoints."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .trainer import build_trainer
 
 @dataclass
 class Experiment:
-    """One run while it is trained: what was opened and built for it."""
+    """One run while it is trained: its configuration, processes, data and trainer."""
 
     config: Config
     processes: Processes
     progress: Progress
     choices: Resolved
-    """What `auto` stands for here: precision, compile."""
+    """Precision and compile as resolved from `auto`."""
     data: OpenedData
     trainer: Trainer
 
@@ -40,14 +40,15 @@ class Experiment:
         return self.trainer.learner.model
 
     def say(self, text: str) -> None:
-        """Tell the user, once."""
+        """Print a line, in the first process only."""
         if self.processes.is_first:
             self.progress.say(text)
 
 
 def assemble(config: Config, processes: Processes, progress: Progress) -> Experiment:
-    """Open and build everything; nothing is trained yet, and no checkpoint is read. Raises DataError, RunError or
-    ValueError for what cannot be trained."""
+    """Open the data, fit choppers and tasks, build the model with its initial values, and the trainer at step 0; no
+    checkpoint is read. Also writes `data.json` into the run's folder. Raises DataError, RunError or ValueError for what
+    cannot be trained."""
     settings, folder, first = config.training, Path(config.out), processes.is_first
     say = progress.say if first else lambda text: None
     choices = processes.told(resolve(settings, config.model, folder, processes.device) if first else None)
@@ -60,5 +61,5 @@ def assemble(config: Config, processes: Processes, progress: Progress) -> Experi
 
 
 def start(experiment: Experiment) -> None:
-    """Put the objective into the form in which it is trained: compiled, under DDP. After weights were loaded."""
+    """Compile the model and wrap it in DDP, as resolved; to be called after weights were loaded."""
     experiment.trainer.learner.replica.start(experiment.choices.compile)

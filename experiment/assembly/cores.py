@@ -1,4 +1,5 @@
-"""From a checked configuration to the cores of its model: what names inputs and position axes is looked up here."""
+"""From a checked configuration to the cores (transformers) of its model, with names of inputs and position axes
+resolved to numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ from ..settings.registry import code_from, imported
 
 
 def build_core(config: Config, axes: Sequence[str], encoder: Encoder | None = None) -> Transformer:
-    """The main core, or the encoder that it crosses to, with the names of inputs and position axes looked up."""
+    """The main core, or, where `encoder` is given, the encoder to which the main core has cross-attention.
+
+    `axes` are the position axes in order, such as `["order", "row", "column"]`: attention expressions
+    (`causal | from(image)`) and the relative position name inputs and axes, the modules take their numbers."""
     options = dict(config.model.options)
     crosses = options["encoder"] is not None and encoder is None
     if encoder is not None:

@@ -1,4 +1,4 @@
-"""What changes a model as a configuration says, and what loads the batches for it."""
+"""The learner of a configuration (model, optimizer, schedule, averages), and the loader of its batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from .model import build_model, build_optimizer
 
 
 def build_learner(config: Config, data: OpenedData, processes: Processes, precision: str) -> Learner:
-    """The model with its first values, and what changes it."""
+    """The model with its initial values on this process's device, with optimizer, schedule and averaged weights.
+    `precision`: float32 or bfloat16."""
     settings = config.training
     torch.manual_seed(settings.seed)
     model = build_model(config, data.choppers, data.tasks).to(processes.device)
@@ -31,7 +32,7 @@ def build_learner(config: Config, data: OpenedData, processes: Processes, precis
 
 
 def build_loader(config: Config, data: OpenedData, processes: Processes) -> Loader:
-    """What loads the training split, a step at a time."""
+    """The loader of the training split, one step at a time; with mixup, neighbouring pairs of samples stay together."""
     settings = config.training
     return Loader(
         data.splits["train"], processes, seed=settings.seed, steps=settings.steps,

@@ -1,4 +1,4 @@
-"""The model of a configuration, with its first values, and the optimizer that changes it."""
+"""The model of a configuration with its initial values, and its optimizer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from .cores import build_core
 
 
 def build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task]) -> Model:
-    """The model with its first values, drawn by the seed of torch's global generator and each parameter's name."""
+    """The model with its initial values, drawn by the seed of torch's global generator and each parameter's name.
+    Inputs that share a tokenizer (`same_as`) share one embedder."""
     width, context, encoder = (config.model.options[name] for name in ("width", "context", "encoder"))
     encoded = encoded_inputs(config)
     tokenizers: dict[str, nn.Module | str] = {}
@@ -34,7 +35,7 @@ def build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[
 
 
 def build_optimizer(training: Training, model: Model) -> Optimizer:
-    """The optimizer of the section `training:`, at its own default rate where that names none."""
+    """The optimizer of the section `training:`; without a `learning_rate`, at the optimizer's own default."""
     target = getattr(training.optimizer, "target", training.optimizer)
     rate = target.default_rate if training.learning_rate is None else training.learning_rate
     return training.optimizer(model, rate)

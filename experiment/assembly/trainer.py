@@ -1,4 +1,4 @@
-"""What trains a model as a configuration says: learner, loader, evaluator, saver and log together."""
+"""The trainer of a configuration: learner, loader, evaluator, saver and log together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .watching import build_evaluator, build_saver
 def build_trainer(
     config: Config, data: OpenedData, processes: Processes, progress: Progress, precision: str
 ) -> Trainer:
-    """The trainer at step 0."""
+    """The trainer at step 0. `precision`: float32 or bfloat16."""
     learner = build_learner(config, data, processes, precision)
     every = Every(config.logging.every, config.evaluation.every, config.checkpoints.every)
     log = Log(progress, processes, Costs(learner.model).flops)

@@ -1,4 +1,4 @@
-"""What watches a model while it is trained: evaluations with a text of its own, and checkpoints."""
+"""The evaluator of a run, with the text samples that it prints, and the saver of its checkpoints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..views.text_sample import sample_of
 
 
 def build_evaluator(config: Config, data: OpenedData, processes: Processes, objective: Objective) -> Evaluator:
-    """What evaluates the model as it is, and lets it write a text to see it learn."""
+    """The evaluator of the validation split; at each evaluation it also lets the model generate sample texts."""
 
     def sample(step: int) -> str:
         run = Run(folder=Path(config.out), config=config, step=step, model=objective.model, tasks=data.tasks,
@@ -32,7 +32,7 @@ def build_evaluator(config: Config, data: OpenedData, processes: Processes, obje
 
 
 def build_saver(config: Config, data: OpenedData, writes: bool) -> Saver:
-    """What writes checkpoints into the run's folder."""
+    """The saver of checkpoints into the run's folder. `writes`: whether this process is the one that writes files."""
     settings = config.checkpoints
     return Saver(
         folder=Path(config.out), writes=writes, every=settings.every, steps=config.training.steps, keep=settings.keep,

@@ -1,4 +1,4 @@
-"""The choppers of all inputs: fitted on the training data, or opened from what a run has kept of them."""
+"""The choppers of all inputs: fitted on the training data, or loaded from a run's `assets`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from .columns import check_columns, check_present, columns_of, roles_of, sharing
 def build_choppers(
     config: Config, assets: Path, dataset: Dataset | None = None, open_run: Callable[..., RunPart] = no_run
 ) -> dict[str, Chopper]:
-    """Every input's chopper, with what was learned of the training data: from `assets`, or learned now and kept there.
+    """Every input's chopper, with what it learned from the training data (a vocabulary, a mean and a std): loaded from
+    `assets/<input>/`, or fitted on the dataset and saved there.
 
-    Without a dataset nothing is learned: a run works without its data. `open_run` opens a run that is a part of this
-    one.
+    Without a dataset nothing is fitted: a run works without its data. `open_run` opens a trained run that is a part of
+    this one. Raises DataError where an input has no column, no sample of the training split has a value in it, or a
+    file is damaged, ValueError naming the input whose chopper cannot be fitted.
     """
     if isinstance(dataset, SampleDataset) and not assets.exists():
         check_columns(config, dataset)

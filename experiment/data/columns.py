@@ -1,4 +1,4 @@
-"""What reads what: the data columns, roles and sets of a configuration's inputs, told before anything is built."""
+"""The data columns, roles and sets of a configuration's inputs, known before anything is built."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from ..settings.config import Config
 
 
 def sharing(config: Config, owner: str) -> list[str]:
-    """The inputs of one tokenizer: its owner, and those that are `same_as` it."""
+    """The inputs that use one tokenizer: its owner, and those that are `same_as` the owner."""
     return [name for name in config.inputs if config.shares.get(name, name) == owner]
 
 
 def roles_of(config: Config) -> dict[str, Role]:
-    """What the tasks want of each input. Inputs of one tokenizer share their special ids."""
+    """Each input's `Role`: whether a task generates it, and which special ids the tasks need. Inputs of one tokenizer
+    share their special ids."""
     needs, generated, roles = needs_of(config.tasks).values(), written_by(config.tasks), {}
     for name in config.inputs:
         group = set(sharing(config, config.shares.get(name, name)))
@@ -25,12 +26,12 @@ def roles_of(config: Config) -> dict[str, Role]:
 
 
 def columns_of(config: Config) -> dict[str, str]:
-    """The data column that each input reads: the one of its own name, where `data.columns` does not name another."""
+    """The data column of each input: that of its own name, unless `data.columns` names another."""
     return {name: config.data.columns.get(name, name) for name in config.inputs}
 
 
 def encoded_inputs(config: Config) -> list[str]:
-    """The inputs that the encoder reads: all that no task writes; none where there is no encoder."""
+    """The inputs of the encoder: all that no task generates; none where there is no encoder."""
     if config.model.options["encoder"] is None:
         return []
     written = written_by(config.tasks)
@@ -38,7 +39,7 @@ def encoded_inputs(config: Config) -> list[str]:
 
 
 def check_columns(config: Config, dataset: SampleDataset) -> None:
-    """Raises DataError when an input or a task reads a column that the data set does not have."""
+    """Raises DataError where an input or a task needs a column that the data set does not have."""
     wanted = {f"inputs.{name}": column for name, column in columns_of(config).items()}
     wanted |= {
         f"tasks.{name}.target": column for name, needs in needs_of(config.tasks).items() for column in needs.columns
@@ -54,7 +55,7 @@ def check_columns(config: Config, dataset: SampleDataset) -> None:
 
 
 def check_present(config: Config, dataset: SampleDataset) -> None:
-    """Raises DataError for an input that no sample of the training split has."""
+    """Raises DataError for an input whose column is empty in every sample of the training split."""
     samples = dataset.opened("train")
     for name, column in columns_of(config).items():
         if column in dataset.columns and next(iter(samples.column(column)), None) is None:

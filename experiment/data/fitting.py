@@ -1,4 +1,5 @@
-"""What is learned of the training data before anything is trained: by one process, which tells the others."""
+"""Choppers and tasks fitted on the training data before anything is trained: by one process, which sends the files to
+the others."""
 
 from __future__ import annotations
 
@@ -22,8 +23,9 @@ from .tasks import build_tasks
 def fit(
     config: Config, dataset: Dataset, processes: Processes, say: Callable[[str], None]
 ) -> tuple[dict[str, Chopper], dict[str, Task]]:
-    """Choppers and tasks. The first process learns what is to be learned of the data; the others are told,
-    whether or not they share a disk with it."""
+    """Choppers and tasks by name. The first process fits them, or takes them from the run that `from:` names, and saves
+    them in `RUN/assets`; the others receive these files, whether or not they share its disk. Raises DataError for data
+    that cannot be fitted."""
     assets, door = Path(config.out) / "assets", partial(open_part, trust=config.modules)
     if processes.is_first:
         if config.from_run:

@@ -1,4 +1,4 @@
-"""The choppers and tasks of a run, with what it has kept of its data."""
+"""The choppers and tasks of a run, loaded from its `assets`, without its data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .tasks import build_tasks
 def from_assets(
     config: Config, assets: Path, open_run: Callable[..., RunPart]
 ) -> tuple[dict[str, Chopper], dict[str, Task]]:
-    """The choppers and tasks of a run from its assets; `open_run` opens a run that is a part of it. Raises DataError
-    for a damaged file."""
+    """Choppers and tasks by name. `assets` is the run's folder of that name; `open_run` opens a trained run that is a
+    part of it. Raises DataError for a file that is missing or damaged."""
     choppers = build_choppers(config, assets, open_run=open_run)
     return choppers, build_tasks(config, choppers, assets)

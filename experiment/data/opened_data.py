@@ -1,4 +1,4 @@
-"""The data of a run, opened: what chops them, what is asked of them, and their splits."""
+"""The data of a run, opened: choppers, tasks and splits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .splits import open_split
 
 @dataclass(frozen=True)
 class OpenedData:
-    """What a run reads: the choppers of its inputs, its tasks, the splits `train` and `val`."""
+    """The fitted choppers of a run's inputs, its fitted tasks, and the splits `train` and `val`."""
 
     name: str
     """The data set's name."""
@@ -25,17 +25,17 @@ class OpenedData:
     tasks: dict[str, Task]
     splits: dict[str, Split]
     about: Mapping[str, Any]
-    """What the data set says of itself."""
+    """Of a text corpus: facts about its source (version, bytes, counts), as kept in `data.json`."""
 
     @property
     def contents(self) -> dict[str, str]:
-        """What identifies the data that are read."""
+        """The fingerprint of each split's content: a resumed run must find the same."""
         return {name: split.fingerprint for name, split in self.splits.items()}
 
 
 def open_data(config: Config, processes: Processes, say: Callable[[str], None]) -> OpenedData:
-    """Open the data of a configuration, and learn of them what there is to learn. Raises DataError for data that cannot
-    be trained on."""
+    """Open the data of a configuration, and fit choppers and tasks on the training split. Raises DataError for data
+    that cannot be trained on."""
     dataset = config.data.dataset()
     choppers, tasks = fit(config, dataset, processes, say)
     with processes.in_turn():

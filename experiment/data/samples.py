@@ -1,4 +1,4 @@
-"""A split of samples, as a configuration has them chopped and packed."""
+"""Splits of samples, chopped and packed as a configuration says."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def open_samples(
     config: Config, dataset: SampleDataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task],
     say: Callable[[str], None],
 ) -> SampleSplit:  # fmt: skip
-    """One split of samples, in which those that are known to be bad, or that no task can judge, are noted."""
+    """One split of a data set. Samples known to be damaged are noted as bad, and outside the training split also those
+    whose value in a task's column the task refuses. Raises DataError for a column that the data set lacks, and for more
+    bad samples than `data.bad_share` allows."""
     check_columns(config, dataset)
     samples = dataset.opened(split)
     opened = sample_split(
@@ -28,7 +30,7 @@ def open_samples(
     )  # fmt: skip
     for number, why in samples.damaged():
         opened.unread.bad.note(number, DataError(why), training=split == "train")
-    for task in tasks.values() if split != "train" else ():  # what is trained on was looked at by `fit`
+    for task in tasks.values() if split != "train" else ():  # training ones are checked by `fit` and when read
         for column, check in task.needs.columns.items():
             for number, value in samples.numbered(column):
                 try:
@@ -42,8 +44,8 @@ def read_samples(
     config: Config, samples: Samples, name: str, choppers: Mapping[str, Chopper], columns: Mapping[str, str],
     labels: Sequence[str], say: Callable[[str], None],
 ) -> SampleSplit:  # fmt: skip
-    """Samples as a split that is only read: `columns` says which each input reads, `labels` which are read as they are;
-    bad samples are told and left out."""
+    """Samples as a split without tasks, for reading alone. `columns` maps each input to its column, `labels` are the
+    columns handed on undecoded; bad samples are reported through `say` and left out, however many."""
     inputs = Inputs(
         columns=columns, labels=tuple(labels), encoded=encoded_inputs(config), too_long=config.data.too_long
     )
@@ -51,7 +53,7 @@ def read_samples(
 
 
 def collator_of(config: Config, choppers: Mapping[str, Chopper], inputs: Inputs) -> Collator:
-    """What chops this configuration's samples and packs them."""
+    """The collator that chops this configuration's samples and packs them into rows of `model.context` slots."""
     encoder = config.model.options["encoder"]
     return Collator(
         choppers=choppers, inputs=inputs, context=config.model.options["context"], axes=axes_of(choppers.values()),
@@ -60,7 +62,7 @@ def collator_of(config: Config, choppers: Mapping[str, Chopper], inputs: Inputs)
 
 
 def inputs_of(config: Config, tasks: Mapping[str, Task]) -> Inputs:
-    """How this configuration's columns become inputs and labels."""
+    """How this configuration's columns become inputs and labels, and how often each input is withheld in training."""
     dropout = config.training.input_dropout
     targets = {name for task in tasks.values() for name in task.needs.inputs}
     labels = dict.fromkeys(column for task in tasks.values() for column in task.needs.columns)

@@ -1,4 +1,4 @@
-"""The splits of a configuration's data: samples that are chopped and packed, or a corpus cut into windows."""
+"""The splits of a configuration's data: samples chopped and packed into rows, or a corpus cut into windows."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def open_split(
     config: Config, dataset: Dataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], *,
     progress: bool = True, say: Callable[[str], None] = print,
 ) -> Split:  # fmt: skip
-    """One split of the data: samples, or a corpus that is tokenized (once, into the cache folder) and cut into
-    windows."""
+    """One split: of samples, or of a text corpus (see `open_corpus`). `say` gets a line for each bad sample. Raises
+    DataError for data that cannot be read."""
     if isinstance(dataset, SampleDataset):
         return open_samples(config, dataset, split, choppers, tasks, say)
     return open_corpus(config, dataset, split, choppers, tasks, progress)
@@ -31,8 +31,9 @@ def open_corpus(
     config: Config, dataset: Dataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task],
     progress: bool = True,
 ) -> StreamSplit:  # fmt: skip
-    """One split of a corpus, which is tokenized once, into the cache folder. Raises DataError where the configuration
-    reads more than one text."""
+    """One split of a text corpus, tokenized once into the cache folder and cut into windows of the longest number of
+    tokens that a task reads. `tokens_per_step` makes `tokens_per_step // window` rows. Raises DataError where the
+    configuration has any input besides one text."""
     made = {name for task in tasks.values() for name in task.needs.makes}
     read = {name: chopper for name, chopper in choppers.items() if name not in made}
     if len(read) != 1 or next(iter(read.values())).text is None:

@@ -1,4 +1,4 @@
-"""The tasks of a configuration, with what they learn of the training data before anything is trained."""
+"""The tasks of a configuration, with what they learn from the training data (classes, a mean and a std)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..settings.config import Config
 
 
 class TrainingData:
-    """The training data, a column at a time: what a task sees of them before it is trained."""
+    """The training samples, one column at a time, as `Task.fit` gets them; `say` prints a line."""
 
     def __init__(self, samples: Samples, say: Callable[[str], None]):
         self.samples, self.say = samples, say
@@ -27,7 +27,7 @@ class TrainingData:
         return len(self.samples)
 
     def column(self, name: str) -> Iterator[Any]:
-        """The values of one column, of all samples that have one, in order."""
+        """The values of one column in the order of the samples, without samples that lack it."""
         return self.samples.column(name)
 
 
@@ -35,8 +35,8 @@ def build_tasks(
     config: Config, choppers: Mapping[str, Chopper], assets: Path | None = None, dataset: Dataset | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Task]:  # fmt: skip
-    """The tasks by name: what they know of the training data comes from `assets`, or is found in the dataset's
-    training split and kept there."""
+    """The tasks by name. What a task learned is loaded from `assets/task-<name>/`, or fitted on the dataset's training
+    split and saved there. Raises DataError for a damaged file, and for data that a task cannot be fitted on."""
     made = {}
     for name, part in config.tasks.items():
         task = made[name] = part()
@@ -51,17 +51,17 @@ def build_tasks(
 
 
 def save_learned(task: Task, folder: Path) -> None:
-    """Keep what a task has learned, where it learns something."""
+    """Write what a task has learned, where it learns something: `folder/classes.json` holds `["cat", "dog"]`."""
     if task.Learned:
         write_json(folder / file_name(task), TypeAdapter(task.Learned).dump_python(task.learned, mode="json"))
 
 
 def load_learned(task: Task, folder: Path) -> Task:
-    """The task with what `save_learned` kept. Raises DataError for a damaged file."""
+    """The task, given what `save_learned` wrote. Raises DataError for a file that is missing or damaged."""
     task.learned = read_record(folder / file_name(task), task.Learned)
     return task
 
 
 def file_name(task: Task) -> str:
-    """The file of what a task has learned: `classes.json`."""
+    """The file name of what a task has learned: `classes.json` for the record `Classes`."""
     return f"{task.Learned.__name__.lower()}.json"

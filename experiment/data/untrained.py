@@ -1,4 +1,4 @@
-"""The data of a configuration that is looked at, not trained."""
+"""The data of a configuration for inspection, without a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from .tasks import build_tasks
 
 
 def open_untrained(config: Config, split: str = "val") -> tuple[dict[str, Chopper], dict[str, Task], Split]:
-    """The choppers, tasks and a split of a configuration that is looked at, not trained: nothing is kept."""
+    """Choppers, tasks and one split of a configuration, fitted now; nothing of it is kept. Raises DataError for data
+    that cannot be read."""
     dataset = config.data.dataset()
     with tempfile.TemporaryDirectory() as folder:
         choppers = build_choppers(config, Path(folder), dataset, partial(open_part, trust=config.modules))

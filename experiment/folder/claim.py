@@ -1,4 +1,4 @@
-"""A run's folder before it is trained in: whose it is, and whether it is done."""
+"""A run's folder before training: whether it is free, of the same configuration, or finished."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from ..settings.config import Config, write_config
 from .reading import RunError, read_config
 
 Summary = RootModel[dict[str, StrictInt | StrictFloat]]
+"""The content of `summary.json`."""
 
 
 def check_is_free(folder: Path) -> None:
-    """Raises RunError where something else than a run has the folder's name; nothing is touched then, not even by
-    a lock."""
+    """Raises RunError where the name is taken by a file, or by a folder that is neither empty nor a run; checked before
+    the lock, so that nothing is written there."""
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise RunError(f"{folder} is a file; out= must name a folder")
     names = [file.name for file in folder.iterdir()] if os.path.exists(folder) else []
@@ -31,13 +32,13 @@ def check_is_free(folder: Path) -> None:
 
 
 def claim(config: Config, folder: Path) -> None:
-    """Make the run's folder (whose lock we hold), or check that it belongs to this configuration. Raises RunError
-    showing the difference."""
+    """Write `config.yaml` into the folder, whose lock this process holds, after checking that it is free or a run of
+    this configuration. Raises RunError listing what differs (see `strict`), and for a run past `training.steps`."""
     check_is_free(folder)
     if (step := max(checkpoint.steps(folder), default=0)) > config.training.steps:
         raise RunError(f"{folder} has come to step {step:,}; training.steps={config.training.steps} is less than that")
     if os.path.exists(folder / "config.yaml") and not checkpoint.steps(folder):
-        for name in ("assets", "checkpoints"):  # an attempt that never came to a checkpoint binds nobody
+        for name in ("assets", "checkpoints"):  # without a checkpoint there is nothing to go on from
             shutil.rmtree(folder / name, ignore_errors=True)
         (folder / "choices.json").unlink(missing_ok=True)
     elif os.path.exists(folder / "config.yaml"):
@@ -50,7 +51,11 @@ def claim(config: Config, folder: Path) -> None:
 
 
 def summary_of(folder: Path, steps: int) -> dict[str, float] | None:
-    """What a run reached, if it is finished. Raises CheckpointError for a damaged file."""
+    """The `summary.json` of a run that is finished at `steps`, None of one that is not. Raises CheckpointError for a
+    damaged file.
+
+        {"step": 900, "seconds": 78.2, "val/loss": 0.1}
+    """
     file = folder / "summary.json"
     if checkpoint.read_step(folder, "last") != steps or not os.path.exists(file):
         return None
@@ -62,14 +67,15 @@ def summary_of(folder: Path, steps: int) -> dict[str, float] | None:
 
 
 def strict(tree: dict) -> dict:
-    """The part of a configuration that may not change when a run goes on."""
+    """The part of a configuration that may not change when a run resumes: all but the sections `logging`, `evaluation`,
+    `checkpoints`, `out` and the keys in `free`."""
     kept = {key: value for key, value in tree.items() if key not in ("logging", "evaluation", "checkpoints", "out")}
     free = ("steps", "device", "rows_per_micro_batch", "bad_share")
     return kept | {part: {k: v for k, v in tree[part].items() if k not in free} for part in ("training", "data")}
 
 
 def compare(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(path, old, new) of every leaf in which two trees differ."""
+    """(path, old, new) for every leaf in which two trees differ: `("training.seed", 0, 1)`."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in dict.fromkeys([*old, *new]):
             yield from compare(old.get(key), new.get(key), f"{path}.{key}" if path else key)

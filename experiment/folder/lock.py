@@ -1,5 +1,4 @@
-"""A run's folder belongs to one process at a time: a lock that the kernel holds, and drops when the process ends,
-however it ends."""
+"""One process at a time trains in a run's folder: a lock of the kernel, released however the process ends."""
 
 from __future__ import annotations
 
@@ -17,7 +16,10 @@ from ...tokenizers.files.writing import not_written
 
 
 class Holder(Record):
-    """Who holds a lock: what a second start is told."""
+    """The content of `.lock`, for the message to a second start.
+
+        {"pid": 4242, "host": "box", "since": "2026-01-31 12:00:00"}
+    """
 
     pid: int
     host: str
@@ -25,11 +27,12 @@ class Holder(Record):
 
 
 class LockedError(ValueError):
-    """A run's folder that another process is using."""
+    """A run's folder is in use by another process."""
 
 
 class RunLock:
-    """Held from `with` to its end. Raises LockedError where another process holds it, saying which and since when."""
+    """A context in which this process alone has the folder. Entering raises LockedError where another process has it,
+    naming that process and since when, OSError where the disk has no locks or cannot be written to."""
 
     def __init__(self, folder: Path):
         self.folder, self.file = folder, folder / ".lock"
@@ -45,7 +48,7 @@ class RunLock:
             raise LockedError(
                 f"{self.folder} is in use{told}; wait until it is done, stop it, or choose another out="
             ) from None
-        except OSError as error:  # a disk without locks: better no lock than no run
+        except OSError as error:  # such as a disk without locks
             self.handle.close()
             raise OSError(error.errno, f"{self.file} cannot be locked: {error.strerror}") from error
         self.handle.truncate(0)
@@ -55,8 +58,8 @@ class RunLock:
         return self
 
     def opened(self) -> Any:
-        """The file, made where there is none; what a link in its place leads to is not touched. Raises
-        OSError naming it."""
+        """The lock file, open, made where there is none; a link in its place is not followed. Raises OSError naming it,
+        LockedError where it is no regular file."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             number = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
@@ -68,7 +71,7 @@ class RunLock:
         return open(number, "a+")
 
     def told(self) -> str:
-        """Who holds it, as far as the file says."""
+        """Who holds the lock, for the message; empty where the file does not say."""
         self.handle.seek(0)
         try:
             holder = as_record(self.handle.read(), Holder, str(self.file))
@@ -82,8 +85,8 @@ class RunLock:
 
 
 def lock(handle: Any) -> None:
-    """Take the kernel's lock on an open file, or raise BlockingIOError. Not handed on to child processes: Python
-    opens files so."""
+    """Take the kernel's lock on an open file, without waiting. Programs that this process starts do not inherit it
+    (PEP 446). Raises BlockingIOError where another process holds it."""
     try:
         import fcntl
     except ImportError:  # Windows

@@ -1,4 +1,4 @@
-"""A model written as a run: what an import makes of a directory, and what a run keeps of another, a part of it."""
+"""A model written as a run without training: by an import, and for a run that is a part of another."""
 
 from __future__ import annotations
 
@@ -20,8 +20,14 @@ def write_model_run(
     folder: Path, config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], model: Model,
     told: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """Write a run of one checkpoint, of step 0: configuration, assets, weights; `told` is what its state has besides.
-    Raises OSError where it cannot be written."""
+    """Write a run with one checkpoint, at step 0.
+
+        config.yaml
+        assets/text/encoding.json, assets/task-label/classes.json, ...      what choppers and tasks learned
+        checkpoints/step-00000000/{model.safetensors,state.json}
+        best.json, last.json                                                both {"step": 0}
+
+    `told`: further entries of `state.json`, such as `missing`. Raises OSError where it cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, chopper in choppers.items():
         if name not in config.shares:

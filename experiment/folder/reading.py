@@ -1,5 +1,4 @@
-"""What stands in a run's folder, read: its configuration, which checkpoint is meant, the weights, what it learned of
-its data."""
+"""Reading a run's folder: its configuration, the step of the wanted checkpoint, weights, assets."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from ..settings.config import Config, load_run_config
 
 
 class RunError(ValueError):
-    """A run folder that cannot be used as asked."""
+    """A run's folder, or a request to a run, that cannot be used; the message says why and what is possible."""
 
 
 MOST_NAMES = 50
@@ -27,22 +26,23 @@ MOST_NAMES = 50
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in a sentence, each of them, but not a whole large model's."""
+    """Names with commas between, at most MOST_NAMES of them, then ` and 12 more`; `nothing` for none."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return ", ".join(names[:MOST_NAMES]) + more if names else "nothing"
 
 
 def read_config(folder: Path, trust: Collection[str] = ()) -> Config:
-    """The resolved configuration that a run was made with; it may name code of chopmix, and of the modules in
-    `trust`. Raises RunError when the folder holds no run, ConfigError for a configuration that is none."""
+    """A run's `config.yaml`, with all defaults; it may name code of chopmix and of the modules in `trust` only. Raises
+    RunError where the folder holds no run, ConfigError where the file is damaged, of another format, or names other
+    code."""
     if not os.path.exists(folder / "config.yaml"):
         raise RunError(f"{folder} is not a run: it has no config.yaml (train one with `chopmix train CONFIG`)")
     return load_run_config(folder, trust)
 
 
 def chosen_step(folder: Path, which: str, say: Callable[[str], None] = lambda text: None) -> int:
-    """The step of the `last` or the `best` checkpoint; where the run has none of the kind, which is said, of the
-    newest. Raises RunError when there is none."""
+    """The step of the checkpoint that is `which`, `best` or `last`; where there is none, of the last, else of the
+    newest, and `say` gets a sentence. Raises RunError where the run has no checkpoint."""
     found = checkpoint.steps(folder)
     known = [
         step for step in (checkpoint.read_step(folder, which), checkpoint.read_step(folder, "last")) if step in found
@@ -55,8 +55,8 @@ def chosen_step(folder: Path, which: str, say: Callable[[str], None] = lambda te
 
 
 def sound_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
-    """The step of the `last` or the `best` checkpoint; where that is damaged, which is said, of the newest whole
-    one. Raises CheckpointError when there is none."""
+    """As `chosen_step`, but where that checkpoint is damaged, the step of the newest whole one, and `say` gets a
+    sentence. Raises CheckpointError where none is whole."""
     step = chosen_step(folder, which, say)
     try:
         checkpoint.read_state(folder, step)
@@ -71,13 +71,12 @@ def sound_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
 
 
 def say_aside(text: str) -> None:
-    """Tell the user something beside the answers."""
+    """Print a line on standard error, beside the results on standard output."""
     print(printable(text), file=sys.stderr)
 
 
 def check_assets(config: Config, assets: Path) -> None:
-    """Raises RunError where a folder is missing in which an input or a task keeps what it learned of the training
-    data."""
+    """Raises RunError where `assets` lacks the folder of an input or a task that learned something from the data."""
     kept = {name: part.target.Chopper for name, part in config.inputs.items() if name not in config.shares}
     learned = {name: kind for name, kind in kept.items() if kind.load is not Chopper.load}
     learned |= {f"task-{name}": part.target for name, part in config.tasks.items() if part.target.Learned}
@@ -89,16 +88,18 @@ def check_assets(config: Config, assets: Path) -> None:
 
 
 def fingerprints(choppers: Mapping[str, Chopper]) -> dict[str, str]:
-    """What identifies every text input's vocabulary."""
+    """The fingerprint (sha256, hex) of every text input's encoding, by input."""
     return {name: chopper.text.fingerprint for name, chopper in choppers.items() if chopper.text is not None}
 
 
 def load_weights(
     model: Model, folder: Path, step: int, choppers: Mapping[str, Chopper], averaged: bool = True
 ) -> State:
-    """Put a checkpoint's weights into a model, after checking it and its vocabulary; gives its state.
+    """Load a checkpoint's weights into a model, after checking its files and vocabularies; gives its state. `averaged`:
+    the averaged weights, where it has some.
 
-    Raises CheckpointError for damage, RunError when the vocabulary is not the one that the weights were trained with.
+    Raises CheckpointError for damage and for tensors of other names or shapes than the model's, RunError where a
+    vocabulary is not the one that the weights were trained with.
     """
     state = checkpoint.read_state(folder, step)
     for name, known in state.vocabularies.items():

@@ -1,4 +1,4 @@
-"""`from: RUN` in a configuration: start from another run's weights, and say what was taken and what was left."""
+"""`from: RUN` in a configuration: start from another run's weights, and report what was taken and what was not."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from .reading import RunError, chosen_step, listed, read_config
 
 
 def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
-    """Take what the source run has fitted (vocabularies, statistics) for inputs of the same name and kind, and,
-    where the data set is the same, for tasks; gives their names. An imported model has its classes from
-    elsewhere: they are not taken."""
-    if checkpoint.steps(Path(config.out)):  # it goes on by itself, without the run that it came from
+    """Copy what the source run has fitted into `assets`: vocabularies and statistics of inputs of the same name and
+    kind, and, where both name the same data set, of tasks of the same name (never of an imported run, which has no data
+    set); gives the names of these inputs and tasks. Nothing is taken once the run has a checkpoint, nor where `assets`
+    has the folder already."""
+    if checkpoint.steps(Path(config.out)):  # a resumed run does not need its source
         return []
     theirs, taken = read_config(source, config.modules), []
     for name, part in config.inputs.items():
@@ -43,17 +44,18 @@ def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
 
 
 def kind(part: Part) -> tuple:
-    """What two inputs must have in common for one's fitted parts to serve the other."""
+    """What must agree for an input to take over another's fitted chopper: `("text", "bpe", 512, None)`."""
     return part.use, *(part.options.get(option) for option in ("encoding", "vocabulary", "channels"))
 
 
 @torch.no_grad()
 def take_weights(model: Model, config: Config) -> str:
-    """Copy every parameter that has the same name and shape in the source's best checkpoint (its averages, if it
-    has any).
+    """Copy every tensor that has the same name and shape in the source's best checkpoint (its averaged weights, where
+    it has some); learned positions of grids are interpolated to another size first.
 
-    Gives a sentence that says what was taken, what the model has that the source lacks, and what the source has that is
-    left. Raises RunError or CheckpointError when there is nothing sound to take from, or no matrix of the core fits.
+    Gives a sentence that lists what was taken, what differs in shape, what only the model has, what only the source
+    has, and which settings make the same weights compute something else. Raises RunError or CheckpointError where the
+    source has no sound checkpoint, or none of the core's matrices fits.
     """
     source = Path(config.from_run)
     step, there = chosen_step(source, "best"), read_config(source, config.modules)
@@ -90,14 +92,14 @@ def take_weights(model: Model, config: Config) -> str:
 
 
 FUNCTIONS = "heads", "attention", "position", "block", "final_norm"
-"""The settings of a core by which the same weights would compute something else: heads, norms, activations, positions.
-"""
+"""The settings of a core with which the same weights would compute something else."""
 DATA_ONLY = "augment", "augment_wave", "size", "longest", "pad_vocabulary_to"
-"""The options of an input that change nothing of what its weights compute, or that are told of by their shapes."""
+"""The options of an input that do not change what its weights compute, or that show in their shapes."""
 
 
 def functions_that_differ(theirs: Config, ours: Config) -> list[str]:
-    """The settings of the cores and the inputs of both by which the same weights would compute something else."""
+    """The differences between two configurations with which the same weights would compute something else:
+    `["model.heads is 4 there, 8 here"]`. Compared are the cores and the inputs that both have."""
     pairs = [("model", theirs.tree["model"], ours.tree["model"], FUNCTIONS)]
     encoders = [config.tree["model"].get("encoder") for config in (theirs, ours)]
     if all(encoders):
@@ -112,7 +114,8 @@ def functions_that_differ(theirs: Config, ours: Config) -> list[str]:
 
 
 def differing(where: str, name: str, theirs: Mapping, ours: Mapping) -> list[str]:
-    """What differs in a setting; where it has options itself, in those that both name."""
+    """Sentences about one setting's difference. Where its value is a mapping of options on both sides, options that
+    only one side names are passed over."""
     there, here = theirs.get(name), ours.get(name)
     if isinstance(there, dict) and isinstance(here, dict):
         keys = [key for key in here if not same_value(there.get(key, here[key]), here[key])]
@@ -122,7 +125,7 @@ def differing(where: str, name: str, theirs: Mapping, ours: Mapping) -> list[str
 
 
 def same_value(there: Any, here: Any) -> bool:
-    """Whether two settings mean the same; one number stands for a list of it, a channel each."""
+    """Whether two settings mean the same; a number equals a list that repeats it (a mean per channel)."""
     if isinstance(there, list | tuple) and isinstance(here, int | float):
         return all(value == here for value in there)
     if isinstance(here, list | tuple) and isinstance(there, int | float):
@@ -131,8 +134,8 @@ def same_value(there: Any, here: Any) -> bool:
 
 
 def resize_positions(model: Model, source: Path, config: Config, theirs: dict[str, torch.Tensor]) -> list[str]:
-    """Interpolate, in place, the source's learned positions of grids (of images, of spectrograms) that have
-    another size here; gives what was done, by name."""
+    """Interpolate, in place in `theirs`, the source's learned positions (rows * columns, d) of images and spectrograms
+    whose grid has another size here; gives a line for each: `<tensor> from 14 x 14 to 16 x 16`."""
     resized = []
     for name, tokenizer in model.tokenizers.items():
         key, position = f"tokenizers.{name}.position.table.weight", getattr(tokenizer, "position", None)

@@ -1,7 +1,7 @@
-"""`chopmix upgrade RUN`: a run that an earlier version wrote, rewritten in the names and the format of this one.
+"""`chopmix upgrade RUN`: rewrite a run of an earlier version with this version's names and format number.
 
 Each file is replaced as a whole, `config.yaml` last: until then the folder counts as one of the earlier format, so that
-a kill in between leaves a run that the same command goes on with."""
+after a kill in between the same command goes on."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ KEYS = {
     "assets/*/spectrogram.json": {"deviation": "std"},
     "assets/task-*/scale.json": {"deviation": "std"},
 }
-"""What the keys of a run's JSON files are called now."""
+"""Renamed keys of a run's JSON files, by the files' paths: old name to new."""
 UNREPORTED = {"places": "slots"}
-"""The same, of `unreported` in a checkpoint's `state.json`."""
+"""Renamed keys of the mapping `unreported` in a checkpoint's `state.json`."""
 
 
 class Change(NamedTuple):
-    """A file that is to be rewritten: what with (a text, or a value for JSON), and what is said of it."""
+    """A file to be rewritten, its new content (a text, or a value for JSON), and a sentence for each change in it."""
 
     file: Path
     content: Any
@@ -39,8 +39,8 @@ class Change(NamedTuple):
 
 
 def upgrade(folder: Path) -> list[str]:
-    """Rewrite a run in this version's format; gives a sentence for every name and every file that changed, none where
-    all is so already. A damaged JSON file is left as it is: who reads it will say so.
+    """Rewrite a run in this version's format; gives a sentence for every renamed key and every file that changed, none
+    where nothing had to. A damaged JSON file is left as it is; whatever reads it later reports it.
 
     Raises RunError where the folder holds no run that can be rewritten, LockedError while it is in use, ConfigError
     where its `config.yaml` cannot be read; nothing is written then."""
@@ -55,7 +55,7 @@ def upgrade(folder: Path) -> list[str]:
 
 
 def checkpoints(folder: Path) -> Iterator[Change]:
-    """The states of all checkpoints, which get the number of the format."""
+    """The `state.json` of every checkpoint of an earlier format, with the new format number."""
     for step in checkpoint.steps(folder):
         file = checkpoint.folder_of(folder, step) / "state.json"
         state = mapping_in(file, folder)
@@ -67,7 +67,7 @@ def checkpoints(folder: Path) -> Iterator[Change]:
 
 
 def json_files(folder: Path) -> Iterator[Change]:
-    """The files whose keys have other names now."""
+    """The JSON files in KEYS that have keys under old names."""
     for pattern, names in KEYS.items():
         for file in sorted(folder.glob(pattern)):
             content, said = with_keys(mapping_in(file, folder), names)
@@ -76,7 +76,8 @@ def json_files(folder: Path) -> Iterator[Change]:
 
 
 def config(folder: Path) -> Iterator[Change]:
-    """The `config.yaml`, whose names are those of this version then."""
+    """The `config.yaml`, with this version's names. Raises RunError where a key is there under both names, ConfigError
+    where the file is no YAML."""
     file = folder / "config.yaml"
     document = Document.read(inside(folder, file))
     if not isinstance(document.tree, dict):
@@ -93,21 +94,22 @@ def config(folder: Path) -> Iterator[Change]:
 
 
 def with_keys(found: dict[str, Any], names: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """A mapping whose keys are called as `names` says, in their order, and a sentence for each that was not."""
+    """A mapping with its keys renamed, old to new, in the same order, and a sentence for each renamed key. An old key
+    whose new name is there too stays."""
     old = {key: new for key, new in names.items() if key in found and new not in found}
     changed = {old.get(key, key): value for key, value in found.items()}
     return changed, [f"{key} is called {new} now" for key, new in old.items()]
 
 
 def is_earlier(found: Any, file: Path, folder: Path) -> bool:
-    """Whether a file is of an earlier format than ours. Raises RunError for one that is not known here."""
+    """Whether a file's format number `found` is an earlier one. Raises RunError for a later one."""
     if found != 1 and (wrong := other_format(found, folder)):
         raise RunError(f"{file} {wrong}")
     return found != FORMAT
 
 
 def mapping_in(file: Path, folder: Path) -> dict[str, Any]:
-    """The mapping in a JSON file; an empty one where it is damaged."""
+    """The mapping in a JSON file; an empty one where the file is damaged or holds something else."""
     try:
         found = read_json(inside(folder, file))
     except DataError:
@@ -116,7 +118,7 @@ def mapping_in(file: Path, folder: Path) -> dict[str, Any]:
 
 
 def inside(folder: Path, file: Path) -> Path:
-    """The file. Raises RunError where a link, in a stranger's run say, leads out of the run."""
+    """The file itself. Raises RunError where it lies outside the run, by a link in a run from elsewhere."""
     if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder)):
         raise RunError(f"{file} lies outside the run: a link leads there, and what it leads to is not rewritten")
     return file

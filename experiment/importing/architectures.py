@@ -1,4 +1,4 @@
-"""Every published architecture, in the order in which a run is taken for one of them."""
+"""Every published architecture, in the order in which an export tries them."""
 
 from __future__ import annotations
 

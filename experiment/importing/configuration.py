@@ -1,4 +1,4 @@
-"""What an importer has made of a directory, as a configuration with its choppers and tasks."""
+"""An imported directory as a configuration with its choppers and tasks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .files import Imported
 
 
 def prepared(made: Imported, folder: Path) -> tuple[Config, dict[str, Chopper], dict[str, Task]]:
-    """The configuration of a run in this folder, the choppers of its inputs and its tasks, which know their classes."""
+    """The configuration of the run that is written into `folder`, its choppers and its tasks, with their classes."""
     tree = with_encoding(made.architecture.tree(), made.encoding, made.rows)
     config = config_of(tree, folder)
     choppers = imported_choppers(config, made.encoding)
@@ -29,8 +29,8 @@ def prepared(made: Imported, folder: Path) -> tuple[Config, dict[str, Chopper], 
 
 
 def imported_choppers(config: Config, encoding: Encoding | None) -> dict[str, Chopper]:
-    """The choppers of an imported run: of its texts with the directory's encoding, the others by what its YAML
-    says alone."""
+    """The choppers of an imported run: of texts with the directory's encoding, the others from the configuration
+    alone, without data to fit on."""
     found, roles = {}, roles_of(config)
     for name, part in config.inputs.items():
         preprocessor = part.build(part.target.Chopper)
@@ -40,14 +40,15 @@ def imported_choppers(config: Config, encoding: Encoding | None) -> dict[str, Ch
 
 
 def config_of(tree: Mapping[str, Any], out: Path) -> Config:
-    """The configuration of a run with these `inputs`, `model` and `tasks`, and without data of its own."""
+    """The configuration of a run at `out` with the sections `inputs`, `model` and `tasks` of a tree, and without a data
+    set. Raises ConfigError."""
     training = {"steps": 1, "samples_per_step": 1}
     return config_from_tree({**tree, "data": {}, "training": training, "out": str(out)}, out / "config.yaml")
 
 
 def with_encoding(tree: Mapping[str, Any], encoding: Encoding | None, rows: int) -> Mapping[str, Any]:
-    """The tree whose first input of text names its encoding, and how many `rows` its table of embeddings has,
-    which may be more than there are ids."""
+    """The tree in which the first input of text names its encoding and, where the table of embeddings has more `rows`
+    than the encoding has ids, `pad_vocabulary_to`."""
     if encoding is None:
         return tree
     name = next(name for name, options in tree["inputs"].items() if options.get("use") == "text")

@@ -19,16 +19,16 @@ IMPORTERS: dict[str, Callable[[Directory], Imported]] = {
     "gpt2": import_gpt2, "llama": import_llama, "bert": import_bert, "roberta": import_bert, "t5": import_t5,
     "whisper": import_whisper, "audio-spectrogram-transformer": import_ast,
 }  # fmt: skip
-"""By `model_type`. A timm directory has none."""
+"""Importers by the `model_type` of `config.json`; a timm directory has an `architecture` instead."""
 
 
 def import_directory(source: Path, folder: Path, partly: bool = False) -> str:
-    """Read `config.json` and `model.safetensors` (sharded or not) into a run's folder; gives what was done in a
-    sentence.
+    """Import a model directory (`config.json`, `model.safetensors` or its shards, the tokenizer's files) into a run's
+    folder; gives a sentence that says what was read.
 
-    Raises RunError for a missing file, an architecture or option that we do not reproduce exactly, tensors that are
-    missing or left over (unless it may be read `partly`) or of another shape, or a run folder that is not empty.
-    Nothing in the files is executed.
+    Raises RunError for a missing file, an architecture or option that is not reproduced exactly, tensors that are
+    missing or left over (unless `partly`) or of another shape, and a run folder that is not empty; DataError for a
+    damaged file. Nothing in the files is executed.
     """
     if os.path.exists(folder) and (not os.path.isdir(folder) or any(folder.iterdir())):
         raise RunError(f"{folder} is not empty; choose another folder for the run")
@@ -40,7 +40,7 @@ def import_directory(source: Path, folder: Path, partly: bool = False) -> str:
 
 
 def importer_of(source: Directory) -> Callable[[Directory], Imported]:
-    """What imports a directory of this kind. Raises RunError where nothing does."""
+    """The importer of a directory. Raises RunError where there is none for its `model_type`."""
     if "architecture" in source.config:
         return import_vit
     kind = source.config.get("model_type")

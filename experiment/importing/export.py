@@ -1,7 +1,7 @@
-"""`chopmix export RUN DIR`: a run becomes a Hugging Face directory that transformers, or timm, loads to equal outputs.
+"""`chopmix export RUN DIR`: a run becomes a model directory that transformers, or timm, loads to equal outputs.
 
-A run is exported where its YAML is that of a published architecture, whether it was imported, fine-tuned, or trained
-from the start. An imported run gives the files of its directory back, and their tensors bit for bit.
+A run can be exported where its configuration is that of a published architecture, whether it was imported, fine-tuned,
+or trained from scratch. Of an imported run the directory's files come back as they were, its tensors bit for bit.
 """
 
 from __future__ import annotations
@@ -31,20 +31,24 @@ from .whisper import generation_config
 
 NAMED = {kind.__name__: kind for kind in ARCHITECTURES}
 COMPUTES = re.compile(r"(inputs\.|model\.|tasks\.\w+\.(use|target|head|pooling)\b).*")
-"""What of a configuration tells what a model computes."""
+"""The dotted keys of a configuration that decide what a model computes."""
 USES = re.compile(r"(inputs|tasks)\.\w+\.(use|same_as)")
-"""What makes it a model of other things, with another name."""
+"""The keys that decide which inputs and tasks a model has; where one differs, it is another kind of model."""
 PASSED = re.compile(
     r"model\.(dropout|initialization|context|encoder\.context)\b.*"
     r"|.*\.(length|ratio|multiple_of|layer_scale)"  # the tensors have these
     r"|inputs\.\w+\.(encoding|vocabulary|pad_vocabulary_to|augment\w*|most_tokens|longest|size|mean|std)\b.*"
 )
-"""What of it does not, or follows from the rest."""
+"""The keys among COMPUTES that are not compared: they change no output, or follow from the tensors' shapes."""
 
 
 class Kept(Record):
-    """What `write_run` keeps of an imported directory's tensors: the architecture by its name, as it was settled,
-    and the tensors' names and types."""
+    """`RUN/imported/record.json`: the architecture of an imported directory, and its tensors' names and types.
+
+        {"kind": "Gpt2", "config": {"n_embd": 768, ...},
+         "tensors": {"transformer.wte.weight": ["wte.weight", "float32"], ...}}
+
+    The keys of `tensors` are names in the architecture's table, the first value is the name in the directory."""
 
     kind: Literal[tuple(NAMED)]
     config: dict[str, Any]
@@ -52,20 +56,21 @@ class Kept(Record):
 
     @property
     def architecture(self) -> Architecture:
-        """The architecture."""
+        """The architecture with its options."""
         return NAMED[self.kind].read(self.config)
 
 
 def export_directory(run: Run, directory: Path) -> str:
-    """Write `config.json`, `model.safetensors` and the tokenizer's files; gives what was done in a sentence.
+    """Write `config.json`, `model.safetensors` and the tokenizer's files; gives a sentence that says what was written.
 
-    Raises RunError for a run that is none of the published architectures, saying in what it differs, for an
-    encoding that has no `tokenizer.json`, and for a directory that is not empty.
+    Raises RunError for a run that is none of the published architectures, saying how it differs from the nearest, for
+    an encoding that no `tokenizer.json` reproduces, and for a directory that is not empty, OSError where it cannot be
+    written.
     """
     if os.path.exists(directory) and (not os.path.isdir(directory) or any(directory.iterdir())):
         raise RunError(f"{directory} is not empty; choose another directory")
     folder = run.folder / KEPT
-    if os.path.isfile(folder / RECORD):  # it was imported
+    if os.path.isfile(folder / RECORD):  # the run was imported
         kept = read_record(folder / RECORD, Kept)
         architecture = kept.architecture
         files, tensors = Directory(folder).beside(), as_they_were(folder, kept, their_tensors(run, architecture))
@@ -90,14 +95,15 @@ def export_directory(run: Run, directory: Path) -> str:
 
 
 def architecture_of(run: Run) -> Architecture:
-    """What a run is: the architecture whose YAML, made of the configuration that is made of the run's YAML, is
-    the run's. Raises RunError where there is none, naming what differs from the nearest."""
+    """The published architecture that a run is. Each is tried: its options are read off the run's YAML and tensors, a
+    YAML is made of them again, and the two YAMLs must agree in everything that decides what a model computes. Raises
+    RunError where none does, naming a difference from the nearest."""
     tensors, legend, nearest = run.model.state_dict(), legend_of(run), []
     for kind in ARCHITECTURES:
         try:
             found = kind.from_tree(run.config.tree, tensors, legend)
             theirs = resolved(found, run)
-        except (LookupError, TypeError, ValueError):  # it is another kind of model
+        except (LookupError, TypeError, ValueError):  # a model of another kind
             continue
         different = list(differences(run.config.tree, theirs))
         if any(USES.fullmatch(name) for name, _, _ in different):
@@ -114,7 +120,7 @@ def architecture_of(run: Run) -> Architecture:
 
 
 def resolved(architecture: Architecture, run: Run) -> Mapping[str, Any]:
-    """An architecture's YAML with all defaults, and with the run's encodings."""
+    """An architecture's YAML with all defaults filled in, and with the run's encodings."""
     tree = architecture.tree()
     for name, options in tree["inputs"].items():
         encoding = {key: run.config.tree["inputs"][name].get(key) for key in ("encoding", "vocabulary")}
@@ -123,7 +129,8 @@ def resolved(architecture: Architecture, run: Run) -> Mapping[str, Any]:
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """What of two resolved YAMLs differs in what a model computes: the place, and both values."""
+    """(dotted key, ours, theirs) for every difference between two resolved YAMLs that changes what a model computes;
+    keys that end in `.use` first."""
     first, second = dict(flat(ours)), dict(flat(theirs))
     for name in sorted(first.keys() | second.keys(), key=lambda name: (not name.endswith(".use"), name)):
         if first.get(name) != second.get(name) and COMPUTES.fullmatch(name) and not PASSED.fullmatch(name):
@@ -131,7 +138,7 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[
 
 
 def flat(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a tree by their dotted paths."""
+    """The leaves of a tree by dotted keys: `{"model": {"depth": 2}}` gives `("model.depth", 2)`."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{path}{name}.")
@@ -140,7 +147,7 @@ def flat(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def legend_of(run: Run) -> Legend:
-    """What a run's special ids and classes are."""
+    """The special ids of a run's text, and its classes."""
     labels = run.folder / "assets" / "task-label" / "classes.json"
     known = Legend(labels=read_json(labels) if os.path.isfile(labels) else ())
     for chopper in run.choppers.values():
@@ -154,8 +161,8 @@ def legend_of(run: Run) -> Legend:
 
 
 def their_tensors(run: Run, architecture: Architecture) -> dict[str, Tensor]:
-    """The run's tensors under their names. What the run's directory lacked is not written. Raises RunError for
-    what has no place."""
+    """The run's tensors under the architecture's names, without those that the imported directory lacked. Raises
+    RunError for tensors that the architecture has no name for."""
     own = {name: value.cpu() for name, value in run.model.state_dict().items() if name not in run.missing}
     try:
         found = translate(architecture.names(), own, back=True)
@@ -168,7 +175,8 @@ def their_tensors(run: Run, architecture: Architecture) -> dict[str, Tensor]:
 
 
 def as_they_were(folder: Path, kept: Kept, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of an imported run as its directory had them: in their types, where positions were added, apart."""
+    """The tensors of an imported run under the names and in the types of its directory; those that cannot be computed
+    back exactly (see `weights.originals`) come from the copies that the import kept."""
     found = {}
     for name, value in tensors.items():
         called, kind = kept.tensors.get(name, (name, "float32"))
@@ -177,7 +185,7 @@ def as_they_were(folder: Path, kept: Kept, tensors: dict[str, Tensor]) -> dict[s
 
 
 def described(run: Run, architecture: Architecture) -> dict[str, Any]:
-    """The JSON files of a run that was trained here."""
+    """The JSON files of a run that was not imported, by name: the architecture's, and those of its first text."""
     files = architecture.files()
     for name, chopper in run.choppers.items():
         if chopper.kind == "text":

@@ -1,4 +1,4 @@
-"""A Hugging Face directory, read through the one door, and what an importer makes of it."""
+"""A Hugging Face directory, of which nothing is executed, and the result of importing it."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from ..folder.reading import RunError
 
 R = TypeVar("R", bound=BaseModel)
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-"""Files of weights that could execute code."""
+"""Pickled weights, which could execute code and are never read."""
 BESIDE = (
     "config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
 )  # fmt: skip
-"""What describes a model beside its weights."""
+"""The small files that describe a model, its preprocessing and its tokenizer."""
 KEPT, RECORD, ORIGINALS = "imported", "record.json", "originals.safetensors"
-"""The folder of a run in which its directory's own small files are, so that it can be exported as it was; and two
-files there."""
+"""`RUN/imported/` keeps the directory's small files, `record.json` (`export.Kept`) and `originals.safetensors`, so that
+an export gives the directory back as it was."""
 
 
 class Index(Record):
-    """`model.safetensors.index.json`: the file of every tensor."""
+    """`model.safetensors.index.json`: `{"weight_map": {"wte.weight": "model-00001-of-00002.safetensors", ...}}`."""
 
     weight_map: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Directory:
-    """A directory with `config.json` and `model.safetensors` (sharded or not). Its readers raise DataError or
-    RunError."""
+    """A directory with `config.json` and `model.safetensors` (sharded or not). Its methods raise DataError for damaged
+    files, RunError for missing ones."""
 
     path: Path
 
     def has(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Whether the directory has a file of this name."""
         return os.path.isfile(self.path / name)
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """What `config.json` holds. Raises RunError where the directory is none that can be imported, saying
-        what it is."""
+        """The mapping in `config.json`. Raises RunError where there is none, the path is a file, or the directory is
+        one of CTranslate2."""
         if os.path.isfile(self.path):
             raise RunError(f"{self.path} is a file; import a directory with config.json and model.safetensors")
         if not self.has("config.json"):
@@ -70,16 +70,16 @@ class Directory:
         return found
 
     def record(self, name: str, kind: type[R]) -> R:
-        """A JSON file as a record; as its defaults where there is none."""
+        """A JSON file as a record of this kind; with its defaults where there is no such file."""
         return read_record(self.path / name, kind) if self.has(name) else as_record("{}", kind, name)
 
     def beside(self) -> dict[str, bytes]:
-        """The small files that describe the model, as they are."""
+        """The content of the files in BESIDE that the directory has, by name."""
         return {name: read_bytes(self.path / name, LARGE) for name in BESIDE if self.has(name)}
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors: of `model.safetensors`, or of the shards that its index names, which lie beside it."""
+        """All tensors by name, on the CPU: of `model.safetensors`, or of the shards that its index names."""
         if self.has("model.safetensors"):
             names = ["model.safetensors"]
         elif self.has("model.safetensors.index.json"):
@@ -94,7 +94,7 @@ class Directory:
         return found
 
     def _pickled(self) -> str:
-        """What to do where the weights lie in a file that could execute code."""
+        """What to do where the weights are pickled, for the message."""
         pickled = next(filter(self.has, PICKLED), None)
         if pickled is None:
             return ""
@@ -106,18 +106,18 @@ class Directory:
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What an importer makes of a directory: everything, besides the tensors, that a run is written from."""
+    """The result of an importer: everything, besides the tensors, that a run is written from."""
 
     what: str
-    """The architecture, in a word."""
+    """The architecture's name, for messages: `GPT-2`."""
     architecture: Architecture
     encoding: Encoding | None = None
-    """Of the first input of text, and of those that share its tokenizer."""
+    """The encoding of all inputs of text; None where there are none."""
     tokenizer: str = ""
-    """Which file the encoding was read from, to be told."""
+    """The file that the encoding was read from, for messages."""
     rows: int = 0
-    """How many rows its table of embeddings has, which may be more than it has ids."""
+    """Rows of the table of token embeddings; the encoding may have fewer ids."""
     labels: Sequence[str | int] = ()
-    """The classes of a classification."""
+    """The classes of a classification, in the order of its scores."""
     headless: str | None = None
-    """The task whose head a directory may lack altogether, since the model is of use without."""
+    """The task whose head a directory may lack altogether (`mlm` of a BERT): the model's vectors are of use without."""

@@ -12,12 +12,12 @@ from ..folder.reading import RunError
 from .files import Directory, Imported
 
 PLAIN = {"patch_drop", "norm_pre", "attn_pool"}
-"""Parts of a timm model that must be the identity (or absent) for us to reproduce it."""
+"""Parts of a timm model that must be absent or the identity, since they are not reproduced."""
 
 
 def import_vit(source: Directory) -> Imported:
     """A timm directory: `config.json` with `architecture`, `num_classes`, `global_pool`, `model_args`,
-    `pretrained_cfg`."""
+    `pretrained_cfg`. Raises RunError for a model without a classifier, and for names that are not one per class."""
     config = Vit.read(source.config)
     if not config.classes:
         raise RunError(f"{source.path}: the model has no classifier (num_classes 0)")
@@ -31,8 +31,8 @@ def import_vit(source: Directory) -> Imported:
 
 
 def import_ast(source: Directory) -> Imported:
-    """A transformers AST directory: `config.json`, and `preprocessor_config.json` where the statistics are not
-    AudioSet's."""
+    """A transformers AST directory: `config.json`, and `preprocessor_config.json` where mean and std are not
+    AudioSet's. Raises RunError where `id2label` does not name every class."""
     features = AstFeatures.read(read_json(source.path / FEATURES) if source.has(FEATURES) else {}, FEATURES)
     config = Ast.read(source.config).model_copy(update={"features": features})
     count = len(source.tensors.get("classifier.dense.bias", ()))
@@ -42,12 +42,12 @@ def import_ast(source: Directory) -> Imported:
     return Imported(what="AST", architecture=config, labels=[labels[str(number)] for number in range(count)])
 
 
-# ---------------------------------------------------------------------- what timm means by the name of an architecture
+# ------------------------------------------------------------------- the arguments behind timm's architecture names
 
 
 def completed(config: Vit) -> Vit:
-    """The record with all arguments that its architecture's name stands for. Raises PublishedError naming what
-    timm cannot make, and a part that we do not reproduce exactly; nothing is approximated."""
+    """The record with every argument that timm's architecture name implies, read off timm's own model. Raises
+    PublishedError for a model that timm cannot make, or a part that is not reproduced exactly."""
     model = made(config)
     check(model)
     block, patch = model.blocks[0], model.patch_embed
@@ -75,7 +75,8 @@ def completed(config: Vit) -> Vit:
 
 
 def made(config: Vit) -> nn.Module:
-    """timm's model, without weights."""
+    """timm's model on the `meta` device, without memory for weights. Raises PublishedError where timm makes no
+    `VisionTransformer` of this name."""
     import timm
 
     name = config.architecture
@@ -96,7 +97,7 @@ def made(config: Vit) -> nn.Module:
 
 
 def check(model: nn.Module) -> None:
-    """Raises PublishedError for a part of a timm model that we do not reproduce."""
+    """Raises PublishedError for a part of a timm model that is not reproduced exactly."""
     block, prefix = model.blocks[0], model.num_prefix_tokens
     for name in PLAIN:
         part = getattr(model, name, None)

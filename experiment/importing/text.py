@@ -17,18 +17,19 @@ from .files import Directory, Imported
 from .tokenizer_files import Tokenizer, tokenizer_of
 
 GPT2_VOCABULARY = 50257
+"""Ids of OpenAI's GPT-2 encoding, `<|endoftext|>` included."""
 NUMBERS = "none in the directory, so numbers: <5><7>"
 
 
 def first(value: int | list[int] | None, otherwise: int) -> int:
-    """An id, where a directory may name several, or none."""
+    """The first of the ids that a directory names (one, several or none), else `otherwise`."""
     if isinstance(value, list):
         return value[0] if value else otherwise
     return otherwise if value is None else value
 
 
 def import_gpt2(source: Directory) -> Imported:
-    """A GPT-2."""
+    """A GPT-2. Without a tokenizer of its own, and with at least GPT2_VOCABULARY ids, it gets tiktoken's `gpt2`."""
     config, own = Gpt2.read(source.config), tokenizer_of(source)
     start = first(config.bos_token_id, first(config.eos_token_id, config.vocab_size - 1))
     if own is not None:
@@ -45,7 +46,7 @@ def import_gpt2(source: Directory) -> Imported:
 
 
 def import_llama(source: Directory) -> Imported:
-    """A Llama."""
+    """A Llama. Its `eos_token_id` may be a list: any of these ids ends a text."""
     config, own = Llama.read(source.config), tokenizer_of(source)
     start = first(config.bos_token_id, 1)
     ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [first(config.eos_token_id, 2)]
@@ -56,7 +57,8 @@ def import_llama(source: Directory) -> Imported:
 
 
 def import_bert(source: Directory) -> Imported:
-    """A BERT or a RoBERTa with its masked-language-modelling head."""
+    """A BERT or a RoBERTa, with its masked-language-modelling head where it has one. Raises RunError where its
+    tokenizer lacks one of the special tokens `[CLS]`, `[SEP]`, `[MASK]` (of a RoBERTa `<s>`, `</s>`, `<mask>`)."""
     bert, own = source.config["model_type"] == "bert", tokenizer_of(source)
     config = (Bert if bert else Roberta).read(source.config)
     size = config.vocab_size
@@ -95,8 +97,9 @@ def import_t5(source: Directory) -> Imported:
 
 
 def own_or_numbers(own: Tokenizer | None, size: int, start: int, frame: Mapping[str, Any]) -> tuple[Encoding, str]:
-    """The encoding of a directory's tokenizer, or its ids as numbers where it has none, and which it is. Raises
-    RunError for ids that the model has no rows for."""
+    """The encoding of a directory's tokenizer, else one of bare numbers (`<5><7>`), and its file for messages. `size`:
+    rows of the model's table of embeddings; `start` and `frame`: see `Encoding`. Raises RunError for a special id
+    outside the table."""
     wrong = [id for id in (start, frame["end"], *frame.get("roles", {}).values()) if not 0 <= id < size]
     if wrong:
         raise RunError(f"config.json: the special id {wrong[0]} is outside its vocab_size ({size})")
@@ -106,6 +109,7 @@ def own_or_numbers(own: Tokenizer | None, size: int, start: int, frame: Mapping[
 
 
 def sentinels(specials: Mapping[int, str]) -> dict[str, int]:
-    """A T5's sentinels by the names that span corruption has for them, so that it can go on."""
+    """The sentinels of a T5 by the roles that span corruption asks for: `{32099: "<extra_id_0>"}` gives
+    `{"sentinel_0": 32099}`."""
     found = {id: re.fullmatch(r"<extra_id_(\d+)>", text) for id, text in specials.items()}
     return {f"sentinel_{match[1]}": id for id, match in found.items() if match}

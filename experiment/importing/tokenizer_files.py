@@ -1,4 +1,4 @@
-"""The tokenizer of a Hugging Face directory, in each of the forms that are read."""
+"""The tokenizer of a Hugging Face directory: `tokenizer.json`, `vocab.txt`, or `vocab.json` with `merges.txt`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SENTENCE_PIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 
 
 class TokenizerSettings(Record):
-    """`tokenizer_config.json`, as far as it changes ids."""
+    """The keys of `tokenizer_config.json` that change ids."""
 
     tokenizer_class: str | None = None
     add_bos_token: bool | None = None
@@ -26,7 +26,8 @@ class TokenizerSettings(Record):
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A directory's own tokenizer, by the library that transformers uses."""
+    """A directory's own tokenizer. `coder` is an object of the `tokenizers` library, `file` names its files for
+    messages."""
 
     coder: Any
     file: str
@@ -37,7 +38,7 @@ class Tokenizer:
         return self.coder.token_to_id(name)
 
     def before(self, start: int) -> list[int]:
-        """What it puts before a text, if anything: for a Llama its start token, for a GPT-2 nothing."""
+        """The ids that it puts before a text: `[start]` for a Llama, `[]` for a GPT-2."""
         found = self.coder.encode("", add_special_tokens=True).ids
         kind, wanted = self.settings.tokenizer_class or "", self.settings.add_bos_token
         if wanted is None:
@@ -45,21 +46,22 @@ class Tokenizer:
         return [start] if wanted else []
 
     def encoding(self, start: int, frame: Mapping[str, Any], size: int) -> DirectoryEncoding:
-        """The encoding of ours that it makes. Raises DataError where it has more ids than the model has rows."""
+        """The tokenizer as an `Encoding` with this start token and `frame`. Raises DataError where it has more than
+        `size` ids, the rows of the model's table."""
         found = DirectoryEncoding(self.coder.to_str(), start, frame)
         self.check_fits(found.vocabulary, size)
         return found
 
     def check_fits(self, ids: int, size: int) -> None:
-        """Raises DataError for more ids than the model has rows."""
+        """Raises DataError for more `ids` than `size`, the rows of the model's table."""
         if ids > size:
             raise DataError(f"{self.file} has {ids} ids, more than config.json's vocab_size ({size})")
 
 
 def tokenizer_of(source: Directory) -> Tokenizer | None:
     """The directory's own tokenizer: `tokenizer.json`, else WordPiece's `vocab.txt`, else the `vocab.json` and
-    `merges.txt` of a byte-level BPE; None where there is none. Raises RunError for one in a form that is not
-    read."""
+    `merges.txt` of a byte-level BPE; None where there is none. Raises RunError for a SentencePiece model alone and for
+    a `vocab.json` without `merges.txt`, DataError for damaged files."""
     settings = source.record("tokenizer_config.json", TokenizerSettings)
     if source.has("tokenizer.json"):
         file = source.path / "tokenizer.json"
@@ -79,7 +81,7 @@ def tokenizer_of(source: Directory) -> Tokenizer | None:
 
 
 def built(source: Directory, make: Callable[[Directory, TokenizerSettings], Any], settings: TokenizerSettings) -> Any:
-    """A tokenizer made of a directory's files. Raises RunError where they make none."""
+    """The result of `make`. Raises RunError where the `tokenizers` library refuses the files."""
     try:
         return make(source, settings)
     except DataError:
@@ -89,7 +91,7 @@ def built(source: Directory, make: Callable[[Directory, TokenizerSettings], Any]
 
 
 def word_piece(source: Directory, settings: TokenizerSettings) -> Any:
-    """The tokenizer behind a `vocab.txt`."""
+    """The WordPiece tokenizer of a `vocab.txt`."""
     from tokenizers import BertWordPieceTokenizer
 
     read_text(source.path / "vocab.txt", LARGE)  # says where it is no UTF-8
@@ -97,7 +99,7 @@ def word_piece(source: Directory, settings: TokenizerSettings) -> Any:
 
 
 def byte_pairs(source: Directory, settings: TokenizerSettings) -> Any:
-    """The tokenizer behind a `vocab.json` with `merges.txt`."""
+    """The byte-level BPE tokenizer of a `vocab.json` with `merges.txt`."""
     from tokenizers import ByteLevelBPETokenizer
 
     files = [str(source.path / name) for name in ("vocab.json", "merges.txt")]

@@ -1,4 +1,4 @@
-"""An encoding as the files of a Hugging Face tokenizer."""
+"""Export of an encoding as the files of a Hugging Face tokenizer."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ...tokenizers.files.reading import LARGE, read_text
 from ..folder.reading import RunError
 
 AS_GPT2 = ("gpt2", "r50k_base", "p50k_base")
-"""tiktoken's encodings that cut texts as GPT-2 does."""
+"""tiktoken's encodings that split texts by GPT-2's pattern."""
 
 
 def tokenizer_files(encoding: Encoding, folder: Path) -> dict[str, Any]:
-    """`tokenizer.json` and `tokenizer_config.json` by name, as trees; none for numbers, which no tokenizer makes.
-    What was read from a directory is in the run's `folder`. Raises RunError for an encoding that the `tokenizers`
-    library would not give exactly."""
+    """The contents of `tokenizer.json` and `tokenizer_config.json` by name; empty for numbers, which have no tokenizer.
+    `folder` is the input's folder of assets, with the `tokenizer.json` of an imported run. Raises RunError for an
+    encoding that the `tokenizers` library cannot reproduce exactly."""
     from tokenizers import AddedToken, Tokenizer
 
     if encoding.name == "numbers":
@@ -44,7 +44,7 @@ def tokenizer_files(encoding: Encoding, folder: Path) -> dict[str, Any]:
 
 
 def coder_of(encoding: Encoding) -> Any:
-    """The tokenizer of the `tokenizers` library that cuts texts into the same pieces, without special ids."""
+    """An object of the `tokenizers` library that splits texts into the same pieces and ids, without special ids."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
     ranks = {piece: id for id, piece in enumerate(encoding.pieces) if piece}
@@ -63,8 +63,8 @@ def coder_of(encoding: Encoding) -> Any:
 
 
 def pattern_of(encoding: Encoding) -> str:
-    """How a byte-level BPE cuts texts. Raises RunError for a pattern that means something else to the
-    `tokenizers` library."""
+    """The regular expression by which a byte-level BPE splits texts before merging. Raises RunError for the encodings
+    of tiktoken whose pattern means something else to the `tokenizers` library."""
     pattern = encoding.parts().get("pattern", GPT2_PATTERN if encoding.name in AS_GPT2 else None)
     if pattern is None:
         raise RunError(
@@ -74,14 +74,15 @@ def pattern_of(encoding: Encoding) -> str:
 
 
 def merges_of(ranks: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
-    """Every two pieces that join to one, in the order of what they join to."""
+    """Every pair of pieces that join to a piece, in the order of that piece's rank: `{b"a": 0, b"b": 1, b"ab": 2}`
+    gives `(b"a", b"b")`."""
     for piece in sorted(ranks, key=ranks.__getitem__):
         pairs = [(piece[:n], piece[n:]) for n in range(1, len(piece)) if piece[:n] in ranks and piece[n:] in ranks]
         yield from sorted(pairs, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
 
 
 def framing(encoding: Encoding) -> Any:
-    """What puts the ids around a text that our encoding puts there."""
+    """The post-processor that puts the same special ids before and after a text as the encoding does."""
     from tokenizers import processors
 
     before, after = ([encoding.specials[id] for id in ids] for ids in (encoding.before, encoding.after))

@@ -1,4 +1,4 @@
-"""A directory's tensors in a model of ours, and what must be kept to give them back."""
+"""A directory's tensors loaded into a `Model`, and what must be kept to export them unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .files import Directory, Imported
 
 
 def our_weights(source: Directory, made: Imported) -> Translated:
-    """The directory's tensors under our names. Raises RunError where they are not those of the architecture."""
+    """The directory's tensors under the names of `Model`. Raises RunError where they are not the architecture's."""
     try:
         return translate(made.architecture.names(), source.tensors)
     except (RuntimeError, IndexError, TypeError, KeyError) as error:  # shapes that are not the architecture's
@@ -30,8 +30,9 @@ def our_weights(source: Directory, made: Imported) -> Translated:
 def fill(
     model: Model, weights: Translated, source: Path, partly: bool, headless: str | None
 ) -> tuple[list[str], list[str]]:
-    """Copy the weights into the model; gives the names of what was missing and of what was left over. The head of
-    the task `headless` may be missing altogether."""
+    """Copy the weights into the model; gives the names of the missing tensors and of those left over. The whole head of
+    the task `headless` may be missing. Raises RunError for other missing or left-over tensors, unless `partly`, and for
+    a tensor of another shape."""
     own, given = model.state_dict(), weights.tensors
     missing, extra = sorted(own.keys() - given.keys()), sorted([*(given.keys() - own.keys()), *weights.unknown])
     without = missing == sorted(name for name in own if name.startswith(f"heads.{headless}."))
@@ -50,8 +51,10 @@ def fill(
 def originals(
     made: Imported, model: Model, theirs: Mapping[str, Tensor], called: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What gives the directory's tensors back bit for bit: how they were read, with the name and the type of
-    each; and those that our weights do not give (positions to which something was added)."""
+    """What an export needs to give the directory's tensors back bit for bit: the record (see `export.Kept`), and copies
+    of the tensors that cannot be computed back exactly, such as positions to which something was added.
+
+    `theirs` are the directory's tensors, `called` maps names in the architecture's table to names in the directory."""
     back = translate(made.architecture.names(), model.state_dict(), back=True).tensors
     known = {name: theirs[called[name]] for name in back.keys() & called.keys()}
     record = {
@@ -67,7 +70,7 @@ def originals(
 
 
 def told(made: Imported, missing: Sequence[str], extra: Sequence[str], unread: Sequence[str]) -> list[str]:
-    """What a user should know of an import."""
+    """Sentences about an import: its tokenizer, missing and left-over tensors, and tensors without a use here."""
     said = [f"tokenizer: {made.tokenizer}"] if made.tokenizer else []
     if made.headless and missing and all(name.startswith(f"heads.{made.headless}.") for name in missing):
         said += [

@@ -1,4 +1,4 @@
-"""`chopmix import` of a Whisper directory: the weights, the tokenizer, and the special tokens that it is asked with."""
+"""`chopmix import` of a Whisper directory: weights, tokenizer, and the special tokens that prompt the decoder."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ NAMES = {
     "translate": ("<|translate|>",), "previous": ("<|startofprev|>",), "no_speech": ("<|nospeech|>", "<|nocaptions|>"),
     "no_timestamps": ("<|notimestamps|>",),
 }  # fmt: skip
+"""The special tokens by the fields of `Protocol`; of several names the first that a tokenizer has."""
 MODEL = "<|startoflm|>"
-"""A token of Whisper's training that is never said; a tokenizer may lack it."""
+"""A token of Whisper's training that is never generated; a tokenizer may lack it."""
 MULTILINGUAL = 51865
-"""The vocabulary of models that know more than English has at least so many ids."""
+"""Multilingual models have at least this many ids; English-only ones have one fewer."""
 Added = RootModel[dict[str, Id]]
+"""`added_tokens.json`: ids by token."""
 
 
 class Generation(Published):
-    """`generation_config.json`."""
+    """The keys of `generation_config.json` that `Protocol` is made of."""
 
     suppress_tokens: list[Id] | None = None
     begin_suppress_tokens: list[Id] | None = None
@@ -39,7 +41,8 @@ class Generation(Published):
 
 
 def import_whisper(source: Directory) -> Imported:
-    """A Whisper of any size. Raises RunError for a directory without its tokenizer."""
+    """A Whisper of any size. A text begins, unless asked otherwise, with start, `<|en|>` and `<|transcribe|>` (of a
+    multilingual model) and `<|notimestamps|>`. Raises RunError for a directory without its tokenizer."""
     config, own = Whisper.read(source.config), with_added(source)
     own.check_fits(own.coder.get_vocab_size(), config.vocab_size)
     protocol = protocol_of(source, own, config)
@@ -53,7 +56,8 @@ def import_whisper(source: Directory) -> Imported:
 
 
 def with_added(source: Directory) -> Tokenizer:
-    """The directory's tokenizer, with the tokens of `added_tokens.json` where it comes in parts."""
+    """The directory's tokenizer; one in parts (`vocab.json`, `merges.txt`) with the tokens of `added_tokens.json`.
+    Raises RunError where there is none, or an added token would get another id."""
     from tokenizers import AddedToken
 
     own = tokenizer_of(source)
@@ -77,10 +81,10 @@ def with_added(source: Directory) -> Tokenizer:
 
 
 def protocol_of(source: Directory, own: Tokenizer, config: Whisper) -> Protocol:
-    """Whisper's special ids, from the tokenizer, and what may not be said: what `generation_config.json` or
-    `config.json` names, and always the tokens that a text is only asked with.
+    """Whisper's special ids, from the tokenizer, and the suppressed ids: those that `generation_config.json` or
+    `config.json` names, and always the tokens that only prompt the decoder.
 
-    Raises RunError naming a token that the tokenizer lacks, or an id that the model has no row for.
+    Raises RunError for a token that the tokenizer lacks, or an id outside `vocab_size`.
     """
     found: dict[str, int] = {}
     for role, names in NAMES.items():
@@ -112,13 +116,14 @@ def protocol_of(source: Directory, own: Tokenizer, config: Whisper) -> Protocol:
 
 
 def between(own: Tokenizer, start: int, end: int) -> dict[str, int]:
-    """The tokens between two ids: the languages stand between the start and the tasks."""
+    """The ids of the tokens strictly between two ids, by name: in Whisper's vocabulary these are the languages, between
+    `<|startoftranscript|>` and `<|translate|>`."""
     names = {id: own.coder.id_to_token(id) for id in range(start + 1, end)}
     return {name: id for id, name in names.items() if name is not None}
 
 
 def generation_config(protocol: Protocol) -> dict[str, Any]:
-    """The `generation_config.json` that says what a protocol does; the way back of `protocol_of`."""
+    """The content of the `generation_config.json` of a protocol: the inverse of `protocol_of`."""
     return {
         "decoder_start_token_id": protocol.start,
         "bos_token_id": protocol.end,

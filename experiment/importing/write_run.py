@@ -1,4 +1,4 @@
-"""What an importer has made of a directory, written as a run."""
+"""The result of an importer, written as a run."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from .weights import fill, originals, our_weights, told
 
 
 def write_run(source: Directory, folder: Path, made: Imported, partly: bool = False) -> str:
-    """Fill a model with the weights and write it as a run; gives what was done in a sentence. Raises RunError for
-    tensors that are missing or left over, unless it may be read `partly`, and for one of another shape."""
+    """Load the weights into a model and write it as a run; gives a sentence that says what was read. Raises RunError
+    for tensors that are missing or left over, unless `partly`, and for one of another shape, OSError where the run
+    cannot be written (nothing of it is kept then)."""
     config, choppers, tasks = prepared(made, folder)
     weights, model = our_weights(source, made), build_model(config, choppers, tasks)
     missing, extra = fill(model, weights, source.path, partly, made.headless)
@@ -29,7 +30,7 @@ def write_run(source: Directory, folder: Path, made: Imported, partly: bool = Fa
     try:
         write_model_run(folder, config, choppers, tasks, model, said)
         keep(folder / KEPT, *kept)
-    except OSError as error:  # a full disk: half a run is worse than none
+    except OSError as error:  # such as a full disk: half a run is worse than none
         shutil.rmtree(folder, ignore_errors=True)
         raise OSError(error.errno, f"{folder} cannot be written: {error.strerror}; nothing of it is kept") from error
     size = f"{sum(parameters_by_part(model).values()):,} parameters, context {model.context}"
@@ -39,7 +40,7 @@ def write_run(source: Directory, folder: Path, made: Imported, partly: bool = Fa
 
 
 def keep(folder: Path, files: Mapping[str, bytes], record: Mapping, tensors: Mapping[str, Tensor]) -> None:
-    """Write what an export needs to give the directory back."""
+    """Write the files from which an export gives the directory back (see `files.KEPT`)."""
     folder.mkdir(exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)

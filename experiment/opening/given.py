@@ -1,4 +1,4 @@
-"""What a run's model is asked about: a split of its data or of another data set, or samples given by hand."""
+"""Splits for a trained run to read: of its own data, of another data set, or of samples in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from .opened import Opened
 
 
 def own_split(run: Opened, split: str, dataset: Dataset | None = None) -> Split:
-    """A split of the data set that the run was trained on, or of another one, with its labels."""
+    """A split, with tasks and labels, of the data set that the run was trained on, or of `dataset`. Raises RunError
+    where the run was imported and none is given, DataError for data that cannot be read."""
     return open_split(run.config, dataset or run.dataset(), split, run.choppers, run.tasks)
 
 
@@ -26,13 +27,17 @@ def read_split(
     run: Opened, samples: Samples, name: str, columns: Mapping[str, str], choppers: Mapping[str, Chopper] | None = None,
     labels: Sequence[str] = (), say: Callable[[str], None] = say_aside,
 ) -> SampleSplit:  # fmt: skip
-    """Samples as a split that is only read: `columns` says which each input reads; bad ones are told and left out."""
+    """Samples as a split without tasks, for reading alone. `columns` maps each input to its column, `choppers` replace
+    the run's own, `labels` are columns handed on undecoded; bad samples are reported through `say` and left out."""
     return read_samples(run.config, samples, name, choppers or run.choppers, columns, labels, say)
 
 
 def given_split(run: Opened, samples: Sequence[Mapping[str, Any]], asked: bool = True) -> SampleSplit:
-    """Samples given by hand, as a split: as they are `asked` about (a `[MASK]` to fill in), or as they are
-    trained on. Raises RunError for an input that the run does not have."""
+    """Samples in memory, mappings of inputs to raw values, as a split with the keys "sample 1", "sample 2", ...
+
+    `asked`: chopped as for prediction (the text of a mask token is that token, to be filled in), else as for training.
+    A sample in which every input of the encoder is missing or empty counts as bad. Raises RunError for an input that
+    the run does not have."""
     for sample in samples:
         if unknown := [name for name in sample if name not in run.choppers]:
             raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")

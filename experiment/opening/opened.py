@@ -1,4 +1,4 @@
-"""A run's folder, opened: the trained model and what it takes to use it."""
+"""A run's folder, opened: the trained model with its configuration, choppers and tasks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AnyOpened = TypeVar("AnyOpened", bound="Opened")
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A trained model with everything needed to use it. Nothing in it changes."""
+    """A trained model with everything needed to use it. Immutable."""
 
     folder: Path
     config: Config
@@ -40,7 +40,7 @@ class Opened:
     which: str = "last"
     """Which checkpoint was asked for: `best` or `last`."""
     precision: str = "float32"
-    """The arithmetic in which it is evaluated: that of its training."""
+    """`float32` or `bfloat16`: the precision of its training, where this device has it."""
     missing: tuple[str, ...] = ()
     """The parameters that an imported directory lacked."""
 
@@ -53,22 +53,23 @@ class Opened:
         device: str = "auto",
         trust: Collection[str] = (),
     ) -> AnyOpened:
-        """Open a trained run's folder: its model (the averaged weights where it keeps them), vocabulary and tasks.
+        """Open a trained run's folder: its model (with averaged weights where it keeps them), choppers and tasks.
 
-        `checkpoint` is `best` or `last`; where the run has none of the kind, or it is damaged, another one is
-        used, and this is said on standard error. Nothing in the folder is executed; a run that needs code
-        outside chopmix (its author's own tokenizer) is opened only where `trust` names the modules. Raises
-        RunError when there is nothing to open, CheckpointError when none is whole.
+        `checkpoint` is `best` or `last`; where that is missing or damaged, another one is used, and standard error
+        says so. `device`: `auto` (a GPU where there is one), `cpu` or `cuda`. Nothing in the folder is executed; a run
+        that needs code outside chopmix (its author's own tokenizer) is opened only where `trust` names the modules.
+        Raises RunError where there is no run or no such device, ConfigError for a damaged configuration,
+        CheckpointError where no checkpoint is whole.
         """
         return cls(**opened_parts(folder, checkpoint, device, trust))
 
     @property
     def name(self) -> str:
-        """The run and the step that are read, for messages and records."""
+        """Folder, checkpoint and step, for messages: `runs/quickstart, best checkpoint: step 900`."""
         return f"{self.folder}, {self.which} checkpoint: step {self.step:,}"
 
     def check_heads(self) -> None:
-        """Raises RunError where a task's head was not in the directory that was imported: it would answer at random."""
+        """Raises RunError where a task's head was missing in the imported directory: it would predict at random."""
         for name in self.tasks:
             if any(each.startswith(f"heads.{name}.") for each in self.missing):
                 raise RunError(
@@ -78,14 +79,14 @@ class Opened:
                 )
 
     def dataset(self) -> Dataset:
-        """The data set that it was trained on. Raises RunError for an imported run, which has none."""
+        """The data set of its training. Raises RunError for an imported run, which has none."""
         if self.config.data.dataset is None:
             raise RunError(f"{self.folder} was imported and has no data of its own; name some with --data")
         return self.config.data.dataset()
 
     def reads(self) -> tuple[dict[str, str], bool]:
-        """The columns of data that it reads, by kind (`image`, `sound`, `text`, `file`, `label`), and whether
-        it reads one corpus of text instead."""
+        """The kind of each data column that it reads (`image`, `sound`, `text`, `file`, `label`), and whether it was
+        trained on a text corpus: `({"image": "image", "digit": "label"}, False)`."""
         made = {name for task in self.tasks.values() for name in task.needs.makes}
         found = {
             column: self.choppers[name].kind for name, column in columns_of(self.config).items() if name not in made
@@ -95,17 +96,17 @@ class Opened:
 
     @property
     def model_device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model's parameters."""
         return next(self.model.parameters()).device
 
     def arithmetic(self) -> AbstractContextManager[None]:
-        """The arithmetic of its training: what is computed inside is evaluated as it was trained."""
+        """A context in which the model computes in the precision of its training (see `precision`)."""
         return autocast(self.model_device, self.precision)
 
     def searching(self: AnyOpened, **given: Any) -> AnyOpened:
-        """The run that searches for texts in another way (`beams`, `length_penalty`, `no_repeat`); what is
-        not given stays as the task says. A task that reads texts off its output (CTC) has `beams` alone.
-        Raises ValueError for a search that means nothing."""
+        """The same run with another search for generated texts: `given` are fields of `Search` (`beams`,
+        `length_penalty`, `no_repeat`); the others stay as each task has them. CTC uses `beams` alone. Raises
+        ValueError for values that `Search` refuses."""
         Search(**given)
         tasks = {name: copy(task) for name, task in self.tasks.items()}
         for task in tasks.values():
@@ -113,7 +114,8 @@ class Opened:
         return replace(self, tasks=tasks)
 
     def text_task(self) -> tuple[str, str]:
-        """The first task that writes text, and the input that it writes. Raises RunError where none does."""
+        """The names of the first task that generates text, and of the input that it generates. Raises RunError where
+        there is none."""
         for name, task in self.tasks.items():
             if task.needs.generates:
                 return name, task.target
@@ -123,11 +125,12 @@ class Opened:
         )
 
     def record(self, result: Mapping[str, Any]) -> None:
-        """Append a result to the run's `evaluations.jsonl`; where the folder cannot be written to, that is said."""
+        """Append a result, with `step` and `checkpoint`, as a line of the run's `evaluations.jsonl`; where that cannot
+        be written to, standard error says so."""
         line = json.dumps({"step": self.step, "checkpoint": self.which, **result}) + "\n"
         flags = (
             os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        )  # a link in a stranger's run leads elsewhere
+        )  # O_NOFOLLOW: a link in a run from elsewhere may lead out of it
         try:
             with open(os.open(self.folder / "evaluations.jsonl", flags, 0o644), "a") as file:
                 file.write(line)

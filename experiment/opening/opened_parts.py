@@ -1,4 +1,4 @@
-"""What a run's folder holds, read and built: to be used, or, through one door, as a part of another run."""
+"""A run's folder read and built into model, choppers and tasks: to be used, or as a part of another run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..settings.resolved import precision_of
 
 
 def opened_parts(folder: Path, which: str, device: str, trust: Collection[str]) -> dict[str, Any]:
-    """The fields of an `Opened` run; see `Opened.open`."""
+    """The fields of an `Opened` run, by name; see `Opened.open`."""
     if device == "cuda" and not torch.cuda.is_available():
         raise RunError("device 'cuda' was asked for, but torch sees no GPU here; possible: auto, cpu")
     if which not in ("best", "last"):
@@ -44,8 +44,9 @@ def opened_parts(folder: Path, which: str, device: str, trust: Collection[str]) 
 
 
 def open_part(folder: str | Path, trust: Collection[str] = ()) -> RunPart:
-    """A trained run by its folder, as a part: its best checkpoint. Nothing in the folder is executed but the code that
-    `trust` names. Raises RunError or ConfigError where there is none that can be opened."""
+    """The best checkpoint of a trained run, on the CPU, as a part of another run (a frozen encoder, say). No code
+    outside chopmix is executed but that of the modules in `trust`. Raises RunError, ConfigError or CheckpointError
+    where the run cannot be opened."""
     folder = Path(folder)
     own = opened_parts(folder, "best", "cpu", trust)
     config, model, encoder = own["config"], own["model"], own["config"].model.options["encoder"]
@@ -60,5 +61,5 @@ def open_part(folder: str | Path, trust: Collection[str] = ()) -> RunPart:
 
 
 def write_part(kept: tuple[Any, ...], folder: Path) -> None:
-    """Keep a run that is a part of another, with the other's assets."""
+    """Write a run that is a part of another into a folder of the other's assets, from which `open_part` reads it."""
     write_model_run(folder, *kept)

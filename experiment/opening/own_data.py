@@ -1,7 +1,13 @@
-"""`--data`: another data set, named on the command line, read whole as whichever split is asked for.
+"""`--data`: another data set, named on the command line.
 
-A dataset as a YAML writes it (`mnist`, `{use: image_folder, train: photos}`), a folder of class folders, a manifest
-(JSONL, CSV), shards (`test-{000..004}.tar`), a parquet file, or texts.
+    mnist    {use: image_folder, train: photos}     a dataset as a YAML writes it, with its own splits
+    photos/                                         a folder: class folders of images, shards, texts, `save_to_disk`
+    list.jsonl    list.csv    list.tsv              a manifest
+    test-{000..004}.tar    test-*.tar               shards
+    rows.parquet    rows.arrow                      a table of the `datasets` library
+    book.txt    books/*.txt                         texts
+
+All but the first are read whole, whichever split is asked for.
 """
 
 from __future__ import annotations
@@ -27,9 +33,9 @@ MANIFESTS = (".jsonl", ".csv", ".tsv")
 
 
 def whole_data(named: str, split: str, wanted: Mapping[str, str], corpus: bool = False) -> Dataset:
-    """The data set that `--data` names. `wanted` are the columns that the run reads, by kind: `image`, `sound`,
-    `text`, `file` (of any other sort), `label`; `corpus` says that it reads one text. Raises RunError, or
-    DataError for damaged files."""
+    """The data set that `--data` names. `wanted` maps the columns that the run reads to their kinds (`image`, `sound`,
+    `text`, `file` for any other, `label`): `{"image": "image", "digit": "label"}`; `corpus`: whether the run reads a
+    text corpus. Raises RunError for a name or a kind of data that does not fit, DataError for damaged files."""
     if named.lstrip().startswith("{"):
         return dataset_of(named, split)
     path, lower = Path(os.path.expanduser(named)), named.lower()
@@ -51,7 +57,7 @@ def whole_data(named: str, split: str, wanted: Mapping[str, str], corpus: bool =
 
 
 def dataset_of(named: str, split: str) -> Dataset:
-    """A dataset as a YAML writes it: its name, or a mapping with its options."""
+    """A dataset as a YAML writes it: its name, or a mapping with its options. Raises RunError where it is neither."""
     try:
         written = {"data": {"dataset": read_yaml(named, {}, [])}}
         if old := rename(written):

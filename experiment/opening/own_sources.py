@@ -1,5 +1,5 @@
-"""What `--data` can name beside a dataset: folders, shards, manifests, tables; each as a data set whose every split is
-all of it."""
+"""The sources that `--data` can name beside datasets: folders, shards, manifests, tables; each as a data set whose
+`train`, `val` and `test` all hold every sample."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ MEMBERS = {
     "image": [ending.removeprefix(".") for ending in sorted(ENDINGS)],
     "sound": ["wav", "flac", "ogg", "mp3", "opus", "m4a"], "text": ["txt"], "label": ["cls"],
 }  # fmt: skip
-"""Which members of a shard a column of each kind may be."""
+"""By kind of column: the extensions of the shard members that may hold it, the first found first."""
 
 
 @dataclass(frozen=True)
 class Whole(SampleDataset):
-    """Some samples as a data set whose every split is all of them."""
+    """Samples as a data set of which every split holds them all."""
 
     samples: Samples
     columns: tuple[str, ...]
@@ -42,7 +42,9 @@ class Whole(SampleDataset):
 
 
 def folder_data(path: Path, wanted: Mapping[str, str]) -> Dataset:
-    """A folder: what `save_to_disk` wrote, shards, images in class folders, or texts."""
+    """A folder: what the `datasets` library's `save_to_disk` wrote, shards, for a run that reads one text all files
+    below it as texts, else images in class folders (`photos/cat/1.jpg`). Raises RunError where a run of other inputs
+    than one image is given class folders, DataError for a folder without images."""
     if os.path.exists(path / "dataset_dict.json") or os.path.exists(path / "state.json"):
         return table_data(path)
     if shards := sorted(str(file) for file in path.iterdir() if file.name.lower().endswith(TARS)):
@@ -58,12 +60,13 @@ def folder_data(path: Path, wanted: Mapping[str, str]) -> Dataset:
 
 
 def column_reader(source: str) -> Any:
-    """What reads one column off a sample."""
+    """A function that gives one column of a sample, None where it lacks it."""
     return lambda row: row.get(source)
 
 
 def shard_data(named: str | list[str], wanted: Mapping[str, str]) -> Dataset:
-    """Shards, each column from the member that is of its kind, or of its name inside the member `json`."""
+    """Tar shards. A column is the member with its name as extension, else the first of its kind (see MEMBERS), else the
+    key of its name inside the member `json`; the first sample decides for all. Raises DataError where there is none."""
     paths = tuple(named if isinstance(named, list) else expand(named))
     shards = Shards(paths)
     if not len(shards):
@@ -83,7 +86,8 @@ def shard_data(named: str | list[str], wanted: Mapping[str, str]) -> Dataset:
 
 
 def manifest_data(path: Path, wanted: Mapping[str, str]) -> Dataset:
-    """A manifest; columns that are no texts and no labels hold paths."""
+    """A manifest: a JSONL, CSV or TSV file of one sample a line; columns of other kinds than text and label hold paths,
+    relative to its folder."""
     _, first = next(rows_of(path), (0, {}))
     columns = [name for name in wanted if name in first] or list(first)
     files = [name for name in columns if wanted.get(name, "label") not in ("text", "label")]
@@ -91,7 +95,7 @@ def manifest_data(path: Path, wanted: Mapping[str, str]) -> Dataset:
 
 
 def table_data(path: Path) -> Dataset:
-    """A table of the `datasets` library, all of it."""
+    """All rows of a table of the `datasets` library; where there are several tables (a `DatasetDict`), of the first."""
     dataset = HuggingFace(path=str(path))
     names = list(dataset.tables)
     whole = HuggingFace(path=str(path), train=names[0], val=names[0], test=names[0])

@@ -1,7 +1,7 @@
-"""One YAML file to one checked `Config`: every problem of the file at once, each with its line and what is possible.
+"""One YAML file to one checked `Config`: all problems of the file at once, each with its line and what is possible.
 
-A signature is its own schema (schema.py); how a file is read stands in document.py, checks between the sections in
-checks.py. A YAML states only what differs from the defaults."""
+document.py reads the file, schema.py checks each section against the signatures of the classes that it names, checks/
+checks the sections against each other. A YAML states only what differs from the defaults."""
 
 from __future__ import annotations
 
@@ -30,15 +30,17 @@ from .sections import Checkpoints, Data, Evaluation, Logging, Training, sections
 
 @dataclass(frozen=True)
 class Config:
-    """A checked configuration. What it names is not built yet: parts are called with what only code knows."""
+    """A checked configuration. The objects that it names are not built yet: a `Part` is a class with its options,
+    called with the arguments that only code has."""
 
     path: Path
+    """The YAML file."""
     tree: dict[str, Any]
-    """Everything, defaults included, as YAML would write it: what a run keeps as `config.yaml`."""
+    """All sections as plain YAML values, defaults included: the `config.yaml` of a run."""
     inputs: dict[str, Part]
     model: Part
-    """`model.build(Transformer)` and `model.build(Model, tokenizers, cores, heads)` take their own
-    keys."""
+    """The options of `Transformer` and `Model` together: `model.build(Transformer)` and
+    `model.build(Model, tokenizers, cores, heads)` each take theirs."""
     tasks: dict[str, Part]
     data: Data
     training: Training
@@ -46,21 +48,23 @@ class Config:
     checkpoints: Checkpoints
     logging: Logging
     from_run: str | None
-    """The run whose weights this one starts from."""
+    """The folder of the run whose weights this one starts from (`from:`)."""
     out: Path
+    """The folder of the run."""
     shares: Mapping[str, str] = field(default_factory=dict)
     """Which other input's tokenizer an input uses: `{target: {same_as: source}}` gives `{"target": "source"}`."""
 
     @property
     def modules(self) -> set[str]:
-        """The modules outside chopmix that it names, those of its attention expressions too."""
+        """The modules that it names by `package.module:Class`, also in attention expressions: of `mylab.lidar:Lidar`
+        `mylab.lidar`."""
         cores = [self.tree["model"], self.tree["model"]["encoder"] or {}]
         graphs = [own for core in cores for own in own_graphs(core.get("attention", ""))]
         return {*named_modules(self.tree), *(own.partition(":")[0] for own in graphs)}
 
 
 def named_modules(tree: Any) -> Iterator[str]:
-    """The modules of every `package.module:Class` in a tree."""
+    """The `package.module` of every value `package.module:Class` in a tree."""
     if isinstance(tree, Mapping | list):
         for value in tree.values() if isinstance(tree, Mapping) else tree:
             yield from named_modules(value)
@@ -69,7 +73,8 @@ def named_modules(tree: Any) -> Iterator[str]:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file, with `key.sub=value` overrides. Raises ConfigError with all problems of file and overrides."""
+    """Read a YAML file, with overrides such as `training.steps=500` (see `Document.override`). It may name classes of
+    any module. Raises ConfigError with all problems of file and overrides."""
     document = Document.read(Path(path))
     tree = document.tree
     if not isinstance(tree, dict):
@@ -77,7 +82,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         message = f"the file {given}; it must be a mapping with {', '.join(sections())}"
         raise ConfigError(str(path), [Problem((), message)], {(): 1})
     document.rename()
-    if wrong := other_format(tree.pop("format", FORMAT), Path(path).parent):  # where it is a run's own config.yaml
+    if wrong := other_format(tree.pop("format", FORMAT), Path(path).parent):  # a run's config.yaml has one
         document.problems.append(Problem(("format",), wrong))
     for override in overrides:
         document.override(override)
@@ -90,9 +95,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def load_run_config(folder: Path, trust: Collection[str] = ()) -> Config:
-    """The configuration that a run was made with, from its `config.yaml`, which somebody else may have written: it
-    names code of chopmix alone, or of the modules that the user trusts. Raises ConfigError, also for a run of another
-    format."""
+    """The configuration in a run's `config.yaml`. Since a stranger may have written it, it may name classes of chopmix
+    and of the modules in `trust` alone. Raises ConfigError, also for a run of another format."""
     document = Document.read(folder / "config.yaml")
     if isinstance(document.tree, dict) and (wrong := other_format(document.tree.pop("format", 1), folder)):
         raise ConfigError(document.file, [Problem((), wrong)])
@@ -100,13 +104,13 @@ def load_run_config(folder: Path, trust: Collection[str] = ()) -> Config:
 
 
 def write_config(folder: Path, config: Config) -> None:
-    """Keep a configuration as a run's `config.yaml`, whole or not at all."""
+    """Write a configuration as the `config.yaml` of a run, whole or not at all, with `format` before its sections."""
     write_text(folder / "config.yaml", dumped({"format": FORMAT, **config.tree}))
 
 
 def config_from_tree(tree: Any, path: str | Path = "config.yaml", trust: Collection[str] = ()) -> Config:
-    """The configuration from a nested dict, which names code of chopmix alone, or of the modules in `trust`. Raises
-    ConfigError."""
+    """The configuration in a nested dict, of the shape of a YAML; `path` names it in messages. It may name classes of
+    chopmix and of the modules in `trust` alone. Raises ConfigError with all its problems."""
     return _checked(Document(str(path), copy.deepcopy(dict(tree)) if isinstance(tree, Mapping) else tree), trust)
 
 
@@ -148,7 +152,7 @@ def _resolve(document: Document) -> Config:
 
 
 def _shared(tree: dict, problems: list[Problem]) -> dict[str, str]:
-    """The inputs written `{same_as: OTHER}`, and OTHER; in the tree each becomes a copy of that input."""
+    """The inputs written `{same_as: OTHER}`, mapped to OTHER; in the tree each is replaced by a copy of that input."""
     inputs = tree.get("inputs")
     found = {name: each["same_as"] for name, each in inputs.items()
              if isinstance(each, dict) and "same_as" in each} if isinstance(inputs, dict) else {}  # fmt: skip
@@ -168,8 +172,8 @@ STAND_INS = {
     ("model", "width"): 2_882_880, ("model", "depth"): 1, ("model", "heads"): 1, ("model", "context"): 1,
     ("training", "steps"): 2**40,
 }  # fmt: skip
-"""What stands in for required numbers that are wrong, so that the checks between sections can look at everything else:
-values with which no other is at odds (the width is divided by any likely number of heads)."""
+"""Replacements for required numbers that are wrong, so that the checks between sections can look at everything else:
+values that agree with all others (any likely number of heads divides this width)."""
 
 
 @functools.cache
@@ -180,7 +184,8 @@ def _section_model(name: str) -> Any:
 def _section(name: str, tree: Mapping[str, Any], values: dict[str, Any]) -> list[Problem]:
     """Put the value of a section into `values`, and return its problems.
 
-    What is wrong is left out for the checks between sections, so that one mistake does not hide another.
+    Keys that are wrong are dropped (or replaced by STAND_INS) and the rest is read again, so that the checks between
+    sections run and one mistake does not hide another.
     """
     given = {name: tree[name]} if name in tree else {}
     try:
@@ -198,12 +203,12 @@ def _section(name: str, tree: Mapping[str, Any], values: dict[str, Any]) -> list
 
 
 def _may_go(error: Any) -> bool:
-    """Whether the checks make sense without this value: an input or a task is looked at whole or not at all."""
+    """Whether a wrong value may be dropped alone: within inputs and tasks only an unknown key."""
     return error["type"] == "unknown_key" or (len(error["loc"]) > 1 and error["loc"][0] not in ("inputs", "tasks"))
 
 
 def _without(tree: Mapping[str, Any], paths: Sequence[Where]) -> dict[str, Any]:
-    """A copy of the tree that lacks these paths; of a list, nothing is kept."""
+    """A copy of the tree without these paths; one that leads into a list takes the whole list out."""
     found: Any = copy.deepcopy(tree)
     for path in sorted(paths, key=len, reverse=True):
         *parents, last = takewhile(lambda key: isinstance(key, str), path)
@@ -212,7 +217,7 @@ def _without(tree: Mapping[str, Any], paths: Sequence[Where]) -> dict[str, Any]:
 
 
 def _default_out(path: Path) -> Path:
-    """`configs/a/b.yaml` runs in runs/a/b, a file elsewhere in runs/<its name>."""
+    """The default of `out`: runs/a/b for `configs/a/b.yaml`, runs/NAME for NAME.yaml elsewhere."""
     parents = path.parts[:-1]
     after = len(parents) - parents[::-1].index("configs") if "configs" in parents else len(parents)
     return Path("runs", *parents[after:], path.stem)

@@ -1,6 +1,6 @@
-"""A configuration as it is written: YAML read strictly and within bounds, overrides, every problem with its line.
+"""YAML files of configurations: read strictly and within bounds, with overrides and the line of every problem.
 
-It has no tags, anchors, inheritance or interpolation, and nothing in it is evaluated.
+No tags, anchors, inheritance or interpolation; nothing is evaluated.
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ from .names import rename
 from .scalars import nearest, shown
 
 Where = tuple[str | int, ...]
-"""A path in the YAML, such as ("inputs", "image", "patch_size")."""
+"""A path of keys and list indices in the YAML, such as ("inputs", "image", "patch_size")."""
 LONGEST, DEEPEST = 2**18, 40
-"""Characters that a configuration has at most, and how many mappings and lists may stand inside each other."""
+"""The most characters that a configuration may have, and the most levels of mappings and lists."""
 
 
 class Problem(NamedTuple):
-    """One thing to correct: where it stands in the YAML, and what is given and possible there."""
+    """One thing to correct: its path in the YAML, and a message with what is given and what is possible."""
 
     path: Where
     message: str
 
 
 class ConfigError(Exception):
-    """Everything that is wrong with a configuration; `str` gives one line for each problem.
+    """All problems of a configuration; `str` gives one line for each, sorted by line:
 
-    `lines` tells where each path of the YAML stands (None: on the command line); a path that is not there stands where
-    its parent does.
+        configs/x.yaml:7  model.depth: must be at least 1, not 0
+
+    `lines` maps paths of the YAML to lines of the file (None: given on the command line); a path that is not in it has
+    the line of its parent.
     """
 
     def __init__(self, file: str, problems: Sequence[Problem], lines: Mapping[Where, int | None] | None = None):
@@ -43,7 +45,7 @@ class ConfigError(Exception):
         super().__init__("\n".join(map(self._shown, self.problems)))
 
     def line(self, path: Where) -> int | None:
-        """The line of the file in which a path stands, counted from 1."""
+        """The line of a path in the file, counted from 1; None: it has none."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path)
@@ -55,13 +57,13 @@ class ConfigError(Exception):
 
 
 def dotted(path: Where) -> str:
-    """A path as it is written on the command line."""
+    """A path as written on the command line: `inputs.image.patch_size`."""
     return ".".join(map(str, path))
 
 
 @dataclass
 class Document:
-    """A tree of settings, the lines of the file in which its paths stand, and what is wrong with it so far."""
+    """A configuration being read: its tree of plain values, the line of each path, and the problems found so far."""
 
     file: str
     tree: Any
@@ -70,12 +72,12 @@ class Document:
 
     @classmethod
     def read(cls, path: Path) -> Document:
-        """A YAML file. Raises ConfigError where there is none, or what is there is no YAML."""
+        """Read a YAML file. Raises ConfigError where it is missing or not valid YAML."""
         return cls.parse(text_of(path), str(path))
 
     @classmethod
     def parse(cls, text: str, file: str) -> Document:
-        """A YAML text. Raises ConfigError where it is none."""
+        """Read a YAML text; `file` names it in messages. Raises ConfigError where it is not valid YAML."""
         found = cls(file, None)
         try:
             found.tree = read_yaml(text, found.lines, found.problems)
@@ -85,7 +87,7 @@ class Document:
         return found
 
     def rename(self) -> None:
-        """Give what stands under an old name its new one; each is a problem."""
+        """Replace names of earlier versions (names.py) in the tree; each is noted as a problem."""
         for each in rename(self.tree):
             self.problems.append(Problem(each.path, each.sentence))
             size = len(each.path)
@@ -93,9 +95,14 @@ class Document:
                 self.lines[each.moved + path[size:]] = self.lines[path]
 
     def override(self, text: str) -> None:
-        """Write `key.sub=value` into the tree; sections and entries that are not there yet are made. `inputs.NAME=null`
-        and `tasks.NAME=null` take an input (with its share of `training.input_dropout`) or a task out, for an
-        ablation."""
+        """Apply an override `key.sub=value`, whose value is read as YAML, to the tree; missing mappings are made, and a
+        name in the way becomes `{use: NAME}`:
+
+            training.steps=500            training: {steps: 500}
+            data.dataset.held_out=theo    data: {dataset: {use: fsdd, held_out: theo}}, from data: {dataset: fsdd}
+
+        `inputs.NAME=null` and `tasks.NAME=null` delete an input (and its entry in `training.input_dropout`) or a task,
+        for ablations. What cannot be applied is noted as a problem."""
         key, equals, value = text.partition("=")
         path = tuple(part.strip() for part in key.split("."))
         if not equals:
@@ -115,7 +122,7 @@ class Document:
                 self._take_out(path, here, was_there)
 
     def _mapping_at(self, path: tuple[str, ...]) -> dict[str, Any] | None:
-        """The mapping that holds the last key of a path; none, and a problem, where something else has its place."""
+        """The mapping that holds the last key of a path; None, with a problem noted, where it is no mapping."""
         here = self.tree
         for depth, name in enumerate(path[:-1], start=1):
             below = here.get(name)
@@ -141,7 +148,7 @@ class Document:
 
 
 def text_of(path: Path) -> str:
-    """The text of a YAML file. Raises ConfigError where it cannot be read, with the name that was probably meant."""
+    """The text of a YAML file. Raises ConfigError where it cannot be read, for a missing file with the nearest name."""
     if os.path.isdir(path):
         files = ", ".join(sorted(file.name for file in path.glob("*.yaml"))) or "none"
         raise ConfigError(str(path), [Problem((), f"is a folder, not a file; YAML files in it: {files}")])
@@ -158,7 +165,7 @@ def text_of(path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader without anchors, aliases and tags: what stands in the file is what is meant."""
+    """PyYAML's safe loader, which refuses anchors, aliases, tags and more than DEEPEST levels."""
 
     depth = 0
 
@@ -177,10 +184,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(text: str, lines: dict[Where, int | None], problems: list[Problem]) -> Any:
-    """The plain value of a YAML text. Notes the line of every path, and keys that stand twice as problems.
+    """The plain value of a YAML text. Writes the line of every path into `lines`, and keys given twice into `problems`.
 
-    Raises yaml.YAMLError where the text is no YAML, too long or too deep. Keys are always text; dates are not a type
-    here."""
+    Keys are always text (`1:` is "1"), dates too. Raises yaml.YAMLError where the text is not valid YAML, longer than
+    LONGEST or deeper than DEEPEST."""
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"{len(text):,} characters; a configuration has at most {LONGEST:,}")
     loader = _Loader(text)
@@ -214,7 +221,7 @@ def _value(loader: _Loader, node: yaml.Node, path: Where, lines: dict, problems:
 
 
 def yaml_problem(error: yaml.YAMLError) -> Problem:
-    """What PyYAML says against a text."""
+    """An error of PyYAML as a problem of the whole file."""
     said = [getattr(error, name, None) for name in ("context", "problem")]
     return Problem((), f"no valid YAML: {', '.join(part for part in said if part) or ' '.join(str(error).split())}")
 
@@ -227,5 +234,5 @@ class _Dumper(yaml.SafeDumper):
 
 
 def dumped(tree: Any) -> str:
-    """A tree as YAML, keys in their order."""
+    """A tree of plain values as YAML text, keys in their order."""
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False)

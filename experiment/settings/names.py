@@ -1,5 +1,5 @@
-"""What earlier versions called the keys and values of a YAML, and classes of ours: one table, for messages and for
-`chopmix upgrade`."""
+"""Names of earlier versions (keys and values of a YAML, modules and classes of chopmix) and their present ones: tables
+for messages and for `chopmix upgrade`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ RENAMED = {
     "tasks.*.pooling=own_tokens": "tasks.*.pooling=core_tokens",
     "training.mix": "training.mixup",
 }
-"""Keys, and values as `key=word` (the word may stand in a longer text, in a list, or under `use`); `*` is any name.
-Read from the first to the last: a path holds the new names of what stands above it."""
+"""Renamed keys, and renamed values as `key=word` (the word may be part of a longer text, of a list, or stand under
+`use`); `*` is any name. Applied from first to last: a path holds the new names of the keys above, so `data.card` comes
+before `data.dataset.left_out`."""
 
 MOVED = {
     "data.card": "data.base",
@@ -44,25 +45,25 @@ MOVED = {
     "tokenizers.sound": "tokenizers.media.sound",
     "training.mix": "training.mixup",
 }
-"""Modules of ours, and classes as `module:Class`, that a YAML names or that a user's own classes build upon, without
+"""Renamed modules and classes (`module:Class`) of chopmix that a YAML may name or a user's class may import, without
 `chopmix.`"""
 
 REFERENCE = re.compile(r"(\w+)((?:\.\w+)+)(:\w+)?")
 
 
 class Renaming(NamedTuple):
-    """An old name that was found in a tree, and replaced."""
+    """An old name that was found in a tree and replaced."""
 
     path: tuple[str | int, ...]
-    """Where it stands: of a key its own path, of a value that of its key."""
+    """The path of the renamed key, or of the key whose value was renamed."""
     old: str
     new: str
     doubled: bool = False
-    """Whether the new key was there beside the old one: then the old one's value was dropped."""
+    """Whether the new key stood beside the old one: then the old key was dropped with its value."""
 
     @property
     def moved(self) -> tuple[str | int, ...]:
-        """The path, once the name is replaced."""
+        """The path with the new name."""
         return (*self.path[:-1], self.new) if self.path[-1] == self.old else self.path
 
     def __str__(self) -> str:
@@ -71,16 +72,16 @@ class Renaming(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """What is to be said at the path."""
+        """The message at the path: `is called data.dataset now`, of a value `'same_span' is called 'same_item' now`."""
         if self.path[-1] == self.old:
             return f"is called {'.'.join(map(str, self.moved))} now"
         return f"{self.old!r} is called {self.new!r} now"
 
 
 def rename(tree: Any) -> list[Renaming]:
-    """Give what stands under an old name in a YAML's tree its new one, in place and in its order; tells what was found.
+    """Replace the old names in a YAML's tree, in place, keeping the order of keys; gives what was replaced.
 
-    A class from outside chopmix (`use: mylab.lidar:Lidar`) has keys of its own, which are left as they are.
+    Keys beside a class from outside chopmix (`use: mylab.lidar:Lidar`) are left as they are.
     """
     found: list[Renaming] = []
     for old, new in RENAMED.items():
@@ -98,7 +99,7 @@ def rename(tree: Any) -> list[Renaming]:
 
 
 def mappings(tree: Any, parents: list[str], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict]]:
-    """The mappings at a path of keys, of which `*` stands for any, and their own paths."""
+    """(path, mapping) of every mapping at a path of keys, in which `*` stands for any key."""
     if not isinstance(tree, dict):
         return
     if not parents:
@@ -109,13 +110,13 @@ def mappings(tree: Any, parents: list[str], path: tuple[str, ...] = ()) -> Itera
 
 
 def is_foreign(part: Mapping[str, Any]) -> bool:
-    """Whether the keys of a mapping are those of a class from outside chopmix."""
+    """Whether a mapping holds the options of a class from outside chopmix."""
     use = part.get("use")
     return isinstance(use, str) and ":" in use and not use.startswith("chopmix.")
 
 
 def with_key(mapping: dict, path: tuple[str, ...], old: str, new: str) -> Renaming:
-    """Rename a key, which keeps its place among the others."""
+    """Rename a key of a mapping in place, keeping the order; drop it where the new key is there too."""
     items, doubled = list(mapping.items()), new in mapping
     mapping.clear()
     mapping.update((new if key == old and not doubled else key, value) for key, value in items)
@@ -125,20 +126,20 @@ def with_key(mapping: dict, path: tuple[str, ...], old: str, new: str) -> Renami
 
 
 def with_value(value: Any, path: tuple[str | int, ...], old: str, new: str, found: list[Renaming]) -> Any:
-    """A value with a word of it replaced: in a text, in the texts of a list, in the `use` of a mapping."""
+    """A value with a word replaced: in a text, a list of texts, the `use` of a mapping; adds changes to `found`."""
     if isinstance(value, list):
         return [with_value(item, (*path, number), old, new, found) for number, item in enumerate(value)]
     if isinstance(value, dict) and "use" in value:
         value["use"] = with_value(value["use"], (*path, "use"), old, new, found)
     elif isinstance(value, str):
-        changed = re.sub(rf"(?<![\w.:]){old}(?![\w.:])", new, value)  # no part of a `package.module:Class`
+        changed = re.sub(rf"(?<![\w.:]){old}(?![\w.:])", new, value)  # not within package.module:Class
         found += [Renaming(path, old, new)] if changed != value else []
         return changed
     return value
 
 
 def with_references(value: Any, path: tuple[str | int, ...], found: list[Renaming]) -> Any:
-    """A tree in which every `chopmix.module:Class` stands as it is called now."""
+    """A tree with the present names of every `chopmix.module:Class`, in place; adds changes to `found`."""
     if isinstance(value, dict | list):
         for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
             value[key] = with_references(item, (*path, key), found)
@@ -149,9 +150,9 @@ def with_references(value: Any, path: tuple[str | int, ...], found: list[Renamin
 
 
 def moved(reference: str) -> str | None:
-    """What a module of ours (or `module:Class`) is called now; None where it is called so still, or is none of ours.
+    """The present name of a renamed module of chopmix (or `module:Class`); None for any other.
 
-    `chopmix.models.norms:RmsNorm` is `chopmix.models.layers.norms:RmsNorm`.
+    `chopmix.models.norms:RmsNorm` is now `chopmix.models.layers.norms:RmsNorm`.
     """
     parts = REFERENCE.fullmatch(reference)
     if not parts or parts[1] != "chopmix":

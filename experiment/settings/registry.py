@@ -1,8 +1,8 @@
-"""Which classes a YAML may name: where a part is looked up, and what its name is.
+"""The classes that a YAML may name: how a name is looked up, and which modules may be imported for it.
 
-Parts of one file are its classes (`norm: rms_norm` is `RmsNorm` of models/layers/norms.py); tokenizers, tasks and
-datasets are one per file and carry the file's name (`use: image` is tokenizers/image.py). `use:
-mylab.lidar:LidarTokenizer` reaches any class that can be imported."""
+Parts whose base class stands in their own file go by the class (`norm: rms_norm` is `RmsNorm` of
+models/layers/norms.py); tokenizers, tasks and datasets are one per file and go by the file (`use: image` is
+tokenizers/image.py). `use: mylab.lidar:LidarTokenizer` names any class that can be imported."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ from .names import moved
 from .scalars import nearest
 
 ROOT = __name__.partition(".")[0]
-"""The package, inside which names are short."""
+"""The package whose classes have short names: `chopmix`."""
 FOLDERS = {f"{ROOT}.data.base": f"{ROOT}.data.datasets"}
-"""Where the classes stand, one a file, whose base a module holds."""
+"""By the module of a base class: the package whose files each hold one of its subclasses."""
 
 
 class Registry:
-    """Base: names and the classes behind them."""
+    """Base: a table of names and classes."""
 
     def names(self) -> list[str]:
-        """All that are possible, in a stable order."""
+        """All names, in a stable order."""
         raise NotImplementedError
 
     def find(self, use: str) -> tuple[str, Any]:
-        """The name as it is written properly, and the class. Raises LookupError with one sentence."""
+        """The canonical name and the class for `use`: a name, whatever its capitals and underscores, or
+        package.module:Class. Raises LookupError with one sentence."""
         raise NotImplementedError
 
 
 class Classes(Registry):
-    """Classes by their own names, in snake case; from outside any subclass of one of the `bases`."""
+    """The given classes by their names in snake case; as package.module:Class any subclass of one of the `bases`."""
 
     def __init__(self, *classes: type, bases: tuple[type, ...] = ()):
         self.classes = {snake_case(found.__name__): found for found in classes}
@@ -63,7 +64,8 @@ class Classes(Registry):
 
 
 class Folder(Registry):
-    """One class per file of a package, by the file's name; files without such a class are not counted."""
+    """One class per file of a package, by the file's name: one for which `fits` is true; files without are passed over.
+    `what` names the kind in messages."""
 
     def __init__(self, package: str, what: str, fits: Callable[[Any], bool]):
         self.package, self.what, self.fits = package, what, fits
@@ -72,7 +74,7 @@ class Folder(Registry):
         return [stem for stem in self.stems() if self._holds(stem)]
 
     def stems(self) -> list[str]:
-        """The names of all files, whatever they hold."""
+        """The names of all files of the package, sorted."""
         folders = map(Path, importlib.import_module(self.package).__path__)
         return sorted({file.stem for folder in folders for file in folder.glob("*.py") if file.stem.isidentifier()})
 
@@ -91,7 +93,7 @@ class Folder(Registry):
         raise LookupError(unknown(use, self.names()))
 
     def classes(self, stem: str) -> list[type]:
-        """The fitting classes that a file defines. Raises LookupError when it cannot be imported."""
+        """The fitting classes that a file defines. Raises LookupError where it cannot be imported."""
         module = import_or_explain(f"{self.package}.{stem}")
         return [found for found in defined_in(module) if self.fits(found)]
 
@@ -103,7 +105,7 @@ class Folder(Registry):
 
 
 def folder_of(package: str, base: type) -> Folder:
-    """The subclasses of a base, one per file of the package."""
+    """The registry of the subclasses of a base, one per file of the package."""
 
     def fits(found: Any) -> bool:
         return inspect.isclass(found) and issubclass(found, base) and found is not base
@@ -112,8 +114,8 @@ def folder_of(package: str, base: type) -> Folder:
 
 
 def registry_of(results: tuple[Any, ...]) -> Registry:
-    """What a `Callable[..., X]` may be: the members of a union X; else the subclasses of X, one per file of the folder
-    that FOLDERS names, else those in X's own file; else X itself."""
+    """The registry for `Callable[..., X]`. Of a union X its members; else the subclasses of X, one per file of the
+    package that FOLDERS names, or without one those in X's own module; where there are none, X itself."""
     if len(results) > 1:
         return Classes(*results)
     (base,) = results
@@ -125,7 +127,7 @@ def registry_of(results: tuple[Any, ...]) -> Registry:
 
 
 def defined_in(module: Any) -> Iterator[type]:
-    """The public classes that a module defines itself, in the order of the file, and that can be made."""
+    """The public, not abstract classes that a module defines itself, in the order of the file."""
     for name, found in vars(module).items():
         own = inspect.isclass(found) and found.__module__ == module.__name__
         if own and not name.startswith("_") and not inspect.isabstract(found):
@@ -134,12 +136,12 @@ def defined_in(module: Any) -> Iterator[type]:
 
 ANYWHERE = "*"
 _trusted: ContextVar[frozenset[str]] = ContextVar("trusted modules", default=frozenset())
-"""The modules outside chopmix that may be imported where a configuration is read: none, unless somebody says so."""
+"""The modules outside chopmix that a configuration being read may name: none outside of `code_from`."""
 
 
 @contextmanager
 def code_from(modules: Collection[str]) -> Iterator[None]:
-    """Inside, a configuration may name code of these modules (and of those below them), besides chopmix's own."""
+    """A context in which configurations may name classes of these modules, of those below them, and of chopmix."""
     token = _trusted.set(frozenset(modules))
     try:
         yield
@@ -148,20 +150,20 @@ def code_from(modules: Collection[str]) -> Iterator[None]:
 
 
 def code_from_anywhere() -> AbstractContextManager[None]:
-    """Inside, a configuration may name any module: the user's own YAML and command line."""
+    """A context in which configurations may name any module: for the user's own YAML and command line."""
     return code_from([ANYWHERE])
 
 
 def is_trusted(module: str) -> bool:
-    """Whether a configuration that is read now may name a module."""
+    """Whether a configuration being read may name a module outside chopmix."""
     known = _trusted.get()
     parts = module.split(".")
     return ANYWHERE in known or any(".".join(parts[: n + 1]) in known for n in range(len(parts)))
 
 
 def imported(reference: str) -> Any:
-    """The object behind `package.module:Name`. Raises LookupError with one sentence when there is none, and, before
-    anything is imported, for a module that is not trusted here."""
+    """The object `package.module:Name`. Raises LookupError with one sentence where there is none, and, before anything
+    is imported, for a module that is not trusted here."""
     path, _, name = reference.partition(":")
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", path):
         raise LookupError(f"{reference!r}: a class is named package.module:Class")
@@ -178,7 +180,7 @@ def imported(reference: str) -> Any:
 
 
 def import_or_explain(path: str) -> Any:
-    """A module. Whatever goes wrong while it is imported is raised as one LookupError."""
+    """A module; the working directory is searched too. Raises LookupError for any exception of the import."""
     if os.getcwd() not in sys.path:  # a user's own modules stand where the command is given, as for `python -m`
         sys.path.append(os.getcwd())
     try:
@@ -190,13 +192,13 @@ def import_or_explain(path: str) -> Any:
 
 
 def unknown(use: str, possible: list[str]) -> str:
-    """The sentence for a name that is not in the registry."""
+    """The message for a name that is not in a registry."""
     near = nearest(use, possible, list_all=False)
     return f"nothing is named {use!r}; possible: {', '.join(possible)}, or package.module:Class{near}"
 
 
 def use_name(found: Any) -> str:
-    """How a YAML names a class: short for ours, `package.module:Class` for all others."""
+    """The name of a class in a YAML: `rms_norm` for chopmix's, `package.module:Class` for all others."""
     ours = found.__module__.partition(".")[0] == ROOT
     return snake_case(found.__name__) if ours else f"{found.__module__}:{found.__qualname__}"
 
@@ -207,5 +209,5 @@ def snake_case(name: str) -> str:
 
 
 def flat(name: str) -> str:
-    """A name without what nobody remembers: capitals and underscores."""
+    """A name without capitals and underscores, for comparison."""
     return name.replace("_", "").lower()

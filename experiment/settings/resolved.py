@@ -1,5 +1,8 @@
-"""Precision and compile as they were resolved for a run (`auto`, `fast`): kept with it, and used again when it resumes
-or is read."""
+"""`training.precision` and `training.compile` with `auto` and `fast` resolved: stored in a run's `choices.json`, and
+used again when the run resumes or is loaded.
+
+    {"precision": "bfloat16", "compile": false, "note": "", "device": "cpu"}
+"""
 
 from __future__ import annotations
 
@@ -18,23 +21,24 @@ from .schema import Part
 from .sections import Training
 
 WIDE, CHANNELS = 64, 16
-"""From this width and this many channels a head on, bfloat16 takes at least a fifth less time on a CPU with
-instructions for it: a rule off the table that `benchmarks/precision.py` makes (benchmarks/results/precision.jsonl),
-held against it by a test."""
+"""From this width and this many channels a head on, bfloat16 takes at least a fifth less time than float32 on a CPU
+with instructions for it: a rule fitted to benchmarks/results/precision.jsonl (by `benchmarks/precision.py`) and tested
+against it."""
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a run is computed in, and whether torch.compile translates it."""
+    """The precision of a run, and whether torch.compile compiles it."""
 
     precision: str
+    """`float32` or `bfloat16`."""
     compile: bool
     note: str = ""
-    """Why something asked for was not done."""
+    """Why the run is not compiled though it should be; else empty."""
 
 
 class ResolvedRecord(Record):
-    """A run's `choices.json`: what was resolved, and for which kind of device."""
+    """A run's `choices.json`: a `Resolved`, and the device that it is for, `cpu` or `cuda`."""
 
     precision: Literal["float32", "bfloat16"]
     compile: bool
@@ -43,7 +47,7 @@ class ResolvedRecord(Record):
 
 
 def read_resolved(folder: Path) -> ResolvedRecord | None:
-    """What was resolved for a run; None where nothing was yet. Raises CheckpointError for a damaged file."""
+    """The `choices.json` of a run; None where there is none. Raises CheckpointError for a damaged file."""
     file = folder / "choices.json"
     try:
         return read_record(file, ResolvedRecord) if file.exists() else None
@@ -52,12 +56,13 @@ def read_resolved(folder: Path) -> ResolvedRecord | None:
 
 
 def resolve(training: Training, model: Part, folder: Path | None, device: torch.device) -> Resolved:
-    """Resolve `auto`: from the run's own `choices.json` when it has one for this kind of device, else by rule.
+    """Resolve precision and compile: as in the `choices.json` of `folder` where that is for this kind of device, else
+    by rule, and then stored there (`folder` None: nothing is read or stored).
 
-    `auto` is bfloat16 on a GPU that has it, and on a CPU with instructions for it where the model is wide enough to
-    gain (see WIDE); `fast` is bfloat16 on such CPUs whatever the width. Compiled on a GPU for runs of 1,000 steps or
-    more, where it pays for itself. Where compiling is asked for and no compiler is found, the run goes on without, and
-    the note says so."""
+    Precision `auto` is bfloat16 on a GPU that has it, and on a CPU with instructions for it where the model is wide
+    enough to gain (see WIDE); `fast` is bfloat16 on such CPUs whatever the width. Compile `auto` is a GPU and 1,000
+    steps or more. Where a compiler is missing, the run goes on without, and the note says so. Raises CheckpointError
+    for a damaged `choices.json`."""
     before = read_resolved(folder) if folder else None
     if before and before.device == device.type:
         return Resolved(before.precision, before.compile, before.note)
@@ -74,19 +79,20 @@ def resolve(training: Training, model: Part, folder: Path | None, device: torch.
 
 
 def precision_of(folder: Path, device: torch.device) -> str:
-    """The arithmetic in which a run is evaluated: that of its training, where this device has it."""
+    """The precision in which a run is evaluated: that of its training on this kind of device, or on another that
+    multiplies bfloat16 in hardware; else float32. Raises CheckpointError for a damaged `choices.json`."""
     before = read_resolved(folder)
     same = before is not None and (before.device == device.type or fast_half(device))
     return before.precision if same else "float32"
 
 
 def width_and_channels(model: Part) -> tuple[int, int]:
-    """A model's width, and how many channels a head has."""
+    """A model's width, and the channels of one head."""
     width, heads, block = (model.options[name] for name in ("width", "heads", "block"))
     options: Any = getattr(block, "options", {})
     return width, options.get("head_width") or width // heads
 
 
 def gains(width: int, channels: int) -> bool:
-    """Whether a core of this width, with so many channels a head, gains from bfloat16 on a CPU that has it."""
+    """Whether a core of this width and this many channels a head gains from bfloat16 on a CPU that has it."""
     return width >= WIDE and channels >= CHANNELS

@@ -1,7 +1,7 @@
-"""Plain values of a YAML (numbers, text, lists of them): judged strictly by pydantic, explained in one sentence.
+"""Plain values of a YAML (numbers, text, lists of them): validated strictly by pydantic, with one sentence per error.
 
-Strict means that true is no number, 2.5 no whole number and "yes" no boolean. One coercion is made: PyYAML reads `1e-4`
-as text, so text that spells a number is one where a number is wanted.
+Strict: true is no number, 2.5 no whole number and "yes" no boolean. Two coercions are made: text that spells a number
+is one where a number is wanted (PyYAML reads `1e-4` as text), and 2.0 is the whole number 2.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 
 def problem(message: str, *path: str | int, kind: str = "config") -> ValidationError:
-    """One problem, found at `path` below the value that is being read."""
+    """A pydantic error with one problem, at `path` below the value that is being read."""
     error: InitErrorDetails = {"type": PydanticCustomError(kind, message), "loc": path, "input": None}
     return ValidationError.from_exception_data("configuration", [error])
 
 
 def nearest(name: Any, possible: Iterable[str], *, list_all: bool = True) -> str:
-    """What to say after an unknown name: the one that was probably meant, else (where `list_all`) all that are
-    possible."""
+    """The end of a message about an unknown name: `; did you mean 'depth'?`, without a near one (where `list_all`)
+    `; possible: depth, width`."""
     possible = list(possible)
     near = difflib.get_close_matches(str(name).lower(), possible, n=1)
     if near:
@@ -34,13 +34,13 @@ def nearest(name: Any, possible: Iterable[str], *, list_all: bool = True) -> str
 
 
 def shown(value: Any) -> str:
-    """A given value in a message, as YAML writes it where Python differs, cut where it is long."""
+    """A given value for a message, as YAML writes it (null, true, false), cut to 80 characters."""
     text = {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 class Plain:
-    """Reads a value that holds no parts; put into `Annotated` beside the type."""
+    """Marker in `Annotated` for a value without parts: its errors are explained in the words of `describe`."""
 
     def __init__(self, annotation: Any):
         self.annotation = annotation
@@ -49,7 +49,7 @@ class Plain:
         return core_schema.no_info_wrap_validator_function(self.read, handler(source))
 
     def read(self, value: Any, judge: Callable[[Any], Any]) -> Any:
-        """What pydantic makes of the value; its (perhaps many) complaints become one problem."""
+        """The value as `judge` (pydantic) gives it. Raises ValidationError with one problem for all that is wrong."""
         try:
             return judge(value)
         except ValidationError as error:
@@ -64,12 +64,12 @@ class Plain:
 
 
 def plain_reader(annotation: Any) -> Any:
-    """The annotation for pydantic, with strict numbers, text and booleans inside."""
+    """The annotation that pydantic gets for a plain value: strict, with `Plain`."""
     return Annotated[strict(annotation), Plain(annotation)]
 
 
 def number(value: Any) -> Any:
-    """A number from text that spells one; everything else as it is."""
+    """The number that a text spells; any other value as it is."""
     if isinstance(value, str):
         for kind in (int, float):
             try:
@@ -93,7 +93,7 @@ STRICT: dict[Any, Any] = {
 
 
 def strict(annotation: Any) -> Any:
-    """The same annotation, with `bool`, `str`, `int` and `float` inside it made strict."""
+    """An annotation with each `bool`, `str`, `int` and `float` in it replaced by its entry in STRICT."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal or not arguments:
         return STRICT.get(annotation, annotation)
@@ -103,7 +103,7 @@ def strict(annotation: Any) -> Any:
 
 
 def over_arguments(change: Callable[[Any], Any], annotation: Any) -> Any:
-    """A union or a generic type with `change` made to each of its arguments."""
+    """A union or generic type with `change` applied to each of its arguments but None and `...`."""
     origin = get_origin(annotation)
     kept = (..., types.NoneType)
     inner = tuple(argument if argument in kept else change(argument) for argument in get_args(annotation))
@@ -114,18 +114,18 @@ NAMES = {bool: "true or false", str: "text", int: "a whole number", float: "a nu
 
 
 BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-"""pydantic's names of bounds, in words."""
+"""The bounds of pydantic's `Field`, in words."""
 
 
 def _bounds(annotation: Any) -> list[str]:
-    """What an `Annotated[..., Field(ge=0, lt=1)]` says of a number, in words."""
+    """The bounds of an annotation in words: of `Annotated[float, Field(ge=0, lt=1)]` ["at least 0", "less than 1"]."""
     constraints = [each for field in get_args(annotation)[1:] for each in getattr(field, "metadata", [field])]
     known = [(word, getattr(each, name, None)) for each in constraints for name, word in BOUNDS.items()]
     return [f"{word} {bound:g}" for word, bound in known if bound is not None]
 
 
 def describe(annotation: Any) -> str:
-    """An annotation in words: `int | None` is "a whole number or null"."""
+    """An annotation in words: `int | None` is "a whole number or null", `list[str]` "a list of values (text)"."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " or ".join(map(repr, arguments))
@@ -143,7 +143,7 @@ def describe(annotation: Any) -> str:
 
 
 def _words(annotation: Any) -> Iterator[str]:
-    """The names that `Literal`s inside an annotation allow."""
+    """The texts that the `Literal`s in an annotation allow."""
     for argument in get_args(annotation):
         if get_origin(annotation) is Literal and isinstance(argument, str):
             yield argument

@@ -1,16 +1,16 @@
-"""A signature is its own schema: what a YAML may say about a class is read off the class itself.
+"""A signature is its own schema: the keys that a YAML may give a class are read off the class itself.
 
 Positional parameters come from code. Keyword-only ones (of a dataclass: its fields) are keys of the YAML, with their
-annotation and default. A class with many of them keeps them in a dataclass `Options`, whose fields are its keys then
-and which it is given as `options`. Of a union, what only code can give (an object of our own beside its text) is no
-key's value.
+annotation and default. A class with many keys may hold them in a dataclass `Options`, of which it gets an instance as
+`options`. Members of a union that only code can give (`Graph` in `str | Graph`) are left out.
 
     Callable[..., X]   a part (`Choice`): the name of a class, or {use: NAME, ...}; read as a `Part`
     a dataclass        a mapping of its fields (`Record`); read as an instance
     all else           a plain value (scalars.py)
 
-pydantic does the checking, with one model made from each signature. All problems of a value are raised at once, as one
-ValidationError whose locations are paths in the YAML.
+`__init__(self, model, learning_rate, *, momentum: float = 0.95)` has one key, `momentum`, a number, by default 0.95.
+pydantic checks, by one model made of each signature. All problems of a value are raised at once, as one ValidationError
+whose locations are paths in the YAML.
 """
 
 from __future__ import annotations
@@ -39,28 +39,26 @@ Keys = dict[str, tuple[Any, Any]]
 
 @dataclass(frozen=True)
 class Part:
-    """A class and the options that the YAML gives it; called with what only code knows, it makes the object.
-
-    Options that the callable does not take are left out: a tokenizer's hold those of its chopper as well.
-    """
+    """A class and its options from the YAML; called with the positional arguments, which come from code, it makes the
+    object. Options that the callable does not take are left out: a tokenizer's include those of its chopper."""
 
     target: Target
     options: Mapping[str, Any] = field(default_factory=dict)
     use: str | None = field(default=None, compare=False)
-    """Its name in the YAML; None where the place alone says what it is (`model`)."""
+    """Its name in the YAML; None for the section `model`, which has no choice."""
 
     def __call__(self, *arguments: Any, **more: Any) -> Any:
         return self.build(self.target, *arguments, **more)
 
     def build(self, target: Target, *arguments: Any, **more: Any) -> Any:
-        """Call `target` instead, with those of the options that it takes: `part.build(TextPreprocessor)`."""
+        """Call another `target` with those of the options that it takes: `part.build(TextPreprocessor)`."""
         keys = options_of(target)
         taken = {name: value for name, value in self.options.items() if name in _keyword_only(keys)}
         return target(*arguments, **more, **(taken if keys is target else {"options": keys(**taken)}))
 
 
 def options_of(target: Target) -> Target:
-    """What has the keys of a class: its dataclass `Options`, else the class itself."""
+    """The callable whose signature holds the keys of a class: its dataclass `Options`, else the class itself."""
     return getattr(target, "Options", target)
 
 
@@ -70,12 +68,12 @@ def _keyword_only(target: Target) -> dict[str, inspect.Parameter]:
 
 
 def halves(target: Target) -> tuple[Target, ...]:
-    """The callables whose keys stand together in the YAML: a tokenizer shares its place with its chopper."""
+    """The callables whose keys stand in one mapping of the YAML: of a tokenizer its chopper and itself."""
     return (target.Chopper, target) if hasattr(target, "Chopper") else (target,)
 
 
 def keys_of(*targets: Target) -> Keys:
-    """The keys of one or more classes or functions, in the order of their signatures."""
+    """The keys of one or more classes or functions together, in the order of their signatures."""
     found: Keys = {}
     for target in map(options_of, targets):
         annotated: Any = target if is_dataclass(target) or not inspect.isclass(target) else target.__init__
@@ -89,7 +87,7 @@ def keys_of(*targets: Target) -> Keys:
 
 
 def written(annotation: Any) -> Any:
-    """What a YAML can give of an annotation: `str | list[str]` of `str | Graph | list[str | Graph]`."""
+    """An annotation without what only code can give: `str | list[str]` of `str | Graph | list[str | Graph]`."""
     if get_origin(annotation) is list:
         return over_arguments(written, annotation)
     kept = [each for each in _members(annotation) if is_dataclass(each) or not _is_ours(each)]
@@ -101,7 +99,7 @@ def _is_ours(annotation: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A checked value, or a default of a signature, as YAML would write it."""
+    """A checked value, or a default of a signature, as plain YAML values."""
     if isinstance(value, Part):
         return ({"use": value.use} if value.use else {}) | plain(value.options)
     if is_dataclass(value) and not isinstance(value, type):
@@ -116,14 +114,15 @@ def plain(value: Any) -> Any:
 
 
 class Choice:
-    """A part: the name of a class, or a mapping with `use` and the options of that class. Read as a `Part`."""
+    """Reads a part: the name of a class in `registry`, or a mapping with `use` and options of that class. `default` is
+    the name where `use` is missing; with `optional`, null and "none" are read as None."""
 
     def __init__(self, registry: Registry, default: Any = None, optional: bool = False):
         self.registry, self.optional = registry, optional
         self.default: str | None = default if isinstance(default, str) else None
 
     def read(self, value: Any) -> Part | None:
-        """The part, with every option. Raises ValidationError for what is unknown, missing or of the wrong type."""
+        """The part, with every option. Raises ValidationError for options that are unknown, missing or wrong."""
         if self.optional and (value is None or value == "none"):
             return None
         if not isinstance(value, str | Mapping):
@@ -160,10 +159,8 @@ class Choice:
 
 
 class Record:
-    """A mapping whose keys are those of `targets`, read as what `make` builds of it.
-
-    Where the first target has a `from_number`, the value may also be a number.
-    """
+    """Reads a mapping with the keys of `targets` as `make(**values)`; with `optional`, null as None. Where the first
+    target has a `from_number`, a number is read by that: `dropout: 0.1`. `label` names it in messages."""
 
     def __init__(self, label: str, targets: tuple[Target, ...], make: Target, optional: bool = False):
         self.label, self.targets, self.make, self.optional = label, targets, make, optional
@@ -174,7 +171,7 @@ class Record:
         return model_of(self.label, keys_of(*self.targets), inspect.getdoc(self.targets[0]))
 
     def read(self, value: Any) -> Any:
-        """The built value. Raises ValidationError, also for a ValueError of `make` itself."""
+        """The built value. Raises ValidationError for wrong keys and values, and what `make` raises."""
         if value is None and self.optional:
             return None
         amount = number(value)
@@ -198,7 +195,7 @@ class Record:
 
 
 def reader(annotation: Any, default: Any = None) -> Any:
-    """The annotation as pydantic shall see it: parts as `Choice`, dataclasses as `Record`, all else as plain values."""
+    """The annotation that pydantic gets: with `Choice` for parts, `Record` for dataclasses, `Plain` for all else."""
     members = _members(annotation)
     inner = [member for member in members if member is not types.NoneType]
     optional, only = len(inner) < len(members), inner[0] if len(inner) == 1 else None
@@ -232,8 +229,7 @@ def _has_parts(annotation: Any) -> bool:
 
 
 def model_of(label: str, keys: Keys, docstring: str | None = None) -> type[BaseModel]:
-    """A pydantic model with these keys and no others. Its fields end in `_`, so that no key can clash with its
-    methods."""
+    """A pydantic model with these keys and no others. Its fields end in `_`, so that no key clashes with a method."""
     typed: dict[str, Any] = {
         f"{name}_": (reader(annotation, default), Field(plain(default), alias=name))
         for name, (annotation, default) in keys.items()
@@ -244,7 +240,7 @@ def model_of(label: str, keys: Keys, docstring: str | None = None) -> type[BaseM
 
 @functools.cache
 def model_of_part(target: Target) -> type[BaseModel]:
-    """The model of a class that a YAML names. Raises LookupError when its signature cannot be a schema."""
+    """The model of a class that a YAML names. Raises LookupError where its signature cannot be a schema."""
     try:
         return model_of(target.__name__, keys_of(*halves(target)), inspect.getdoc(target))
     except (PydanticUserError, NameError, TypeError, ValueError) as error:
@@ -252,7 +248,7 @@ def model_of_part(target: Target) -> type[BaseModel]:
 
 
 def check(model: type[BaseModel], value: Any) -> dict[str, Any]:
-    """The checked values of a mapping by key. Raises ValidationError with all its problems in our words."""
+    """The checked values of a mapping by key, defaults included. Raises ValidationError with all problems in words."""
     try:
         return {name.removesuffix("_"): found for name, found in model.model_validate(value)}
     except ValidationError as error:
@@ -266,7 +262,7 @@ def check(model: type[BaseModel], value: Any) -> dict[str, Any]:
 
 
 COLLECTIONS = {"dict_type": "a mapping", "list_type": "a list", "tuple_type": "a list"}
-"""What pydantic calls by the names of Python's types."""
+"""pydantic's error types for collections, in the words of YAML."""
 
 
 def _explained(model: type[BaseModel], error: Any) -> Any:

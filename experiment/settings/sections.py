@@ -1,4 +1,4 @@
-"""The sections of a YAML, and the settings of those that are no parts: `data:`, `training:` and so on."""
+"""The sections of a YAML: `data:`, `training:` and so on as dataclasses, and a table of all, `sections`."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from .schema import Choice, Keys, Part, Record
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Where the samples come from."""
+    """Where the samples come from, and what happens to those that cannot be used."""
 
     dataset: Callable[[], Dataset] | None = None
     """A data set by name (a file of `data/datasets/`), or `{use: NAME, ...}` with options. Imported runs have none."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Which column of the data set each input reads, where it is not the one of its own name: `{camera: image}`."""
+    """The data set's column that an input reads, where it is not that of its own name: `{camera: image}`."""
     bad_share: float = 0.0
-    """The share of samples that may be bad (damaged, mislabelled); past it the run stops."""
+    """The share of samples, 0 to 1, that may be bad (damaged, mislabelled); past it the run stops."""
     too_long: Literal["refuse", "drop"] = "refuse"
-    """What becomes of a sample that does not fit `model.context`: `refuse`: it is a bad one; `drop`: its last inputs
-    are left out, as few as will do, and counted."""
+    """What becomes of a sample with more tokens than `model.context`: `refuse`: it is a bad one; `drop`: its last
+    inputs are left out, as few as suffice, and counted."""
     documents: Literal["joined", "separate"] = "joined"
-    """`joined`: a row is a window of the whole stream and one sample; `separate`: every document in it is its own
-    sample, so that `same_sample` keeps documents from reading each other."""
+    """Of a text corpus. `joined`: a row is a window of the whole token stream and one sample; `separate`: every
+    document in it is a sample, so that `same_sample` keeps documents from attending to each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,70 +46,79 @@ class Training:
     `samples_per_step` samples of any other data set, over all processes together."""
 
     steps: int
+    """Updates in all."""
     tokens_per_step: int | None = None
+    """Tokens of a text corpus in one update, a multiple of `model.context`."""
     samples_per_step: int | None = None
+    """Samples in one update."""
     learning_rate: float | None = None
     """The peak rate of the optimizer's main group (AdamW: all parameters; Muon: the matrices), of which the other
     groups have ratios. null: the optimizer's own, 1e-3 for AdamW, 0.02 for Muon."""
     optimizer: Callable[..., Optimizer] = AdamW
+    """`adamw` or `muon`, or `{use: NAME, ...}` with options."""
     schedule: Callable[..., Schedule] = Cosine
+    """The learning rate over the steps: a name, or `{use: cosine, warmup: 100, ...}`."""
     clip: float | None = 1.0
     """The largest norm of the whole gradient; null: no clipping."""
     ema: float | None = None
-    """Decay per step of a running average of the weights, used by evaluation, `best` and export; null: none."""
+    """Decay (0 to 1) per step of a running average of the weights: for evaluation, `best` and export; null: none."""
     precision: Literal["auto", "fast", "float32", "bfloat16"] = "auto"
     """What matrix products run in; weights stay float32. `auto`: bfloat16 on a GPU that has it, and on a CPU with
-    instructions for it where the model is wide enough to gain; `fast`: on such CPUs whatever the width."""
+    instructions for it where the model is wide enough to gain; `fast`: on such a CPU whatever the width."""
     compile: Literal["auto"] | bool = "auto"
-    """Whether torch.compile translates the model. `auto`: on a GPU when the run is long enough to pay for it."""
+    """Whether torch.compile compiles the model. `auto`: on a GPU, for 1,000 steps or more."""
     input_dropout: float | dict[str, float] = 0.0
-    """How often an input is withheld from a sample, one share for all or one for each; what is predicted never is. One
-    input of a sample always stays, except in one sample of a hundred."""
+    """How often an input is withheld from a sample, at least 0 and below 1: one share for all, or `{image: 0.3, ...}`.
+    Inputs that a task predicts never are. One input of a sample always stays, except in one sample of a hundred."""
     mixup: Mixup | None = None
-    """Mixup and CutMix of images; null: none."""
+    """Mixup and CutMix of images, Mixup of sounds; null: none."""
     freeze: list[str] = field(default_factory=list)
-    """Parameters that stay as they are, by the beginning of their names: `tokenizers.image`, `cores.main.blocks.0`."""
+    """Parameters that are not trained, by the beginning of their names: `tokenizers.image`, `cores.main.blocks.0`."""
     rows_per_micro_batch: int | None = None
-    """Rows (or samples) read at once by one process; null: all of its share. Fewer save memory and change nothing."""
+    """Rows (or samples) read at once by one process; null: all of its share. Fewer save memory and change only which
+    values dropout takes."""
     seed: int = 0
+    """Seeds the initial weights, the order of the samples, dropout and augmentation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: a GPU where torch sees one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """When the validation split is read, whole, and what is shown then."""
+    """When the model is evaluated on the whole validation split, and what is shown then."""
 
     every: int = 250
     """Steps between two evaluations; the last step is always evaluated."""
     rows: int = 64
-    """Rows read at once."""
+    """Rows (or samples) in one forward pass."""
     attribution: bool = False
-    """Whether the last evaluation also tells what each input is worth: metrics of every subset of them, and bits."""
+    """Whether the end of training also tells what each input is worth: metrics for every subset of the inputs."""
     generated: int = 256
-    """On how many samples, spread over the split, tasks write whole texts; `chopmix evaluate` takes all."""
+    """On how many samples, spread over the split, texts are generated for metrics; `chopmix evaluate` takes all."""
     sample_tokens: int = 120
-    """Length of the text sample written at each evaluation; 0: none."""
+    """Tokens of the sample text generated at each evaluation; 0: none."""
     prompt: str = ""
-    """What the sample continues; by default it starts from the start token."""
+    """What the sample text of a text corpus continues; empty: it begins with the start token."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoints:
-    """When the run is saved, and how much of it is kept."""
+    """When the run is saved, and which checkpoints are kept."""
 
     every: int = 250
     """Steps between two checkpoints; the last step, Ctrl-C and SIGTERM always save."""
     keep: int = 2
-    """How many of the newest are kept, besides the best."""
+    """How many of the newest checkpoints are kept, besides the best."""
     average: int | None = None
-    """Of how many of the newest checkpoints the weights are averaged at the end (the 2017 paper: 5); null: none."""
+    """How many of the newest checkpoints are averaged at the end (Vaswani et al. 2017: 5); null: none."""
     best: str = "val/loss"
-    """The metric (smaller is better) by which `best.json` is chosen."""
+    """The metric of the validation split by which the best checkpoint is chosen: the smallest `val/loss`, the largest
+    `val/accuracy`, as the metric has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Logging:
-    """What is written while training."""
+    """What is logged while training."""
 
     every: int = 10
     """Steps between two lines of `metrics.jsonl`."""
@@ -126,7 +135,7 @@ def _model(**options: Any) -> Part:
 
 
 def is_tokenizer(found: Any) -> bool:
-    """Whether a class is the embedder of an input, with the chopper that belongs to it."""
+    """Whether an object is the tokenizer of an input: a torch module with a `Chopper` inside, a `Preprocessor`."""
     chopper = getattr(found, "Chopper", None)
     both = inspect.isclass(found) and inspect.isclass(chopper)
     return both and issubclass(found, nn.Module) and issubclass(chopper, Preprocessor)
@@ -134,7 +143,7 @@ def is_tokenizer(found: Any) -> bool:
 
 @functools.cache
 def sections() -> Keys:
-    """The top level of a YAML: annotation and default of every section."""
+    """The top level of a YAML: annotation and default of every section (`...`: it must be given)."""
     tokenizers = Folder(f"{ROOT}.tokenizers", "tokenizer: a torch module with a Chopper", is_tokenizer)
     return {
         "inputs": (dict[str, Annotated[Any, Choice(tokenizers)]], ...),

@@ -1,4 +1,4 @@
-"""`chopmix compare RUN...`: curves in one picture, and a table of means, spreads and paired differences."""
+"""`chopmix compare RUN...`: curves in one picture, and a table of means, standard deviations and paired differences."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ from ...training.record.metrics_file import read_metrics
 from ..folder.reading import RunError
 
 Curve = list[tuple[int, float]]
+"""(step, value) in the order of the steps."""
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
-"""The endings of pictures that are drawn."""
+"""The file endings that `draw_curves` takes."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """One run, or the seeds of one (`RUN/seed-0`, `RUN/seed-1`, ...): a metric's curves by seed."""
+    """The curves of one run, or of its seeds (`RUN/seed-0`, `RUN/seed-1`, ...)."""
 
     name: str
     curves: Mapping[str, Mapping[str, Curve]]
-    """By seed, then by metric."""
+    """By seed, then by metric: `{"seed-0": {"val/loss": [(250, 1.9), (500, 1.7)]}}`; of a single run under `run`."""
 
     def last(self, metric: str) -> dict[str, float]:
-        """The metric's last value of every seed that has it."""
+        """The metric's last value, by seed; without seeds that lack it."""
         return {seed: curves[metric][-1][1] for seed, curves in self.curves.items() if curves.get(metric)}
 
 
 def read_group(folder: Path) -> Group:
-    """The curves of a run or of its seeds. Raises RunError when there are none."""
+    """The curves of a run or of its seeds. Raises RunError where there is no `metrics.jsonl`, DataError for a damaged
+    one."""
     seeds = sorted(folder.glob("seed-*/metrics.jsonl")) if os.path.isdir(folder) else []
     runs = seeds or [folder / "metrics.jsonl"]
     if not os.path.exists(runs[0]):
@@ -43,7 +45,7 @@ def read_group(folder: Path) -> Group:
 
 
 def read_curves(file: Path) -> dict[str, Curve]:
-    """Every metric of a run over its steps."""
+    """Every metric of a `metrics.jsonl` over its steps. Raises DataError for a damaged line."""
     found: dict[str, Curve] = {}
     for record in read_metrics(file):
         for name, value in record.items():
@@ -53,7 +55,7 @@ def read_curves(file: Path) -> dict[str, Curve]:
 
 
 def shared_metrics(groups: Sequence[Group]) -> list[str]:
-    """The evaluation metrics that all groups have, in the order of the first."""
+    """The evaluation metrics (without `train/` and `data/`) that all groups have, in the order of the first."""
     first = next(iter(groups[0].curves.values()))
     return [
         name for name in first if not name.startswith(("train/", "data/")) and all(group.last(name) for group in groups)
@@ -61,8 +63,8 @@ def shared_metrics(groups: Sequence[Group]) -> list[str]:
 
 
 def comparison_table(groups: Sequence[Group]) -> Table:
-    """Mean and standard deviation of each metric's last values; beside it the difference from the first group, paired
-    by seed where both have several."""
+    """A row per shared metric: mean ± standard deviation of the last values of each group, then each other group's
+    difference from the first, paired by seed where they have seeds in common."""
     names = [group.name for group in groups]
     heads = [*names, *(f"{name} - {names[0]}" for name in names[1:])]
     table = Table("metric", *map(cell, heads))
@@ -74,7 +76,7 @@ def comparison_table(groups: Sequence[Group]) -> Table:
 
 
 def paired(first: Mapping[str, float], other: Mapping[str, float]) -> list[float]:
-    """The differences seed by seed; of the means, where the seeds are not the same."""
+    """`other` minus `first`, for every seed that both have; without one, the difference of the means."""
     both = [seed for seed in first if seed in other]
     if both:
         return [other[seed] - first[seed] for seed in both]
@@ -82,14 +84,15 @@ def paired(first: Mapping[str, float], other: Mapping[str, float]) -> list[float
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation (number of values)."""
+    """`1.234 ± 0.05 (3)`: mean ± standard deviation (number of values); of one value that value alone."""
     mean = f"{statistics.mean(values):.4g}"
     return f"{mean} ± {statistics.stdev(values):.2g} ({len(values)})" if len(values) > 1 else mean
 
 
 def draw_curves(groups: Sequence[Group], file: Path) -> None:
-    """One panel per shared metric, one colour per group, one line per seed; and the training loss. Raises RunError
-    where there is none, or no such picture, OSError where it cannot be written."""
+    """Draw a panel for the training loss and for each shared metric, at most nine, with a colour per group and a line
+    per seed. Raises RunError for another ending than those in PICTURES and where there is no curve, OSError where the
+    file cannot be written."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

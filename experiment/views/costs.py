@@ -1,4 +1,4 @@
-"""What a run will cost, and why nothing leaks in it: tables and lines of the dry run."""
+"""The cost of a run before it is trained, and why no target leaks: tables and lines of `--dry-run`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..assembly.assemble import Experiment
 
 
 def parameter_table(model: Model) -> Table:
-    """Parameters by part of the model."""
+    """Parameter counts by part of the model: `tokenizers.text`, `cores.main`, `heads.lm`, ..."""
     table = Table("part", "parameters", title="model", title_justify="left")
     table.columns[1].justify = "right"
     parts = parameters_by_part(model)
@@ -24,7 +24,7 @@ def parameter_table(model: Model) -> Table:
 
 
 def rate_table(learner: Learner) -> Table:
-    """The peak rate of every group of the optimizer, and how many parameters it reaches."""
+    """The peak learning rate and the number of parameters of every optimizer group, and how many are frozen."""
     table = Table("group", "peak rate", "parameters", title="learning rates", title_justify="left")
     table.columns[2].justify = "right"
     for name, (rate, count) in learner.optimizer.rates().items():
@@ -36,7 +36,8 @@ def rate_table(learner: Learner) -> Table:
 
 
 def batch_lines(experiment: Experiment) -> list[str]:
-    """Tokens a step, how they are split up, and what a step costs."""
+    """Tokens, padding and micro-batches of the first step, epochs of the run, FLOP a step, precision, and an estimate
+    of the memory in bytes."""
     settings, choices, trainer = experiment.config.training, experiment.choices, experiment.trainer
     train, processes = experiment.data.splits["train"], experiment.processes
     planned = trainer.loader.planned(0)
@@ -62,8 +63,8 @@ def batch_lines(experiment: Experiment) -> list[str]:
 
 
 def leak_lines(model: Model) -> list[str]:
-    """Why no target can reach its predictor: by the form of the graphs, else by a check of every layout before it
-    is used."""
+    """Why no target can reach its own predictor, a line per core: by the form of its attention graphs, else by a search
+    in every new layout before it is used (see `models/leaks.py`)."""
     lines, check = [], model.leak_check
     if not check.by_form + check.searched:
         return ["no leak: nothing that is predicted stands among the tokens that are read"]

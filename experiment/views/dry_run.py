@@ -1,4 +1,4 @@
-"""`--dry-run`: everything that can be known before training, printed, and one real step as the proof."""
+"""`--dry-run`: everything that can be known before training, printed, and one real step."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .costs import batch_lines, leak_lines, parameter_table, rate_table
 
 
 def dry_run(config: Config) -> None:
-    """Print the resolved configuration, the costs and the proof that no target is reachable; run one step.
+    """Print the resolved configuration, the costs, and why no target can reach its own predictor; run one step.
 
-    Nothing is left behind: the run's folder is a temporary one.
+    The run's folder is a temporary one. Raises what training would raise before its first step.
     """
     processes = Processes.start(config.training.device)
     console = Console(soft_wrap=True, highlight=False, quiet=not processes.is_first)

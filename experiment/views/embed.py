@@ -1,6 +1,6 @@
-"""`chopmix embed RUN`: what a model makes of samples, as vectors: one a sample, or one a token.
+"""`chopmix embed RUN`: a model's hidden vectors of samples, one per sample or one per token.
 
-The vectors are what the first core gives (of an encoder and a decoder: the encoder), behind its last normalisation.
+They are the output of the first core (the encoder, where there is one), after its final norm.
 """
 
 from __future__ import annotations
@@ -24,26 +24,35 @@ from ..opening.own_data import whole_data
 from ..run import Run
 
 Pool = Literal["mean", "first", "tokens"]
+"""`mean`: the mean over all tokens of a sample; `first`: its first token; `tokens`: every token."""
 POOLS: tuple[Pool, ...] = ("mean", "first", "tokens")
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """One sample's vectors: a row for each of its tokens, or one row for all of them."""
+    """One sample's vectors: a row per token, or one row (1, d) where they are pooled.
+
+    The generated text "ab" as bytes behind the start token, in a model with one class token, by token:
+
+        inputs    own    text             text    text
+        tokens    0      <|endoftext|>    a       b
+    """
 
     key: str
     vectors: Float[Tensor, "t d"]
     inputs: tuple[str, ...] = ()
-    """Of vectors by token: the input of each, `own` for the core's own tokens."""
+    """By token: its input, `own` for class and register tokens; empty where vectors are pooled."""
     tokens: tuple[str, ...] = ()
-    """Of vectors by token: its text where it has one, else its number in its input."""
+    """By token: its text where the input is a text, else its number in its item (of class and register tokens: among
+    these), from 0."""
 
 
 def embed(run: Run, samples: Sequence[Mapping[str, Any]], pool: Pool = "mean", rows: int = 64) -> list[Tensor | None]:
-    """The vectors of samples given by hand, (d,) each, or with `pool="tokens"` (t, d); None for one that cannot be
+    """The vectors of samples in memory, (d,) each, or (t, d) with `pool="tokens"`; None for a sample that cannot be
     read.
 
-    `pool`: the `mean` over all of a sample's tokens (as sentence encoders have it), the `first` token (a class token).
+    `pool`: `mean` over all of a sample's tokens, class and register tokens included (as Sentence-BERT pools, Reimers &
+    Gurevych 2019), or the `first` token, the class token where the model has one. `rows` samples are read at a time.
     """
     split = run.given(samples, asked=False)
     found: dict[str, Tensor] = {each.key: each.vectors for each in embedded(run, split, pool, rows)}
@@ -52,7 +61,8 @@ def embed(run: Run, samples: Sequence[Mapping[str, Any]], pool: Pool = "mean", r
 
 
 def embedded(run: Run, split: SampleSplit, pool: Pool, rows: int = 64) -> Iterator[Embedded]:
-    """The vectors of a split's samples, in its order, without those that cannot be read."""
+    """The vectors of a split's samples, without those that cannot be read, in the order in which an evaluation reads
+    them: that of the data set, or, of a model with an encoder, from short to long."""
     places = split.all()
     for first in range(0, len(places), rows):
         batch = split.read(places[first : first + rows])
@@ -78,7 +88,7 @@ def _embedded(run: Run, batch: Batch, pool: Pool) -> Iterator[Embedded]:
 
 
 def described(run: Run, planned: SetPlan) -> list[tuple[str, str]]:
-    """The input and the text (or the number) of the token at every place."""
+    """The input and the text (or the number) of the token in every slot, row by row; two empty texts for padding."""
     found = [("", "")] * planned.tokens.sample.numel()
     for name, chunks in planned.chunks.items():
         encoding = getattr(run.choppers[name], "text", None)
@@ -96,8 +106,8 @@ def described(run: Run, planned: SetPlan) -> list[tuple[str, str]]:
 
 
 def split_of(run: Run, data: str, split: str) -> SampleSplit:
-    """A data set of the command line (see `own_data.py`) as a split of the run's inputs; its labels are not
-    looked at."""
+    """A data set named on the command line (see `opening/own_data.py`) as a split of the run's inputs, without labels.
+    Raises RunError or DataError for data that cannot be read."""
     columns, corpus = run.reads()
     wanted = {name: kind for name, kind in columns.items() if kind != "label"}
     dataset = whole_data(data, split, wanted, corpus)

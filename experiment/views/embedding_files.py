@@ -22,12 +22,15 @@ ENDINGS = (".npy", ".csv", ".parquet")
 
 
 def write_embeddings(run: Run, split: SampleSplit, pool: Pool, output: Path | None) -> int:
-    """Write the vectors of a split to a file, or as JSON lines to the terminal; gives how many samples could not be
-    read.
+    """Write the vectors of a split to a file, or as JSON lines to standard output where `output` is None; gives how
+    many samples could not be read.
 
-    `.npy`: (samples, d), not a number where a sample could not be read; by token (tokens, d), with FILE.csv beside it,
-    which says whose each row is. `.csv` and `.parquet`: a column for the key (and the input and the token), one for
-    each number."""
+    `.npy`      float32 (samples, d) in the order of the data set, NaN where a sample could not be read; with
+                `pool="tokens"` (tokens, d), and beside it a `.csv` with row, key, input and token of each
+    `.csv`      columns key (, input, token), 0, 1, 2, ..., one per number of the vector
+    `.parquet`  columns key (, input, token), vector; JSON lines have the same keys
+
+    Raises RunError for another ending, OSError where the file cannot be written."""
     if output is not None and output.suffix not in ENDINGS:
         raise RunError(f"--output {output}: possible endings: {', '.join(ENDINGS)}")
     found = embedded(run, split, pool)
@@ -48,19 +51,19 @@ def write_embeddings(run: Run, split: SampleSplit, pool: Pool, output: Path | No
 
 
 def rows_of(each: Embedded, pool: Pool) -> Iterator[dict[str, Any]]:
-    """A sample's rows: its key, of a token its input and text, and the vector."""
+    """A sample's rows: `{"key": "a.png", "vector": [...]}`, by token with `input` and `token` between."""
     for number, vector in enumerate(each.vectors.tolist()):
         token = {"input": each.inputs[number], "token": each.tokens[number]} if pool == "tokens" else {}
         yield {"key": each.key, **token, "vector": vector}
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with a column for each number of its vector: 0, 1, 2, ..."""
+    """The row with a column for each number of its vector, named 0, 1, 2, ..."""
     return {k: v for k, v in row.items() if k != "vector"} | {str(n): value for n, value in enumerate(row["vector"])}
 
 
 def write_table(rows: Iterator[Mapping[str, Any]], file: Any) -> None:
-    """Rows as CSV, with a header."""
+    """Write rows as CSV, with a header."""
     writer = None
     for row in map(flat, rows):
         if writer is None:
@@ -70,7 +73,7 @@ def write_table(rows: Iterator[Mapping[str, Any]], file: Any) -> None:
 
 
 def write_array(found: Sequence[Embedded], keys: Sequence[str], pool: Pool, output: Path) -> None:
-    """Vectors as NumPy's `.npy`."""
+    """Write vectors as `.npy` (see `write_embeddings`). `keys` are those of all samples, in order."""
     if pool == "tokens":
         with whole_file(output.with_suffix(".csv"), "w", newline="") as file:
             table = csv.writer(file)
@@ -89,7 +92,7 @@ def write_array(found: Sequence[Embedded], keys: Sequence[str], pool: Pool, outp
 
 
 def write_parquet(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
-    """Rows as a parquet file. Raises RunError where its library is not installed."""
+    """Write rows as a parquet file, the vector as one column of lists. Raises RunError without `pyarrow`."""
     try:
         import pyarrow
         from pyarrow import parquet
@@ -103,7 +106,7 @@ def write_parquet(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
 
 @contextmanager
 def whole_file(path: Path, mode: str, **options: Any) -> Iterator[Any]:
-    """A file that has its name when all of it is written. Raises OSError naming it."""
+    """A context with a temporary file that gets its name once it is written as a whole. Raises OSError naming it."""
     partial = partial_name(path)
     if "\0" in str(path):
         raise RunError(f"{str(path)!r} cannot be the name of a file")

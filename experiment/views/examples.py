@@ -1,5 +1,4 @@
-"""`chopmix examples RUN`: some samples of a data set as files, such as `chopmix predict` takes: to look at, hear, and
-ask about."""
+"""`chopmix examples RUN`: samples of a data set as files, to look at, to hear, and to give to `chopmix predict`."""
 
 from __future__ import annotations
 
@@ -28,13 +27,21 @@ ENDINGS = {
     b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg",
     b"ID3": ".mp3",
 }  # fmt: skip
-"""How files begin, and what they are called."""
+"""File endings by the first bytes of a file."""
 
 
 def write_examples(config: Config, split: str, number: int, folder: Path) -> Iterator[str]:
-    """Write some samples of a split, spread over it, into `folder`/1, /2, ...: a file for every input that is no text,
-    and `sample.json` with the texts, the names of the files, and what a task predicts. Yields for each the command that
-    asks a run about it. Raises RunError for a text corpus, DataError for what cannot be read."""
+    """Write `number` samples, spread evenly over a split, into `folder`; yields the command that predicts each.
+
+        examples/1/image.png      a file for every column that is no text, number or class
+        examples/1/sample.json    {"answer": "7+5=12", "image": "image.png", "operator": "+"}, targets included
+        examples/2/...
+
+    The command has all inputs but the targets:
+
+        chopmix predict runs/quickstart --input image=examples/1/image.png --input operator=+
+
+    Raises RunError for a text corpus, DataError for a sample that cannot be read."""
     dataset = config.data.dataset()
     if not isinstance(dataset, SampleDataset):
         raise RunError(f"{config.path}: dataset {dataset.name!r} is a text corpus: chopmix inspect shows what it holds")
@@ -57,7 +64,8 @@ def write_examples(config: Config, split: str, number: int, folder: Path) -> Ite
 
 
 def asked(given: Mapping[str, str], told: Mapping[str, Any], folder: Path) -> list[str]:
-    """The options of `chopmix predict` for a sample."""
+    """The `--input NAME=VALUE` options of `chopmix predict` for a sample. `given` maps inputs to columns, `told` is the
+    content of its `sample.json`."""
     files = {column: folder / str(told[column]) for column in given.values()}
     values = {
         name: str(files[column] if os.path.isfile(files[column]) else told[column]) for name, column in given.items()
@@ -66,12 +74,13 @@ def asked(given: Mapping[str, str], told: Mapping[str, Any], folder: Path) -> li
 
 
 def file_name(column: str) -> str:
-    """What the file of a column is called: by its name, which a stranger's run may have made a path."""
+    """The file name of a column, safe even where the column's name (of a run from elsewhere, say) is a path."""
     return re.sub(r"^\.|[^\w.+-]", "_", column)
 
 
 def written(value: Any, folder: Path, name: str) -> Any:
-    """A raw value as a file of this name, whose whole name is given back; a text, a number or a class as it is."""
+    """Write a raw value as a file and give its name: a path or bytes as they are, (samples, rate) as WAV, a picture as
+    PNG, an array by `as_array`. A text, a number or a class is given back as it is."""
     if isinstance(value, Path):
         regular(value)
         shutil.copyfile(value, folder / f"{name}{value.suffix}")
@@ -95,7 +104,8 @@ def written(value: Any, folder: Path, name: str) -> Any:
 
 
 def as_array(array: np.ndarray, folder: Path, name: str) -> Any:
-    """An array as a picture where it is one, else as NumPy's file; a few numbers as they are."""
+    """Write an array and give the file's name: uint8 (h, w) or (h, w, 3) as PNG, else as `.npy`. Up to 16 numbers on
+    one axis are given back as a list."""
     if array.dtype == np.uint8 and array.ndim in (2, 3) and min(array.shape[:2]) > 1 and array.shape[2:] in ((), (3,)):
         Image.fromarray(array).save(folder / f"{name}.png")
         return f"{name}.png"

@@ -1,4 +1,4 @@
-"""`chopmix inspect CONFIG` as one HTML page: what the model sees of one real sample, and who may read whom."""
+"""`chopmix inspect CONFIG` as one HTML page: the tokens of one real sample, its attention graphs and its targets."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ border-bottom:1px solid #ddd} .set span{display:inline-block;min-width:.9em;marg
 font:12px monospace;white-space:pre} pre{background:#f5f5f5;padding:.7em;overflow:auto} .fine{color:#256029}
 .bad{color:#b00}"""
 FEW = 24
-"""Targets that are written out at most."""
+"""At most this many targets of a task are listed."""
 
 
 def write_page(config: Config, file: Path) -> str:
-    """Write the page for a sample of the validation split; gives one sentence that says what it shows."""
+    """Write the page for one sample of the validation split; gives a sentence with its numbers of tokens, inputs and
+    graphs. Raises DataError for data that cannot be read, OSError where the file cannot be written."""
     choppers, tasks, split = open_untrained(config)
     model = build_model(config, choppers, tasks)
     batch = split.batch(split.all()[:1])
@@ -47,7 +48,7 @@ def write_page(config: Config, file: Path) -> str:
 
 
 def items(split: Split, choppers: dict[str, Chopper]) -> str:
-    """Every input of the first sample, drawn as it is cut."""
+    """HTML: every input of the split's sample 0, drawn as it is cut into tokens, and its labels; empty for a corpus."""
     if split.samples is None:
         return ""
     inputs, labels = split.item(0)
@@ -65,7 +66,7 @@ def items(split: Split, choppers: dict[str, Chopper]) -> str:
 
 
 def asked(name: str, batch: Batch, choppers: dict[str, Chopper], config: Config) -> str:
-    """What a task wants to hear of this sample."""
+    """HTML: a task's targets in the batch: the label, or a table of supervised tokens and the ids to predict."""
     targets, target = batch.targets[name], config.tasks[name].options.get("target")
     text = getattr(choppers.get(target), "text", None)
     if text is None:
@@ -73,7 +74,7 @@ def asked(name: str, batch: Batch, choppers: dict[str, Chopper], config: Config)
         return f"<p>{html.escape(name)}: {html.escape(str(label))}</p>"
     wanted = targets.values.flatten().tolist()
     read = batch.set_of(targets).chunks[target].values.flatten().tolist()
-    if len(read) != len(wanted):  # only some of the tokens are judged: what was hidden
+    if len(read) != len(wanted):  # only some slots are supervised: the masked ones
         planned = batch.set_of(targets)
         shown = labels_of(planned, planned.tokens, choppers)
         pairs = [(f"place {place}, {shown[place]}", id) for place, id in zip(targets.slots.tolist(), wanted)]

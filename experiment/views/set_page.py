@@ -1,4 +1,4 @@
-"""One set of tokens drawn for a page: its tokens in order, how many each input has, and who reads whom."""
+"""HTML of one set of tokens: the tokens in order, how many each input has, and which token attends to which."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from ...models.tokens import CORE, Tokens
 from ...tokenizers.base import Chopper
 
 COLOURS = ("#9aa0a6", "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948")
-"""One per input, the core's own tokens first."""
+"""By the number of the input; 0 are class and register tokens."""
 SHOWN = 400
-"""Tokens of a set that are written out and drawn at most."""
+"""At most this many tokens of a set are written out and drawn."""
 
 
 def parts_of(batch: Batch, model: Model) -> list[tuple[str, SetPlan, Sequence[Graph]]]:
-    """Every set of a batch: whose it is, where there are two, its plan, and the graphs that its core reads it with."""
+    """(whose, plan, graphs) of every set of a batch: `encoder`, then `decoder`, or empty where there is one set; its
+    core's attention graphs, one per layer."""
     main, *encoder = model.graphs
     if batch.encoder is None:
         return [("", batch.main, main)]
@@ -34,7 +35,8 @@ def parts_of(batch: Batch, model: Model) -> list[tuple[str, SetPlan, Sequence[Gr
 def set_parts(
     whose: str, planned: SetPlan, graphs: Sequence[Graph], choppers: dict[str, Chopper], names: Sequence[str]
 ) -> list[str]:
-    """One set: its tokens in order, how many each input has, and who reads whom in it."""
+    """HTML of the first row of a set. `whose` as in `parts_of`; `names` are those of the inputs, class and register
+    tokens first."""
     tokens, of = planned.tokens.select(slice(0, 1)), f" of the {whose}" if whose else ""
     cut = f"<p>The first {SHOWN} of its {tokens.shape[1]:,} tokens are shown.</p>" if tokens.shape[1] > SHOWN else ""
     return [
@@ -44,7 +46,7 @@ def set_parts(
 
 
 def cross_parts(batch: Batch) -> list[str]:
-    """Who reads the encoder's set, where there is one."""
+    """HTML: a sentence about cross-attention, where there is an encoder."""
     if batch.encoder is None:
         return []
     count = int((batch.encoder.tokens.sample[0] > 0).sum())
@@ -52,7 +54,7 @@ def cross_parts(batch: Batch) -> list[str]:
 
 
 def labels_of(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper]) -> list[str]:
-    """A short text for every token of the first row: the text of an id, or a dot."""
+    """A short text for every slot of the first row: the text of an id, `·` for anything else."""
     found = ["·"] * tokens.shape[1]
     for name, chunks in planned.chunks.items():
         text = getattr(choppers[name], "text", None)
@@ -67,7 +69,7 @@ def labels_of(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper]) ->
 
 
 def strip(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper], names: Sequence[str]) -> str:
-    """The tokens in their order, in the colours of their inputs."""
+    """HTML: the tokens in order, in the colours of their inputs."""
     spans = [
         f"<span style='background:{COLOURS[input % len(COLOURS)]}' title='{names[input]}'>{html.escape(label)}</span>"
         for input, label in zip(tokens.input[0, :SHOWN].tolist(), labels_of(planned, tokens, choppers))
@@ -76,7 +78,7 @@ def strip(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper], names:
 
 
 def counts_table(tokens: Tokens, names: Sequence[str]) -> str:
-    """Tokens per input."""
+    """HTML: a table of tokens per input, and their share of the set."""
     total = int((tokens.sample > 0).sum())
     rows = []
     for number, name in enumerate(names):
@@ -89,7 +91,8 @@ def counts_table(tokens: Tokens, names: Sequence[str]) -> str:
 
 
 def graph_parts(graphs: Sequence[Graph], tokens: Tokens) -> list[str]:
-    """Each attention graph as a matrix, rows read columns; and what every token has heard of after each layer."""
+    """HTML: each different attention graph as a matrix, rows (queries) read columns (keys), then the tokens that can
+    have reached each token, for each depth at which that changes."""
     pictures = []
     for graph in dict.fromkeys(graphs):
         layers = ", ".join(str(layer + 1) for layer, each in enumerate(graphs) if each == graph)
@@ -102,7 +105,8 @@ def graph_parts(graphs: Sequence[Graph], tokens: Tokens) -> list[str]:
 
 
 def reach_table(graphs: Sequence[Graph], heard: Sequence[torch.Tensor], tokens: Tokens) -> str:
-    """Layer by layer, how many tokens one reads there, and how many it has heard of by then."""
+    """HTML: a table by layer of how many tokens a token attends to there, on average, and how many can have reached it
+    by then, on average and at most. `heard`: a matrix (n, n) for each depth."""
     there = tokens.sample[0] > 0
     rows = []
     for depth, (graph, known) in enumerate(zip(graphs, heard), start=1):
@@ -118,7 +122,7 @@ def reach_table(graphs: Sequence[Graph], heard: Sequence[torch.Tensor], tokens: 
 
 
 def proof(batch: Batch, model: Model) -> str:
-    """Whether a target can reach its own predictor."""
+    """HTML: a sentence on how many targets can reach their own predictor, found by search through all layers."""
     found = leaks(batch, *model.graphs)
     bad = sum(map(len, found.values()))
     judged = sum(targets.count for targets in batch.targets.values())
@@ -128,7 +132,7 @@ def proof(batch: Batch, model: Model) -> str:
 
 
 def matrix(mask: torch.Tensor, tokens: Tokens, title: str) -> str:
-    """A mask as a picture, with the inputs' colours along both sides."""
+    """HTML: a boolean mask (n, n) as a picture, with the colours of the inputs along both sides."""
 
     def draw(canvas: Any) -> None:
         from matplotlib.colors import to_rgb
@@ -145,7 +149,7 @@ def matrix(mask: torch.Tensor, tokens: Tokens, title: str) -> str:
 
 
 def picture(draw, size: tuple[float, float]) -> str:
-    """What `draw` puts on matplotlib's Axes, as an image inside the page."""
+    """HTML: what the function `draw` puts on matplotlib's Axes, as a PNG inside the page; `size` in inches."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

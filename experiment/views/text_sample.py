@@ -1,4 +1,4 @@
-"""What a model writes while it is trained, so that one sees it learn."""
+"""Sample texts that a model generates at each evaluation, to watch it learn."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ...tasks.base import Task
 from ..run import Run
 
 SAMPLING = Sampling(temperature=0.8, top_k=200)
-"""How a text of its own is drawn."""
+"""How the text that continues `evaluation.prompt` is drawn."""
 
 
 def sample_of(run: Run, split: Split) -> str:
-    """What the model writes as it is now, `evaluation.sample_tokens` long: a text of its own, or its answers to a few
-    samples of the split; nothing where no task writes."""
+    """A text that the model generates as it is now, of at most `evaluation.sample_tokens` tokens: the continuation of
+    `evaluation.prompt`, or, for a split of samples, the texts of three of them. Empty where no task generates text."""
     writing = [(name, task) for name, task in run.tasks.items() if task.needs.generates]
     settings = run.config.evaluation
     if not writing or not settings.sample_tokens:
@@ -35,7 +35,7 @@ def sample_of(run: Run, split: Split) -> str:
 
 
 def answers(run: Run, split: SampleSplit, name: str, task: Task) -> str:
-    """A few samples' texts, as the model writes them, beside the true ones."""
+    """The generated texts of three samples with their references, a line each: `'7+5=12' ('7+5=12' is true)`."""
     found = write_texts(run.model, name, task, split, split.first(3), most=run.config.evaluation.sample_tokens)
     return "\n".join(
         f"{text!r} ({split.item(number)[0].get(task.target, '')!r} is true)" for number, text in found.items()

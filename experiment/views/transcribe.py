@@ -1,4 +1,4 @@
-"""What is said in a sound, by a run that an imported Whisper is."""
+"""Transcription of one sound by an imported Whisper."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ..run import Run
 
 
 def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
-    """What transcribes with an imported Whisper, and how it reads sound. Raises RunError for a run that is none,
-    DataError where its protocol is damaged."""
+    """The transcriber of an imported Whisper, and the chopper that makes its spectrograms. Raises RunError for a run of
+    another kind, DataError where its special ids are damaged."""
     task, text = run.text_task()
     sounds = [name for name, chopper in run.choppers.items() if isinstance(chopper, AudioStemChopper)]
     encoding = run.choppers[text].text
@@ -37,8 +37,8 @@ def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
 
 
 def protocol_of(run: Run, text: str, vocabulary: int) -> Protocol:
-    """The protocol that the encoding of a run's text holds. Raises DataError for a damaged one, RunError for a model
-    whose context has no room for what a text begins with."""
+    """Whisper's special ids, kept with the encoding of the input `text`. Raises DataError where they are damaged or
+    outside the `vocabulary`, RunError for a model whose context is shorter than a prompt."""
     file = run.folder / "assets" / run.config.shares.get(text, text) / "encoding.json"
     found = as_record(json.dumps(run.choppers[text].text.frame["whisper"]), Protocol, f"{file}: whisper")
     if found.highest >= vocabulary:
@@ -51,9 +51,10 @@ def protocol_of(run: Run, text: str, vocabulary: int) -> Protocol:
 def transcribe(
     run: Run, source: Any, how: Transcribing = Transcribing(), advance: Callable[[float, float], None] | None = None
 ) -> Transcript:
-    """What is said in one sound: a path, a file's bytes, or (samples, rate). Its language is known at once; its
-    segments are heard while one goes through them, and `advance` is told after each how many seconds are done, of how
-    many. Raises ValueError for a sound that cannot be read, and for a language that the model does not know."""
+    """The transcript of one sound of any length: a path, a file's bytes, or (samples, rate in hertz). Its language is
+    known at once; its segments are transcribed while they are iterated over, and `advance` is called after each with
+    the seconds done and in all. Raises ValueError for a sound that cannot be read, and for a language that the model
+    does not know."""
     made, chopper = transcriber_of(run)
     made.check(how)
     clip = AudioStemChopper(mels=chopper.mels, longest=1e9, fill=None).decode(source)
@@ -67,7 +68,7 @@ def transcribe(
 def _told(
     segments: Iterable[Segment], total: float, advance: Callable[[float, float], None] | None
 ) -> Iterator[Segment]:
-    """The segments, while `advance` is told how far they are."""
+    """The segments, with a call of `advance` for each, and one at the end."""
     for segment in segments:
         if advance:
             advance(segment.end, total)

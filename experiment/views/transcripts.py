@@ -27,7 +27,8 @@ def as_text(segments: Iterable[Segment]) -> str:
 
 
 def as_json(transcript: Transcript) -> str:
-    """A JSON object with the language, the text and its segments."""
+    """A JSON object: `{"language": "en", "text": "...", "segments": [{"start": 0.0, "end": 2.5, "text": "...", ...}]}`,
+    with times in seconds."""
     segments = list(transcript)
     parts = [
         {"start": s.start, "end": s.end, "text": s.text, "mean_log_probability": round(s.said.log, 4),
@@ -54,7 +55,7 @@ def as_vtt(segments: Iterable[Segment]) -> str:
 
 
 def clock(seconds: float, point: str) -> str:
-    """Hours, minutes, seconds and thousandths: 00:01:02,500."""
+    """Hours, minutes, seconds and milliseconds: `clock(62.5, ",")` is `00:01:02,500`."""
     whole = round(seconds * 1000)
     return f"{whole // 3_600_000:02}:{whole // 60_000 % 60:02}:{whole // 1000 % 60:02}{point}{whole % 1000:03}"
 
@@ -65,9 +66,9 @@ FORMATS = {"txt": as_text, "json": as_json, "srt": as_srt, "vtt": as_vtt}
 def write_transcripts(
     run: Run, files: Sequence[str], how: Transcribing, formats: Sequence[str], folder: Path | None
 ) -> int:
-    """Transcribe files one after another, each into `NAME.FORMAT` beside it (or in `folder`); says on the terminal what
-    is heard. A file that cannot be read is named and passed over; gives how many were. Raises RunError for two files
-    that would be written to one, ValueError for a language that the model does not know."""
+    """Transcribe files one after another, each into `NAME.FORMAT` beside it (or in `folder`), and print the segments. A
+    file that cannot be read is reported and skipped; gives the number of these. `formats`: keys of FORMATS. Raises
+    RunError for two files that would be written to one, ValueError for a language that the model does not know."""
     made, _ = transcriber_of(run)
     made.check(how)
     outputs = output_names(files, formats, folder) if formats else {}
@@ -97,16 +98,16 @@ def write_transcripts(
 
 
 def progress_bar(console: Console) -> Progress:
-    """How far a file is, shown while it is transcribed."""
+    """A progress bar on standard error for one file."""
     name, done = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[heard]}")
     columns = (name, BarColumn(), done, TimeRemainingColumn())
-    own = sys.stdout.isatty()  # elsewhere a file takes the text
+    own = sys.stdout.isatty()  # standard output may be a file
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=own)
 
 
 def output_names(files: Sequence[str], formats: Sequence[str], folder: Path | None) -> dict[str, Path]:
-    """What each file's transcript is called, without its ending; the folders are made. Raises RunError for two files of
-    one name, and for a folder that cannot be written to."""
+    """The path of each file's transcript, without ending: `talks/a` for `talks/a.mp3`; makes the folders. Raises
+    RunError for two files with one path, and for a folder that cannot be written to."""
     found = {file: (folder or Path(file).parent) / Path(file).stem for file in files}
     owners: dict[Path, str] = {}
     for file, out in found.items():

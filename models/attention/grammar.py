@@ -1,4 +1,4 @@
-"""Attention graphs as text: the small grammar behind `attention:` in a YAML file. Parsed, never evaluated.
+"""Attention graphs as text: the small grammar of `attention:` in a YAML file. Parsed, never evaluated as Python.
 
     expression = term { "|" term }
     term       = factor { "&" factor }
@@ -7,7 +7,11 @@
 
 Names: causal, causal(axis), same_sample, same_item, from(input, ...), window(size), window(size, axis),
 neighbourhood(radius, axis, ...), edges(source -> reader, ...); and package.module:Class for a graph of your own, whose
-arguments are its fields in order.
+arguments are its fields in order. `!` binds tightest, then `&`, then `|`.
+
+    causal & same_sample
+    same_sample & (causal | from(image))
+    causal & !window(4)
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ TOKEN = re.compile(
     rf"\s*(?:(?P<arrow>->)|(?P<number>\d+(?:\.\d+)?)|(?P<own>{REFERENCE})|(?P<name>[A-Za-z_]\w*)|(?P<mark>[&|!(),]))"
 )
 DEEPEST = 100
+"""The deepest nesting of parentheses and `!`, well below Python's limit of recursion."""
 VALUES: dict[str, type[g.Graph]] = {
     "causal": g.Causal, "same_sample": g.SameSample, "same_item": g.SameItem, "from": g.From, "window": g.Window,
     "neighbourhood": g.Neighbourhood, "edges": g.Edges,
@@ -36,11 +41,11 @@ VALUES: dict[str, type[g.Graph]] = {
 def parse_graph(
     text: str, inputs: Sequence[str] = (), axes: Sequence[str] = ("order",), find: Callable[[str], Any] | None = None
 ) -> g.Graph:
-    """Read one attention expression.
+    """The graph of one attention expression.
 
     `inputs` are the model's named inputs in YAML order (numbered from 1), `axes` the names of the position axes (axis 0
-    is `order`), `find` gives the class behind package.module:Class, or raises LookupError (None: there are none).
-    Raises ValueError saying where the text does not parse and what is possible there.
+    is `order`); `find` returns the class that package.module:Class names, or raises LookupError (None: such names are
+    refused). Raises ValueError with the place where the text does not parse, and what is possible there.
     """
     return _Parser(text, tuple(inputs), tuple(axes), find).parse()
 
@@ -126,7 +131,7 @@ class _Parser:
         return self._build(VALUES[name], name, place)
 
     def _own(self, name: str, place: int) -> g.Graph:
-        """A graph of the user's own, asked for its edges once: what is wrong with it is said here, by its name."""
+        """A graph of the user's own. Its edges are asked for once, so that a fault is reported here, with its name."""
         if self.find is None:
             raise self._error(place, f"{name!r} is code of your own: name it in a YAML, or give the graph itself")
         try:
@@ -145,7 +150,7 @@ class _Parser:
         return found
 
     def _build(self, kind: type[g.Graph], name: str, place: int) -> g.Graph:
-        """The value of a class from what stands in parentheses, its fields in order."""
+        """An instance of a class, its fields in order from the arguments in parentheses."""
         arguments = self._arguments()
         values, left = [], list(arguments)
         for field in fields(kind):
@@ -163,7 +168,7 @@ class _Parser:
             raise self._error(place, str(error)) from None
 
     def _value(self, field: Field, name: str, argument: Any, place: int) -> int | float:
-        """One argument: the name of an axis or of an input where the field is called so, else a number."""
+        """The value of one field: an axis or an input by name where the field is called so, else a number."""
         if field.name in ("axis", "axes"):
             return self._axis(argument, place)
         if field.name in ("input", "inputs"):

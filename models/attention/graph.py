@@ -1,16 +1,16 @@
 """Attention is message passing on a directed graph of tokens; this file is the graph.
 
 A graph is a small frozen value that answers one question: does the query token read the key token? The same three lines
-give the dense mask, FlexAttention's `mask_mod`, the picture and the plain-Python oracle (`message_passing.py`), because
-`edge` uses only comparisons, `&` and `|`, which mean the same for Python numbers, broadcast tensors and compiled index
-expressions. Values combine with `&`, `|` and `~`:
+give the dense mask, FlexAttention's `mask_mod`, the drawing of a mask and the plain-Python oracle
+(`message_passing.py`), because `edge` uses only comparisons, `&` and `|`, which mean the same for Python numbers,
+broadcast tensors and compiled index expressions. Graphs combine with `&`, `|` and `~`:
 
     Causal() & SameSample()                    a GPT on packed documents
     SameSample()                               a BERT or a ViT: delete the mask and it is an encoder
     SameSample() & (Causal() | From((1, 2)))   everybody reads inputs 1 and 2
     Causal() & ~From((3,))                     nobody reads input 3
 
-A pattern of your own is one more such value, here every `step`-th token before a token:
+A pattern of your own is one more such class. Here a token reads every `step`-th token before it:
 
     @dataclass(frozen=True)
     class Dilated(Graph):
@@ -21,8 +21,8 @@ A pattern of your own is one more such value, here every `step`-th token before 
 
     Causal() & Dilated(4), or in a YAML:  attention: causal & mylab.graphs:Dilated(4)
 
-Two rules hold for every graph and are added in `reads`: a token reads its own sample only, never padding and never what
-happens to be packed beside it, and in self-attention it always reads itself, so that no row of scores is empty.
+Two rules hold for every graph and are added in `reads`: a token reads its own sample only, never padding and never
+another sample of a packed row, and in self-attention it always reads itself, so that no row of scores is empty.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Node(NamedTuple):
     sample: Tensor
     item: Tensor
     position: Sequence[Tensor]
-    """By axis. Axis 0 is the running order in the token's own *sample*, 0, 1, 2, ...: no graph can see where in a
-    packed row its sample stands, how much padding is before it, or what is cached."""
+    """By axis. Axis 0 is the running order within the token's *sample*, 0, 1, 2, ...: no graph can see where in a
+    packed row the sample is, how much padding is before it, or what is cached."""
 
     @classmethod
     def every(cls, tokens: Tokens, axis: int) -> Node:
@@ -58,17 +58,18 @@ class Node(NamedTuple):
 class Graph:
     """Base of all attention graphs: a predicate on (query, key), closed under `&`, `|` and `~`.
 
-    A subclass is a frozen dataclass and writes `edge`. Its fields are the arguments that it takes in an expression
+    A subclass is a frozen dataclass that defines `edge`. Its fields are the arguments that it takes in an expression
     (`attention: window(256)`): `axis` and `axes` are written as names of position axes, `input` and `inputs` as names
     of inputs, all others as numbers.
     """
 
     def edge(self, query: Node, key: Node):
-        """Whether `query` reads `key`, elementwise: written with comparisons, `&`, `|` and arithmetic alone."""
+        """Whether `query` reads `key`: a bool, or a bool tensor that broadcasts to all pairs. Written with comparisons,
+        `&`, `|` and arithmetic alone."""
         raise NotImplementedError(f"{type(self).__name__} must say which edges it has: edge(self, query, key)")
 
     def __call__(self, query: Node, key: Node):
-        """`edge`, looked at. Raises ValueError where it gives anything but a truth value for every pair of tokens."""
+        """`edge`, checked. Raises ValueError where it gives anything but a truth value for every pair of tokens."""
         found = self.edge(query, key)
         tensor = isinstance(found, Tensor)
         if isinstance(found, bool) or (tensor and found.dtype == torch.bool and _fits(found, query, key)):
@@ -91,23 +92,23 @@ class Graph:
         return Not(self)
 
     def parts(self) -> tuple[Graph, ...]:
-        """The values that all must hold: the operands of a chain of `&`, or the graph itself."""
+        """The operands of a chain of `&`, or the graph itself."""
         return (self,)
 
     def ahead(self) -> frozenset[int] | None:
         """The inputs (by number) whose tokens may be read by tokens before them in their sample; None: any may.
 
-        It says so for all tokens there can be: a proof that targets stay hidden begins here (`models/leaks.py`).
+        It must hold for all possible tokens: the proof that no target leaks starts from it (`models/leaks.py`).
         """
         return None
 
     def is_causal(self) -> bool:
-        """Whether nobody reads what stands later in its sample, whatever the tokens."""
+        """Whether no token reads a later one of its sample, for all possible tokens."""
         return self.ahead() == frozenset()
 
 
 def _fits(found: Tensor, query: Node, key: Node) -> bool:
-    """Whether a tensor has one value for every pair of tokens, or fewer that serve several."""
+    """Whether a tensor broadcasts to one value for every pair of tokens."""
     if not isinstance(query.sample, Tensor):
         return False
     pairs = torch.broadcast_shapes(query.sample.shape, key.sample.shape)
@@ -117,7 +118,7 @@ def _fits(found: Tensor, query: Node, key: Node) -> bool:
 
 @dataclass(frozen=True)
 class And(Graph):
-    """Both hold."""
+    """The edges that both graphs have."""
 
     left: Graph
     right: Graph
@@ -135,7 +136,7 @@ class And(Graph):
 
 @dataclass(frozen=True)
 class Or(Graph):
-    """At least one holds."""
+    """The edges that at least one graph has."""
 
     left: Graph
     right: Graph
@@ -150,20 +151,20 @@ class Or(Graph):
 
 @dataclass(frozen=True)
 class Not(Graph):
-    """It does not hold; the two rules of `reads` stay: nobody reads padding or another sample, everybody itself."""
+    """The edges that the graph lacks; the two rules of `reads` still hold."""
 
     graph: Graph
 
     def edge(self, query, key):
-        return self.graph(query, key) ^ True  # of a Python bool, `~` is a number
+        return self.graph(query, key) ^ True  # `~` of a Python bool is a number
 
 
 @dataclass(frozen=True)
 class Causal(Graph):
     """Read what is not later: in the running order (axis 0), or on another axis such as seconds.
 
-    What has no coordinate there (a class token, a text among sensors) comes after everything: it reads all, and what
-    has one does not read it, or it would hear its own future through it.
+    Tokens without a coordinate there (a class token, a text among sensors) come after everything: they read all tokens,
+    and tokens with a coordinate do not read them, since they would read their own future through them.
     """
 
     axis: int = 0
@@ -178,7 +179,7 @@ class Causal(Graph):
 
 @dataclass(frozen=True)
 class SameSample(Graph):
-    """Read all of your own sample: what every graph allows at most, so that it matters only alone or beside `|`."""
+    """Read all of your own sample. Every graph is limited to this, so that it matters only alone or beside `|`."""
 
     def edge(self, query, key):
         return key.sample == query.sample
@@ -194,7 +195,7 @@ class SameItem(Graph):
 
 @dataclass(frozen=True)
 class From(Graph):
-    """Read the tokens of these inputs (by number)."""
+    """Read the tokens of these inputs (by number, from 1 in YAML order)."""
 
     inputs: tuple[int, ...]
 
@@ -210,7 +211,8 @@ class From(Graph):
 
 @dataclass(frozen=True)
 class Window(Graph):
-    """Read what is less than `size` away on an axis; with `causal`, the last `size` tokens, itself included."""
+    """Read what is less than `size` away on an axis, to both sides; with `causal`, the last `size` tokens, itself
+    included."""
 
     size: float
     axis: int = 0
@@ -235,8 +237,8 @@ class Neighbourhood(Graph):
 
 @dataclass(frozen=True)
 class Edges(Graph):
-    """Read along the listed edges (source, reader): between inputs by number, or between the `slots` of a sample, whose
-    first token (a core token, where there are any) is number 0."""
+    """Read along the listed edges (source, reader): `between` is `inputs`, by number, or `slots`, by the running order
+    in the sample, whose first token (a core token, where there are any) is number 0."""
 
     pairs: tuple[tuple[int, int], ...]
     between: str = "inputs"
@@ -255,7 +257,7 @@ class Edges(Graph):
 
 
 def reads(graph: Graph, query: Node, key: Node, self_attention: bool = True):
-    """The graph and two rules: nobody reads padding or another sample; in self-attention a token reads itself."""
+    """The graph and two rules: no token reads padding or another sample; in self-attention every token reads itself."""
     own = query.sample == key.sample
     visible = graph(query, key) & own & (key.sample != PADDING)
     return visible | (own & (query.position[0] == key.position[0])) if self_attention else visible
@@ -269,15 +271,15 @@ def dense_mask(graph: Graph, queries: Tokens, keys: Tokens, self_attention: bool
 
 
 def mask_within(graph: Graph, queries: Tokens, keys: Tokens, self_attention: bool = True) -> Bool[Tensor, "b n m"]:
-    """The same for tokens whose running order is counted `within_samples`."""
+    """`dense_mask` for tokens whose running order is already counted within samples (`within_samples`)."""
     (b, n), m = queries.shape, keys.shape[1]
     return reads(graph, Node.every(queries, 2), Node.every(keys, 1), self_attention).expand(b, n, m)
 
 
 def reach(graphs: Sequence[Graph], tokens: Tokens) -> Bool[Tensor, "b n n"]:
-    """What each token can have heard of after all layers: `reach[b, i, j]` when i's output may depend on token j.
+    """Dependence through all layers: `reach[b, i, j]` is True where the output of token i may depend on token j.
 
-    `graphs` holds one graph per layer, first layer first. One hop is not enough to judge a mask: with
+    `graphs` holds one graph per layer, first layer first. One mask is not enough to see it: with
     `causal | from(image)` and the order text, image, earlier text reads later text through the image in two layers.
     """
     b, n = tokens.shape

@@ -1,15 +1,17 @@
-"""`attend`: one attention, whatever the graph, on the fastest kernel that means exactly what the graph says.
+"""`attend`: attention along any graph, by the fastest kernel that computes exactly that graph.
 
 `plan` (plan.py) looks at the graph and at the tokens once a batch (on the CPU, outside any compiled region) and returns
 a *layout*: a small frozen object that all layers with that graph share. `attend` runs it: here every mask is applied.
 
-| graph                              | CUDA                        | CPU                               |
-| ---------------------------------- | --------------------------- | --------------------------------- |
-| causal or full, one sample a row   | `Plain` (SDPA)              | `Plain`; `Short` in half precision |
-| causal or full, within samples     | `VariableLength`            | `PerSample`: a loop over samples; `Short` |
-| causal window, one sample a row    | `Flex`                      | `Band`: blocks of the band        |
-| anything else                      | `Flex`, cached block mask   | `Dense` (SDPA with the mask)      |
-| a bias, or dropout Flex cannot do  | `Dense`                     | `Dense`                           |
+| graph                              | CUDA                              | CPU                                  |
+| ---------------------------------- | --------------------------------- | ------------------------------------ |
+| causal or full, one sample a row   | `Plain` (SDPA)                    | `Plain`                              |
+| causal or full, within samples     | `VariableLength` (half precision) | `PerSample`: a loop over samples     |
+| causal window, one sample a row    | `Flex`                            | `Band`, where below half of the row  |
+| anything else                      | `Flex` with a block mask          | `Dense` (SDPA with the mask)         |
+| a bias, or dropout Flex cannot do  | `Dense`                           | `Dense`                              |
+
+In half precision on a CPU `Short` replaces `Plain`, `PerSample` and `Dense` for rows of up to 256 tokens without bias.
 """
 
 from __future__ import annotations
@@ -31,10 +33,13 @@ KeyHeads = Float[Tensor, "b g m c"]
 
 
 class Layout:
-    """How one graph over one batch of tokens is computed: called with (b, h, n, c) queries, keys and values."""
+    """Base: how one graph over one batch of tokens is computed. Called with queries (b, h, n, c), keys and values
+    (b, g, m, c), a bias and the probability of dropout; gives (b, h, n, c)."""
 
     adds_bias: ClassVar[bool] = False
+    """Whether it can add a bias to the scores."""
     drops: ClassVar[bool] = True
+    """Whether it can drop attention weights."""
 
     def __call__(self, query: Heads, key: KeyHeads, value: KeyHeads, bias: Tensor | None, dropout: float) -> Heads:
         raise NotImplementedError
@@ -49,8 +54,9 @@ def attend(
 ) -> Heads:
     """Every query token's weighted sum of the values it reads, scores scaled by 1/sqrt(c).
 
-    `key` and `value` may have fewer heads than `query` (grouped queries): each serves h / h_key neighbouring query
-    heads. `bias` is added to the scores and broadcasts to (b, h, n, m); a layout planned with `bias=True` takes one.
+    `key` and `value` may have fewer heads than `query` (grouped queries): each serves h / g neighbouring query heads.
+    `bias` is added to the scores and broadcasts to (b, h, n, m); `dropout` is the probability with which a weight is
+    dropped. Raises ValueError for a bias or dropout that the layout was not planned for.
     """
     if bias is not None and not layout.adds_bias:
         raise ValueError(f"{type(layout).__name__} cannot add a bias: plan with bias=True")
@@ -63,7 +69,8 @@ def sdpa(
     query: Heads, key: KeyHeads, value: KeyHeads, mask: Tensor | None = None, causal: bool = False,
     dropout: float = 0.0, scale: float | None = None,
 ) -> Heads:  # fmt: skip
-    """torch's scaled dot-product attention, with fewer key heads than query heads where the shapes say so.
+    """torch's scaled dot-product attention (SDPA), with fewer key heads than query heads where the shapes say so.
+    `scale` multiplies the scores (None: 1/sqrt(c)).
 
     On CUDA no fast kernel takes both a mask and grouped heads: keys and values are repeated there."""
     grouped = query.shape[1] != key.shape[1]
@@ -75,14 +82,14 @@ def sdpa(
 
 
 def repeated(key: KeyHeads, value: KeyHeads, heads: int) -> tuple[Heads, Heads]:
-    """Keys and values with every head as often as query heads share it."""
+    """Keys and values with every head repeated for each query head that shares it."""
     key, value = (repeat(t, "b g n c -> b (g r) n c", r=heads // t.shape[1]) for t in (key, value))
     return key, value
 
 
 @dataclass(frozen=True)
 class Plain(Layout):
-    """Every row is one full sample: SDPA without a mask, on its fast path."""
+    """Every row is one sample without padding: SDPA without a mask, on its fast path."""
 
     causal: bool
 
@@ -91,6 +98,7 @@ class Plain(Layout):
 
 
 SHORT = 256
+"""The most tokens of a row for `Short`."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +130,8 @@ def short(mask: Bool[Tensor, "k n m"], dtype: torch.dtype) -> Short:
 
 @dataclass(frozen=True)
 class Dense(Layout):
-    """Any graph: SDPA with the mask written out (one for all rows, or one each). `empty` marks queries that read
-    nothing; they get zeros, not NaN."""
+    """Any graph: SDPA with the mask written out (one for all rows, or one each; True: the query reads the key). `empty`
+    marks queries that read nothing; they get zeros, not NaN."""
 
     adds_bias: ClassVar[bool] = True
     mask: Bool[Tensor, "k n m"]
@@ -142,7 +150,7 @@ class Dense(Layout):
 
 
 class Segment(NamedTuple):
-    """One sample's slots in one row."""
+    """One sample's slots in one row: from column `start` up to but not including `end`."""
 
     row: int
     start: int
@@ -154,6 +162,7 @@ class PerSample(Layout):
     """Packed rows on a CPU: one small unmasked attention per sample, many times cheaper than a masked one per row."""
 
     segments: tuple[Segment, ...]
+    """The samples, and runs of padding, in the order of their slots: together all slots of all rows."""
     causal: bool
 
     def __call__(self, query, key, value, bias, dropout):
@@ -169,14 +178,16 @@ class VariableLength(Layout):
 
     drops: ClassVar[bool] = False
     boundaries: Int[Tensor, "s"]
+    """The slot (row * n + column) where each sample, or run of padding, begins; at the end the number of slots."""
     longest: int
+    """The most tokens between two boundaries."""
     causal: bool
 
     def __call__(self, query, key, value, bias, dropout):
         if key.shape[1] != query.shape[1]:
             key, value = repeated(key, value, query.shape[1])
         channels = query.shape[-1]
-        (query, key, value), scale = padded(-(-channels // 8) * 8, query, key, value)
+        (query, key, value), scale = padded(-(-channels // 8) * 8, query, key, value)  # the kernel takes multiples of 8
         flat = [rearrange(t, "b h n c -> (b n) h c") for t in (query, key, value)]
         mixed = _varlen_attention()(
             *flat, self.boundaries, self.boundaries, self.longest, self.longest, **_varlen_causal(self.causal), **scale
@@ -189,7 +200,8 @@ class VariableLength(Layout):
 
 @dataclass(frozen=True)
 class Band(Layout):
-    """A causal window on a CPU: queries in blocks of `size`, each against its own and the previous block of keys."""
+    """A causal window of `size` tokens on a CPU: queries in blocks of `size`, each against its own and the previous
+    block of keys."""
 
     size: int
 
@@ -206,7 +218,8 @@ class Band(Layout):
         return rearrange(mixed, "(b k) h w c -> b h (k w) c", k=blocks)[:, :, :n]
 
     def visible(self, blocks: int, device) -> Bool[Tensor, "k w m"]:
-        """Which of the 2w keys beside a block each of its w queries reads: the last w, but none before the row."""
+        """Which of its 2w keys each of the w queries of k blocks reads, (k, w, 2w): the last w up to itself, but none
+        before the row begins."""
         query = torch.arange(self.size, device=device)[:, None] + self.size
         key = torch.arange(2 * self.size, device=device)[None]
         band = ((key <= query) & (query - key < self.size)).expand(blocks, -1, -1)
@@ -216,7 +229,7 @@ class Band(Layout):
 
 @dataclass(frozen=True)
 class Flex(Layout):
-    """Any graph on CUDA: FlexAttention, compiled once, with a block mask that skips what nobody reads."""
+    """Any graph on CUDA: FlexAttention, compiled once, with a block mask that skips blocks of pairs without edges."""
 
     drops: ClassVar[bool] = False
     block_mask: object
@@ -233,12 +246,12 @@ class Flex(Layout):
 
 
 NARROWEST = 16
-"""Channels of a head that FlexAttention's kernel on a GPU has at least; `varlen_attn` takes multiples of 8."""
+"""The fewest channels of a head that FlexAttention's kernel on a GPU takes."""
 
 
 def padded(channels: int, *heads: Tensor) -> tuple[tuple[Tensor, ...], dict[str, float]]:
-    """Queries, keys and values with so many channels, of which the new ones are zero; and the scale that the scores of
-    the old ones need, where there are new ones."""
+    """Queries, keys and values with zero channels added, `channels` in all; and where some were added, the keyword
+    argument `scale` that keeps the scores those of the old channels."""
     lacking = channels - heads[0].shape[-1]
     if not lacking:
         return heads, {}
@@ -255,7 +268,7 @@ def _varlen_attention():
 
 
 def _varlen_causal(causal: bool) -> dict:
-    """How `varlen_attn` is told to be causal: by `is_causal` in torch's first releases of it, then by `window_size`."""
+    """The keyword argument for causality: `is_causal` in the first releases of `varlen_attn`, then `window_size`."""
     if "is_causal" in inspect.signature(_varlen_attention()).parameters:
         return {"is_causal": causal}
     return {"window_size": (-1, 0) if causal else (-1, -1)}
@@ -265,9 +278,9 @@ _compiled_flex_attention = None
 
 
 def _flex_attention(compiled: bool):
-    """FlexAttention, on a GPU compiled at its first use: uncompiled it builds the whole score matrix. Compiled once
-    more when a size changes, then for all sizes: with a translation for each, torch stops after eight and goes on
-    uncompiled."""
+    """FlexAttention, on a GPU compiled at its first use: uncompiled it builds the whole score matrix. It is compiled
+    once more when a size changes, then for all sizes (with one compilation per size torch would stop after eight and
+    run uncompiled)."""
     global _compiled_flex_attention
     from torch.nn.attention.flex_attention import flex_attention
 

@@ -17,7 +17,8 @@ Vector = list[float]
 
 @dataclass
 class MessageNode:
-    """One token: what it looks for, what it has, what it tells. `token` is whatever the graph wants to know of it."""
+    """One token: what it looks for, what it has, what it tells. `token` is what the graph knows of it, such as its
+    position."""
 
     query: Vector
     key: Vector
@@ -37,7 +38,8 @@ def softmax(scores: Vector) -> Vector:
 
 
 def receive(node: MessageNode, incoming: Sequence[MessageNode], bias: Vector | None = None) -> Vector:
-    """The message that one node takes in from the nodes that have an edge to it; zeros when there are none."""
+    """The message that one node receives from the nodes that have an edge to it; zeros when there are none. `bias` is
+    added to the scores, one number per sender."""
     if not incoming:
         return [0.0] * len(node.value)
     scores = [dot(node.query, sender.key) / math.sqrt(len(node.query)) for sender in incoming]

@@ -1,4 +1,4 @@
-"""Which kernel computes a graph over these tokens: the one place that chooses, once a batch, shared by the layers."""
+"""The choice of the kernel that computes a graph over these tokens: made here only, once a batch for all layers."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ def plan(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Layout:
-    """Choose how `graph` is computed for these tokens (descriptors on the CPU). Call it once a batch, for all layers.
+    """Choose how `graph` is computed for these tokens (descriptors on the CPU). Call it once a batch, for all layers
+    with this graph.
 
-    `keys` are the tokens read: left out in self-attention; with more keys than queries and `keys` ending in the
-    queries, cached self-attention; `plan_cross` is for another set. `bias`, `dropout`, `dtype` and `device` are what
-    the kernel will have to do: one that cannot is not chosen.
+    `keys` are the tokens that are read: None for the queries themselves; for self-attention with a cache, the cached
+    tokens and then the queries; for another set use `plan_cross`. `bias` (whether there is one), `dropout`
+    (probability), `dtype` and `device` are what the kernel must support.
     """
     keys, device = queries if keys is None else keys, torch.device(device)
     layout = _plan_simple(graph, queries, keys, device, dtype, bias, dropout)
@@ -59,9 +60,11 @@ def plan_cross(
     graph: Graph, queries: Tokens, keys: Tokens, *, dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Layout:  # fmt: skip
-    """Choose how `graph` is computed from one set of tokens to another. A query that reads nothing gets zeros.
+    """Choose how `graph` is computed from one set of tokens (`queries`) to another (`keys`), descriptors on the CPU. A
+    query that reads nothing gets zeros.
 
-    Padding is no query: nobody looks at what it gets, so that one sample a row is full attention if no key is padding.
+    The output at padding is never used, so that queries of padding may read anything: one sample a row is then full
+    attention if no key is padding.
     """
     mask = dense_mask(graph, queries, keys, self_attention=False) | (queries.sample == PADDING)[..., None]
     empty = ~mask.any(dim=-1)
@@ -74,7 +77,7 @@ def plan_cross(
 
 
 def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout | None:
-    """A layout without a mask, where the graph is a conjunction that one of them computes exactly; else None."""
+    """A layout without a mask (or `Short`), where one computes this conjunction of graphs exactly; else None."""
     parts = set(graph.parts())
     windows = {p for p in parts if isinstance(p, Window) and p.axis == 0}
     causal = Causal() in parts
@@ -97,7 +100,7 @@ def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout |
 
 
 def _writes_out(device: torch.device, dtype: torch.dtype, keys: int) -> bool:
-    """Whether scores are better written out than left to torch's kernel; see `Short`."""
+    """Whether `Short` is faster than torch's kernels."""
     return dtype in (torch.bfloat16, torch.float16) and device.type == "cpu" and keys <= SHORT
 
 
@@ -114,7 +117,7 @@ def _plan_packed(tokens: Tokens, causal: bool, device: torch.device, dtype: torc
     samples = samples[samples != PADDING]
     if len(samples.unique()) < len(samples):
         return None
-    if device.type == "cpu":  # where scores are written out, one masked product per row is faster still
+    if device.type == "cpu":  # where `Short` is possible, one masked product per row is faster still
         written_out = _writes_out(device, dtype, tokens.shape[1])
         return None if written_out else PerSample(_segments(starts, *tokens.shape), causal)
     if dropout or _varlen_attention() is None or dtype not in (torch.float16, torch.bfloat16):
@@ -124,29 +127,30 @@ def _plan_packed(tokens: Tokens, causal: bool, device: torch.device, dtype: torc
 
 
 def _starts(tokens: Tokens) -> Int[Tensor, "s"]:
-    """The slots where a sample begins, or a run of padding, whose output nobody reads: every row begins one."""
+    """The slots (row * n + column) where a sample or a run of padding begins; every row begins one."""
     begins = torch.ones_like(tokens.sample, dtype=torch.bool)
     begins[:, 1:] = tokens.sample[:, 1:] != tokens.sample[:, :-1]
     return begins.flatten().nonzero()[:, 0]
 
 
 def _segments(starts: Int[Tensor, "s"], b: int, n: int) -> tuple[Segment, ...]:
-    """What lies between slots (row * n + column) of b rows of n columns, row by row."""
+    """The segments from each start (a slot, row * n + column) to the next, of b rows of n columns."""
     slots = starts.tolist()
     ends = [*slots[1:], b * n]
     return tuple(Segment(start // n, start % n, end - start // n * n) for start, end in zip(slots, ends))
 
 
 def _mask_there(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device) -> Bool[Tensor, "k n m"]:
-    """The dense mask, made on the device: on the CPU it would take long to write, and to copy. One for all rows where
-    all are laid out alike, which is known before."""
+    """The dense mask, made on the device: making it on the CPU and copying it would take long. One mask for all rows
+    where their descriptors are alike, which the CPU knows."""
     if _rows_alike(queries, keys):
         queries, keys = (tokens.select(slice(0, 1)) for tokens in (queries, keys))
     return mask_within(graph, within_samples(queries, keys).to(device), within_samples(keys).to(device))
 
 
 def _rows_alike(queries: Tokens, keys: Tokens) -> bool:
-    """Whether every row is the first one with other numbers for samples and items, as where each row is one sample."""
+    """Whether all rows have the same descriptors but for the numbers of samples and items, so that they have the same
+    mask."""
 
     def both(name: str) -> Tensor:
         return torch.cat([getattr(queries, name), getattr(keys, name)], dim=1)

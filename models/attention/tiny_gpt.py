@@ -22,7 +22,7 @@ LINE = "chop up everything and throw it into the mix"
 
 @dataclass
 class MessageNode:
-    """One token: what it looks for, what it has, what it tells, a vector (c) each; and where it stands."""
+    """One token: what it looks for, what it has, what it tells, a vector (c) each; and its position, `token`."""
 
     query: Tensor
     key: Tensor
@@ -31,7 +31,7 @@ class MessageNode:
 
 
 def receive(node: MessageNode, incoming: Sequence[MessageNode]) -> Tensor:
-    """The message (c) that one node takes in from the nodes that have an edge to it."""
+    """The message (c) that one node receives from the nodes that have an edge to it."""
     keys, values = (torch.stack([getattr(sender, name) for sender in incoming]) for name in ("key", "value"))
     return (keys @ node.query / math.sqrt(len(node.query))).softmax(dim=0) @ values
 
@@ -44,7 +44,7 @@ def pass_messages(
 
 
 def causal(reader: int, sender: int) -> bool:
-    """The graph of a GPT: an edge from every token to itself and to those behind it."""
+    """The graph of a GPT: a token reads itself and the tokens before it."""
     return sender <= reader
 
 
@@ -59,7 +59,7 @@ class Block(nn.Module):
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def communicate(self, x: Tensor) -> Tensor:
-        """(n, d) to (n, d): every head is a graph of its own, with its share of the channels."""
+        """Attention, (n, d) to (n, d): every head passes messages with its own share of the channels."""
         messages = []
         for parts in zip(*(layer(x).chunk(self.heads, dim=1) for layer in (self.query, self.key, self.value))):
             nodes = [MessageNode(*vectors, token) for token, vectors in enumerate(zip(*parts))]
@@ -72,7 +72,7 @@ class Block(nn.Module):
 
 
 class TinyGpt(nn.Module):
-    """Ids (n) to scores of the id that follows each, (n, v)."""
+    """Ids (n) to scores of the next id after each, (n, v)."""
 
     def __init__(self, vocabulary: int, context: int, width: int = 32, depth: int = 2, heads: int = 2):
         super().__init__()
@@ -86,7 +86,7 @@ class TinyGpt(nn.Module):
 
 
 def learn(line: str, steps: int = 25) -> tuple[TinyGpt, list[str]]:
-    """A model that has been shown one line `steps` times, and its letters. The answer to each letter is the next."""
+    """Train a model on one line for `steps` steps, to predict the next letter after each; gives it and the alphabet."""
     letters = sorted(set(line))
     ids = torch.tensor([letters.index(letter) for letter in line])
     model = TinyGpt(len(letters), len(line))
@@ -103,7 +103,7 @@ def learn(line: str, steps: int = 25) -> tuple[TinyGpt, list[str]]:
 
 @torch.no_grad()
 def write(model: TinyGpt, letters: list[str], start: str, length: int) -> str:
-    """A line of this length, its beginning given: the likeliest letter, again and again."""
+    """Greedy generation: append the likeliest next letter to `start` until the line has `length` letters."""
     ids = [letters.index(letter) for letter in start]
     while len(ids) < length:
         ids.append(int(model(torch.tensor(ids))[-1].argmax()))

@@ -1,8 +1,8 @@
-"""Beam search: keep the few best beginnings of every text and go on with all of them together.
+"""Beam search: keep the k best hypotheses of every text and extend all of them together.
 
 The rules are those of transformers' `generate` (its `early_stopping=False`), to which outputs are tested to be equal:
 of the 2k best continuations (3k where two ids end a text) those among the first k that end are finished, the k best
-of the others run on; a text is done when no running beginning, at its present length, could still beat the worst of k
+of the others run on; a text is done when no running hypothesis, at its present length, scores more than the worst of k
 finished ones.
 """
 
@@ -19,21 +19,22 @@ from torch import Tensor
 from .session import Session
 
 NEVER = -1.0e9
-"""The score of what must not be chosen."""
+"""The log-probability of a hypothesis that must not be chosen."""
 
 MOST_BEAMS = 1000
-"""More need memory for nothing: the likeliest texts stand among the first few."""
+"""The most beams: more cost memory for nothing, since the likeliest texts are among the first few."""
 
 PIECE = 64
-"""Scores whose largest is found in one go, a few vector registers full."""
+"""Scores per piece in `largest`: a maximum over a few vector registers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
     """How a text is searched for. One beam without anything else is greedy: always the likeliest next token.
 
-    A finished text of n tokens, its end included, is scored by its log-probability over n ** `length_penalty`. No
-    run of `no_repeat` tokens occurs twice in a text (0: anything may).
+    `beams` is 1 to 1,000. A finished text of n tokens, its end included, is scored by its log-probability divided by
+    n ** `length_penalty`, -10 to 10. No run of `no_repeat` tokens occurs twice in a text (0: any may). Raises
+    ValueError for values outside these ranges.
     """
 
     beams: int = 1
@@ -52,12 +53,12 @@ class Search:
 
     @property
     def greedy(self) -> bool:
-        """Whether nothing is searched."""
+        """Whether nothing is searched: one beam, and repeats are allowed."""
         return self.beams == 1 and not self.no_repeat
 
 
 class Found(NamedTuple):
-    """A text that was searched for: its ids, without the end, and their log-probability, the end's included."""
+    """The result for one text: its ids without prompt and end, and their log-probability (nats), the end's included."""
 
     ids: list[int]
     log: float
@@ -65,8 +66,8 @@ class Found(NamedTuple):
 
 @torch.inference_mode()
 def beam_search(session: Session, ends: Collection[int], most: int, search: Search) -> list[Found]:
-    """The best text of every row, behind what the rows begin with (which counts for `no_repeat` only). `ends` are
-    the ids that end a text; `most` is how many tokens are written at most, the end included."""
+    """The best continuation of every row of the session, whose prompt counts for `no_repeat` only. `ends` are the ids
+    that end a text; `most` is the most tokens to generate, the end included."""
     scores = session.scores()
     beams, rows = search.beams, len(scores)
     found = [Found([], 0.0)] * rows
@@ -102,7 +103,8 @@ def beam_search(session: Session, ends: Collection[int], most: int, search: Sear
 
 
 class Beams:
-    """The beginnings of one text that run on, and its finished ones with their scores."""
+    """The running hypotheses of one text, as ids with the prompt, and the finished ones as (score, log-probability,
+    ids), best first."""
 
     def __init__(self, prompt: list[int], beams: int):
         self.prompt, self.beams = len(prompt), beams
@@ -112,8 +114,8 @@ class Beams:
     def step(
         self, candidates: list[tuple[float, int, int]], ends: Collection[int], length: int, last: bool, penalty: float
     ) -> list[tuple[float, int, int]] | None:
-        """Take the best continuations (log-probability, beam, id), best first, that make texts of `length`
-        tokens. Gives those that run on, or None when the text is done."""
+        """Take the best continuations (log-probability, beam, id), best first, which make texts of `length` tokens
+        (the `last` step finishes all). Gives those that run on, one for each beam, or None when the text is done."""
         going = []
         for rank, (value, beam, id) in enumerate(candidates):
             if (id in ends or last) and rank < self.beams:
@@ -141,8 +143,8 @@ class Beams:
 def continuations(
     logs: Float[Tensor, "b v"], running: Float[Tensor, "t k"], times: int
 ) -> list[list[tuple[float, int, int]]]:
-    """The `times` k best continuations of each text's k beginnings, best first: (log-probability, beam, id).
-    `running` are the log-probabilities of the beginnings, `logs` those of what comes next."""
+    """The `times` * k best continuations of each of t texts, best first: (log-probability, beam, id). `running` are the
+    log-probabilities of its k hypotheses, `logs` those of the next id after each (b = t * k rows)."""
     texts, beams = running.shape
     values, ids = largest(logs, min(times * beams, logs.shape[1]))
     each = values.shape[1]
@@ -154,18 +156,17 @@ def continuations(
 
 
 def seated(going: list[tuple[float, int, int]]) -> list[tuple[float, int, int]]:
-    """The continuations (log-probability, beam, id), each beam's first one in the place of its beam: what is
-    cached of it need not move."""
+    """The continuations (log-probability, beam, id), reordered so that each beam's first one keeps the row of its beam:
+    its cached keys and values need not move."""
     first = {beam: each for each in reversed(going) for beam in [each[1]]}
     others = iter([each for each in going if first[each[1]] is not each])
     return [first[beam] if beam in first else next(others) for beam in range(len(going))]
 
 
 def largest(scores: Float[Tensor, "b v"], count: int) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
-    """The `count` largest of every row, largest first, and where they are: `topk`, which on a CPU takes twice as long.
+    """The `count` largest of every row, largest first, and their columns: `topk`, which on a CPU takes twice as long.
 
-    The row is cut into pieces; what is among the largest lies in one of those `count` pieces whose own largest is
-    largest.
+    Each row is cut into pieces; the largest scores are in the `count` pieces with the largest maxima.
     """
     rows, width = scores.shape
     if not scores.is_cpu or width < 2 * PIECE * count:
@@ -179,7 +180,8 @@ def largest(scores: Float[Tensor, "b v"], count: int) -> tuple[Float[Tensor, "b 
 
 
 def forbid_repeats(logs: Float[Tensor, "b v"], texts: list[list[int]], size: int) -> None:
-    """Rule out, in place, every id that would make a run of `size` ids occur a second time in its row's text."""
+    """Set the log-probability of every id that would repeat a run of `size` ids of its row's text to minus infinity, in
+    place."""
     for row, ids in enumerate(texts):
         ending = tuple(ids[len(ids) - size + 1 :]) if size > 1 else ()
         slots = range(len(ids) - size + 1)

@@ -1,7 +1,10 @@
-"""Connectionist temporal classification: reading a text off one score per token and symbol (Graves et al. 2006).
+"""Connectionist temporal classification (CTC): a text from one score per token and symbol (Graves et al. 2006).
 
-Scores have one column per symbol and the blank as the last one. A path says a symbol, or the blank, at every token; its
-text is what remains when repeated symbols are one and blanks are nothing.
+Scores have one column per symbol, and the blank as the last one. A path takes one symbol, or the blank, at every token.
+Its text merges repeated symbols, then drops the blanks:
+
+    path   a a - a b -    with "-" for the blank
+    text   a a b
 """
 
 from __future__ import annotations
@@ -18,17 +21,18 @@ from torch import Tensor
 
 
 def tokens_needed(symbols: Sequence[int]) -> int:
-    """The fewest tokens that can say these symbols: one each, and a blank between two of the same."""
+    """The fewest tokens with a path for these symbols: one each, and a blank between two equal ones."""
     return len(symbols) + sum(a == b for a, b in zip(symbols, symbols[1:]))
 
 
 def ctc_loss(
     logs: Float[Tensor, "n s v"], texts: Int[Tensor, "l"], tokens: Int[Tensor, "s"], lengths: Int[Tensor, "s"]
 ) -> Float[Tensor, ""]:
-    """The summed negative log-likelihood of some texts, whose symbols lie end to end, in nats. `logs`: each sample's
-    log-probabilities as a column. How many `tokens` and symbols (`lengths`) each has is told on the CPU, where torch's
-    kernels want it. `F.ctc_loss` would bring the texts there as well, and wait for them; and torch.compile has no rule
-    for it."""
+    """The negative log-likelihood of s texts, summed, in nats. `logs` are log-probabilities (n tokens, s samples, v
+    columns), `texts` the symbols of all samples end to end, `tokens` and `lengths` the numbers of tokens and symbols of
+    each sample, on the CPU, where torch's kernels need them.
+
+    On a GPU `F.ctc_loss` would copy the texts to the CPU too, and wait for them; torch.compile has no rule for it."""
     if logs.is_cuda or torch.compiler.is_compiling():
         return opaque_ctc_loss(logs, texts, tokens, lengths)[0].sum()
     return F.ctc_loss(logs, texts, tokens, lengths, blank=logs.shape[-1] - 1, reduction="sum")
@@ -39,7 +43,7 @@ SCHEMA = "(Tensor logs, Tensor texts, Tensor tokens, Tensor lengths) -> (Tensor,
 
 @torch.library.custom_op("chopmix::ctc_loss", mutates_args=(), schema=SCHEMA)
 def opaque_ctc_loss(logs: Tensor, texts: Tensor, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Every text's loss, (s,), and its gradient, (n, s, v), by torch's kernels."""
+    """The loss of every text, (s,), and its gradient with respect to `logs`, (n, s, v), by torch's kernels."""
     blank = logs.shape[-1] - 1
     losses, paths = torch.ops.aten._ctc_loss(logs, texts, tokens.tolist(), lengths.tolist(), blank)
     slopes = torch.ops.aten._ctc_loss_backward(
@@ -66,24 +70,25 @@ opaque_ctc_loss.register_autograd(_by_slopes, setup_context=_keep_slopes)
 
 
 def collapsed(path: Sequence[int], blank: int) -> list[int]:
-    """The text of a path."""
+    """The text of a path: `collapsed([0, 0, 2, 0, 1, 2], blank=2)` is `[0, 0, 1]`."""
     return [b for a, b in zip([blank, *path], path) if b not in (a, blank)]
 
 
 def greedy(logs: Float[Tensor, "t v"]) -> list[int]:
-    """The text of the likeliest path."""
+    """The text of the likeliest path: the best symbol at every token."""
     return collapsed(logs.argmax(-1).tolist(), logs.shape[1] - 1)
 
 
 def prefix_beam(logs: Float[Tensor, "t v"], beams: int) -> list[int]:
-    """The likeliest text, over all paths that say it (Hannun et al. 2014, arXiv:1408.2873), of `beams` kept at a time.
+    """The likeliest text, summed over all its paths, by a search with `beams` prefixes (Hannun et al. 2014,
+    arXiv:1408.2873).
 
-    `logs` are log-probabilities. With enough beams it is the exact answer, which the greedy path need not be.
+    `logs` are log-probabilities. With enough beams the result is exact; that of `greedy` need not be.
     """
     blank = logs.shape[1] - 1
     texts: dict[tuple[int, ...], tuple[float, float]] = {
         (): (0.0, -math.inf)
-    }  # log-probability ending in blank, in symbol
+    }  # log-probabilities of the paths that end in the blank, and in a symbol
     for row in logs.double().tolist():
         found: dict[tuple[int, ...], list[list[float]]] = defaultdict(lambda: [[], []])
         for text, (silent, spoken) in texts.items():
@@ -103,15 +108,16 @@ def prefix_beam(logs: Float[Tensor, "t v"], beams: int) -> list[int]:
 
 
 def _add(*logs: float) -> float:
-    """The logarithm of a sum of exponentials."""
+    """The logarithm of the sum of exponentials."""
     most = max(logs, default=-math.inf)
     return most if most == -math.inf else most + math.log(sum(math.exp(log - most) for log in logs))
 
 
 def spans(logs: Float[Tensor, "t v"], symbols: Sequence[int]) -> list[tuple[int, int]]:
-    """Where each symbol is said on the likeliest path of this text: its first token and the one after its last.
+    """Forced alignment: where each symbol is on the likeliest path of this text, as its first token and the one after
+    its last.
 
-    Computed by torchaudio's `forced_align`. Raises ValueError for a text that these tokens cannot say.
+    Computed by torchaudio's `forced_align`. Raises ValueError for a text that needs more tokens (`tokens_needed`).
     """
     from torchaudio.functional import forced_align, merge_tokens
 

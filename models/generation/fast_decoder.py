@@ -1,9 +1,9 @@
-"""One new token per row through a core, as fast as Python allows: what cached generation spends its time in.
+"""The fast path of cached generation: one new token per row through a core, with as little Python as possible.
 
-The arithmetic is `Block.forward`'s, with everything looked up beforehand and nothing planned: when each row is one
-sample and the graph is causal, a new token reads all keys, and what the encoder read was made keys and values once.
-`Decoder.fits` says when that is so; all else takes the general path, `Transformer.forward` with a cache, to which this
-one is tested to be equal.
+The arithmetic is `Block.forward`'s, with everything looked up beforehand and nothing planned: where each row is one
+sample and the graph is causal, a new token reads all cached keys, and the encoder's output is projected to keys and
+values only once. `Decoder.fits` says which cores can do this; all else takes the general path, `Transformer.forward`
+with a cache, to which this one is tested to be equal.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ..tokens import PADDING, TokenSet, plain_tokens
 from ..transformer import Attention, Block, PostNorm, PreNorm, Residual, Transformer
 
 FUSED = 2**17
-"""Query, key and value are laid together to one matrix (a copy) up to this many values each: larger ones are bound by
-reading the weights, and copying them would cost more than it saves."""
+"""Query, key and value matrices are concatenated (a copy) for one product where the query's has at most this many
+values: with larger ones reading the weights takes the time, and copying them would cost more than it saves."""
 
 
 def computing_type(model: nn.Module) -> torch.dtype:
-    """What the model's products are made in at present: the type of its weights, or that of autocast where this is on.
+    """The dtype of the model's matrix products at present: that of its weights, or of autocast where this is on.
     Layouts are planned for it, and caches hold it."""
     weight = next(model.parameters())
     kind = weight.device.type
@@ -41,7 +41,7 @@ def computing_type(model: nn.Module) -> torch.dtype:
 
 @dataclass(frozen=True)
 class Step:
-    """What one block needs to read a token: its layers' functions, without the machinery of modules."""
+    """One block's layers as plain functions, without the overhead of modules."""
 
     add: Callable[..., Tensor]
     attend: FastAttention
@@ -52,10 +52,11 @@ class Step:
 
 
 class Decoder:
-    """A core that reads one token per row at a time, its cache, and the head that scores what comes next. Make one per
-    text: it copies matrices (where several rows are read, as many bytes as the core and the head have).
+    """A core that reads one token per row at a time, its cache, and the head that scores the next id. Make one per
+    batch of texts: it copies matrices (for several rows, as many bytes as the core and the head have).
 
-    `source` is what the encoder made of its set, one sample a row beside the rows of the cache.
+    `axes` is the number of position axes. `source` is the encoder's output, one sample a row, in the order of the rows
+    of the cache.
     """
 
     def __init__(self, core: Transformer, cache: Cache, axes: int, head: nn.Module, source: TokenSet | None = None):
@@ -71,7 +72,7 @@ class Decoder:
 
     @staticmethod
     def fits(core: Transformer) -> bool:
-        """Whether this core is made of parts that are known here, and lets a new token read everything before it."""
+        """Whether all parts of this core are known here, and a new token reads all earlier ones in every layer."""
         plain = all({*graph.parts()} <= {Causal(), SameSample()} and graph.is_causal() for graph in core.graphs)
         blocks = all(
             type(block) is Block and type(block.attention) is Attention
@@ -81,14 +82,14 @@ class Decoder:
         return plain and blocks and type(core.position) in (RelativePosition, Rotary, RelativeBias)
 
     def keep(self, sentences: Int[Tensor, "s"]) -> None:
-        """Go on with these samples of the source; the others are done."""
+        """Keep these samples (rows) of the source; the others are done."""
         for step in self.steps:
             if step.cross is not None:
                 step.cross.keep(sentences)
 
     def scores(self, x: Float[Tensor, "b d"], place: int, beams: int = 1) -> Float[Tensor, "b v"]:
-        """The scores of what comes after the token of running order `place` of every row, whose keys and values go into
-        the cache. `beams` neighbouring rows belong to one sample of the source."""
+        """The scores of the id after the token `x` of every row, at running order `place`; its keys and values go into
+        the cache. Each sample of the source serves `beams` neighbouring rows."""
         rotation = self.rotation and tuple(t.narrow(2, place, 1) for t in self.rotation)
         bias = None if self.bias is None else self.bias[:, :, place : place + 1, : place + 1]
         for step, cache in zip(self.steps, self.cache.layers):
@@ -100,7 +101,7 @@ class Decoder:
 
 
 class FastAttention:
-    """One layer's self-attention for one new token per row, whose key and value go into the cache."""
+    """One layer's self-attention for one new token per row, whose key and value go into the cache at column `place`."""
 
     def __init__(self, attention: Attention):
         self.project = fused(attention) if attention.query.weight.numel() <= FUSED else separate(attention)
@@ -126,8 +127,8 @@ class FastAttention:
 
 
 class FastCross:
-    """One layer's cross-attention with the keys and values of the source made once: (s, h, m, c). All beams of a sample
-    read them together, as so many queries of one attention."""
+    """One layer's cross-attention with the keys and values of the source, (s, g, m, c), computed once. The beams of a
+    sample read them together, as the queries of one attention."""
 
     def __init__(self, attention: Attention, source: TokenSet, mask: Bool[Tensor, "s 1 1 m"] | None):
         self.channels, self.scale = attention.channels, scale_of(attention)
@@ -137,7 +138,7 @@ class FastCross:
         self.key, self.value, self.mask = attention.key_norm(key).to(value.dtype), value, mask
 
     def keep(self, sentences: Tensor) -> None:
-        """Go on with these samples."""
+        """Keep these samples (rows) of the source."""
         self.key, self.value = self.key[sentences], self.value[sentences]
         self.mask = None if self.mask is None else self.mask[sentences]
 
@@ -149,7 +150,7 @@ class FastCross:
 
 
 def step_of(block: Block, source: TokenSet | None = None, mask: Tensor | None = None) -> Step:
-    """A block's functions, with query, key and value as one product where the matrices are small."""
+    """A block as functions, with query, key and value as one product where the matrices are small."""
     crosses = block.cross_attention is not None
     return Step(
         add=adder(block.add_attention), attend=FastAttention(block.attention),
@@ -160,12 +161,12 @@ def step_of(block: Block, source: TokenSet | None = None, mask: Tensor | None = 
 
 
 def scale_of(attention: Attention) -> float | None:
-    """What the scores are multiplied with, where it is not the usual 1 / sqrt(channels)."""
+    """The factor of the scores; None: the usual 1 / sqrt(channels)."""
     return None if attention.scaled else 1.0
 
 
 def adder(residual: Residual) -> Callable[..., Tensor]:
-    """How a layer is added to the stream, outside training."""
+    """The function (x, layer, *arguments) that adds a layer to the residual stream, outside training."""
     norm = fast(residual.norm)
     if residual.normalises_output:
         return lambda x, layer, *reads: norm(x + layer(x, *reads))
@@ -173,7 +174,7 @@ def adder(residual: Residual) -> Callable[..., Tensor]:
 
 
 def fast(norm: nn.Module) -> Callable[[Tensor], Tensor]:
-    """A normalisation as one call."""
+    """A normalisation as one function."""
     if type(norm) is LayerNorm:
         shape, weight, bias, epsilon = norm.normalized_shape, norm.weight, norm.bias, norm.eps
         return lambda x: torch.layer_norm(x, shape, weight, bias, epsilon)
@@ -183,7 +184,7 @@ def fast(norm: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def rms(norm: RmsNorm) -> Callable[[Tensor], Tensor]:
-    """Root mean square normalisation. On a CPU torch's own makes twice as many calls as here."""
+    """Root mean square normalisation. On a CPU torch's own takes twice as many operations."""
     weight, epsilon = norm.weight, norm.eps
     small = torch.tensor(epsilon)
 
@@ -198,7 +199,7 @@ def rms(norm: RmsNorm) -> Callable[[Tensor], Tensor]:
 
 
 def fast_head(head: nn.Module) -> Callable[[Tensor], Tensor]:
-    """A head over a vocabulary as one call or two."""
+    """A head as one function, without modules if it is `Unembedding` or `Tied`."""
     if type(head) is Unembedding:
         return product(head.linear)
     if type(head) is Tied:
@@ -208,12 +209,12 @@ def fast_head(head: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def product(layer: Linear) -> Callable[[Tensor], Tensor]:
-    """A linear map as one call."""
+    """A linear map as one function."""
     return prepacked(layer.weight, layer.bias)
 
 
 def two_products(layer: FeedForward) -> Callable[[Tensor], Tensor]:
-    """A feed-forward layer as one call."""
+    """A feed-forward layer as one function, without modules if it is one of two matrices."""
     if not isinstance(layer, TwoMatrices) or type(layer).forward is not TwoMatrices.forward:
         return layer.forward
     up, activation, down = product(layer.up), layer.activation, product(layer.down)
@@ -221,7 +222,7 @@ def two_products(layer: FeedForward) -> Callable[[Tensor], Tensor]:
 
 
 def fused(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """(b, d) to queries, keys and values (b, h, 1, c) by one product with the three matrices laid together."""
+    """(b, d) to queries (b, h, 1, c), keys and values (b, g, 1, c) by one product with all three matrices."""
     channels = attention.channels
     heads, groups = attention.query.out_features // channels, attention.key.out_features // channels
     multiply = prepacked(*laid_together(attention.query, attention.key, attention.value))
@@ -234,7 +235,7 @@ def fused(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tens
 
 
 def separate(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """(b, d) to queries, keys and values (b, h, 1, c) by three products."""
+    """(b, d) to queries (b, h, 1, c), keys and values (b, g, 1, c) by three products."""
     products = [product(layer) for layer in (attention.query, attention.key, attention.value)]
     channels = attention.channels
 

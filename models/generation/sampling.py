@@ -1,4 +1,4 @@
-"""How the next id is drawn from scores, and texts by that, token after token."""
+"""Sampling: choose the next id of every row from its scores, and so generate texts, token after token."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from .session import Session
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How an id is chosen from the scores. Raises ValueError for settings that mean nothing."""
+    """How an id is chosen from the scores (logits); the options apply in the order penalty, temperature, top_k, top_p,
+    min_p. Raises ValueError for values outside their ranges."""
 
     temperature: float = 1.0
-    """Scores are divided by it; 0: always the best one."""
+    """Scores are divided by it: 1e-6 to 1e6, or 0 for always the best id."""
     top_k: int | None = None
-    """Only the k best."""
+    """Only the k best ids; at least 1."""
     top_p: float | None = None
-    """Only the best ones that together have this probability (Holtzman et al. 2019, arXiv:1904.09751)."""
+    """Only the fewest best ids that together have this probability, above 0 and at most 1 (Holtzman et al. 2019,
+    arXiv:1904.09751)."""
     min_p: float | None = None
-    """Only those with at least this share of the best one's probability (arXiv:2407.01082)."""
+    """Only ids with at least this share of the best one's probability, 0 to 1 (arXiv:2407.01082)."""
     repetition_penalty: float = 1.0
-    """Scores of ids seen before are divided by it when positive, else multiplied (Keskar et al. 2019,
+    """Scores of ids seen before are divided by it when positive, else multiplied; 0.001 to 1,000 (Keskar et al. 2019,
     arXiv:1909.05858)."""
 
     def __post_init__(self):
@@ -43,7 +45,7 @@ class Sampling:
     def choose(
         self, scores: Float[Tensor, "b v"], seen: Int[Tensor, "b n"], generator: torch.Generator | None = None
     ) -> Int[Tensor, "b"]:
-        """One id per row. `seen` holds the ids that the penalty is about (negative: none)."""
+        """One id per row. `seen` holds the ids of each row that the repetition penalty applies to (negative: none)."""
         if self.repetition_penalty != 1:
             scores = self._penalised(scores, seen)
         if self.temperature == 0:
@@ -61,7 +63,7 @@ class Sampling:
         return torch.where(repeated, torch.where(scores > 0, scores / penalty, scores * penalty), scores)
 
     def _kept(self, scores: Tensor) -> Tensor:
-        """The scores with everything that top_k, top_p and min_p exclude at minus infinity."""
+        """The scores, minus infinity for ids that top_k, top_p and min_p exclude."""
         if self.top_k is not None and self.top_k < scores.shape[-1]:
             scores = scores.masked_fill(scores < scores.topk(self.top_k).values[:, -1:], -torch.inf)
         if self.top_p is not None and self.top_p < 1:
@@ -78,11 +80,11 @@ class Sampling:
 
 
 SEEDS = -(2**63), 2**64 - 1
-"""The least and the largest seed that torch takes."""
+"""The smallest and the largest seed that torch takes."""
 
 
 def seeded(seed: int, device: torch.device) -> torch.Generator:
-    """What random numbers are drawn with. Raises ValueError for a seed that is too large."""
+    """A random number generator on a device. Raises ValueError for a seed outside -2**63 to 2**64 - 1."""
     if not SEEDS[0] <= seed <= SEEDS[1]:
         raise ValueError(f"the seed must be from -2**63 to 2**64 - 1, not {seed}")
     return torch.Generator(device).manual_seed(seed)
@@ -91,7 +93,7 @@ def seeded(seed: int, device: torch.device) -> torch.Generator:
 def draw(
     session: Session, most: int, sampling: Sampling = Sampling(), generator: torch.Generator | None = None
 ) -> Iterator[Int[Tensor, "b"]]:
-    """Yield the next id of every row, on the CPU, `most` times; the caller stops earlier where it wants to."""
+    """Generate: yield the next id of every row, on the CPU, `most` times; the caller may stop earlier."""
     for number in range(most):
         ids = sampling.choose(session.scores(), session.ids, generator).cpu()
         yield ids

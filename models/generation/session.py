@@ -1,8 +1,8 @@
-"""A session: rows of text that a model is writing, one token after another.
+"""A session: rows of text that a model generates, one token after another.
 
-The text stands alone, or behind the other inputs of its sample in the same set (a caption after its picture), or in a
-decoder's set, which reads an encoder's by cross-attention (a translation). What was read is cached; without the cache
-the scores are the same, and everything is read again for every token.
+The text is alone in its set, or follows the other inputs of its sample (a caption after its image), or is in a
+decoder's set, which reads an encoder's by cross-attention (a translation). Keys and values are cached; without the
+cache the scores are the same, and the whole set is read again for every token.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from .fast_decoder import Decoder, computing_type
 
 
 class Session:
-    """Rows that a model is writing: `scores` of what comes next, `append` what was chosen, and so on.
+    """Rows of text that a model generates: get the `scores` of the next id, `append` the chosen ones, and so on.
 
-    `batch` holds samples, one a row with the padding in front, each of which ends in the first tokens of its text
-    `input`; its main set is the one that is written in. `task` names the head that scores, `vocabulary` cuts off padded
-    scores. `most` is how many tokens will be written (None: as many as the context
-    has room for): the cache is no larger. `source` is what the encoder made of its set, where another session of
-    the same samples has it already. Raises ValueError where a sample does not end in its text.
+    `batch` holds samples, one a row with the padding in front; in its main set each ends in the prompt of its text
+    `input`. `task` names the head that scores; `vocabulary` is the number of ids, so that scores of padded ids are cut
+    off. `most` is how many tokens will be generated, which limits the cache (None: as many as the context has room
+    for). `source` is the encoder's output, where another session of the same samples has computed it. Without `cached`
+    no cache is used. Raises ValueError where a sample does not end in its text.
 
-    Past the context texts go on where nothing stands beside them: a full row is cut to its last half, which is
-    read again from position 0, cached or not. Beside other inputs the context is the end.
+    A text that is alone in its row may exceed the context: a full row is cut to the last half of the context, which is
+    read again from position 0, cached or not. Beside other inputs generation ends with the context.
     """
 
     def __init__(
@@ -55,17 +55,17 @@ class Session:
         cls, model: Model, rows: Sequence[Sequence[int]], *, input: str, task: str, vocabulary: int,
         most: int | None = None, cached: bool = True,
     ) -> Session:  # fmt: skip
-        """A session that goes on with rows of ids which stand alone; of each as many as the context holds are read."""
+        """A session that continues rows of ids without other inputs; of each the last that fit the context are read."""
         rows = [torch.tensor(row[-model.context :]) for row in rows]
         longest = max(map(len, rows))
         ids = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0), value=-1) for row in rows])
         planned = text_set(ids, input, model.inputs.index(input) + 1, model.core.axes)
         return cls(model, Batch(main=planned), input=input, task=task, vocabulary=vocabulary, most=most, cached=cached)
 
-    # ------------------------------------------------------------------------------------------------- where it begins
+    # ------------------------------------------------------------------------------------------------ where it begins
 
     def _begin(self, given: SetPlan) -> None:
-        """Read from here on: nothing of this set was read yet."""
+        """Begin with this set, of which nothing was read yet, and with an empty cache."""
         self.given, (self.rows, n) = given, given.tokens.shape
         self.width = n
         room = max(self.model.context, n) - n
@@ -79,7 +79,7 @@ class Session:
         self.fast = self.cached and whole and Decoder.fits(self.core)
 
     def _given_ids(self) -> Int[Tensor, "b p"]:
-        """The ids that the texts begin with, -1 in front of shorter ones."""
+        """The ids of the prompts, with -1 in front of shorter ones."""
         chunks, n = self.given.chunks[self.input], self.columns
         if chunks.slots is not None:
             last = chunks.slots[chunks.counts.cumsum(0) - 1]
@@ -92,15 +92,14 @@ class Session:
 
     @torch.inference_mode()
     def _read_source(self, planned: SetPlan) -> TokenSet:
-        """What the encoder makes of its set, once."""
+        """The encoder's output for its set, computed once."""
         return self.model.encode(self.model.plan_first(planned, dtype=self.dtype, device=self.device).to(self.device))
 
-    # --------------------------------------------------------------------------------------------- one token
-    # after another
+    # ---------------------------------------------------------------------------------------- one token after another
 
     @torch.inference_mode()
     def scores(self) -> Float[Tensor, "b v"]:
-        """The scores of the id that comes next in each row, once after every `append`."""
+        """The scores of the next id of each row. Call it once at the start and once after every `append`."""
         if self.decoder is not None:
             found = [self._step(column) for column in range(self.read, self.columns)][-1]
         else:
@@ -110,20 +109,19 @@ class Session:
 
     @torch.inference_mode()
     def prompt_scores(self, column: int) -> Float[Tensor, "b v"]:
-        """The scores of the id that comes after a column of the given set, once `scores` has read it."""
+        """The scores of the id after the token in this column of the given set; call `scores` once before."""
         return self.head(self.hidden[:, column])[:, : self.vocabulary]
 
     def append(self, ids: Int[Tensor, "b"]) -> None:
-        """Put one more id at the end of each row; a full row that nothing stands beside is cut to its last
-        half first."""
+        """Put one more id at the end of each row; a full row of text alone is cut to half the context first."""
         if self.slides and self.columns >= self.model.context:
             self._begin(self._text(max(self.model.context // 2, 1)))
         self.ids = torch.cat([self.ids, ids.cpu()[:, None]], dim=1)
         self.columns += 1
 
     def _read(self) -> Tensor:
-        """The scores after all that was not read yet (without a cache: after everything), by the core's own
-        forward pass."""
+        """The scores after the last column, by the core's own forward pass over all columns that were not read yet
+        (without a cache: over all)."""
         planned = self._whole() if self.cache is None else self._unread()
         planned = self.model.plan_inputs(planned, dtype=self.dtype, device=self.device)
         keys = None
@@ -145,19 +143,18 @@ class Session:
         return self.head(hidden[:, -1])
 
     def _step(self, column: int) -> Tensor:
-        """The scores after the token in this column of each row, by the fast decoder."""
+        """The scores after the token in this column of each row, by the fast `Decoder`."""
         index, ids = self.counts + (column - self.width), self.ids[:, column - self.columns]
         x = self.model.tokenizer(self.input)(Chunks(values=self._there(ids), index=self._there(index)))
         if self.input in self.model.types:
             x = x + self.model.types[self.input]
         return self.decoder.scores(x, column, self.beams)
 
-    # ------------------------------------------------------------------------------------------------------
-    # what is read
+    # -------------------------------------------------------------------------------------------------- what is read
 
     def _tokens(self, start: int) -> Tokens:
-        """Descriptors of what was appended, from a column of the set on: those of the row's last given token,
-        but for the running order."""
+        """Descriptors of the appended tokens from column `start` on: those of the row's last given token, but with the
+        column as running order and no other coordinates."""
         columns = torch.arange(start, self.columns)
         tokens = self.last.select(slice(None), torch.zeros_like(columns))
         position = torch.full_like(tokens.position, torch.nan)
@@ -165,20 +162,20 @@ class Session:
         return replace(tokens, position=position)
 
     def _appended(self, start: int) -> Chunks:
-        """The ids that were appended, from a column of the set on."""
+        """The appended ids from column `start` on."""
         number = torch.arange(start, self.columns) - self.width
         return Chunks(values=self.ids[:, start - self.columns :], index=self.counts[:, None] + number)
 
     def _unread(self) -> SetPlan:
-        """What was appended since the cache was last read into."""
+        """The tokens that were appended since the last read."""
         return SetPlan(tokens=self._tokens(self.read), chunks={self.input: self._appended(self.read)})
 
     def _text(self, count: int) -> SetPlan:
-        """The last ids of every row as a set that holds nothing else."""
+        """The last `count` ids of every row as a set of nothing else."""
         return text_set(self.ids[:, -count:], self.input, int(self.last.input[0, 0]), self.core.axes)
 
     def _whole(self) -> SetPlan:
-        """The given set with all that was appended behind it."""
+        """The given set with all appended tokens at the end of its rows."""
         given, (b, n), end = self.given, self.given.tokens.shape, self.columns
         if end == n:
             return given
@@ -200,12 +197,11 @@ class Session:
         chunks[self.input] = Chunks(values=values, index=index, slots=slots)
         return replace(given, tokens=tokens, chunks=chunks, own=None if given.own is None else moved(given.own))
 
-    # -------------------------------------------------------------------------------------------------------------
-    # beams
+    # --------------------------------------------------------------------------------------------------------- beams
 
     def expand(self, beams: int) -> None:
-        """Turn every row into `beams` rows of the same; what the encoder read is shared by them. Raises
-        ValueError without a cache, where there is nothing to share."""
+        """Repeat every row `beams` times, as neighbours (in the fast `Decoder` they share the encoder's output). Raises
+        ValueError for several beams without a cache."""
         if beams > 1:
             if not self.cached:
                 raise ValueError(
@@ -217,7 +213,7 @@ class Session:
                 self._take_source(torch.arange(len(self.source_tokens.sample)).repeat_interleave(beams))
 
     def inherit(self, parents: Int[Tensor, "b"]) -> None:
-        """Every row goes on from its parent, a row of the same sample. Rows that are a parent must be their own."""
+        """Make every row b a copy of row `parents[b]`, as that was before: a row of the same sample."""
         rows = (parents != torch.arange(len(parents))).nonzero()[:, 0]
         if len(rows):
             sources = parents[rows]
@@ -225,7 +221,7 @@ class Session:
             self.cache.copy(self._there(sources), self._there(rows))
 
     def keep(self, samples: Sequence[int]) -> None:
-        """Go on with these samples, each with its beams; the others are done."""
+        """Keep these samples (by number among those left, from 0), each with its beams; the others are done."""
         kept = torch.tensor(samples)
         rows = (kept[:, None] * self.beams + torch.arange(self.beams)).flatten()
         self._take(rows)
@@ -235,7 +231,7 @@ class Session:
             self._take_source(rows)
 
     def _there(self, values: Tensor) -> Tensor:
-        """The same on the model's device, without waiting for what is computed there."""
+        """The values on the model's device, copied without waiting for what is computed there."""
         return values.to(self.device, non_blocking=True)
 
     def _take(self, rows: Tensor) -> None:
@@ -248,10 +244,10 @@ class Session:
 
 
 def text_set(ids: Int[Tensor, "b n"], input: str, number: int, axes: int) -> SetPlan:
-    """Rows of ids as a set of one text each, with `number` as that of their input and `axes` position axes; -1 in
-    front of a row is padding.
+    """Rows of ids as a set, one text a row, of the input with this `number` and `axes` position axes; -1 in front of a
+    row is padding.
 
-        ids     7  3  5      samples  1  1  1      index  0  1  2
+        ids     7  3  5      sample   1  1  1      index  0  1  2
                -1 -1  4               0  0  2                   0
     """
     rows, n = ids.shape

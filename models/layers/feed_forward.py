@@ -1,4 +1,4 @@
-"""Feed-forward layers that can be handed to a block: what each token computes for itself after it has read the others.
+"""Feed-forward layers of a block: what each token computes by itself after it has read the others.
 
 In YAML: `feed_forward: gelu`, `feed_forward: {use: swiglu, ratio: 2.67}`.
 """
@@ -17,13 +17,15 @@ from .linear import Linear, laid_together, linear
 
 
 class FeedForward(nn.Module):
-    """Base of the feed-forward layers: (b, n, d) to (b, n, d), token by token; `down` is the matrix back to d."""
+    """Base of the feed-forward layers: (b, n, d) to (b, n, d), token by token; `down` is the matrix from the hidden
+    width back to d."""
 
     down: Linear
 
 
 def hidden_width(width: int, ratio: float, multiple_of: int = 1) -> int:
-    """The width between the matrices: `ratio` times `width`, rounded, then up to a multiple. Raises ValueError."""
+    """The width between the matrices: `ratio` times `width`, rounded, then rounded up to a multiple of `multiple_of`.
+    Raises ValueError unless 0 < ratio <= 1,024 and 1 <= multiple_of <= 2**20."""
     if not 0 < ratio <= 1024:
         raise ValueError(f"ratio must be more than 0 and at most 1,024, not {ratio}")
     if not 1 <= multiple_of <= 2**20:
@@ -32,7 +34,8 @@ def hidden_width(width: int, ratio: float, multiple_of: int = 1) -> int:
 
 
 class TwoMatrices(FeedForward, ABC):
-    """Base of the plain layers: two matrices, an activation between them, as in the 2017 paper (arXiv:1706.03762)."""
+    """Base of the plain layers: two matrices and an activation between them, as in the 2017 paper (arXiv:1706.03762).
+    The hidden width h is `ratio` times the width d."""
 
     def __init__(self, width: int, bias: bool = True, *, ratio: float = 4):
         super().__init__()
@@ -42,14 +45,15 @@ class TwoMatrices(FeedForward, ABC):
 
     @abstractmethod
     def activation(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
-        """What stands between the matrices."""
+        """The elementwise function between the matrices."""
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         return self.down(self.activation(self.up(x)))
 
 
 class Gelu(TwoMatrices):
-    """A GELU (GPT-2, BERT, ViT). `approximate: tanh` is the form that GPT-2 uses."""
+    """A GELU (GPT-2, BERT, ViT). `approximate` is `tanh`, the form that GPT-2 uses, or `none`, the exact one; else it
+    raises ValueError."""
 
     def __init__(self, width: int, bias: bool = True, *, ratio: float = 4, approximate: str = "tanh"):
         super().__init__(width, bias, ratio=ratio)
@@ -76,7 +80,8 @@ class SquaredRelu(TwoMatrices):
 
 
 class Swiglu(FeedForward):
-    """A SiLU gate times a linear branch (Shazeer 2020, arXiv:2002.05202); ratio 8/3 has the others' parameters."""
+    """A SiLU gate times a linear branch (Shazeer 2020, arXiv:2002.05202). With its three matrices, ratio 8/3 gives as
+    many parameters as ratio 4 with two; the hidden width is rounded up to a multiple of `multiple_of`."""
 
     activation = staticmethod(F.silu)
 
@@ -96,6 +101,6 @@ class Swiglu(FeedForward):
 
 
 class Geglu(Swiglu):
-    """A GELU gate (its tanh form) times a linear branch, as in T5 version 1.1."""
+    """A GELU gate (its tanh form) times a linear branch (Shazeer 2020, arXiv:2002.05202), as in T5 version 1.1."""
 
     activation = staticmethod(partial(F.gelu, approximate="tanh"))

@@ -1,7 +1,7 @@
 """Linear maps as torch computes them, except on a CPU while generating.
 
-There a product with a single vector leaves most of the memory bandwidth unused, and one with a few rows spends its time
-on laying out the matrix anew.
+There torch's product of a matrix with a single vector leaves most of the memory bandwidth unused, and its product with
+a few rows spends most of the time on rearranging the matrix.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 LARGE = 2**17
-"""Matrices of fewer values stay in a core's own memory, where torch's way is the faster."""
+"""Matrices of fewer values stay in the cache of a processor core, where torch's own product is faster."""
 
 FEW = 64
-"""Rows of a decoder that are worth a copy of the matrix laid out for them."""
+"""The most rows (texts generated together) for which a rearranged copy of the matrix pays."""
 
 LARGEST = 2**26
 """Matrices of more values are not copied (256 MB in float32)."""
@@ -31,7 +31,7 @@ WORTH_IT = 1.2
 def by_halves(
     x: Float[Tensor, "*b d"], weight: Float[Tensor, "v d"], bias: Float[Tensor, "v"] | None
 ) -> Float[Tensor, "*b v"]:
-    """The product of one vector and a matrix of an even number of rows, as a batch of two products."""
+    """The product of one vector and a matrix with an even number of rows, as a batch of two products by its halves."""
     rows, columns = weight.shape
     halves = weight.view(2, rows // 2, columns)  # views, not einops: these lines run for every matrix of every token
     vectors = x.as_strided((2, columns, 1), (0, 1, columns))
@@ -41,7 +41,8 @@ def by_halves(
 
 @functools.cache
 def halves_are_faster(columns: int, threads: int) -> bool:
-    """Whether this machine is faster by halves on matrices of so many columns, measured once, beyond its caches."""
+    """Whether `by_halves` is faster on this machine for matrices with so many columns, measured once, on a matrix too
+    large for its caches (2**25 values)."""
     weight, x = torch.ones(2**25 // columns // 2 * 2, columns), torch.ones(columns)
 
     def seconds(product) -> float:
@@ -57,7 +58,7 @@ def halves_are_faster(columns: int, threads: int) -> bool:
 
 @functools.cache
 def can_prepack() -> bool:
-    """Whether oneDNN multiplies by matrices that it laid out before, as torch does in what it compiles (`freezing`)."""
+    """Whether this torch can multiply by matrices that oneDNN rearranged before, as compiled code does (`freezing`)."""
     if not torch.backends.mkldnn.is_available():
         return False
     try:
@@ -68,23 +69,24 @@ def can_prepack() -> bool:
 
 
 def prepack(weight: Float[Tensor, "v d"]) -> Tensor:
-    """A copy of a matrix in the blocks in which oneDNN reads it."""
+    """A copy of a matrix in the block format of oneDNN, chosen for products with `FEW` rows."""
     return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), FEW)
 
 
 def by_prepacked(x: Float[Tensor, "b d"], packed: Tensor, bias: Float[Tensor, "v"] | None) -> Float[Tensor, "b v"]:
-    """The product of a few rows and such a copy."""
+    """The product of a few rows and a matrix that `prepack` copied."""
     return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
 
 
 def prepacked(
     weight: Float[Tensor, "v d"], bias: Float[Tensor, "v"] | None = None
 ) -> Callable[[Float[Tensor, "b d"]], Float[Tensor, "b v"]]:
-    """`linear` by one matrix that stays as it is, as a function of the rows, while no gradients are asked for.
+    """`linear` with one matrix, which must not change any more, as a function of the rows; for generation.
 
-    2 to `FEW` rows are multiplied by a copy that is made when it is needed first: 1.3 to 1.7 times faster for 32 rows,
-    2 to 5 times for 4 (8,000 x 256 and 1,024 x 256, float32, torch 2.14, two Zen 4 cores). The copy pays from the
-    fourth token on: 64 tokens of 4 rows by a core of GPT-2 small's size take 1.5 s with it and 4.1 without.
+    Without gradients, 2 to `FEW` float32 rows on a CPU are multiplied by a copy that is made when it is first needed:
+    1.3 to 1.7 times faster for 32 rows, 2 to 5 times for 4 (8,000 x 256 and 1,024 x 256, float32, torch 2.14, two Zen 4
+    cores). The copy pays from the fourth token on: 64 tokens of 4 rows by a core of GPT-2 small's size take 1.5 s with
+    it and 4.1 without.
     """
     packed = None
 
@@ -121,13 +123,13 @@ def linear(
 
 
 def laid_together(*layers: nn.Linear) -> tuple[Float[Tensor, "v d"], Float[Tensor, "v"] | None]:
-    """The weights and biases of linear maps of the same vectors, below each other: one product does what theirs do."""
+    """The weights and biases of linear maps of the same vectors, concatenated (a copy): one product for all of them."""
     weight = torch.cat([layer.weight for layer in layers])
     return weight, None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
 
 
 class Linear(nn.Linear):
-    """`nn.Linear` that computes by `linear`."""
+    """`nn.Linear`, computed by `linear`."""
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b v"]:
         return linear(x, self.weight, self.bias)

@@ -1,4 +1,4 @@
-"""Normalisation layers that can be handed to a block: `norm: layer_norm` or `norm: rms_norm` in YAML."""
+"""Normalisation layers of a block: `norm: layer_norm` or `norm: rms_norm` in YAML."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Norm(nn.Module):
-    """Base: vectors of a width to vectors of the same width; a subclass takes the width first."""
+    """Base: (..., d) to (..., d); a subclass takes the width d as its first argument."""
 
 
 class LayerNorm(nn.LayerNorm, Norm):
@@ -20,7 +20,8 @@ class LayerNorm(nn.LayerNorm, Norm):
 class RmsNorm(nn.RMSNorm, Norm):
     """Unit root mean square over the last axis, then an optional gain (Zhang & Sennrich 2019, arXiv:1910.07467).
 
-    Halves are normalised in the type of the gain, as torch does (which on a CPU warns of it, for want of a kernel).
+    Half-precision input is normalised in the dtype of the gain, as torch does too (on a CPU with a warning, since it
+    has no fused kernel for mixed types there).
     """
 
     def __init__(self, width: int, *, gain: bool = True, epsilon: float = 1e-6):

@@ -1,8 +1,8 @@
-"""Where a token stands, told to the model in two ways.
+"""Absolute position embeddings. The model knows positions in two ways:
 
-*Absolute* embeddings belong to an input's tokenizer and are added to its tokens: `Learned`, `Sinusoidal`.
-*Relative* positions belong to the core and act inside attention, on `Tokens.position`: `Rotary` turns queries and keys,
-`RelativeBias` (T5) and `Alibi` add to the scores.
+* *Absolute* embeddings belong to an input's tokenizer and are added to its tokens: `Learned`, `Sinusoidal`.
+* *Relative* positions belong to the core and act inside attention, on `Tokens.position`: `Rotary` rotates queries and
+  keys, `RelativeBias` (T5) and `Alibi` add to the scores (relative.py).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 Wavelength = Annotated[float, Field(ge=1, le=1e12)]
-"""Of the slowest wave, over 2 pi, in tokens."""
+"""The wavelengths grow geometrically from 2 pi towards this times 2 pi, in units of the position (tokens, seconds)."""
 
 
 class AbsolutePosition(nn.Module):
-    """Base of the embeddings added to an input's tokens, by their index in the item: (t) to (t, d).
+    """Base of the embeddings added to an input's tokens, by their index (from 0) in the item: (t) to (t, d).
 
-    `length`: how many tokens of an item have one (default: the context).
+    `length`: the most tokens of an item, so that indices are below it (default: the context).
     """
 
     def __init__(self, width: int, context: int, length: int | None = None):
@@ -51,7 +51,7 @@ class Sinusoidal(AbsolutePosition):
         self.register_buffer("table", self.waves(width, longest), persistent=False)
 
     def waves(self, width: int, longest: float) -> Float[Tensor, "l d"]:
-        """The vector of every index."""
+        """The table: one vector for every index below l = `length`."""
         order = torch.arange(self.length, dtype=torch.float64)[:, None]
         angle = order * torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(longest) / width))
         return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width].float()
@@ -61,7 +61,8 @@ class Sinusoidal(AbsolutePosition):
 
 
 class SinesThenCosines(Sinusoidal):
-    """The same kind of waves, the sines in the first half of the width and the cosines in the second, as in Whisper."""
+    """Sinusoidal embeddings with the sines in the first half of the width and the cosines in the second, as in Whisper.
+    Raises ValueError for a width that is odd or below 4."""
 
     def waves(self, width, longest):
         if width % 2 or width < 4:
@@ -72,11 +73,13 @@ class SinesThenCosines(Sinusoidal):
 
 
 class GridPosition(nn.Module):
-    """Base of the embeddings added to an image's tokens, by row and column: (t, 2) to (t, d)."""
+    """Base of the embeddings added to an image's tokens, by row and column in patches, from 0: (t, 2) to (t, d).
+    `grid`: the rows and columns of all images, None where sizes vary."""
 
 
 class LearnedGrid(GridPosition):
-    """One learned vector per cell of a grid of fixed size, as in ViT (Dosovitskiy et al. 2021, arXiv:2010.11929)."""
+    """One learned vector per cell of a grid of fixed size, as in ViT (Dosovitskiy et al. 2021, arXiv:2010.11929).
+    Raises ValueError where images vary in size."""
 
     def __init__(self, width: int, grid: tuple[int, int] | None):
         super().__init__()
@@ -93,7 +96,8 @@ class LearnedGrid(GridPosition):
 
 
 def interpolated(table: Float[Tensor, "p d"], grid: tuple[int, int], wanted: tuple[int, int]) -> Float[Tensor, "q d"]:
-    """A grid's learned vectors for a grid of another size: bicubic, antialiased, as timm resamples them."""
+    """A table of learned vectors for a `grid` (rows, columns) resampled to a grid of the size `wanted`: bicubic,
+    antialiased, as in timm."""
     image = rearrange(table.float(), "(row column) d -> 1 d row column", row=grid[0])
     resized = F.interpolate(image, size=wanted, mode="bicubic", antialias=True)
     return rearrange(resized, "1 d row column -> (row column) d").to(table.dtype)
@@ -101,7 +105,7 @@ def interpolated(table: Float[Tensor, "p d"], grid: tuple[int, int], wanted: tup
 
 class SinusoidalGrid(GridPosition):
     """Fixed sines and cosines of column and row, a quarter of the width each, for images of any size (big_vision's
-    `sincos2d`; Beyer et al. 2022, arXiv:2205.01580)."""
+    `sincos2d`; Beyer et al. 2022, arXiv:2205.01580). Raises ValueError for a width that is no multiple of 4."""
 
     def __init__(self, width: int, grid: tuple[int, int] | None, *, longest: Wavelength = 10_000.0):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Positions that act inside attention: rotated queries and keys (float32 always), learned and fixed biases."""
+"""Relative positions, inside attention: rotated queries and keys (always in float32), learned and fixed biases."""
 
 from __future__ import annotations
 
@@ -14,32 +14,34 @@ from .positions import Wavelength
 
 
 class RelativePosition(nn.Module):
-    """Base of the relative positions, and none: built with the number of heads, their width and the names of the
-    tokens' position axes."""
+    """Base of the relative positions; by itself, none. Built with the number of heads, their width (`channels`) and the
+    names of the tokens' position axes."""
 
     def __init__(self, heads: int, channels: int, axes: tuple[str, ...] = ("order",)):
         super().__init__()
         self.axes = axes
 
     def rotation(self, tokens: Tokens) -> tuple[Tensor, Tensor] | None:
-        """The cosine and sine by which queries and keys are turned, (b, 1, n, c/2) each; None: they are not."""
+        """Cosine and sine of the angles that rotate queries and keys, (b, 1, n, c/2) each; None: no rotation."""
         return None
 
     def bias(self, queries: Tokens, keys: Tokens) -> Float[Tensor, "b h n m"] | None:
-        """What is added to the scores; None: nothing."""
+        """The bias that is added to the scores; None: none."""
         return None
 
     @property
     def has_bias(self) -> bool:
-        """Whether `bias` gives anything: it decides which attention kernels can be used."""
+        """Whether there is a bias: not all attention kernels can add one."""
         return type(self).bias is not RelativePosition.bias
 
 
 class Rotary(RelativePosition):
-    """Queries and keys are turned by an angle that grows with position (Su et al. 2021, arXiv:2104.09864).
+    """Queries and keys are rotated by an angle that grows with position (Su et al. 2021, arXiv:2104.09864).
 
-    Channels c and c + c/2 turn together (the GPT-NeoX and Llama layout). `axes` says how many channels of each head
-    each position axis gets, e.g. `{order: 16, row: 8, column: 8}`; by default all of them follow the running order.
+    Of c channels, i and i + c/2 rotate together (the GPT-NeoX and Llama layout), by position * base^(-2k / share) for
+    pair k of an axis. `per_axis` gives each position axis its share of a head's channels, e.g. `{order: 16, row: 8,
+    column: 8}`; channels beyond their sum are not rotated. Default: all channels for the running order.
+    Raises ValueError for an unknown axis, an odd share or number of channels, or shares that exceed the channels.
     """
 
     def __init__(
@@ -66,30 +68,31 @@ class Rotary(RelativePosition):
         self.register_buffer("axis", axis, persistent=False)
 
     def _apply(self, fn, recurse=True):
-        """Moves between devices but stays float32: rounded to bfloat16, neighbouring tokens look the same."""
+        """Moves to devices but stays in float32: rounded to bfloat16, neighbouring positions would coincide."""
         frequency = self.frequency
         super()._apply(fn, recurse)
         self.frequency = frequency.to(self.frequency.device)
         return self
 
     def rotation(self, tokens: Tokens):
-        """A product of single numbers, not of matrices: autocast and TF32 would round those, and so positions."""
+        # an elementwise product: autocast and TF32 would round a matrix product, and so positions
         angle = tokens.position.float().nan_to_num()[..., self.axis] * self.frequency
         return angle.cos()[:, None], angle.sin()[:, None]
 
 
 def rotate(x: Float[Tensor, "b h n c"], rotation: tuple[Tensor, Tensor]) -> Float[Tensor, "b h n c"]:
-    """Turn each pair of channels (c, c + c/2) by its angle, in float32 or wider; a zero angle leaves it as it is."""
+    """Rotate each pair of channels (i, i + c/2) by its angle, in float32 or wider; a zero angle leaves it as it is."""
     cosine, sine = rotation
     first, second = x.to(torch.promote_types(x.dtype, cosine.dtype)).chunk(2, dim=-1)
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).to(x.dtype)
 
 
 class RelativeBias(RelativePosition):
-    """A learned score per head and bucket of distance in the running order (T5, Raffel et al. 2019, arXiv:1910.10683).
+    """A learned bias per head and bucket of distance in the running order (T5, Raffel et al. 2019, arXiv:1910.10683).
 
-    Half of the buckets (of each direction, when `bidirectional`) are single distances, the others grow logarithmically
-    up to `longest`; all larger distances share the last.
+    Half of the buckets (of each direction, if `bidirectional`) are for single distances, the others grow
+    logarithmically up to `longest` tokens; all larger distances share the last. Without `bidirectional` all later keys
+    share bucket 0. Raises ValueError unless a direction has single distances and `longest` exceeds them.
     """
 
     def __init__(
@@ -106,7 +109,7 @@ class RelativeBias(RelativePosition):
         self.buckets, self.longest, self.bidirectional = buckets, longest, bidirectional
 
     def bucket(self, distance: Int[Tensor, "*t"]) -> Int[Tensor, "*t"]:
-        """The bucket of `distance`: the key's running order minus the query's."""
+        """The bucket of each `distance`, the key's running order minus the query's: 0 to `buckets` - 1."""
         count, offset = self.buckets, torch.zeros_like(distance)
         if self.bidirectional:
             count //= 2
@@ -125,7 +128,8 @@ class RelativeBias(RelativePosition):
 
 
 class Alibi(RelativePosition):
-    """Scores fall linearly with distance, at a fixed slope per head (Press et al. 2021, arXiv:2108.12409)."""
+    """Scores fall linearly with the distance in the running order, to both sides, at a fixed slope per head (Press et
+    al. 2021, arXiv:2108.12409)."""
 
     def __init__(self, heads: int, channels: int, axes: tuple[str, ...] = ("order",)):
         super().__init__(heads, channels, axes)

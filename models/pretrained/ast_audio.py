@@ -37,7 +37,7 @@ Small = Annotated[int, Field(ge=1, le=512)]
 
 
 class AstFeatures(Published):
-    """Its `preprocessor_config.json`; the mean and the deviation are AudioSet's where it names none."""
+    """An AST's `preprocessor_config.json`; mean and standard deviation are AudioSet's where it names none."""
 
     sampling_rate: Annotated[int, Field(ge=1, le=10_000_000)] = 16_000
     do_normalize: Literal[True] = True
@@ -46,12 +46,12 @@ class AstFeatures(Published):
 
     @property
     def statistics(self) -> list[float]:
-        """Mean and standard deviation of the spectrograms that it was trained on."""
+        """Mean and standard deviation of the spectrograms that the model was trained on."""
         return [-4.2677393 if self.mean is None else self.mean, 4.5689974 if self.std is None else self.std]
 
 
 class Ast(Architecture):
-    """An AST's `config.json`, and what stands beside it."""
+    """An AST's `config.json`, with its `preprocessor_config.json` as `features`."""
 
     kinds = ("audio-spectrogram-transformer",)
     reference = "ASTForAudioClassification"
@@ -102,8 +102,8 @@ class Ast(Architecture):
         return super().from_tree(tree, tensors, legend, dict(id2label=labels, features=features))
 
     def names(self):
-        """The class and the distillation token are the core's two own tokens, with their positions added; the
-        patches' convolution is a matrix of ours."""
+        """Class and distillation token, with their position embeddings added, are our two core tokens; the convolution
+        of patches is a matrix of ours."""
         added = ("position_embeddings", "cls_token", "distillation_token")
         return [
             Rename(

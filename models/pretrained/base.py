@@ -1,5 +1,5 @@
-"""What the published architectures share: a `config.json` as a typed record, and one table of names for both
-directions.
+"""What all importers and exporters of published models share: a `config.json` as a typed record, and a table of the
+names of tensors for both directions. "Theirs" is the published model, "ours" a `Model` and its YAML.
 
 An architecture is pure data: it opens no file. `experiment/importing/` reads and writes the directories.
 """
@@ -25,24 +25,24 @@ Epsilon = Annotated[float, Field(gt=0, lt=1)]
 
 BLOCK, ENCODER_BLOCK = "cores.main.blocks.{layer}.", "cores.encoder.blocks.{layer}."
 HEADS = {True: "tied", False: "unembedding"}
-"""Our head, by whether theirs is the table of embeddings."""
+"""Our head by their `tie_word_embeddings`."""
 OLDER = {"gamma": "weight", "beta": "bias"}
-"""What the first published BERTs call the gain and shift of their normalisations."""
+"""The names of gain and shift of normalisations in the first published BERTs, and our names."""
 
 
 class PublishedError(ValueError):
-    """A published model that is not reproduced exactly, and what its files say; nothing is approximated."""
+    """A published model that cannot be reproduced exactly (nothing is approximated): the message says which option of
+    which file is why."""
 
 
 P = TypeVar("P", bound="Published")
 
 
 class Published(BaseModel):
-    """Base of what a published model's JSON files are read as: typed and bounded fields with transformers' own
-    defaults.
+    """Base of the records for a published model's JSON files: typed and bounded fields with transformers' own defaults.
 
-    A field whose type is a `Literal` can only have the values that we reproduce exactly; keys that no field names
-    do not change what a model computes.
+    A field whose type is a `Literal` can only have the values that we reproduce exactly; keys without a field are
+    ignored, since they do not change what a model computes.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, protected_namespaces=())
@@ -71,13 +71,13 @@ def _short(value: Any) -> str:
 
 
 class Legend(NamedTuple):
-    """What the numbers of a run stand for: its special ids, or the names of its classes."""
+    """The special ids of a run's texts, and the names of its classes."""
 
     start: int = 0
     ends: Sequence[int] = (0,)
     padding: int | None = None
     opening: str = ""
-    """The printable name of the start."""
+    """The printable name of the start id, such as `<s>`."""
     labels: Sequence[str | int] = ()
 
     @property
@@ -92,15 +92,15 @@ def same(value: Tensor) -> Tensor:
 
 
 class Rename(NamedTuple):
-    """One line of a table of names: which of their tensors are which of ours, in both directions.
+    """One line of a table of names: which of their tensors become which of ours, and back.
 
         Rename("h.{layer}.ln_1.{leaf}", "cores.main.blocks.{layer}.add_attention.norm.{leaf}")
         Rename("h.{layer}.attn.c_attn.{leaf}", (query, key, value), to_ours=split, to_theirs=join)
 
-    `{layer}` is a number, `{leaf}` is `weight` or `bias`, and what stands in [brackets] may be left out by a
-    directory. Several names of one side are the arguments, or the results, of the two functions. Two lines that
-    give the same tensor of ours say that theirs are copies, which must agree; the first is written. A line
-    without one of ours names what is not needed.
+    `{layer}` is a number, `{leaf}` is `weight` or `bias`, and what is in [brackets] may be missing in their names.
+    Several names of a side are the arguments, or the results, of `to_ours` and `to_theirs`. Two lines with the same
+    tensor of ours mean that theirs are copies, which must be equal; exporting writes the first. A line without one of
+    ours names a tensor that is not needed.
     """
 
     theirs: str | tuple[str, ...]
@@ -108,34 +108,34 @@ class Rename(NamedTuple):
     to_ours: Callable[..., Any] = same
     to_theirs: Callable[..., Any] = same
     told: bool = False
-    """Whether a user is told that this is not read (BERT's pooler), since other models have a use for it."""
+    """Whether to tell the user that this tensor is not read (BERT's pooler), since other models have a use for it."""
 
 
 def renames(
     theirs: str, ours: str, names: Mapping[str, str], to_ours: Callable = same, to_theirs: Callable = same
 ) -> list[Rename]:  # fmt: skip
-    """The lines of layers with weight and perhaps bias, `{"ln_1": "add_attention.norm"}`, below a beginning of
-    theirs and of ours."""
+    """Lines for layers with a weight and perhaps a bias: `names` maps theirs to ours, as in `{"ln_1":
+    "add_attention.norm"}`, below the prefixes `theirs` and `ours`."""
     return [Rename(f"{theirs}{a}.{{leaf}}", f"{ours}{b}.{{leaf}}", to_ours, to_theirs) for a, b in names.items()]
 
 
 class At:
-    """Where a value of a `config.json` stands in our YAML: `n_embd: Annotated[Width, At("model.width")]`.
+    """Where a value of a `config.json` is in our YAML: `n_embd: Annotated[Width, At("model.width")]`.
 
-    Of several dotted paths the first is read on the way back; `values` says what each value is called there.
-    Beside the YAML's own sections there are `sizes` (`rows` of the table, `inner` width, `places` of the
-    positions) and `legend`.
+    Importing writes all of the dotted `paths`, exporting reads the first; `values` maps their values to ours. Beside
+    the YAML's own sections paths may begin with `sizes` (`rows` of the embedding table, `inner` width, `places` of the
+    position table) and `legend` (the fields of `Legend`, and `end`).
     """
 
     def __init__(self, *paths: str, values: Mapping[Any, Any] | None = None):
         self.paths, self.values = paths, values
 
     def ours(self, value: Any) -> Any:
-        """The value as our YAML has it."""
+        """The value in our YAML for their value."""
         return value if self.values is None else self.values[value]
 
     def theirs(self, known: Mapping[str, Any]) -> list[Any]:
-        """The value, read off a whole YAML; nothing where theirs has none of this meaning."""
+        """Their value, in a list, read from a whole YAML; an empty list where they have no such value."""
         for name in self.paths[0].split("."):
             known = known[name]
         return (
@@ -144,12 +144,12 @@ class At:
 
 
 def agrees(ours: Any, found: Any) -> bool:
-    """Whether a value is this one; of a mapping, whether it has all of these options."""
+    """Whether a value equals `ours`, or a mapping has at least its options."""
     return ours.items() <= found.items() if isinstance(ours, dict) else ours == found
 
 
 def put(tree: dict[str, Any], path: str, value: Any) -> None:
-    """Put a value into a tree at a dotted path, beside the options that a mapping has there."""
+    """Put a value into a tree at a dotted path; a mapping is merged into the one that is there."""
     *above, last = path.split(".")
     for name in above:
         tree = tree.setdefault(name, {})
@@ -157,27 +157,28 @@ def put(tree: dict[str, Any], path: str, value: Any) -> None:
 
 
 class Architecture(Published):
-    """Base of the published architectures: a `config.json`, what it is in our YAML, and the names of its tensors."""
+    """Base of the published architectures: a `config.json`, its translation to our YAML, and the names of its
+    tensors."""
 
     kinds: ClassVar[tuple[str, ...]]
-    """The values of `model_type` that it reads."""
+    """The values of `model_type` in a `config.json` that belong to this architecture."""
     reference: ClassVar[str]
     """The class of transformers, or of timm, whose outputs are reproduced."""
 
     yaml: ClassVar[Mapping[str, Any]]
-    """What of our YAML is the same for all models of the kind, by dotted paths."""
+    """The part of our YAML that is the same for all models of the architecture, by dotted paths."""
 
     @classmethod
     def places(cls) -> dict[str, At]:
-        """The fields that stand in our YAML."""
+        """The fields that have a counterpart in our YAML, and where it is."""
         known = {
             name: [each for each in field.metadata if isinstance(each, At)] for name, field in cls.model_fields.items()
         }
         return {name: found[0] for name, found in known.items() if found}
 
     def tree(self) -> dict[str, Any]:
-        """The `inputs`, `model` and `tasks` of our YAML. Raises PublishedError for a combination that is not
-        reproduced."""
+        """The sections `inputs`, `model` and `tasks` of our YAML. Raises PublishedError for a combination of options
+        that is not reproduced."""
         found: dict[str, Any] = {}
         for path, value in self.yaml.items():
             put(found, path, value)
@@ -194,25 +195,26 @@ class Architecture(Published):
     def from_tree(
         cls, tree: Mapping[str, Any], tensors: Mapping[str, Tensor], legend: Legend, others: Mapping[str, Any] = {}
     ) -> Architecture:
-        """The way back: the configuration of a run whose resolved YAML and tensors these are. Where the run
-        is of another kind, its `tree` differs from what is given, or a LookupError, TypeError or ValueError
-        is raised."""
+        """The way back: the configuration for a run with this resolved YAML, these tensors (by our names) and this
+        `legend`; `others` are fields that the YAML does not give. For a run of another architecture it raises
+        LookupError, TypeError or ValueError, or the `tree` of the result differs from `tree`."""
         known = {**tree, "sizes": sizes_of(tensors), "legend": legend._asdict() | {"end": legend.end}}
         found = {name: value for name, at in cls.places().items() if name not in others for value in at.theirs(known)}
         return cls(**found, **others)
 
     def names(self) -> list[Rename]:
-        """Every tensor, once."""
+        """The table of names: every tensor of ours and of theirs."""
         raise NotImplementedError
 
     def files(self) -> dict[str, dict[str, Any]]:
-        """The JSON files that describe it, by name."""
+        """The JSON files that describe the model, by file name."""
         own = {"architectures": [self.reference], "model_type": self.kinds[0]}
         return {"config.json": own | self.model_dump(exclude_none=True)}
 
 
 def sizes_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """What no YAML says, since it follows from a vocabulary, or from a ratio."""
+    """The sizes that no YAML names, since they follow from a vocabulary or a ratio: `rows` of the embedding table,
+    `places` of the position table, `inner` width of the feed-forward layers."""
     up = f"{BLOCK}feed_forward.up.weight".format(layer=0)
     names = {"rows": ".embedding.weight", "places": "text.position.table.weight", "inner": up}
     found = {name: [len(value) for key, value in tensors.items() if key.endswith(end)] for name, end in names.items()}
@@ -220,22 +222,22 @@ def sizes_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 class Translated(NamedTuple):
-    """Tensors under the names of the other side."""
+    """The result of `translate`: tensors under the names of the other side."""
 
     tensors: dict[str, Tensor]
     unknown: list[str]
-    """What no line of the table names."""
+    """The given names that no line of the table matches."""
     unread: list[str]
-    """What has no place here, to be told."""
+    """The names of tensors that are not needed, of which to tell the user."""
     called: dict[str, str]
-    """The names that were given, by those of the table, which may leave a choice: `transformer.wte.weight` was
+    """The given names by those of the table, which may contain optional parts: `transformer.wte.weight` was
     `wte.weight`."""
 
 
 def translate(table: Sequence[Rename], tensors: Mapping[str, Tensor], back: bool = False) -> Translated:
-    """Their tensors under the keys of our `Model`, or `back`.
+    """Their tensors under the keys of our `Model`; with `back`, ours under their names.
 
-    Raises ValueError where one of several tensors that belong together is missing, and for a copy that is none.
+    Raises ValueError where one of several tensors that belong together is missing, or a copy differs.
     """
     sides = [tuple(map(_tuple, (line.ours, line.theirs) if back else (line.theirs, line.ours))) for line in table]
     patterns = [(_pattern(name), (n, m)) for n, (names, _) in enumerate(sides) for m, name in enumerate(names)]

@@ -42,9 +42,9 @@ class Bert(Architecture):
         "cls.predictions.transform.dense": "linear", "cls.predictions.transform.LayerNorm": "norm",
     }  # fmt: skip
     bias: ClassVar[tuple[str, str]] = ("cls.predictions.bias", "cls.predictions.decoder")
-    """The head's bias, and what holds copies of it and of the table."""
+    """Their names of the head's bias, and of the layer that holds copies of it and of the embedding table."""
     unread: ClassVar[tuple[str, ...]] = ("bert.pooler.dense", "cls.seq_relationship")
-    """What only next-sentence prediction and sentence encoders read, which has no place here."""
+    """Layers for next-sentence prediction and sentence embeddings only, which are not imported."""
 
     yaml = {
         "inputs.text": {"use": "text", "position": {"use": "learned"}, "norm": {"use": "layer_norm"}},
@@ -75,7 +75,7 @@ class Bert(Architecture):
 
     @property
     def first_place(self) -> int:
-        """The position of a text's first token in the table."""
+        """The row of the position table for a text's first token."""
         return 0
 
     def tree(self):
@@ -92,8 +92,8 @@ class Bert(Architecture):
         return super().from_tree(tree, tensors, legend, dict(max_position_embeddings=positions))
 
     def names(self):
-        """Every token of one text has segment 0: its vector is added to the positions. A model saved without
-        its head has keys without the family's name in front."""
+        """All tokens of a single text have segment 0, whose vector is added to the positions. The keys of a model that
+        was saved without its head lack the prefix `bert.` (or `roberta.`)."""
         kind, first = self.kinds[0], self.first_place
         base, (bias, copies) = f"[{kind}.]", self.bias
 
@@ -125,7 +125,7 @@ class Bert(Architecture):
 
 
 class Roberta(Bert):
-    """A RoBERTa's `config.json`: its first positions belong to its padding."""
+    """A RoBERTa's `config.json`: the position table begins with rows for padding (`pad_token_id` + 1 of them)."""
 
     kinds = ("roberta",)
     reference = "RobertaForMaskedLM"

@@ -34,7 +34,7 @@ TABLE, POSITIONS = "tokenizers.text.embedding.weight", "tokenizers.text.position
 
 
 def turned(value: Tensor) -> Tensor:
-    """A matrix as (in, out), as GPT-2 keeps it, or as (out, in); a bias as it is."""
+    """A matrix transposed, between GPT-2's (in, out) and our (out, in); a bias as it is."""
     return value.T if value.dim() == 2 else value
 
 

@@ -35,7 +35,7 @@ LAYER = {
 
 
 class Rope(Published):
-    """How positions turn queries and keys, where it stands in a record of its own."""
+    """The rotary embedding, as newer versions of transformers write it: `rope_parameters`."""
 
     rope_type: Literal["default"] = "default"
     rope_theta: Base | None = None
@@ -81,7 +81,7 @@ class Llama(Architecture):
 
     @classmethod
     def from_tree(cls, tree, tensors, legend):
-        rope = Rope(rope_theta=tree["model"]["position"]["base"])  # where newer versions of transformers have it
+        rope = Rope(rope_theta=tree["model"]["position"]["base"])  # the form that newer versions of transformers write
         return super().from_tree(tree, tensors, legend, dict(rope_parameters=rope))
 
     def names(self):

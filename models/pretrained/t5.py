@@ -39,11 +39,11 @@ CROSS = {"layer_norm": "add_cross_attention.norm"} | {
     f"EncDecAttention.{a}": f"cross_attention.{b}" for a, b in PARTS.items()
 }
 LONGEST = 512
-"""A T5 has no longest text: how many tokens are read, and written, at most."""
+"""The context of encoder and decoder, in tokens: a T5 itself, with relative positions, has no limit."""
 
 
 class T5(Architecture):
-    """A T5's `config.json`. `settled` says whether the weights hold a head of their own, which the file leaves open."""
+    """A T5's `config.json`. It leaves open whether the weights hold an untied head: call `settled` with them first."""
 
     kinds = ("t5",)
     reference = "T5ForConditionalGeneration"
@@ -85,8 +85,8 @@ class T5(Architecture):
     eos_token_id: Annotated[Id | list[Id] | None, At("legend.end")] = 1
 
     def settled(self, theirs: dict[str, Tensor]) -> T5:
-        """With `tie_word_embeddings` as the weights have it: no head, or one that is a copy of the embedding
-        table. Raises PublishedError for scaled outputs with a head of its own."""
+        """A copy with `tie_word_embeddings` as their tensors have it: true where there is no head, or one that equals
+        the embedding table. Raises PublishedError for scaled outputs with an untied head."""
         head = theirs.get("lm_head.weight")
         tied = head is None or torch.equal(head, theirs.get("shared.weight", torch.zeros(0)))
         scaled = self.tie_word_embeddings if self.scale_decoder_outputs is None else self.scale_decoder_outputs
@@ -133,18 +133,18 @@ class T5(Architecture):
             Rename("lm_head.weight", TABLE if self.tie_word_embeddings else "heads.answer.linear.weight"),
             Rename("encoder.embed_tokens.weight", TABLE),
             Rename("decoder.embed_tokens.weight", TABLE),
-            # in the first checkpoints; read by nobody
+            # in the first checkpoints, where no code uses it
             Rename(f"decoder.{bias.format('1.EncDecAttention')}", (), told=True),
         ]
 
     @property
     def gated(self) -> bool:
-        """Whether its feed-forward network has a gate, as in version 1.1."""
+        """Whether the feed-forward layers have a gate, as in version 1.1."""
         return self.feed_forward_proj == "gated-gelu"
 
     @property
     def forward(self) -> dict[str, str]:
-        """The names of the feed-forward network."""
+        """The names of the feed-forward layers, theirs to ours."""
         return {
             theirs: ours
             for theirs, ours in FORWARD.items()

@@ -23,12 +23,12 @@ LAYER = {
 }
 PATCHES, POSITIONS, PREFIX = "tokenizers.image.embedding.weight", "tokenizers.image.position.table.weight", "own.weight"
 PLAIN = "vit_base_patch16_224"
-"""The name under which a model is written: its `model_args` name everything else."""
+"""The architecture name of exported models, whose `model_args` give everything that differs."""
 Side = Annotated[int, Field(ge=1, le=2**14)]
 
 
 class VitArguments(Published):
-    """What a timm directory's `model_args` may change of an architecture; anything else is refused."""
+    """The arguments of an architecture that `model_args` in a timm `config.json` may change; any other is refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
 
@@ -59,7 +59,7 @@ class VitArguments(Published):
 
 
 class VitData(Published):
-    """How its images are prepared: `pretrained_cfg`. What it does not say is as timm's `PretrainedCfg` has it."""
+    """How images are prepared: `pretrained_cfg`, with the defaults of timm's `PretrainedCfg`."""
 
     mean: Annotated[list[FiniteFloat], Field(min_length=1, max_length=16)] = [0.485, 0.456, 0.406]
     std: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1, max_length=16)] = [
@@ -75,10 +75,10 @@ class VitData(Published):
 
 
 class Vit(Architecture):
-    """A timm directory's `config.json`.
+    """A ViT's `config.json` as timm writes it.
 
-    An architecture's name stands for arguments that only timm knows: `tree` and `names` are of a record whose
-    `model_args` are complete (`experiment/importing/labelled.py` completes them).
+    The architecture's name stands for arguments that only timm knows: `tree` and `names` need a record with complete
+    `model_args` (`experiment/importing/labelled.py` completes them).
     """
 
     kinds = ()
@@ -92,7 +92,7 @@ class Vit(Architecture):
     """None: as timm prepares images for this architecture."""
     label_names: list[str] | None = None
     epsilon: Epsilon = Field(1e-6, exclude=True)
-    """Of the normalisations: it belongs to the name."""
+    """The epsilon of the layer norms, which follows from the architecture's name."""
 
     @property
     def classes(self) -> int:
@@ -108,7 +108,7 @@ class Vit(Architecture):
         return self.label_names or (self.pretrained_cfg.label_names if self.pretrained_cfg else None)
 
     def arguments(self) -> dict[str, Any]:
-        """What timm is given to make the model."""
+        """The arguments with which timm makes the model."""
         given = self.model_args.model_dump(exclude_none=True)
         pool = {} if self.global_pool is None else {"global_pool": self.global_pool}
         return {"num_classes": self.classes, **given, **pool}
@@ -151,12 +151,12 @@ class Vit(Architecture):
 
     @property
     def norm(self):
-        """Its layer norm, as a YAML says it."""
+        """The layer norm in our YAML."""
         return {"use": "layer_norm", "epsilon": self.epsilon}
 
     @property
     def pooling(self):
-        """How it reads an image off, as a YAML says it."""
+        """The pooling in our YAML."""
         mean = {"use": "mean_pooling"} | ({"norm": self.norm} if self.model_args.fc_norm else {})
         return "class_token" if self.model_args.global_pool == "token" else mean
 
@@ -203,7 +203,7 @@ class Vit(Architecture):
         )
 
     def names(self):
-        """A patch's convolution is a matrix of ours. The class token and its position (DeiT III gives it
+        """The convolution of patches is a matrix of ours. The class token and its position embedding (DeiT III has
         none) are one vector."""
         args, theirs, parts = self.model_args, "blocks.{layer}.", ("query", "key", "value")
         prefix = int(args.class_token and not args.no_embed_class)
@@ -243,11 +243,11 @@ class Vit(Architecture):
 
 
 def both(value: float | Sequence[float], count: int) -> list[float]:
-    """As many numbers as there are sides, or channels, where a YAML may name one for all of them."""
+    """A list of `count` numbers (sides or channels), where a YAML may give one number for all."""
     return [value] * count if isinstance(value, int | float) else list(value)
 
 
 def ratio_of(inner: int, width: int) -> float:
-    """The ratio of two widths by which timm, which rounds down, comes to the first."""
+    """The `mlp_ratio` from which timm, which rounds down, computes exactly the width `inner`."""
     ratio = inner / width
     return ratio if int(width * ratio) == inner else math.nextafter(ratio, math.inf)

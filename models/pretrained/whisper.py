@@ -37,7 +37,7 @@ CROSS = {
 }  # fmt: skip
 TABLE = "tokenizers.text.embedding.weight"
 FRAME = 0.02
-"""Seconds of sound that a token of the encoder stands for."""
+"""Seconds of sound per token of the encoder."""
 
 
 class Whisper(Architecture):
@@ -89,8 +89,8 @@ class Whisper(Architecture):
         return super().from_tree(tree, tensors, legend, dict(pad_token_id=legend.ends[0]))
 
     def names(self):
-        """Whisper's keys have no bias; ours is zero at first, and whatever it becomes, adds the same to all
-        scores of a query and changes nothing. Its encoder has fixed waves as positions."""
+        """Whisper's keys have no bias. Ours starts at zero, and whatever it becomes, it adds the same to all scores of
+        a query, which changes nothing. The encoder's positions are fixed sines and cosines."""
         encoder, decoder = "model.encoder.layers.{layer}.", "model.decoder.layers.{layer}."
         keys = [(f"{encoder}self_attn", f"{ENCODER_BLOCK}attention"), (f"{decoder}self_attn", f"{BLOCK}attention"),
                 (f"{decoder}encoder_attn", f"{BLOCK}cross_attention")]  # fmt: skip
@@ -127,7 +127,7 @@ class Whisper(Architecture):
         ]
 
     def files(self):
-        """With its feature extractor's file."""
+        """Also the file of the feature extractor."""
         seconds = self.max_source_positions * FRAME
         features = {
             "feature_extractor_type": "WhisperFeatureExtractor",
@@ -141,7 +141,7 @@ class Whisper(Architecture):
 
 
 def checked_waves(found: Tensor) -> None:
-    """Raises ValueError for encoder positions that are not the fixed waves."""
+    """Raises ValueError for encoder positions other than the fixed sines and cosines of Whisper."""
     expected = SinesThenCosines(found.shape[1], len(found)).table
     tolerance = max(1e-3, torch.finfo(found.dtype).eps)  # bfloat16 rounds them to 0.004
     if not torch.allclose(found.float(), expected, atol=tolerance):

@@ -1,9 +1,10 @@
 """Text to ids and back: bytes, characters, a byte-level BPE trained on the corpus, any of tiktoken's encodings,
 numbers.
 
-An encoding turns *data* into ids: text such as `<|endoftext|>` inside a document is twelve or so ordinary characters.
-The one special id that everybody needs is `start`: it stands before every document and generation begins with it.
-Every encoding gives back exactly the text it was given; what it cannot hold it refuses, saying where.
+An encoding turns *data* into ids: `<|endoftext|>` inside a document is 13 ordinary characters. The one special id that
+every encoding has is `start`: it is put before every document, and generation begins with it. Decoding gives back
+exactly the text that was encoded (but see `DirectoryEncoding`); text that an encoding cannot hold raises
+UnencodableText.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ from typing import Any
 from ..files.writing import write_text
 
 MOST = 2**24
-"""Ids that an encoding has at most."""
+"""The most ids of an encoding."""
 
 START = "<|endoftext|>"
 """The printable name of the start token, as in GPT-2: it ends a document and starts the next."""
 
 
 class UnencodableText(ValueError):
-    """Text that an encoding cannot hold. Its `args`: what stands there, at which character, why that is a problem."""
+    """Text that an encoding cannot hold. Its `args`: what it cannot hold, at which character, and why."""
 
     def __str__(self) -> str:
         return "{} at place {} {}".format(*self.args)
 
 
 def well_formed(text: str) -> str:
-    """The text itself. Raises UnencodableText at a lone surrogate: half of a pair, which no Unicode text contains."""
+    """The text itself. Raises UnencodableText for a lone surrogate: half of a pair, which no Unicode text contains."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -44,63 +45,64 @@ def well_formed(text: str) -> str:
 
 
 class Encoding:
-    """Base of all encodings. A subclass gives these attributes, `encode`, and `parts` where it has some."""
+    """Base of all encodings. A subclass gives the attributes below, `encode`, and `parts` where more must be saved."""
 
     name: str
-    """What a YAML calls it: `bytes`, `characters`, `bpe`, or a name of tiktoken's."""
+    """Its name in a YAML: `bytes`, `characters`, `bpe`, `numbers`, or one of tiktoken's; `directory`: imported."""
     pieces: Sequence[bytes]
-    """The bytes that each id stands for; empty for special ids and for gaps in the numbering."""
+    """The bytes of each id, by id; empty for special ids and for gaps in the numbering."""
     specials: dict[int, str]
     """The printable names of the special ids."""
     start: int
     """The special id put before every document, with which generation begins."""
     frame: Mapping[str, Any] = {}
-    """How a published model wants its texts to begin and end, where that is not just `start`: `end`, `opening`,
-    `before`, `after`, `prompt`, `roles`; `strip`: whether what it writes begins with a space that is none."""
+    """How a published model's texts begin and end, where that is not just `start`: `end`, `ends`, `opening`, `before`,
+    `after` and `roles` as the properties of these names; `prompt`: ids before a text that is continued; `strip`:
+    whether white space around generated text is removed."""
 
     @property
     def end(self) -> int:
-        """The special id that ends a text which a model writes."""
+        """The special id that ends a generated text."""
         return self.frame.get("end", self.start)
 
     @property
     def ends(self) -> frozenset[int]:
-        """All special ids that end it; most models have one."""
+        """All special ids that end a generated text; most models have one."""
         return frozenset(self.frame.get("ends", (self.end,)))
 
     @property
     def opening(self) -> tuple[int, ...]:
-        """What every text that a model writes begins with, behind the start (Whisper's language and task)."""
+        """The ids that follow `start` in every generated text (Whisper's language and task)."""
         return tuple(self.frame.get("opening", ()))
 
     @property
     def before(self) -> tuple[int, ...]:
-        """What stands before a text that is only read."""
+        """The ids before a text that is only read: BERT's [CLS]."""
         return tuple(self.frame.get("before", (self.start,)))
 
     @property
     def after(self) -> tuple[int, ...]:
-        """What stands after a text that is only read."""
+        """The ids after a text that is only read: BERT's [SEP]."""
         return tuple(self.frame.get("after", ()))
 
     def prompted(self, text: str | None) -> list[int]:
-        """The ids of a text that is to be continued. Our own models read a start token before every document; a
-        published one what its tokenizer puts there, which may be nothing. Without a text: a new document."""
+        """The ids of a text that is to be continued, behind the start token or what a published model's tokenizer puts
+        there (which may be nothing). Without a text: those with which a new document begins."""
         before = self.frame.get("prompt", (self.start,))
         return [*before, *self.encode(text)] if text else [*(before or (self.start,))]
 
     def written(self, ids: Iterable[int]) -> str:
-        """The text of ids that a model wrote by itself, as an answer to something else."""
+        """The text of generated ids, without white space around it where the frame says `strip`."""
         text = self.decode(ids)
         return text.strip() if self.frame.get("strip") else text
 
     def stream(self, before: Sequence[int] = ()) -> TextStream:
-        """What turns ids into text as they come, behind the ids that stand `before` them."""
+        """A stream that turns ids into text one by one; `before`: the ids that precede them."""
         return TextStream(self)
 
     @property
     def roles(self) -> Mapping[str, int]:
-        """Special ids by what tasks use them for: `mask`, `sentinel_0`, ..."""
+        """Special ids by their role in tasks: `mask`, `sentinel_0`, ..."""
         return self.frame.get("roles", {})
 
     @property
@@ -109,16 +111,16 @@ class Encoding:
         return len(self.pieces)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, without special ones. Raises UnencodableText (a ValueError) saying what stands where."""
+        """The ids of a text, without special ones. Raises UnencodableText (a ValueError)."""
         raise NotImplementedError
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of several texts, in threads where the encoding has them."""
+        """The ids of several texts, in parallel where the encoding can."""
         return [self.encode(text) for text in texts]
 
     def decode_bytes(self, ids: Iterable[int], specials: bool = False) -> bytes:
-        """The bytes behind ids; special ids give nothing, or their printable names where `specials` are wanted.
-        Raises ValueError for an id outside the vocabulary."""
+        """The bytes of ids; special ids give nothing, or with `specials` their printable names. Raises ValueError for
+        an id outside the vocabulary."""
         known = [int(i) for i in ids]
         if wrong := [i for i in known if not 0 <= i < self.vocabulary]:
             raise ValueError(f"id {wrong[0]} is outside encoding {self.name!r}, which has {self.vocabulary} ids")
@@ -126,16 +128,16 @@ class Encoding:
         return b"".join(self.pieces[i] or names.get(i, b"") for i in known)
 
     def decode(self, ids: Iterable[int], specials: bool = False) -> str:
-        """The text behind ids, with U+FFFD where bytes are no UTF-8; else as `decode_bytes`."""
+        """The text of ids, with U+FFFD where bytes are not UTF-8; otherwise as `decode_bytes`."""
         return self.decode_bytes(ids, specials).decode(errors="replace")
 
     def parts(self) -> dict[str, str | int]:
-        """What `encoding.json` holds besides the name, to build the encoding again."""
+        """What `encoding.json` holds besides name and fingerprint, from which the encoding is built again."""
         return {}
 
     @cached_property
     def fingerprint(self) -> str:
-        """A sha256 (hex) over all that determines encoding: two encodings of one fingerprint give the same ids."""
+        """A sha256 (hex) of the name, the pattern, the special ids and the bytes of every id."""
         found = hashlib.sha256(repr((self.name, self.parts().get("pattern"), self.start, self.specials)).encode())
         for piece in self.pieces:
             found.update(len(piece).to_bytes(4, "little") + piece)
@@ -148,28 +150,29 @@ class Encoding:
         return hash(self.fingerprint)
 
     def save(self, folder: Path) -> None:
-        """Write the encoding to `folder` (made where missing): `encoding.json`, and `ranks.tiktoken` for a BPE."""
+        """Write the encoding to `folder` (made where missing): `encoding.json`, and for a BPE `ranks.tiktoken`, for a
+        DirectoryEncoding `tokenizer.json`."""
         parts = {"name": self.name, **self.parts(), "fingerprint": self.fingerprint}
         write_text(Path(folder) / "encoding.json", json.dumps(parts, ensure_ascii=False, indent=1))
 
 
 class TextStream:
-    """Ids that come one after another, as text: whole characters only."""
+    """Ids that come one by one, as text: bytes are held back until they are a whole character."""
 
     def __init__(self, encoding: Encoding):
         self.encoding, self.decoder = encoding, codecs.getincrementaldecoder("utf-8")("replace")
 
     def write(self, id: int) -> str:
-        """The text that is certain after one more id."""
+        """The new text after one more id; it never changes later."""
         return self.decoder.decode(self.encoding.decode_bytes([id]))
 
     def finish(self) -> str:
-        """What is left when nothing more comes: U+FFFD for half a character."""
+        """The text held back when no more ids come: U+FFFD for an incomplete character."""
         return self.decoder.decode(b"", final=True)
 
 
 class ByteEncoding(Encoding):
-    """UTF-8 bytes: ids 0 to 255, and 256 starts a document. No text is unknown, and no vocabulary is needed."""
+    """UTF-8 bytes: ids 0 to 255, and 256 starts a document. It can hold every text: "no" is 110, 111."""
 
     def __init__(self):
         self.name, self.start, self.specials = "bytes", 256, {256: START}
@@ -180,10 +183,11 @@ class ByteEncoding(Encoding):
 
 
 class CharacterEncoding(Encoding):
-    """One id per character of the corpus, in the order of the code points; the last id starts a document."""
+    """One id per character of the corpus, in code point order; the last id starts a document. Of the corpus "noon": n
+    0, o 1, start 2."""
 
     def __init__(self, symbols: str):
-        """`symbols` are all characters there are. Raises ValueError when they are unsorted or not unique."""
+        """`symbols`: all characters. Raises ValueError when there are none, or they are unsorted or not unique."""
         if not well_formed(symbols) or list(symbols) != sorted(set(symbols)):
             raise ValueError("a character vocabulary names at least one character, each once, in code point order")
         self.name, self.symbols, self.start, self.specials = "characters", symbols, len(symbols), {len(symbols): START}
@@ -203,12 +207,12 @@ class CharacterEncoding(Encoding):
 
 
 class NumberEncoding(Encoding):
-    """Ids that are the data themselves, written `<12><7><0>`: for text that was tokenized elsewhere, or never was
-    text."""
+    """Ids that are the data themselves, written `<12><7><0>`: for text that was tokenized elsewhere, or data that is
+    not text."""
 
     def __init__(self, vocabulary: int, start: int | None = None, frame: Mapping[str, Any] | None = None):
-        """`vocabulary` ids in all, of which `start` (by default the last) starts a document and is never data, as are
-        those of the `frame`."""
+        """`vocabulary`: how many ids, 2 to `MOST`; `start` (by default the last) and those of the `frame` are special,
+        never data. Raises ValueError for another vocabulary."""
         if not 2 <= vocabulary <= MOST:
             raise ValueError(f"vocabulary: {vocabulary} must be 2 (a number and the start token) to {MOST:,}")
         self.name, self.start, self.frame = "numbers", vocabulary - 1 if start is None else start, dict(frame or {})

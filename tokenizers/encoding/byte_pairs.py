@@ -1,4 +1,4 @@
-"""Byte-pair encodings: tiktoken's, one trained on the user's corpus, one of a published vocabulary."""
+"""Byte-pair encodings: tiktoken's, one trained on the user's corpus, one from a published `vocab.json`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LONG_SPACE = re.compile(rf"\s(?<!\s\s)\s{{{LONGEST},}}")  # tried only where a r
 
 
 class BytePairs(Encoding):
-    """What the encodings share whose work tiktoken does."""
+    """Base of the encodings that tiktoken computes."""
 
     def __init__(self, coder: tiktoken.Encoding):
         self.name, self.start, self._coder = coder.name, coder.eot_token, coder
@@ -61,7 +61,8 @@ class BytePairs(Encoding):
 
 
 class Extended(Encoding):
-    """Another encoding with special ids of these names behind its own: the mask of a BERT, the sentinels of a T5."""
+    """An encoding with more special ids, one for each role in `own`, behind those of `base`: the mask of a BERT, the
+    sentinels of a T5. Of 257 byte ids and the role `mask`: id 257, printed `<|mask|>`."""
 
     def __init__(self, base: Encoding, own: Sequence[str]):
         self.base, self.own = base, tuple(own)
@@ -97,8 +98,9 @@ class TiktokenEncoding(BytePairs):
     """One of tiktoken's public encodings: gpt2, r50k_base, cl100k_base, o200k_base, ..."""
 
     def __init__(self, name: str):
-        """Read the ranks: from TIKTOKEN_CACHE_DIR (which is made `$CHOPMIX_DATA/bpe` where unset), else by download.
-        Raises ValueError for an unknown name, and when the ranks cannot be had, saying which files to put where."""
+        """Read the ranks: from the folder TIKTOKEN_CACHE_DIR (where unset, set to `$CHOPMIX_DATA/bpe` if that exists),
+        else by download. Raises ValueError for an unknown name, and for ranks that cannot be had, saying which files to
+        put where."""
         known_name(name)
         folder = Path(os.environ.get("CHOPMIX_DATA") or "missing", "bpe")
         if "TIKTOKEN_CACHE_DIR" not in os.environ and folder.is_dir():
@@ -114,7 +116,7 @@ class TiktokenEncoding(BytePairs):
 
 
 def known_name(name: str) -> None:
-    """Raises ValueError for the name of no encoding, saying which there are. (`directory`: an imported model's own.)"""
+    """Raises ValueError for a name of no encoding, listing all. (`directory`: that of an imported model.)"""
     possible = ["bytes", "characters", "bpe", "numbers", *sorted(tiktoken.list_encoding_names())]
     if name not in (*possible, "directory"):
         near = difflib.get_close_matches(name, possible, n=1)
@@ -123,7 +125,7 @@ def known_name(name: str) -> None:
 
 
 def rank_files(name: str) -> dict[str, str]:
-    """The addresses of a public encoding's ranks, by their file names (sha1 sums) in tiktoken's cache."""
+    """The addresses of a public encoding's ranks by their file names in tiktoken's cache, the sha1 of the address."""
     store = "https://openaipublic.blob.core.windows.net/"
     base = {"p50k_edit": "p50k_base", "o200k_harmony": "o200k_base"}.get(name, name)
     gpt2 = ["gpt-2/encodings/main/vocab.bpe", "gpt-2/encodings/main/encoder.json"]
@@ -135,7 +137,8 @@ class BpeEncoding(BytePairs):
     """A byte-level BPE of the user's own corpus; see `train_bpe`."""
 
     def __init__(self, ranks: dict[bytes, int], pattern: str = PATTERN):
-        """`ranks` number all 256 bytes and the merged pieces from 0 without a gap; the next id is the start token."""
+        """`ranks` number all 256 bytes and the merged pieces from 0 without a gap; the next id is the start token.
+        Raises ValueError for other ranks. `pattern`: the regular expression that cuts text into words."""
         if sorted(ranks.values()) != list(range(len(ranks))) or any(bytes([b]) not in ranks for b in range(256)):
             raise ValueError("the ranks of a byte-level BPE number all 256 bytes and the merged pieces without a gap")
         self.ranks, self.pattern = ranks, pattern
@@ -152,18 +155,16 @@ class BpeEncoding(BytePairs):
 
 
 def byte_letters() -> dict[str, int]:
-    """The letter that stands for each byte in vocabularies of GPT-2's kind: itself, or from chr(256) on if
-    unprintable."""
+    """The byte of each letter in vocabularies of GPT-2's kind: a printable byte is written as itself, the others (and
+    the space, chr(288)) as letters from chr(256) on."""
     shown = [b for b in range(256) if chr(b).isprintable() and b != 32]
     hidden = sorted(set(range(256)) - set(shown))
     return {chr(b): b for b in shown} | {chr(256 + i): b for i, b in enumerate(hidden)}
 
 
 def bpe_from_vocabulary(vocabulary: dict[str, int]) -> BpeEncoding:
-    """GPT-2's byte-level BPE from a `vocab.json`: pieces in byte letters, ids in the order of the merges.
-
-    Raises ValueError when the ids are not all bytes and merges without a gap, with `<|endoftext|>` last.
-    """
+    """GPT-2's byte-level BPE from a `vocab.json`: pieces in byte letters (`byte_letters`), ids in the order of the
+    merges. Raises ValueError when the ids are not all bytes and merges without a gap, with `<|endoftext|>` last."""
     byte = byte_letters()
     if vocabulary.get(START) != len(vocabulary) - 1:
         raise ValueError(f"vocab.json: {START} is not its last id")
@@ -175,8 +176,9 @@ def bpe_from_vocabulary(vocabulary: dict[str, int]) -> BpeEncoding:
 
 
 def train_bpe(texts: Iterable[str], vocabulary: int) -> BpeEncoding:
-    """Learn a byte-level BPE with Hugging Face's trainer: every byte by its value, then the merges as they came.
-    `vocabulary` counts all ids: bytes, merges, the start token. Raises ValueError where the corpus cannot fill it."""
+    """Learn a byte-level BPE with Hugging Face's trainer: ids 0 to 255 are the bytes, then come the merges in the order
+    in which they were learned. `vocabulary` counts all ids: bytes, merges, the start token. Raises ValueError where it
+    is below 257, or the corpus cannot fill it."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     if vocabulary < 257:

@@ -14,26 +14,24 @@ from .base import MOST, Encoding, TextStream, well_formed
 from .byte_pairs import byte_letters
 
 SPACE = "\u2581"
-"""What SentencePiece writes for a space."""
+"""SentencePiece's letter for a space."""
 REPLACEMENT = "\ufffd"
-"""What is written for bytes that are no character (yet)."""
-
+"""What decoding gives for bytes that are not (yet) a character."""
 
 BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-"""How a vocabulary writes a byte for which it has no piece."""
+"""The pieces of single bytes in a vocabulary with byte fallback: `<0x0A>` for a newline."""
 
 
 class DirectoryEncoding(Encoding):
-    """A `tokenizer.json`, with the special ids that its model puts around a text.
+    """A Hugging Face `tokenizer.json`, with the special ids that its model puts around a text.
 
-    A text that such a tokenizer normalises (lower case, accents, white space) does not come back as it was: the only
-    encodings of ours that may lose something, since the published models were trained so.
+    Decoding does not give back what such a tokenizer normalises (case, accents, white space): unlike all other
+    encodings, it may lose something, since published models were trained so.
     """
 
     def __init__(self, text: str, start: int, frame: Mapping[str, Any]):
-        """`text` is the content of the `tokenizer.json`; `start` begins what the model writes; `frame` has the `end` of
-        that, what stands `before` and `after` a text that is only read, and perhaps `prompt` and `roles`. Raises
-        DataError."""
+        """`text`: the content of the `tokenizer.json`; `start`: the id with which generated text begins; `frame`: see
+        `Encoding`. Raises DataError for what is no tokenizer, or a role whose id is no special token."""
         self.text, self.coder = text, coder_of(text, "tokenizer.json")
         self.coder.no_padding()
         self.coder.no_truncation()
@@ -50,7 +48,8 @@ class DirectoryEncoding(Encoding):
 
     @cached_property
     def pieces(self) -> list[bytes]:
-        """The bytes of each id, as far as an id has some by itself."""
+        """The bytes of each id by itself (a WordPiece that begins a word: with a space before it); empty for special
+        ids and gaps."""
         letters, size = byte_letters(), max(self.coder.get_vocab().values()) + 1
         found = [b""] * size
         for piece, number in self.coder.get_vocab().items():
@@ -69,17 +68,17 @@ class DirectoryEncoding(Encoding):
 
     @cached_property
     def falls_back(self) -> bool:
-        """Whether what no piece holds is written byte by byte, as in Llama 2."""
+        """Whether characters without a piece are encoded byte by byte, as in Llama 2."""
         return '"ByteFallback"' in self.text or re.search(r'"byte_fallback":\s*true', self.text) is not None
 
     @cached_property
     def of_bytes(self) -> bool:
-        """Whether pieces are written in byte letters, as GPT-2's are."""
+        """Whether pieces are written in byte letters, as in GPT-2 (`byte_letters`)."""
         return '"ByteLevel"' in self.text
 
     @cached_property
     def of_words(self) -> bool:
-        """Whether pieces are beginnings of words, or go on with one after `##`, as BERT's do."""
+        """Whether pieces begin a word, or continue one after `##`, as in BERT."""
         return '"WordPiece"' in self.text
 
     def encode(self, text):
@@ -110,9 +109,8 @@ class DirectoryEncoding(Encoding):
 
 
 class DecodedStream(TextStream):
-    """Ids as text by something that decodes them all at once, and may write a piece in another way behind others
-    than alone (the first piece of a text loses its space, bytes join to characters): what is new in the text of
-    all of them."""
+    """A stream over a `decode` that may give a piece another text behind others than alone (the first piece of a text
+    loses its space, bytes join to characters): all ids are decoded each time, and only what is new is given."""
 
     def __init__(self, decode: Callable[[Sequence[int]], str], before: Sequence[int] = ()):
         self.decode, self.ids = decode, list(before)
@@ -132,7 +130,8 @@ class DecodedStream(TextStream):
 
 
 def coder_of(text: str, where: str) -> Any:
-    """The `tokenizers` object behind the content of a `tokenizer.json`. Raises DataError."""
+    """The `tokenizers.Tokenizer` of a `tokenizer.json`'s content. Raises DataError for what is none, or has more than
+    `MOST` ids; `where` begins its message."""
     from tokenizers import Tokenizer
 
     try:

@@ -1,4 +1,4 @@
-"""Encodings by name, and from the files that they were saved in."""
+"""Encodings made by name, and read from the files that they were saved in."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .directory import DirectoryEncoding
 
 
 def make_encoding(name: str, vocabulary: int | None, texts: Callable[[], Iterable[str]]) -> Encoding:
-    """The encoding a YAML asks for; `texts` gives the training corpus and is called for `characters` and `bpe` only.
-    `vocabulary` (ids in all, the start token included) belongs to `bpe` and `numbers`, and there it must be given.
-    Raises ValueError for an unknown name or a vocabulary that is missing, out of place or impossible."""
+    """The encoding that a YAML names. `texts` gives the training corpus and is called for `characters` and `bpe` only;
+    `vocabulary` (ids in all, the start token included) must be given for `bpe` and `numbers`, and for them only. Raises
+    ValueError for an unknown name, or a vocabulary that is missing, out of place or impossible."""
     if name == "bpe":
         if vocabulary is None:
             raise ValueError("encoding: bpe needs vocabulary: how many ids to learn, such as 4096")
@@ -42,7 +42,7 @@ Id = Annotated[int, Field(ge=0, lt=MOST)]
 
 
 class Frame(Record):
-    """How a published model wants its texts to begin and end."""
+    """How a published model's texts begin and end: the `frame` of an `encoding.json`; its keys as in `Encoding`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     end: Id | None = None
@@ -58,7 +58,7 @@ class Frame(Record):
 
 
 class EncodingRecord(Record):
-    """An `encoding.json`."""
+    """An `encoding.json`; of bytes with a mask: {"name": "bytes", "own": ["mask"], "fingerprint": "..."}."""
 
     name: str
     fingerprint: str
@@ -71,12 +71,13 @@ class EncodingRecord(Record):
 
 
 def load_encoding(folder: Path) -> Encoding:
-    """Read what `save` wrote. Raises DataError naming what is missing, damaged or not what was saved."""
+    """The encoding that `Encoding.save` wrote to a folder. Raises DataError where a file is missing or damaged, or the
+    fingerprint differs."""
     file = Path(folder) / "encoding.json"
     parts = read_record(file, EncodingRecord)
     try:
         found = _made(Path(folder), parts)
-    except (ValueError, KeyError, TypeError) as error:  # tiktoken's, of a pattern that is none, among them
+    except (ValueError, KeyError, TypeError) as error:  # including tiktoken's for a bad pattern
         raise DataError(f"no encoding can be read from {file}: {error}") from error
     if found.fingerprint != parts.fingerprint:
         raise DataError(f"the encoding read from {file} is not the one that was saved: its fingerprint differs")
@@ -84,6 +85,7 @@ def load_encoding(folder: Path) -> Encoding:
 
 
 def _made(folder: Path, parts: EncodingRecord) -> Encoding:
+    """The encoding of a record and the other files in its folder."""
     frame = {name: value for name, value in parts.frame.model_dump().items() if value is not None}
     if parts.name == "bpe":
         lines = read_text(folder / "ranks.tiktoken", LARGE).splitlines()

@@ -1,6 +1,6 @@
-"""What is said to a terminal: texts of others (data, file names, what a model writes) must not steer it.
+"""Escaping foreign texts (data, file names, what a model generates) so that they cannot control a terminal.
 
-Nothing here needs torch: the command line tells of a wrong option before anything is imported.
+Nothing here needs torch: the command line reports a wrong option before it is imported.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from typing import Any
 from rich.markup import escape
 
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Characters that are not shown: those that steer a terminal, but for tabs and ends of lines, and halves of characters,
-which are what Python makes of bytes that are no UTF-8."""
+"""Characters that are escaped: control characters but tab and newline, and lone surrogates, which are what Python makes
+of bytes that are not UTF-8."""
 
 
 def printable(text: str) -> str:
-    r"""A text as it may be shown anywhere: `\x1b` for the character that begins a terminal's commands."""
+    r"""A text with control characters escaped: `\x1b` for the one that begins a terminal's commands."""
     return STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def as_written(text: str) -> str:
-    """A text for standard output: printable where that is a terminal, as it is where a file takes it."""
+    """A text for standard output: `printable` for a terminal; for a file or pipe only lone surrogates are escaped."""
     return printable(text) if sys.stdout.isatty() else text.encode(errors="backslashreplace").decode()
 
 
 def json_line(value: Any) -> str:
-    """A value as one line of JSON, its letters as they are and its other characters escaped, which changes no value."""
+    """A value as one line of JSON, in which control characters are escaped and other non-ASCII characters are not."""
     text = json.dumps(value, ensure_ascii=False)
     return STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def cell(text: str) -> str:
-    """A text in a table: printable, and no markup, so that `[/red]` is shown as it is."""
+    """A text for a cell of a rich table: `printable`, and without markup, so that `[/red]` is shown as it is."""
     return escape(printable(text))

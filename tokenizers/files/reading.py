@@ -1,8 +1,7 @@
-"""The one door for foreign data: files to bytes, texts, records, tensors, arrays, pictures and sounds.
+"""Reading files of any origin: their bytes, lines and texts, within bounds.
 
-Whatever is in a file that we did not just write, its reader here either gives the value, of the type and within the
-bounds that were asked for, or raises DataError with one sentence that names the file. Nothing in a file is ever
-executed.
+The readers here, in `files/records.py` and in `media/files.py` either give a value of the type and within the bounds
+that were asked for, or raise DataError with one sentence that names the file. Nothing in a file is ever executed.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 Source = bytes | str | os.PathLike
-"""A file's content, or where it is."""
+"""A file's content (bytes), or its path."""
 
 SMALL, LARGE = 2**24, 2**32
-"""Bytes that a file of settings may have, and one of data that is read as a whole."""
+"""The most bytes of a file of settings (16 MiB), and of a data file that is read as a whole (4 GiB)."""
 
 
 class DataError(ValueError):
@@ -30,7 +29,7 @@ class DataError(ValueError):
 
 
 def shown(value: Any) -> str:
-    """A value in a message, cut where it is long."""
+    """A value's `repr` for a message, at most 80 characters of it."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a whole number of thousands of digits
@@ -39,8 +38,8 @@ def shown(value: Any) -> str:
 
 
 def regular(path: str | os.PathLike) -> os.stat_result:
-    """What the system tells of a regular file. Raises DataError where there is none, or something else stands there: a
-    folder, or a pipe or a device, which might never end."""
+    """`os.stat` of a regular file. Raises DataError where there is none, or a folder, a pipe or a device, which might
+    never end."""
     named = os.fspath(path)
     try:
         told = os.stat(path)
@@ -54,16 +53,15 @@ def regular(path: str | os.PathLike) -> os.stat_result:
 
 
 def matching(pattern: str) -> list[str]:
-    """The paths that a pattern such as `**/*.txt` matches, in their order. Raises DataError for one that is longer than
-    a path."""
+    """The paths that a pattern such as `**/*.txt` matches, sorted. Raises DataError for what is longer than a path."""
     if len(pattern) > 4096:
         raise DataError(f"{shown(pattern)} has {len(pattern):,} characters; a path has 4,096 at most")
     return sorted(glob.glob(pattern, recursive=True))
 
 
 def read_bytes(path: str | os.PathLike, most: int = LARGE) -> bytes:
-    """A regular file's content, as long as it is when asked for: a run may be adding to it. Raises DataError where
-    there is none, it cannot be read, or has more than `most` bytes."""
+    """A regular file's content, up to its length at the call: a run may be adding to it. Raises DataError where there
+    is none, it cannot be read, or has more than `most` bytes."""
     size = regular(path).st_size
     if size > most:
         raise DataError(f"{os.fspath(path)} has {size:,} bytes, more than the {most:,} that are read")
@@ -75,12 +73,13 @@ def read_bytes(path: str | os.PathLike, most: int = LARGE) -> bytes:
 
 
 def as_text(content: bytes, where: str, line: int = 1) -> str:
-    """A file of UTF-8 as text, without a byte order mark. Raises DataError as `utf8` does."""
+    """A UTF-8 file's content as text, without a byte order mark. Raises DataError as `utf8` does."""
     return utf8(content, where, line).removeprefix("\ufeff")
 
 
 def utf8(content: bytes, where: str, line: int = 1) -> str:
-    """UTF-8 bytes, which begin in a `line`, as text. Raises DataError naming the byte and the line that are not."""
+    """UTF-8 bytes as text. Raises DataError naming the first byte that is not UTF-8 and its line; `line` is the number
+    of the first line of `content`."""
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -91,25 +90,26 @@ def utf8(content: bytes, where: str, line: int = 1) -> str:
 
 
 def read_text(path: str | os.PathLike, most: int = SMALL) -> str:
-    """A whole UTF-8 file, newlines as they are."""
+    """The text of a UTF-8 file, newlines unchanged. Raises DataError as `read_bytes` and `utf8` do."""
     return as_text(read_bytes(path, most), os.fspath(path))
 
 
 PACKED: dict[str, Callable] = {".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open}
-"""What unpacks a file, by its ending."""
+"""What opens a compressed file, by its suffix."""
 
 LONGEST = 2**28
-"""Bytes that one line may have."""
+"""The most bytes of a line (256 MiB)."""
 
 
 def unpacked_most(path: str | os.PathLike) -> int:
-    """How many bytes may come out of a packed file: a hundred times its own, or a GiB; what packs better is made to
-    fill disks."""
+    """The most bytes that a compressed file may unpack to: 100 times its size, at least 1 GiB. What unpacks to more is
+    a decompression bomb."""
     return max(100 * os.path.getsize(path), 2**30)
 
 
 def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
-    """The lines of a plain, `.gz` or `.xz` file, each with its end, one by one. Raises DataError naming the file."""
+    """The lines of a plain, `.gz`, `.tgz` or `.xz` file, each with its newline, one by one. Raises DataError for a file
+    that cannot be read, a line longer than `LONGEST`, and what unpacks to more than `unpacked_most`."""
     named, opener, total = os.fspath(path), PACKED.get(Path(path).suffix), 0
     regular(path)
     try:
@@ -127,5 +127,6 @@ def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
 
 
 def read_packed_text(path: str | os.PathLike) -> str:
-    """The whole text of a UTF-8 file (plain, `.gz` or `.xz`), newlines as they are, without a byte order mark."""
+    """The text of a UTF-8 file (plain, `.gz`, `.tgz` or `.xz`), newlines unchanged, without a byte order mark. Raises
+    DataError as `read_lines` and `utf8` do."""
     return as_text(b"".join(read_lines(path)), os.fspath(path))

@@ -1,4 +1,4 @@
-"""JSON, records, tensors and arrays from files that we did not just write."""
+"""JSON, typed records, tensors and arrays from files of any origin; errors as in `files/reading.py`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .reading import SMALL, DataError, read_bytes, shown
 
 
 class Record(BaseModel):
-    """Base of what a JSON file of ours, or of a published model, is read as: typed fields, others passed over."""
+    """Base of the typed contents of JSON files, ours or a published model's; keys that are no field are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, protected_namespaces=())
 
@@ -27,7 +27,8 @@ R = TypeVar("R", bound=BaseModel)
 
 
 def parse_json(content: bytes | str, where: str) -> Any:
-    """The value of a JSON text. Raises DataError, also for what is nested deeper than 200 levels."""
+    """The value of a JSON text. Raises DataError for what is not JSON, or is nested deeper than 200 levels; `where`
+    begins its message."""
     try:
         return pydantic_core.from_json(content)
     except (ValueError, UnicodeEncodeError) as error:
@@ -39,17 +40,17 @@ def _place(message: str) -> str:
 
 
 def read_json(path: str | os.PathLike, most: int = SMALL) -> Any:
-    """The value of a JSON file."""
+    """The value of a JSON file of at most `most` bytes. Raises DataError as `read_bytes` and `parse_json` do."""
     return parse_json(read_bytes(path, most), os.fspath(path))
 
 
 def read_record(path: str | os.PathLike, kind: type[R], most: int = SMALL) -> R:
-    """A JSON file as a record."""
+    """A JSON file as a record. Raises DataError as `read_bytes` and `as_record` do."""
     return as_record(read_bytes(path, most), kind, os.fspath(path))
 
 
 def as_record(content: bytes | str, kind: type[R], where: str) -> R:
-    """A JSON text as a record. Raises DataError naming the first field that is missing or not what it should be."""
+    """A JSON text as a record. Raises DataError naming the first field that is missing or wrong."""
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:
@@ -60,7 +61,7 @@ def as_record(content: bytes | str, kind: type[R], where: str) -> R:
 
 WORDS = {"Input should be ": "must be ", "a valid integer": "a whole number", "a valid string": "text",
          "a valid dictionary": "a mapping", "a valid boolean": "true or false", "a valid ": "a "}  # fmt: skip
-"""pydantic's words, and those of a configuration's messages."""
+"""pydantic's words, and those that messages about configurations use instead."""
 
 
 def _in_words(error: Mapping[str, Any]) -> str:
@@ -75,8 +76,8 @@ def _in_words(error: Mapping[str, Any]) -> str:
 
 
 def read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The tensors of a safetensors file by name, on the CPU. Raises DataError where it is missing, damaged, or no such
-    file."""
+    """The tensors of a safetensors file by name, on the CPU. Raises DataError for a file that is missing, damaged or of
+    another format."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -93,7 +94,8 @@ def read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def read_array(content: bytes, where: str) -> np.ndarray:
-    """The array of a `.npy` file. Raises DataError for one of objects, and where the file is shorter than it says."""
+    """The array of a `.npy` file's content. Raises DataError for what is none, holds objects, or has another length
+    than its header says."""
     stream = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(stream)

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Atomic writing: files are replaced whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 
 
 def partial_name(path: Path) -> Path:
-    """The name that a file has until it is whole. It tells of the machine and the process that write it, so that what a
-    killed one has left can be known for that (see `sweep_partials`)."""
+    """The name that a file has while it is written: `.NAME.HOST.RANDOM.PROCESS`, by which `sweep_partials` finds what
+    killed processes have left."""
     return path.with_name(f".{path.name}.{socket.gethostname()}.{secrets.token_hex(4)}.{os.getpid()}")
 
 
 def sweep_partials(path: Path) -> None:
-    """Delete what processes of this machine that are no more have left of a file."""
+    """Delete the partial files of `path` whose processes, on this machine, have ended."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(socket.gethostname())}.*"):
         number = left.name.rpartition(".")[2]
         if number.isdecimal() and len(number) < 10 and not is_alive(int(number)):
@@ -28,7 +28,7 @@ def sweep_partials(path: Path) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Whether there is such a process on this machine."""
+    """Whether a process of this id runs on this machine."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -39,13 +39,13 @@ def is_alive(process: int) -> bool:
 
 
 def not_written(path: Path, error: OSError | ValueError) -> OSError:
-    """The error of a file or a folder that cannot be written, which names it."""
+    """The error to raise for a file or folder that cannot be written; its message names the path."""
     why = getattr(error, "strerror", None) or error
     return OSError(getattr(error, "errno", None), f"{path} cannot be written: {why}")
 
 
 def make_folder(path: Path) -> None:
-    """A folder, and those above it, where there is none yet. Raises OSError naming it."""
+    """Make a folder and its parents where they are missing. Raises OSError naming it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
@@ -70,5 +70,5 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file as a whole."""
+    """Replace a JSON file as a whole. Raises OSError naming the file."""
     write_text(path, json.dumps(value, indent=1))

@@ -1,8 +1,7 @@
-"""Declared augmentation: how images and spectrograms are changed at random while training, as whole batches on the
-device.
+"""Augmentation of images and spectrograms while training, as whole batches on the device.
 
-What chance decides for an item is a function of the item's seed alone, which is made of the run's seed, the epoch and
-the sample: an item is changed alike in a batch of any size, in any of several processes, and otherwise in the next
+All random numbers for an item are functions of its seed alone, which is made of the run's seed, the epoch and the
+sample: an item is changed in the same way in a batch of any size and in any process, and in another way in the next
 epoch.
 """
 
@@ -22,11 +21,11 @@ Seeds = Int[Tensor, "s"]
 
 
 def uniform(seeds: Seeds, numbers: int, stream: int = 0) -> Float[Tensor, "{numbers} s"]:
-    """So many numbers from 0 to below 1 for each seed, by a counter and a hash (SplitMix64, Steele et al. 2014):
-    whatever else is in the batch, on every device, without a generator whose state would have to be kept."""
+    """Random numbers from 0 to below 1, `numbers` for each seed: a hash of seed and counter (SplitMix64, Steele et al.
+    2014), the same in every batch and on every device. `stream` numbers independent draws from the same seeds."""
 
     def mixed(x: Tensor, shift: int, factor: int) -> Tensor:
-        return (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * factor  # a shift that brings in zeros
+        return (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * factor  # a logical shift: zeros come in
 
     counter = torch.arange(1, numbers + 1, device=seeds.device)[:, None] + stream * 2**20
     x = seeds[None] + counter * -0x61C8864680B583EB
@@ -35,12 +34,12 @@ def uniform(seeds: Seeds, numbers: int, stream: int = 0) -> Float[Tensor, "{numb
 
 
 class ImageAugmentation(nn.Module):
-    """Shift by up to `shift` pixels (black comes in), turn by up to `rotate` degrees and scale by up to `zoom`, mirror
-    left and right (`flip`), RandAugment with `operations` operations of strength `magnitude` (Cubuk et al. 2019,
-    arXiv:1909.13719; torchvision's operations), and erase a rectangle of up to `erase` of the area with grey (Zhong et
-    al. 2017, arXiv:1708.04896). `transforms` are any others of torchvision.transforms.v2 that keep an image's size, by
-    name with their arguments: `[{use: ColorJitter, brightness: 0.4}, {use: RandomGrayscale, p: 0.1}]`; they take one
-    image after another."""
+    """Shift by up to `shift` pixels (black comes in), turn by up to `rotate` degrees and scale by up to `zoom` (0.1:
+    0.9 to 1.1 times), mirror left and right with probability 0.5 (`flip`), RandAugment with `operations` operations of
+    strength `magnitude`, 0 to 30 (Cubuk et al. 2019, arXiv:1909.13719; torchvision's operations), and erase a rectangle
+    of up to `erase` of the area with grey (Zhong et al. 2017, arXiv:1708.04896). `transforms` are any others of
+    torchvision.transforms.v2 that keep an image's size, by name with their arguments: `[{use: ColorJitter, brightness:
+    0.4}, {use: RandomGrayscale, p: 0.1}]`; they take one image after another."""
 
     def __init__(
         self, *, shift: int = 0, flip: bool = False, rotate: float = 0.0, zoom: float = 0.0,
@@ -59,19 +58,20 @@ class ImageAugmentation(nn.Module):
         self.transforms = [torchvision_transform(part) for part in transforms or ()]
 
     def forward(self, images: Images, seeds: Seeds) -> Tensor:
-        """Every image changed as its seed decides: images of one seed (the frames of a clip) are changed alike.
-        Autocast is off: to halves, places in an image are rounded by up to half a pixel in 256."""
-        with torch.autocast(images.device.type, enabled=False):
+        """Every image changed as its seed decides; images of one seed (the frames of a clip) are changed alike."""
+        with torch.autocast(images.device.type, enabled=False):  # 16 bits round positions by up to half a pixel in 256
             images = self.coloured(self.mirrored(images, seeds), seeds)
             return self.moved(images, seeds)
 
     def mirrored(self, images: Images, seeds: Seeds) -> Images:
+        """`flip`: each image mirrored with probability 0.5."""
         if not self.flip:
             return images
         (chosen,) = uniform(seeds, 1, stream=1)
         return torch.where((chosen < 0.5)[:, None, None, None], images.flip(-1), images)
 
     def moved(self, images: Images, seeds: Seeds) -> Tensor:
+        """`rotate`, `zoom`, `shift` and `erase`; float32 where an image is resampled, else uint8."""
         if self.rotate or self.zoom:
             angle, scale = uniform(seeds, 2, stream=2) * 2 - 1
             images = turned(images, angle * self.rotate, 1 + scale * self.zoom)
@@ -80,7 +80,7 @@ class ImageAugmentation(nn.Module):
         return erased(images, self.erase, uniform(seeds, 3, stream=4)) if self.erase else images
 
     def coloured(self, images: Images, seeds: Seeds) -> Images:
-        """RandAugment, and torchvision's transforms of the user's."""
+        """RandAugment's `operations`, then the user's `transforms`."""
         for number in range(self.operations):
             which, side = uniform(seeds, 2, stream=10 + number)
             images = rand_augmented(images, which, side, self.magnitude)
@@ -88,8 +88,8 @@ class ImageAugmentation(nn.Module):
 
     @torch.compiler.disable
     def by_torchvision(self, images: Images, seeds: Seeds) -> Images:
-        """torchvision's transforms draw from torch's global generators: each image finds them as its own seed has set
-        them. (On a GPU this waits for the seeds, once a batch.)"""
+        """The `transforms`, which draw from torch's global generators: these are seeded for every image. (On a GPU this
+        waits for the seeds, once a batch.)"""
         found = []
         with torch.random.fork_rng([images.device] if images.is_cuda else []):
             for image, seed in zip(images, seeds.tolist()):
@@ -98,6 +98,7 @@ class ImageAugmentation(nn.Module):
         return torch.cat(found)
 
     def transformed(self, image: Images) -> Images:
+        """One image through all `transforms`. Raises ValueError where one cannot take uint8 or changes the size."""
         for change in self.transforms:
             name = type(change).__name__
             try:
@@ -116,8 +117,8 @@ class ImageAugmentation(nn.Module):
 
 
 def torchvision_transform(part: dict[str, Any]) -> nn.Module:
-    """A transform of torchvision.transforms.v2 by its name (`use`) and arguments. Raises ValueError naming what is
-    possible."""
+    """The transform of torchvision.transforms.v2 that `use` names, made with the other keys as arguments. Raises
+    ValueError for an unknown name or argument."""
     from torchvision.transforms import v2
 
     name, options = part.get("use"), {key: value for key, value in part.items() if key != "use"}
@@ -132,8 +133,8 @@ def torchvision_transform(part: dict[str, Any]) -> nn.Module:
 
 
 def shifted(images: Tensor, most: int, drawn: Float[Tensor, "2 s"]) -> Tensor:
-    """Every image moved by its own whole number of pixels, up to `most` each way; `drawn` decides, from 0 to 1, how far
-    down and to the right."""
+    """Every image moved by its own whole number of pixels, up to `most` each way; black comes in. `drawn`, from 0 to 1:
+    how far up and to the left (0: moved `most` pixels down and to the right)."""
     s, _, height, width = images.shape
     padded = F.pad(images, (most, most, most, most))
     down, right = (drawn * (2 * most + 1)).long()[:, :, None]
@@ -144,11 +145,12 @@ def shifted(images: Tensor, most: int, drawn: Float[Tensor, "2 s"]) -> Tensor:
 
 
 def turned(images: Tensor, degrees: Float[Tensor, "s"], scale: Float[Tensor, "s"]) -> Tensor:
-    """Every image turned clockwise by its own angle and made larger by its own factor; images need not be square."""
+    """Every image turned clockwise by its own angle in degrees and enlarged by its own factor, about its middle; black
+    comes in. Images need not be square. Gives float32."""
     height, width = images.shape[-2:]
     angle = degrees * torch.pi / 180
     cos, sin, zero = angle.cos() / scale, angle.sin() / scale, torch.zeros_like(angle)
-    # torch measures both sides from -1 to 1: what is turned in pixels must be stretched in those units
+    # affine_grid measures both sides from -1 to 1: a rotation in pixels is stretched in these units
     across, down = sin * height / width, sin * width / height
     matrix = torch.stack([torch.stack([cos, across, zero], -1), torch.stack([-down, cos, zero], -1)], 1)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
@@ -156,8 +158,8 @@ def turned(images: Tensor, degrees: Float[Tensor, "s"], scale: Float[Tensor, "s"
 
 
 def erased(images: Tensor, most: float, drawn: Float[Tensor, "3 s"]) -> Tensor:
-    """A rectangle of up to `most` of each image's area made grey; `drawn` decides, from 0 to 1, its share and its
-    place."""
+    """Every image with a rectangle of up to `most` of its area made grey (128). `drawn`, from 0 to 1: the share of
+    `most` that it has, and how far down and right it is."""
     height, width = images.shape[-2:]
     share = (drawn[0] * most).sqrt()
     top, left = drawn[1:] * (1 - share)
@@ -171,8 +173,8 @@ def erased(images: Tensor, most: float, drawn: Float[Tensor, "3 s"]) -> Tensor:
 class SpectrogramAugmentation(nn.Module):
     """SpecAugment (Park et al. 2019, arXiv:1904.08779): per clip, `stripes` bands of up to `mels` mel channels and as
     many of up to `frames` frames are set to the mean, 0. Before that the mel channels of each clip are stretched by up
-    to `warp` (0.1: 0.9 to 1.1 times), as another vocal tract would (Jaitly and Hinton 2013, vocal tract length
-    perturbation)."""
+    to `warp` (0.1: 0.9 to 1.1 times), which sounds like another vocal tract (vocal tract length perturbation, Jaitly
+    and Hinton 2013)."""
 
     def __init__(self, *, mels: int = 8, frames: int = 8, stripes: int = 1, warp: float = 0.0):
         super().__init__()
@@ -183,7 +185,7 @@ class SpectrogramAugmentation(nn.Module):
     def forward(
         self, spectrogram: Float[Tensor, "f m"], lengths: Int[Tensor, "s"], seeds: Seeds
     ) -> Float[Tensor, "f m"]:
-        """`lengths` are the frames of each clip; the clips lie one after another."""
+        """The augmented spectrograms of clips that lie one after another; `lengths`: the frames of each clip."""
         device, bins = spectrogram.device, spectrogram.shape[1]
         clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths, output_size=len(spectrogram))
         if self.warp:
@@ -204,8 +206,8 @@ class SpectrogramAugmentation(nn.Module):
 
 
 def stretched(spectrogram: Float[Tensor, "f m"], factor: Float[Tensor, "f"]) -> Float[Tensor, "f m"]:
-    """Every frame's channels read at `factor` times their place, with straight lines between them; the last one goes
-    on."""
+    """Every frame resampled along its channels: channel c becomes what stood at c * factor, interpolated linearly;
+    beyond the last channel its value is repeated."""
     last = spectrogram.shape[1] - 1
     place = (torch.arange(last + 1, device=spectrogram.device) * factor[:, None]).clamp(max=last)
     below = place.long().clamp(max=last - 1)

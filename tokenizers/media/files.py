@@ -1,4 +1,4 @@
-"""Pictures and sounds from files or bytes."""
+"""Pictures and sounds from files or bytes, and tables of numbers as tensors."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from torch import Tensor
 from ..files.reading import LARGE, DataError, Source, read_bytes
 
 PIXELS = 100_000_000
-"""The most pixels of a picture."""
+"""The most pixels that a picture may have."""
 
 SAMPLES, BLOCK = 2**30, 2**20
-"""The most samples of a sound, all channels being one (six hours at 44.1 kHz), and how many are read at once."""
+"""The most samples per channel that a sound may have (six hours at 44.1 kHz), and how many are read at once."""
 
 
 def read_picture(raw: Source) -> Any:
-    """A picture (PIL), turned as its EXIF data says, the first one of an animation, loaded whole. Raises DataError."""
+    """A picture (PIL), turned as its EXIF data says; the first one of an animation. Raises DataError for a file that is
+    missing, damaged or no picture, or has more than `PIXELS` pixels."""
     return next(_pictures(raw, "image"))
 
 
 def read_animation(raw: Source, most: int) -> list[Any]:
-    """The pictures (PIL, in colour) of an animation, `most` at most. Raises DataError."""
+    """The pictures (PIL, in colour) of an animation, the first `most`. Raises DataError as `read_picture` does."""
     return [frame for frame, _ in zip(_pictures(raw, "video"), range(most))]
 
 
@@ -56,17 +57,18 @@ def _pictures(raw: Source, what: str) -> Iterator[Any]:
 
 
 FFMPEG = {b"ftyp": 4, b"\x1aE\xdf\xa3": 0, b"\xff\xf1": 0, b"\xff\xf9": 0, b"\x30\x26\xb2\x75": 0}
-"""How files begin that libsndfile does not read (mp4 and m4a, webm and mkv, aac, wma), with the byte where they say
-so."""
+"""Marks of files that libsndfile does not read (mp4 and m4a; webm and mkv; aac, twice; wma), and the byte at which each
+mark begins."""
 
 SECONDS = 600
-"""How long ffmpeg may work on one file."""
+"""Seconds that ffmpeg may work on one file."""
 
 
 def read_sound(raw: Source) -> tuple[Float[np.ndarray, "t"], int]:
-    """The samples of a file, from -1 to 1, its channels averaged, and its rate in hertz. Raises DataError.
+    """The samples of a file, from -1 to 1, its channels averaged, and its rate in hertz. Raises DataError for a file
+    that is missing, damaged or no sound, has more than `SAMPLES` samples, or needs an ffmpeg that is not installed.
 
-    The file is read in blocks: one whose header tells of more samples than it has takes no memory for them.
+    The file is read in blocks, so that a header that promises more samples than there are takes no memory.
     """
     import soundfile
 
@@ -84,7 +86,7 @@ def read_sound(raw: Source) -> tuple[Float[np.ndarray, "t"], int]:
 
 
 def read_sound_bytes(raw: Source) -> bytes:
-    """The bytes of a file of sound."""
+    """The bytes of a file of sound. Raises DataError where it is missing or empty bytes are given."""
     if isinstance(raw, bytes):
         if not raw:
             raise DataError("the sound has no bytes")
@@ -112,11 +114,12 @@ def _blocks(content: bytes) -> tuple[np.ndarray, int]:
 
 
 def _through_ffmpeg(raw: Source, named: str) -> tuple[np.ndarray, int]:
-    """The same through the program ffmpeg. Raises DataError where it is not installed or cannot read the file."""
+    """Samples and rate as in `read_sound`, by the program ffmpeg; `named` begins messages. Raises DataError where it is
+    not installed, cannot read the file, or takes more than `SECONDS`."""
     if shutil.which("ffmpeg") is None:
         raise DataError(f"the sound cannot be read: {named}this kind of file (mp4, m4a, webm, aac, wma) needs ffmpeg, "
                         "which is not installed here; wav, flac, ogg, opus and mp3 are read without")  # fmt: skip
-    source = "pipe:0" if isinstance(raw, bytes) else f"file:{os.fspath(raw)}"  # by its name it may be read at any place
+    source = "pipe:0" if isinstance(raw, bytes) else f"file:{os.fspath(raw)}"  # a file, unlike a pipe, allows seeking
     command = f"ffmpeg -v error -i SOURCE -vn -c:a pcm_s16le -f wav -fs {LARGE} pipe:1".split()
     command[command.index("SOURCE")] = source
     given = raw if isinstance(raw, bytes) else b""
@@ -131,7 +134,8 @@ def _through_ffmpeg(raw: Source, named: str) -> tuple[np.ndarray, int]:
 
 
 def as_tensor(values: Any, where: str) -> Tensor:
-    """Numbers of any kind as a float32 tensor. Raises DataError for what is none, or not a whole table of them."""
+    """Numbers, nested lists of them or arrays as a float32 tensor. Raises DataError for what is no number, or rows of
+    unequal lengths."""
     try:
         return torch.as_tensor(np.asarray(values, dtype=np.float32))
     except (TypeError, ValueError, OverflowError) as error:

@@ -1,4 +1,4 @@
-"""What the tokenizers of images and of video share: patches of pixels, normalised; and how they are drawn."""
+"""What the tokenizers of images and of video share: normalising patches of pixels, and drawing them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..files.reading import shown
 
 
 class Normalized(nn.Module):
-    """Rows of pixels from 0 to 255 less their channel's mean, over its std; both for values from 0 to 1.
+    """Patches of pixels, (t, p) from 0 to 255, over 255, less their channel's mean, over its std.
 
-    A row holds a patch of `frames` frames: all of a channel's `area` pixels, channel after channel, frame after frame.
-    `mean` and `std` are one number, or one for each channel. Raises ValueError for another number of them, and for a
-    std that is not more than 0.
+    A row holds p = frames * channels * area values: all `area` pixels of a channel, channel after channel, frame after
+    frame. `mean` and `std` are one number, or one for each channel. Raises ValueError for another number of them, and
+    for a std that is not more than 0.
     """
 
     def __init__(self, mean: float | list[float], std: float | list[float], channels: int, area: int, frames: int = 1):
@@ -37,8 +37,8 @@ class Normalized(nn.Module):
 
 
 def draw_patches(canvas: Any, picture: Tensor, patch_size: int, frame: int = 0) -> None:
-    """A picture (height, width, channels) and the grid of its patches, on matplotlib's Axes; a bold line after every
-    `frame` columns, where frames stand side by side."""
+    """Draw a picture (height, width, channels) and the grid of its patches on matplotlib's Axes; with a bold line after
+    every `frame` pixels, where frames stand side by side."""
     canvas.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=255)
     height, width = picture.shape[:2]
     for line in range(0, height + 1, patch_size):

@@ -1,8 +1,7 @@
-"""RandAugment (Cubuk et al. 2019, arXiv:1909.13719): torchvision's operations on whole batches, each image getting its
-own.
+"""RandAugment (Cubuk et al. 2019, arXiv:1909.13719): torchvision's operations on whole batches, one for each image.
 
-On a CPU an operation is computed for its images only; on a GPU, which to ask for their number would keep waiting, all
-are computed for all images, and each keeps one. Both give the same pixels.
+On a CPU an operation is computed for the images that drew it. On a GPU, where counting these would wait for the device,
+all operations are computed for all images, and each image keeps one. Both give the same pixels.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from torch import Tensor
 Images = UInt8[Tensor, "s channels height width"]
 
 STRONGEST = 30
-"""RandAugment's strengths are 0 to 30, as in torchvision."""
+"""The largest magnitude of RandAugment, as in torchvision."""
 
 
 def rand_augmented(images: Images, which: Float[Tensor, "s"], side: Float[Tensor, "s"], magnitude: int) -> Images:
-    """One operation of RandAugment for every image: `which` of them, and to which `side` (where it has two), from 0 to
-    1."""
+    """One operation of RandAugment on every image. `which`, from 0 to below 1, selects one of 14, the last of which
+    does nothing; `side`, from 0 to 1, its direction, where it has two."""
     strength, (height, width) = magnitude / STRONGEST, images.shape[-2:]
-    number = (which * 14).long()  # the last one leaves an image as it is
+    number = (which * 14).long()
     if images.is_cuda:
         return augmented_together(images, number, torch.where(side > 0.5, 1.0, -1.0), strength)
     for index, (forth, back) in enumerate(operations(strength, height, width)):
@@ -38,8 +37,9 @@ def rand_augmented(images: Images, which: Float[Tensor, "s"], side: Float[Tensor
 
 
 def augmented_together(images: Images, number: Int[Tensor, "s"], sign: Float[Tensor, "s"], strength: float) -> Images:
-    """The same for a GPU: to count whom an operation is for would mean to wait, so that all get all, and keep one.
-    Operations that differ by a number are made at once, with each image's own."""
+    """`rand_augmented` for a GPU: all operations on all images, of which each image keeps the one of its `number`.
+    Shears, translations and rotations are one resampling with each image's own matrix; the blends, one per kind, take
+    each image's own factor."""
     from torchvision.transforms.v2 import functional as T
 
     bits, (height, width) = round(8 - 4 * strength), images.shape[-2:]
@@ -57,8 +57,8 @@ def augmented_together(images: Images, number: Int[Tensor, "s"], sign: Float[Ten
 
 
 def shears_and_turns(number: Tensor, sign: Tensor, strength: float, height: int, width: int) -> tuple[Tensor, ...]:
-    """Where a pixel comes from, counted from the middle: x * a + y * b + c and x * d + y * e + f, as torchvision has
-    them."""
+    """The matrix of every image's shear, translation or rotation, six tensors (s,): the pixel (x, y), counted from the
+    middle, is taken from (x * a + y * b + c, x * d + y * e + f), as in torchvision."""
     shear, angle = 0.3 * strength, math.radians(30.0 * strength)
     across, down = (int(150 / 331 * side * strength) for side in (width, height))
     nothing = torch.zeros_like(sign)
@@ -73,8 +73,8 @@ def shears_and_turns(number: Tensor, sign: Tensor, strength: float, height: int,
 
 
 def resampled_by(images: Images, *matrix: Float[Tensor, "s"]) -> Images:
-    """Every image with each pixel taken from the nearest to its own place; grey comes in. No product of matrices, which
-    TF32 would round."""
+    """Every image resampled by its own matrix (`shears_and_turns`), from the nearest pixel; grey comes in. Computed
+    without matrix products, which TF32 would round."""
     height, width = images.shape[-2:]
     a, b, c, d, e, f = (each[:, None, None] for each in matrix)
     x = torch.arange(width, device=images.device) + (1 - width) / 2
@@ -86,7 +86,7 @@ def resampled_by(images: Images, *matrix: Float[Tensor, "s"]) -> Images:
 
 
 def blended(images: Float[Tensor, "s c h w"], factor: Float[Tensor, "s 1 1 1"]) -> list[Images]:
-    """Every image's difference to black, to grey, to one grey and to a smooth image, each by its own factor:
+    """Every image blended by its own factor with black, its grey image, its mean grey and its smoothed image:
     torchvision's brightness, saturation, contrast and sharpness."""
     grey = images
     if images.shape[1] == 3:
@@ -102,7 +102,8 @@ def blended(images: Float[Tensor, "s c h w"], factor: Float[Tensor, "s 1 1 1"]) 
 
 
 def operations(strength: float, height: int, width: int) -> list[tuple[Callable, Callable | None]]:
-    """torchvision's operations at a strength from 0 to 1; where they have two directions, both."""
+    """RandAugment's operations, by torchvision, at a strength from 0 to 1: (forth, back), or (change, None) for those
+    without a direction."""
     from torchvision.transforms.v2 import functional as T
 
     def affine(changes: dict[str, Any]) -> Callable:
@@ -137,6 +138,6 @@ def operations(strength: float, height: int, width: int) -> list[tuple[Callable,
 
 
 def where_chosen(change: Callable[[Tensor], Tensor], images: Tensor, chosen: Tensor) -> Tensor:
-    """The images, the chosen ones changed; the others are not computed."""
+    """The images, of which the chosen ones, (s,) booleans, are changed; `change` is computed for these only."""
     numbers = chosen.nonzero()[:, 0]
     return images.index_copy(0, numbers, change(images[numbers])) if len(numbers) else images

@@ -1,4 +1,4 @@
-"""What all tokenizers of sound share: reading, resampling and trimming, and changes while training."""
+"""What all tokenizers of sound share: reading, resampling, trimming, and augmentation of the waveform."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Clip = Float[Tensor, "_samples"]
 class WaveAugmentation:
     """How a clip is changed at random while training: moved by up to `shift` seconds (silence comes in), played faster
     or slower by up to `speed` (0.1: 0.9 to 1.1 times), louder or softer by up to `gain` dB, with white noise at a
-    signal-to-noise ratio drawn from `noise` [lowest, highest] dB, and as another microphone would hear it: through a
-    smooth filter that lifts or lowers each part of the spectrum by up to `colour` dB."""
+    signal-to-noise ratio drawn from `noise` [lowest, highest] dB, and through a random smooth filter that raises or
+    lowers each part of the spectrum by up to `colour` dB, as another microphone does."""
 
     shift: float = 0.0
     speed: float = 0.0
@@ -61,33 +61,31 @@ class WaveAugmentation:
 
 
 KNOTS = 8
-"""Points of a random filter's curve, evenly spaced in mels (nearly), with straight lines between them."""
+"""Points of a random filter's curve, nearly evenly spaced in mels, interpolated linearly."""
 
 
 def coloured(clip: Clip, decibels: np.ndarray) -> Clip:
-    """The clip through a filter of zero phase whose gain follows the given values from the lowest frequency to the
-    highest."""
+    """The clip through a zero-phase filter; `decibels` are its gains from the lowest frequency to the highest."""
     spectrum = torch.fft.rfft(clip)
-    place = np.log1p(np.linspace(0, 8, len(spectrum))) / math.log(
-        9
-    )  # low frequencies take more of the curve, as in mels
+    # low frequencies take more of the curve, as in mels
+    place = np.log1p(np.linspace(0, 8, len(spectrum))) / math.log(9)
     gain = 10 ** (np.interp(place, np.linspace(0, 1, len(decibels)), decibels) / 20)
     return torch.fft.irfft(spectrum * torch.from_numpy(gain.astype(np.float32)), n=len(clip))
 
 
 MOST = {"rate": 1_000_000, "mels": 4096, "hop": 10**6, "window": 10**6, "longest": 10**12}
-"""The most that a sound's settings may be (hertz, channels, seconds): far more than anybody needs, less than breaks
-arithmetic."""
+"""The largest values of a sound's options (hertz, channels, seconds): more than anybody needs, and no arithmetic
+overflows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoundChopper(Chopper):
-    """Base of the choppers of sound, which decodes. `rate` in hertz, `hop` and `window` (from one frame of the
-    spectrogram to the next, and its length) and `longest` (what is longer is cut) in seconds, `mels` channels. `trim`:
-    what is more than so many dB below the loudest moment is cut off at both ends (its seconds count from there).
-    `normalize`: log-mel energies less their mean, over their std, both of the training `data`, or each `clip`'s own
-    (which forgets how loud a clip is and how its microphone colours it). A clip that is trimmed or normalised by itself
-    must be known to its end."""
+    """Base of the choppers of sound, which decodes to mono clips of `rate` hertz. In seconds: `hop` from one frame of
+    the spectrogram to the next, `window` of each frame, `longest` (the rest of a clip is cut off). `mels`: channels of
+    the spectrogram. `trim`: both ends of a clip are cut off as far as they are more than this many dB below its loudest
+    window; seconds count from the cut. `normalize`: log-mel energies less mean, over std, both of the training `data`,
+    or of each `clip` (which removes its loudness and its microphone's colour). A clip that is trimmed or normalised by
+    itself must be known to its end."""
 
     kind: ClassVar[str] = "sound"
     rate: int = 16_000
@@ -131,8 +129,9 @@ class SoundChopper(Chopper):
         return round(self.rate * self.window)
 
     def decode(self, raw: Any) -> Clip:
-        """A path, a file's bytes (wav, flac, ogg, mp3; mp4, webm and aac through ffmpeg, where that is installed), or
-        (samples, rate) with samples (t,) or (t, channels), whole numbers being shares of the largest of their kind."""
+        """The clip, mono and from -1 to 1, of a path, a file's bytes (wav, flac, ogg, opus, mp3; mp4, webm, aac and wma
+        where ffmpeg is installed), or (samples, rate) with samples (t,) or (t, channels), see `as_shares`. Raises
+        ValueError where it cannot be read, has no samples, or some that are not finite."""
         if isinstance(raw, Tensor):
             return raw
         if not isinstance(raw, tuple | bytes | str | os.PathLike):
@@ -158,8 +157,8 @@ class SoundChopper(Chopper):
 
 
 def trimmed(clip: Clip, window: int, decibels: float) -> Clip:
-    """The clip from the first window to the last whose energy is within so many dB of the loudest one's; silence stays
-    whole."""
+    """The clip from the first window of `window` samples to the last whose energy is within `decibels` of the loudest
+    one's; silence stays whole."""
     missing = -len(clip) % window
     energy = F.pad(clip - clip.mean(), (0, missing)).view(-1, window).square().sum(1)
     energy[-1] *= window / (window - missing)
@@ -168,8 +167,8 @@ def trimmed(clip: Clip, window: int, decibels: float) -> Clip:
 
 
 def as_shares(samples: np.ndarray) -> np.ndarray:
-    """Samples as float32 from -1 to 1: whole numbers as shares of the largest of their kind, around its middle (128 of
-    uint8)."""
+    """Samples as float32: integers from -1 to 1, as shares of the range of their type around its middle (uint8:
+    (value - 128) / 128); floating-point numbers as they are."""
     if not np.issubdtype(samples.dtype, np.integer):
         return samples.astype(np.float32)
     half = 2.0 ** (8 * samples.dtype.itemsize - 1)
@@ -178,15 +177,16 @@ def as_shares(samples: np.ndarray) -> np.ndarray:
 
 
 ZEROS, ROLLOFF = 6, 0.99
-"""Zero crossings on each side of torchaudio's windowed sinc, and its cut, as a share of the lower rate."""
+"""torchaudio's windowed sinc: zero crossings on each side, and cutoff as a share of the lower Nyquist frequency."""
 
 
 def resampled(clip: Clip, rate: int, new_rate: int, late: bool = False) -> Clip:
     """The clip at another rate, in hertz, by torchaudio's windowed sinc.
 
-    Its kernel holds rate * new_rate / gcd^2 numbers, gigabytes for 11,027 Hz: a ratio of small numbers stands in, which
-    is off by at most 4 in a million. It looks as far ahead as behind, 0.4 ms at 16 kHz: with `late` the clip comes so
-    much later, so that no sample knows of what is heard after it.
+    Its kernel holds rate * new_rate / gcd^2 numbers, gigabytes for 11,027 Hz. The ratio of the rates is therefore
+    rounded to a denominator of at most 512: from the usual rates to 16,000 Hz exact, from 11,027 Hz 2.5 millionths off,
+    at worst (beside a simple ratio, as from 16,016 Hz) 0.1 %. The kernel looks as far ahead as behind, 0.4 ms at 16
+    kHz: with `late` the clip is delayed by that, so that no sample depends on later ones.
     """
     if rate == new_rate:
         return clip

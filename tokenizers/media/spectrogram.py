@@ -18,11 +18,11 @@ from ..files.writing import write_json
 from .sound import SoundChopper
 
 RANGE = 7.0
-"""Natural logarithms of energy (7: 30 dB) that a clip's spectrogram spans where clips are normalised by themselves."""
+"""How far below a clip's loudest log-mel energy others may be with `normalize: clip` (natural logarithm; 7: 30 dB)."""
 
 
 class Statistics(Record):
-    """What a run keeps of the spectrograms of its training data."""
+    """The assets file `spectrogram.json`: mean and std of the training data's spectrograms."""
 
     mean: float = Field(allow_inf_nan=False)
     std: float = Field(gt=0, allow_inf_nan=False)
@@ -30,21 +30,21 @@ class Statistics(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class SpectrogramChopper(SoundChopper):
-    """Base of the choppers whose embedder normalises a spectrogram. `statistics`: its mean and std, null: learned of
-    the training data."""
+    """Base of the choppers whose embedder normalises a spectrogram. `statistics`: mean and std of the log-mel energies;
+    null: those of the training data."""
 
     fits_on: ClassVar[int | None] = 500
     statistics: tuple[float, float] | None = None
 
     def spectrum(self) -> nn.Module:
-        """What turns windows of samples (f, samples) into a spectrogram (f, mels)."""
+        """A module from windows of samples (f, samples) to a log-mel spectrogram (f, mels)."""
         raise NotImplementedError
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> SpectrogramChopper:
-        """The given statistics, or those over (at most 500 of) the training sounds, drawn at random.
+        """The chopper with the given statistics, or those of at most `fits_on` training sounds.
 
-        Sounds that cannot be read are left out: they count as bad when their turn comes. Raises ValueError when none
-        can.
+        Sounds that cannot be read are left out: they are reported when samples are read. Raises ValueError when none
+        can be read.
         """
         if self.statistics:
             return self
@@ -74,10 +74,11 @@ class SpectrogramChopper(SoundChopper):
 
 
 def normalized(spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"]) -> Float[Tensor, "f mels"]:
-    """Every clip's channels less their own mean over time, over the std of the whole clip. `lengths`: its frames.
+    """Every clip's channels less their own mean over time, over the std of the whole clip. `lengths`: frames of each
+    clip.
 
-    First, what is more than `RANGE` below the clip's loudest value is lifted to there: the noise between the words of
-    one microphone tells nothing of another.
+    Before that, values more than `RANGE` below the clip's loudest are raised to there: the noise between words depends
+    on the microphone.
     """
     device = spectrogram.device
     clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths, output_size=len(spectrogram))

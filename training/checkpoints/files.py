@@ -1,9 +1,14 @@
 """Checkpoints: safetensors and JSON in one folder per step, written so that a crash leaves the old one whole.
 
-`checkpoints/step-00000100/{model,optimizer,ema}.safetensors` and `state.json`, which carries every file's size and
-checksum. A checkpoint is written under a temporary name, flushed to the disk and renamed; from then on it is the
-truth about the run: its state holds what `metrics.jsonl`, `best.json` and `last.json` must say, so that whoever
-resumes can put them right.
+    RUN/last.json, RUN/best.json               the steps of the last and the best checkpoint (`Pointer`)
+    RUN/checkpoints/step-00000100/
+        model.safetensors                      weights
+        optimizer.safetensors                  `Optimizer.state()`
+        ema.safetensors                        averaged weights, where the run keeps some
+        state.json                             `State`, with the size and the CRC-32 of each file above
+
+A checkpoint is written under a temporary name, flushed to the disk and renamed; from then on `metrics.jsonl`,
+`best.json` and `last.json` follow from its state, and a resumed run rewrites them where they differ.
 """
 
 from __future__ import annotations
@@ -36,29 +41,29 @@ class CheckpointError(ValueError):
 
 
 class FormatError(ValueError):
-    """A checkpoint of another version's format: not damaged, and not read."""
+    """A checkpoint in the format of another version of chopmix: whole, but not readable here."""
 
 
 class NotFiniteError(ValueError):
-    """A loss or weights that are no longer numbers."""
+    """A loss, a weight or a value of the optimizer's state that is infinite or NaN."""
 
 
 # --------------------------------------------------------------------------------------------------------- where it is
 
 
 def folder_of(run: Path, step: int) -> Path:
-    """Where a step's checkpoint stands in a run's folder."""
+    """The folder of a step's checkpoint: of step 100 it is `RUN/checkpoints/step-00000100`."""
     return run / "checkpoints" / f"step-{step:08d}"
 
 
 def steps(run: Path) -> list[int]:
-    """The steps of all checkpoints of a run, oldest first."""
+    """The steps of all checkpoints of a run, ascending."""
     names = [folder.name.removeprefix("step-") for folder in (run / "checkpoints").glob("step-*")]
     return sorted(int(name) for name in names if name.isascii() and name.isdecimal() and len(name) < 15)
 
 
 def read_step(run: Path, which: str) -> int | None:
-    """The step that `last.json` or `best.json` names; None when there is none."""
+    """The step in `last.json` or `best.json`, as `which` says; None where the file is missing or damaged."""
     try:
         return read_record(run / f"{which}.json", Pointer).step
     except DataError:
@@ -77,7 +82,7 @@ def read_json_of(path: Path) -> Any:
 
 
 def check_finite(tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Raises NotFiniteError when a tensor that is about to be saved holds what is no number."""
+    """Raises NotFiniteError, naming the first, where a tensor of any part holds an infinity or NaN."""
     for part, named in tensors.items():
         numbers = {name: tensor for name, tensor in named.items() if tensor.is_floating_point()}
         fine = torch.stack([tensor.isfinite().all().cpu() for tensor in numbers.values()]) if numbers else torch.ones(1)
@@ -87,10 +92,11 @@ def check_finite(tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
 
 
 def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
-    """Write one checkpoint: `tensors` by part (`model`, `optimizer`, `ema`), `state` as JSON.
+    """Write one checkpoint, point `last.json` to it, and give its folder: `tensors` by part (`model`, `optimizer`,
+    `ema`), `state` as JSON.
 
-    Raises OSError (a full disk, say), naming the checkpoint that is kept, after taking away what it had written;
-    earlier checkpoints are not touched. Raises NotFiniteError for tensors that hold what is no number.
+    Raises OSError (a full disk, say), naming the checkpoint that remains, after deleting what it had written; earlier
+    checkpoints are not touched. Raises NotFiniteError for tensors that are not finite.
     """
     check_finite(tensors)
     final = folder_of(run, step)
@@ -118,9 +124,11 @@ def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], stat
 
 
 def add(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
-    """Put parts into a checkpoint that is there, and give it another state: written beside the old one, which
-    counts until the new state has its place. A part that takes another's place is vouched for by neither state
-    meanwhile."""
+    """Add or replace parts of an existing checkpoint, and replace its state.
+
+    A part is written beside the old file and renamed. Where it replaces a different one, its entry leaves `state.json`
+    first: a crash in between leaves a whole checkpoint in which that part is not checked. Raises DataError where the
+    step has no readable state, NotFiniteError for tensors that are not finite, OSError where writing fails."""
     check_finite(tensors)
     folder = folder_of(run, step)
     known = read_record(folder / "state.json", State).model_dump()
@@ -143,7 +151,7 @@ def _write(file: Path, named: Mapping[str, Tensor]) -> None:
     whole = {name: tensor.detach().contiguous().cpu() for name, tensor in named.items()}
     try:
         save_file(whole, file)
-    except SafetensorError as error:  # which is how safetensors tells of a disk that is full
+    except SafetensorError as error:  # safetensors reports a full disk so
         full = "No space left" in str(error) or "StorageFull" in str(error)
         number = errno.ENOSPC if full else errno.EIO
         raise OSError(number, os.strerror(number) if full else str(error)) from error
@@ -156,7 +164,7 @@ def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 def point(run: Path, which: str, step: int, **more: Any) -> None:
-    """Let `last.json` or `best.json` name a step, if it does not already."""
+    """Point `last.json` or `best.json` to a step, with `more` entries beside it: `{"step": 500, "val/loss": 1.5}`."""
     if read_step(run, which) != step or more:
         write_json(run / f"{which}.json", {"step": step, **more})
 
@@ -170,14 +178,15 @@ def _flush(path: Path) -> None:
 
 
 def prune(run: Path, keep: int, also: Collection[int] = ()) -> None:
-    """Delete all but the newest `keep` checkpoints and these `also`, what `last.json` and `best.json` name never."""
+    """Delete all checkpoints but the newest `keep` (at least 1), the steps in `also`, and those that `last.json` and
+    `best.json` name."""
     kept = {*steps(run)[-keep:], *also, read_step(run, "best"), read_step(run, "last")}
     for step in set(steps(run)) - kept:
         shutil.rmtree(folder_of(run, step), ignore_errors=True)
 
 
 def sweep(run: Path) -> None:
-    """Delete what writers that were killed have left behind. Only who holds the run's lock may do so."""
+    """Delete partly written files and folders of killed processes. The caller must hold the run's lock."""
     patterns = ".*.*", "assets/*/.*.*", "checkpoints/.step-*", "checkpoints/step-*/.*.*"
     for left in [file for pattern in patterns for file in run.glob(pattern)]:
         if left.name.rpartition(".")[2].isdecimal():
@@ -188,7 +197,7 @@ def sweep(run: Path) -> None:
 
 
 def checksum(path: Path) -> int:
-    """CRC-32 of a file."""
+    """CRC-32 of a file, read in blocks of 4 MiB."""
     value = 0
     with open(path, "rb") as file:
         while block := file.read(1 << 22):
@@ -197,8 +206,8 @@ def checksum(path: Path) -> int:
 
 
 def read_state(run: Path, step: int) -> State:
-    """A checkpoint's state, after checking every file against it. Raises CheckpointError naming what is wrong,
-    FormatError for the state of another format."""
+    """A checkpoint's state, after checking size and CRC-32 of every file that it names. Raises CheckpointError where
+    one is missing, cut short or changed, FormatError for a state of another format."""
     folder = folder_of(run, step)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no checkpoint of step {step}; there are {steps(run) or 'none'}")
@@ -224,7 +233,8 @@ def read_state(run: Path, step: int) -> State:
 
 
 def read_part(run: Path, step: int, part: str) -> dict[str, Tensor]:
-    """One part of a checkpoint (empty when the run has none), on the CPU. Nothing in it is executed."""
+    """The tensors of one part of a checkpoint by name, on the CPU; empty where it has no such part. Raises
+    CheckpointError for a damaged file."""
     file = folder_of(run, step) / f"{part}.safetensors"
     try:
         return read_tensors(file) if file.exists() else {}
@@ -233,7 +243,8 @@ def read_part(run: Path, step: int, part: str) -> dict[str, Tensor]:
 
 
 def put_aside(run: Path, step: int) -> None:
-    """Give a damaged checkpoint another name, and forget it where it was the best or the last."""
+    """Rename a damaged checkpoint to `damaged-step-00000100`, and delete `best.json` and `last.json` where they name
+    it."""
     folder = folder_of(run, step)
     aside = folder.with_name(f"damaged-{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)
@@ -244,11 +255,10 @@ def put_aside(run: Path, step: int) -> None:
 
 
 def newest_sound(run: Path, say: Callable[[str], None]) -> int | None:
-    """The newest checkpoint that is whole; each damaged one is named through `say`. None when the run has no
-    checkpoint.
+    """The step of the newest checkpoint that is whole; None where the run has no checkpoint.
 
-    Damaged ones are put aside as `damaged-step-...`, so that the step can be saved again. Raises CheckpointError
-    when there are checkpoints but none is whole.
+    Damaged ones that are newer are reported through `say` and renamed (`put_aside`), so that their steps can be saved
+    again. Raises CheckpointError where there are checkpoints but none is whole, FormatError for one of another format.
     """
     found, damaged = steps(run), []
     for step in reversed(found):

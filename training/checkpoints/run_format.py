@@ -1,5 +1,5 @@
-"""The format of a run's folder: its number stands in `config.yaml` and in every `state.json`; the first format had
-none."""
+"""The format number of a run's folder, stored as `format` in `config.yaml` and in every `state.json`; files of format
+1 have no such key."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ FORMAT = 2
 
 
 def other_format(found: object, run: Path) -> str | None:
-    """What to say of a run's file of this format, where it is not ours: how the run is rewritten, or that chopmix is
-    too old."""
+    """The predicate of a message about a file of format `found`: that `chopmix upgrade` rewrites the run, or that
+    chopmix is too old; None where the format is the current one."""
     if found == FORMAT:
         return None
     if found == 1:

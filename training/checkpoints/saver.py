@@ -1,4 +1,4 @@
-"""When a run is saved, what is kept of it, and where the best is told."""
+"""The checkpoints of a run in training: writing, deleting old ones, `last.json` and `best.json`."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from .state import Best
 
 @dataclass(frozen=True, kw_only=True)
 class Saver:
-    """The checkpoints of one run, of which the first process writes all."""
+    """Writes the checkpoints of one run; only the first process does."""
 
     folder: Path
     writes: bool
     """Whether this process is the one that writes."""
     every: int
+    """Steps between two regular checkpoints (see `averaged_steps`)."""
     steps: int
+    """The last step of the run."""
     keep: int
     """How many of the newest are kept, besides the best."""
     average: int | None
-    """Of how many of the newest the weights are averaged at the end."""
+    """How many of the newest regular checkpoints are averaged at the end; None: no averaging."""
     best: str
-    """The metric by which the best is chosen."""
+    """The metric by which the best is chosen, such as `val/loss`."""
     known: Mapping[str, Any]
-    """What every state tells of the data, the vocabularies, the machine."""
+    """Entries of every `state.json`: `data` and `vocabularies` (fingerprints), `torch` (version), `threads`."""
 
     def save(
         self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], averages: Mapping[str, Tensor] | None,
         state: Mapping[str, Any], best: Best | None,
     ) -> None:  # fmt: skip
-        """Write a checkpoint, or give one that is there its new state, and averages where there are some now;
-        delete what need not be kept. Raises NotFiniteError, in all processes, for weights that are no
-        numbers."""
+        """Write a checkpoint: `tensors` by part (`model`, `optimizer`), the `averages` of the weights as part `ema`.
+        Where the step has one already, only its state and averages are replaced. Then delete what need not be kept.
+        Raises NotFiniteError, in all processes, where one of `tensors` is not finite; OSError where writing fails."""
         checkpoint.check_finite(tensors)
         if not self.writes:
             return
@@ -51,14 +53,14 @@ class Saver:
         checkpoint.prune(self.folder, self.keep, also=self.averaged_steps())
 
     def point_to_best(self, best: Best | None) -> None:
-        """Let `best.json` say what the checkpoint says: a kill between the two is put right here."""
+        """Make `best.json` agree with the checkpoint's state: a run killed between writing the two is repaired here."""
         told = best and checkpoint.read_step(self.folder, "best") == best.step
         if best and not told and best.step in checkpoint.steps(self.folder):
             checkpoint.point(self.folder, "best", best.step, **best.metrics)
 
     def averaged_steps(self) -> list[int]:
-        """The newest checkpoints that are averaged at the end: regular ones, not those of an interruption or
-        a new best."""
+        """The steps of the checkpoints that are averaged at the end: the newest `average` whose step is a multiple of
+        `every` or the last one, so none of an interruption or a new best."""
         if not self.average:
             return []
         regular = [step for step in checkpoint.steps(self.folder) if step % self.every == 0 or step == self.steps]

@@ -1,5 +1,4 @@
-"""What training tells of itself while it runs: the clock, the mean loss, the speed; on the terminal and in
-`metrics.jsonl`."""
+"""The log of training: clock, mean loss, learning rates, throughput; on the terminal and in `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -21,12 +20,14 @@ from .throughput import Throughput
 
 
 class Log:
-    """Losses stay on the device until a line is due: nothing waits for them before. The clock counts training alone.
+    """Collects losses and counts of steps, and reports them every `logging.every` steps. Losses stay on the device
+    until a line is due, so that no step waits for them. The clock counts training alone, no evaluation or saving.
 
-    `flops` tells the operations of a micro-batch; `record` is the file that lines go to (set before the first).
+    `flops` gives the FLOPs of a micro-batch (`accounting.Costs.flops`).
     """
 
     record: MetricsFile
+    """The file that lines go to; set before the first line."""
 
     def __init__(self, progress: Progress, processes: Processes, flops: Callable[[Batch], float]):
         self.progress, self.processes, self.flops = progress, processes, flops
@@ -35,24 +36,24 @@ class Log:
         self.throughput, self.unreported = Throughput(), Unreported()
 
     def start_clock(self) -> None:
-        """Count from here."""
+        """Restart the clock: time since the last line (an evaluation, say) is not training."""
         self.started = time.perf_counter()
 
     def resume(self, seconds: float, unreported: Unreported) -> None:
-        """Go on from where a checkpoint stands."""
+        """Go on with the clock (in seconds) and the unreported steps of a checkpoint."""
         self.seconds, self.unreported, self.throughput, self.losses = seconds, unreported, Throughput(), []
 
     def read(self, batches: Sequence[Batch], waited: float) -> None:
-        """Count what a step has read."""
+        """Count tokens, padding and FLOPs of a step's micro-batches, and the seconds `waited` for them."""
         self.throughput = self.throughput.plus(batches, self.flops, waited)
 
     def add(self, loss: Tensor) -> None:
-        """Note this process's part of a step's mean loss."""
+        """Keep this process's part of a step's mean loss, a scalar on the device."""
         self.losses.append(loss)
 
     def report(self, step: int, rates: Mapping[str, float]) -> None:
-        """One line for the steps since the last: their mean loss, the rates in use, the speed. Raises
-        NotFiniteError."""
+        """Write one line for the steps since the last: their mean loss, the learning rates in use (`rates`), the
+        throughput. Raises NotFiniteError where the loss is infinite or NaN."""
         recent = self.processes.sum(torch.stack(self.losses).double())
         before, self.unreported = self.unreported, Unreported()
         loss = torch.cat([recent.new_tensor(before.losses), recent]).mean().item()  # waits for the device
@@ -79,8 +80,8 @@ class Log:
         self.start_clock()
 
     def put_off(self) -> None:
-        """Before a run is saved where no line is due: what the next one, of the run that goes on, tells of
-        these steps too."""
+        """Keep the steps since the last line in `unreported`, where a run is saved between two lines: after resuming
+        the next line counts them too. Raises NotFiniteError where a loss is infinite or NaN."""
         if not self.losses:
             return
         read, before = self.throughput.over(self.processes), self.unreported
@@ -90,10 +91,10 @@ class Log:
         self.unreported = Unreported(losses=every, tokens=before.tokens + read.tokens, slots=before.slots + read.slots)
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """One line of `metrics.jsonl`."""
+        """Write one line of `metrics.jsonl`."""
         self.record.write(step, self.seconds, figures)
 
     def say(self, text: str) -> None:
-        """Tell the user, once."""
+        """Print a line that stays, in the first process alone."""
         if self.processes.is_first:
             self.progress.say(text)

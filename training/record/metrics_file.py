@@ -1,4 +1,10 @@
-"""`metrics.jsonl`, and the same curves for TensorBoard."""
+"""`metrics.jsonl`, and the same curves for TensorBoard.
+
+    {"step": 250, "seconds": 14.021, "train/loss": 2.1, "train/learning_rate": 0.001, ...}
+    {"step": 250, "seconds": 14.021, "val/loss": 2.05, ...}
+
+`seconds` is the time of training so far (see `Log`).
+"""
 
 from __future__ import annotations
 
@@ -14,16 +20,18 @@ from ...tokenizers.files.writing import write_text
 
 
 class MetricsFile:
-    """`metrics.jsonl`, and the same curves for TensorBoard; silent in processes that do not write.
+    """Writer of `metrics.jsonl` and of the same curves for TensorBoard (`RUN/tensorboard`), to be used in `with`.
 
-    The lines of the step that is being worked on are kept (`here`): a checkpoint holds them, so that after a kill
-    the file can be made to say what the checkpoint says, each step once.
+    The lines of the current step are kept in memory (`here`) and saved in its checkpoint, so that after a kill the file
+    is cut back to what the checkpoint knows, and every step stands in it once.
     """
 
     def __init__(
         self, folder: Path, *, step: int, lines: Sequence[Mapping[str, float]], tensorboard: bool, writes: bool = True
     ):
-        """`step` is where the run stands, `lines` those that its checkpoint holds of that step."""
+        """`step` is the run's present step, `lines` those of that step in its checkpoint. The file is cut back to them.
+        Where not `writes` (all processes but the first), no file is opened. Raises DataError for a file of metrics
+        that cannot be read."""
         self.path, self.file, self.board = folder / "metrics.jsonl", None, None
         self.step, self.here = step, [dict(line) for line in lines]
         if writes:
@@ -32,15 +40,13 @@ class MetricsFile:
         self.start, self.wants_board = step, tensorboard
 
     def _open_board(self) -> None:
-        """TensorBoard's writer, at the first figures: it takes a second to import, and nobody waits for it at
-        the start."""
+        """Open TensorBoard's writer; only at the first metrics, since its import takes a second."""
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self.board = SummaryWriter(self.path.parent / "tensorboard", purge_step=self.start + 1 if self.start else None)
 
     def _restore(self, step: int) -> None:
-        """What was written before this step, then the lines of this step: whatever an interrupted run wrote
-        after it goes."""
+        """Rewrite the file: lines before this step, then those in `here`; what a killed run wrote later is dropped."""
         kept = (
             [line for line in read_metrics(self.path, strict=False) if line["step"] < step]
             if self.path.exists()
@@ -49,7 +55,7 @@ class MetricsFile:
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in [*kept, *self.here]))
 
     def write(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
-        """One flat object per line."""
+        """Append one line: `{"step": step, "seconds": seconds, **metrics}`; add the metrics to TensorBoard."""
         if step != self.step:
             self.step, self.here = step, []
         self.here.append({"step": step, "seconds": round(seconds, 3), **metrics})
@@ -63,11 +69,11 @@ class MetricsFile:
             self.board.add_scalar(name, value, step)
 
     def lines_of(self, step: int) -> list[dict[str, float]]:
-        """The lines of this step, if it is the one that is being worked on."""
+        """The lines of a step for its checkpoint; none unless it is the current one."""
         return self.here if self.step == step else []
 
     def text(self, step: int, text: str) -> None:
-        """A text sample, for TensorBoard."""
+        """Add a sample text to TensorBoard."""
         if self.board:
             self.board.add_text("sample", f"```\n{text}\n```", step)
 
@@ -75,7 +81,6 @@ class MetricsFile:
         return self
 
     def __exit__(self, *exception) -> None:
-        """Close the files, whatever happened."""
         if self.file:
             self.file.close()
         if self.board:
@@ -86,7 +91,8 @@ Line = TypeAdapter(dict[str, StrictInt | StrictFloat])
 
 
 def read_metrics(file: Path, strict: bool = True) -> list[dict[str, float]]:
-    """The lines of a `metrics.jsonl`. Raises DataError for one that is none, or passes over it where not `strict`."""
+    """The lines of a `metrics.jsonl`, in order. A line that is no mapping of names to numbers, or has no step, raises
+    DataError; without `strict` it is skipped."""
     found = []
     for number, line in enumerate(read_text(file, LARGE).splitlines(), start=1):
         try:

@@ -1,4 +1,4 @@
-"""The progress line: one that renews itself on a terminal, plain lines elsewhere."""
+"""The progress line: redrawn in place on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rich.table import Table
 from ...tokenizers.files.printing import printable
 
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12, "B200": 2250e12}
-"""Dense bfloat16 matrix products per second that the maker states, by a part of the device's name."""
+"""Peak bfloat16 FLOP/s of dense matrix products as the maker states them, by a part of the device's name."""
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """The stated peak of a GPU; None where it is not known (and on a CPU): then FLOP/s is shown instead of MFU."""
+    """The stated peak FLOP/s of a GPU; None where it is unknown and on a CPU: FLOP/s is shown there instead of MFU."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
@@ -27,7 +27,7 @@ def peak_flops(device: torch.device) -> float | None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most bytes held so far: of the GPU where there is one, else of the process."""
+    """The most bytes held so far: by tensors on the GPU, on a CPU by the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     kilo = 1 if sys.platform == "darwin" else 1024
@@ -42,7 +42,7 @@ def duration(seconds: float) -> str:
 
 
 def scaled(value: float, unit: str) -> str:
-    """1_234_567 -> '1.23 M' + unit."""
+    """A value with a decimal prefix: 1_234_567 of unit B -> '1.23 MB', 12 -> '12 B'."""
     for size, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size:
             return f"{value / size:.3g}{prefix}{unit}"
@@ -50,14 +50,15 @@ def scaled(value: float, unit: str) -> str:
 
 
 def shown_rates(metrics: Mapping[str, float]) -> str:
-    """The rates in use: `rate 1.00e-03`, or with a group of its own `rate 2.00e-02 (heads 8.0e-03)`."""
+    """The learning rates: `rate 1.00e-03`, or where other groups have theirs `rate 2.00e-02 (heads 8.0e-03)`."""
     own = {name.rpartition("/")[2]: rate for name, rate in metrics.items() if name.startswith("train/learning_rate/")}
     others = f" ({', '.join(f'{name} {rate:.1e}' for name, rate in own.items())})" if own else ""
     return f"rate {metrics['train/learning_rate']:.2e}{others}"
 
 
 class Progress:
-    """The progress line. Where the output is not a terminal it writes a plain line every `quiet_seconds` instead."""
+    """The progress line of a run of `steps` steps, on `stream` (by default standard error). Where that is no terminal,
+    a plain line is written every `quiet_seconds` or less often, and at the last step."""
 
     def __init__(self, steps: int, *, quiet_seconds: float = 10.0, stream=None):
         self.stream = stream or sys.stderr
@@ -65,7 +66,7 @@ class Progress:
         self.quiet_seconds, self.written = quiet_seconds, -1e9
 
     def show(self, step: int, metrics: Mapping[str, float], device: torch.device) -> None:
-        """Renew the line from the metrics of the last steps."""
+        """Redraw the line from the metrics of `Log.report`."""
         if not self.live and time.monotonic() - self.written < self.quiet_seconds and step < self.steps:
             return
         self.written = time.monotonic()
@@ -86,7 +87,7 @@ class Progress:
             print(line, file=self.stream, flush=True)
 
     def say(self, text: str) -> None:
-        """Write something that stays, above the line."""
+        """Write a text that stays, above the line."""
         text = printable(text)
         print(f"\r\033[K{text}" if self.live else text, file=self.stream, flush=True)
 

@@ -1,4 +1,4 @@
-"""What training has read since its last report: tokens, padding, and arithmetic."""
+"""What training has read since the last line of the log: tokens, padding, FLOPs."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ...models.tokens import PADDING
 
 @dataclass(frozen=True)
 class Throughput:
-    """What was read."""
+    """Counts of what was read, summed over micro-batches and over all sets (encoder and decoder)."""
 
     tokens: int = 0
     slots: int = 0
     """Tokens and padding."""
     flops: float = 0.0
-    """Operations, forward and backward; see `accounting.Costs`."""
+    """FLOPs, forward and backward; see `accounting.Costs`."""
     waited: float = 0.0
     """Seconds in which training waited for data."""
 
     def plus(self, batches: Sequence[Batch], flops: Callable[[Batch], float], waited: float) -> Throughput:
-        """With these micro-batches, for which training waited so long."""
+        """These counts and those of some micro-batches, for which training waited `waited` seconds."""
         read = [batch for batch in batches if batch.real]
         samples = [planned.tokens.sample for batch in read for planned in batch.sets.values()]
         return Throughput(

@@ -1,7 +1,8 @@
-"""What no single signature can say: how the sections of a configuration must fit together.
+"""All checks of a configuration that no single signature expresses: how its sections fit together.
 
-A check is a function whose parameters name the sections it looks at; it yields (path, message) for each problem and
-runs when those sections are sound in themselves (one whose default is None may be unsound, and is None then)."""
+A check is a function whose parameters name the sections it looks at. It yields (path, message) for each problem, and
+runs where those sections have no problems of their own; a parameter with default None is None for a section that has
+some. The docstring of a check states what must hold."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ from .tasks import (
 
 
 def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
-    """All problems between the sections that could be read. What is wrong in itself is not looked at any further."""
+    """The problems of all checks. SINGLE_CHECKS come first; a section in which they find a problem is not passed to
+    FITTING_CHECKS."""
     found: list[Problem] = []
     sound = dict(sections)
     for checks in SINGLE_CHECKS, FITTING_CHECKS:
@@ -48,10 +50,12 @@ def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
 
 
 def input_names(inputs: dict[str, Part]) -> Iterator[Found]:
+    """Inputs have names that torch modules can carry."""
     yield from _names("inputs", inputs, nn.ParameterDict())
 
 
 def task_names(tasks: dict[str, Part]) -> Iterator[Found]:
+    """Tasks have names that torch modules can carry."""
     yield from _names("tasks", tasks, nn.ModuleDict())
 
 
@@ -66,6 +70,7 @@ def _names(section: str, entries: Mapping[str, Part], owner: nn.Module) -> Itera
 
 
 def heads_divide(model: Part) -> Iterator[Found]:
+    """`heads` divides `width`, unless `head_width` is given; `key_value_heads` divides `heads`."""
     width, heads = model.options["width"], model.options["heads"]
     if width % heads and model.options["block"].options.get("head_width") is None:
         yield ("model", "heads"), f"must divide width ({width}); {heads} does not, but {_divisors(width, heads)} would"
@@ -77,13 +82,14 @@ def heads_divide(model: Part) -> Iterator[Found]:
 
 
 def _divisors(number: int, near: int) -> str:
-    """The divisors of a number on both sides of one that does not divide it."""
+    """The nearest divisors of `number` below and above `near`, for a message: of 64 and 6 it is "4 or 8"."""
     sides = range(min(near - 1, number), 0, -1), range(max(near + 1, 1), number + 1)
     found = [next((d for d in side if number % d == 0), None) for side in sides]
     return " or ".join(str(d) for d in found if d)
 
 
 def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iterator[Found]:
+    """Every attention expression parses, and names inputs and axes that exist."""
     encoder = model.options["encoder"]
     expressions = {("model", "attention"): model.options["attention"]}
     expressions |= {("model", "encoder", "attention"): encoder.attention} if encoder else {}
@@ -99,7 +105,7 @@ def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iter
 
 
 def time_is_kept(inputs: dict[str, Part], model: Part) -> Iterator[Found]:
-    """Where the attention follows time, no token may be made of what comes after it."""
+    """With `causal(seconds)`, no token depends on a whole clip, and so on what comes after it."""
     encoder = model.options["encoder"]
     written = [model.options["attention"], *([encoder.attention] if encoder else [])]
     expressions = [text for each in written for text in ([each] if isinstance(each, str) else each)]
@@ -116,11 +122,12 @@ def time_is_kept(inputs: dict[str, Part], model: Part) -> Iterator[Found]:
 
 
 def axes_of(inputs: Mapping[str, Part]) -> tuple[str, ...]:
-    """The position axes of a set of these inputs: the running order, then the tokenizers' own, each once."""
+    """The position axes of a set of these inputs: `order`, then those of the tokenizers, each once."""
     return tuple(dict.fromkeys(["order", *(axis for part in inputs.values() for axis in part.target.Chopper.axes)]))
 
 
 def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Found]:
+    """`position` of the model and of the encoder accepts the heads, their channels and the axes."""
     width, heads, encoder = (model.options[name] for name in ("width", "heads", "encoder"))
     channels = model.options["block"].options.get("head_width") or width // heads
     positions = {("model", "position"): model.options["position"]}
@@ -131,29 +138,33 @@ def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Fou
 
 
 def block_can_be_built(model: Part) -> Iterator[Found]:
+    """`block` accepts its options at this width."""
     block, width, heads = (model.options[name] for name in ("block", "width", "heads"))
     if not list(heads_divide(model)):
         yield from refusal(("model", "block"), block, width, heads, device="meta")
 
 
 def samples_or_tokens(data: Data, training: Training) -> Iterator[Found]:
+    """A text corpus is trained on by `tokens_per_step`, not by samples."""
     if data.dataset is not None and not _holds_samples(data) and training.samples_per_step is not None:
         message = f"dataset {data.dataset.use!r} is a text corpus: give 'tokens_per_step' instead"
         yield ("training", "samples_per_step"), message
 
 
 def _holds_samples(data: Data) -> bool:
-    target = getattr(data.dataset, "target", None)  # none where the name of the data set is wrong
+    target = getattr(data.dataset, "target", None)  # None where the name of the data set is wrong
     return inspect.isclass(target) and issubclass(target, SampleDataset)
 
 
 def core_tokens_have_room(model: Part, data: Data) -> Iterator[Found]:
+    """A text corpus has no core tokens: its windows fill their rows."""
     if model.options["core_tokens"] and data.dataset is not None and not _holds_samples(data):
         corpus = f"dataset {data.dataset.use!r} is a text corpus"
         yield ("model", "core_tokens"), f"must be 0: {corpus}, whose windows have no tokens but those of the text"
 
 
 def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training) -> Iterator[Found]:
+    """`training.input_dropout` and `data.columns` name inputs; the shares lie in [0, 1)."""
     dropout = training.input_dropout
     for name in dropout if isinstance(dropout, dict) else ():
         if name not in inputs:
@@ -169,6 +180,8 @@ def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training
 def steps_are_rows(
     model: Part, training: Training, data: Data | None = None, tasks: dict[str, Part] | None = None
 ) -> Iterator[Found]:
+    """Of a text corpus `tokens_per_step` is a multiple of the tokens of a row: the context, or the longest window that
+    a task reads; `rows_per_micro_batch` is at most the rows of a step."""
     context, tokens, encoder = model.options["context"], training.tokens_per_step, model.options["encoder"]
     if tokens is None or (data is not None and _holds_samples(data)):
         return
@@ -185,6 +198,7 @@ def steps_are_rows(
 
 
 def schedule_fits(training: Training) -> Iterator[Found]:
+    """`schedule` accepts its options for this number of steps."""
     yield from refusal(("training", "schedule"), training.schedule, training.steps)
 
 

@@ -1,4 +1,4 @@
-"""What must hold of each input of a configuration by itself; see checks.py."""
+"""Checks of each input of a configuration by itself; see between.py."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .tasks import refusal
 
 
 def inputs_can_be_built(inputs: dict[str, Part]) -> Iterator[Found]:
+    """Every chopper accepts its options, and every embedder has the constructor that `Model` calls."""
     for name, part in inputs.items():
         yield from refusal(("inputs", name), lambda part=part: part.build(part.target.Chopper))
         if wrong := constructor_problem(part.target):
@@ -19,6 +20,7 @@ def inputs_can_be_built(inputs: dict[str, Part]) -> Iterator[Found]:
 
 
 def encodings_fit(inputs: dict[str, Part]) -> Iterator[Found]:
+    """The `encoding` of every text is known, and has a `vocabulary` (a number of ids) exactly where it needs one."""
     for name, part in inputs.items():
         if not {"encoding", "vocabulary"} <= set(part.options):
             continue
@@ -37,6 +39,7 @@ def encodings_fit(inputs: dict[str, Part]) -> Iterator[Found]:
 
 
 def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Iterator[Found]:
+    """Images with `augment`, which acts on batches, have a `size`."""
     for name, part in inputs.items():
         options = part.options
         if {"augment", "size", "fit_size"} <= options.keys() and options["augment"] and options["size"] is None:

@@ -1,4 +1,4 @@
-"""How large, and how small, the numbers of a configuration may be."""
+"""Checks of the numbers in a configuration: the smallest and largest values allowed."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from ..schema import Part
 from ..sections import Checkpoints, Evaluation, Logging, Training
 
 Found = tuple[Where, str]
-"""Where something is wrong, and what."""
+"""The path of a problem in the YAML, and its message."""
 
 MOST = {
     "depth": 10_000, "heads": 2**16, "width": 2**20, "context": 2**26, "core_tokens": 2**16, "steps": 2**40,
     "tokens_per_step": 2**40, "samples_per_step": 2**32, "rows_per_micro_batch": 2**32, "seed": 2**63 - 1,
 }  # fmt: skip
-"""The most that a whole number may be: far more than anybody needs, so that a slip of the keyboard is told, not
-computed. All others may be up to 2**48."""
+"""The largest whole numbers allowed, far more than anybody needs: a typing error becomes a message, not a computation.
+All others may be up to 2**48."""
 
 
 def at_least(
     section: str | Where, values: Mapping[str, Any], *names: str, least: float | None = None
 ) -> Iterator[Found]:
-    """What is less than `least` (None: not more than 0), or more than anybody needs, of the values of these names."""
+    """A problem for each value of these names that is below `least` (None: not above 0) or above its maximum (MOST).
+    null is no problem."""
     for name in names:
         value, path = values[name], (section, name) if isinstance(section, str) else (*section, name)
         if value is None:

@@ -1,4 +1,4 @@
-"""What the tasks of a configuration demand of its other sections; see checks.py."""
+"""Checks of what the tasks of a configuration need of its other sections; see between.py."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from .sizes import Found
 
 
 def needs_of(tasks: dict[str, Part]) -> dict[str, Needs]:
-    """What the tasks are about."""
+    """What each task needs, by the task's name."""
     return {name: part().needs for name, part in tasks.items()}
 
 
 def written_by(tasks: dict[str, Part]) -> list[str]:
-    """The inputs that tasks write."""
+    """The inputs that tasks generate."""
     return [tasks[name].options["target"] for name, needs in needs_of(tasks).items() if needs.generates]
 
 
 def refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, device="cpu") -> Iterator[Found]:
-    """What a part says against its options when it is built; the random numbers of the program are left as they were.
+    """The ValueError or TypeError of a part that is built with these arguments, as a problem at `path`. The state of
+    the CPU's random number generator does not change.
 
-    On "meta" it takes no memory, which large matrices need; arithmetic there (rotary) makes torch import for seconds.
+    On the device "meta" even large matrices take no memory; but arithmetic there (rotary) makes torch import for
+    seconds.
     """
     try:
         with torch.random.fork_rng(devices=[]), torch.device(device):
@@ -40,11 +42,14 @@ def refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, de
 
 
 def tasks_can_be_built(tasks: dict[str, Part]) -> Iterator[Found]:
+    """Every task accepts its options."""
     for name, part in tasks.items():
         yield from refusal(("tasks", name), part)
 
 
 def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -> Iterator[Found]:
+    """Where a task uses cross-attention there is an encoder; where there is one, a task generates an input, another
+    input is left for the encoder, and there are no core tokens."""
     encoder, written = model.options["encoder"], written_by(tasks)
     crosses = [name for name, needs in needs_of(tasks).items() if needs.encoder]
     if encoder is None:
@@ -61,6 +66,7 @@ def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -
 
 
 def absolute_positions_fit(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -> Iterator[Found]:
+    """Absolute position embeddings cover the context of their core; sinusoidal ones have an even width."""
     width, encoder = model.options["width"], model.options["encoder"]
     written = written_by(tasks)
     for name, part in inputs.items():
@@ -77,6 +83,7 @@ def absolute_positions_fit(inputs: dict[str, Part], model: Part, tasks: dict[str
 
 
 def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part]) -> Iterator[Found]:
+    """The `target` of a task that predicts an input is one of the inputs."""
     needs = needs_of(tasks)
     for name, part in tasks.items():
         target = part.options.get("target")
@@ -85,8 +92,8 @@ def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part]) -> Itera
 
 
 def answers_are_not_read(inputs: dict[str, Part], model: Part, tasks: dict[str, Part], data: Data) -> Iterator[Found]:
-    """No input may read the column that a task predicts, where the task does not hide it (the word before, a mask).
-    What a decoder writes is not read by the encoder, whose tasks may predict the same."""
+    """No input reads a data column that a task predicts, unless the task hides it (by a shift or a mask). Inputs that a
+    decoder generates are exempt: the encoder does not read them."""
     written = written_by(tasks)
     read = [each for each in inputs if each not in written or not model.options["encoder"]]
     for name, needs in needs_of(tasks).items():
