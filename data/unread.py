@@ -102,7 +102,10 @@ class Unread:
 
     def told(self) -> list[str]:
         """These counts in a sentence each, where they are not 0."""
-        split, total = self.bad.split, len(self.bad.keys_of_all)
-        found = [f"{split}: {len(self.bad):,} of {total:,} samples are bad"] if self.bad else []
+        total = len(self.bad.keys_of_all)
+        return [f"{self.bad.split}: {len(self.bad):,} of {total:,} samples are bad"] * bool(self.bad) + self.shortened()
+
+    def shortened(self) -> list[str]:
+        """What was left out for want of room, in a sentence; empty where nothing was."""
         dropped = [f"{name} of {count:,}" for name, count in self.dropped.items()]
-        return found + ([f"{split}: left out for want of room: {', '.join(dropped)} samples"] if dropped else [])
+        return [f"{self.bad.split}: left out for want of room: {', '.join(dropped)} samples"] * bool(dropped)

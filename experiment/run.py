@@ -42,9 +42,9 @@ class Run(Opened):
             texts = joined(self.stream(prompts, **with_sampling(options)), len(prompts))
             return texts[0] if prompt is None or isinstance(prompt, str) else texts
         name, _ = self.text_task()
-        task, how = {name: self.tasks[name]}, {"prompt": prompts[0] or "", **with_sampling(options)}
+        task, how = {name: self.tasks[name]}, {"prompt": one_of(prompts), **with_sampling(options)}
         self.check_heads()
-        answers = predict(self.model, task, self.given(samples), **how)
+        answers = self.answered(task, samples, **how)
         if wrong := [answer["error"] for answer in answers if "error" in answer]:
             raise RunError(wrong[0])
         texts = [answer[name]["text"] for answer in answers]
@@ -64,7 +64,7 @@ class Run(Opened):
             self.check_heads()
             split = self.given(inputs)
             places = sorted(split.all(), key=lambda place: place.number)
-            return stream_texts(self.model, name, task, split, places, prompt=prompts[0] or "", **options)
+            return stream_texts(self.model, name, task, split, places, prompt=one_of(prompts), **options)
         if task.needs.encoder:
             raise RunError(f"{self.folder} writes {target!r} from its other inputs: give them (--input NAME=VALUE)")
         return stream_prompts(self.model, name, task, prompts, **options)
@@ -78,7 +78,15 @@ class Run(Opened):
         RunError for an input that the run does not have, and for a task whose head was missing in an import.
         """
         self.check_heads()
-        return predict(self.model, self.tasks, self.given(samples), **how)
+        return self.answered(self.tasks, samples, **how)
+
+    def answered(self, tasks: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], **how: Any) -> list[dict]:
+        """`predict` for some tasks; says of which inputs items were left out for want of room."""
+        split = self.given(samples)
+        found = predict(self.model, tasks, split, **how)
+        for line in split.unread.shortened():
+            say_aside(line)
+        return found
 
     def given(self, samples: Sequence[Mapping[str, Any]], asked: bool = True) -> SampleSplit:
         """Samples in memory as a split. `asked`: chopped as for prediction (the text of a mask token is that token, to
@@ -125,3 +133,10 @@ def pictures_of(folder: Path) -> Path | None:
     but a regular file, such as a link in a run from elsewhere, which would be followed."""
     odd = [file for file in folder.glob("confusion-*.png") if file.is_symlink() or not file.is_file()]
     return folder if os.access(folder, os.W_OK) and not odd else None
+
+
+def one_of(prompts: Sequence[str | None]) -> str:
+    """The prompt with which the texts of all samples begin. Raises RunError where several are given."""
+    if len(prompts) > 1:
+        raise RunError(f"{len(prompts)} prompts and inputs cannot be combined: give one, with which every text begins")
+    return prompts[0] or ""

@@ -108,7 +108,7 @@ def measure_attribution(
         raise ValueError(
             f"{len(inputs)} inputs have {2 ** len(inputs)} subsets; at most {MOST} inputs are evaluated so"
         )
-    places, training = split.all(), model.training
+    training = model.training
     model.eval()
     metrics: dict[str, dict] = {name: {} for name in tasks}
     nats: dict[str, dict] = {name: {} for name in tasks}
@@ -119,15 +119,15 @@ def measure_attribution(
             counts[name][subset] = float(sums[name]["count"])
             own = f"{split.name}/{name}/" if len(tasks) > 1 else f"{split.name}/"
             metrics[name][subset] = {key.removeprefix(own): v for key, v in found.items() if key.startswith(own)}
-            judged = float(sums[name].get("samples", len(places)))
+            judged = float(sums[name].get("samples", readable(split, processes)))
             nats[name][subset] = float(sums[name].get("nats", sums[name]["loss"])) / max(judged, 1)
     model.train(training)
     for name, each in counts.items():
         check_counts(name, each, inputs)
-    tokens = tokens_per_input(split, tasks, inputs)
+    tokens, samples = tokens_per_input(split, tasks, inputs), readable(split, processes)
     never = tuple(name for name in inputs if not split.inputs.dropout.get(name))
     return {
-        name: Attribution(inputs, metrics[name], nats[name], tokens, task.metrics["loss"].in_nats, len(places), never)
+        name: Attribution(inputs, metrics[name], nats[name], tokens, task.metrics["loss"].in_nats, samples, never)
         for name, task in tasks.items()
     }
 
@@ -145,12 +145,18 @@ def check_counts(task: str, counts: Mapping[Subset, float], inputs: Subset) -> N
             )
 
 
+def readable(split: SampleSplit, processes: Processes | None) -> int:
+    """How many samples of a split, of which each was read by one of the processes, are not bad."""
+    bad = list(split.unread.bad)
+    return len(split) - len(set(processes.gathered(bad) if processes else bad))
+
+
 def tokens_per_input(split: SampleSplit, tasks: Mapping[str, Task], inputs: Sequence[str]) -> dict[str, float]:
     """Tokens of each input per sample, over (at most) 200 samples."""
-    places = split.first(200)
-    sets = split.batch(places).sets.values()
+    batch = split.batch(split.first(200))
+    sets, read = batch.sets.values(), max(len(batch.first.keys), 1)
     chunks = {name: each for planned in sets for name, each in planned.chunks.items()}
-    return {name: int(chunks[name].counts.sum()) / len(places) if name in chunks else 0.0 for name in inputs}
+    return {name: int(chunks[name].counts.sum()) / read if name in chunks else 0.0 for name in inputs}
 
 
 def entropy(outcomes: Sequence[Outcome], known: Sequence[str]) -> float:

@@ -66,7 +66,7 @@ class SpanCorruption(SequenceToSequence):
     def noise(self, raw: int) -> tuple[int, int]:
         """How many of `raw` (2 or more) tokens are cut out, and in how many spans: at least one, and at least one token
         stays before each. With the default options 15 of 100, in 5 spans."""
-        hidden = min(max(round(raw * self.share), 1), raw - 1)
+        hidden = min(max(round(raw * self.share), 1), max(raw - 1, 0))
         return hidden, min(max(round(hidden / self.mean_span), 1), raw - hidden, len(self.marks))
 
     def window(self, context: int, encoder_context: int) -> int:
@@ -86,8 +86,9 @@ class SpanCorruption(SequenceToSequence):
         """The encoder's set, of texts with spans cut out, and the decoder's, of the spans."""
         chunks = planned.chunks[self.source]
         ids, reads, writes = chunks.values.flatten().numpy(), [], []
+        closing = 0 if chunks.slots is None else len(self.text.after)  # of a text that is a sample: never cut out
         for seed, (start, end) in runs(planned, chunks):
-            left, cut = self.corrupted(ids[start:end], np.random.default_rng([*seed, 2]))
+            left, cut = self.corrupted(ids[start : end - closing], np.random.default_rng([*seed, 2]))
             reads.append([(self.source, Chunk(torch.tensor(left), len(left), next_ids=torch.tensor(left)))])
             given = [self.text.start, *cut[:-1]]
             writes.append([(self.target, Chunk(torch.tensor(given), len(given), next_ids=torch.tensor(cut)))])

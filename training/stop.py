@@ -41,9 +41,7 @@ class StopRequest:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
         if "RANK" not in os.environ:  # torchrun says itself which signals it sends
-            print(
-                f"\n{self.signal.name}: stopping after this step; once more stops at once", file=sys.stderr, flush=True
-            )
+            print(f"\n{self.signal.name}: stopping after this step; Ctrl-C stops at once", file=sys.stderr, flush=True)
 
     def hear(self, votes: float) -> None:
         """Take the number of processes that were asked to stop before this step (`Share.stop_votes`)."""

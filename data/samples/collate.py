@@ -100,9 +100,12 @@ class Collator:
                 f"what the encoder shall read of it has {longest} tokens, more than its context of "
                 f"{self.encoder_context}"
             )
-        if parts and not kept:
-            longest = max(chunk.count for chunk in parts.values())
-            raise DataError(f"nothing of it fits: {longest} tokens are more than the context of {self.context}")
+        read = {name: chunk for name, chunk in parts.items() if name not in self.inputs.targets} or parts
+        if parts and not kept.keys() & read.keys():
+            longest, whole = max(chunk.count for chunk in read.values()), f"the context of {self.context}"
+            predicted = sum(chunk.count for chunk in kept.values())
+            room = f"what its {predicted} predicted ones leave of {whole}" if kept else whole
+            raise DataError(f"nothing of it fits: {longest} tokens are more than {room}")
         return [(name, chunk) for name, chunk in parts.items() if name in kept]
 
     def _within(self, parts: dict[str, Chunk], core: int, context: int, key: str, whose: str = "") -> dict[str, Chunk]:
@@ -123,7 +126,7 @@ class Collator:
                 "leave out its "
                 f"{' and '.join(reversed(dropped))}"
             )
-        for name, count in dropped.items() if kept else ():
+        for name, count in dropped.items() if kept.keys() - self.inputs.targets else ():
             if not self.dropped[name]:
                 self.say(
                     f"sample {key!r} has {whole} tokens, more than the {whose}context of {context}: its "

@@ -11,6 +11,7 @@ from ...data.samples.split import SampleSplit, sample_split
 from ...tasks.base import Task
 from ...tokenizers.base import Chopper, axes_of
 from ...tokenizers.files.reading import DataError
+from ..settings.checks.tasks import needs_of
 from ..settings.config import Config
 from .columns import check_columns, columns_of, encoded_inputs
 
@@ -47,8 +48,9 @@ def read_samples(
     """Samples as a split without tasks, for reading alone. `columns` maps each input to its column, `labels` are the
     columns handed on undecoded; bad samples are reported through `say` and left out, however many."""
     inputs = Inputs(
-        columns=columns, labels=tuple(labels), encoded=encoded_inputs(config), too_long=config.data.too_long
-    )
+        columns=columns, labels=tuple(labels), encoded=encoded_inputs(config), too_long=config.data.too_long,
+        targets={name for needs in needs_of(config.tasks).values() for name in needs.inputs},
+    )  # fmt: skip
     return sample_split(samples, name, collator_of(config, choppers, inputs), bad_share=1.0, say=say)
 
 

@@ -18,7 +18,7 @@ from ...tokenizers.files.writing import not_written
 class Holder(Record):
     """The content of `.lock`, for the message to a second start.
 
-        {"pid": 4242, "host": "box", "since": "2026-01-31 12:00:00"}
+    {"pid": 4242, "host": "box", "since": "2026-01-31 12:00:00"}
     """
 
     pid: int

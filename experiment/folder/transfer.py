@@ -23,9 +23,9 @@ from .reading import RunError, chosen_step, listed, read_config
 
 def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
     """Copy what the source run has fitted into `assets`: vocabularies and statistics of inputs of the same name and
-    kind, and, where both name the same data set, of tasks of the same name (never of an imported run, which has no data
-    set); gives the names of these inputs and tasks. Nothing is taken once the run has a checkpoint, nor where `assets`
-    has the folder already."""
+    kind, and, where both name the same data set, of tasks with the same options (never of an imported run, which has no
+    data set; other tasks are fitted anew); gives the names of these inputs and tasks. Nothing is taken once the run has
+    a checkpoint, nor where `assets` has the folder already."""
     if checkpoint.steps(Path(config.out)):  # a resumed run does not need its source
         return []
     theirs, taken = read_config(source, config.modules), []
@@ -36,8 +36,8 @@ def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
             part.build(part.target.Chopper).load(source / "assets" / name, role).save(assets / name)
             taken.append(name)
     for name, part in config.tasks.items() if theirs.data.dataset == config.data.dataset else ():
-        kept = f"task-{name}"
-        if (source / "assets" / kept).exists() and not (assets / kept).exists():
+        kept, same = f"task-{name}", name in theirs.tasks and theirs.tasks[name] == part
+        if same and (source / "assets" / kept).exists() and not (assets / kept).exists():
             save_learned(load_learned(part(), source / "assets" / kept), assets / kept)
             taken.append(name)
     return taken

@@ -11,7 +11,7 @@ from ...tokenizers.files.records import read_json
 from ..folder.reading import RunError
 from .files import Directory, Imported
 
-PLAIN = {"patch_drop", "norm_pre", "attn_pool"}
+PLAIN = "patch_drop", "norm_pre", "attn_pool"
 """Parts of a timm model that must be absent or the identity, since they are not reproduced."""
 
 

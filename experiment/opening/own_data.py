@@ -37,26 +37,26 @@ def whole_data(named: str, split: str, wanted: Mapping[str, str], corpus: bool =
     `text`, `file` for any other, `label`): `{"image": "image", "digit": "label"}`; `corpus`: whether the run reads a
     text corpus. Raises RunError for a name or a kind of data that does not fit, DataError for damaged files."""
     if named.lstrip().startswith("{"):
-        return dataset_of(named, split)
+        return dataset_of(named)
     path, lower = Path(os.path.expanduser(named)), named.lower()
     if os.path.isdir(path):
-        return folder_data(path, wanted)
+        return folder_data(path, wanted, split)
     if lower.endswith(TARS) or ("{" in named and ".tar" in lower):
         return shard_data(named, wanted)
     if os.path.isfile(path) and lower.endswith(MANIFESTS) and not corpus:
         return manifest_data(path, wanted)
     if os.path.isfile(path) and path.suffix.lower() in READERS and path.suffix.lower() not in (*MANIFESTS, ".json"):
-        return table_data(path)
+        return table_data(path, split)
     if os.path.isfile(path) or "*" in named:
         if not corpus:
             raise RunError(
                 f"--data {named}: this run reads {', '.join(wanted)}: name a manifest (JSONL, CSV), a folder or shards"
             )
         return WholeText(path=named)
-    return dataset_of(named, split)
+    return dataset_of(named)
 
 
-def dataset_of(named: str, split: str) -> Dataset:
+def dataset_of(named: str) -> Dataset:
     """A dataset as a YAML writes it: its name, or a mapping with its options. Raises RunError where it is neither."""
     try:
         written = {"data": {"dataset": read_yaml(named, {}, [])}}

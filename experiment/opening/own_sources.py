@@ -41,12 +41,12 @@ class Whole(SampleDataset):
         return self.samples
 
 
-def folder_data(path: Path, wanted: Mapping[str, str]) -> Dataset:
+def folder_data(path: Path, wanted: Mapping[str, str], split: str) -> Dataset:
     """A folder: what the `datasets` library's `save_to_disk` wrote, shards, for a run that reads one text all files
     below it as texts, else images in class folders (`photos/cat/1.jpg`). Raises RunError where a run of other inputs
-    than one image is given class folders, DataError for a folder without images."""
+    than one image is given class folders, DataError for a folder without images, or tables of which none is `split`."""
     if os.path.exists(path / "dataset_dict.json") or os.path.exists(path / "state.json"):
-        return table_data(path)
+        return table_data(path, split)
     if shards := sorted(str(file) for file in path.iterdir() if file.name.lower().endswith(TARS)):
         return shard_data(shards, wanted)
     if list(wanted.values()) == ["text"]:
@@ -94,9 +94,16 @@ def manifest_data(path: Path, wanted: Mapping[str, str]) -> Dataset:
     return Whole(Manifest(train=str(path), columns=columns, files=files).read(path), tuple(columns))
 
 
-def table_data(path: Path) -> Dataset:
-    """All rows of a table of the `datasets` library; where there are several tables (a `DatasetDict`), of the first."""
-    dataset = HuggingFace(path=str(path))
-    names = list(dataset.tables)
-    whole = HuggingFace(path=str(path), train=names[0], val=names[0], test=names[0])
+TABLES = {"train": ("train",), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
+"""What data sets call the table of a split."""
+
+
+def table_data(path: Path, split: str) -> Dataset:
+    """All rows of a table of the `datasets` library; where there are several tables (a `DatasetDict`), of the one that
+    is called as `split`, or as others call it (`validation`). Raises DataError where none is."""
+    tables = HuggingFace(path=str(path)).tables
+    called = [*tables] if len(tables) == 1 else [name for name in (split, *TABLES.get(split, ())) if name in tables]
+    if not called:
+        raise DataError(f"{path} has no table for the split {split!r}, but {', '.join(tables)}; --split says which")
+    whole = HuggingFace(path=str(path), train=called[0], val=called[0], test=called[0])
     return Whole(whole.opened("test"), whole.columns)

@@ -33,7 +33,7 @@ def write_page(config: Config, file: Path) -> str:
     batch = split.batch(split.all()[:1])
     names = ["(core)", *config.inputs]
     parts = [
-        f"<h1>What {html.escape(config.path.name)} sees</h1>", items(split, choppers),
+        f"<h1>What {html.escape(config.path.name)} sees</h1>", items(split, split.all()[0].number, choppers),
         *(part for each in parts_of(batch, model) for part in set_parts(*each, choppers, names)),
         *cross_parts(batch), proof(batch, model),
         "<h2>What is asked</h2>", *(asked(name, batch, choppers, config) for name in tasks),
@@ -47,12 +47,13 @@ def write_page(config: Config, file: Path) -> str:
     return f"{file}: {tokens} tokens of {len(config.inputs)} input(s), {graphs} attention graph(s)"
 
 
-def items(split: Split, choppers: dict[str, Chopper]) -> str:
-    """HTML: every input of the split's sample 0, drawn as it is cut into tokens, and its labels; empty for a corpus."""
+def items(split: Split, number: int, choppers: dict[str, Chopper]) -> str:
+    """HTML: every input of one of the split's samples, drawn as it is cut into tokens, and its labels; empty for a
+    corpus."""
     if split.samples is None:
         return ""
-    inputs, labels = split.item(0)
-    found = [f"<h2>One sample: {html.escape(split.samples.keys[0])}</h2>"]
+    inputs, labels = split.item(number)
+    found = [f"<h2>One sample: {html.escape(split.samples.keys[number])}</h2>"]
     for name, item in inputs.items():
         chopper = choppers[name]
         count = chopper.count(item)

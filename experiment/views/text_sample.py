@@ -22,16 +22,16 @@ def sample_of(run: Run, split: Split) -> str:
         return ""
     training = run.model.training
     run.model.eval()
-    if split.samples is not None:
-        text = answers(run, split, *writing[0])
-    elif writing[0][1].needs.encoder:
-        text = ""
-    else:
-        text = settings.prompt + run.generate(
+    try:
+        if split.samples is not None:
+            return answers(run, split, *writing[0])
+        if writing[0][1].needs.encoder:
+            return ""
+        return settings.prompt + run.generate(
             settings.prompt or None, max_tokens=settings.sample_tokens, sampling=SAMPLING, seed=run.step
         )
-    run.model.train(training)
-    return text
+    finally:
+        run.model.train(training)
 
 
 def answers(run: Run, split: SampleSplit, name: str, task: Task) -> str:

@@ -234,10 +234,22 @@ def test_the_only_input_of_a_sample_is_hardly_ever_withheld(alone):
 
 
 def test_whole_spans_go_where_the_context_is_small():
-    data = split(context=8, too_long="drop")
+    data = split(context=8, too_long="drop", targets=())
     planned = main(data, [Place(0, 0, 0), Place(0, 0, 1)])  # 4 + 5 tokens do not fit, 4 + 3 do
-    assert planned.chunks["image"].counts.tolist() == [4] and texts(planned) == ["chop", "up"]
-    assert data.unread.dropped == {"image": 1}
+    assert planned.chunks["image"].counts.tolist() == [4, 4] and texts(planned) == ["up"]
+    assert data.unread.dropped == {"text": 1} and data.unread.shortened() == [
+        "train: left out for want of room: text of 1 samples"
+    ]
+
+
+def test_a_target_is_never_predicted_from_nothing_because_nothing_else_had_room():
+    """Two pictures beside which only the text fits that is predicted: bad, not two equal samples of no picture."""
+    data = split(context=8, too_long="drop", bad_share=1.0)
+    planned = main(data, [Place(0, 0, 0), Place(0, 0, 1)])
+    assert planned.keys == ("sample 1",) and not data.unread.dropped
+    assert data.unread.bad[0] == (
+        "nothing of it fits: 4 tokens are more than what its 5 predicted ones leave of the context of 8"
+    )
 
 
 def test_what_does_not_fit_is_refused_unless_it_may_be_dropped():

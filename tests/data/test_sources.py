@@ -24,6 +24,7 @@ from chopmix.data.datasets.speech_commands import INSIDE, LISTS, WORDS, SpeechCo
 from chopmix.data.datasets.torchvision_data import KNOWN, REFUSED, TorchvisionData
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.shards import index as shards
+from chopmix.experiment.opening.own_data import whole_data
 from chopmix.experiment.importing.labelled import completed
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.models.pretrained.vit import Vit
@@ -261,6 +262,18 @@ def test_hugging_face_folders_hand_on_files_undecoded(datasets, root):
     assert ImageChopper(patch_size=4, size=8).decode(row["image"]).shape == (3, 8, 8)
     assert len(AudioChopper(rate=8000).decode(row["sound"])) == 800
     assert len([*train.column("sound"), *val.column("sound")]) == 29
+
+
+def test_of_several_tables_the_one_of_the_split_is_read(datasets, root):
+    names = {"train": 9, "validation": 4, "test": 2}
+    made = datasets.DatasetDict({name: table(datasets, count) for name, count in names.items()})
+    made.save_to_disk(str(root / "saved"))
+    for split, count in {"train": 9, "val": 4, "test": 2}.items():
+        assert len(whole_data(str(root / "saved"), split, {"word": "text"}).opened(split)) == count
+    datasets.DatasetDict({"train": made["train"], "held": made["test"]}).save_to_disk(str(root / "other"))
+    assert len(whole_data(str(root / "other"), "held", {"word": "text"}).samples) == 2
+    with pytest.raises(DataError, match="has no table for the split 'test', but train, held; --split says which"):
+        whole_data(str(root / "other"), "test", {"word": "text"})
 
 
 def test_hugging_face_classes_come_by_name(datasets):

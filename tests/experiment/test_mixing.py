@@ -119,6 +119,40 @@ def test_of_how_many_texts_a_figure_is(mixed):
     assert metrics["val/judged"] == 3 < run.evaluate("val")["val/judged"] == len(run.dataset().open("val"))
 
 
+def test_samples_with_several_prompts_are_refused(mixed):
+    train(load_config(mixed(), ["training.steps=1"]))
+    run = load_run(mixed().with_suffix(""))
+    for ask in (run.generate, run.stream):
+        with pytest.raises(RunError, match="2 prompts and inputs cannot be combined: give one"):
+            ask(["1", "2"], inputs=[{"operator": "+"}])
+
+
+def test_predictions_tell_what_had_no_room(mixed, capsys):
+    """A picture of 4 tokens and an operator of 2 leave no room for a sound of 3 in a context of 8."""
+    train(load_config(mixed(), ["training.steps=1", "data.too_long=drop", "data.bad_share=1"]))
+    run = load_run(mixed().with_suffix(""))
+    short = replace(run, config=load_config(mixed(), ["data.too_long=drop", "model.context=8"]))
+    raw = run.dataset().open("val")[0]
+    capsys.readouterr()
+    short.predict([{name: raw[name] for name in ("image", "operator", "sound")}], max_tokens=1)
+    assert "given: left out for want of room: sound of 1 samples" in capsys.readouterr().err
+
+
+def test_classes_are_never_taken_over_for_another_target(mixed):
+    """`from: RUN` with a task of the same name that predicts another column: its classes are those of that column."""
+
+    def of(target: str) -> dict:
+        return {"tasks": {"which": {"use": "classification", "target": target}},
+                "inputs": {"image": TREE["inputs"]["image"]},
+                "model": TREE["model"] | {"attention": "same_sample"}}  # fmt: skip
+
+    old, new = mixed("old", **of("operator")), mixed("new", **of("answer"))
+    train(load_config(old, ["training.steps=1"]))
+    train(load_config(new, ["training.steps=1", "data.bad_share=1", f"from={old.with_suffix('')}"]))
+    first, second = (load_run(file.with_suffix("")).tasks["which"].classes for file in (old, new))
+    assert first == ("+", "-") and len(second) > 2
+
+
 def test_micro_batches_and_packed_rows_change_nothing_but_rounding(mixed):
     settings = TREE["training"] | {"input_dropout": 0.2}
     inputs = {name: {k: v for k, v in part.items() if k != "augment"} for name, part in TREE["inputs"].items()}

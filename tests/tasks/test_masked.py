@@ -26,6 +26,7 @@ from chopmix.tasks.span_corruption import SpanCorruption, split
 from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding
 from chopmix.tokenizers.encoding.byte_pairs import Extended
 from chopmix.tokenizers.encoding.stored import load_encoding
+from chopmix.tokenizers.packing import place
 from chopmix.tokenizers.text import TextChopper
 from chopmix.training.record.progress import Progress
 from hypothesis import given, settings
@@ -293,6 +294,22 @@ def test_nothing_is_lost_and_the_lengths_are_known(length, share, mean, seed):
             spans[number].append(id)
     whole = [each for id in left[:-1] for each in spans.get(id, [id])]
     assert whole == ids.tolist() and all(spans.values()) and list(spans) == made.sentinels[: len(spans)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.text("abc", max_size=9), min_size=1, max_size=4), st.integers(0, 9))
+def test_of_samples_the_end_that_a_published_tokenizer_puts_is_never_cut_out(texts, seed):
+    made = SpanCorruption(source="text", target="spans", share=0.5)
+    encoding = Extended(CharacterEncoding("abc"), made.marks)
+    encoding.frame = encoding.frame | {"before": (), "after": (encoding.end,)}  # as T5's tokenizer.json has it
+    made.choppers = {"text": TextChopper(text=encoding, generated=False), "spans": TextChopper(text=encoding)}
+    samples = [[("text", made.choppers["text"].chop(text))] for text in texts]
+    planned = replace(place(samples, made.choppers, 40), seeds=tuple((seed, 0, n) for n in range(len(texts))))
+    batch = made.in_two(planned)
+    for planned, name, ids in ((batch.encoder, "text", "values"), (batch.main, "spans", "next_ids")):
+        chunks = planned.chunks[name]
+        for row in getattr(chunks, ids).split(chunks.counts.tolist()):
+            assert row[-1] == encoding.end and row.tolist().count(encoding.end) == 1
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 20))

@@ -93,6 +93,11 @@ def test_every_kind_of_samples_is_the_same_sound(kind):
     )
 
 
+def test_a_rate_from_which_nothing_would_be_left_is_refused():
+    with pytest.raises(ValueError, match="a sound of 10,000,000 Hz cannot be read at 8,000 Hz: at most 512 times"):
+        AudioChopper(rate=8000).decode((np.zeros(2000, np.float32), 10_000_000))
+
+
 @given(st.sampled_from([6000, 11_025, 16_000, 22_050, 44_100, 48_000]), st.integers(600, 4000), st.data())
 @settings(max_examples=30)
 def test_no_sample_hears_what_comes_after_it_though_it_was_resampled(rate, length, data):

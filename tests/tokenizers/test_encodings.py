@@ -23,15 +23,19 @@ from chopmix.tokenizers.encoding.base import (
 from chopmix.tokenizers.encoding.byte_pairs import (
     PATTERN,
     BpeEncoding,
+    Extended,
     TiktokenEncoding,
     bpe_from_vocabulary,
     byte_letters,
     rank_files,
 )
+from chopmix.tokenizers.encoding.directory import DirectoryEncoding
 from chopmix.tokenizers.encoding.stored import load_encoding, make_encoding
 from chopmix.tokenizers.text import TextPreprocessor
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import Unigram
 
 SAMPLE = [
     "def one(words):\n    for word in words:\n        if word:\n            return word, 7\n\n\nclass A:\n    x = 1\n",
@@ -193,6 +197,28 @@ def test_fingerprints_tell_vocabularies_apart():
     ]
     assert len({encoding.fingerprint for encoding in others}) == len(others)
     assert ByteEncoding() == ByteEncoding() and ByteEncoding() != "bytes"
+
+
+def unigram(score: float) -> DirectoryEncoding:
+    """A tokenizer.json that cuts "ab" into one piece, or, where that has a low score, into two."""
+    pieces = [("</s>", 0.0), ("a", -2.0), ("b", -2.0), ("ab", score)]
+    return DirectoryEncoding(Tokenizer(Unigram(pieces, unk_id=0)).to_str(), 0, {"end": 0})
+
+
+def test_fingerprints_tell_tokenizers_of_the_same_pieces_apart(tmp_path):
+    """Their token files would else be taken for each other's; runs of before, whose fingerprints are of the pieces
+    alone, are read all the same."""
+    one, two = unigram(-1.0), unigram(-9.0)
+    assert one.encode("ab") == [3] and two.encode("ab") == [1, 2] and one.pieces == two.pieces
+    assert one.fingerprint != two.fingerprint and one != two and one == unigram(-1.0)
+    assert Extended(one, ["mask"]).fingerprint != Extended(two, ["mask"]).fingerprint
+    one.save(tmp_path)
+    file = tmp_path / "encoding.json"
+    file.write_text(file.read_text().replace(one.fingerprint, one.vocabulary_fingerprint))
+    assert load_encoding(tmp_path) == one
+    file.write_text(file.read_text().replace(one.vocabulary_fingerprint, two.fingerprint))
+    with pytest.raises(ValueError, match="its fingerprint differs"):
+        load_encoding(tmp_path)
 
 
 def test_ranks_are_saved_as_tiktoken_writes_them(tmp_path):

@@ -137,6 +137,16 @@ class Encoding:
 
     @cached_property
     def fingerprint(self) -> str:
+        """A sha256 (hex) of all that decides which ids a text has: the vocabulary, and `rules` besides."""
+        known, rules = self.vocabulary_fingerprint, self.rules()
+        return hashlib.sha256(f"{known} {rules}".encode()).hexdigest() if rules else known
+
+    def rules(self) -> str:
+        """What decides on ids besides the vocabulary, the name and the pattern; empty where nothing does."""
+        return ""
+
+    @cached_property
+    def vocabulary_fingerprint(self) -> str:
         """A sha256 (hex) of the name, the pattern, the special ids and the bytes of every id."""
         found = hashlib.sha256(repr((self.name, self.parts().get("pattern"), self.start, self.specials)).encode())
         for piece in self.pieces:

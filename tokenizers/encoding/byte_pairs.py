@@ -89,6 +89,9 @@ class Extended(Encoding):
     def parts(self):
         return {**self.base.parts(), "own": list(self.own)}
 
+    def rules(self):
+        return self.base.rules()
+
     def save(self, folder):
         self.base.save(folder)
         super().save(folder)

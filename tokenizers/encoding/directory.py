@@ -100,6 +100,9 @@ class DirectoryEncoding(Encoding):
     def parts(self):
         return {"start": self.start, "frame": self.frame}
 
+    def rules(self):
+        return self.text  # merges, scores, normalisers: two tokenizers of the same pieces may cut a text differently
+
     def save(self, folder):
         write_text(Path(folder) / "tokenizer.json", self.text)
         super().save(folder)

@@ -79,7 +79,7 @@ def load_encoding(folder: Path) -> Encoding:
         found = _made(Path(folder), parts)
     except (ValueError, KeyError, TypeError) as error:  # including tiktoken's for a bad pattern
         raise DataError(f"no encoding can be read from {file}: {error}") from error
-    if found.fingerprint != parts.fingerprint:
+    if parts.fingerprint not in (found.fingerprint, found.vocabulary_fingerprint):  # the latter until November 2026
         raise DataError(f"the encoding read from {file} is not the one that was saved: its fingerprint differs")
     return found
 

@@ -186,10 +186,13 @@ def resampled(clip: Clip, rate: int, new_rate: int, late: bool = False) -> Clip:
     Its kernel holds rate * new_rate / gcd^2 numbers, gigabytes for 11,027 Hz. The ratio of the rates is therefore
     rounded to a denominator of at most 512: from the usual rates to 16,000 Hz exact, from 11,027 Hz 2.5 millionths off,
     at worst (beside a simple ratio, as from 16,016 Hz) 0.1 %. The kernel looks as far ahead as behind, 0.4 ms at 16
-    kHz: with `late` the clip is delayed by that, so that no sample depends on later ones.
+    kHz: with `late` the clip is delayed by that, so that no sample depends on later ones. Raises ValueError for a rate
+    more than 512 times the new one.
     """
     if rate == new_rate:
         return clip
+    if rate > 512 * new_rate:
+        raise ValueError(f"a sound of {rate:,} Hz cannot be read at {new_rate:,} Hz: at most 512 times as fast")
     ratio = Fraction(new_rate, int(rate)).limit_denominator(512)
     found = functional().resample(clip, ratio.denominator, ratio.numerator)
     delay = math.ceil(ZEROS / (ROLLOFF * min(rate, new_rate)) * new_rate) + 1 if late else 0

@@ -14,8 +14,12 @@ from rich.table import Table
 
 from ...tokenizers.files.printing import printable
 
-PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12, "B200": 2250e12}
-"""Peak bfloat16 FLOP/s of dense matrix products as the maker states them, by a part of the device's name."""
+PEAK_FLOPS = {
+    "H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12,
+    "RTX 4090": 165e12, "B200": 2250e12,
+}  # fmt: skip
+"""Peak bfloat16 FLOP/s of dense matrix products as the maker states them, by a part of the device's name; the first
+that fits counts."""
 
 
 def peak_flops(device: torch.device) -> float | None:
