@@ -288,7 +288,7 @@ def test_targets_that_do_not_fit_make_a_sample_bad():
     assert texts(main(data, [Place(0, 0, 2)], training=True)) == ["and"]  # 'everything' is too long; the next is read
     assert said == ["train: sample 'sample 2' is bad and another is read instead: its targets have 11 tokens, "
                     "more than the context of 8"]  # fmt: skip
-    assert main(data, [Place(0, 0, 2), Place(0, 0, 0)]).keys == ("sample 0",)  # an evaluation leaves it out
+    assert main(data, [Place(0, 0, 2), Place(0, 0, 1)]).keys == ("sample 1",)  # an evaluation leaves it out
 
 
 def test_too_many_bad_samples_stop_the_run():

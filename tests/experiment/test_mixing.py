@@ -25,7 +25,15 @@ from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import fit, train
-from chopmix.inference.attribution import Attribution, best_guess, entropy, subset_table, table
+from chopmix.inference.attribution import (
+    Attribution,
+    best_guess,
+    entropy,
+    readable,
+    subset_table,
+    table,
+    tokens_per_input,
+)
 from chopmix.inference.generate import before, open_answers
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.beam_search import Search
@@ -39,6 +47,7 @@ from chopmix.tokenizers.files.reading import DataError
 from chopmix.training.mixup import Mixup
 from chopmix.training.record.progress import Progress
 from ranks import train_together
+from test_samples import split as split_of
 
 BLOCK = {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False}
 TREE = {
@@ -527,6 +536,12 @@ def test_worth_is_told_for_every_subset(mixed):
     judged = {"exact_match": 0.5, "judged": 256}
     shown = subset_table("x", Attribution(("a",), {(): judged, ("a",): judged}, {}, {}, samples=1000))
     assert shown.caption == "on all 1,000 samples; texts were written for 256 of them" and len(shown.columns) == 2
+
+
+def test_samples_that_cannot_be_read_count_in_no_mean():
+    texts = [{"text": "ab", "image": None}, {"text": "a" * 99, "image": None}]
+    data = split_of(texts, context=32, bad_share=1.0, targets=(), labels=())
+    assert tokens_per_input(data, {}, ("text",)) == {"text": 3.0} and readable(data, None) == 1
 
 
 def test_an_input_is_taken_out_with_its_share_of_the_dropout(mixed):

@@ -100,7 +100,7 @@ def reader_of_all(tmp_path_factory) -> tuple[Run, list[Columns]]:
 
 
 @pytest.mark.parametrize("name", ["image", "operator", "sound"])
-@settings(max_examples=8)
+@settings(max_examples=8, deadline=None)
 @given(numbers=st.lists(st.integers(0, 23), min_size=1, max_size=5))
 def test_every_kind_of_input_is_seen_as_the_run_sees_it_in_any_company(reader_of_all, name, numbers):
     """Whatever else is in the batch, and in whatever order."""
