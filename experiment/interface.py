@@ -24,7 +24,7 @@ def train(config: str | Path, **overrides: Any) -> dict[str, float]:
     (`{"encoder.depth": 2}`), and an input or a task that is None is removed (`inputs={"sound": None}`).
 
     Raises ConfigError with everything that is wrong with file and overrides, RunError for a folder of another
-    configuration, LockedError for one in which another process trains, DataError for damaged data, KeyboardInterrupt
+    configuration or one in which another process trains, DataError for damaged data, KeyboardInterrupt
     (Ctrl-C) or SystemExit (SIGTERM) where the run was asked to stop, after saving it."""
     metrics, status = train_config(load_config(config, written(overrides)))
     if status == 128 + signal.SIGINT:

@@ -13,6 +13,7 @@ from typing import Any
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import Record, as_record
 from ...tokenizers.files.writing import not_written
+from .reading import RunError
 
 
 class Holder(Record):
@@ -26,7 +27,7 @@ class Holder(Record):
     since: str
 
 
-class LockedError(ValueError):
+class LockedError(RunError):
     """A run's folder is in use by another process."""
 
 
