@@ -138,6 +138,16 @@ def test_many_pictures_are_asked_about_at_once(photos, capsys, monkeypatch):
     assert "nothing/*.jpg does not exist" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", [["evaluate", "run"], ["predict", "run", "--input", "image=classes/dark/1.png"]])
+def test_the_checkpoint_that_answers_is_named_beside_the_answers(photos, words, capsys, monkeypatch):
+    monkeypatch.chdir(photos)
+    for asked, which in ([], "best"), (["--checkpoint", "last"], "last"):
+        capsys.readouterr()
+        assert main([*words, *asked]) == 0
+        shown = capsys.readouterr()
+        assert f"run, {which} checkpoint: step 2\n" in shown.err and "checkpoint" not in shown.out
+
+
 def test_a_sensor_is_read_from_arrays_and_tables(tmp_path, capsys):
     rows = []
     for number in range(6):

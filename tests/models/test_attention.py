@@ -118,6 +118,7 @@ def assert_layouts_agree(layout, dense, inputs, queries: Tokens, tolerance: floa
 GRAPHS = [
     FULL, PACKED, Causal(), PREFIX, Causal() & Window(2), SameSample() & Window(2), Causal() & SameSample() & Window(3),
     SameSample() & Neighbourhood(1, (1, 2)), Edges(((2, 1),)), Causal(1) | From((1,)),
+    Causal() | Edges(((1, 0),), "slots"),
 ]  # fmt: skip
 SETS = {
     "one": laid_out([[1] * 8, [2] * 8], [[1, 2] * 4, [2] * 8]),

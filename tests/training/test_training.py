@@ -20,11 +20,19 @@ from chopmix.data.sampler import Place
 from chopmix.experiment.assembly.assemble import assemble
 from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.folder.reading import RunError
+from chopmix.experiment.folder.transfer import functions_that_differ
 from chopmix.experiment.resume import resume
 from chopmix.experiment.run import load_run
-from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.train import fit
+from chopmix.inference.evaluation import directions
+from chopmix.tasks.classification import Classes, Classification
+from chopmix.tasks.language_modeling import LanguageModeling
+from chopmix.tasks.masked_modeling import MaskedModeling
+from chopmix.tasks.metrics import MEANINGS
+from chopmix.tasks.regression import Regression, Scale
 from chopmix.training.checkpoints import files as checkpoint
+from chopmix.training.evaluator import Evaluator
 from chopmix.training.loop import Learner
 from chopmix.training.record.progress import Progress
 from ranks import train_together
@@ -345,6 +353,41 @@ def test_last_checkpoints_and_the_best_are_kept(tiny):
     assert load_run(run.folder).evaluate("val")["val/loss"] == pytest.approx(best["val/loss"], rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    "metric, values, best",
+    [
+        ("val/accuracy", (0.5, 0.4, 0.4), 4),
+        ("val/accuracy", (0.4, 0.5, 0.5), 12),
+        ("val/loss", (0.4, 0.5, 0.5), 4),
+        ("val/loss", (0.5, 0.4, 0.4), 12),
+    ],
+)
+def test_the_best_is_the_largest_accuracy_or_the_smallest_loss_and_of_equals_the_newest(
+    tiny, monkeypatch, metric, values, best
+):
+    told = dict(zip((4, 8, 12), values))
+    monkeypatch.setattr(Evaluator, "evaluate", lambda self, step: ({metric: told[step]}, ""))
+    task = {"use": "masked_modeling", "target": "text"}
+    run = trainer(tiny(model={"attention": "same_sample"}, tasks={"lm": task}, checkpoints={"best": metric}))
+    fit(run)
+    assert json.loads((run.folder / "best.json").read_text()) == {"step": best, metric: told[best]}
+    assert load_run(run.folder).step == best
+
+
+def test_every_metric_says_whether_larger_is_better():
+    classes, several = Classification(target="a"), Classification(target="b", several=True)
+    classes.learned = several.learned = Classes(tuple("uvwxyz"))
+    number = Regression(target="c")
+    number.learned = Scale(mean=[0.0], std=[1.0])
+    text = LanguageModeling(target="d", metrics=tuple(MEANINGS))
+    every = (classes, several, number, text, MaskedModeling(target="e"))
+    told = directions({each.target: each for each in every}, "val")
+    found = {(name.rpartition("/")[2], larger) for name, larger in told.items()}
+    larger = {"accuracy", "top5_accuracy", "f1", "exact_match", "bleu", "chrf"}
+    smaller = {"loss", "perplexity", "bits_per_byte", "mae", "rmse", "wer", "cer"}
+    assert found == {(name, True) for name in larger} | {(name, False) for name in smaller}
+
+
 def test_a_finished_run_prints_its_summary(tiny, capsys):
     file = tiny("finished")
     assert main(["train", str(file)]) == 0
@@ -576,6 +619,27 @@ def test_what_differs_besides_shapes_is_told(tiny, capsys):
     fit(trainer(other, f"from={load_config(source).out}", "inputs.text.position=sinusoidal"))
     said = capsys.readouterr().err
     assert "not the same function: inputs.text.position is 'learned' there, 'sinusoidal' here" in said
+
+
+def test_a_number_and_a_list_that_repeats_it_do_not_differ():
+    def differing(there, here) -> list[str]:
+        configs = [
+            config_from_tree(
+                {
+                    "inputs": {"image": {"use": "image", "patch_size": 4, "channels": 3, "size": 8, "mean": mean}},
+                    "tasks": {"digit": {"use": "classification", "target": "digit"}},
+                    "model": {"width": 8, "depth": 1, "heads": 1, "attention": "same_sample", "context": 8},
+                    "data": {"dataset": "digits"},
+                    "training": {"steps": 1, "samples_per_step": 1},
+                }
+            )
+            for mean in (there, here)
+        ]
+        return functions_that_differ(*configs)
+
+    assert differing([0.5, 0.5, 0.5], 0.5) == differing(0.5, [0.5, 0.5, 0.5]) == []
+    assert differing([0.5, 0.5, 0.4], 0.5) == ["inputs.image.mean is [0.5, 0.5, 0.4] there, 0.5 here"]
+    assert differing(0.5, [0.5, 0.5, 0.4]) == ["inputs.image.mean is 0.5 there, [0.5, 0.5, 0.4] here"]
 
 
 def test_the_prompt_of_samples_is_checked_before_the_first_step(tiny):

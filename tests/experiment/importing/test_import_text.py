@@ -350,6 +350,16 @@ def test_what_is_missing_may_be_allowed(tmp_path):
     assert load_run(tmp_path / "run", "last").model.core.blocks[2] is not None
 
 
+def test_half_a_head_answers_nothing(tmp_path):
+    source = directory(tmp_path)
+    rewritten(source, lambda theirs: {key: value for key, value in theirs.items() if "transform.dense" not in key})
+    assert "no head for 'mlm'" in import_directory(source, tmp_path / "run", partly=True)
+    run = load_run(tmp_path / "run")
+    for asked in (lambda: run.predict([{"text": "<5><7>"}]), run.evaluate):
+        with pytest.raises(RunError, match="has no head for 'mlm', which would answer at random"):
+            asked()
+
+
 def test_other_refusals(tmp_path):
     source = directory(tmp_path)
     (source / "vocab.txt").write_text("\n".join(["[CLS]", "[SEP]", "[MASK]", *map(str, range(200))]))

@@ -16,16 +16,20 @@ import numpy as np
 import pytest
 import torch
 import transformers
+import yaml
 from chopmix.commands.cli import main
 from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import load_run
 from chopmix.experiment.views.transcribe import transcribe, transcriber_of
 from chopmix.experiment.views.transcripts import as_json, as_srt, write_transcripts
+from chopmix.inference import transcription
 from chopmix.inference.languages import CODES
 from chopmix.inference.transcript import Segment, Transcript
 from chopmix.inference.transcription import Transcribing
-from chopmix.inference.whisper_decoding import Said
+from chopmix.inference.whisper_decoding import Candidate, Said, drawn
+from chopmix.models import heads
+from chopmix.models.generation import fast_decoder
 from chopmix.tokenizers.audio_stem import AudioStemChopper
 from chopmix.tokenizers.files.reading import DataError
 
@@ -365,6 +369,21 @@ def test_a_text_is_as_long_as_half_the_context_or_what_has_room(directory, how, 
     assert len(said.ids) == length - (len(before) > 19)  # without timestamps it is asked with one token more
 
 
+def test_a_fallback_draws_several_texts_and_takes_the_likeliest(directory, monkeypatch):
+    made, chopper = transcriber_of(load_run(directory[0] / "run"))
+    window, ranks = chopper.chop(chopper.decode((sound(), 16_000))).values[0], set()
+    every: list[list[Candidate]] = []
+    monkeypatch.setattr(transcription, "drawn", lambda *args, **how: every.append(drawn(*args, **how)) or every[-1])
+    for seed in range(3):
+        how = Transcribing(beams=1, temperatures=(0.0, 1.0), best_of=3, confidence=1.0, silence=None, seed=seed)
+        said = made.hear(window, [], "en", how)
+        means = [text.log / max(len(text.ids), 1) for text in every[seed]]
+        assert said.temperature == 1.0 and len(means) == 3
+        assert said.ids == every[seed][means.index(max(means))].ids
+        ranks.add(means.index(max(means)))
+    assert len(every) == 3 and len(ranks) > 1
+
+
 def test_texts_are_drawn_alike_with_one_seed(directory):
     run = load_run(directory[0] / "run")
 
@@ -414,6 +433,29 @@ def test_a_context_without_room_for_a_text_is_refused(directory, tmp_path):
 def test_what_a_whisper_writes_begins_with_no_space(directory):
     text = load_run(directory[0] / "run").choppers["text"].text
     assert text.written(text.encode(" So it is.")) == "So it is."
+
+
+def test_the_answer_of_a_whisper_begins_with_no_space(directory, tmp_path, monkeypatch, capsys):
+    """Whatever its weights would say, it says " So." here."""
+    import soundfile
+
+    text = load_run(directory[0] / "run").choppers["text"].text
+    spoken = iter([*text.encode(" So."), *ids("<|endoftext|>")])
+
+    def scores(embedding: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.one_hot(torch.tensor([next(spoken)]), len(embedding)).float()
+
+    monkeypatch.setattr(heads.Tied, "forward", lambda head, x, targets=None: scores(head.table))
+    monkeypatch.setattr(fast_decoder, "fast_head", lambda head: head)
+    soundfile.write(tmp_path / "a.wav", sound(1.0), 16_000)
+    assert main(["predict", str(directory[0] / "run"), "--input", f"sound={tmp_path / 'a.wav'}"]) == 0
+    assert json.loads(capsys.readouterr().out)["text"] == {"text": "So."}
+
+
+def test_an_imported_run_knows_its_folder(directory):
+    folder = directory[0] / "run"
+    assert yaml.safe_load((folder / "config.yaml").read_text())["out"] == str(folder)
+    assert load_run(folder).config.out == folder
 
 
 def test_an_imported_run_says_that_it_has_no_data(directory, capsys):
