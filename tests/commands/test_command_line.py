@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 from chopmix.commands.cli import main
@@ -85,6 +86,47 @@ def test_a_run_is_evaluated_on_data_of_any_kind(photos, kind, capsys):
     }
     assert main(["embed", str(photos / "run"), "--data", named, "--output", str(photos / f"{kind}.npy")]) == 0
     assert np.load(photos / f"{kind}.npy").shape == (8, 16)
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory) -> Path:
+    """Tones of two heights in files that a manifest names, and in shards; and a model of them."""
+    folder = tmp_path_factory.mktemp("sounds")
+    (folder / "clips").mkdir()
+    rows = []
+    for number in range(6):
+        rows.append({"sound": f"clips/{number}.wav", "label": "high" if number % 2 else "low"})
+        wave = np.sin(np.arange(1600) * (0.2 + 0.6 * (number % 2)) + number) * 10_000
+        for kind in ("wav", "flac"):
+            soundfile.write(folder / "clips" / f"{number}.{kind}", wave.astype(np.int16), 8000)
+    (folder / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for part in range(2):
+        with tarfile.open(folder / f"s-{part}.tar", "w") as tar:
+            for number in range(3 * part, 3 * part + 3):
+                tar.add(folder / "clips" / f"{number}.flac", f"{number}.flac")
+                (folder / "label.cls").write_text(rows[number]["label"])
+                tar.add(folder / "label.cls", f"{number}.cls")
+    dataset = {"use": "manifest", "columns": ["sound", "label"], "files": ["sound"]}
+    tree = {
+        "inputs": {"sound": {"use": "audio", "rate": 8000, "mels": 8, "frames": 4}}, "model": MODEL,
+        "tasks": {"height": {"use": "classification", "target": "label"}},
+        "data": {"dataset": dataset | dict.fromkeys(("train", "val"), str(folder / "list.jsonl"))},
+        "training": {"steps": 2, "samples_per_step": 4}, "out": str(folder / "run"),
+    }  # fmt: skip
+    (folder / "sounds.yaml").write_text(yaml.safe_dump(tree))
+    assert main(["train", str(folder / "sounds.yaml")]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("named", ["list.jsonl", "s-{0..1}.tar"])
+def test_a_run_is_evaluated_on_sounds_of_ones_own(sounds, named):
+    """Recordings that a manifest names, or the same in shards of another format: the figures of the run's own."""
+    figures = []
+    for data in ([], ["--data", str(sounds / named)]):
+        assert main(["evaluate", str(sounds / "run"), *data, "--json", str(sounds / "figures.json")]) == 0
+        told = json.loads((sounds / "figures.json").read_text())
+        figures.append({name: value for name, value in told.items() if name.startswith("val/")})
+    assert "val/accuracy" in figures[0] and figures[1] == pytest.approx(figures[0], rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -211,3 +253,10 @@ def test_options_that_are_nearly_right(words, message, capsys):
     with pytest.raises(SystemExit) as ended:
         raise SystemExit(main(["train", "configs/quickstart.yaml", *words]))
     assert ended.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_train_asks_for_a_configuration_alone(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["train"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith("error: the following arguments are required: CONFIG\n")

@@ -3,6 +3,7 @@ replaced."""
 
 import io
 import json
+import math
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -17,11 +18,12 @@ from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.sampler import Place
 from chopmix.data.samples.collate import Collator
-from chopmix.data.samples.dataset import Chosen, Listed, share
+from chopmix.data.samples.dataset import Chosen, Hidden, Listed, Made, Renamed, share
 from chopmix.data.samples.inputs import Inputs, withheld_shares
 from chopmix.data.samples.split import SampleSplit, sample_split
 from chopmix.data.shards.dataset import Shards
 from chopmix.data.shards.files import expand
+from chopmix.experiment.opening.own_sources import Whole
 from chopmix.tokenizers.base import Chunk
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.files.reading import DataError
@@ -423,6 +425,58 @@ def test_a_tenth_validates_where_there_is_no_val():
     assert not set(train.keys) & set(val.keys) and isinstance(val, Chosen)
 
 
+# ------------------------------------------------------------------------------------------- known again, and drawn
+
+
+class Numbered(Made):
+    """Samples that are made when they are read, as those of most data sets; `labels` are what some tests change."""
+
+    def __init__(self, labels: list[int]):
+        super().__init__("train", len(labels), "number")
+        self.labels = labels
+
+    def __getitem__(self, number):
+        return {"n": number, "label": self.labels[number]}
+
+
+FORMS = {
+    "made": Numbered,
+    "listed": lambda labels: Listed([str(n) for n in range(len(labels))], [{"label": label} for label in labels]),
+    "shared out": lambda labels: share(Numbered(labels), "train"),
+    "some hidden": lambda labels: Hidden(Numbered(labels), "n", {3}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_samples_with_two_labels_swapped_are_others(form):
+    """Of 200 samples, whose keys and inputs stay as they were."""
+    labels = [n % 7 for n in range(200)]
+    known = FORMS[form](labels).fingerprint(("label",))
+    assert FORMS[form](list(labels)).fingerprint(("label",)) == known
+    for number in range(1, 199, 12):
+        swapped = [*labels[:number], labels[number + 1], labels[number], *labels[number + 2 :]]
+        assert FORMS[form](swapped).fingerprint(("label",)) != known
+
+
+def test_shards_with_two_labels_swapped_are_others(cache):
+    found = []
+    for names in ("01", "01", "10"):
+        path = tar(cache / "s.tar", {f"{n}.cls": name.encode() for n, name in enumerate(names)})
+        found.append(Renamed(Shards((path,)), {"label": lambda row: row["cls"]}, {"label": "cls"}).fingerprint())
+    assert found[0] == found[1] != found[2]
+
+
+def test_what_statistics_are_made_of_is_drawn_from_all_samples():
+    """Not the first ones, which may be of one kind; the same in every run, each once, and of others where one has
+    none."""
+    samples = Listed([str(n) for n in range(100)], [{"n": n} if n % 4 else {} for n in range(100)])
+    found = list(samples.drawn("n", 20))
+    assert found == list(samples.drawn("n", 20)) and len(set(found)) == 20 and min(n % 4 for n in found) > 0
+    assert sum(n > 50 for n in found) > 5 and sum(n < 50 for n in found) > 5
+    assert sorted(samples.drawn("n", 1000)) == [n for n in range(100) if n % 4]
+    assert list(Whole(samples, ("n",)).training_items(["n"], 20)) == found
+
+
 # ----------------------------------------------------------------------------------------------- made by rule
 
 
@@ -517,3 +571,12 @@ def test_missing_numbers_are_not_judged_and_text_is_refused():
     assert numbers([0.0, None, 2]).isnan().tolist() == [False, True, False] and numbers(3).tolist() == [3.0]
     with pytest.raises(DataError, match="'fast' is no number and no list of numbers"):
         numbers("fast")
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, 1e39, [1.0, math.inf], [None, -1e39], np.array([1e39])])
+def test_what_is_infinite_in_float32_is_no_target(value):
+    """It would make the mean infinite, and the loss nothing."""
+    from chopmix.tasks.regression import numbers
+
+    with pytest.raises(DataError, match="holds a number that is infinite in float32"):
+        numbers(value)

@@ -7,18 +7,25 @@ import math
 import re
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import yaml
+from chopmix.commands.cli import main
+from chopmix.experiment.data.choppers import build_choppers
+from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import train
+from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.files.reading import DataError
+from chopmix.tokenizers.media.spectrogram import SpectrogramChopper
 from chopmix.training.checkpoints import files as checkpoint
 from PIL import Image
+from ranks import train_together
 
 COUNT = 16
 """Training samples; four steps of four read each of them once."""
@@ -278,13 +285,66 @@ def test_a_manifest_with_a_number_where_a_file_belongs(experiment):
 
 
 def test_a_clip_too_long_for_the_context_is_said_once(experiment):
-    """Refused, unless it may be dropped and something else of the sample is left; then it is said once, and
-    counted at the end."""
+    """Refused, and of the samples that may be bad, said once of each."""
     experiment.manifest("sound", {LATE: sound(wave(40000)), LATER: sound(wave(40000))})
     assert experiment.stops("is bad: nothing of it fits: 51 tokens are more than the context of 32")
     shutil.rmtree(experiment.out)
     said = experiment.run("data.bad_share=0.125")
     assert said.count("nothing of it fits: 51 tokens are more than the context of 32") == 2
+
+
+def test_what_is_left_out_for_want_of_room_is_counted_at_the_end(experiment):
+    """Of training and of `evaluate`: of each split it is said where it begins, and how much it was in the end."""
+    long = sound(wave(40000))
+    experiment.manifest("sound", {LATE: long, LATER: long}, {1: long})
+    for split in ("train", "val"):
+        file = experiment.folder / f"{split}.jsonl"
+        rows = [json.loads(line) | {"note": "a"} for line in file.read_text().splitlines()]
+        file.write_text("\n".join(map(json.dumps, rows)))
+    inputs = {"note": {"use": "text", "encoding": "bytes"}, "sound": INPUTS["sound"]}
+    experiment.write(inputs, experiment.dataset(["sound", "note", "label"], ["sound"]))
+    said = experiment.run("data.too_long=drop").splitlines()
+    first = "sample 'train {}' has 53 tokens, more than the context of 32: its sound (51 tokens) is left out, and so"
+    told = [line for line in said if "is left out, and so wherever there is no room" in line]
+    assert len(told) == 2 and first.format(LATE) in told[0] and "'val 1' has 53 tokens" in told[1]
+    counted = [
+        "train: left out for want of room: sound of 2 samples",
+        "val: left out for want of room: sound of 1 samples",
+    ]
+    assert [line.strip() for line in said if "left out for want of room" in line] == counted
+    assert main(["evaluate", str(experiment.out)]) == 0
+    assert experiment.capsys.readouterr().err.splitlines()[-1] == counted[1]
+
+
+def test_bad_samples_of_several_processes_are_counted_together(experiment, tmp_path):
+    """Each of two processes meets one of sixteen, less than may be bad; together they are too many."""
+    other = np.random.default_rng([0, 0]).permutation(COUNT)[11]  # of the second process, as LATE is of the first
+    experiment.manifest("image", {LATE: b"", int(other): b""})
+    done = train_together(tmp_path, 2, experiment.folder / "x.yaml", "data.bad_share=0.1")
+    assert done.returncode == 2
+    assert "train: 2 of 16 samples are bad, data.bad_share allows a share of 0.1\n" in done.stderr
+
+
+def test_statistics_of_sounds_are_not_of_the_first_files_alone(experiment, monkeypatch):
+    """Of a manifest whose sounds stand from the quiet to the loud."""
+    monkeypatch.setattr(SpectrogramChopper, "fits_on", 6)
+    loud = {number: sound(wave(number=number) * (4 if number > 7 else 0.01)) for number in range(COUNT)}
+    experiment.manifest("sound", loud)
+    config = load_config(experiment.folder / "x.yaml")
+    fitted = build_choppers(config, experiment.folder / "assets", config.data.dataset())["sound"]
+    first = {number: loud[number] for number in range(6)}.values()
+    assert fitted.statistics[0] > replace(fitted, statistics=None).fit(lambda: first, Role()).statistics[0] + 3
+
+
+def test_training_does_not_go_on_with_other_labels(experiment):
+    """Keys and files are those of before, two labels are swapped."""
+    experiment.manifest("image")
+    train(load_config(experiment.folder / "x.yaml", ["training.steps=1"]))
+    file = experiment.folder / "train.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[4]["label"], rows[5]["label"] = rows[5]["label"], rows[4]["label"]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    assert experiment.stops(r"the data \(train\) changed since step 1; start again with another out=", error=RunError)
 
 
 def test_a_batch_of_which_all_is_bad(experiment):

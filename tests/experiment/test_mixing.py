@@ -14,12 +14,13 @@ from chopmix.commands.cli import main
 from chopmix.commands.options.samples import given_samples
 from chopmix.data.datasets.arithmetic import outcomes
 from chopmix.data.processes import Processes
-from chopmix.data.samples.dataset import MadeDataset, Outcome
+from chopmix.data.samples.dataset import Listed, MadeDataset, Outcome
 from chopmix.experiment.assembly.assemble import assemble
 from chopmix.experiment.data.splits import open_split
 from chopmix.experiment.data.tasks import load_learned, save_learned
 from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.folder.reading import RunError
+from chopmix.experiment.opening.own_sources import Whole
 from chopmix.experiment.resume import resume
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import load_config
@@ -100,6 +101,19 @@ def mixed(tmp_path, monkeypatch):
         return file
 
     return make
+
+
+@pytest.fixture(scope="module")
+def answering(tmp_path_factory) -> Run:
+    """A run that learned nothing, of one step, in which no other input than images was ever withheld."""
+    folder = tmp_path_factory.mktemp("answering")
+    training = TREE["training"] | {"steps": 1, "input_dropout": {"image": 0.2}}
+    tree = TREE | {"training": training, "evaluation": {"generated": 1}, "out": str(folder / "run")}
+    (folder / "x.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(MadeDataset, "held_back", 20)
+        train(load_config(folder / "x.yaml"))
+    return load_run(folder / "run")
 
 
 def records(folder) -> list[dict]:
@@ -240,6 +254,23 @@ def test_answers_come_piece_by_piece(mixed):
     for write in (run.generate, lambda **given: list(run.stream([None], **given))):
         with pytest.raises(ValueError, match="image: the image cannot be read"):
             write(inputs=[{"image": b"no image"}])
+
+
+def test_a_sample_without_a_text_is_not_judged_by_one(answering):
+    """Nor in any other way: the figures are those of the one sample that has a text."""
+    rows = [{"operator": "+"}, {"operator": "+", "answer": "1"}, {"operator": "-"}]
+    whole, alone = (
+        answering.evaluate("val", Whole(Listed("abc"[: len(some)], some), tuple(TREE["inputs"])))
+        for some in (rows, rows[1:2])
+    )
+    assert whole["val/judged"] == 1 and whole == pytest.approx(alone, rel=1e-5)
+
+
+def test_what_a_prompt_alone_is_continued_without_is_told(answering, capsys):
+    generate = ["generate", str(answering.folder), "--prompt", "1", "--max-tokens", "2"]
+    told = "'answer' is written without image, operator, sound: none is given (--input NAME=VALUE)\n"
+    assert main(generate) == 0 and told in capsys.readouterr().err
+    assert main([*generate, "--input", "operator=+"]) == 0 and "is written without" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("inputs", [None, ("sound",), ()])
@@ -544,6 +575,18 @@ def test_samples_that_cannot_be_read_count_in_no_mean():
     assert tokens_per_input(data, {}, ("text",)) == {"text": 3.0} and readable(data, None) == 1
 
 
+def test_what_a_model_never_learned_to_do_without_is_told_beside_its_worth(answering, tmp_path, capsys):
+    """Of inputs that no training sample was read without, worth is a guess: in the table, and where it is asked for."""
+    worth = Attribution(("a", "b"), {}, dict.fromkeys(((), ("a",), ("b",), ("a", "b")), 1.0), {"a": 1.0, "b": 1.0})
+    assert table("x", worth).caption is None
+    told = "The model never read a sample without {} (training.input_dropout is 0 there): what it says then is a guess"
+    assert table("x", replace(worth, never_withheld=("b",))).caption.startswith(told.format("b"))
+    row = dict.fromkeys(TREE["inputs"]) | {"operator": "+", "answer": "1"}
+    (tmp_path / "own.jsonl").write_text(json.dumps(row))
+    assert main(["evaluate", str(answering.folder), "--data", str(tmp_path / "own.jsonl"), "--subsets"]) == 0
+    assert told.format("operator or sound") in " ".join(capsys.readouterr().out.split())  # image is, by the fixture
+
+
 def test_an_input_is_taken_out_with_its_share_of_the_dropout(mixed):
     file = mixed("ablation", training=TREE["training"] | {"input_dropout": {"image": 0.3, "sound": 0.2}})
     taken = load_config(file, ["inputs.image=null", "model.attention=same_sample & (causal | from(sound))"])
@@ -571,6 +614,16 @@ def test_what_a_configuration_does_not_show_is_told(mixed, capsys):
     kind = "tasks={kind: {use: classification, target: operator}}"
     assert main(["train", str(mixed()), "inputs.operator=null", kind, "--dry-run"]) == 0
     assert "no leak: nothing that is predicted stands among the tokens that are read" in capsys.readouterr().out
+
+
+def test_targets_that_are_missing_are_told_and_infinite_ones_left_out_of_the_mean():
+    said: list[str] = []
+    rows = [{"y": math.nan}, {"y": 1.5}, {"y": None}, {"y": math.inf}, {"y": 3.0}]
+    task = fitted(Regression(target="y"), rows[:3] + rows[4:], said.append)
+    assert said == ["2 of 4 training samples have no number in 'y': not judged"] and task.learned.mean == [2.25]
+    assert fitted(Regression(target="y"), rows[1:2] + rows[3:]).learned == task.learned
+    with pytest.raises(DataError, match=r"inf holds a number that is infinite in float32"):
+        task.check(math.inf)
 
 
 def test_numbers_that_look_like_classes_are_asked_about():

@@ -200,6 +200,20 @@ def test_the_mask_is_the_same_every_time_and_another_for_another_row(tmp_path):
     assert torch.equal(alone[0], first[2])  # whatever else is in the batch
 
 
+@pytest.mark.parametrize("kind", ["tokens", "words", "spans", "span corruption"])
+def test_what_is_hidden_of_a_row_is_another_in_every_epoch_and_with_every_seed(tmp_path, kind):
+    made = trainer(t5_tree(tmp_path) if kind == "span corruption" else tree(tmp_path, MASKED | {"hide": kind}))
+    train, tasks = made.data.splits["train"], made.data.tasks
+
+    def hidden(seed: int, epoch: int) -> tuple[int, ...]:
+        """What is to be found in the same four rows."""
+        found = make_batch(train, [Place(seed, epoch, start) for start in (0, 7, 50, 99)], tasks).targets["task"]
+        return tuple(found.values.tolist())
+
+    runs = [(seed, epoch) for seed in range(3) for epoch in range(3)]
+    assert len({hidden(*run) for run in runs}) == len(runs) and hidden(1, 2) == hidden(1, 2)
+
+
 def test_what_is_hidden_is_what_stood_there_and_what_is_judged(tmp_path):
     made = trainer(tree(tmp_path, MASKED))
     train = made.data.splits["train"]

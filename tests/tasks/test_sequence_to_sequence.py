@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -345,6 +346,22 @@ def test_it_learns_and_is_judged(trained, capsys):
         assert "the encoder has nothing to read: source" in trained.predict([nothing, {"source": "one"}])[0]["error"]
     with pytest.raises(RunError, match="writes 'target' from its other inputs"):
         trained.generate("ein")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_run_is_evaluated_on_pairs_of_ones_own(trained, tmp_path, kind):
+    """The validation pairs in a manifest: the same figures."""
+    pairs = zip(*(Path(file).read_text().splitlines() for file in corpus(tmp_path, 20, 1, "val").values()))
+    rows = [{"en": source, "de": target} for source, target in pairs]
+    lines = ["en,de", *(",".join(row.values()) for row in rows)] if kind == "csv" else map(json.dumps, rows)
+    (tmp_path / f"own.{kind}").write_text("\n".join(lines))
+    figures = []
+    for data in ([], ["--data", str(tmp_path / f"own.{kind}")]):
+        assert main(["evaluate", str(trained.folder), *data, "--json", str(tmp_path / "figures.json")]) == 0
+        told = json.loads((tmp_path / "figures.json").read_text())
+        figures.append({name: value for name, value in told.items() if name.startswith("val/")})
+    assert figures[0]["val/judged"] == 20 and {"val/loss", "val/bleu", "val/chrf"} < figures[0].keys()
+    assert figures[1] == pytest.approx(figures[0], rel=1e-6)
 
 
 def test_a_run_that_was_stopped_goes_on_bit_equal(tmp_path):
