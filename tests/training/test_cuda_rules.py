@@ -248,6 +248,15 @@ def test_every_configuration_on_cuda(path, tmp_path, monkeypatch, calls):
         assert calls
 
 
+def test_an_evaluation_is_planned_for_the_arithmetic_in_use(tmp_path, monkeypatch, calls):
+    """Packed texts are read by `varlen_attn`; planned for the type of the weights they would go to FlexAttention."""
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    with fake_cuda(half=False) as mode:
+        made = build(ROOT / "configs" / "bert" / "passages.yaml", tmp_path / "run")
+        in_evaluation(made, mode, monkeypatch)
+    assert {call.kernel for call in calls} == {"varlen"}
+
+
 def test_every_yaml_is_there():
     assert len(CONFIGS) == len(list((ROOT / "configs").glob("**/*.yaml"))) >= 28
 

@@ -26,6 +26,7 @@ from chopmix.experiment.train import fit
 from chopmix.models.tokens import PADDING
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.training.hardware import fast_half
+from ranks import train_together
 from test_token_file import Given
 from test_training import losses, trainer
 
@@ -169,6 +170,22 @@ def test_machines_with_disks_of_their_own_train_and_resume_as_one(tiny, tmp_path
     fit(alone)
     assert losses(folders[0] / "run") == pytest.approx(losses(alone.folder), rel=1e-4)
     assert max(losses(alone.folder)) == 6
+
+
+def test_machines_with_disks_of_their_own_begin_where_the_first_one_does(tiny, tmp_path):
+    """The checkpoint is on the first disk alone; what lies about on the other one is nothing."""
+    file, stray = tiny("disks"), tmp_path / "disk-1" / "run" / "checkpoints" / "step-00000099"
+    begun = trainer(file, f"out={tmp_path / 'disk-0' / 'run'}", "training.steps=4")
+    fit(begun)
+    stray.mkdir(parents=True)
+    (stray / "state.json").write_text("{}")
+    process = train_together(tmp_path, 2, file, "out=run", "training.steps=6", machines=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stderr.count("resumed run at step 4\n") == 1 and stray.exists()
+    assert not list((tmp_path / "disk-1").rglob("*.safetensors"))
+    alone = trainer(file, "training.steps=6")
+    fit(alone)
+    assert losses(begun.folder) == pytest.approx(losses(alone.folder), rel=1e-4) and max(losses(alone.folder)) == 6
 
 
 # ---------------------------------------------------------------------------------------------------------------- GPUs
