@@ -96,6 +96,19 @@ class Unread:
         the share of them that may be bad."""
         return cls(BadSamples(split, keys, bad_share, say), LeftOut(say), Counter())
 
+    def everywhere(self, processes: Processes) -> Unread:
+        """The same of all processes together, which all must ask for it; a sample that several met counts once."""
+        mine = self.dropped.total() + len(self.bad) + sum(map(len, self.left_out.values()))
+        if processes.world_size == 1 or not processes.agree([mine])[0]:
+            return self
+        found = Unread.of(self.bad.split, self.bad.keys_of_all, say=self.bad.say)
+        for bad, left_out, dropped in processes.gathered([(dict(self.bad), dict(self.left_out), self.dropped)]):
+            found.bad.update(bad)
+            found.dropped.update(dropped)
+            for task, keys in left_out.items():
+                found.left_out.setdefault(task, {}).update(keys)
+        return found
+
     def counts(self) -> dict[str, int]:
         """How many samples were `bad`, how many items were `without_room`; empty for a stream."""
         return {"bad": len(self.bad), "without_room": self.dropped.total()} if self.bad.keys_of_all else {}

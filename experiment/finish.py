@@ -30,7 +30,7 @@ def finish(experiment: Experiment) -> dict[str, float]:
     trainer.finished = True
     trainer.save()
     for split in experiment.data.splits.values():
-        for line in split.unread.told():
+        for line in split.unread.everywhere(experiment.processes).told():
             experiment.say(line)
     experiment.processes.wait()
     lines = [line for line in trainer.log.record.here if not any(name.startswith("train/") for name in line)]

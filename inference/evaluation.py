@@ -94,6 +94,7 @@ def read_share(
     finally:
         model.train(training)
     processes.agree([], error)
+    split.unread.bad.check(processes)
     return sums, pairs
 
 
@@ -148,10 +149,11 @@ def summed(
     return sums, pairs
 
 
-def left_unread(splits: Mapping[str, Split], tasks: Mapping[str, Task]) -> dict[str, int]:
-    """Counts so far of what was not read or not supervised: `data/val_bad` samples, `data/val_without_room` items,
-    `data/NAME_left_out` samples that the task NAME left out. Empty where all splits are streams."""
-    unread = {name: split.unread for name, split in splits.items()}
+def left_unread(splits: Mapping[str, Split], tasks: Mapping[str, Task], processes: Processes) -> dict[str, int]:
+    """Counts so far, over all processes, of what was not read or not supervised: `data/val_bad` samples,
+    `data/val_without_room` items, `data/NAME_left_out` samples that the task NAME left out. Empty where all splits are
+    streams."""
+    unread = {name: split.unread.everywhere(processes) for name, split in splits.items()}
     counts = {f"data/{name}_{why}": count for name, each in unread.items() for why, count in each.counts().items()}
     left_out = {name: sum(len(each.left_out.get(name, ())) for each in unread.values()) for name in tasks}
     return counts | ({f"data/{name}_left_out": count for name, count in left_out.items()} if counts else {})

@@ -40,8 +40,7 @@ class Evaluator:
     def unread(self) -> dict[str, float]:
         """Counts of data left out so far, over all processes: bad samples (`data/train_bad`), items dropped for want of
         room (`data/train_without_room`), samples that a task left out (`data/TASK_left_out`)."""
-        counts = left_unread(self.splits, self.objective.tasks)
-        return dict(zip(counts, self.processes.agree(list(counts.values()))))
+        return dict(left_unread(self.splits, self.objective.tasks, self.processes))
 
     def larger_is_better(self, metric: str) -> bool:
         """Whether larger values of a metric of the validation split are better."""

@@ -200,7 +200,7 @@ class Trainer:
                 "records": log.record.lines_of(self.step),
                 "unreported": log.unreported.model_dump(),
                 "skipped": self.loader.skipped,
-                "bad": dict(self.loader.split.unread.bad),
+                "bad": dict(self.loader.split.unread.everywhere(learner.processes).bad),
             }
             tensors = {"model": learner.model.state_dict(), "optimizer": learner.optimizer.state()}
             self.saver.save(

@@ -347,6 +347,23 @@ def test_training_does_not_go_on_with_other_labels(experiment):
     assert experiment.stops(r"the data \(train\) changed since step 1; start again with another out=", error=RunError)
 
 
+def test_bad_validation_samples_of_several_processes_are_counted_together(experiment, tmp_path):
+    """Each of two processes meets one of four, as many as may be bad; together they are half."""
+    experiment.manifest("image", val={0: b"", 1: b""})
+    done = train_together(tmp_path, 2, experiment.folder / "x.yaml", "data.bad_share=0.25")
+    assert done.returncode == 2 and "val: 2 of 4 samples are bad" in done.stderr
+
+
+def test_the_count_at_the_end_is_that_of_all_processes(experiment, tmp_path):
+    """And so is what a checkpoint keeps: the next start knows both."""
+    other = np.random.default_rng([0, 0]).permutation(COUNT)[11]
+    experiment.manifest("image", {LATE: b"", int(other): b""})
+    done = train_together(tmp_path, 2, experiment.folder / "x.yaml", "data.bad_share=0.125")
+    assert done.returncode == 0 and "train: 2 of 16 samples are bad\n" in done.stderr
+    (state,) = (experiment.folder / "run" / "checkpoints").glob("*/state.json")
+    assert sorted(map(int, json.loads(state.read_text())["bad"])) == sorted([LATE, int(other)])
+
+
 def test_a_batch_of_which_all_is_bad(experiment):
     experiment.manifest("image", val={1: b""})
     assert "'val 1' is bad and left out" in experiment.run("data.bad_share=0.25", "evaluation.rows=1")
