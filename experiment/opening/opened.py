@@ -92,7 +92,7 @@ class Opened:
             column: self.choppers[name].kind for name, column in columns_of(self.config).items() if name not in made
         }
         found |= {column: "label" for task in self.tasks.values() for column in task.needs.columns}
-        return found, self.config.training.samples_per_step is None and list(found.values()) == ["text"]
+        return found, list(found.values()) == ["text"] and not self.config.on_samples
 
     @property
     def model_device(self) -> torch.device:

@@ -20,7 +20,7 @@ from ...data.base import Dataset
 from ...models.attention.grammar import own_graphs
 from ...tokenizers.files.writing import write_text
 from ...training.checkpoints.run_format import FORMAT, other_format
-from .checks.between import cross_problems
+from .checks.between import cross_problems, holds_samples
 from .document import ConfigError, Document, Problem, Where, dumped
 from .registry import code_from, code_from_anywhere, registry_of
 from .scalars import nearest, shown
@@ -53,6 +53,11 @@ class Config:
     """The folder of the run."""
     shares: Mapping[str, str] = field(default_factory=dict)
     """Which other input's tokenizer an input uses: `{target: {same_as: source}}` gives `{"target": "source"}`."""
+
+    @property
+    def on_samples(self) -> bool:
+        """Whether the data set holds samples; else it is a text corpus, or there is none."""
+        return holds_samples(self.data)
 
     @property
     def modules(self) -> set[str]:

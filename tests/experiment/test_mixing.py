@@ -21,6 +21,7 @@ from chopmix.experiment.data.tasks import load_learned, save_learned
 from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.opening.own_sources import Whole
+from chopmix.experiment.opening.own_data import whole_data
 from chopmix.experiment.resume import resume
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import load_config
@@ -140,6 +141,17 @@ def test_of_how_many_texts_a_figure_is(mixed):
     metrics, _ = train(load_config(mixed(), ["evaluation.generated=3", "training.steps=1"]))
     run = load_run(mixed().with_suffix(""))
     assert metrics["val/judged"] == 3 < run.evaluate("val")["val/judged"] == len(run.dataset().open("val"))
+
+
+def test_a_run_of_texts_that_are_samples_takes_a_manifest_for_samples(mixed, tmp_path):
+    """Whether a batch is counted in samples or in tokens: not for one text to be cut into windows, braces and all."""
+    alone = {"inputs": {"answer": TREE["inputs"]["answer"]}, "model": TREE["model"] | {"attention": "causal"}}
+    counted = {"samples_per_step": None, "tokens_per_step": 64, "input_dropout": 0, "steps": 1}
+    train(load_config(mixed(**alone, training=TREE["training"] | counted)))
+    run = load_run(mixed(**alone).with_suffix(""))
+    (tmp_path / "own.jsonl").write_text('{"answer": "1+1=2"}\n{"answer": "2+1=3"}\n')
+    assert run.reads() == ({"answer": "text"}, False)
+    assert len(whole_data(str(tmp_path / "own.jsonl"), "val", *run.reads()).opened("val")) == 2
 
 
 def test_samples_with_several_prompts_are_refused(mixed):

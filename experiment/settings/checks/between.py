@@ -146,19 +146,20 @@ def block_can_be_built(model: Part) -> Iterator[Found]:
 
 def samples_or_tokens(data: Data, training: Training) -> Iterator[Found]:
     """A text corpus is trained on by `tokens_per_step`, not by samples."""
-    if data.dataset is not None and not _holds_samples(data) and training.samples_per_step is not None:
+    if data.dataset is not None and not holds_samples(data) and training.samples_per_step is not None:
         message = f"dataset {data.dataset.use!r} is a text corpus: give 'tokens_per_step' instead"
         yield ("training", "samples_per_step"), message
 
 
-def _holds_samples(data: Data) -> bool:
+def holds_samples(data: Data) -> bool:
+    """Whether a configuration's data set holds samples; else it is a text corpus, or there is none."""
     target = getattr(data.dataset, "target", None)  # None where the name of the data set is wrong
     return inspect.isclass(target) and issubclass(target, SampleDataset)
 
 
 def core_tokens_have_room(model: Part, data: Data) -> Iterator[Found]:
     """A text corpus has no core tokens: its windows fill their rows."""
-    if model.options["core_tokens"] and data.dataset is not None and not _holds_samples(data):
+    if model.options["core_tokens"] and data.dataset is not None and not holds_samples(data):
         corpus = f"dataset {data.dataset.use!r} is a text corpus"
         yield ("model", "core_tokens"), f"must be 0: {corpus}, whose windows have no tokens but those of the text"
 
@@ -183,7 +184,7 @@ def steps_are_rows(
     """Of a text corpus `tokens_per_step` is a multiple of the tokens of a row: the context, or the longest window that
     a task reads; `rows_per_micro_batch` is at most the rows of a step."""
     context, tokens, encoder = model.options["context"], training.tokens_per_step, model.options["encoder"]
-    if tokens is None or (data is not None and _holds_samples(data)):
+    if tokens is None or (data is not None and holds_samples(data)):
         return
     needs = needs_of(tasks or {}).values()
     context = max((each.window(context, encoder.context if encoder else 0) for each in needs), default=context)
