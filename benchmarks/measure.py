@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from chopmix.data.samples.dataset import SampleDataset
 from chopmix.experiment.run import Run, load_run
 from chopmix.training.checkpoints import files as checkpoint
 from chopmix.training.record.metrics_file import read_metrics
@@ -50,9 +49,7 @@ def row_of(folder: Path, metric: str | None, value: float) -> dict[str, Any]:
     for split in ("val", "test"):
         if split in run.dataset().splits:
             row |= run.evaluate(split)
-            row |= (
-                {f"{split}/samples": len(run.dataset().open(split))} if isinstance(run.dataset(), SampleDataset) else {}
-            )
+            row |= {f"{split}/samples": len(run.dataset().open(split))} if run.dataset().holds_samples else {}
     for line in lines:
         row |= {name: told for name, told in line.items() if "/bits" in name or "/without_" in name}
     for name in ("waited", "padding"):

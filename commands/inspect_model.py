@@ -16,12 +16,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..data.samples.dataset import SampleDataset
     from ..experiment.views.inspection import inspect_text
     from ..experiment.views.page import write_page
     from ..tokenizers.files.printing import printable
 
     config = given_config(options)
-    if not isinstance(config.data.dataset(), SampleDataset):
+    if not config.on_samples:
         inspect_text(config)
     print(printable(str(write_page(config, Path(options.html or f"{config.out}.html")))))

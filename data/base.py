@@ -7,7 +7,7 @@ import hashlib
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ..tokenizers.encoding.base import well_formed
 from ..tokenizers.files.reading import DataError
@@ -28,6 +28,8 @@ class Dataset:
     `__init__`, which it stores under their own names (the YAML's schema is that signature).
     """
 
+    holds_samples: ClassVar[bool] = False
+    """Whether it holds samples (`SampleDataset`), not the documents of a text corpus."""
     splits: tuple[str, ...] = ("train", "val")
     """The names of its splits; training reads `train` and `val`, and only `evaluate` opens `test`."""
 

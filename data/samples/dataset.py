@@ -98,6 +98,7 @@ class Outcome(NamedTuple):
 class SampleDataset(Dataset):
     """Base of the datasets whose data are samples. A subclass gives `open` and `columns`."""
 
+    holds_samples = True
     columns: tuple[str, ...] = ()
     """The names of its samples' columns."""
 

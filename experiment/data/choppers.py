@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from ...data.base import Dataset
-from ...data.samples.dataset import SampleDataset
 from ...tokenizers.base import Chopper, RunPart, no_run
 from ...tokenizers.contract import check_complete
 from ..settings.config import Config
@@ -25,7 +24,7 @@ def build_choppers(
     this one. Raises DataError where an input has no column, no sample of the training split has a value in it, or a
     file is damaged, ValueError naming the input whose chopper cannot be fitted.
     """
-    if isinstance(dataset, SampleDataset) and not assets.exists():
+    if dataset is not None and dataset.holds_samples and not assets.exists():
         check_columns(config, dataset)
         check_present(config, dataset)
     columns, made = columns_of(config), {}

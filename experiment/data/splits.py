@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from ...data.base import Dataset
 from ...data.corpus.prepare import prepare, prepared_folder
 from ...data.corpus.split import StreamSplit
-from ...data.samples.dataset import SampleDataset
 from ...data.split import Split
 from ...tasks.base import Task
 from ...tokenizers.base import Chopper
@@ -22,7 +21,7 @@ def open_split(
 ) -> Split:  # fmt: skip
     """One split: of samples, or of a text corpus (see `open_corpus`). `say` gets a line for each bad sample. Raises
     DataError for data that cannot be read."""
-    if isinstance(dataset, SampleDataset):
+    if dataset.holds_samples:
         return open_samples(config, dataset, split, choppers, tasks, say)
     return open_corpus(config, dataset, split, choppers, tasks, progress)
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ...data.base import Dataset
-from ...data.samples.dataset import SampleDataset, Samples
+from ...data.samples.dataset import Samples
 from ...tasks.base import Task
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.records import read_record
@@ -44,7 +44,7 @@ def build_tasks(
         folder = assets / f"task-{name}" if assets and task.Learned else None
         if folder and folder.exists():
             load_learned(task, folder)
-        elif folder and isinstance(dataset, SampleDataset):
+        elif folder and dataset is not None and dataset.holds_samples:
             task.learned = task.fit(TrainingData(dataset.opened("train"), say))
             save_learned(task, folder)
     return made

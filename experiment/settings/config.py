@@ -56,8 +56,9 @@ class Config:
 
     @property
     def on_samples(self) -> bool:
-        """Whether the data set holds samples; else it is a text corpus, or there is none."""
-        return holds_samples(self.data)
+        """Whether the data set holds samples, else it is a text corpus; of an imported run, which has none, whether its
+        batches are counted in samples."""
+        return holds_samples(self.data) if self.data.dataset else self.training.samples_per_step is not None
 
     @property
     def modules(self) -> set[str]:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...data.samples.dataset import Listed, SampleDataset, Samples
+from ...data.samples.dataset import Listed, Samples
 from ...data.samples.split import SampleSplit
 from ...models.batch import Batch, SetPlan
 from ...models.generation.fast_decoder import computing_type
@@ -111,11 +111,7 @@ def split_of(run: Run, data: str, split: str) -> SampleSplit:
     columns, corpus = run.reads()
     wanted = {name: kind for name, kind in columns.items() if kind != "label"}
     dataset = whole_data(data, split, wanted, corpus)
-    samples = (
-        dataset.opened(split)
-        if isinstance(dataset, SampleDataset)
-        else documents_of(dataset, split, next(iter(wanted)))
-    )
+    samples = dataset.opened(split) if dataset.holds_samples else documents_of(dataset, split, next(iter(wanted)))
     return read_split(run, samples, split, columns_of(run.config))
 
 

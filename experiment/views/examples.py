@@ -16,7 +16,6 @@ import soundfile
 from PIL import Image
 from torch import Tensor
 
-from ...data.samples.dataset import SampleDataset
 from ...tokenizers.files.reading import regular
 from ...tokenizers.files.writing import make_folder, write_json
 from ..data.columns import columns_of
@@ -43,7 +42,7 @@ def write_examples(config: Config, split: str, number: int, folder: Path) -> Ite
 
     Raises RunError for a text corpus, DataError for a sample that cannot be read."""
     dataset = config.data.dataset()
-    if not isinstance(dataset, SampleDataset):
+    if not dataset.holds_samples:
         raise RunError(f"{config.path}: dataset {dataset.name!r} is a text corpus: chopmix inspect shows what it holds")
     samples, columns = dataset.opened(split), columns_of(config)
     tasks = [part() for part in config.tasks.values()]

@@ -14,7 +14,6 @@ from typing import Any
 
 from torch import nn
 
-from ....data.samples.dataset import SampleDataset
 from ....models.attention.grammar import parse_graph
 from ..document import Problem
 from ..registry import imported
@@ -153,8 +152,8 @@ def samples_or_tokens(data: Data, training: Training) -> Iterator[Found]:
 
 def holds_samples(data: Data) -> bool:
     """Whether a configuration's data set holds samples; else it is a text corpus, or there is none."""
-    target = getattr(data.dataset, "target", None)  # None where the name of the data set is wrong
-    return inspect.isclass(target) and issubclass(target, SampleDataset)
+    known = isinstance(data.dataset, Part)  # not where the name of the data set is wrong
+    return known and data.dataset.target.holds_samples
 
 
 def core_tokens_have_room(model: Part, data: Data) -> Iterator[Found]:
