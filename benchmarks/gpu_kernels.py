@@ -61,6 +61,7 @@ WAYS = {
     "a graph, narrow heads": Way("padded", {"attention": GRAPH, "block": GROUPED}, channels=5),
     "a graph, wide heads": Way("padded", {"attention": GRAPH}, channels=128),
     "neighbours": Way("padded", {"attention": "same_sample & neighbourhood(1, row, column)"}),
+    "edges between slots of a sample": Way("packed", {"attention": f"{PACKED} | edges(1->0)"}),
     "a window": Way("one", {"attention": "causal & window(7)", "block": RMS}),
     "a window, packed, grouped heads": Way("packed", {"attention": f"{PACKED} & window(7)", "block": GROUPED}),
     "T5's bias": Way("packed", {"block": UNSCALED, "position": RelativeBias}),
