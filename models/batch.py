@@ -54,7 +54,8 @@ class Chunks:
     """While training, the seed of each item's random augmentation: it follows from the run's seed, epoch, sample and
     input."""
     inner: SetPlan | None = None
-    """The items as a set of their own, one item a row, for an embedder that contains a model (`Frozen`)."""
+    """The items as a set by themselves, one a row, where a model inside the embedder reads them: the embedder's
+    `plan(chunks, dtype=, device=)` plans it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,8 @@ class Targets:
     """How many of the values belong to each target, where a target is a sequence (CTC); -1: not supervised."""
     of_encoder: bool = False
     """Whether the slots belong to the encoder's set."""
+    classes: int = 0
+    """How many classes there are, where every value is the number of one; 0: the values are no classes."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """The samples that the task could not supervise, by key, and why."""
     count: int = 0

@@ -16,7 +16,6 @@ from .attention.graph import Graph
 from .batch import Batch, SetPlan, Targets
 from .cache import Cache
 from .contract import check_embedded
-from .embedder import Embedder
 from .initialization import Gpt2, Initialization
 from .layers.relative import RelativePosition
 from .leaks import LeakCheck
@@ -189,11 +188,11 @@ class Model(nn.Module):
         return replace(planned, layouts=self.first.plan(planned.tokens, None, dtype, device))
 
     def plan_inputs(self, planned: SetPlan, *, dtype: torch.dtype, device) -> SetPlan:
-        """The set with chunks as planned by each `Embedder`; chunks of other embedders stay as they are."""
-        found = dict(planned.chunks)
-        for name, embedder in ((name, self.tokenizer(name)) for name in planned.chunks):
-            if isinstance(embedder, Embedder):
-                found[name] = embedder.plan(found[name], dtype=dtype, device=device)
+        """The set with the inner set of chunks, where they have one, planned by their embedder."""
+        found = {
+            name: chunks if chunks.inner is None else self.tokenizer(name).plan(chunks, dtype=dtype, device=device)
+            for name, chunks in planned.chunks.items()
+        }
         return replace(planned, chunks=found)
 
 

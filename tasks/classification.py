@@ -110,7 +110,7 @@ class Classification(Task):
         judged = values if values.dim() == 1 else values[:, 0]
         return batch, Targets(
             values=values, slots=slots, groups=groups, count=int((judged != IGNORED).sum()),
-            of_encoder=batch.encoder is not None,
+            of_encoder=batch.encoder is not None, classes=0 if self.several else len(self.classes),
         )  # fmt: skip
 
     def encoded(self, label: Any) -> Tensor:

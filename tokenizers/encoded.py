@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..models.batch import Chunks, SetPlan
-from ..models.embedder import Embedder
 from ..models.frozen import Frozen
 from ..models.layers.linear import Linear
 from .base import Chopper, Chunk, Preprocessor, Role, RunPart, axes_of
@@ -97,7 +96,7 @@ class EncodedChopper(Chopper):
                      core=part.core_tokens)  # fmt: skip
 
 
-class EncodedTokenizer(Embedder):
+class EncodedTokenizer(nn.Module):
     """What a trained run makes of an input, one vector per token, through a linear map to this model's width, which
     alone is trained (a projector: LLaVA, Liu et al. 2023, arXiv:2304.08485)."""
 
@@ -109,6 +108,8 @@ class EncodedTokenizer(Embedder):
         self.projector = Linear(self.part.model.first.width, width)
 
     def plan(self, chunks: Chunks, *, dtype: torch.dtype, device: torch.device | str) -> Chunks:
+        """The chunks with the layouts of their inner set, for a forward pass in `dtype` on `device`; on the CPU, before
+        anything is moved or compiled code runs."""
         return replace(chunks, inner=self.part.plan(chunks.inner, dtype=dtype, device=device))
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:

@@ -3,7 +3,7 @@ Pairs are neighbours in the global batch; micro-batches and processes never divi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -14,8 +14,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..models.batch import Batch, Chunks
-from ..tasks.base import Task
-from ..tasks.classification import Classification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +34,7 @@ class Mixup:
         if not (0 <= self.mixup <= 1000 and 0 <= self.cutmix <= 1000 and 0 <= self.probability <= 1):
             raise ValueError("mixup and cutmix must be at least 0 and at most 1000, probability between 0 and 1")
 
-    def __call__(self, batch: Batch, tasks: Mapping[str, Task]) -> Batch:
+    def __call__(self, batch: Batch) -> Batch:
         """The batch with items and labels mixed in pairs: samples 0 and 1, 2 and 3, ...; of an odd number the last
         stays as it is. Each pair draws by the seed of its first sample. The targets become shares of the classes:
         with share 0.75, labels 0 and 2 of 3 classes give (0.75, 0, 0.25) and (0.25, 0, 0.75).
@@ -54,22 +52,21 @@ class Mixup:
                 "training.mixup needs one image of one size, or one sound (without cutmix), in every sample, "
                 "and no other input"
             )
-        classes = {task: each.classes for task, each in tasks.items() if isinstance(each, Classification)}
-        if len(tasks) != 1 or len(classes) != 1 or next(iter(tasks.values())).several:
+        task, targets = next(iter(batch.targets.items()))
+        if len(batch.targets) != 1 or not targets.classes:
             raise ValueError("training.mixup needs one classification task of one label a sample")
-        ((task, known),) = classes.items()
-        if batch.targets[task].count < planned.samples:
+        if targets.count < planned.samples:
             raise ValueError("training.mixup needs a label in every sample")
         pairs = planned.samples // 2 * 2
         drawn = [self.drawn(np.random.default_rng([*seed, 8])) for seed in planned.seeds[:pairs:2]]
-        labels = F.one_hot(batch.targets[task].values, len(known)).float()
+        labels = F.one_hot(targets.values, targets.classes).float()
         if sounds:
             values, kept = self.sounds(chunks, drawn), torch.tensor([each.share for each in drawn])
         else:
             values, kept = self.images(chunks.values, drawn)
         kept = kept.repeat_interleave(2).to(labels)[:, None]
         shares = torch.cat([labels[:pairs] * kept + swapped(labels[:pairs]) * (1 - kept), labels[pairs:]])
-        targets = replace(batch.targets[task], values=shares)
+        targets = replace(targets, values=shares)
         mixed = {name: replace(each, values=values) for name, each in planned.chunks.items()}
         return replace(batch, main=replace(planned, chunks=mixed), targets={task: targets})
 

@@ -27,7 +27,7 @@ class Objective(nn.Module):
 
     def __init__(
         self, model: Model, tasks: Mapping[str, Task], precision: str = "float32",
-        mixup: Callable[[Batch, Mapping[str, Task]], Batch] | None = None,
+        mixup: Callable[[Batch], Batch] | None = None,
     ):  # fmt: skip
         super().__init__()
         self.model, self.tasks, self.precision, self.mixup = model, dict(tasks), precision, mixup
@@ -39,7 +39,7 @@ class Objective(nn.Module):
         mixup. Raises LeakError where a target can reach its own predictor."""
         batch = self.model.plan(batch, dtype=getattr(torch, self.precision), device=device)
         batch = batch if device.type == "cpu" else batch.to(device)
-        return self.mixup(batch, self.tasks) if self.mixup else batch
+        return self.mixup(batch) if self.mixup else batch
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Every task's loss by name, a scalar: its terms summed over the targets of a micro-batch from `ready`, times

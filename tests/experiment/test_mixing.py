@@ -490,7 +490,7 @@ def test_several_labels_are_judged_each_by_itself():
     task = classification(several=True)
     found = replace(planned(1, 1), labels={"label": [["dog", "cat"], None]}, keys=("a", "b"))
     targets = asked(task, found)
-    assert targets.values[0].tolist() == [1, 0, 1] and targets.count == 1
+    assert targets.values[0].tolist() == [1, 0, 1] and targets.count == 1 and targets.classes == 0
     scores = torch.tensor([[2.0, -1.0, -1.0], [5.0, 5.0, 5.0]])
     sums = task.measure(scores, targets)
     assert (int(sums["hits"]), int(sums["said"]), int(sums["true"])) == (1, 1, 2)
@@ -825,14 +825,13 @@ def test_images_and_labels_are_mixed_and_resume_bit_equal(mixed):
 
 
 def test_labels_follow_their_images():
-    task = classification()
     images = torch.arange(3)[:, None, None, None].expand(3, 1, 4, 4).to(torch.uint8) * 100
     ones = torch.ones(3, dtype=torch.long)
     chunks = Chunks(values=images, index=torch.zeros(3, dtype=torch.long), counts=ones)
     found = replace(planned(1, 1, 1), chunks={"image": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
-    batch = Batch(main=found, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
+    batch = Batch(main=found, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3, classes=3)})
     for how in Mixup(mixup=1.0), Mixup(cutmix=1.0), Mixup(mixup=1.0, cutmix=1.0):
-        mixed = how(batch, {"t": task})
+        mixed = how(batch)
         shares, values = mixed.targets["t"].values, mixed.main.chunks["image"].values
         torch.testing.assert_close(shares.sum(1), torch.ones(3))
         assert shares[2].tolist() == [0, 0, 1] and torch.equal(values[2], images[2])
@@ -850,8 +849,8 @@ def test_what_is_mixed_depends_on_seed_epoch_and_sample_alone(how):
         chunks = Chunks(values=images[numbers.start : numbers.stop], index=torch.zeros(count, dtype=torch.long),
                         counts=torch.ones(count, dtype=torch.long))  # fmt: skip
         found = replace(planned(*[1] * count), chunks={"image": chunks}, seeds=tuple((0, epoch, n) for n in numbers))
-        targets = Targets(values=torch.tensor([n % 3 for n in numbers]), count=count)
-        return Mixup(**how)(Batch(main=found, targets={"t": targets}), {"t": classification()})
+        targets = Targets(values=torch.tensor([n % 3 for n in numbers]), count=count, classes=3)
+        return Mixup(**how)(Batch(main=found, targets={"t": targets}))
 
     whole, parts, later = mixed(range(40)), [mixed(range(10)), mixed(range(10, 40))], mixed(range(40), 1)
     for read in (lambda b: b.main.chunks["image"].values, lambda b: b.targets["t"].values):
@@ -859,23 +858,21 @@ def test_what_is_mixed_depends_on_seed_epoch_and_sample_alone(how):
 
 
 def test_what_cannot_be_mixed_is_refused():
-    task = classification()
     images = torch.zeros(3, 1, 4, 4).to(torch.uint8)
     chunks = Chunks(values=images, index=torch.zeros(3, dtype=torch.long), counts=torch.ones(3, dtype=torch.long))
     found = replace(planned(1, 1, 1), chunks={"image": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
-    batch = Batch(main=found, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
-    several = classification(several=True)
-    with pytest.raises(ValueError, match="one classification task of one label a sample"):
-        Mixup(mixup=1.0)(batch, {"t": several})
+    batch = Batch(main=found, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3, classes=3)})
+    several, two = Targets(values=torch.zeros(3, 3), count=3), batch.targets | {"u": batch.targets["t"]}
+    for targets in ({"t": several}, two):
+        with pytest.raises(ValueError, match="one classification task of one label a sample"):
+            Mixup(mixup=1.0)(replace(batch, targets=targets))
     with pytest.raises(ValueError, match="needs one image of one size, or one sound"):
-        Mixup(mixup=1.0)(replace(batch, main=replace(found, samples=2)), {"t": task})
+        Mixup(mixup=1.0)(replace(batch, main=replace(found, samples=2)))
     with pytest.raises(ValueError, match="needs a label in every sample"):
-        Mixup(mixup=1.0)(
-            replace(batch, targets={"t": Targets(values=torch.tensor([0, -100, 2]), count=2)}), {"t": task}
-        )
+        Mixup(mixup=1.0)(replace(batch, targets={"t": Targets(values=torch.tensor([0, -100, 2]), count=2, classes=3)}))
     with pytest.raises(ValueError, match="needs one image of one size, or one sound"):
         corpus = replace(chunks, values=torch.zeros(3, dtype=torch.long), counts=None)
-        Mixup(mixup=1.0)(replace(batch, main=replace(found, chunks={"text": corpus})), {"t": task})
+        Mixup(mixup=1.0)(replace(batch, main=replace(found, chunks={"text": corpus})))
     for wrong in (-1.0, 1e308):
         with pytest.raises(ValueError, match="must be at least 0 and at most 1000"):
             Mixup(mixup=wrong)
@@ -886,8 +883,8 @@ def test_labels_follow_their_sounds():
     values = torch.tensor([1.0] * 4 + [10.0] * 2 + [100.0] * 6)[:, None].expand(12, 5)
     chunks = Chunks(values=values, index=torch.zeros(6, dtype=torch.long), counts=torch.tensor([2, 1, 3]))
     found = replace(planned(1, 1, 1), chunks={"sound": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
-    batch = Batch(main=found, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3)})
-    mixed = Mixup(mixup=1.0)(batch, {"t": classification()})
+    batch = Batch(main=found, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3, classes=3)})
+    mixed = Mixup(mixup=1.0)(batch)
     shares, found = mixed.targets["t"].values, mixed.main.chunks["sound"].values[:, 0]
     one = shares[0, 0].item()
     expected = torch.tensor([[one, 1 - one, 0], [1 - one, one, 0], [0, 0, 1]])
@@ -897,10 +894,10 @@ def test_labels_follow_their_sounds():
     torch.testing.assert_close(first, one + (1 - one) * torch.tensor([10.0, 10, 0, 0]))
     torch.testing.assert_close(second, torch.full((2,), 10 * one + 1 - one))
     torch.testing.assert_close(third, torch.full((6,), 100.0))
-    whole = Mixup(mixup=1.0, probability=0.0)(batch, {"t": classification()})
+    whole = Mixup(mixup=1.0, probability=0.0)(batch)
     assert torch.equal(whole.targets["t"].values, torch.eye(3))
     with pytest.raises(ValueError, match="without cutmix"):
-        Mixup(cutmix=1.0)(batch, {"t": classification()})
+        Mixup(cutmix=1.0)(batch)
 
 
 def test_what_is_frozen_stays(mixed):
