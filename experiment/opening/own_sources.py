@@ -94,8 +94,8 @@ def manifest_data(path: Path, wanted: Mapping[str, str]) -> Dataset:
     return Whole(Manifest(train=str(path), columns=columns, files=files).read(path), tuple(columns))
 
 
-TABLES = {"train": ("train",), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
-"""What data sets call the table of a split."""
+TABLES: dict[str, tuple[str, ...]] = {"val": ("validation", "valid", "dev")}
+"""What else data sets call the table of a split."""
 
 
 def table_data(path: Path, split: str) -> Dataset:
@@ -106,4 +106,4 @@ def table_data(path: Path, split: str) -> Dataset:
     if not called:
         raise DataError(f"{path} has no table for the split {split!r}, but {', '.join(tables)}; --split says which")
     whole = HuggingFace(path=str(path), train=called[0], val=called[0], test=called[0])
-    return Whole(whole.opened("test"), whole.columns)
+    return Whole(whole.opened("test"), whole.columns, tuple(dict.fromkeys((*Whole.splits, split))))

@@ -271,7 +271,7 @@ def test_of_several_tables_the_one_of_the_split_is_read(datasets, root):
     for split, count in {"train": 9, "val": 4, "test": 2}.items():
         assert len(whole_data(str(root / "saved"), split, {"word": "text"}).opened(split)) == count
     datasets.DatasetDict({"train": made["train"], "held": made["test"]}).save_to_disk(str(root / "other"))
-    assert len(whole_data(str(root / "other"), "held", {"word": "text"}).samples) == 2
+    assert len(whole_data(str(root / "other"), "held", {"word": "text"}).opened("held")) == 2
     with pytest.raises(DataError, match="has no table for the split 'test', but train, held; --split says which"):
         whole_data(str(root / "other"), "test", {"word": "text"})
 

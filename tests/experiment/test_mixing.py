@@ -27,6 +27,7 @@ from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import fit, train
+from chopmix.inference import attribution
 from chopmix.inference.attribution import (
     Attribution,
     best_guess,
@@ -585,6 +586,19 @@ def test_samples_that_cannot_be_read_count_in_no_mean():
     texts = [{"text": "ab", "image": None}, {"text": "a" * 99, "image": None}]
     data = split_of(texts, context=32, bad_share=1.0, targets=(), labels=())
     assert tokens_per_input(data, {}, ("text",)) == {"text": 3.0} and readable(data, None) == 1
+
+
+def test_every_subset_is_evaluated_once(answering, tmp_path, monkeypatch):
+    seen, real = [], attribution.measured
+
+    def counted(*parts, **options):
+        seen.append(options["inputs"])
+        return real(*parts, **options)
+
+    monkeypatch.setattr(attribution, "measured", counted)
+    (tmp_path / "own.jsonl").write_text(json.dumps(dict.fromkeys(TREE["inputs"]) | {"operator": "+", "answer": "1"}))
+    answering.attribution("val", whole_data(str(tmp_path / "own.jsonl"), "val", *answering.reads()))
+    assert len(seen) == len(set(seen)) == 8
 
 
 def test_what_a_model_never_learned_to_do_without_is_told_beside_its_worth(answering, tmp_path, capsys):
