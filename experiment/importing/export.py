@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ...inference.whisper_decoding import Protocol
 from ...models.pretrained.base import Architecture, Legend, translate
-from ...tokenizers.files.records import Record, read_json, read_record, read_tensors
+from ...tokenizers.files.records import Record, read_json, read_record, read_tensors, write_tensors
 from ..folder.reading import RunError, listed
 from ..run import Run
 from .architectures import ARCHITECTURES
@@ -82,11 +81,7 @@ def export_directory(run: Run, directory: Path) -> str:
         directory.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             (directory / name).write_bytes(content)
-        save_file(
-            {name: each.contiguous() for name, each in tensors.items()},
-            directory / "model.safetensors",
-            {"format": "pt"},
-        )
+        write_tensors(directory / "model.safetensors", tensors, {"format": "pt"})
     except OSError as error:
         shutil.rmtree(directory, ignore_errors=True)
         raise OSError(error.errno, f"{directory} cannot be written: {error.strerror}; nothing of it is kept") from error

@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
+from ...tokenizers.files.records import write_tensors
 from ...tokenizers.files.writing import write_json
 from ...training.accounting import parameters_by_part
 from ..assembly.model import build_model
@@ -45,4 +45,4 @@ def keep(folder: Path, files: Mapping[str, bytes], record: Mapping, tensors: Map
     for name, content in files.items():
         (folder / name).write_bytes(content)
     write_json(folder / RECORD, record)
-    save_file({name: value.contiguous() for name, value in tensors.items()}, folder / ORIGINALS)
+    write_tensors(folder / ORIGINALS, tensors)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 import yaml
 from checkout import ROOT
@@ -329,7 +330,7 @@ def test_a_full_disk_loses_nothing(tiny, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(
         OSError, match="step 6 could not be saved .No space left on device.; the checkpoint of step 3 is whole"
     ):
@@ -579,7 +580,7 @@ def test_a_disk_that_safetensors_finds_full_is_told_like_any_other(tiny, monkeyp
     def full(*arguments):
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(OSError, match="could not be saved .No space left on device.; no checkpoint was written before"):
         fit(trainer(file))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from tokenize import TokenError
 from typing import Any, TypeVar
 
@@ -91,6 +93,20 @@ def read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
             pointer = file.read(64).startswith(b"version https://git-lfs")
         why = "a pointer of Git LFS: run `git lfs pull` there" if pointer else "damaged or cut short"
         raise DataError(f"{named} is {why}: {error}") from None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: dict[str, str] | None = None) -> None:
+    """Write tensors by name as a safetensors file, with `about` in its header. Raises OSError where that fails."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    try:
+        save_file(whole, path, about)
+    except SafetensorError as error:  # safetensors reports a full disk so
+        full = "No space left" in str(error) or "StorageFull" in str(error)
+        number = errno.ENOSPC if full else errno.EIO
+        raise OSError(number, os.strerror(number) if full else str(error)) from error
 
 
 def read_array(content: bytes, where: str) -> np.ndarray:

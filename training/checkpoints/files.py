@@ -13,7 +13,6 @@ A checkpoint is written under a temporary name, flushed to the disk and renamed;
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import zlib
@@ -22,12 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ...tokenizers.files.reading import DataError
-from ...tokenizers.files.records import read_json, read_record, read_tensors
+from ...tokenizers.files.records import read_json, read_record, read_tensors, write_tensors
 from ...tokenizers.files.writing import write_json
 from .run_format import FORMAT, other_format
 from .state import Formatted, Pointer, State
@@ -105,7 +102,7 @@ def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], stat
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for part, named in tensors.items():
-            _write(partial / f"{part}.safetensors", named)
+            write_tensors(partial / f"{part}.safetensors", named)
         _write_state(partial, {"step": step, **state})
         for file in [*partial.iterdir(), partial]:
             _flush(file)
@@ -135,7 +132,7 @@ def add(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state
     for part, named in tensors.items():
         partial, name = folder / f".{part}.{os.getpid()}", f"{part}.safetensors"
         try:
-            _write(partial, named)
+            write_tensors(partial, named)
             _flush(partial)
             if name in known["files"] and known["files"][name]["crc32"] != checksum(partial):
                 del known["files"][name]
@@ -145,16 +142,6 @@ def add(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state
             partial.unlink(missing_ok=True)
     _write_state(folder, {"step": step, **state})
     _flush(folder)
-
-
-def _write(file: Path, named: Mapping[str, Tensor]) -> None:
-    whole = {name: tensor.detach().contiguous().cpu() for name, tensor in named.items()}
-    try:
-        save_file(whole, file)
-    except SafetensorError as error:  # safetensors reports a full disk so
-        full = "No space left" in str(error) or "StorageFull" in str(error)
-        number = errno.ENOSPC if full else errno.EIO
-        raise OSError(number, os.strerror(number) if full else str(error)) from error
 
 
 def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
