@@ -46,6 +46,7 @@ class Peer(nn.Module):
     def __init__(self, theirs: nn.Module, task: str):
         super().__init__()
         self.theirs, self.task = theirs, task
+        self.heads = {task: theirs}
 
     def plan(self, batch: Batch, **_) -> Batch:
         """Nothing: transformers' models plan for themselves."""

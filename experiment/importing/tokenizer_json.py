@@ -19,7 +19,11 @@ AS_GPT2 = ("gpt2", "r50k_base", "p50k_base")
 def tokenizer_files(encoding: Encoding, folder: Path) -> dict[str, Any]:
     """The contents of `tokenizer.json` and `tokenizer_config.json` by name; empty for numbers, which have no tokenizer.
     `folder` is the input's folder of assets, with the `tokenizer.json` of an imported run. Raises RunError for an
-    encoding that the `tokenizers` library cannot reproduce exactly."""
+    encoding that the `tokenizers` library cannot reproduce exactly.
+
+    `split_special_tokens` tells transformers that the text "<|endoftext|>" is text, as it is here. It is left to an
+    imported tokenizer what its authors wanted, and a vocabulary with a mask goes without it: filling in begins with
+    "<|mask|>" in a text. (A `tokenizer.json` alone cannot say it.)"""
     from tokenizers import AddedToken, Tokenizer
 
     if encoding.name == "numbers":
@@ -40,6 +44,8 @@ def tokenizer_files(encoding: Encoding, folder: Path) -> dict[str, Any]:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_bos_token": bool(encoding.frame.get("prompt", [encoding.start])),
     }
+    if not read and "mask" not in encoding.roles:
+        settings["split_special_tokens"] = True
     return {"tokenizer.json": json.loads(coder.to_str()), "tokenizer_config.json": settings}
 
 
