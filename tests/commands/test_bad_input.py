@@ -47,6 +47,15 @@ def test_a_vocabulary_that_the_corpus_does_not_fill_is_named_as_its_yaml_writes_
     assert "inputs.text: vocabulary: 6000 ids are too many: this corpus gives " in message
 
 
+@pytest.mark.parametrize("folder", [".", "/", "..", "made"])
+def test_a_folder_given_for_a_file_is_named(tiny, capsys, tmp_path, monkeypatch, folder):
+    file = tiny()
+    (tmp_path / "made").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert f"{folder} cannot be written: Is a directory" in said(capsys, "inspect", str(file), "--html", folder)
+    assert not list((tmp_path / "made").iterdir()) and not list(tmp_path.glob(".*"))
+
+
 def test_a_missing_file(tiny, capsys, tmp_path):
     assert "tiny.yml" in said(capsys, "train", str(tiny()).replace(".yaml", ".yml"))
     (tmp_path / "train.txt").unlink()

@@ -192,7 +192,7 @@ def odd_weights(draw, content: bytes) -> bytes:
             "half": lambda name=name, tensor=tensor: {name: tensor.half()},
             "whole": lambda name=name, tensor=tensor: {name: tensor.long()},
             "flat": lambda name=name, tensor=tensor: {name: tensor.flatten()},
-            "none": lambda name=name, tensor=tensor: {name: tensor[:0]},
+            "none": lambda name=name, tensor=tensor: {name: tensor.flatten()[:0]},
             "complex": lambda name=name, tensor=tensor: {name: tensor.to(torch.complex64)},
         }
         tensors |= changes[draw(st.sampled_from(sorted(changes)))]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
@@ -14,8 +15,10 @@ from typing import Any
 
 def partial_name(path: Path) -> Path:
     """The name that a file has while it is written: `.NAME.HOST.RANDOM.PROCESS`, by which `sweep_partials` finds what
-    killed processes have left."""
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{secrets.token_hex(4)}.{os.getpid()}")
+    killed processes have left. Raises OSError for a folder, `.` among them."""
+    if os.path.isdir(path):  # which raises nothing, of whatever name
+        raise not_written(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+    return path.parent / f".{path.name}.{socket.gethostname()}.{secrets.token_hex(4)}.{os.getpid()}"
 
 
 def sweep_partials(path: Path) -> None:
