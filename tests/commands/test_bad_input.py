@@ -52,7 +52,8 @@ def test_a_folder_given_for_a_file_is_named(tiny, capsys, tmp_path, monkeypatch,
     file = tiny()
     (tmp_path / "made").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert f"{folder} cannot be written: Is a directory" in said(capsys, "inspect", str(file), "--html", folder)
+    assert main(["inspect", str(file), "--html", folder]) == 1
+    assert f"{folder} cannot be written: Is a directory" in capsys.readouterr().err
     assert not list((tmp_path / "made").iterdir()) and not list(tmp_path.glob(".*"))
 
 
