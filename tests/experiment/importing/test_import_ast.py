@@ -173,3 +173,10 @@ def test_statistics_of_the_directory_are_used(tmp_path):
     with torch.inference_mode():
         expected = model(features(np.asarray(sound), sampling_rate=16_000, return_tensors="pt")["input_values"]).logits
     torch.testing.assert_close(read(load_run(tmp_path / "run"), [sound]), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_single_class_is_refused(tmp_path):
+    directory(tmp_path / "ast", {"id2label": {0: "yes"}})
+    with pytest.raises(RunError, match="a classifier has at least two classes, and this model has 1"):
+        import_directory(tmp_path / "ast", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

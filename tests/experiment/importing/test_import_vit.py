@@ -167,3 +167,11 @@ def test_another_resolution_interpolates_the_positions(tmp_path):
     )
     expected = resample_abs_pos_embed(theirs.pos_embed, [7, 7], [4, 4])[0, 1:]
     torch.testing.assert_close(model.tokenizers["image"].position.table.weight, expected)
+
+
+@pytest.mark.parametrize("classes", [0, 1])
+def test_less_than_two_classes_are_refused(tmp_path, classes):
+    directory(tmp_path / "timm", "vit_tiny_patch16_224", {"num_classes": classes})
+    with pytest.raises(RunError, match=f"a classifier has at least two classes, and this model has {classes}"):
+        import_directory(tmp_path / "timm", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
