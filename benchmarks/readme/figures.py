@@ -41,6 +41,11 @@ def seeds(rows: Sequence[Row]) -> str:
     return f"seed {numbers[0]}" if len(numbers) == 1 else f"seeds {', '.join(map(str, numbers))}"
 
 
+def measured(name: str) -> list[Row]:
+    """The rows of a measurement, `reached_NAME`, that are of the code as it stands."""
+    return [row for row in read_results(f"reached_{name}") if row["measured"] >= SINCE]
+
+
 def earlier(name: str) -> list[Row]:
     """Rows of the code before."""
     equal = [row for row in read_results(f"equal_steps_{name}") if row.get("what") == "chopmix"]
@@ -61,7 +66,7 @@ def figure(name: str, metric: str, digits: int = 3, before: str | None = None, w
     """A metric of a measurement, `reached_NAME`; behind it what the code before reached, where not all seeds are
     measured again (`before`: under which name its rows are kept). Nothing where neither is there."""
     before = before or name
-    now = [row for row in newest(read_results(f"reached_{name}")) if metric in row and row["measured"] >= SINCE]
+    now = newest([row for row in measured(name) if metric in row])
     then = newest([row for row in earlier(before) if metric in row])
     then = [row for row in then if row["seed"] not in {each["seed"] for each in now}]
     some = f"{SOME[before, metric]} samples, " if (before, metric) in SOME else ""
@@ -75,8 +80,7 @@ def figure(name: str, metric: str, digits: int = 3, before: str | None = None, w
 
 def seconds(name: str, before: str | None = None) -> str:
     """How long a run took: training alone."""
-    rows = [row for row in newest(read_results(f"reached_{name}")) if row["measured"] >= SINCE]
-    rows = rows or newest(earlier(before or name))
+    rows = newest(measured(name)) or newest(earlier(before or name))
     if not rows:
         return ""
     values = [row["seconds"] for row in rows]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from readme.figures import MISSING, SINCE, figure, newest, seconds, seeds, told
+from readme.figures import MISSING, Row, figure, measured, newest, seconds, seeds, told
 from results import read_results
 
 
@@ -224,25 +225,36 @@ REACHED = (
 )
 
 
+def by_seed(rows: Sequence[Row], which: str) -> tuple[list[float], list[Row]]:
+    """The mean test accuracy of each seed over all that was held out (`which`: the column that names it: a fold, a
+    speaker), and the rows that it is of, the newest of each; seeds of which one is missing are left out."""
+    rows = list({(row["seed"], row[which]): row for row in sorted(rows, key=lambda row: row["measured"])}.values())
+    of = {seed: [row for row in rows if row["seed"] == seed] for seed in sorted({row["seed"] for row in rows})}
+    whole = [each for each in of.values() if len(each) == len({row[which] for row in rows})]
+    return [statistics.mean(row["test/accuracy"] for row in each) for each in whole], sum(whole, [])
+
+
 def folds() -> list[str]:
     """The mean of the folds, each judged by a model that has learned from the others."""
-    rows = newest([row for row in read_results("reached_sensor_motions") if "fold" in row], "fold")
+    means, rows = by_seed([row for row in measured("sensor_motions") if "fold" in row], "fold")
     if not rows:
         return []
-    return [f"test/accuracy {told([row['test/accuracy'] for row in rows], 3)} ({len(rows)} folds, {seeds(rows)})"]
+    return [f"test/accuracy {told(means, 3)} ({len({row['fold'] for row in rows})} folds, {seeds(rows)})"]
 
 
 def held_out() -> list[str]:
     """The speakers that nothing was tuned on, each as the new one; beside them what the same model reaches
     without his recordings."""
-    rows = [row for row in read_results("reached_speech_digits_left_out") if row["measured"] >= SINCE]
     found = []
     for heard, words in ((True, "test/accuracy"), (False, "without his recordings in training")):
-        of = {row["held_out"]: row for row in rows if bool(row.get("heard", True)) is heard}
-        if of:
-            each = ", ".join(f"{name} {row['test/accuracy']:.3f}" for name, row in sorted(of.items()))
-            mean = statistics.mean(row["test/accuracy"] for row in of.values())
-            found.append(f"{words} {mean:.3f} ({each}; {seeds(list(of.values()))})")
+        own = [row for row in measured("speech_digits_left_out") if bool(row.get("heard", True)) is heard]
+        means, rows = by_seed(own, "held_out")
+        if rows:
+            of = defaultdict(list)
+            for row in sorted(rows, key=lambda row: row["held_out"]):
+                of[row["held_out"]].append(row["test/accuracy"])
+            each = ", ".join(f"{name} {statistics.mean(values):.3f}" for name, values in of.items())
+            found.append(f"{words} {told(means, 3)} ({each}; {seeds(rows)})")
     return found
 
 
@@ -255,7 +267,7 @@ def reached() -> str:
 
 def quickstart() -> str:
     """What the quickstart says at its end, in short."""
-    rows = [row for row in newest(read_results("reached_quickstart")) if row["seed"] == 0 and row["measured"] >= SINCE]
+    rows = [row for row in newest(measured("quickstart")) if row["seed"] == 0]
     if not rows:
         return f"```text\n{MISSING}\n```"
     (row,), inputs, bits = rows, ("image", "operator", "sound"), {"image": 3.32, "operator": 1.0, "sound": 3.32}
