@@ -6,6 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from readme.figures import MISSING, Row, figure, measured, newest, seconds, seeds, told
 from results import read_results
@@ -231,7 +232,7 @@ def by_seed(rows: Sequence[Row], which: str) -> tuple[list[float], list[Row]]:
     rows = list({(row["seed"], row[which]): row for row in sorted(rows, key=lambda row: row["measured"])}.values())
     of = {seed: [row for row in rows if row["seed"] == seed] for seed in sorted({row["seed"] for row in rows})}
     whole = [each for each in of.values() if len(each) == len({row[which] for row in rows})]
-    return [statistics.mean(row["test/accuracy"] for row in each) for each in whole], sum(whole, [])
+    return [statistics.mean(row["test/accuracy"] for row in each) for each in whole], [*chain(*whole)]
 
 
 def folds() -> list[str]:
