@@ -66,7 +66,7 @@ EQUAL = {
 
 def equal_steps() -> str:
     """Quality at equal size, batches and steps."""
-    lines = ["| task | model | reached, at the best of four rates |", "| --- | --- | --- |"]
+    lines = ["| task | model | reached, at the best rate |", "| --- | --- | --- |"]
     for name, (task, (metric, digits), names) in EQUAL.items():
         for who, words in WHO.items():
             lines.append(f"| {task} | {words.format(**names)} | {best_of(name, who, metric, digits)} |")

@@ -35,17 +35,20 @@ def plain(name: str, *metrics: str, digits: int = 3, before: str | None = None) 
 
 def best_of(what: str, who: str, metric: str, digits: int) -> str:
     """What one of the models at equal steps reaches at its best rate, and that rate; nothing before all of its rates
-    are there: the best of fewer would be no fair comparison."""
+    are there: the best of fewer would be no fair comparison. It is said where a still larger or smaller rate might
+    be better."""
     rows = [row for row in read_results(f"equal_steps_{what}") if row.get("who") == who and not row.get("overrides")]
-    if len({row["rate"] for row in rows}) < SWEPT:
+    rates = {row["rate"] for row in rows}
+    if len(rates) < SWEPT:
         return MISSING
     best = min(rows, key=lambda row: row["val/loss"])
     same = newest([row for row in rows if row["rate"] == best["rate"]])
-    return f"{metric} {told([row[metric] for row in same], digits)} (rate {best['rate']:g})"
+    edge = {min(rates): ", the smallest", max(rates): ", the largest"}.get(best["rate"], "")
+    return f"{metric} {told([row[metric] for row in same], digits)} (rate {best['rate']:g}{edge} of {len(rates)})"
 
 
 SWEPT = 4
-"""How many rates `benchmarks/equal_steps.py` tries of each model."""
+"""How many rates `benchmarks/equal_steps.py` tries of each model at least."""
 REACHED = (
     Reached(
         "quickstart",
