@@ -49,7 +49,8 @@ def import_llama(source: Directory) -> Imported:
     """A Llama. Its `eos_token_id` may be a list: any of these ids ends a text."""
     config, own = Llama.read(source.config), tokenizer_of(source)
     start = first(config.bos_token_id, 1)
-    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [first(config.eos_token_id, 2)]
+    given = config.eos_token_id
+    ends = given if isinstance(given, list) and given else [first(given, 2)]
     prompt = own.before(start) if own else [start]
     frame = {"end": ends[0], "ends": ends, "before": [start], "after": [], "prompt": prompt}
     encoding, said = own_or_numbers(own, config.vocab_size, start, frame)

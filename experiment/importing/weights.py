@@ -26,13 +26,12 @@ def our_weights(source: Directory, made: Imported) -> Translated:
         raise RunError(f"{source.path}: {error}") from None
 
 
-@torch.no_grad()
-def fill(
+def compare(
     model: Model, weights: Translated, source: Path, partly: bool, headless: str | None
 ) -> tuple[list[str], list[str]]:
-    """Copy the weights into the model; gives the names of the missing tensors and of those left over. The whole head of
-    the task `headless` may be missing. Raises RunError for other missing or left-over tensors, unless `partly`, and for
-    a tensor of another shape."""
+    """The names of the model's tensors that the weights lack, and of those left over. The whole head of the task
+    `headless` may be missing. Raises RunError for other missing or left-over tensors, unless `partly`, and for a tensor
+    of another shape."""
     own, given = model.state_dict(), weights.tensors
     missing, extra = sorted(own.keys() - given.keys()), sorted([*(given.keys() - own.keys()), *weights.unknown])
     without = missing == sorted(name for name in own if name.startswith(f"heads.{headless}."))
@@ -44,8 +43,15 @@ def fill(
         if own[name].shape != given[name].shape:
             shape = f"has shape {tuple(given[name].shape)}, expected {tuple(own[name].shape)}"
             raise RunError(f"{source}: {name} {shape}")
-        own[name].copy_(given[name])
     return missing, extra
+
+
+@torch.no_grad()
+def fill(model: Model, weights: Translated) -> None:
+    """Copy the weights, which were compared with it, into the model."""
+    for name, own in model.state_dict().items():
+        if name in weights.tensors:
+            own.copy_(weights.tensors[name])
 
 
 def originals(

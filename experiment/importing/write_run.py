@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ...tokenizers.files.records import write_tensors
@@ -15,7 +16,7 @@ from ..assembly.model import build_model
 from ..folder.model_run import write_model_run
 from .configuration import prepared
 from .files import KEPT, ORIGINALS, RECORD, Directory, Imported
-from .weights import fill, originals, our_weights, told
+from .weights import compare, fill, originals, our_weights, told
 
 
 def write_run(source: Directory, folder: Path, made: Imported, partly: bool = False) -> str:
@@ -23,8 +24,11 @@ def write_run(source: Directory, folder: Path, made: Imported, partly: bool = Fa
     for tensors that are missing or left over, unless `partly`, and for one of another shape, OSError where the run
     cannot be written (nothing of it is kept then)."""
     config, choppers, tasks = prepared(made, folder)
-    weights, model = our_weights(source, made), build_model(config, choppers, tasks)
-    missing, extra = fill(model, weights, source.path, partly, made.headless)
+    weights = our_weights(source, made)
+    with torch.device("meta"):  # without memory: a config.json may claim any size
+        missing, extra = compare(build_model(config, choppers, tasks), weights, source.path, partly, made.headless)
+    model = build_model(config, choppers, tasks)
+    fill(model, weights)
     kept = source.beside(), *originals(made, model, source.tensors, weights.called)
     said = {"imported": source.path.name, "tokenizer": made.tokenizer, "missing": missing}
     try:

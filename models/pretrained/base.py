@@ -48,14 +48,14 @@ class Published(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, protected_namespaces=())
 
     @classmethod
-    def read(cls: type[P], values: Mapping[str, Any], file: str = "config.json") -> P:
-        """The values of a JSON file as the record. Raises PublishedError naming the first option that is
-        missing, out of bounds, or not reproduced exactly."""
+    def read(cls: type[P], values: Any, file: str = "config.json") -> P:
+        """The values of a JSON file as the record. Raises PublishedError for a file that is no mapping, and naming the
+        first option that is missing, out of bounds, or not reproduced exactly."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-        place, given = ".".join(map(str, first["loc"])), _short(first["input"])
+        place, given = ".".join(map(str, first["loc"])) or "all of it", _short(first["input"])
         if first["type"] == "missing":
             raise PublishedError(f"{file} has no {place!r}")
         if first["type"] == "literal_error":

@@ -180,3 +180,10 @@ def test_a_single_class_is_refused(tmp_path):
     with pytest.raises(RunError, match="a classifier has at least two classes, and this model has 1"):
         import_directory(tmp_path / "ast", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_features_that_are_no_mapping_are_refused(tmp_path):
+    directory(tmp_path / "ast", {})
+    (tmp_path / "ast" / "preprocessor_config.json").write_text("[]")
+    with pytest.raises(RunError, match=r"preprocessor_config.json: all of it is \[\]; it must be a "):
+        import_directory(tmp_path / "ast", tmp_path / "run")

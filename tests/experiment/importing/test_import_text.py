@@ -288,12 +288,20 @@ def directory(tmp_path: Path, name: str = "theirs", **changes) -> Path:
     ({"num_hidden_layers": 3}, r"missing cores.main.blocks.2"),
     ({"num_hidden_layers": 1}, r"left over cores.main.blocks.1"),
     ({"intermediate_size": 40}, "has shape"),
+    ({"hidden_size": 2**17}, "has shape"),  # 64 GiB: told before any memory is asked for
 ])  # fmt: skip
 def test_what_is_not_reproduced_exactly_is_refused(tmp_path, changes, message):
     source = directory(tmp_path, **changes)
     with pytest.raises(ValueError, match=message):
         import_directory(source, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_llama_may_name_no_end(tmp_path):
+    """transformers takes an empty list for none named."""
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA, eos_token_id=[])).save_pretrained(tmp_path / "in")
+    import_directory(tmp_path / "in", tmp_path / "run")
+    assert load_run(tmp_path / "run").choppers["text"].text.frame["ends"] == [2]
 
 
 def rewritten(source: Path, change) -> None:
