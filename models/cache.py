@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int
@@ -77,11 +77,8 @@ class Cache:
             raise ValueError(
                 f"the cache holds {self.length} of {self.capacity} tokens; {tokens.shape[1]} more do not fit"
             )
-        old = self.tokens
-        if old is not None:
-            pairs = {
-                name: (getattr(old, name), getattr(tokens, name)) for name in ("input", "sample", "item", "position")
-            }
+        if self.tokens is not None:
+            pairs = {f.name: [getattr(each, f.name) for each in (self.tokens, tokens)] for f in fields(Tokens)}
             tokens = Tokens(**{name: torch.cat(pair, dim=1) for name, pair in pairs.items()})
         self.tokens = tokens
         return tokens

@@ -76,9 +76,8 @@ class LeakCheck:
 def carried(tokens: Tokens, targets: Targets) -> tuple[Int[Tensor, "t"], Int[Tensor, "t"]]:
     """The supervised slots whose target is carried by a token of the same sample (attention reaches no other), and the
     slots of those tokens."""
-    none = torch.zeros(0, dtype=torch.long)
     if targets.carriers is None:
-        return none, none
+        return torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
     slots = torch.arange(len(targets.carriers)) if targets.slots is None else targets.slots
     samples = tokens.sample.flatten()
     kept = (targets.carriers >= 0) & (samples[targets.carriers.clamp(min=0)] == samples[slots]) & (samples[slots] > 0)
@@ -103,19 +102,16 @@ def proven(tokens: Tokens, slots: Tensor, carriers: Tensor, graphs: Sequence[Gra
 
 def sample_alone(tokens: Tokens, slots: Tensor) -> Tokens:
     """The sample that fills these slots (row * n + column), as a set of one row."""
-    b, n = tokens.shape
-    flat = {name: getattr(tokens, name).reshape(b * n, -1)[slots] for name in ("input", "sample", "item", "position")}
-    position = flat.pop("position")[None]
-    return within_samples(Tokens(position=position, **{name: value[None, :, 0] for name, value in flat.items()}))
+    n = tokens.shape[1]
+    return within_samples(tokens.select(slots[None] // n, slots[None] % n))
 
 
 def layout_key(alone: Tokens, inside: Sequence[Tensor]) -> bytes:
     """A digest of one sample's descriptors and of its supervised slots and carriers: samples with the same digest are
     safe, or leak, alike."""
     items = alone.item - alone.item.min()
-    fields = (alone.input, items, alone.position, *inside)
     found = hashlib.blake2b(digest_size=16)  # many layouts are remembered
-    for each in fields:
+    for each in (alone.input, items, alone.position, *inside):
         found.update(repr((each.shape, each.dtype)).encode() + each.contiguous().numpy().tobytes())
     return found.digest()
 
