@@ -177,9 +177,8 @@ class VariableLength(Layout):
         channels = query.shape[-1]
         (query, key, value), scale = padded(-(-channels // 8) * 8, query, key, value)  # the kernel takes multiples of 8
         flat = [rearrange(t, "b h n c -> (b n) h c") for t in (query, key, value)]
-        mixed = _varlen_attention()(
-            *flat, self.boundaries, self.boundaries, self.longest, self.longest, **_varlen_causal(self.causal), **scale
-        )
+        places = (self.boundaries, self.boundaries, self.longest, self.longest)  # of queries, then keys
+        mixed = _varlen_attention()(*flat, *places, **_varlen_causal(self.causal), **scale)
         return rearrange(mixed[..., :channels], "(b n) h c -> b h n c", b=len(query))
 
 
@@ -195,9 +194,8 @@ class Band(Layout):
         blocks = -(-n // w)
         query, key, value = (F.pad(t, (0, 0, 0, blocks * w - n)) for t in (query, key, value))
         query = rearrange(query, "b h (k w) c -> (b k) h w c", w=w)
-        key, value = (
-            rearrange(F.pad(t, (0, 0, w, 0)).unfold(2, 2 * w, w), "b h k c m -> (b k) h m c") for t in (key, value)
-        )
+        near = (F.pad(t, (0, 0, w, 0)).unfold(2, 2 * w, w) for t in (key, value))
+        key, value = (rearrange(t, "b h k c m -> (b k) h m c") for t in near)
         mask = self.visible(blocks, query.device).repeat(len(query) // blocks, 1, 1)[:, None]
         mixed = sdpa(query, key, value, mask, dropout=dropout)
         return rearrange(mixed, "(b k) h w c -> b h (k w) c", k=blocks)[:, :, :n]
