@@ -18,7 +18,7 @@ from ..models.batch import Batch, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import Record
-from .base import Metric, Needs, Task, TrainingColumns, mean_loss
+from .base import Metric, Needs, Task, TrainingColumns, per_target
 
 
 class Scale(Record):
@@ -141,7 +141,7 @@ class Regression(Task):
     def metrics(self) -> dict[str, Metric]:
         """`loss`, then mean absolute (`mae`) and root mean square error (`rmse`) of each number in the target's units:
         with `names` x and y, `mae_x`, `rmse_x`, `mae_y`, `rmse_y`."""
-        loss = Metric("squared stds" if self.kind == "squared" else "Huber, in stds", of_sums=mean_loss)
+        loss = Metric("squared stds" if self.kind == "squared" else "Huber, in stds", of_sums=per_target)
         errors = {"mae": mean_absolute, "rmse": root_mean_square}
         return {"loss": loss} | {
             f"{kind}{end}": Metric("of the target", of_sums=partial(error, number=number))
