@@ -35,7 +35,7 @@ class MetricsFile:
         self.path, self.file, self.board = folder / "metrics.jsonl", None, None
         self.step, self.here = step, [dict(line) for line in lines]
         if writes:
-            self._restore(step)
+            self._restore()
             self.file = open(self.path, "a")
         self.start, self.wants_board = step, tensorboard
 
@@ -45,13 +45,10 @@ class MetricsFile:
 
         self.board = SummaryWriter(self.path.parent / "tensorboard", purge_step=self.start + 1 if self.start else None)
 
-    def _restore(self, step: int) -> None:
+    def _restore(self) -> None:
         """Rewrite the file: lines before this step, then those in `here`; what a killed run wrote later is dropped."""
-        kept = (
-            [line for line in read_metrics(self.path, strict=False) if line["step"] < step]
-            if self.path.exists()
-            else []
-        )
+        known = read_metrics(self.path, strict=False) if self.path.exists() else []
+        kept = [line for line in known if line["step"] < self.step]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in [*kept, *self.here]))
 
     def write(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
