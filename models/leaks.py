@@ -90,14 +90,12 @@ def proven(tokens: Tokens, slots: Tensor, carriers: Tensor, graphs: Sequence[Gra
     ahead = [graph.ahead() for graph in set(graphs)]
     if any(inputs is None for inputs in ahead):
         return torch.zeros(len(slots), dtype=torch.bool)
-    row, n = slots // tokens.shape[1], tokens.shape[1]
-    order, sample = tokens.position[..., 0], tokens.sample.flatten()
+    order, sample = tokens.position[..., 0].flatten(), tokens.sample.flatten()
     last = torch.full((int(sample.max()) + 1,), -torch.inf)
     for number in frozenset().union(*ahead):
-        found = tokens.input == number
-        last = last.scatter_reduce(0, tokens.sample[found], order[found], "amax")
-    heard = torch.maximum(order[row, slots % n], last[sample[slots]])
-    return order[carriers // n, carriers % n] > heard
+        found = tokens.input.flatten() == number
+        last = last.scatter_reduce(0, sample[found], order[found], "amax")
+    return order[carriers] > torch.maximum(order[slots], last[sample[slots]])
 
 
 def sample_alone(tokens: Tokens, slots: Tensor) -> Tokens:

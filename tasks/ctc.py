@@ -123,12 +123,12 @@ class Ctc(Task):
         sample = planned.tokens.sample.flatten()[slots] - 1
         counts = torch.bincount(sample, minlength=planned.samples)
         values, lengths, left_out = [], [], {}
-        for number, (label, key) in enumerate(zip(planned.labels[self.target], planned.keys)):
+        for label, key, tokens in zip(planned.labels[self.target], planned.keys, counts.tolist()):
             text = self.encoded(label)
-            wrong = self.unaligned(text, int(counts[number]))
-            if wrong and counts[number]:
-                left_out[key] = wrong
-            judged = label is not None and not wrong
+            needed = max(tokens_needed(text), 1)
+            if 0 < tokens < needed:
+                left_out[key] = f"{len(text)} symbols need {needed} tokens, but its {self.source} has {tokens}"
+            judged = label is not None and tokens >= needed
             values += text if judged else []
             lengths.append(len(text) if judged else -1)
         lengths = torch.tensor(lengths, dtype=torch.long)
@@ -146,13 +146,6 @@ class Ctc(Task):
         if unknown := [symbol for symbol in text if symbol not in self.numbers]:
             raise DataError(f"{unknown[0]!r} in column {self.target!r} is none of the {len(self.symbols)} symbols")
         return [self.numbers[symbol] for symbol in text]
-
-    def unaligned(self, symbols: Sequence[int], tokens: int) -> str:
-        """Why a text cannot be aligned with this many tokens; empty where it can."""
-        needed = max(tokens_needed(symbols), 1)
-        if tokens >= needed:
-            return ""
-        return f"{len(symbols)} symbols need {needed} tokens, but its {self.source} has {tokens}"
 
     # -------------------------------------------------------------------------------------------------- loss, metrics
 

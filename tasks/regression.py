@@ -96,18 +96,16 @@ class Regression(Task):
     @cached_property
     def scale(self) -> tuple[Tensor, Tensor]:
         """Mean and std of each number, (v,) both. Raises DataError when there are not as many `names`."""
-        if self.names is not None and len(self.names) != len(self.learned.mean):
-            raise DataError(
-                f"column {self.target!r} holds {len(self.learned.mean)} numbers, but 'names' has {len(self.names)}"
-            )
+        known = len(self.learned.mean)
+        if self.names is not None and len(self.names) != known:
+            raise DataError(f"column {self.target!r} holds {known} numbers, but 'names' has {len(self.names)}")
         return torch.tensor(self.learned.mean), torch.tensor(self.learned.std)
 
     def check(self, value: Any) -> None:
         """Raises DataError for a value of the target column that has not as many numbers as in the training data."""
-        if len(numbers(value)) != len(self.scale[0]):
-            raise DataError(
-                f"column {self.target!r} holds {len(self.scale[0])} numbers, not {len(numbers(value))} as here"
-            )
+        found, known = len(numbers(value)), len(self.scale[0])
+        if found != known:
+            raise DataError(f"column {self.target!r} holds {known} numbers, not {found} as here")
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return PooledLinear(self.pooling(width), width, len(self.scale[0]))

@@ -65,7 +65,8 @@ def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout |
     causal = Causal() in parts
     if bias or parts - windows - {Causal(), SameSample()} or len(windows) > 1 or (windows and not causal):
         return None
-    one_sample = _one_sample_a_row(keys)
+    sample = keys.sample
+    one_sample = bool((sample == sample[:, :1]).all()) and bool((sample != PADDING).all())  # in every row, no padding
     if keys.shape[1] != queries.shape[1]:
         step = queries.shape[1] == 1 and one_sample and not windows
         return Plain(causal=False) if step else None
@@ -84,12 +85,6 @@ def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout |
 def _writes_out(device: torch.device, dtype: torch.dtype, keys: int) -> bool:
     """Whether `Short` is faster than torch's kernels."""
     return dtype in (torch.bfloat16, torch.float16) and device.type == "cpu" and keys <= SHORT
-
-
-def _one_sample_a_row(tokens: Tokens) -> bool:
-    """Whether no row holds padding or a second sample."""
-    first = tokens.sample[:, :1]
-    return bool((tokens.sample == first).all()) and bool((first != PADDING).all())
 
 
 def _plan_packed(tokens: Tokens, causal: bool, device: torch.device, dtype: torch.dtype, dropout: float):
