@@ -67,11 +67,10 @@ class Regression(Task):
         for value in data.column(self.target):
             with suppress(DataError):  # reported as a bad sample when it is read
                 rows.append(numbers(value))
-        if not rows or len({len(row) for row in rows}) > 1:
-            lengths = sorted({len(row) for row in rows})
-            raise DataError(
-                f"column {self.target!r}: {'no numbers' if not rows else f'rows of {lengths} numbers'} to learn from"
-            )
+        lengths = sorted({len(row) for row in rows})
+        if len(lengths) != 1:
+            told = f"rows of {lengths} numbers" if lengths else "no numbers"
+            raise DataError(f"column {self.target!r}: {told} to learn from")
         values = torch.stack(rows)
         known = ~values.isnan()
         if lacking := len(data) - int(known.any(1).sum()):

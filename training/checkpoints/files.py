@@ -29,8 +29,7 @@ from ...tokenizers.files.writing import write_json
 from .run_format import FORMAT, other_format
 from .state import Formatted, Pointer, State
 
-PARTS = ("model", "optimizer", "ema")
-NAMES = tuple(f"{part}.safetensors" for part in PARTS)
+NAMES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors")
 
 
 class CheckpointError(ValueError):
