@@ -141,8 +141,9 @@ def _plan_flex(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device
         *descriptors, position = side
         return Node(*(each[row, index] for each in descriptors), [axis[row, index] for axis in position])
 
-    def mask_mod(row, head, query, key):
-        return reads(graph, node(sides[0], row, query), node(sides[1], row, key))
-
     (b, n), m = queries.shape, keys.shape[1]
-    return Flex(create_block_mask(mask_mod, b, None, n, m, device=device))
+    block_mask = create_block_mask(
+        lambda row, head, query, key: reads(graph, node(sides[0], row, query), node(sides[1], row, key)),
+        b, None, n, m, device=device,
+    )  # fmt: skip
+    return Flex(block_mask)
