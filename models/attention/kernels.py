@@ -32,6 +32,7 @@ Heads = Float[Tensor, "b h n c"]
 KeyHeads = Float[Tensor, "b g m c"]
 
 
+@dataclass(frozen=True)
 class Layout:
     """Base: how one graph over one batch of tokens is computed. Called with queries (b, h, n, c), keys and values
     (b, g, m, c), a bias and the probability of dropout; gives (b, h, n, c)."""
