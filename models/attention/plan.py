@@ -89,7 +89,7 @@ def _writes_out(device: torch.device, dtype: torch.dtype, keys: int) -> bool:
 
 def _plan_packed(tokens: Tokens, causal: bool, device: torch.device, dtype: torch.dtype, dropout: float):
     """Attention within the samples of packed rows, where each sample's slots are contiguous; else None."""
-    begins = F.pad(tokens.sample.diff(dim=1) != 0, (1, 0), value=True)  # a sample or a run of padding; each row does
+    begins = F.pad(tokens.sample.diff(dim=1) != 0, (1, 0), value=True)  # samples, runs of padding, rows
     starts = begins.flatten().nonzero()[:, 0]
     samples = tokens.sample.flatten()[starts]
     samples = samples[samples != PADDING]
