@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int
@@ -73,15 +73,11 @@ class Cache:
 
         Raises ValueError where they exceed `capacity`.
         """
-        if self.length + tokens.shape[1] > self.capacity:
-            raise ValueError(
-                f"the cache holds {self.length} of {self.capacity} tokens; {tokens.shape[1]} more do not fit"
-            )
-        old = self.tokens
-        if old is not None:
-            pairs = {
-                name: (getattr(old, name), getattr(tokens, name)) for name in ("input", "sample", "item", "position")
-            }
+        more = tokens.shape[1]
+        if self.length + more > self.capacity:
+            raise ValueError(f"the cache holds {self.length} of {self.capacity} tokens; {more} more do not fit")
+        if self.tokens is not None:
+            pairs = {f.name: [getattr(each, f.name) for each in (self.tokens, tokens)] for f in fields(Tokens)}
             tokens = Tokens(**{name: torch.cat(pair, dim=1) for name, pair in pairs.items()})
         self.tokens = tokens
         return tokens

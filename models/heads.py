@@ -107,16 +107,21 @@ class Pooling(nn.Module):
         raise NotImplementedError
 
 
+def core_slots(planned: SetPlan, lacking: str, wanted: int) -> Int[Tensor, "s o"]:
+    """The slots of the core tokens, by sample. Raises ValueError where there are none: what is `lacking`, and the
+    `wanted` number of them."""
+    if planned.own is None or not planned.own.shape[1]:
+        raise ValueError(f"pooling: {lacking}; set model.core_tokens: {wanted}")
+    return planned.own
+
+
 class ClassToken(Pooling):
     """The first core token, as in BERT and ViT. Raises ValueError unless `model.core_tokens` is 1 or more."""
 
     @staticmethod
     def slots(planned: SetPlan) -> tuple[Tensor, Tensor]:
-        if planned.own is None or not planned.own.shape[1]:
-            raise ValueError(
-                "pooling: class_token reads the core's own token, and there is none; set model.core_tokens: 1"
-            )
-        return planned.own[:, 0], torch.arange(len(planned.own))
+        own = core_slots(planned, "class_token reads the core's own token, and there is none", 1)
+        return own[:, 0], torch.arange(len(own))
 
     def forward(self, x, groups, samples):
         return x
@@ -141,12 +146,8 @@ class CoreTokens(MeanPooling):
 
     @staticmethod
     def slots(planned: SetPlan) -> tuple[Tensor, Tensor]:
-        if planned.own is None or not planned.own.shape[1]:
-            raise ValueError(
-                "pooling: core_tokens reads the core's own tokens, and there are none; set model.core_tokens: 2"
-            )
-        samples, each = planned.own.shape
-        return planned.own.flatten(), torch.arange(samples).repeat_interleave(each)
+        own = core_slots(planned, "core_tokens reads the core's own tokens, and there are none", 2)
+        return own.flatten(), torch.arange(len(own)).repeat_interleave(own.shape[1])
 
 
 class AttentionPooling(Pooling):
@@ -158,9 +159,8 @@ class AttentionPooling(Pooling):
         self.query = nn.Parameter(torch.zeros(width))
 
     def forward(self, x, groups, samples):
-        scores = (x.float() * self.query.float()).sum(1) / x.shape[
-            1
-        ] ** 0.5  # not a matrix product: autocast would compute it in half precision
+        # not a matrix product: autocast would compute it in half precision
+        scores = (x.float() * self.query.float()).sum(1) / x.shape[1] ** 0.5
         most = torch.full((samples,), -torch.inf, device=x.device).scatter_reduce(0, groups, scores, "amax")
         weights = (scores - most.detach()[groups]).exp()
         total = torch.zeros(samples, device=x.device).index_add(0, groups, weights)

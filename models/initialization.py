@@ -26,8 +26,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-ROLES = ("embedding", "matrix", "projection", "input", "head", "gain", "scale", "bias")
-
 
 def roles(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
     """(name, role, parameter) for every parameter of a `Model`, each exactly once."""

@@ -76,9 +76,8 @@ class LeakCheck:
 def carried(tokens: Tokens, targets: Targets) -> tuple[Int[Tensor, "t"], Int[Tensor, "t"]]:
     """The supervised slots whose target is carried by a token of the same sample (attention reaches no other), and the
     slots of those tokens."""
-    none = torch.zeros(0, dtype=torch.long)
     if targets.carriers is None:
-        return none, none
+        return torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
     slots = torch.arange(len(targets.carriers)) if targets.slots is None else targets.slots
     samples = tokens.sample.flatten()
     kept = (targets.carriers >= 0) & (samples[targets.carriers.clamp(min=0)] == samples[slots]) & (samples[slots] > 0)
@@ -91,31 +90,26 @@ def proven(tokens: Tokens, slots: Tensor, carriers: Tensor, graphs: Sequence[Gra
     ahead = [graph.ahead() for graph in set(graphs)]
     if any(inputs is None for inputs in ahead):
         return torch.zeros(len(slots), dtype=torch.bool)
-    row, n = slots // tokens.shape[1], tokens.shape[1]
-    order, sample = tokens.position[..., 0], tokens.sample.flatten()
+    order, sample = tokens.position[..., 0].flatten(), tokens.sample.flatten()
     last = torch.full((int(sample.max()) + 1,), -torch.inf)
     for number in frozenset().union(*ahead):
-        found = tokens.input == number
-        last = last.scatter_reduce(0, tokens.sample[found], order[found], "amax")
-    heard = torch.maximum(order[row, slots % n], last[sample[slots]])
-    return order[carriers // n, carriers % n] > heard
+        found = tokens.input.flatten() == number
+        last = last.scatter_reduce(0, sample[found], order[found], "amax")
+    return order[carriers] > torch.maximum(order[slots], last[sample[slots]])
 
 
 def sample_alone(tokens: Tokens, slots: Tensor) -> Tokens:
     """The sample that fills these slots (row * n + column), as a set of one row."""
-    b, n = tokens.shape
-    flat = {name: getattr(tokens, name).reshape(b * n, -1)[slots] for name in ("input", "sample", "item", "position")}
-    position = flat.pop("position")[None]
-    return within_samples(Tokens(position=position, **{name: value[None, :, 0] for name, value in flat.items()}))
+    n = tokens.shape[1]
+    return within_samples(tokens.select(slots[None] // n, slots[None] % n))
 
 
 def layout_key(alone: Tokens, inside: Sequence[Tensor]) -> bytes:
     """A digest of one sample's descriptors and of its supervised slots and carriers: samples with the same digest are
     safe, or leak, alike."""
     items = alone.item - alone.item.min()
-    fields = (alone.input, items, alone.position, *inside)
     found = hashlib.blake2b(digest_size=16)  # many layouts are remembered
-    for each in fields:
+    for each in (alone.input, items, alone.position, *inside):
         found.update(repr((each.shape, each.dtype)).encode() + each.contiguous().numpy().tobytes())
     return found.digest()
 

@@ -99,11 +99,8 @@ class Model(nn.Module):
         receives those of this batch; `source` is the encoder's output where it was computed before."""
         if batch.encoder is not None:
             source = self.encode(batch.encoder)
-        planned = batch.main
-        x = self.core(
-            self.mix(planned).x, planned.tokens, planned.layouts, cache=cache,
-            source=None if source is None else source.x, source_layout=planned.cross,
-        )  # fmt: skip
+        main, heard = batch.main, None if source is None else source.x
+        x = self.core(self.mix(main).x, main.tokens, main.layouts, cache=cache, source=heard, source_layout=main.cross)
         return Hidden(self.touch_absent(x, batch) if self.training else x, source)
 
     def encode(self, planned: SetPlan) -> TokenSet:

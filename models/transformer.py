@@ -280,10 +280,8 @@ class Transformer(nn.Module):
     def plan(self, tokens: Tokens, keys: Tokens | None = None, dtype=torch.float32, device="cpu") -> tuple[Layout, ...]:
         """One layout per layer for these tokens (descriptors on the CPU); layers with the same graph share theirs."""
         dropout = self.dropout.attention if self.training else 0.0
-        made = {
-            graph: plan(graph, tokens, keys, bias=self.position.has_bias, dropout=dropout, dtype=dtype, device=device)
-            for graph in set(self.graphs)
-        }
+        how = {"bias": self.position.has_bias, "dropout": dropout, "dtype": dtype, "device": device}
+        made = {graph: plan(graph, tokens, keys, **how) for graph in set(self.graphs)}
         return tuple(made[graph] for graph in self.graphs)
 
     def plan_cross(self, tokens: Tokens, source: Tokens, dtype=torch.float32, device="cpu") -> Layout:

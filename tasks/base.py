@@ -34,12 +34,12 @@ class Metric(NamedTuple):
         return self.unit.startswith("nats")
 
 
-def mean_loss(sums: Mapping[str, Tensor]) -> float:
-    """The summed loss over the number of targets."""
-    return float(sums["loss"] / sums["count"].clamp(min=1))
+def per_target(sums: Mapping[str, Tensor], name: str = "loss") -> float:
+    """The sum called `name` over the number of targets."""
+    return float(sums[name] / sums["count"].clamp(min=1))
 
 
-LOSS = Metric("nats per target", of_sums=mean_loss)
+LOSS = Metric("nats per target", of_sums=per_target)
 
 
 def figures(metrics: Mapping[str, Metric], sums: Mapping[str, Tensor]) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..models.batch import Batch, IGNORED, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.files.reading import DataError, shown
-from .base import Metric, Needs, Task, TrainingColumns
+from .base import Metric, Needs, Task, TrainingColumns, per_target
 
 
 class Classes(RootModel[Annotated[tuple[StrictBool | StrictInt | StrictFloat | StrictStr, ...], Field(min_length=2)]]):
@@ -127,14 +127,8 @@ class Classification(Task):
                 f"{unknown[0]!r} in column {self.target!r} is none of the {len(self.classes)} classes "
                 f"({', '.join(map(str, self.classes[:10]))}{', ...' if len(self.classes) > 10 else ''})"
             )
-        if not self.several:
-            return torch.tensor(self.numbers[labels[0]])
-        return (
-            F.one_hot(torch.tensor([self.numbers[each] for each in labels], dtype=torch.long), len(self.classes))
-            .sum(0)
-            .clamp(max=1)
-            .float()
-        )
+        numbers = torch.tensor([self.numbers[each] for each in labels], dtype=torch.long)
+        return torch.zeros(len(self.classes)).index_fill_(0, numbers, 1.0) if self.several else numbers[0]
 
     def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
         """`loss`, and with `unlabelled` a term of this name: that weight times minus the mutual information."""
@@ -150,8 +144,7 @@ class Classification(Task):
             judged = values[:, :1] != IGNORED
             wanted = values * (1 - smoothing) + smoothing / 2
             return (F.binary_cross_entropy_with_logits(scores, wanted.clamp(0, 1), reduction="none") * judged).sum()
-        if values.is_floating_point():  # shares of several classes, as mixup makes them
-            return F.cross_entropy(scores, values, reduction="sum", label_smoothing=smoothing)
+        # the values are numbers of classes, or the shares of all classes, as mixup makes them
         return F.cross_entropy(scores, values, reduction="sum", ignore_index=IGNORED, label_smoothing=smoothing)
 
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
@@ -185,7 +178,7 @@ class Classification(Task):
     def metrics(self) -> dict[str, Metric]:
         """`loss` in nats per sample, without smoothing; `accuracy` (and `top5_accuracy` beyond five classes), or with
         `several` the micro-averaged `f1`."""
-        loss = Metric("nats per sample", of_sums=lambda sums: float(sums["nats"] / sums["count"].clamp(min=1)))
+        loss = Metric("nats per sample", of_sums=partial(per_target, name="nats"))
         if self.several:
             return {"loss": loss, "f1": Metric("0 to 1", larger_is_better=True, of_sums=f1)}
         best = {"accuracy": "top1"} | ({"top5_accuracy": "top5"} if len(self.classes) > 5 else {})
@@ -218,8 +211,7 @@ def f1(sums: Mapping[str, Tensor]) -> float:
 
 def share_of(name: str) -> Metric:
     """A metric: the sum of this name over the number of targets."""
-    share = lambda sums: float(sums[name] / sums["count"].clamp(min=1))  # noqa: E731
-    return Metric("share of samples", larger_is_better=True, of_sums=share)
+    return Metric("share of samples", larger_is_better=True, of_sums=partial(per_target, name=name))
 
 
 def mutual_information(scores: Float[Tensor, "s v"], counted: Bool[Tensor, "s"]) -> Float[Tensor, ""]:

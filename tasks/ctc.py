@@ -9,9 +9,10 @@ from functools import cached_property
 from typing import Annotated, Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field, RootModel, StrictStr
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from ..models.batch import Batch, Targets
 from ..models.generation.beam_search import MOST_BEAMS, Search
@@ -19,7 +20,7 @@ from ..models.generation.ctc import ctc_loss, greedy, prefix_beam, spans, tokens
 from ..models.heads import Head
 from ..models.layers.linear import Linear
 from ..tokenizers.files.reading import DataError
-from .base import Metric, Needs, Task, TrainingColumns, mean_loss
+from .base import Metric, Needs, Task, TrainingColumns, per_target
 from .metrics import MEANINGS, TextMetric, as_text
 
 
@@ -77,14 +78,9 @@ class Ctc(Task):
     Learned = Symbols
 
     def __init__(
-        self,
-        *,
-        target: str,
-        source: str,
-        metrics: tuple[TextMetric, ...] = ("wer",),
-        beams: int = 1,
+        self, *, target: str, source: str, metrics: tuple[TextMetric, ...] = ("wer",), beams: int = 1,
         weight: float = 1.0,
-    ):
+    ):  # fmt: skip
         if not 1 <= beams <= MOST_BEAMS:
             raise ValueError(f"beams must be at least 1 and at most {MOST_BEAMS:,}, not {beams:,}")
         self.target, self.source, self.judges, self.weight = target, source, metrics, weight
@@ -123,24 +119,23 @@ class Ctc(Task):
         that is not supervised, since it has no text or one that cannot be aligned."""
         planned = batch.first
         chunks = planned.chunks.get(self.source)
-        counts = torch.zeros(planned.samples, dtype=torch.long)
         slots = torch.zeros(0, dtype=torch.long) if chunks is None else chunks.slots
         sample = planned.tokens.sample.flatten()[slots] - 1
-        counts.index_add_(0, sample, torch.ones_like(sample))
+        counts = torch.bincount(sample, minlength=planned.samples)
         values, lengths, left_out = [], [], {}
-        for number, (label, key) in enumerate(zip(planned.labels[self.target], planned.keys)):
+        for label, key, tokens in zip(planned.labels[self.target], planned.keys, counts.tolist()):
             text = self.encoded(label)
-            wrong = self.unaligned(text, int(counts[number]))
-            if wrong and counts[number]:
-                left_out[key] = wrong
-            judged = label is not None and not wrong
+            needed = max(tokens_needed(text), 1)
+            if 0 < tokens < needed:
+                left_out[key] = f"{len(text)} symbols need {needed} tokens, but its {self.source} has {tokens}"
+            judged = label is not None and tokens >= needed
             values += text if judged else []
             lengths.append(len(text) if judged else -1)
         lengths = torch.tensor(lengths, dtype=torch.long)
         judged = lengths >= 0
         return batch, CtcTargets(
             values=torch.tensor(values, dtype=torch.long), slots=slots, groups=sample, lengths=lengths,
-            grid=columns(sample, counts)[: longest(counts[judged]), judged], left_out=left_out,
+            grid=columns(sample, counts, judged), left_out=left_out,
             host=OnHost(sample, counts[judged], lengths[judged]), count=int(lengths[judged].clamp(min=1).sum()),
             of_encoder=batch.encoder is not None,
         )  # fmt: skip
@@ -152,24 +147,14 @@ class Ctc(Task):
             raise DataError(f"{unknown[0]!r} in column {self.target!r} is none of the {len(self.symbols)} symbols")
         return [self.numbers[symbol] for symbol in text]
 
-    def unaligned(self, symbols: Sequence[int], tokens: int) -> str:
-        """Why a text cannot be aligned with this many tokens; empty where it can."""
-        needed = max(tokens_needed(symbols), 1)
-        if tokens >= needed:
-            return ""
-        return f"{len(symbols)} symbols need {needed} tokens, but its {self.source} has {tokens}"
-
     # -------------------------------------------------------------------------------------------------- loss, metrics
 
-    def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
-        return {"loss": self.loss(output, targets)}
-
-    def loss(self, output: Float[Tensor, "t v"], targets: CtcTargets) -> Tensor:
-        """The summed negative log-likelihood of all texts, in nats."""
+    def terms(self, output: Float[Tensor, "t v"], targets: CtcTargets) -> dict[str, Tensor]:
+        """`loss`, the summed negative log-likelihood of all texts, in nats."""
         if not targets.grid.shape[1]:
-            return output.sum() * 0.0
+            return {"loss": output.sum() * 0.0}
         logs = output.float().log_softmax(-1)[targets.grid]
-        return ctc_loss(logs, targets.values, targets.host.tokens, targets.host.symbols)
+        return {"loss": ctc_loss(logs, targets.values, targets.host.tokens, targets.host.symbols)}
 
     @staticmethod
     def rows(output: Float[Tensor, "t v"], targets: CtcTargets) -> tuple[Tensor, ...]:
@@ -188,7 +173,7 @@ class Ctc(Task):
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        loss = Metric("nats per symbol", of_sums=mean_loss)
+        loss = Metric("nats per symbol", of_sums=per_target)
         return {"loss": loss} | {name: MEANINGS[name] for name in self.judges}
 
     # -------------------------------------------------------------------------------------------------------- answers
@@ -223,19 +208,11 @@ class Ctc(Task):
         return found
 
 
-def columns(sample: Int[Tensor, "t"], counts: Int[Tensor, "s"]) -> Int[Tensor, "n s"]:
-    """The indices of each sample's tokens, in order, as a column; 0 behind the last.
+def columns(sample: Int[Tensor, "t"], counts: Int[Tensor, "s"], chosen: Bool[Tensor, "s"]) -> Int[Tensor, "n j"]:
+    """The indices of the tokens of each of the j `chosen` samples, in order, as a column; 0 behind the last.
 
-    Of the tokens of samples 0, 1 and 0 (`sample`), with `counts` 2 and 1: [[0, 1], [2, 0]].
+    Of the tokens of samples 0, 1 and 0 (`sample`), with `counts` 2 and 1, both chosen: [[0, 1], [2, 0]].
     """
-    order = sample.argsort(stable=True)
-    own = sample[order]
-    place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[own]
-    found = torch.zeros(longest(counts), len(counts), dtype=torch.long)
-    found[place, own] = order
-    return found
-
-
-def longest(counts: Int[Tensor, "s"]) -> int:
-    """The largest count; 0 where there are none."""
-    return max(counts.tolist(), default=0)
+    of_samples = zip(sample.argsort(stable=True).split(counts.tolist()), chosen.tolist())
+    found = [tokens for tokens, wanted in of_samples if wanted]
+    return pad_sequence(found) if found else torch.zeros(0, 0, dtype=torch.long)

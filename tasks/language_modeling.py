@@ -28,15 +28,9 @@ class LanguageModeling(Task):
     """
 
     def __init__(
-        self,
-        *,
-        target: str,
-        head: Callable[..., VocabularyHead] = Tied,
-        metrics: tuple[TextMetric, ...] = (),
-        search: Search = Search(),
-        label_smoothing: float = 0.0,
-        weight: float = 1.0,
-    ):
+        self, *, target: str, head: Callable[..., VocabularyHead] = Tied, metrics: tuple[TextMetric, ...] = (),
+        search: Search = Search(), label_smoothing: float = 0.0, weight: float = 1.0,
+    ):  # fmt: skip
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
         self.target, self._head, self.judges, self.search = target, head, metrics, search
@@ -66,12 +60,8 @@ class LanguageModeling(Task):
             none = torch.zeros(0, dtype=torch.long)
             return batch, Targets(values=none, slots=none, carriers=none)
         next_ids = chunks.next_ids.flatten()
-        return batch, Targets(
-            values=next_ids,
-            slots=chunks.slots,
-            carriers=_carriers(batch.main, chunks),
-            count=int((next_ids != IGNORED).sum()),
-        )
+        carriers, count = _carriers(batch.main, chunks), int((next_ids != IGNORED).sum())
+        return batch, Targets(values=next_ids, slots=chunks.slots, carriers=carriers, count=count)
 
     def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         if self.smoothing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..models.batch import Batch, Chunks, IGNORED, SetPlan, Targets
 from ..models.heads import Tied, VocabularyHead
 from ..tokenizers.encoding.base import Encoding
-from .base import Metric, Needs, Task, mean_loss
+from .base import Metric, Needs, Task, per_target
 from .language_modeling import nats, perplexity
 
 SPAN_WORDS = np.arange(1, 11)
@@ -161,9 +161,9 @@ class MaskedModeling(Task):
     def metrics(self) -> dict[str, Metric]:
         """`loss` in nats per hidden token, its `perplexity`, and `accuracy`, the share of hidden tokens that are
         predicted."""
-        right = lambda sums: float(sums["right"] / sums["count"].clamp(min=1))  # noqa: E731
+        right = partial(per_target, name="right")
         return {
-            "loss": Metric("nats per hidden token", of_sums=mean_loss),
+            "loss": Metric("nats per hidden token", of_sums=per_target),
             "perplexity": Metric("tokens", of_sums=perplexity),
             "accuracy": Metric("share of hidden tokens", larger_is_better=True, of_sums=right),
         }
@@ -176,23 +176,20 @@ class MaskedModeling(Task):
         planned = batch.set_of(targets)
         chunks = planned.chunks[self.target]
         shares = output[:, : len(self.plain)].float().softmax(-1).cpu()
-        shares, candidates = shares.masked_fill(~torch.from_numpy(self.plain), 0.0).topk(
-            min(CANDIDATES, int(self.plain.sum()))
-        )
+        count = min(CANDIDATES, int(self.plain.sum()))
+        shares, candidates = shares.masked_fill(~torch.from_numpy(self.plain), 0.0).topk(count)
         filled, asked = chunks.values.flatten().cpu().clone(), (chunks.hidden != IGNORED).flatten().cpu()
         filled[asked] = candidates[:, 0]
         sample = planned.tokens.sample.flatten().cpu()[chunks.slots.cpu()]
         answers = []
         for number in range(1, planned.samples + 1):
             mine = (sample[asked] == number).nonzero()[:, 0].tolist()
-            answers.append(
-                {
-                    "text": self.text.decode(filled[sample == number].tolist()),
-                    "masks": [self._candidates(candidates[row], shares[row]) for row in mine],
-                }
-                if mine
-                else {"error": f"no {self.text.specials[self.mask]!r} stands in {self.target!r} to be filled in"}
-            )
+            if mine:
+                masks = [self._candidates(candidates[row], shares[row]) for row in mine]
+                answers.append({"text": self.text.decode(filled[sample == number].tolist()), "masks": masks})
+            else:
+                mask = self.text.specials[self.mask]
+                answers.append({"error": f"no {mask!r} stands in {self.target!r} to be filled in"})
         return answers
 
     def _candidates(self, ids: Tensor, shares: Tensor) -> list[dict[str, Any]]:

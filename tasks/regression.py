@@ -18,7 +18,7 @@ from ..models.batch import Batch, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import Record
-from .base import Metric, Needs, Task, TrainingColumns, mean_loss
+from .base import Metric, Needs, Task, TrainingColumns, per_target
 
 
 class Scale(Record):
@@ -67,11 +67,10 @@ class Regression(Task):
         for value in data.column(self.target):
             with suppress(DataError):  # reported as a bad sample when it is read
                 rows.append(numbers(value))
-        if not rows or len({len(row) for row in rows}) > 1:
-            lengths = sorted({len(row) for row in rows})
-            raise DataError(
-                f"column {self.target!r}: {'no numbers' if not rows else f'rows of {lengths} numbers'} to learn from"
-            )
+        lengths = sorted({len(row) for row in rows})
+        if len(lengths) != 1:
+            told = f"rows of {lengths} numbers" if lengths else "no numbers"
+            raise DataError(f"column {self.target!r}: {told} to learn from")
         values = torch.stack(rows)
         known = ~values.isnan()
         if lacking := len(data) - int(known.any(1).sum()):
@@ -96,18 +95,16 @@ class Regression(Task):
     @cached_property
     def scale(self) -> tuple[Tensor, Tensor]:
         """Mean and std of each number, (v,) both. Raises DataError when there are not as many `names`."""
-        if self.names is not None and len(self.names) != len(self.learned.mean):
-            raise DataError(
-                f"column {self.target!r} holds {len(self.learned.mean)} numbers, but 'names' has {len(self.names)}"
-            )
+        known = len(self.learned.mean)
+        if self.names is not None and len(self.names) != known:
+            raise DataError(f"column {self.target!r} holds {known} numbers, but 'names' has {len(self.names)}")
         return torch.tensor(self.learned.mean), torch.tensor(self.learned.std)
 
     def check(self, value: Any) -> None:
         """Raises DataError for a value of the target column that has not as many numbers as in the training data."""
-        if len(numbers(value)) != len(self.scale[0]):
-            raise DataError(
-                f"column {self.target!r} holds {len(self.scale[0])} numbers, not {len(numbers(value))} as here"
-            )
+        found, known = len(numbers(value)), len(self.scale[0])
+        if found != known:
+            raise DataError(f"column {self.target!r} holds {known} numbers, not {found} as here")
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return PooledLinear(self.pooling(width), width, len(self.scale[0]))
@@ -141,7 +138,7 @@ class Regression(Task):
     def metrics(self) -> dict[str, Metric]:
         """`loss`, then mean absolute (`mae`) and root mean square error (`rmse`) of each number in the target's units:
         with `names` x and y, `mae_x`, `rmse_x`, `mae_y`, `rmse_y`."""
-        loss = Metric("squared stds" if self.kind == "squared" else "Huber, in stds", of_sums=mean_loss)
+        loss = Metric("squared stds" if self.kind == "squared" else "Huber, in stds", of_sums=per_target)
         errors = {"mae": mean_absolute, "rmse": root_mean_square}
         return {"loss": loss} | {
             f"{kind}{end}": Metric("of the target", of_sums=partial(error, number=number))

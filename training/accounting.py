@@ -52,11 +52,9 @@ class Costs:
         for name, planned in batch.sets.items():
             rows, length = planned.tokens.shape
             slots = rows * length
-            total += 6 * (self.cores[name] * slots + self.crossings[name] * before)
+            read = sum(self.inputs[self.owners[each]] * chunks.index.numel() for each, chunks in planned.chunks.items())
+            total += 6 * (self.cores[name] * slots + self.crossings[name] * before + read)
             total += self.attention[name] * slots * length
-            total += 6 * sum(
-                self.inputs[self.owners[each]] * chunks.index.numel() for each, chunks in planned.chunks.items()
-            )
             before = slots
         return total + sum(self.heads[name].flops(targets) for name, targets in batch.targets.items())
 

@@ -203,9 +203,8 @@ class Trainer:
                 "bad": dict(self.loader.split.unread.everywhere(learner.processes).bad),
             }
             tensors = {"model": learner.model.state_dict(), "optimizer": learner.optimizer.state()}
-            self.saver.save(
-                self.step, tensors, learner.averages.state() if learner.averages else None, state, self.best
-            )
+            averages = learner.averages.state() if learner.averages else None
+            self.saver.save(self.step, tensors, averages, state, self.best)
 
     def interrupt(self) -> None:
         """Save the run at this step; what is not logged yet is saved with it, for the first line after resuming."""

@@ -44,9 +44,8 @@ class Optimizer:
         self.inner = list(inner)
         held = [p for group in self.groups() for p in group["params"]]
         assert len(held) == len(set(held)), "a parameter stands in two optimizer groups"
-        assert set(held) == set(self.names), (
-            f"without optimizer: {[self.names[p] for p in set(self.names) - set(held)]}"
-        )
+        lacking = [self.names[p] for p in set(self.names) - set(held)]
+        assert set(held) == set(self.names), f"without optimizer: {lacking}"
         for group in self.groups():
             group["peak"] = group["lr"]
 
@@ -162,15 +161,11 @@ class AdamW(Optimizer):
 def depth_below_heads(model: nn.Module, name: str) -> int:
     """How many layers below the heads a parameter lies, with `depth` blocks in the deepest core: 0 for heads and final
     norms, 1 for that core's last block, `depth` for first blocks, `depth` + 1 for all else (embeddings)."""
-    owner, _, rest = name.partition(".")
-    if owner == "heads":
+    owner, *rest = name.split(".")  # cores.main.blocks.0..., cores.main.norm...
+    if owner == "heads" or (owner == "cores" and rest[1] == "norm"):
         return 0
     depth = max(len(core.blocks) for core in model.cores.values())
-    if owner != "cores":
-        return depth + 1
-    _, _, rest = rest.partition(".")
-    block = rest.split(".")
-    return depth - int(block[1]) if block[0] == "blocks" else 0 if block[0] == "norm" else depth + 1
+    return depth - int(rest[2]) if owner == "cores" and rest[1] == "blocks" else depth + 1
 
 
 class Muon(Optimizer):
@@ -185,18 +180,10 @@ class Muon(Optimizer):
     default_rate, main = 0.02, "matrices"
 
     def __init__(
-        self,
-        model: nn.Module,
-        learning_rate: float,
-        *,
-        embeddings: Weight = 0.5,
-        heads: Weight = 0.25,
-        others: Weight = 0.1,
-        momentum: Share = 0.95,
-        weight_decay: Weight = 0.0,
-        cautious: bool = False,
+        self, model: nn.Module, learning_rate: float, *, embeddings: Weight = 0.5, heads: Weight = 0.25,
+        others: Weight = 0.1, momentum: Share = 0.95, weight_decay: Weight = 0.0, cautious: bool = False,
         betas: tuple[Share, Share] = (0.8, 0.95),
-    ):
+    ):  # fmt: skip
         super().__init__(model, learning_rate)
         if min(embeddings, heads, others) < 0:
             raise ValueError(
@@ -226,13 +213,9 @@ class MatrixMomentum(torch.optim.Optimizer):
     """
 
     def __init__(
-        self,
-        matrices: Iterable[Tensor],
-        rate: float,
-        momentum: float = 0.95,
-        decay: float = 0.0,
+        self, matrices: Iterable[Tensor], rate: float, momentum: float = 0.95, decay: float = 0.0,
         cautious: bool = False,
-    ):
+    ):  # fmt: skip
         defaults = {"lr": rate, "momentum": momentum, "weight_decay": decay, "cautious": cautious, "name": "matrices"}
         super().__init__(list(matrices), defaults)
 

@@ -125,7 +125,7 @@ class _Parser:
             return self._own(self._take("own"), place)
         name = self._take("name")
         if name not in VALUES:
-            raise self._error(place, self._unknown("graph", name, VALUES))
+            raise self._unknown("graph", name, VALUES, place)
         if name == "edges":
             return self._edges(self._some(name, self._arguments(), place), place)
         return self._build(VALUES[name], name, place)
@@ -170,7 +170,7 @@ class _Parser:
     def _value(self, field: Field, name: str, argument: Any, place: int) -> int | float:
         """The value of one field: an axis or an input by name where the field is called so, else a number."""
         if field.name in ("axis", "axes"):
-            return self._axis(argument, place)
+            return self._index("axis", argument, self.axes, place)
         if field.name in ("input", "inputs"):
             return self._input(argument, place)
         try:
@@ -212,18 +212,15 @@ class _Parser:
             raise self._error(place, f"{name} needs at least one more argument")
         return arguments
 
-    def _axis(self, name, place: int) -> int:
-        if name not in self.axes:
-            raise self._error(place, self._unknown("axis", name, self.axes))
-        return self.axes.index(name)
-
     def _input(self, name, place: int) -> int:
-        if name not in self.inputs:
-            raise self._error(place, self._unknown("input", name, self.inputs))
-        return self.inputs.index(name) + 1
+        return self._index("input", name, self.inputs, place) + 1
 
-    @staticmethod
-    def _unknown(kind: str, name, possible: Collection[str]) -> str:
+    def _index(self, kind: str, name, possible: tuple[str, ...], place: int) -> int:
+        if name not in possible:
+            raise self._unknown(kind, name, possible, place)
+        return possible.index(name)
+
+    def _unknown(self, kind: str, name, possible: Collection[str], place: int) -> ValueError:
         near = difflib.get_close_matches(str(name), possible, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"no {kind} named {name!r}; possible: {', '.join(possible)}{hint}"
+        return self._error(place, f"no {kind} named {name!r}; possible: {', '.join(possible)}{hint}")

@@ -29,6 +29,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_, or_
 from typing import NamedTuple
 
 import torch
@@ -112,7 +114,7 @@ def _fits(found: Tensor, query: Node, key: Node) -> bool:
     if not isinstance(query.sample, Tensor):
         return False
     pairs = torch.broadcast_shapes(query.sample.shape, key.sample.shape)
-    sizes = list(zip(reversed(found.shape), reversed(pairs)))
+    sizes = zip(reversed(found.shape), reversed(pairs))
     return found.dim() <= len(pairs) and all(size in (1, wanted) for size, wanted in sizes)
 
 
@@ -200,10 +202,7 @@ class From(Graph):
     inputs: tuple[int, ...]
 
     def edge(self, query, key):
-        found = key.input == self.inputs[0]
-        for number in self.inputs[1:]:
-            found = found | (key.input == number)
-        return found
+        return reduce(or_, [key.input == number for number in self.inputs])
 
     def ahead(self):
         return frozenset(self.inputs)
@@ -229,10 +228,8 @@ class Neighbourhood(Graph):
     axes: tuple[int, ...]
 
     def edge(self, query, key):
-        near = abs(query.position[self.axes[0]] - key.position[self.axes[0]]) <= self.radius
-        for axis in self.axes[1:]:
-            near = near & (abs(query.position[axis] - key.position[axis]) <= self.radius)
-        return near
+        distances = [abs(query.position[axis] - key.position[axis]) for axis in self.axes]
+        return reduce(and_, [distance <= self.radius for distance in distances])
 
 
 @dataclass(frozen=True)
@@ -245,10 +242,7 @@ class Edges(Graph):
 
     def edge(self, query, key):
         reader, source = (query.input, key.input) if self.between == "inputs" else (query.position[0], key.position[0])
-        found = (source == self.pairs[0][0]) & (reader == self.pairs[0][1])
-        for from_, to in self.pairs[1:]:
-            found = found | ((source == from_) & (reader == to))
-        return found
+        return reduce(or_, [(source == from_) & (reader == to) for from_, to in self.pairs])
 
     def ahead(self):
         if self.between == "inputs":
@@ -265,9 +259,8 @@ def reads(graph: Graph, query: Node, key: Node, self_attention: bool = True):
 
 def dense_mask(graph: Graph, queries: Tokens, keys: Tokens, self_attention: bool = True) -> Bool[Tensor, "b n m"]:
     """The graph as a matrix: `mask[b, i, j]` is True where query token i reads key token j."""
-    return mask_within(
-        graph, within_samples(queries, keys if self_attention else None), within_samples(keys), self_attention
-    )
+    within = within_samples(queries, keys if self_attention else None)
+    return mask_within(graph, within, within_samples(keys), self_attention)
 
 
 def mask_within(graph: Graph, queries: Tokens, keys: Tokens, self_attention: bool = True) -> Bool[Tensor, "b n m"]:

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,7 @@ Heads = Float[Tensor, "b h n c"]
 KeyHeads = Float[Tensor, "b g m c"]
 
 
+@dataclass(frozen=True)
 class Layout:
     """Base: how one graph over one batch of tokens is computed. Called with queries (b, h, n, c), keys and values
     (b, g, m, c), a bias and the probability of dropout; gives (b, h, n, c)."""
@@ -45,8 +46,9 @@ class Layout:
         raise NotImplementedError
 
     def to(self, device: torch.device | str) -> Layout:
-        """The same layout with its index tensors on another device."""
-        return self
+        """The same layout with its tensors on another device; the copy does not block the CPU."""
+        tensors = {name: each for name, each in vars(self).items() if isinstance(each, Tensor)}
+        return replace(self, **{name: each.to(device, non_blocking=True) for name, each in tensors.items()})
 
 
 def attend(
@@ -144,30 +146,17 @@ class Dense(Layout):
         mixed = sdpa(query, key, value, mask, dropout=dropout)
         return mixed if self.empty is None else mixed.masked_fill(self.empty, 0.0)
 
-    def to(self, device):
-        empty = None if self.empty is None else self.empty.to(device, non_blocking=True)
-        return Dense(self.mask.to(device, non_blocking=True), empty)
-
-
-class Segment(NamedTuple):
-    """One sample's slots in one row: from column `start` up to but not including `end`."""
-
-    row: int
-    start: int
-    end: int
-
 
 @dataclass(frozen=True)
 class PerSample(Layout):
     """Packed rows on a CPU: one small unmasked attention per sample, many times cheaper than a masked one per row."""
 
-    segments: tuple[Segment, ...]
-    """The samples, and runs of padding, in the order of their slots: together all slots of all rows."""
+    lengths: tuple[int, ...]
+    """The tokens of each sample, or run of padding, in the order of their slots: together all slots of all rows."""
     causal: bool
 
     def __call__(self, query, key, value, bias, dropout):
-        lengths = [segment.end - segment.start for segment in self.segments]
-        parts = (rearrange(t, "b h n c -> 1 h (b n) c").split(lengths, dim=2) for t in (query, key, value))
+        parts = (rearrange(t, "b h n c -> 1 h (b n) c").split(self.lengths, dim=2) for t in (query, key, value))
         mixed = [sdpa(*each, causal=self.causal, dropout=dropout) for each in zip(*parts)]
         return rearrange(torch.cat(mixed, dim=2), "1 h (b n) c -> b h n c", b=len(query))
 
@@ -189,13 +178,9 @@ class VariableLength(Layout):
         channels = query.shape[-1]
         (query, key, value), scale = padded(-(-channels // 8) * 8, query, key, value)  # the kernel takes multiples of 8
         flat = [rearrange(t, "b h n c -> (b n) h c") for t in (query, key, value)]
-        mixed = _varlen_attention()(
-            *flat, self.boundaries, self.boundaries, self.longest, self.longest, **_varlen_causal(self.causal), **scale
-        )
+        places = (self.boundaries, self.boundaries, self.longest, self.longest)  # of queries, then keys
+        mixed = _varlen_attention()(*flat, *places, **_varlen_causal(self.causal), **scale)
         return rearrange(mixed[..., :channels], "(b n) h c -> b h n c", b=len(query))
-
-    def to(self, device):
-        return VariableLength(self.boundaries.to(device, non_blocking=True), self.longest, self.causal)
 
 
 @dataclass(frozen=True)
@@ -210,9 +195,8 @@ class Band(Layout):
         blocks = -(-n // w)
         query, key, value = (F.pad(t, (0, 0, 0, blocks * w - n)) for t in (query, key, value))
         query = rearrange(query, "b h (k w) c -> (b k) h w c", w=w)
-        key, value = (
-            rearrange(F.pad(t, (0, 0, w, 0)).unfold(2, 2 * w, w), "b h k c m -> (b k) h m c") for t in (key, value)
-        )
+        near = (F.pad(t, (0, 0, w, 0)).unfold(2, 2 * w, w) for t in (key, value))
+        key, value = (rearrange(t, "b h k c m -> (b k) h m c") for t in near)
         mask = self.visible(blocks, query.device).repeat(len(query) // blocks, 1, 1)[:, None]
         mixed = sdpa(query, key, value, mask, dropout=dropout)
         return rearrange(mixed, "(b k) h w c -> b h (k w) c", k=blocks)[:, :, :n]

@@ -11,31 +11,13 @@ from torch import Tensor
 
 from ..tokens import PADDING, Tokens, alike, within_samples
 from .graph import Causal, Graph, Node, SameSample, Window, dense_mask, mask_within, reads
-from .kernels import (
-    SHORT,
-    Band,
-    Dense,
-    Flex,
-    Layout,
-    PerSample,
-    Plain,
-    Segment,
-    VariableLength,
-    _varlen_attention,
-    short,
-)
+from .kernels import SHORT, Band, Dense, Flex, Layout, PerSample, Plain, VariableLength, _varlen_attention, short
 
 
 def plan(
-    graph: Graph,
-    queries: Tokens,
-    keys: Tokens | None = None,
-    *,
-    bias: bool = False,
-    dropout: float = 0.0,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-) -> Layout:
+    graph: Graph, queries: Tokens, keys: Tokens | None = None, *, bias: bool = False, dropout: float = 0.0,
+    dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu",
+) -> Layout:  # fmt: skip
     """Choose how `graph` is computed for these tokens (descriptors on the CPU). Call it once a batch, for all layers
     with this graph.
 
@@ -83,7 +65,8 @@ def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout |
     causal = Causal() in parts
     if bias or parts - windows - {Causal(), SameSample()} or len(windows) > 1 or (windows and not causal):
         return None
-    one_sample = _one_sample_a_row(keys)
+    sample = keys.sample
+    one_sample = bool((sample == sample[:, :1]).all()) and bool((sample != PADDING).all())  # in every row, no padding
     if keys.shape[1] != queries.shape[1]:
         step = queries.shape[1] == 1 and one_sample and not windows
         return Plain(causal=False) if step else None
@@ -104,40 +87,21 @@ def _writes_out(device: torch.device, dtype: torch.dtype, keys: int) -> bool:
     return dtype in (torch.bfloat16, torch.float16) and device.type == "cpu" and keys <= SHORT
 
 
-def _one_sample_a_row(tokens: Tokens) -> bool:
-    """Whether no row holds padding or a second sample."""
-    first = tokens.sample[:, :1]
-    return bool((tokens.sample == first).all()) and bool((first != PADDING).all())
-
-
 def _plan_packed(tokens: Tokens, causal: bool, device: torch.device, dtype: torch.dtype, dropout: float):
     """Attention within the samples of packed rows, where each sample's slots are contiguous; else None."""
-    starts = _starts(tokens)
+    begins = F.pad(tokens.sample.diff(dim=1) != 0, (1, 0), value=True)  # samples, runs of padding, rows
+    starts = begins.flatten().nonzero()[:, 0]
     samples = tokens.sample.flatten()[starts]
     samples = samples[samples != PADDING]
     if len(samples.unique()) < len(samples):
         return None
+    boundaries = F.pad(starts, (0, 1), value=tokens.sample.numel())
     if device.type == "cpu":  # where `Short` is possible, one masked product per row is faster still
         written_out = _writes_out(device, dtype, tokens.shape[1])
-        return None if written_out else PerSample(_segments(starts, *tokens.shape), causal)
+        return None if written_out else PerSample(tuple(boundaries.diff().tolist()), causal)
     if dropout or _varlen_attention() is None or dtype not in (torch.float16, torch.bfloat16):
         return None
-    boundaries = F.pad(starts, (0, 1), value=tokens.sample.numel()).int()
-    return VariableLength(boundaries, int(boundaries.diff().max()), causal)
-
-
-def _starts(tokens: Tokens) -> Int[Tensor, "s"]:
-    """The slots (row * n + column) where a sample or a run of padding begins; every row begins one."""
-    begins = torch.ones_like(tokens.sample, dtype=torch.bool)
-    begins[:, 1:] = tokens.sample[:, 1:] != tokens.sample[:, :-1]
-    return begins.flatten().nonzero()[:, 0]
-
-
-def _segments(starts: Int[Tensor, "s"], b: int, n: int) -> tuple[Segment, ...]:
-    """The segments from each start (a slot, row * n + column) to the next, of b rows of n columns."""
-    slots = starts.tolist()
-    ends = [*slots[1:], b * n]
-    return tuple(Segment(start // n, start % n, end - start // n * n) for start, end in zip(slots, ends))
+    return VariableLength(boundaries.int(), int(boundaries.diff().max()), causal)
 
 
 def _mask_there(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device) -> Bool[Tensor, "k n m"]:
@@ -161,12 +125,8 @@ def _rows_alike(queries: Tokens, keys: Tokens) -> bool:
 
     if not keys.sample.numel():
         return False
-    descriptors = (
-        both("input"),
-        counted(both("sample")),
-        counted(both("item")),
-        both("position").nan_to_num(nan=torch.inf),
-    )
+    position = both("position").nan_to_num(nan=torch.inf)
+    descriptors = (both("input"), counted(both("sample")), counted(both("item")), position)
     return all(bool((each == each[:1]).all()) for each in descriptors)
 
 

@@ -68,8 +68,7 @@ class Gelu(TwoMatrices):
 class Relu(TwoMatrices):
     """A ReLU: the 2017 transformer."""
 
-    def activation(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
-        return F.relu(x)
+    activation = staticmethod(F.relu)
 
 
 class SquaredRelu(TwoMatrices):

@@ -7,7 +7,7 @@ a few rows spends most of the time on rearranging the matrix.
 from __future__ import annotations
 
 import functools
-import time
+import timeit
 from collections.abc import Callable
 
 import torch
@@ -46,12 +46,7 @@ def halves_are_faster(columns: int, threads: int) -> bool:
     weight, x = torch.ones(2**25 // columns // 2 * 2, columns), torch.ones(columns)
 
     def seconds(product) -> float:
-        times = []
-        for _ in range(4):  # the first one warms up
-            start = time.perf_counter()
-            product(x, weight, None)
-            times.append(time.perf_counter() - start)
-        return min(times[1:])
+        return min(timeit.repeat(lambda: product(x, weight, None), number=1, repeat=4)[1:])  # the first one warms up
 
     return seconds(F.linear) > WORTH_IT * seconds(by_halves)
 

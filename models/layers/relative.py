@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -57,15 +58,12 @@ class Rotary(RelativePosition):
                 raise ValueError(f"rotary: axis {name!r} gets {share} channels; it must be an even number, 0 or more")
         if sum(per_axis.values()) > channels or channels % 2:
             raise ValueError(f"rotary: {per_axis} needs more than the {channels} channels of a head, or an odd number")
-        frequency, axis = torch.zeros(channels // 2), torch.zeros(channels // 2, dtype=torch.long)
-        start = 0
-        for name, share in per_axis.items():
-            exponent = torch.arange(0, share, 2, dtype=torch.float64) / share
-            frequency[start : start + share // 2] = (base**-exponent).float()
-            axis[start : start + share // 2] = axes.index(name)
-            start += share // 2
-        self.register_buffer("frequency", frequency, persistent=False)
-        self.register_buffer("axis", axis, persistent=False)
+        exponents = [torch.arange(0, share, 2, dtype=torch.float64) / share for share in per_axis.values()]
+        frequency = torch.cat([(base**-exponent).float() for exponent in exponents])
+        axis = torch.tensor([axes.index(name) for name, share in per_axis.items() for _ in range(share // 2)])
+        rest = (0, channels // 2 - len(frequency))  # pairs of channels that are not rotated: frequency 0
+        self.register_buffer("frequency", F.pad(frequency, rest), persistent=False)
+        self.register_buffer("axis", F.pad(axis.long(), rest), persistent=False)
 
     def _apply(self, fn, recurse=True):
         """Moves to devices but stays in float32: rounded to bfloat16, neighbouring positions would coincide."""

@@ -330,8 +330,7 @@ def test_the_table_on_cuda(monkeypatch, graph, rows, options, layout):
 
 
 def test_per_sample_cuts_where_the_sample_changes():
-    cuts = [(s.row, s.start, s.end) for s in plan(FULL, ROWS).segments]
-    assert cuts == [(0, 0, 3), (0, 3, 7), (0, 7, 8), (1, 0, 1), (1, 1, 3), (1, 3, 6), (1, 6, 8)]
+    assert plan(FULL, ROWS).lengths == (3, 4, 1, 1, 2, 3, 2)  # no sample goes on in the next row
 
 
 @pytest.mark.parametrize("shared", [4, 2, 1])

@@ -24,13 +24,12 @@ import torch
 from torch import Tensor
 
 from ...tokenizers.files.reading import DataError
-from ...tokenizers.files.records import read_json, read_record, read_tensors, write_tensors
+from ...tokenizers.files.records import read_record, read_tensors, write_tensors
 from ...tokenizers.files.writing import write_json
 from .run_format import FORMAT, other_format
 from .state import Formatted, Pointer, State
 
-PARTS = ("model", "optimizer", "ema")
-NAMES = tuple(f"{part}.safetensors" for part in PARTS)
+NAMES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors")
 
 
 class CheckpointError(ValueError):
@@ -65,14 +64,6 @@ def read_step(run: Path, which: str) -> int | None:
         return read_record(run / f"{which}.json", Pointer).step
     except DataError:
         return None
-
-
-def read_json_of(path: Path) -> Any:
-    """The value of a JSON file of a run. Raises CheckpointError naming the file when it is missing or damaged."""
-    try:
-        return read_json(path)
-    except DataError as error:
-        raise CheckpointError(str(error)) from None
 
 
 # ------------------------------------------------------------------------------------------------------------- writing

@@ -34,25 +34,18 @@ class MetricsFile:
         that cannot be read."""
         self.path, self.file, self.board = folder / "metrics.jsonl", None, None
         self.step, self.here = step, [dict(line) for line in lines]
-        if writes:
-            self._restore(step)
-            self.file = open(self.path, "a")
         self.start, self.wants_board = step, tensorboard
+        if writes:
+            known = read_metrics(self.path, strict=False) if self.path.exists() else []
+            kept = [line for line in known if line["step"] < step]  # what a killed run wrote later is dropped
+            write_text(self.path, "".join(json.dumps(line) + "\n" for line in [*kept, *self.here]))
+            self.file = open(self.path, "a")
 
     def _open_board(self) -> None:
         """Open TensorBoard's writer; only at the first metrics, since its import takes a second."""
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self.board = SummaryWriter(self.path.parent / "tensorboard", purge_step=self.start + 1 if self.start else None)
-
-    def _restore(self, step: int) -> None:
-        """Rewrite the file: lines before this step, then those in `here`; what a killed run wrote later is dropped."""
-        kept = (
-            [line for line in read_metrics(self.path, strict=False) if line["step"] < step]
-            if self.path.exists()
-            else []
-        )
-        write_text(self.path, "".join(json.dumps(line) + "\n" for line in [*kept, *self.here]))
 
     def write(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
         """Append one line: `{"step": step, "seconds": seconds, **metrics}`; add the metrics to TensorBoard."""

@@ -77,13 +77,12 @@ class Progress:
         flops = metrics["train/flops_per_second"]
         peak = peak_flops(device)
         left = (self.steps - step) * metrics["train/seconds_per_step"]
-        parts = [
+        line = "  ".join([
             f"step {step:,}/{self.steps:,}", f"loss {metrics['train/loss']:.4f}",
             shown_rates(metrics), scaled(metrics["train/tokens_per_second"], "tokens/s"),
             f"MFU {flops / peak:.1%}" if peak else scaled(flops, "FLOP/s"),
             scaled(metrics["train/peak_memory_bytes"], "B"), f"{duration(left)} left",
-        ]  # fmt: skip
-        line = "  ".join(parts)
+        ])  # fmt: skip
         if self.live:
             width = os.get_terminal_size(self.stream.fileno()).columns
             print(f"\r\033[K{line[: width - 1]}", end="", file=self.stream, flush=True)
