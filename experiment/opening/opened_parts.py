@@ -12,7 +12,7 @@ import torch
 from ...tokenizers.base import RunPart
 from ...training.checkpoints import files as checkpoint
 from ..assembly.model import build_model
-from ..data.from_assets import from_assets
+from ..data.tasks import choppers_and_tasks
 from ..folder.model_run import write_model_run
 from ..folder.reading import RunError, check_assets, listed, load_weights, read_config, say_aside, sound_step
 from ..settings.resolved import precision_of
@@ -26,7 +26,7 @@ def opened_parts(folder: Path, which: str, device: str, trust: Collection[str]) 
         raise RunError(f"no checkpoint {which!r}; possible: best, last")
     config = read_config(folder, trust)
     check_assets(config, folder / "assets")
-    choppers, tasks = from_assets(config, folder / "assets", partial(open_part, trust=trust))
+    choppers, tasks = choppers_and_tasks(config, folder / "assets", partial(open_part, trust=trust))
     step = sound_step(folder, which, say_aside)
     model = build_model(config, choppers, tasks)
     state = load_weights(model, folder, step, choppers)

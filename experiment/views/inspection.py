@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ...tokenizers.files.printing import printable
-from ..data.untrained import open_untrained
+from ..data.opened_data import open_untrained
 from ..settings.config import Config
 
 COLOURS = ("on #3b4252", "on #5e4b63", "on #3f5f4f", "on #5f5533", "on #35506b")

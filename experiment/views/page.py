@@ -11,7 +11,7 @@ from ...tokenizers.base import Chopper
 from ...tokenizers.files.printing import printable
 from ...tokenizers.files.writing import write_text
 from ..assembly.model import build_model
-from ..data.untrained import open_untrained
+from ..data.opened_data import open_untrained
 from ..settings.config import Config
 from ..settings.document import dumped
 from .set_page import colour, cross_parts, labels_of, parts_of, picture, proof, set_parts
