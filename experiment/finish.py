@@ -62,12 +62,9 @@ def tell_attribution(experiment: Experiment) -> dict[str, float]:
     trainer, config, processes = experiment.trainer, experiment.config, experiment.processes
     with trainer.learner.averaged(), autocast(processes.device, experiment.choices.precision):
         found = measure_attribution(
-            experiment.model,
-            experiment.data.tasks,
-            experiment.data.splits["val"],
-            rows=config.evaluation.rows,
+            experiment.model, experiment.data.tasks, experiment.data.splits["val"], rows=config.evaluation.rows,
             processes=processes,
-        )
+        )  # fmt: skip
     figures: dict[str, float] = {}
     truth = config.data.dataset().truth("val")
     for name, attribution in found.items():

@@ -74,8 +74,8 @@ def fit(
 
 
 def open_untrained(config: Config) -> tuple[dict[str, Chopper], dict[str, Task], Split]:
-    """Choppers, tasks and validation split of a configuration for inspection, without a run: fitted now; nothing of it is
-    kept. Raises DataError for data that cannot be read."""
+    """Choppers, tasks and the validation split of a configuration, for inspection without a run: fitted now; nothing of
+    it is kept. Raises DataError for data that cannot be read."""
     dataset, door = config.data.dataset(), partial(open_part, trust=config.modules)
     with tempfile.TemporaryDirectory() as folder:
         choppers, tasks = choppers_and_tasks(config, Path(folder), door, dataset)

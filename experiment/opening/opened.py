@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import torch
 
@@ -23,8 +23,6 @@ from ..data.columns import columns_of
 from ..folder.reading import RunError, say_aside
 from ..settings.config import Config
 from .opened_parts import opened_parts
-
-AnyOpened = TypeVar("AnyOpened", bound="Opened")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,22 +43,8 @@ class Opened:
     """The parameters that an imported directory lacked."""
 
     @classmethod
-    def open(
-        cls: type[AnyOpened],
-        folder: Path,
-        *,
-        checkpoint: str = "best",
-        device: str = "auto",
-        trust: Collection[str] = (),
-    ) -> AnyOpened:
-        """Open a trained run's folder: its model (with averaged weights where it keeps them), choppers and tasks.
-
-        `checkpoint` is `best` or `last`; where that is missing or damaged, another one is used, and standard error
-        says so. `device`: `auto` (a GPU where there is one), `cpu` or `cuda`. Nothing in the folder is executed; a run
-        that needs code outside chopmix (its author's own tokenizer) is opened only where `trust` names the modules.
-        Raises RunError where there is no run or no such device, ConfigError for a damaged configuration,
-        CheckpointError where no checkpoint is whole.
-        """
+    def open(cls, folder: Path, checkpoint: str, device: str, trust: Collection[str]) -> Self:
+        """Open a trained run's folder; see `load_run` in run.py."""
         return cls(**opened_parts(folder, checkpoint, device, trust))
 
     @property
@@ -73,9 +57,8 @@ class Opened:
         for name in self.tasks:
             if any(each.startswith(f"heads.{name}.") for each in self.missing):
                 raise RunError(
-                    f"{self.folder}: the directory that was imported has no head for {name!r}, which would "
-                    "answer at random; "
-                    "`chopmix embed` gives the model's vectors, and a head can be trained (from: RUN)"
+                    f"{self.folder}: the directory that was imported has no head for {name!r}, which would answer at "
+                    "random; `chopmix embed` gives the model's vectors, and a head can be trained (from: RUN)"
                 )
 
     def dataset(self) -> Dataset:
@@ -103,7 +86,7 @@ class Opened:
         """A context in which the model computes in the precision of its training (see `precision`)."""
         return autocast(self.model_device, self.precision)
 
-    def searching(self: AnyOpened, **given: Any) -> AnyOpened:
+    def searching(self, **given: Any) -> Self:
         """The same run with another search for generated texts: `given` are fields of `Search` (`beams`,
         `length_penalty`, `no_repeat`); the others stay as each task has them. CTC uses `beams` alone. Raises
         ValueError for values that `Search` refuses."""
@@ -128,9 +111,8 @@ class Opened:
         """Append a result, with `step` and `checkpoint`, as a line of the run's `evaluations.jsonl`; where that cannot
         be written to, standard error says so."""
         line = json.dumps({"step": self.step, "checkpoint": self.which, **result}) + "\n"
-        flags = (
-            os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        )  # O_NOFOLLOW: a link in a run from elsewhere may lead out of it
+        # O_NOFOLLOW: a link in a run from elsewhere may lead out of it
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         try:
             with open(os.open(self.folder / "evaluations.jsonl", flags, 0o644), "a") as file:
                 file.write(line)

@@ -19,7 +19,7 @@ from ..settings.resolved import precision_of
 
 
 def opened_parts(folder: Path, which: str, device: str, trust: Collection[str]) -> dict[str, Any]:
-    """The fields of an `Opened` run, by name; see `Opened.open`."""
+    """The fields of an `Opened` run, by name; see `load_run`."""
     if device == "cuda" and not torch.cuda.is_available():
         raise RunError("device 'cuda' was asked for, but torch sees no GPU here; possible: auto, cpu")
     if which not in ("best", "last"):
