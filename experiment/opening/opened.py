@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 
@@ -23,6 +23,8 @@ from ..data.columns import columns_of
 from ..folder.reading import RunError, say_aside
 from ..settings.config import Config
 from .opened_parts import opened_parts
+
+AnyOpened = TypeVar("AnyOpened", bound="Opened")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class Opened:
     """The parameters that an imported directory lacked."""
 
     @classmethod
-    def open(cls, folder: Path, checkpoint: str, device: str, trust: Collection[str]) -> Self:
+    def open(cls: type[AnyOpened], folder: Path, checkpoint: str, device: str, trust: Collection[str]) -> AnyOpened:
         """Open a trained run's folder; see `load_run` in run.py."""
         return cls(**opened_parts(folder, checkpoint, device, trust))
 
@@ -86,7 +88,7 @@ class Opened:
         """A context in which the model computes in the precision of its training (see `precision`)."""
         return autocast(self.model_device, self.precision)
 
-    def searching(self, **given: Any) -> Self:
+    def searching(self: AnyOpened, **given: Any) -> AnyOpened:
         """The same run with another search for generated texts: `given` are fields of `Search` (`beams`,
         `length_penalty`, `no_repeat`); the others stay as each task has them. CTC uses `beams` alone. Raises
         ValueError for values that `Search` refuses."""
