@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from ..training.preflight import (
-    check_attribution,
-    check_batches_are_whole,
-    check_best,
-    check_leaks,
-    check_prompt,
-    lines_about_inputs,
-)
+from ..training import preflight as checks
 from .assembly.assemble import Experiment
 from .data.columns import columns_of, encoded_inputs
 
@@ -22,12 +15,12 @@ def preflight(experiment: Experiment) -> None:
     settings = config.training
     rows = settings.rows_per_micro_batch or splits["train"].rows
     whole = rows >= splits["train"].rows and experiment.processes.world_size == 1 and not settings.mixup
-    check_batches_are_whole(tasks, whole)
-    check_best(config.checkpoints.best, tasks, config.evaluation.generated)
-    check_prompt(config.evaluation.prompt, tasks, experiment.data.choppers)
+    checks.check_batches_are_whole(tasks, whole)
+    checks.check_best(config.checkpoints.best, tasks, config.evaluation.generated)
+    checks.check_prompt(config.evaluation.prompt, tasks, experiment.data.choppers)
     if config.evaluation.attribution:
-        check_attribution(splits["val"])
-    check_leaks(experiment.model, splits["train"], settings.seed)
+        checks.check_attribution(splits["val"])
+    checks.check_leaks(experiment.model, splits["train"], settings.seed)
 
 
 def introduce(experiment: Experiment) -> None:
@@ -37,10 +30,8 @@ def introduce(experiment: Experiment) -> None:
     count = sum(parameter.numel() for parameter in experiment.model.parameters() if parameter.requires_grad)
     compiled = ", compiled" if choices.compile else ""
     several = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
-    experiment.say(
-        f"{experiment.folder}: {count:,} parameters on {processes.device.type}{several} in "
-        f"{choices.precision}{compiled}"
-    )
+    where = f"{processes.device.type}{several} in {choices.precision}{compiled}"
+    experiment.say(f"{experiment.folder}: {count:,} parameters on {where}")
     for line in about_inputs(experiment) if experiment.trainer.step == 0 else ():
         experiment.say(line)
 
@@ -48,4 +39,4 @@ def introduce(experiment: Experiment) -> None:
 def about_inputs(experiment: Experiment) -> list[str]:
     """Sentences about a configuration's inputs: how often each is withheld, and which ones hold a task's target."""
     config, data = experiment.config, experiment.data
-    return lines_about_inputs(data.splits["train"], data.tasks, columns_of(config), encoded_inputs(config))
+    return checks.lines_about_inputs(data.splits["train"], data.tasks, columns_of(config), encoded_inputs(config))

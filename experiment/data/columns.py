@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...data.samples.dataset import SampleDataset
 from ...tokenizers.base import Role
 from ...tokenizers.files.reading import DataError
-from ..settings.checks.tasks import needs_of, written_by
+from ..settings.checks.parts import needs_of, written_by
 from ..settings.config import Config
 
 

@@ -11,7 +11,7 @@ from ...data.samples.split import SampleSplit, sample_split
 from ...tasks.base import Task
 from ...tokenizers.base import Chopper, axes_of
 from ...tokenizers.files.reading import DataError
-from ..settings.checks.tasks import needs_of
+from ..settings.checks.parts import needs_of
 from ..settings.config import Config
 from .columns import check_columns, columns_of, encoded_inputs
 
