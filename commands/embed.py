@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options.runs import DATA_HELP, add_checkpoint, load
-from .options.samples import add_inputs, given_samples
+from .options import DATA_HELP, add_checkpoint, add_inputs, given_samples, load
 
 HELP = "what a model makes of samples, as vectors: one a sample or one a token"
 
