@@ -103,9 +103,8 @@ def go_back(experiment: Experiment, error: NotFiniteError) -> State:
     processes.wait()
     state = load(experiment, step)
     experiment.say(
-        f"{error} near step {failed:,}: back to the checkpoint of step {step:,}, and on without the batches "
-        f"{step:,} to "
-        f"{failed - 1:,}. If it happens again, {advice}"
+        f"{error} near step {failed:,}: back to the checkpoint of step {step:,}, and on without the batches {step:,} "
+        f"to {failed - 1:,}. If it happens again, {advice}"
     )
     return state
 

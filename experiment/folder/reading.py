@@ -44,14 +44,14 @@ def chosen_step(folder: Path, which: str, say: Callable[[str], None] = lambda te
     """The step of the checkpoint that is `which`, `best` or `last`; where there is none, of the last, else of the
     newest, and `say` gets a sentence. Raises RunError where the run has no checkpoint."""
     found = checkpoint.steps(folder)
-    known = [
-        step for step in (checkpoint.read_step(folder, which), checkpoint.read_step(folder, "last")) if step in found
-    ]
     if not found:
         raise RunError(f"{folder} has no checkpoint yet")
-    if checkpoint.read_step(folder, which) not in found:
-        say(f"{folder} has no checkpoint that is its {which}; that of step {(known or found[-1:])[0]:,} is read")
-    return (known or found[-1:])[0]
+    wanted, last = checkpoint.read_step(folder, which), checkpoint.read_step(folder, "last")
+    if wanted in found:
+        return wanted
+    step = last if last in found else found[-1]
+    say(f"{folder} has no checkpoint that is its {which}; that of step {step:,} is read")
+    return step
 
 
 def sound_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
@@ -61,9 +61,9 @@ def sound_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
     try:
         checkpoint.read_state(folder, step)
         return step
-    except checkpoint.CheckpointError as error:
+    except CheckpointError as error:
         for other in reversed(checkpoint.steps(folder)):
-            with suppress(checkpoint.CheckpointError):
+            with suppress(CheckpointError):
                 checkpoint.read_state(folder, other)
                 say(f"{error}; the checkpoint of step {other} is used instead")
                 return other
@@ -111,16 +111,9 @@ def load_weights(
     weights = checkpoint.read_part(folder, step, "model")
     if averaged:
         weights |= checkpoint.read_part(folder, step, "ema")
-    own = model.state_dict()
-    wrong = [
-        name
-        for name in {**own, **weights}
-        if name not in own or name not in weights or own[name].shape != weights[name].shape
-    ]
-    if wrong:
-        raise CheckpointError(
-            f"{checkpoint.folder_of(folder, step)}: its tensors are not those of this configuration: "
-            f"{listed(sorted(wrong))}"
-        )
+    own, there = ({(name, value.shape) for name, value in each.items()} for each in (model.state_dict(), weights))
+    if wrong := sorted({name for name, _ in own ^ there}):
+        where = checkpoint.folder_of(folder, step)
+        raise CheckpointError(f"{where}: its tensors are not those of this configuration: {listed(wrong)}")
     model.load_state_dict(weights)
     return state

@@ -167,9 +167,8 @@ def _shared(tree: dict, problems: list[Problem]) -> dict[str, str]:
         if len(inputs[name]) > 1:
             problems.append(Problem(("inputs", name), "same_as takes everything from the other input: no more keys"))
         elif owner not in possible:
-            problems.append(
-                Problem(("inputs", name, "same_as"), f"no input is named {owner!r}{nearest(owner, possible)}")
-            )
+            message = f"no input is named {owner!r}{nearest(owner, possible)}"
+            problems.append(Problem(("inputs", name, "same_as"), message))
         inputs[name] = copy.deepcopy(inputs[owner]) if owner in possible else "text"
     return {name: owner for name, owner in found.items() if isinstance(name, str) and isinstance(owner, str)}
 

@@ -220,12 +220,8 @@ def _is_read(annotation: Any) -> bool:
 
 def _has_parts(annotation: Any) -> bool:
     record = inspect.isclass(annotation) and is_dataclass(annotation)
-    return (
-        record
-        or get_origin(annotation) is Callable
-        or _is_read(annotation)
-        or any(map(_has_parts, get_args(annotation)))
-    )
+    is_part = record or get_origin(annotation) is Callable or _is_read(annotation)
+    return is_part or any(map(_has_parts, get_args(annotation)))
 
 
 def model_of(label: str, keys: Keys, docstring: str | None = None) -> type[BaseModel]:

@@ -43,6 +43,5 @@ def dry_run(config: Config) -> None:
                 console.print(printable(line), markup=False)
             start(experiment)
             loss = processes.sum(trainer.learner.update(0, loader.load(0))).item()
-        console.print(
-            f"one step: loss {loss:.4f}, peak memory of the whole process {scaled(peak_memory(processes.device), 'B')}"
-        )
+        memory = scaled(peak_memory(processes.device), "B")
+        console.print(f"one step: loss {loss:.4f}, peak memory of the whole process {memory}")

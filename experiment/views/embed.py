@@ -19,7 +19,8 @@ from ...models.batch import Batch, SetPlan
 from ...models.generation.fast_decoder import computing_type
 from ...training.objective import autocast
 from ..data.columns import columns_of
-from ..opening.given import read_split
+from ..data.samples import read_samples
+from ..folder.reading import say_aside
 from ..opening.own_data import whole_data
 from ..run import Run
 
@@ -112,7 +113,7 @@ def split_of(run: Run, data: str, split: str) -> SampleSplit:
     wanted = {name: kind for name, kind in columns.items() if kind != "label"}
     dataset = whole_data(data, split, wanted, corpus)
     samples = dataset.opened(split) if dataset.holds_samples else documents_of(dataset, split, next(iter(wanted)))
-    return read_split(run, samples, split, columns_of(run.config))
+    return read_samples(run.config, samples, split, run.choppers, columns_of(run.config), (), say_aside)
 
 
 def documents_of(dataset: Any, split: str, name: str) -> Samples:

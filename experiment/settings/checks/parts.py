@@ -140,9 +140,6 @@ def answers_are_not_read(inputs: dict[str, Part], model: Part, tasks: dict[str, 
         columns = () if needs.hides else (*needs.columns,)
         for reader in [each for each in read if data.columns.get(each, each) in columns]:
             column = data.columns.get(reader, reader)
-            message = (
-                f"is the column {column!r}, which the input {reader!r} reads: the model would be told its answer; take "
-                "the input out (or let it read another column, with data.columns), or predict it by a task "
-                "that hides it"
-            )
-            yield ("tasks", name, "target"), message
+            advice = "take the input out (or let it read another column, with data.columns), or predict it by a task"
+            reads = f"is the column {column!r}, which the input {reader!r} reads: the model would be told its answer"
+            yield ("tasks", name, "target"), f"{reads}; {advice} that hides it"

@@ -64,11 +64,9 @@ def evaluation_sizes(evaluation: Evaluation) -> Iterator[Found]:
 
 def checkpoint_sizes(checkpoints: Checkpoints) -> Iterator[Found]:
     yield from at_least("checkpoints", vars(checkpoints), "every", "keep", "average", least=1)
-    if checkpoints.average is not None and checkpoints.average > checkpoints.keep:
-        yield (
-            ("checkpoints", "keep"),
-            f"must be at least the {checkpoints.average} that are averaged, not {checkpoints.keep}",
-        )
+    average, keep = checkpoints.average, checkpoints.keep
+    if average is not None and average > keep:
+        yield ("checkpoints", "keep"), f"must be at least the {average} that are averaged, not {keep}"
 
 
 def logging_sizes(logging: Logging) -> Iterator[Found]:
