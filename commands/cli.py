@@ -66,14 +66,11 @@ def tell(error: Exception) -> int:
     if not isinstance(error, ElsewhereError) and speaks_of_failure():
         message = error.strerror if isinstance(error, OSError) and not error.filename and error.strerror else error
         who = f"process {os.environ['RANK']}: " if os.environ.get("RANK", "0") != "0" else ""
-        told = "memory is used up" if isinstance(error, MemoryError) else first_line(str(message)) if lost else message
+        told = "memory is used up" if isinstance(error, MemoryError) else message
+        if lost:
+            told = str(message).strip().partition("\n")[0]  # the rest is for programmers
         print(f"{chr(10) * sys.stdout.isatty()}{who}{printable(str(told))}", file=sys.stderr, flush=True)
     return leave(status)
-
-
-def first_line(text: str) -> str:
-    """The first line of a message whose rest is for programmers."""
-    return text.strip().partition("\n")[0]
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

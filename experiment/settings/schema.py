@@ -30,7 +30,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from .docstrings import attribute_docstrings
 from .registry import ROOT, Registry, registry_of, use_name
-from .scalars import nearest, number, over_arguments, plain_reader, problem, shown
+from .scalars import Plain, nearest, number, over_arguments, problem, shown, strict
 
 Target = Callable[..., Any]
 Keys = dict[str, tuple[Any, Any]]
@@ -207,7 +207,7 @@ def reader(annotation: Any, default: Any = None) -> Any:
         return annotation
     if any(map(_has_parts, get_args(annotation))):
         return over_arguments(reader, annotation)
-    return plain_reader(annotation)
+    return Annotated[strict(annotation), Plain(annotation)]
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

@@ -57,19 +57,14 @@ def rows_of(each: Embedded, pool: Pool) -> Iterator[dict[str, Any]]:
         yield {"key": each.key, **token, "vector": vector}
 
 
-def flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with a column for each number of its vector, named 0, 1, 2, ..."""
-    return {k: v for k, v in row.items() if k != "vector"} | {str(n): value for n, value in enumerate(row["vector"])}
-
-
 def write_table(rows: Iterator[Mapping[str, Any]], file: Any) -> None:
-    """Write rows as CSV, with a header."""
-    writer = None
-    for row in map(flat, rows):
-        if writer is None:
-            writer = csv.DictWriter(file, list(row))
-            writer.writeheader()
-        writer.writerow(row)
+    """Write rows as CSV, with a header, and a column for each number of the vectors, named 0, 1, 2, ..."""
+    table = csv.writer(file)
+    for number, row in enumerate(rows):
+        *names, _ = row  # the last is the vector
+        if number == 0:
+            table.writerow([*names, *range(len(row["vector"]))])
+        table.writerow([*(row[name] for name in names), *row["vector"]])
 
 
 def write_array(found: Sequence[Embedded], keys: Sequence[str], pool: Pool, output: Path) -> None:
