@@ -17,7 +17,7 @@ from ...training.checkpoints import files as checkpoint
 from ...training.checkpoints.run_format import FORMAT, other_format
 from ..settings.document import ConfigError, Document, dumped
 from ..settings.names import rename
-from .lock import RunLock
+from .claim import RunLock
 from .reading import RunError
 
 KEYS = {

@@ -12,10 +12,10 @@ from ...data.processes import Processes
 from ...tokenizers.files.printing import printable
 from ...training.record.progress import Progress, peak_memory, scaled
 from ..assembly.assemble import assemble, start
-from ..introduction import about_inputs, preflight
 from ..resume import resume
 from ..settings.config import Config
 from ..settings.document import dumped
+from ..train import about_inputs, preflight
 from .costs import batch_lines, leak_lines, parameter_table, rate_table
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from chopmix.commands.cli import main
 from chopmix.experiment.folder import upgrade as upgrading
-from chopmix.experiment.folder.lock import RunLock
+from chopmix.experiment.folder.claim import RunLock
 from chopmix.experiment.folder.reading import RunError, read_config
 from chopmix.experiment.folder.upgrade import upgrade
 from chopmix.experiment.run import load_run
