@@ -16,8 +16,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..experiment.views.inspection import inspect_text
-    from ..experiment.views.page import write_page
+    from ..experiment.views.inspection import inspect_text, write_page
     from ..tokenizers.files.printing import printable
 
     config = given_config(options)

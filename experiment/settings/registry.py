@@ -1,4 +1,5 @@
-"""The classes that a YAML may name: how a name is looked up, and which modules may be imported for it.
+"""The classes that a YAML may name: how a name is looked up, which modules may be imported for it, and how a class
+describes its options.
 
 Parts whose base class stands in their own file go by the class (`norm: rms_norm` is `RmsNorm` of
 models/layers/norms.py); tokenizers, tasks and datasets are one per file and go by the file (`use: image` is
@@ -6,15 +7,18 @@ tokenizers/image.py). `use: mylab.lidar:LidarTokenizer` names any class that can
 
 from __future__ import annotations
 
+import ast
 import importlib
-import importlib.util
 import inspect
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from dataclasses import is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +215,20 @@ def snake_case(name: str) -> str:
 def flat(name: str) -> str:
     """A name without capitals and underscores, for comparison."""
     return name.replace("_", "").lower()
+
+
+def attribute_docstrings(target: Any) -> dict[str, str]:
+    """The string after each field of a dataclass, by field: `{"every": "Steps between two checkpoints"}`. Empty for
+    anything else, and where the source cannot be read."""
+    if not is_dataclass(target):
+        return {}
+    try:
+        tree: Any = ast.parse(textwrap.dedent(inspect.getsource(target)))
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    return {
+        node.target.id: inspect.cleandoc(str(text.value.value))
+        for node, text in pairwise(tree.body[0].body)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+    }

@@ -28,8 +28,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
 from pydantic_core import PydanticCustomError, core_schema
 
-from .docstrings import attribute_docstrings
-from .registry import ROOT, Registry, registry_of, use_name
+from .registry import ROOT, Registry, attribute_docstrings, registry_of, use_name
 from .scalars import Plain, nearest, number, over_arguments, problem, shown, strict
 
 Target = Callable[..., Any]

@@ -21,7 +21,7 @@ from ..scalars import nearest
 from ..schema import Part
 from ..sections import Data, Training
 from . import parts
-from .sizes import Found, checkpoint_sizes, evaluation_sizes, logging_sizes, model_sizes, training_sizes
+from .parts import Found
 
 
 def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
@@ -195,8 +195,8 @@ def schedule_fits(training: Training) -> Iterator[Found]:
 
 Check = Callable[..., Iterator[Found]]
 SINGLE_CHECKS: tuple[Check, ...] = (
-    input_names, task_names, parts.tasks_can_be_built, model_sizes, training_sizes, evaluation_sizes, checkpoint_sizes,
-    logging_sizes,
+    input_names, task_names, parts.tasks_can_be_built, parts.model_sizes, parts.training_sizes, parts.evaluation_sizes,
+    parts.checkpoint_sizes, parts.logging_sizes,
 )  # fmt: skip
 FITTING_CHECKS: tuple[Check, ...] = (
     heads_divide, parts.encoder_fits, attention_parses, time_is_kept, parts.augmented_images_have_one_shape,
