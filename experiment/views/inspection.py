@@ -1,5 +1,5 @@
-"""`chopmix inspect CONFIG`: one HTML page with the tokens of one real sample, its attention graphs and its targets; of a
-text corpus also its tokens in colours, and one batch written out as training examples, on the terminal."""
+"""`chopmix inspect CONFIG`: one HTML page with the tokens of one real sample, its attention graphs and its targets; on
+the terminal, of a text corpus, its tokens in colours, and one batch written out as training examples."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Transcription by an imported Whisper: of one sound, and by `chopmix transcribe RUN FILE...`: transcripts as text, JSON,
-or subtitles (SRT, VTT), beside their files."""
+"""Transcription by an imported Whisper: of one sound, and by `chopmix transcribe RUN FILE...` of files, whose transcripts
+are written as text, JSON, or subtitles (SRT, VTT)."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ All others may be up to 2**48."""
 
 
 def at_least(section: str, values: Mapping[str, Any], *names: str, least: float | None = None) -> Iterator[Found]:
-    """A problem for each value of these names in a section that is below `least` (None: not above 0) or above its maximum (MOST).
-    null is no problem."""
+    """A problem for each value of these names, in a section, that is below `least` (None: not above 0) or above its
+    maximum (MOST). null is no problem."""
     for name in names:
         value, path = values[name], (*section.split("."), name)
         if value is None:
