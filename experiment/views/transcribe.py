@@ -1,5 +1,5 @@
-"""Transcription by an imported Whisper: of one sound, and by `chopmix transcribe RUN FILE...` of files, whose transcripts
-are written as text, JSON, or subtitles (SRT, VTT)."""
+"""Transcription by an imported Whisper: of one sound, and of the files of `chopmix transcribe RUN FILE...`, written as
+text, JSON, or subtitles (SRT, VTT)."""
 
 from __future__ import annotations
 
