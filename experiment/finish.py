@@ -24,9 +24,7 @@ def finish(experiment: Experiment) -> dict[str, float]:
         average_last(experiment)
     if trainer.evaluated < trainer.step:
         trainer.evaluate_saving_on_error()
-    figures = {}
-    if config.evaluation.attribution and not trainer.finished:
-        figures = tell_attribution(experiment)
+    figures = tell_attribution(experiment) if config.evaluation.attribution and not trainer.finished else {}
     trainer.finished = True
     trainer.save()
     for split in experiment.data.splits.values():

@@ -44,12 +44,14 @@ def open_samples(
 
 
 def read_samples(
-    config: Config, samples: Samples, name: str, choppers: Mapping[str, Chopper], columns: Mapping[str, str],
-    labels: Sequence[str], say: Callable[[str], None],
+    config: Config, samples: Samples, name: str, choppers: Mapping[str, Chopper], say: Callable[[str], None],
+    columns: Mapping[str, str] | None = None, labels: Sequence[str] = (),
 ) -> SampleSplit:  # fmt: skip
-    """Samples as a split without tasks, for reading alone. `columns` maps each input to its column, `labels` are the
-    columns handed on undecoded; bad samples are reported through `say` and left out, however many."""
-    return sample_split(samples, name, collator_of(config, choppers, columns, labels, {}), bad_share=1.0, say=say)
+    """Samples as a split without tasks, for reading alone. `columns` maps each input to its column (None: as the
+    configuration has it), `labels` are the columns handed on undecoded; bad samples are reported through `say` and left
+    out, however many."""
+    collator = collator_of(config, choppers, columns or columns_of(config), labels, {})
+    return sample_split(samples, name, collator, bad_share=1.0, say=say)
 
 
 def collator_of(

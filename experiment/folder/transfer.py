@@ -121,10 +121,9 @@ def differing(where: str, name: str, theirs: Mapping, ours: Mapping) -> list[str
 
 def same_value(there: Any, here: Any) -> bool:
     """Whether two settings mean the same; a number equals a list that repeats it (a mean per channel)."""
-    if isinstance(there, list | tuple) and isinstance(here, int | float):
-        return all(value == here for value in there)
-    if isinstance(here, list | tuple) and isinstance(there, int | float):
-        return all(value == there for value in here)
+    for several, one in (there, here), (here, there):
+        if isinstance(several, list | tuple) and isinstance(one, int | float):
+            return all(value == one for value in several)
     return there == here
 
 

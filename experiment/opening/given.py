@@ -38,7 +38,7 @@ def given_split(run: Opened, samples: Sequence[Mapping[str, Any]], asked: bool =
     labels = [column for task in run.tasks.values() for column in task.needs.columns]
     keys = [f"sample {number + 1}" for number in range(len(samples))]
     columns = {name: name for name in run.choppers}
-    split = read_samples(run.config, Listed(keys, samples), "given", choppers, columns, labels, say=lambda text: None)
+    split = read_samples(run.config, Listed(keys, samples), "given", choppers, lambda text: None, columns, labels)
     encoded = split.inputs.encoded
     for number, sample in enumerate(samples):
         given = [sample.get(name) for name in encoded]

@@ -15,7 +15,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import is_dataclass
 from itertools import pairwise
@@ -138,7 +138,8 @@ def defined_in(module: Any) -> Iterator[type]:
             yield found
 
 
-ANYWHERE = "*"
+ANYWHERE = frozenset("*")
+"""The modules of `code_from` for a user's own YAML and command line, which may name any."""
 _trusted: ContextVar[frozenset[str]] = ContextVar("trusted modules", default=frozenset())
 """The modules outside chopmix that a configuration being read may name: none outside of `code_from`."""
 
@@ -153,16 +154,11 @@ def code_from(modules: Collection[str]) -> Iterator[None]:
         _trusted.reset(token)
 
 
-def code_from_anywhere() -> AbstractContextManager[None]:
-    """A context in which configurations may name any module: for the user's own YAML and command line."""
-    return code_from([ANYWHERE])
-
-
 def is_trusted(module: str) -> bool:
     """Whether a configuration being read may name a module outside chopmix."""
     known = _trusted.get()
     parts = module.split(".")
-    return ANYWHERE in known or any(".".join(parts[: n + 1]) in known for n in range(len(parts)))
+    return known >= ANYWHERE or any(".".join(parts[: n + 1]) in known for n in range(len(parts)))
 
 
 def imported(reference: str) -> Any:
