@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import is_dataclass
@@ -32,57 +32,33 @@ FOLDERS = {f"{ROOT}.data.base": f"{ROOT}.data.datasets"}
 
 
 class Registry:
-    """Base: a table of names and classes."""
+    """Base: a table of names and classes. `fits` is true of every class that may be named, `what` names the kind in
+    messages."""
+
+    def __init__(self, what: str, fits: Callable[[Any], bool]):
+        self.what, self.fits = what, fits
+
+    def stems(self) -> list[str]:
+        """All names, in a stable order, of which some may have no class."""
+        raise NotImplementedError
+
+    def classes(self, stem: str) -> list[type]:
+        """The classes of a name. Raises LookupError where they cannot be imported."""
+        raise NotImplementedError
 
     def names(self) -> list[str]:
-        """All names, in a stable order."""
-        raise NotImplementedError
+        """The names that have a class, in a stable order."""
+        return [stem for stem in self.stems() if self._holds(stem)]
+
+    def _holds(self, stem: str) -> bool:
+        try:
+            return bool(self.classes(stem))
+        except LookupError:  # a file whose own requirements are missing is still one of the possible names
+            return True
 
     def find(self, use: str) -> tuple[str, Any]:
         """The canonical name and the class for `use`: a name, whatever its capitals and underscores, or
         package.module:Class. Raises LookupError with one sentence."""
-        raise NotImplementedError
-
-
-class Classes(Registry):
-    """The given classes by their names in snake case; as package.module:Class any subclass of one of the `bases`."""
-
-    def __init__(self, *classes: type, bases: tuple[type, ...] = ()):
-        self.classes = {snake_case(found.__name__): found for found in classes}
-        self.bases = bases or classes
-
-    def names(self) -> list[str]:
-        return list(self.classes)
-
-    def find(self, use: str) -> tuple[str, Any]:
-        if ":" in use:
-            found = imported(use)
-            if not (inspect.isclass(found) and issubclass(found, self.bases)):
-                wanted = " or ".join(base.__name__ for base in self.bases)
-                raise LookupError(f"{use!r} is no {wanted}")
-            return use, found
-        for name, found in self.classes.items():
-            if flat(name) == flat(use):
-                return name, found
-        raise LookupError(unknown(use, self.names()))
-
-
-class Folder(Registry):
-    """One class per file of a package, by the file's name: one for which `fits` is true; files without are passed over.
-    `what` names the kind in messages."""
-
-    def __init__(self, package: str, what: str, fits: Callable[[Any], bool]):
-        self.package, self.what, self.fits = package, what, fits
-
-    def names(self) -> list[str]:
-        return [stem for stem in self.stems() if self._holds(stem)]
-
-    def stems(self) -> list[str]:
-        """The names of all files of the package, sorted."""
-        folders = map(Path, importlib.import_module(self.package).__path__)
-        return sorted({file.stem for folder in folders for file in folder.glob("*.py") if file.stem.isidentifier()})
-
-    def find(self, use: str) -> tuple[str, Any]:
         if ":" in use:
             found = imported(use)
             if not self.fits(found):
@@ -91,21 +67,44 @@ class Folder(Registry):
         for stem in self.stems():
             if flat(stem) == flat(use) and (found := self.classes(stem)):
                 if len(found) > 1:
-                    several = " or ".join(f"{self.package}.{stem}:{each.__name__}" for each in found)
+                    several = " or ".join(f"{each.__module__}:{each.__name__}" for each in found)
                     raise LookupError(f"{use!r} holds several; write {several}")
                 return stem, found[0]
-        raise LookupError(unknown(use, self.names()))
+        possible = self.names()
+        near = nearest(use, possible, list_all=False)
+        raise LookupError(f"nothing is named {use!r}; possible: {', '.join(possible)}, or package.module:Class{near}")
+
+
+class Classes(Registry):
+    """The given classes by their names in snake case; as package.module:Class any subclass of one of the `bases`."""
+
+    def __init__(self, classes: Sequence[type], bases: tuple[type, ...]):
+        wanted = " or ".join(base.__name__ for base in bases)
+        super().__init__(wanted, lambda found: inspect.isclass(found) and issubclass(found, bases))
+        self.table = {snake_case(found.__name__): found for found in classes}
+
+    def stems(self) -> list[str]:
+        return list(self.table)
 
     def classes(self, stem: str) -> list[type]:
-        """The fitting classes that a file defines. Raises LookupError where it cannot be imported."""
+        return [self.table[stem]]
+
+
+class Folder(Registry):
+    """One class per file of a package, by the file's name: one for which `fits` is true; files without are passed
+    over."""
+
+    def __init__(self, package: str, what: str, fits: Callable[[Any], bool]):
+        super().__init__(what, fits)
+        self.package = package
+
+    def stems(self) -> list[str]:
+        folders = map(Path, importlib.import_module(self.package).__path__)
+        return sorted({file.stem for folder in folders for file in folder.glob("*.py") if file.stem.isidentifier()})
+
+    def classes(self, stem: str) -> list[type]:
         module = import_or_explain(f"{self.package}.{stem}")
         return [found for found in defined_in(module) if self.fits(found)]
-
-    def _holds(self, stem: str) -> bool:
-        try:
-            return bool(self.classes(stem))
-        except LookupError:  # a file whose own requirements are missing is still one of the possible names
-            return True
 
 
 def folder_of(package: str, base: type) -> Folder:
@@ -121,13 +120,13 @@ def registry_of(results: tuple[Any, ...]) -> Registry:
     """The registry for `Callable[..., X]`. Of a union X its members; else the subclasses of X, one per file of the
     package that FOLDERS names, or without one those in X's own module; where there are none, X itself."""
     if len(results) > 1:
-        return Classes(*results)
+        return Classes(results, results)
     (base,) = results
     if base.__module__ in FOLDERS:
         return folder_of(FOLDERS[base.__module__], base)
     module = sys.modules[base.__module__]
     subclasses = [found for found in defined_in(module) if issubclass(found, base) and found is not base]
-    return Classes(*(subclasses or [base]), bases=(base,))
+    return Classes(subclasses or [base], (base,))
 
 
 def defined_in(module: Any) -> Iterator[type]:
@@ -189,12 +188,6 @@ def import_or_explain(path: str) -> Any:
         now = moved(error.name or "") if isinstance(error, ModuleNotFoundError) else None
         hint = f"; {error.name} is called {now} now" if now else ""
         raise LookupError(f"cannot import {path!r}: {type(error).__name__}: {error}{hint}") from error
-
-
-def unknown(use: str, possible: list[str]) -> str:
-    """The message for a name that is not in a registry."""
-    near = nearest(use, possible, list_all=False)
-    return f"nothing is named {use!r}; possible: {', '.join(possible)}, or package.module:Class{near}"
 
 
 def use_name(found: Any) -> str:
