@@ -14,7 +14,7 @@ from ..training.record.progress import Progress
 from .assembly.assemble import Experiment, assemble, start
 from .data.columns import columns_of, encoded_inputs
 from .finish import finish, summarize
-from .folder.claim import RunLock, check_is_free, claim, summary_of
+from .folder.claim import check_is_free, claim, run_lock, summary_of
 from .resume import go_back, metrics_file, resume
 from .settings.config import Config
 
@@ -29,7 +29,7 @@ def train(config: Config) -> tuple[dict[str, float], int]:
     progress, folder = Progress(config.training.steps), Path(config.out)
     if processes.is_first:
         check_is_free(folder)
-    with RunLock(folder) if processes.is_first else nullcontext():
+    with run_lock(folder) if processes.is_first else nullcontext():
         if processes.is_first:
             claim(config, folder)
         summary = processes.told(summary_of(folder, config.training.steps) if processes.is_first else None)

@@ -10,6 +10,7 @@ import socket
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,58 +105,48 @@ class LockedError(RunError):
     """A run's folder is in use by another process."""
 
 
-class RunLock:
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
     """A context in which this process alone has the folder. Entering raises LockedError where another process has it,
     naming that process and since when, OSError where the disk has no locks or cannot be written to."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.file = folder, folder / ".lock"
-        self.handle: Any = None
-
-    def __enter__(self) -> RunLock:
-        self.handle = self.opened()
+    file = folder / ".lock"
+    with opened_lock(file) as handle:  # closing it ends the lock; the file stays: who waits must wait for the same one
         try:
-            lock(self.handle)
+            lock(handle)
         except BlockingIOError:
-            told = self.told()
-            self.handle.close()
-            raise LockedError(
-                f"{self.folder} is in use{told}; wait until it is done, stop it, or choose another out="
-            ) from None
+            in_use = f"in use{holder_of(handle, file)}; wait until it is done, stop it, or choose another out="
+            raise LockedError(f"{folder} is {in_use}") from None
         except OSError as error:  # such as a disk without locks
-            self.handle.close()
-            raise OSError(error.errno, f"{self.file} cannot be locked: {error.strerror}") from error
-        self.handle.truncate(0)
+            raise OSError(error.errno, f"{file} cannot be locked: {error.strerror}") from error
+        handle.truncate(0)
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        self.handle.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
-        self.handle.flush()
-        return self
+        handle.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+        handle.flush()
+        yield
 
-    def opened(self) -> Any:
-        """The lock file, open, made where there is none; a link in its place is not followed. Raises OSError naming it,
-        LockedError where it is no regular file."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            number = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
-        except (OSError, ValueError) as error:
-            raise not_written(self.file, error) from error
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            os.close(number)
-            raise LockedError(f"{self.file} is no regular file: delete it, or choose another out=")
-        return open(number, "a+")
 
-    def told(self) -> str:
-        """Who holds the lock, for the message; empty where the file does not say."""
-        self.handle.seek(0)
-        try:
-            holder = as_record(self.handle.read(), Holder, str(self.file))
-        except (DataError, OSError, UnicodeDecodeError):
-            return ""
-        return f": process {holder.pid} on {holder.host} works on it since {holder.since}"
+def opened_lock(file: Path) -> Any:
+    """The lock file, open, made where there is none; a link in its place is not followed. Raises OSError naming it,
+    LockedError where it is no regular file."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        number = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+    except (OSError, ValueError) as error:
+        raise not_written(file, error) from error
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise LockedError(f"{file} is no regular file: delete it, or choose another out=")
+    return open(number, "a+")
 
-    def __exit__(self, *exception: object) -> None:
-        if self.handle is not None:
-            self.handle.close()  # and with it the lock; the file stays: who waits for it must wait for the same one
+
+def holder_of(handle: Any, file: Path) -> str:
+    """Who holds the lock, for the message; empty where the file does not say."""
+    handle.seek(0)
+    try:
+        holder = as_record(handle.read(), Holder, str(file))
+    except (DataError, OSError, UnicodeDecodeError):
+        return ""
+    return f": process {holder.pid} on {holder.host} works on it since {holder.since}"
 
 
 def lock(handle: Any) -> None:
