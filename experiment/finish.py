@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..inference.attribution import measure_attribution, tables
 from ..tokenizers.files.writing import write_json
@@ -44,7 +43,7 @@ def average_last(experiment: Experiment) -> None:
     trainer.save()
     processes.wait()
     newest = processes.told(trainer.saver.averaged_steps() if processes.is_first else None)
-    mean: dict[str, Tensor] = {}
+    mean: dict[str, torch.Tensor] = {}
     if processes.is_first:
         every = [checkpoint.read_part(folder, step, "model") for step in newest]
         mean = {name: torch.stack([each[name] for each in every]).mean(0) for name in every[0]}

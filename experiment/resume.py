@@ -3,10 +3,6 @@ a checkpoint when training becomes non-finite."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
 from ..training.checkpoints import files as checkpoint
 from ..training.checkpoints.files import NotFiniteError
 from ..training.checkpoints.state import State
@@ -31,8 +27,8 @@ def resume(experiment: Experiment) -> State | None:
     if config.from_run:
         if processes.is_first:
             experiment.say(take_weights(experiment.model, config))
-        weights = on_cpu(experiment.model.state_dict()) if processes.is_first else None
-        experiment.model.load_state_dict(processes.told_tensors(weights))
+        own = experiment.model.state_dict() if processes.is_first else {}
+        experiment.model.load_state_dict(processes.told_tensors({name: value.cpu() for name, value in own.items()}))
         if config.training.ema:
             experiment.trainer.learner.averages = Ema(experiment.model, config.training.ema)
     return None
@@ -107,11 +103,6 @@ def go_back(experiment: Experiment, error: NotFiniteError) -> State:
         f"to {failed - 1:,}. If it happens again, {advice}"
     )
     return state
-
-
-def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors on the CPU, from where they are sent to other processes."""
-    return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
 
 def metrics_file(experiment: Experiment, state: State | None) -> MetricsFile:

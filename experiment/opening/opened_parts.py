@@ -51,15 +51,10 @@ def open_part(folder: str | Path, trust: Collection[str] = ()) -> RunPart:
     own = opened_parts(folder, "best", "cpu", trust)
     config, model, encoder = own["config"], own["model"], own["config"].model.options["encoder"]
     state = checkpoint.read_state(folder, own["step"])
-
-    keep = (config, own["choppers"], own["tasks"], model, {"missing": list(own["missing"])})
     return RunPart(
         name=str(folder), model=model, choppers=own["choppers"], context=encoder.context if encoder else model.context,
-        core_tokens=config.model.options["core_tokens"], write=partial(write_part, keep),
+        core_tokens=config.model.options["core_tokens"],
+        write=partial(write_model_run, config=config, choppers=own["choppers"], tasks=own["tasks"], model=model,
+                      told={"missing": list(own["missing"])}),
         content=" ".join(f"{each.crc32:08x}" for _, each in sorted(state.files.items())),
     )  # fmt: skip
-
-
-def write_part(kept: tuple[Any, ...], folder: Path) -> None:
-    """Write a run that is a part of another into a folder of the other's assets, from which `open_part` reads it."""
-    write_model_run(folder, *kept)

@@ -39,24 +39,16 @@ def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
     return found
 
 
-def input_names(inputs: dict[str, Part]) -> Iterator[Found]:
-    """Inputs have names that torch modules can carry."""
-    yield from _names("inputs", inputs, nn.ParameterDict())
-
-
-def task_names(tasks: dict[str, Part]) -> Iterator[Found]:
-    """Tasks have names that torch modules can carry."""
-    yield from _names("tasks", tasks, nn.ModuleDict())
-
-
-def _names(section: str, entries: Mapping[str, Part], owner: nn.Module) -> Iterator[Found]:
-    if not entries:
-        yield (section,), "must name at least one"
-    for name in entries:
-        if not (name.isidentifier() and name.isascii()):
-            yield (section, name), f"{name!r} cannot be a name: letters, digits and _ only, with a letter first"
-        elif hasattr(owner, name) or hasattr(nn.ModuleDict, name):
-            yield (section, name), f"{name!r} cannot be a name: torch modules have an attribute of that name"
+def names_fit_modules(inputs: dict[str, Part] | None = None, tasks: dict[str, Part] | None = None) -> Iterator[Found]:
+    """Inputs and tasks have names that torch modules can carry, and there is at least one of each."""
+    for section, entries, owner in ("inputs", inputs, nn.ParameterDict()), ("tasks", tasks, nn.ModuleDict()):
+        if entries is not None and not entries:
+            yield (section,), "must name at least one"
+        for name in entries or ():
+            if not (name.isidentifier() and name.isascii()):
+                yield (section, name), f"{name!r} cannot be a name: letters, digits and _ only, with a letter first"
+            elif hasattr(owner, name) or hasattr(nn.ModuleDict, name):
+                yield (section, name), f"{name!r} cannot be a name: torch modules have an attribute of that name"
 
 
 def heads_divide(model: Part) -> Iterator[Found]:
@@ -195,7 +187,7 @@ def schedule_fits(training: Training) -> Iterator[Found]:
 
 Check = Callable[..., Iterator[Found]]
 SINGLE_CHECKS: tuple[Check, ...] = (
-    input_names, task_names, parts.tasks_can_be_built, parts.model_sizes, parts.training_sizes, parts.evaluation_sizes,
+    names_fit_modules, parts.tasks_can_be_built, parts.model_sizes, parts.training_sizes, parts.evaluation_sizes,
     parts.checkpoint_sizes, parts.logging_sizes,
 )  # fmt: skip
 FITTING_CHECKS: tuple[Check, ...] = (
