@@ -4,7 +4,6 @@ a checkpoint when training becomes non-finite."""
 from __future__ import annotations
 
 from ..training.checkpoints import files as checkpoint
-from ..training.checkpoints.files import NotFiniteError
 from ..training.checkpoints.state import State
 from ..training.ema import Ema
 from ..training.record.metrics_file import MetricsFile
@@ -81,7 +80,7 @@ def stand(experiment: Experiment, step: int, state: State) -> None:
         trainer.saver.point_to_best(trainer.best)
 
 
-def go_back(experiment: Experiment, error: NotFiniteError) -> State:
+def go_back(experiment: Experiment, error: checkpoint.NotFiniteError) -> State:
     """Return to the last sound checkpoint, once, and skip the batches from there to the failure. They are written as
     `skipped`, (step, count), into the checkpoint's state first, so that every later resume skips the same. Raises
     RunError the second time, and where there is no checkpoint."""

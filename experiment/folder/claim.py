@@ -20,7 +20,6 @@ from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import Record, as_record, read_record
 from ...tokenizers.files.writing import not_written
 from ...training.checkpoints import files as checkpoint
-from ...training.checkpoints.files import CheckpointError
 from ..settings.config import Config, write_config
 from .reading import RunError, read_config
 
@@ -69,7 +68,7 @@ def summary_of(folder: Path, steps: int) -> dict[str, float] | None:
     try:
         found = read_record(file, Summary).root
     except DataError as error:
-        raise CheckpointError(f"{error}; delete it, and the same command makes it again") from None
+        raise checkpoint.CheckpointError(f"{error}; delete it, and the same command makes it again") from None
     return found if found.get("step") == steps else None
 
 

@@ -12,7 +12,6 @@ from ...models.model import Model
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.printing import printable
 from ...training.checkpoints import files as checkpoint
-from ...training.checkpoints.files import CheckpointError
 from ...training.checkpoints.state import State
 from ..settings.config import Config, load_run_config
 
@@ -61,9 +60,9 @@ def sound_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
     try:
         checkpoint.read_state(folder, step)
         return step
-    except CheckpointError as error:
+    except checkpoint.CheckpointError as error:
         for other in reversed(checkpoint.steps(folder)):
-            with suppress(CheckpointError):
+            with suppress(checkpoint.CheckpointError):
                 checkpoint.read_state(folder, other)
                 say(f"{error}; the checkpoint of step {other} is used instead")
                 return other
@@ -114,6 +113,6 @@ def load_weights(
     own, there = ({(name, value.shape) for name, value in each.items()} for each in (model.state_dict(), weights))
     if wrong := sorted({name for name, _ in own ^ there}):
         where = checkpoint.folder_of(folder, step)
-        raise CheckpointError(f"{where}: its tensors are not those of this configuration: {listed(wrong)}")
+        raise checkpoint.CheckpointError(f"{where}: its tensors are not those of this configuration: {listed(wrong)}")
     model.load_state_dict(weights)
     return state

@@ -33,9 +33,7 @@ def at_least(section: str, values: Mapping[str, Any], *names: str, least: float 
     maximum (MOST). null is no problem."""
     for name in names:
         value, path = values[name], (*section.split("."), name)
-        if value is None:
-            continue
-        if value <= 0 if least is None else value < least:
+        if value is not None and (value <= 0 if least is None else value < least):
             yield path, f"must be {'more than 0' if least is None else f'at least {least}'}, not {shown(value)}"
         elif isinstance(value, int) and value > MOST.get(name, 2**48):
             yield path, f"must be at most {MOST.get(name, 2**48):,}, not {shown(value)}"
