@@ -1,11 +1,11 @@
-"""The command line. Every other file of this folder is one command, a module with:
+"""The command line. Every other file of this folder but `options.py` is one command, a module with:
 
     HELP                  the command's line in `chopmix --help`
     add_options(command)  adds its arguments to its parser
     run(options)          runs it; gives the exit status, None for 0. An error is raised, and told by `tell`
 
 All of them are imported for `--help`; torch, which takes seconds, only inside `run`.
-Arguments that several commands share stand in `options/`.
+Arguments that several commands share stand in `options.py`.
 """
 
 from __future__ import annotations
@@ -21,20 +21,9 @@ from typing import Any, NoReturn
 from ..tokenizers.files.printing import printable
 
 ORDER = (
-    "train",
-    "generate",
-    "predict",
-    "evaluate",
-    "embed",
-    "inspect",
-    "examples",
-    "compare",
-    "transcribe",
-    "import",
-    "export",
-    "upgrade",
-    "schema",
-)
+    "train", "generate", "predict", "evaluate", "embed", "inspect", "examples", "compare", "transcribe", "import",
+    "export", "upgrade", "schema",
+)  # fmt: skip
 """The order in which `--help` lists commands; others follow by name."""
 
 FLAGS = {
@@ -77,14 +66,11 @@ def tell(error: Exception) -> int:
     if not isinstance(error, ElsewhereError) and speaks_of_failure():
         message = error.strerror if isinstance(error, OSError) and not error.filename and error.strerror else error
         who = f"process {os.environ['RANK']}: " if os.environ.get("RANK", "0") != "0" else ""
-        told = "memory is used up" if isinstance(error, MemoryError) else first_line(str(message)) if lost else message
+        told = "memory is used up" if isinstance(error, MemoryError) else message
+        if lost:
+            told = str(message).strip().partition("\n")[0]  # the rest is for programmers
         print(f"{chr(10) * sys.stdout.isatty()}{who}{printable(str(told))}", file=sys.stderr, flush=True)
     return leave(status)
-
-
-def first_line(text: str) -> str:
-    """The first line of a message whose rest is for programmers."""
-    return text.strip().partition("\n")[0]
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -94,9 +80,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options, rest = root.parse_known_args(arguments)
     wrong = [word for word in rest if word.startswith("-") or not hasattr(options, "overrides")]
     if wrong:
-        root.error(
-            f"unrecognized arguments: {' '.join(wrong)}{meant(wrong, rest) if hasattr(options, 'overrides') else ''}"
-        )
+        hint = meant(wrong, rest) if hasattr(options, "overrides") else ""
+        root.error(f"unrecognized arguments: {' '.join(wrong)}{hint}")
     if rest:
         options.overrides = [*options.overrides, *rest]
     return options
@@ -122,9 +107,8 @@ def verbs() -> dict[str, Any]:
     `import` is import_model.py, `inspect` is inspect_model.py."""
     stems = {file.stem for file in Path(__file__).parent.glob("*.py")} - {"cli", "options"}
     found = {stem.removesuffix("_model"): importlib.import_module(f".{stem}", __package__) for stem in sorted(stems)}
-    return {
-        name: found[name] for name in sorted(found, key=lambda name: (name not in ORDER, [*ORDER, name].index(name)))
-    }
+    names = sorted(found, key=lambda name: (name not in ORDER, [*ORDER, name].index(name)))
+    return {name: found[name] for name in names}
 
 
 class Parser(argparse.ArgumentParser):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options.runs import DATA_HELP, add_checkpoint, load
-from .options.samples import add_inputs, given_samples
+from .options import DATA_HELP, add_checkpoint, add_inputs, given_samples, load
 
 HELP = "what a model makes of samples, as vectors: one a sample or one a token"
 
@@ -29,8 +28,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """The exit status: 1 where none of the samples could be read."""
     from ..experiment.folder.reading import RunError, say_aside
-    from ..experiment.views.embed import split_of
-    from ..experiment.views.embedding_files import write_embeddings
+    from ..experiment.views.embed import split_of, write_embeddings
 
     loaded = load(options)
     if bool(options.input) == bool(options.data):

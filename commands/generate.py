@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from .options.runs import add_checkpoint, add_search, load, search_options
-from .options.samples import add_inputs, given_samples
+from .options import add_checkpoint, add_inputs, add_search, given_samples, load, search_options
 
 if TYPE_CHECKING:
     from ..experiment.run import Run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options.configs import add_config, given_config
+from .options import add_config, given_config
 
 HELP = "see what the model sees: tokens, and one batch unpacked"
 
@@ -16,8 +16,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..experiment.views.inspection import inspect_text
-    from ..experiment.views.page import write_page
+    from ..experiment.views.inspection import inspect_text, write_page
     from ..tokenizers.files.printing import printable
 
     config = given_config(options)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .options.runs import add_checkpoint, add_search, load, search_options
-from .options.samples import add_inputs, given_samples
+from .options import add_checkpoint, add_inputs, add_search, given_samples, load, search_options
 
 HELP = "answer files of any of a run's inputs, as JSON lines"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options.runs import add_checkpoint, load
+from .options import add_checkpoint, load
 
 HELP = "write down what is said in sound files, with an imported Whisper"
 
@@ -30,7 +30,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """The exit status: 1 where a file could not be read."""
-    from ..experiment.views.transcripts import write_transcripts
+    from ..experiment.views.transcribe import write_transcripts
     from ..inference.transcription import Transcribing
 
     loaded = load(options)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..inference.attribution import measure_attribution, tables
 from ..tokenizers.files.writing import write_json
@@ -24,9 +23,7 @@ def finish(experiment: Experiment) -> dict[str, float]:
         average_last(experiment)
     if trainer.evaluated < trainer.step:
         trainer.evaluate_saving_on_error()
-    figures = {}
-    if config.evaluation.attribution and not trainer.finished:
-        figures = tell_attribution(experiment)
+    figures = tell_attribution(experiment) if config.evaluation.attribution and not trainer.finished else {}
     trainer.finished = True
     trainer.save()
     for split in experiment.data.splits.values():
@@ -46,7 +43,7 @@ def average_last(experiment: Experiment) -> None:
     trainer.save()
     processes.wait()
     newest = processes.told(trainer.saver.averaged_steps() if processes.is_first else None)
-    mean: dict[str, Tensor] = {}
+    mean: dict[str, torch.Tensor] = {}
     if processes.is_first:
         every = [checkpoint.read_part(folder, step, "model") for step in newest]
         mean = {name: torch.stack([each[name] for each in every]).mean(0) for name in every[0]}
@@ -62,12 +59,9 @@ def tell_attribution(experiment: Experiment) -> dict[str, float]:
     trainer, config, processes = experiment.trainer, experiment.config, experiment.processes
     with trainer.learner.averaged(), autocast(processes.device, experiment.choices.precision):
         found = measure_attribution(
-            experiment.model,
-            experiment.data.tasks,
-            experiment.data.splits["val"],
-            rows=config.evaluation.rows,
+            experiment.model, experiment.data.tasks, experiment.data.splits["val"], rows=config.evaluation.rows,
             processes=processes,
-        )
+        )  # fmt: skip
     figures: dict[str, float] = {}
     truth = config.data.dataset().truth("val")
     for name, attribution in found.items():

@@ -3,12 +3,7 @@ a checkpoint when training becomes non-finite."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
 from ..training.checkpoints import files as checkpoint
-from ..training.checkpoints.files import NotFiniteError
 from ..training.checkpoints.state import State
 from ..training.ema import Ema
 from ..training.record.metrics_file import MetricsFile
@@ -31,8 +26,8 @@ def resume(experiment: Experiment) -> State | None:
     if config.from_run:
         if processes.is_first:
             experiment.say(take_weights(experiment.model, config))
-        weights = on_cpu(experiment.model.state_dict()) if processes.is_first else None
-        experiment.model.load_state_dict(processes.told_tensors(weights))
+        own = experiment.model.state_dict() if processes.is_first else {}
+        experiment.model.load_state_dict(processes.told_tensors({name: value.cpu() for name, value in own.items()}))
         if config.training.ema:
             experiment.trainer.learner.averages = Ema(experiment.model, config.training.ema)
     return None
@@ -85,7 +80,7 @@ def stand(experiment: Experiment, step: int, state: State) -> None:
         trainer.saver.point_to_best(trainer.best)
 
 
-def go_back(experiment: Experiment, error: NotFiniteError) -> State:
+def go_back(experiment: Experiment, error: checkpoint.NotFiniteError) -> State:
     """Return to the last sound checkpoint, once, and skip the batches from there to the failure. They are written as
     `skipped`, (step, count), into the checkpoint's state first, so that every later resume skips the same. Raises
     RunError the second time, and where there is no checkpoint."""
@@ -103,16 +98,10 @@ def go_back(experiment: Experiment, error: NotFiniteError) -> State:
     processes.wait()
     state = load(experiment, step)
     experiment.say(
-        f"{error} near step {failed:,}: back to the checkpoint of step {step:,}, and on without the batches "
-        f"{step:,} to "
-        f"{failed - 1:,}. If it happens again, {advice}"
+        f"{error} near step {failed:,}: back to the checkpoint of step {step:,}, and on without the batches {step:,} "
+        f"to {failed - 1:,}. If it happens again, {advice}"
     )
     return state
-
-
-def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors on the CPU, from where they are sent to other processes."""
-    return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
 
 def metrics_file(experiment: Experiment, state: State | None) -> MetricsFile:

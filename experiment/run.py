@@ -121,11 +121,15 @@ class Run(Opened):
             return measure_attribution(self.model, self.tasks, data)
 
 
-def load_run(
-    folder: str | Path, checkpoint: str = "best", device: str = "auto", trust: Collection[str] = ()
-) -> Run:  # fmt: skip
-    """A trained run by its folder; see `Run.open`."""
-    return Run.open(Path(folder), checkpoint=checkpoint, device=device, trust=trust)
+def load_run(folder: str | Path, checkpoint: str = "best", device: str = "auto", trust: Collection[str] = ()) -> Run:
+    """Open a trained run's folder: its model (with averaged weights where it keeps them), choppers and tasks.
+
+    `checkpoint` is `best` or `last`; where that is missing or damaged, another one is used, and standard error says so.
+    `device`: `auto` (a GPU where there is one), `cpu` or `cuda`. Nothing in the folder is executed; a run that needs
+    code outside chopmix (its author's own tokenizer) is opened only where `trust` names the modules. Raises RunError
+    where there is no run or no such device, ConfigError for a damaged configuration, CheckpointError where no
+    checkpoint is whole."""
+    return Run.open(Path(folder), checkpoint, device, trust)
 
 
 def pictures_of(folder: Path) -> Path | None:

@@ -76,10 +76,8 @@ def settings_of(sweeps: Sequence[str]) -> list[Setting]:
 def folder_of(base: Path, setting: Setting, seed: int | None) -> Path:
     """The folder of one run of a sweep: `base/learning_rate=1e-3,depth=6/seed-0` for the setting
     `("training.learning_rate=1e-3", "model.depth=6")` and seed 0."""
-    names = [
-        re.sub(r"[^\w.=+-]", "_", each.partition("=")[0].rpartition(".")[2] + "=" + each.partition("=")[2])
-        for each in setting
-    ]
+    parts = [each.partition("=") for each in setting]
+    names = [re.sub(r"[^\w.=+-]", "_", f"{key.rpartition('.')[2]}={value}") for key, _, value in parts]
     return Path(base, *([",".join(names)] if names else []), *([f"seed-{seed}"] if seed is not None else []))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...data.samples.dataset import SampleDataset
 from ...tokenizers.base import Role
 from ...tokenizers.files.reading import DataError
-from ..settings.checks.tasks import needs_of, written_by
+from ..settings.checks.parts import needs_of, written_by
 from ..settings.config import Config
 
 
@@ -41,17 +41,14 @@ def encoded_inputs(config: Config) -> list[str]:
 def check_columns(config: Config, dataset: SampleDataset) -> None:
     """Raises DataError where an input or a task needs a column that the data set does not have."""
     wanted = {f"inputs.{name}": column for name, column in columns_of(config).items()}
-    wanted |= {
-        f"tasks.{name}.target": column for name, needs in needs_of(config.tasks).items() for column in needs.columns
-    }
+    for name, needs in needs_of(config.tasks).items():
+        wanted |= {f"tasks.{name}.target": column for column in needs.columns}
     for path, column in wanted.items():
         if column not in dataset.columns:
             mapping = f"{{{path.split('.')[1]}: {dataset.columns[0]}}}"
             hint = f" (data.columns can say which, as {mapping})" if path.startswith("inputs") else ""
-            raise DataError(
-                f"{path}: dataset {dataset.name!r} has no column {column!r}; possible: "
-                f"{', '.join(dataset.columns)}{hint}"
-            )
+            possible = ", ".join(dataset.columns) + hint
+            raise DataError(f"{path}: dataset {dataset.name!r} has no column {column!r}; possible: {possible}")
 
 
 def check_present(config: Config, dataset: SampleDataset) -> None:

@@ -1,18 +1,27 @@
-"""The data of a run, opened: choppers, tasks and splits."""
+"""The data of a run, opened: choppers, tasks and splits.
+
+Choppers and tasks are fitted on the training data before anything is trained: by one process, which sends the files to
+the others."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from ...data.base import Dataset
 from ...data.processes import Processes
 from ...data.split import Split
 from ...tasks.base import Task
 from ...tokenizers.base import Chopper
+from ..folder.transfer import take_assets
+from ..opening.opened_parts import open_part
 from ..settings.config import Config
-from .fitting import fit
 from .splits import open_split
+from .tasks import choppers_and_tasks
 
 
 @dataclass(frozen=True)
@@ -42,3 +51,32 @@ def open_data(config: Config, processes: Processes, say: Callable[[str], None]) 
         splits = {name: open_split(config, dataset, name, choppers, tasks, say=say) for name in ("train", "val")}
     about = dataset.about() if splits["train"].unit != "samples" else {}
     return OpenedData(dataset.name, choppers, tasks, splits, about)
+
+
+def fit(
+    config: Config, dataset: Dataset, processes: Processes, say: Callable[[str], None]
+) -> tuple[dict[str, Chopper], dict[str, Task]]:
+    """Choppers and tasks by name. The first process fits them, or takes them from the run that `from:` names, and saves
+    them in `RUN/assets`; the others receive these files, whether or not they share its disk. Raises DataError for data
+    that cannot be fitted."""
+    assets, door = Path(config.out) / "assets", partial(open_part, trust=config.modules)
+    if processes.is_first:
+        if config.from_run:
+            take_assets(config, Path(config.from_run), assets)
+        made = choppers_and_tasks(config, assets, door, dataset, say)
+        processes.told({file.relative_to(assets): file.read_bytes() for file in assets.rglob("*") if file.is_file()})
+        return made
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in processes.told(None).items():
+            (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+            (Path(folder) / name).write_bytes(content)
+        return choppers_and_tasks(config, Path(folder), door)
+
+
+def open_untrained(config: Config) -> tuple[dict[str, Chopper], dict[str, Task], Split]:
+    """Choppers, tasks and the validation split of a configuration, for inspection without a run: fitted now; nothing of
+    it is kept. Raises DataError for data that cannot be read."""
+    dataset, door = config.data.dataset(), partial(open_part, trust=config.modules)
+    with tempfile.TemporaryDirectory() as folder:
+        choppers, tasks = choppers_and_tasks(config, Path(folder), door, dataset)
+    return choppers, tasks, open_split(config, dataset, "val", choppers, tasks)

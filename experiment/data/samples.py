@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ...data.samples.collate import Collator
 from ...data.samples.dataset import SampleDataset, Samples
@@ -11,7 +11,7 @@ from ...data.samples.split import SampleSplit, sample_split
 from ...tasks.base import Task
 from ...tokenizers.base import Chopper, axes_of
 from ...tokenizers.files.reading import DataError
-from ..settings.checks.tasks import needs_of
+from ..settings.checks.parts import needs_of
 from ..settings.config import Config
 from .columns import check_columns, columns_of, encoded_inputs
 
@@ -24,9 +24,11 @@ def open_samples(
     whose value in a task's column the task refuses. Raises DataError for a column that the data set lacks, and for more
     bad samples than `data.bad_share` allows."""
     check_columns(config, dataset)
-    samples = dataset.opened(split)
+    samples, dropout = dataset.opened(split), config.training.input_dropout
+    each = dropout if isinstance(dropout, dict) else dict.fromkeys(config.inputs, dropout)
+    labels = dict.fromkeys(column for task in tasks.values() for column in task.needs.columns)
     opened = sample_split(
-        samples, split, collator_of(config, choppers, inputs_of(config, tasks)), tasks=tasks, say=say,
+        samples, split, collator_of(config, choppers, columns_of(config), labels, each), tasks=tasks, say=say,
         rows=config.training.samples_per_step, budget=config.training.tokens_per_step, bad_share=config.data.bad_share,
     )  # fmt: skip
     for number, why in samples.damaged():
@@ -42,34 +44,29 @@ def open_samples(
 
 
 def read_samples(
-    config: Config, samples: Samples, name: str, choppers: Mapping[str, Chopper], columns: Mapping[str, str],
-    labels: Sequence[str], say: Callable[[str], None],
+    config: Config, samples: Samples, name: str, choppers: Mapping[str, Chopper], say: Callable[[str], None],
+    columns: Mapping[str, str] | None = None, labels: Sequence[str] = (),
 ) -> SampleSplit:  # fmt: skip
-    """Samples as a split without tasks, for reading alone. `columns` maps each input to its column, `labels` are the
-    columns handed on undecoded; bad samples are reported through `say` and left out, however many."""
+    """Samples as a split without tasks, for reading alone. `columns` maps each input to its column (None: as the
+    configuration has it), `labels` are the columns handed on undecoded; bad samples are reported through `say` and left
+    out, however many."""
+    collator = collator_of(config, choppers, columns or columns_of(config), labels, {})
+    return sample_split(samples, name, collator, bad_share=1.0, say=say)
+
+
+def collator_of(
+    config: Config, choppers: Mapping[str, Chopper], columns: Mapping[str, str], labels: Iterable[str],
+    dropout: Mapping[str, float],
+) -> Collator:  # fmt: skip
+    """The collator that chops this configuration's samples and packs them into rows of `model.context` slots. `columns`
+    maps each input to its column, `labels` are the columns handed on undecoded, `dropout` says how often each input is
+    withheld in training."""
+    encoder = config.model.options["encoder"]
     inputs = Inputs(
         columns=columns, labels=tuple(labels), encoded=encoded_inputs(config), too_long=config.data.too_long,
-        targets={name for needs in needs_of(config.tasks).values() for name in needs.inputs},
+        targets={name for needs in needs_of(config.tasks).values() for name in needs.inputs}, dropout=dropout,
     )  # fmt: skip
-    return sample_split(samples, name, collator_of(config, choppers, inputs), bad_share=1.0, say=say)
-
-
-def collator_of(config: Config, choppers: Mapping[str, Chopper], inputs: Inputs) -> Collator:
-    """The collator that chops this configuration's samples and packs them into rows of `model.context` slots."""
-    encoder = config.model.options["encoder"]
     return Collator(
         choppers=choppers, inputs=inputs, context=config.model.options["context"], axes=axes_of(choppers.values()),
         encoder_context=encoder.context if encoder else 0, core=config.model.options["core_tokens"],
-    )  # fmt: skip
-
-
-def inputs_of(config: Config, tasks: Mapping[str, Task]) -> Inputs:
-    """How this configuration's columns become inputs and labels, and how often each input is withheld in training."""
-    dropout = config.training.input_dropout
-    targets = {name for task in tasks.values() for name in task.needs.inputs}
-    labels = dict.fromkeys(column for task in tasks.values() for column in task.needs.columns)
-    each = dropout if isinstance(dropout, dict) else dict.fromkeys(config.inputs, dropout)
-    return Inputs(
-        columns=columns_of(config), targets=targets, encoded=encoded_inputs(config), labels=tuple(labels), dropout=each,
-        too_long=config.data.too_long,
     )  # fmt: skip

@@ -19,20 +19,12 @@ def open_split(
     config: Config, dataset: Dataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], *,
     progress: bool = True, say: Callable[[str], None] = print,
 ) -> Split:  # fmt: skip
-    """One split: of samples, or of a text corpus (see `open_corpus`). `say` gets a line for each bad sample. Raises
-    DataError for data that cannot be read."""
+    """One split: of samples (`say` gets a line for each bad one), or of a text corpus, tokenized once into the cache
+    folder and cut into windows of the longest number of tokens that a task reads, of which `tokens_per_step` makes
+    `tokens_per_step // window` rows. Raises DataError for data that cannot be read, and for a text corpus where the
+    configuration has any input besides one text."""
     if dataset.holds_samples:
         return open_samples(config, dataset, split, choppers, tasks, say)
-    return open_corpus(config, dataset, split, choppers, tasks, progress)
-
-
-def open_corpus(
-    config: Config, dataset: Dataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task],
-    progress: bool = True,
-) -> StreamSplit:  # fmt: skip
-    """One split of a text corpus, tokenized once into the cache folder and cut into windows of the longest number of
-    tokens that a task reads. `tokens_per_step` makes `tokens_per_step // window` rows. Raises DataError where the
-    configuration has any input besides one text."""
     made = {name for task in tasks.values() for name in task.needs.makes}
     read = {name: chopper for name, chopper in choppers.items() if name not in made}
     if len(read) != 1 or next(iter(read.values())).text is None:

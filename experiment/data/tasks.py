@@ -1,4 +1,5 @@
-"""The tasks of a configuration, with what they learn from the training data (classes, a mean and a std)."""
+"""The tasks of a configuration, with what they learn from the training data (classes, a mean and a std); with the
+choppers that they need, `choppers_and_tasks`."""
 
 from __future__ import annotations
 
@@ -11,10 +12,11 @@ from pydantic import TypeAdapter
 from ...data.base import Dataset
 from ...data.samples.dataset import Samples
 from ...tasks.base import Task
-from ...tokenizers.base import Chopper
+from ...tokenizers.base import Chopper, RunPart
 from ...tokenizers.files.records import read_record
 from ...tokenizers.files.writing import write_json
 from ..settings.config import Config
+from .choppers import build_choppers
 
 
 class TrainingData:
@@ -29,6 +31,17 @@ class TrainingData:
     def column(self, name: str) -> Iterator[Any]:
         """The values of one column in the order of the samples, without samples that lack it."""
         return self.samples.column(name)
+
+
+def choppers_and_tasks(
+    config: Config, assets: Path, open_run: Callable[..., RunPart], dataset: Dataset | None = None,
+    say: Callable[[str], None] = print,
+) -> tuple[dict[str, Chopper], dict[str, Task]]:  # fmt: skip
+    """Choppers and tasks by name, loaded from `assets`, or fitted on the dataset and saved there. `open_run` opens a
+    trained run that is a part of this one. Raises DataError for a file that is missing or damaged, and for data that
+    cannot be fitted on."""
+    choppers = build_choppers(config, assets, dataset, open_run)
+    return choppers, build_tasks(config, choppers, assets, dataset, say)
 
 
 def build_tasks(

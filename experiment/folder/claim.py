@@ -1,19 +1,25 @@
-"""A run's folder before training: whether it is free, of the same configuration, or finished."""
+"""A run's folder before training: whether it is free, of the same configuration, or finished; and its lock, by which
+one process at a time trains there: a lock of the kernel, released however the process ends."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import socket
+import stat
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import RootModel, StrictFloat, StrictInt
 
 from ...tokenizers.files.reading import DataError
-from ...tokenizers.files.records import read_record
+from ...tokenizers.files.records import Record, as_record, read_record
+from ...tokenizers.files.writing import not_written
 from ...training.checkpoints import files as checkpoint
-from ...training.checkpoints.files import CheckpointError
 from ..settings.config import Config, write_config
 from .reading import RunError, read_config
 
@@ -62,7 +68,7 @@ def summary_of(folder: Path, steps: int) -> dict[str, float] | None:
     try:
         found = read_record(file, Summary).root
     except DataError as error:
-        raise CheckpointError(f"{error}; delete it, and the same command makes it again") from None
+        raise checkpoint.CheckpointError(f"{error}; delete it, and the same command makes it again") from None
     return found if found.get("step") == steps else None
 
 
@@ -81,3 +87,78 @@ def compare(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]
             yield from compare(old.get(key), new.get(key), f"{path}.{key}" if path else key)
     elif old != new:
         yield path, old, new
+
+
+class Holder(Record):
+    """The content of `.lock`, for the message to a second start.
+
+    {"pid": 4242, "host": "box", "since": "2026-01-31 12:00:00"}
+    """
+
+    pid: int
+    host: str
+    since: str
+
+
+class LockedError(RunError):
+    """A run's folder is in use by another process."""
+
+
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """A context in which this process alone has the folder. Entering raises LockedError where another process has it,
+    naming that process and since when, OSError where the disk has no locks or cannot be written to."""
+    file = folder / ".lock"
+    with opened_lock(file) as handle:  # closing it ends the lock; the file stays: who waits must wait for the same one
+        try:
+            lock(handle)
+        except BlockingIOError:
+            in_use = f"in use{holder_of(handle, file)}; wait until it is done, stop it, or choose another out="
+            raise LockedError(f"{folder} is {in_use}") from None
+        except OSError as error:  # such as a disk without locks
+            raise OSError(error.errno, f"{file} cannot be locked: {error.strerror}") from error
+        handle.truncate(0)
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        handle.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+        handle.flush()
+        yield
+
+
+def opened_lock(file: Path) -> Any:
+    """The lock file, open, made where there is none; a link in its place is not followed. Raises OSError naming it,
+    LockedError where it is no regular file."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        number = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+    except (OSError, ValueError) as error:
+        raise not_written(file, error) from error
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise LockedError(f"{file} is no regular file: delete it, or choose another out=")
+    return open(number, "a+")
+
+
+def holder_of(handle: Any, file: Path) -> str:
+    """Who holds the lock, for the message; empty where the file does not say."""
+    handle.seek(0)
+    try:
+        holder = as_record(handle.read(), Holder, str(file))
+    except (DataError, OSError, UnicodeDecodeError):
+        return ""
+    return f": process {holder.pid} on {holder.host} works on it since {holder.since}"
+
+
+def lock(handle: Any) -> None:
+    """Take the kernel's lock on an open file, without waiting. Programs that this process starts do not inherit it
+    (PEP 446). Raises BlockingIOError where another process holds it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        try:
+            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            raise BlockingIOError from error
+        return
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,7 +12,6 @@ from ...models.model import Model
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.printing import printable
 from ...training.checkpoints import files as checkpoint
-from ...training.checkpoints.files import CheckpointError
 from ...training.checkpoints.state import State
 from ..settings.config import Config, load_run_config
 
@@ -44,14 +43,14 @@ def chosen_step(folder: Path, which: str, say: Callable[[str], None] = lambda te
     """The step of the checkpoint that is `which`, `best` or `last`; where there is none, of the last, else of the
     newest, and `say` gets a sentence. Raises RunError where the run has no checkpoint."""
     found = checkpoint.steps(folder)
-    known = [
-        step for step in (checkpoint.read_step(folder, which), checkpoint.read_step(folder, "last")) if step in found
-    ]
     if not found:
         raise RunError(f"{folder} has no checkpoint yet")
-    if checkpoint.read_step(folder, which) not in found:
-        say(f"{folder} has no checkpoint that is its {which}; that of step {(known or found[-1:])[0]:,} is read")
-    return (known or found[-1:])[0]
+    wanted, last = checkpoint.read_step(folder, which), checkpoint.read_step(folder, "last")
+    if wanted in found:
+        return wanted
+    step = last if last in found else found[-1]
+    say(f"{folder} has no checkpoint that is its {which}; that of step {step:,} is read")
+    return step
 
 
 def sound_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
@@ -111,16 +110,9 @@ def load_weights(
     weights = checkpoint.read_part(folder, step, "model")
     if averaged:
         weights |= checkpoint.read_part(folder, step, "ema")
-    own = model.state_dict()
-    wrong = [
-        name
-        for name in {**own, **weights}
-        if name not in own or name not in weights or own[name].shape != weights[name].shape
-    ]
-    if wrong:
-        raise CheckpointError(
-            f"{checkpoint.folder_of(folder, step)}: its tensors are not those of this configuration: "
-            f"{listed(sorted(wrong))}"
-        )
+    own, there = ({(name, value.shape) for name, value in each.items()} for each in (model.state_dict(), weights))
+    if wrong := sorted({name for name, _ in own ^ there}):
+        where = checkpoint.folder_of(folder, step)
+        raise checkpoint.CheckpointError(f"{where}: its tensors are not those of this configuration: {listed(wrong)}")
     model.load_state_dict(weights)
     return state

@@ -67,17 +67,12 @@ def take_weights(model: Model, config: Config) -> str:
     matrices = [name for name in own if name in theirs and name.startswith("cores.") and own[name].dim() == 2]
     if matrices and not set(matrices) & set(taken):
         there, here = (tuple(each[matrices[0]].shape) for each in (theirs, own))
-        raise RunError(
-            f"from: {source} has a core of other sizes, of which nothing fits: {matrices[0]} is {there} there, "
-            f"{here} here"
-        )
+        sizes = f"{matrices[0]} is {there} there, {here} here"
+        raise RunError(f"from: {source} has a core of other sizes, of which nothing fits: {sizes}")
     for name in taken:
         own[name].copy_(theirs[name])
-    reshaped = [
-        f"{name} {tuple(theirs[name].shape)} is {tuple(own[name].shape)} here"
-        for name in own
-        if name in theirs and name not in taken
-    ]
+    others = [name for name in own if name in theirs and name not in taken]
+    reshaped = [f"{name} {tuple(theirs[name].shape)} is {tuple(own[name].shape)} here" for name in others]
     groups = {
         "interpolated for another size": resized,
         "differ in shape, so left as initialised": reshaped,
@@ -126,10 +121,9 @@ def differing(where: str, name: str, theirs: Mapping, ours: Mapping) -> list[str
 
 def same_value(there: Any, here: Any) -> bool:
     """Whether two settings mean the same; a number equals a list that repeats it (a mean per channel)."""
-    if isinstance(there, list | tuple) and isinstance(here, int | float):
-        return all(value == here for value in there)
-    if isinstance(here, list | tuple) and isinstance(there, int | float):
-        return all(value == there for value in here)
+    for several, one in (there, here), (here, there):
+        if isinstance(several, list | tuple) and isinstance(one, int | float):
+            return all(value == one for value in several)
     return there == here
 
 

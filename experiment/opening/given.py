@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any
 
 from ...data.base import Dataset
-from ...data.samples.dataset import Listed, Samples
+from ...data.samples.dataset import Listed
 from ...data.samples.split import SampleSplit
 from ...data.split import Split
 from ...tokenizers.base import Chopper
 from ..data.samples import read_samples
 from ..data.splits import open_split
-from ..folder.reading import RunError, say_aside
+from ..folder.reading import RunError
 from .opened import Opened
 
 
@@ -21,15 +21,6 @@ def own_split(run: Opened, split: str, dataset: Dataset | None = None) -> Split:
     """A split, with tasks and labels, of the data set that the run was trained on, or of `dataset`. Raises RunError
     where the run was imported and none is given, DataError for data that cannot be read."""
     return open_split(run.config, dataset or run.dataset(), split, run.choppers, run.tasks)
-
-
-def read_split(
-    run: Opened, samples: Samples, name: str, columns: Mapping[str, str], choppers: Mapping[str, Chopper] | None = None,
-    labels: Sequence[str] = (), say: Callable[[str], None] = say_aside,
-) -> SampleSplit:  # fmt: skip
-    """Samples as a split without tasks, for reading alone. `columns` maps each input to its column, `choppers` replace
-    the run's own, `labels` are columns handed on undecoded; bad samples are reported through `say` and left out."""
-    return read_samples(run.config, samples, name, choppers or run.choppers, columns, labels, say)
 
 
 def given_split(run: Opened, samples: Sequence[Mapping[str, Any]], asked: bool = True) -> SampleSplit:
@@ -47,11 +38,10 @@ def given_split(run: Opened, samples: Sequence[Mapping[str, Any]], asked: bool =
     labels = [column for task in run.tasks.values() for column in task.needs.columns]
     keys = [f"sample {number + 1}" for number in range(len(samples))]
     columns = {name: name for name in run.choppers}
-    split = read_split(run, Listed(keys, samples), "given", columns, choppers, labels, say=lambda text: None)
+    split = read_samples(run.config, Listed(keys, samples), "given", choppers, lambda text: None, columns, labels)
     encoded = split.inputs.encoded
     for number, sample in enumerate(samples):
-        if encoded and all(
-            isinstance(sample.get(name), NoneType | str | bytes) and not sample.get(name) for name in encoded
-        ):
+        given = [sample.get(name) for name in encoded]
+        if encoded and all(isinstance(value, NoneType | str | bytes) and not value for value in given):
             split.unread.bad[number] = f"the encoder has nothing to read: {' or '.join(encoded)} must hold something"
     return split

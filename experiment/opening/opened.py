@@ -45,22 +45,8 @@ class Opened:
     """The parameters that an imported directory lacked."""
 
     @classmethod
-    def open(
-        cls: type[AnyOpened],
-        folder: Path,
-        *,
-        checkpoint: str = "best",
-        device: str = "auto",
-        trust: Collection[str] = (),
-    ) -> AnyOpened:
-        """Open a trained run's folder: its model (with averaged weights where it keeps them), choppers and tasks.
-
-        `checkpoint` is `best` or `last`; where that is missing or damaged, another one is used, and standard error
-        says so. `device`: `auto` (a GPU where there is one), `cpu` or `cuda`. Nothing in the folder is executed; a run
-        that needs code outside chopmix (its author's own tokenizer) is opened only where `trust` names the modules.
-        Raises RunError where there is no run or no such device, ConfigError for a damaged configuration,
-        CheckpointError where no checkpoint is whole.
-        """
+    def open(cls: type[AnyOpened], folder: Path, checkpoint: str, device: str, trust: Collection[str]) -> AnyOpened:
+        """Open a trained run's folder; see `load_run` in run.py."""
         return cls(**opened_parts(folder, checkpoint, device, trust))
 
     @property
@@ -73,9 +59,8 @@ class Opened:
         for name in self.tasks:
             if any(each.startswith(f"heads.{name}.") for each in self.missing):
                 raise RunError(
-                    f"{self.folder}: the directory that was imported has no head for {name!r}, which would "
-                    "answer at random; "
-                    "`chopmix embed` gives the model's vectors, and a head can be trained (from: RUN)"
+                    f"{self.folder}: the directory that was imported has no head for {name!r}, which would answer at "
+                    "random; `chopmix embed` gives the model's vectors, and a head can be trained (from: RUN)"
                 )
 
     def dataset(self) -> Dataset:
@@ -128,9 +113,8 @@ class Opened:
         """Append a result, with `step` and `checkpoint`, as a line of the run's `evaluations.jsonl`; where that cannot
         be written to, standard error says so."""
         line = json.dumps({"step": self.step, "checkpoint": self.which, **result}) + "\n"
-        flags = (
-            os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        )  # O_NOFOLLOW: a link in a run from elsewhere may lead out of it
+        # O_NOFOLLOW: a link in a run from elsewhere may lead out of it
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         try:
             with open(os.open(self.folder / "evaluations.jsonl", flags, 0o644), "a") as file:
                 file.write(line)

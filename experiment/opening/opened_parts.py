@@ -12,21 +12,21 @@ import torch
 from ...tokenizers.base import RunPart
 from ...training.checkpoints import files as checkpoint
 from ..assembly.model import build_model
-from ..data.from_assets import from_assets
+from ..data.tasks import choppers_and_tasks
 from ..folder.model_run import write_model_run
 from ..folder.reading import RunError, check_assets, listed, load_weights, read_config, say_aside, sound_step
 from ..settings.resolved import precision_of
 
 
 def opened_parts(folder: Path, which: str, device: str, trust: Collection[str]) -> dict[str, Any]:
-    """The fields of an `Opened` run, by name; see `Opened.open`."""
+    """The fields of an `Opened` run, by name; see `load_run`."""
     if device == "cuda" and not torch.cuda.is_available():
         raise RunError("device 'cuda' was asked for, but torch sees no GPU here; possible: auto, cpu")
     if which not in ("best", "last"):
         raise RunError(f"no checkpoint {which!r}; possible: best, last")
     config = read_config(folder, trust)
     check_assets(config, folder / "assets")
-    choppers, tasks = from_assets(config, folder / "assets", partial(open_part, trust=trust))
+    choppers, tasks = choppers_and_tasks(config, folder / "assets", partial(open_part, trust=trust))
     step = sound_step(folder, which, say_aside)
     model = build_model(config, choppers, tasks)
     state = load_weights(model, folder, step, choppers)
@@ -51,15 +51,10 @@ def open_part(folder: str | Path, trust: Collection[str] = ()) -> RunPart:
     own = opened_parts(folder, "best", "cpu", trust)
     config, model, encoder = own["config"], own["model"], own["config"].model.options["encoder"]
     state = checkpoint.read_state(folder, own["step"])
-
-    keep = (config, own["choppers"], own["tasks"], model, {"missing": list(own["missing"])})
     return RunPart(
         name=str(folder), model=model, choppers=own["choppers"], context=encoder.context if encoder else model.context,
-        core_tokens=config.model.options["core_tokens"], write=partial(write_part, keep),
+        core_tokens=config.model.options["core_tokens"],
+        write=partial(write_model_run, config=config, choppers=own["choppers"], tasks=own["tasks"], model=model,
+                      told={"missing": list(own["missing"])}),
         content=" ".join(f"{each.crc32:08x}" for _, each in sorted(state.files.items())),
     )  # fmt: skip
-
-
-def write_part(kept: tuple[Any, ...], folder: Path) -> None:
-    """Write a run that is a part of another into a folder of the other's assets, from which `open_part` reads it."""
-    write_model_run(folder, *kept)

@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import methodcaller
 from pathlib import Path
-from typing import Any
 
 from ...data.base import Dataset
 from ...data.corpus.whole_text import WholeText
@@ -55,13 +55,8 @@ def folder_data(path: Path, wanted: Mapping[str, str], split: str) -> Dataset:
     if len(images) != 1:
         raise RunError(f"--data {path}: a folder of class folders holds images, but this run reads {', '.join(wanted)}")
     names = {images[0]: "image"} | dict.fromkeys(labels, "label")
-    reading = {name: column_reader(source) for name, source in names.items()}
+    reading = {name: methodcaller("get", source) for name, source in names.items()}
     return Whole(Renamed(read_folder(path), reading, names), tuple(names))
-
-
-def column_reader(source: str) -> Any:
-    """A function that gives one column of a sample, None where it lacks it."""
-    return lambda row: row.get(source)
 
 
 def shard_data(named: str | list[str], wanted: Mapping[str, str]) -> Dataset:

@@ -22,7 +22,7 @@ from ...tokenizers.files.writing import write_text
 from ...training.checkpoints.run_format import FORMAT, other_format
 from .checks.between import cross_problems, holds_samples
 from .document import ConfigError, Document, Problem, Where, dumped
-from .registry import code_from, code_from_anywhere, registry_of
+from .registry import ANYWHERE, code_from, registry_of
 from .scalars import nearest, shown
 from .schema import Part, check, model_of, plain
 from .sections import Checkpoints, Data, Evaluation, Logging, Training, sections
@@ -96,7 +96,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if isinstance(tree.get("data"), dict) and tree["data"].get("dataset") is None:
         possible = f"possible: {', '.join(registry_of((Dataset,)).names())}, or package.module:Class"
         document.problems.append(Problem(("data",), f"Data needs 'dataset': a name or {{use: NAME, ...}} ({possible})"))
-    with code_from_anywhere():
+    with code_from(ANYWHERE):
         return _resolve(document)
 
 
@@ -167,9 +167,8 @@ def _shared(tree: dict, problems: list[Problem]) -> dict[str, str]:
         if len(inputs[name]) > 1:
             problems.append(Problem(("inputs", name), "same_as takes everything from the other input: no more keys"))
         elif owner not in possible:
-            problems.append(
-                Problem(("inputs", name, "same_as"), f"no input is named {owner!r}{nearest(owner, possible)}")
-            )
+            message = f"no input is named {owner!r}{nearest(owner, possible)}"
+            problems.append(Problem(("inputs", name, "same_as"), message))
         inputs[name] = copy.deepcopy(inputs[owner]) if owner in possible else "text"
     return {name: owner for name, owner in found.items() if isinstance(name, str) and isinstance(owner, str)}
 

@@ -73,17 +73,12 @@ class Document:
     @classmethod
     def read(cls, path: Path) -> Document:
         """Read a YAML file. Raises ConfigError where it is missing or not valid YAML."""
-        return cls.parse(text_of(path), str(path))
-
-    @classmethod
-    def parse(cls, text: str, file: str) -> Document:
-        """Read a YAML text; `file` names it in messages. Raises ConfigError where it is not valid YAML."""
-        found = cls(file, None)
+        found, text = cls(str(path), None), text_of(path)
         try:
             found.tree = read_yaml(text, found.lines, found.problems)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
-            raise ConfigError(file, [yaml_problem(error)], {(): mark.line + 1} if mark else None) from error
+            raise ConfigError(found.file, [yaml_problem(error)], {(): mark.line + 1} if mark else None) from error
         return found
 
     def rename(self) -> None:

@@ -119,9 +119,7 @@ def with_key(mapping: dict, path: tuple[str, ...], old: str, new: str) -> Renami
     """Rename a key of a mapping in place, keeping the order; drop it where the new key is there too."""
     items, doubled = list(mapping.items()), new in mapping
     mapping.clear()
-    mapping.update((new if key == old and not doubled else key, value) for key, value in items)
-    if doubled:
-        del mapping[old]
+    mapping.update((new if key == old else key, value) for key, value in items if key != old or not doubled)
     return Renaming((*path, old), old, new, doubled)
 
 

@@ -1,4 +1,5 @@
-"""The classes that a YAML may name: how a name is looked up, and which modules may be imported for it.
+"""The classes that a YAML may name: how a name is looked up, which modules may be imported for it, and how a class
+describes its options.
 
 Parts whose base class stands in their own file go by the class (`norm: rms_norm` is `RmsNorm` of
 models/layers/norms.py); tokenizers, tasks and datasets are one per file and go by the file (`use: image` is
@@ -6,15 +7,18 @@ tokenizers/image.py). `use: mylab.lidar:LidarTokenizer` names any class that can
 
 from __future__ import annotations
 
+import ast
 import importlib
-import importlib.util
 import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+import textwrap
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,57 +32,33 @@ FOLDERS = {f"{ROOT}.data.base": f"{ROOT}.data.datasets"}
 
 
 class Registry:
-    """Base: a table of names and classes."""
+    """Base: a table of names and classes. `fits` is true of every class that may be named, `what` names the kind in
+    messages."""
+
+    def __init__(self, what: str, fits: Callable[[Any], bool]):
+        self.what, self.fits = what, fits
+
+    def stems(self) -> list[str]:
+        """All names, in a stable order, of which some may have no class."""
+        raise NotImplementedError
+
+    def classes(self, stem: str) -> list[type]:
+        """The classes of a name. Raises LookupError where they cannot be imported."""
+        raise NotImplementedError
 
     def names(self) -> list[str]:
-        """All names, in a stable order."""
-        raise NotImplementedError
+        """The names that have a class, in a stable order."""
+        return [stem for stem in self.stems() if self._holds(stem)]
+
+    def _holds(self, stem: str) -> bool:
+        try:
+            return bool(self.classes(stem))
+        except LookupError:  # a file whose own requirements are missing is still one of the possible names
+            return True
 
     def find(self, use: str) -> tuple[str, Any]:
         """The canonical name and the class for `use`: a name, whatever its capitals and underscores, or
         package.module:Class. Raises LookupError with one sentence."""
-        raise NotImplementedError
-
-
-class Classes(Registry):
-    """The given classes by their names in snake case; as package.module:Class any subclass of one of the `bases`."""
-
-    def __init__(self, *classes: type, bases: tuple[type, ...] = ()):
-        self.classes = {snake_case(found.__name__): found for found in classes}
-        self.bases = bases or classes
-
-    def names(self) -> list[str]:
-        return list(self.classes)
-
-    def find(self, use: str) -> tuple[str, Any]:
-        if ":" in use:
-            found = imported(use)
-            if not (inspect.isclass(found) and issubclass(found, self.bases)):
-                wanted = " or ".join(base.__name__ for base in self.bases)
-                raise LookupError(f"{use!r} is no {wanted}")
-            return use, found
-        for name, found in self.classes.items():
-            if flat(name) == flat(use):
-                return name, found
-        raise LookupError(unknown(use, self.names()))
-
-
-class Folder(Registry):
-    """One class per file of a package, by the file's name: one for which `fits` is true; files without are passed over.
-    `what` names the kind in messages."""
-
-    def __init__(self, package: str, what: str, fits: Callable[[Any], bool]):
-        self.package, self.what, self.fits = package, what, fits
-
-    def names(self) -> list[str]:
-        return [stem for stem in self.stems() if self._holds(stem)]
-
-    def stems(self) -> list[str]:
-        """The names of all files of the package, sorted."""
-        folders = map(Path, importlib.import_module(self.package).__path__)
-        return sorted({file.stem for folder in folders for file in folder.glob("*.py") if file.stem.isidentifier()})
-
-    def find(self, use: str) -> tuple[str, Any]:
         if ":" in use:
             found = imported(use)
             if not self.fits(found):
@@ -87,21 +67,44 @@ class Folder(Registry):
         for stem in self.stems():
             if flat(stem) == flat(use) and (found := self.classes(stem)):
                 if len(found) > 1:
-                    several = " or ".join(f"{self.package}.{stem}:{each.__name__}" for each in found)
+                    several = " or ".join(f"{each.__module__}:{each.__name__}" for each in found)
                     raise LookupError(f"{use!r} holds several; write {several}")
                 return stem, found[0]
-        raise LookupError(unknown(use, self.names()))
+        possible = self.names()
+        near = nearest(use, possible, list_all=False)
+        raise LookupError(f"nothing is named {use!r}; possible: {', '.join(possible)}, or package.module:Class{near}")
+
+
+class Classes(Registry):
+    """The given classes by their names in snake case; as package.module:Class any subclass of one of the `bases`."""
+
+    def __init__(self, classes: Sequence[type], bases: tuple[type, ...]):
+        wanted = " or ".join(base.__name__ for base in bases)
+        super().__init__(wanted, lambda found: inspect.isclass(found) and issubclass(found, bases))
+        self.table = {snake_case(found.__name__): found for found in classes}
+
+    def stems(self) -> list[str]:
+        return list(self.table)
 
     def classes(self, stem: str) -> list[type]:
-        """The fitting classes that a file defines. Raises LookupError where it cannot be imported."""
+        return [self.table[stem]]
+
+
+class Folder(Registry):
+    """One class per file of a package, by the file's name: one for which `fits` is true; files without are passed
+    over."""
+
+    def __init__(self, package: str, what: str, fits: Callable[[Any], bool]):
+        super().__init__(what, fits)
+        self.package = package
+
+    def stems(self) -> list[str]:
+        folders = map(Path, importlib.import_module(self.package).__path__)
+        return sorted({file.stem for folder in folders for file in folder.glob("*.py") if file.stem.isidentifier()})
+
+    def classes(self, stem: str) -> list[type]:
         module = import_or_explain(f"{self.package}.{stem}")
         return [found for found in defined_in(module) if self.fits(found)]
-
-    def _holds(self, stem: str) -> bool:
-        try:
-            return bool(self.classes(stem))
-        except LookupError:  # a file whose own requirements are missing is still one of the possible names
-            return True
 
 
 def folder_of(package: str, base: type) -> Folder:
@@ -117,13 +120,13 @@ def registry_of(results: tuple[Any, ...]) -> Registry:
     """The registry for `Callable[..., X]`. Of a union X its members; else the subclasses of X, one per file of the
     package that FOLDERS names, or without one those in X's own module; where there are none, X itself."""
     if len(results) > 1:
-        return Classes(*results)
+        return Classes(results, results)
     (base,) = results
     if base.__module__ in FOLDERS:
         return folder_of(FOLDERS[base.__module__], base)
     module = sys.modules[base.__module__]
     subclasses = [found for found in defined_in(module) if issubclass(found, base) and found is not base]
-    return Classes(*(subclasses or [base]), bases=(base,))
+    return Classes(subclasses or [base], (base,))
 
 
 def defined_in(module: Any) -> Iterator[type]:
@@ -134,7 +137,8 @@ def defined_in(module: Any) -> Iterator[type]:
             yield found
 
 
-ANYWHERE = "*"
+ANYWHERE = frozenset("*")
+"""The modules of `code_from` for a user's own YAML and command line, which may name any."""
 _trusted: ContextVar[frozenset[str]] = ContextVar("trusted modules", default=frozenset())
 """The modules outside chopmix that a configuration being read may name: none outside of `code_from`."""
 
@@ -149,16 +153,11 @@ def code_from(modules: Collection[str]) -> Iterator[None]:
         _trusted.reset(token)
 
 
-def code_from_anywhere() -> AbstractContextManager[None]:
-    """A context in which configurations may name any module: for the user's own YAML and command line."""
-    return code_from([ANYWHERE])
-
-
 def is_trusted(module: str) -> bool:
     """Whether a configuration being read may name a module outside chopmix."""
     known = _trusted.get()
     parts = module.split(".")
-    return ANYWHERE in known or any(".".join(parts[: n + 1]) in known for n in range(len(parts)))
+    return known >= ANYWHERE or any(".".join(parts[: n + 1]) in known for n in range(len(parts)))
 
 
 def imported(reference: str) -> Any:
@@ -191,12 +190,6 @@ def import_or_explain(path: str) -> Any:
         raise LookupError(f"cannot import {path!r}: {type(error).__name__}: {error}{hint}") from error
 
 
-def unknown(use: str, possible: list[str]) -> str:
-    """The message for a name that is not in a registry."""
-    near = nearest(use, possible, list_all=False)
-    return f"nothing is named {use!r}; possible: {', '.join(possible)}, or package.module:Class{near}"
-
-
 def use_name(found: Any) -> str:
     """The name of a class in a YAML: `rms_norm` for chopmix's, `package.module:Class` for all others."""
     ours = found.__module__.partition(".")[0] == ROOT
@@ -211,3 +204,20 @@ def snake_case(name: str) -> str:
 def flat(name: str) -> str:
     """A name without capitals and underscores, for comparison."""
     return name.replace("_", "").lower()
+
+
+def attribute_docstrings(target: Any) -> dict[str, str]:
+    """The string after each field of a dataclass, by field: `{"every": "Steps between two checkpoints"}`. Empty for
+    anything else, and where the source cannot be read."""
+    if not is_dataclass(target):
+        return {}
+    try:
+        tree: Any = ast.parse(textwrap.dedent(inspect.getsource(target)))
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    return {
+        node.target.id: inspect.cleandoc(str(text.value.value))
+        for node, text in pairwise(tree.body[0].body)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+    }

@@ -6,7 +6,6 @@ used again when the run resumes or is loaded.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,31 +25,22 @@ with instructions for it: a rule fitted to benchmarks/results/precision.jsonl (b
 against it."""
 
 
-@dataclass(frozen=True)
-class Resolved:
-    """The precision of a run, and whether torch.compile compiles it."""
-
-    precision: str
-    """`float32` or `bfloat16`."""
-    compile: bool
-    note: str = ""
-    """Why the run is not compiled though it should be; else empty."""
-
-
-class ResolvedRecord(Record):
-    """A run's `choices.json`: a `Resolved`, and the device that it is for, `cpu` or `cuda`."""
+class Resolved(Record):
+    """The precision of a run, and whether torch.compile compiles it; also the content of its `choices.json`."""
 
     precision: Literal["float32", "bfloat16"]
     compile: bool
     note: str = ""
+    """Why the run is not compiled though it should be; else empty."""
     device: str
+    """The kind of device that this is for: `cpu` or `cuda`."""
 
 
-def read_resolved(folder: Path) -> ResolvedRecord | None:
+def read_resolved(folder: Path) -> Resolved | None:
     """The `choices.json` of a run; None where there is none. Raises CheckpointError for a damaged file."""
     file = folder / "choices.json"
     try:
-        return read_record(file, ResolvedRecord) if file.exists() else None
+        return read_record(file, Resolved) if file.exists() else None
     except DataError as error:
         raise CheckpointError(str(error)) from None
 
@@ -65,16 +55,16 @@ def resolve(training: Training, model: Part, folder: Path | None, device: torch.
     for a damaged `choices.json`."""
     before = read_resolved(folder) if folder else None
     if before and before.device == device.type:
-        return Resolved(before.precision, before.compile, before.note)
-    wide = device.type == "cuda" or training.precision == "fast" or gains(*width_and_channels(model))
+        return before
+    wide = device.type == "cuda" or training.precision == "fast" or gains(model)
     named = training.precision in ("float32", "bfloat16")
     precision = training.precision if named else "bfloat16" if wide and fast_half(device) else "float32"
     wanted = device.type == "cuda" and training.steps >= 1000 if training.compile == "auto" else training.compile
     missing = wanted and missing_compiler(device)
     note = f"not compiled: {missing}" if missing else ""
-    made = Resolved(precision, bool(wanted and not missing), note)
+    made = Resolved(precision=precision, compile=bool(wanted and not missing), note=note, device=device.type)
     if folder:
-        write_json(folder / "choices.json", {**asdict(made), "device": device.type})
+        write_json(folder / "choices.json", made.model_dump())
     return made
 
 
@@ -86,13 +76,8 @@ def precision_of(folder: Path, device: torch.device) -> str:
     return before.precision if same else "float32"
 
 
-def width_and_channels(model: Part) -> tuple[int, int]:
-    """A model's width, and the channels of one head."""
+def gains(model: Part) -> bool:
+    """Whether a model is wide enough, and has enough channels a head, to gain from bfloat16 on a CPU that has it."""
     width, heads, block = (model.options[name] for name in ("width", "heads", "block"))
     options: Any = getattr(block, "options", {})
-    return width, options.get("head_width") or width // heads
-
-
-def gains(width: int, channels: int) -> bool:
-    """Whether a core of this width and this many channels a head gains from bfloat16 on a CPU that has it."""
-    return width >= WIDE and channels >= CHANNELS
+    return width >= WIDE and (options.get("head_width") or width // heads) >= CHANNELS

@@ -63,11 +63,6 @@ class Plain:
         return describe(self.annotation)
 
 
-def plain_reader(annotation: Any) -> Any:
-    """The annotation that pydantic gets for a plain value: strict, with `Plain`."""
-    return Annotated[strict(annotation), Plain(annotation)]
-
-
 def number(value: Any) -> Any:
     """The number that a text spells; any other value as it is."""
     if isinstance(value, str):
@@ -111,8 +106,6 @@ def over_arguments(change: Callable[[Any], Any], annotation: Any) -> Any:
 
 
 NAMES = {bool: "true or false", str: "text", int: "a whole number", float: "a number", types.NoneType: "null"}
-
-
 BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 """The bounds of pydantic's `Field`, in words."""
 

@@ -28,9 +28,8 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
 from pydantic_core import PydanticCustomError, core_schema
 
-from .docstrings import attribute_docstrings
-from .registry import ROOT, Registry, registry_of, use_name
-from .scalars import nearest, number, over_arguments, plain_reader, problem, shown
+from .registry import ROOT, Registry, attribute_docstrings, registry_of, use_name
+from .scalars import Plain, nearest, number, over_arguments, problem, shown, strict
 
 Target = Callable[..., Any]
 Keys = dict[str, tuple[Any, Any]]
@@ -207,7 +206,7 @@ def reader(annotation: Any, default: Any = None) -> Any:
         return annotation
     if any(map(_has_parts, get_args(annotation))):
         return over_arguments(reader, annotation)
-    return plain_reader(annotation)
+    return Annotated[strict(annotation), Plain(annotation)]
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
@@ -220,12 +219,8 @@ def _is_read(annotation: Any) -> bool:
 
 def _has_parts(annotation: Any) -> bool:
     record = inspect.isclass(annotation) and is_dataclass(annotation)
-    return (
-        record
-        or get_origin(annotation) is Callable
-        or _is_read(annotation)
-        or any(map(_has_parts, get_args(annotation)))
-    )
+    is_part = record or get_origin(annotation) is Callable or _is_read(annotation)
+    return is_part or any(map(_has_parts, get_args(annotation)))
 
 
 def model_of(label: str, keys: Keys, docstring: str | None = None) -> type[BaseModel]:

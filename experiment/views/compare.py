@@ -57,9 +57,8 @@ def read_curves(file: Path) -> dict[str, Curve]:
 def shared_metrics(groups: Sequence[Group]) -> list[str]:
     """The evaluation metrics (without `train/` and `data/`) that all groups have, in the order of the first."""
     first = next(iter(groups[0].curves.values()))
-    return [
-        name for name in first if not name.startswith(("train/", "data/")) and all(group.last(name) for group in groups)
-    ]
+    names = [name for name in first if not name.startswith(("train/", "data/"))]
+    return [name for name in names if all(group.last(name) for group in groups)]
 
 
 def comparison_table(groups: Sequence[Group]) -> Table:

@@ -74,13 +74,10 @@ def leak_lines(model: Model) -> list[str]:
         if all(each == frozenset() for each in ahead):
             why = "nobody reads what stands later, by the form of its graph: this holds for all batches"
         elif None not in ahead:
-            names = [model.inputs[number - 1] for number in sorted(frozenset().union(*ahead))]
-            names = ", ".join(names)
+            names = ", ".join(model.inputs[number - 1] for number in sorted(frozenset().union(*ahead)))
             why = f"only {names} are read ahead of time; that they stand before every target is checked in every batch"
         else:
-            why = (
-                "its graph proves nothing by its form: every new layout is followed through all layers "
-                "before it is used"
-            )
+            follows = "every new layout is followed through all layers before it is used"
+            why = f"its graph proves nothing by its form: {follows}"
         lines.append(f"no leak in {name}: in {len(core.graphs)} layers of {len(patterns)} graph(s) {why}")
     return [*lines, f"first batch: {check.by_form:,} targets safe by form, {check.searched:,} layouts searched"]

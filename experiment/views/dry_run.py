@@ -12,10 +12,10 @@ from ...data.processes import Processes
 from ...tokenizers.files.printing import printable
 from ...training.record.progress import Progress, peak_memory, scaled
 from ..assembly.assemble import assemble, start
-from ..introduction import about_inputs, preflight
 from ..resume import resume
 from ..settings.config import Config
 from ..settings.document import dumped
+from ..train import about_inputs, preflight
 from .costs import batch_lines, leak_lines, parameter_table, rate_table
 
 
@@ -43,6 +43,5 @@ def dry_run(config: Config) -> None:
                 console.print(printable(line), markup=False)
             start(experiment)
             loss = processes.sum(trainer.learner.update(0, loader.load(0))).item()
-        console.print(
-            f"one step: loss {loss:.4f}, peak memory of the whole process {scaled(peak_memory(processes.device), 'B')}"
-        )
+        memory = scaled(peak_memory(processes.device), "B")
+        console.print(f"one step: loss {loss:.4f}, peak memory of the whole process {memory}")

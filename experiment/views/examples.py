@@ -46,17 +46,13 @@ def write_examples(config: Config, split: str, number: int, folder: Path) -> Ite
         raise RunError(f"{config.path}: dataset {dataset.name!r} is a text corpus: chopmix inspect shows what it holds")
     samples, columns = dataset.opened(split), columns_of(config)
     tasks = [part() for part in config.tasks.values()]
-    answers = {column for task in tasks for column in task.needs.columns} | {
-        columns[t.target] for t in tasks if t.needs.generates
-    }
+    answers = {column for task in tasks for column in task.needs.columns}
+    answers |= {columns[task.target] for task in tasks if task.needs.generates}
     for place in range(min(number, len(samples))):
         row, own = samples[place * len(samples) // number if number < len(samples) else place], folder / str(place + 1)
         make_folder(own)
-        told = {
-            name: written(row[name], own, file_name(name))
-            for name in sorted({*columns.values(), *answers})
-            if row.get(name) is not None
-        }
+        there = [name for name in sorted({*columns.values(), *answers}) if row.get(name) is not None]
+        told = {name: written(row[name], own, file_name(name)) for name in there}
         write_json(own / "sample.json", told)
         given = {name: column for name, column in columns.items() if column in told and column not in answers}
         yield " ".join(["chopmix predict", str(config.out), *asked(given, told, own)])
@@ -65,11 +61,11 @@ def write_examples(config: Config, split: str, number: int, folder: Path) -> Ite
 def asked(given: Mapping[str, str], told: Mapping[str, Any], folder: Path) -> list[str]:
     """The `--input NAME=VALUE` options of `chopmix predict` for a sample. `given` maps inputs to columns, `told` is the
     content of its `sample.json`."""
-    files = {column: folder / str(told[column]) for column in given.values()}
-    values = {
-        name: str(files[column] if os.path.isfile(files[column]) else told[column]) for name, column in given.items()
-    }
-    return [f"--input {shlex.quote(f'{name}={value}')}" for name, value in values.items()]
+    found = []
+    for name, column in given.items():
+        file = folder / str(told[column])
+        found.append(f"--input {shlex.quote(f'{name}={file if os.path.isfile(file) else told[column]}')}")
+    return found
 
 
 def file_name(column: str) -> str:

@@ -112,9 +112,8 @@ def reach_table(graphs: Sequence[Graph], heard: Sequence[torch.Tensor], tokens: 
     for depth, (graph, known) in enumerate(zip(graphs, heard), start=1):
         read = dense_mask(graph, tokens, tokens)[0][there].sum(1).float()
         known = known[there].sum(1).float()
-        rows.append(
-            f"<tr><td>{depth}</td><td>{read.mean():.1f}</td><td>{known.mean():.1f}</td><td>{int(known.max())}</td></tr>"
-        )
+        cells = f"{depth}</td><td>{read.mean():.1f}</td><td>{known.mean():.1f}</td><td>{int(known.max())}"
+        rows.append(f"<tr><td>{cells}</td></tr>")
     return (
         f"<p>Of {int(there.sum())} tokens:</p><table><tr><th>layer</th><th>read there, on average</th>"
         f"<th>heard of by then, on average</th><th>at most</th></tr>{''.join(rows)}</table>"

@@ -12,7 +12,7 @@ from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.fingerprint import file_fingerprint
 from chopmix.experiment.run import Run, pictures_of
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.views.embedding_files import whole_file
+from chopmix.experiment.views.embed import whole_file
 from chopmix.tokenizers.files.printing import json_line, printable
 from chopmix.tokenizers.files.reading import DataError, read_lines
 from chopmix.tokenizers.files.writing import make_folder

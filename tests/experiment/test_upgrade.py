@@ -13,7 +13,7 @@ import pytest
 import yaml
 from chopmix.commands.cli import main
 from chopmix.experiment.folder import upgrade as upgrading
-from chopmix.experiment.folder.lock import RunLock
+from chopmix.experiment.folder.claim import run_lock
 from chopmix.experiment.folder.reading import RunError, read_config
 from chopmix.experiment.folder.upgrade import upgrade
 from chopmix.experiment.run import load_run
@@ -265,7 +265,7 @@ def test_an_upgrade_that_is_killed_goes_on(tmp_path, monkeypatch, left):
 def test_what_is_not_rewritten(tmp_path, capsys):
     assert main(["upgrade", str(tmp_path)]) == 2 and "is not a run: it has no config.yaml" in capsys.readouterr().err
     run = old_run(tmp_path / "run")
-    with RunLock(run), pytest.raises(RunError, match="is in use"):
+    with run_lock(run), pytest.raises(RunError, match="is in use"):
         upgrade(run)
     for name, text, message in (
         ("config.yaml", "format: 3\n" + OLD, "config.yaml is of format 3, and this chopmix reads format 2"),

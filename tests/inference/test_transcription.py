@@ -22,8 +22,7 @@ import torch
 import transformers
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, load_run
-from chopmix.experiment.views.transcribe import transcribe
-from chopmix.experiment.views.transcripts import as_srt, as_vtt, clock
+from chopmix.experiment.views.transcribe import as_srt, as_vtt, clock, transcribe
 from chopmix.inference.transcript import Segment
 from chopmix.inference.transcription import Transcriber, Transcribing
 from chopmix.inference.whisper_decoding import (

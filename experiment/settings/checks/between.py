@@ -20,17 +20,8 @@ from ..registry import imported
 from ..scalars import nearest
 from ..schema import Part
 from ..sections import Data, Training
-from .inputs import augmented_images_have_one_shape, encodings_fit, inputs_can_be_built
-from .sizes import Found, checkpoint_sizes, evaluation_sizes, logging_sizes, model_sizes, training_sizes
-from .tasks import (
-    absolute_positions_fit,
-    answers_are_not_read,
-    encoder_fits,
-    needs_of,
-    refusal,
-    targets_are_inputs,
-    tasks_can_be_built,
-)  # fmt: skip
+from . import parts
+from .parts import Found
 
 
 def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
@@ -48,32 +39,23 @@ def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
     return found
 
 
-def input_names(inputs: dict[str, Part]) -> Iterator[Found]:
-    """Inputs have names that torch modules can carry."""
-    yield from _names("inputs", inputs, nn.ParameterDict())
-
-
-def task_names(tasks: dict[str, Part]) -> Iterator[Found]:
-    """Tasks have names that torch modules can carry."""
-    yield from _names("tasks", tasks, nn.ModuleDict())
-
-
-def _names(section: str, entries: Mapping[str, Part], owner: nn.Module) -> Iterator[Found]:
-    if not entries:
-        yield (section,), "must name at least one"
-    for name in entries:
-        if not (name.isidentifier() and name.isascii()):
-            yield (section, name), f"{name!r} cannot be a name: letters, digits and _ only, with a letter first"
-        elif hasattr(owner, name) or hasattr(nn.ModuleDict, name):
-            yield (section, name), f"{name!r} cannot be a name: torch modules have an attribute of that name"
+def names_fit_modules(inputs: dict[str, Part] | None = None, tasks: dict[str, Part] | None = None) -> Iterator[Found]:
+    """Inputs and tasks have names that torch modules can carry, and there is at least one of each."""
+    for section, entries, owner in ("inputs", inputs, nn.ParameterDict()), ("tasks", tasks, nn.ModuleDict()):
+        if entries is not None and not entries:
+            yield (section,), "must name at least one"
+        for name in entries or ():
+            if not (name.isidentifier() and name.isascii()):
+                yield (section, name), f"{name!r} cannot be a name: letters, digits and _ only, with a letter first"
+            elif hasattr(owner, name) or hasattr(nn.ModuleDict, name):
+                yield (section, name), f"{name!r} cannot be a name: torch modules have an attribute of that name"
 
 
 def heads_divide(model: Part) -> Iterator[Found]:
     """`heads` divides `width`, unless `head_width` is given; `key_value_heads` divides `heads`."""
-    width, heads = model.options["width"], model.options["heads"]
-    if width % heads and model.options["block"].options.get("head_width") is None:
+    width, heads, block = model.options["width"], model.options["heads"], model.options["block"].options
+    if width % heads and block.get("head_width") is None:
         yield ("model", "heads"), f"must divide width ({width}); {heads} does not, but {_divisors(width, heads)} would"
-    block = model.options["block"].options
     groups = block.get("key_value_heads")
     if groups is not None and (groups < 1 or heads % groups):
         where = ("model", "block", "key_value_heads")
@@ -87,12 +69,16 @@ def _divisors(number: int, near: int) -> str:
     return " or ".join(str(d) for d in found if d)
 
 
+def in_cores(model: Part, name: str) -> dict[tuple[str, ...], Any]:
+    """A setting of the main core and, where there is one, that of the encoder, by their paths."""
+    encoder = model.options["encoder"]
+    found: dict[tuple[str, ...], Any] = {("model", name): model.options[name]}
+    return found | ({("model", "encoder", name): getattr(encoder, name)} if encoder else {})
+
+
 def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iterator[Found]:
     """Every attention expression parses, and names inputs and axes that exist."""
-    encoder = model.options["encoder"]
-    expressions = {("model", "attention"): model.options["attention"]}
-    expressions |= {("model", "encoder", "attention"): encoder.attention} if encoder else {}
-    for path, written in expressions.items():
+    for path, written in in_cores(model, "attention").items():
         if not written:
             yield path, "must hold at least one expression"
         for index, text in enumerate([written] if isinstance(written, str) else written):
@@ -105,8 +91,7 @@ def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iter
 
 def time_is_kept(inputs: dict[str, Part], model: Part) -> Iterator[Found]:
     """With `causal(seconds)`, no token depends on a whole clip, and so on what comes after it."""
-    encoder = model.options["encoder"]
-    written = [model.options["attention"], *([encoder.attention] if encoder else [])]
+    written = in_cores(model, "attention").values()
     expressions = [text for each in written for text in ([each] if isinstance(each, str) else each)]
     if not any(re.search(r"\bcausal\s*\(\s*seconds\b", text) for text in expressions):
         return
@@ -127,20 +112,18 @@ def axes_of(inputs: Mapping[str, Part]) -> tuple[str, ...]:
 
 def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Found]:
     """`position` of the model and of the encoder accepts the heads, their channels and the axes."""
-    width, heads, encoder = (model.options[name] for name in ("width", "heads", "encoder"))
+    width, heads = model.options["width"], model.options["heads"]
     channels = model.options["block"].options.get("head_width") or width // heads
-    positions = {("model", "position"): model.options["position"]}
-    positions |= {("model", "encoder", "position"): encoder.position} if encoder else {}
-    for path, position in positions.items():
+    for path, position in in_cores(model, "position").items():
         if position is not None and not list(heads_divide(model)):
-            yield from refusal(path, position, heads, channels, axes_of(inputs))
+            yield from parts.refusal(path, position, heads, channels, axes_of(inputs))
 
 
 def block_can_be_built(model: Part) -> Iterator[Found]:
     """`block` accepts its options at this width."""
     block, width, heads = (model.options[name] for name in ("block", "width", "heads"))
     if not list(heads_divide(model)):
-        yield from refusal(("model", "block"), block, width, heads, device="meta")
+        yield from parts.refusal(("model", "block"), block, width, heads, device="meta")
 
 
 def samples_or_tokens(data: Data, training: Training) -> Iterator[Found]:
@@ -185,7 +168,7 @@ def steps_are_rows(
     context, tokens, encoder = model.options["context"], training.tokens_per_step, model.options["encoder"]
     if tokens is None or (data is not None and holds_samples(data)):
         return
-    needs = needs_of(tasks or {}).values()
+    needs = parts.needs_of(tasks or {}).values()
     context = max((each.window(context, encoder.context if encoder else 0) for each in needs), default=context)
     below = tokens - tokens % context
     if below != tokens:
@@ -199,16 +182,17 @@ def steps_are_rows(
 
 def schedule_fits(training: Training) -> Iterator[Found]:
     """`schedule` accepts its options for this number of steps."""
-    yield from refusal(("training", "schedule"), training.schedule, training.steps)
+    yield from parts.refusal(("training", "schedule"), training.schedule, training.steps)
 
 
 Check = Callable[..., Iterator[Found]]
 SINGLE_CHECKS: tuple[Check, ...] = (
-    input_names, task_names, tasks_can_be_built, model_sizes, training_sizes, evaluation_sizes, checkpoint_sizes,
-    logging_sizes,
+    names_fit_modules, parts.tasks_can_be_built, parts.model_sizes, parts.training_sizes, parts.evaluation_sizes,
+    parts.checkpoint_sizes, parts.logging_sizes,
 )  # fmt: skip
 FITTING_CHECKS: tuple[Check, ...] = (
-    heads_divide, encoder_fits, attention_parses, time_is_kept, augmented_images_have_one_shape, relative_position_fits,
-    block_can_be_built, absolute_positions_fit, inputs_can_be_built, encodings_fit, targets_are_inputs,
-    answers_are_not_read, samples_or_tokens, core_tokens_have_room, dropped_inputs_exist, steps_are_rows, schedule_fits,
+    heads_divide, parts.encoder_fits, attention_parses, time_is_kept, parts.augmented_images_have_one_shape,
+    relative_position_fits, block_can_be_built, parts.absolute_positions_fit, parts.inputs_can_be_built,
+    parts.encodings_fit, parts.targets_are_inputs, parts.answers_are_not_read, samples_or_tokens, core_tokens_have_room,
+    dropped_inputs_exist, steps_are_rows, schedule_fits,
 )  # fmt: skip

@@ -21,8 +21,7 @@ from chopmix.commands.cli import main
 from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import load_run
-from chopmix.experiment.views.transcribe import transcribe, transcriber_of
-from chopmix.experiment.views.transcripts import as_json, as_srt, write_transcripts
+from chopmix.experiment.views.transcribe import as_json, as_srt, transcribe, transcriber_of, write_transcripts
 from chopmix.inference import transcription
 from chopmix.inference.languages import CODES
 from chopmix.inference.transcript import Segment, Transcript

@@ -1,0 +1,125 @@
+"""Arguments that several commands share: a run's checkpoint and device, trusted code, beam search; a configuration,
+`CONFIG [KEY=VALUE...]`; samples, `--input NAME=VALUE`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..tokenizers.files.reading import matching
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..experiment.run import Run
+    from ..experiment.settings.config import Config
+
+DATA_HELP = "a dataset as a YAML writes it, a folder, a manifest, shards, texts"
+SEARCH_KEYS = ("beams", "length_penalty", "no_repeat")
+
+
+def add_checkpoint(command: argparse.ArgumentParser) -> None:
+    """Add --checkpoint (which weights of a run are loaded), --device and --trust."""
+    command.add_argument("--checkpoint", choices=("best", "last"), default="best")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_trust(command)
+
+
+def add_trust(command: argparse.ArgumentParser) -> None:
+    """Add --trust: modules outside chopmix whose code a run may name and so execute."""
+    command.add_argument(
+        "--trust", action="append", default=[], metavar="MODULE",
+        help="a module outside chopmix that the run may use, such as its author's tokenizer; it is executed",
+    )  # fmt: skip
+
+
+def load(options: argparse.Namespace) -> Run:
+    """The run of `options.run`, at the checkpoint and on the device of `add_checkpoint`. Raises RunError where there is
+    no run, CheckpointError where none of its checkpoints is whole."""
+    from ..experiment.run import load_run
+
+    return load_run(options.run, options.checkpoint, options.device, options.trust)
+
+
+def add_search(command: argparse.ArgumentParser) -> None:
+    """Add the options of beam search: --beams, --length-penalty, --no-repeat."""
+    command.add_argument(
+        "--beams", type=int, metavar="N",
+        help="search for texts with so many beams (1: greedily); what is not given is as the task says",
+    )  # fmt: skip
+    command.add_argument("--length-penalty", type=float, metavar="A", help="above 1: longer texts")
+    command.add_argument("--no-repeat", type=int, metavar="N", help="no N tokens in a row twice in a text")
+
+
+def search_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of beam search that were given, by field of `Search`: `--beams 4` gives `{"beams": 4}`."""
+    return {name: getattr(options, name) for name in SEARCH_KEYS if getattr(options, name) is not None}
+
+
+def wide_console() -> Console:
+    """A console on standard output: as wide as the terminal, else 240 columns, so that no table is cut in a file."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 240)
+
+
+def add_config(command: argparse.ArgumentParser) -> None:
+    """Add the arguments CONFIG (a YAML file or the folder of a run), KEY=VALUE overrides and --trust."""
+    command.add_argument("config", metavar="CONFIG", help="a YAML file, or a run's folder")
+    command.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE")
+    add_trust(command)
+
+
+def given_config(options: argparse.Namespace) -> Config:
+    """The configuration of a YAML file with overrides, or of a run's folder. Raises ConfigError with all its problems,
+    RunError for an imported run, which has no data."""
+    from ..experiment.folder.reading import RunError, read_config
+    from ..experiment.settings.config import load_config
+
+    folder = Path(options.config)
+    is_run = os.path.isfile(folder / "config.yaml") and not options.overrides
+    config = read_config(folder, options.trust) if is_run else load_config(options.config, options.overrides)
+    if config.data.dataset is None:
+        raise RunError(f"{folder} was imported and has no data of its own: there is nothing to see")
+    return config
+
+
+def add_inputs(command: argparse.ArgumentParser, required: bool = False) -> None:
+    """Add the repeatable option --input NAME=VALUE."""
+    command.add_argument(
+        "--input", action="append", default=[], metavar="NAME=VALUE", required=required,
+        help="a file for an input, or its text; repeat it for other inputs, and for more samples",
+    )  # fmt: skip
+
+
+def given_samples(pairs: Sequence[str], run: Run, reading: bool = False) -> list[dict[str, str]]:
+    """Samples from `NAME=VALUE` pairs: several values of one name are several samples; a single value goes with all.
+
+        ["image=a.png", "image=b.png", "operator=+"]
+        [{"image": "a.png", "operator": "+"}, {"image": "b.png", "operator": "+"}]
+
+    A value with `*` stands for the files it matches, unless the input is a text. Raises RunError where the numbers of
+    values do not agree, and for the input that the run generates, unless samples are only read (`reading`: embed)."""
+    from ..experiment.folder.reading import RunError
+
+    written = [task.target for task in run.tasks.values() if task.needs.generates]
+    values: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise RunError(f"--input {pair!r}: write NAME=VALUE, such as image=cat.jpg")
+        is_text = name in run.choppers and run.choppers[name].text is not None
+        if not reading and name in written and len(written) == len(run.tasks):
+            raise RunError(f"--input {name}: this is what the run writes; generate's --prompt says how it begins")
+        matched = matching(value) if "*" in value and not is_text else []
+        values.setdefault(name, []).extend(matched or [value])
+    count = max(map(len, values.values()))
+    if wrong := [name for name, given in values.items() if len(given) not in (1, count)]:
+        raise RunError(
+            f"--input {wrong[0]}: {len(values[wrong[0]])} values beside {count} of another input; give 1 or {count}"
+        )
+    return [{name: given[n % len(given)] for name, given in values.items()} for n in range(count)]
