@@ -58,26 +58,19 @@ def completed(config: Vit) -> Vit:
     check(model)
     block, patch = model.blocks[0], model.patch_embed
     args = {
-        "img_size": list(patch.img_size),
-        "patch_size": patch.patch_size[0],
-        "in_chans": patch.proj.in_channels,
-        "embed_dim": model.embed_dim,
-        "depth": len(model.blocks),
-        "num_heads": block.attn.num_heads,
+        "img_size": list(patch.img_size), "patch_size": patch.patch_size[0], "in_chans": patch.proj.in_channels,
+        "embed_dim": model.embed_dim, "depth": len(model.blocks), "num_heads": block.attn.num_heads,
         "mlp_ratio": block.mlp.fc1.out_features / model.embed_dim,
         "qk_norm": isinstance(block.attn.q_norm, nn.LayerNorm),
-        "class_token": model.has_class_token,
-        "no_embed_class": model.no_embed_class,
+        "class_token": model.has_class_token, "no_embed_class": model.no_embed_class,
         "init_values": (config.model_args.init_values or 1.0) if hasattr(block.ls1, "gamma") else None,
-        "final_norm": isinstance(model.norm, nn.LayerNorm),
-        "fc_norm": isinstance(model.fc_norm, nn.LayerNorm),
+        "final_norm": isinstance(model.norm, nn.LayerNorm), "fc_norm": isinstance(model.fc_norm, nn.LayerNorm),
         "global_pool": model.global_pool,
-    }
+    }  # fmt: skip
     theirs = {name: list(value) if isinstance(value, tuple) else value for name, value in model.pretrained_cfg.items()}
     data = config.pretrained_cfg or VitData.read(theirs)
-    return config.model_copy(
-        update={"model_args": VitArguments.read(args), "pretrained_cfg": data, "epsilon": block.norm1.eps}
-    )
+    update = {"model_args": VitArguments.read(args), "pretrained_cfg": data, "epsilon": block.norm1.eps}
+    return config.model_copy(update=update)
 
 
 def made(config: Vit) -> nn.Module:
