@@ -107,8 +107,6 @@ def measure_attribution(
         raise ValueError(
             f"{len(inputs)} inputs have {2 ** len(inputs)} subsets; at most {MOST} inputs are evaluated so"
         )
-    training = model.training
-    model.eval()
     metrics, nats, counts = ({name: {} for name in tasks} for _ in range(3))
     for subset in (s for size in range(len(inputs) + 1) for s in combinations(inputs, size)):
         found, sums = measured(model, tasks, split, rows=rows, inputs=subset, generated=generated, processes=processes)
@@ -118,7 +116,6 @@ def measure_attribution(
             metrics[name][subset] = {key.removeprefix(own): v for key, v in found.items() if key.startswith(own)}
             judged = float(sums[name].get("samples", readable(split, processes)))
             nats[name][subset] = float(sums[name].get("nats", sums[name]["loss"])) / max(judged, 1)
-    model.train(training)
     for name, each in counts.items():
         check_counts(name, each, inputs)
     tokens, samples = tokens_per_input(split, tasks, inputs), readable(split, processes)

@@ -139,8 +139,7 @@ def summed(
                 said, true = task.answers(outputs[name], targets, batch), batch.set_of(targets).labels[task.target]
                 pairs[name] += [(answer["text"], as_text(text)) for answer, text in zip(said, true) if text is not None]
             for key, value in found.items():
-                value = value.double() * bool(places)
-                sums[name][key] = sums[name][key] + value if key in sums[name] else value
+                sums[name][key] = sums[name].get(key, 0.0) + value.double() * bool(places)
     return sums, pairs
 
 
