@@ -17,28 +17,26 @@ PLAIN = "patch_drop", "norm_pre", "attn_pool"
 
 def import_vit(source: Directory) -> Imported:
     """A timm directory: `config.json` with `architecture`, `num_classes`, `global_pool`, `model_args`,
-    `pretrained_cfg`. Raises RunError for less than two classes, and for names that are not one per class."""
+    `pretrained_cfg`. Raises RunError for less than two classes, PublishedError for names that are not one per class."""
     config = Vit.read(source.config)
     check_classes(source, config.classes)
     config = completed(config)
     names = config.labels or list(range(config.classes))
     if len(names) != config.classes:
-        raise RunError(
-            f"{source.path}/config.json: label_names names {len(names)} classes, but the model has {config.classes}"
-        )
+        raise PublishedError(f"config.json: label_names names {len(names)} classes, but the model has {config.classes}")
     return Imported(what=config.architecture, architecture=config, labels=names)
 
 
 def import_ast(source: Directory) -> Imported:
     """A transformers AST directory: `config.json`, and `preprocessor_config.json` where mean and std are not
-    AudioSet's. Raises RunError for less than two classes, and where `id2label` does not name every one."""
+    AudioSet's. Raises RunError for less than two classes, PublishedError where `id2label` does not name every one."""
     features = AstFeatures.read(read_json(source.path / FEATURES) if source.has(FEATURES) else {}, FEATURES)
     config = Ast.read(source.config).model_copy(update={"features": features})
     count = len(source.tensors.get("classifier.dense.bias", ()))
     check_classes(source, count)
     labels = config.id2label or {str(number): number for number in range(count)}
     if sorted(labels) != sorted(map(str, range(count))):
-        raise RunError(f"{source.path}/config.json: id2label does not name the {count} classes 0 to {count - 1}")
+        raise PublishedError(f"config.json: id2label does not name the {count} classes 0 to {count - 1}")
     return Imported(what="AST", architecture=config, labels=[labels[str(number)] for number in range(count)])
 
 

@@ -68,9 +68,7 @@ def with_added(source: Directory) -> Tokenizer:
     if own.file == "tokenizer.json" or not source.has("added_tokens.json"):
         return own
     added = read_record(source.path / "added_tokens.json", Added).root
-    own.coder.add_special_tokens(
-        [AddedToken(name, special=True) for name, _ in sorted(added.items(), key=lambda e: e[1])]
-    )
+    own.coder.add_special_tokens([AddedToken(name, special=True) for name in sorted(added, key=added.__getitem__)])
     for name, id in added.items():
         if own.id(name) != id:
             raise RunError(

@@ -40,9 +40,8 @@ def write_run(source: Directory, folder: Path, made: Imported, partly: bool = Fa
         shutil.rmtree(folder, ignore_errors=True)
         raise OSError(error.errno, f"{folder} cannot be written: {error.strerror}; nothing of it is kept") from error
     size = f"{sum(parameters_by_part(model).values()):,} parameters, context {model.context}"
-    return "; ".join(
-        [f"imported {source.path} into {folder}: {made.what}, {size}", *told(made, missing, extra, weights.unread)]
-    )
+    done = f"imported {source.path} into {folder}: {made.what}, {size}"
+    return "; ".join([done, *told(made, missing, extra, weights.unread)])
 
 
 def keep(folder: Path, files: Mapping[str, bytes], record: Mapping, tensors: Mapping[str, Tensor]) -> None:
