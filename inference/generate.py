@@ -22,8 +22,6 @@ from ..tokenizers.encoding.base import TextStream
 from ..tokenizers.encoding.directory import DecodedStream
 from ..tokenizers.files.reading import DataError
 
-GREEDY = Sampling(temperature=0)
-
 # ------------------------------------------------------------------------------------------------------ what is written
 
 
@@ -98,7 +96,7 @@ def pieces(
         texts = beam_search(session, rows[0].ends, session.most, search)
         yield ["".join(map(row.write, found.ids)) + row.finish() for row, found in zip(rows, texts, strict=True)]
         return
-    for ids in draw(session, session.most, sampling or GREEDY, generator):
+    for ids in draw(session, session.most, sampling or Sampling(temperature=0), generator):
         yield [row.write(id) for row, id in zip(rows, ids.tolist(), strict=True)]
         if all(row.stopped for row in rows):
             break

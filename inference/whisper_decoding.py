@@ -19,7 +19,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ..models.generation.beam_search import largest, seated
+from ..models.generation.beam_search import Found, largest, seated
 from ..models.generation.session import Session
 from ..models.pretrained.base import Id, Published
 
@@ -141,12 +141,9 @@ class Rules:
 # ------------------------------------------------------------------------------------------------- texts of one window
 
 
-class Candidate(NamedTuple):
-    """A possible text of a window: its ids without the end, and their log-probability among the ids that the rules
-    allow (with that of the end, where it has ended)."""
-
-    ids: list[int]
-    log: float
+Candidate = Found
+"""A possible text of a window: its ids without the end, and their log-probability among the ids that the rules allow
+(with that of the end, where it has ended)."""
 
 
 class Branch(NamedTuple):
