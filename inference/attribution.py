@@ -107,7 +107,9 @@ def measure_attribution(
         raise ValueError(
             f"{len(inputs)} inputs have {2 ** len(inputs)} subsets; at most {MOST} inputs are evaluated so"
         )
-    metrics, nats, counts = ({name: {} for name in tasks} for _ in range(3))
+    metrics: dict[str, dict] = {name: {} for name in tasks}
+    nats: dict[str, dict] = {name: {} for name in tasks}
+    counts: dict[str, dict] = {name: {} for name in tasks}
     for subset in (s for size in range(len(inputs) + 1) for s in combinations(inputs, size)):
         found, sums = measured(model, tasks, split, rows=rows, inputs=subset, generated=generated, processes=processes)
         for name in tasks:

@@ -66,11 +66,10 @@ def tokenizer_of(source: Directory) -> Tokenizer | None:
     if source.has("tokenizer.json"):
         file = source.path / "tokenizer.json"
         return Tokenizer(coder_of(read_text(file, LARGE), str(file)), "tokenizer.json", settings)
-    for file in SENTENCE_PIECE:
-        if source.has(file):
-            raise RunError(
-                f"{source.path} has {file} but no tokenizer.json; save it once with transformers' fast tokenizer"
-            )
+    if found := next(filter(source.has, SENTENCE_PIECE), None):
+        raise RunError(
+            f"{source.path} has {found} but no tokenizer.json; save it once with transformers' fast tokenizer"
+        )
     if source.has("vocab.txt"):
         return built(source, ["vocab.txt"], settings)
     if source.has("vocab.json"):
