@@ -9,6 +9,7 @@ v(both) = 6 give the image a share of (3 + 5) / 2 = 4 and the text one of (1 + 3
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -24,6 +25,8 @@ from .evaluation import measured
 
 MOST = 6
 """Up to this many inputs all subsets are evaluated (64 of them)."""
+LEFT = {"title_justify": "left", "caption_justify": "left"}
+"""Where tables have their titles and captions."""
 Subset = tuple[str, ...]
 """Some of the inputs, in the order of all."""
 
@@ -77,17 +80,13 @@ class Attribution:
         `val/without_image/exact_match`, ...; where the loss is no likelihood `val/share_of_loss/image`."""
         found: dict[str, float] = {}
         for name in self.inputs:
+            found[f"{prefix}/{'bits' if self.in_bits else 'share_of_loss'}/{name}"] = self.share(name)
             if self.in_bits:
-                found[f"{prefix}/bits/{name}"] = self.share(name)
                 found[f"{prefix}/bits_per_token/{name}"] = self.share(name) / max(self.tokens[name], 1)
-            else:
-                found[f"{prefix}/share_of_loss/{name}"] = self.share(name)
         for subset, metrics in self.metrics.items():
             if subset != self.inputs:
-                missing = "_".join(name for name in self.inputs if name not in subset)
-                found |= {
-                    f"{prefix}/without_{missing}/{key.rpartition('/')[2]}": value for key, value in metrics.items()
-                }
+                without = f"{prefix}/without_" + "_".join(name for name in self.inputs if name not in subset)
+                found |= {f"{without}/{key.rpartition('/')[2]}": value for key, value in metrics.items()}
         return found
 
 
@@ -108,8 +107,6 @@ def measure_attribution(
         raise ValueError(
             f"{len(inputs)} inputs have {2 ** len(inputs)} subsets; at most {MOST} inputs are evaluated so"
         )
-    training = model.training
-    model.eval()
     metrics: dict[str, dict] = {name: {} for name in tasks}
     nats: dict[str, dict] = {name: {} for name in tasks}
     counts: dict[str, dict] = {name: {} for name in tasks}
@@ -121,7 +118,6 @@ def measure_attribution(
             metrics[name][subset] = {key.removeprefix(own): v for key, v in found.items() if key.startswith(own)}
             judged = float(sums[name].get("samples", readable(split, processes)))
             nats[name][subset] = float(sums[name].get("nats", sums[name]["loss"])) / max(judged, 1)
-    model.train(training)
     for name, each in counts.items():
         check_counts(name, each, inputs)
     tokens, samples = tokens_per_input(split, tasks, inputs), readable(split, processes)
@@ -139,9 +135,9 @@ def check_counts(task: str, counts: Mapping[Subset, float], inputs: Subset) -> N
         if count != counts[inputs]:
             missing = " and ".join(name for name in inputs if name not in subset)
             raise ValueError(
-                f"task {task!r} judges {count:,.0f} targets without {missing}, {counts[inputs]:,.0f} with it: "
-                f"what {missing} is "
-                "worth to it cannot be told; a task names the inputs that it cannot do without in `inputs()`"
+                f"task {task!r} judges {count:,.0f} targets without {missing}, {counts[inputs]:,.0f} with it: what "
+                f"{missing} is worth to it cannot be told; a task names the inputs that it cannot do without in "
+                "`inputs()`"
             )
 
 
@@ -161,26 +157,19 @@ def tokens_per_input(split: SampleSplit, tasks: Mapping[str, Task], inputs: Sequ
 
 def entropy(outcomes: Sequence[Outcome], known: Sequence[str]) -> float:
     """The entropy of the answer given these inputs, in bits, by the joint table."""
-    return sum(_conditional(outcomes, known, lambda p, total: -p * math.log2(p / total)))
+    groups = _grouped(outcomes, known).values()
+    return sum(-p * math.log2(p / answers.total()) for answers in groups for p in answers.values() if p > 0)
 
 
 def best_guess(outcomes: Sequence[Outcome], known: Sequence[str]) -> float:
     """The probability that the likeliest answer given these inputs is right, by the joint table."""
-    groups = _grouped(outcomes, known)
-    return sum(max(answers.values()) for answers in groups.values())
+    return sum(max(answers.values()) for answers in _grouped(outcomes, known).values())
 
 
-def _conditional(outcomes, known, term):
-    for answers in _grouped(outcomes, known).values():
-        total = sum(answers.values())
-        yield from (term(p, total) for p in answers.values() if p > 0)
-
-
-def _grouped(outcomes: Sequence[Outcome], known: Sequence[str]) -> dict[tuple, dict[str, float]]:
-    groups: dict[tuple, dict[str, float]] = {}
+def _grouped(outcomes: Sequence[Outcome], known: Sequence[str]) -> Mapping[tuple, Counter]:
+    groups: Mapping[tuple, Counter] = defaultdict(Counter)
     for outcome in outcomes:
-        answers = groups.setdefault(tuple(outcome.inputs[name] for name in known), {})
-        answers[outcome.answer] = answers.get(outcome.answer, 0.0) + outcome.probability
+        groups[tuple(outcome.inputs[name] for name in known)][outcome.answer] += outcome.probability
     return groups
 
 
@@ -196,9 +185,7 @@ def table(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None)
     unit = ["bits", "alone", "added last", "tokens", "bits a token"]
     if not worth.in_bits:
         unit = ["of the loss taken away", "alone", "added last", "tokens"]
-    found = Table(
-        "input", *unit, title=f"{task}: what each input is worth", title_justify="left", caption_justify="left"
-    )
+    found = Table("input", *unit, title=f"{task}: what each input is worth", **LEFT)
     perfect = {}
     if truth:
         values = {s: entropy(truth, ()) - entropy(truth, s) for s in worth.nats}
@@ -216,9 +203,8 @@ def table(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None)
         found.add_row(name, *shown, f"{tokens:.1f}", *each)
     if worth.never_withheld:
         found.caption = (
-            f"The model never read a sample without {' or '.join(worth.never_withheld)} "
-            "(training.input_dropout is 0 there): what "
-            "it says then is a guess, and these figures with it."
+            f"The model never read a sample without {' or '.join(worth.never_withheld)} (training.input_dropout is 0 "
+            "there): what it says then is a guess, and these figures with it."
         )
     elif any(v > t + 0.05 for name in perfect for v, t in zip((worth.share(name), worth.alone(name)), perfect[name])):
         found.caption = "More bits than there are: without that input the model is surer of itself than it should be."
@@ -232,15 +218,8 @@ def subset_table(task: str, worth: Attribution, truth: Sequence[Outcome] | None 
     names, judged = [name for name in first if name != "judged"], first.get("judged", worth.samples)
     some = f"; texts were written for {judged:,} of them" if judged < worth.samples else ""
     extra = ["best guess"] * bool(truth and "exact_match" in names)
-    found = Table(
-        "inputs present",
-        *names,
-        *extra,
-        title=f"{task}: with each subset of the inputs",
-        title_justify="left",
-        caption=f"on all {worth.samples:,} samples{some}",
-        caption_justify="left",
-    )
+    found = Table("inputs present", *names, *extra, title=f"{task}: with each subset of the inputs", **LEFT)
+    found.caption = f"on all {worth.samples:,} samples{some}"
     for subset, metrics in worth.metrics.items():
         guess = [f"{best_guess(truth, subset):.3f}"] if extra else []
         found.add_row(", ".join(subset) or "none", *(f"{metrics[name]:.4f}" for name in names), *guess)

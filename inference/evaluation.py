@@ -16,8 +16,8 @@ from ..models.model import Model
 from ..tasks.base import Task, figures
 from ..tasks.metrics import as_text
 from ..tokenizers.files.reading import DataError
+from .generate import written_pairs
 from .pictures import draw_confusion
-from .texts import written_pairs
 
 Sums = dict[str, dict[str, Tensor]]
 """By task and by name, what metrics are computed from: `loss` and `count` (of targets), both summed, and more."""
@@ -70,14 +70,9 @@ def measured(
 
 
 def read_share(
-    model: Model,
-    tasks: Mapping[str, Task],
-    split: Split,
-    processes: Processes,
-    rows: int,
-    inputs,
+    model: Model, tasks: Mapping[str, Task], split: Split, processes: Processes, rows: int, inputs,
     generated: int | None,
-) -> tuple[Sums, dict[str, Pairs]]:
+) -> tuple[Sums, dict[str, Pairs]]:  # fmt: skip
     """Every task's sums over this process's share of a split, and, of tasks with metrics of texts, the pairs of texts.
     An error of one process stops all: the others raise ElsewhereError."""
     training = model.training
@@ -144,8 +139,7 @@ def summed(
                 said, true = task.answers(outputs[name], targets, batch), batch.set_of(targets).labels[task.target]
                 pairs[name] += [(answer["text"], as_text(text)) for answer, text in zip(said, true) if text is not None]
             for key, value in found.items():
-                value = value.double() * bool(places)
-                sums[name][key] = sums[name][key] + value if key in sums[name] else value
+                sums[name][key] = sums[name].get(key, 0.0) + value.double() * bool(places)
     return sums, pairs
 
 

@@ -22,8 +22,6 @@ from ..tokenizers.encoding.base import TextStream
 from ..tokenizers.encoding.directory import DecodedStream
 from ..tokenizers.files.reading import DataError
 
-GREEDY = Sampling(temperature=0)
-
 # ------------------------------------------------------------------------------------------------------ what is written
 
 
@@ -73,9 +71,9 @@ class WrittenText(Written):
 
     def _release(self, text: str) -> str:
         self.held += text
-        found = [place for place in (self.held.find(stop) for stop in self.stop) if place >= 0]
-        if found:
-            text, self.held, self.stopped = self.held[: min(found)], "", True
+        text = before(self.held, self.stop)
+        if len(text) < len(self.held):
+            self.held, self.stopped = "", True
             return text
         keep = max((n for stop in self.stop for n in range(1, len(stop)) if self.held.endswith(stop[:n])), default=0)
         cut = len(self.held) - keep
@@ -98,7 +96,7 @@ def pieces(
         texts = beam_search(session, rows[0].ends, session.most, search)
         yield ["".join(map(row.write, found.ids)) + row.finish() for row, found in zip(rows, texts, strict=True)]
         return
-    for ids in draw(session, session.most, sampling or GREEDY, generator):
+    for ids in draw(session, session.most, sampling or Sampling(temperature=0), generator):
         yield [row.write(id) for row, id in zip(rows, ids.tolist(), strict=True)]
         if all(row.stopped for row in rows):
             break
@@ -137,10 +135,7 @@ def stream_prompts(
 
 def joined(streamed: Iterator[Sequence[str]], count: int) -> list[str]:
     """The whole texts of `count` rows that were streamed in pieces."""
-    texts = [""] * count
-    for each in streamed:
-        texts = [text + piece for text, piece in zip(texts, each, strict=True)]
-    return texts
+    return ["".join(pieces) for pieces in zip([""] * count, *streamed, strict=True)]
 
 
 def with_sampling(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,29 +165,19 @@ def open_answers(
 
 
 def write_texts(
-    model: Model,
-    name: str,
-    task: LanguageModeling,
-    split: SampleSplit,
-    places: Sequence[Place],
-    *,
-    inputs: Collection[str] | None = None,
-    prompt: str = "",
-    sampling: Sampling | None = None,
-    search: Search | None = None,
-    generator: torch.Generator | None = None,
-    most: int | None = None,
+    model: Model, name: str, task: LanguageModeling, split: SampleSplit, places: Sequence[Place], *,
+    inputs: Collection[str] | None = None, prompt: str = "", sampling: Sampling | None = None,
+    search: Search | None = None, generator: torch.Generator | None = None, most: int | None = None,
     cached: bool = True,
-) -> dict[int, str]:
+) -> dict[int, str]:  # fmt: skip
     """The texts that the model generates from the other inputs of these samples, by the samples' numbers; bad samples
     are left out.
 
     `prompt` is how every text begins (it is not given back); at most `most` tokens are generated. A text is searched
     for, as the task says or by `search`, but drawn at random where `sampling` is given.
     """
-    numbers, session = open_answers(
-        model, name, task, split, places, inputs=inputs, prompt=prompt, most=most, cached=cached
-    )
+    numbers, session = open_answers(model, name, task, split, places, inputs=inputs, prompt=prompt, most=most,
+                                    cached=cached)  # fmt: skip
     if session is None:
         return {}
     rows = [Written(task.text.ends) for _ in numbers]
@@ -213,3 +198,25 @@ def stream_texts(
         raise DataError(split.unread.bad[number])
     rows = [WrittenText(DecodedStream(task.written), task.text.ends, stop) for _ in places]
     yield from pieces(session, rows, sampling, search or task.search, generator_of(seed, model))
+
+
+def written_pairs(
+    model: Model, name: str, task: LanguageModeling, split: SampleSplit, places, inputs, rows: int
+) -> list[tuple[str, str]]:  # fmt: skip
+    """(hypothesis, reference) pairs of the samples at these places: the text that the model generates from the other
+    inputs (only those of `inputs`, where given) by the task's search, and the true one. Samples without a reference are
+    left out: any text would be wrong for them."""
+    found: list[tuple[str, str]] = []
+    places = [each for each in places if reference(split, each, task.target) is not None]
+    for first in range(0, len(places), max(rows, 64)):
+        texts = write_texts(model, name, task, split, places[first : first + max(rows, 64)], inputs=inputs)
+        found += [(text, split.item(number)[0][task.target]) for number, text in texts.items()]
+    return found
+
+
+def reference(split: SampleSplit, place: Place, target: str) -> str | None:
+    """The true text of a sample; None where it has none, or is bad."""
+    try:
+        return split.item(place.number)[0].get(target)
+    except ValueError:
+        return None

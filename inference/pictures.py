@@ -28,13 +28,10 @@ def draw_confusion(counts: Tensor, classes: Sequence, file: Path) -> None:
         canvas.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
         canvas.set(xlabel="said", ylabel="true")
         for row, column in matrix.nonzero().tolist() if n <= WRITTEN else ():
-            dark = shares[row, column] > 0.5
-            canvas.text(
-                column, row, int(matrix[row, column]), ha="center", va="center", color="white" if dark else "black"
-            )
+            color = "white" if shares[row, column] > 0.5 else "black"
+            canvas.text(column, row, int(matrix[row, column]), ha="center", va="center", color=color)
         if n <= NAMED:
             names = [printable(str(name)) for name in classes]
-            canvas.set(xticks=range(n), yticks=range(n))
-            canvas.set_xticklabels(names, rotation=90)
-            canvas.set_yticklabels(names)
+            canvas.set_xticks(range(n), names, rotation=90)
+            canvas.set_yticks(range(n), names)
         figure.savefig(file, dpi=110)

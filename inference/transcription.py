@@ -126,9 +126,7 @@ class Transcriber:
         the spectrogram goes on with one window of silence. Raises ValueError for a language or a translation that
         this model cannot do."""
         self.check(how)
-        language = self.language(how)
-        if language is None:
-            language = self.detect(spectrogram)[0]
+        language = self.language(how) or self.detect(spectrogram)[0]
         return Transcript(language, self._segments(spectrogram, length, language, how))
 
     def _segments(self, spectrogram: Tensor, length: int, language: str, how: Transcribing) -> Iterator[Segment]:

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ..models.generation.beam_search import largest
+from ..models.generation.beam_search import Found, largest, seated
 from ..models.generation.session import Session
 from ..models.pretrained.base import Id, Published
 
@@ -141,12 +141,9 @@ class Rules:
 # ------------------------------------------------------------------------------------------------- texts of one window
 
 
-class Candidate(NamedTuple):
-    """A possible text of a window: its ids without the end, and their log-probability among the ids that the rules
-    allow (with that of the end, where it has ended)."""
-
-    ids: list[int]
-    log: float
+Candidate = Found
+"""A possible text of a window: its ids without the end, and their log-probability among the ids that the rules allow
+(with that of the end, where it has ended)."""
 
 
 class Branch(NamedTuple):
@@ -215,11 +212,8 @@ class Beams(NamedTuple):
     def continued(self, going: Sequence[Branch]) -> tuple[Beams, list[int]]:
         """The beams that these branches (best first) make, and the row that each row continues. The best branch of
         every row stays in its row, so that its cache need not be copied."""
-        stays = {branch.row: number for number, branch in reversed([*enumerate(going)])}
-        free = iter([row for row in range(len(going)) if row not in stays])
-        order = [branch.row if stays[branch.row] == number else next(free) for number, branch in enumerate(going)]
-        rows = [going[order.index(row)] for row in range(len(going))]
-        texts = [[*self.texts[branch.row], branch.id] for branch in rows]
+        rows = seated(going)
+        texts, order = [[*self.texts[branch.row], branch.id] for branch in rows], [rows.index(each) for each in going]
         return Beams(texts, [branch.log for branch in rows], order), [branch.row for branch in rows]
 
     def candidates(self) -> list[Candidate]:
@@ -244,14 +238,9 @@ def chosen(branches: Sequence[Branch], beams: int, end: int) -> tuple[list[Branc
 
 
 def drawn(
-    session: Session,
-    rules: Rules,
-    most: int,
-    *,
-    temperature: float,
-    count: int,
+    session: Session, rules: Rules, most: int, *, temperature: float, count: int,
     generator: torch.Generator | None = None,
-) -> list[Candidate]:
+) -> list[Candidate]:  # fmt: skip
     """`count` texts drawn at random at this temperature (above 0), each of at most `most` tokens, the end included.
     Their log-probabilities are those at temperature 1."""
     end, scores = rules.protocol.end, session.scores().repeat_interleave(count, dim=0)

@@ -19,8 +19,7 @@ from .files import Imported
 
 def prepared(made: Imported, folder: Path) -> tuple[Config, dict[str, Chopper], dict[str, Task]]:
     """The configuration of the run that is written into `folder`, its choppers and its tasks, with their classes."""
-    tree = with_encoding(made.architecture.tree(), made.encoding, made.rows)
-    config = config_of(tree, folder)
+    config = config_of(with_encoding(made), folder)
     choppers = imported_choppers(config, made.encoding)
     tasks = build_tasks(config, choppers)
     if made.labels:
@@ -46,15 +45,16 @@ def config_of(tree: Mapping[str, Any], out: Path) -> Config:
     return config_from_tree({**tree, "data": {}, "training": training, "out": str(out)}, out / "config.yaml")
 
 
-def with_encoding(tree: Mapping[str, Any], encoding: Encoding | None, rows: int) -> Mapping[str, Any]:
-    """The tree in which the first input of text names its encoding and, where the table of embeddings has more `rows`
-    than the encoding has ids, `pad_vocabulary_to`."""
+def with_encoding(made: Imported) -> Mapping[str, Any]:
+    """The architecture's tree, in which the first input of text names its encoding and, where the table of embeddings
+    (`vocab_size`) has more rows than the encoding has ids, `pad_vocabulary_to`."""
+    tree, encoding = made.architecture.tree(), made.encoding
     if encoding is None:
         return tree
     name = next(name for name, options in tree["inputs"].items() if options.get("use") == "text")
     options = {**tree["inputs"][name], "encoding": encoding.name}
     if isinstance(encoding, NumberEncoding):
         options["vocabulary"] = encoding.vocabulary
-    elif encoding.vocabulary != rows:
-        options["pad_vocabulary_to"] = rows
+    elif encoding.vocabulary != made.architecture.vocab_size:
+        options["pad_vocabulary_to"] = made.architecture.vocab_size
     return {**tree, "inputs": {**tree["inputs"], name: options}}

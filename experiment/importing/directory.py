@@ -40,13 +40,11 @@ def import_directory(source: Path, folder: Path, partly: bool = False) -> str:
 
 
 def importer_of(source: Directory) -> Callable[[Directory], Imported]:
-    """The importer of a directory. Raises RunError where there is none for its `model_type`."""
+    """The importer of a directory. Raises PublishedError where there is none for its `model_type`."""
     if "architecture" in source.config:
         return import_vit
     kind = source.config.get("model_type")
     if not isinstance(kind, str) or kind not in IMPORTERS:
         possible = ", ".join(map(repr, IMPORTERS))
-        raise RunError(
-            f"{source.path}/config.json: model_type is {kind!r}; possible: {possible}, or a timm 'architecture'"
-        )
+        raise PublishedError(f"config.json: model_type is {kind!r}; possible: {possible}, or a timm 'architecture'")
     return IMPORTERS[kind]

@@ -53,11 +53,6 @@ class Kept(Record):
     config: dict[str, Any]
     tensors: dict[str, tuple[str, Literal["float64", "float32", "float16", "bfloat16"]]]
 
-    @property
-    def architecture(self) -> Architecture:
-        """The architecture with its options."""
-        return NAMED[self.kind].read(self.config)
-
 
 def export_directory(run: Run, directory: Path) -> str:
     """Write `config.json`, `model.safetensors` and the tokenizer's files; gives a sentence that says what was written.
@@ -71,7 +66,7 @@ def export_directory(run: Run, directory: Path) -> str:
     folder = run.folder / KEPT
     if os.path.isfile(folder / RECORD):  # the run was imported
         kept = read_record(folder / RECORD, Kept)
-        architecture = kept.architecture
+        architecture = NAMED[kept.kind].read(kept.config)
         files, tensors = Directory(folder).beside(), as_they_were(folder, kept, their_tensors(run, architecture))
     else:
         architecture = architecture_of(run)
@@ -148,10 +143,8 @@ def legend_of(run: Run) -> Legend:
     for chopper in run.choppers.values():
         if chopper.kind == "text":
             text, named = chopper.text, {name: id for id, name in chopper.text.specials.items()}
-            ends = text.frame.get("ends", [text.end])
-            return known._replace(
-                start=text.start, ends=ends, padding=named.get("<pad>"), opening=text.specials.get(text.start, "")
-            )
+            ends, opening = text.frame.get("ends", [text.end]), text.specials.get(text.start, "")
+            return known._replace(start=text.start, ends=ends, padding=named.get("<pad>"), opening=opening)
     return known
 
 
@@ -171,7 +164,7 @@ def their_tensors(run: Run, architecture: Architecture) -> dict[str, Tensor]:
 
 def as_they_were(folder: Path, kept: Kept, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of an imported run under the names and in the types of its directory; those that cannot be computed
-    back exactly (see `weights.originals`) come from the copies that the import kept."""
+    back exactly (see `write_run.originals`) come from the copies that the import kept."""
     found = {}
     for name, value in tensors.items():
         called, kind = kept.tensors.get(name, (name, "float32"))
@@ -185,8 +178,7 @@ def described(run: Run, architecture: Architecture) -> dict[str, Any]:
     for name, chopper in run.choppers.items():
         if chopper.kind == "text":
             frame = chopper.text.frame.get("whisper")
-            files |= (
-                {"generation_config.json": generation_config(Protocol.read(frame, "encoding.json"))} if frame else {}
-            )
+            if frame:
+                files["generation_config.json"] = generation_config(Protocol.read(frame, "encoding.json"))
             return files | tokenizer_files(chopper.text, run.folder / "assets" / name)
     return files

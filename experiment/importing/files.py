@@ -63,9 +63,8 @@ class Directory:
             raise RunError(f"{self.path / 'config.json'}: a mapping is expected, not {type(found).__name__}")
         if self.has("model.bin") and not {"model_type", "architecture"} & found.keys():
             raise RunError(
-                f"{self.path} is a CTranslate2 directory (model.bin, as faster-whisper has it), which is not "
-                "read; import the "
-                "original directory with model.safetensors"
+                f"{self.path} is a CTranslate2 directory (model.bin, as faster-whisper has it), which is not read; "
+                "import the original directory with model.safetensors"
             )
         return found
 
@@ -115,8 +114,6 @@ class Imported:
     """The encoding of all inputs of text; None where there are none."""
     tokenizer: str = ""
     """The file that the encoding was read from, for messages."""
-    rows: int = 0
-    """Rows of the table of token embeddings; the encoding may have fewer ids."""
     labels: Sequence[str | int] = ()
     """The classes of a classification, in the order of its scores."""
     headless: str | None = None

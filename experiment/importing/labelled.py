@@ -17,28 +17,26 @@ PLAIN = "patch_drop", "norm_pre", "attn_pool"
 
 def import_vit(source: Directory) -> Imported:
     """A timm directory: `config.json` with `architecture`, `num_classes`, `global_pool`, `model_args`,
-    `pretrained_cfg`. Raises RunError for less than two classes, and for names that are not one per class."""
+    `pretrained_cfg`. Raises RunError for less than two classes, PublishedError for names that are not one per class."""
     config = Vit.read(source.config)
     check_classes(source, config.classes)
     config = completed(config)
     names = config.labels or list(range(config.classes))
     if len(names) != config.classes:
-        raise RunError(
-            f"{source.path}/config.json: label_names names {len(names)} classes, but the model has {config.classes}"
-        )
+        raise PublishedError(f"config.json: label_names names {len(names)} classes, but the model has {config.classes}")
     return Imported(what=config.architecture, architecture=config, labels=names)
 
 
 def import_ast(source: Directory) -> Imported:
     """A transformers AST directory: `config.json`, and `preprocessor_config.json` where mean and std are not
-    AudioSet's. Raises RunError for less than two classes, and where `id2label` does not name every one."""
+    AudioSet's. Raises RunError for less than two classes, PublishedError where `id2label` does not name every one."""
     features = AstFeatures.read(read_json(source.path / FEATURES) if source.has(FEATURES) else {}, FEATURES)
     config = Ast.read(source.config).model_copy(update={"features": features})
     count = len(source.tensors.get("classifier.dense.bias", ()))
     check_classes(source, count)
     labels = config.id2label or {str(number): number for number in range(count)}
     if sorted(labels) != sorted(map(str, range(count))):
-        raise RunError(f"{source.path}/config.json: id2label does not name the {count} classes 0 to {count - 1}")
+        raise PublishedError(f"config.json: id2label does not name the {count} classes 0 to {count - 1}")
     return Imported(what="AST", architecture=config, labels=[labels[str(number)] for number in range(count)])
 
 
@@ -58,26 +56,19 @@ def completed(config: Vit) -> Vit:
     check(model)
     block, patch = model.blocks[0], model.patch_embed
     args = {
-        "img_size": list(patch.img_size),
-        "patch_size": patch.patch_size[0],
-        "in_chans": patch.proj.in_channels,
-        "embed_dim": model.embed_dim,
-        "depth": len(model.blocks),
-        "num_heads": block.attn.num_heads,
+        "img_size": list(patch.img_size), "patch_size": patch.patch_size[0], "in_chans": patch.proj.in_channels,
+        "embed_dim": model.embed_dim, "depth": len(model.blocks), "num_heads": block.attn.num_heads,
         "mlp_ratio": block.mlp.fc1.out_features / model.embed_dim,
         "qk_norm": isinstance(block.attn.q_norm, nn.LayerNorm),
-        "class_token": model.has_class_token,
-        "no_embed_class": model.no_embed_class,
+        "class_token": model.has_class_token, "no_embed_class": model.no_embed_class,
         "init_values": (config.model_args.init_values or 1.0) if hasattr(block.ls1, "gamma") else None,
-        "final_norm": isinstance(model.norm, nn.LayerNorm),
-        "fc_norm": isinstance(model.fc_norm, nn.LayerNorm),
+        "final_norm": isinstance(model.norm, nn.LayerNorm), "fc_norm": isinstance(model.fc_norm, nn.LayerNorm),
         "global_pool": model.global_pool,
-    }
+    }  # fmt: skip
     theirs = {name: list(value) if isinstance(value, tuple) else value for name, value in model.pretrained_cfg.items()}
     data = config.pretrained_cfg or VitData.read(theirs)
-    return config.model_copy(
-        update={"model_args": VitArguments.read(args), "pretrained_cfg": data, "epsilon": block.norm1.eps}
-    )
+    update = {"model_args": VitArguments.read(args), "pretrained_cfg": data, "epsilon": block.norm1.eps}
+    return config.model_copy(update=update)
 
 
 def made(config: Vit) -> nn.Module:

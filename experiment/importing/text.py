@@ -42,7 +42,7 @@ def import_gpt2(source: Directory) -> Imported:
         said = "none in the directory, so OpenAI's of GPT-2 (tiktoken)"
     else:
         encoding, said = NumberEncoding(config.vocab_size, min(start, config.vocab_size - 1), {"prompt": []}), NUMBERS
-    return Imported(what="GPT-2", architecture=config, encoding=encoding, tokenizer=said, rows=config.vocab_size)
+    return Imported(what="GPT-2", architecture=config, encoding=encoding, tokenizer=said)
 
 
 def import_llama(source: Directory) -> Imported:
@@ -54,7 +54,7 @@ def import_llama(source: Directory) -> Imported:
     prompt = own.before(start) if own else [start]
     frame = {"end": ends[0], "ends": ends, "before": [start], "after": [], "prompt": prompt}
     encoding, said = own_or_numbers(own, config.vocab_size, start, frame)
-    return Imported(what="Llama", architecture=config, encoding=encoding, tokenizer=said, rows=config.vocab_size)
+    return Imported(what="Llama", architecture=config, encoding=encoding, tokenizer=said)
 
 
 def import_bert(source: Directory) -> Imported:
@@ -71,14 +71,8 @@ def import_bert(source: Directory) -> Imported:
     start, end, mask = found
     frame = {"end": end, "before": [start], "after": [end], "roles": {"mask": mask}}
     encoding, said = own_or_numbers(own, size, start, frame)
-    return Imported(
-        what="BERT" if bert else "RoBERTa",
-        architecture=config,
-        encoding=encoding,
-        tokenizer=said,
-        rows=config.vocab_size,
-        headless="mlm",
-    )
+    what = "BERT" if bert else "RoBERTa"
+    return Imported(what=what, architecture=config, encoding=encoding, tokenizer=said, headless="mlm")
 
 
 def import_t5(source: Directory) -> Imported:
@@ -88,13 +82,7 @@ def import_t5(source: Directory) -> Imported:
     end = first(config.eos_token_id, 1)
     encoding, said = own_or_numbers(own, config.vocab_size, start, {"end": end, "before": [], "after": [end]})
     encoding.frame = {**encoding.frame, "roles": sentinels(encoding.specials)}
-    return Imported(
-        what="T5",
-        architecture=config.settled(source.tensors),
-        encoding=encoding,
-        tokenizer=said,
-        rows=config.vocab_size,
-    )
+    return Imported(what="T5", architecture=config.settled(source.tensors), encoding=encoding, tokenizer=said)
 
 
 def own_or_numbers(own: Tokenizer | None, size: int, start: int, frame: Mapping[str, Any]) -> tuple[Encoding, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,46 +66,34 @@ def tokenizer_of(source: Directory) -> Tokenizer | None:
     if source.has("tokenizer.json"):
         file = source.path / "tokenizer.json"
         return Tokenizer(coder_of(read_text(file, LARGE), str(file)), "tokenizer.json", settings)
-    for file in SENTENCE_PIECE:
-        if source.has(file):
-            raise RunError(
-                f"{source.path} has {file} but no tokenizer.json; save it once with transformers' fast tokenizer"
-            )
+    if found := next(filter(source.has, SENTENCE_PIECE), None):
+        raise RunError(
+            f"{source.path} has {found} but no tokenizer.json; save it once with transformers' fast tokenizer"
+        )
     if source.has("vocab.txt"):
-        return Tokenizer(built(source, word_piece, settings), "vocab.txt", settings)
+        return built(source, ["vocab.txt"], settings)
     if source.has("vocab.json"):
         if not source.has("merges.txt"):
             raise RunError(f"{source.path} has vocab.json but no merges.txt and no tokenizer.json")
-        return Tokenizer(built(source, byte_pairs, settings), "vocab.json and merges.txt", settings)
+        return built(source, ["vocab.json", "merges.txt"], settings)
     return None
 
 
-def built(source: Directory, make: Callable[[Directory, TokenizerSettings], Any], settings: TokenizerSettings) -> Any:
-    """The result of `make`. Raises RunError where the `tokenizers` library refuses the files."""
+def built(source: Directory, names: Sequence[str], settings: TokenizerSettings) -> Tokenizer:
+    """The WordPiece tokenizer of a `vocab.txt`, or the byte-level BPE of a `vocab.json` with `merges.txt`. Raises
+    DataError for files that are no UTF-8, RunError where the `tokenizers` library refuses them."""
+    from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer
+
+    files = [str(source.path / name) for name in names]
+    for file in files:
+        read_text(file, LARGE)  # says where it is no UTF-8
     try:
-        return make(source, settings)
-    except DataError:
-        raise
+        if len(files) == 1:
+            coder = BertWordPieceTokenizer(*files, lowercase=settings.do_lower_case)
+        else:
+            coder = ByteLevelBPETokenizer(*files, add_prefix_space=settings.add_prefix_space)
+            special = ("<s>", "</s>", "<pad>", "<unk>", "<mask>", "<|endoftext|>")
+            coder.add_special_tokens([name for name in special if coder.token_to_id(name) is not None])
     except Exception as error:  # the library raises nothing narrower
         raise RunError(f"{source.path}: its tokenizer's files make none: {error}") from None
-
-
-def word_piece(source: Directory, settings: TokenizerSettings) -> Any:
-    """The WordPiece tokenizer of a `vocab.txt`."""
-    from tokenizers import BertWordPieceTokenizer
-
-    read_text(source.path / "vocab.txt", LARGE)  # says where it is no UTF-8
-    return BertWordPieceTokenizer(str(source.path / "vocab.txt"), lowercase=settings.do_lower_case)
-
-
-def byte_pairs(source: Directory, settings: TokenizerSettings) -> Any:
-    """The byte-level BPE tokenizer of a `vocab.json` with `merges.txt`."""
-    from tokenizers import ByteLevelBPETokenizer
-
-    files = [str(source.path / name) for name in ("vocab.json", "merges.txt")]
-    for file in files:
-        read_text(file, LARGE)
-    made = ByteLevelBPETokenizer(*files, add_prefix_space=settings.add_prefix_space)
-    names = ("<s>", "</s>", "<pad>", "<unk>", "<mask>", "<|endoftext|>")
-    made.add_special_tokens([name for name in names if made.token_to_id(name) is not None])
-    return made
+    return Tokenizer(coder, " and ".join(names), settings)

@@ -40,10 +40,8 @@ def tokenizer_files(encoding: Encoding, folder: Path) -> dict[str, Any]:
         coder.post_processor = framing(encoding)
     names = {"bos_token": encoding.start, "eos_token": encoding.end, "mask_token": encoding.roles.get("mask")}
     settings = {name: encoding.specials[id] for name, id in names.items() if id in encoding.specials}
-    settings |= {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "add_bos_token": bool(encoding.frame.get("prompt", [encoding.start])),
-    }
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    settings["add_bos_token"] = bool(encoding.frame.get("prompt", [encoding.start]))
     if not read and "mask" not in encoding.roles:
         settings["split_special_tokens"] = True
     return {"tokenizer.json": json.loads(coder.to_str()), "tokenizer_config.json": settings}
@@ -93,6 +91,5 @@ def framing(encoding: Encoding) -> Any:
 
     before, after = ([encoding.specials[id] for id in ids] for ids in (encoding.before, encoding.after))
     ids = {name: id for id, name in encoding.specials.items()}
-    return processors.TemplateProcessing(
-        single=[*before, "$A", *after], special_tokens=[(name, ids[name]) for name in {*before, *after}]
-    )
+    special = [(name, ids[name]) for name in {*before, *after}]
+    return processors.TemplateProcessing(single=[*before, "$A", *after], special_tokens=special)

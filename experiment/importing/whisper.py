@@ -52,7 +52,7 @@ def import_whisper(source: Directory) -> Imported:
     opening.append(protocol.no_timestamps)
     frame = {"end": protocol.end, "opening": opening, "strip": True, "whisper": protocol.model_dump()}
     encoding = own.encoding(protocol.start, frame, config.vocab_size)
-    return Imported(what="Whisper", architecture=config, encoding=encoding, tokenizer=own.file, rows=config.vocab_size)
+    return Imported(what="Whisper", architecture=config, encoding=encoding, tokenizer=own.file)
 
 
 def with_added(source: Directory) -> Tokenizer:
@@ -68,9 +68,7 @@ def with_added(source: Directory) -> Tokenizer:
     if own.file == "tokenizer.json" or not source.has("added_tokens.json"):
         return own
     added = read_record(source.path / "added_tokens.json", Added).root
-    own.coder.add_special_tokens(
-        [AddedToken(name, special=True) for name, _ in sorted(added.items(), key=lambda e: e[1])]
-    )
+    own.coder.add_special_tokens([AddedToken(name, special=True) for name in sorted(added, key=added.__getitem__)])
     for name, id in added.items():
         if own.id(name) != id:
             raise RunError(
@@ -125,16 +123,11 @@ def between(own: Tokenizer, start: int, end: int) -> dict[str, int]:
 def generation_config(protocol: Protocol) -> dict[str, Any]:
     """The content of the `generation_config.json` of a protocol: the inverse of `protocol_of`."""
     return {
-        "decoder_start_token_id": protocol.start,
-        "bos_token_id": protocol.end,
-        "eos_token_id": protocol.end,
-        "pad_token_id": protocol.end,
-        "no_timestamps_token_id": protocol.no_timestamps,
-        "prev_sot_token_id": protocol.previous,
-        "suppress_tokens": protocol.suppressed,
-        "begin_suppress_tokens": protocol.suppressed_first,
-        "is_multilingual": bool(protocol.languages),
+        "decoder_start_token_id": protocol.start, "bos_token_id": protocol.end, "eos_token_id": protocol.end,
+        "pad_token_id": protocol.end, "no_timestamps_token_id": protocol.no_timestamps,
+        "prev_sot_token_id": protocol.previous, "suppress_tokens": protocol.suppressed,
+        "begin_suppress_tokens": protocol.suppressed_first, "is_multilingual": bool(protocol.languages),
         "max_initial_timestamp_index": protocol.latest_start,
         "lang_to_id": {f"<|{code}|>": id for code, id in protocol.languages.items()},
         "task_to_id": {"transcribe": protocol.transcribe, "translate": protocol.translate},
-    } | ({} if protocol.language is None else {"language": protocol.language})
+    } | ({} if protocol.language is None else {"language": protocol.language})  # fmt: skip

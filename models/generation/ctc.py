@@ -86,9 +86,8 @@ def prefix_beam(logs: Float[Tensor, "t v"], beams: int) -> list[int]:
     `logs` are log-probabilities. With enough beams the result is exact; that of `greedy` need not be.
     """
     blank = logs.shape[1] - 1
-    texts: dict[tuple[int, ...], tuple[float, float]] = {
-        (): (0.0, -math.inf)
-    }  # log-probabilities of the paths that end in the blank, and in a symbol
+    # log-probabilities of the paths that end in the blank, and in a symbol
+    texts: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, -math.inf)}
     for row in logs.double().tolist():
         found: dict[tuple[int, ...], list[list[float]]] = defaultdict(lambda: [[], []])
         for text, (silent, spoken) in texts.items():

@@ -9,7 +9,6 @@ with a cache, to which this one is tested to be equal.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -39,16 +38,17 @@ def computing_type(model: nn.Module) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
 
-@dataclass(frozen=True)
 class Step:
-    """One block's layers as plain functions, without the overhead of modules."""
+    """One block's layers as plain functions, without the overhead of modules, with query, key and value as one product
+    where the matrices are small."""
 
-    add: Callable[..., Tensor]
-    attend: FastAttention
-    add_cross: Callable[..., Tensor] | None
-    cross: FastCross | None
-    add_feed_forward: Callable[..., Tensor]
-    feed_forward: Callable[[Tensor], Tensor]
+    def __init__(self, block: Block, source: TokenSet | None = None, mask: Tensor | None = None):
+        self.add, self.attend = adder(block.add_attention), FastAttention(block.attention)
+        self.cross: FastCross | None = None
+        if block.cross_attention is not None:
+            self.add_cross = adder(block.add_cross_attention)
+            self.cross = FastCross(block.cross_attention, source, mask)
+        self.add_feed_forward, self.feed_forward = adder(block.add_feed_forward), two_products(block.feed_forward)
 
 
 class Decoder:
@@ -63,7 +63,7 @@ class Decoder:
         self.cache = cache
         there = None if source is None else source.sample != PADDING
         mask = None if there is None or bool(there.all()) else there[:, None, None]
-        self.steps = [step_of(block, source, mask) for block in core.blocks]
+        self.steps = [Step(block, source, mask) for block in core.blocks]
         self.norm, self.head = fast(core.norm), fast_head(head)
         tokens = plain_tokens(1, cache.capacity, axes=axes).to(core.blocks[0].attention.out.weight.device)
         self.rotation = core.position.rotation(tokens)
@@ -147,17 +147,6 @@ class FastCross:
         query = self.query_norm(query).to(self.key.dtype)
         mixed = sdpa(query, self.key, self.value, self.mask, scale=self.scale)
         return self.out(mixed.transpose(1, 2).reshape(len(x), -1))
-
-
-def step_of(block: Block, source: TokenSet | None = None, mask: Tensor | None = None) -> Step:
-    """A block as functions, with query, key and value as one product where the matrices are small."""
-    crosses = block.cross_attention is not None
-    return Step(
-        add=adder(block.add_attention), attend=FastAttention(block.attention),
-        add_cross=adder(block.add_cross_attention) if crosses else None,
-        cross=FastCross(block.cross_attention, source, mask) if crosses else None,
-        add_feed_forward=adder(block.add_feed_forward), feed_forward=two_products(block.feed_forward),
-    )  # fmt: skip
 
 
 def scale_of(attention: Attention) -> float | None:

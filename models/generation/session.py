@@ -123,14 +123,11 @@ class Session:
         """The scores after the last column, by the core's own forward pass over all columns that were not read yet
         (without a cache: over all)."""
         planned = self._whole() if self.cache is None else self._unread()
-        planned = self.model.plan_inputs(planned, dtype=self.dtype, device=self.device)
-        keys = None
-        if self.cached:
-            if self.cache is None:
-                self.cache = self.core.empty_cache(
-                    self.rows, self.width + self.room, dtype=self.dtype, device=self.device
-                )
-            keys = self.cache.extend(planned.tokens)
+        like = {"dtype": self.dtype, "device": self.device}
+        planned = self.model.plan_inputs(planned, **like)
+        if self.cached and self.cache is None:
+            self.cache = self.core.empty_cache(self.rows, self.width + self.room, **like)
+        keys = None if self.cache is None else self.cache.extend(planned.tokens)
         layouts, cross = self.core.plan(planned.tokens, keys, self.dtype, self.device), None
         if self.source is not None:
             cross = self.core.plan_cross(planned.tokens, self.source_tokens, self.dtype, self.device)

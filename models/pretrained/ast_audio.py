@@ -6,22 +6,10 @@ import math
 from typing import Annotated, Literal
 
 import torch
-from einops import rearrange
 from pydantic import Field, FiniteFloat
 
-from .base import (
-    BLOCK,
-    Architecture,
-    At,
-    Count,
-    Depth,
-    Epsilon,
-    Heads,
-    Published,
-    PublishedError,
-    Rename,
-    Width,
-    put,
+from .base import (  # isort: skip
+    BLOCK, Architecture, At, Count, Depth, Epsilon, Heads, Published, PublishedError, Rename, Width, patches, put,
     renames,
 )  # fmt: skip
 
@@ -32,7 +20,6 @@ LAYER = {
     "attention.attention.value": "attention.value", "attention.output.dense": "attention.out",
     "intermediate.dense": "feed_forward.up", "output.dense": "feed_forward.down",
 }  # fmt: skip
-PATCHES = "tokenizers.sound.embedding"
 Small = Annotated[int, Field(ge=1, le=512)]
 
 
@@ -59,11 +46,8 @@ class Ast(Architecture):
     yaml = {
         "inputs.sound.use": "audio_patches",
         "model": {"core_tokens": 2, "attention": "same_sample"},
-        "model.block": {
-            "norm": {"use": "layer_norm"},
-            "bias": True,
-            "feed_forward": {"use": "gelu", "approximate": "none"},
-        },
+        "model.block": {"norm": {"use": "layer_norm"}, "bias": True},
+        "model.block.feed_forward": {"use": "gelu", "approximate": "none"},
         "tasks.label": {"use": "classification", "target": "label"},
         "tasks.label.pooling": {"use": "core_tokens", "norm": {"use": "layer_norm"}},
     }
@@ -104,31 +88,20 @@ class Ast(Architecture):
     def names(self):
         """Class and distillation token, with their position embeddings added, are our two core tokens; the convolution
         of patches is a matrix of ours."""
-        added = ("position_embeddings", "cls_token", "distillation_token")
+        below = f"{BASE}embeddings."
+        added = tuple(below + name for name in ("position_embeddings", "cls_token", "distillation_token"))
         return [
-            Rename(
-                tuple(f"{BASE}embeddings.{name}" for name in added),
-                ("tokenizers.sound.position.table.weight", "own.weight"),
-                lambda p, *tokens: (p[0][2:], p[0][:2] + torch.cat([each[0] for each in tokens])),
-                lambda table, own: (torch.cat([own, table])[None], *torch.zeros_like(own)[:, None, None]),
-            ),
-            Rename(
-                f"{BASE}embeddings.patch_embeddings.projection.weight",
-                f"{PATCHES}.weight",
-                lambda v: rearrange(v, "d c p q -> d (c p q)"),
-                lambda v: rearrange(v, "d (p q) -> d 1 p q", p=self.patch_size),
-            ),
-            Rename(f"{BASE}embeddings.patch_embeddings.projection.bias", f"{PATCHES}.bias"),
+            Rename(added, ("tokenizers.sound.position.table.weight", "own.weight"),
+                   lambda p, *tokens: (p[0][2:], p[0][:2] + torch.cat([each[0] for each in tokens])),
+                   lambda table, own: (torch.cat([own, table])[None], *torch.zeros_like(own)[:, None, None])),
+            *patches(below + "patch_embeddings.projection", "tokenizers.sound.embedding", 1, self.patch_size),
             *renames(BASE, "cores.main.", {"layernorm": "norm"}),
             *renames(BASE + "encoder.layer.{layer}.", BLOCK, LAYER),
             *renames("classifier.", "heads.label.", {"layernorm": "pooling.norm", "dense": "linear"}),
-        ]
+        ]  # fmt: skip
 
     def files(self):
         mean, std = self.features.statistics
-        own = {
-            "feature_extractor_type": "ASTFeatureExtractor",
-            "num_mel_bins": self.num_mel_bins,
-            "max_length": self.max_length,
-        }
-        return super().files() | {FEATURES: self.features.model_dump() | own | {"mean": mean, "std": std}}
+        own = {"feature_extractor_type": "ASTFeatureExtractor", "mean": mean, "std": std}
+        own |= {"num_mel_bins": self.num_mel_bins, "max_length": self.max_length}
+        return super().files() | {FEATURES: self.features.model_dump() | own}

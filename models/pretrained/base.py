@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import torch
+from einops import rearrange
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
@@ -55,7 +56,8 @@ class Published(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-        place, given = ".".join(map(str, first["loc"])) or "all of it", _short(first["input"])
+        place, given = ".".join(map(str, first["loc"])) or "all of it", repr(first["input"])
+        given = given if len(given) <= 60 else f"{given[:57]}..."
         if first["type"] == "missing":
             raise PublishedError(f"{file} has no {place!r}")
         if first["type"] == "literal_error":
@@ -63,11 +65,6 @@ class Published(BaseModel):
             raise PublishedError(f"{file}: {place} is {given}; only {expected} is reproduced exactly")
         message = first["msg"].replace("Input should be ", "it must be ").replace("a valid ", "a ")
         raise PublishedError(f"{file}: {place} is {given}; {message}")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 class Legend(NamedTuple):
@@ -119,6 +116,15 @@ def renames(
     return [Rename(f"{theirs}{a}.{{leaf}}", f"{ours}{b}.{{leaf}}", to_ours, to_theirs) for a, b in names.items()]
 
 
+def patches(theirs: str, ours: str, channels: int, side: int) -> list[Rename]:
+    """Lines for the convolution of square patches, (d, c, p, p), which is a matrix of ours, (d, c * p * p)."""
+    return [
+        Rename(f"{theirs}.weight", f"{ours}.weight", lambda v: rearrange(v, "d c p q -> d (c p q)"),
+               lambda v: rearrange(v, "d (c p q) -> d c p q", c=channels, p=side)),
+        Rename(f"{theirs}.bias", f"{ours}.bias"),
+    ]  # fmt: skip
+
+
 class At:
     """Where a value of a `config.json` is in our YAML: `n_embd: Annotated[Width, At("model.width")]`.
 
@@ -138,9 +144,9 @@ class At:
         """Their value, in a list, read from a whole YAML; an empty list where they have no such value."""
         for name in self.paths[0].split("."):
             known = known[name]
-        return (
-            [known] if self.values is None else [each for each, ours in self.values.items() if agrees(ours, known)][:1]
-        )
+        if self.values is None:
+            return [known]
+        return [each for each, ours in self.values.items() if agrees(ours, known)][:1]
 
 
 def agrees(ours: Any, found: Any) -> bool:
@@ -171,10 +177,8 @@ class Architecture(Published):
     @classmethod
     def places(cls) -> dict[str, At]:
         """The fields that have a counterpart in our YAML, and where it is."""
-        known = {
-            name: [each for each in field.metadata if isinstance(each, At)] for name, field in cls.model_fields.items()
-        }
-        return {name: found[0] for name, found in known.items() if found}
+        fields = cls.model_fields.items()
+        return {name: each for name, field in fields for each in field.metadata if isinstance(each, At)}
 
     def tree(self) -> dict[str, Any]:
         """The sections `inputs`, `model` and `tasks` of our YAML. Raises PublishedError for a combination of options

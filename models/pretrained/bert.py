@@ -7,21 +7,8 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from .base import (
-    BLOCK,
-    Architecture,
-    At,
-    Count,
-    Depth,
-    Epsilon,
-    Heads,
-    Id,
-    PublishedError,
-    Rename,
-    Share,
-    Width,
-    put,
-    renames,
+from .base import (  # isort: skip
+    BLOCK, Architecture, At, Count, Depth, Epsilon, Heads, Id, PublishedError, Rename, Share, Width, put, renames,
 )  # fmt: skip
 
 LAYER = {
@@ -97,22 +84,18 @@ class Bert(Architecture):
         kind, first = self.kinds[0], self.first_place
         base, (bias, copies) = f"[{kind}.]", self.bias
 
+        added = tuple(f"{base}embeddings.{name}_embeddings.weight" for name in ("position", "token_type"))
+
         def places(positions: Tensor, segments: Tensor) -> Tensor:
             return positions[first:] + segments[0]
 
         def apart(table: Tensor) -> tuple[Tensor, Tensor]:
-            return torch.cat([table.new_zeros(first, table.shape[1]), table]), table.new_zeros(
-                self.type_vocab_size, table.shape[1]
-            )
+            unused, segments = (table.new_zeros(rows, table.shape[1]) for rows in (first, self.type_vocab_size))
+            return torch.cat([unused, table]), segments
 
         return [
             Rename(f"{base}embeddings.word_embeddings.weight", TABLE),
-            Rename(
-                (f"{base}embeddings.position_embeddings.weight", f"{base}embeddings.token_type_embeddings.weight"),
-                POSITIONS,
-                places,
-                apart,
-            ),
+            Rename(added, POSITIONS, places, apart),
             *renames(f"{base}embeddings.", "tokenizers.text.", {"LayerNorm": "norm"}),
             *renames(base + "encoder.layer.{layer}.", BLOCK, LAYER),
             *renames("", "heads.mlm.", self.head),

@@ -7,21 +7,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from .base import (
-    BLOCK,
-    HEADS,
-    Architecture,
-    At,
-    Count,
-    Depth,
-    Epsilon,
-    Heads,
-    Id,
-    Rename,
-    Share,
-    Width,
-    renames,
-)
+from .base import BLOCK, HEADS, Architecture, At, Count, Depth, Epsilon, Heads, Id, Rename, Share, Width, renames
 
 ACTIVATIONS = {
     "gelu_new": {"use": "gelu", "approximate": "tanh"},

@@ -6,23 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import (
-    BLOCK,
-    HEADS,
-    Architecture,
-    At,
-    Count,
-    Depth,
-    Epsilon,
-    Heads,
-    Id,
-    Published,
-    Rename,
-    Share,
-    Width,
-    put,
-    renames,
-)
+from .base import (  # isort: skip
+    BLOCK, HEADS, Architecture, At, Count, Depth, Epsilon, Heads, Id, Published, Rename, Share, Width, put, renames,
+)  # fmt: skip
 
 Base = Annotated[float, Field(gt=1, lt=1e12)]
 TABLE = "tokenizers.text.embedding.weight"

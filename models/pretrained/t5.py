@@ -7,37 +7,23 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from .base import (
-    BLOCK,
-    ENCODER_BLOCK,
-    HEADS,
-    Architecture,
-    At,
-    Count,
-    Depth,
-    Epsilon,
-    Heads,
-    Id,
-    PublishedError,
-    Rename,
-    Share,
-    Width,
-    put,
-    renames,
+from .base import (  # isort: skip
+    BLOCK, ENCODER_BLOCK, HEADS, Architecture, At, Count, Depth, Epsilon, Heads, Id, PublishedError, Rename, Share,
+    Width, put, renames,
 )  # fmt: skip
 
-TABLE, TABLES = (
-    "tokenizers.source.embedding.weight",
-    ("cores.encoder.position.table.weight", "cores.main.position.table.weight"),
-)
+TABLE = "tokenizers.source.embedding.weight"
 PARTS = dict(zip("qkvo", ("query", "key", "value", "out")))
 FORWARD = {"DenseReluDense.wi": "feed_forward.up", "DenseReluDense.wi_0": "feed_forward.gate",
            "DenseReluDense.wi_1": "feed_forward.up", "DenseReluDense.wo": "feed_forward.down",
            "layer_norm": "add_feed_forward.norm"}  # fmt: skip
 SELF = {"layer_norm": "add_attention.norm"} | {f"SelfAttention.{a}": f"attention.{b}" for a, b in PARTS.items()}
-CROSS = {"layer_norm": "add_cross_attention.norm"} | {
-    f"EncDecAttention.{a}": f"cross_attention.{b}" for a, b in PARTS.items()
-}
+CROSS = {"layer_norm": "add_cross_attention.norm"}
+CROSS |= {f"EncDecAttention.{a}": f"cross_attention.{b}" for a, b in PARTS.items()}
+BUCKETS = At("model.position.buckets", "model.encoder.position.buckets")
+DISTANCE = At("model.position.longest", "model.encoder.position.longest")
+DROPOUT = At("model.dropout.residual", "model.dropout.embedding", "model.dropout.attention")
+ACTIVATION = At("model.block.feed_forward.use", values={"relu": "relu", "gated-gelu": "geglu"})
 LONGEST = 512
 """The context of encoder and decoder, in tokens: a T5 itself, with relative positions, has no limit."""
 
@@ -64,20 +50,11 @@ class T5(Architecture):
     num_layers: Annotated[Depth, At("model.encoder.depth", "model.depth")] = 6
     num_decoder_layers: Annotated[Depth | None, At("model.depth")] = None
     num_heads: Annotated[Heads, At("model.heads")] = 8
-    relative_attention_num_buckets: Annotated[Count, At("model.position.buckets", "model.encoder.position.buckets")] = (
-        32
-    )
-    relative_attention_max_distance: Annotated[
-        Count, At("model.position.longest", "model.encoder.position.longest")
-    ] = 128
-    dropout_rate: Annotated[
-        Share, At(*(f"model.dropout.{name}" for name in ("residual", "embedding", "attention")))
-    ] = 0.1
+    relative_attention_num_buckets: Annotated[Count, BUCKETS] = 32
+    relative_attention_max_distance: Annotated[Count, DISTANCE] = 128
+    dropout_rate: Annotated[Share, DROPOUT] = 0.1
     layer_norm_epsilon: Annotated[Epsilon, At("model.block.norm.epsilon")] = 1e-6
-    feed_forward_proj: Annotated[
-        Literal["relu", "gated-gelu"],
-        At("model.block.feed_forward.use", values={"relu": "relu", "gated-gelu": "geglu"}),
-    ] = "relu"
+    feed_forward_proj: Annotated[Literal["relu", "gated-gelu"], ACTIVATION] = "relu"
     tie_word_embeddings: Annotated[bool, At("tasks.answer.head.use", values=HEADS)] = True
     scale_decoder_outputs: bool | None = None
     pad_token_id: Id | None = 0
@@ -108,21 +85,15 @@ class T5(Architecture):
         if head == {"use": "tied", "scaled": False}:
             raise PublishedError("a T5's outputs are scaled where its head is the embedding table")
         inner = len(tensors[f"{BLOCK}attention.query.weight".format(layer=0)])
-        return super().from_tree(
-            tree,
-            tensors,
-            legend,
-            dict(d_kv=inner // tree["model"]["heads"], scale_decoder_outputs=head["use"] == "tied"),
-        )
+        own = dict(d_kv=inner // tree["model"]["heads"], scale_decoder_outputs=head["use"] == "tied")
+        return super().from_tree(tree, tensors, legend, own)
 
     def names(self):
         bias = "block.0.layer.{}.relative_attention_bias.weight"
         return [
             Rename("shared.weight", TABLE),
-            *(
-                Rename(f"{side}.{bias.format('0.SelfAttention')}", table)
-                for side, table in zip(("encoder", "decoder"), TABLES)
-            ),
+            Rename(f"encoder.{bias.format('0.SelfAttention')}", "cores.encoder.position.table.weight"),
+            Rename(f"decoder.{bias.format('0.SelfAttention')}", "cores.main.position.table.weight"),
             *renames("encoder.", "cores.encoder.", {"final_layer_norm": "norm"}),
             *renames("decoder.", "cores.main.", {"final_layer_norm": "norm"}),
             *renames("encoder.block.{layer}.layer.0.", ENCODER_BLOCK, SELF),
@@ -145,8 +116,5 @@ class T5(Architecture):
     @property
     def forward(self) -> dict[str, str]:
         """The names of the feed-forward layers, theirs to ours."""
-        return {
-            theirs: ours
-            for theirs, ours in FORWARD.items()
-            if not theirs.endswith(".wi" if self.gated else (".wi_0", ".wi_1"))
-        }
+        others = ".wi" if self.gated else (".wi_0", ".wi_1")
+        return {theirs: ours for theirs, ours in FORWARD.items() if not theirs.endswith(others)}

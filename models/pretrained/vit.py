@@ -7,24 +7,21 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
-from einops import rearrange
 from pydantic import ConfigDict, Field, FiniteFloat
 
-from .base import BLOCK, Architecture, Depth, Epsilon, Heads, Published, Rename, Share, Width, renames
+from .base import BLOCK, Architecture, Depth, Epsilon, Heads, Published, Rename, Share, Width, patches, renames
 
 LAYER = {
-    "norm1": "add_attention.norm",
-    "norm2": "add_feed_forward.norm",
-    "attn.q_norm": "attention.query_norm",
-    "attn.k_norm": "attention.key_norm",
-    "attn.proj": "attention.out",
-    "mlp.fc1": "feed_forward.up",
+    "norm1": "add_attention.norm", "norm2": "add_feed_forward.norm", "attn.q_norm": "attention.query_norm",
+    "attn.k_norm": "attention.key_norm", "attn.proj": "attention.out", "mlp.fc1": "feed_forward.up",
     "mlp.fc2": "feed_forward.down",
-}
-PATCHES, POSITIONS, PREFIX = "tokenizers.image.embedding.weight", "tokenizers.image.position.table.weight", "own.weight"
+}  # fmt: skip
+ENDS = {"norm": "cores.main.norm", "fc_norm": "heads.label.pooling.norm", "head": "heads.label.linear"}
+POSITIONS, PREFIX = "tokenizers.image.position.table.weight", "own.weight"
 PLAIN = "vit_base_patch16_224"
 """The architecture name of exported models, whose `model_args` give everything that differs."""
 Side = Annotated[int, Field(ge=1, le=2**14)]
+PerChannel = Field(min_length=1, max_length=16)
 
 
 class VitArguments(Published):
@@ -61,12 +58,8 @@ class VitArguments(Published):
 class VitData(Published):
     """How images are prepared: `pretrained_cfg`, with the defaults of timm's `PretrainedCfg`."""
 
-    mean: Annotated[list[FiniteFloat], Field(min_length=1, max_length=16)] = [0.485, 0.456, 0.406]
-    std: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1, max_length=16)] = [
-        0.229,
-        0.224,
-        0.225,
-    ]
+    mean: Annotated[list[FiniteFloat], PerChannel] = [0.485, 0.456, 0.406]
+    std: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], PerChannel] = [0.229, 0.224, 0.225]
     crop_pct: Annotated[float, Field(ge=0.01, le=1)] = 0.875
     crop_mode: Literal["center", "squash"] = "center"
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bicubic"
@@ -97,10 +90,8 @@ class Vit(Architecture):
     @property
     def classes(self) -> int:
         """How many classes there are."""
-        own = self.num_classes
-        if own is None and self.pretrained_cfg is not None:
-            own = self.pretrained_cfg.num_classes
-        return 1000 if own is None else own
+        named = self.num_classes, self.pretrained_cfg and self.pretrained_cfg.num_classes
+        return next((count for count in named if count is not None), 1000)
 
     @property
     def labels(self) -> list[str] | None:
@@ -114,51 +105,29 @@ class Vit(Architecture):
         return {"num_classes": self.classes, **given, **pool}
 
     def tree(self):
-        args, data, norm = self.model_args, self.pretrained_cfg or VitData(), self.norm
+        args, data = self.model_args, self.pretrained_cfg or VitData()
+        norm = {"use": "layer_norm", "epsilon": self.epsilon}
         (rows, columns), prefix = (side // args.patch_size for side in args.img_size), int(args.class_token)
+        mean = {"use": "mean_pooling"} | ({"norm": norm} if args.fc_norm else {})
+        pooling = "class_token" if args.global_pool == "token" else mean
         return {
-            "inputs": {
-                "image": {
-                    "use": "image",
-                    "patch_size": args.patch_size,
-                    "size": args.img_size,
-                    "channels": args.in_chans,
-                    "mean": data.mean,
-                    "std": data.std,
-                    "crop": data.crop_pct,
-                    "interpolation": data.interpolation,
-                    "fit_size": "crop" if data.crop_mode == "center" else "resize",
-                }
-            },
+            "inputs": {"image": {
+                "use": "image", "patch_size": args.patch_size, "size": args.img_size, "channels": args.in_chans,
+                "mean": data.mean, "std": data.std, "crop": data.crop_pct, "interpolation": data.interpolation,
+                "fit_size": "crop" if data.crop_mode == "center" else "resize",
+            }},
             "model": {
-                "width": args.embed_dim,
-                "depth": args.depth,
-                "heads": args.num_heads,
-                "context": rows * columns + prefix,
-                "core_tokens": prefix,
-                "attention": "same_sample",
+                "width": args.embed_dim, "depth": args.depth, "heads": args.num_heads,
+                "context": rows * columns + prefix, "core_tokens": prefix, "attention": "same_sample",
                 "block": {
-                    "norm": norm,
-                    "bias": True,
-                    "query_key_norm": norm if args.qk_norm else None,
+                    "norm": norm, "bias": True, "query_key_norm": norm if args.qk_norm else None,
                     "feed_forward": {"use": "gelu", "approximate": "none", "ratio": args.mlp_ratio},
                     "residual": {"use": "pre_norm", "layer_scale": args.init_values},
                 },
                 "final_norm": args.final_norm,
             },
-            "tasks": {"label": {"use": "classification", "target": "label", "pooling": self.pooling}},
-        }
-
-    @property
-    def norm(self):
-        """The layer norm in our YAML."""
-        return {"use": "layer_norm", "epsilon": self.epsilon}
-
-    @property
-    def pooling(self):
-        """The pooling in our YAML."""
-        mean = {"use": "mean_pooling"} | ({"norm": self.norm} if self.model_args.fc_norm else {})
-        return "class_token" if self.model_args.global_pool == "token" else mean
+            "tasks": {"label": {"use": "classification", "target": "label", "pooling": pooling}},
+        }  # fmt: skip
 
     @classmethod
     def from_tree(cls, tree, tensors, legend):
@@ -166,41 +135,22 @@ class Vit(Architecture):
         pooling = tree["tasks"]["label"]["pooling"]
         inner = len(tensors[f"{BLOCK}feed_forward.up.weight".format(layer=0)])
         args = VitArguments(
-            img_size=both(image["size"], 2),
-            patch_size=image["patch_size"],
-            in_chans=image["channels"],
-            embed_dim=model["width"],
-            depth=model["depth"],
-            num_heads=model["heads"],
-            qkv_bias=True,
-            qk_norm=block["query_key_norm"] is not None,
-            mlp_ratio=ratio_of(inner, model["width"]),
-            init_values=block["residual"]["layer_scale"],
-            class_token=model["core_tokens"] == 1,
-            reg_tokens=0,
-            pre_norm=False,
-            no_embed_class=True,
-            final_norm=model["final_norm"],
-            fc_norm=bool(pooling.get("norm")),
+            img_size=both(image["size"], 2), patch_size=image["patch_size"], in_chans=image["channels"],
+            embed_dim=model["width"], depth=model["depth"], num_heads=model["heads"], qkv_bias=True,
+            qk_norm=block["query_key_norm"] is not None, mlp_ratio=ratio_of(inner, model["width"]),
+            init_values=block["residual"]["layer_scale"], class_token=model["core_tokens"] == 1, reg_tokens=0,
+            pre_norm=False, no_embed_class=True, final_norm=model["final_norm"], fc_norm=bool(pooling.get("norm")),
             global_pool="token" if pooling["use"] == "class_token" else "avg",
-        )
-        data = VitData(
-            mean=both(image["mean"], image["channels"]),
-            std=both(image["std"], image["channels"]),
-            crop_pct=image["crop"],
-            interpolation=image["interpolation"],
-            crop_mode="center" if image["fit_size"] == "crop" else "squash",
-        )
-        named = [each for each in legend.labels if isinstance(each, str)]
+        )  # fmt: skip
+        mean, std = (both(image[name], image["channels"]) for name in ("mean", "std"))
+        crop_mode = "center" if image["fit_size"] == "crop" else "squash"
         return cls(
-            architecture=PLAIN,
-            num_classes=len(tensors["heads.label.linear.weight"]),
-            global_pool=args.global_pool,
-            model_args=args,
-            pretrained_cfg=data,
-            label_names=named or None,
-            epsilon=block["norm"]["epsilon"],
-        )
+            architecture=PLAIN, num_classes=len(tensors["heads.label.linear.weight"]), global_pool=args.global_pool,
+            model_args=args, epsilon=block["norm"]["epsilon"],
+            pretrained_cfg=VitData(mean=mean, std=std, crop_pct=image["crop"], interpolation=image["interpolation"],
+                                   crop_mode=crop_mode),
+            label_names=[each for each in legend.labels if isinstance(each, str)] or None,
+        )  # fmt: skip
 
     def names(self):
         """The convolution of patches is a matrix of ours. The class token and its position embedding (DeiT III has
@@ -217,26 +167,14 @@ class Vit(Architecture):
                       for theirs, ours in (("pos_embed", POSITIONS), ("cls_token", PREFIX))]  # fmt: skip
         return [
             *places,
-            Rename(
-                "patch_embed.proj.weight",
-                PATCHES,
-                lambda v: rearrange(v, "d c p q -> d (c p q)"),
-                lambda v: rearrange(v, "d (c p q) -> d c p q", c=args.in_chans, p=args.patch_size),
-            ),
-            Rename("patch_embed.proj.bias", PATCHES.replace("weight", "bias")),
-            *renames(
-                "", "", {"norm": "cores.main.norm", "fc_norm": "heads.label.pooling.norm", "head": "heads.label.linear"}
-            ),
+            *patches("patch_embed.proj", "tokenizers.image.embedding", args.in_chans, args.patch_size),
+            *renames("", "", ENDS),
             *renames(theirs, BLOCK, LAYER),
             Rename(theirs + "ls1.gamma", BLOCK + "add_attention.scale"),
             Rename(theirs + "ls2.gamma", BLOCK + "add_feed_forward.scale"),
-            Rename(
-                theirs + "attn.qkv.{leaf}",
-                tuple(f"{BLOCK}attention.{part}.{{leaf}}" for part in parts),
-                lambda fused: fused.chunk(3),
-                lambda *three: torch.cat(three),
-            ),
-        ]
+            Rename(theirs + "attn.qkv.{leaf}", tuple(f"{BLOCK}attention.{part}.{{leaf}}" for part in parts),
+                   lambda fused: fused.chunk(3), lambda *three: torch.cat(three)),
+        ]  # fmt: skip
 
     def files(self):
         return {"config.json": self.model_dump(exclude_none=True)}

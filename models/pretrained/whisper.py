@@ -9,21 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from ..layers.positions import SinesThenCosines
-from .base import (
-    BLOCK,
-    ENCODER_BLOCK,
-    Architecture,
-    At,
-    Count,
-    Depth,
-    Heads,
-    Id,
-    PublishedError,
-    Rename,
-    Share,
-    Width,
-    put,
-    renames,
+
+from .base import (  # isort: skip
+    BLOCK, ENCODER_BLOCK, Architecture, At, Count, Depth, Heads, Id, PublishedError, Rename, Share, Width, put, renames,
 )  # fmt: skip
 
 LAYER = {
@@ -35,7 +23,10 @@ CROSS = {
     "encoder_attn.q_proj": "cross_attention.query", "encoder_attn.v_proj": "cross_attention.value",
     "encoder_attn.out_proj": "cross_attention.out", "encoder_attn_layer_norm": "add_cross_attention.norm",
 }  # fmt: skip
-TABLE = "tokenizers.text.embedding.weight"
+TEXT = {
+    "embed_tokens": "tokenizers.text.embedding", "layer_norm": "cores.main.norm",
+    "embed_positions": "tokenizers.text.position.table",
+}  # fmt: skip
 FRAME = 0.02
 """Seconds of sound per token of the encoder."""
 
@@ -97,46 +88,24 @@ class Whisper(Architecture):
         return [
             *renames("model.encoder.", "tokenizers.sound.", {"conv1": "first", "conv2": "second"}),
             *renames("model.encoder.", "cores.encoder.", {"layer_norm": "norm"}),
-            *renames(
-                "model.decoder.",
-                "",
-                {
-                    "embed_tokens": "tokenizers.text.embedding",
-                    "layer_norm": "cores.main.norm",
-                    "embed_positions": "tokenizers.text.position.table",
-                },
-            ),
+            *renames("model.decoder.", "", TEXT),
             *renames(encoder, ENCODER_BLOCK, LAYER),
             *renames(decoder, BLOCK, LAYER | CROSS),
-            *(
-                Rename(
-                    f"{theirs}.k_proj.weight",
-                    (f"{ours}.key.weight", f"{ours}.key.bias"),
-                    lambda w: (w, w.new_zeros(len(w))),
-                    lambda w, b: w,
-                )
-                for theirs, ours in keys
-            ),
-            Rename(
-                "model.encoder.embed_positions.weight",
-                (),
-                checked_waves,
-                lambda: SinesThenCosines(self.d_model, self.max_source_positions).table,
-            ),
-            Rename("proj_out.weight", TABLE),
-        ]
+            *(Rename(f"{theirs}.k_proj.weight", (f"{ours}.key.weight", f"{ours}.key.bias"),
+                     lambda w: (w, w.new_zeros(len(w))), lambda w, b: w) for theirs, ours in keys),
+            Rename("model.encoder.embed_positions.weight", (), checked_waves,
+                   lambda: SinesThenCosines(self.d_model, self.max_source_positions).table),
+            Rename("proj_out.weight", "tokenizers.text.embedding.weight"),
+        ]  # fmt: skip
 
     def files(self):
         """Also the file of the feature extractor."""
         seconds = self.max_source_positions * FRAME
         features = {
-            "feature_extractor_type": "WhisperFeatureExtractor",
-            "feature_size": self.num_mel_bins,
-            "sampling_rate": 16_000,
-            "chunk_length": int(seconds) if seconds == int(seconds) else seconds,
-            "hop_length": 160,
-            "n_fft": 400,
-        }
+            "feature_extractor_type": "WhisperFeatureExtractor", "feature_size": self.num_mel_bins,
+            "sampling_rate": 16_000, "chunk_length": int(seconds) if seconds == int(seconds) else seconds,
+            "hop_length": 160, "n_fft": 400,
+        }  # fmt: skip
         return super().files() | {"preprocessor_config.json": features}
 
 
