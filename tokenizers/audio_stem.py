@@ -19,6 +19,7 @@ from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, SinesThenCosines
 from .base import Chunk
 from .media.sound import Clip, SoundChopper, functional
+from .media.spectrogram import draw_spectrogram
 
 FLOOR = 1e-10
 """The least mel energy: smaller ones are raised to it before the logarithm."""
@@ -87,9 +88,7 @@ class AudioStemChopper(SoundChopper):
     def draw(self, canvas: Any, item: Clip) -> None:
         """The log-mel spectrogram over the seconds."""
         values = self.chop(item).values[0]
-        end = values.shape[1] * self.hop
-        canvas.imshow(values.numpy(), origin="lower", aspect="auto", cmap="magma", extent=(0, end, 0, self.mels))
-        canvas.set(xlabel="seconds", ylabel="mel channel")
+        draw_spectrogram(canvas, values.T, values.shape[1] * self.hop)
 
 
 def mel_banks(bins: int, mels: int, rate: int) -> Float[Tensor, "bins mels"]:
