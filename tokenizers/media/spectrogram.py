@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ...models.batch import Chunks
-from ..base import Role
+from ..base import Role, readable
 from ..files.records import Record, read_record
 from ..files.writing import write_json
 from .augmentation import SpectrogramAugmentation
@@ -44,25 +44,14 @@ class SpectrogramChopper(SoundChopper):
         raise NotImplementedError
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> SpectrogramChopper:
-        """The chopper with the given statistics, or those of at most `fits_on` training sounds.
-
-        Sounds that cannot be read are left out: they are reported when samples are read. Raises ValueError when none
-        can be read.
-        """
+        """The chopper with the given statistics, or those of at most `fits_on` training sounds, without those that
+        cannot be read. Raises ValueError when none can."""
         if self.statistics:
             return self
-        mel, total, wrong = self.spectrum(), torch.zeros(3, dtype=torch.float64), None
-        for raw in items():
-            try:
-                clip = self.decode(raw)
-            except (ValueError, TypeError) as error:
-                wrong = wrong or error
-                continue
+        mel, total = self.spectrum(), torch.zeros(3, dtype=torch.float64)
+        for clip in readable(items(), self.decode, "sound", "to learn the mean of the spectrogram from"):
             values = mel(self.chop(clip).values).double()
             total += torch.stack([values.sum(), values.square().sum(), torch.tensor(float(values.numel()))])
-        if not total[2]:
-            told = f"not one sound of the training data can be read; the first: {wrong}"
-            raise ValueError(told if wrong else "there is no sound to learn the mean of the spectrogram from")
         mean = total[0] / total[2]
         std = (total[1] / total[2] - mean**2).clamp(min=1e-12).sqrt()
         return replace(self, statistics=(float(mean), float(std)))
