@@ -48,9 +48,8 @@ class ImageAugmentation(nn.Module):
     ):  # fmt: skip
         super().__init__()
         if min(shift, rotate, zoom, operations, erase) < 0 or zoom >= 1 or erase > 1:
-            raise ValueError(
-                "shift, rotate, zoom, operations and erase must be 0 or more, zoom below 1, erase at most 1"
-            )
+            allowed = "0 or more, zoom below 1, erase at most 1"
+            raise ValueError(f"shift, rotate, zoom, operations and erase must be {allowed}")
         if not 0 <= magnitude <= STRONGEST:
             raise ValueError(f"magnitude must be 0 to {STRONGEST}, not {magnitude}")
         self.shift, self.flip, self.rotate, self.zoom, self.erase = shift, flip, rotate, zoom, erase
@@ -100,18 +99,14 @@ class ImageAugmentation(nn.Module):
     def transformed(self, image: Images) -> Images:
         """One image through all `transforms`. Raises ValueError where one cannot take uint8 or changes the size."""
         for change in self.transforms:
-            name = type(change).__name__
+            where = f"augment.transforms: {type(change).__name__}"
             try:
                 changed = change(image)
             except (TypeError, ValueError, RuntimeError) as error:
-                raise ValueError(
-                    f"augment.transforms: {name} does not take images of whole numbers (uint8): {error}"
-                ) from None
+                raise ValueError(f"{where} does not take images of whole numbers (uint8): {error}") from None
             if changed.shape != image.shape:
-                raise ValueError(
-                    f"augment.transforms: {name} made images of {tuple(image.shape[1:])} into "
-                    f"{tuple(changed.shape[1:])}; it must keep their size (give it size: {list(image.shape[2:])})"
-                )
+                made = f"made images of {tuple(image.shape[1:])} into {tuple(changed.shape[1:])}"
+                raise ValueError(f"{where} {made}; it must keep their size (give it size: {list(image.shape[2:])})")
             image = changed
         return image
 
