@@ -113,9 +113,9 @@ class SampleDataset(Dataset):
         self.check_split(split)
         found = self.open(split)
         if not isinstance(found, Samples):
+            expected = "expected are Samples, such as Listed(keys, rows) of a list of mappings from columns to values"
             raise ContractError(
-                f"data.dataset: {type(self).__name__}.open({split!r}) gave {described(found)}; expected are Samples, "
-                "such as Listed(keys, rows) of a list of mappings from columns to values"
+                f"data.dataset: {type(self).__name__}.open({split!r}) gave {described(found)}; {expected}"
             )
         return found
 
@@ -127,9 +127,8 @@ class SampleDataset(Dataset):
         """The values of some columns of the training split, one column after another; `most` of each, drawn at random,
         where that is given."""
         samples = self.opened("train")
-        return chain.from_iterable(
-            samples.column(name) if most is None else samples.drawn(name, most) for name in columns
-        )
+        read = samples.column if most is None else lambda name: samples.drawn(name, most)
+        return chain.from_iterable(map(read, columns))
 
     def about(self) -> dict[str, object]:
         return {"samples": {split: len(self.opened(split)) for split in self.splits}}
@@ -232,14 +231,12 @@ class Hidden(Changed):
         return {**row, self.name: None} if number in self.hidden else row
 
 
-def share(samples: Samples, split: str) -> Samples:
+def share(samples: Samples, split: str) -> Chosen:
     """The part of a training set that is `train` or `val`, where the data set has no val: a tenth validates, by hash of
     the key, but one sample at least."""
     alone = chosen_for_val(samples.keys)
-    chosen = [
-        number for number, key in enumerate(samples.keys) if ("val" if key == alone else split_by_hash(key)) == split
-    ]
-    return Chosen(samples, chosen)
+    splits = ("val" if key == alone else split_by_hash(key) for key in samples.keys)
+    return Chosen(samples, [number for number, own in enumerate(splits) if own == split])
 
 
 class OwnFiles(SampleDataset):
