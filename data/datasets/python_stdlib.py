@@ -56,11 +56,9 @@ class PythonStdlib(Dataset):
 
     def about(self) -> dict[str, object]:
         sizes = {split: [len(d.text.encode()) for d in self.documents(split)] for split in self.splits}
-        return {
-            "python": platform.python_version(),
-            "files": {split: len(found) for split, found in sizes.items()},
-            "bytes": {split: sum(found) for split, found in sizes.items()},
-        }
+        files = {split: len(found) for split, found in sizes.items()}
+        total = {split: sum(found) for split, found in sizes.items()}
+        return {"python": platform.python_version(), "files": files, "bytes": total}
 
 
 def _python_files(root: Path) -> list[Path]:

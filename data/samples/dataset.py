@@ -4,6 +4,7 @@ number."""
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -113,10 +114,9 @@ class SampleDataset(Dataset):
         self.check_split(split)
         found = self.open(split)
         if not isinstance(found, Samples):
-            expected = "expected are Samples, such as Listed(keys, rows) of a list of mappings from columns to values"
-            raise ContractError(
-                f"data.dataset: {type(self).__name__}.open({split!r}) gave {described(found)}; {expected}"
-            )
+            gave = f"data.dataset: {type(self).__name__}.open({split!r}) gave {described(found)}"
+            expected = "Samples, such as Listed(keys, rows) of a list of mappings from columns to values"
+            raise ContractError(f"{gave}; expected are {expected}")
         return found
 
     def truth(self, split: str) -> list[Outcome] | None:
@@ -256,6 +256,25 @@ class OwnFiles(SampleDataset):
         self.check_split(split)
         where = getattr(self, split)
         return share(self.read(self.train), split) if self.val is None and split != "test" else self.read(where)
+
+
+@dataclass(frozen=True)
+class ByLabel:
+    """Samples to be drawn by their label, for data sets that are made of them."""
+
+    samples: Samples
+
+    @cached_property
+    def numbers(self) -> Mapping[Any, list[int]]:
+        """The numbers of the samples of each label."""
+        found = defaultdict(list)
+        for number, label in self.samples.numbered("label"):
+            found[label].append(number)
+        return found
+
+    def drawn(self, label: Any, random: np.random.Generator) -> Columns:
+        """A sample of this label."""
+        return self.samples[int(random.choice(self.numbers[label]))]
 
 
 class Made(Samples):

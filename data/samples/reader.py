@@ -42,10 +42,8 @@ class Reader:
             return self._items[number]
         raw = self.samples[number]
         if not isinstance(raw, Mapping):
-            raise ContractError(
-                f"data.dataset: {type(self.samples).__name__} gave {described(raw)} as sample "
-                f"{self.samples.keys[number]!r}; expected is a mapping from columns to values"
-            )
+            gave = f"{type(self.samples).__name__} gave {described(raw)} as sample {self.samples.keys[number]!r}"
+            raise ContractError(f"data.dataset: {gave}; expected is a mapping from columns to values")
         columns = self.inputs.columns
         inputs = {name: self._decoded(name, raw[c]) for name, c in columns.items() if raw.get(c) is not None}
         found = inputs, {name: self._checked(name, raw.get(name)) for name in self.inputs.labels}
