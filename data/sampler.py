@@ -4,7 +4,7 @@ before and by how many processes."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -57,17 +57,12 @@ class SimilarLengths(Sampler):
     shuffles the batches. A sample longer than the budget is a batch by itself."""
 
     def __init__(self, measure: Callable[[], np.ndarray], budget: int):
-        """`measure` gives the tokens of each sample in each set, (samples, sets); it is called at the first plan. A
+        """`measure` gives the tokens of each sample in each set, (samples, sets); it is called for every epoch. A
         sample's length is that in its fuller set. `budget`: slots per batch, padding included."""
         self.measure, self.budget = measure, budget
         self.epoch = lru_cache(maxsize=2)(self.drawn)
         """What `drawn` gives, cached for two epochs."""
         self._firsts: dict[int, list[int]] = {}
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each sample in each set, (samples, sets)."""
-        return self.measure()
 
     def plan(self, seed: int, step: int) -> list[Place]:
         firsts = self._firsts.setdefault(seed, [0])
@@ -78,14 +73,14 @@ class SimilarLengths(Sampler):
 
     def drawn(self, seed: int, epoch: int) -> list[np.ndarray]:
         """The batches of one epoch, each the numbers of its samples."""
-        random = np.random.default_rng([seed, epoch])
-        order = random.permutation(len(self.lengths))
-        longest = np.maximum(self.lengths.max(axis=1), 1)
+        random, lengths = np.random.default_rng([seed, epoch]), self.measure()
+        order = random.permutation(len(lengths))
+        longest = np.maximum(lengths.max(axis=1), 1)
         size = max(1, int(POOL * self.budget / longest.mean()))
         batches: list[np.ndarray] = []
         for start in range(0, len(order), size):
             pool = order[start : start + size]
-            pool = pool[np.lexsort(self.lengths[pool].T)]
+            pool = pool[np.lexsort(lengths[pool].T)]
             begin, most = 0, 0
             for end, number in enumerate(pool):
                 most = max(most, longest[number])

@@ -67,10 +67,9 @@ class StreamSplit(Split):
 
     def __post_init__(self):
         if len(self.file.ids) < self.context + 1:
-            raise DataError(
-                f"{self.file.header.dataset} {self.name}: {len(self.file.ids)} tokens are too few for one window of "
-                f"the context ({self.context}) and the token after it; use more text or a smaller model.context"
-            )
+            there = f"{self.file.header.dataset} {self.name}: {len(self.file.ids)} tokens"
+            needed = f"one window of the context ({self.context}) and the token after it"
+            raise DataError(f"{there} are too few for {needed}; use more text or a smaller model.context")
 
     @property
     def unit(self) -> str:

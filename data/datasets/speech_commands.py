@@ -64,10 +64,8 @@ class SpeechCommands(SampleDataset):
         if folder.is_dir():
             return folder
         if not self.download:
-            raise DataError(
-                f"there is no folder {folder}: set data.dataset.download=true, or in Python "
-                f"torchaudio.datasets.SPEECHCOMMANDS({str(root)!r}, download=True) once that folder is made"
-            )
+            how = f"torchaudio.datasets.SPEECHCOMMANDS({str(root)!r}, download=True) once that folder is made"
+            raise DataError(f"there is no folder {folder}: set data.dataset.download=true, or in Python {how}")
         try:
             from torchaudio.datasets import SPEECHCOMMANDS
 

@@ -146,9 +146,6 @@ class Chosen(Samples):
         every = self.samples.keys
         return [every[number] for number in self.numbers]
 
-    def __len__(self) -> int:
-        return len(self.numbers)
-
     def __getitem__(self, number: int) -> Columns:
         return self.samples[self.numbers[number]]
 
@@ -185,9 +182,6 @@ class Changed(Samples):
     @property
     def keys(self) -> Sequence[str]:
         return self.samples.keys
-
-    def __len__(self) -> int:
-        return len(self.samples)
 
     def damaged(self) -> Iterator[tuple[int, str]]:
         return self.samples.damaged()

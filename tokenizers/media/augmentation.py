@@ -59,15 +59,13 @@ class ImageAugmentation(nn.Module):
     def forward(self, images: Images, seeds: Seeds) -> Tensor:
         """Every image changed as its seed decides; images of one seed (the frames of a clip) are changed alike."""
         with torch.autocast(images.device.type, enabled=False):  # 16 bits round positions by up to half a pixel in 256
-            images = self.coloured(self.mirrored(images, seeds), seeds)
-            return self.moved(images, seeds)
-
-    def mirrored(self, images: Images, seeds: Seeds) -> Images:
-        """`flip`: each image mirrored with probability 0.5."""
-        if not self.flip:
-            return images
-        (chosen,) = uniform(seeds, 1, stream=1)
-        return torch.where((chosen < 0.5)[:, None, None, None], images.flip(-1), images)
+            if self.flip:
+                (chosen,) = uniform(seeds, 1, stream=1)
+                images = torch.where((chosen < 0.5)[:, None, None, None], images.flip(-1), images)
+            for number in range(self.operations):
+                which, side = uniform(seeds, 2, stream=10 + number)
+                images = rand_augmented(images, which, side, self.magnitude)
+            return self.moved(self.by_torchvision(images, seeds) if self.transforms else images, seeds)
 
     def moved(self, images: Images, seeds: Seeds) -> Tensor:
         """`rotate`, `zoom`, `shift` and `erase`; float32 where an image is resampled, else uint8."""
@@ -77,13 +75,6 @@ class ImageAugmentation(nn.Module):
         if self.shift:
             images = shifted(images, self.shift, uniform(seeds, 2, stream=3))
         return erased(images, self.erase, uniform(seeds, 3, stream=4)) if self.erase else images
-
-    def coloured(self, images: Images, seeds: Seeds) -> Images:
-        """RandAugment's `operations`, then the user's `transforms`."""
-        for number in range(self.operations):
-            which, side = uniform(seeds, 2, stream=10 + number)
-            images = rand_augmented(images, which, side, self.magnitude)
-        return self.by_torchvision(images, seeds) if self.transforms else images
 
     @torch.compiler.disable
     def by_torchvision(self, images: Images, seeds: Seeds) -> Images:
