@@ -40,11 +40,8 @@ class Shuffled(Sampler):
         """What `drawn` gives, cached for two epochs."""
 
     def plan(self, seed: int, step: int) -> list[Place]:
-        places = []
-        for number in range(step * self.rows, (step + 1) * self.rows):
-            epoch, index = divmod(number, self.count)
-            places.append(Place(seed, epoch, int(self.epoch(seed, epoch)[index])))
-        return places
+        places = (divmod(number, self.count) for number in range(step * self.rows, (step + 1) * self.rows))
+        return [Place(seed, epoch, int(self.epoch(seed, epoch)[index])) for epoch, index in places]
 
     def drawn(self, seed: int, epoch: int) -> np.ndarray:
         """The numbers of an epoch's samples in their order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 from ..models.batch import Batch
@@ -66,7 +67,7 @@ class Split:
         """How many samples one epoch has."""
         return len(self.all())
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """How many samples (or windows) the first global training batch has; later ones too, where all are alike."""
         return len(self.plan(0, 0))

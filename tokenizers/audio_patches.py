@@ -23,9 +23,6 @@ from .media.augmentation import SpectrogramAugmentation
 from .media.sound import Clip, functional
 from .media.spectrogram import SpectrogramChopper, SpectrogramEmbedder, draw_spectrogram
 
-AUDIOSET = (-4.2677393, 4.5689974)
-"""Mean and std of AudioSet's log-mel spectrograms, those of the published AST."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class AudioPatchesChopper(SpectrogramChopper):

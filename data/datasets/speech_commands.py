@@ -80,7 +80,7 @@ class SpeechCommands(SampleDataset):
         folder, names = self.folder(), self.recordings[split]
         if not names:
             raise DataError(f"{folder} has no recording for {split}")
-        parts = [re.split("[/_]", name) for name in names]
+        parts = [re.split(r"[/_]", name) for name in names]
         rows = [{"sound": folder / name, "label": part[0], "speaker": part[1]} for name, part in zip(names, parts)]
         return Listed(names, rows)
 

@@ -175,7 +175,7 @@ class Listed(Samples):
 
 @dataclass(frozen=True)
 class Changed(Samples):
-    """Base of samples whose columns are changed: a subclass gives `__getitem__` and `changes`."""
+    """Base of samples whose columns are changed: a subclass gives `__getitem__` and `fingerprint`."""
 
     samples: Samples
 
@@ -186,13 +186,6 @@ class Changed(Samples):
     def damaged(self) -> Iterator[tuple[int, str]]:
         return self.samples.damaged()
 
-    def changes(self) -> list[Any]:
-        """What is changed, as values for a Fingerprint."""
-        raise NotImplementedError
-
-    def fingerprint(self, labels: Collection[str] = ()) -> str:
-        return Fingerprint(type(self).__name__, self.samples.fingerprint(labels), self.changes()).hex
-
 
 @dataclass(frozen=True)
 class Renamed(Changed):
@@ -202,8 +195,8 @@ class Renamed(Changed):
     columns: Mapping[str, Callable[[Columns], Any]]
     sources: Mapping[str, str]
 
-    def changes(self) -> list[Any]:
-        return [dict(self.sources)]
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        return Fingerprint("Renamed", self.samples.fingerprint(labels), [dict(self.sources)]).hex
 
     def __getitem__(self, number: int) -> Columns:
         row = self.samples[number]
@@ -217,8 +210,8 @@ class Hidden(Changed):
     name: str
     hidden: Collection[int]
 
-    def changes(self) -> list[Any]:
-        return [self.name, sorted(self.hidden)]
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        return Fingerprint("Hidden", self.samples.fingerprint(labels), [self.name, sorted(self.hidden)]).hex
 
     def __getitem__(self, number: int) -> Columns:
         row = self.samples[number]

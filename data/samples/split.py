@@ -56,10 +56,6 @@ class SampleSplit(Split):
         """A hash of the samples: of their keys, in order, and their contents."""
         return self.samples.fingerprint(self.inputs.labels)
 
-    @cached_property
-    def rows(self) -> int:
-        return len(self.plan(0, 0))
-
     def __len__(self) -> int:
         return len(self.samples)
 
