@@ -96,13 +96,17 @@ class SampleSplit(Split):
                     found[name] += len(item.encode())
         return dict(found)
 
+    def chop(self, each: Place, training: bool = False, inputs=None, replaced=None) -> Parts:
+        """The (input, chunk) pairs of a sample; parameters as of `read`. Raises ValueError for a bad one."""
+        item = {**self.item(each.number)[0], **(replaced or {})}
+        return self.collator.chop(item, self.samples.keys[each.number], each, training, inputs)
+
     def _sample(self, each: Place, training: bool, inputs, replaced) -> tuple[Parts, Place] | None:
         """The chopped parts of a sample and its place. For a bad one: those of the next good sample while training,
         else None. Raises DataError where too many, or all, are bad."""
         for _ in range(len(self.samples)):
             try:
-                item = {**self.item(each.number)[0], **replaced}
-                return self.collator.chop(item, self.samples.keys[each.number], each, training, inputs), each
+                return self.chop(each, training, inputs, replaced), each
             except (ValueError, OSError, RuntimeError) as error:  # a tokenizer of the user's own may raise any of these
                 self.unread.bad.note(each.number, error, training)
             if not training:
