@@ -148,15 +148,15 @@ class Processes:
     def stop(cls) -> None:
         """Leave the process group and end the watch, after the last run of this process."""
         if cls.watch is not None:
-            cls.watch.end()
+            cls.watch.ended.set()
             cls.watch = None
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
 class Watch:
-    """A thread that looks every `every` seconds: it ends this process (status 2) when one has failed, and sends it
-    SIGTERM, once, when its parent (`torchrun`) is gone."""
+    """A thread that looks every `every` seconds, until `ended` is set: it ends this process (status 2) when one has
+    failed, and sends it SIGTERM, once, when its parent (`torchrun`) is gone."""
 
     def __init__(self, every: float = 0.5):
         self.every, self.ended, self.parent = every, threading.Event(), os.getppid()
@@ -169,10 +169,6 @@ class Watch:
         with suppress(RuntimeError):  # the process that keeps the store may be gone already
             return self.store.add(FAILED, 1) == 1
         return True
-
-    def end(self) -> None:
-        """Stop the thread."""
-        self.ended.set()
 
     def _run(self) -> None:
         asked = False

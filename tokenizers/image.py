@@ -97,17 +97,17 @@ class ImageChopper(Chopper):
         raise ValueError(f"an image of {image.shape[0]} channels; possible: 1 or 3")
 
     def _read(self, raw: Any) -> np.ndarray:
+        """The pixels (height, width, channels) of a path, a file's bytes or a PIL picture. Raises DataError."""
         from PIL import Image
 
         if not isinstance(raw, bytes | str | os.PathLike | Image.Image):
             raise DataError(f"the image cannot be read: it is no path and no file's bytes, but {type(raw).__name__}")
         picture = raw if isinstance(raw, Image.Image) else read_picture(raw)
         try:
-            found = np.array(self._coloured(picture))
+            return np.atleast_3d(np.array(self._coloured(picture)))
         except (OSError, ValueError, SyntaxError, MemoryError) as error:
             named = f"{os.fspath(raw)}: " if isinstance(raw, str | os.PathLike) else ""
             raise DataError(f"the image cannot be read: {named}{error}") from error
-        return found[..., None] if found.ndim == 2 else found
 
     def _coloured(self, picture: Any) -> Any:
         """The PIL picture in grey or in colour, of 8 bits; transparency becomes white."""

@@ -55,8 +55,7 @@ def cheapest_rows(counts: Sequence[int], context: int) -> list[int]:
     lengths = [context]
     if longest <= context:
         lengths += np.linspace(longest, max(context, 2 * longest), TRIED).astype(int).tolist()
-    tried = [first_fit(counts, length) for length in lengths]
-    return min(tried, key=lambda rows: _cost(rows, counts))
+    return min((first_fit(counts, length) for length in lengths), key=lambda rows: _cost(rows, counts))
 
 
 def _cost(rows: Sequence[int], counts: Sequence[int]) -> float:

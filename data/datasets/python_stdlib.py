@@ -49,10 +49,8 @@ class PythonStdlib(Dataset):
         return (Document(key, text) for key, text in self.files.items() if _split(key) == split)
 
     def source_hash(self, split: str) -> str:
-        found = hashlib.sha256()
-        for document in self.documents(split):
-            found.update(f"{document.key} {len(document.text)}\n{document.text}".encode())
-        return found.hexdigest()
+        text = "".join(f"{document.key} {len(document.text)}\n{document.text}" for document in self.documents(split))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def about(self) -> dict[str, object]:
         sizes = {split: [len(d.text.encode()) for d in self.documents(split)] for split in self.splits}

@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -237,16 +238,13 @@ class NumberEncoding(Encoding):
         self._ids = {piece.decode(): i for i, piece in enumerate(self.pieces) if piece}
 
     def encode(self, text):
-        found, end = [], 0
-        for match in re.finditer(r"<[0-9]+>", well_formed(text)):
-            if match.start() != end or match[0] not in self._ids:
-                break
-            found.append(self._ids[match[0]])
-            end = match.end()
-        if end != len(text):
+        pieces = re.findall(r"<[0-9]+>|.", well_formed(text), re.DOTALL)
+        known = list(takewhile(self._ids.__contains__, pieces))
+        if len(known) < len(pieces):
+            end = sum(map(len, known))
             why = f"is not a number from <0> to <{self.vocabulary - 1}> other than the start"
             raise UnencodableText(f"{text[end : end + 12]!r}", end, why)
-        return found
+        return [self._ids[piece] for piece in known]
 
     def parts(self):
         return {"vocabulary": self.vocabulary, "start": self.start} | ({"frame": self.frame} if self.frame else {})

@@ -46,13 +46,12 @@ def augmented_together(images: Images, number: Int[Tensor, "s"], sign: Float[Ten
     bits, (height, width) = round(8 - 4 * strength), images.shape[-2:]
     moved = resampled_by(images, *shears_and_turns(number, sign, strength, height, width))
     factor = (1 + 0.9 * strength * sign)[:, None, None, None]
-    changed = {
-        **{5 + place: each for place, each in enumerate(blended(images.float(), factor))},
-        9: T.posterize_image(images, bits), 10: T.solarize_image(images, 255 * (1 - strength)),
-        11: T.autocontrast_image(images), 12: T.equalize_image(images),
-    }  # fmt: skip
+    changed = [
+        *blended(images.float(), factor), T.posterize_image(images, bits), T.solarize_image(images, 255 * (1 - strength)),
+        T.autocontrast_image(images), T.equalize_image(images),
+    ]  # fmt: skip
     found = torch.where((number < 5)[:, None, None, None], moved, images)
-    for place, each in changed.items():
+    for place, each in enumerate(changed, start=5):
         found = torch.where((number == place)[:, None, None, None], each, found)
     return found
 
