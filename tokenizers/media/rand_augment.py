@@ -47,8 +47,8 @@ def augmented_together(images: Images, number: Int[Tensor, "s"], sign: Float[Ten
     moved = resampled_by(images, *shears_and_turns(number, sign, strength, height, width))
     factor = (1 + 0.9 * strength * sign)[:, None, None, None]
     changed = [
-        *blended(images.float(), factor), T.posterize_image(images, bits), T.solarize_image(images, 255 * (1 - strength)),
-        T.autocontrast_image(images), T.equalize_image(images),
+        *blended(images.float(), factor), T.posterize_image(images, bits),
+        T.solarize_image(images, 255 * (1 - strength)), T.autocontrast_image(images), T.equalize_image(images),
     ]  # fmt: skip
     found = torch.where((number < 5)[:, None, None, None], moved, images)
     for place, each in enumerate(changed, start=5):
