@@ -50,8 +50,8 @@ class SpeechCommands(SampleDataset):
         listed = {split: listed_in(folder / name) for split, name in LISTS.items()}
         for split, names in listed.items():
             if lost := sorted(names.difference(every)):
-                missing = f"{lost[0]}, which is not there: unpack the archive again"
-                raise DataError(f"{folder / LISTS[split]} names {missing}")
+                gone = f"{lost[0]}, which is not there: unpack the archive again"
+                raise DataError(f"{folder / LISTS[split]} names {gone}")
         chosen = [name for name in every if self.words is None or name.split("/")[0] in self.words]
         split_of = {name: split for split, names in listed.items() for name in names}
         return {split: [name for name in chosen if split_of.get(name, "train") == split] for split in self.splits}
