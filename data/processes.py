@@ -73,11 +73,6 @@ class Processes:
         """Whether this is the process of rank 0, which prints and writes files for all."""
         return self.rank == 0
 
-    @property
-    def is_first_here(self) -> bool:
-        """Whether this is the first process of its machine (local rank 0)."""
-        return self.world_size == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
-
     def sum(self, values: Tensor) -> Tensor:
         """The sum of a tensor over all processes, in place: by NCCL on GPUs, by gloo on the CPU."""
         if self.world_size > 1:
@@ -136,7 +131,7 @@ class Processes:
     def in_turn(self) -> Iterator[None]:
         """Run the body of a `with` in three turns: the first process of all alone, then the first of every other
         machine, then the rest. What the first writes, the others find, where they share a disk or a machine."""
-        turn = 0 if self.is_first else 1 if self.is_first_here else 2
+        turn = 0 if self.is_first else 1 if os.environ.get("LOCAL_RANK", "0") == "0" else 2
         for _ in range(turn):
             self.wait()
         yield
@@ -153,21 +148,20 @@ class Processes:
     def stop(cls) -> None:
         """Leave the process group and end the watch, after the last run of this process."""
         if cls.watch is not None:
-            cls.watch.end()
+            cls.watch.ended.set()
             cls.watch = None
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
 class Watch:
-    """A thread that looks every `every` seconds: it ends this process (status 2) when one has failed, and sends it
-    SIGTERM, once, when its parent (`torchrun`) is gone."""
+    """A thread that looks every `every` seconds, until `ended` is set: it ends this process (status 2) when one has
+    failed, and sends it SIGTERM, once, when its parent (`torchrun`) is gone."""
 
     def __init__(self, every: float = 0.5):
         self.every, self.ended, self.parent = every, threading.Event(), os.getppid()
-        self.store = dist.TCPStore(
-            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, wait_for_workers=False
-        )
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        self.store = dist.TCPStore(address, port, is_master=False, wait_for_workers=False)
         threading.Thread(target=self._run, daemon=True).start()
 
     def fail(self) -> bool:
@@ -175,10 +169,6 @@ class Watch:
         with suppress(RuntimeError):  # the process that keeps the store may be gone already
             return self.store.add(FAILED, 1) == 1
         return True
-
-    def end(self) -> None:
-        """Stop the thread."""
-        self.ended.set()
 
     def _run(self) -> None:
         asked = False

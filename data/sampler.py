@@ -4,7 +4,7 @@ before and by how many processes."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -36,22 +36,16 @@ class Shuffled(Sampler):
 
     def __init__(self, count: int, rows: int):
         self.count, self.rows = count, rows
-        self._orders: dict[tuple[int, int], np.ndarray] = {}
+        self.epoch = lru_cache(maxsize=2)(self.drawn)
+        """What `drawn` gives, cached for two epochs."""
 
     def plan(self, seed: int, step: int) -> list[Place]:
-        places = []
-        for number in range(step * self.rows, (step + 1) * self.rows):
-            epoch, index = divmod(number, self.count)
-            places.append(Place(seed, epoch, int(self.order(seed, epoch)[index])))
-        return places
+        places = (divmod(number, self.count) for number in range(step * self.rows, (step + 1) * self.rows))
+        return [Place(seed, epoch, int(self.epoch(seed, epoch)[index])) for epoch, index in places]
 
-    def order(self, seed: int, epoch: int) -> np.ndarray:
-        """The numbers of an epoch's samples in their order; those of two epochs are cached."""
-        if (seed, epoch) not in self._orders:
-            while len(self._orders) > 1:
-                self._orders.pop(next(iter(self._orders)))
-            self._orders[seed, epoch] = np.random.default_rng([seed, epoch]).permutation(self.count)
-        return self._orders[seed, epoch]
+    def drawn(self, seed: int, epoch: int) -> np.ndarray:
+        """The numbers of an epoch's samples in their order."""
+        return np.random.default_rng([seed, epoch]).permutation(self.count)
 
 
 class SimilarLengths(Sampler):
@@ -60,16 +54,12 @@ class SimilarLengths(Sampler):
     shuffles the batches. A sample longer than the budget is a batch by itself."""
 
     def __init__(self, measure: Callable[[], np.ndarray], budget: int):
-        """`measure` gives the tokens of each sample in each set, (samples, sets); it is called at the first plan. A
+        """`measure` gives the tokens of each sample in each set, (samples, sets); it is called for every epoch. A
         sample's length is that in its fuller set. `budget`: slots per batch, padding included."""
         self.measure, self.budget = measure, budget
-        self._epochs: dict[tuple[int, int], list[np.ndarray]] = {}
+        self.epoch = lru_cache(maxsize=2)(self.drawn)
+        """What `drawn` gives, cached for two epochs."""
         self._firsts: dict[int, list[int]] = {}
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each sample in each set, (samples, sets)."""
-        return self.measure()
 
     def plan(self, seed: int, step: int) -> list[Place]:
         firsts = self._firsts.setdefault(seed, [0])
@@ -78,22 +68,16 @@ class SimilarLengths(Sampler):
         epoch = next(number for number, first in enumerate(firsts) if first > step) - 1
         return [Place(seed, epoch, int(number)) for number in self.epoch(seed, epoch)[step - firsts[epoch]]]
 
-    def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """The batches of one epoch, each the numbers of its samples; those of two epochs are cached."""
-        if (seed, epoch) not in self._epochs:
-            while len(self._epochs) > 1:
-                self._epochs.pop(next(iter(self._epochs)))
-            self._epochs[seed, epoch] = self._cut(np.random.default_rng([seed, epoch]))
-        return self._epochs[seed, epoch]
-
-    def _cut(self, random: np.random.Generator) -> list[np.ndarray]:
-        order = random.permutation(len(self.lengths))
-        longest = np.maximum(self.lengths.max(axis=1), 1)
+    def drawn(self, seed: int, epoch: int) -> list[np.ndarray]:
+        """The batches of one epoch, each the numbers of its samples."""
+        random, lengths = np.random.default_rng([seed, epoch]), self.measure()
+        order = random.permutation(len(lengths))
+        longest = np.maximum(lengths.max(axis=1), 1)
         size = max(1, int(POOL * self.budget / longest.mean()))
         batches: list[np.ndarray] = []
         for start in range(0, len(order), size):
             pool = order[start : start + size]
-            pool = pool[np.lexsort(self.lengths[pool].T)]
+            pool = pool[np.lexsort(lengths[pool].T)]
             begin, most = 0, 0
             for end, number in enumerate(pool):
                 most = max(most, longest[number])

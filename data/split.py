@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 from ..models.batch import Batch
 from ..tasks.base import Task
 from ..tasks.targets import with_targets
-from .sampler import Place
+from .sampler import Place, Sampler
 from .samples.dataset import Samples
 from .samples.inputs import Inputs
 from .unread import Unread
@@ -20,13 +21,15 @@ class Split:
     """Base of all splits: `plan` says which samples a step reads, `batch` reads them. A batch is the same for any
     process that asks for it.
 
-    A subclass gives four: `fingerprint`, `plan`, `all` and `read`; everything else follows.
+    A subclass gives four: `fingerprint`, `sampler`, `all` and `read`; everything else follows.
     """
 
     name: str
     unread: Unread
     tasks: Mapping[str, Task] = field(default_factory=dict)
 
+    sampler: ClassVar[Sampler]
+    """What plans the global training batches."""
     unit: ClassVar[str] = "samples"
     """What a batch counts, in words for messages: `samples`, or `rows of 256` (tokens)."""
     samples: ClassVar[Samples | None] = None
@@ -41,7 +44,7 @@ class Split:
 
     def plan(self, seed: int, step: int) -> list[Place]:
         """The places of one global training batch: the same for any number of processes, whatever was read before."""
-        raise NotImplementedError
+        return self.sampler.plan(seed, step)
 
     def all(self) -> list[Place]:
         """The places of every sample (or window) once: what an evaluation reads."""
@@ -64,7 +67,7 @@ class Split:
         """How many samples one epoch has."""
         return len(self.all())
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """How many samples (or windows) the first global training batch has; later ones too, where all are alike."""
         return len(self.plan(0, 0))

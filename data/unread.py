@@ -34,10 +34,8 @@ class BadSamples(dict[int, str]):
         count, instead = len(self), "another is read instead" if training else "left out"
         so_far = f"{count} of {total} samples so far"
         if count / total > self.share:
-            raise DataError(
-                f"{self.split}: sample {key!r} is bad: {error} ({so_far}; data.bad_share allows a share of "
-                f"{self.share:g})"
-            ) from error
+            allowed = f"data.bad_share allows a share of {self.share:g}"
+            raise DataError(f"{self.split}: sample {key!r} is bad: {error} ({so_far}; {allowed})") from error
         self.say(f"{self.split}: sample {key!r} is bad and {instead}: {error}{f' ({so_far})' if count > 1 else ''}")
 
     def remember(self, known: Mapping[int, str]) -> None:
@@ -54,10 +52,8 @@ class BadSamples(dict[int, str]):
             return
         found, total = set(processes.gathered(list(self))), len(self.keys_of_all)
         if len(found) / total > self.share:
-            raise DataError(
-                f"{self.split}: {len(found)} of {total} samples are bad, data.bad_share allows a share of "
-                f"{self.share:g}"
-            )
+            allowed = f"data.bad_share allows a share of {self.share:g}"
+            raise DataError(f"{self.split}: {len(found)} of {total} samples are bad, {allowed}")
 
 
 class LeftOut(dict[str, dict[str, str]]):

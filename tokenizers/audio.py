@@ -18,7 +18,7 @@ from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chunk
 from .media.augmentation import SpectrogramAugmentation
 from .media.sound import Clip, functional
-from .media.spectrogram import SpectrogramChopper, normalized
+from .media.spectrogram import SpectrogramChopper, SpectrogramEmbedder, draw_spectrogram
 
 FLOOR = 1e-6
 """Added to mel energies before the logarithm."""
@@ -63,11 +63,9 @@ class AudioChopper(SpectrogramChopper):
         """The log-mel spectrogram over the seconds, cut into slices."""
         chunk = self.chop(item)
         step = self.frames * self.hop
-        canvas.imshow(self.spectrum()(chunk.values).T.numpy(), origin="lower", aspect="auto", cmap="magma",
-                      extent=(0, chunk.count * step, 0, self.mels))  # fmt: skip
+        draw_spectrogram(canvas, self.spectrum()(chunk.values), chunk.count * step)
         for slice in range(chunk.count + 1):
             canvas.axvline(slice * step, color="white", linewidth=0.7)
-        canvas.set(xlabel="seconds", ylabel="mel channel")
 
 
 class LogMel(nn.Module):
@@ -87,7 +85,7 @@ class LogMel(nn.Module):
             return ((spectrum.real.square() + spectrum.imag.square()) @ self.banks + FLOOR).log()
 
 
-class AudioTokenizer(nn.Module):
+class AudioTokenizer(SpectrogramEmbedder):
     """Mel slices to vectors: one linear map, plus an absolute position where `position` is not null.
 
     `augment` hides stripes of the spectrogram while training (SpecAugment), on the device.
@@ -100,18 +98,12 @@ class AudioTokenizer(nn.Module):
         position: Callable[..., AbsolutePosition] | None = Learned,
         augment: Callable[[], SpectrogramAugmentation] | None = None,
     ):  # fmt: skip
-        super().__init__()
-        self.frames, (self.mean, self.std) = chopper.frames, chopper.statistics or (0.0, 1.0)
-        self.per_clip = chopper.normalize == "clip"
-        self.mel = LogMel(chopper)
-        self.augment = augment() if augment else None
+        super().__init__(chopper, augment)
+        self.frames = chopper.frames
         self.embedding = nn.Linear(chopper.mels * chopper.frames, width)
         self.position = position(width, context) if position else None
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
-        spectrogram, lengths = self.mel(chunks.values), chunks.counts * self.frames
-        spectrogram = normalized(spectrogram, lengths) if self.per_clip else (spectrogram - self.mean) / self.std
-        if self.augment is not None and self.training:
-            spectrogram = self.augment(spectrogram, lengths, chunks.seeds)
+        spectrogram = self.spectrogram(chunks, chunks.counts * self.frames)
         tokens = self.embedding(rearrange(spectrogram, "(t k) m -> t (k m)", k=self.frames))
         return tokens if self.position is None else tokens + self.position(chunks.index)

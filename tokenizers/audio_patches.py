@@ -21,10 +21,7 @@ from ..models.layers.positions import GridPosition, LearnedGrid
 from .base import Chunk, Role
 from .media.augmentation import SpectrogramAugmentation
 from .media.sound import Clip, functional
-from .media.spectrogram import SpectrogramChopper, normalized
-
-AUDIOSET = (-4.2677393, 4.5689974)
-"""Mean and std of AudioSet's log-mel spectrograms, those of the published AST."""
+from .media.spectrogram import SpectrogramChopper, SpectrogramEmbedder, draw_spectrogram
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +47,8 @@ class AudioPatchesChopper(SpectrogramChopper):
     def __post_init__(self):
         super().__post_init__()
         if not 1 <= self.stride <= self.patch_size <= self.mels:
-            raise ValueError(
-                f"stride ({self.stride}) must be 1 to patch_size ({self.patch_size}), and that at most mels "
-                f"({self.mels})"
-            )
+            most = f"patch_size ({self.patch_size}), and that at most mels ({self.mels})"
+            raise ValueError(f"stride ({self.stride}) must be 1 to {most}")
         if self.length is not None and self.length < self.patch_size:
             raise ValueError(f"length ({self.length} frames) must hold one patch ({self.patch_size})")
         if self.length is not None and self.normalize == "clip":
@@ -106,14 +101,11 @@ class AudioPatchesChopper(SpectrogramChopper):
     def draw(self, canvas: Any, item: Clip) -> None:
         """The spectrogram over the seconds, and where patches begin."""
         chunk = self.chop(item)
-        seconds = len(chunk.values) * self.hop
-        canvas.imshow(self.spectrum()(chunk.values).T.numpy(), origin="lower", aspect="auto", cmap="magma",
-                      extent=(0, seconds, 0, self.mels))  # fmt: skip
+        draw_spectrogram(canvas, self.spectrum()(chunk.values), len(chunk.values) * self.hop)
         for column in range(chunk.count // self.rows):
             canvas.axvline(column * self.stride * self.hop, color="white", linewidth=0.5)
         for row in range(self.rows):
             canvas.axhline(row * self.stride, color="white", linewidth=0.5)
-        canvas.set(xlabel="seconds", ylabel="mel channel")
 
 
 class KaldiMel(nn.Module):
@@ -143,7 +135,7 @@ class KaldiMel(nn.Module):
             return energy.clamp(min=torch.finfo(torch.float32).eps).log().masked_fill(missing, 0)
 
 
-class AudioPatchesTokenizer(nn.Module):
+class AudioPatchesTokenizer(SpectrogramEmbedder):
     """Overlapping patches of the spectrogram to vectors: one linear map, plus a position in the grid where `position`
     is not null. The spectrogram is normalised as in AST: less its mean, over twice its std.
 
@@ -157,27 +149,21 @@ class AudioPatchesTokenizer(nn.Module):
         position: Callable[..., GridPosition] | None = LearnedGrid,
         augment: Callable[[], SpectrogramAugmentation] | None = None,
     ):  # fmt: skip
-        super().__init__()
+        super().__init__(chopper, augment)
+        self.std *= 2
         self.patch_size, self.stride, self.rows = chopper.patch_size, chopper.stride, chopper.rows
         self.rate, self.hop = chopper.rate, chopper.hop_samples
         self.end = (chopper.patch_size - 1) * chopper.hop_samples + chopper.window_samples - 1
-        self.per_clip, (self.mean, self.std) = chopper.normalize == "clip", chopper.statistics or (0.0, 1.0)
-        self.mel = chopper.spectrum()
-        self.augment = augment() if augment else None
         self.embedding = nn.Linear(chopper.patch_size**2, width)
         self.position = position(width, chopper.grid) if position else None
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
         lengths = (chunks.counts // self.rows - 1) * self.stride + self.patch_size
-        spectrogram = self.mel(chunks.values)
-        spectrogram = normalized(spectrogram, lengths) if self.per_clip else (spectrogram - self.mean) / (2 * self.std)
-        if self.augment is not None and self.training:
-            spectrogram = self.augment(spectrogram, lengths, chunks.seeds)
+        spectrogram = self.spectrogram(chunks, lengths)
         row, seconds = chunks.coordinates.unbind(-1)
         place = torch.stack([row, ((seconds * self.rate - self.end) / (self.stride * self.hop)).round()], dim=-1)
-        tokens = self.embedding(
-            self.patches(spectrogram, lengths, place.long(), chunks.counts).to(self.embedding.weight.dtype)
-        )
+        patches = self.patches(spectrogram, lengths, place.long(), chunks.counts)
+        tokens = self.embedding(patches.to(self.embedding.weight.dtype))
         return tokens if self.position is None else tokens + self.position(place)
 
     def patches(

@@ -19,6 +19,7 @@ from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, SinesThenCosines
 from .base import Chunk
 from .media.sound import Clip, SoundChopper, functional
+from .media.spectrogram import draw_spectrogram
 
 FLOOR = 1e-10
 """The least mel energy: smaller ones are raised to it before the logarithm."""
@@ -37,6 +38,7 @@ class AudioStemChopper(SoundChopper):
     """
 
     axes: ClassVar[tuple[str, ...]] = ("seconds",)
+    needs_whole: ClassVar[bool] = True
     mels: int = 80
     fill: float | None = 30.0
 
@@ -44,10 +46,6 @@ class AudioStemChopper(SoundChopper):
         super().__post_init__()
         if self.fill is not None and self.fill < self.longest:
             raise ValueError(f"fill ({self.fill}) must be at least longest ({self.longest}), or null")
-
-    @property
-    def needs_whole(self) -> bool:
-        return True
 
     def frames_of(self, samples: int) -> int:
         """The frames of a clip of `samples` samples, once it is filled up; one at least."""
@@ -87,9 +85,7 @@ class AudioStemChopper(SoundChopper):
     def draw(self, canvas: Any, item: Clip) -> None:
         """The log-mel spectrogram over the seconds."""
         values = self.chop(item).values[0]
-        end = values.shape[1] * self.hop
-        canvas.imshow(values.numpy(), origin="lower", aspect="auto", cmap="magma", extent=(0, end, 0, self.mels))
-        canvas.set(xlabel="seconds", ylabel="mel channel")
+        draw_spectrogram(canvas, values.T, values.shape[1] * self.hop)
 
 
 def mel_banks(bins: int, mels: int, rate: int) -> Float[Tensor, "bins mels"]:

@@ -9,7 +9,7 @@ into vectors of the model's width; it names the class whose fields are the YAML'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -78,12 +78,9 @@ class Preprocessor:
     """What its raw values are: `image`, `sound`, `text`, or a `file` of any other sort."""
     fits_on: ClassVar[int | None] = None
     """The most items of the training data, drawn at random, that `fit` reads; None: all of them."""
-
-    @property
-    def needs_whole(self) -> bool:
-        """Whether every token depends on all of its item, as where a clip is normalised by itself; `causal(seconds)` is
-        refused then."""
-        return False
+    needs_whole: ClassVar[bool] = False
+    """Whether every token depends on all of its item, as where a clip is normalised by itself; `causal(seconds)` is
+    refused then."""
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> Chopper:
         """The chopper with all that it learns of the training data (a vocabulary, a mean and a std).
@@ -177,6 +174,24 @@ class Chopper(Preprocessor):
     def inner(self, chunks: Sequence[Chunk]) -> SetPlan | None:
         """The items as a set of their own, one a row, for a model inside the embedder; None where there is none."""
         return None
+
+
+def readable(items: Iterable, decode: Callable[[Any], Any], what: str, where: str) -> Iterator[Any]:
+    """The decoded ones of the training data's items, for a `fit`; those that cannot be read are left out: they are
+    reported when samples are read. Raises ValueError where none can be read, naming `what` they are, and `where` they
+    are missed if there are none."""
+    known, wrong = False, None
+    for raw in items:
+        try:
+            item = decode(raw)
+        except (ValueError, TypeError) as error:
+            wrong = wrong or error
+            continue
+        known = True
+        yield item
+    if not known:
+        told = f"not one {what} of the training data can be read; the first: {wrong}"
+        raise ValueError(told if wrong else f"there is no {what} {where}")
 
 
 def axes_of(choppers: Iterable[Chopper]) -> list[str]:

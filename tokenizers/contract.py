@@ -63,10 +63,8 @@ def check_complete(name: str, preprocessor: Preprocessor) -> None:
     if isinstance(preprocessor, Chopper) and kind.fit is not Chopper.fit:
         missing = [method for method in ("save", "load") if getattr(kind, method) is getattr(Chopper, method)]
         if missing:
-            raise ContractError(
-                f"inputs.{name}: {kind.__name__} has `fit` but no `{missing[0]}`; expected are all three of fit, save "
-                "and load: a run works without its data"
-            )
+            expected = "expected are all three of fit, save and load: a run works without its data"
+            raise ContractError(f"inputs.{name}: {kind.__name__} has `fit` but no `{missing[0]}`; {expected}")
 
 
 def constructor_problem(embedder: Callable) -> str | None:
@@ -79,6 +77,5 @@ def constructor_problem(embedder: Callable) -> str | None:
     if needed <= 3 and (len(positional) >= 3 or any(each.kind is kinds.VAR_POSITIONAL for each in every)):
         return None
     given = ", ".join(each.name for each in positional)
-    return (
-        f"{embedder.__name__} takes ({given}); expected is (chopper, width, context), and behind * the keys of the YAML"
-    )
+    expected = "(chopper, width, context), and behind * the keys of the YAML"
+    return f"{embedder.__name__} takes ({given}); expected is {expected}"

@@ -78,12 +78,9 @@ class EncodedChopper(Chopper):
         return self.theirs.count(item)
 
     def chop(self, item: Any) -> Chunk:
-        own = self.theirs.chop(item)
-        if own.count + self.part.core_tokens > self.part.context:
-            raise ValueError(
-                f"it has {own.count} tokens, more than the context of {self.part.name} "
-                f"({self.part.context - self.part.core_tokens})"
-            )
+        own, room = self.theirs.chop(item), self.part.context - self.part.core_tokens
+        if own.count > room:
+            raise ValueError(f"it has {own.count} tokens, more than the context of {self.part.name} ({room})")
         return Chunk(torch.zeros(own.count, 1), own.count, inner=own)
 
     def draw(self, canvas: Any, item: Any) -> None:

@@ -51,9 +51,8 @@ class ImageChopper(Chopper):
         if self.patch_size < 1 or self.most_tokens < 1:
             raise ValueError("patch_size and most_tokens must be at least 1")
         if not 0.01 <= self.crop <= 1 or (self.crop < 1 and (self.size is None or self.fit_size == "pad")):
-            raise ValueError(
-                f"crop must be at least 0.01 and at most 1, and 1 without a size or with fit_size: pad, not {self.crop}"
-            )
+            allowed = "at least 0.01 and at most 1, and 1 without a size or with fit_size: pad"
+            raise ValueError(f"crop must be {allowed}, not {self.crop}")
         if any(side % self.patch_size or side < 1 for side in self.shape or ()):
             raise ValueError(f"size {self.size} must be a multiple of patch_size ({self.patch_size})")
 
@@ -79,12 +78,9 @@ class ImageChopper(Chopper):
             return self._channels(raw)
         if isinstance(raw, np.ndarray):
             if raw.ndim not in (2, 3) or not raw.size:
-                raise ValueError(
-                    f"an image must be (height, width) or (height, width, channels), not of shape {raw.shape}"
-                )
-            return self._channels(
-                torch.from_numpy(np.ascontiguousarray(raw if raw.ndim == 3 else raw[..., None])).permute(2, 0, 1)
-            )
+                expected = "(height, width) or (height, width, channels)"
+                raise ValueError(f"an image must be {expected}, not of shape {raw.shape}")
+            return self._channels(torch.from_numpy(np.ascontiguousarray(np.atleast_3d(raw))).permute(2, 0, 1))
         return torch.from_numpy(self._read(raw)).permute(2, 0, 1).contiguous()
 
     def _channels(self, image: Tensor) -> Image:
@@ -101,17 +97,17 @@ class ImageChopper(Chopper):
         raise ValueError(f"an image of {image.shape[0]} channels; possible: 1 or 3")
 
     def _read(self, raw: Any) -> np.ndarray:
+        """The pixels (height, width, channels) of a path, a file's bytes or a PIL picture. Raises DataError."""
         from PIL import Image
 
         if not isinstance(raw, bytes | str | os.PathLike | Image.Image):
             raise DataError(f"the image cannot be read: it is no path and no file's bytes, but {type(raw).__name__}")
         picture = raw if isinstance(raw, Image.Image) else read_picture(raw)
         try:
-            found = np.array(self._coloured(picture))
+            return np.atleast_3d(np.array(self._coloured(picture)))
         except (OSError, ValueError, SyntaxError, MemoryError) as error:
             named = f"{os.fspath(raw)}: " if isinstance(raw, str | os.PathLike) else ""
             raise DataError(f"the image cannot be read: {named}{error}") from error
-        return found[..., None] if found.ndim == 2 else found
 
     def _coloured(self, picture: Any) -> Any:
         """The PIL picture in grey or in colour, of 8 bits; transparency becomes white."""
@@ -142,9 +138,8 @@ class ImageChopper(Chopper):
         """The image resized, (1, channels, height, width), and each patch's row and column."""
         rows, columns = self.grid or self._native(item)
         coordinates = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).float()
-        return Chunk(
-            self.resized(item, rows * self.patch_size, columns * self.patch_size)[None], rows * columns, coordinates
-        )
+        image = self.resized(item, rows * self.patch_size, columns * self.patch_size)
+        return Chunk(image[None], rows * columns, coordinates)
 
     def resized(self, item: Image, height: int, width: int) -> Tensor:
         """The image in `height` x `width` pixels, by `fit_size`, `crop` and `interpolation`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ Sample = Sequence[tuple[str, Any]]
 """One sample: (input name, item) pairs in the order in which their tokens join the set."""
 Chopped = Sequence[tuple[str, Chunk]]
 """One sample, chopped: (input name, chunk) pairs in the same order."""
+Run = tuple[int, int, int, int, int]
+"""The tokens of one item: their first slot, how many they are, and the input, sample and item that they share."""
 
 
 def first_fit(counts: Sequence[int], context: int) -> list[int]:
@@ -53,8 +55,7 @@ def cheapest_rows(counts: Sequence[int], context: int) -> list[int]:
     lengths = [context]
     if longest <= context:
         lengths += np.linspace(longest, max(context, 2 * longest), TRIED).astype(int).tolist()
-    tried = [first_fit(counts, length) for length in lengths]
-    return min(tried, key=lambda rows: _cost(rows, counts))
+    return min((first_fit(counts, length) for length in lengths), key=lambda rows: _cost(rows, counts))
 
 
 def _cost(rows: Sequence[int], counts: Sequence[int]) -> float:
@@ -110,16 +111,6 @@ def place(
     return _placed(samples, choppers, axes, (len(used), n), [row * n + c for row, c in zip(rows, columns)], core)
 
 
-class Run(NamedTuple):
-    """The tokens of one item, in `length` slots from `slot` on, with the descriptors that they share."""
-
-    slot: int
-    length: int
-    input: int
-    sample: int
-    item: int
-
-
 def _placed(samples, choppers, axes, shape, starts: Sequence[int], core: int) -> SetPlan:
     """The set in which sample i fills the slots from `starts[i]` on; `shape` is rows and slots."""
     runs: list[Run] = []
@@ -128,16 +119,18 @@ def _placed(samples, choppers, axes, shape, starts: Sequence[int], core: int) ->
     items = itertools.count(1)
     for sample, (slot, parts) in enumerate(zip(starts, samples), start=1):
         if core:
-            runs.append(Run(slot, core, CORE, sample, next(items)))
+            runs.append((slot, core, CORE, sample, next(items)))
         slot += core
         for name, chunk in parts:
-            runs.append(Run(slot, chunk.count, numbers[name], sample, next(items)))
+            runs.append((slot, chunk.count, numbers[name], sample, next(items)))
             placed.setdefault(name, []).append((chunk, slot))
             slot += chunk.count
     tokens = _descriptors(shape, runs, len(axes))
     chunks = {name: _chunks(choppers[name], placed[name]) for name in choppers if name in placed}
-    for name in chunks:
-        _write_coordinates(tokens, chunks[name], [axes.index(axis) for axis in choppers[name].axes])
+    for name, found in chunks.items():
+        if choppers[name].axes and found.coordinates is not None:
+            columns = torch.tensor([axes.index(axis) for axis in choppers[name].axes])
+            tokens.position.view(-1, len(axes))[found.slots[:, None], columns] = found.coordinates
     core_slots = torch.tensor(starts, dtype=torch.long)[:, None] + torch.arange(core) if core else None
     return SetPlan(tokens=tokens, chunks=chunks, own=core_slots, samples=len(samples))
 
@@ -159,12 +152,6 @@ def spread(starts: Tensor, lengths: Tensor) -> Tensor:
     """The ranges of `lengths` numbers from `starts` on, joined: starts (3, 7), lengths (2, 1) give 3, 4, 7."""
     ends = lengths.cumsum(0)
     return torch.arange(int(ends[-1]) if len(ends) else 0) + (starts - ends + lengths).repeat_interleave(lengths)
-
-
-def _write_coordinates(tokens: Tokens, chunks: Chunks, axes: list[int]) -> None:
-    if axes and chunks.coordinates is not None:
-        flat = tokens.position.view(-1, tokens.position.shape[-1])
-        flat[chunks.slots[:, None], torch.tensor(axes)] = chunks.coordinates
 
 
 def _chunks(chopper: Chopper, placed: Sequence[tuple[Chunk, int]]) -> Chunks:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
-from .base import Chopper, Chunk, Role
+from .base import Chopper, Chunk, Role, readable
 from .files.reading import DataError, as_text, read_bytes
 from .files.records import read_array, read_record
 from .files.writing import write_json
@@ -88,10 +88,8 @@ class SensorChopper(Chopper):
         values = as_tensor(raw, "the stream")
         values = values[:, None] if values.dim() == 1 else values
         if values.dim() != 2 or values.shape[1] != len(self.names):
-            raise DataError(
-                f"a stream of {len(self.names)} channels ({', '.join(self.names)}) is expected, not of shape "
-                f"{tuple(values.shape)}"
-            )
+            expected = f"a stream of {len(self.names)} channels ({', '.join(self.names)})"
+            raise DataError(f"{expected} is expected, not of shape {tuple(values.shape)}")
         if not len(values):
             raise DataError("the stream has no measurements")
         for name, count in (self.categories or {}).items():
@@ -118,26 +116,15 @@ class SensorChopper(Chopper):
         return rows
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> SensorChopper:
-        """The chopper with mean and std of the training streams where no `mean` or `scale` is given.
-
-        Missing values are left out, and so are streams that cannot be read: they are reported when samples are read.
-        Raises ValueError where no stream can be read, or a channel has no value.
-        """
+        """The chopper with mean and std of the training streams where no `mean` or `scale` is given, without missing
+        values and streams that cannot be read. Raises ValueError where no stream can be read, or a channel has no
+        value."""
         count, total, squares = (torch.zeros(len(self.names), dtype=torch.float64) for _ in range(3))
-        known, wrong = 0, None
-        for raw in items():
-            try:
-                values = self.decode(raw).double()
-            except (ValueError, TypeError) as error:
-                wrong = wrong or error
-                continue
-            known += 1
+        for stream in readable(items(), self.decode, "stream", "in the training data"):
+            values = stream.double()
             count += (~values.isnan()).sum(0)
             total += values.nan_to_num().sum(0)
             squares += values.nan_to_num().square().sum(0)
-        if not known:
-            told = f"not one stream of the training data can be read; the first: {wrong}"
-            raise ValueError(told if wrong else "there is no stream in the training data")
         if empty := [name for name, number in zip(self.names, count.tolist()) if not number]:
             raise ValueError(f"channel {empty[0]!r} has no value in the training data")
         mean = total / count
@@ -153,9 +140,8 @@ class SensorChopper(Chopper):
         file = folder / "channels.json"
         mean, std = read_record(file, Scales).root
         if not len(mean) == len(std) == len(self.names):
-            raise DataError(
-                f"{file}: it holds {len(mean)} and {len(std)} numbers, but there are {len(self.names)} channels"
-            )
+            held = f"{len(mean)} and {len(std)} numbers"
+            raise DataError(f"{file}: it holds {held}, but there are {len(self.names)} channels")
         return replace(self, mean=dict(zip(self.names, mean)), scale=dict(zip(self.names, std)))
 
     @property
@@ -185,9 +171,8 @@ class SensorChopper(Chopper):
             canvas.set(xlabel="channel", ylabel="value")
             return
         if len(self.names) > 12:
-            canvas.imshow(
-                item.T.numpy(), aspect="auto", origin="lower", extent=(0, len(item) / self.rate, 0, len(self.names))
-            )
+            extent = (0, len(item) / self.rate, 0, len(self.names))
+            canvas.imshow(item.T.numpy(), aspect="auto", origin="lower", extent=extent)
             canvas.set(xlabel="seconds", ylabel="channel")
             return
         seconds = torch.arange(len(item)) / self.rate

@@ -139,6 +139,4 @@ class TextTokenizer(nn.Module):
         tokens = self.embedding(chunks.values)
         if self.scale != 1:
             tokens = tokens * self.scale
-        if self.position is not None:
-            tokens = tokens + self.position(chunks.index)
-        return self.norm(tokens)
+        return self.norm(tokens if self.position is None else tokens + self.position(chunks.index))

@@ -80,8 +80,7 @@ class VideoChopper(Chopper):
         frames = self.resized(item)
         frames = torch.cat([frames, frames[-1:].expand(-len(frames) % self.frames, -1, -1, -1)])
         tubelets = self.cut(frames)
-        times = len(frames) // self.frames
-        last = (torch.arange(1, times + 1) * self.frames - 1) / self.rate
+        last = (torch.arange(self.frames, len(frames) + 1, self.frames) - 1) / self.rate
         grid = torch.cartesian_prod(last, torch.arange(rows).float(), torch.arange(columns).float())
         return Chunk(tubelets, len(tubelets), grid)
 
@@ -93,9 +92,8 @@ class VideoChopper(Chopper):
     def cut(self, frames: Tensor) -> Tensor:
         """Frames (f, channels, height, width), f a multiple of `frames`, as tubelets (t, values): by time, row,
         column."""
-        size = self.patch_size
         pattern = "(t f) c (row p) (column q) -> (t row column) (f c p q)"
-        return rearrange(frames, pattern, f=self.frames, p=size, q=size)
+        return rearrange(frames, pattern, f=self.frames, p=self.patch_size, q=self.patch_size)
 
     def draw(self, canvas: Any, item: Frames) -> None:
         """The first frame of every tubelet, side by side, and the grid of patches."""

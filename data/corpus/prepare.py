@@ -12,8 +12,8 @@ import signal
 import sys
 import threading
 from array import array
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
@@ -71,13 +71,8 @@ def prepare(
         if header.items() <= found.header.model_dump().items():
             return found
     works = _works(dataset.documents(split))
-    with _Writer(path, header) as writer, _progress_bar(f"{dataset.name} {split}", progress) as advance:
-        for encoded in _encode_all(works, encoding, workers or os.cpu_count() or 1):
-            writer.add(encoded)
-            advance(encoded.bytes)
-        if not writer.bytes:
-            raise DataError(f"dataset {dataset.name!r} has no text in its split {split!r}")
-        writer.finish()
+    with _progress_bar(f"{dataset.name} {split}", progress) as advance:
+        _write(path, header, _encode_all(works, encoding, workers or os.cpu_count() or 1), advance)
     return TokenFile.open(path)
 
 
@@ -199,61 +194,49 @@ def _encode_in_worker(work: list[Part]) -> Encoded:
     return _encode(work, _in_worker[0], threads=False)
 
 
-class _Writer:
-    """Writes one token file under a temporary name and renames it when it is whole; else leaves nothing."""
-
-    def __init__(self, path: Path, header: dict):
-        self.path, self.header = path, header
-        self.temporary = partial_name(path)
-        self.kind = np.dtype("<u2" if header["vocabulary"] <= 2**16 else "<u4")
-        self.starts, self.tokens, self.bytes = array("q"), 0, 0
-
-    def __enter__(self):
-        with self._naming_the_file():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            sweep_partials(self.path)
-            self.file = open(self.temporary, "wb")
-            self.file.seek(HEADER)
-        return self
-
-    def __exit__(self, kind, error, trace) -> None:
+def _write(path: Path, header: dict, every: Iterable[Encoded], advance: Callable[[int], None]) -> None:
+    """Write a token file under a temporary name, sync it to disk, and rename it when it is whole; else leave nothing.
+    Raises ValueError for an id outside the vocabulary, DataError where there is no text or writing fails."""
+    kind = np.dtype("<u2" if header["vocabulary"] <= 2**16 else "<u4")
+    starts, counts, temporary = array("q"), Counter(tokens=0, documents=0, bytes=0), partial_name(path)
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep_partials(path)
+        file = open(temporary, "wb")
+        file.seek(HEADER)
+    try:
+        for encoded in every:
+            if (highest := int(encoded.ids.max(initial=0))) >= header["vocabulary"]:
+                raise ValueError(f"id {highest} is outside the vocabulary of {header['vocabulary']} ids")
+            starts.extend(counts["tokens"] + start for start in encoded.starts)
+            counts.update(tokens=len(encoded.ids), documents=len(encoded.starts), bytes=encoded.bytes)
+            with _naming(path):
+                file.write(encoded.ids.astype(kind).tobytes())
+            advance(encoded.bytes)
+        if not counts["bytes"]:
+            raise DataError(f"dataset {header['dataset']!r} has no text in its split {header['split']!r}")
+        whole = {"version": VERSION, "integers": kind.name, **counts, **header}
+        with _naming(path):
+            file.write(bytes(-counts["tokens"] * kind.itemsize % 8) + np.asarray(starts, "<i8").tobytes())
+            file.seek(0)
+            file.write(MAGIC + json.dumps(whole).encode().ljust(HEADER - len(MAGIC)))
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+            os.replace(temporary, path)
+    finally:
         with contextlib.suppress(OSError):
-            self.file.close()  # on a full disk what is still to be written fails a second time
+            file.close()  # on a full disk what is still to be written fails a second time
         with contextlib.suppress(OSError):
-            self.temporary.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
-    def add(self, encoded: Encoded) -> None:
-        """Append the ids of some parts. Raises ValueError for an id outside the vocabulary, DataError where they cannot
-        be written."""
-        if (highest := int(encoded.ids.max(initial=0))) >= self.header["vocabulary"]:
-            raise ValueError(f"id {highest} is outside the vocabulary of {self.header['vocabulary']} ids")
-        self.starts.extend(self.tokens + start for start in encoded.starts)
-        self.tokens += len(encoded.ids)
-        self.bytes += encoded.bytes
-        with self._naming_the_file():
-            self.file.write(encoded.ids.astype(self.kind).tobytes())
 
-    def finish(self) -> None:
-        """Write the documents' starts and the header, sync to disk, and rename the file. Raises DataError where that
-        fails."""
-        size = self.tokens * self.kind.itemsize
-        counts = {"tokens": self.tokens, "documents": len(self.starts), "bytes": self.bytes}
-        header = {"version": VERSION, "integers": self.kind.name, **counts, **self.header}
-        with self._naming_the_file():
-            self.file.write(bytes(-size % 8) + np.asarray(self.starts, "<i8").tobytes())
-            self.file.seek(0)
-            self.file.write(MAGIC + json.dumps(header).encode().ljust(HEADER - len(MAGIC)))
-            self.file.flush()
-            os.fsync(self.file.fileno())
-            self.file.close()
-            os.replace(self.temporary, self.path)
-
-    @contextlib.contextmanager
-    def _naming_the_file(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise DataError(f"{self.path} cannot be written: {error.strerror}; nothing of it is kept") from error
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}; nothing of it is kept") from error
 
 
 @contextlib.contextmanager

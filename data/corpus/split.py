@@ -15,13 +15,13 @@ from torch import Tensor
 from ...models.batch import IGNORED, Batch, Chunks, SetPlan
 from ...models.tokens import PADDING, Tokens, plain_tokens
 from ...tokenizers.files.reading import DataError
-from ..sampler import Place, Sampler
+from ..sampler import Place, Shuffled
 from ..split import Split
 from ..unread import Unread
 from .token_file import TokenFile
 
 
-class Windows(Sampler):
+class Windows(Shuffled):
     """Batches of `rows` windows of `context` ids each from a stream of `length` ids; a window's number is the index of
     its first id. Every epoch shifts the windows by a random offset and reads each once, in a random order (nanoGPT
     draws every start independently).
@@ -31,27 +31,14 @@ class Windows(Sampler):
     """
 
     def __init__(self, length: int, context: int, rows: int):
-        self.length, self.context, self.rows = length, context, rows
-        self.count = max(1, (length - context) // context)
-        self._epochs: dict[tuple[int, int], tuple[np.ndarray, int]] = {}
+        super().__init__(max(1, (length - context) // context), rows)
+        self.length, self.context = length, context
 
-    def plan(self, seed: int, step: int) -> list[Place]:
-        found = []
-        for number in range(step * self.rows, (step + 1) * self.rows):
-            epoch, index = divmod(number, self.count)
-            order, offset = self.epoch(seed, epoch)
-            found.append(Place(seed, epoch, offset + int(order[index]) * self.context))
-        return found
-
-    def epoch(self, seed: int, epoch: int) -> tuple[np.ndarray, int]:
-        """The order of one epoch's windows and the offset of the first; those of two epochs are cached."""
-        if (seed, epoch) not in self._epochs:
-            while len(self._epochs) > 1:
-                self._epochs.pop(next(iter(self._epochs)))
-            random = np.random.default_rng([seed, epoch])
-            room = self.length - self.count * self.context
-            self._epochs[seed, epoch] = random.permutation(self.count), int(random.integers(min(self.context, room)))
-        return self._epochs[seed, epoch]
+    def drawn(self, seed: int, epoch: int) -> np.ndarray:
+        """The first id of each of an epoch's windows, in their order."""
+        random = np.random.default_rng([seed, epoch])
+        order, room = random.permutation(self.count), self.length - self.count * self.context
+        return order * self.context + random.integers(min(self.context, room))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +67,9 @@ class StreamSplit(Split):
 
     def __post_init__(self):
         if len(self.file.ids) < self.context + 1:
-            raise DataError(
-                f"{self.file.header.dataset} {self.name}: {len(self.file.ids)} tokens are too few for one "
-                "window of the context "
-                f"({self.context}) and the token after it; use more text or a smaller model.context"
-            )
+            there = f"{self.file.header.dataset} {self.name}: {len(self.file.ids)} tokens"
+            needed = f"one window of the context ({self.context}) and the token after it"
+            raise DataError(f"{there} are too few for {needed}; use more text or a smaller model.context")
 
     @property
     def unit(self) -> str:
@@ -95,17 +80,9 @@ class StreamSplit(Split):
         """Which windows a step reads."""
         return Windows(len(self.file.ids), self.context, self.rows)
 
-    @property
-    def windows(self) -> int:
-        """Windows in one training epoch."""
-        return self.sampler.count
-
     def __len__(self) -> int:
         """Windows in one training epoch."""
-        return self.windows
-
-    def plan(self, seed: int, step: int) -> list[Place]:
-        return self.sampler.plan(seed, step)
+        return self.sampler.count
 
     @property
     def fingerprint(self) -> str:
@@ -152,6 +129,5 @@ class StreamSplit(Split):
         column = np.broadcast_to(np.arange(n), place.shape)
         index = column - np.maximum.accumulate(np.where(begins, column, 0), axis=1)
         sample = torch.from_numpy(begins.flatten().cumsum().reshape(place.shape)) * real
-        return Tokens(
-            input=(sample != PADDING).long(), sample=sample, item=sample, position=plain.position
-        ), torch.from_numpy(np.ascontiguousarray(index))
+        tokens = Tokens(input=(sample != PADDING).long(), sample=sample, item=sample, position=plain.position)
+        return tokens, torch.from_numpy(np.ascontiguousarray(index))

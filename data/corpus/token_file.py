@@ -74,10 +74,6 @@ class OnDisk:
             found += more
         return np.frombuffer(found, self.dtype)
 
-    def tolist(self) -> list[int]:
-        """All numbers."""
-        return self[:].tolist()
-
 
 @dataclass(frozen=True, eq=False)
 class TokenFile:

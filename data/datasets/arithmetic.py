@@ -8,11 +8,19 @@ be. Nothing needs to be downloaded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
+from itertools import product
+from typing import Any
 
-from ..samples.dataset import Columns, Made, MadeDataset, Outcome
+import numpy as np
+
+from ..samples.dataset import ByLabel, Columns, Made, MadeDataset, Outcome, Samples
 from .digits import Digits
 from .dtmf import RATE, tone
+
+Sound = Callable[[int, np.random.Generator], Any]
+"""What draws the sound of a digit."""
 
 
 def answer(left: int, operator: str, right: int, scratchpad: bool = True) -> str:
@@ -23,31 +31,24 @@ def answer(left: int, operator: str, right: int, scratchpad: bool = True) -> str
 
 def outcomes(scratchpad: bool = True) -> list[Outcome]:
     """The joint table of inputs and answers: all 10 x 2 x 10 problems with equal probability."""
-    return [
-        Outcome(
-            {"image": left, "operator": operator, "sound": right}, answer(left, operator, right, scratchpad), 1 / 200
-        )
-        for left in range(10)
-        for operator in "+-"
-        for right in range(10)
-    ]
+    names, problems = ("image", "operator", "sound"), product(range(10), "+-", range(10))
+    return [Outcome(dict(zip(names, each)), answer(*each, scratchpad), 1 / 200) for each in problems]
 
 
 class Problems(Made):
-    """Samples of an image, an operator, a tone, and their answer."""
+    """Samples of an image, an operator, a sound, and their answer. `images` have the columns `image` and `label`;
+    `sound` draws that of a digit."""
 
-    def __init__(self, digits: Digits, split: str, count: int, scratchpad: bool):
+    def __init__(self, split: str, count: int, images: Samples, sound: Sound, scratchpad: bool = True):
         super().__init__(split, count, "problem")
-        self.scratchpad, (self.images, labels) = scratchpad, digits.images
-        self.of_digit = [[n for n in digits.numbers(split) if labels[n] == digit] for digit in range(10)]
+        self.images, self.sound, self.scratchpad = ByLabel(images), sound, scratchpad
 
     def __getitem__(self, number: int) -> Columns:
         random = self.random(number)
         left, operator, right = int(random.integers(10)), "+-"[random.integers(2)], int(random.integers(10))
-        chosen = random.choice(self.of_digit[left])
         return {
-            "image": self.images[chosen], "operator": operator, "sound": (tone(right, random), RATE),
-            "answer": answer(left, operator, right, self.scratchpad),
+            "image": self.images.drawn(left, random)["image"], "operator": operator,
+            "sound": self.sound(right, random), "answer": answer(left, operator, right, self.scratchpad),
         }  # fmt: skip
 
 
@@ -69,4 +70,5 @@ class Arithmetic(MadeDataset):
         return outcomes(self.scratchpad)
 
     def make(self, split: str, count: int) -> Problems:
-        return Problems(self.digits, split, count, self.scratchpad)
+        images = self.digits.open(split)
+        return Problems(split, count, images, lambda digit, random: (tone(digit, random), RATE), self.scratchpad)

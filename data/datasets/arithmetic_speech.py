@@ -4,38 +4,10 @@ train."""
 
 from __future__ import annotations
 
-from functools import cached_property
-
-from ..samples.dataset import Columns, Made, MadeDataset, Outcome, Samples
-from .arithmetic import answer, outcomes
+from ..samples.dataset import ByLabel, MadeDataset, Outcome
+from .arithmetic import Problems, outcomes
 from .fsdd import Fsdd
 from .mnist import Mnist
-
-
-class Problems(Made):
-    """Samples of an image, an operator, a recording, and their answer."""
-
-    def __init__(self, split: str, images: Samples, sounds: Samples, count: int):
-        super().__init__(split, count, "problem")
-        self.sources = images, sounds
-
-    @cached_property
-    def of_digit(self) -> tuple[list[list[int]], list[list[int]]]:
-        """The numbers of the images, and of the recordings, of every digit: two lists of ten lists."""
-        found = []
-        for source in self.sources:
-            labels = list(source.column("label"))
-            found.append([[n for n, label in enumerate(labels) if label == digit] for digit in range(10)])
-        return found[0], found[1]
-
-    def __getitem__(self, number: int) -> Columns:
-        random = self.random(number)
-        left, operator, right = int(random.integers(10)), "+-"[random.integers(2)], int(random.integers(10))
-        image, sound = (random.choice(self.of_digit[which][digit]) for which, digit in ((0, left), (1, right)))
-        return {
-            "image": self.sources[0][image]["image"], "operator": operator,
-            "sound": self.sources[1][sound]["sound"], "answer": answer(left, operator, right),
-        }  # fmt: skip
 
 
 class ArithmeticSpeech(MadeDataset):
@@ -51,4 +23,5 @@ class ArithmeticSpeech(MadeDataset):
         return outcomes()
 
     def make(self, split: str, count: int) -> Problems:
-        return Problems(split, Mnist().open(split), Fsdd().open(split), count)
+        spoken = ByLabel(Fsdd().open(split))
+        return Problems(split, count, Mnist().open(split), lambda digit, random: spoken.drawn(digit, random)["sound"])

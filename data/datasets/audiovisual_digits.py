@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...tokenizers.media.files import read_picture, read_sound
-from ..samples.dataset import Columns, Made, MadeDataset
+from ..samples.dataset import ByLabel, Columns, Made, MadeDataset
 from .fsdd import Fsdd
 from .mnist import Mnist
 
@@ -16,21 +16,14 @@ class Pairs(Made):
     def __init__(self, split: str, dataset: AudiovisualDigits, count: int):
         super().__init__(split, count, "pair")
         self.dataset = dataset
-        self.sources = Mnist().open(split), Fsdd().open(split)
-        self.of_digit = [
-            [[n for n, label in enumerate(labels) if label == digit] for digit in range(10)]
-            for labels in (list(source.column("label")) for source in self.sources)
-        ]
+        self.images, self.sounds = ByLabel(Mnist().open(split)), ByLabel(Fsdd().open(split))
 
     def __getitem__(self, number: int) -> Columns:
         random = self.random(number, 3)
         digit = int(random.integers(10))
-        image, sound = (source[random.choice(found[digit])] for source, found in zip(self.sources, self.of_digit))
-        return {
-            "image": noisy_image(image["image"], self.dataset.image_noise, random),
-            "sound": noisy_sound(sound["sound"], self.dataset.sound_noise, random),
-            "label": digit,
-        }
+        image, sound = self.images.drawn(digit, random)["image"], self.sounds.drawn(digit, random)["sound"]
+        image = noisy_image(image, self.dataset.image_noise, random)
+        return {"image": image, "sound": noisy_sound(sound, self.dataset.sound_noise, random), "label": digit}
 
 
 def noisy_image(file: bytes, std: float, random: np.random.Generator) -> np.ndarray:

@@ -31,9 +31,8 @@ class Books(Dataset):
         self.check_split(split)
         found = data_root() / "books" / f"{split}.txt.xz"
         if not found.exists():
-            raise DataError(
-                f"{found} is not there: put a text there, packed with xz; a book begins at a line '# Title: ...'"
-            )
+            needed = "put a text there, packed with xz; a book begins at a line '# Title: ...'"
+            raise DataError(f"{found} is not there: {needed}")
         return found
 
     def documents(self, split: str) -> Iterator[Document]:

@@ -23,11 +23,9 @@ def tone(digit: int, random: np.random.Generator) -> np.ndarray:
     start = random.uniform(0, SECONDS - length)
     sounding = (time >= start) & (time < start + length)
     phases = random.uniform(0, 2 * np.pi, 2)
-    waves = np.sin(2 * np.pi * LOW[str(digit)] * time + phases[0]) + np.sin(
-        2 * np.pi * HIGH[str(digit)] * time + phases[1]
-    )
+    low, high = (np.sin(2 * np.pi * hertz[str(digit)] * time + phase) for hertz, phase in zip((LOW, HIGH), phases))
     noise = random.standard_normal(count) * 10 ** (-random.uniform(0, 20) / 20)
-    return (0.2 * (waves * sounding + noise)).astype(np.float32)
+    return (0.2 * ((low + high) * sounding + noise)).astype(np.float32)
 
 
 class Tones(Made):

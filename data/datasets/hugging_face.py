@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,11 @@ class HuggingFace(SampleDataset):
         self.check_split(split)
         named = getattr(self, split) or self.train
         table, files = undecoded(self.table(named))
-        names = class_names(table)
-        found = Rows([f"{named} {number}" for number in range(len(table))], table, files, names)
+        found = Rows([f"{named} {number}" for number in range(len(table))], table, files, class_names(table))
         if self.val is not None or split == "test":
             return found
-        numbers = [int(key.rpartition(" ")[2]) for key in share(found, split).keys]
-        return Rows([found.keys[number] for number in numbers], table.select(numbers), files, names)
+        chosen = share(found, split)
+        return replace(found, keys=chosen.keys, table=table.select(chosen.numbers))
 
     def table(self, named: str) -> Any:
         """The table of a split, by the data set's own name for it. Raises DataError where there is none."""
@@ -61,15 +60,15 @@ class HuggingFace(SampleDataset):
         try:
             import datasets
         except ImportError:
-            raise DataError(
-                "the dataset hugging_face needs the library datasets: uv sync --extra hub, or pip install -e .[hub]"
-            ) from None
+            how = "uv sync --extra hub, or pip install -e .[hub]"
+            raise DataError(f"the dataset hugging_face needs the library datasets: {how}") from None
         place = Path(os.path.expanduser(self.path))
         try:
             if os.path.exists(place / "dataset_dict.json") or os.path.exists(place / "state.json"):
                 found = datasets.load_from_disk(str(place))
             elif os.path.isfile(place):
-                found = datasets.load_dataset(reader_of(place), data_files=str(place), **separator(place))
+                tabs = {"sep": "\t"} if place.suffix.lower() == ".tsv" else {}
+                found = datasets.load_dataset(reader_of(place), data_files=str(place), **tabs)
             else:
                 found = datasets.load_dataset(str(place) if os.path.isdir(place) else self.path, self.subset)
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
@@ -95,9 +94,8 @@ class Rows(Samples):
         no such column."""
         possible = self.table.column_names
         if name not in possible:
-            raise DataError(
-                f"there is no column {name!r}; possible: {', '.join(possible)} (data.columns says what is read)"
-            )
+            told = f"possible: {', '.join(possible)} (data.columns says what is read)"
+            raise DataError(f"there is no column {name!r}; {told}")
         for number, row in enumerate(self.table.select_columns([name])):
             if (value := self._value(name, row[name])) is not None:
                 yield number, value
@@ -135,8 +133,3 @@ def reader_of(file: Path) -> str:
     if file.suffix.lower() not in READERS:
         raise DataError(f"{file}: no reader for files that end in {file.suffix!r}; possible: {', '.join(READERS)}")
     return READERS[file.suffix.lower()]
-
-
-def separator(file: Path) -> dict[str, str]:
-    """The csv reader's options for a file with tabs."""
-    return {"sep": "\t"} if file.suffix.lower() == ".tsv" else {}

@@ -36,12 +36,8 @@ class Motions(SampleDataset):
     def open(self, split: str) -> Samples:
         self.check_split(split)
         values, labels = self.recordings
-        seen: dict[str, int] = {}
-        chosen = []
-        for number, label in enumerate(labels):
-            seen[label] = place = seen.get(label, -1) + 1
-            own = {self.fold: "test", (self.fold + 1) % 5: "val"}.get(place % 5, "train")
-            if own == split:
-                chosen.append(number)
+        folds = [labels[:number].count(label) % 5 for number, label in enumerate(labels)]
+        held_out = {self.fold: "test", (self.fold + 1) % 5: "val"}
+        chosen = [number for number, fold in enumerate(folds) if held_out.get(fold, "train") == split]
         rows = [{"motion": values[n], "label": labels[n]} for n in chosen]
         return Listed([f"motion {n}" for n in chosen], rows)

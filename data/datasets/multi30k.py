@@ -24,7 +24,6 @@ class Multi30k(SampleDataset):
         files = {column: folder / f"{NAMES[split]}.{column}.gz" for column in self.columns}
         missing = [str(path) for path in files.values() if not path.exists()]
         if missing:
-            raise DataError(
-                f"{' and '.join(missing)} are not there: put the sentences there, one a line, packed with gzip"
-            )
+            needed = "put the sentences there, one a line, packed with gzip"
+            raise DataError(f"{' and '.join(missing)} are not there: {needed}")
         return Lines(files)

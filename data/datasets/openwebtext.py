@@ -28,9 +28,8 @@ class OpenWebText(Dataset):
         try:
             from datasets import load_dataset
         except ImportError:
-            raise DataError(
-                "the dataset openwebtext streams from the hub: uv sync --extra hub, or pip install -e .[hub]"
-            ) from None
+            needed = "uv sync --extra hub, or pip install -e .[hub]"
+            raise DataError(f"the dataset openwebtext streams from the hub: {needed}") from None
         try:
             pages = load_dataset(REPOSITORY, split="train", streaming=True)
             for number, page in enumerate(islice(pages, self.limit)):

@@ -4,7 +4,7 @@ answers."""
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ...tokenizers.files.reading import DataError, read_lines, utf8
@@ -58,13 +58,10 @@ class ParallelText(OwnFiles):
         self, *, train: dict[str, str], val: dict[str, str] | None = None, test: dict[str, str] | None = None
     ):  # fmt: skip
         super().__init__(train, val, test)
+        self.columns = tuple(train)
         for name, files in (("val", val), ("test", test)):
             if files is not None and files.keys() != train.keys():
                 raise ValueError(f"{name} has the columns {', '.join(files)}, but train has {', '.join(train)}")
-
-    @property
-    def columns(self) -> Sequence[str]:
-        return tuple(self.train)
 
     def read(self, where: Mapping[str, str]) -> Samples:
         return Lines({name: Path(os.path.expanduser(path)) for name, path in where.items()})

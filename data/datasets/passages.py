@@ -37,9 +37,8 @@ class Passages(SampleDataset):
             first, last = (round(len(words) * place) for place in PARTS[split])
             starts = range(first, last - self.words + 1, self.words)
             if len(starts) < self.each and split == "train":
-                raise DataError(
-                    f"passages: {title} has {len(starts)} passages of {self.words} words to train on, not {self.each}"
-                )
+                found = f"{len(starts)} passages of {self.words} words"
+                raise DataError(f"passages: {title} has {found} to train on, not {self.each}")
             count = self.each if split == "train" else len(starts)
             for number in range(count):
                 start = starts[number * len(starts) // count]

@@ -49,18 +49,14 @@ class PythonStdlib(Dataset):
         return (Document(key, text) for key, text in self.files.items() if _split(key) == split)
 
     def source_hash(self, split: str) -> str:
-        found = hashlib.sha256()
-        for document in self.documents(split):
-            found.update(f"{document.key} {len(document.text)}\n{document.text}".encode())
-        return found.hexdigest()
+        text = "".join(f"{document.key} {len(document.text)}\n{document.text}" for document in self.documents(split))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def about(self) -> dict[str, object]:
         sizes = {split: [len(d.text.encode()) for d in self.documents(split)] for split in self.splits}
-        return {
-            "python": platform.python_version(),
-            "files": {split: len(found) for split, found in sizes.items()},
-            "bytes": {split: sum(found) for split, found in sizes.items()},
-        }
+        files = {split: len(found) for split, found in sizes.items()}
+        total = {split: sum(found) for split, found in sizes.items()}
+        return {"python": platform.python_version(), "files": files, "bytes": total}
 
 
 def _python_files(root: Path) -> list[Path]:

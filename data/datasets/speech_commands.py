@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from pathlib import Path
 
@@ -12,8 +13,7 @@ from ..samples.dataset import Listed, SampleDataset, Samples
 WORDS = (
     "backward", "bed", "bird", "cat", "dog", "down", "eight", "five", "follow", "forward", "four", "go", "happy",
     "house", "learn", "left", "marvin", "nine", "no", "off", "on", "one", "right", "seven", "sheila", "six", "stop",
-    "three", "tree",
-    "two", "up", "visual", "wow", "yes", "zero",
+    "three", "tree", "two", "up", "visual", "wow", "yes", "zero",
 )  # fmt: skip
 INSIDE = Path("SpeechCommands", "speech_commands_v0.02")
 """Where torchaudio puts the recordings, from its root on."""
@@ -44,18 +44,14 @@ class SpeechCommands(SampleDataset):
         """
         folder = self.folder()
         if missing := [word for word in WORDS if not (folder / word).is_dir()]:
-            raise DataError(
-                f"{folder} has no folder {missing[0]!r}; expected are the {len(WORDS)} of V2: {', '.join(WORDS)}"
-            )
-        every = [
-            f"{word}/{file}" for word in WORDS for file in sorted(path.name for path in (folder / word).glob("*.wav"))
-        ]
+            expected = f"the {len(WORDS)} of V2: {', '.join(WORDS)}"
+            raise DataError(f"{folder} has no folder {missing[0]!r}; expected are {expected}")
+        every = [f"{word}/{name}" for word in WORDS for name in sorted(p.name for p in (folder / word).glob("*.wav"))]
         listed = {split: listed_in(folder / name) for split, name in LISTS.items()}
         for split, names in listed.items():
             if lost := sorted(names.difference(every)):
-                raise DataError(
-                    f"{folder / LISTS[split]} names {lost[0]}, which is not there: unpack the archive again"
-                )
+                gone = f"{lost[0]}, which is not there: unpack the archive again"
+                raise DataError(f"{folder / LISTS[split]} names {gone}")
         chosen = [name for name in every if self.words is None or name.split("/")[0] in self.words]
         split_of = {name: split for split, names in listed.items() for name in names}
         return {split: [name for name in chosen if split_of.get(name, "train") == split] for split in self.splits}
@@ -68,10 +64,8 @@ class SpeechCommands(SampleDataset):
         if folder.is_dir():
             return folder
         if not self.download:
-            raise DataError(
-                f"there is no folder {folder}: set data.dataset.download=true, or in Python "
-                f"torchaudio.datasets.SPEECHCOMMANDS({str(root)!r}, download=True) once that folder is made"
-            )
+            how = f"torchaudio.datasets.SPEECHCOMMANDS({str(root)!r}, download=True) once that folder is made"
+            raise DataError(f"there is no folder {folder}: set data.dataset.download=true, or in Python {how}")
         try:
             from torchaudio.datasets import SPEECHCOMMANDS
 
@@ -86,10 +80,8 @@ class SpeechCommands(SampleDataset):
         folder, names = self.folder(), self.recordings[split]
         if not names:
             raise DataError(f"{folder} has no recording for {split}")
-        rows = [
-            {"sound": folder / name, "label": name.split("/")[0], "speaker": name.split("/")[1].split("_")[0]}
-            for name in names
-        ]
+        parts = [re.split(r"[/_]", name) for name in names]
+        rows = [{"sound": folder / name, "label": part[0], "speaker": part[1]} for name, part in zip(names, parts)]
         return Listed(names, rows)
 
 

@@ -22,13 +22,9 @@ class Text(Dataset):
     """
 
     def __init__(
-        self,
-        *,
-        train: str | list[str],
-        val: str | list[str] | None = None,
-        test: str | list[str] | None = None,
+        self, *, train: str | list[str], val: str | list[str] | None = None, test: str | list[str] | None = None,
         field: str = "text",
-    ):
+    ):  # fmt: skip
         self.train, self.val, self.test, self.field = train, val, test, field
         self.splits = ("train", "val") if test is None else ("train", "val", "test")
 
@@ -69,10 +65,8 @@ class Text(Dataset):
 
     def about(self) -> dict[str, object]:
         paths = {split: self._paths(split) for split in self.splits}
-        return {
-            "files": {split: len(found) for split, found in paths.items()},
-            "bytes": {split: sum(path.stat().st_size for path in found) for split, found in paths.items()},
-        }
+        sizes = {split: sum(path.stat().st_size for path in found) for split, found in paths.items()}
+        return {"files": {split: len(found) for split, found in paths.items()}, "bytes": sizes}
 
     def _paths(self, split: str) -> list[Path]:
         """The files that a split is read from. Raises DataError for a name or a pattern without any file."""
@@ -100,8 +94,7 @@ class Text(Dataset):
     def _keys(self, paths: list[Path]) -> Iterator[str]:
         """The keys of the documents of some files, without parsing their texts."""
         for path, key in _named(paths):
-            lines = _lines(path) if _is_jsonl(path) else ()
-            yield from (f"{key}:{number}" for number, _ in lines) if _is_jsonl(path) else [key]
+            yield from (f"{key}:{number}" for number, _ in _lines(path)) if _is_jsonl(path) else [key]
 
     def _json_lines(self, path: Path, key: str) -> Iterator[Document]:
         for number, line in _lines(path):

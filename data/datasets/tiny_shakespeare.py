@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import urllib.request
 from collections.abc import Iterator
 from functools import cached_property
@@ -11,7 +10,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from ...tokenizers.files.reading import DataError, read_bytes
-from ...tokenizers.files.writing import partial_name
+from ...tokenizers.files.writing import write_text
 from ..base import Dataset, Document
 from ..root import data_root
 
@@ -52,8 +51,5 @@ def _download(path: Path) -> bytes:
     with urllib.request.urlopen(ADDRESS, timeout=30) as answer:
         found = answer.read()
     if hashlib.sha256(found).hexdigest() == SHA256:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = partial_name(path)
-        temporary.write_bytes(found)
-        os.replace(temporary, path)
+        write_text(path, found.decode())
     return found

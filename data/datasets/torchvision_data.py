@@ -40,10 +40,8 @@ class TorchvisionData(SampleDataset):
 
     def __init__(self, *, dataset: str, download: bool = False):
         if dataset in REFUSED:
-            raise ValueError(
-                f"dataset: torchvision unpickles {dataset}, and loading never executes code from a file; "
-                f"use the dataset {REFUSED[dataset]}"
-            )
+            why = "loading never executes code from a file"
+            raise ValueError(f"dataset: torchvision unpickles {dataset}, and {why}; use the dataset {REFUSED[dataset]}")
         if dataset not in KNOWN:
             raise ValueError(f"dataset: {dataset!r} is none that this dataset reads; possible: {', '.join(KNOWN)}")
         self.dataset, self.download = dataset, download

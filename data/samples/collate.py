@@ -96,10 +96,8 @@ class Collator:
         kept |= self._within(others, self.core, self.context, key)
         if encoded and not kept.keys() & encoded.keys():
             longest = max(chunk.count for chunk in encoded.values())
-            raise DataError(
-                f"what the encoder shall read of it has {longest} tokens, more than its context of "
-                f"{self.encoder_context}"
-            )
+            room = f"its context of {self.encoder_context}"
+            raise DataError(f"what the encoder shall read of it has {longest} tokens, more than {room}")
         read = {name: chunk for name, chunk in parts.items() if name not in self.inputs.targets} or parts
         if parts and not kept.keys() & read.keys():
             longest, whole = max(chunk.count for chunk in read.values()), f"the context of {self.context}"
@@ -118,19 +116,15 @@ class Collator:
                 break
             dropped[name] = kept.pop(name).count
             total -= dropped[name]
+        room = f"the {whose}context of {context}"
         if total > context:
-            raise DataError(f"its targets have {total} tokens, more than the {whose}context of {context}")
+            raise DataError(f"its targets have {total} tokens, more than {room}")
         if dropped and kept and self.inputs.too_long == "refuse":
-            raise DataError(
-                f"it has {whole} tokens, more than the {whose}context of {context}; data.too_long: drop would "
-                "leave out its "
-                f"{' and '.join(reversed(dropped))}"
-            )
+            out = " and ".join(reversed(dropped))
+            raise DataError(f"it has {whole} tokens, more than {room}; data.too_long: drop would leave out its {out}")
         for name, count in dropped.items() if kept.keys() - self.inputs.targets else ():
             if not self.dropped[name]:
-                self.say(
-                    f"sample {key!r} has {whole} tokens, more than the {whose}context of {context}: its "
-                    f"{name} ({count} tokens) is left out, and so wherever there is no room for it"
-                )
+                out = f"its {name} ({count} tokens) is left out, and so wherever there is no room for it"
+                self.say(f"sample {key!r} has {whole} tokens, more than {room}: {out}")
             self.dropped[name] += 1
         return kept

@@ -4,6 +4,7 @@ number."""
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -113,10 +114,9 @@ class SampleDataset(Dataset):
         self.check_split(split)
         found = self.open(split)
         if not isinstance(found, Samples):
-            raise ContractError(
-                f"data.dataset: {type(self).__name__}.open({split!r}) gave {described(found)}; expected are Samples, "
-                "such as Listed(keys, rows) of a list of mappings from columns to values"
-            )
+            gave = f"data.dataset: {type(self).__name__}.open({split!r}) gave {described(found)}"
+            expected = "Samples, such as Listed(keys, rows) of a list of mappings from columns to values"
+            raise ContractError(f"{gave}; expected are {expected}")
         return found
 
     def truth(self, split: str) -> list[Outcome] | None:
@@ -127,9 +127,8 @@ class SampleDataset(Dataset):
         """The values of some columns of the training split, one column after another; `most` of each, drawn at random,
         where that is given."""
         samples = self.opened("train")
-        return chain.from_iterable(
-            samples.column(name) if most is None else samples.drawn(name, most) for name in columns
-        )
+        read = samples.column if most is None else lambda name: samples.drawn(name, most)
+        return chain.from_iterable(map(read, columns))
 
     def about(self) -> dict[str, object]:
         return {"samples": {split: len(self.opened(split)) for split in self.splits}}
@@ -146,9 +145,6 @@ class Chosen(Samples):
     def keys(self) -> Sequence[str]:
         every = self.samples.keys
         return [every[number] for number in self.numbers]
-
-    def __len__(self) -> int:
-        return len(self.numbers)
 
     def __getitem__(self, number: int) -> Columns:
         return self.samples[self.numbers[number]]
@@ -179,7 +175,7 @@ class Listed(Samples):
 
 @dataclass(frozen=True)
 class Changed(Samples):
-    """Base of samples whose columns are changed: a subclass gives `__getitem__` and `changes`."""
+    """Base of samples whose columns are changed: a subclass gives `__getitem__` and `fingerprint`."""
 
     samples: Samples
 
@@ -187,18 +183,8 @@ class Changed(Samples):
     def keys(self) -> Sequence[str]:
         return self.samples.keys
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
     def damaged(self) -> Iterator[tuple[int, str]]:
         return self.samples.damaged()
-
-    def changes(self) -> list[Any]:
-        """What is changed, as values for a Fingerprint."""
-        raise NotImplementedError
-
-    def fingerprint(self, labels: Collection[str] = ()) -> str:
-        return Fingerprint(type(self).__name__, self.samples.fingerprint(labels), self.changes()).hex
 
 
 @dataclass(frozen=True)
@@ -209,8 +195,8 @@ class Renamed(Changed):
     columns: Mapping[str, Callable[[Columns], Any]]
     sources: Mapping[str, str]
 
-    def changes(self) -> list[Any]:
-        return [dict(self.sources)]
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        return Fingerprint("Renamed", self.samples.fingerprint(labels), [dict(self.sources)]).hex
 
     def __getitem__(self, number: int) -> Columns:
         row = self.samples[number]
@@ -224,22 +210,20 @@ class Hidden(Changed):
     name: str
     hidden: Collection[int]
 
-    def changes(self) -> list[Any]:
-        return [self.name, sorted(self.hidden)]
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        return Fingerprint("Hidden", self.samples.fingerprint(labels), [self.name, sorted(self.hidden)]).hex
 
     def __getitem__(self, number: int) -> Columns:
         row = self.samples[number]
         return {**row, self.name: None} if number in self.hidden else row
 
 
-def share(samples: Samples, split: str) -> Samples:
+def share(samples: Samples, split: str) -> Chosen:
     """The part of a training set that is `train` or `val`, where the data set has no val: a tenth validates, by hash of
     the key, but one sample at least."""
     alone = chosen_for_val(samples.keys)
-    chosen = [
-        number for number, key in enumerate(samples.keys) if ("val" if key == alone else split_by_hash(key)) == split
-    ]
-    return Chosen(samples, chosen)
+    splits = ("val" if key == alone else split_by_hash(key) for key in samples.keys)
+    return Chosen(samples, [number for number, own in enumerate(splits) if own == split])
 
 
 class OwnFiles(SampleDataset):
@@ -259,6 +243,25 @@ class OwnFiles(SampleDataset):
         self.check_split(split)
         where = getattr(self, split)
         return share(self.read(self.train), split) if self.val is None and split != "test" else self.read(where)
+
+
+@dataclass(frozen=True)
+class ByLabel:
+    """Samples to be drawn by their label, for data sets that are made of them."""
+
+    samples: Samples
+
+    @cached_property
+    def numbers(self) -> Mapping[Any, list[int]]:
+        """The numbers of the samples of each label."""
+        found = defaultdict(list)
+        for number, label in self.samples.numbered("label"):
+            found[label].append(number)
+        return found
+
+    def drawn(self, label: Any, random: np.random.Generator) -> Columns:
+        """A sample of this label."""
+        return self.samples[int(random.choice(self.numbers[label]))]
 
 
 class Made(Samples):

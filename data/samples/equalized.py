@@ -6,7 +6,7 @@ A normalisation by speaker: it needs to know who speaks, and some recordings of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...tokenizers.media.files import read_sound
+from ..fingerprint import Fingerprint
 from .dataset import Changed, Columns, Samples
 
 WINDOW = 256
@@ -35,8 +36,9 @@ class Equalized(Changed):
     name: str
     group: Callable[[str], str]
 
-    def changes(self) -> list[Any]:
-        return [self.every.fingerprint(), self.name]
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        own = [self.every.fingerprint(), self.name]
+        return Fingerprint("Equalized", self.samples.fingerprint(labels), own).hex
 
     def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
         return self.samples.numbered(name) if name != self.name else super().numbered(name)

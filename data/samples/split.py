@@ -56,15 +56,8 @@ class SampleSplit(Split):
         """A hash of the samples: of their keys, in order, and their contents."""
         return self.samples.fingerprint(self.inputs.labels)
 
-    @cached_property
-    def rows(self) -> int:
-        return len(self.plan(0, 0))
-
     def __len__(self) -> int:
         return len(self.samples)
-
-    def plan(self, seed: int, step: int) -> list[Place]:
-        return self.sampler.plan(seed, step)
 
     def all(self) -> list[Place]:
         """The places of every sample once; where rows hold one sample each, from the shortest to the longest."""

@@ -127,13 +127,10 @@ class ShardDataset(SampleDataset):
         paths = [data_root() / self.folder / f"{name}{self.ending}" for name in files]
         missing = [path for path in paths if not path.exists()]
         if missing:
-            raise DataError(f"{missing[0]} is missing: put {self.about_files()} there, or set CHOPMIX_DATA")
+            members = ", ".join(sorted({f"key.{source.split('.')[0]}" for source in self.sources.values()}))
+            needed = f"a tar file in WebDataset layout ({members} for each sample)"
+            raise DataError(f"{missing[0]} is missing: put {needed} there, or set CHOPMIX_DATA")
         return renamed(Shards(tuple(map(str, paths))), self.sources)
-
-    def about_files(self) -> str:
-        """Which files belong there, in words."""
-        members = ", ".join(sorted({f"key.{source.split('.')[0]}" for source in self.sources.values()}))
-        return f"a tar file in WebDataset layout ({members} for each sample)"
 
 
 def renamed(shards: Shards, sources: Mapping[str, str]) -> Samples:

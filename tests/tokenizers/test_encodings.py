@@ -21,12 +21,11 @@ from chopmix.tokenizers.encoding.base import (
     UnencodableText,
 )
 from chopmix.tokenizers.encoding.byte_pairs import (
+    GPT2_PATTERN,
     PATTERN,
     BpeEncoding,
     Extended,
     TiktokenEncoding,
-    bpe_from_vocabulary,
-    byte_letters,
     rank_files,
 )
 from chopmix.tokenizers.encoding.directory import DirectoryEncoding
@@ -293,11 +292,9 @@ def test_what_is_no_number_is_refused_by_place(text, place):
 
 
 @pytest.mark.skipif(not (Path(os.environ.get("CHOPMIX_DATA", "")) / "bpe").is_dir(), reason="needs GPT-2's ranks")
-def test_gpt2s_own_vocabulary_file_encodes_like_tiktoken():
+def test_gpt2s_vocabulary_with_its_pattern_encodes_like_tiktoken():
     gpt2 = make_encoding("gpt2", None, tuple)
-    letter = {b: c for c, b in byte_letters().items()}
-    vocabulary = {"".join(letter[b] for b in piece): i for i, piece in enumerate(gpt2.pieces) if piece}
-    found = bpe_from_vocabulary(vocabulary | {"<|endoftext|>": 50256})
+    found = BpeEncoding({piece: i for i, piece in enumerate(gpt2.pieces) if piece}, GPT2_PATTERN)
     text = "It's 2026; don't   chop\n\n\tup 12345 things — 'twas the mix! \x00é "
     assert found.encode(text) == gpt2.encode(text) and found.start == gpt2.start == 50256
 

@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +122,16 @@ class Encoding:
     def decode_bytes(self, ids: Iterable[int], specials: bool = False) -> bytes:
         """The bytes of ids; special ids give nothing, or with `specials` their printable names. Raises ValueError for
         an id outside the vocabulary."""
-        known = [int(i) for i in ids]
-        if wrong := [i for i in known if not 0 <= i < self.vocabulary]:
-            raise ValueError(f"id {wrong[0]} is outside encoding {self.name!r}, which has {self.vocabulary} ids")
+        known = self.known(ids)
         names = {i: self.specials.get(i, f"<|{i}|>").encode() for i in set(known)} if specials else {}
         return b"".join(self.pieces[i] or names.get(i, b"") for i in known)
+
+    def known(self, ids: Iterable[int]) -> list[int]:
+        """The ids as a list. Raises ValueError for one outside the vocabulary."""
+        found = [int(i) for i in ids]
+        if wrong := [i for i in found if not 0 <= i < self.vocabulary]:
+            raise ValueError(f"id {wrong[0]} is outside encoding {self.name!r}, which has {self.vocabulary} ids")
+        return found
 
     def decode(self, ids: Iterable[int], specials: bool = False) -> str:
         """The text of ids, with U+FFFD where bytes are not UTF-8; otherwise as `decode_bytes`."""
@@ -232,18 +238,13 @@ class NumberEncoding(Encoding):
         self._ids = {piece.decode(): i for i, piece in enumerate(self.pieces) if piece}
 
     def encode(self, text):
-        found, end = [], 0
-        for match in re.finditer(r"<[0-9]+>", well_formed(text)):
-            if match.start() != end or match[0] not in self._ids:
-                break
-            found.append(self._ids[match[0]])
-            end = match.end()
-        if end != len(text):
-            what = f"{text[end : end + 12]!r}"
-            raise UnencodableText(
-                what, end, f"is not a number from <0> to <{self.vocabulary - 1}> other than the start"
-            )
-        return found
+        pieces = re.findall(r"<[0-9]+>|.", well_formed(text), re.DOTALL)
+        known = list(takewhile(self._ids.__contains__, pieces))
+        if len(known) < len(pieces):
+            end = sum(map(len, known))
+            why = f"is not a number from <0> to <{self.vocabulary - 1}> other than the start"
+            raise UnencodableText(f"{text[end : end + 12]!r}", end, why)
+        return [self._ids[piece] for piece in known]
 
     def parts(self):
         return {"vocabulary": self.vocabulary, "start": self.start} | ({"frame": self.frame} if self.frame else {})

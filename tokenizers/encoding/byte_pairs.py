@@ -1,4 +1,4 @@
-"""Byte-pair encodings: tiktoken's, one trained on the user's corpus, one from a published `vocab.json`."""
+"""Byte-pair encodings: tiktoken's, and one trained on the user's corpus."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PATTERN = (
     r"|\s+(?!\S)|\s+"
 )
 
-# GPT-2's own pattern in tiktoken's form, for vocabularies that come as a `vocab.json`.
+# GPT-2's own pattern in tiktoken's form, for exporting its vocabulary.
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 
 # A run of white space is cut into stretches of LONGEST: a million characters overflow the stack of tiktoken's matcher.
@@ -163,19 +163,6 @@ def byte_letters() -> dict[str, int]:
     shown = [b for b in range(256) if chr(b).isprintable() and b != 32]
     hidden = sorted(set(range(256)) - set(shown))
     return {chr(b): b for b in shown} | {chr(256 + i): b for i, b in enumerate(hidden)}
-
-
-def bpe_from_vocabulary(vocabulary: dict[str, int]) -> BpeEncoding:
-    """GPT-2's byte-level BPE from a `vocab.json`: pieces in byte letters (`byte_letters`), ids in the order of the
-    merges. Raises ValueError when the ids are not all bytes and merges without a gap, with `<|endoftext|>` last."""
-    byte = byte_letters()
-    if vocabulary.get(START) != len(vocabulary) - 1:
-        raise ValueError(f"vocab.json: {START} is not its last id")
-    try:
-        ranks = {bytes(byte[c] for c in piece): i for piece, i in vocabulary.items() if piece != START}
-    except KeyError as error:
-        raise ValueError(f"vocab.json: {error} stands for no byte") from None
-    return BpeEncoding(ranks, GPT2_PATTERN)
 
 
 def train_bpe(texts: Iterable[str], vocabulary: int) -> BpeEncoding:

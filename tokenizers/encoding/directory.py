@@ -37,49 +37,32 @@ class DirectoryEncoding(Encoding):
         self.coder.no_truncation()
         self.coder.encode_special_tokens = True  # the text of a special token inside data is data
         self.name, self.start, self.frame = "directory", start, dict(frame)
-        self.specials = {
-            i: token.content for i, token in self.coder.get_added_tokens_decoder().items() if token.special
-        }
+        added = self.coder.get_added_tokens_decoder()
+        self.specials = {i: token.content for i, token in added.items() if token.special}
         if wrong := [name for name, id in self.roles.items() if id not in self.specials]:
-            raise DataError(
-                f"tokenizer.json: id {self.roles[wrong[0]]} is to be {wrong[0]!r}, and so must be one of its "
-                "special tokens"
-            )
+            given = f"id {self.roles[wrong[0]]} is to be {wrong[0]!r}"
+            raise DataError(f"tokenizer.json: {given}, and so must be one of its special tokens")
 
     @cached_property
     def pieces(self) -> list[bytes]:
         """The bytes of each id by itself (a WordPiece that begins a word: with a space before it); empty for special
         ids and gaps."""
-        letters, size = byte_letters(), max(self.coder.get_vocab().values()) + 1
-        found = [b""] * size
-        for piece, number in self.coder.get_vocab().items():
+        vocabulary, letters = self.coder.get_vocab(), byte_letters()
+        falls_back = '"ByteFallback"' in self.text or re.search(r'"byte_fallback":\s*true', self.text)  # as in Llama 2
+        of_bytes, of_words = '"ByteLevel"' in self.text, '"WordPiece"' in self.text  # as in GPT-2, as in BERT
+        found = [b""] * (max(vocabulary.values()) + 1)
+        for piece, number in vocabulary.items():
             if number in self.specials:
                 continue
-            byte = BYTE.fullmatch(piece) if self.falls_back else None
-            if byte:
+            if falls_back and (byte := BYTE.fullmatch(piece)):
                 found[number] = bytes.fromhex(byte[1])
-            elif self.of_bytes:
+            elif of_bytes:
                 found[number] = bytes(letters[c] for c in piece) if set(piece) <= letters.keys() else piece.encode()
-            elif self.of_words:
+            elif of_words:
                 found[number] = (piece[2:] if piece.startswith("##") else f" {piece}").encode()
             else:
                 found[number] = piece.replace(SPACE, " ").encode()
         return found
-
-    @cached_property
-    def falls_back(self) -> bool:
-        """Whether characters without a piece are encoded byte by byte, as in Llama 2."""
-        return '"ByteFallback"' in self.text or re.search(r'"byte_fallback":\s*true', self.text) is not None
-
-    @cached_property
-    def of_bytes(self) -> bool:
-        """Whether pieces are written in byte letters, as in GPT-2 (`byte_letters`)."""
-        return '"ByteLevel"' in self.text
-
-    @cached_property
-    def of_words(self) -> bool:
-        """Whether pieces begin a word, or continue one after `##`, as in BERT."""
-        return '"WordPiece"' in self.text
 
     def encode(self, text):
         return self.coder.encode(well_formed(text), add_special_tokens=False).ids
@@ -89,10 +72,7 @@ class DirectoryEncoding(Encoding):
         return [each.ids for each in found]
 
     def decode(self, ids: Iterable[int], specials: bool = False) -> str:
-        known = [int(i) for i in ids]
-        if wrong := [i for i in known if not 0 <= i < self.vocabulary]:
-            raise ValueError(f"id {wrong[0]} is outside encoding {self.name!r}, which has {self.vocabulary} ids")
-        return self.coder.decode(known, skip_special_tokens=not specials)
+        return self.coder.decode(self.known(ids), skip_special_tokens=not specials)
 
     def stream(self, before=()):
         return DecodedStream(self.decode, before)

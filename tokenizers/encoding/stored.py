@@ -88,8 +88,7 @@ def _made(folder: Path, parts: EncodingRecord) -> Encoding:
     """The encoding of a record and the other files in its folder."""
     frame = {name: value for name, value in parts.frame.model_dump().items() if value is not None}
     if parts.name == "bpe":
-        lines = read_text(folder / "ranks.tiktoken", LARGE).splitlines()
-        pairs = [line.split(" ") for line in lines]
+        pairs = [line.split(" ") for line in read_text(folder / "ranks.tiktoken", LARGE).splitlines()]
         if wrong := [number for number, pair in enumerate(pairs, start=1) if len(pair) != 2 or not pair[1].isdecimal()]:
             raise ValueError(f"ranks.tiktoken, line {wrong[0]} is no piece with its rank")
         found: Encoding = BpeEncoding({base64.b64decode(piece): int(rank) for piece, rank in pairs}, parts.pattern)
@@ -98,8 +97,7 @@ def _made(folder: Path, parts: EncodingRecord) -> Encoding:
     elif parts.name == "numbers":
         found = NumberEncoding(parts.vocabulary or 0, parts.start, frame)
     elif parts.name == "directory":
-        text = read_text(folder / "tokenizer.json", LARGE)
-        found = DirectoryEncoding(text, parts.start or 0, frame)
+        found = DirectoryEncoding(read_text(folder / "tokenizer.json", LARGE), parts.start or 0, frame)
     else:
         found = make_encoding(parts.name, None, lambda: ())
     return Extended(found, parts.own) if parts.own else found

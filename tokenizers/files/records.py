@@ -16,7 +16,7 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from .reading import SMALL, DataError, read_bytes, shown
+from .reading import SMALL, DataError, read_bytes, regular, shown
 
 
 class Record(BaseModel):
@@ -83,16 +83,14 @@ def read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    named = os.fspath(path)
-    if not os.path.isfile(path):
-        raise DataError(f"{named} {'is a folder' if os.path.isdir(path) else 'does not exist'}")
+    regular(path)
     try:
         return load_file(path)
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         with open(path, "rb") as file:
             pointer = file.read(64).startswith(b"version https://git-lfs")
         why = "a pointer of Git LFS: run `git lfs pull` there" if pointer else "damaged or cut short"
-        raise DataError(f"{named} is {why}: {error}") from None
+        raise DataError(f"{os.fspath(path)} is {why}: {error}") from None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: dict[str, str] | None = None) -> None:

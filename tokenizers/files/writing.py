@@ -34,10 +34,8 @@ def is_alive(process: int) -> bool:
     """Whether a process of this id runs on this machine."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
+    except OSError as error:  # any other error: it is somebody else's
+        return not isinstance(error, ProcessLookupError)
     return True
 
 

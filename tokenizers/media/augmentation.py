@@ -48,9 +48,8 @@ class ImageAugmentation(nn.Module):
     ):  # fmt: skip
         super().__init__()
         if min(shift, rotate, zoom, operations, erase) < 0 or zoom >= 1 or erase > 1:
-            raise ValueError(
-                "shift, rotate, zoom, operations and erase must be 0 or more, zoom below 1, erase at most 1"
-            )
+            allowed = "0 or more, zoom below 1, erase at most 1"
+            raise ValueError(f"shift, rotate, zoom, operations and erase must be {allowed}")
         if not 0 <= magnitude <= STRONGEST:
             raise ValueError(f"magnitude must be 0 to {STRONGEST}, not {magnitude}")
         self.shift, self.flip, self.rotate, self.zoom, self.erase = shift, flip, rotate, zoom, erase
@@ -60,15 +59,13 @@ class ImageAugmentation(nn.Module):
     def forward(self, images: Images, seeds: Seeds) -> Tensor:
         """Every image changed as its seed decides; images of one seed (the frames of a clip) are changed alike."""
         with torch.autocast(images.device.type, enabled=False):  # 16 bits round positions by up to half a pixel in 256
-            images = self.coloured(self.mirrored(images, seeds), seeds)
-            return self.moved(images, seeds)
-
-    def mirrored(self, images: Images, seeds: Seeds) -> Images:
-        """`flip`: each image mirrored with probability 0.5."""
-        if not self.flip:
-            return images
-        (chosen,) = uniform(seeds, 1, stream=1)
-        return torch.where((chosen < 0.5)[:, None, None, None], images.flip(-1), images)
+            if self.flip:
+                (chosen,) = uniform(seeds, 1, stream=1)
+                images = torch.where((chosen < 0.5)[:, None, None, None], images.flip(-1), images)
+            for number in range(self.operations):
+                which, side = uniform(seeds, 2, stream=10 + number)
+                images = rand_augmented(images, which, side, self.magnitude)
+            return self.moved(self.by_torchvision(images, seeds) if self.transforms else images, seeds)
 
     def moved(self, images: Images, seeds: Seeds) -> Tensor:
         """`rotate`, `zoom`, `shift` and `erase`; float32 where an image is resampled, else uint8."""
@@ -78,13 +75,6 @@ class ImageAugmentation(nn.Module):
         if self.shift:
             images = shifted(images, self.shift, uniform(seeds, 2, stream=3))
         return erased(images, self.erase, uniform(seeds, 3, stream=4)) if self.erase else images
-
-    def coloured(self, images: Images, seeds: Seeds) -> Images:
-        """RandAugment's `operations`, then the user's `transforms`."""
-        for number in range(self.operations):
-            which, side = uniform(seeds, 2, stream=10 + number)
-            images = rand_augmented(images, which, side, self.magnitude)
-        return self.by_torchvision(images, seeds) if self.transforms else images
 
     @torch.compiler.disable
     def by_torchvision(self, images: Images, seeds: Seeds) -> Images:
@@ -100,18 +90,14 @@ class ImageAugmentation(nn.Module):
     def transformed(self, image: Images) -> Images:
         """One image through all `transforms`. Raises ValueError where one cannot take uint8 or changes the size."""
         for change in self.transforms:
-            name = type(change).__name__
+            where = f"augment.transforms: {type(change).__name__}"
             try:
                 changed = change(image)
             except (TypeError, ValueError, RuntimeError) as error:
-                raise ValueError(
-                    f"augment.transforms: {name} does not take images of whole numbers (uint8): {error}"
-                ) from None
+                raise ValueError(f"{where} does not take images of whole numbers (uint8): {error}") from None
             if changed.shape != image.shape:
-                raise ValueError(
-                    f"augment.transforms: {name} made images of {tuple(image.shape[1:])} into "
-                    f"{tuple(changed.shape[1:])}; it must keep their size (give it size: {list(image.shape[2:])})"
-                )
+                made = f"made images of {tuple(image.shape[1:])} into {tuple(changed.shape[1:])}"
+                raise ValueError(f"{where} {made}; it must keep their size (give it size: {list(image.shape[2:])})")
             image = changed
         return image
 

@@ -73,28 +73,21 @@ def read_sound(raw: Source) -> tuple[Float[np.ndarray, "t"], int]:
     import soundfile
 
     named = "" if isinstance(raw, bytes) else f"{os.fspath(raw)}: "
-    content = read_sound_bytes(raw)
+    try:
+        content = raw if isinstance(raw, bytes) else read_bytes(raw)
+    except DataError as error:
+        raise DataError(f"the sound cannot be read: {error}") from None
+    if not content and isinstance(raw, bytes):
+        raise DataError("the sound has no bytes")
     try:
         return _blocks(content)
     except (soundfile.SoundFileError, OSError, TypeError, MemoryError, RuntimeError) as error:
         if any(content[start : start + len(mark)] == mark for mark, start in FFMPEG.items()):
             return _through_ffmpeg(raw, named)
-        reason = str(error) if not isinstance(error, soundfile.LibsndfileError) else error.error_string
+        reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else error
         raise DataError(f"the sound cannot be read: {named}{reason}") from None
     except ValueError as error:
         raise DataError(f"the sound cannot be read: {named}{error}") from None
-
-
-def read_sound_bytes(raw: Source) -> bytes:
-    """The bytes of a file of sound. Raises DataError where it is missing or empty bytes are given."""
-    if isinstance(raw, bytes):
-        if not raw:
-            raise DataError("the sound has no bytes")
-        return raw
-    try:
-        return read_bytes(raw)
-    except DataError as error:
-        raise DataError(f"the sound cannot be read: {error}") from None
 
 
 def _blocks(content: bytes) -> tuple[np.ndarray, int]:
@@ -120,8 +113,7 @@ def _through_ffmpeg(raw: Source, named: str) -> tuple[np.ndarray, int]:
         raise DataError(f"the sound cannot be read: {named}this kind of file (mp4, m4a, webm, aac, wma) needs ffmpeg, "
                         "which is not installed here; wav, flac, ogg, opus and mp3 are read without")  # fmt: skip
     source = "pipe:0" if isinstance(raw, bytes) else f"file:{os.fspath(raw)}"  # a file, unlike a pipe, allows seeking
-    command = f"ffmpeg -v error -i SOURCE -vn -c:a pcm_s16le -f wav -fs {LARGE} pipe:1".split()
-    command[command.index("SOURCE")] = source
+    command = ["ffmpeg", "-v", "error", "-i", source, *f"-vn -c:a pcm_s16le -f wav -fs {LARGE} pipe:1".split()]
     given = raw if isinstance(raw, bytes) else b""
     try:
         done = subprocess.run(command, input=given, capture_output=True, check=False, timeout=SECONDS)

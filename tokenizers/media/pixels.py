@@ -24,9 +24,8 @@ class Normalized(nn.Module):
         for name, value in (("mean", mean), ("std", std)):
             values = value if isinstance(value, list) else [value]
             if len(values) not in (1, channels):
-                raise ValueError(
-                    f"{name} must be one number, or one for each of {channels} channels, not {shown(value)}"
-                )
+                each = f"one for each of {channels} channels"
+                raise ValueError(f"{name} must be one number, or {each}, not {shown(value)}")
             if name == "std" and min(values) <= 0:
                 raise ValueError(f"std must be more than 0, not {shown(value)}")
             row = torch.tensor(values).expand(channels).repeat_interleave(area).repeat(frames)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,13 +46,12 @@ def augmented_together(images: Images, number: Int[Tensor, "s"], sign: Float[Ten
     bits, (height, width) = round(8 - 4 * strength), images.shape[-2:]
     moved = resampled_by(images, *shears_and_turns(number, sign, strength, height, width))
     factor = (1 + 0.9 * strength * sign)[:, None, None, None]
-    changed = {
-        **{5 + place: each for place, each in enumerate(blended(images.float(), factor))},
-        9: T.posterize_image(images, bits), 10: T.solarize_image(images, 255 * (1 - strength)),
-        11: T.autocontrast_image(images), 12: T.equalize_image(images),
-    }  # fmt: skip
+    changed = [
+        *blended(images.float(), factor), T.posterize_image(images, bits),
+        T.solarize_image(images, 255 * (1 - strength)), T.autocontrast_image(images), T.equalize_image(images),
+    ]  # fmt: skip
     found = torch.where((number < 5)[:, None, None, None], moved, images)
-    for place, each in changed.items():
+    for place, each in enumerate(changed, start=5):
         found = torch.where((number == place)[:, None, None, None], each, found)
     return found
 
@@ -106,29 +106,26 @@ def operations(strength: float, height: int, width: int) -> list[tuple[Callable,
     without a direction."""
     from torchvision.transforms.v2 import functional as T
 
-    def affine(changes: dict[str, Any]) -> Callable:
+    def affine(images: Images, **changes: Any) -> Images:
         plain = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0], "fill": 128}
-        return lambda images: T.affine(images, **plain | changes)
+        return T.affine(images, **plain | changes)
 
-    def both(make: Callable[[float], Callable], most: float) -> tuple[Callable, Callable]:
-        return make(strength * most), make(-strength * most)
+    def both(change: Callable, most: float) -> tuple[Callable, Callable]:
+        return partial(change, level=strength * most), partial(change, level=-strength * most)
 
-    def shear(axis: int) -> Callable[[float], Callable]:
-        def make(level: float) -> Callable:
-            angle = math.degrees(math.atan(level))
-            return affine({"shear": [0.0, angle] if axis else [angle, 0.0], "center": [0, 0]})
+    def shear(images: Images, axis: int, level: float) -> Images:
+        angle = math.degrees(math.atan(level))
+        return affine(images, shear=[0.0, angle] if axis else [angle, 0.0], center=[0, 0])
 
-        return make
-
-    def enhanced(change: Callable) -> Callable[[float], Callable]:
-        return lambda level: lambda images: change(images, 1 + level)
+    def enhanced(change: Callable) -> Callable:
+        return lambda images, level: change(images, 1 + level)
 
     bits = round(8 - 4 * strength)
     return [
-        both(shear(0), 0.3), both(shear(1), 0.3),
-        both(lambda level: affine({"translate": [int(level), 0]}), 150 / 331 * width),
-        both(lambda level: affine({"translate": [0, int(level)]}), 150 / 331 * height),
-        both(lambda level: lambda images: T.rotate(images, level, fill=128), 30.0),
+        both(partial(shear, axis=0), 0.3), both(partial(shear, axis=1), 0.3),
+        both(lambda images, level: affine(images, translate=[int(level), 0]), 150 / 331 * width),
+        both(lambda images, level: affine(images, translate=[0, int(level)]), 150 / 331 * height),
+        both(lambda images, level: T.rotate(images, level, fill=128), 30.0),
         both(enhanced(T.adjust_brightness), 0.9), both(enhanced(T.adjust_saturation), 0.9),
         both(enhanced(T.adjust_contrast), 0.9), both(enhanced(T.adjust_sharpness), 0.9),
         (lambda images: T.posterize(images, bits), None),

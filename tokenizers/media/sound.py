@@ -47,11 +47,8 @@ class WaveAugmentation:
             clip = F.interpolate(clip[None, None], size=length, mode="linear", align_corners=False)[0, 0]
         if self.shift:
             places = round(random.uniform(-self.shift, self.shift) * rate)
-            clip = (
-                torch.roll(F.pad(clip, (0, abs(places))), places)[: len(clip)]
-                if places > 0
-                else F.pad(clip[-places:], (0, -places))[: len(clip)]
-            )
+            places = max(-len(clip), min(places, len(clip)))
+            clip = F.pad(clip, (places, -places))  # negative: cut off there
         if self.gain:
             clip = clip * 10 ** (random.uniform(-self.gain, self.gain) / 20)
         if self.noise:
@@ -105,14 +102,12 @@ class SoundChopper(Chopper):
             if getattr(self, name) > most:
                 raise ValueError(f"{name} must be at most {most:,}, not {getattr(self, name)}")
         if self.window_samples > 2**20:
-            raise ValueError(
-                f"window must be at most {2**20:,} samples ({2**20 / self.rate:g} seconds), not {self.window}"
-            )
+            most = f"{2**20:,} samples ({2**20 / self.rate:g} seconds)"
+            raise ValueError(f"window must be at most {most}, not {self.window}")
         for name, samples in (("hop", self.hop_samples), ("window", self.window_samples)):
             if samples < 1:
-                raise ValueError(
-                    f"{name} must be at least one sample ({1 / self.rate:g} seconds), not {getattr(self, name)}"
-                )
+                least = f"one sample ({1 / self.rate:g} seconds)"
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
 
     @property
     def needs_whole(self) -> bool:
@@ -135,9 +130,8 @@ class SoundChopper(Chopper):
         if isinstance(raw, Tensor):
             return raw
         if not isinstance(raw, tuple | bytes | str | os.PathLike):
-            raise DataError(
-                f"the sound cannot be read: it is no path, no bytes and no (samples, rate), but {type(raw).__name__}"
-            )
+            why = f"it is no path, no bytes and no (samples, rate), but {type(raw).__name__}"
+            raise DataError(f"the sound cannot be read: {why}")
         samples, rate = raw if isinstance(raw, tuple) else read_sound(raw)
         clip = torch.from_numpy(as_shares(np.asarray(samples)))
         clip = clip if clip.dim() == 1 else clip.mean(dim=1)
@@ -204,7 +198,6 @@ def functional():
     try:
         import torchaudio.functional
     except (ImportError, OSError) as error:
-        raise ValueError(
-            f"sound needs torchaudio, which does not load beside torch {torch.__version__}: {error}"
-        ) from error
+        why = f"which does not load beside torch {torch.__version__}: {error}"
+        raise ValueError(f"sound needs torchaudio, {why}") from error
     return torchaudio.functional

@@ -1,20 +1,23 @@
-"""What the tokenizers of log-mel spectrograms share: the mean and the std of the training data, or each clip's own."""
+"""What the tokenizers of log-mel spectrograms share: normalising by the mean and the std of the training data, or by
+each clip's own, augmentation, and drawing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..base import Role
+from ...models.batch import Chunks
+from ..base import Role, readable
 from ..files.records import Record, read_record
 from ..files.writing import write_json
+from .augmentation import SpectrogramAugmentation
 from .sound import SoundChopper
 
 RANGE = 7.0
@@ -41,25 +44,14 @@ class SpectrogramChopper(SoundChopper):
         raise NotImplementedError
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> SpectrogramChopper:
-        """The chopper with the given statistics, or those of at most `fits_on` training sounds.
-
-        Sounds that cannot be read are left out: they are reported when samples are read. Raises ValueError when none
-        can be read.
-        """
+        """The chopper with the given statistics, or those of at most `fits_on` training sounds, without those that
+        cannot be read. Raises ValueError when none can."""
         if self.statistics:
             return self
-        mel, total, wrong = self.spectrum(), torch.zeros(3, dtype=torch.float64), None
-        for raw in items():
-            try:
-                clip = self.decode(raw)
-            except (ValueError, TypeError) as error:
-                wrong = wrong or error
-                continue
+        mel, total = self.spectrum(), torch.zeros(3, dtype=torch.float64)
+        for clip in readable(items(), self.decode, "sound", "to learn the mean of the spectrogram from"):
             values = mel(self.chop(clip).values).double()
             total += torch.stack([values.sum(), values.square().sum(), torch.tensor(float(values.numel()))])
-        if not total[2]:
-            told = f"not one sound of the training data can be read; the first: {wrong}"
-            raise ValueError(told if wrong else "there is no sound to learn the mean of the spectrogram from")
         mean = total[0] / total[2]
         std = (total[1] / total[2] - mean**2).clamp(min=1e-12).sqrt()
         return replace(self, statistics=(float(mean), float(std)))
@@ -71,6 +63,29 @@ class SpectrogramChopper(SoundChopper):
     def load(self, folder: Path, role: Role) -> SpectrogramChopper:
         known = read_record(folder / "spectrogram.json", Statistics)
         return replace(self, statistics=(known.mean, known.std))
+
+
+class SpectrogramEmbedder(nn.Module):
+    """Base of the embedders of spectrograms, which are normalised, and augmented while training, on the device."""
+
+    def __init__(self, chopper: SpectrogramChopper, augment: Callable[[], SpectrogramAugmentation] | None):
+        super().__init__()
+        self.per_clip, (self.mean, self.std) = chopper.normalize == "clip", chopper.statistics or (0.0, 1.0)
+        self.mel = chopper.spectrum()
+        self.augment = augment() if augment else None
+
+    def spectrogram(self, chunks: Chunks, lengths: Int[Tensor, "s"]) -> Float[Tensor, "f mels"]:
+        """The spectrograms of the chunks' clips, one after another, normalised; `lengths`: the frames of each."""
+        found = self.mel(chunks.values)
+        found = normalized(found, lengths) if self.per_clip else (found - self.mean) / self.std
+        return self.augment(found, lengths, chunks.seeds) if self.augment is not None and self.training else found
+
+
+def draw_spectrogram(canvas: Any, values: Float[Tensor, "f mels"], seconds: float) -> None:
+    """Draw a spectrogram over its seconds on matplotlib's Axes."""
+    extent = (0, seconds, 0, values.shape[1])
+    canvas.imshow(values.T.numpy(), origin="lower", aspect="auto", cmap="magma", extent=extent)
+    canvas.set(xlabel="seconds", ylabel="mel channel")
 
 
 def normalized(spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"]) -> Float[Tensor, "f mels"]:
