@@ -16,41 +16,60 @@ from .dataset import Samples
 from .inputs import Inputs
 
 CACHED = 2**30
-"""Bytes (1 GiB) of decoded items that a split keeps in memory; an input without an `nbytes` counts as 64 bytes."""
+"""Bytes (1 GiB) of decoded items that a split keeps in memory."""
 
 Item = tuple[Mapping[str, Any], Mapping[str, Any]]
 """The decoded inputs of a sample by input name, and its labels by column: `({"image": array}, {"label": 7})`."""
 
 
+class ItemCache:
+    """A cache of items by sample number: the first that fit into so many bytes, which are never evicted."""
+
+    def __init__(self, bytes: int = CACHED):
+        self.free, self.items = bytes, {}
+
+    def get(self, number: int) -> Item | None:
+        """The item of this number; None where it is not cached."""
+        return self.items.get(number)
+
+    def put(self, number: int, item: Item) -> None:
+        """Keep an item where there is room; an input without an `nbytes` counts as 64 bytes."""
+        size = sum(getattr(value, "nbytes", 64) for value in item[0].values())
+        if size <= self.free:
+            self.free -= size
+            self.items[number] = item
+
+
 class Reader:
-    """Reads samples by number, and keeps the first that fit into CACHED bytes. `checks` holds for each column of labels
-    the tasks' functions that raise DataError for a value that makes its sample bad."""
+    """Reads samples by number. `checks` holds for each column of labels the tasks' functions that raise DataError for
+    a value that makes its sample bad."""
 
     def __init__(
         self, samples: Samples, choppers: Mapping[str, Chopper], inputs: Inputs, bad: BadSamples,
         checks: Mapping[str, Sequence[Callable[[Any], None]]] | None = None,
     ):  # fmt: skip
         self.samples, self.choppers, self.inputs, self.bad, self.checks = samples, choppers, inputs, bad, checks or {}
-        self._free, self._items = CACHED, {}
+        self.cache = ItemCache()
+        self._numbers: dict[str, int] = {}
 
     def item(self, number: int) -> Item:
         """The decoded inputs and the labels of a sample. Raises DataError (or OSError) when it is bad, ContractError
         where the data set gives no mapping."""
         if number in self.bad:
             raise DataError(self.bad[number])
-        if number in self._items:
-            return self._items[number]
-        raw = self.samples[number]
-        if not isinstance(raw, Mapping):
-            gave = f"{type(self.samples).__name__} gave {described(raw)} as sample {self.samples.keys[number]!r}"
-            raise ContractError(f"data.dataset: {gave}; expected is a mapping from columns to values")
-        columns = self.inputs.columns
-        inputs = {name: self._decoded(name, raw[c]) for name, c in columns.items() if raw.get(c) is not None}
-        found = inputs, {name: self._checked(name, raw.get(name)) for name in self.inputs.labels}
-        size = sum(getattr(value, "nbytes", 64) for value in inputs.values())
-        if size <= self._free:
-            self._free -= size
-            self._items[number] = found
+        found = self.cache.get(number)
+        if found is None:
+            raw = self.samples[number]
+            if not isinstance(raw, Mapping):
+                raise ContractError(
+                    f"data.dataset: {type(self.samples).__name__} gave {described(raw)} as sample "
+                    f"{self.samples.keys[number]!r}; expected is a mapping from columns to values"
+                )
+            inputs = {
+                name: self._decoded(name, raw[c]) for name, c in self.inputs.columns.items() if raw.get(c) is not None
+            }
+            found = inputs, {name: self._checked(name, raw.get(name)) for name in self.inputs.labels}
+            self.cache.put(number, found)
         return found
 
     def _decoded(self, name: str, raw: Any) -> Any:
@@ -66,11 +85,9 @@ class Reader:
 
     def number(self, key: str) -> int:
         """The number of the sample with this key."""
+        if not self._numbers:
+            self._numbers = {name: number for number, name in enumerate(self.samples.keys)}
         return self._numbers[key]
-
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {name: number for number, name in enumerate(self.samples.keys)}
 
     @cached_property
     def lengths(self) -> np.ndarray:
