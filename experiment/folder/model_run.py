@@ -9,7 +9,7 @@ from typing import Any
 from ...models.model import Model
 from ...tasks.base import Task
 from ...tokenizers.base import Chopper
-from ...tokenizers.files.writing import write_json
+from ...tokenizers.files.writing import make_folder, write_json
 from ...training.checkpoints import files as checkpoint
 from ..data.tasks import save_learned
 from ..settings.config import Config, write_config
@@ -28,7 +28,7 @@ def write_model_run(
         best.json, last.json                                                both {"step": 0}
 
     `told`: further entries of `state.json`, such as `missing`. Raises OSError where it cannot be written."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for name, chopper in choppers.items():
         if name not in config.shares:
             chopper.save(folder / "assets" / name)

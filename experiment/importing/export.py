@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,9 +78,11 @@ def export_directory(run: Run, directory: Path) -> str:
         for name, content in files.items():
             (directory / name).write_bytes(content)
         write_tensors(directory / "model.safetensors", tensors, {"format": "pt"})
-    except OSError as error:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise OSError(error.errno, f"{directory} cannot be written: {error.strerror}; nothing of it is kept") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no folder can have
+        number, why = getattr(error, "errno", None), getattr(error, "strerror", None) or error
+        with suppress(ValueError):
+            shutil.rmtree(directory, ignore_errors=True)
+        raise OSError(number, f"{directory} cannot be written: {why}; nothing of it is kept") from error
     said = f"exported {run.name} into {directory}: {architecture.reference}, {len(tensors)} tensors, {', '.join(files)}"
     return f"{said}; not written, since it is as initialised: {listed(run.missing)}" if run.missing else said
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ...models.model import Model
 from ...models.pretrained.base import Translated, translate
 from ...tokenizers.files.records import write_tensors
-from ...tokenizers.files.writing import write_json
+from ...tokenizers.files.writing import make_folder, write_json
 from ...training.accounting import parameters_by_part
 from ..assembly.model import build_model
 from ..folder.model_run import write_model_run
@@ -36,6 +36,7 @@ def write_run(source: Directory, folder: Path, made: Imported, partly: bool = Fa
     fill(model, weights)
     kept = source.beside(), *originals(made, model, source.tensors, weights.called)
     said = {"imported": source.path.name, "tokenizer": made.tokenizer, "missing": missing}
+    make_folder(folder)
     try:
         write_model_run(folder, config, choppers, tasks, model, said)
         keep(folder / KEPT, *kept)

@@ -56,7 +56,7 @@ def resolve(training: Training, model: Part, folder: Path | None, device: torch.
     before = read_resolved(folder) if folder else None
     if before and before.device == device.type:
         return before
-    wide = device.type == "cuda" or training.precision == "fast" or gains(model)
+    wide = device.type == "cuda" or training.precision == "fast" or gains(*width_and_channels(model))
     named = training.precision in ("float32", "bfloat16")
     precision = training.precision if named else "bfloat16" if wide and fast_half(device) else "float32"
     wanted = device.type == "cuda" and training.steps >= 1000 if training.compile == "auto" else training.compile
@@ -76,8 +76,13 @@ def precision_of(folder: Path, device: torch.device) -> str:
     return before.precision if same else "float32"
 
 
-def gains(model: Part) -> bool:
-    """Whether a model is wide enough, and has enough channels a head, to gain from bfloat16 on a CPU that has it."""
+def width_and_channels(model: Part) -> tuple[int, int]:
+    """A model's width, and the channels of one head."""
     width, heads, block = (model.options[name] for name in ("width", "heads", "block"))
     options: Any = getattr(block, "options", {})
-    return width >= WIDE and (options.get("head_width") or width // heads) >= CHANNELS
+    return width, options.get("head_width") or width // heads
+
+
+def gains(width: int, channels: int) -> bool:
+    """Whether a core of this width and this many channels a head gains from bfloat16 on a CPU that has it."""
+    return width >= WIDE and channels >= CHANNELS

@@ -185,8 +185,8 @@ def output_names(files: Sequence[str], formats: Sequence[str], folder: Path | No
     for parent in {out.parent for out in found.values()}:
         try:
             parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"{parent} cannot be written to: {error.strerror}") from error
+        except (OSError, ValueError) as error:  # ValueError: a name that no folder can have
+            raise RunError(f"{parent} cannot be written to: {getattr(error, 'strerror', error)}") from error
         if not os.access(parent, os.W_OK):
             raise RunError(f"{parent} cannot be written to")
     return found

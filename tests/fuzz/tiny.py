@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,13 @@ class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):
 
 
 def dumped(tree: Any) -> str:
-    """A tree as YAML."""
-    return yaml.dump(tree, Dumper=Dumper, sort_keys=False)
+    """A tree, of any depth, as YAML."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        return yaml.dump(tree, Dumper=Dumper, sort_keys=False)
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 TEXT, IMAGE = {"use": "text", "encoding": "characters"}, {"use": "image", "patch_size": 4, "size": 8}

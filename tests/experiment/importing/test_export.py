@@ -241,6 +241,15 @@ def test_what_is_no_published_architecture_is_refused(tmp_path, monkeypatch, mod
     assert message in str(told.value) and not (tmp_path / "theirs").exists()
 
 
+@pytest.mark.parametrize("name", ["\0", "\ud800", "a" * 300])
+def test_a_name_that_no_folder_can_have(published, tmp_path, capsys, name):
+    for words in (["import", str(published / "gpt2"), str(tmp_path / "run")], ["export", str(tmp_path / "run")]):
+        wrong = [*words[:2], f"{tmp_path}/{name}"]
+        assert main(wrong) == 1
+        assert "cannot be written: " in capsys.readouterr().err
+        assert words[0] == "export" or main(words) == 0
+
+
 def test_refusals(published, tmp_path):
     import_directory(published / "gpt2", tmp_path / "run")
     run = load_run(tmp_path / "run", device="cpu")
