@@ -10,9 +10,11 @@ from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.fingerprint import file_fingerprint
+from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.run import Run, pictures_of
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.views.embed import whole_file
+from chopmix.experiment.views.transcribe import output_names
 from chopmix.tokenizers.files.printing import json_line, printable
 from chopmix.tokenizers.files.reading import DataError, read_lines
 from chopmix.tokenizers.files.writing import make_folder
@@ -241,3 +243,9 @@ def test_a_file_of_vectors_that_no_file_can_be(tmp_path):
         pass
     with pytest.raises(OSError, match="cannot be written: embedded null byte"):
         make_folder(tmp_path / "a\0b")
+
+
+@pytest.mark.parametrize("name", ["\0", "\ud800", "a" * 300])
+def test_transcripts_have_no_folder_of_an_impossible_name(tmp_path, name):
+    with pytest.raises(RunError, match="cannot be written to: "):
+        output_names(["a.wav"], ["txt"], tmp_path / name)
