@@ -1,11 +1,11 @@
-"""The command line. Every other file of this folder but `options.py` is one command, a module with:
+"""The command line. Every other file of this folder is one command, a module with:
 
     HELP                  the command's line in `chopmix --help`
     add_options(command)  adds its arguments to its parser
     run(options)          runs it; gives the exit status, None for 0. An error is raised, and told by `tell`
 
 All of them are imported for `--help`; torch, which takes seconds, only inside `run`.
-Arguments that several commands share stand in `options.py`.
+Arguments that several commands share stand in `options/shared.py`.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def meant(wrong: Sequence[str], rest: Sequence[str]) -> str:
 def verbs() -> dict[str, Any]:
     """The commands' modules by name, in the order of `--help`. A file adds `_model` where Python has the name itself:
     `import` is import_model.py, `inspect` is inspect_model.py."""
-    stems = {file.stem for file in Path(__file__).parent.glob("*.py")} - {"cli", "options"}
+    stems = {file.stem for file in Path(__file__).parent.glob("*.py")} - {"cli"}
     found = {stem.removesuffix("_model"): importlib.import_module(f".{stem}", __package__) for stem in sorted(stems)}
     names = sorted(found, key=lambda name: (name not in ORDER, [*ORDER, name].index(name)))
     return {name: found[name] for name in names}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options import wide_console
+from .options.shared import wide_console
 
 HELP = "runs side by side: curves, means, spreads, paired differences"
 

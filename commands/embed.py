@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options import DATA_HELP, add_checkpoint, add_inputs, given_samples, load
+from .options.shared import DATA_HELP, add_checkpoint, add_inputs, given_samples, load
 
 HELP = "what a model makes of samples, as vectors: one a sample or one a token"
 

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from .options import DATA_HELP, add_checkpoint, add_search, load, search_options, wide_console
+from .options.shared import DATA_HELP, add_checkpoint, add_search, load, search_options, wide_console
 
 HELP = "measure a run on a whole split"
 

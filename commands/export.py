@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options import add_checkpoint, load
+from .options.shared import add_checkpoint, load
 
 HELP = "turn a run into a Hugging Face model directory"
 

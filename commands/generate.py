@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from .options import add_checkpoint, add_inputs, add_search, given_samples, load, search_options
+from .options.shared import add_checkpoint, add_inputs, add_search, given_samples, load, search_options
 
 if TYPE_CHECKING:
     from ..experiment.run import Run

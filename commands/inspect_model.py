@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options import add_config, given_config
+from .options.shared import add_config, given_config
 
 HELP = "see what the model sees: tokens, and one batch unpacked"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .options import add_checkpoint, add_inputs, add_search, given_samples, load, search_options
+from .options.shared import add_checkpoint, add_inputs, add_search, given_samples, load, search_options
 
 HELP = "answer files of any of a run's inputs, as JSON lines"
 

@@ -11,7 +11,7 @@ import torch
 import yaml
 from batching import asked, fitted, summed
 from chopmix.commands.cli import main
-from chopmix.commands.options import given_samples
+from chopmix.commands.options.shared import given_samples
 from chopmix.data.datasets.arithmetic import outcomes
 from chopmix.data.processes import Processes
 from chopmix.data.samples.dataset import Listed, MadeDataset, Outcome

@@ -106,7 +106,7 @@ def operations(strength: float, height: int, width: int) -> list[tuple[Callable,
     without a direction."""
     from torchvision.transforms.v2 import functional as T
 
-    def affine(images: Images, **changes: Any) -> Images:
+    def affine(images: Images, changes: dict[str, Any]) -> Images:
         plain = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0], "fill": 128}
         return T.affine(images, **plain | changes)
 
@@ -115,7 +115,7 @@ def operations(strength: float, height: int, width: int) -> list[tuple[Callable,
 
     def shear(images: Images, axis: int, level: float) -> Images:
         angle = math.degrees(math.atan(level))
-        return affine(images, shear=[0.0, angle] if axis else [angle, 0.0], center=[0, 0])
+        return affine(images, {"shear": [0.0, angle] if axis else [angle, 0.0], "center": [0, 0]})
 
     def enhanced(change: Callable) -> Callable:
         return lambda images, level: change(images, 1 + level)
@@ -123,8 +123,8 @@ def operations(strength: float, height: int, width: int) -> list[tuple[Callable,
     bits = round(8 - 4 * strength)
     return [
         both(partial(shear, axis=0), 0.3), both(partial(shear, axis=1), 0.3),
-        both(lambda images, level: affine(images, translate=[int(level), 0]), 150 / 331 * width),
-        both(lambda images, level: affine(images, translate=[0, int(level)]), 150 / 331 * height),
+        both(lambda images, level: affine(images, {"translate": [int(level), 0]}), 150 / 331 * width),
+        both(lambda images, level: affine(images, {"translate": [0, int(level)]}), 150 / 331 * height),
         both(lambda images, level: T.rotate(images, level, fill=128), 30.0),
         both(enhanced(T.adjust_brightness), 0.9), both(enhanced(T.adjust_saturation), 0.9),
         both(enhanced(T.adjust_contrast), 0.9), both(enhanced(T.adjust_sharpness), 0.9),

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..tokenizers.files.reading import matching
+from ...tokenizers.files.reading import matching
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..experiment.run import Run
-    from ..experiment.settings.config import Config
+    from ...experiment.run import Run
+    from ...experiment.settings.config import Config
 
 DATA_HELP = "a dataset as a YAML writes it, a folder, a manifest, shards, texts"
 SEARCH_KEYS = ("beams", "length_penalty", "no_repeat")
@@ -40,7 +40,7 @@ def add_trust(command: argparse.ArgumentParser) -> None:
 def load(options: argparse.Namespace) -> Run:
     """The run of `options.run`, at the checkpoint and on the device of `add_checkpoint`. Raises RunError where there is
     no run, CheckpointError where none of its checkpoints is whole."""
-    from ..experiment.run import load_run
+    from ...experiment.run import load_run
 
     return load_run(options.run, options.checkpoint, options.device, options.trust)
 
@@ -77,8 +77,8 @@ def add_config(command: argparse.ArgumentParser) -> None:
 def given_config(options: argparse.Namespace) -> Config:
     """The configuration of a YAML file with overrides, or of a run's folder. Raises ConfigError with all its problems,
     RunError for an imported run, which has no data."""
-    from ..experiment.folder.reading import RunError, read_config
-    from ..experiment.settings.config import load_config
+    from ...experiment.folder.reading import RunError, read_config
+    from ...experiment.settings.config import load_config
 
     folder = Path(options.config)
     is_run = os.path.isfile(folder / "config.yaml") and not options.overrides
@@ -104,7 +104,7 @@ def given_samples(pairs: Sequence[str], run: Run, reading: bool = False) -> list
 
     A value with `*` stands for the files it matches, unless the input is a text. Raises RunError where the numbers of
     values do not agree, and for the input that the run generates, unless samples are only read (`reading`: embed)."""
-    from ..experiment.folder.reading import RunError
+    from ...experiment.folder.reading import RunError
 
     written = [task.target for task in run.tasks.values() if task.needs.generates]
     values: dict[str, list[str]] = {}
