@@ -128,6 +128,8 @@ def members(source: str, path: str) -> Iterator[tuple[str, dict]]:
                     yield key, found
                     found = {}
                 key = own
+                if member.size < 0:  # as a pax header may say
+                    raise ValueError(f"a member of {member.size} bytes")
                 if member.offset_data + member.size > size:
                     break
                 found[extension.lower()] = (member.offset_data, member.size)

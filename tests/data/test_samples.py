@@ -403,6 +403,19 @@ def test_a_name_that_is_no_text_and_sizes_that_are_none(cache):
             len(Shards((long,)))
 
 
+@pytest.mark.parametrize("size", [-1, -512, -(2**70), 2**40, 2**70])
+def test_a_pax_header_may_say_any_size(cache, size):
+    with tarfile.open(cache / "s.tar", "w", format=tarfile.PAX_FORMAT) as file:
+        for name, headers in (("0.txt", {}), ("1.txt", {"size": str(size)})):
+            member = tarfile.TarInfo(name)
+            member.size, member.pax_headers = 3, headers
+            file.addfile(member, io.BytesIO(b"one"))
+    found = Shards((str(cache / "s.tar"),))
+    assert len(found) == 2 and found[0] == {"txt": "one"}
+    with pytest.raises(DataError, match=r"s\.tar is damaged or cut short after"):
+        found[1]
+
+
 def test_a_pattern_is_no_longer_than_a_path(cache):
     with pytest.raises(DataError, match="has 100,000 characters; a path has 4,096 at most"):
         expand("[" * 100_000)
