@@ -110,7 +110,8 @@ class Processes:
         return box[0]
 
     def told_tensors(self, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """Broadcast: the first process's tensors by name (on the CPU), in all of them; the others give None."""
+        """Broadcast: the first process's tensors by name (on the CPU), in all of them; what the others give is not
+        looked at."""
         if self.world_size == 1:
             return dict(tensors or {})
         shapes = self.told({name: (tuple(t.shape), t.dtype) for name, t in (tensors or {}).items()})

@@ -4,7 +4,6 @@ before and by how many processes."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +21,31 @@ class Place(NamedTuple):
     number: int
 
 
+Order = np.ndarray | list[np.ndarray]
+"""The numbers of an epoch's samples, one after another, or batch by batch."""
+
+
 class Sampler:
     """Base of all samplers: what a split's `plan` asks."""
+
+    def __init__(self):
+        self._epochs: dict[tuple[int, int], Order] = {}
 
     def plan(self, seed: int, step: int) -> list[Place]:
         """The places of one global batch, those of all processes; a pure function of its arguments."""
         raise NotImplementedError
+
+    def drawn(self, seed: int, epoch: int) -> Order:
+        """The order of an epoch, drawn at random by seed and epoch."""
+        raise NotImplementedError
+
+    def epoch(self, seed: int, epoch: int) -> Order:
+        """What `drawn` gives; that of two epochs is kept."""
+        if (found := self._epochs.get((seed, epoch))) is None:
+            while len(self._epochs) > 1:
+                self._epochs.pop(next(iter(self._epochs)))
+            found = self._epochs[seed, epoch] = self.drawn(seed, epoch)
+        return found
 
 
 class Shuffled(Sampler):
@@ -35,9 +53,8 @@ class Shuffled(Sampler):
     epochs: of 3 samples in batches of 2, step 1 reads the last of epoch 0 and the first of epoch 1."""
 
     def __init__(self, count: int, rows: int):
+        super().__init__()
         self.count, self.rows = count, rows
-        self.epoch = lru_cache(maxsize=2)(self.drawn)
-        """What `drawn` gives, cached for two epochs."""
 
     def plan(self, seed: int, step: int) -> list[Place]:
         places = (divmod(number, self.count) for number in range(step * self.rows, (step + 1) * self.rows))
@@ -56,9 +73,8 @@ class SimilarLengths(Sampler):
     def __init__(self, measure: Callable[[], np.ndarray], budget: int):
         """`measure` gives the tokens of each sample in each set, (samples, sets); it is called for every epoch. A
         sample's length is that in its fuller set. `budget`: slots per batch, padding included."""
+        super().__init__()
         self.measure, self.budget = measure, budget
-        self.epoch = lru_cache(maxsize=2)(self.drawn)
-        """What `drawn` gives, cached for two epochs."""
         self._firsts: dict[int, list[int]] = {}
 
     def plan(self, seed: int, step: int) -> list[Place]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 from ..models.batch import Batch
 from ..tasks.base import Task
 from ..tasks.targets import with_targets
-from .sampler import Place, Sampler
+from .sampler import Place
 from .samples.dataset import Samples
 from .samples.inputs import Inputs
 from .unread import Unread
@@ -21,15 +21,13 @@ class Split:
     """Base of all splits: `plan` says which samples a step reads, `batch` reads them. A batch is the same for any
     process that asks for it.
 
-    A subclass gives four: `fingerprint`, `sampler`, `all` and `read`; everything else follows.
+    A subclass gives four: `fingerprint`, `plan`, `all` and `read`; everything else follows.
     """
 
     name: str
     unread: Unread
     tasks: Mapping[str, Task] = field(default_factory=dict)
 
-    sampler: ClassVar[Sampler]
-    """What plans the global training batches."""
     unit: ClassVar[str] = "samples"
     """What a batch counts, in words for messages: `samples`, or `rows of 256` (tokens)."""
     samples: ClassVar[Samples | None] = None
@@ -44,7 +42,7 @@ class Split:
 
     def plan(self, seed: int, step: int) -> list[Place]:
         """The places of one global training batch: the same for any number of processes, whatever was read before."""
-        return self.sampler.plan(seed, step)
+        raise NotImplementedError
 
     def all(self) -> list[Place]:
         """The places of every sample (or window) once: what an evaluation reads."""

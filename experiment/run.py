@@ -129,7 +129,7 @@ def load_run(folder: str | Path, checkpoint: str = "best", device: str = "auto",
     code outside chopmix (its author's own tokenizer) is opened only where `trust` names the modules. Raises RunError
     where there is no run or no such device, ConfigError for a damaged configuration, CheckpointError where no
     checkpoint is whole."""
-    return Run.open(Path(folder), checkpoint, device, trust)
+    return Run.open(Path(folder), checkpoint=checkpoint, device=device, trust=trust)
 
 
 def pictures_of(folder: Path) -> Path | None:

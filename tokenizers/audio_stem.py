@@ -38,7 +38,6 @@ class AudioStemChopper(SoundChopper):
     """
 
     axes: ClassVar[tuple[str, ...]] = ("seconds",)
-    needs_whole: ClassVar[bool] = True
     mels: int = 80
     fill: float | None = 30.0
 
@@ -46,6 +45,10 @@ class AudioStemChopper(SoundChopper):
         super().__post_init__()
         if self.fill is not None and self.fill < self.longest:
             raise ValueError(f"fill ({self.fill}) must be at least longest ({self.longest}), or null")
+
+    @property
+    def needs_whole(self) -> bool:
+        return True
 
     def frames_of(self, samples: int) -> int:
         """The frames of a clip of `samples` samples, once it is filled up; one at least."""

@@ -78,9 +78,12 @@ class Preprocessor:
     """What its raw values are: `image`, `sound`, `text`, or a `file` of any other sort."""
     fits_on: ClassVar[int | None] = None
     """The most items of the training data, drawn at random, that `fit` reads; None: all of them."""
-    needs_whole: ClassVar[bool] = False
-    """Whether every token depends on all of its item, as where a clip is normalised by itself; `causal(seconds)` is
-    refused then."""
+
+    @property
+    def needs_whole(self) -> bool:
+        """Whether every token depends on all of its item, as where a clip is normalised by itself; `causal(seconds)` is
+        refused then."""
+        return False
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> Chopper:
         """The chopper with all that it learns of the training data (a vocabulary, a mean and a std).

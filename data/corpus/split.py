@@ -84,6 +84,9 @@ class StreamSplit(Split):
         """Windows in one training epoch."""
         return self.sampler.count
 
+    def plan(self, seed: int, step: int) -> list[Place]:
+        return self.sampler.plan(seed, step)
+
     @property
     def fingerprint(self) -> str:
         """The hash of the dataset, its options, the split and its text (`source_digest`)."""

@@ -23,5 +23,5 @@ class ArithmeticSpeech(MadeDataset):
         return outcomes()
 
     def make(self, split: str, count: int) -> Problems:
-        spoken = ByLabel(Fsdd().open(split))
-        return Problems(split, count, Mnist().open(split), lambda digit, random: spoken.drawn(digit, random)["sound"])
+        images, spoken = Mnist().open(split), ByLabel(Fsdd().open(split))
+        return Problems(split, count, images, lambda digit, random: spoken.drawn(digit, random)["sound"])

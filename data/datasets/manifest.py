@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,8 +46,10 @@ class Manifest(OwnFiles):
             rows.append({name: self._value(path, name, row.get(name)) for name in self.columns})
         if not rows:
             raise DataError(f"{path} holds no samples")
-        if twice := [key for key, count in Counter(keys).items() if count > 1]:
-            raise DataError(f"{path}: the key {twice[0]!r} stands twice")
+        if len(set(keys)) != len(keys):
+            seen: set[str] = set()
+            twice = next(key for key in keys if key in seen or seen.add(key))
+            raise DataError(f"{path}: the key {twice!r} stands twice")
         return Listed(keys, rows)
 
     def _value(self, path: Path, name: str, value: Any) -> Any:

@@ -59,6 +59,9 @@ class SampleSplit(Split):
     def __len__(self) -> int:
         return len(self.samples)
 
+    def plan(self, seed: int, step: int) -> list[Place]:
+        return self.sampler.plan(seed, step)
+
     def all(self) -> list[Place]:
         """The places of every sample once; where rows hold one sample each, from the shortest to the longest."""
         numbers = np.lexsort(self.reader.lengths.T).tolist() if self.inputs.encoded else range(len(self.samples))

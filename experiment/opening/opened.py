@@ -45,7 +45,10 @@ class Opened:
     """The parameters that an imported directory lacked."""
 
     @classmethod
-    def open(cls: type[AnyOpened], folder: Path, checkpoint: str, device: str, trust: Collection[str]) -> AnyOpened:
+    def open(
+        cls: type[AnyOpened], folder: Path, *, checkpoint: str = "best", device: str = "auto",
+        trust: Collection[str] = (),
+    ) -> AnyOpened:  # fmt: skip
         """Open a trained run's folder; see `load_run` in run.py."""
         return cls(**opened_parts(folder, checkpoint, device, trust))
 

@@ -593,3 +593,26 @@ def test_what_is_infinite_in_float32_is_no_target(value):
 
     with pytest.raises(DataError, match="holds a number that is infinite in float32"):
         numbers(value)
+
+
+def test_a_split_that_nobody_needs_is_freed_at_once(tmp_path):
+    """With it the decoded items that it keeps, up to a gigabyte: no circle may wait for Python's collector, which
+    counts objects, not bytes."""
+    import gc
+    import weakref
+
+    from chopmix.data.sampler import SimilarLengths
+
+    class Measured:
+        def lengths(self):
+            return np.ones((4, 2), dtype=int)
+
+    measured = Measured()
+    alive, sampler = weakref.ref(measured), SimilarLengths(measured.lengths, 2)
+    assert len(sampler.plan(0, 3)) == 2
+    gc.disable()
+    try:
+        del measured, sampler
+        assert alive() is None
+    finally:
+        gc.enable()

@@ -238,10 +238,10 @@ class NumberEncoding(Encoding):
         self._ids = {piece.decode(): i for i, piece in enumerate(self.pieces) if piece}
 
     def encode(self, text):
-        pieces = re.findall(r"<[0-9]+>|.", well_formed(text), re.DOTALL)
+        pieces = (match[0] for match in re.finditer(r"<[0-9]+>|.", well_formed(text), re.DOTALL))
         known = list(takewhile(self._ids.__contains__, pieces))
-        if len(known) < len(pieces):
-            end = sum(map(len, known))
+        end = sum(map(len, known))
+        if end < len(text):
             why = f"is not a number from <0> to <{self.vocabulary - 1}> other than the start"
             raise UnencodableText(f"{text[end : end + 12]!r}", end, why)
         return [self._ids[piece] for piece in known]
