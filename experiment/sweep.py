@@ -11,6 +11,7 @@ import itertools
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -19,7 +20,9 @@ from rich.table import Table
 from ..data.processes import Processes
 from ..inference.evaluation import directions
 from ..tokenizers.files.printing import cell
+from .data.tasks import choppers_and_tasks
 from .folder.reading import RunError
+from .opening.opened_parts import open_part
 from .settings.config import Config, load_config
 
 Setting = tuple[str, ...]
@@ -39,12 +42,13 @@ def train_several(options: argparse.Namespace, train: Train) -> int:
         for seed in seeds:
             folder = folder_of(base.out, setting, seed if options.seeds else None)
             own = [*options.overrides, *setting, f"training.seed={seed}", f"out={folder}"]
-            summary, status = train(load_config(options.config, own))
+            config = load_config(options.config, own)
+            summary, status = train(config)
             if status:
                 return status
             found.setdefault(setting, []).append(summary)
     if Processes.start(base.training.device).is_first:
-        tell(base, found, seeds, swept=bool(options.sweep))
+        tell(config, found, seeds, swept=bool(options.sweep))
     return 0
 
 
@@ -83,7 +87,8 @@ def folder_of(base: Path, setting: Setting, seed: int | None) -> Path:
 
 def tell(config: Config, found: Mapping[Setting, list[dict[str, float]]], seeds: Sequence[int], swept: bool) -> None:
     """Print mean and standard deviation of every metric over the seeds; of a sweep as a table, one row per setting, the
-    best first by `checkpoints.best`."""
+    best first by `checkpoints.best`. `config` is that of one of the runs: which metrics a task has, and whether larger
+    ones are better, may depend on what it has learned of the data (its classes)."""
     first = next(iter(found.values()))[0]
     names = [name for name in first if name != "step" and all(name in each for runs in found.values() for each in runs)]
     if not swept:
@@ -95,7 +100,7 @@ def tell(config: Config, found: Mapping[Setting, list[dict[str, float]]], seeds:
                   f"{', '.join(f'{value:.4f}' for value in values)})")  # fmt: skip
         return
     best = config.checkpoints.best
-    tasks = {name: part() for name, part in config.tasks.items()}
+    _, tasks = choppers_and_tasks(config, Path(config.out) / "assets", partial(open_part, trust=config.modules))
     sign = -1 if directions(tasks, "val").get(best) else 1
     ordered = sorted(found, key=lambda setting: sign * statistics.mean(run.get(best, 0.0) for run in found[setting]))
     table = Table("setting", *map(cell, names), title=f"by {best}, the best first", title_justify="left")

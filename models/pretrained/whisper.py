@@ -52,7 +52,7 @@ class Whisper(Architecture):
     decoder_attention_heads: Annotated[Heads, At("model.heads")] = 6
     encoder_ffn_dim: Annotated[Width, At("sizes.inner")] = 1536
     decoder_ffn_dim: Annotated[Width, At("sizes.inner")] = 1536
-    max_source_positions: Annotated[Count, At("model.encoder.context")] = 1500
+    max_source_positions: Annotated[int, Field(ge=1, le=2**14), At("model.encoder.context")] = 1500
     max_target_positions: Annotated[Count, At("model.context")] = 448
     activation_function: Literal["gelu"] = "gelu"
     scale_embedding: Literal[False] = False
@@ -93,7 +93,8 @@ class Whisper(Architecture):
             *renames(decoder, BLOCK, LAYER | CROSS),
             *(Rename(f"{theirs}.k_proj.weight", (f"{ours}.key.weight", f"{ours}.key.bias"),
                      lambda w: (w, w.new_zeros(len(w))), lambda w, b: w) for theirs, ours in keys),
-            Rename("model.encoder.embed_positions.weight", (), checked_waves,
+            Rename("model.encoder.embed_positions.weight", (),
+                   lambda found: checked_waves(found, self.max_source_positions),
                    lambda: SinesThenCosines(self.d_model, self.max_source_positions).table),
             Rename("proj_out.weight", "tokenizers.text.embedding.weight"),
         ]  # fmt: skip
@@ -109,8 +110,10 @@ class Whisper(Architecture):
         return super().files() | {"preprocessor_config.json": features}
 
 
-def checked_waves(found: Tensor) -> None:
-    """Raises ValueError for encoder positions other than the fixed sines and cosines of Whisper."""
+def checked_waves(found: Tensor, count: int) -> None:
+    """Raises ValueError for encoder positions other than Whisper's fixed sines and cosines, `count` of them."""
+    if len(found) != count:
+        raise ValueError(f"model.encoder.embed_positions are {len(found)}, but max_source_positions is {count}")
     expected = SinesThenCosines(found.shape[1], len(found)).table
     tolerance = max(1e-3, torch.finfo(found.dtype).eps)  # bfloat16 rounds them to 0.004
     if not torch.allclose(found.float(), expected, atol=tolerance):

@@ -260,3 +260,24 @@ def test_train_asks_for_a_configuration_alone(capsys):
         main(["train"])
     assert ended.value.code == 2
     assert capsys.readouterr().err.endswith("error: the following arguments are required: CONFIG\n")
+
+
+SEEN = """
+inputs: {image: {use: image, patch_size: 4, channels: 1, size: 8}}
+model: {width: 16, depth: 1, heads: 2, context: 8, attention: same_sample}
+tasks: {digit: {use: classification, target: label}}
+data: {dataset: digits}
+training: {steps: 3, samples_per_step: 64, device: cpu}
+checkpoints: {best: val/accuracy}
+"""
+
+
+def test_a_sweep_of_a_classifier_tells_the_best_first(tmp_path, monkeypatch, capsys):
+    """Whether more is better depends on what the task has learned: its classes."""
+    monkeypatch.chdir(tmp_path)
+    Path("seen.yaml").write_text(SEEN)
+    for number in range(2):  # the second finds all runs finished
+        assert main(["train", "seen.yaml", "--sweep", "training.learning_rate=1e-7,3e-2", "--seeds", "0,1"]) == 0
+        table = capsys.readouterr().out.partition("by val/accuracy, the best first")[2]
+        assert table.count("±") == 2 * (table.count("val/") + 1)
+        assert 0 < table.index("learning_rate=3e-2") < table.index("learning_rate=1e-7")

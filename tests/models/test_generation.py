@@ -141,6 +141,13 @@ def test_the_lean_decoder_normalises_as_torch_does(dtype, gain):
 SCORES = st.lists(st.lists(st.floats(-8, 8, width=32), min_size=12, max_size=12), min_size=1, max_size=3)
 
 
+@pytest.mark.parametrize("top_p", [1e-320, 1e-45, 1e-8, 0.3])
+def test_the_likeliest_may_be_sampled_however_small_top_p_is(top_p):
+    scores = torch.tensor([[0.0, 3.0, -1.0], [9.0, 9.0, 0.0]])
+    found = Sampling(top_p=top_p).choose(scores, torch.zeros(2, 0, dtype=torch.long), torch.Generator().manual_seed(0))
+    assert found[0] == 1 and found[1] in (0, 1)
+
+
 @given(SCORES, st.sampled_from([1, 3, 12, 50]), st.floats(0.05, 1), st.floats(0, 1), st.floats(0.3, 3))
 def test_what_may_be_sampled_is_what_transformers_allows(values, top_k, top_p, min_p, temperature):
     scores = torch.tensor(values) + torch.arange(12) * 1e-3

@@ -417,6 +417,18 @@ def test_a_damaged_protocol_is_named(directory, tmp_path, capsys, damage, messag
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize("count, message", [
+    (SECONDS * 100, f"embed_positions are {SECONDS * 50}, but max_source_positions is {SECONDS * 100}"),
+    (2**17, "max_source_positions is 131072; it must be less than or equal to 16384"),
+])  # fmt: skip
+def test_the_length_of_a_window_is_that_of_the_weights(directory, tmp_path, count, message):
+    shutil.copytree(directory[0] / "theirs", tmp_path / "theirs")
+    file = tmp_path / "theirs" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_source_positions": count}))
+    with pytest.raises(RunError, match=message):
+        import_directory(tmp_path / "theirs", tmp_path / "run")
+
+
 def test_a_context_without_room_for_a_text_is_refused(directory, tmp_path):
     theirs = copy.deepcopy(directory[1])
     table = theirs.model.decoder.embed_positions
