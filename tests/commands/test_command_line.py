@@ -276,7 +276,7 @@ def test_a_sweep_of_a_classifier_tells_the_best_first(tmp_path, monkeypatch, cap
     """Whether more is better depends on what the task has learned: its classes."""
     monkeypatch.chdir(tmp_path)
     Path("seen.yaml").write_text(SEEN)
-    for number in range(2):  # the second finds all runs finished
+    for _ in range(2):  # the second finds all runs finished
         assert main(["train", "seen.yaml", "--sweep", "training.learning_rate=1e-7,3e-2", "--seeds", "0,1"]) == 0
         table = capsys.readouterr().out.partition("by val/accuracy, the best first")[2]
         assert table.count("±") == 2 * (table.count("val/") + 1)
