@@ -65,7 +65,7 @@ class Initialization:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             for name, role, parameter in roles(model):
                 depth = len(model.cores[name.split(".")[1]].blocks) if name.startswith("cores.") else 1
-                if role != "scale":
+                if role != "scale" and not parameter.is_meta:  # on `meta` there is nothing to fill
                     torch.manual_seed(seed_of_parameter(seed, name))
                     self.fill(role, parameter, depth)
 

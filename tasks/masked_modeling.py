@@ -83,6 +83,8 @@ class MaskedModeling(Task):
         return np.flatnonzero(self.plain & np.array([bool(chunk) for chunk in self.text.pieces]))
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
+        if not len(self.drawn):
+            raise ValueError(f"the vocabulary of {self.target!r} has special ids alone: there is nothing to hide")
         return self._head(tokenizers[self.target].embedding)
 
     # ------------------------------------------------------------------------------------------------- what is hidden

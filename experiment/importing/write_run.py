@@ -30,6 +30,10 @@ def write_run(source: Directory, folder: Path, made: Imported, partly: bool = Fa
     cannot be written (nothing of it is kept then)."""
     config, choppers, tasks = prepared(made, folder)
     weights = our_weights(source, made)
+    sizes = config.model.options
+    layers = sizes["depth"] + (sizes["encoder"].depth if sizes["encoder"] else 0)
+    if layers > len(weights.tensors) and not partly:  # told before so many layers are made
+        raise RunError(f"{source.path}: {layers:,} layers, but weights of {len(weights.tensors):,} tensors alone")
     with torch.device("meta"):  # without memory: a config.json may claim any size
         missing, extra = compare(build_model(config, choppers, tasks), weights, source.path, partly, made.headless)
     model = build_model(config, choppers, tasks)

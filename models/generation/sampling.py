@@ -71,7 +71,9 @@ class Sampling:
             probabilities = ordered.softmax(dim=-1)
             before = probabilities.cumsum(dim=-1) - probabilities
             cut = torch.zeros_like(scores, dtype=torch.bool).scatter_(
-                1, order, (before >= self.top_p) & (before > 0)  # the likeliest stays, however small top_p is
+                1,
+                order,
+                (before >= self.top_p) & (before > 0),  # the likeliest stays, however small top_p is
             )
             scores = scores.masked_fill(cut, -torch.inf)
         if self.min_p is not None:

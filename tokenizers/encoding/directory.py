@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,22 @@ class DirectoryEncoding(Encoding):
         return found
 
     def encode(self, text):
-        return self.coder.encode(well_formed(text), add_special_tokens=False).ids
+        with self.cutting():
+            return self.coder.encode(well_formed(text), add_special_tokens=False).ids
 
     def encode_batch(self, texts):
-        found = self.coder.encode_batch([well_formed(text) for text in texts], add_special_tokens=False)
-        return [each.ids for each in found]
+        texts = [well_formed(text) for text in texts]
+        with self.cutting():
+            return [each.ids for each in self.coder.encode_batch(texts, add_special_tokens=False)]
+
+    @contextmanager
+    def cutting(self) -> Iterator[None]:
+        """Raises DataError for a text that the tokenizer cannot cut, such as one with an unknown word where the
+        vocabulary has no id for unknown words."""
+        try:
+            yield
+        except Exception as error:  # the library raises nothing narrower
+            raise DataError(f"the tokenizer cannot cut this text: {error}") from None
 
     def decode(self, ids: Iterable[int], specials: bool = False) -> str:
         return self.coder.decode(self.known(ids), skip_special_tokens=not specials)

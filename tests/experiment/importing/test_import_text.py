@@ -16,6 +16,7 @@ from chopmix.experiment.run import Run, load_run
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.beam_search import Search
 from chopmix.models.tokens import Tokens, plain_tokens
+from chopmix.tokenizers.encoding.directory import DirectoryEncoding
 from chopmix.tokenizers.files.reading import DataError
 from safetensors.torch import load_file, save_file
 
@@ -208,6 +209,27 @@ def test_a_word_piece_vocabulary_is_read_as_transformers_reads_it(tmp_path):
     assert offered[0]["probability"] == pytest.approx(float(shares.max()), abs=1e-3)
 
 
+def test_a_vocabulary_of_special_pieces_alone_has_nothing_to_fill_masks_with(tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    source = directory(tmp_path)
+    (source / "vocab.txt").write_text("\n".join(words))
+    with pytest.raises(ValueError, match="the vocabulary of 'text' has special ids alone: there is nothing to hide"):
+        import_directory(source, tmp_path / "run")
+
+
+def test_an_unknown_word_without_an_id_for_it_is_an_error_of_that_text():
+    """The library raises a bare Exception then."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    coder = Tokenizer(models.WordPiece({"[CLS]": 0, "the": 1, "cat": 2}, unk_token="[UNK]"))
+    coder.pre_tokenizer = pre_tokenizers.Whitespace()
+    encoding = DirectoryEncoding(coder.to_str(), 0, {})
+    assert encoding.encode("the cat") == [1, 2]
+    for cut in (encoding.encode, lambda text: encoding.encode_batch(["the", text])):
+        with pytest.raises(DataError, match="the tokenizer cannot cut this text: .*UNK"):
+            cut("the zebra")
+
+
 def unigram(size: int = 90):
     """A unigram tokenizer.json, as T5 has it."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -287,6 +309,7 @@ def directory(tmp_path: Path, name: str = "theirs", **changes) -> Path:
      "'whisper'"),
     ({"num_hidden_layers": 3}, r"missing cores.main.blocks.2"),
     ({"num_hidden_layers": 1}, r"left over cores.main.blocks.1"),
+    ({"num_hidden_layers": 1_000}, r"1,000 layers, but weights of \d+ tensors alone"),  # before they are made
     ({"intermediate_size": 40}, "has shape"),
     ({"hidden_size": 2**17}, "has shape"),  # 64 GiB: told before any memory is asked for
 ])  # fmt: skip
