@@ -12,6 +12,7 @@ from ..data.sampler import Place
 from ..data.samples.split import SampleSplit
 from ..models.generation.beam_search import Search
 from ..models.generation.sampling import Sampling
+from ..models.heads import finite
 from ..models.model import Model
 from ..tasks.base import Task, asking
 from .generate import before, generator_of, write_texts
@@ -56,5 +57,5 @@ def read_off(
     if not numbers:
         return {}
     like = next(model.parameters())
-    output = model(model.plan(batch, dtype=like.dtype, device=like.device).to(like.device))[name]
+    output = finite(model(model.plan(batch, dtype=like.dtype, device=like.device).to(like.device))[name])
     return dict(zip(numbers, task.answers(output, batch.targets[name], batch)))

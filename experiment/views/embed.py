@@ -22,6 +22,7 @@ from torch import Tensor
 from ...data.samples.dataset import Listed, Samples
 from ...data.samples.split import SampleSplit
 from ...models.batch import Batch, SetPlan
+from ...models.heads import finite
 from ...models.generation.fast_decoder import computing_type
 from ...tokenizers.files.writing import not_written, partial_name, sweep_partials
 from ...training.objective import autocast
@@ -83,6 +84,7 @@ def _embedded(run: Run, batch: Batch, pool: Pool) -> Iterator[Embedded]:
         planned = run.model.plan_first(planned, dtype=computing_type(run.model), device=device).to(device)
         hidden = run.model.read_first(planned).flatten(0, 1).float().cpu()
     samples = planned.tokens.sample.flatten()
+    finite(hidden[samples.cpu() > 0])
     told = described(run, planned) if pool == "tokens" else []
     for number, key in enumerate(planned.keys, start=1):
         own = (samples == number).nonzero()[:, 0]

@@ -8,6 +8,7 @@ finished ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..heads import NOT_FINITE
 from .session import Session
 
 NEVER = -1.0e9
@@ -67,7 +69,8 @@ class Found(NamedTuple):
 @torch.inference_mode()
 def beam_search(session: Session, ends: Collection[int], most: int, search: Search) -> list[Found]:
     """The best continuation of every row of the session, whose prompt counts for `no_repeat` only. `ends` are the ids
-    that end a text; `most` is the most tokens to generate, the end included."""
+    that end a text; `most` is the most tokens to generate, the end included. Raises ValueError where the model's scores
+    are no finite numbers."""
     scores = session.scores()
     beams, rows = search.beams, len(scores)
     found = [Found([], 0.0)] * rows
@@ -83,6 +86,8 @@ def beam_search(session: Session, ends: Collection[int], most: int, search: Sear
             forbid_repeats(logs, [beam for row in alive for beam in texts[row].ids], search.no_repeat)
         kept, parents, ids, chosen = [], [], [], []
         for index, (row, candidates) in enumerate(zip(alive, continuations(logs, running, 1 + len(ends)))):
+            if math.isnan(candidates[0][0]):  # NaN comes first of all
+                raise ValueError(NOT_FINITE)
             going = texts[row].step(candidates, ends, length, length == most, search.length_penalty)
             if going is None:
                 found[row] = texts[row].best()

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..heads import NOT_FINITE
 from .session import Session
 
 
@@ -45,15 +46,18 @@ class Sampling:
     def choose(
         self, scores: Float[Tensor, "b v"], seen: Int[Tensor, "b n"], generator: torch.Generator | None = None
     ) -> Int[Tensor, "b"]:
-        """One id per row. `seen` holds the ids of each row that the repetition penalty applies to (negative: none)."""
+        """One id per row, -1 for a row whose scores are no finite numbers. `seen` holds the ids of each row that the
+        repetition penalty applies to (negative: none)."""
         if self.repetition_penalty != 1:
             scores = self._penalised(scores, seen)
-        if self.temperature == 0:
-            return scores.argmax(dim=-1)
-        probabilities = torch.softmax(self._kept(scores.float() / self.temperature), dim=-1)
-        if generator is not None:
-            probabilities = probabilities.to(generator.device)  # one seed draws the same on a CPU and on a GPU
-        return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+        best, ids = scores.max(dim=-1)  # NaN where one of the scores is
+        if self.temperature > 0:
+            relative = (scores.float() - best.float()[:, None]) / self.temperature  # at most 0, which cannot overflow
+            probabilities = torch.softmax(self._kept(relative), dim=-1).nan_to_num(1.0)
+            if generator is not None:
+                probabilities = probabilities.to(generator.device)  # one seed draws the same on a CPU and on a GPU
+            ids = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+        return ids.where(best.isfinite().to(ids.device), -1)
 
     def _penalised(self, scores: Tensor, seen: Tensor) -> Tensor:
         repeated = torch.zeros_like(scores, dtype=torch.bool)
@@ -97,9 +101,12 @@ def seeded(seed: int, device: torch.device) -> torch.Generator:
 def draw(
     session: Session, most: int, sampling: Sampling = Sampling(), generator: torch.Generator | None = None
 ) -> Iterator[Int[Tensor, "b"]]:
-    """Generate: yield the next id of every row, on the CPU, `most` times; the caller may stop earlier."""
+    """Generate: yield the next id of every row, on the CPU, `most` times; the caller may stop earlier. Raises ValueError
+    where the model's scores are no finite numbers."""
     for number in range(most):
         ids = sampling.choose(session.scores(), session.ids, generator).cpu()
+        if (ids < 0).any():
+            raise ValueError(NOT_FINITE)
         yield ids
         if number + 1 < most:
             session.append(ids)

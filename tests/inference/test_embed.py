@@ -19,15 +19,16 @@ from chopmix.experiment.views.embed import embed
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "##s", "sat", "on", "a", "mat"]
 TEXTS = ["the cats sat", "a mat", "on the mat the cat sat", "cat"]
 
+SHAPE = {"vocab_size": len(WORDS), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "intermediate_size": 48, "max_position_embeddings": 24}  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory):
     """The run of a BERT without a head, as sentence encoders lie on the hub, and the model it is made of."""
     folder = tmp_path_factory.mktemp("bare")
     torch.manual_seed(0)
-    shape = {"vocab_size": len(WORDS), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-             "intermediate_size": 48, "max_position_embeddings": 24}  # fmt: skip
-    theirs = transformers.BertModel(transformers.BertConfig(**shape)).eval()
+    theirs = transformers.BertModel(transformers.BertConfig(**SHAPE)).eval()
     theirs.save_pretrained(folder / "theirs")
     (folder / "theirs" / "vocab.txt").write_text("\n".join(WORDS))
     return folder, theirs, import_directory(folder / "theirs", folder / "run")
@@ -123,3 +124,21 @@ def test_tokens_of_a_mix_are_told_apart(tmp_path):
     torch.testing.assert_close(vector, each.mean(0))
     without = {name: value for name, value in sample.items() if name != "sound"}
     assert len(embed(run, [without], "tokens")[0]) < len(each)
+
+
+def test_nothing_is_read_off_outputs_that_are_no_numbers(bare):
+    """Weights that are finite, but too large: refused in a sentence, where `NaN` would be no answer."""
+    folder, *_ = bare
+    transformers.BertForMaskedLM(transformers.BertConfig(**SHAPE)).save_pretrained(folder / "large")
+    (folder / "large" / "vocab.txt").write_text("\n".join(WORDS))
+    import_directory(folder / "large", folder / "large-run")
+    run = load_run(folder / "large-run")
+    assert run.predict([{"text": "the [MASK]"}])[0]["mlm"]["masks"]
+    with torch.no_grad():
+        for parameter in run.model.parameters():
+            parameter.mul_(1e30)
+    for asked in (lambda: run.predict([{"text": "the [MASK]"}]), lambda: embed(run, [{"text": "the cat"}])):
+        with pytest.raises(
+            ValueError, match="the model's outputs are no finite numbers: its weights are damaged, or too"
+        ):
+            asked()

@@ -148,6 +148,42 @@ def test_the_likeliest_may_be_sampled_however_small_top_p_is(top_p):
     assert found[0] == 1 and found[1] in (0, 1)
 
 
+ANY_SCORES = st.lists(st.lists(st.floats(width=32), min_size=5, max_size=5), min_size=1, max_size=3)
+WAYS = [
+    {"temperature": 0.0},
+    {},
+    {"temperature": 1e-6},
+    {"temperature": 1e6, "top_k": 2},
+    {"top_p": 0.5},
+    {"min_p": 0.5},
+]
+
+
+@given(ANY_SCORES, st.sampled_from(WAYS), st.sampled_from([1.0, 1e-3, 1e3]))
+def test_scores_that_are_no_finite_numbers_choose_nothing(values, way, penalty):
+    """Any 32-bit floats; also finite ones whose difference or quotient is not."""
+    scores, sampling = torch.tensor(values), Sampling(**way, repetition_penalty=penalty)
+    seen = torch.tensor([[1]] * len(values))
+    found = sampling.choose(scores, seen, torch.Generator().manual_seed(0)).tolist()
+    for row, id in zip(sampling._penalised(scores, seen).tolist(), found):
+        finite = not any(map(math.isnan, row)) and math.isfinite(max(row))
+        assert (id >= 0) == finite and (id < 0 or row[id] > -math.inf)
+
+
+@pytest.mark.parametrize("size", [math.inf, math.nan])
+def test_a_model_whose_outputs_are_no_numbers_writes_nothing(size):
+    made = model()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(size)
+    for sampling in (Sampling(temperature=0), Sampling(), Sampling(top_p=0.5)):
+        with pytest.raises(ValueError, match="the model's outputs are no finite numbers: its weights are damaged"):
+            continued(made, [[8, 1], [8]], sampling=sampling, seed=0)
+    session = Session.of_texts(made, [[8, 1], [8]], input="text", task="lm", vocabulary=9)
+    with pytest.raises(ValueError, match="the model's outputs are no finite numbers"):
+        beam_search(session, [8], 3, Search(beams=2))
+
+
 @given(SCORES, st.sampled_from([1, 3, 12, 50]), st.floats(0.05, 1), st.floats(0, 1), st.floats(0.3, 3))
 def test_what_may_be_sampled_is_what_transformers_allows(values, top_k, top_p, min_p, temperature):
     scores = torch.tensor(values) + torch.arange(12) * 1e-3
