@@ -16,8 +16,8 @@ import torch
 from chopmix.experiment.assembly.model import build_model
 from chopmix.experiment.data.tasks import build_tasks
 from chopmix.experiment.settings.config import config_from_tree
+from chopmix.models.arithmetic import computing_type
 from chopmix.models.batch import Batch, Chunks, SetPlan
-from chopmix.models.generation.fast_decoder import computing_type
 from chopmix.models.tokens import plain_tokens
 from chopmix.tasks.targets import with_targets
 from chopmix.tokenizers.encoding.base import NumberEncoding

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data.processes import Processes
 from ..data.split import Split
-from ..models.generation.fast_decoder import computing_type
+from ..models.arithmetic import computing_type
 from ..models.model import Model
 from ..tasks.base import Task, figures
 from ..tasks.metrics import as_text

@@ -10,9 +10,9 @@ import torch
 
 from ..data.sampler import Place
 from ..data.samples.split import SampleSplit
+from ..models.arithmetic import finite
 from ..models.generation.beam_search import Search
 from ..models.generation.sampling import Sampling
-from ..models.heads import finite
 from ..models.model import Model
 from ..tasks.base import Task, asking
 from .generate import before, generator_of, write_texts

@@ -14,16 +14,6 @@ from .layers.linear import Linear, linear
 from .layers.norms import LayerNorm, Norm
 
 
-NOT_FINITE = "the model's outputs are no finite numbers: its weights are damaged, or too large for their arithmetic"
-
-
-def finite(outputs: Tensor) -> Tensor:
-    """The outputs themselves. Raises ValueError where one is NaN or infinite: nothing can be read off these."""
-    if not outputs.isfinite().all():
-        raise ValueError(NOT_FINITE)
-    return outputs
-
-
 class Head(nn.Module):
     """Base: vectors at a task's t supervised slots to its output: one row per slot, or per target where slots are
     pooled. Only pooling heads need the task's `targets`."""

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 
 torch.set_num_threads(1)
+settings.register_profile("chopmix", deadline=None)  # a shared machine may stall at any example
+settings.load_profile("chopmix")
 
 
 def pytest_addoption(parser):

@@ -17,12 +17,8 @@ from chopmix.models.attention.graph import (
     Window,
 )
 from chopmix.models.tokens import Tokens
-from hypothesis import settings
 from hypothesis import strategies as st
 from own_graph import Dilated
-
-settings.register_profile("chopmix", deadline=None)  # a shared machine may stall at any example
-settings.load_profile("chopmix")
 
 INPUTS = ("text", "image", "sound")
 AXES = ("order", "row", "column")

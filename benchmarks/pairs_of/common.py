@@ -9,8 +9,8 @@ import torch
 from chopmix.experiment.run import Run
 from chopmix.experiment.settings.resolved import resolve
 from chopmix.experiment.settings.sections import Training
+from chopmix.models.arithmetic import computing_type
 from chopmix.models.batch import Batch
-from chopmix.models.generation.fast_decoder import computing_type
 from chopmix.training.objective import autocast
 from torch import Tensor, nn
 

@@ -16,9 +16,9 @@ from chopmix.experiment.run import Run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.resolved import resolve
 from chopmix.experiment.settings.sections import Training
+from chopmix.models.arithmetic import computing_type
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.beam_search import Search
-from chopmix.models.generation.fast_decoder import computing_type
 from chopmix.models.tokens import plain_tokens
 from chopmix.tasks.language_modeling import nats
 from chopmix.tasks.targets import with_targets

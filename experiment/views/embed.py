@@ -21,9 +21,8 @@ from torch import Tensor
 
 from ...data.samples.dataset import Listed, Samples
 from ...data.samples.split import SampleSplit
+from ...models.arithmetic import computing_type, finite
 from ...models.batch import Batch, SetPlan
-from ...models.heads import finite
-from ...models.generation.fast_decoder import computing_type
 from ...tokenizers.files.writing import not_written, partial_name, sweep_partials
 from ...training.objective import autocast
 from ..data.samples import read_samples

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..heads import NOT_FINITE
+from ..arithmetic import NOT_FINITE
 from .session import Session
 
 NEVER = -1.0e9

@@ -30,14 +30,6 @@ FUSED = 2**17
 values: with larger ones reading the weights takes the time, and copying them would cost more than it saves."""
 
 
-def computing_type(model: nn.Module) -> torch.dtype:
-    """The dtype of the model's matrix products at present: that of its weights, or of autocast where this is on.
-    Layouts are planned for it, and caches hold it."""
-    weight = next(model.parameters())
-    kind = weight.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-
-
 class Step:
     """One block's layers as plain functions, without the overhead of modules, with query, key and value as one product
     where the matrices are small."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..heads import NOT_FINITE
+from ..arithmetic import NOT_FINITE
 from .session import Session
 
 
@@ -51,13 +51,14 @@ class Sampling:
         if self.repetition_penalty != 1:
             scores = self._penalised(scores, seen)
         best, ids = scores.max(dim=-1)  # NaN where one of the scores is
-        if self.temperature > 0:
-            relative = (scores.float() - best.float()[:, None]) / self.temperature  # at most 0, which cannot overflow
-            probabilities = torch.softmax(self._kept(relative), dim=-1).nan_to_num(1.0)
-            if generator is not None:
-                probabilities = probabilities.to(generator.device)  # one seed draws the same on a CPU and on a GPU
-            ids = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
-        return ids.where(best.isfinite().to(ids.device), -1)
+        if self.temperature == 0:
+            return ids.where(best.isfinite(), -1)
+        relative = (scores.float() - best.float()[:, None]) / self.temperature  # at most 0, which cannot overflow
+        probabilities = torch.softmax(self._kept(relative), dim=-1)
+        if generator is not None:
+            probabilities = probabilities.to(generator.device)  # one seed draws the same on a CPU and on a GPU
+        ids = torch.multinomial(probabilities.nan_to_num(1.0), 1, generator=generator)[:, 0]
+        return ids.masked_fill(probabilities[:, 0].isnan(), -1)  # one NaN makes all of its row so
 
     def _penalised(self, scores: Tensor, seen: Tensor) -> Tensor:
         repeated = torch.zeros_like(scores, dtype=torch.bool)
@@ -101,8 +102,8 @@ def seeded(seed: int, device: torch.device) -> torch.Generator:
 def draw(
     session: Session, most: int, sampling: Sampling = Sampling(), generator: torch.Generator | None = None
 ) -> Iterator[Int[Tensor, "b"]]:
-    """Generate: yield the next id of every row, on the CPU, `most` times; the caller may stop earlier. Raises ValueError
-    where the model's scores are no finite numbers."""
+    """Generate: yield the next id of every row, on the CPU, `most` times; the caller may stop earlier. Raises
+    ValueError where the model's scores are no finite numbers."""
     for number in range(most):
         ids = sampling.choose(session.scores(), session.ids, generator).cpu()
         if (ids < 0).any():

@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..arithmetic import computing_type
 from ..batch import Batch, Chunks, SetPlan
 from ..cache import Cache
 from ..model import Model
 from ..tokens import Tokens, TokenSet
-from .fast_decoder import Decoder, computing_type
+from .fast_decoder import Decoder
 
 
 class Session:
