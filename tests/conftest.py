@@ -11,6 +11,7 @@ import random
 from pathlib import Path
 
 import pytest
+import shapes
 import torch
 import yaml
 from hypothesis import settings
@@ -18,6 +19,10 @@ from hypothesis import settings
 torch.set_num_threads(1)
 settings.register_profile("chopmix", deadline=None)  # a shared machine may stall at any example
 settings.load_profile("chopmix")
+
+
+def pytest_runtest_setup(item):
+    shapes.begin_test()
 
 
 def pytest_addoption(parser):

@@ -1,6 +1,37 @@
-"""How annotations are checked while testing: every call of the package's functions, by beartype, an int being a
-float."""
+"""How annotations are checked while testing: calls of the package's functions, by beartype, an int being a float.
 
+Checking takes twice the time of a tiny model's arithmetic. So the first `ALL` calls of each test are checked, where new
+shapes come up, and of those that follow one in `ONE_IN`, drawn alike each time.
+"""
+
+import random
+
+import jaxtyping
 from beartype import BeartypeConf, beartype
 
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+
+ALL = 300
+ONE_IN = 50
+
+
+class Sampled(type(jaxtyping.config)):
+    """jaxtyping's settings, whose switch, which every annotated function asks when it is called, says of most calls of
+    a long test that they are not to be checked."""
+
+    calls, chance = 0, random.Random(0)
+
+    @property
+    def jaxtyping_disable(self) -> bool:
+        self.calls += 1
+        return self.calls > ALL and self.chance.random() > 1 / ONE_IN
+
+    @jaxtyping_disable.setter
+    def jaxtyping_disable(self, value: bool) -> None:
+        raise AttributeError("tests say how much is checked in tests/shapes.py")
+
+
+def begin_test() -> None:
+    """Check all calls anew; called before each test."""
+    jaxtyping.config.__class__ = Sampled
+    jaxtyping.config.calls, jaxtyping.config.chance = 0, random.Random(0)

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jaxtyping
 import pytest
+import shapes
 from checkout import ROOT
 
 ORDER = ["models", "tokenizers", "tasks", "data", "inference", "training", "experiment", "commands"]
@@ -162,3 +164,16 @@ def test_the_tour_of_the_house_names_places_that_are_there():
             there |= {f"{owner.name}.{node.target.id}" for node in fields}
         for name in re.findall(r"`([\w.]+)`", names):
             assert name in there or name in ("share.targets", "backward", "manual_seed"), f"{file} has no {name}"
+
+
+def test_annotations_are_checked_while_tests_run():
+    """All of a test's first calls, and of the others still some."""
+    from chopmix.models.initialization import sound
+
+    refused = []
+    for call in range(2_000):
+        try:
+            assert sound(name=b"no text", value=1.0) == 1.0
+        except jaxtyping.TypeCheckError:
+            refused.append(call)
+    assert refused[: shapes.ALL] == list(range(shapes.ALL)) and 5 < len(refused) - shapes.ALL < 100
