@@ -369,10 +369,10 @@ def test_rows_that_are_alike_have_one_mask():
 def writer(**options: Any) -> Model:
     """A small language model of eight letters."""
     chopper = TextChopper(text=CharacterEncoding("abcdefgh"))
-    tokenizers = {"text": TextTokenizer(chopper, 32, 16)}
+    tokenizers = {"text": TextTokenizer(chopper, 32, 8)}
     core = core_of(["text"], **{"width": 32, "depth": 2, "heads": 4, "block": BOTH} | options)
     head = LanguageModeling(target="text").head(tokenizers, 32)
-    return Model(tokenizers, Cores(core), {"lm": head}, context=16).eval()
+    return Model(tokenizers, Cores(core), {"lm": head}, context=8).eval()
 
 
 @pytest.mark.parametrize("half", [True, False], ids=["halves", "float32"])
@@ -389,8 +389,8 @@ def test_writing_waits_once_a_token(calls, options, rows, half):
         made = writer(**options).to("cuda")
         session = Session.of_texts(made, rows, input="text", task="lm", vocabulary=9)
         mode.blocking.clear()
-        ids = list(draw(session, 18, sampling))
-        assert len(mode.reads) == 18 and not mode.blocking
+        ids = list(draw(session, 10, sampling))
+        assert len(mode.reads) == 10 and not mode.blocking
         assert all(each.device.type == "cpu" and len(each) == len(rows) for each in ids)
         session.append(ids[-1])
         list(draw(session, 1, sampling, torch.Generator().manual_seed(0)))
@@ -407,7 +407,7 @@ def test_an_answer_is_planned_for_the_arithmetic_in_use(calls):
     planned = place(
         [[("text", choppers["text"].chop(text))] for text in ("abc", "ab")],
         choppers,
-        16,
+        8,
         rows=[0, 1],
         trim=True,
         right=True,
