@@ -45,9 +45,9 @@ def commit() -> str:
         "--porcelain",
         "--untracked-files=no",
         "--",
-        ":!benchmarks/results",
-        ":!benchmarks/LOG.md",
-        ":!README.md",
+        ":(top,exclude)benchmarks/results",  # from the top: git is asked in `benchmarks/`
+        ":(top,exclude)benchmarks/LOG.md",
+        ":(top,exclude)README.md",
     )
     return (git("rev-parse", "--short", "HEAD") or "none") + "+" * bool(changed)
 

@@ -147,6 +147,26 @@ def test_results_are_only_ever_added_to(tmp_path, monkeypatch):
     assert all(row[name] for row in rows for name in ("processor", "threads", "torch", "commit", "measured"))
 
 
+def test_figures_that_were_added_do_not_make_a_commit_changed(tmp_path, monkeypatch):
+    """`+` stands behind a commit whose code was changed since, not behind one with new rows."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import results
+
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "benchmarks" / "results")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    results.FOLDER.mkdir(parents=True)
+    for name in ("train.py", "README.md", "benchmarks/LOG.md", "benchmarks/results/x.jsonl"):
+        (tmp_path / name).write_text("1")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *command], check=True)
+    assert results.commit()[-1] != "+"
+    for name in ("README.md", "benchmarks/LOG.md", "benchmarks/results/x.jsonl"):
+        (tmp_path / name).write_text("2")
+        assert results.commit()[-1] != "+"
+    (tmp_path / "train.py").write_text("2")
+    assert results.commit()[-1] == "+"
+
+
 def test_the_tour_of_the_house_names_places_that_are_there():
     """`file.py`: `Class.method` in CONTRIBUTING.md: the file has it."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
