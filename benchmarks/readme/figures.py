@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,9 @@ from results import read_results
 README = Path(__file__).parents[2] / "README.md"
 
 
-SINCE = "2026-11-26"
-"""Figures of this day and later are of the code as it stands; earlier ones are of the code before, which is said
-beside them."""
+SINCE = "2026-11-26T17:34"
+"""Since then initial values are drawn by seed and name, so that a seed gives what it gave; rows measured earlier stay
+in the files and out of the tables."""
 
 
 MISSING = "not measured on this code yet"
@@ -46,41 +47,26 @@ def measured(name: str) -> list[Row]:
     return [row for row in read_results(f"reached_{name}") if row["measured"] >= SINCE]
 
 
-def earlier(name: str) -> list[Row]:
-    """Rows of the code before."""
-    equal = [row for row in read_results(f"equal_steps_{name}") if row.get("what") == "chopmix"]
-    return read_results(f"seeds_{name}") + equal
+def figure(name: str, metric: str, digits: int = 3, words: str = "") -> tuple[str, str]:
+    """A metric of a measurement, `reached_NAME`, over the newest row of each seed, and which seeds these are; nothing
+    where it was not measured."""
+    rows = newest([row for row in measured(name) if metric in row])
+    return (f"{words}{metric} {told([row[metric] for row in rows], digits)}", seeds(rows)) if rows else ("", "")
 
 
-SOME = {
-    ("quickstart", "val/exact_match"): 256,
-    ("quickstart_no_scratchpad", "val/exact_match"): 256,
-    ("arithmetic_speech", "val/exact_match"): 256,
-    ("multi30k", "val/bleu"): 300,
-    ("multi30k_2017", "val/bleu"): 300,
-}
-"""Metrics that rows of the code before have of so many samples instead of all."""
+def joined(figures: Sequence[tuple[str, str]]) -> str:
+    """Figures in one line; behind those of the same seeds these are said once.
+
+    >>> joined([("a 1", "seeds 0, 1"), ("b 2", "seeds 0, 1"), ("", ""), ("c 3", "seed 0")])
+    'a 1; b 2 (seeds 0, 1); c 3 (seed 0)'
+    """
+    alike = itertools.groupby([each for each in figures if each[0]], key=lambda each: each[1])
+    return "; ".join(f"{'; '.join(text for text, _ in group)} ({which})" for which, group in alike)
 
 
-def figure(name: str, metric: str, digits: int = 3, before: str | None = None, words: str = "") -> str:
-    """A metric of a measurement, `reached_NAME`; behind it what the code before reached, where not all seeds are
-    measured again (`before`: under which name its rows are kept). Nothing where neither is there."""
-    before = before or name
-    now = newest([row for row in measured(name) if metric in row])
-    then = newest([row for row in earlier(before) if metric in row])
-    then = [row for row in then if row["seed"] not in {each["seed"] for each in now}]
-    some = f"{SOME[before, metric]} samples, " if (before, metric) in SOME else ""
-    parts = []
-    if now:
-        parts.append(f"{told([row[metric] for row in now], digits)} ({seeds(now)})")
-    if then:
-        parts.append(f"{told([row[metric] for row in then], digits)} ({some}{seeds(then)} of the code before)")
-    return f"{words}{metric} {'; '.join(parts)}" if parts else ""
-
-
-def seconds(name: str, before: str | None = None) -> str:
+def seconds(name: str) -> str:
     """How long a run took: training alone."""
-    rows = newest(measured(name)) or newest(earlier(before or name))
+    rows = newest(measured(name))
     if not rows:
         return ""
     values = [row["seconds"] for row in rows]

@@ -3,34 +3,54 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
-from readme.figures import MISSING, Row, figure, measured, newest, seconds, seeds, told
+from readme.figures import MISSING, SINCE, Row, figure, joined, measured, newest, seconds, seeds, told
 from results import read_results
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A metric of a line's measurement, or of another (`of`)."""
+
+    metric: str
+    words: str = ""
+    of: str = ""
+    digits: int = 3
+
+
+@dataclass(frozen=True)
 class Reached:
-    """A line of the table of what can be trained."""
+    """A line of the table of what can be trained. Its measurement is called as its YAML is, with `_` for `/`."""
 
     config: str
     what: str
-    name: str
-    """Its measurement: `reached_NAME`."""
-    figures: Callable[[], Sequence[str]]
-    before: str | None = None
+    figures: Sequence[Figure] = ()
+    more: Callable[[], list[tuple[str, str]]] = field(default=list)
+    """What no metric of one row tells."""
+
+    @property
+    def name(self) -> str:
+        return self.config.replace("/", "_")
+
+    def told(self) -> str:
+        """What was reached, in words and figures."""
+        each = [figure(one.of or self.name, one.metric, one.digits, one.words) for one in self.figures]
+        return joined([*each, *self.more()]) or MISSING
 
     def line(self) -> str:
-        told = "; ".join(filter(None, self.figures())) or MISSING
-        return f"| `configs/{self.config}.yaml` | {self.what} | {seconds(self.name, self.before)} | {told} |"
+        return f"| `configs/{self.config}.yaml` | {self.what} | {seconds(self.name)} | {self.told()} |"
 
-
-def plain(name: str, *metrics: str, digits: int = 3, before: str | None = None) -> Callable[[], Sequence[str]]:
-    """Some metrics of a measurement."""
-    return lambda: [figure(name, metric, digits, before) for metric in metrics]
+    def comment(self) -> str:
+        """The same for the head of the YAML."""
+        took = seconds(self.name).replace(" (", " s (")
+        text = f"Reached after {took}: {self.told()}." if took else f"Reached: {self.told()}."
+        wrapped = textwrap.wrap(text.replace("±", "+-"), 120, initial_indent="# ", subsequent_indent="#   ")
+        return "\n".join(wrapped)
 
 
 def best_of(what: str, who: str, metric: str, digits: int) -> str:
@@ -49,183 +69,117 @@ def best_of(what: str, who: str, metric: str, digits: int) -> str:
 
 SWEPT = 4
 """How many rates `benchmarks/equal_steps.py` tries of each model at least."""
+
+
+BOTH = (Figure("val/accuracy"), Figure("test/accuracy"))
+BLEU = (Figure("test/bleu", digits=1), Figure("val/bleu", digits=1))
+
+
 REACHED = (
     Reached(
         "quickstart",
         "cross-modal arithmetic: image, text, sound to text",
-        "quickstart",
-        lambda: [
-            figure("quickstart", "val/exact_match"),
-            figure("quickstart", "test/exact_match"),
-            figure("quickstart_no_scratchpad", "val/exact_match", words="without the scratchpad "),
-        ],
+        (
+            Figure("val/exact_match"),
+            Figure("test/exact_match"),
+            Figure("val/exact_match", "without the scratchpad ", "quickstart_no_scratchpad"),
+        ),
     ),
     Reached(
         "mix/arithmetic_speech",
         "the same with MNIST and spoken digits",
-        "mix_arithmetic_speech",
-        plain("mix_arithmetic_speech", "val/exact_match", "test/exact_match", before="arithmetic_speech"),
-        "arithmetic_speech",
+        (Figure("val/exact_match"), Figure("test/exact_match")),
     ),
     Reached(
         "mix/audiovisual_digits",
         "a digit seen and heard, both in heavy noise",
-        "mix_audiovisual_digits",
-        lambda: [
-            figure("mix_audiovisual_digits", "val/accuracy", before="audiovisual_digits"),
-            figure(
-                "mix_audiovisual_digits",
-                "val/without_sound/accuracy",
-                before="audiovisual_digits",
-                words="with the image alone ",
-            ),
-            figure(
-                "mix_audiovisual_digits",
-                "val/without_image/accuracy",
-                before="audiovisual_digits",
-                words="with the sound alone ",
-            ),
-            figure(
-                "mix_audiovisual_image_alone",
-                "val/accuracy",
-                before="audiovisual_image_alone",
-                words="trained on the image alone ",
-            ),
-            figure(
-                "mix_audiovisual_sound_alone",
-                "val/accuracy",
-                before="audiovisual_sound_alone",
-                words="on the sound alone ",
-            ),
-        ],
-        "audiovisual_digits",
+        (
+            Figure("val/accuracy"),
+            Figure("val/without_sound/accuracy", "with the image alone "),
+            Figure("val/without_image/accuracy", "with the sound alone "),
+            Figure("val/accuracy", "trained on the image alone ", "mix_audiovisual_image_alone"),
+            Figure("val/accuracy", "on the sound alone ", "mix_audiovisual_sound_alone"),
+        ),
     ),
     Reached(
         "mix/stamps_caption",
         "a picture and its French caption spoken, to the English caption",
-        "mix_stamps_caption",
-        plain(
-            "mix_stamps_caption",
-            "val/bits_per_byte",
-            "val/without_sound/bits_per_byte",
-            "val/without_image/bits_per_byte",
-            "val/without_image_sound/bits_per_byte",
-            before="stamps_caption",
+        (
+            Figure("val/bits_per_byte"),
+            Figure("val/without_sound/bits_per_byte", "with the sound withheld "),
+            Figure("val/without_image/bits_per_byte", "with the picture withheld "),
+            Figure("val/without_image_sound/bits_per_byte", "with both withheld "),
         ),
-        "stamps_caption",
+        lambda: stamps(),
     ),
-    Reached(
-        "vision/cifar10",
-        "ViT on 10,000 photographs, from scratch",
-        "vision_cifar10",
-        plain("vision_cifar10", "val/accuracy", "test/accuracy", before="cifar10"),
-        "cifar10",
-    ),
-    Reached(
-        "vision/mnist",
-        "ViT on 8,000 handwritten digits",
-        "vision_mnist",
-        plain("vision_mnist", "val/accuracy", "test/accuracy", before="mnist"),
-        "mnist",
-    ),
-    Reached(
-        "speech/digits",
-        "spoken digits (FSDD), known speakers",
-        "speech_digits",
-        plain("speech_digits", "val/accuracy", "test/accuracy", before="digits"),
-        "digits",
-    ),
+    Reached("vision/cifar10", "ViT on 10,000 photographs, from scratch", BOTH),
+    Reached("vision/mnist", "ViT on 8,000 handwritten digits", BOTH),
+    Reached("speech/digits", "spoken digits (FSDD), known speakers", BOTH),
     Reached(
         "speech/digits_left_out",
         "spoken digits by a new speaker, transductively: his recordings are heard without labels; "
         "tuned on two speakers, these are the others",
-        "speech_digits_left_out",
-        lambda: held_out(),
+        more=lambda: held_out(),
     ),
-    Reached("sensor/motions", "six-axis recordings, four activities", "sensor_motions", lambda: folds()),
+    Reached("sensor/motions", "six-axis recordings, four activities", more=lambda: folds()),
+    Reached(
+        "mix/driving_camera",
+        "steering and braking, of which camera and state tell little",
+        (Figure("val/mae_steering"), Figure("val/mae_braking")),
+    ),
     Reached(
         "mix/driving",
-        "steering and braking, of which a radar added to a trained model tells",
-        "mix_driving",
-        lambda: [
-            figure("mix_driving_camera", "val/mae_braking", before="driving_camera", words="before the radar "),
-            figure("mix_driving", "val/mae_braking", 4, before="driving", words="with it "),
-            figure("mix_driving", "val/without_radar/mae_braking", before="driving", words="with it withheld "),
-        ],
-        "driving",
+        "the same model trained on, with a radar added",
+        (
+            Figure("val/mae_steering"),
+            Figure("val/mae_braking", digits=4),
+            Figure("val/without_radar/mae_steering", "with it withheld "),
+            Figure("val/without_radar/mae_braking"),
+        ),
     ),
-    Reached(
-        "translation/multi30k",
-        "English to German from 29,000 captions, from scratch",
-        "translation_multi30k",
-        plain("translation_multi30k", "test/bleu", "val/bleu", digits=1, before="multi30k"),
-        "multi30k",
-    ),
+    Reached("translation/multi30k", "English to German from 29,000 captions, from scratch", BLEU),
     Reached(
         "translation/multi30k_2017",
         "the same by the recipe of 2017: post-norm, sines, Adam, averaged checkpoints",
-        "translation_multi30k_2017",
-        plain("translation_multi30k_2017", "test/bleu", "val/bleu", digits=1, before="multi30k_2017"),
-        "multi30k_2017",
+        BLEU,
     ),
     Reached(
         "speech/digit_strings_ctc",
         "strings of 3 to 7 spoken digits, CTC",
-        "speech_digit_strings_ctc",
-        plain("speech_digit_strings_ctc", "val/wer", "test/wer", digits=4, before="digit_strings_ctc"),
-        "digit_strings_ctc",
+        (Figure("val/wer", digits=4), Figure("test/wer", digits=4)),
     ),
     Reached(
         "speech/digit_strings_seq2seq",
         "the same by a decoder, with CTC beside it",
-        "speech_digit_strings_seq2seq",
-        plain(
-            "speech_digit_strings_seq2seq", "val/text/wer", "test/text/wer", digits=4, before="digit_strings_seq2seq"
-        ),
-        "digit_strings_seq2seq",
+        (Figure("val/text/wer", digits=4), Figure("test/text/wer", digits=4)),
     ),
-    Reached("bert/books", "BERT on classic novels", "bert_books", plain("bert_books", "val/accuracy", "val/loss")),
+    Reached("bert/books", "BERT on classic novels", (Figure("val/accuracy"), Figure("val/loss"))),
     Reached(
         "bert/passages",
         "from it: which of seven novels 40 words are from, 25 passages of each",
-        "bert_passages",
-        lambda: [
-            *plain("bert_passages", "val/accuracy", "test/accuracy", before="passages_with")(),
-            figure(
-                "bert_passages_without", "val/accuracy", before="passages_without", words="from an untrained model "
-            ),
-            figure("bert_passages_without", "test/accuracy", before="passages_without"),
-        ],
-        "passages_with",
+        (
+            *BOTH,
+            Figure("val/accuracy", "from an untrained model ", "bert_passages_without"),
+            Figure("test/accuracy", of="bert_passages_without"),
+            Figure("val/accuracy", "from nothing, with a vocabulary of its own ", "bert_passages_own_vocabulary"),
+            Figure("test/accuracy", of="bert_passages_own_vocabulary"),
+        ),
     ),
     Reached(
         "lm/books",
         "GPT on classic novels: BERT's YAML with another attention and another task",
-        "lm_books",
-        plain("lm_books", "val/bits_per_byte", "val/loss"),
+        (Figure("val/bits_per_byte"), Figure("val/loss")),
     ),
-    Reached("t5/books", "T5 on classic novels: span corruption", "t5_books", plain("t5_books", "val/loss")),
+    Reached("t5/books", "T5 on classic novels: span corruption", (Figure("val/loss"),)),
     Reached(
         "lm/python_stdlib",
         "GPT, 4 layers, 192 wide, on Python's standard library",
-        "lm_python_stdlib",
-        plain("lm_python_stdlib", "val/bits_per_byte", "test/bits_per_byte", before="python_stdlib"),
-        "python_stdlib",
+        (Figure("val/bits_per_byte"), Figure("test/bits_per_byte")),
     ),
     Reached(
-        "lm/shakespeare_char_nanogpt",
-        "nanoGPT's character model, its CPU hyper-parameters",
-        "lm_shakespeare_char_nanogpt",
-        plain("lm_shakespeare_char_nanogpt", "val/loss", before="shakespeare_char_nanogpt"),
-        "shakespeare_char_nanogpt",
+        "lm/shakespeare_char_nanogpt", "nanoGPT's character model, its CPU hyper-parameters", (Figure("val/loss"),)
     ),
-    Reached(
-        "lm/shakespeare_char",
-        "our recipe at the same size: Muon, rotary, squared ReLU",
-        "lm_shakespeare_char",
-        plain("lm_shakespeare_char", "val/loss", before="shakespeare_char"),
-        "shakespeare_char",
-    ),
+    Reached("lm/shakespeare_char", "our recipe at the same size: Muon, rotary, squared ReLU", (Figure("val/loss"),)),
 )
 
 
@@ -238,15 +192,15 @@ def by_seed(rows: Sequence[Row], which: str) -> tuple[list[float], list[Row]]:
     return [statistics.mean(row["test/accuracy"] for row in each) for each in whole], [*chain(*whole)]
 
 
-def folds() -> list[str]:
+def folds() -> list[tuple[str, str]]:
     """The mean of the folds, each judged by a model that has learned from the others."""
     means, rows = by_seed([row for row in measured("sensor_motions") if "fold" in row], "fold")
     if not rows:
         return []
-    return [f"test/accuracy {told(means, 3)} ({len({row['fold'] for row in rows})} folds, {seeds(rows)})"]
+    return [(f"test/accuracy {told(means, 3)}", f"{len({row['fold'] for row in rows})} folds, {seeds(rows)}")]
 
 
-def held_out() -> list[str]:
+def held_out() -> list[tuple[str, str]]:
     """The speakers that nothing was tuned on, each as the new one; beside them what the same model reaches
     without his recordings."""
     found = []
@@ -258,8 +212,25 @@ def held_out() -> list[str]:
             for row in sorted(rows, key=lambda row: row["held_out"]):
                 of[row["held_out"]].append(row["test/accuracy"])
             each = ", ".join(f"{name} {statistics.mean(values):.3f}" for name, values in of.items())
-            found.append(f"{words} {told(means, 3)} ({each}; {seeds(rows)})")
+            found.append((f"{words} {told(means, 3)}: {each}", seeds(rows)))
     return found
+
+
+def stamps() -> list[tuple[str, str]]:
+    """The captions that train lacks, by models that were trained on fewer inputs (`benchmarks/stamps_caption.py`)."""
+    rows = {row["what"]: row for row in read_results("stamps_caption") if row["measured"] >= SINCE}
+    if not rows:
+        return []
+    names = {"image": "the picture alone", "sound": "the sound alone", "nothing": "neither"}
+    each = [f"{names[name]} {rows[name]['bits_per_byte']:.3f}" for name in names]
+    less = [
+        f"{-row['bits_per_byte']:.3f} less than {names[name]} ({-row['high']:.3f} to {-row['low']:.3f})"
+        for name in ("image", "sound")
+        for row in [rows[f"fused - {name}"]]
+    ]
+    fused = rows["fused"]
+    words = f"{fused['bits_per_byte']:.3f} ± {fused['spread_over_seeds']:.3f}, {', '.join(less)}; trained on {', '.join(each)}"
+    return [(f"at the last step val/bits_per_byte {words}", f"{fused['seeds']} seeds; intervals of 95 % over captions")]
 
 
 def reached() -> str:

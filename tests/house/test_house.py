@@ -117,14 +117,21 @@ def test_no_file_hides_a_module_of_the_standard_library():
 
 
 def test_the_tables_of_the_readme_are_the_results(monkeypatch):
-    """Every table is what `benchmarks/readme_tables.py` makes of `benchmarks/results/`."""
+    """Every table, and the end of the comment that a YAML begins with, is what `benchmarks/readme_tables.py` makes of
+    `benchmarks/results/`."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import readme_tables
-    from readme.figures import newest
+    from readme.figures import joined, newest
     from results import read_results
 
     text = (ROOT / "README.md").read_text()
-    assert readme_tables.with_tables(text) == text
+    made = readme_tables.made()
+    assert ROOT / "configs" / "vision" / "mnist.yaml" in made and len(made) > 20
+    assert [str(file.relative_to(ROOT)) for file, new in made.items() if file.read_text() != new] == []
+    head = readme_tables.with_head("# A ViT.\n# Reached once: 0.5\n#   and more\ninputs: {}\n# end\n", "# Reached: 0.9")
+    assert head == "# A ViT.\n# Reached: 0.9\ninputs: {}\n# end\n"
+    figures = [("a 1", "seeds 0, 1"), ("b 2", "seeds 0, 1"), ("", ""), ("c 3", "seed 0")]
+    assert joined(figures) == "a 1; b 2 (seeds 0, 1); c 3 (seed 0)"
     assert "| `configs/quickstart.yaml` | cross-modal" in text and "| GPT-2 | causal decoder |" in text
     assert all(row["difference"] < 1e-5 for row in newest(read_results("architectures"), "architecture"))
     changed = text.replace("| GPT-2 | causal decoder |", "| GPT-2 | encoder |")
