@@ -106,9 +106,9 @@ REACHED = (
         "a picture and its French caption spoken, to the English caption",
         (
             Figure("val/bits_per_byte"),
-            Figure("val/without_sound/bits_per_byte", "with the sound withheld "),
-            Figure("val/without_image/bits_per_byte", "with the picture withheld "),
-            Figure("val/without_image_sound/bits_per_byte", "with both withheld "),
+            Figure("val/without_sound/bits_per_byte"),
+            Figure("val/without_image/bits_per_byte"),
+            Figure("val/without_image_sound/bits_per_byte"),
         ),
         lambda: stamps(),
     ),
@@ -133,7 +133,7 @@ REACHED = (
         (
             Figure("val/mae_steering"),
             Figure("val/mae_braking", digits=4),
-            Figure("val/without_radar/mae_steering", "with it withheld "),
+            Figure("val/without_radar/mae_steering"),
             Figure("val/without_radar/mae_braking"),
         ),
     ),
