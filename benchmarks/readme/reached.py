@@ -229,8 +229,9 @@ def stamps() -> list[tuple[str, str]]:
         for row in [rows[f"fused - {name}"]]
     ]
     fused = rows["fused"]
-    words = f"{fused['bits_per_byte']:.3f} ± {fused['spread_over_seeds']:.3f}, {', '.join(less)}; trained on {', '.join(each)}"
-    return [(f"at the last step val/bits_per_byte {words}", f"{fused['seeds']} seeds; intervals of 95 % over captions")]
+    words = f"val/bits_per_byte {fused['bits_per_byte']:.3f} ± {fused['spread_over_seeds']:.3f}, {', '.join(less)}"
+    known = f"{fused['seeds']} seeds; intervals of 95 % over captions"
+    return [(f"at the last step {words}; trained on {', '.join(each)}", known)]
 
 
 def reached() -> str:
