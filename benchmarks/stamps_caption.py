@@ -45,6 +45,7 @@ def config_of(name: str) -> str:
     absent = set(READS["fused"]) - set(kept)
     tree["inputs"] = {key: value for key, value in tree["inputs"].items() if key not in absent}
     tree["model"]["attention"] = f"same_sample & (causal | from({', '.join(kept)}))" if kept else "same_sample & causal"
+    tree["evaluation"]["attribution"] = bool(kept)  # of what the captions alone are worth, nothing can be told
     return yaml.safe_dump(tree, sort_keys=False, width=1000)
 
 

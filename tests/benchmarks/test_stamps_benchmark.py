@@ -28,6 +28,7 @@ def test_an_experiment_reads_what_its_name_says(stamps_caption, tmp_path, name):
     config = load_config(file)
     assert set(config.inputs) == {*stamps_caption.READS[name], "caption"}
     assert ("from" in config.model.options["attention"]) == (name != "nothing")
+    assert config.evaluation.attribution == (name != "nothing")  # refused where no input can be withheld
 
 
 def test_an_interval_holds_what_the_captions_show(stamps_caption):
