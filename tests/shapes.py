@@ -15,23 +15,28 @@ ALL = 300
 ONE_IN = 50
 
 
-class Sampled(type(jaxtyping.config)):
-    """jaxtyping's settings, whose switch, which every annotated function asks when it is called, says of most calls of
-    a long test that they are not to be checked."""
+Switch = type(jaxtyping.config)
 
-    calls, chance, off = 0, random.Random(0), False
+
+class Sampled(Switch):
+    """jaxtyping's settings, whose switch, which every annotated function asks when it is called, says of most calls of
+    a long test that they are not to be checked. Where a test sets the switch, it is a plain one again."""
+
+    calls, chance = 0, random.Random(0)
 
     @property
     def jaxtyping_disable(self) -> bool:
         self.calls += 1
-        return self.off or (self.calls > ALL and self.chance.random() > 1 / ONE_IN)
+        return self.calls > ALL and self.chance.random() > 1 / ONE_IN
 
     @jaxtyping_disable.setter
     def jaxtyping_disable(self, value: bool) -> None:
-        self.off = value
+        self.__class__ = Switch
+        self.jaxtyping_disable = value
 
 
 def begin_test() -> None:
-    """Check all calls anew; called before each test."""
-    jaxtyping.config.__class__ = Sampled
-    jaxtyping.config.calls, jaxtyping.config.chance = 0, random.Random(0)
+    """Check all calls anew, unless a fixture has switched the checks off; called before each test."""
+    if not vars(jaxtyping.config)["jaxtyping_disable"]:
+        jaxtyping.config.__class__ = Sampled
+        jaxtyping.config.calls, jaxtyping.config.chance = 0, random.Random(0)
