@@ -52,7 +52,8 @@ class Part:
     def build(self, target: Target, *arguments: Any, **more: Any) -> Any:
         """Call another `target` with those of the options that it takes: `part.build(TextPreprocessor)`."""
         keys = options_of(target)
-        taken = {name: value for name, value in self.options.items() if name in _keyword_only(keys)}
+        known = _keyword_only(keys)
+        taken = {name: value for name, value in self.options.items() if name in known}
         return target(*arguments, **more, **(taken if keys is target else {"options": keys(**taken)}))
 
 
