@@ -66,7 +66,7 @@ class Initialization:
             for name, role, parameter in roles(model):
                 depth = len(model.cores[name.split(".")[1]].blocks) if name.startswith("cores.") else 1
                 if role != "scale" and not parameter.is_meta:  # on `meta` there is nothing to fill
-                    generator = torch.default_generator if parameter.is_cpu else torch  # to seed all devices takes long
+                    generator = torch.default_generator if parameter.is_cpu else torch  # all devices take long
                     generator.manual_seed(seed_of_parameter(seed, name))
                     self.fill(role, parameter, depth)
 
