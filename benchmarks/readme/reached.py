@@ -223,13 +223,13 @@ def stamps() -> list[tuple[str, str]]:
         return []
     names = {"image": "the picture alone", "sound": "the sound alone", "nothing": "neither"}
     each = [f"{names[name]} {rows[name]['bits_per_byte']:.3f}" for name in names]
-    less = [
-        f"{-row['bits_per_byte']:.3f} less than {names[name]} ({-row['high']:.3f} to {-row['low']:.3f})"
+    against = [
+        f"{row['bits_per_byte']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f}) beside {names[name]}"
         for name in ("image", "sound")
         for row in [rows[f"fused - {name}"]]
     ]
     fused = rows["fused"]
-    words = f"val/bits_per_byte {fused['bits_per_byte']:.3f} ± {fused['spread_over_seeds']:.3f}, {', '.join(less)}"
+    words = f"val/bits_per_byte {fused['bits_per_byte']:.3f} ± {fused['spread_over_seeds']:.3f}, {', '.join(against)}"
     known = f"{fused['seeds']} seeds; intervals of 95 % over captions"
     return [(f"at the last step {words}; trained on {', '.join(each)}", known)]
 
