@@ -50,10 +50,11 @@ class Sampling:
         repetition penalty applies to (negative: none)."""
         if self.repetition_penalty != 1:
             scores = self._penalised(scores, seen)
-        best, ids = scores.max(dim=-1)  # NaN where one of the scores is
+        ids = scores.argmax(dim=-1)
+        best = scores.gather(1, ids[:, None])  # NaN where one of the scores is
         if self.temperature == 0:
-            return ids.where(best.isfinite(), -1)
-        relative = (scores.float() - best.float()[:, None]) / self.temperature  # at most 0, which cannot overflow
+            return ids.where(best[:, 0].abs() < torch.inf, -1)
+        relative = (scores.float() - best.float()) / self.temperature  # at most 0, which cannot overflow
         probabilities = torch.softmax(self._kept(relative), dim=-1)
         if generator is not None:
             probabilities = probabilities.to(generator.device)  # one seed draws the same on a CPU and on a GPU
@@ -106,7 +107,7 @@ def draw(
     ValueError where the model's scores are no finite numbers."""
     for number in range(most):
         ids = sampling.choose(session.scores(), session.ids, generator).cpu()
-        if (ids < 0).any():
+        if min(ids.tolist()) < 0:
             raise ValueError(NOT_FINITE)
         yield ids
         if number + 1 < most:
