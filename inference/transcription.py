@@ -25,7 +25,7 @@ from ..models.tokens import TokenSet
 from ..tokenizers.encoding.base import Encoding
 from .languages import code_of
 from .transcript import Segment, Transcript
-from .whisper_decoding import Protocol, Rules, Said, compression, drawn, likeliest, searched
+from .whisper_decoding import Protocol, Rules, Said, compression, drawn, likeliest, scored, searched
 
 STEP = 0.02
 """Seconds between two timestamps."""
@@ -165,8 +165,8 @@ class Transcriber:
     def detect(self, spectrogram: Float[Tensor, "mels frames"]) -> tuple[str, dict[str, float]]:
         """The code of the likeliest language of the first window, and the probability of each, by code."""
         window, languages = padded(spectrogram[:, : self.frames], self.frames), self.protocol.languages
-        scores = Session(self.model, self.plan(window, [self.protocol.start]), most=1, **self.names).scores()[0]
-        chances = scores[list(languages.values())].float().softmax(-1).tolist()
+        session = Session(self.model, self.plan(window, [self.protocol.start]), most=1, **self.names)
+        chances = scored(session)[0, list(languages.values())].float().softmax(-1).tolist()
         found = dict(zip(languages, chances))
         return max(found, key=found.get), found
 

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from ..models.arithmetic import finite
 from ..models.generation.beam_search import Found, largest, seated
 from ..models.generation.session import Session
 from ..models.pretrained.base import Id, Published
@@ -165,6 +166,14 @@ def likeliest(candidates: Sequence[Candidate], length_penalty: float | None) -> 
     return max(candidates, key=score)
 
 
+def scored(session: Session) -> Float[Tensor, "b v"]:
+    """The scores of the next id of each row. Raises ValueError where the largest of a row is no finite number, as it is
+    where one of them is NaN."""
+    scores = session.scores()
+    finite(scores.amax(-1))
+    return scores
+
+
 def searched(session: Session, rules: Rules, most: int, *, beams: int, patience: float = 1.0) -> list[Candidate]:
     """The texts that beam search finds: finished ones in the order in which they were met and then, where these
     are fewer than `beams`, those that ran on, best first.
@@ -176,7 +185,7 @@ def searched(session: Session, rules: Rules, most: int, *, beams: int, patience:
     """
     wanted, end = round(beams * patience), rules.protocol.end
     finished: list[Candidate] = []
-    running, scores = Beams([[]], [0.0], [0]), session.scores()
+    running, scores = Beams([[]], [0.0], [0]), scored(session)
     if scores.shape[1] <= beams:
         raise ValueError(f"{beams} beams are too many for {scores.shape[1]} ids")
     session.expand(beams)
@@ -189,7 +198,7 @@ def searched(session: Session, rules: Rules, most: int, *, beams: int, patience:
             break
         session.inherit(torch.tensor(parents))
         session.append(torch.tensor([text[-1] for text in running.texts]))
-        scores = session.scores()
+        scores = scored(session)
     return finished + running.candidates()[: max(0, beams - len(finished))]
 
 
@@ -242,8 +251,8 @@ def drawn(
     generator: torch.Generator | None = None,
 ) -> list[Candidate]:  # fmt: skip
     """`count` texts drawn at random at this temperature (above 0), each of at most `most` tokens, the end included.
-    Their log-probabilities are those at temperature 1."""
-    end, scores = rules.protocol.end, session.scores().repeat_interleave(count, dim=0)
+    Their log-probabilities are those at temperature 1. Raises ValueError for scores that are no finite numbers."""
+    end, scores = rules.protocol.end, scored(session).repeat_interleave(count, dim=0)
     session.expand(count)
     texts: list[list[int]] = [[] for _ in range(count)]
     logs, over = scores.new_zeros(count, dtype=torch.float32), scores.new_zeros(count, dtype=torch.bool)
@@ -259,5 +268,5 @@ def drawn(
         if length == most or all(text[-1] == end for text in texts):
             break
         session.append(ids)
-        scores = session.scores()
+        scores = scored(session)
     return [Candidate([*takewhile(lambda id: id != end, text)], log) for text, log in zip(texts, logs.tolist())]

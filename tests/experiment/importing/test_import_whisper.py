@@ -393,6 +393,19 @@ def test_texts_are_drawn_alike_with_one_seed(directory):
     assert drawn(0) == drawn(0) != drawn(1)
 
 
+@pytest.mark.parametrize("how", [
+    {"temperatures": (1.0,), "language": "en"}, {"language": "en", "beams": 2}, {"language": None},
+])  # fmt: skip
+def test_nothing_is_transcribed_from_outputs_that_are_no_numbers(directory, how):
+    """By drawing, by beams, and to find out the language."""
+    run = load_run(directory[0] / "run")
+    with torch.no_grad():
+        for parameter in run.model.parameters():
+            parameter.mul_(1e30)
+    with pytest.raises(ValueError, match="the model's outputs are no finite numbers"):
+        list(transcribe(run, (sound(3.0), 16_000), Transcribing(silence=None, **how)))
+
+
 @pytest.mark.parametrize("damage, message", [
     (lambda whisper: whisper.pop("start"), "encoding.json: whisper: start: it is not there"),
     (lambda whisper: whisper.update(end=-1), "encoding.json: whisper: end: must be greater than or equal to 0, not -1"),
