@@ -14,8 +14,12 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 SINCE = "2026-11-26"
-"""Rows of this day and later are of the code as it stands; earlier ones stay in the files and out of the tables. (Until
-17:34 of that day initial values were drawn in the order of parameters: a seed of a row before drew others.)"""
+"""Rows of this day and later are of the code as it stands; earlier ones stay in the files and out of the tables."""
+
+
+DRAWN = "2026-11-26T17:34"
+"""Until then initial values were drawn in the order of parameters, not by seed and name: figures of such rows are marked
+(`older draw`), since their seeds would give others now."""
 
 
 MISSING = "not measured on this code yet"
@@ -37,9 +41,10 @@ def told(values: Sequence[float], digits: int) -> str:
 
 
 def seeds(rows: Sequence[Row]) -> str:
-    """Which seeds rows are of."""
+    """Which seeds rows are of, and whether one drew its initial values as they were drawn before."""
     numbers = sorted({int(row["seed"]) for row in rows})
-    return f"seed {numbers[0]}" if len(numbers) == 1 else f"seeds {', '.join(map(str, numbers))}"
+    told = f"seed {numbers[0]}" if len(numbers) == 1 else f"seeds {', '.join(map(str, numbers))}"
+    return told + ", older draw" * any(row["measured"] < DRAWN for row in rows)
 
 
 def measured(name: str) -> list[Row]:
