@@ -18,8 +18,8 @@ SINCE = "2026-11-26"
 
 
 DRAWN = "2026-11-26T17:34"
-"""Until then initial values were drawn in the order of parameters, not by seed and name: figures of such rows are marked
-(`older draw`), since their seeds would give others now."""
+"""Until then initial values were drawn in the order of parameters, not by seed and name: figures of such rows are
+marked (`older draw`), since their seeds would give others now."""
 
 
 MISSING = "not measured on this code yet"
