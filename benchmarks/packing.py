@@ -41,7 +41,7 @@ def compare(precision: str, pairs: int) -> list[dict]:
     """Seconds of a step both ways, and the gain, in one precision."""
     torch.manual_seed(0)
     task = LanguageModeling(target="text")
-    chopper = TextChopper(text=ByteEncoding())
+    chopper = TextChopper(vocabulary=ByteEncoding())
     tokenizers = {"text": TextTokenizer(chopper, 128, LONGEST)}
     core = Transformer(width=128, depth=4, heads=4, attention="causal & same_sample")
     model = Model(tokenizers, Cores(core), {"lm": task.head(tokenizers, 128)}, context=LONGEST)

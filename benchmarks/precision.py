@@ -54,7 +54,7 @@ def step_of(width: int, channels: int, context: int, attention: str, precision: 
             "training": {"steps": 1, "tokens_per_step": TOKENS},
         }
     )
-    choppers = {"text": TextChopper(text=NumberEncoding(VOCABULARY))}
+    choppers = {"text": TextChopper(vocabulary=NumberEncoding(VOCABULARY))}
     tasks = build_tasks(config, choppers)
     torch.manual_seed(0)
     model, task = build_model(config, choppers, tasks).train(), tasks["lm"]

@@ -120,7 +120,7 @@ def summed(
     model: Model, tasks: Mapping[str, Task], split: Split, places: Sequence, rows: int, inputs
 ) -> tuple[Sums, dict[str, Pairs]]:  # fmt: skip
     """Every task's sums over these places: `loss`, `count`, what `Task.measure` gives and, of tasks that generate, the
-    target's `bytes`; and, of tasks that read a text off the model's output (CTC), the pairs of texts."""
+    target's `units`; and, of tasks that read a text off the model's output (CTC), the pairs of texts."""
     device, dtype = next(model.parameters()).device, computing_type(model)
     sums: Sums = {name: {} for name in tasks}
     pairs: dict[str, Pairs] = {name: [] for name, task in tasks.items() if judges(task) and not task.needs.generates}
@@ -134,7 +134,7 @@ def summed(
             loss = next(iter(task.terms(outputs[name], targets).values()))
             found = {"loss": loss, "count": torch.tensor(float(targets.count)), **task.measure(outputs[name], targets)}
             if task.needs.generates:
-                found["bytes"] = torch.tensor(batch.bytes.get(task.target, 0.0))
+                found["units"] = torch.tensor(batch.units.get(task.target, 0.0))
             if name in pairs and places:
                 said, true = task.answers(outputs[name], targets, batch), batch.set_of(targets).labels[task.target]
                 pairs[name] += [(answer["text"], as_text(text)) for answer, text in zip(said, true) if text is not None]

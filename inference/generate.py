@@ -119,14 +119,14 @@ def stream_prompts(
     """Yield the next piece of text of every prompt until all have stopped: at a `stop` text (left out), at an id
     that ends a text, or after `max_tokens`. A prompt of None starts a new document. `name` is the task's. Texts are
     drawn with `sampling` (and `seed`); with neither it nor `search` at temperature 1. `say` is called with notices."""
-    encoding, context = task.text, model.context
+    encoding, context = task.vocabulary, model.context
     if others := [other for other in model.inputs if other != task.target]:
         say(f"{task.target!r} is written without {', '.join(others)}: none is given (--input NAME=VALUE)")
     rows = [encoding.prompted(prompt) for prompt in prompts]
     for number, row in enumerate(rows, start=1):
         if len(row) > context:
             say(f"prompt {number} has {len(row)} tokens; only the last {context} (the context) are read")
-    session = Session.of_texts(model, rows, input=task.target, task=name, vocabulary=encoding.vocabulary,
+    session = Session.of_texts(model, rows, input=task.target, task=name, vocabulary=encoding.size,
                                most=max_tokens, cached=cached)  # fmt: skip
     written = [WrittenText(encoding.stream(row[-context:]), encoding.ends, stop) for row in rows]
     sampling = Sampling() if sampling is None and search is None else sampling
@@ -160,7 +160,7 @@ def open_answers(
     numbers = [split.reader.number(key) for key in batch.first.keys]
     if not numbers:
         return [], None
-    return numbers, Session(model, batch, input=task.target, task=name, vocabulary=task.text.vocabulary, most=most,
+    return numbers, Session(model, batch, input=task.target, task=name, vocabulary=task.vocabulary.size, most=most,
                             cached=cached)  # fmt: skip
 
 
@@ -180,10 +180,10 @@ def write_texts(
                                     cached=cached)  # fmt: skip
     if session is None:
         return {}
-    rows = [Written(task.text.ends) for _ in numbers]
+    rows = [Written(task.vocabulary.ends) for _ in numbers]
     for _ in pieces(session, rows, sampling, search or task.search, generator):
         pass
-    return {number: task.written(row.ids) for number, row in zip(numbers, rows)}
+    return {number: task.restore(row.ids) for number, row in zip(numbers, rows)}
 
 
 def stream_texts(
@@ -196,7 +196,7 @@ def stream_texts(
     _, session = open_answers(model, name, task, split, places, prompt=prompt, most=max_tokens, cached=cached)
     for number in [place.number for place in places if place.number in split.unread.bad]:
         raise DataError(split.unread.bad[number])
-    rows = [WrittenText(DecodedStream(task.written), task.text.ends, stop) for _ in places]
+    rows = [WrittenText(DecodedStream(task.restore), task.vocabulary.ends, stop) for _ in places]
     yield from pieces(session, rows, sampling, search or task.search, generator_of(seed, model))
 
 

@@ -15,7 +15,7 @@ from ..tokenizers.packing import place
 def window_planner(choppers: Mapping[str, Chopper], sound: str, text: str) -> Callable[[Tensor, Sequence[int]], Batch]:
     """The function that makes a batch of one sample: a spectrogram (mels, frames) for the encoder's input `sound`, two
     frames a token, and ids for the decoder's input `text`."""
-    axes, heard_by, end = axes_of(choppers.values()), choppers[sound], choppers[text].text.end
+    axes, heard_by, end = axes_of(choppers.values()), choppers[sound], choppers[text].vocabulary.end
 
     def plan(window: Tensor, ids: Sequence[int]) -> Batch:
         count = (window.shape[1] + 1) // 2

@@ -140,8 +140,9 @@ class Batch:
     encoder: SetPlan | None = None
     """The set of the encoder, where there is one."""
     targets: Mapping[str, Targets] = field(default_factory=dict)
-    bytes: Mapping[str, float] = field(default_factory=dict)
-    """While evaluating: the UTF-8 bytes of the texts that each input's tokens stand for (of windows, their share)."""
+    units: Mapping[str, float] = field(default_factory=dict)
+    """While evaluating: the size of the items that each input's tokens stand for, in its vocabulary's unit: of texts
+    their UTF-8 bytes (of windows, their share)."""
     real: bool = True
     """False: the loss of this micro-batch is multiplied by 0. It is there because this process has no sample left while
     others have, and all must run equally many micro-batches."""

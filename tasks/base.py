@@ -24,7 +24,7 @@ class Metric(NamedTuple):
     larger_is_better: bool = False
     of_sums: Callable[[Mapping[str, Tensor]], float | None] | None = None
     """Computes it from the sums over a split: `loss` (the first of `Task.terms`), `count` (of targets), those of
-    `Task.measure`, and, for text, its UTF-8 `bytes`; gives None where a sum that it needs is missing."""
+    `Task.measure`, and, for items that are ids, their size in `units`; gives None where a sum is missing."""
     of_texts: Callable[[Sequence[str], Sequence[str]], float] | None = None
     """Computes it from the hypotheses (texts as they were generated) and the references of a split, in one order."""
 

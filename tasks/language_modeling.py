@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from ..models.batch import Batch, Chunks, IGNORED, SetPlan, Targets
 from ..models.generation.beam_search import Search
 from ..models.heads import Tied, VocabularyHead
-from ..tokenizers.encoding.base import Encoding
+from ..tokenizers.vocabulary import Unit, Vocabulary
 from .base import Metric, Needs, Task
 from .metrics import MEANINGS, TextMetric
 
@@ -44,13 +46,13 @@ class LanguageModeling(Task):
         return Needs(inputs=(self.target,), generates=True, hides="shifted")
 
     @property
-    def text(self) -> Encoding:
-        """The encoding of the target."""
-        return self.choppers[self.target].text
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary of the target."""
+        return self.choppers[self.target].vocabulary
 
-    def written(self, ids: Sequence[int]) -> str:
-        """The text of generated ids."""
-        return self.text.written(ids)
+    def restore(self, ids: Sequence[int]) -> Any:
+        """The item of generated ids: a text, a picture."""
+        return self.vocabulary.restore(ids)
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
         """Every token of the text predicts the id that follows it; the target's carrier is the next token of the set,
@@ -65,7 +67,7 @@ class LanguageModeling(Task):
 
     def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         if self.smoothing:
-            output = output[:, : self.text.vocabulary]  # no share for the rows that pad the vocabulary
+            output = output[:, : self.vocabulary.size]  # no share for the rows that pad the vocabulary
         return {"loss": nats(output, targets.values, self.smoothing)}
 
     def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
@@ -73,12 +75,13 @@ class LanguageModeling(Task):
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """`loss` (nats per target, without smoothing), `perplexity`, `bits_per_byte` where the bytes of the text are
-        known, and the chosen metrics of generated texts."""
+        """`loss` (nats per target, without smoothing), `perplexity`, the vocabulary's own unit (of text
+        `bits_per_byte`) where the size of the items is known, and the chosen metrics of generated texts."""
+        unit = self.vocabulary.unit
         found = {
             "loss": Metric("nats per target", of_sums=lambda sums: float(total(sums) / sums["count"].clamp(min=1))),
             "perplexity": Metric("tokens", of_sums=perplexity),
-            "bits_per_byte": Metric("bits per byte of text", of_sums=bits_per_byte),
+            unit.metric: Metric(unit.told, of_sums=partial(per_unit, unit)),
         }
         return found | {name: MEANINGS[name] for name in self.judges}
 
@@ -93,9 +96,11 @@ def perplexity(sums: Mapping[str, Tensor]) -> float:
     return math.exp(min(float(total(sums) / sums["count"].clamp(min=1)), 700))
 
 
-def bits_per_byte(sums: Mapping[str, Tensor]) -> float | None:
-    """The summed cross-entropy in bits over the text's UTF-8 bytes; None where these are not known."""
-    return float(total(sums)) / math.log(2) / float(sums["bytes"]) if sums.get("bytes") else None
+def per_unit(unit: Unit, sums: Mapping[str, Tensor]) -> float | None:
+    """The summed cross-entropy over the items' size, as `unit` says: of text in bits over its UTF-8 bytes. None where
+    the size is not known."""
+    nats = math.log(2) if unit.in_bits else 1.0
+    return float(total(sums)) / nats / float(sums["units"]) if sums.get("units") else None
 
 
 def nats(output: Float[Tensor, "t v"], values: Tensor, smoothing: float = 0.0) -> Tensor:

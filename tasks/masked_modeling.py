@@ -61,26 +61,26 @@ class MaskedModeling(Task):
         )
 
     @property
-    def text(self) -> Encoding:
+    def vocabulary(self) -> Encoding:
         """The encoding of the text."""
-        return self.choppers[self.target].text
+        return self.choppers[self.target].vocabulary
 
     @property
     def mask(self) -> int:
         """The id of the mask."""
-        return self.text.roles["mask"]
+        return self.vocabulary.roles["mask"]
 
     @cached_property
     def plain(self) -> np.ndarray:
         """Whether each id is that of text, not a special one: booleans (v,)."""
-        text = self.text
+        text = self.vocabulary
         kept = {*text.specials, *text.before, *text.after, text.start, text.end}
-        return np.array([number not in kept for number in range(text.vocabulary)])
+        return np.array([number not in kept for number in range(text.size)])
 
     @cached_property
     def drawn(self) -> np.ndarray:
         """The ids from which random replacements are drawn: those of text, without gaps in the numbering."""
-        return np.flatnonzero(self.plain & np.array([bool(chunk) for chunk in self.text.pieces]))
+        return np.flatnonzero(self.plain & np.array([bool(chunk) for chunk in self.vocabulary.pieces]))
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         if not len(self.drawn):
@@ -129,7 +129,7 @@ class MaskedModeling(Task):
         wanted = max(1, round(self.share * len(slots))) if len(slots) else 0
         if self.hide == "tokens":
             return np.sort(random.permutation(slots)[:wanted])
-        joined = within_words([self.text.pieces[id] for id in ids]) & self.plain[ids[1:]] & self.plain[ids[:-1]]
+        joined = within_words([self.vocabulary.pieces[id] for id in ids]) & self.plain[ids[1:]] & self.plain[ids[:-1]]
         word = np.concatenate([[0], np.cumsum(~joined)])  # the number of the word that each token belongs to
         words = np.unique(word[slots])
         hidden = np.zeros(word[-1] + 1, dtype=bool)
@@ -188,15 +188,15 @@ class MaskedModeling(Task):
             mine = (sample[asked] == number).nonzero()[:, 0].tolist()
             if mine:
                 masks = [self._candidates(candidates[row], shares[row]) for row in mine]
-                answers.append({"text": self.text.decode(filled[sample == number].tolist()), "masks": masks})
+                answers.append({"text": self.vocabulary.decode(filled[sample == number].tolist()), "masks": masks})
             else:
-                mask = self.text.specials[self.mask]
+                mask = self.vocabulary.specials[self.mask]
                 answers.append({"error": f"no {mask!r} stands in {self.target!r} to be filled in"})
         return answers
 
     def _candidates(self, ids: Tensor, shares: Tensor) -> list[dict[str, Any]]:
         found = zip(ids.tolist(), shares.tolist(), strict=True)
-        return [{"token": self.text.decode([id]), "probability": round(share, 4)} for id, share in found]
+        return [{"token": self.vocabulary.decode([id]), "probability": round(share, 4)} for id, share in found]
 
 
 def within_words(chunks: Sequence[bytes]) -> np.ndarray:

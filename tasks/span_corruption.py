@@ -53,7 +53,7 @@ class SpanCorruption(SequenceToSequence):
     @cached_property
     def sentinels(self) -> list[int]:
         """The ids of the sentinels, in order."""
-        return [self.text.roles[name] for name in self.marks]
+        return [self.vocabulary.roles[name] for name in self.marks]
 
     # ------------------------------------------------------------------------------------------------------- lengths
 
@@ -86,11 +86,11 @@ class SpanCorruption(SequenceToSequence):
         """The encoder's set, of texts with spans cut out, and the decoder's, of the spans."""
         chunks = planned.chunks[self.source]
         ids, reads, writes = chunks.values.flatten().numpy(), [], []
-        closing = 0 if chunks.slots is None else len(self.text.after)  # of a text that is a sample: never cut out
+        closing = 0 if chunks.slots is None else len(self.vocabulary.after)  # of a text that is a sample: never cut out
         for seed, (start, end) in runs(planned, chunks):
             left, cut = self.corrupted(ids[start : end - closing], np.random.default_rng([*seed, 2]))
             reads.append([(self.source, Chunk(torch.tensor(left), len(left), next_ids=torch.tensor(left)))])
-            given = [self.text.start, *cut[:-1]]
+            given = [self.vocabulary.start, *cut[:-1]]
             writes.append([(self.target, Chunk(torch.tensor(given), len(given), next_ids=torch.tensor(cut)))])
         return Batch(main=self.placed(writes, planned), encoder=self.placed(reads, planned))
 
@@ -110,16 +110,16 @@ class SpanCorruption(SequenceToSequence):
             left += [*ids[place : place + stays], sentinel]
             out += [sentinel, *ids[place + stays : place + stays + goes]]
             place += stays + goes
-        end = self.text.end
+        end = self.vocabulary.end
         return [int(i) for i in (*left, end)], [int(i) for i in (*out, end)]
 
     def as_asked(self, chopper: Chopper) -> Chopper:
         """The chopper for `predict`: sentinels in the text are read as such, and the end follows it as in training."""
-        closing = () if self.text.after else (self.text.end,)
+        closing = () if self.vocabulary.after else (self.vocabulary.end,)
         return replace(chopper.with_marks(self.marks), closing=closing)
 
-    def written(self, ids):
-        return self.text.decode(ids, specials=True)
+    def restore(self, ids):
+        return self.vocabulary.decode(ids, specials=True)
 
     @property
     def metrics(self) -> dict[str, Metric]:

@@ -31,7 +31,7 @@ def choppers() -> dict:
     return {
         "image": ImageChopper(patch_size=4, channels=1, size=(8, 12)),
         "sound": AudioChopper(rate=8000, mels=16, frames=8),
-        "text": TextChopper(text=ByteEncoding()),
+        "text": TextChopper(vocabulary=ByteEncoding()),
     }
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..models.batch import SetPlan
 from ..models.model import Model
-from .encoding.base import Encoding
+from .vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ class Chopper(Preprocessor):
     `load` give it back as it is. One that learns gives all three of `fit`, `save` and `load`.
     """
 
-    text: ClassVar[Encoding | None] = None
-    """The encoding of its ids, where its items are text; None: they are not."""
+    vocabulary: ClassVar[Vocabulary | None] = None
+    """The vocabulary of its ids, where its items are ids, so that they can be generated; None: they are not."""
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> Chopper:
         return self

@@ -29,7 +29,7 @@ def check_prompt(prompt: str, tasks: Mapping[str, Task], choppers: Mapping[str, 
     for task in tasks.values():
         if task.needs.generates and prompt:
             try:
-                choppers[task.target].text.encode(prompt)
+                choppers[task.target].vocabulary.encode(prompt)
             except ValueError as error:
                 raise ValueError(f"evaluation.prompt: {error}") from None
 

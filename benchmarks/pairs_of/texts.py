@@ -60,7 +60,7 @@ def nanogpt(folder: Path, wanted: str, file: Path | None) -> Pair:
     """nanoGPT's character model for a CPU: 4 layers, 4 heads, 128 wide, context 64, 12 rows, no dropout, no biases."""
     config = load_config(CONFIGS / "lm" / "shakespeare_char_nanogpt.yaml")
     symbols = "".join(map(chr, range(33, 98)))
-    choppers = {"text": TextChopper(text=CharacterEncoding(symbols))}
+    choppers = {"text": TextChopper(vocabulary=CharacterEncoding(symbols))}
     tasks = build_tasks(config, choppers)
     model, task = build_model(config, choppers, tasks), tasks["lm"]
     size = model.tokenizers["text"].embedding.num_embeddings

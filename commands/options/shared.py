@@ -112,7 +112,7 @@ def given_samples(pairs: Sequence[str], run: Run, reading: bool = False) -> list
         name, equals, value = pair.partition("=")
         if not equals:
             raise RunError(f"--input {pair!r}: write NAME=VALUE, such as image=cat.jpg")
-        is_text = name in run.choppers and run.choppers[name].text is not None
+        is_text = name in run.choppers and run.choppers[name].vocabulary is not None
         if not reading and name in written and len(written) == len(run.tasks):
             raise RunError(f"--input {name}: this is what the run writes; generate's --prompt says how it begins")
         matched = matching(value) if "*" in value and not is_text else []

@@ -64,7 +64,7 @@ def prepare(
     cannot hold (naming it and the place), a corpus without text, and a disk that is full or not writable.
     """
     path = Path(folder) / f"{split}.tokens"
-    header = {"encoding": encoding.name, "fingerprint": encoding.fingerprint, "vocabulary": encoding.vocabulary}
+    header = {"encoding": encoding.name, "fingerprint": encoding.fingerprint, "vocabulary": encoding.size}
     header |= {"dataset": dataset.name, "split": split, "source": source_digest(dataset, split)}
     with contextlib.suppress(DataError):  # what is missing or damaged is made anew
         found = TokenFile.open(path)

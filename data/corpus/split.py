@@ -114,7 +114,7 @@ class StreamSplit(Split):
             tokens, index = self._descriptors(starts, next_ids != IGNORED)
         chunks = Chunks(values=values, index=index, next_ids=next_ids)
         batch = Batch(main=SetPlan(tokens=tokens, chunks={self.input: chunks}, seeds=tuple(map(tuple, places))))
-        return batch if training else replace(batch, bytes={self.input: self.bytes_of(next_ids)})
+        return batch if training else replace(batch, units={self.input: self.bytes_of(next_ids)})
 
     def bytes_of(self, next_ids: Int[Tensor, "b n"]) -> float:
         """The UTF-8 bytes of the split, times the share of its targets that these windows hold."""

@@ -88,15 +88,15 @@ class SampleSplit(Split):
         labels = {name: [self.item(number)[1][name] for number in numbers] for name in self.inputs.labels}
         keys, seeds = tuple(self.samples.keys[number] for number in numbers), tuple(tuple(each) for _, each in read)
         batch = self.collator.batch([parts for parts, _ in read], rows, labels=labels, keys=keys, seeds=seeds)
-        return batch if training else replace(batch, bytes=self.bytes_of(numbers))
+        return batch if training else replace(batch, units=self.units_of(numbers))
 
-    def bytes_of(self, numbers: Sequence[int]) -> dict[str, float]:
-        """The UTF-8 bytes of these samples' texts, by input."""
+    def units_of(self, numbers: Sequence[int]) -> dict[str, float]:
+        """The size of these samples' items that are ids, by input: of texts their UTF-8 bytes."""
         found: Counter[str] = Counter()
         for number in numbers:
             for name, item in self.item(number)[0].items():
-                if isinstance(item, str):
-                    found[name] += len(item.encode())
+                if (vocabulary := self.choppers[name].vocabulary) is not None:
+                    found[name] += vocabulary.units(item)
         return dict(found)
 
     def chop(self, each: Place, training: bool = False, inputs=None, replaced=None) -> Parts:

@@ -27,12 +27,12 @@ def open_split(
         return open_samples(config, dataset, split, choppers, tasks, say)
     made = {name for task in tasks.values() for name in task.needs.makes}
     read = {name: chopper for name, chopper in choppers.items() if name not in made}
-    if len(read) != 1 or next(iter(read.values())).text is None:
+    if len(read) != 1 or next(iter(read.values())).vocabulary is None:
         raise DataError(
             f"data set {dataset.name!r} is a text corpus: it feeds one input of text, not {', '.join(read)}"
         )
     ((name, chopper),) = read.items()
-    file = prepare(dataset, split, chopper.text, prepared_folder(dataset, chopper.text), progress=progress)
+    file = prepare(dataset, split, chopper.vocabulary, prepared_folder(dataset, chopper.vocabulary), progress=progress)
     encoder, context = config.model.options["encoder"], config.model.options["context"]
     window = max(task.needs.window(context, encoder.context if encoder else 0) for task in tasks.values())
     return StreamSplit(

@@ -88,7 +88,9 @@ def check_assets(config: Config, assets: Path) -> None:
 
 def fingerprints(choppers: Mapping[str, Chopper]) -> dict[str, str]:
     """The fingerprint (sha256, hex) of every text input's encoding, by input."""
-    return {name: chopper.text.fingerprint for name, chopper in choppers.items() if chopper.text is not None}
+    return {
+        name: chopper.vocabulary.fingerprint for name, chopper in choppers.items() if chopper.vocabulary is not None
+    }
 
 
 def load_weights(

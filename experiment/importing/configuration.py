@@ -54,7 +54,7 @@ def with_encoding(made: Imported) -> Mapping[str, Any]:
     name = next(name for name, options in tree["inputs"].items() if options.get("use") == "text")
     options = {**tree["inputs"][name], "encoding": encoding.name}
     if isinstance(encoding, NumberEncoding):
-        options["vocabulary"] = encoding.vocabulary
-    elif encoding.vocabulary != made.architecture.vocab_size:
+        options["vocabulary"] = encoding.size
+    elif encoding.size != made.architecture.vocab_size:
         options["pad_vocabulary_to"] = made.architecture.vocab_size
     return {**tree, "inputs": {**tree["inputs"], name: options}}

@@ -145,7 +145,7 @@ def legend_of(run: Run) -> Legend:
     known = Legend(labels=read_json(labels) if os.path.isfile(labels) else ())
     for chopper in run.choppers.values():
         if chopper.kind == "text":
-            text, named = chopper.text, {name: id for id, name in chopper.text.specials.items()}
+            text, named = chopper.vocabulary, {name: id for id, name in chopper.vocabulary.specials.items()}
             ends, opening = text.frame.get("ends", [text.end]), text.specials.get(text.start, "")
             return known._replace(start=text.start, ends=ends, padding=named.get("<pad>"), opening=opening)
     return known
@@ -180,8 +180,8 @@ def described(run: Run, architecture: Architecture) -> dict[str, Any]:
     files = architecture.files()
     for name, chopper in run.choppers.items():
         if chopper.kind == "text":
-            frame = chopper.text.frame.get("whisper")
+            frame = chopper.vocabulary.frame.get("whisper")
             if frame:
                 files["generation_config.json"] = generation_config(Protocol.read(frame, "encoding.json"))
-            return files | tokenizer_files(chopper.text, run.folder / "assets" / name)
+            return files | tokenizer_files(chopper.vocabulary, run.folder / "assets" / name)
     return files

@@ -49,7 +49,7 @@ class Tokenizer:
         """The tokenizer as an `Encoding` with this start token and `frame`. Raises DataError where it has more than
         `size` ids, the rows of the model's table."""
         found = DirectoryEncoding(self.coder.to_str(), start, frame)
-        self.check_fits(found.vocabulary, size)
+        self.check_fits(found.size, size)
         return found
 
     def check_fits(self, ids: int, size: int) -> None:

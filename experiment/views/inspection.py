@@ -108,8 +108,8 @@ def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
     console = Console(highlight=False)
     choppers, _, split = open_untrained(config)
     (name,) = choppers
-    encoding = choppers[name].text
-    about = f"input {name!r}: {encoding.name}, {encoding.vocabulary:,} ids; start token {encoding.start}"
+    encoding = choppers[name].vocabulary
+    about = f"input {name!r}: {encoding.name}, {encoding.size:,} ids; start token {encoding.start}"
     console.print(printable(about), markup=False)
     ids = split.file.ids
     console.print(f"validation: {len(ids):,} tokens for {split.file.bytes:,} bytes, "

@@ -32,7 +32,7 @@ def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
     another kind, DataError where its special ids are damaged."""
     task, text = run.text_task()
     sounds = [name for name, chopper in run.choppers.items() if isinstance(chopper, AudioStemChopper)]
-    encoding = run.choppers[text].text
+    encoding = run.choppers[text].vocabulary
     if not sounds or "whisper" not in encoding.frame:
         raise RunError(f"{run.folder} is no Whisper (chopmix import DIR RUN makes one); use `chopmix predict` for it")
     (sound,) = sounds
@@ -48,7 +48,7 @@ def protocol_of(run: Run, text: str, vocabulary: int) -> Protocol:
     """Whisper's special ids, kept with the encoding of the input `text`. Raises DataError where they are damaged or
     outside the `vocabulary`, RunError for a model whose context is shorter than a prompt."""
     file = run.folder / "assets" / run.config.shares.get(text, text) / "encoding.json"
-    found = as_record(json.dumps(run.choppers[text].text.frame["whisper"]), Protocol, f"{file}: whisper")
+    found = as_record(json.dumps(run.choppers[text].vocabulary.frame["whisper"]), Protocol, f"{file}: whisper")
     if found.highest >= vocabulary:
         raise DataError(f"{file}: whisper: id {found.highest} is outside the model's vocabulary of {vocabulary}")
     if run.model.context < SHORTEST:

@@ -35,7 +35,7 @@ from hypothesis import strategies as st
 
 CHOPPERS = {
     "image": ImageChopper(patch_size=4, channels=1, size=8),
-    "text": TextChopper(text=ByteEncoding()),
+    "text": TextChopper(vocabulary=ByteEncoding()),
 }
 WORDS = ["chop", "up", "everything", "and", "throw", "it", "into", "the", "mix"]
 

@@ -229,9 +229,9 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
     train(load_config(file, ["training.steps=3"]))
     run = load_run(file.with_suffix(""))
     split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
-    places, encoding = split.first(5), run.choppers["answer"].text
+    places, encoding = split.first(5), run.choppers["answer"].vocabulary
     planned = split.read(places, inputs=inputs, rows="one_each", replaced={"answer": ""}).main
-    session = Session(run.model, Batch(main=planned), input="answer", task="answer", vocabulary=encoding.vocabulary)
+    session = Session(run.model, Batch(main=planned), input="answer", task="answer", vocabulary=encoding.size)
     written = torch.stack(list(draw(session, 5, Sampling(temperature=0))), dim=1)
     for row, place in enumerate(places):
         for length in range(5):
@@ -242,7 +242,7 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
             batch = run.model.plan(Batch(main=again))
             with torch.inference_mode():
                 hidden = run.model.read(batch).main[0, again.chunks["answer"].slots[-1]]
-                scores = run.model.heads["answer"](hidden[None])[0, : encoding.vocabulary]
+                scores = run.model.heads["answer"](hidden[None])[0, : encoding.size]
             assert int(scores.argmax()) == int(written[row, length])
 
 

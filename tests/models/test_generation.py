@@ -36,7 +36,7 @@ CORES = {
 
 def model(kind: str = "learned", seed: int = 0) -> Model:
     torch.manual_seed(seed)
-    chopper = TextChopper(text=CharacterEncoding("abcdefgh"))
+    chopper = TextChopper(vocabulary=CharacterEncoding("abcdefgh"))
     tokenizers = {"text": TextTokenizer(chopper, 32, CONTEXT, norm=RmsNorm, pad_vocabulary_to=16)}
     core = core_of(["text"], width=32, depth=2, heads=4, **CORES[kind])
     task = LanguageModeling(target="text")

@@ -20,7 +20,7 @@ def planned(samples: list, n: int, size: tuple[int, int], own: int = 0, rows: li
     """Samples of pictures (True) and texts, packed into rows of n slots; patches are 4 x 4."""
     choppers = {
         "image": ImageChopper(patch_size=4, channels=1, size=size),
-        "text": TextChopper(text=ByteEncoding()),
+        "text": TextChopper(vocabulary=ByteEncoding()),
     }
     picture = torch.zeros(1, *size, dtype=torch.uint8)
     named = [[("image", picture) if part is True else ("text", part) for part in sample] for sample in samples]

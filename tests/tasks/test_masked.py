@@ -87,7 +87,7 @@ def trained(folder: Path, config_tree: dict) -> Run:
 def task(**options) -> MaskedModeling:
     """Masking of byte texts."""
     made = MaskedModeling(target="text", **options)
-    made.choppers = {"text": TextChopper(text=Extended(ByteEncoding(), ["mask"]))}
+    made.choppers = {"text": TextChopper(vocabulary=Extended(ByteEncoding(), ["mask"]))}
     return made
 
 
@@ -182,10 +182,10 @@ def test_predict_writes_what_sentinels_stand_for(tmp_path):
     run = trained(tmp_path, t5_tree(tmp_path))
     split = run.given([{"text": "the <|sentinel_0|> sat on<|sentinel_1|>"}])
     encoder = split.read(split.all(), replaced={"spans": ""}).encoder.chunks["text"].values.tolist()
-    text, sentinels = run.choppers["text"].text, run.tasks["task"].sentinels
+    text, sentinels = run.choppers["text"].vocabulary, run.tasks["task"].sentinels
     before, middle = [*text.before, *text.encode("the")], text.encode(" sat on")
     assert encoder == [*before, sentinels[0], *middle, sentinels[1], text.end]
-    assert run.tasks["task"].written([sentinels[0], *text.encode("cat")]) == "<|sentinel_0|>cat"
+    assert run.tasks["task"].restore([sentinels[0], *text.encode("cat")]) == "<|sentinel_0|>cat"
     assert isinstance(run.predict([{"text": "the <|sentinel_0|> sat"}], max_tokens=4)[0]["task"]["text"], str)
 
 
@@ -230,7 +230,7 @@ def test_what_is_hidden_is_what_stood_there_and_what_is_judged(tmp_path):
 def test_a_masked_place_does_not_know_what_it_hides(tmp_path):
     """Two texts that differ only where the mask stands give bit-equal outputs."""
     made = trainer(tree(tmp_path, MASKED | {"as_mask": 1.0, "as_random": 0.0}))
-    encoding = made.data.choppers["text"].text
+    encoding = made.data.choppers["text"].vocabulary
     outputs = []
     for letter in "ae":
         planned = made.data.splits["train"].read([Place(0, 0, 0)]).main
@@ -275,7 +275,7 @@ def test_masked_modelling_learns_and_a_classifier_takes_it_on(tmp_path, capsys):
     said = capsys.readouterr().out + capsys.readouterr().err
     assert "differ in shape" not in said
     fine, bert = load_run(tmp_path / "fine"), load_run(tmp_path / "run")
-    assert fine.choppers["text"].text == bert.choppers["text"].text  # with the mask
+    assert fine.choppers["text"].vocabulary == bert.choppers["text"].vocabulary  # with the mask
     assert not fine.choppers["text"].generated
 
 
@@ -294,7 +294,7 @@ def test_bert_is_the_gpt_with_another_attention_line_and_task():
 def test_nothing_is_lost_and_the_lengths_are_known(length, share, mean, seed):
     made = SpanCorruption(source="text", target="spans", share=share, mean_span=mean)
     encoding = Extended(CharacterEncoding("".join(map(chr, range(97, 123)))), made.marks)
-    chopper = TextChopper(text=encoding)
+    chopper = TextChopper(vocabulary=encoding)
     made.choppers = {"text": chopper, "spans": chopper}
     ids = np.random.default_rng(seed).integers(0, 26, length)
     left, cut = made.corrupted(ids, np.random.default_rng(seed))
@@ -316,7 +316,10 @@ def test_of_samples_the_end_that_a_published_tokenizer_puts_is_never_cut_out(tex
     made = SpanCorruption(source="text", target="spans", share=0.5)
     encoding = Extended(CharacterEncoding("abc"), made.marks)
     encoding.frame = encoding.frame | {"before": (), "after": (encoding.end,)}  # as T5's tokenizer.json has it
-    made.choppers = {"text": TextChopper(text=encoding, generated=False), "spans": TextChopper(text=encoding)}
+    made.choppers = {
+        "text": TextChopper(vocabulary=encoding, generated=False),
+        "spans": TextChopper(vocabulary=encoding),
+    }
     samples = [[("text", made.choppers["text"].chop(text))] for text in texts]
     planned = replace(place(samples, made.choppers, 40), seeds=tuple((seed, 0, n) for n in range(len(texts))))
     batch = made.in_two(planned)
@@ -350,7 +353,7 @@ def test_the_encoder_reads_what_is_left_and_the_decoder_writes_the_rest(tmp_path
     batch = make_batch(train, train.plan(0, 0), made.data.tasks)
     assert list(batch.sets) == ["encoder", "main"] and batch.encoder.tokens.shape[1] <= 40
     chunks = batch.main.chunks["spans"]
-    text = made.data.choppers["spans"].text
+    text = made.data.choppers["spans"].vocabulary
     assert chunks.values.view(4, -1)[:, 0].tolist() == [text.start] * 4
     assert batch.targets["task"].values.view(4, -1)[:, -1].tolist() == [text.end] * 4
     preflight(made)
@@ -372,7 +375,7 @@ def test_special_ids_of_a_tasks_own_are_kept(tmp_path):
     made = Extended(CharacterEncoding("abc"), ["mask", "sentinel_0"])
     made.save(tmp_path)
     found = load_encoding(tmp_path)
-    assert found == made and found.roles == {"mask": 4, "sentinel_0": 5} and found.vocabulary == 6
+    assert found == made and found.roles == {"mask": 4, "sentinel_0": 5} and found.size == 6
     assert found.encode("cab") == [2, 0, 1] and found.decode([2, 4, 0]) == "ca"
     assert found.decode([2, 4], specials=True) == "c<|mask|>"
     assert found != CharacterEncoding("abc")

@@ -159,12 +159,12 @@ def test_a_later_target_is_never_heard(trained):
 
 def uncached(run, source: str, most: int) -> list[int]:
     """The greedy text, with everything read again for every token."""
-    split, encoding, ids = run.given([{"source": source, "target": ""}]), run.choppers["target"].text, []
+    split, encoding, ids = run.given([{"source": source, "target": ""}]), run.choppers["target"].vocabulary, []
     for _ in range(most):
         split = run.given([{"source": source, "target": encoding.decode(ids)}])
         batch = make_batch(split, split.all(), run.tasks)
         scores = run.model(run.model.plan(batch))["translation"][-1]
-        ids.append(int(scores[: encoding.vocabulary].argmax()))
+        ids.append(int(scores[: encoding.size].argmax()))
         if ids[-1] == encoding.end:
             return ids[:-1]
     return ids
@@ -187,10 +187,10 @@ def test_cached_is_uncached(tmp_path, position, residual):
 
 def texts(run, sources: list[str], search: Search, fast: bool, most: int = 12) -> list[list[int]]:
     """What a run writes, by the fast decoder or by the general path."""
-    encoding = run.choppers["target"].text
+    encoding = run.choppers["target"].vocabulary
     split = run.given([{"source": source} for source in sources])
     sets = split.read(split.all(), rows="one_each", replaced={"target": ""})
-    session = Session(run.model, sets, input="target", task="translation", vocabulary=encoding.vocabulary, most=most)
+    session = Session(run.model, sets, input="target", task="translation", vocabulary=encoding.size, most=most)
     assert session.fast
     session.fast = fast
     found = {key: each.ids for key, each in zip(sets.main.keys, beam_search(session, [encoding.end], most, search))}
@@ -199,7 +199,7 @@ def texts(run, sources: list[str], search: Search, fast: bool, most: int = 12) -
 
 def test_with_enough_beams_the_search_is_exhaustive(trained):
     """Over a vocabulary cut to few ids, the best of all texts of up to three tokens is found."""
-    encoding = trained.choppers["target"].text
+    encoding = trained.choppers["target"].vocabulary
     kept = 5
 
     def log_of(ids: list[int]) -> float:
@@ -215,9 +215,7 @@ def test_with_enough_beams_the_search_is_exhaustive(trained):
     with torch.no_grad():
         split = trained.given([{"source": "one"}])
         sets = split.read(split.all(), rows="one_each", replaced={"target": ""})
-        session = Session(
-            trained.model, sets, input="target", task="translation", vocabulary=encoding.vocabulary, most=3
-        )
+        session = Session(trained.model, sets, input="target", task="translation", vocabulary=encoding.size, most=3)
         scores = session.scores
 
         def cut():
@@ -325,7 +323,7 @@ def test_the_best_by_texts_that_nobody_writes_is_refused(tmp_path, capsys):
 
 def test_smoothing_spreads_over_the_vocabulary_alone():
     task = SequenceToSequence(target="target", label_smoothing=0.2)
-    task.choppers = {"target": TextChopper(text=ByteEncoding())}
+    task.choppers = {"target": TextChopper(vocabulary=ByteEncoding())}
     output = torch.randn(5, 320, generator=torch.Generator().manual_seed(0))  # 257 ids and 63 rows that fill up
     values = torch.tensor([1, 256, IGNORED, 0, 30])
     logs, judged = output[:, :257].log_softmax(-1), values >= 0

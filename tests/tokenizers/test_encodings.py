@@ -70,7 +70,7 @@ def test_our_encodings_give_back_every_text(text):
         assert encoding.decode(ids) == text
         assert encoding.decode_bytes(ids) == text.encode()
         assert encoding.encode_batch([text, "a"]) == [ids, encoding.encode("a")]
-        assert all(0 <= i < encoding.vocabulary and i != encoding.start for i in ids)
+        assert all(0 <= i < encoding.size and i != encoding.start for i in ids)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -104,7 +104,7 @@ def test_bpe_cuts_as_the_trainer_itself_does():
 def test_bpe_training_is_reproducible_and_counts_the_start_token():
     again = make_encoding("bpe", 330, lambda: iter(SAMPLE))
     assert again == BPE and again.ranks == BPE.ranks
-    assert (BPE.vocabulary, BPE.start, len(BPE.ranks)) == (330, 329, 329)
+    assert (BPE.size, BPE.start, len(BPE.ranks)) == (330, 329, 329)
     assert make_encoding("bpe", 257, lambda: SAMPLE).encode("ab") == [97, 98]
 
 
@@ -127,8 +127,8 @@ def test_special_names_inside_data_are_data(name):
 @needs_ranks
 def test_public_encodings_know_their_size_and_their_gaps():
     gpt2, large = public("gpt2"), public("cl100k_base")
-    assert (gpt2.vocabulary, gpt2.start) == (50257, 50256)
-    assert (large.vocabulary, large.start) == (100277, 100257)
+    assert (gpt2.size, gpt2.start) == (50257, 50256)
+    assert (large.size, large.start) == (100277, 100257)
     assert large.decode([100261, 100258], specials=True) == "<|100261|><|fim_prefix|>"
     assert large.decode([100261, 100258]) == ""
     assert gpt2.encode("Hello world") == [15496, 995]
@@ -167,7 +167,7 @@ def test_unseen_characters_are_refused_by_name_and_place():
 
 def test_character_vocabulary_is_sorted_and_starts_last():
     encoding = make_encoding("characters", None, lambda: ["hello", "world"])
-    assert (encoding.symbols, encoding.start, encoding.vocabulary) == ("dehlorw", 7, 8)
+    assert (encoding.symbols, encoding.start, encoding.size) == ("dehlorw", 7, 8)
     for wrong in ("ba", "aa", ""):
         with pytest.raises(ValueError, match="names at least one character, each once, in code point order"):
             CharacterEncoding(wrong)
@@ -304,4 +304,4 @@ def test_a_column_of_numbers_is_a_text_and_what_is_none_is_passed_over():
     fitted = TextPreprocessor(encoding="characters").fit(
         lambda: iter([12, "3", ["4"], {"5": 6}, 7.5, b"8", b"\xff"]), Role()
     )
-    assert fitted.text.symbols == ".123578"
+    assert fitted.vocabulary.symbols == ".123578"

@@ -18,7 +18,7 @@ def test_each_core_counts_its_own_rows_and_a_head_the_slots_that_are_judged():
     """Two pictures of five patches, read by an encoder; texts of three tokens, of which four in all are judged."""
     d, slots, source = 8, 2 * 3, 2 * 5
     image = ImageTokenizer(ImageChopper(patch_size=2, channels=1, size=(2, 10)), d, 5)
-    text = TextTokenizer(TextChopper(text=CharacterEncoding("abcdefgh")), d, 7)
+    text = TextTokenizer(TextChopper(vocabulary=CharacterEncoding("abcdefgh")), d, 7)
     cores = Cores(
         core_of(["image", "text"], crosses=True, width=d, depth=1, heads=2),
         core_of(["image", "text"], attention="same_sample", width=d, depth=2, heads=2),

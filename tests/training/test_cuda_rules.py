@@ -368,7 +368,7 @@ def test_rows_that_are_alike_have_one_mask():
 
 def writer(**options: Any) -> Model:
     """A small language model of eight letters."""
-    chopper = TextChopper(text=CharacterEncoding("abcdefgh"))
+    chopper = TextChopper(vocabulary=CharacterEncoding("abcdefgh"))
     tokenizers = {"text": TextTokenizer(chopper, 32, 8)}
     core = core_of(["text"], **{"width": 32, "depth": 2, "heads": 4, "block": BOTH} | options)
     head = LanguageModeling(target="text").head(tokenizers, 32)
@@ -403,7 +403,7 @@ def test_an_answer_is_planned_for_the_arithmetic_in_use(calls):
     """In halves what was given is read by `varlen_attn`: the type of the weights would ask for FlexAttention,
     which for so few tokens is first compiled. The cache holds halves."""
     encoding = CharacterEncoding("abcdefgh")
-    choppers = {"text": TextChopper(text=encoding)}
+    choppers = {"text": TextChopper(vocabulary=encoding)}
     planned = place(
         [[("text", choppers["text"].chop(text))] for text in ("abc", "ab")],
         choppers,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files.writing import write_text
+from ..vocabulary import Vocabulary
 
 MOST = 2**24
 """The most ids of an encoding."""
@@ -45,46 +46,15 @@ def well_formed(text: str) -> str:
     return text
 
 
-class Encoding:
-    """Base of all encodings. A subclass gives the attributes below, `encode`, and `parts` where more must be saved."""
+class Encoding(Vocabulary):
+    """Base of all encodings: vocabularies whose items are texts. A subclass gives the attributes below, `encode`, and
+    `parts` where more must be saved."""
 
+    endings = (".txt",)
     name: str
     """Its name in a YAML: `bytes`, `characters`, `bpe`, `numbers`, or one of tiktoken's; `directory`: imported."""
     pieces: Sequence[bytes]
     """The bytes of each id, by id; empty for special ids and for gaps in the numbering."""
-    specials: dict[int, str]
-    """The printable names of the special ids."""
-    start: int
-    """The special id put before every document, with which generation begins."""
-    frame: Mapping[str, Any] = {}
-    """How a published model's texts begin and end, where that is not just `start`: `end`, `ends`, `opening`, `before`,
-    `after` and `roles` as the properties of these names; `prompt`: ids before a text that is continued; `strip`:
-    whether white space around generated text is removed."""
-
-    @property
-    def end(self) -> int:
-        """The special id that ends a generated text."""
-        return self.frame.get("end", self.start)
-
-    @property
-    def ends(self) -> frozenset[int]:
-        """All special ids that end a generated text; most models have one."""
-        return frozenset(self.frame.get("ends", (self.end,)))
-
-    @property
-    def opening(self) -> tuple[int, ...]:
-        """The ids that follow `start` in every generated text (Whisper's language and task)."""
-        return tuple(self.frame.get("opening", ()))
-
-    @property
-    def before(self) -> tuple[int, ...]:
-        """The ids before a text that is only read: BERT's [CLS]."""
-        return tuple(self.frame.get("before", (self.start,)))
-
-    @property
-    def after(self) -> tuple[int, ...]:
-        """The ids after a text that is only read: BERT's [SEP]."""
-        return tuple(self.frame.get("after", ()))
 
     def prompted(self, text: str | None) -> list[int]:
         """The ids of a text that is to be continued, behind the start token or what a published model's tokenizer puts
@@ -92,7 +62,7 @@ class Encoding:
         before = self.frame.get("prompt", (self.start,))
         return [*before, *self.encode(text)] if text else [*(before or (self.start,))]
 
-    def written(self, ids: Iterable[int]) -> str:
+    def restore(self, ids: Iterable[int]) -> str:
         """The text of generated ids, without white space around it where the frame says `strip`."""
         text = self.decode(ids)
         return text.strip() if self.frame.get("strip") else text
@@ -102,14 +72,19 @@ class Encoding:
         return TextStream(self)
 
     @property
-    def roles(self) -> Mapping[str, int]:
-        """Special ids by their role in tasks: `mask`, `sentinel_0`, ..."""
-        return self.frame.get("roles", {})
+    def size(self) -> int:
+        return len(self.pieces)
 
     @property
-    def vocabulary(self) -> int:
-        """How many ids there are, special ones and gaps included."""
-        return len(self.pieces)
+    def title(self) -> str:
+        return f"encoding {self.name!r}"
+
+    def units(self, item: str) -> float:
+        """Its UTF-8 bytes."""
+        return len(item.encode())
+
+    def write(self, item: str, file: Path) -> None:
+        write_text(file, item + "\n")
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without special ones. Raises UnencodableText (a ValueError)."""
@@ -125,13 +100,6 @@ class Encoding:
         known = self.known(ids)
         names = {i: self.specials.get(i, f"<|{i}|>").encode() for i in set(known)} if specials else {}
         return b"".join(self.pieces[i] or names.get(i, b"") for i in known)
-
-    def known(self, ids: Iterable[int]) -> list[int]:
-        """The ids as a list. Raises ValueError for one outside the vocabulary."""
-        found = [int(i) for i in ids]
-        if wrong := [i for i in found if not 0 <= i < self.vocabulary]:
-            raise ValueError(f"id {wrong[0]} is outside encoding {self.name!r}, which has {self.vocabulary} ids")
-        return found
 
     def decode(self, ids: Iterable[int], specials: bool = False) -> str:
         """The text of ids, with U+FFFD where bytes are not UTF-8; otherwise as `decode_bytes`."""
@@ -242,9 +210,9 @@ class NumberEncoding(Encoding):
         known = list(takewhile(self._ids.__contains__, pieces))
         end = sum(map(len, known))
         if end < len(text):
-            why = f"is not a number from <0> to <{self.vocabulary - 1}> other than the start"
+            why = f"is not a number from <0> to <{self.size - 1}> other than the start"
             raise UnencodableText(f"{text[end : end + 12]!r}", end, why)
         return [self._ids[piece] for piece in known]
 
     def parts(self):
-        return {"vocabulary": self.vocabulary, "start": self.start} | ({"frame": self.frame} if self.frame else {})
+        return {"vocabulary": self.size, "start": self.start} | ({"frame": self.frame} if self.frame else {})

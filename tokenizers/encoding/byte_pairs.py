@@ -66,7 +66,7 @@ class Extended(Encoding):
 
     def __init__(self, base: Encoding, own: Sequence[str]):
         self.base, self.own = base, tuple(own)
-        self.name, self.start, first = base.name, base.start, base.vocabulary
+        self.name, self.start, first = base.name, base.start, base.size
         roles = {**base.roles, **{name: first + number for number, name in enumerate(own)}}
         self.frame = {**base.frame, "end": base.end, "before": base.before, "after": base.after, "roles": roles}
         self.specials = base.specials | {first + number: f"<|{name}|>" for number, name in enumerate(own)}
@@ -78,7 +78,7 @@ class Extended(Encoding):
     def decode(self, ids, specials=False):
         if specials:
             return super().decode(ids, specials)
-        return self.base.decode([i for i in ids if i < self.base.vocabulary])
+        return self.base.decode([i for i in ids if i < self.base.size])
 
     def encode_batch(self, texts):
         return self.base.encode_batch(texts)
@@ -182,6 +182,6 @@ def train_bpe(texts: Iterable[str], vocabulary: int) -> BpeEncoding:
     byte, learned = byte_letters(), sorted(learner.get_vocab().items(), key=lambda item: item[1])
     merged = [bytes(byte[letter] for letter in piece) for piece, _ in learned if len(piece) > 1]
     found = BpeEncoding({piece: rank for rank, piece in enumerate([bytes([b]) for b in range(256)] + merged)})
-    if found.vocabulary < vocabulary:
-        raise ValueError(f"vocabulary: {vocabulary} ids are too many: this corpus gives {found.vocabulary}")
+    if found.size < vocabulary:
+        raise ValueError(f"vocabulary: {vocabulary} ids are too many: this corpus gives {found.size}")
     return found

@@ -165,7 +165,7 @@ def test_a_run_trained_here_is_loaded_to_equal_outputs(kind, published, tmp_path
     if kind not in ("ast", "llama", "vit"):  # a directory without a tokenizer has numbers
         (text,) = (each for name, each in run.choppers.items() if each.kind == "text" and name in ("text", "source"))
         ids = transformers.AutoTokenizer.from_pretrained(tmp_path / "back")("chop mix").input_ids
-        assert [id for id in ids if id not in text.text.specials] == text.text.encode("chop mix")
+        assert [id for id in ids if id not in text.vocabulary.specials] == text.vocabulary.encode("chop mix")
     for task in run.tasks:
         assert getattr(run.tasks[task], "classes", None) == getattr(again.tasks[task], "classes", None)
 

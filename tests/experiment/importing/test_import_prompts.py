@@ -205,7 +205,7 @@ def test_masks_are_filled_in_as_in_transformers(tmp_path, capsys):
         for ours, theirs in zip(offered, expected):
             assert ours["probability"] == pytest.approx(theirs["score"], abs=2e-4)
     # a mark that is written out is text, but for the mask: nobody ends a text by writing it
-    coder = load_run(tmp_path / "run").choppers["text"].text
+    coder = load_run(tmp_path / "run").choppers["text"].vocabulary
     end, unknown = words.index("[SEP]"), words.index("[UNK]")
     ids = coder.encode("the cat [SEP] sat")
     assert end not in ids and unknown in ids and end in own("the cat [SEP] sat").input_ids[1:-1]

@@ -193,8 +193,8 @@ def test_a_word_piece_vocabulary_is_read_as_transformers_reads_it(tmp_path):
         plain = reference(text.replace("[MASK]", "")).input_ids
         found = chopper.chop(text.replace("[MASK]", "")).values.tolist()
         assert found == plain
-    assert chopper.text.roles == {"mask": 4} and chopper.text.decode([5, 6, 8]) == "the cats"
-    assert chopper.text.encode("[MASK]") != [4]  # text of a special token is data
+    assert chopper.vocabulary.roles == {"mask": 4} and chopper.vocabulary.decode([5, 6, 8]) == "the cats"
+    assert chopper.vocabulary.encode("[MASK]") != [4]  # text of a special token is data
     assert run.model.tokenizers["text"].embedding.num_embeddings == len(words) + 2
     ids = reference("the cat [MASK] sat").input_ids
     assert ids.index(4) == 3
@@ -204,7 +204,7 @@ def test_a_word_piece_vocabulary_is_read_as_transformers_reads_it(tmp_path):
     (answer,) = run.predict([{"text": "the cat [MASK] sat"}])
     (offered,) = answer["mlm"]["masks"]
     assert [each["token"] for each in offered] == [
-        run.choppers["text"].text.decode([i]) for i in shares.topk(5).indices.tolist()
+        run.choppers["text"].vocabulary.decode([i]) for i in shares.topk(5).indices.tolist()
     ]
     assert offered[0]["probability"] == pytest.approx(float(shares.max()), abs=1e-3)
 
@@ -258,7 +258,7 @@ def test_a_unigram_tokenizer_writes_text(tmp_path):
     unigram().save(str(tmp_path / "theirs" / "tokenizer.json"))
     import_directory(tmp_path / "theirs", tmp_path / "run")
     run = load_run(tmp_path / "run", "last")
-    text = run.choppers["source"].text
+    text = run.choppers["source"].vocabulary
     assert run.choppers["source"].chop("the cats").values.tolist() == [*unigram().encode("the cats").ids, 1]
     assert text.decode(text.encode("the cats sat")) == "the cats sat"
     assert text.pieces[4] == b" the"
@@ -269,7 +269,7 @@ def test_a_unigram_tokenizer_writes_text(tmp_path):
     answer = run.predict([{"source": "the cat"}], max_tokens=5)[0]["answer"]["text"]
     assert isinstance(answer, str)
     again = load_run(tmp_path / "run", "last")
-    assert again.choppers["source"].text == text
+    assert again.choppers["source"].vocabulary == text
 
 
 def test_byte_pairs_of_two_files(tmp_path):
@@ -287,7 +287,10 @@ def test_byte_pairs_of_two_files(tmp_path):
     import_directory(tmp_path / "theirs", tmp_path / "run")
     chopper = load_run(tmp_path / "run", "last").choppers["text"]
     assert chopper.chop("the mat").values.tolist() == [0, *learned.encode("the mat").ids, 2]
-    assert chopper.text.roles == {"mask": 4} and chopper.text.decode(chopper.text.encode("the mat")) == "the mat"
+    assert (
+        chopper.vocabulary.roles == {"mask": 4}
+        and chopper.vocabulary.decode(chopper.vocabulary.encode("the mat")) == "the mat"
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------- refusals
@@ -324,7 +327,7 @@ def test_a_llama_may_name_no_end(tmp_path):
     """transformers takes an empty list for none named."""
     transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA, eos_token_id=[])).save_pretrained(tmp_path / "in")
     import_directory(tmp_path / "in", tmp_path / "run")
-    assert load_run(tmp_path / "run").choppers["text"].text.frame["ends"] == [2]
+    assert load_run(tmp_path / "run").choppers["text"].vocabulary.frame["ends"] == [2]
 
 
 def rewritten(source: Path, change) -> None:

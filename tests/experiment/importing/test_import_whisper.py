@@ -455,15 +455,15 @@ def test_a_context_without_room_for_a_text_is_refused(directory, tmp_path):
 
 
 def test_what_a_whisper_writes_begins_with_no_space(directory):
-    text = load_run(directory[0] / "run").choppers["text"].text
-    assert text.written(text.encode(" So it is.")) == "So it is."
+    text = load_run(directory[0] / "run").choppers["text"].vocabulary
+    assert text.restore(text.encode(" So it is.")) == "So it is."
 
 
 def test_the_answer_of_a_whisper_begins_with_no_space(directory, tmp_path, monkeypatch, capsys):
     """Whatever its weights would say, it says " So." here."""
     import soundfile
 
-    text = load_run(directory[0] / "run").choppers["text"].text
+    text = load_run(directory[0] / "run").choppers["text"].vocabulary
     spoken = iter([*text.encode(" So."), *ids("<|endoftext|>")])
 
     def scores(embedding: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,117 @@
+"""Vocabularies: ids and what they stand for, so that an item can be generated id by id, and written to a file.
+
+A text is one kind of item that is ids (`tokenizers/encoding/`); a picture of few colours, a score and a molecule are
+others. Tasks, sampling and beam search see ids alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from ..models.generation.constraints import Constraint
+
+
+class Unit(NamedTuple):
+    """In what an item is measured, so that models with other tokens can be compared: the bytes of a text."""
+
+    metric: str
+    """The name of the metric: `bits_per_byte`."""
+    told: str
+    """Its unit, for messages: `bits per byte of text`."""
+    in_bits: bool = True
+    """Whether the metric is in bits, else in nats."""
+
+
+BITS_PER_BYTE = Unit("bits_per_byte", "bits per byte of text")
+
+
+class Vocabulary:
+    """Base of all vocabularies. A subclass gives `size`, `start`, `specials`, `encode` and `restore`, and what of the
+    rest differs."""
+
+    unit: ClassVar[Unit] = BITS_PER_BYTE
+    endings: ClassVar[tuple[str, ...]] = ()
+    """The endings of the files that `write` knows, such as `.png`."""
+    size: int
+    """How many ids there are, special ones and gaps included."""
+    start: int
+    """The special id put before every item, with which generation begins."""
+    specials: Mapping[int, str]
+    """The printable names of the special ids."""
+    frame: Mapping[str, Any] = {}
+    """How items begin and end, where that is not just `start`: `end`, `ends`, `opening`, `before`, `after` and `roles`
+    as the properties of these names; of texts also `prompt`: ids before one that is continued, and `strip`: whether
+    white space around generated text is removed."""
+
+    @property
+    def end(self) -> int:
+        """The special id that ends a generated item."""
+        return self.frame.get("end", self.start)
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """All special ids that end a generated item; most models have one."""
+        return frozenset(self.frame.get("ends", (self.end,)))
+
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """The ids that follow `start` in every generated item (Whisper's language and task)."""
+        return tuple(self.frame.get("opening", ()))
+
+    @property
+    def before(self) -> tuple[int, ...]:
+        """The ids before an item that is only read: BERT's [CLS]."""
+        return tuple(self.frame.get("before", (self.start,)))
+
+    @property
+    def after(self) -> tuple[int, ...]:
+        """The ids after an item that is only read: BERT's [SEP]."""
+        return tuple(self.frame.get("after", ()))
+
+    @property
+    def roles(self) -> Mapping[str, int]:
+        """Special ids by their role in tasks: `mask`, `sentinel_0`, ..."""
+        return self.frame.get("roles", {})
+
+    def encode(self, item: Any) -> list[int]:
+        """The ids of an item, without special ones. Raises ValueError for one that the vocabulary cannot hold."""
+        raise NotImplementedError
+
+    def restore(self, ids: Iterable[int]) -> Any:
+        """The item of ids, as `encode` takes it; special ids are left out. Raises ValueError for an id outside the
+        vocabulary, and where the ids are no item."""
+        raise NotImplementedError
+
+    def units(self, item: Any) -> float:
+        """The size of an item in its unit: the divisor of the metric `unit.metric`."""
+        raise NotImplementedError
+
+    def write(self, item: Any, file: Path) -> None:
+        """Write an item to a file whose name ends in one of `endings`."""
+        raise NotImplementedError
+
+    @property
+    def well_formed(self) -> Constraint | None:
+        """Which ids may follow which, so that only whole items are generated; None: any may."""
+        return None
+
+    def known(self, ids: Iterable[int]) -> list[int]:
+        """The ids as a list. Raises ValueError for one outside the vocabulary."""
+        found = [int(i) for i in ids]
+        if wrong := [i for i in found if not 0 <= i < self.size]:
+            raise ValueError(f"id {wrong[0]} is outside {self.title}, which has {self.size} ids")
+        return found
+
+    @property
+    def title(self) -> str:
+        """What it is called in messages: `encoding 'bytes'`."""
+        return "the vocabulary"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A sha256 (hex) of all that decides which ids an item has."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
