@@ -17,9 +17,9 @@ from ..data.base import Dataset
 from ..data.samples.split import SampleSplit
 from ..inference.attribution import Attribution, measure_attribution
 from ..inference.evaluation import evaluate_split
-from ..inference.generate import joined, stream_prompts, stream_texts, with_sampling
+from ..inference.generate import stream_prompts, stream_texts
+from ..inference.generating import Generating, joined
 from ..inference.predict import predict
-from ..models.generation.beam_search import Search
 from .folder.reading import RunError, say_aside
 from .opening.given import given_split, own_split
 from .opening.opened import Opened
@@ -32,50 +32,52 @@ class Run(Opened):
     def generate(
         self, prompt: str | Sequence[str | None] | None = None, *,
         inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (), **options: Any,
-    ) -> str | list[str]:  # fmt: skip
-        """The text that continues a prompt, or one text per prompt; or the text generated from the other `inputs` of a
-        sample, or of each of several. Options as for `stream`; the fields of `Sampling` may be given directly
-        (`temperature=0`). Raises RunError where no task generates text, and for a sample that cannot be read."""
+    ) -> Any:  # fmt: skip
+        """The text that continues a prompt, or one text per prompt; or the item (a text; of pictures a tensor) that is
+        generated from the other `inputs` of a sample, or of each of several. Options as for `stream`; the fields of
+        `Sampling` may be given directly (`temperature=0`). Raises RunError where no task generates anything, and for a
+        sample that cannot be read."""
         prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
         samples = [inputs] if isinstance(inputs, Mapping) else list(inputs)
-        if not samples:
-            texts = joined(self.stream(prompts, **with_sampling(options)), len(prompts))
+        name, target = self.text_task()
+        task, is_text = self.tasks[name], self.choppers[target].kind == "text"
+        if not samples and is_text:
+            texts = joined(self.stream(prompts, **options), len(prompts))
             return texts[0] if prompt is None or isinstance(prompt, str) else texts
-        name, _ = self.text_task()
-        task, how = {name: self.tasks[name]}, {"prompt": one_of(prompts), **with_sampling(options)}
         self.check_heads()
-        answers = self.answered(task, samples, **how)
+        answers = self.answered({name: task}, samples or [{}], prompt=one_of(prompts), **options)
         if wrong := [answer["error"] for answer in answers if "error" in answer]:
             raise RunError(wrong[0])
-        texts = [answer[name]["text"] for answer in answers]
-        return texts[0] if isinstance(inputs, Mapping) else texts
+        found = [each["text"] if is_text else task.restore(each["ids"]) for each in (all[name] for all in answers)]
+        return found if samples and not isinstance(inputs, Mapping) else found[0]
 
     def stream(
         self, prompts: Sequence[str | None] = (None,), inputs: Sequence[Mapping[str, Any]] = (), **options: Any
     ) -> Iterator[list[str]]:  # fmt: skip
         """Yield lists with the next piece of every text until all have ended: one text per prompt, or, where `inputs`
         are given, one per sample, each beginning behind the first prompt. Options: those of
-        `inference.generate.stream_prompts` (`max_tokens`, `sampling`, `search`, `stop`, `seed`, `cached`). Raises
-        RunError where no task generates text, or one needs other inputs and none are given, DataError for a sample
-        that cannot be read."""
+        `inference.generating.Generating` (`max_tokens`, `sampling`, `search`, `stop`, `seed`, ...). Raises RunError
+        where no task generates text, or one needs other inputs and none are given, DataError for a sample that cannot
+        be read."""
         name, target = self.text_task()
-        task = self.tasks[name]
+        task, say = self.tasks[name], options.pop("say", print)
         if inputs:
             self.check_heads()
             split = self.given(inputs)
             places = sorted(split.all(), key=lambda place: place.number)
-            return stream_texts(self.model, name, task, split, places, prompt=one_of(prompts), **options)
+            how = Generating.of({"prompt": one_of(prompts), **options})
+            return stream_texts(self.model, name, task, split, places, how)
         if task.needs.encoder:
             raise RunError(f"{self.folder} writes {target!r} from its other inputs: give them (--input NAME=VALUE)")
-        return stream_prompts(self.model, name, task, prompts, **options)
+        return stream_prompts(self.model, name, task, prompts, Generating.of(options), say)
 
     def predict(self, samples: Sequence[Mapping[str, Any]], **how: Any) -> list[dict[str, Any]]:
         """Predict for samples: mappings of any of the run's inputs to raw values (a path, a file's bytes, an array, a
         text).
 
         Gives one mapping per sample: every task's prediction by task name (a class with probabilities, numbers, a
-        text), or `error` for a sample that cannot be read. `how`: the options of `inference.predict.predict`. Raises
-        RunError for an input that the run does not have, and for a task whose head was missing in an import.
+        text), or `error` for a sample that cannot be read. `how`: the options of
+        `inference.generating.Generating`. Raises RunError for an input that the run does not have, and for a task whose head was missing in an import.
         """
         self.check_heads()
         return self.answered(self.tasks, samples, **how)
@@ -83,7 +85,7 @@ class Run(Opened):
     def answered(self, tasks: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], **how: Any) -> list[dict]:
         """`predict` for some tasks; says of which inputs items were left out for want of room."""
         split = self.given(samples)
-        found = predict(self.model, tasks, split, **how)
+        found = predict(self.model, tasks, split, Generating.of(how))
         for line in split.unread.shortened():
             say_aside(line)
         return found
@@ -93,19 +95,16 @@ class Run(Opened):
         be filled in), else as for training. Raises RunError for an input that the run does not have."""
         return given_split(self, samples, asked)
 
-    def evaluate(
-        self, split: str = "val", dataset: Dataset | None = None, rows: int = 64, search: Search | None = None
-    ) -> dict[str, float]:
+    def evaluate(self, split: str = "val", dataset: Dataset | None = None, rows: int = 64) -> dict[str, float]:
         """The metrics of a whole split, of the run's own data or of another dataset, named `split/metric`.
 
-        `rows` samples are read at a time. Texts are generated by the search of their task, or by `search`. A
-        classification also writes its confusion matrix into the run's folder, as `confusion-<split>-<task>.png`. Raises
+        `rows` samples are read at a time. Texts are generated by the search of their task (`searching` gives a run with
+        another). A classification also writes its confusion matrix into the run's folder, as `confusion-<split>-<task>.png`. Raises
         RunError for a task whose head was missing in an import, DataError for data that cannot be read."""
         self.check_heads()
-        asked = self.searching(**vars(search)) if search else self
-        data = own_split(asked, split, dataset)
+        data = own_split(self, split, dataset)
         with self.arithmetic():
-            metrics = evaluate_split(self.model, asked.tasks, data, rows=rows, pictures=pictures_of(self.folder))
+            metrics = evaluate_split(self.model, self.tasks, data, rows=rows, pictures=pictures_of(self.folder))
         for line in data.unread.told():
             say_aside(line)
         return metrics

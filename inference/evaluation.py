@@ -3,7 +3,7 @@ processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,15 +14,16 @@ from ..data.split import Split
 from ..models.arithmetic import computing_type
 from ..models.model import Model
 from ..tasks.base import Task, figures
+from ..tasks.judging import Generated
 from ..tasks.metrics import as_text
 from ..tokenizers.files.reading import DataError
-from .generate import written_pairs
+from .generated import generated_share
 from .pictures import draw_confusion
 
 Sums = dict[str, dict[str, Tensor]]
 """By task and by name, what metrics are computed from: `loss` and `count` (of targets), both summed, and more."""
-Pairs = list[tuple[str, str]]
-"""(hypothesis, reference): texts that were generated, each with the true one."""
+Pairs = list[Generated]
+"""Items that were generated or recognised, each with the true one."""
 
 
 def evaluate_split(
@@ -73,7 +74,7 @@ def read_share(
     model: Model, tasks: Mapping[str, Task], split: Split, processes: Processes, rows: int, inputs,
     generated: int | None,
 ) -> tuple[Sums, dict[str, Pairs]]:  # fmt: skip
-    """Every task's sums over this process's share of a split, and, of tasks with metrics of texts, the pairs of texts.
+    """Every task's sums over this process's share of a split, and, of tasks that are judged by items, these.
     An error of one process stops all: the others raise ElsewhereError."""
     training = model.training
     model.eval()
@@ -81,9 +82,9 @@ def read_share(
     try:
         sums, pairs = summed(model, tasks, split, processes.share(split.all()), rows, inputs)
         for name, task in tasks.items():
-            if task.needs.generates and judges(task) and split.samples is not None and generated != 0:
-                places = processes.share(split.all() if generated is None else split.first(generated))
-                pairs[name] = written_pairs(model, name, task, split, places, inputs, rows)
+            if task.needs.generates and is_judged(task) and split.samples is not None and generated != 0:
+                places = split.all() if generated is None else split.first(generated)
+                pairs[name] = generated_share(model, name, task, split, places, processes, inputs, max(rows, 64))
     except ValueError as wrong:  # a bad sample stops all processes, not only the one that met it
         error = wrong
     finally:
@@ -94,17 +95,21 @@ def read_share(
 
 
 def compared(name: str, task: Task, split: Split, pairs: Pairs) -> dict[str, float]:
-    """The metrics of a task's pairs of texts over a whole split, and their number (`judged`). Raises DataError where
+    """The metrics of a task's generated items over a whole split, and their number (`judged`). Raises DataError where
     there are none."""
     if not pairs:
-        raise DataError(f"split {split.name!r} has no text of {task.target!r} by which task {name!r} could be judged")
-    hypotheses, references = zip(*pairs, strict=True)
-    return {name: judge(hypotheses, references) for name, judge in judges(task).items()} | {"judged": len(pairs)}
+        raise DataError(f"split {split.name!r} has no item of {task.target!r} by which task {name!r} could be judged")
+    said, true = [each.item for each in pairs], [each.true for each in pairs]
+    found = {name: metric.of_texts(said, true) for name, metric in task.metrics.items() if metric.of_texts}
+    for name, judge in task.judges.items():
+        figures = judge.judge(pairs, task.choppers[task.target].vocabulary)
+        found |= {name + more: value for more, value in figures.items()}
+    return found | {"judged": len(pairs)}
 
 
-def judges(task: Task) -> dict[str, Callable[[Sequence[str], Sequence[str]], float]]:
-    """By name, a task's metrics of texts: functions of the hypotheses and the references of a whole split."""
-    return {name: metric.of_texts for name, metric in task.metrics.items() if metric.of_texts}
+def is_judged(task: Task) -> bool:
+    """Whether a task has metrics of generated or recognised items."""
+    return any(metric.of_generated for metric in task.metrics.values())
 
 
 def directions(tasks: Mapping[str, Task], split: str) -> dict[str, bool]:
@@ -123,7 +128,7 @@ def summed(
     target's `units`; and, of tasks that read a text off the model's output (CTC), the pairs of texts."""
     device, dtype = next(model.parameters()).device, computing_type(model)
     sums: Sums = {name: {} for name in tasks}
-    pairs: dict[str, Pairs] = {name: [] for name, task in tasks.items() if judges(task) and not task.needs.generates}
+    pairs: dict[str, Pairs] = {name: [] for name, task in tasks.items() if is_judged(task) and not task.needs.generates}
     # a process without a share reads one sample and counts it 0 times, so that all have the same keys
     for first in range(0, max(len(places), 1), rows):
         batch = split.batch(places[first : first + rows] or split.all()[:1], inputs=inputs)
@@ -137,7 +142,8 @@ def summed(
                 found["units"] = torch.tensor(batch.units.get(task.target, 0.0))
             if name in pairs and places:
                 said, true = task.answers(outputs[name], targets, batch), batch.set_of(targets).labels[task.target]
-                pairs[name] += [(answer["text"], as_text(text)) for answer, text in zip(said, true) if text is not None]
+                known = [(answer["text"], text) for answer, text in zip(said, true) if text is not None]
+                pairs[name] += [Generated(text, as_text(other), {}) for text, other in known]
             for key, value in found.items():
                 sums[name][key] = sums[name].get(key, 0.0) + value.double() * bool(places)
     return sums, pairs

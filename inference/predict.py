@@ -11,40 +11,39 @@ import torch
 from ..data.sampler import Place
 from ..data.samples.split import SampleSplit
 from ..models.arithmetic import finite
-from ..models.generation.beam_search import Search
-from ..models.generation.sampling import Sampling
 from ..models.model import Model
 from ..tasks.base import Task, asking
-from .generate import before, generator_of, write_texts
+from .generate import write
+from .generating import Generating, before
 
 
 def predict(
-    model: Model, tasks: Mapping[str, Task], split: SampleSplit, *, sampling: Sampling | None = None,
-    search: Search | None = None, prompt: str = "", stop: Sequence[str] = (), max_tokens: int | None = None,
-    seed: int | None = None, cached: bool = True, rows: int = 64,
-) -> list[dict[str, Any]]:  # fmt: skip
+    model: Model, tasks: Mapping[str, Task], split: SampleSplit, how: Generating = Generating(), rows: int = 64
+) -> list[dict[str, Any]]:
     """Every task's answer to each sample of a split, by task, in the order of the samples: `[{"digit": {...}}, ...]`;
-    `{"error": why}` for a sample that cannot be read.
-
-    Texts begin with `prompt`, which is not given back. They are searched for as their task says, or by `search`, but
-    drawn at random where `sampling` is given (with `seed`); they have at most `max_tokens` tokens and end before a
-    `stop` text; `cached` as for a `Session`. `rows` samples are read at a time.
-    """
+    `{"error": why}` for a sample that cannot be read. Texts and other items are generated as `how` says: of a text
+    {"text": ...}, of any other item {"ids": [...]}. `rows` samples are read at a time."""
     tasks = {name: asking(task) for name, task in tasks.items()}
     found: list[dict[str, Any]] = [{} for _ in range(len(split))]
-    every, generator = split.all(), generator_of(seed, model)
+    every, generator = split.all(), how.generator(model)
     for first in range(0, len(every), rows):
         places = every[first : first + rows]
         for name, task in tasks.items():
             if task.needs.generates:
-                texts = write_texts(model, name, task, split, places, prompt=prompt, sampling=sampling, search=search,
-                                    generator=generator, most=max_tokens, cached=cached)  # fmt: skip
-                answers = {number: {"text": before(text, stop)} for number, text in texts.items()}
+                written = write(model, name, task, split, places, how, generator=generator)
+                answers = {number: answer_of(task, ids, how) for number, ids in written.items()}
             else:
                 answers = read_off(model, name, task, split, places)
             for number, answer in answers.items():
                 found[number][name] = answer
     return [answer or {"error": split.unread.bad[number]} for number, answer in enumerate(found)]
+
+
+def answer_of(task: Task, ids: list[int], how: Generating) -> dict[str, Any]:
+    """What is told of generated ids."""
+    if task.choppers[task.target].kind == "text":
+        return {"text": before(task.restore(ids), how.stop)}
+    return {"ids": ids}
 
 
 @torch.inference_mode()

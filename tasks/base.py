@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..models.batch import Batch, Targets
 from ..models.generation.beam_search import Search
 from ..tokenizers.base import Chopper
+from .judging import Judge
 
 
 class Metric(NamedTuple):
@@ -27,6 +28,13 @@ class Metric(NamedTuple):
     `Task.measure`, and, for items that are ids, their size in `units`; gives None where a sum is missing."""
     of_texts: Callable[[Sequence[str], Sequence[str]], float] | None = None
     """Computes it from the hypotheses (texts as they were generated) and the references of a split, in one order."""
+    of_judge: bool = False
+    """Whether one of the task's `judges` computes it from the generated items of a split."""
+
+    @property
+    def of_generated(self) -> bool:
+        """Whether it is a figure of generated items, which cost a generation each."""
+        return self.of_texts is not None or self.of_judge
 
     @property
     def in_nats(self) -> bool:
@@ -79,7 +87,9 @@ class Needs:
     makes: tuple[str, ...] = ()
     """The inputs that it makes of others, and that no data set has."""
     generates: bool = False
-    """Whether it generates the text of its target, token by token."""
+    """Whether it generates the item of its target, token by token."""
+    compared: tuple[str, ...] = ()
+    """Further data columns that its judges compare generated items with."""
     encoder: bool = False
     """Whether it needs an encoder, whose output its text is generated from by cross-attention."""
     hides: str = ""
@@ -104,6 +114,8 @@ class Task:
     """By which its loss is multiplied before the losses of all tasks are added."""
     search: Search = Search()
     """How texts are searched for, where it generates or recognises texts."""
+    judges: Mapping[str, Judge] = {}
+    """The judges of what it generates, by the names of their metrics."""
     choppers: Mapping[str, Chopper] = {}
     """The choppers of all inputs, with the encodings of texts: set once they are fitted."""
     Learned: ClassVar[Any] = None

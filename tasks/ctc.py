@@ -83,7 +83,7 @@ class Ctc(Task):
     ):  # fmt: skip
         if not 1 <= beams <= MOST_BEAMS:
             raise ValueError(f"beams must be at least 1 and at most {MOST_BEAMS:,}, not {beams:,}")
-        self.target, self.source, self.judges, self.weight = target, source, metrics, weight
+        self.target, self.source, self.texts, self.weight = target, source, metrics, weight
         self.search = Search(beams=beams)
 
     @property
@@ -174,7 +174,7 @@ class Ctc(Task):
     @property
     def metrics(self) -> dict[str, Metric]:
         loss = Metric("nats per symbol", of_sums=per_target)
-        return {"loss": loss} | {name: MEANINGS[name] for name in self.judges}
+        return {"loss": loss} | {name: MEANINGS[name] for name in self.texts}
 
     # -------------------------------------------------------------------------------------------------------- answers
 

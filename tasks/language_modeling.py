@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from ..models.batch import Batch, Chunks, IGNORED, SetPlan, Targets
 from ..models.generation.beam_search import Search
+from ..models.generation.sampling import Sampling
 from ..models.heads import Tied, VocabularyHead
 from ..tokenizers.vocabulary import Unit, Vocabulary
 from .base import Metric, Needs, Task
+from .judging import Judge
 from .metrics import MEANINGS, TextMetric
 
 
@@ -24,26 +26,32 @@ class LanguageModeling(Task):
     """Predict the next id of the input `target`, and its end after the last one; other inputs are a prefix to it.
 
     `head`: `tied` scores with the embedding table itself, `unembedding` with a matrix of its own. `label_smoothing`
-    spreads that share of the target, 0 to below 1, over all ids. For its `metrics` (`exact_match`, `bleu`, `chrf`,
-    `wer`, `cer`), evaluations also generate the whole text from the other inputs, as `search` says (by default
-    greedily), and compare it with the text of the sample.
+    spreads that share of the target, 0 to below 1, over all ids. For its `metrics`, evaluations also generate the whole
+    item from the other inputs, as `search` says (by default greedily), or drawn at random as `sampling` says (such as
+    `{temperature: 1}`), with `guidance` as the weight of what the inputs change. Metrics are a list, of a text
+    (`exact_match`, `bleu`, `chrf`, `wer`, `cer`: it is compared with the text of the sample), or judges by name
+    (`{accepted: {use: accepted_by, run: runs/vision/mnist}}`).
     """
 
     def __init__(
-        self, *, target: str, head: Callable[..., VocabularyHead] = Tied, metrics: tuple[TextMetric, ...] = (),
-        search: Search = Search(), label_smoothing: float = 0.0, weight: float = 1.0,
+        self, *, target: str, head: Callable[..., VocabularyHead] = Tied,
+        metrics: tuple[TextMetric, ...] | dict[str, Callable[[], Judge]] = (), search: Search = Search(),
+        sampling: Sampling | None = None, guidance: float = 1.0, label_smoothing: float = 0.0, weight: float = 1.0,
     ):  # fmt: skip
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
-        self.target, self._head, self.judges, self.search = target, head, metrics, search
+        self.target, self._head, self.search, self.sampling, self.guidance = target, head, search, sampling, guidance
         self.smoothing, self.weight = label_smoothing, weight
+        self.texts = () if isinstance(metrics, dict) else metrics
+        self.judges = {name: made() for name, made in metrics.items()} if isinstance(metrics, dict) else {}
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return self._head(tokenizers[self.target].embedding)
 
     @property
     def needs(self) -> Needs:
-        return Needs(inputs=(self.target,), generates=True, hides="shifted")
+        compared = tuple(column for judge in self.judges.values() for column in judge.columns)
+        return Needs(inputs=(self.target,), generates=True, hides="shifted", compared=compared)
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -83,7 +91,10 @@ class LanguageModeling(Task):
             "perplexity": Metric("tokens", of_sums=perplexity),
             unit.metric: Metric(unit.told, of_sums=partial(per_unit, unit)),
         }
-        return found | {name: MEANINGS[name] for name in self.judges}
+        for name, judge in self.judges.items():
+            each = judge.figures.items()
+            found |= {name + more: Metric(known.unit, known.larger_is_better, of_judge=True) for more, known in each}
+        return found | {name: MEANINGS[name] for name in self.texts}
 
 
 def total(sums: Mapping[str, Tensor]) -> Tensor:

@@ -40,6 +40,10 @@ class RunPart:
     """Identifies its weights: checksums of the checkpoint's files."""
     write: Callable[[Path], None]
     """Saves it to a folder, from which it can be opened without the original run."""
+    tasks: Sequence[str] = ()
+    """The names of its tasks."""
+    predict: Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]] = lambda samples: []
+    """Every task's answer to each sample, by task, as `Run.predict` gives it."""
 
 
 def no_run(folder: str | Path) -> RunPart:
@@ -78,6 +82,9 @@ class Preprocessor:
     """What its raw values are: `image`, `sound`, `text`, or a `file` of any other sort."""
     fits_on: ClassVar[int | None] = None
     """The most items of the training data, drawn at random, that `fit` reads; None: all of them."""
+
+    learns: ClassVar[bool] = True
+    """Whether a chopper that it fits learns of the data, and so keeps files in the run's assets."""
 
     @property
     def needs_whole(self) -> bool:

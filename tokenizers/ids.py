@@ -32,8 +32,8 @@ class IdChopper(Chopper):
     """Ids put behind an item that is only read, after the vocabulary's `after`."""
 
     def encoded(self, item: Any) -> list[int]:
-        """The ids of an item, without special ones."""
-        return self.vocabulary.encode(item)
+        """The ids of an item, without special ones; ids themselves stay as they are."""
+        return list(item) if isinstance(item, tuple | list) else self.vocabulary.encode(item)
 
     def chop(self, item: Any) -> Chunk:
         """The ids of one item, framed as the class shows, with the id that follows each; after the last one the id that

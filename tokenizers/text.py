@@ -69,10 +69,8 @@ class TextChopper(IdChopper):
     def encoded(self, item: str | Sequence[int]) -> list[int]:
         """The ids of a text, or the ids themselves; every mark in a text becomes its special id, together with a space
         before it, as in tokens of words."""
-        if not isinstance(item, str):
-            return list(item)
-        if not self.marks:
-            return self.vocabulary.encode(item)
+        if not self.marks or not isinstance(item, str):
+            return super().encoded(item)
         ids: list[int] = []
         for number, part in enumerate(re.split("[ ]?(" + "|".join(map(re.escape, self.marks)) + ")", item)):
             ids += [self.marks[part]] if number % 2 else self.vocabulary.encode(part) if part else []

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from ..models.generation.constraints import Constraint
@@ -35,7 +34,7 @@ class Vocabulary:
 
     unit: ClassVar[Unit] = BITS_PER_BYTE
     endings: ClassVar[tuple[str, ...]] = ()
-    """The endings of the files that `write` knows, such as `.png`."""
+    """The endings of the files that an item can be written to, such as `.png`; the first is the usual one."""
     size: int
     """How many ids there are, special ones and gaps included."""
     start: int
@@ -90,14 +89,18 @@ class Vocabulary:
         """The size of an item in its unit: the divisor of the metric `unit.metric`."""
         raise NotImplementedError
 
-    def write(self, item: Any, file: Path) -> None:
-        """Write an item to a file whose name ends in one of `endings`."""
+    def content(self, item: Any, ending: str) -> bytes:
+        """The content of a file that holds the item; `ending` is one of `endings`."""
         raise NotImplementedError
 
     @property
     def well_formed(self) -> Constraint | None:
         """Which ids may follow which, so that only whole items are generated; None: any may."""
         return None
+
+    def shown(self, id: int) -> str:
+        """How one id is shown: `<|image|>` for a special one, else the number."""
+        return self.specials.get(id, str(id))
 
     def known(self, ids: Iterable[int]) -> list[int]:
         """The ids as a list. Raises ValueError for one outside the vocabulary."""

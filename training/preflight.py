@@ -18,7 +18,7 @@ def check_best(best: str, tasks: Mapping[str, Task], generated: int) -> None:
     possible = list(directions(tasks, "val"))
     if not generated:
         written = [(prefix, task.metrics) for prefix, task in zip(names, tasks.values()) if task.needs.generates]
-        judged = {prefix + name for prefix, metrics in written for name, each in metrics.items() if each.of_texts}
+        judged = {prefix + name for prefix, metrics in written for name, each in metrics.items() if each.of_generated}
         possible = [metric for metric in possible if metric not in judged]
     if best not in possible:
         raise ValueError(f"checkpoints.best is {best!r}; possible: {', '.join(possible)}")

@@ -8,7 +8,8 @@ import torch
 
 from ...data.processes import Processes
 from ...data.split import Split
-from ...inference.generate import write_texts
+from ...inference.generate import write
+from ...inference.generating import Generating
 from ...training.checkpoints.saver import Saver
 from ...training.evaluator import Evaluator
 from ...training.objective import Objective
@@ -45,9 +46,9 @@ def sample_of(run: Run, split: Split) -> str:
     try:
         name, task = writing[0]
         if split.samples is not None:
-            found = write_texts(run.model, name, task, split, split.first(3), most=settings.sample_tokens)
+            found = write(run.model, name, task, split, split.first(3), Generating(max_tokens=settings.sample_tokens))
             true = {number: split.item(number)[0].get(task.target, "") for number in found}
-            return "\n".join(f"{text!r} ({true[number]!r} is true)" for number, text in found.items())
+            return "\n".join(f"{task.restore(ids)!r} ({true[number]!r} is true)" for number, ids in found.items())
         if task.needs.encoder:
             return ""
         how = {"max_tokens": settings.sample_tokens, "temperature": 0.8, "top_k": 200, "seed": run.step}

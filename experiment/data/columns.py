@@ -43,6 +43,7 @@ def check_columns(config: Config, dataset: SampleDataset) -> None:
     wanted = {f"inputs.{name}": column for name, column in columns_of(config).items()}
     for name, needs in needs_of(config.tasks).items():
         wanted |= {f"tasks.{name}.target": column for column in needs.columns}
+        wanted |= {f"tasks.{name}.metrics": column for column in needs.compared}
     for path, column in wanted.items():
         if column not in dataset.columns:
             mapping = f"{{{path.split('.')[1]}: {dataset.columns[0]}}}"

@@ -26,7 +26,7 @@ def open_samples(
     check_columns(config, dataset)
     samples, dropout = dataset.opened(split), config.training.input_dropout
     each = dropout if isinstance(dropout, dict) else dict.fromkeys(config.inputs, dropout)
-    labels = dict.fromkeys(column for task in tasks.values() for column in task.needs.columns)
+    labels = dict.fromkeys(name for task in tasks.values() for name in (*task.needs.columns, *task.needs.compared))
     opened = sample_split(
         samples, split, collator_of(config, choppers, columns_of(config), labels, each), tasks=tasks, say=say,
         rows=config.training.samples_per_step, budget=config.training.tokens_per_step, bad_share=config.data.bad_share,

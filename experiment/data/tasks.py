@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from ...data.base import Dataset
 from ...data.samples.dataset import Samples
 from ...tasks.base import Task
-from ...tokenizers.base import Chopper, RunPart
+from ...tokenizers.base import Chopper, RunPart, no_run
 from ...tokenizers.files.records import read_record
 from ...tokenizers.files.writing import write_json
 from ..settings.config import Config
@@ -41,12 +41,12 @@ def choppers_and_tasks(
     trained run that is a part of this one. Raises DataError for a file that is missing or damaged, and for data that
     cannot be fitted on."""
     choppers = build_choppers(config, assets, dataset, open_run)
-    return choppers, build_tasks(config, choppers, assets, dataset, say)
+    return choppers, build_tasks(config, choppers, assets, dataset, say, open_run)
 
 
 def build_tasks(
     config: Config, choppers: Mapping[str, Chopper], assets: Path | None = None, dataset: Dataset | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = print, open_run: Callable[..., RunPart] = no_run,
 ) -> dict[str, Task]:  # fmt: skip
     """The tasks by name. What a task learned is loaded from `assets/task-<name>/`, or fitted on the dataset's training
     split and saved there. Raises DataError for a damaged file, and for data that a task cannot be fitted on."""
@@ -60,11 +60,27 @@ def build_tasks(
         elif folder and dataset is not None and dataset.holds_samples:
             task.learned = task.fit(TrainingData(dataset.opened("train"), say))
             save_learned(task, folder)
+        if assets:
+            ready_judges(task, assets / f"task-{name}", open_run, fits=dataset is not None)
     return made
 
 
+def ready_judges(task: Task, assets: Path, open_run: Callable[..., RunPart], fits: bool) -> None:
+    """Get the judges of a task ready: from `assets/<judge>/`, or, where `fits`, for the first time, and keep them
+    there."""
+    for name, judge in task.judges.items():
+        if (assets / name).exists() or not fits:
+            judge.load(assets / name, open_run)
+        else:
+            judge.fit(open_run)
+            judge.save(assets / name)
+
+
 def save_learned(task: Task, folder: Path) -> None:
-    """Write what a task has learned, where it learns something: `folder/classes.json` holds `["cat", "dog"]`."""
+    """Write what a task has learned, where it learns something: `folder/classes.json` holds `["cat", "dog"]`; and what
+    its judges need."""
+    for name, judge in task.judges.items():
+        judge.save(folder / name)
     if task.Learned:
         write_json(folder / file_name(task), TypeAdapter(task.Learned).dump_python(task.learned, mode="json"))
 

@@ -16,6 +16,7 @@ from ..data.tasks import choppers_and_tasks
 from ..folder.model_run import write_model_run
 from ..folder.reading import RunError, check_assets, listed, load_weights, read_config, say_aside, sound_step
 from ..settings.resolved import precision_of
+from .predictor import predictor
 
 
 def opened_parts(folder: Path, which: str, device: str, trust: Collection[str]) -> dict[str, Any]:
@@ -56,5 +57,6 @@ def open_part(folder: str | Path, trust: Collection[str] = ()) -> RunPart:
         core_tokens=config.model.options["core_tokens"],
         write=partial(write_model_run, config=config, choppers=own["choppers"], tasks=own["tasks"], model=model,
                       told={"missing": list(own["missing"])}),
+        tasks=tuple(own["tasks"]), predict=predictor(config, model, own["choppers"], own["tasks"]),
         content=" ".join(f"{each.crc32:08x}" for _, each in sorted(state.files.items())),
     )  # fmt: skip

@@ -27,7 +27,7 @@ from .scalars import nearest
 
 ROOT = __name__.partition(".")[0]
 """The package whose classes have short names: `chopmix`."""
-FOLDERS = {f"{ROOT}.data.base": f"{ROOT}.data.datasets"}
+FOLDERS = {f"{ROOT}.data.base": f"{ROOT}.data.datasets", f"{ROOT}.tasks.judging": f"{ROOT}.tasks.judges"}
 """By the module of a base class: the package whose files each hold one of its subclasses."""
 
 

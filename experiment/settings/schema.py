@@ -25,7 +25,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import PurePath
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PydanticUserError, Tag, ValidationError, create_model
 from pydantic_core import PydanticCustomError, core_schema
 
 from .registry import ROOT, Registry, attribute_docstrings, registry_of, use_name
@@ -206,8 +206,18 @@ def reader(annotation: Any, default: Any = None) -> Any:
     if _is_read(annotation):
         return annotation
     if any(map(_has_parts, get_args(annotation))):
-        return over_arguments(reader, annotation)
+        return _by_shape(inner) if len(inner) > 1 else over_arguments(reader, annotation)
     return Annotated[strict(annotation), Plain(annotation)]
+
+
+SHAPES = "<mapping>", "<other>"
+"""Tags of the members of a union: a mapping of the YAML is read as the one, all else as the other."""
+
+
+def _by_shape(members: list[Any]) -> Any:
+    """A union of a mapping and something else, of which only the fitting one tells its problems."""
+    tagged = [Annotated[reader(each), Tag(SHAPES[get_origin(each) is not dict])] for each in members]
+    return Annotated[Union[tuple(tagged)], Discriminator(lambda value: SHAPES[not isinstance(value, Mapping)])]
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
@@ -262,7 +272,8 @@ COLLECTIONS = {"dict_type": "a mapping", "list_type": "a list", "tuple_type": "a
 
 
 def _explained(model: type[BaseModel], error: Any) -> Any:
-    kind, path, message = error["type"], error["loc"], error["msg"]
+    kind, message = error["type"], error["msg"]
+    path = tuple(step for step in error["loc"] if step not in SHAPES)
     keys = {str(field.alias): field for field in model.model_fields.values()}
     if kind == "extra_forbidden":
         kind, message = "unknown_key", f"{model.__name__} has no such key{nearest(path[-1], keys)}"

@@ -99,11 +99,11 @@ def described(run: Run, planned: SetPlan) -> list[tuple[str, str]]:
     """The input and the text (or the number) of the token in every slot, row by row; two empty texts for padding."""
     found = [("", "")] * planned.tokens.sample.numel()
     for name, chunks in planned.chunks.items():
-        encoding = getattr(run.choppers[name], "text", None)
+        vocabulary = run.choppers[name].vocabulary
         places = range(len(found)) if chunks.slots is None else chunks.slots.tolist()
         values, numbers = chunks.values.flatten(), chunks.index.flatten().tolist()
         for row, place in enumerate(places):
-            text = str(numbers[row]) if encoding is None else encoding.decode([int(values[row])], specials=True)
+            text = str(numbers[row]) if vocabulary is None else vocabulary.shown(int(values[row]))
             found[place] = name, text
     for number, place in enumerate(planned.own.T.flatten().tolist() if planned.own is not None else ()):
         found[place] = "own", str(number // len(planned.own))

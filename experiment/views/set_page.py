@@ -57,14 +57,14 @@ def labels_of(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper]) ->
     """A short text for every slot of the first row: the text of an id, `·` for anything else."""
     found = ["·"] * tokens.shape[1]
     for name, chunks in planned.chunks.items():
-        text = getattr(choppers[name], "text", None)
-        if text is None:
+        vocabulary = choppers[name].vocabulary
+        if vocabulary is None:
             continue
         values = chunks.values.flatten().tolist()
         places = range(len(values)) if chunks.slots is None else chunks.slots.tolist()
         for place, id in zip(places, values):
             if place < len(found):
-                found[place] = text.decode([id], specials=True).replace("\n", "⏎")
+                found[place] = vocabulary.shown(id).replace("\n", "⏎")
     return found
 
 

@@ -9,7 +9,7 @@ finished ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..arithmetic import NOT_FINITE
+from .constraints import Allowed, Constraint
+from .guidance import Guided
 from .session import Session
 
 NEVER = -1.0e9
@@ -67,27 +69,29 @@ class Found(NamedTuple):
 
 
 @torch.inference_mode()
-def beam_search(session: Session, ends: Collection[int], most: int, search: Search) -> list[Found]:
+def beam_search(
+    session: Session | Guided, ends: Collection[int], most: int, search: Search, constraint: Constraint | None = None
+) -> list[Found]:
     """The best continuation of every row of the session, whose prompt counts for `no_repeat` only. `ends` are the ids
-    that end a text; `most` is the most tokens to generate, the end included. Raises ValueError where the model's scores
-    are no finite numbers."""
+    that end a text; `most` is the most tokens to generate, the end included; `constraint` says which ids may be
+    generated. Raises ValueError where the model's scores are no finite numbers, or nothing may be generated."""
     scores = session.scores()
     beams, rows = search.beams, len(scores)
     found = [Found([], 0.0)] * rows
     texts = [Beams([id for id in row if id >= 0], beams) for row in session.ids.tolist()]
-    alive, device = list(range(rows)), scores.device
+    alive, device, allowed = list(range(rows)), scores.device, Allowed(constraint)
     running = torch.full((rows, beams), NEVER, device=device)
     running[:, 0] = 0.0
     session.expand(beams)
     scores = scores.repeat_interleave(beams, dim=0)
     for length in range(1, most + 1):
-        logs = torch.log_softmax(scores.float(), dim=-1)
-        if search.no_repeat:
-            forbid_repeats(logs, [beam for row in alive for beam in texts[row].ids], search.no_repeat)
+        logs = log_probabilities(scores, [texts[row] for row in alive], search, allowed)
         kept, parents, ids, chosen = [], [], [], []
         for index, (row, candidates) in enumerate(zip(alive, continuations(logs, running, 1 + len(ends)))):
             if math.isnan(candidates[0][0]):  # NaN comes first of all
                 raise ValueError(NOT_FINITE)
+            if allowed:
+                candidates = [each for each in candidates if each[0] > -torch.inf]
             going = texts[row].step(candidates, ends, length, length == most, search.length_penalty)
             if going is None:
                 found[row] = texts[row].best()
@@ -105,6 +109,18 @@ def beam_search(session: Session, ends: Collection[int], most: int, search: Sear
         running, alive = torch.tensor(chosen, device=device), [alive[index] for index in kept]
         scores = session.scores()
     return found
+
+
+def log_probabilities(
+    scores: Float[Tensor, "b v"], texts: Sequence[Beams], search: Search, allowed: Allowed
+) -> Float[Tensor, "b v"]:
+    """Those of the next id of every hypothesis of the running texts; minus infinity for what may not follow."""
+    logs = torch.log_softmax(scores.float(), dim=-1)
+    if allowed:
+        logs = allowed.of(logs, [ids[text.prompt :] for text in texts for ids in text.ids])
+    if search.no_repeat:
+        forbid_repeats(logs, [ids for text in texts for ids in text.ids], search.no_repeat)
+    return logs
 
 
 class Beams:

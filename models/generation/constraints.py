@@ -77,19 +77,27 @@ def only(ids: Collection[int], size: int) -> Bool[Tensor, "v"]:
     return found
 
 
-def constrained(
-    scores: Float[Tensor, "b v"], constraint: Constraint | None, rows: Sequence[Sequence[int]]
-) -> Float[Tensor, "b v"]:
-    """The scores, minus infinity where the constraint forbids an id behind the ids of its row. Raises ValueError where
-    a row may not be continued at all."""
-    if constraint is None:
-        return scores
-    masks = [constraint.allowed(ids, scores.shape[1]) for ids in rows]
-    for ids, mask in zip(rows, masks):
-        if mask is not None and not mask.any():
-            raise ValueError(f"the grammar allows nothing after {len(ids)} generated ids ({list(ids)[-8:]} at the end)")
-    if all(mask is None for mask in masks):
-        return scores
-    anything = torch.ones(scores.shape[1], dtype=torch.bool)
-    kept = torch.stack([anything if mask is None else mask for mask in masks])
-    return scores.masked_fill(~kept.to(scores.device), -torch.inf)
+@dataclass(frozen=True)
+class Allowed:
+    """Which ids rows may be continued with: those of a constraint (None: any), until one of `ends` has ended a row."""
+
+    constraint: Constraint | None = None
+    ends: frozenset[int] = frozenset()
+
+    def __bool__(self) -> bool:
+        """Whether there is a constraint."""
+        return self.constraint is not None
+
+    def of(self, scores: Float[Tensor, "b v"], rows: Sequence[Sequence[int]]) -> Float[Tensor, "b v"]:
+        """The scores, minus infinity where an id is not allowed behind the ids `rows` that were generated so far.
+        Raises ValueError where a row may not be continued at all."""
+        masks = [self._mask(ids, scores.shape[1]) for ids in rows]
+        return scores.masked_fill(~torch.stack(masks).to(scores.device), -torch.inf)
+
+    def _mask(self, ids: Sequence[int], size: int) -> Bool[Tensor, "v"]:
+        found = None if self.ends.intersection(ids) else self.constraint.allowed(ids, size)
+        if found is None:
+            return torch.ones(size, dtype=torch.bool)
+        if not found.any():
+            raise ValueError(f"nothing may follow the {len(ids)} ids generated so far, which end in {list(ids)[-8:]}")
+        return found

@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..arithmetic import NOT_FINITE
+from .constraints import Allowed
+from .guidance import Guided
 from .session import Session
 
 
@@ -101,12 +103,17 @@ def seeded(seed: int, device: torch.device) -> torch.Generator:
 
 
 def draw(
-    session: Session, most: int, sampling: Sampling = Sampling(), generator: torch.Generator | None = None
-) -> Iterator[Int[Tensor, "b"]]:
-    """Generate: yield the next id of every row, on the CPU, `most` times; the caller may stop earlier. Raises
-    ValueError where the model's scores are no finite numbers."""
+    session: Session | Guided, most: int, sampling: Sampling = Sampling(), generator: torch.Generator | None = None,
+    allowed: Allowed = Allowed(),
+) -> Iterator[Int[Tensor, "b"]]:  # fmt: skip
+    """Generate: yield the next id of every row, on the CPU, `most` times; the caller may stop earlier. Only `allowed`
+    ids are chosen. Raises ValueError where the model's scores are no finite numbers, or nothing is allowed."""
+    given = session.ids.shape[1]
     for number in range(most):
-        ids = sampling.choose(session.scores(), session.ids, generator).cpu()
+        scores = session.scores()
+        if allowed:
+            scores = allowed.of(scores, session.ids[:, given:].tolist())
+        ids = sampling.choose(scores, session.ids, generator).cpu()
         if min(ids.tolist()) < 0:
             raise ValueError(NOT_FINITE)
         yield ids

@@ -37,7 +37,8 @@ from chopmix.inference.attribution import (
     table,
     tokens_per_input,
 )
-from chopmix.inference.generate import before, open_answers
+from chopmix.inference.generate import open_answers
+from chopmix.inference.generating import Generating, before
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.beam_search import Search
 from chopmix.models.generation.sampling import Sampling, draw
@@ -295,7 +296,13 @@ def test_a_session_beside_other_inputs_is_cached_or_not(mixed, inputs):
     found = []
     for cached in (True, False):
         _, session = open_answers(
-            run.model, "answer", run.tasks["answer"], split, split.first(5), inputs=inputs, prompt="1", cached=cached
+            run.model,
+            "answer",
+            run.tasks["answer"],
+            split,
+            split.first(5),
+            Generating(prompt="1", cached=cached),
+            inputs,
         )
         with torch.inference_mode():
             scores = []

@@ -9,7 +9,7 @@ from chopmix.commands.cli import main
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
-from chopmix.inference.generate import WrittenText
+from chopmix.inference.generating import WrittenText
 from chopmix.models.generation.beam_search import Search, beam_search
 from chopmix.models.generation.fast_decoder import fast
 from chopmix.models.generation.sampling import Sampling, draw

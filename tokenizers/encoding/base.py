@@ -79,12 +79,16 @@ class Encoding(Vocabulary):
     def title(self) -> str:
         return f"encoding {self.name!r}"
 
+    def shown(self, id: int) -> str:
+        """The text of one id."""
+        return self.decode([id], specials=True)
+
     def units(self, item: str) -> float:
         """Its UTF-8 bytes."""
         return len(item.encode())
 
-    def write(self, item: str, file: Path) -> None:
-        write_text(file, item + "\n")
+    def content(self, item: str, ending: str) -> bytes:
+        return f"{item}\n".encode()
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without special ones. Raises UnencodableText (a ValueError)."""

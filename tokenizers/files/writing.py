@@ -54,13 +54,22 @@ def make_folder(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file as a whole: readers see the old text or the new, never half of it. Raises OSError naming the
+    """Replace a text file, in UTF-8, as `write_bytes` does."""
+    try:
+        content = text.encode()
+    except ValueError as error:
+        raise not_written(path, error) from error
+    write_bytes(path, content)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file as a whole: readers see the old content or the new, never half of it. Raises OSError naming the
     file."""
     partial = partial_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with open(partial, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

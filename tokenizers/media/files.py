@@ -6,12 +6,12 @@ import io
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..files.reading import LARGE, DataError, Source, read_bytes
@@ -27,6 +27,27 @@ def read_picture(raw: Source) -> Any:
     """A picture (PIL), turned as its EXIF data says; the first one of an animation. Raises DataError for a file that is
     missing, damaged or no picture, or has more than `PIXELS` pixels."""
     return next(_pictures(raw, "image"))
+
+
+def picture_bytes(image: UInt8[Tensor, "c h w"], ending: str = ".png") -> bytes:
+    """A picture, grey or in colour, as the content of a file with this ending."""
+    return animation_bytes([image], ending)
+
+
+def animation_bytes(
+    images: Sequence[UInt8[Tensor, "c h w"]], ending: str = ".gif", seconds: float = 0.2, last: float = 2.0
+) -> bytes:
+    """Pictures of one size as the content of an animation (`.gif`), each for so many `seconds`, and the last one longer;
+    of another kind of file the first picture."""
+    from PIL import Image
+
+    frames = [Image.fromarray(image.permute(1, 2, 0).squeeze(2).cpu().numpy()) for image in images]
+    found, several = io.BytesIO(), {}
+    if len(frames) > 1:
+        shown = [round(1000 * seconds)] * (len(frames) - 1) + [round(1000 * last)]
+        several = {"save_all": True, "append_images": frames[1:], "duration": shown, "loop": 0}
+    frames[0].save(found, format=ending.removeprefix("."), **several)
+    return found.getvalue()
 
 
 def read_animation(raw: Source, most: int) -> list[Any]:

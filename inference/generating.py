@@ -1,0 +1,152 @@
+"""How texts and other items are generated: the options, and the rows as they are written, whole or piece by piece.
+
+Items are drawn at random where a `Sampling` is given, else searched for as a `Search` says (by default greedily).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+
+from ..models.generation.beam_search import Search, beam_search
+from ..models.generation.constraints import Allowed, Constraint
+from ..models.generation.guidance import Guided
+from ..models.generation.sampling import Sampling, draw, seeded
+from ..models.generation.session import Session
+from ..models.model import Model
+from ..tokenizers.encoding.base import TextStream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generating:
+    """How items are generated. Raises ValueError for a `guidance` that is not 0 to 100."""
+
+    prompt: str = ""
+    """How every text begins that answers a sample; it is not given back."""
+    max_tokens: int | None = None
+    """The most tokens that are generated; None: as many as the context has room for."""
+    sampling: Sampling | None = None
+    """How ids are drawn at random; None: they are searched for."""
+    search: Search | None = None
+    """How items are searched for; None: as the task says."""
+    guidance: float = 1.0
+    """The weight of what the inputs change (`models/generation/guidance.py`)."""
+    constraint: Constraint | None = None
+    """Which ids may follow which, besides the rule of the vocabulary."""
+    stop: Sequence[str] = ()
+    """Texts before which a text ends."""
+    seed: int | None = None
+    """Of what is drawn; None: another text every time."""
+    cached: bool = True
+    """Whether keys and values are cached."""
+
+    def __post_init__(self):
+        if not 0 <= self.guidance <= 100:
+            raise ValueError(f"guidance is {self.guidance}; it must be from 0 (the inputs are ignored) to 100")
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Generating:
+        """From options by name, among which fields of `Sampling` may be: `{"temperature": 0, "seed": 1}`. Raises
+        TypeError for an unknown one."""
+        own = {field.name: options[field.name] for field in fields(Sampling) if field.name in options}
+        rest = {name: value for name, value in options.items() if name not in own}
+        return cls(**rest | ({"sampling": Sampling(**own)} if own else {}))
+
+    def generator(self, model: Model) -> torch.Generator | None:
+        """The random generator of the seed on the model's device; without a seed None, which stands for torch's own."""
+        return None if self.seed is None else seeded(self.seed, next(model.parameters()).device)
+
+    def with_rule(self, rule: Constraint | None) -> Generating:
+        """The same with one more constraint."""
+        return self if rule is None else replace(self, constraint=rule & self.constraint)
+
+
+# ------------------------------------------------------------------------------------------------------ what is written
+
+
+class Written:
+    """The ids generated in one row so far, up to one of `ends`, the ids that end a text."""
+
+    def __init__(self, ends: Collection[int]):
+        self.ends, self.ids, self.stopped = ends, [], False
+
+    def write(self, id: int) -> str:
+        """Take one more id; gives the text that is final now and was not before (here none)."""
+        if self.stopped:
+            return ""
+        if id in self.ends:
+            return self.finish()
+        self.ids.append(id)
+        return self.text_of(id)
+
+    def text_of(self, id: int) -> str:
+        """The text that has become final with an id, which ends nothing."""
+        return ""
+
+    def finish(self) -> str:
+        """End the row; gives the text that was held back."""
+        self.stopped = True
+        return ""
+
+
+class WrittenText(Written):
+    """The text generated in one row so far: whole characters only, up to the first `stop` text, which may begin and end
+    inside tokens."""
+
+    def __init__(self, texts: TextStream, ends: Collection[int], stop: Sequence[str] = ()):
+        super().__init__(ends)
+        self.texts, self.stop, self.held = texts, [text for text in stop if text], ""
+
+    def text_of(self, id: int) -> str:
+        """The text that has become final; the beginning of a possible stop text is held back."""
+        return self._release(self.texts.write(id))
+
+    def finish(self) -> str:
+        if self.stopped:
+            return ""
+        rest = self._release(self.texts.finish()) + self.held
+        self.held, self.stopped = "", True
+        return rest
+
+    def _release(self, text: str) -> str:
+        self.held += text
+        text = before(self.held, self.stop)
+        if len(text) < len(self.held):
+            self.held, self.stopped = "", True
+            return text
+        keep = max((n for stop in self.stop for n in range(1, len(stop)) if self.held.endswith(stop[:n])), default=0)
+        cut = len(self.held) - keep
+        text, self.held = self.held[:cut], self.held[cut:]
+        return text
+
+
+def before(text: str, stop: Sequence[str]) -> str:
+    """The text up to the first occurrence of any of the stop texts."""
+    return text[: min((place for place in map(text.find, filter(None, stop)) if place >= 0), default=None)]
+
+
+def pieces(
+    session: Session | Guided, rows: Sequence[Written], how: Generating, search: Search = Search(),
+    generator: torch.Generator | None = None,
+) -> Iterator[list[str]]:  # fmt: skip
+    """Generate in every row until all have ended, at most `session.most` tokens; yields the next piece of text of each
+    row, which may be empty. Beam search yields whole texts at once. `search` is used where `how` has none."""
+    search = how.search or search
+    if how.sampling is None and not search.greedy:
+        texts = beam_search(session, rows[0].ends, session.most, search, how.constraint)
+        yield ["".join(map(row.write, found.ids)) + row.finish() for row, found in zip(rows, texts, strict=True)]
+        return
+    allowed = Allowed(how.constraint, frozenset(rows[0].ends))
+    for ids in draw(session, session.most, how.sampling or Sampling(temperature=0), generator, allowed):
+        yield [row.write(id) for row, id in zip(rows, ids.tolist(), strict=True)]
+        if all(row.stopped for row in rows):
+            break
+    yield [row.finish() for row in rows]
+
+
+def joined(streamed: Iterator[Sequence[str]], count: int) -> list[str]:
+    """The whole texts of `count` rows that were streamed in pieces."""
+    return ["".join(pieces) for pieces in zip([""] * count, *streamed, strict=True)]

@@ -1,0 +1,59 @@
+"""The contract of judges: figures of generated items that another run or a library gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..tokenizers.base import RunPart
+from ..tokenizers.vocabulary import Vocabulary
+
+
+class Generated(NamedTuple):
+    """One generated item beside the true one."""
+
+    item: Any
+    """What was generated; None: no whole item."""
+    true: Any
+    """The item of the sample."""
+    labels: Mapping[str, Any]
+    """The columns of the sample that the judge reads."""
+
+
+class Figure(NamedTuple):
+    """What a figure means."""
+
+    unit: str
+    larger_is_better: bool = False
+
+
+class Judge:
+    """Base of all judges: one file in `tasks/judges/`; the keyword-only parameters of `__init__` are its keys in a YAML.
+
+        metrics: {accepted: {use: accepted_by, run: runs/vision/mnist, column: label}}
+    """
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The data columns that it compares with."""
+        return ()
+
+    @property
+    def figures(self) -> Mapping[str, Figure]:
+        """Its figures, by what is put behind its name in the YAML: `{"": ..., "_real": ...}` of `accepted` gives the
+        metrics `accepted` and `accepted_real`."""
+        raise NotImplementedError
+
+    def fit(self, open_run: Callable[[str | Path], RunPart]) -> None:
+        """Get ready at the start of a training; `open_run` opens a trained run by its folder."""
+
+    def save(self, folder: Path) -> None:
+        """Keep what it needs in `RUN/assets/task-TASK/NAME`, so that a run works without other runs."""
+
+    def load(self, folder: Path, open_run: Callable[[str | Path], RunPart]) -> None:
+        """Get ready from what `save` has written. Raises DataError where that is missing or damaged."""
+
+    def judge(self, generated: Sequence[Generated], vocabulary: Vocabulary) -> dict[str, float]:
+        """The figures of generated items, one for each of `figures`."""
+        raise NotImplementedError

@@ -1,0 +1,169 @@
+"""Images of few colours as ids: each patch is one of a fixed number of patterns, so that pictures can be generated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import UInt8
+from torch import Tensor
+
+from ..models.generation.constraints import Constraint, Length
+from .base import Preprocessor, Role
+from .ids import IdChopper, IdTokenizer
+from .image import ImageChopper, patches
+from .media.files import picture_bytes
+from .media.pixels import draw_patches
+from .vocabulary import Unit, Vocabulary
+
+MOST = 2**16
+"""The most patterns of a patch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchVocabulary(Vocabulary):
+    """The patterns of a patch, in a picture of `rows` x `columns` patches. The id is the number whose digits, of
+    `levels` values each, are the patch's pixels, the first one least. Of 2 x 2 patches in black and white:
+
+        . #   . .        pixels 0 1 0 0  and  0 0 1 1  of a picture of 2 x 4 pixels
+        . .   # #        ids    2             12        and 16 starts and ends a picture
+    """
+
+    unit: ClassVar[Unit] = Unit("bits_per_dimension", "bits per dimension (pixel and channel)")
+    endings: ClassVar[tuple[str, ...]] = (".png", ".gif")
+    rows: int
+    columns: int
+    patch_size: int = 2
+    channels: int = 1
+    levels: int = 2
+    own: tuple[str, ...] = ()
+    """Roles of special ids behind the start, such as `mask`."""
+
+    @property
+    def patterns(self) -> int:
+        """How many patterns a patch may have: the ids below the special ones."""
+        return self.levels ** (self.channels * self.patch_size**2)
+
+    @property
+    def size(self) -> int:
+        return self.patterns + 1 + len(self.own)
+
+    @property
+    def start(self) -> int:
+        return self.patterns
+
+    @property
+    def before(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def roles(self) -> dict[str, int]:
+        return {name: self.patterns + 1 + number for number, name in enumerate(self.own)}
+
+    @property
+    def specials(self) -> dict[int, str]:
+        return {self.start: "<|image|>"} | {id: f"<|{name}|>" for name, id in self.roles.items()}
+
+    @property
+    def title(self) -> str:
+        return f"the vocabulary of patches of {self.patch_size} x {self.patch_size} pixels"
+
+    @property
+    def well_formed(self) -> Constraint:
+        return Length(self.rows * self.columns, (self.end,), tuple(self.roles.values()))
+
+    @property
+    def digits(self) -> Tensor:
+        """By which number each pixel of a patch is multiplied in its id: 1, 2, 4, 8."""
+        return self.levels ** torch.arange(self.channels * self.patch_size**2)
+
+    def encode(self, item: UInt8[Tensor, "c h w"]) -> list[int]:
+        values = patches(item[None].long() * self.levels // 256, self.patch_size)
+        return (values * self.digits).sum(1).tolist()
+
+    def restore(self, ids: Iterable[int]) -> UInt8[Tensor, "c h w"]:
+        """The picture. Raises ValueError for ids of another number of patches."""
+        plain = torch.tensor([id for id in self.known(ids) if id < self.patterns], dtype=torch.long)
+        if len(plain) != self.rows * self.columns:
+            raise ValueError(f"a picture has {self.rows * self.columns} patches, not {len(plain)}")
+        values = plain[:, None] // self.digits % self.levels * 255 / (self.levels - 1)
+        pattern = "(row column) (c p q) -> c (row p) (column q)"
+        sizes = {"row": self.rows, "c": self.channels, "p": self.patch_size, "q": self.patch_size}
+        return rearrange(values.round().to(torch.uint8), pattern, **sizes)
+
+    def units(self, item: UInt8[Tensor, "c h w"]) -> float:
+        """Its pixels, times its channels."""
+        return self.rows * self.columns * self.channels * self.patch_size**2
+
+    def content(self, item: UInt8[Tensor, "c h w"], ending: str) -> bytes:
+        return picture_bytes(item, ending)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageIdsPreprocessor(Preprocessor):
+    """Images brought to `size` pixels (see the tokenizer `image` for `fit_size`, `crop`, `interpolation`, `channels`),
+    rounded down to `levels` values per channel, and cut into patches of `patch_size` pixels a side, each of which is
+    one of levels ** (channels * patch_size ** 2) ids; at most 65,536."""
+
+    kind: ClassVar[str] = "image"
+    learns: ClassVar[bool] = False
+    size: int | tuple[int, int]
+    patch_size: int = 2
+    channels: Literal[1, 3] = 1
+    levels: int = 2
+    fit_size: Literal["resize", "crop", "pad"] = "resize"
+    crop: float = 1.0
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+
+    def __post_init__(self):
+        if not 2 <= self.levels <= 16:
+            raise ValueError(f"levels must be from 2 to 16, not {self.levels}")
+        many = self.levels ** min(self.channels * self.patch_size**2, 64)
+        if many > MOST:
+            what = f"{self.levels} levels in patches of {self.patch_size} x {self.patch_size} x {self.channels}"
+            raise ValueError(f"{what} make {many:,} ids, more than {MOST:,}; take smaller patches or fewer levels")
+        self.pictures()
+
+    def pictures(self) -> ImageChopper:
+        """The chopper that decodes and resizes. Raises ValueError for options that it refuses."""
+        return ImageChopper(
+            size=self.size, patch_size=self.patch_size, channels=self.channels, fit_size=self.fit_size, crop=self.crop,
+            interpolation=self.interpolation,
+        )  # fmt: skip
+
+    def fit(self, items: Callable[[], Iterable[Any]], role: Role) -> ImageIdsChopper:
+        pictures = self.pictures()
+        rows, columns = pictures.grid
+        vocabulary = PatchVocabulary(rows=rows, columns=columns, patch_size=self.patch_size, channels=self.channels,
+                                     levels=self.levels, own=role.special_ids)  # fmt: skip
+        return ImageIdsChopper(vocabulary=vocabulary, generated=role.generated, pictures=pictures)
+
+    def load(self, folder: Path, role: Role) -> ImageIdsChopper:
+        return self.fit(tuple, role)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageIdsChopper(IdChopper):
+    """Images to the ids of their patches, left to right, top to bottom."""
+
+    kind: ClassVar[str] = "image"
+    pictures: ImageChopper = field()
+
+    def decode(self, raw: Any) -> UInt8[Tensor, "c h w"]:
+        """The image as the tokenizer `image` decodes it, resized."""
+        return self.pictures.resized(self.pictures.decode(raw), *self.pictures.shape)
+
+    def draw(self, canvas: Any, item: UInt8[Tensor, "c h w"]) -> None:
+        """The image in its few colours, and the grid of its patches."""
+        image = self.vocabulary.restore(self.vocabulary.encode(item))
+        draw_patches(canvas, rearrange(image, "c height width -> height width c"), self.vocabulary.patch_size)
+
+
+class ImageIdsTokenizer(IdTokenizer):
+    """Ids of patches to vectors."""
+
+    Chopper = ImageIdsPreprocessor
