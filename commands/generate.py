@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from ..tokenizers.vocabulary import Vocabulary
 
 HELP = "continue a text, or start one; write a picture, a sound, a score"
+OPTIONS = (
+    ("--guidance", float, 1.0, "W", "how much the inputs count: 1 as learned, more: enlarged, 0: not at all"),
+    ("--grammar", str, None, "G", "a .lark grammar, a .json schema, or a regular expression that the text must match"),
+    ("--forbid", str, None, "ID,ID", "ids that are never generated"),
+    ("--force", str, None, "PLACE:ID,...", "the ids at these places, counted from 0"),
+    ("--output", str, None, "FILE", "write to a file, as its ending says; of several FILE-1, FILE-2, ..."),
+    ("--count", int, 1, "N", "so many of each, with --output"),
+)  # fmt: skip
+"""What items are generated and where they go: flag, type, default, metavar and help."""
 SAMPLED = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 """The options of random sampling, at odds with those of beam search."""
 
@@ -32,16 +41,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--min-p", type=float, metavar="P")
     command.add_argument("--repetition-penalty", type=float, metavar="R")
     add_search(command)
-    command.add_argument("--guidance", type=float, default=1.0, metavar="W",
-                         help="how much the inputs count: 1 as learned, more: enlarged, 0: not at all")  # fmt: skip
-    command.add_argument("--grammar", metavar="G",
-                         help="a .lark grammar, a .json schema, or a regular expression that the text must match")  # fmt: skip
-    command.add_argument("--forbid", metavar="ID,ID", help="ids that are never generated")
-    command.add_argument("--force", metavar="PLACE:ID,...", help="the ids at these places, counted from 0")
-    command.add_argument("--output", metavar="FILE",
-                         help="write what is generated to a file, of the kind that its ending says; of several "
-                         "FILE-1, FILE-2, ...")  # fmt: skip
-    command.add_argument("--count", type=int, default=1, metavar="N", help="so many of each, with --output")
+    for flag, kind, default, metavar, text in OPTIONS:
+        command.add_argument(flag, type=kind, default=default, metavar=metavar, help=text)
     command.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
     command.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same text")
     add_checkpoint(command)
@@ -93,8 +94,8 @@ def sampling_of(options: argparse.Namespace) -> Sampling | None:
 
 
 def constraint_of(options: argparse.Namespace, vocabulary: Vocabulary) -> Constraint | None:
-    """What may be generated, as --grammar, --forbid and --force say; None: anything. Raises RunError for ids outside the
-    vocabulary, and a grammar for what is no text."""
+    """What may be generated, as --grammar, --forbid and --force say; None: anything. Raises RunError for ids outside
+    the vocabulary, and a grammar for what is no text."""
     from ..experiment.folder.reading import RunError
     from ..models.generation.constraints import Forbidden, Forced
     from ..tokenizers.encoding.grammar import Grammar

@@ -31,7 +31,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """The exit status: 1 where a file could not be read."""
     from ..experiment.views.transcribe import write_transcripts
-    from ..inference.transcription import Transcribing
+    from ..inference.whisper.transcription import Transcribing
 
     loaded = load(options)
     given = {"temperatures": tuple(options.temperature)} if options.temperature else {}

@@ -68,7 +68,7 @@ def predict(run: Run | str | Path, samples: Sequence[Mapping[str, Any]], **optio
         predict("runs/quickstart", [{"image": "7.png", "operator": "+"}])    # [{"answer": {"text": "7+5=12"}}]
 
     A sample maps any of the run's inputs to raw values: a file's path or bytes, an array, a text. For one that cannot
-    be read the result is `{"error": why}`. `options` are those of `inference.generating.Generating`, such as `max_tokens`.
+    be read the result is `{"error": why}`. `options` are those of `inference.generating.Generating`.
     Raises RunError for an input that the run does not have."""
     return opened(run).predict(samples, **options)
 

@@ -29,9 +29,9 @@ class Figure(NamedTuple):
 
 
 class Judge:
-    """Base of all judges: one file in `tasks/judges/`; the keyword-only parameters of `__init__` are its keys in a YAML.
+    """Base of all judges: one file in `tasks/judges/`; keyword-only parameters of `__init__` are its keys in a YAML.
 
-        metrics: {accepted: {use: accepted_by, run: runs/vision/mnist, column: label}}
+    metrics: {accepted: {use: accepted_by, run: runs/vision/mnist, column: label}}
     """
 
     @property

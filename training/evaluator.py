@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..data.processes import Processes
 from ..data.split import Split
 from ..inference.evaluation import directions, evaluate_split, left_unread
+from ..inference.sheet import Samples
 from .checkpoints import files as checkpoint
 from .objective import Objective, autocast
 
@@ -23,19 +24,19 @@ class Evaluator:
     """Samples (of a text corpus: rows) in one forward pass."""
     generated: int
     """The number of samples, spread over the split, whose texts are generated for metrics; 0: none."""
-    sample: Callable[[int], str] = lambda step: ""
-    """Generates the sample text of a step; empty where no task generates."""
+    sample: Callable[[int], Samples] = lambda step: Samples()
+    """Generates the samples of a step; none where no task generates."""
 
-    def evaluate(self, step: int) -> tuple[dict[str, float], str]:
-        """The metrics of the whole validation split by name (`val/loss`), and a sample text (empty in all processes but
-        the first). Raises NotFiniteError where a weight is not finite."""
+    def evaluate(self, step: int) -> tuple[dict[str, float], Samples]:
+        """The metrics of the whole validation split by name (`val/loss`), and generated samples (none in all processes
+        but the first). Raises NotFiniteError where a weight is not finite."""
         model, tasks = self.objective.model, self.objective.tasks
         with autocast(self.processes.device, self.objective.precision):
             checkpoint.check_finite({"model": model.state_dict()})
             metrics = evaluate_split(
                 model, tasks, self.splits["val"], rows=self.rows, processes=self.processes, generated=self.generated
             )
-            return metrics, self.sample(step) if self.processes.is_first else ""
+            return metrics, self.sample(step) if self.processes.is_first else Samples()
 
     def unread(self) -> dict[str, float]:
         """Counts of data left out so far, over all processes: bad samples (`data/train_bad`), items dropped for want of

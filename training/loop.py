@@ -155,13 +155,13 @@ class Trainer:
         """Evaluate on the whole validation split, with the averaged weights where the run keeps some; save a new best.
         Gives the metrics by name. Raises NotFiniteError where a weight is not finite."""
         with self.learner.averaged():
-            metrics, sample = self.evaluator.evaluate(self.step)
+            metrics, samples = self.evaluator.evaluate(self.step)
         self.log.write(self.step, metrics | self.evaluator.unread())
-        self.log.record.text(self.step, sample)
+        self.log.record.samples(self.step, samples)
         figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self.log.say(f"step {self.step:,}  {self.log.seconds:.1f} s  {figures}")
-        if sample:
-            self.log.say(f"  | {sample.strip()}".replace("\n", "\n  | "))
+        if samples.text:
+            self.log.say(f"  | {samples.text.strip()}".replace("\n", "\n  | "))
         self.evaluated = self.step
         value = metrics[self.saver.best]
         judged = -value if self.evaluator.larger_is_better(self.saver.best) else value

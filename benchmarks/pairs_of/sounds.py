@@ -10,7 +10,7 @@ import transformers
 from architectures import saved
 from chopmix.experiment.run import Run
 from chopmix.experiment.views.transcribe import transcriber_of
-from chopmix.inference.transcription import Transcribing
+from chopmix.inference.whisper.transcription import Transcribing
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.tokens import plain_tokens
 from chopmix.tasks.language_modeling import nats

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ...inference.whisper_decoding import Protocol
+from ...inference.whisper.decoding import Protocol
 from ...models.pretrained.base import Architecture, Legend, translate
 from ...tokenizers.files.records import Record, read_json, read_record, read_tensors, write_tensors
 from ..folder.reading import RunError, listed

@@ -15,10 +15,10 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ...inference.transcript import Segment, Transcript
-from ...inference.transcription import Transcriber, Transcribing, vocabulary_of
-from ...inference.whisper_decoding import SHORTEST, Protocol
-from ...inference.whisper_window import window_planner
+from ...inference.whisper.transcript import Segment, Transcript
+from ...inference.whisper.transcription import Transcriber, Transcribing, vocabulary_of
+from ...inference.whisper.decoding import SHORTEST, Protocol
+from ...inference.whisper.window import window_planner
 from ...tokenizers.audio_stem import AudioStemChopper
 from ...tokenizers.files.printing import as_written, printable
 from ...tokenizers.files.reading import DataError

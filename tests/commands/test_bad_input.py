@@ -11,7 +11,8 @@ from chopmix.commands.cli import main
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.fingerprint import file_fingerprint
 from chopmix.experiment.folder.reading import RunError
-from chopmix.experiment.run import Run, pictures_of
+from chopmix.experiment.opening.evaluated import writable
+from chopmix.experiment.run import Run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.views.embed import whole_file
 from chopmix.experiment.views.transcribe import output_names
@@ -223,16 +224,16 @@ def test_a_stranger_s_run_is_evaluated_without_writing_elsewhere(capsys, tmp_pat
     precious.write_text("precious")
     run = SimpleNamespace(folder=folder, step=3, which="last")
     Run.record(run, {"val/loss": 1.0})
-    assert json.loads((folder / "evaluations.jsonl").read_text())["val/loss"] == 1.0 and pictures_of(folder) == folder
+    assert json.loads((folder / "evaluations.jsonl").read_text())["val/loss"] == 1.0 and writable(folder) == folder
     for place in ("evaluations.jsonl", "confusion-val-kind.png"):
         (folder / place).unlink(missing_ok=True)
         (folder / place).symlink_to(precious)
     Run.record(run, {"val/loss": 1.0})
-    assert "evaluations.jsonl cannot be written to" in capsys.readouterr().err and pictures_of(folder) is None
+    assert "evaluations.jsonl cannot be written to" in capsys.readouterr().err and writable(folder) is None
     assert precious.read_text() == "precious"
     (folder / "confusion-val-kind.png").unlink()
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert pictures_of(folder) is None
+    assert writable(folder) is None
 
 
 def test_a_file_of_vectors_that_no_file_can_be(tmp_path):

@@ -23,9 +23,9 @@ import transformers
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.views.transcribe import as_srt, as_vtt, clock, transcribe
-from chopmix.inference.transcript import Segment
-from chopmix.inference.transcription import Transcriber, Transcribing
-from chopmix.inference.whisper_decoding import (
+from chopmix.inference.whisper.transcript import Segment
+from chopmix.inference.whisper.transcription import Transcriber, Transcribing
+from chopmix.inference.whisper.decoding import (
     Candidate,
     Protocol,
     Rules,

@@ -37,8 +37,8 @@ def picture_bytes(image: UInt8[Tensor, "c h w"], ending: str = ".png") -> bytes:
 def animation_bytes(
     images: Sequence[UInt8[Tensor, "c h w"]], ending: str = ".gif", seconds: float = 0.2, last: float = 2.0
 ) -> bytes:
-    """Pictures of one size as the content of an animation (`.gif`), each for so many `seconds`, and the last one longer;
-    of another kind of file the first picture."""
+    """Pictures of one size as the content of an animation (`.gif`), each for so many `seconds`, the last one for
+    `last`; of another kind of file the first picture."""
     from PIL import Image
 
     frames = [Image.fromarray(image.permute(1, 2, 0).squeeze(2).cpu().numpy()) for image in images]

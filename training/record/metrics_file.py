@@ -11,12 +11,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from pydantic import StrictFloat, StrictInt, TypeAdapter, ValidationError
 
+from ...inference.sheet import PICTURES, SOUNDS, Cell, Samples, page
 from ...tokenizers.files.reading import DataError, LARGE, read_text
 from ...tokenizers.files.records import parse_json
 from ...tokenizers.files.writing import write_text
+from ...tokenizers.media.files import read_picture, read_sound
 
 
 class MetricsFile:
@@ -65,10 +69,18 @@ class MetricsFile:
         """The lines of a step for its checkpoint; none unless it is the current one."""
         return self.here if self.step == step else []
 
-    def text(self, step: int, text: str) -> None:
-        """Add a sample text to TensorBoard."""
-        if self.board:
-            self.board.add_text("sample", f"```\n{text}\n```", step)
+    def samples(self, step: int, samples: Samples) -> None:
+        """Keep generated samples: as a page in `RUN/sheets` where they are more than text, and in TensorBoard."""
+        if samples.rows and self.file:
+            file = self.path.parent / "sheets" / f"step-{step:08}.html"
+            write_text(file, page(f"{self.path.parent.name}, step {step:,}", samples.rows))
+        if not self.board:
+            return
+        if samples.text:
+            self.board.add_text("sample", f"```\n{samples.text}\n```", step)
+        for number, row in enumerate(samples.rows, start=1):
+            for each in row:
+                add_cell(self.board, f"{each.caption}/{number}", each, step)
 
     def __enter__(self) -> MetricsFile:
         return self
@@ -78,6 +90,15 @@ class MetricsFile:
             self.file.close()
         if self.board:
             self.board.close()
+
+
+def add_cell(board: Any, name: str, cell: Cell, step: int) -> None:
+    """Add a picture or a sound to TensorBoard's writer."""
+    if cell.ending in PICTURES:
+        board.add_image(name, np.asarray(read_picture(cell.content).convert("RGB")), step, dataformats="HWC")
+    elif cell.ending in SOUNDS:
+        sound, rate = read_sound(cell.content)
+        board.add_audio(name, sound[None], step, sample_rate=rate)
 
 
 Line = TypeAdapter(dict[str, StrictInt | StrictFloat])

@@ -24,7 +24,7 @@ from chopmix.commands.cli import main
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.views.transcribe import transcribe
-from chopmix.inference.transcription import Transcribing
+from chopmix.inference.whisper.transcription import Transcribing
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.tokens import plain_tokens
 from test_transcription import WAYS, assert_same, openai_model

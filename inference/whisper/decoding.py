@@ -19,10 +19,10 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ..models.arithmetic import finite
-from ..models.generation.beam_search import Found, largest, seated
-from ..models.generation.session import Session
-from ..models.pretrained.base import Id, Published
+from ...models.arithmetic import finite
+from ...models.generation.beam_search import Found, largest, seated
+from ...models.generation.session import Session
+from ...models.pretrained.base import Id, Published
 
 SHORTEST = 8
 """The shortest context, in tokens, that has room for the special ids that a text begins with."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .whisper_decoding import Said
+from .decoding import Said
 
 
 class Segment(NamedTuple):

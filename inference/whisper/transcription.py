@@ -16,16 +16,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..models.batch import Batch
-from ..models.generation.beam_search import MOST_BEAMS
-from ..models.generation.sampling import seeded
-from ..models.generation.session import Session
-from ..models.model import Model
-from ..models.tokens import TokenSet
-from ..tokenizers.encoding.base import Encoding
+from ...models.batch import Batch
+from ...models.generation.beam_search import MOST_BEAMS
+from ...models.generation.sampling import seeded
+from ...models.generation.session import Session
+from ...models.model import Model
+from ...models.tokens import TokenSet
+from ...tokenizers.encoding.base import Encoding
 from .languages import code_of
 from .transcript import Segment, Transcript
-from .whisper_decoding import Protocol, Rules, Said, compression, drawn, likeliest, scored, searched
+from .decoding import Protocol, Rules, Said, compression, drawn, likeliest, scored, searched
 
 STEP = 0.02
 """Seconds between two timestamps."""

@@ -1,0 +1,55 @@
+"""A trained run, evaluated and attributed on a split of its own data or of another data set."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ...data.base import Dataset
+from ...data.split import Split
+from ...inference.attribution import Attribution, measure_attribution
+from ...inference.evaluation import evaluate_split
+from ...inference.sheet import generated_rows, page
+from ...tokenizers.files.writing import write_text
+from ..folder.reading import RunError, say_aside
+from .given import own_split
+from .opened import Opened
+
+
+def evaluated(run: Opened, split: str, dataset: Dataset | None, rows: int) -> dict[str, float]:
+    """The metrics of a split; see `Run.evaluate`."""
+    run.check_heads()
+    data, folder = own_split(run, split, dataset), writable(run.folder)
+    with run.arithmetic():
+        metrics = evaluate_split(run.model, run.tasks, data, rows=rows, pictures=folder)
+        if folder:
+            write_sheet(run, data)
+    for line in data.unread.told():
+        say_aside(line)
+    return metrics
+
+
+def write_sheet(run: Opened, data: Split) -> None:
+    """Write a page of generated items of a split, `sheets/<split>.html`, where they are no text."""
+    writing = [(name, task) for name, task in run.tasks.items() if task.needs.generates]
+    if writing and data.samples is not None and run.choppers[writing[0][1].target].kind != "text":
+        rows = generated_rows(run.model, *writing[0], data, seed=0)
+        write_text(run.folder / "sheets" / f"{data.name}.html", page(f"{run.name}, {data.name}", rows))
+
+
+def attributed(run: Opened, split: str, dataset: Dataset | None) -> dict[str, Attribution]:
+    """Each task's `Attribution`; see `Run.attribution`."""
+    data = own_split(run, split, dataset)
+    if data.samples is None:
+        raise RunError(f"{run.folder} reads one text: there are no inputs to compare")
+    with run.arithmetic():
+        return measure_attribution(run.model, run.tasks, data)
+
+
+def writable(folder: Path) -> Path | None:
+    """The run's folder, where pictures can be written to it, else None: not where a picture's name is taken by anything
+    but a regular file, such as a link in a run from elsewhere, which would be followed."""
+    every = [*folder.glob("confusion-*.png"), *folder.glob("sheets/*.html")]
+    odd = [file for file in every if file.is_symlink() or not file.is_file()]
+    odd += [each for each in [folder / "sheets"] if each.is_symlink()]
+    return folder if os.access(folder, os.W_OK) and not odd else None

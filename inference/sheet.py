@@ -1,0 +1,91 @@
+"""Sheets: what a model generates, on a page where it can be seen and heard."""
+
+from __future__ import annotations
+
+import base64
+import html
+import mimetypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..data.samples.split import SampleSplit
+from ..models.generation.sampling import Sampling
+from ..models.model import Model
+from ..tasks.language_modeling import LanguageModeling
+from ..tokenizers.base import Chopper
+from .generate import write
+from .generated import whole
+from .generating import Generating
+
+COUNT = 12
+"""How many samples a sheet shows."""
+PICTURES, SOUNDS = (".png", ".gif"), (".wav",)
+"""The endings of what is seen, and of what is heard."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing on a sheet: the content of a file with this ending, or the caption alone."""
+
+    caption: str
+    ending: str = ""
+    content: bytes = b""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a model generates as it is now: lines of text, and rows of cells where it is more than text."""
+
+    text: str = ""
+    rows: Sequence[Sequence[Cell]] = ()
+
+
+def generated_rows(
+    model: Model, name: str, task: LanguageModeling, split: SampleSplit, seed: int, count: int = COUNT
+) -> list[list[Cell]]:
+    """For some samples, spread over the split: the other inputs, what is generated from them, and the true item. Drawn
+    as the task says, else at temperature 1."""
+    how = Generating(sampling=task.sampling or Sampling(), guidance=task.guidance, seed=seed)
+    written = write(model, name, task, split, split.first(count), how, generator=how.generator(model))
+    rows = []
+    for number, ids in written.items():
+        given, own = split.item(number)[0], split.choppers[task.target]
+        others = [cell(split.choppers[each], each, item) for each, item in given.items() if each != task.target]
+        made = whole(task, ids)
+        shown = Cell("generated: no whole item") if made is None else cell(own, "generated", made)
+        rows.append([*others, shown, *([cell(own, "true", given[task.target])] if task.target in given else [])])
+    return rows
+
+
+def cell(chopper: Chopper, name: str, item: Any) -> Cell:
+    """An item on a sheet: a text in its caption, a picture or a sound as a file, all else by its name alone."""
+    known = chopper.vocabulary
+    if known is None or chopper.kind == "text":
+        return Cell(f"{name}: {item}" if isinstance(item, str) else name)
+    ending = next((each for each in known.endings if each in PICTURES + SOUNDS), known.endings[0])
+    return Cell(name, ending, known.content(known.restore(known.encode(item)), ending))
+
+
+def page(title: str, rows: Sequence[Sequence[Cell]]) -> str:
+    """A page of HTML that needs no other file: a row per sample, pictures enlarged without smoothing, sounds as
+    players."""
+    body = "\n".join(f"<tr>{''.join(f'<td>{shown(each)}</td>' for each in row)}</tr>" for row in rows)
+    style = "body{font-family:sans-serif} td{padding:6px;vertical-align:bottom;text-align:center;max-width:40em} "
+    style += "img{image-rendering:pixelated;min-width:112px;background:#888} figcaption{font-size:small}"
+    head = f"<meta charset=utf-8><title>{html.escape(title)}</title><style>{style}</style>"
+    return f"<!doctype html>{head}<h1>{html.escape(title)}</h1><table>{body}</table>"
+
+
+def shown(each: Cell) -> str:
+    """One cell as HTML."""
+    caption = f"<figcaption>{html.escape(each.caption)}</figcaption>"
+    if not each.content:
+        return caption
+    kind = mimetypes.types_map.get(each.ending, "application/octet-stream")
+    address = f"data:{kind};base64,{base64.b64encode(each.content).decode()}"
+    if each.ending in PICTURES:
+        return f"<figure><img src='{address}'>{caption}</figure>"
+    if each.ending in SOUNDS:
+        return f"<figure><audio controls src='{address}'></audio>{caption}</figure>"
+    return f"<figure><a download='item{each.ending}' href='{address}'>{html.escape(each.ending)}</a>{caption}</figure>"

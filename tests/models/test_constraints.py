@@ -1,0 +1,153 @@
+"""Constraints and guidance: only what is allowed is generated, and guidance is the formula."""
+
+import json
+import re
+
+import pytest
+import torch
+from chopmix.inference.generating import Generating, Written, pieces
+from chopmix.models.generation.beam_search import Search, beam_search
+from chopmix.models.generation.constraints import Allowed, Forbidden, Forced, Length
+from chopmix.models.generation.guidance import Guided
+from chopmix.models.generation.sampling import Sampling, draw
+from chopmix.models.generation.session import Session
+from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding
+from chopmix.tokenizers.encoding.grammar import Grammar
+from hypothesis import given
+from hypothesis import strategies as st
+from test_generation import model
+
+MODEL = model()
+
+
+def session(rows=((8,),), most=6):
+    return Session.of_texts(MODEL, rows, input="text", task="lm", vocabulary=9, most=most)
+
+
+def generated(constraint, sampling, search=Search(), rows=3):
+    """Ids of some rows, each up to the end (8)."""
+    torch.manual_seed(0)
+    written = [Written({8}) for _ in range(rows)]
+    how = Generating(sampling=sampling, search=search, constraint=constraint)
+    for _ in pieces(session([[8]] * rows), written, how):
+        pass
+    return [row.ids for row in written]
+
+
+WAYS = [(Sampling(), Search()), (Sampling(temperature=0), Search()), (None, Search(beams=3)), (None, Search(beams=40))]
+
+
+@pytest.mark.parametrize(("sampling", "search"), WAYS)
+@pytest.mark.parametrize("length", [1, 4])
+def test_items_have_the_length_that_they_must(sampling, search, length):
+    assert [len(ids) for ids in generated(Length(length, (8,), never=(0, 1)), sampling, search)] == [length] * 3
+    assert not {0, 1} & {id for ids in generated(Length(length, (8,), never=(0, 1)), sampling, search) for id in ids}
+
+
+@pytest.mark.parametrize(("sampling", "search"), WAYS)
+def test_ids_are_forced_and_forbidden(sampling, search):
+    rule = Forced({0: 3, 2: 5}) & Forbidden((1, 2, 8)) & None
+    for ids in generated(rule, sampling, search):
+        assert len(ids) == 6 and ids[0] == 3 and ids[2] == 5 and not {1, 2, 8} & set(ids)
+
+
+@given(st.sets(st.integers(0, 8), max_size=9), st.sets(st.integers(0, 8), max_size=9))
+def test_two_constraints_allow_what_both_do(first, second):
+    found = (Forbidden(tuple(first)) & Forbidden(tuple(second))).allowed([], 9)
+    assert {id for id in range(9) if not found[id]} == first | second
+
+
+@pytest.mark.parametrize("search", [Search(), Search(beams=2)])
+def test_what_allows_nothing_is_told(search):
+    with pytest.raises(ValueError, match=r"nothing may follow the 1 ids generated so far, which end in \[3\]"):
+        generated(Forced({0: 3, 1: 4}) & Forbidden((4,)), None, search)
+
+
+def test_a_row_that_has_ended_is_left_alone():
+    allowed = Allowed(Forced({1: 4}), frozenset({8}))
+    scores = allowed.of(torch.zeros(2, 9), [[8], [3]])
+    assert scores[0].isfinite().all() and scores[1].isfinite().nonzero().flatten().tolist() == [4]
+
+
+SUM = r"[0-3]+[+][0-3]+=[0-3]{1,3}"
+
+
+@pytest.mark.parametrize(("sampling", "search"), WAYS[:3])
+def test_every_sum_is_well_formed(sampling, search):
+    encoding = CharacterEncoding("+0123=x")
+    made = model(seed=1)  # its ids 0 to 7 are those of the encoding: the start is 7
+    found = []
+    for seed in range(20):
+        torch.manual_seed(seed)
+        opened = Session.of_texts(made, [[7]] * 4, input="text", task="lm", vocabulary=8, most=16)
+        rows = [Written({7}) for _ in range(4)]
+        short = Grammar(encoding, r"[0-3]{1,3}[+][0-3]{1,3}=[0-3]{1,3}")
+        for _ in pieces(opened, rows, Generating(sampling=sampling, search=search, constraint=short)):
+            pass
+        found += [encoding.decode(row.ids) for row in rows]
+    assert len(found) == 80 and all(re.fullmatch(SUM, text) for text in found)
+
+
+def test_every_json_fits_its_schema(tmp_path):
+    schema = {
+        "type": "object", "required": ["a", "b"], "additionalProperties": False,
+        "properties": {"a": {"type": "boolean"}, "b": {"enum": ["x", "yz"]}},
+    }  # fmt: skip
+    (tmp_path / "s.json").write_text(json.dumps(schema))
+    encoding = ByteEncoding()
+    grammar = Grammar(encoding, str(tmp_path / "s.json"))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        ids = []
+        while not ids or ids[-1] != encoding.end:
+            allowed = grammar.allowed(ids, encoding.size)
+            allowed[[9, 10, 13, 32]] &= not allowed[33:].any()  # white space, which may go on for ever
+            ids.append(int(torch.multinomial(allowed.float(), 1, generator=generator)))
+        found = json.loads(encoding.decode(ids))
+        assert found.keys() == {"a", "b"} and isinstance(found["a"], bool) and found["b"] in ("x", "yz")
+
+
+def test_a_grammar_in_larks_form(tmp_path):
+    (tmp_path / "g.lark").write_text('start: "a" start "b" | "ab"\n')
+    encoding = CharacterEncoding("ab")
+    grammar = Grammar(encoding, str(tmp_path / "g.lark"))
+    assert [grammar.allowed([0] * n, 3).tolist() for n in (0, 1)] == [[True, False, False], [True, True, False]]
+    assert grammar.allowed([0, 0, 1, 1], 3).tolist() == [False, False, True]
+
+
+def test_grammars_that_are_none():
+    with pytest.raises(ValueError, match=r"grammar '\(\[': .*invalid regex"):
+        Grammar(ByteEncoding(), "([")
+    grammar = Grammar(CharacterEncoding("ab"), "c+")
+    with pytest.raises(ValueError, match="nothing may follow the 0 ids"):
+        Allowed(grammar).of(torch.zeros(1, 3), [[]])
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
+def test_guidance_is_its_formula(weight):
+    rows, others = [[8, 1, 2], [8, 3]], [[8], [8]]
+    given, without = session(rows), session(others)
+    expected = []
+    for step in range(3):
+        u, c = without.scores().float().log_softmax(-1), given.scores().float().log_softmax(-1)
+        expected.append(u + weight * (c - u))
+        for each in (given, without):
+            each.append(torch.tensor([step, step + 1]))
+    guided = Guided(session(rows), session(others), weight)
+    for step in range(3):
+        torch.testing.assert_close(guided.scores(), expected[step])
+        guided.append(torch.tensor([step, step + 1]))
+
+
+def test_guided_beams_at_weight_1_are_beams():
+    search = Search(beams=3)
+    plain = beam_search(session([[8, 1], [8, 2]]), {8}, 6, search)
+    guided = beam_search(Guided(session([[8, 1], [8, 2]]), session([[8], [8]]), 1.0), {8}, 6, search)
+    assert [each.ids for each in guided] == [each.ids for each in plain]
+    drawn = list(draw(Guided(session([[8, 1]]), session([[8]]), 3.0), 4, Sampling(temperature=0)))
+    assert len(drawn) == 4
+
+
+def test_guidance_has_its_range():
+    with pytest.raises(ValueError, match="guidance is -1; it must be from 0"):
+        Generating(guidance=-1)

@@ -1,0 +1,79 @@
+"""Pictures as ids: what is encoded comes back, and every id is a pattern."""
+
+import pytest
+import torch
+from chopmix.tokenizers.base import Role
+from chopmix.tokenizers.image_ids import ImageIdsPreprocessor, PatchVocabulary
+from hypothesis import given
+from hypothesis import strategies as st
+
+SHAPES = st.builds(
+    PatchVocabulary,
+    rows=st.integers(1, 4), columns=st.integers(1, 4), patch_size=st.integers(1, 2),
+    channels=st.sampled_from([1, 3]), levels=st.integers(2, 4), own=st.sampled_from([(), ("mask",)]),
+)  # fmt: skip
+
+
+@given(vocabulary=SHAPES, data=st.data())
+def test_every_picture_of_ids_comes_back(vocabulary, data):
+    count = vocabulary.rows * vocabulary.columns
+    ids = data.draw(st.lists(st.integers(0, vocabulary.patterns - 1), min_size=count, max_size=count))
+    picture = vocabulary.restore(ids)
+    side = vocabulary.patch_size
+    assert picture.shape == (vocabulary.channels, vocabulary.rows * side, vocabulary.columns * side)
+    assert vocabulary.encode(picture) == ids and vocabulary.units(picture) == picture.numel()
+    assert vocabulary.restore([*ids, vocabulary.end]).equal(picture)  # the id that ends it stands for nothing
+
+
+@pytest.mark.parametrize("levels", range(2, 17))
+def test_a_level_stays_what_it_is(levels):
+    vocabulary = PatchVocabulary(rows=1, columns=levels, patch_size=1, levels=levels)
+    assert vocabulary.encode(vocabulary.restore(range(levels))) == list(range(levels))
+
+
+def test_the_example_of_the_docstring():
+    vocabulary = PatchVocabulary(rows=1, columns=2)
+    picture = torch.tensor([[[0, 255, 0, 0], [0, 0, 255, 255]]], dtype=torch.uint8)
+    assert vocabulary.encode(picture) == [2, 12] and vocabulary.start == vocabulary.end == 16
+    assert vocabulary.size == 17 and vocabulary.shown(16) == "<|image|>" and vocabulary.shown(12) == "12"
+
+
+def test_ids_that_are_no_picture_are_refused():
+    vocabulary = PatchVocabulary(rows=2, columns=2)
+    with pytest.raises(ValueError, match="a picture has 4 patches, not 3"):
+        vocabulary.restore([1, 2, 3])
+    with pytest.raises(
+        ValueError, match="id 17 is outside the vocabulary of patches of 2 x 2 pixels, which has 17 ids"
+    ):
+        vocabulary.restore([1, 2, 3, 17])
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"levels": 1}, "levels must be from 2 to 16, not 1"),
+        ({"levels": 16, "patch_size": 4}, "more than 65,536; take smaller patches or fewer levels"),
+        ({"size": 7}, "must be a multiple of patch_size"),
+    ],
+)
+def test_options_that_fit_no_picture(options, told):
+    with pytest.raises(ValueError, match=told):
+        ImageIdsPreprocessor(**{"size": 8} | options)
+
+
+@pytest.mark.parametrize("generated", [True, False])
+def test_a_picture_is_framed_as_it_is_used(generated):
+    chopper = ImageIdsPreprocessor(size=(2, 4)).fit(tuple, Role(generated=generated))
+    item = chopper.decode(torch.full((1, 2, 4), 255, dtype=torch.uint8))
+    chunk = chopper.chop(item)
+    assert chunk.values.tolist() == ([16, 15, 15] if generated else [15, 15])
+    assert chunk.next_ids.tolist() == ([15, 15, 16] if generated else [15, 16])
+    assert chopper.chop((3,)).values.tolist() == ([16, 3] if generated else [3])  # ids stay as they are
+
+
+def test_files_hold_the_picture():
+    vocabulary = PatchVocabulary(rows=1, columns=2, channels=3, patch_size=1)
+    picture = vocabulary.restore([5, 2])
+    again = ImageIdsPreprocessor(size=(1, 2), patch_size=1, channels=3).fit(tuple, Role()).decode
+    assert again(vocabulary.content(picture, ".png")).equal(picture)
+    assert again(vocabulary.content(picture, ".gif")).equal(picture)
