@@ -34,7 +34,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     source = command.add_mutually_exclusive_group()
     source.add_argument("--prompt", metavar="TEXT", help="what to continue; none: a new document")
     source.add_argument("--prompts", metavar="FILE", help="a file with one prompt a line, continued together")
-    command.add_argument("--max-tokens", type=int, default=200, metavar="N")
+    command.add_argument("--max-tokens", type=int, metavar="N", help="at most so many (of texts default: 200)")
     command.add_argument("--temperature", type=float, metavar="T", help="0: always the likeliest token (default: 1)")
     command.add_argument("--top-k", type=int, metavar="N")
     command.add_argument("--top-p", type=float, metavar="P")
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
     from ..experiment.folder.reading import RunError, say_aside
 
     sampling = sampling_of(options)
-    if options.max_tokens < 1:
+    if options.max_tokens is not None and options.max_tokens < 1:
         raise RunError(f"--max-tokens is {options.max_tokens}; it must be at least 1")
     if options.input and options.prompts:
         raise RunError("--prompts is for texts alone, not beside --input")
@@ -64,13 +64,13 @@ def run(options: argparse.Namespace) -> None:
                 "search": loaded.tasks[task].search, "cached": not options.no_cache, "guidance": options.guidance,
                 "constraint": constraint_of(options, loaded.choppers[target].vocabulary)}  # fmt: skip
     if options.output:
-        del settings["max_tokens"], settings["stop"]
+        del settings["stop"]
         write_files(loaded, Path(options.output), samples or [{}], options, settings)
         return
     if loaded.choppers[target].kind != "text":
         endings = ", ".join(loaded.choppers[target].vocabulary.endings)
         raise RunError(f"{options.run} generates {target!r}: say where to write it, --output FILE ({endings})")
-    settings |= {} if samples else {"say": say_aside}
+    settings |= {"max_tokens": options.max_tokens or 200} | ({} if samples else {"say": say_aside})
     if options.prompts:
         continue_prompts(loaded, options.prompts, settings)
     else:

@@ -48,6 +48,11 @@ class Split:
         """The places of every sample (or window) once: what an evaluation reads."""
         raise NotImplementedError
 
+    def first(self, number: int) -> list[Place]:
+        """The places of at most `number` samples (or windows), spread evenly over the split."""
+        every = sorted(self.all(), key=lambda place: place.number)
+        return [every[index * len(every) // number] for index in range(number)] if number < len(every) else self.all()
+
     def read(self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None) -> Batch:
         """The samples at these places as a batch without targets. `training` augments and withholds inputs at random;
         `inputs`, where given, are the only ones that are read, beside those that a task predicts."""

@@ -82,7 +82,8 @@ def read_share(
     try:
         sums, pairs = summed(model, tasks, split, processes.share(split.all()), rows, inputs)
         for name, task in tasks.items():
-            if task.needs.generates and is_judged(task) and split.samples is not None and generated != 0:
+            from_samples = split.samples is not None or task.judges
+            if task.needs.generates and is_judged(task) and from_samples and generated != 0:
                 places = split.all() if generated is None else split.first(generated)
                 pairs[name] = generated_share(model, name, task, split, places, processes, inputs, max(rows, 64))
     except ValueError as wrong:  # a bad sample stops all processes, not only the one that met it

@@ -9,11 +9,15 @@ from typing import Any
 from ..data.processes import Processes
 from ..data.sampler import Place
 from ..data.samples.split import SampleSplit
+from ..models.generation.session import Session
 from ..models.model import Model
 from ..tasks.judging import Generated
 from ..tasks.language_modeling import LanguageModeling
 from .generate import write
-from .generating import Generating
+from .generating import Generating, Written, pieces
+
+UNPROMPTED = 1000
+"""So many items are generated for the metrics of a corpus, at most."""
 
 
 def generated_share(
@@ -23,6 +27,8 @@ def generated_share(
     """This process's share of what the model generates from the other inputs (only those of `inputs`, where given) of
     the samples at these places, `rows` at a time, each beside the true item; as the task says: by its search, or drawn
     with a seed that follows from the places. Samples without a true item are left out: any would be wrong for them."""
+    if split.samples is None:
+        return unprompted_share(model, name, task, processes, rows, min(len(places), UNPROMPTED))
     found: list[Generated] = []
     places = [each for each in places if reference(split, each, task.target) is not None]
     how = Generating(sampling=task.sampling, guidance=task.guidance)
@@ -31,6 +37,23 @@ def generated_share(
         for number, ids in write(model, name, task, split, group, how, inputs, generator).items():
             given, labels = split.item(number)
             found.append(Generated(whole(task, ids), given[task.target], labels))
+    return found
+
+
+def unprompted_share(
+    model: Model, name: str, task: LanguageModeling, processes: Processes, rows: int, count: int
+) -> list[Generated]:
+    """This process's share of `count` items that the model generates from nothing, `rows` at a time."""
+    known, found = task.vocabulary, []
+    how = Generating(sampling=task.sampling, max_tokens=model.context - 1).with_rule(known.well_formed)
+    for first in processes.share(list(range(0, count, rows))):
+        prompts = [[known.start]] * min(rows, count - first)
+        session = Session.of_texts(model, prompts, input=task.target, task=name, vocabulary=known.size,
+                                   most=how.max_tokens)  # fmt: skip
+        written = [Written(known.ends) for _ in prompts]
+        for _ in pieces(session, written, how, task.search, replace(how, seed=first).generator(model)):
+            pass
+        found += [Generated(whole(task, row.ids), None, {}) for row in written]
     return found
 
 

@@ -20,7 +20,7 @@ from .generating import Generating
 
 COUNT = 12
 """How many samples a sheet shows."""
-PICTURES, SOUNDS = (".png", ".gif"), (".wav",)
+PICTURES, SOUNDS = (".png", ".gif"), (".mp3", ".wav")
 """The endings of what is seen, and of what is heard."""
 
 
@@ -42,11 +42,12 @@ class Samples:
 
 
 def generated_rows(
-    model: Model, name: str, task: LanguageModeling, split: SampleSplit, seed: int, count: int = COUNT
+    model: Model, name: str, task: LanguageModeling, split: SampleSplit, seed: int, most: int, count: int = COUNT
 ) -> list[list[Cell]]:
     """For some samples, spread over the split: the other inputs, what is generated from them, and the true item. Drawn
-    as the task says, else at temperature 1."""
-    how = Generating(sampling=task.sampling or Sampling(), guidance=task.guidance, seed=seed)
+    as the task says, else at temperature 1; of at most `most` tokens, unless all items have one length."""
+    how = Generating(sampling=task.sampling or Sampling(), guidance=task.guidance, seed=seed,
+                     max_tokens=None if task.vocabulary.length else most)  # fmt: skip
     written = write(model, name, task, split, split.first(count), how, generator=how.generator(model))
     rows = []
     for number, ids in written.items():
@@ -63,7 +64,7 @@ def cell(chopper: Chopper, name: str, item: Any) -> Cell:
     known = chopper.vocabulary
     if known is None or chopper.kind == "text":
         return Cell(f"{name}: {item}" if isinstance(item, str) else name)
-    ending = next((each for each in known.endings if each in PICTURES + SOUNDS), known.endings[0])
+    ending = next((each for each in PICTURES + SOUNDS if each in known.endings), known.endings[0])
     return Cell(name, ending, known.content(known.restore(known.encode(item)), ending))
 
 

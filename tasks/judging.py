@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from ..tokenizers.base import RunPart
 from ..tokenizers.vocabulary import Vocabulary
@@ -16,7 +16,7 @@ class Generated(NamedTuple):
     item: Any
     """What was generated; None: no whole item."""
     true: Any
-    """The item of the sample."""
+    """The item of the sample; None where nothing was given, as of a corpus."""
     labels: Mapping[str, Any]
     """The columns of the sample that the judge reads."""
 
@@ -45,8 +45,12 @@ class Judge:
         metrics `accepted` and `accepted_real`."""
         raise NotImplementedError
 
-    def fit(self, open_run: Callable[[str | Path], RunPart]) -> None:
-        """Get ready at the start of a training; `open_run` opens a trained run by its folder."""
+    encoded: ClassVar[bool] = False
+    """Whether `fit` gets the training items as lists of ids, without special ones; else as raw values."""
+
+    def fit(self, open_run: Callable[[str | Path], RunPart], items: Callable[[], Iterable[Any]]) -> None:
+        """Get ready at the start of a training. `open_run` opens a trained run by its folder, `items()` gives the
+        training data's items of what is generated, anew at every call. Raises ValueError where it cannot judge them."""
 
     def save(self, folder: Path) -> None:
         """Keep what it needs in `RUN/assets/task-TASK/NAME`, so that a run works without other runs."""

@@ -44,6 +44,10 @@ class PatchVocabulary(Vocabulary):
     """Roles of special ids behind the start, such as `mask`."""
 
     @property
+    def length(self) -> int:
+        return self.rows * self.columns
+
+    @property
     def patterns(self) -> int:
         """How many patterns a patch may have: the ids below the special ones."""
         return self.levels ** (self.channels * self.patch_size**2)
@@ -74,7 +78,7 @@ class PatchVocabulary(Vocabulary):
 
     @property
     def well_formed(self) -> Constraint:
-        return Length(self.rows * self.columns, (self.end,), tuple(self.roles.values()))
+        return Length(self.length, (self.end,), tuple(self.roles.values()))
 
     @property
     def digits(self) -> Tensor:
@@ -88,8 +92,8 @@ class PatchVocabulary(Vocabulary):
     def restore(self, ids: Iterable[int]) -> UInt8[Tensor, "c h w"]:
         """The picture. Raises ValueError for ids of another number of patches."""
         plain = torch.tensor([id for id in self.known(ids) if id < self.patterns], dtype=torch.long)
-        if len(plain) != self.rows * self.columns:
-            raise ValueError(f"a picture has {self.rows * self.columns} patches, not {len(plain)}")
+        if len(plain) != self.length:
+            raise ValueError(f"a picture has {self.length} patches, not {len(plain)}")
         values = plain[:, None] // self.digits % self.levels * 255 / (self.levels - 1)
         pattern = "(row column) (c p q) -> c (row p) (column q)"
         sizes = {"row": self.rows, "c": self.channels, "p": self.patch_size, "q": self.patch_size}

@@ -47,6 +47,11 @@ class Vocabulary:
     white space around generated text is removed."""
 
     @property
+    def length(self) -> int | None:
+        """How many ids every item has; None: items differ."""
+        return None
+
+    @property
     def end(self) -> int:
         """The special id that ends a generated item."""
         return self.frame.get("end", self.start)

@@ -67,11 +67,6 @@ class SampleSplit(Split):
         numbers = np.lexsort(self.reader.lengths.T).tolist() if self.inputs.encoded else range(len(self.samples))
         return [Place(0, 0, number) for number in numbers]
 
-    def first(self, number: int) -> list[Place]:
-        """The places of at most `number` samples, spread evenly over the split."""
-        count = len(self.samples)
-        return [Place(0, 0, index * count // number) for index in range(number)] if number < count else self.all()
-
     def item(self, number: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """The decoded inputs of a sample by input name, and its labels by column. Raises DataError when it is bad."""
         return self.reader.item(number)

@@ -22,7 +22,9 @@ def samples_of(run: Run, split: Split) -> Samples:
     try:
         name, task = writing[0]
         if run.choppers[task.target].kind != "text":
-            return Samples(rows=generated_rows(run.model, name, task, split, seed=run.step))
+            return Samples(
+                rows=generated_rows(run.model, name, task, split, seed=run.step, most=settings.sample_tokens)
+            )
         if split.samples is not None:
             found = write(run.model, name, task, split, split.first(3), Generating(max_tokens=settings.sample_tokens))
             true = {number: split.item(number)[0].get(task.target, "") for number in found}

@@ -3,7 +3,8 @@ choppers that they need, `choppers_and_tasks`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from pydantic import TypeAdapter
 from ...data.base import Dataset
 from ...data.samples.dataset import Samples
 from ...tasks.base import Task
-from ...tokenizers.base import Chopper, RunPart, no_run
+from ...tokenizers.base import Chopper, RunPart, no_run, readable
 from ...tokenizers.files.records import read_record
 from ...tokenizers.files.writing import write_json
 from ..settings.config import Config
 from .choppers import build_choppers
+from .columns import columns_of
 
 
 class TrainingData:
@@ -61,19 +63,27 @@ def build_tasks(
             task.learned = task.fit(TrainingData(dataset.opened("train"), say))
             save_learned(task, folder)
         if assets:
-            ready_judges(task, assets / f"task-{name}", open_run, fits=dataset is not None)
+            raw = partial(dataset.training_items, [columns_of(config).get(task.target, "")]) if dataset else None
+            ready_judges(task, assets / f"task-{name}", open_run, raw)
     return made
 
 
-def ready_judges(task: Task, assets: Path, open_run: Callable[..., RunPart], fits: bool) -> None:
-    """Get the judges of a task ready: from `assets/<judge>/`, or, where `fits`, for the first time, and keep them
-    there."""
+def ready_judges(
+    task: Task, assets: Path, open_run: Callable[..., RunPart], raw: Callable[[], Iterable[Any]] | None
+) -> None:
+    """Get the judges of a task ready: from `assets/<judge>/`, or, where the `raw` training items of its target are
+    given, for the first time, and keep them there."""
     for name, judge in task.judges.items():
-        if (assets / name).exists() or not fits:
+        if (assets / name).exists() or raw is None:
             judge.load(assets / name, open_run)
-        else:
-            judge.fit(open_run)
-            judge.save(assets / name)
+            continue
+        chopper = task.choppers[task.target]
+
+        def ids(chopper: Chopper = chopper) -> Iterator[list[int]]:
+            return (chopper.vocabulary.encode(item) for item in readable(raw(), chopper.decode, "item", "to judge by"))
+
+        judge.fit(open_run, ids if judge.encoded else raw)
+        judge.save(assets / name)
 
 
 def save_learned(task: Task, folder: Path) -> None:

@@ -217,7 +217,9 @@ SHAPES = "<mapping>", "<other>"
 def _by_shape(members: list[Any]) -> Any:
     """A union of a mapping and something else, of which only the fitting one tells its problems."""
     tagged = [Annotated[reader(each), Tag(SHAPES[get_origin(each) is not dict])] for each in members]
-    return Annotated[Union[tuple(tagged)], Discriminator(lambda value: SHAPES[not isinstance(value, Mapping)])]
+    return Annotated[
+        functools.reduce(operator.or_, tagged), Discriminator(lambda value: SHAPES[not isinstance(value, Mapping)])
+    ]
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

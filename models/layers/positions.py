@@ -43,6 +43,22 @@ class Learned(AbsolutePosition):
         return self.table(index)
 
 
+class Periodic(AbsolutePosition):
+    """The sum of learned vectors for the remainders of the index by each of `periods`: of a score in which every step
+    has 4 notes and every bar 16 steps, periods 4 and 64 tell the voice and the place in the bar, however long it is."""
+
+    def __init__(self, width: int, context: int, *, periods: list[int], length: int | None = None):
+        super().__init__(width, context, length)
+        if not periods or min(periods) < 2 or max(periods) > 65_536:
+            raise ValueError(f"periods must be whole numbers from 2 to 65,536, not {periods}")
+        self.periods = periods
+        self.tables = nn.ModuleList(nn.Embedding(period, width) for period in periods)
+
+    def forward(self, index: Int[Tensor, "*t"]) -> Float[Tensor, "*t d"]:
+        found = [table(index % period) for table, period in zip(self.tables, self.periods)]
+        return torch.stack(found).sum(0)
+
+
 class Sinusoidal(AbsolutePosition):
     """Sines and cosines of geometrically spaced wavelengths, interleaved as in the 2017 paper (arXiv:1706.03762)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class AcceptedBy(Judge):
         share = Figure("share of items", larger_is_better=True)
         return {"": share, "_real": share, "_decoded": share}
 
-    def fit(self, open_run: Callable[[str | Path], RunPart]) -> None:
+    def fit(self, open_run: Callable[[str | Path], RunPart], items: Callable[[], Iterable[Any]]) -> None:
         self.take(open_run(self.run))
 
     def save(self, folder: Path) -> None:

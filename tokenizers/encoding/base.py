@@ -50,7 +50,7 @@ class Encoding(Vocabulary):
     """Base of all encodings: vocabularies whose items are texts. A subclass gives the attributes below, `encode`, and
     `parts` where more must be saved."""
 
-    endings = (".txt",)
+    endings = (".txt", ".smi")
     name: str
     """Its name in a YAML: `bytes`, `characters`, `bpe`, `numbers`, or one of tiktoken's; `directory`: imported."""
     pieces: Sequence[bytes]

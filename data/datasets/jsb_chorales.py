@@ -1,0 +1,40 @@
+"""Bach's chorales for four voices, in sixteenths, from `jsb_chorales/Jsb16thSeparated.json` in the data root
+(https://github.com/czhuang/JSB-Chorales-dataset; the split of Boulanger-Lewandowski et al. 2012, arXiv:1206.6392)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ...tokenizers.files.reading import LARGE, DataError
+from ...tokenizers.files.records import Record, read_record
+from ..root import data_root
+from ..samples.dataset import Listed, SampleDataset, Samples
+
+Chorale = list[Annotated[list[Annotated[int, Field(ge=-1, le=127)]], Field(min_length=4, max_length=4)]]
+"""Steps of four MIDI pitches, soprano first; -1 is silence."""
+
+
+class Chorales(Record):
+    """The file."""
+
+    train: list[Chorale]
+    valid: list[Chorale]
+    test: list[Chorale]
+
+
+class JsbChorales(SampleDataset):
+    """Column: `score`, an array (sixteenths, 4 voices) of MIDI pitches, soprano first, -1 for silence. 229 chorales
+    train, 76 validate, 77 test."""
+
+    splits = ("train", "val", "test")
+    columns = ("score",)
+
+    def open(self, split: str) -> Samples:
+        self.check_split(split)
+        file = data_root() / "jsb_chorales" / "Jsb16thSeparated.json"
+        if not file.exists():
+            raise DataError(f"{file} is missing: put the chorales there, or set CHOPMIX_DATA")
+        found = getattr(read_record(file, Chorales, LARGE), {"val": "valid"}.get(split, split))
+        return Listed([f"chorale {split} {number}" for number in range(len(found))], [{"score": c} for c in found])

@@ -1,0 +1,50 @@
+"""MOSES: 1.9 million drug-like molecules as SMILES (Polykovskiy et al. 2020, arXiv:1811.12823), a document each."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from ...tokenizers.files.reading import LARGE, DataError, read_bytes
+from ..base import Dataset, Document, share_by_hash
+from ..fingerprint import hash_files
+from ..root import data_root
+
+VAL = 0.01
+"""The share of the training molecules that validate, by hash."""
+
+
+class Moses(Dataset):
+    """Reads `moses/train.csv.gz` and `moses/test.csv.gz` in the data root, else the files that the package molsets
+    ships (`pip install --no-deps molsets`): one SMILES a line below a line `SMILES`."""
+
+    splits = ("train", "val", "test")
+
+    def path(self, split: str) -> Path:
+        """The file of a split. Raises DataError for a split that does not exist, and where there is no file."""
+        self.check_split(split)
+        name = "test.csv.gz" if split == "test" else "train.csv.gz"
+        found = find_spec("moses")
+        shipped = [Path(folder) / "dataset" / "data" for folder in (found.submodule_search_locations if found else ())]
+        for folder in (data_root() / "moses", *shipped):
+            if (folder / name).exists():
+                return folder / name
+        raise DataError(f"{data_root() / 'moses' / name} is not there: `pip install --no-deps molsets` brings it")
+
+    def documents(self, split: str) -> Iterator[Document]:
+        path = self.path(split)
+        try:
+            lines = gzip.decompress(read_bytes(path, LARGE)).decode().splitlines()[1:]
+        except (OSError, EOFError, ValueError) as error:
+            raise DataError(f"{path} cannot be read: {error}") from None
+        for smiles in filter(None, (line.strip() for line in lines)):
+            if split == "test" or (share_by_hash(smiles) < VAL) == (split == "val"):
+                yield Document(smiles, smiles)
+
+    def source_hash(self, split: str) -> str:
+        return hash_files([self.path(split)])
+
+    def about(self) -> dict[str, object]:
+        return {"packed_bytes": {split: self.path(split).stat().st_size for split in self.splits}}

@@ -1,0 +1,62 @@
+"""How near generated items are to the training data: are they copies?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...tokenizers.base import RunPart
+from ...tokenizers.files.reading import DataError
+from ...tokenizers.files.writing import write_bytes
+from ...tokenizers.vocabulary import Vocabulary
+from ..judging import Figure, Generated, Judge
+
+
+class Copies(Judge):
+    """Whether generated items of one length are copies of training items.
+
+    The distance of an item is the number of ids in which it differs from the nearest training item. The figure (named
+    as in the YAML) is the share of generated items with a smaller distance than a true item of the split, both drawn at
+    random, ties counting half: 0.5 where they lie as near as true ones, 1 where all are copies. `_exact`: the share
+    that equals a training item; `_exact_real`: the same of the true items.
+    """
+
+    encoded = True
+
+    def __init__(self):
+        self.training = np.zeros((0, 0), np.uint16)
+
+    @property
+    def figures(self) -> Mapping[str, Figure]:
+        share = Figure("share of items")
+        return {"": share, "_exact": share, "_exact_real": share}
+
+    def fit(self, open_run: Callable[[str | Path], RunPart], items: Callable[[], Iterable[Any]]) -> None:
+        ids = [*items()]
+        if len({len(each) for each in ids}) != 1:
+            raise ValueError("copies: the items of the training data are not all of one length")
+        self.training = np.array(ids, np.uint16)
+
+    def save(self, folder: Path) -> None:
+        write_bytes(folder / f"training-{self.training.shape[1]}.u16", self.training.astype("<u2").tobytes())
+
+    def load(self, folder: Path, open_run: Callable[[str | Path], RunPart]) -> None:
+        found = sorted(folder.glob("training-*.u16"))
+        length = found[0].stem.rpartition("-")[2] if found else ""
+        if not length.isdecimal() or not int(length) or found[0].stat().st_size % (2 * int(length)):
+            raise DataError(f"{folder} is missing or damaged: the training items' ids stand there; copy whole runs")
+        self.training = np.fromfile(found[0], "<u2").reshape(-1, int(length))
+
+    def judge(self, generated: Sequence[Generated], vocabulary: Vocabulary) -> dict[str, float]:
+        made = self.distances([each.item for each in generated if each.item is not None], vocabulary)
+        true = self.distances([each.true for each in generated], vocabulary)
+        nearer = (made[:, None] < true).mean() + (made[:, None] == true).mean() / 2
+        return {"": float(nearer), "_exact": float((made == 0).mean()), "_exact_real": float((true == 0).mean())}
+
+    def distances(self, items: Sequence[Any], vocabulary: Vocabulary) -> np.ndarray:
+        """In how many ids each item differs from its nearest training item, (n)."""
+        ids = [np.array(vocabulary.encode(item), np.uint16) for item in items]
+        return np.array([(self.training != each).sum(1).min() for each in ids] or [0])

@@ -1,0 +1,68 @@
+"""RDKit as the judge of generated molecules: are they valid, different from each other, and new?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...tokenizers.base import RunPart
+from ...tokenizers.files.reading import DataError
+from ...tokenizers.files.writing import write_bytes
+from ...tokenizers.vocabulary import Vocabulary
+from ..judging import Figure, Generated, Judge
+
+
+class Molecules(Judge):
+    """Of generated SMILES the share that RDKit reads as a molecule (`_valid`); of these the share of different ones
+    (`_unique`); and of the different ones the share that is not in the training data (`_novel`): the definitions of
+    MOSES (Polykovskiy et al. 2020, arXiv:1811.12823). Two SMILES are one molecule where their canonical forms agree;
+    for `_novel` the training data's are taken as they are. Needs the extra `molecules`."""
+
+    def __init__(self):
+        self.known = np.zeros(0, np.uint64)
+
+    @property
+    def figures(self) -> Mapping[str, Figure]:
+        return {name: Figure("share of molecules", larger_is_better=True) for name in ("_valid", "_unique", "_novel")}
+
+    def fit(self, open_run: Callable[[str | Path], RunPart], items: Callable[[], Iterable[Any]]) -> None:
+        canonical("C")
+        self.known = np.unique(np.fromiter((digest(smiles) for smiles in items()), np.uint64))
+
+    def save(self, folder: Path) -> None:
+        write_bytes(folder / "training.u64", self.known.astype("<u8").tobytes())
+
+    def load(self, folder: Path, open_run: Callable[[str | Path], RunPart]) -> None:
+        file = folder / "training.u64"
+        if not file.exists() or file.stat().st_size % 8:
+            raise DataError(f"{file} is missing or damaged: the training data's molecules stand there; copy whole runs")
+        self.known = np.fromfile(file, "<u8")
+
+    def judge(self, generated: Sequence[Generated], vocabulary: Vocabulary) -> dict[str, float]:
+        valid = [found for each in generated if (found := canonical(each.item or ""))]
+        different = sorted(set(valid))
+        new = ~np.isin(np.array([digest(smiles) for smiles in different], np.uint64), self.known)
+        return {
+            "_valid": len(valid) / max(len(generated), 1), "_unique": len(different) / max(len(valid), 1),
+            "_novel": float(new.sum()) / max(len(different), 1),
+        }  # fmt: skip
+
+
+def canonical(smiles: str) -> str | None:
+    """RDKit's canonical form of a SMILES; None for what is none. Raises DataError where RDKit is not installed."""
+    try:
+        from rdkit import Chem, rdBase
+    except ImportError:
+        raise DataError("molecules are judged by the package rdkit: pip install 'chopmix[molecules]'") from None
+    with rdBase.BlockLogs():
+        found = Chem.MolFromSmiles(smiles) if smiles else None
+        return None if found is None else Chem.MolToSmiles(found)
+
+
+def digest(smiles: str) -> int:
+    """The first 8 bytes of the sha256 of a text."""
+    return int.from_bytes(hashlib.sha256(smiles.encode()).digest()[:8], "little")

@@ -1,0 +1,102 @@
+"""Judges: their figures on items whose answers are known, and what they keep."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chopmix.models.model import Model
+from chopmix.tasks.judges.accepted_by import AcceptedBy
+from chopmix.tasks.judges.copies import Copies
+from chopmix.tasks.judges.molecules import Molecules
+from chopmix.tasks.judging import Generated
+from chopmix.tokenizers.base import RunPart, no_run
+from chopmix.tokenizers.encoding.base import ByteEncoding
+from chopmix.tokenizers.files.reading import DataError
+from chopmix.tokenizers.image_ids import PatchVocabulary
+
+PATCHES = PatchVocabulary(rows=1, columns=2)
+
+
+def part(answers=lambda sample: {"class": "1"}, inputs=("image",), tasks=("digit",)):
+    """A run that answers by a rule."""
+    return RunPart(
+        name="runs/judge", model=Model.__new__(Model), choppers=dict.fromkeys(inputs), context=4, core_tokens=0, content="0",
+        write=lambda folder: Path(folder).mkdir(parents=True), tasks=tasks,
+        predict=lambda samples: [{tasks[0]: answers(sample)} for sample in samples],
+    )  # fmt: skip
+
+
+def picture(*ids):
+    return PATCHES.restore(ids)
+
+
+def test_a_run_judges_what_was_asked_for(tmp_path):
+    judge = AcceptedBy(run="runs/judge")
+    judge.fit(lambda folder: part(lambda sample: {"class": str(int(sample["image"].any()))}), list)
+    white, black = picture(15, 15), picture(0, 0)
+    found = [
+        Generated(white, white, {"label": 1}),
+        Generated(white, black, {"label": 0}),
+        Generated(None, white, {"label": 1}),
+    ]
+    assert judge.judge(found, PATCHES) == {"": 1 / 3, "_real": 1.0, "_decoded": 1.0}
+    assert judge.figures.keys() == {"", "_real", "_decoded"} and judge.columns == ("label",)
+    judge.save(tmp_path / "a")
+    again = AcceptedBy(run="gone")
+    again.load(tmp_path / "a", lambda folder: part())
+    assert again.judge(found, PATCHES)[""] == 1 / 3
+    with pytest.raises(DataError, match="run is missing: the run that judges stands there"):
+        AcceptedBy(run="gone").load(tmp_path / "b", lambda folder: part())
+
+
+@pytest.mark.parametrize(
+    ("options", "inputs", "tasks", "told"),
+    [
+        ({}, ("a", "b"), ("t",), "has several of them: say which input judges; possible: a, b"),
+        ({"task": "x"}, ("a",), ("t",), "has no task 'x'; possible: t"),
+        ({}, ("a",), ("t", "u"), "say which task judges; possible: t, u"),
+    ],
+)
+def test_a_run_that_cannot_judge_is_told(options, inputs, tasks, told):
+    with pytest.raises(ValueError, match=told):
+        AcceptedBy(run="r", **options).fit(lambda folder: part(inputs=inputs, tasks=tasks), list)
+
+
+def test_a_run_without_classes_is_no_judge():
+    judge = AcceptedBy(run="r")
+    judge.fit(lambda folder: part(lambda sample: {"value": 3}), list)
+    with pytest.raises(ValueError, match="task 'digit' gives no class, but value"):
+        judge.judge([Generated(picture(1, 2), picture(1, 2), {"label": 1})], PATCHES)
+
+
+def test_copies_are_found(tmp_path):
+    judge = Copies()
+    judge.fit(no_run, lambda: iter([[1, 2], [3, 4]]))
+    judge.save(tmp_path)
+    again = Copies()
+    again.load(tmp_path, no_run)
+    assert np.array_equal(again.training, [[1, 2], [3, 4]])
+    for each in (judge, again):
+        copied = [Generated(picture(1, 2), picture(5, 6), {}), Generated(picture(3, 4), picture(5, 4), {})]
+        assert each.judge(copied, PATCHES) == {"": 1.0, "_exact": 1.0, "_exact_real": 0.0}
+        alike = [Generated(picture(5, 6), picture(7, 8), {}), Generated(None, picture(9, 9), {})]
+        assert each.judge(alike, PATCHES) == {"": 0.5, "_exact": 0.0, "_exact_real": 0.0}
+    with pytest.raises(ValueError, match="not all of one length"):
+        judge.fit(no_run, lambda: iter([[1, 2], [3]]))
+    (tmp_path / "training-2.u16").write_bytes(b"123")
+    with pytest.raises(DataError, match="missing or damaged: the training items' ids"):
+        again.load(tmp_path, no_run)
+
+
+def test_molecules_are_judged(tmp_path):
+    judge = Molecules()
+    judge.fit(no_run, lambda: iter(["CCO", "C"]))
+    judge.save(tmp_path)
+    again = Molecules()
+    again.load(tmp_path, no_run)
+    found = [Generated(smiles, None, {}) for smiles in ("OCC", "CCN", "NCC", "C(", None)]
+    for each in (judge, again):  # OCC is CCO, NCC is CCN
+        assert each.judge(found, ByteEncoding()) == {"_valid": 0.6, "_unique": 2 / 3, "_novel": 0.5}
+        assert each.judge([], ByteEncoding()) == {"_valid": 0.0, "_unique": 0.0, "_novel": 0.0}
+    with pytest.raises(DataError, match=r"training\.u64 is missing or damaged"):
+        again.load(tmp_path / "other", no_run)

@@ -1,0 +1,308 @@
+"""Scores of several voices as ids: in every step of time one id a voice, so that music can be generated."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ..models.generation.constraints import Constraint, only
+from .base import Preprocessor, Role
+from .files.reading import DataError, read_bytes
+from .ids import IdChopper, IdTokenizer
+from .media.synthesizer import sound_bytes, synthesized
+from .vocabulary import Unit, Vocabulary
+
+SILENCE = -1
+"""The pitch of a voice that is silent."""
+BPM, TICKS = 80, 120
+"""Quarters a minute, and ticks of a MIDI file in one step (a sixteenth)."""
+CHORDS = {"major": (0, 4, 7), "minor": (0, 3, 7), "diminished": (0, 3, 6), "augmented": (0, 4, 8)}
+"""Intervals above the root, in semitones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreVocabulary(Vocabulary):
+    """A pitch per id, from MIDI's `lowest` (id 0) to its `highest`, then silence; a score goes step by step, and in each
+    step voice by voice, the first one (the soprano) first. With `chords` an id for the chord of its notes comes before
+    each step's: the chord is what is thought of before the notes are written. Of two voices and the pitches 60 to 62:
+
+        steps    62 60   62 -1        ids   2 0   2 3       and 4 starts and ends a score
+    """
+
+    unit: ClassVar[Unit] = Unit("nats_per_note", "nats per note (of one voice in one step)", in_bits=False)
+    endings: ClassVar[tuple[str, ...]] = (".mid", ".wav", ".mp3", ".csv")
+    voices: int = 4
+    lowest: int = 30
+    highest: int = 88
+    chords: bool = False
+    own: tuple[str, ...] = ()
+    """Roles of special ids, such as `mask`."""
+
+    @property
+    def silence(self) -> int:
+        """The id of silence, behind those of the pitches."""
+        return self.highest - self.lowest + 1
+
+    @property
+    def first_chord(self) -> int:
+        """The id of the first chord, C major; of the others 12 roots for each of `CHORDS`, then no chord."""
+        return self.silence + 1
+
+    @property
+    def start(self) -> int:
+        return self.first_chord + (12 * len(CHORDS) + 1) * self.chords
+
+    @property
+    def size(self) -> int:
+        return self.start + 1 + len(self.own)
+
+    @property
+    def roles(self) -> dict[str, int]:
+        return {name: self.start + 1 + number for number, name in enumerate(self.own)}
+
+    @property
+    def specials(self) -> dict[int, str]:
+        return {self.start: "<|score|>"} | {id: f"<|{name}|>" for name, id in self.roles.items()}
+
+    @property
+    def before(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def per_step(self) -> int:
+        """How many ids a step has."""
+        return self.voices + self.chords
+
+    @property
+    def title(self) -> str:
+        return f"the vocabulary of pitches {self.lowest} to {self.highest}"
+
+    @property
+    def well_formed(self) -> Constraint:
+        return WholeSteps(self)
+
+    def encode(self, item: Int[Tensor, "t voices"]) -> list[int]:
+        """Raises ValueError for a pitch outside the range."""
+        outside = (item != SILENCE) & ((item < self.lowest) | (item > self.highest))
+        if outside.any():
+            pitch = int(item[outside][0])
+            raise ValueError(f"pitch {pitch} is outside {self.lowest} to {self.highest}; SILENCE is {SILENCE}")
+        ids = torch.where(item == SILENCE, self.silence, item - self.lowest)
+        if self.chords:
+            chord = torch.tensor([self.first_chord + chord_of(step) for step in item.tolist()], dtype=torch.long)
+            ids = torch.cat([chord[:, None], ids], dim=1)
+        return ids.flatten().tolist()
+
+    def restore(self, ids: Iterable[int]) -> Int[Tensor, "t voices"]:
+        """The score; a last step that is not complete is left out. Raises ValueError where ids of notes and of chords
+        do not stand where they must."""
+        known = torch.tensor([id for id in self.known(ids) if id not in self.specials], dtype=torch.long)
+        steps = known[: len(known) // self.per_step * self.per_step].view(-1, self.per_step)
+        notes = steps[:, self.chords :]
+        if (notes > self.silence).any() or (self.chords and (steps[:, 0] <= self.silence).any()):
+            raise ValueError("notes and chords do not alternate as they must")
+        return torch.where(notes == self.silence, SILENCE, notes + self.lowest)
+
+    def units(self, item: Int[Tensor, "t voices"]) -> float:
+        """Its steps, times its voices."""
+        return item.numel()
+
+    def content(self, item: Int[Tensor, "t voices"], ending: str) -> bytes:
+        if ending == ".csv":
+            return "".join(",".join(map(str, step)) + "\n" for step in item.tolist()).encode()
+        notes = [notes_of(voice) for voice in item.T.tolist()]
+        return midi_bytes(notes) if ending == ".mid" else sound_bytes(synthesized(notes, 60 / BPM / 4), ending)
+
+
+@dataclass(frozen=True)
+class WholeSteps(Constraint):
+    """Chords and notes where they belong; a score ends behind a whole step, and has one at least."""
+
+    vocabulary: ScoreVocabulary
+
+    def allowed(self, ids, size):
+        known, place = self.vocabulary, len(ids) % self.vocabulary.per_step
+        if place or not known.chords:
+            found = only(range(known.silence + 1), size)
+        else:
+            found = only(range(known.first_chord, known.start), size)
+        if not place and ids:
+            found[known.end] = True
+        return found
+
+
+def chord_of(step: Sequence[int]) -> int:
+    """The number of the chord whose notes, with all of a step's pitches among them, are most of the chord; the lowest
+    voice is the root where several fit. 12 * the place in `CHORDS` + the root (C is 0), or 48 for none."""
+    pitches = [pitch for pitch in step if pitch != SILENCE]
+    classes, bass = {pitch % 12 for pitch in pitches}, min(pitches, default=0) % 12
+    best = (0, False, 0, 12 * len(CHORDS))
+    for number, intervals in enumerate(CHORDS.values()):
+        for root in range(12):
+            notes = {(root + interval) % 12 for interval in intervals}
+            if classes and classes <= notes:
+                best = max(best, (len(classes & notes), root == bass, -number, 12 * number + root))
+    return best[-1]
+
+
+def notes_of(voice: Sequence[int]) -> list[tuple[int, int, int]]:
+    """The notes of a voice as (pitch, first step, steps): equal pitches in a row are one note."""
+    found: list[tuple[int, int, int]] = []
+    for step, pitch in enumerate(voice):
+        if found and found[-1][0] == pitch and found[-1][1] + found[-1][2] == step:
+            found[-1] = (pitch, found[-1][1], found[-1][2] + 1)
+        elif pitch != SILENCE:
+            found.append((pitch, step, 1))
+    return found
+
+
+def midi_bytes(voices: Sequence[Sequence[tuple[int, int, int]]]) -> bytes:
+    """A MIDI file with a track for each voice."""
+    mido = mido_library()
+    file = mido.MidiFile(ticks_per_beat=4 * TICKS)
+    for notes in voices:
+        track, now = mido.MidiTrack(), 0
+        track.append(mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(BPM)))
+        for pitch, first, steps in notes:
+            track.append(mido.Message("note_on", note=pitch, velocity=64, time=(first - now) * TICKS))
+            track.append(mido.Message("note_off", note=pitch, velocity=0, time=steps * TICKS))
+            now = first + steps
+        file.tracks.append(track)
+    found = io.BytesIO()
+    file.save(file=found)
+    return found.getvalue()
+
+
+def read_midi(raw: str | os.PathLike | bytes, voices: int) -> np.ndarray:
+    """The score (t, voices) of a MIDI file with one track per voice, in sixteenths. Raises DataError for any other."""
+    content = raw if isinstance(raw, bytes) else read_bytes(raw)
+    try:
+        file = mido_library().MidiFile(file=io.BytesIO(content))
+        tracks = [each for track in file.tracks if (each := track_notes(track, file.ticks_per_beat / 4))]
+    except DataError:
+        raise
+    except Exception as error:  # mido raises nothing narrower for damaged files
+        raise DataError(f"the score cannot be read: {error}") from error
+    if len(tracks) != voices:
+        raise DataError(f"the score has {len(tracks)} tracks with notes; expected are {voices}, one a voice")
+    length = max(first + steps for notes in tracks for _, first, steps in notes)
+    if length > 100_000:
+        raise DataError(f"the score has {length:,} sixteenths, more than 100,000")
+    found = np.full((length, voices), SILENCE)
+    for voice, notes in enumerate(tracks):
+        for pitch, first, steps in notes:
+            found[first : first + steps, voice] = pitch
+    return found
+
+
+def track_notes(track: Any, step: float) -> list[tuple[int, int, int]]:
+    """The notes of a MIDI track, as of `notes_of`; `step` is the length of one in ticks."""
+    found, now, begun = [], 0, {}
+    for message in track:
+        now += message.time
+        if message.type == "note_on" and message.velocity:
+            begun[message.note] = now
+        elif message.type in ("note_on", "note_off") and message.note in begun:
+            first = begun.pop(message.note)
+            found.append((message.note, round(first / step), max(1, round((now - first) / step))))
+    return found
+
+
+def mido_library() -> Any:
+    """The package mido. Raises DataError where it is not installed."""
+    try:
+        import mido
+    except ImportError:
+        raise DataError("MIDI files need the package mido: pip install 'chopmix[music]'") from None
+    return mido
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorePreprocessor(Preprocessor):
+    """Scores of `voices` voices: arrays (steps, voices) of MIDI pitches, -1 for silence, or MIDI files of a track a
+    voice, in sixteenths. Pitches from `lowest` to `highest`; `chords`: the chord of each step before its notes. While
+    training a score is transposed by up to `transpose` semitones, as far as its notes stay in the range, and cut to
+    `crop` steps (null: whole), which begin at a multiple of `bar`."""
+
+    kind: ClassVar[str] = "score"
+    learns: ClassVar[bool] = False
+    voices: int = 4
+    lowest: int = 30
+    highest: int = 88
+    chords: bool = False
+    transpose: int = 0
+    crop: int | None = None
+    bar: int = 16
+
+    def __post_init__(self):
+        if not 0 <= self.lowest < self.highest <= 127:
+            raise ValueError(f"lowest ({self.lowest}) and highest ({self.highest}) must be pitches of MIDI, 0 to 127")
+        if not 1 <= self.voices <= 64 or self.bar < 1 or (self.crop is not None and self.crop < 1):
+            raise ValueError("voices must be from 1 to 64, bar and crop at least 1")
+        if not 0 <= self.transpose <= 12:
+            raise ValueError(f"transpose must be from 0 to 12 semitones, not {self.transpose}")
+
+    def fit(self, items: Callable[[], Iterable[Any]], role: Role) -> ScoreChopper:
+        vocabulary = ScoreVocabulary(voices=self.voices, lowest=self.lowest, highest=self.highest, chords=self.chords,
+                                     own=role.special_ids)  # fmt: skip
+        return ScoreChopper(vocabulary=vocabulary, generated=role.generated, transpose=self.transpose, crop=self.crop,
+                            bar=self.bar)  # fmt: skip
+
+    def load(self, folder: os.PathLike, role: Role) -> ScoreChopper:
+        return self.fit(tuple, role)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreChopper(IdChopper):
+    """Scores to the ids of their notes."""
+
+    kind: ClassVar[str] = "score"
+    transpose: int = 0
+    crop: int | None = None
+    bar: int = 16
+
+    def decode(self, raw: Any) -> Int[Tensor, "t voices"]:
+        """The score of an array (steps, voices) of whole numbers, or of a MIDI file. Raises ValueError for another
+        shape."""
+        voices = self.vocabulary.voices
+        values = read_midi(raw, voices) if isinstance(raw, str | bytes | os.PathLike) else raw
+        try:
+            found = torch.as_tensor(np.asarray(values), dtype=torch.long)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"a score must be whole numbers (steps, {voices}): {error}") from None
+        if found.dim() != 2 or found.shape[1] != voices or not len(found):
+            raise ValueError(f"a score must be (steps, {voices}) with a step at least, not {tuple(found.shape)}")
+        return found
+
+    def augment(self, item: Int[Tensor, "t voices"], random: np.random.Generator) -> Int[Tensor, "cut voices"]:
+        shift, place = random.integers(-self.transpose, self.transpose + 1), random.random()
+        if self.crop is not None and len(item) > self.crop:
+            starts = (len(item) - self.crop) // self.bar + 1
+            first = int(place * starts) * self.bar
+            item = item[first : first + self.crop]
+        sounding = item[item != SILENCE]
+        if self.transpose and len(sounding):
+            low, high = self.vocabulary.lowest - sounding.min(), self.vocabulary.highest - sounding.max()
+            item = torch.where(item == SILENCE, item, item + int(np.clip(shift, int(low), int(high))))
+        return item
+
+    def draw(self, canvas: Any, item: Int[Tensor, "t voices"]) -> None:
+        """A piano roll: time to the right, pitch upwards, a colour a voice."""
+        for number, voice in enumerate(item.T.tolist()):
+            for pitch, first, steps in notes_of(voice):
+                canvas.plot([first, first + steps], [pitch, pitch], color=f"C{number % 10}", linewidth=3)
+        canvas.set(xlabel="step", ylabel="pitch")
+
+
+class ScoreTokenizer(IdTokenizer):
+    """Ids of notes to vectors."""
+
+    Chopper = ScorePreprocessor
