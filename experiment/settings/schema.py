@@ -210,16 +210,14 @@ def reader(annotation: Any, default: Any = None) -> Any:
     return Annotated[strict(annotation), Plain(annotation)]
 
 
-SHAPES = "<mapping>", "<other>"
-"""Tags of the members of a union: a mapping of the YAML is read as the one, all else as the other."""
+SHAPES = "<mapping>", "<other>"  # tags of the members of a union
 
 
 def _by_shape(members: list[Any]) -> Any:
     """A union of a mapping and something else, of which only the fitting one tells its problems."""
+    shape = Discriminator(lambda value: SHAPES[not isinstance(value, Mapping)])
     tagged = [Annotated[reader(each), Tag(SHAPES[get_origin(each) is not dict])] for each in members]
-    return Annotated[
-        functools.reduce(operator.or_, tagged), Discriminator(lambda value: SHAPES[not isinstance(value, Mapping)])
-    ]
+    return Annotated[functools.reduce(operator.or_, tagged), shape]
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

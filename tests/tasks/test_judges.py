@@ -20,7 +20,8 @@ PATCHES = PatchVocabulary(rows=1, columns=2)
 def part(answers=lambda sample: {"class": "1"}, inputs=("image",), tasks=("digit",)):
     """A run that answers by a rule."""
     return RunPart(
-        name="runs/judge", model=Model.__new__(Model), choppers=dict.fromkeys(inputs), context=4, core_tokens=0, content="0",
+        name="runs/judge", model=Model.__new__(Model), choppers=dict.fromkeys(inputs), context=4, core_tokens=0,
+        content="0",
         write=lambda folder: Path(folder).mkdir(parents=True), tasks=tasks,
         predict=lambda samples: [{tasks[0]: answers(sample)} for sample in samples],
     )  # fmt: skip

@@ -6,7 +6,8 @@ import torch
 from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.media.files import read_sound
-from chopmix.tokenizers.score import SILENCE, ScorePreprocessor, ScoreVocabulary, chord_of, notes_of
+from chopmix.tokenizers.media.midi import SILENCE, notes_of
+from chopmix.tokenizers.score import ScorePreprocessor, ScoreVocabulary, chord_of
 from hypothesis import given
 from hypothesis import strategies as st
 

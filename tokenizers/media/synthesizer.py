@@ -16,7 +16,7 @@ ATTACK, RELEASE = 0.02, 0.08
 """Seconds in which a note begins, and in which it ends."""
 
 
-def synthesized(voices: Sequence[Sequence[tuple[int, int, int]]], step: float) -> Float[np.ndarray, "samples"]:
+def synthesized(voices: Sequence[Sequence[tuple[int, int, int]]], step: float) -> Float[np.ndarray, "t"]:
     """The sound, from -1 to 1, of voices of notes (MIDI pitch, first step, steps); `step` is the length of one in
     seconds."""
     length = max((first + steps for notes in voices for _, first, steps in notes), default=1) * step + 2 * RELEASE
@@ -28,7 +28,7 @@ def synthesized(voices: Sequence[Sequence[tuple[int, int, int]]], step: float) -
     return sound / max(np.abs(sound).max(), 1e-6) * 0.9
 
 
-def note_of(frequency: float, seconds: float) -> Float[np.ndarray, "samples"]:
+def note_of(frequency: float, seconds: float) -> Float[np.ndarray, "t"]:
     """One note, with the time in which it dies away behind it."""
     time = np.arange(int((seconds + RELEASE) * RATE)) / RATE
     numbers = np.arange(1, len(HARMONICS) + 1)
@@ -38,7 +38,7 @@ def note_of(frequency: float, seconds: float) -> Float[np.ndarray, "samples"]:
     return (waves.sum(0) * envelope).astype(np.float32)
 
 
-def sound_bytes(sound: Float[np.ndarray, "samples"], ending: str = ".wav", rate: int = RATE) -> bytes:
+def sound_bytes(sound: Float[np.ndarray, "t"], ending: str = ".wav", rate: int = RATE) -> bytes:
     """A sound, from -1 to 1, as the content of a file: `.wav` (16 bits) or `.mp3`."""
     import soundfile
 
