@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from .data.samples.dataset import Listed as Listed
     from .data.samples.dataset import SampleDataset as SampleDataset
     from .data.samples.dataset import Samples as Samples
+    from .experiment.folder.reading import RunError as RunError
     from .experiment.interface import evaluate as evaluate
     from .experiment.interface import generate as generate
     from .experiment.interface import load as load
     from .experiment.interface import predict as predict
     from .experiment.interface import train as train
     from .experiment.run import Run as Run
-    from .experiment.run import RunError as RunError
     from .experiment.settings.config import ConfigError as ConfigError
     from .models.attention.graph import Graph as Graph
     from .models.attention.graph import Node as Node
@@ -37,9 +37,13 @@ if TYPE_CHECKING:
     from .tasks.base import Metric as Metric
     from .tasks.base import Needs as Needs
     from .tasks.base import Task as Task
+    from .tasks.judging import Figure as Figure
+    from .tasks.judging import Generated as Generated
+    from .tasks.judging import Judge as Judge
     from .tokenizers.base import Chopper as Chopper
     from .tokenizers.base import Chunk as Chunk
     from .tokenizers.files.reading import DataError as DataError
+    from .tokenizers.vocabulary import Vocabulary as Vocabulary
     from .training.optimizers import Optimizer as Optimizer
     from .training.schedules import Schedule as Schedule
 
@@ -48,8 +52,9 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "data.base": ("Dataset", "Document"),
     "data.samples.dataset": ("Listed", "SampleDataset", "Samples"),
+    "experiment.folder.reading": ("RunError",),
     "experiment.interface": ("evaluate", "generate", "load", "predict", "train"),
-    "experiment.run": ("Run", "RunError"),
+    "experiment.run": ("Run",),
     "experiment.settings.config": ("ConfigError",),
     "models.attention.graph": ("Graph", "Node"),
     "models.batch": ("Batch", "Chunks", "Targets"),
@@ -58,8 +63,10 @@ _PUBLIC = {
     "models.layers.norms": ("Norm",),
     "models.transformer": ("Transformer",),
     "tasks.base": ("Metric", "Needs", "Task"),
+    "tasks.judging": ("Figure", "Generated", "Judge"),
     "tokenizers.base": ("Chopper", "Chunk"),
     "tokenizers.files.reading": ("DataError",),
+    "tokenizers.vocabulary": ("Vocabulary",),
     "training.optimizers": ("Optimizer",),
     "training.schedules": ("Schedule",),
 }

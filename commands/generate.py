@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .options.items import constraint_of, refining_of, write_items
 from .options.shared import add_checkpoint, add_inputs, add_search, given_samples, load, search_options
 
 if TYPE_CHECKING:
     from ..experiment.run import Run
-    from ..models.generation.constraints import Constraint
     from ..models.generation.sampling import Sampling
-    from ..tokenizers.vocabulary import Vocabulary
 
 HELP = "continue a text, or start one; write a picture, a sound, a score"
 OPTIONS = (
@@ -20,6 +18,9 @@ OPTIONS = (
     ("--grammar", str, None, "G", "a .lark grammar, a .json schema, or a regular expression that the text must match"),
     ("--forbid", str, None, "ID,ID", "ids that are never generated"),
     ("--force", str, None, "PLACE:ID,...", "the ids at these places, counted from 0"),
+    ("--steps", int, None, "N", "of a model that refines drafts: the steps in which one is filled in"),
+    ("--order", str, None, "confidence|random", "which masks are filled in first"),
+    ("--animate", str, None, "FILE.gif", "write the drafts as an animation"),
     ("--output", str, None, "FILE", "write to a file, as its ending says; of several FILE-1, FILE-2, ..."),
     ("--count", int, 1, "N", "so many of each, with --output"),
 )  # fmt: skip
@@ -63,13 +64,10 @@ def run(options: argparse.Namespace) -> None:
     settings = {"max_tokens": options.max_tokens, "stop": options.stop, "seed": options.seed, "sampling": sampling,
                 "search": loaded.tasks[task].search, "cached": not options.no_cache, "guidance": options.guidance,
                 "constraint": constraint_of(options, loaded.choppers[target].vocabulary)}  # fmt: skip
-    if options.output:
-        del settings["stop"]
-        write_files(loaded, Path(options.output), samples or [{}], options, settings)
+    settings |= refining_of(options, loaded.tasks[task])
+    if options.output or loaded.tasks[task].needs.refines or loaded.choppers[target].kind != "text":
+        write_items(loaded, samples, options, settings)
         return
-    if loaded.choppers[target].kind != "text":
-        endings = ", ".join(loaded.choppers[target].vocabulary.endings)
-        raise RunError(f"{options.run} generates {target!r}: say where to write it, --output FILE ({endings})")
     settings |= {"max_tokens": options.max_tokens or 200} | ({} if samples else {"say": say_aside})
     if options.prompts:
         continue_prompts(loaded, options.prompts, settings)
@@ -91,53 +89,6 @@ def sampling_of(options: argparse.Namespace) -> Sampling | None:
             f"{flags[0]} searches for the likeliest text, {flags[1]} draws one at random: give one of the two"
         )
     return None
-
-
-def constraint_of(options: argparse.Namespace, vocabulary: Vocabulary) -> Constraint | None:
-    """What may be generated, as --grammar, --forbid and --force say; None: anything. Raises RunError for ids outside
-    the vocabulary, and a grammar for what is no text."""
-    from ..experiment.folder.reading import RunError
-    from ..models.generation.constraints import Forbidden, Forced
-    from ..tokenizers.encoding.grammar import Grammar
-
-    found: Constraint | None = None
-    try:
-        if options.forbid is not None:
-            found = Forbidden(tuple(vocabulary.known(options.forbid.split(",")))) & found
-        if options.force is not None:
-            pairs = [each.split(":") for each in options.force.split(",")]
-            ids = vocabulary.known(id for _, id in pairs)
-            found = Forced(dict(zip((int(place) for place, _ in pairs), ids))) & found
-    except ValueError as error:
-        flag = "--forbid" if found is None and options.forbid is not None else "--force"
-        raise RunError(f"{flag}: {error}; write --forbid 3,7 and --force 0:3,1:7") from None
-    if options.grammar is not None:
-        if ".txt" not in vocabulary.endings:
-            raise RunError("--grammar is for texts; this run generates none")
-        found = Grammar(vocabulary, options.grammar) & found
-    return found
-
-
-def write_files(
-    run: Run, file: Path, samples: list[dict[str, str]], options: argparse.Namespace, settings: dict[str, Any]
-) -> None:
-    """Generate `--count` items for each sample and write each to a file; print the names. Raises RunError for an ending
-    that the items cannot be written to, and for a file that exists."""
-    from ..experiment.folder.reading import RunError
-    from ..tokenizers.files.writing import write_bytes
-
-    vocabulary = run.choppers[run.text_task()[1]].vocabulary
-    if file.suffix.lower() not in vocabulary.endings:
-        raise RunError(f"--output {file}: it can be written to {', '.join(vocabulary.endings)}, not {file.suffix!r}")
-    if options.count < 1:
-        raise RunError(f"--count is {options.count}; it must be at least 1")
-    each = [sample for sample in samples for _ in range(options.count)]
-    files = [file] if len(each) == 1 else [file.with_stem(f"{file.stem}-{n}") for n in range(1, len(each) + 1)]
-    if there := [name for name in files if name.exists()]:
-        raise RunError(f"--output: {there[0]} exists; choose another name, or remove it")
-    for name, item in zip(files, run.generate(options.prompt, inputs=each, **settings)):
-        write_bytes(name, vocabulary.content(item, file.suffix.lower()))
-        print(name)
 
 
 def continue_prompts(run: Run, file: str, settings: dict[str, Any]) -> None:

@@ -15,13 +15,13 @@ from typing import Any
 from ..data.base import Dataset
 from ..data.samples.split import SampleSplit
 from ..inference.attribution import Attribution
-from ..inference.generate import stream_prompts, stream_texts
 from ..inference.generating import Generating, joined
 from ..inference.predict import predict
-from .folder.reading import RunError, say_aside
+from .folder.reading import RunError as RunError, say_aside
 from .opening.evaluated import attributed, evaluated
 from .opening.given import given_split
 from .opening.opened import Opened
+from .opening.written import generated_items, one_of, streamed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +39,10 @@ class Run(Opened):
         prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
         samples = [inputs] if isinstance(inputs, Mapping) else list(inputs)
         name, target = self.text_task()
-        task, is_text = self.tasks[name], self.choppers[target].kind == "text"
-        if not samples and is_text:
+        if not samples and self.tasks[name].needs.generates and self.choppers[target].kind == "text":
             texts = joined(self.stream(prompts, **options), len(prompts))
             return texts[0] if prompt is None or isinstance(prompt, str) else texts
-        self.check_heads()
-        answers = self.answered({name: task}, samples or [{}], prompt=one_of(prompts), **options)
-        if wrong := [answer["error"] for answer in answers if "error" in answer]:
-            raise RunError(wrong[0])
-        found = [each["text"] if is_text else task.restore(each["ids"]) for each in (all[name] for all in answers)]
+        found = generated_items(self, samples, Generating.of({"prompt": one_of(prompts), **options}))
         return found if samples and not isinstance(inputs, Mapping) else found[0]
 
     def stream(
@@ -58,17 +53,7 @@ class Run(Opened):
         `inference.generating.Generating` (`max_tokens`, `sampling`, `search`, `stop`, `seed`, ...). Raises RunError
         where no task generates text, or one needs other inputs and none are given, DataError for a sample that cannot
         be read."""
-        name, target = self.text_task()
-        task, say = self.tasks[name], options.pop("say", print)
-        if inputs:
-            self.check_heads()
-            split = self.given(inputs)
-            places = sorted(split.all(), key=lambda place: place.number)
-            how = Generating.of({"prompt": one_of(prompts), **options})
-            return stream_texts(self.model, name, task, split, places, how)
-        if task.needs.encoder:
-            raise RunError(f"{self.folder} writes {target!r} from its other inputs: give them (--input NAME=VALUE)")
-        return stream_prompts(self.model, name, task, prompts, Generating.of(options), say)
+        return streamed(self, prompts, inputs, options)
 
     def predict(self, samples: Sequence[Mapping[str, Any]], **how: Any) -> list[dict[str, Any]]:
         """Predict for samples: mappings of any of the run's inputs to raw values (a path, a file's bytes, an array, a
@@ -119,10 +104,3 @@ def load_run(folder: str | Path, checkpoint: str = "best", device: str = "auto",
     where there is no run or no such device, ConfigError for a damaged configuration, CheckpointError where no
     checkpoint is whole."""
     return Run.open(Path(folder), checkpoint=checkpoint, device=device, trust=trust)
-
-
-def one_of(prompts: Sequence[str | None]) -> str:
-    """The prompt with which the texts of all samples begin. Raises RunError where several are given."""
-    if len(prompts) > 1:
-        raise RunError(f"{len(prompts)} prompts and inputs cannot be combined: give one, with which every text begins")
-    return prompts[0] or ""

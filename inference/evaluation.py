@@ -17,7 +17,7 @@ from ..tasks.base import Task, figures
 from ..tasks.judging import Generated
 from ..tasks.metrics import as_text
 from ..tokenizers.files.reading import DataError
-from .generated import generated_share
+from .generated import chain_share, generated_share
 from .pictures import draw_confusion
 
 Sums = dict[str, dict[str, Tensor]]
@@ -82,10 +82,11 @@ def read_share(
     try:
         sums, pairs = summed(model, tasks, split, processes.share(split.all()), rows, inputs)
         for name, task in tasks.items():
-            from_samples = split.samples is not None or task.judges
-            if task.needs.generates and is_judged(task) and from_samples and generated != 0:
-                places = split.all() if generated is None else split.first(generated)
+            places = split.all() if generated is None else split.first(generated)
+            if is_judged(task, split) and places:
                 pairs[name] = generated_share(model, name, task, split, places, processes, inputs, max(rows, 64))
+            if task.needs.refines and generated != 0:
+                sums[name] |= chain_share(model, name, task, split, processes, inputs, len(places))
     except ValueError as wrong:  # a bad sample stops all processes, not only the one that met it
         error = wrong
     finally:
@@ -108,9 +109,16 @@ def compared(name: str, task: Task, split: Split, pairs: Pairs) -> dict[str, flo
     return found | {"judged": len(pairs)}
 
 
-def is_judged(task: Task) -> bool:
-    """Whether a task has metrics of generated or recognised items."""
-    return any(metric.of_generated for metric in task.metrics.values())
+def is_judged(task: Task, split: Split) -> bool:
+    """Whether a task generates items of a split for its metrics; of a corpus, which has no references, for judges
+    alone."""
+    judged = any(metric.of_texts for metric in task.metrics.values()) and split.samples is not None
+    return (task.needs.generates or task.needs.refines) and (judged or bool(task.judges))
+
+
+def reads_texts(task: Task) -> bool:
+    """Whether a task recognises texts that its metrics compare (CTC)."""
+    return not task.needs.generates and any(metric.of_texts for metric in task.metrics.values())
 
 
 def directions(tasks: Mapping[str, Task], split: str) -> dict[str, bool]:
@@ -129,7 +137,7 @@ def summed(
     target's `units`; and, of tasks that read a text off the model's output (CTC), the pairs of texts."""
     device, dtype = next(model.parameters()).device, computing_type(model)
     sums: Sums = {name: {} for name in tasks}
-    pairs: dict[str, Pairs] = {name: [] for name, task in tasks.items() if is_judged(task) and not task.needs.generates}
+    pairs: dict[str, Pairs] = {name: [] for name, task in tasks.items() if reads_texts(task)}
     # a process without a share reads one sample and counts it 0 times, so that all have the same keys
     for first in range(0, max(len(places), 1), rows):
         batch = split.batch(places[first : first + rows] or split.all()[:1], inputs=inputs)
@@ -139,7 +147,7 @@ def summed(
             targets = batch.targets[name]
             loss = next(iter(task.terms(outputs[name], targets).values()))
             found = {"loss": loss, "count": torch.tensor(float(targets.count)), **task.measure(outputs[name], targets)}
-            if task.needs.generates:
+            if task.needs.generates or task.needs.refines:
                 found["units"] = torch.tensor(batch.units.get(task.target, 0.0))
             if name in pairs and places:
                 said, true = task.answers(outputs[name], targets, batch), batch.set_of(targets).labels[task.target]

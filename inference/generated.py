@@ -6,22 +6,29 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ..data.processes import Processes
 from ..data.sampler import Place
 from ..data.samples.split import SampleSplit
-from ..models.generation.session import Session
+from ..data.split import Split
 from ..models.model import Model
+from ..tasks.base import Task
 from ..tasks.judging import Generated
-from ..tasks.language_modeling import LanguageModeling
-from .generate import write
-from .generating import Generating, Written, pieces
+from .generating import Generating
+from .items import generate_items, generate_unprompted
+from .refining import chain_of
 
 UNPROMPTED = 1000
 """So many items are generated for the metrics of a corpus, at most."""
+CHAINS, ROWS = 64, 16
+"""Of so many items at most the cost from left to right is computed, so many at a time: it takes as many forward passes
+as the longest has tokens."""
 
 
 def generated_share(
-    model: Model, name: str, task: LanguageModeling, split: SampleSplit, places: Sequence[Place],
+    model: Model, name: str, task: Task, split: SampleSplit, places: Sequence[Place],
     processes: Processes, inputs: Collection[str] | None, rows: int,
 ) -> list[Generated]:  # fmt: skip
     """This process's share of what the model generates from the other inputs (only those of `inputs`, where given) of
@@ -34,30 +41,40 @@ def generated_share(
     how = Generating(sampling=task.sampling, guidance=task.guidance)
     for group in processes.share([places[first : first + rows] for first in range(0, len(places), rows)]):
         generator = replace(how, seed=group[0].number).generator(model)
-        for number, ids in write(model, name, task, split, group, how, inputs, generator).items():
+        for number, ids in generate_items(model, name, task, split, group, how, inputs, generator).items():
             given, labels = split.item(number)
             found.append(Generated(whole(task, ids), given[task.target], labels))
     return found
 
 
 def unprompted_share(
-    model: Model, name: str, task: LanguageModeling, processes: Processes, rows: int, count: int
+    model: Model, name: str, task: Task, processes: Processes, rows: int, count: int
 ) -> list[Generated]:
     """This process's share of `count` items that the model generates from nothing, `rows` at a time."""
-    known, found = task.vocabulary, []
-    how = Generating(sampling=task.sampling, max_tokens=model.context - 1).with_rule(known.well_formed)
+    found, how = [], Generating(sampling=task.sampling)
     for first in processes.share(list(range(0, count, rows))):
-        prompts = [[known.start]] * min(rows, count - first)
-        session = Session.of_texts(model, prompts, input=task.target, task=name, vocabulary=known.size,
-                                   most=how.max_tokens)  # fmt: skip
-        written = [Written(known.ends) for _ in prompts]
-        for _ in pieces(session, written, how, task.search, replace(how, seed=first).generator(model)):
-            pass
-        found += [Generated(whole(task, row.ids), None, {}) for row in written]
+        generator = replace(how, seed=first).generator(model)
+        every = generate_unprompted(model, name, task, min(rows, count - first), how, generator)
+        found += [Generated(whole(task, ids), None, {}) for ids in every]
     return found
 
 
-def whole(task: LanguageModeling, ids: Sequence[int]) -> Any:
+def chain_share(
+    model: Model, name: str, task: Task, split: Split, processes: Processes, inputs: Collection[str] | None,
+    count: int,
+) -> dict[str, Tensor]:  # fmt: skip
+    """This process's share of what `count` items (at most `CHAINS`, spread over the split) cost from left to right:
+    their nats (`chain`), `chain_tokens` and `chain_units`."""
+    found, places = torch.zeros(3), split.first(min(count, CHAINS))
+    for group in processes.share([places[first : first + ROWS] for first in range(0, len(places), ROWS)]):
+        batch = split.read(group, inputs=inputs)
+        if task.target in batch.main.chunks:
+            nats, tokens = chain_of(model, name, task, batch)
+            found = found + torch.tensor([nats, tokens, batch.units.get(task.target, 0.0)])
+    return dict(zip(("chain", "chain_tokens", "chain_units"), found))
+
+
+def whole(task: Task, ids: Sequence[int]) -> Any:
     """The item of generated ids; None where they are none, as where a picture was cut short."""
     try:
         return task.restore(ids)

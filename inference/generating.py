@@ -5,7 +5,7 @@ Items are drawn at random where a `Sampling` is given, else searched for as a `S
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -14,10 +14,15 @@ import torch
 from ..models.generation.beam_search import Search, beam_search
 from ..models.generation.constraints import Allowed, Constraint
 from ..models.generation.guidance import Guided
+from ..models.generation.refine import Refining
 from ..models.generation.sampling import Sampling, draw, seeded
 from ..models.generation.session import Session
 from ..models.model import Model
 from ..tokenizers.encoding.base import TextStream
+
+
+def ignored(items: list[list[int]]) -> None:
+    """The default of `Generating.show`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,12 @@ class Generating:
     """The weight of what the inputs change (`models/generation/guidance.py`)."""
     constraint: Constraint | None = None
     """Which ids may follow which, besides the rule of the vocabulary."""
+    refining: Refining | None = None
+    """How drafts are refined; None: as the task says."""
+    draft: Sequence[int] | None = None
+    """The ids of the draft that is refined, masks among them; None: masks alone."""
+    show: Callable[[list[list[int]]], None] = ignored
+    """Called with the ids of all items after each step of a refinement."""
     stop: Sequence[str] = ()
     """Texts before which a text ends."""
     seed: int | None = None

@@ -14,9 +14,9 @@ from ..models.generation.sampling import Sampling
 from ..models.model import Model
 from ..tasks.language_modeling import LanguageModeling
 from ..tokenizers.base import Chopper
-from .generate import write
 from .generated import whole
 from .generating import Generating
+from .items import generate_items
 
 COUNT = 12
 """How many samples a sheet shows."""
@@ -48,7 +48,7 @@ def generated_rows(
     as the task says, else at temperature 1; of at most `most` tokens, unless all items have one length."""
     how = Generating(sampling=task.sampling or Sampling(), guidance=task.guidance, seed=seed,
                      max_tokens=None if task.vocabulary.length else most)  # fmt: skip
-    written = write(model, name, task, split, split.first(count), how, generator=how.generator(model))
+    written = generate_items(model, name, task, split, split.first(count), how)
     rows = []
     for number, ids in written.items():
         given, own = split.item(number)[0], split.choppers[task.target]

@@ -79,6 +79,8 @@ class Targets:
     """The slots whose output is supervised, as row * n + column; None: every slot, row by row."""
     carriers: Int[Tensor, "t"] | None = None
     """For each supervised slot, the slot of the token that carries its target, which it must not read; -1: none."""
+    weights: Float[Tensor, "t"] | None = None
+    """What each supervised slot's loss is multiplied by, where the task weighs them."""
     groups: Int[Tensor, "t"] | None = None
     """The target (from 0) that each slot belongs to, where several slots predict one target together."""
     lengths: Int[Tensor, "s"] | None = None

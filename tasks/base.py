@@ -47,6 +47,15 @@ def per_target(sums: Mapping[str, Tensor], name: str = "loss") -> float:
     return float(sums[name] / sums["count"].clamp(min=1))
 
 
+def metrics_of(judges: Mapping[str, Judge]) -> dict[str, Metric]:
+    """The metrics that judges compute, by name."""
+    return {
+        name + more: Metric(known.unit, known.larger_is_better, of_judge=True)
+        for name, judge in judges.items()
+        for more, known in judge.figures.items()
+    }
+
+
 LOSS = Metric("nats per target", of_sums=per_target)
 
 
@@ -88,6 +97,8 @@ class Needs:
     """The inputs that it makes of others, and that no data set has."""
     generates: bool = False
     """Whether it generates the item of its target, token by token."""
+    refines: bool = False
+    """Whether it generates the item of its target by refining a draft (`models/generation/refine.py`)."""
     compared: tuple[str, ...] = ()
     """Further data columns that its judges compare generated items with."""
     encoder: bool = False

@@ -17,7 +17,7 @@ from ..models.generation.beam_search import Search
 from ..models.generation.sampling import Sampling
 from ..models.heads import Tied, VocabularyHead
 from ..tokenizers.vocabulary import Unit, Vocabulary
-from .base import Metric, Needs, Task
+from .base import Metric, Needs, Task, metrics_of
 from .judging import Judge
 from .metrics import MEANINGS, TextMetric
 
@@ -91,10 +91,7 @@ class LanguageModeling(Task):
             "perplexity": Metric("tokens", of_sums=perplexity),
             unit.metric: Metric(unit.told, of_sums=partial(per_unit, unit)),
         }
-        for name, judge in self.judges.items():
-            each = judge.figures.items()
-            found |= {name + more: Metric(known.unit, known.larger_is_better, of_judge=True) for more, known in each}
-        return found | {name: MEANINGS[name] for name in self.texts}
+        return found | metrics_of(self.judges) | {name: MEANINGS[name] for name in self.texts}
 
 
 def total(sums: Mapping[str, Tensor]) -> Tensor:

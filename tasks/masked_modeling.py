@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..models.batch import Batch, Chunks, IGNORED, SetPlan, Targets
 from ..models.heads import Tied, VocabularyHead
-from ..tokenizers.encoding.base import Encoding
+from ..tokenizers.vocabulary import Vocabulary
 from .base import Metric, Needs, Task, per_target
 from .language_modeling import nats, perplexity
 
@@ -61,8 +61,8 @@ class MaskedModeling(Task):
         )
 
     @property
-    def vocabulary(self) -> Encoding:
-        """The encoding of the text."""
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary of the target."""
         return self.choppers[self.target].vocabulary
 
     @property
@@ -73,14 +73,12 @@ class MaskedModeling(Task):
     @cached_property
     def plain(self) -> np.ndarray:
         """Whether each id is that of text, not a special one: booleans (v,)."""
-        text = self.vocabulary
-        kept = {*text.specials, *text.before, *text.after, text.start, text.end}
-        return np.array([number not in kept for number in range(text.size)])
+        return self.vocabulary.plain
 
     @cached_property
     def drawn(self) -> np.ndarray:
         """The ids from which random replacements are drawn: those of text, without gaps in the numbering."""
-        return np.flatnonzero(self.plain & np.array([bool(chunk) for chunk in self.vocabulary.pieces]))
+        return np.flatnonzero(self.plain & self.vocabulary.used)
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         if not len(self.drawn):
@@ -113,16 +111,20 @@ class MaskedModeling(Task):
             return replace(planned, chunks={**planned.chunks, self.target: replace(chunks, hidden=hidden)})
         flat, true = values.view(-1).numpy(), hidden.view(-1).numpy()
         for seed, (start, end) in runs(planned, chunks):
-            random = np.random.default_rng([*seed, 1])
+            random = self.random(seed)
             ids = flat[start:end].copy()
-            chosen = self.choose(ids, random)
+            chosen = self.choose(ids, random, seed)
             true[start:end][chosen] = ids[chosen]
             spans = np.cumsum(np.diff(chosen, prepend=-1) > 1) if self.hide == "spans" else np.arange(len(chosen))
             flat[start:end][chosen] = self.replaced(ids[chosen], spans, random)
         chunks = replace(chunks, values=values, hidden=hidden)
         return replace(planned, chunks={**planned.chunks, self.target: chunks})
 
-    def choose(self, ids: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    def random(self, seed: tuple[int, ...]) -> np.random.Generator:
+        """What is drawn for a sample (or window) with this seed."""
+        return np.random.default_rng([*seed, 1])
+
+    def choose(self, ids: np.ndarray, random: np.random.Generator, seed: tuple[int, ...] = ()) -> np.ndarray:
         """The sorted indices of the ids to hide, never of special ids: `share` of the others; or as many as whole words
         or spans give without exceeding it, but at least one word."""
         slots = np.flatnonzero(self.plain[ids])
@@ -150,6 +152,10 @@ class MaskedModeling(Task):
         lot = random.random(spans.max(initial=-1) + 1)[spans]
         drawn = random.choice(self.drawn, len(ids))
         return np.where(lot < self.as_mask, self.mask, np.where(lot < self.as_mask + self.as_random, drawn, ids))
+
+    def restore(self, ids: Sequence[int]) -> Any:
+        """The item of generated ids."""
+        return self.vocabulary.restore(ids)
 
     # ----------------------------------------------------------------------------------------------- what is answered
 
@@ -188,7 +194,8 @@ class MaskedModeling(Task):
             mine = (sample[asked] == number).nonzero()[:, 0].tolist()
             if mine:
                 masks = [self._candidates(candidates[row], shares[row]) for row in mine]
-                answers.append({"text": self.vocabulary.decode(filled[sample == number].tolist()), "masks": masks})
+                whole = self.vocabulary.restored(filled[sample == number].tolist())
+                answers.append({**whole, "masks": masks})
             else:
                 mask = self.vocabulary.specials[self.mask]
                 answers.append({"error": f"no {mask!r} stands in {self.target!r} to be filled in"})
@@ -196,7 +203,7 @@ class MaskedModeling(Task):
 
     def _candidates(self, ids: Tensor, shares: Tensor) -> list[dict[str, Any]]:
         found = zip(ids.tolist(), shares.tolist(), strict=True)
-        return [{"token": self.vocabulary.decode([id]), "probability": round(share, 4)} for id, share in found]
+        return [{"token": self.vocabulary.shown(id), "probability": round(share, 4)} for id, share in found]
 
 
 def within_words(chunks: Sequence[bytes]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,10 @@ class IdChopper(Chopper):
     def encoded(self, item: Any) -> list[int]:
         """The ids of an item, without special ones; ids themselves stay as they are."""
         return list(item) if isinstance(item, tuple | list) else self.vocabulary.encode(item)
+
+    def with_marks(self, names: Iterable[str]) -> IdChopper:
+        """The chopper that reads marks in an item as the special ids of these roles; only texts have such marks."""
+        return self
 
     def chop(self, item: Any) -> Chunk:
         """The ids of one item, framed as the class shows, with the id that follows each; after the last one the id that

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import UInt8
@@ -16,12 +17,15 @@ from ..models.generation.constraints import Constraint, Length
 from .base import Preprocessor, Role
 from .ids import IdChopper, IdTokenizer
 from .image import ImageChopper, patches
+from .media.augmentation import ImageAugmentation
 from .media.files import picture_bytes
 from .media.pixels import draw_patches
 from .vocabulary import Unit, Vocabulary
 
 MOST = 2**16
 """The most patterns of a patch."""
+GREY, ENLARGED = 128, 8
+"""In pictures of drafts: the colour of a masked patch, and how many times a pixel is enlarged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +103,15 @@ class PatchVocabulary(Vocabulary):
         sizes = {"row": self.rows, "c": self.channels, "p": self.patch_size, "q": self.patch_size}
         return rearrange(values.round().to(torch.uint8), pattern, **sizes)
 
+    def picture(self, ids: Sequence[int], mask: int) -> UInt8[Tensor, "c h w"]:
+        """The picture, grey where patches are masked, in enlarged pixels."""
+        plain = [id for id in ids if self.plain[id] or id == mask]
+        hidden = torch.tensor([id == mask for id in plain]).view(self.rows, self.columns)
+        found = self.restore([0 if id == mask else id for id in plain])
+        covered = hidden.repeat_interleave(self.patch_size, 0).repeat_interleave(self.patch_size, 1)
+        found = torch.where(covered, torch.tensor(GREY, dtype=torch.uint8), found)
+        return found.repeat_interleave(ENLARGED, 1).repeat_interleave(ENLARGED, 2)
+
     def units(self, item: UInt8[Tensor, "c h w"]) -> float:
         """Its pixels, times its channels."""
         return self.rows * self.columns * self.channels * self.patch_size**2
@@ -111,7 +124,8 @@ class PatchVocabulary(Vocabulary):
 class ImageIdsPreprocessor(Preprocessor):
     """Images brought to `size` pixels (see the tokenizer `image` for `fit_size`, `crop`, `interpolation`, `channels`),
     rounded down to `levels` values per channel, and cut into patches of `patch_size` pixels a side, each of which is
-    one of levels ** (channels * patch_size ** 2) ids; at most 65,536."""
+    one of levels ** (channels * patch_size ** 2) ids; at most 65,536. `augment` changes the resized images at random
+    while training, before their levels are reduced."""
 
     kind: ClassVar[str] = "image"
     learns: ClassVar[bool] = False
@@ -122,6 +136,7 @@ class ImageIdsPreprocessor(Preprocessor):
     fit_size: Literal["resize", "crop", "pad"] = "resize"
     crop: float = 1.0
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+    augment: Callable[[], ImageAugmentation] | None = None
 
     def __post_init__(self):
         if not 2 <= self.levels <= 16:
@@ -144,7 +159,8 @@ class ImageIdsPreprocessor(Preprocessor):
         rows, columns = pictures.grid
         vocabulary = PatchVocabulary(rows=rows, columns=columns, patch_size=self.patch_size, channels=self.channels,
                                      levels=self.levels, own=role.special_ids)  # fmt: skip
-        return ImageIdsChopper(vocabulary=vocabulary, generated=role.generated, pictures=pictures)
+        return ImageIdsChopper(vocabulary=vocabulary, generated=role.generated, pictures=pictures,
+                               augmentation=self.augment() if self.augment else None)  # fmt: skip
 
     def load(self, folder: Path, role: Role) -> ImageIdsChopper:
         return self.fit(tuple, role)
@@ -156,6 +172,13 @@ class ImageIdsChopper(IdChopper):
 
     kind: ClassVar[str] = "image"
     pictures: ImageChopper = field()
+    augmentation: ImageAugmentation | None = None
+
+    def augment(self, item: UInt8[Tensor, "c h w"], random: np.random.Generator) -> UInt8[Tensor, "c h w"]:
+        if self.augmentation is None:
+            return item
+        seeds = torch.tensor([int(random.integers(2**62))])
+        return self.augmentation(item[None], seeds)[0].round().clamp(0, 255).to(torch.uint8)
 
     def decode(self, raw: Any) -> UInt8[Tensor, "c h w"]:
         """The image as the tokenizer `image` decodes it, resized."""

@@ -7,11 +7,16 @@ others. Tasks, sampling and beam search see ids alone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+from jaxtyping import UInt8
+from torch import Tensor
+
 from ..models.generation.constraints import Constraint
+from .media.lettering import lettered
 
 
 class Unit(NamedTuple):
@@ -98,6 +103,10 @@ class Vocabulary:
         """The content of a file that holds the item; `ending` is one of `endings`."""
         raise NotImplementedError
 
+    def picture(self, ids: Sequence[int], mask: int) -> UInt8[Tensor, "c h w"]:
+        """A draft as a picture, in which some ids are still the `mask`: by default its ids, as they are shown."""
+        return lettered("".join("░" if id == mask else self.shown(id) for id in ids))
+
     @property
     def well_formed(self) -> Constraint | None:
         """Which ids may follow which, so that only whole items are generated; None: any may."""
@@ -106,6 +115,21 @@ class Vocabulary:
     def shown(self, id: int) -> str:
         """How one id is shown: `<|image|>` for a special one, else the number."""
         return self.specials.get(id, str(id))
+
+    @cached_property
+    def plain(self) -> np.ndarray:
+        """Whether each id stands for a part of an item, not for its frame: booleans (v,)."""
+        kept = {*self.specials, *self.before, *self.after, self.start, self.end}
+        return np.array([number not in kept for number in range(self.size)])
+
+    @property
+    def used(self) -> np.ndarray:
+        """Whether each id stands for anything; the others are gaps in the numbering: booleans (v,)."""
+        return np.ones(self.size, dtype=bool)
+
+    def restored(self, ids: Sequence[int]) -> dict[str, Any]:
+        """What an answer for JSON tells of an item with these ids: of a text {"text": ...}, else {"ids": [...]}."""
+        return {"ids": [id for id in ids if self.plain[id]]}
 
     def known(self, ids: Iterable[int]) -> list[int]:
         """The ids as a list. Raises ValueError for one outside the vocabulary."""

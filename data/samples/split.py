@@ -77,7 +77,8 @@ class SampleSplit(Split):
     ) -> Batch:  # fmt: skip
         """As `Split.read`. `rows`: `packed`, several samples a row, or `one_each`, with the padding in front (for
         generation). `replaced`: by input, an item that every sample gets in place of its own, such as an empty text
-        where one is to be generated. Raises DataError where too many samples are bad."""
+        where one is to be generated, or a function from a sample's number to it. Raises DataError where too many
+        samples are bad."""
         read = [sample for each in places if (sample := self._sample(each, training, inputs, replaced or {}))]
         numbers = [each.number for _, each in read]
         labels = {name: [self.item(number)[1][name] for number in numbers] for name in self.inputs.labels}
@@ -96,7 +97,8 @@ class SampleSplit(Split):
 
     def chop(self, each: Place, training: bool = False, inputs=None, replaced=None) -> Parts:
         """The (input, chunk) pairs of a sample; parameters as of `read`. Raises ValueError for a bad one."""
-        item = {**self.item(each.number)[0], **(replaced or {})}
+        new = {name: item(each.number) if callable(item) else item for name, item in (replaced or {}).items()}
+        item = {**self.item(each.number)[0], **new}
         return self.collator.chop(item, self.samples.keys[each.number], each, training, inputs)
 
     def _sample(self, each: Place, training: bool, inputs, replaced) -> tuple[Parts, Place] | None:

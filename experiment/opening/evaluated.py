@@ -31,7 +31,7 @@ def evaluated(run: Opened, split: str, dataset: Dataset | None, rows: int) -> di
 
 def write_sheet(run: Opened, data: Split) -> None:
     """Write a page of generated items of a split, `sheets/<split>.html`, where they are no text."""
-    writing = [(name, task) for name, task in run.tasks.items() if task.needs.generates]
+    writing = [(name, task) for name, task in run.tasks.items() if task.needs.generates or task.needs.refines]
     if writing and data.samples is not None and run.choppers[writing[0][1].target].kind != "text":
         rows = generated_rows(run.model, *writing[0], data, seed=0, most=run.config.evaluation.sample_tokens or 1)
         write_text(run.folder / "sheets" / f"{data.name}.html", page(f"{run.name}, {data.name}", rows))

@@ -102,14 +102,14 @@ class Opened:
         return replace(self, tasks=tasks)
 
     def text_task(self) -> tuple[str, str]:
-        """The names of the first task that generates text, and of the input that it generates. Raises RunError where
+        """The names of the first task that generates items, and of the input that it generates. Raises RunError where
         there is none."""
         for name, task in self.tasks.items():
-            if task.needs.generates:
+            if task.needs.generates or task.needs.refines:
                 return name, task.target
         raise RunError(
-            f"{self.folder} writes no text: none of its tasks ({', '.join(self.tasks)}) is language_modeling or "
-            "sequence_to_sequence"
+            f"{self.folder} writes no text: none of its tasks ({', '.join(self.tasks)}) is language_modeling, "
+            "sequence_to_sequence or masked_diffusion"
         )
 
     def record(self, result: Mapping[str, Any]) -> None:

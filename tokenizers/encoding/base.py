@@ -19,6 +19,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..files.writing import write_text
 from ..vocabulary import Vocabulary
 
@@ -82,6 +84,13 @@ class Encoding(Vocabulary):
     def shown(self, id: int) -> str:
         """The text of one id."""
         return self.decode([id], specials=True)
+
+    @cached_property
+    def used(self) -> np.ndarray:
+        return np.array([bool(piece) for piece in self.pieces])
+
+    def restored(self, ids: Sequence[int]) -> dict[str, Any]:
+        return {"text": self.decode(ids)}
 
     def units(self, item: str) -> float:
         """Its UTF-8 bytes."""

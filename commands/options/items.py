@@ -1,0 +1,111 @@
+"""Items that `chopmix generate` writes to files, and the options about them: constraints, refinement, animations."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ...experiment.run import Run
+    from ...models.generation.constraints import Constraint
+    from ...tasks.base import Task
+    from ...tokenizers.vocabulary import Vocabulary
+
+
+def write_items(run: Run, samples: list[dict[str, str]], options: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """Generate `--count` items for each sample; write each to a file and print its name, or, where no `--output` is
+    given, print the texts. Raises RunError for an ending that the items cannot be written to, and for a file that
+    exists."""
+    from ...experiment.folder.reading import RunError
+    from ...tokenizers.files.printing import as_written
+    from ...tokenizers.files.writing import write_bytes
+    from ...tokenizers.media.files import animation_bytes
+
+    _, target = run.text_task()
+    known, frames = run.choppers[target].vocabulary, []
+    if options.count < 1:
+        raise RunError(f"--count is {options.count}; it must be at least 1")
+    each = [sample for sample in samples or [{}] for _ in range(options.count)]
+    files = files_of(options, run, target, len(each))
+    if options.animate:
+        settings["show"] = lambda items: frames.append(known.picture(items[0], known.roles["mask"]))
+    found = run.generate(options.prompt, inputs=each if samples or len(each) > 1 else (), **settings)
+    for number, item in enumerate(found if isinstance(found, list) else [found]):
+        if files:
+            write_bytes(files[number], known.content(item, files[number].suffix.lower()))
+        print(files[number] if files else as_written(item))
+    if options.animate:
+        write_bytes(Path(options.animate), animation_bytes(same_height(frames)))
+        print(options.animate)
+
+
+def files_of(options: argparse.Namespace, run: Run, target: str, count: int) -> list[Path]:
+    """The files that `count` items are written to; none where texts are printed. Raises RunError as `write_items`."""
+    from ...experiment.folder.reading import RunError
+
+    endings = run.choppers[target].vocabulary.endings
+    if not options.output:
+        if run.choppers[target].kind != "text":
+            raise RunError(f"{options.run} generates {target!r}: say where to, --output FILE ({', '.join(endings)})")
+        return []
+    file = Path(options.output)
+    if file.suffix.lower() not in endings:
+        raise RunError(f"--output {file}: it can be written to {', '.join(endings)}, not {file.suffix!r}")
+    if options.animate and not options.animate.lower().endswith(".gif"):
+        raise RunError(f"--animate {options.animate}: an animation is a .gif")
+    files = [file] if count == 1 else [file.with_stem(f"{file.stem}-{n}") for n in range(1, count + 1)]
+    there = [name for name in [*files, *([Path(options.animate)] if options.animate else [])] if name.exists()]
+    if there:
+        raise RunError(f"{there[0]} exists; choose another name, or remove it")
+    return files
+
+
+def same_height(frames: list[Any]) -> list[Any]:
+    """Pictures (c, h, w) of one width with white below the lower ones."""
+    from torch.nn.functional import pad
+
+    highest = max(frame.shape[1] for frame in frames)
+    return [pad(frame, (0, 0, 0, highest - frame.shape[1]), value=255) for frame in frames]
+
+
+def constraint_of(options: argparse.Namespace, vocabulary: Vocabulary) -> Constraint | None:
+    """What may be generated, as --grammar, --forbid and --force say; None: anything. Raises RunError for ids outside
+    the vocabulary, and a grammar for what is no text."""
+    from ...experiment.folder.reading import RunError
+    from ...models.generation.constraints import Forbidden, Forced
+    from ...tokenizers.encoding.grammar import Grammar
+
+    found: Constraint | None = None
+    try:
+        if options.forbid is not None:
+            found = Forbidden(tuple(vocabulary.known(options.forbid.split(",")))) & found
+        if options.force is not None:
+            pairs = [each.split(":") for each in options.force.split(",")]
+            ids = vocabulary.known(id for _, id in pairs)
+            found = Forced(dict(zip((int(place) for place, _ in pairs), ids))) & found
+    except ValueError as error:
+        flag = "--forbid" if found is None and options.forbid is not None else "--force"
+        raise RunError(f"{flag}: {error}; write --forbid 3,7 and --force 0:3,1:7") from None
+    if options.grammar is not None:
+        if ".txt" not in vocabulary.endings:
+            raise RunError("--grammar is for texts; this run generates none")
+        found = Grammar(vocabulary, options.grammar) & found
+    return found
+
+
+def refining_of(options: argparse.Namespace, task: Task) -> dict[str, Any]:
+    """How a draft is refined, as --steps and --order say. Raises RunError where the run refines none."""
+    from dataclasses import replace
+
+    from ...experiment.folder.reading import RunError
+
+    asked = {"steps": options.steps, "by": options.order}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if not task.needs.refines:
+        if asked or options.animate:
+            raise RunError(f"--{'animate' if options.animate else 'steps'}: this run refines no drafts")
+        return {}
+    if options.order not in (None, "confidence", "random"):
+        raise RunError(f"--order is {options.order!r}; possible: confidence, random")
+    return {"refining": replace(task.refining, **asked)}

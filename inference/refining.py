@@ -1,0 +1,74 @@
+"""Items that are refined from drafts: of samples, of nothing, or of what is given with masks in it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+
+from ..data.sampler import Place
+from ..data.samples.split import SampleSplit
+from ..models.batch import Batch
+from ..models.generation.refine import Draft, chain_nats
+from ..models.generation.session import text_set
+from ..models.model import Model
+from ..tasks.masked_diffusion import MaskedDiffusion
+from .generating import Generating
+
+
+def draft_of(model: Model, name: str, task: MaskedDiffusion, batch: Batch, without: Batch | None = None) -> Draft:
+    """The draft of a batch whose items of the task's target have masks in them."""
+    never = torch.from_numpy(~(task.plain & task.vocabulary.used))
+    return Draft(model, batch, input=task.target, task=name, vocabulary=task.vocabulary.size, mask=task.mask,
+                 never=never, without=without)  # fmt: skip
+
+
+def draft_of_samples(
+    model: Model, name: str, task: MaskedDiffusion, split: SampleSplit, places: Sequence[Place], how: Generating,
+    inputs: Collection[str] | None = None,
+) -> tuple[list[int], Draft | None]:  # fmt: skip
+    """The numbers of these samples, without bad ones, and a draft of their items (None: all are bad): of `how.draft`
+    (ids, masks among them), else of as many masks as items have, or as the sample's own has."""
+
+    def masks(number: int) -> tuple[int, ...]:
+        length = task.vocabulary.length or how.max_tokens
+        return (task.mask,) * (length or len(task.vocabulary.encode(split.item(number)[0][task.target])))
+
+    new = {task.target: masks if how.draft is None else tuple(how.draft)}
+    batch = split.read(places, inputs=inputs, rows="one_each", replaced=new)
+    numbers = [split.reader.number(key) for key in batch.first.keys]
+    if not numbers:
+        return [], None
+    without = split.read(places, inputs=(), rows="one_each", replaced=new) if how.guidance != 1 else None
+    return numbers, draft_of(model, name, task, batch, without)
+
+
+def draft_of_rows(model: Model, name: str, task: MaskedDiffusion, rows: Sequence[Sequence[int]]) -> Draft:
+    """A draft of rows of ids, masks among them, alone in their set. Raises ValueError for rows longer than the
+    context."""
+    if (longest := max(map(len, rows))) > model.context:
+        raise ValueError(f"a draft of {longest} tokens is longer than the context of {model.context}")
+    ids = torch.full((len(rows), longest), -1)
+    for row, given in zip(ids, rows):
+        row[longest - len(given) :] = torch.tensor(given)
+    number = model.inputs.index(task.target) + 1
+    return draft_of(model, name, task, Batch(main=text_set(ids, task.target, number, model.core.axes)))
+
+
+def refined(
+    model: Model, task: MaskedDiffusion, draft: Draft, how: Generating, generator: torch.Generator | None = None
+) -> list[list[int]]:
+    """The ids of every item once all masks are filled in, drawn as `how` says, else as the task does; `how.show` is
+    called with those after each step."""
+    refining, sampling = how.refining or task.refining, how.sampling or task.drawn_by
+    items = draft.items()
+    how.show(items)
+    for items in draft.refine(refining, sampling, how.guidance, generator or how.generator(model)):
+        how.show(items)
+    return [[id for id in ids if task.plain[id]] for ids in items]
+
+
+def chain_of(model: Model, name: str, task: MaskedDiffusion, batch: Batch) -> tuple[float, float]:
+    """The nats of the true items of a batch from left to right, and the number of their tokens."""
+    draft = draft_of(model, name, task, batch)
+    return chain_nats(draft), float((~draft.never[draft.ids]).sum())

@@ -1,0 +1,137 @@
+"""Masked diffusion: hide a random number of tokens and predict them, so that drafts can be refined into items."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ..models.batch import Batch, Targets
+from ..models.generation.refine import Refining
+from ..models.generation.sampling import Sampling
+from ..models.heads import Tied, VocabularyHead
+from .base import Metric, Needs, metrics_of, per_target
+from .judging import Judge
+from .masked_modeling import MaskedModeling, runs
+
+GOLDEN = (math.sqrt(5) - 1) / 2
+"""Multiples of it, less their whole part, spread evenly."""
+
+
+class MaskedDiffusion(MaskedModeling):
+    """Hide m of the n tokens of the input `target`, m anything from 1 to n, and predict them from the others: a
+    generative model that fills in drafts (text diffusion: Sahoo et al. 2024, arXiv:2406.07524; MaskGIT: Chang et al.
+    2022; several such tasks over several inputs: 4M, Mizrahi et al. 2023, arXiv:2312.06647).
+
+    The loss is a bound on the nats of the item: n / m times the summed cross-entropy of the hidden ones, whose mean
+    over m and over what is hidden is the mean over all orders in which tokens could be predicted one by one. `whole` is
+    the share of samples in which all is hidden, or, as often, nothing, as where one input is made of another. How
+    evaluations generate, for `metrics` (judges by name): in `refining`, drawn by `sampling`, with `guidance`.
+
+        n = 4 tokens, m = 2 hidden:     a [MASK] c [MASK]     loss 4 / 2 (nats of b + nats of d), count 4
+    """
+
+    def __init__(
+        self, *, target: str, whole: float = 0.0, metrics: dict[str, Callable[[], Judge]] | None = None,
+        refining: Refining = Refining(), sampling: Sampling | None = None, guidance: float = 1.0,
+        head: Callable[..., VocabularyHead] = Tied, weight: float = 1.0,
+    ):  # fmt: skip
+        super().__init__(target=target, as_mask=1.0, as_random=0.0, head=head, weight=weight)
+        if not 0 <= whole <= 1:
+            raise ValueError(f"whole must be a share from 0 to 1, not {whole}")
+        self.whole, self.refining, self.sampling, self.guidance = whole, refining, sampling, guidance
+        self.judges = {name: made() for name, made in (metrics or {}).items()}
+
+    @property
+    def needs(self) -> Needs:
+        compared = tuple(column for judge in self.judges.values() for column in judge.columns)
+        return replace(super().needs, refines=True, compared=compared)
+
+    @property
+    def drawn_by(self) -> Sampling:
+        """How ids are drawn where nothing else is asked for."""
+        return self.sampling or Sampling()
+
+    def random(self, seed: tuple[int, ...]) -> np.random.Generator:
+        """Of a sample: another one for every input, so that inputs are hidden independently."""
+        return np.random.default_rng([*seed, 1, zlib.crc32(self.target.encode())])
+
+    def choose(self, ids: np.ndarray, random: np.random.Generator, seed: tuple[int, ...] = (0, 0, 0)) -> np.ndarray:
+        """The sorted indices of the ids to hide, never of special ids. How many is spread evenly over the samples of an
+        epoch, which makes the mean over a split more exact."""
+        slots = np.flatnonzero(self.plain[ids])
+        lot = random.random()
+        if lot < self.whole:
+            return slots if lot < self.whole / 2 else slots[:0]
+        first = np.random.default_rng([*seed[:-1], zlib.crc32(self.target.encode())]).random()
+        share = (first + GOLDEN * seed[-1]) % 1
+        wanted = min(int(share * len(slots)) + 1, len(slots))
+        return np.sort(random.permutation(slots)[:wanted])
+
+    def targets(self, batch: Batch) -> tuple[Batch, Targets]:
+        """As of masked modelling, with each target's weight, n / m; `count` is the number n of tokens, hidden or not,
+        of the samples of which some are hidden."""
+        if self.whole and batch.units:  # an evaluation, in which every number of hidden tokens is as likely
+            return without_whole(self).targets(batch)
+        batch, found = super().targets(batch)
+        planned = batch.set_of(found)
+        if self.asks or self.target not in planned.chunks:
+            return batch, found
+        chunks = planned.chunks[self.target]
+        hidden = (chunks.hidden != -100).flatten().numpy()
+        original = np.where(hidden, chunks.hidden.flatten().numpy(), chunks.values.flatten().numpy())
+        weights, count = np.zeros(len(hidden)), 0
+        for _, (start, end) in runs(planned, chunks):
+            n, m = int(self.plain[original[start:end]].sum()), int(hidden[start:end].sum())
+            weights[start:end] = n / max(m, 1)
+            count += n if m else 0
+        return batch, replace(found, weights=torch.from_numpy(weights[hidden]).float(), count=count)
+
+    def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
+        each = F.cross_entropy(output.float(), targets.values, reduction="none")
+        return {"loss": (each * targets.weights).sum()}
+
+    def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
+        right = (output.argmax(-1) == targets.values).sum()
+        return {"right": right, "hidden": torch.tensor(float(len(targets.values)), device=right.device)}
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """`loss`, a bound in nats per token, the same in the vocabulary's unit (of text `bound_bits_per_byte`), and
+        `accuracy`, the share of hidden tokens that are predicted. `chain` and `chain_bits_per_byte`: what the same
+        tokens cost from left to right, computed where items are generated."""
+        unit = self.vocabulary.unit
+        nats = math.log(2) if unit.in_bits else 1.0
+        chain = partial(ratio, "chain", "chain_units", nats)
+        found = {
+            "loss": Metric("nats per token, a bound", of_sums=per_target),
+            f"bound_{unit.metric}": Metric(f"{unit.told}, a bound", of_sums=partial(ratio, "loss", "units", nats)),
+            "accuracy": Metric(
+                "share of hidden tokens", larger_is_better=True, of_sums=partial(ratio, "right", "hidden", 1)
+            ),
+            "chain": Metric("nats per token, left to right", of_sums=partial(ratio, "chain", "chain_tokens", 1)),
+            f"chain_{unit.metric}": Metric(f"{unit.told}, left to right", of_sums=chain),
+        }
+        return found | metrics_of(self.judges)
+
+
+def without_whole(task: MaskedDiffusion) -> MaskedDiffusion:
+    """A copy of the task in which `whole` is 0."""
+    made = copy(task)
+    made.whole = 0.0
+    return made
+
+
+def ratio(above: str, below: str, unit: float, sums: Mapping[str, Any]) -> float | None:
+    """One sum over another, and over a unit; None where the latter is missing or 0."""
+    return float(sums[above]) / float(sums[below]) / unit if sums.get(below) else None

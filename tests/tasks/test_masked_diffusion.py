@@ -1,0 +1,176 @@
+"""Masked diffusion: the bound is the mean over all orders, drafts are filled in as asked, and nothing given changes."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from chopmix.inference.generating import Generating
+from chopmix.inference.refining import chain_of, draft_of, draft_of_rows, refined
+from chopmix.models.batch import Batch
+from chopmix.models.generation.refine import Refining, keep_masked
+from chopmix.models.generation.sampling import Sampling
+from chopmix.models.generation.session import text_set
+from chopmix.models.model import Cores, Model
+from chopmix.tasks.masked_diffusion import MaskedDiffusion
+from chopmix.tokenizers.encoding.base import CharacterEncoding
+from chopmix.tokenizers.encoding.byte_pairs import Extended
+from chopmix.tokenizers.text import TextChopper, TextTokenizer
+from cores import core_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+CHOPPER = TextChopper(vocabulary=Extended(CharacterEncoding("abcd"), ["mask"]), generated=False)
+MASK = CHOPPER.vocabulary.roles["mask"]
+CONTEXT = 8
+
+
+def made(**options):
+    """A task and a model of it."""
+    torch.manual_seed(0)
+    task = MaskedDiffusion(target="text", **options)
+    task.choppers = {"text": CHOPPER}
+    tokenizers = {"text": TextTokenizer(CHOPPER, 16, CONTEXT)}
+    core = core_of(["text"], width=16, depth=2, heads=2, attention="same_sample")
+    model = Model(tokenizers, Cores(core), {"draft": task.head(tokenizers, 16)}, context=CONTEXT)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)
+    return task, model.eval()
+
+
+TASK, MODEL = made()
+
+
+def batch_of(rows, **more):
+    planned = text_set(torch.tensor(rows), "text", 1, 1)
+    return Batch(main=planned, **more)
+
+
+def nats_of(row, hidden):
+    """The nats of each hidden token of a row, given the others."""
+    ids = [MASK if place in hidden else id for place, id in enumerate(row)]
+    draft = draft_of(MODEL, "draft", TASK, batch_of([ids]))
+    logs = draft.scores(at=torch.tensor([place in hidden for place in range(len(row))]))
+    return -logs[range(len(hidden)), [row[place] for place in sorted(hidden)]]
+
+
+def test_the_bound_is_the_mean_over_all_orders():
+    """n / m times the summed nats of m hidden ones, m from 1 to n alike and every choice of them, is the mean over all
+    orders of what the tokens cost one by one."""
+    row = [0, 3, 1]
+    n = len(row)
+    bound = 0.0
+    for m in range(1, n + 1):
+        subsets = [*itertools.combinations(range(n), m)]
+        bound += sum(float(nats_of(row, set(hidden)).sum()) * n / m for hidden in subsets) / len(subsets) / n
+    chains = []
+    for order in itertools.permutations(range(n)):
+        cost = 0.0
+        for done in range(n):
+            hidden = sorted(order[done:])
+            cost += float(nats_of(row, set(hidden))[hidden.index(order[done])])
+        chains.append(cost)
+    assert bound == pytest.approx(sum(chains) / len(chains), rel=1e-5)
+    nats, tokens = chain_of(MODEL, "draft", TASK, batch_of([row]))
+    assert nats == pytest.approx(chains[0], rel=1e-5) and tokens == n  # the first order is from left to right
+
+
+def test_the_chain_of_several_items_is_the_sum():
+    rows = [[0, 3, 1, 2], [2, 2, 0, 1]]
+    both = chain_of(MODEL, "draft", TASK, batch_of(rows))[0]
+    assert both == pytest.approx(sum(chain_of(MODEL, "draft", TASK, batch_of([row]))[0] for row in rows), rel=1e-5)
+
+
+@given(seed=st.integers(0, 99), epoch=st.integers(0, 3), number=st.integers(0, 999), n=st.integers(1, 8))
+def test_what_is_hidden_and_what_it_weighs(seed, epoch, number, n):
+    row = [number % 4] * n
+    batch = batch_of([row])
+    planned = batch.main.__class__(**{**vars(batch.main), "seeds": ((seed, epoch, number),)})
+    changed, targets = TASK.targets(Batch(main=planned))
+    values = changed.main.chunks["text"].values.flatten()
+    hidden = int((values == MASK).sum())
+    assert 1 <= hidden == len(targets.values) <= n and targets.count == n
+    assert targets.weights.tolist() == pytest.approx([n / hidden] * hidden)
+    assert targets.values.tolist() == [number % 4] * hidden
+    output = torch.zeros(hidden, CHOPPER.vocabulary.size)  # every id is as likely
+    assert float(TASK.terms(output, targets)["loss"]) == pytest.approx(n * math.log(CHOPPER.vocabulary.size), rel=1e-5)
+
+
+def test_every_number_of_hidden_tokens_is_as_likely():
+    counts = np.bincount([len(TASK.choose(np.zeros(8, int), TASK.random((0, 0, k)), (0, 0, k))) for k in range(8000)])
+    assert counts[0] == 0 and counts[1:].min() > 990 and counts[1:].max() < 1010  # spread, not drawn
+
+
+def test_whole_inputs_are_hidden_in_training_alone():
+    task, _ = made(whole=1.0)
+    found = {len(task.choose(np.zeros(6, int), task.random((0, 0, k)), (0, 0, k))) for k in range(50)}
+    assert found == {0, 6}
+    batch = batch_of([[0, 1, 2, 3]] * 40)
+    seeded = batch.main.__class__(**{**vars(batch.main), "seeds": tuple((0, 0, k) for k in range(40))})
+    training, evaluation = (
+        task.targets(Batch(main=seeded))[1],
+        task.targets(Batch(main=seeded, units={"text": 160.0}))[1],
+    )
+    assert set(training.weights.tolist()) == {1.0} and training.count % 4 == 0 and training.count < 160
+    assert evaluation.count == 160 and len(set(evaluation.weights.tolist())) == 4
+    with pytest.raises(ValueError, match="whole must be a share from 0 to 1, not 2"):
+        made(whole=2)
+
+
+@pytest.mark.parametrize("by", ["confidence", "random"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 6, 50])
+def test_a_draft_is_filled_in_in_so_many_steps(by, steps):
+    seen = []
+    how = Generating(refining=Refining(steps=steps, by=by), show=seen.append, seed=0)
+    rows = [[MASK] * 6, [1, MASK, MASK, 2, MASK, 3]]
+    found = refined(MODEL, TASK, draft_of_rows(MODEL, "draft", TASK, rows), how)
+    assert len(seen) == 1 + min(steps, 6) and seen[0] == rows
+    left = [[row.count(MASK) for row in items] for items in seen]
+    assert left[-1] == [0, 0] and all(
+        a > b or a == 0 for first, second in itertools.pairwise(left) for a, b in zip(first, second)
+    )
+    assert [found[1][place] for place in (0, 3, 5)] == [1, 2, 3] and all(0 <= id < 4 for row in found for id in row)
+    for first, second in itertools.pairwise(seen):  # what was filled in stays
+        assert all(b == a for old, new in zip(first, second) for a, b in zip(old, new) if a != MASK)
+
+
+def test_the_surest_are_first_and_the_likeliest():
+    draft = draft_of_rows(MODEL, "draft", TASK, [[MASK] * 5])
+    logs = draft.scores()
+    best = int(logs.amax(1).argmax())
+    how = Generating(refining=Refining(steps=5), sampling=Sampling(temperature=0))
+    first = next(draft.refine(how.refining, how.sampling))
+    assert [place for place, id in enumerate(first[0]) if id != MASK] == [best] and first[0][best] == int(
+        logs[best].argmax()
+    )
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3)), min_size=1, max_size=20),
+    st.lists(st.integers(0, 9), min_size=4, max_size=4),
+)
+def test_so_many_stay_masked(pairs, left):
+    order, item = torch.tensor([value for value, _ in pairs]), torch.tensor([number for _, number in pairs])
+    kept = keep_masked(order, item, torch.tensor(left))
+    for number in set(item.tolist()):
+        mine = item == number
+        assert int(kept[mine].sum()) == min(left[number], int(mine.sum()) - 1)
+        if kept[mine].any():
+            assert order[mine & kept].max() <= order[mine & ~kept].min()
+
+
+def test_guidance_and_what_is_refused():
+    one = batch_of([[MASK, 1]])
+    chunks = one.main.chunks["text"]
+    moved = replace(chunks, index=chunks.index + 1)
+    two = Batch(main=replace(one.main, chunks={"text": moved}))  # which is read otherwise
+    plain = [draft_of(MODEL, "draft", TASK, each).scores() for each in (one, two)]
+    guided = draft_of(MODEL, "draft", TASK, one, two).scores(guidance=3.0)
+    torch.testing.assert_close(guided[:, :4], (plain[1] + 3 * (plain[0] - plain[1]))[:, :4])
+    with pytest.raises(ValueError, match="steps must be at least 1, not 0"):
+        Refining(steps=0)
+    with pytest.raises(ValueError, match="a draft of 9 tokens is longer than the context of 8"):
+        draft_of_rows(MODEL, "draft", TASK, [[MASK] * 9])
