@@ -302,6 +302,7 @@ def test_the_fields_of_a_chopper_are_the_keys_of_the_yaml():
     assert [name for name, chopper in seen.items() if not issubclass(chopper, Chopper)] == [
         "encoded",
         "image_ids",
+        "score",
         "text",
     ]
     learned = ("statistics", "mean", "scale")
