@@ -41,12 +41,14 @@ def claim(config: Config, folder: Path) -> None:
     """Write `config.yaml` into the folder, whose lock this process holds, after checking that it is free or a run of
     this configuration. Raises RunError listing what differs (see `strict`), and for a run past `training.steps`."""
     check_is_free(folder)
-    if (step := max(checkpoint.steps(folder), default=0)) > config.training.steps:
-        raise RunError(f"{folder} has come to step {step:,}; training.steps={config.training.steps} is less than that")
+    step, steps = max(checkpoint.steps(folder), default=0), config.training.steps
+    if steps is not None and step > steps:
+        raise RunError(f"{folder} has come to step {step:,}; training.steps={steps} is less than that")
     if os.path.exists(folder / "config.yaml") and not checkpoint.steps(folder):
         for name in ("assets", "checkpoints"):  # without a checkpoint there is nothing to go on from
             shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / "choices.json").unlink(missing_ok=True)
+        for name in ("choices.json", "budget.json"):
+            (folder / name).unlink(missing_ok=True)
     elif os.path.exists(folder / "config.yaml"):
         differences = list(compare(strict(read_config(folder, config.modules).tree), strict(config.tree)))
         if differences:
@@ -76,7 +78,7 @@ def strict(tree: dict) -> dict:
     """The part of a configuration that may not change when a run resumes: all but the sections `logging`, `evaluation`,
     `checkpoints`, `out` and the keys in `free`."""
     kept = {key: value for key, value in tree.items() if key not in ("logging", "evaluation", "checkpoints", "out")}
-    free = ("steps", "device", "rows_per_micro_batch", "bad_share")
+    free = ("steps", "minutes", "device", "rows_per_micro_batch", "bad_share")
     return kept | {part: {k: v for k, v in tree[part].items() if k not in free} for part in ("training", "data")}
 
 

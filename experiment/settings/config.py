@@ -175,7 +175,7 @@ def _shared(tree: dict, problems: list[Problem]) -> dict[str, str]:
 
 STAND_INS = {
     ("model", "width"): 2_882_880, ("model", "depth"): 1, ("model", "heads"): 1, ("model", "context"): 1,
-    ("training", "steps"): 2**40,
+    ("training", "steps"): 2**40, ("training", "minutes"): None,
 }  # fmt: skip
 """Replacements for required numbers that are wrong, so that the checks between sections can look at everything else:
 values that agree with all others (any likely number of heads divides this width)."""

@@ -45,8 +45,10 @@ class Training:
     """How the model is trained. A step is one update from `tokens_per_step` tokens of a text corpus, or from
     `samples_per_step` samples of any other data set, over all processes together."""
 
-    steps: int
+    steps: int | None = None
     """Updates in all."""
+    minutes: float | None = None
+    """Instead of `steps` a budget of time, which is turned into steps once, after a timed warm-up."""
     tokens_per_step: int | None = None
     """Tokens of a text corpus in one update, a multiple of `model.context`."""
     samples_per_step: int | None = None

@@ -49,12 +49,13 @@ def batch_lines(experiment: Experiment) -> list[str]:
         optimizer_values=trainer.learner.optimizer.state_values(),
     )  # fmt: skip
     unit, padding = train.unit.split()[0], read.slots - read.tokens
+    length = f"{settings.steps:,} steps, {settings.steps * train.rows / len(train):.2f} epochs"
+    length = length if settings.minutes is None else f"{settings.minutes:g} minutes"
     return [
         f"a step: {train.rows} {train.unit} = {read.tokens:,} tokens and {padding:,} slots of padding "
         f"({padding / read.slots:.1%}), in {processes.world_size} process(es), {len(planned)} "
         f"micro-batch(es) of at most {most} {unit} each",
-        f"the run: {settings.steps:,} steps, {settings.steps * train.rows / len(train):.2f} epochs of {len(train):,} "
-        f"{unit}; {len(experiment.data.splits['val']):,} to validate",
+        f"the run: {length} of {len(train):,} {unit}; {len(experiment.data.splits['val']):,} to validate",
         f"arithmetic: {scaled(read.flops, 'FLOP')} a step",
         f"precision {choices.precision}, {'compiled' if choices.compile else 'eager'}, on {processes.device.type}"
         + (f" ({choices.note})" if choices.note else ""),

@@ -12,10 +12,11 @@ from ...data.processes import Processes
 from ...tokenizers.files.printing import printable
 from ...training.record.progress import Progress, peak_memory, scaled
 from ..assembly.assemble import assemble, start
+from ..budget import counted
+from ..preflight import about_inputs, preflight
 from ..resume import resume
 from ..settings.config import Config
 from ..settings.document import dumped
-from ..train import about_inputs, preflight
 from .costs import batch_lines, leak_lines, parameter_table, rate_table
 
 
@@ -29,7 +30,8 @@ def dry_run(config: Config) -> None:
     console.print(printable(dumped(config.tree).rstrip()), markup=False)
     with tempfile.TemporaryDirectory() as folder:
         logging = replace(config.logging, tensorboard=False)
-        experiment = assemble(replace(config, out=Path(folder), logging=logging), processes, Progress(1))
+        known = counted(replace(config, out=Path(folder), logging=logging))
+        experiment = assemble(known, processes, Progress(1))
         resume(experiment)
         preflight(experiment)
         trainer = experiment.trainer

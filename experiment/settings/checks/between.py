@@ -182,7 +182,7 @@ def steps_are_rows(
 
 def schedule_fits(training: Training) -> Iterator[Found]:
     """`schedule` accepts its options for this number of steps."""
-    yield from parts.refusal(("training", "schedule"), training.schedule, training.steps)
+    yield from parts.refusal(("training", "schedule"), training.schedule, training.steps or 1000)
 
 
 Check = Callable[..., Iterator[Found]]

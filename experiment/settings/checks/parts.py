@@ -48,6 +48,10 @@ def model_sizes(model: Part) -> Iterator[Found]:
 
 def training_sizes(training: Training) -> Iterator[Found]:
     yield from at_least("training", vars(training), "learning_rate", "clip")
+    if (training.steps is None) == (training.minutes is None):
+        yield ("training",), "needs either 'steps' or 'minutes' (a budget of time)"
+    if training.minutes is not None and not 0 < training.minutes <= 10_000_000:
+        yield ("training", "minutes"), f"must be above 0 and at most 10,000,000, not {training.minutes:g}"
     sizes = "steps", "tokens_per_step", "samples_per_step", "rows_per_micro_batch"
     yield from at_least("training", vars(training), *sizes, least=1)
     if (training.tokens_per_step is None) == (training.samples_per_step is None):

@@ -1,0 +1,42 @@
+"""Preflight checks of a run, and the lines that it prints before its first step."""
+
+from __future__ import annotations
+
+from ..training import preflight as checks
+from .assembly.assemble import Experiment
+from .data.columns import columns_of, encoded_inputs
+
+
+def preflight(experiment: Experiment) -> None:
+    """Check before the first step that tasks which need whole batches get them, `checkpoints.best` is a metric, the
+    prompt can be encoded, attribution has inputs to leave out, and no target of the first batch can reach its own
+    predictor. Raises ValueError for the first check that fails."""
+    config, tasks, splits = experiment.config, experiment.data.tasks, experiment.data.splits
+    settings = config.training
+    rows = settings.rows_per_micro_batch or splits["train"].rows
+    whole = rows >= splits["train"].rows and experiment.processes.world_size == 1 and not settings.mixup
+    checks.check_batches_are_whole(tasks, whole)
+    checks.check_best(config.checkpoints.best, tasks, config.evaluation.generated)
+    checks.check_prompt(config.evaluation.prompt, tasks, experiment.data.choppers)
+    if config.evaluation.attribution:
+        checks.check_attribution(splits["val"])
+    checks.check_leaks(experiment.model, splits["train"], settings.seed)
+
+
+def introduce(experiment: Experiment) -> None:
+    """Print folder, number of trainable parameters, device, precision, and notes about the inputs; before the first
+    step, since that may take long."""
+    processes, choices = experiment.processes, experiment.choices
+    count = sum(parameter.numel() for parameter in experiment.model.parameters() if parameter.requires_grad)
+    compiled = ", compiled" if choices.compile else ""
+    several = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
+    where = f"{processes.device.type}{several} in {choices.precision}{compiled}"
+    experiment.say(f"{experiment.folder}: {count:,} parameters on {where}")
+    for line in about_inputs(experiment) if experiment.trainer.step == 0 else ():
+        experiment.say(line)
+
+
+def about_inputs(experiment: Experiment) -> list[str]:
+    """Sentences about a configuration's inputs: how often each is withheld, and which ones hold a task's target."""
+    config, data = experiment.config, experiment.data
+    return checks.lines_about_inputs(data.splits["train"], data.tasks, columns_of(config), encoded_inputs(config))

@@ -1,0 +1,85 @@
+"""`training.minutes`: a budget of time becomes a number of steps, once."""
+
+import json
+
+import pytest
+import torch
+from chopmix.commands.cli import main
+from chopmix.experiment import budget
+from chopmix.experiment.settings.config import ConfigError, load_config
+from chopmix.experiment.train import train
+from chopmix.training.checkpoints.files import CheckpointError, read_part
+
+TREE = """
+inputs: {text: {use: text, encoding: bytes}}
+model: {width: 8, depth: 1, heads: 1, context: 8, attention: causal, dropout: 0.1}
+tasks: {lm: {use: language_modeling, target: text}}
+data: {dataset: {use: text, train: DIR/text.txt, val: DIR/other.txt}}
+training: {minutes: 0.005, tokens_per_step: 64, learning_rate: 1e-2}
+evaluation: {every: 10000, sample_tokens: 0}
+checkpoints: {every: 10000}
+logging: {tensorboard: false}
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "text.txt").write_text("to be or not to be\n" * 200)
+    (tmp_path / "other.txt").write_text("that is the question\n" * 20)
+    (tmp_path / "x.yaml").write_text(TREE.replace("DIR", str(tmp_path)))
+    return tmp_path / "x.yaml"
+
+
+def weights(folder, step):
+    return read_part(folder, step, "model")
+
+
+def test_minutes_become_steps_once(file, monkeypatch, capsys):
+    config = load_config(file, [f"out={file.parent / 'a'}"])
+    summary, status = train(config)
+    kept = json.loads((file.parent / "a/budget.json").read_text())
+    steps = int(0.005 * 60 / kept["seconds_per_step"])
+    assert status == 0 and summary["step"] == steps > 3 and kept["minutes"] == 0.005
+    assert f"0.005 minutes at {kept['seconds_per_step']:.3g} s a step: {steps:,} steps" in capsys.readouterr().err
+    train(load_config(file, [f"out={file.parent / 'b'}", "training.minutes=null", f"training.steps={steps}"]))
+    ours, others = (weights(file.parent / name, steps) for name in "ab")
+    assert all(torch.equal(ours[name], others[name]) for name in others)  # what was timed has left nothing
+    monkeypatch.setattr(budget, "seconds_per_step", lambda *_: pytest.fail("timed again"))
+    assert train(config) == (summary, 0)
+
+
+def test_a_larger_budget_goes_on(file):
+    (file.parent / "a").mkdir()
+    first = load_config(file, [f"out={file.parent / 'a'}", "training.schedule=constant"])
+    summary, _ = train(first)
+    more = load_config(file, [f"out={file.parent / 'a'}", "training.schedule=constant", "training.minutes=0.01"])
+    again, _ = train(more)
+    assert again["step"] in (2 * summary["step"], 2 * summary["step"] + 1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["training.minutes=null"], "training: needs either 'steps' or 'minutes'"),
+        (["training.steps=3"], "training: needs either 'steps' or 'minutes'"),
+        (["training.minutes=-1"], "training.minutes: must be above 0 and at most 10,000,000, not -1"),
+    ],
+)
+def test_steps_or_minutes(file, overrides, told):
+    with pytest.raises(ConfigError) as error:
+        load_config(file, overrides)
+    assert told in str(error.value)
+
+
+def test_a_damaged_budget_is_named(file):
+    config = load_config(file, [f"out={file.parent / 'a'}"])
+    (file.parent / "a").mkdir()
+    train(config)
+    (file.parent / "a/budget.json").write_text('{"minutes": 1, "seconds_per_step": 0}')
+    with pytest.raises(CheckpointError, match=r"budget\.json: seconds_per_step.*; delete it, and some steps are timed"):
+        train(config)
+
+
+def test_a_dry_run_and_an_inspection_need_no_steps(file, capsys):
+    assert main(["train", str(file), "--dry-run"]) == 0
+    assert "the run: 0.005 minutes of" in capsys.readouterr().out
