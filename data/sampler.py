@@ -3,7 +3,7 @@ before and by how many processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -63,6 +63,46 @@ class Shuffled(Sampler):
     def drawn(self, seed: int, epoch: int) -> np.ndarray:
         """The numbers of an epoch's samples in their order."""
         return np.random.default_rng([seed, epoch]).permutation(self.count)
+
+
+BLOCK = 1000
+"""In so many samples each source of a mixture has exactly its share."""
+
+
+class Mixed(Sampler):
+    """Batches of `rows` samples of several sources, each with its share; every source reads each of its samples once
+    before any a second time, in a random order. Of 3 and 1000 samples with the shares 0.5 and 0.5 every block of 1,000
+    samples holds 500 of each: those of the first source 166 or 167 times."""
+
+    def __init__(self, counts: Sequence[int], shares: Sequence[float], rows: int):
+        """`counts`: how many samples each source has; their numbers follow one another."""
+        super().__init__()
+        wanted = np.asarray(shares, dtype=np.float64) / sum(shares) * BLOCK
+        self.in_block = np.floor(wanted).astype(int)
+        for source in np.argsort(self.in_block - wanted)[: BLOCK - self.in_block.sum()]:  # the largest remainders
+            self.in_block[source] += 1
+        self.counts, self.rows = list(counts), rows
+        self.starts = np.cumsum([0, *counts])
+        self.own = [Shuffled(count, 1) for count in counts]
+
+    def plan(self, seed: int, step: int) -> list[Place]:
+        return [self._place(seed, *divmod(slot, BLOCK)) for slot in range(step * self.rows, (step + 1) * self.rows)]
+
+    def _place(self, seed: int, block: int, slot: int) -> Place:
+        sources, ranks = self.epoch(seed, block)
+        source = int(sources[slot])
+        epoch, index = divmod(block * int(self.in_block[source]) + int(ranks[slot]), self.counts[source])
+        number = int(self.own[source].epoch(seed, epoch)[index])
+        return Place(seed, epoch, int(self.starts[source]) + number)
+
+    def drawn(self, seed: int, epoch: int) -> list[np.ndarray]:
+        """Of a block, here called an epoch: the source of every slot, and how many slots of its source come before."""
+        sources = np.repeat(np.arange(len(self.counts)), self.in_block)
+        sources = sources[np.random.default_rng([seed, epoch, 2]).permutation(BLOCK)]
+        ranks = np.empty(BLOCK, dtype=int)
+        for source, count in enumerate(self.in_block):
+            ranks[sources == source] = np.arange(count)
+        return [sources, ranks]
 
 
 class SimilarLengths(Sampler):

@@ -32,6 +32,8 @@ class Split:
     """What a batch counts, in words for messages: `samples`, or `rows of 256` (tokens)."""
     samples: ClassVar[Samples | None] = None
     """The samples that it reads; None: windows of a stream."""
+    sources: ClassVar[Mapping[str, Collection[int]]] = {}
+    """Of a mixture: the numbers of the samples of each data set in it, by its name."""
     inputs: ClassVar[Inputs] = Inputs(columns={})
     """Which inputs are read of each sample, predicted, encoded and withheld; empty for a stream."""
 
@@ -47,6 +49,13 @@ class Split:
     def all(self) -> list[Place]:
         """The places of every sample (or window) once: what an evaluation reads."""
         raise NotImplementedError
+
+    def by_source(self) -> dict[str, list[Place]]:
+        """The places of `all` by the data set of a mixture that they are in; all under "" where it is none."""
+        if not self.sources:
+            return {"": self.all()}
+        every = self.all()
+        return {name: [place for place in every if place.number in own] for name, own in self.sources.items()}
 
     def first(self, number: int) -> list[Place]:
         """The places of at most `number` samples (or windows), spread evenly over the split."""

@@ -52,35 +52,67 @@ def measured(
     """The metrics as `evaluate_split` gives them, and every task's sums over the whole split, from which they are
     computed."""
     processes = processes or Processes(0, 1, next(model.parameters()).device)
-    sums, pairs = read_share(model, tasks, split, processes, rows, inputs, generated)
-    metrics, totals = {}, {}
+    shares, pairs = read_share(model, tasks, split, processes, rows, inputs, generated)
+    added = {source: everywhere(sums, processes) for source, sums in shares.items()}
+    totals = {name: together([added[source][name] for source in added]) for name in tasks}
+    metrics: dict[str, float] = {}
     for name, task in tasks.items():
-        total = {key: processes.sum(value.to("cpu", torch.float64)) for key, value in sorted(sums[name].items())}
-        totals[name] = total
-        if pictures is not None and "confusion" in total:
-            draw_confusion(total["confusion"], task.classes, pictures / f"confusion-{split.name}-{name}.png")
+        if pictures is not None and "confusion" in totals[name]:
+            draw_confusion(totals[name]["confusion"], task.classes, pictures / f"confusion-{split.name}-{name}.png")
         prefix = f"{split.name}/" if len(tasks) == 1 else f"{split.name}/{name}/"
-        found = figures(task.metrics, total)
+        found = figures(task.metrics, totals[name])
         if len(tasks) > 1:
             objective = f"{split.name}/loss"
             metrics[objective] = metrics.get(objective, 0.0) + task.weight * found["loss"]
         if name in pairs:
             found |= compared(name, task, split, processes.gathered(pairs[name]))
         metrics |= {prefix + key: value for key, value in found.items()}
-    return metrics, totals
+    return metrics | by_source(tasks, split, added), totals
+
+
+def everywhere(sums: Sums, processes: Processes) -> Sums:
+    """The sums over all processes, in float64 on the CPU."""
+    return {
+        name: {key: processes.sum(value.to("cpu", torch.float64)) for key, value in sorted(found.items())}
+        for name, found in sums.items()
+    }
+
+
+def together(several: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Sums by name, added up."""
+    found: dict[str, Tensor] = {}
+    for sums in several:
+        for key, value in sums.items():
+            found[key] = found[key] + value if key in found else value
+    return found
+
+
+def by_source(tasks: Mapping[str, Task], split: Split, sums: Mapping[str, Sums]) -> dict[str, float]:
+    """The metrics of each source of a mixture, of the tasks that have targets there: `val/mnist/digit/accuracy`."""
+    return {
+        f"{split.name}/{source}/{name}/{metric}": value
+        for source, found in sums.items()
+        if source
+        for name, task in tasks.items()
+        if float(found[name]["count"])
+        for metric, value in figures(task.metrics, found[name]).items()
+    }
 
 
 def read_share(
     model: Model, tasks: Mapping[str, Task], split: Split, processes: Processes, rows: int, inputs,
     generated: int | None,
-) -> tuple[Sums, dict[str, Pairs]]:  # fmt: skip
-    """Every task's sums over this process's share of a split, and, of tasks that are judged by items, these.
-    An error of one process stops all: the others raise ElsewhereError."""
+) -> tuple[dict[str, Sums], dict[str, Pairs]]:  # fmt: skip
+    """Every task's sums over this process's share of a split, by source ("": it has no sources); and, of tasks that are
+    judged by items, these. An error of one process stops all: the others raise ElsewhereError."""
     training = model.training
     model.eval()
-    sums, pairs, error = {}, {}, None
+    shares, pairs, error = {}, {}, None
     try:
-        sums, pairs = summed(model, tasks, split, processes.share(split.all()), rows, inputs)
+        for source, places in split.by_source().items():
+            shares[source], read = summed(model, tasks, split, processes.share(places), rows, inputs)
+            pairs = {name: [*pairs.get(name, []), *found] for name, found in read.items()}
+        sums = next(iter(shares.values()))
         for name, task in tasks.items():
             places = split.all() if generated is None else split.first(generated)
             if is_judged(task, split) and places:
@@ -93,7 +125,7 @@ def read_share(
         model.train(training)
     processes.agree([], error)
     split.unread.bad.check(processes)
-    return sums, pairs
+    return shares, pairs
 
 
 def compared(name: str, task: Task, split: Split, pairs: Pairs) -> dict[str, float]:

@@ -13,7 +13,7 @@ import numpy as np
 from ...models.batch import Batch
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.reading import DataError
-from ..sampler import Place, Sampler, Shuffled, SimilarLengths
+from ..sampler import Mixed, Place, Sampler, Shuffled, SimilarLengths
 from ..split import Split
 from ..unread import Unread
 from .collate import Collator, Parts
@@ -55,6 +55,10 @@ class SampleSplit(Split):
     def fingerprint(self) -> str:
         """A hash of the samples: of their keys, in order, and their contents."""
         return self.samples.fingerprint(self.inputs.labels)
+
+    @property
+    def sources(self) -> Mapping[str, Collection[int]]:
+        return {source.name: self.samples.range_of(source.name) for source in self.samples.sources}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -115,6 +119,20 @@ class SampleSplit(Split):
         raise DataError(f"{self.name}: not one sample can be read; the first: {self.unread.bad[0]}")
 
 
+def sampler_of(samples: Samples, reader: Reader, rows: int, budget: int | None) -> Sampler:
+    """How training batches are drawn: of a mixture by the shares of its sources, under a budget of tokens samples of
+    similar lengths, else so many `rows`. Raises DataError for a mixture under a budget."""
+    if not samples.sources:
+        return SimilarLengths(lambda: reader.lengths, budget) if budget else Shuffled(len(samples), rows)
+    if budget:
+        raise DataError("a mixture is trained on by samples_per_step, not by tokens_per_step")
+    ranges = [samples.range_of(source.name) for source in samples.sources]
+    shares = [source.share for source in samples.sources]
+    if samples.by_tokens:
+        shares = [share / max(reader.mean_length(range), 1.0) for share, range in zip(shares, ranges)]
+    return Mixed([len(each) for each in ranges], shares, rows)
+
+
 def sample_split(
     samples: Samples, name: str, collator: Collator, *, tasks: Mapping[str, Any] | None = None,
     rows: int | None = None, budget: int | None = None, bad_share: float = 0.0, say: Callable[[str], None] = print,
@@ -129,5 +147,5 @@ def sample_split(
     unread = Unread.of(name, samples.keys, bad_share, say)
     collator = replace(collator, say=lambda text: say(f"{name}: {text}"), dropped=unread.dropped)
     reader = Reader(samples, collator.choppers, collator.inputs, unread.bad, checks)
-    sampler = SimilarLengths(lambda: reader.lengths, budget) if budget else Shuffled(len(samples), rows or 1)
+    sampler = sampler_of(samples, reader, rows or 1, budget)
     return SampleSplit(name=name, unread=unread, reader=reader, collator=collator, sampler=sampler, tasks=tasks or {})

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 import operator
 import types
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import is_dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import AllowInfNan, BeforeValidator, Strict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
+
+OURS = __name__.partition(".")[0]
+"""The package: `chopmix`."""
 
 
 def problem(message: str, *path: str | int, kind: str = "config") -> ValidationError:
@@ -95,6 +100,23 @@ def strict(annotation: Any) -> Any:
     if origin is Annotated:
         return Annotated[strict(arguments[0]), *arguments[1:]]
     return over_arguments(strict, annotation)
+
+
+def members(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, or the annotation alone."""
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
+def written(annotation: Any) -> Any:
+    """An annotation without what only code can give: `str | list[str]` of `str | Graph | list[str | Graph]`."""
+    if get_origin(annotation) is list:
+        return over_arguments(written, annotation)
+    kept = [each for each in members(annotation) if is_dataclass(each) or not _is_ours(each)]
+    return functools.reduce(operator.or_, map(written, kept)) if len(kept) > 1 else kept[0] if kept else annotation
+
+
+def _is_ours(annotation: Any) -> bool:
+    return inspect.isclass(annotation) and annotation.__module__.startswith(f"{OURS}.")
 
 
 def over_arguments(change: Callable[[Any], Any], annotation: Any) -> Any:

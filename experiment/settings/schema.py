@@ -23,13 +23,13 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import PurePath
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PydanticUserError, Tag, ValidationError, create_model
 from pydantic_core import PydanticCustomError, core_schema
 
-from .registry import ROOT, Registry, attribute_docstrings, registry_of, use_name
-from .scalars import Plain, nearest, number, over_arguments, problem, shown, strict
+from .registry import Registry, attribute_docstrings, registry_of, use_name
+from .scalars import Plain, members, nearest, number, over_arguments, problem, shown, strict, written
 
 Target = Callable[..., Any]
 Keys = dict[str, tuple[Any, Any]]
@@ -86,18 +86,6 @@ def keys_of(*targets: Target) -> Keys:
     return found
 
 
-def written(annotation: Any) -> Any:
-    """An annotation without what only code can give: `str | list[str]` of `str | Graph | list[str | Graph]`."""
-    if get_origin(annotation) is list:
-        return over_arguments(written, annotation)
-    kept = [each for each in _members(annotation) if is_dataclass(each) or not _is_ours(each)]
-    return functools.reduce(operator.or_, map(written, kept)) if len(kept) > 1 else kept[0] if kept else annotation
-
-
-def _is_ours(annotation: Any) -> bool:
-    return inspect.isclass(annotation) and annotation.__module__.startswith(f"{ROOT}.")
-
-
 def plain(value: Any) -> Any:
     """A checked value, or a default of a signature, as plain YAML values."""
     if isinstance(value, Part):
@@ -149,9 +137,13 @@ class Choice:
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         names, outside = self.registry.names(), {"type": "string", "pattern": r"^[\w.]+:\w+$"}
         choices: list[dict[str, Any]] = [{"enum": names + ["none"] * self.optional}, outside]
-        for name in names:
+        if inside := self.registry.what in _described:  # a mixture of data sets may hold mixtures, and so on
+            choices.append({"type": "object"})
+        for name in () if inside else names:
             target = self.registry.find(name)[1]
+            _described.append(self.registry.what)
             json = json_of(model_of_part(target), halves(target), handler, use=name)
+            _described.pop()
             required = ["use"] * (name != self.default) + json.get("required", [])
             choices.append(json | {"required": required})
         choices.append({"type": "object", "properties": {"use": outside}, "required": ["use"]})
@@ -196,11 +188,11 @@ class Record:
 
 def reader(annotation: Any, default: Any = None) -> Any:
     """The annotation that pydantic gets: with `Choice` for parts, `Record` for dataclasses, `Plain` for all else."""
-    members = _members(annotation)
-    inner = [member for member in members if member is not types.NoneType]
-    optional, only = len(inner) < len(members), inner[0] if len(inner) == 1 else None
+    union = members(annotation)
+    inner = [member for member in union if member is not types.NoneType]
+    optional, only = len(inner) < len(union), inner[0] if len(inner) == 1 else None
     if get_origin(only) is Callable:
-        return Annotated[Any, Choice(registry_of(_members(get_args(only)[1])), plain(default), optional)]
+        return Annotated[Any, Choice(registry_of(members(get_args(only)[1])), plain(default), optional)]
     if inspect.isclass(only) and is_dataclass(only):
         return Annotated[Any, Record(only.__name__, (only,), only, optional)]
     if _is_read(annotation):
@@ -210,6 +202,7 @@ def reader(annotation: Any, default: Any = None) -> Any:
     return Annotated[strict(annotation), Plain(annotation)]
 
 
+_described: list[str] = []  # kinds of parts whose JSON Schema is being written
 SHAPES = "<mapping>", "<other>"  # tags of the members of a union
 
 
@@ -218,10 +211,6 @@ def _by_shape(members: list[Any]) -> Any:
     shape = Discriminator(lambda value: SHAPES[not isinstance(value, Mapping)])
     tagged = [Annotated[reader(each), Tag(SHAPES[get_origin(each) is not dict])] for each in members]
     return Annotated[functools.reduce(operator.or_, tagged), shape]
-
-
-def _members(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
 def _is_read(annotation: Any) -> bool:

@@ -89,9 +89,9 @@ def test_all_problems_at_once(tmp_path):
 
 
 WRONG = [
-    ("training.steps=2.5", "training.steps: must be a whole number, not 2.5"),
-    ("training.steps=true", "training.steps: must be a whole number, not true"),
-    ("training.steps=many", "training.steps: must be a whole number, not 'many'"),
+    ("training.steps=2.5", "training.steps: must be a whole number or null, not 2.5"),
+    ("training.steps=true", "training.steps: must be a whole number or null, not true"),
+    ("training.steps=many", "training.steps: must be a whole number or null, not 'many'"),
     ("training.steps=0", "training.steps: must be at least 1, not 0"),
     ("training.learning_rate=-1", "training.learning_rate: must be more than 0, not -1.0"),
     ("training.learning_rate=.nan", "training.learning_rate: must be a number or null, not nan"),
@@ -124,7 +124,7 @@ WRONG = [
     ("training.schedule={use: 3}", "training.schedule: 'use' must be a name, not 3; possible: constant, cosine"),
     ("training.schedule.warmup=30", "training.schedule: warmup (30) must lie between 0 and the number of steps (20)"),
     ("training.rows_per_micro_batch=5", "training.rows_per_micro_batch: must be at most the 4 rows of a step, not 5"),
-    ("training=3", "training: must be a mapping (possible keys: steps, tokens_per_step"),
+    ("training=3", "training: must be a mapping (possible keys: steps, minutes, tokens_per_step"),
     ("trainign.steps=3", "trainign: there is no such section; did you mean 'training'?"),
     ("zzz=3", "zzz: there is no such section; possible: inputs, model, tasks"),
     ("evaluation.every=0", "evaluation.every: must be at least 1, not 0"),

@@ -1,0 +1,151 @@
+"""Mixtures of data sets: exact shares, every sample in its turn, and each source evaluated by itself."""
+
+import json
+from collections import Counter
+
+import pytest
+from chopmix.commands.cli import main
+from chopmix.data.datasets.mixture import Mixture
+from chopmix.data.sampler import BLOCK, Mixed
+from chopmix.data.samples.dataset import Listed, SampleDataset
+from chopmix.data.samples.mixed import MixedSamples, Source, pieces_of
+from chopmix.experiment.data.opened_data import open_data
+from chopmix.experiment.settings.config import ConfigError, json_schema, load_config
+from chopmix.experiment.train import train
+from hypothesis import given
+from hypothesis import strategies as st
+
+COUNTS = st.lists(st.integers(1, 40), min_size=1, max_size=4)
+
+
+@given(counts=COUNTS, data=st.data(), rows=st.integers(1, 64), seed=st.integers(0, 9))
+def test_every_block_has_the_shares_and_every_sample_its_turn(counts, data, rows, seed):
+    shares = data.draw(st.lists(st.integers(0, 5), min_size=len(counts), max_size=len(counts)).filter(any))
+    sampler = Mixed(counts, shares, rows)
+    steps = -(-2 * BLOCK // rows)
+    places = [place for step in range(steps) for place in sampler.plan(seed, step)][: 2 * BLOCK]
+    assert Mixed(counts, shares, rows).plan(seed, steps // 2) == sampler.plan(seed, steps // 2)  # whatever came before
+    starts = [sum(counts[:which]) for which in range(len(counts))]
+    for start, count, share in zip(starts, counts, shares):
+        own = [place for place in places if start <= place.number < start + count]
+        for block in (places[:BLOCK], places[BLOCK:]):
+            there = sum(start <= place.number < start + count for place in block)
+            assert abs(there - share / sum(shares) * BLOCK) < 1
+        read = Counter(place.number for place in own)
+        assert not own or max(read.values()) - min([*read.values(), 0] if len(read) < count else read.values()) <= 1
+        assert len({*own}) == len(own)  # no place twice: an epoch is new where a sample comes again
+
+
+def test_samples_of_all_sources():
+    first = Listed(["a", "b", "c"], [{"x": 1}, {"x": 2}, {"x": 3}])
+    second = Listed(["a"], [{"x": 9, "y": 8}])
+    mixed = MixedSamples([Source("one", first, 1), Source("two", second, 1, {"x": "z"})])
+    assert len(mixed) == 4 and mixed.keys == ["one: a", "one: b", "one: c", "two: a"]
+    assert [mixed[number] for number in range(4)] == [{"x": 1}, {"x": 2}, {"x": 3}, {"z": 9, "y": 8}]
+    assert (
+        mixed.range_of("two") == range(3, 4)
+        and mixed.fingerprint() != MixedSamples([Source("one", first, 1)]).fingerprint()
+    )
+
+
+@given(st.text(alphabet="ab\n", max_size=200), st.integers(1, 30))
+def test_pieces_are_the_text(text, characters):
+    class Corpus(Mixture.__mro__[2]):
+        splits = ("train",)
+
+        def documents(self, split):
+            from chopmix.data.base import Document
+
+            yield Document("d", text)
+
+    rows = [row["text"] for row in pieces_of(Corpus(), "train", characters).rows]
+    assert "".join(rows) == text and all(0 < len(row) <= characters for row in rows)
+    assert all(row.endswith("\n") for row in rows[:-1] if "\n" in row)
+
+
+class Numbers(SampleDataset):
+    """Samples of one source, for the tests below."""
+
+    splits = ("train", "val")
+    columns = ("text", "label")
+
+    def __init__(self, *, word: str = "a", count: int = 8):
+        self.word, self.count = word, count
+
+    def open(self, split):
+        keys = [f"{split} {number}" for number in range(self.count)]
+        return Listed(keys, [{"text": self.word * (1 + n % 3), "label": n % 2} for n in range(self.count)])
+
+
+TREE = """
+inputs: {text: {use: text, encoding: bytes}}
+model: {width: 8, depth: 1, heads: 1, context: 16, attention: same_sample, core_tokens: 1}
+tasks:
+  parity: {use: classification, target: label}
+  other: {use: classification, target: second}
+data:
+  dataset:
+    use: mixture
+    of: {a: {use: "test_mixture:Numbers"}, b: {use: "test_mixture:Numbers", word: b, count: 5}}
+    share: {b: 3}
+    columns: {b: {label: second}}
+training: {steps: 4, samples_per_step: 8, learning_rate: 1e-2}
+evaluation: {sample_tokens: 0}
+logging: {tensorboard: false, every: 1}
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "x.yaml").write_text(TREE)
+    return tmp_path / "x.yaml"
+
+
+def test_each_source_is_evaluated_by_itself(file, tmp_path):
+    summary, _ = train(load_config(file, [f"out={tmp_path / 'run'}"]))
+    assert {name for name in summary if name.count("/") == 3} == {
+        f"val/{source}/{task}/{metric}"
+        for source, task in (("a", "parity"), ("b", "other")) for metric in ("loss", "accuracy")
+    }  # fmt: skip
+    assert summary["val/a/parity/loss"] == summary["val/parity/loss"]  # the only source with that target
+    line = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])
+    assert line["step"] == 1
+
+
+def test_shares_are_of_samples_or_of_tokens(file, tmp_path):
+    from chopmix.data.processes import Processes
+
+    for by, wanted in ("samples", 750), ("tokens", None):
+        config = load_config(file, [f"out={tmp_path / by}", f"data.dataset.by={by}"])
+        split = open_data(config, Processes.start("cpu"), print).splits["train"]
+        assert split.sources == {"a": range(8), "b": range(8, 13)}
+        if wanted:
+            assert split.sampler.in_block.tolist() == [1000 - wanted, wanted]
+        else:
+            lengths = [split.reader.mean_length(numbers) for numbers in split.sources.values()]
+            tokens = [count * length for count, length in zip(split.sampler.in_block, lengths)]
+            assert tokens[1] / tokens[0] == pytest.approx(3, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("data.dataset.share.b=-1", "shares must be at least 0, one of them above 0"),
+        ("data.dataset.share={a: 0, b: 0}", "they are a 0, b 0"),
+        ("data.dataset.share={c: 1}", "no source is named 'c'; possible: a, b"),
+        ("data.dataset.of.a=nothing", "nothing is named 'nothing'"),
+    ],
+)
+def test_bad_mixtures_are_told(file, tmp_path, capsys, override, told):
+    assert main(["train", str(file), override, f"out={tmp_path / 'run'}"]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_mixture_is_no_budget_of_tokens(file, tmp_path, capsys):
+    change = ["training.samples_per_step=null", "training.tokens_per_step=64"]
+    assert main(["train", str(file), *change, f"out={tmp_path / 'run'}"]) == 2
+    assert "a mixture is trained on by samples_per_step" in capsys.readouterr().err
+
+
+def test_the_schema_of_mixtures_in_mixtures_ends():
+    assert "mixture" in json.dumps(json_schema()) and ConfigError
