@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,9 @@ from .layers.norms import LayerNorm, Norm
 class Head(nn.Module):
     """Base: vectors at a task's t supervised slots to its output: one row per slot, or per target where slots are
     pooled. Only pooling heads need the task's `targets`."""
+
+    quantizes: ClassVar[bool] = False
+    """Whether it gives tokens codes, and items of codes (`models/reconstruction.py`)."""
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must turn vectors into an output: forward(self, x, targets)")

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..models.batch import SetPlan
+from ..models.batch import Chunks, SetPlan
 from ..models.model import Model
 from .vocabulary import Vocabulary
 
@@ -169,6 +169,20 @@ class Chopper(Preprocessor):
     def chop(self, item) -> Chunk:
         """Cut one item into tokens. Raises ValueError for an item that cannot be cut."""
         raise NotImplementedError
+
+    @property
+    def slice_shape(self) -> tuple[int, int]:
+        """Of a chopper whose items can be reconstructed: how many tokens each has, and how many numbers a token holds.
+        Raises ValueError where items differ in their tokens, or tokens hold no numbers."""
+        raise ValueError(f"{type(self).__name__}: its items cannot be reconstructed")
+
+    def slices(self, chunks: Chunks) -> Float[Tensor, "t p"]:
+        """What each token holds, as numbers about from -1 to 1: what `task: reconstruction` decodes."""
+        raise ValueError(f"{type(self).__name__}: its items cannot be reconstructed")
+
+    def joined(self, slices: Float[Tensor, "t p"]) -> Any:
+        """The item whose `slices` these are."""
+        raise ValueError(f"{type(self).__name__}: its items cannot be reconstructed")
 
     def draw(self, canvas: Any, item: Any) -> None:
         """Draw one item and where it is cut, on matplotlib's Axes `canvas`; by default its tokens' values, a token a

@@ -168,6 +168,21 @@ class ImageChopper(Chopper):
             inner = [max(outer[0], int(outer[1] * own[0] / own[1])), outer[1]]
         return transform.center_crop(resize(inner), [height, width])
 
+    @property
+    def slice_shape(self) -> tuple[int, int]:
+        if self.grid is None:
+            raise ValueError("images that are reconstructed need a 'size'")
+        return self.grid[0] * self.grid[1], self.channels * self.patch_size**2
+
+    def slices(self, chunks: Chunks) -> Float[Tensor, "t p"]:
+        """The pixels of each patch, from -1 (black) to 1."""
+        return patches(chunks.values, self.patch_size).float() / 127.5 - 1
+
+    def joined(self, slices: Float[Tensor, "t p"]) -> Image:
+        pattern = "(row column) (c p q) -> c (row p) (column q)"
+        sizes = {"row": self.grid[0], "c": self.channels, "p": self.patch_size, "q": self.patch_size}
+        return rearrange(((slices + 1) * 127.5).round().clamp(0, 255).to(torch.uint8), pattern, **sizes)
+
     def draw(self, canvas: Any, item: Image) -> None:
         """The image as the model gets it, and the grid of its patches."""
         (image,) = self.chop(item).values

@@ -19,7 +19,7 @@ FILES = {
     for room in ORDER
     for file in sorted((ROOT / room).rglob("*.py"))
 }
-EQUALS = {"data/datasets", "models/pretrained", "tokenizers", "commands"}
+EQUALS = {"data/datasets", "models/pretrained", "tasks", "tokenizers", "commands"}
 """Folders of equals: one file a thing, none imports another, any number of them."""
 
 
@@ -87,6 +87,8 @@ def test_a_folder_holds_at_most_twelve_files():
 def test_equals_do_not_import_each_other():
     shared = {"models.pretrained.base", "tokenizers.packing", "tokenizers.image"}
     shared |= {f"tokenizers.{name}" for name in ("base", "contract", "ids", "vocabulary")}
+    shared |= {f"tasks.{name}" for name in ("base", "judging", "metrics", "targets")}
+    shared |= {f"tasks.{name}" for name in ("language_modeling", "masked_modeling", "sequence_to_sequence")}
     for folder in EQUALS - {"commands"}:
         names = {module for module in FILES if module.rpartition(".")[0] == folder.replace("/", ".")}
         assert names

@@ -1,0 +1,106 @@
+"""Reconstruction: an input through codes, few enough to be the ids of another model, and back (an autoencoder)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..models.batch import Batch, Targets
+from ..models.layers.quantizer import FiniteScalarQuantizer
+from ..models.reconstruction import ReconstructionHead
+from .base import Metric, Needs, Task, per_target
+
+
+class Reconstruction(Task):
+    """Quantise what the model makes of the input `target` to a code of prod(`levels`) for each token, and decode the
+    item from its codes (VQ-VAE: van den Oord et al. 2017, arXiv:1711.00937; the codes are those of finite scalar
+    quantisation). `depth` and `heads` of the decoder. All items must have the same number of tokens: give images a
+    `size`.
+
+    The trained run is the tokenizer `codes` of another one: `{use: codes, run: runs/RUN, input: TARGET}`.
+    """
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        levels: tuple[int, ...] = (8, 5, 5, 5),
+        depth: int = 2,
+        heads: int = 4,
+        weight: float = 1.0,
+    ):
+        if not levels or min(levels) < 2 or math.prod(levels) > 2**16:
+            raise ValueError(
+                f"levels must be whole numbers from 2 on with a product of at most 65,536, not {list(levels)}"
+            )
+        if depth < 1 or heads < 1:
+            raise ValueError(f"depth and heads must be at least 1, not {depth} and {heads}")
+        self.target, self.levels, self.depth, self.heads, self.weight = target, levels, depth, heads, weight
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(inputs=(self.target,), hides="quantised")
+
+    def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
+        chopper = self.choppers[self.target]
+        length, size = chopper.slice_shape
+        return ReconstructionHead(width, size, length, levels=self.levels, depth=self.depth, heads=self.heads)
+
+    def targets(self, batch: Batch) -> tuple[Batch, Targets]:
+        """What each token holds, as numbers, (t, p): no slot predicts another's, so that nothing carries a target."""
+        chopper, chunks = self.choppers[self.target], batch.main.chunks.get(self.target)
+        if chunks is None:
+            none = torch.zeros(0, chopper.slice_shape[1])
+            return batch, Targets(values=none, slots=torch.zeros(0, dtype=torch.long))
+        values = chopper.slices(chunks)
+        return batch, Targets(values=values, slots=chunks.slots, count=len(values))
+
+    def terms(self, output: Float[Tensor, "t k"], targets: Targets) -> dict[str, Tensor]:
+        decoded = output[:, : targets.values.shape[1]].float()
+        return {"loss": (decoded - targets.values).square().mean(1).sum()}
+
+    def measure(self, output: Float[Tensor, "t k"], targets: Targets) -> dict[str, Tensor]:
+        return {"codes": torch.bincount(self.codes(output, targets), minlength=math.prod(self.levels)).float()}
+
+    def codes(self, output: Float[Tensor, "t k"], targets: Targets) -> Int[Tensor, "t"]:
+        """The code of every token."""
+        quantized = output[:, targets.values.shape[1] :].float()
+        return FiniteScalarQuantizer(self.levels).to(output.device).ids(quantized)
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """`loss`, the mean squared error of a token's numbers; `psnr` of values from -1 to 1, in dB; `codes_used`, the
+        share of codes that occur; and `code_perplexity`, among how many equally frequent codes the tokens would be
+        spread as evenly: 1 where all have collapsed into one."""
+        return {
+            "loss": Metric("mean squared error", of_sums=per_target),
+            "psnr": Metric("dB", larger_is_better=True, of_sums=psnr),
+            "codes_used": Metric("share of codes", larger_is_better=True, of_sums=used),
+            "code_perplexity": Metric("codes", larger_is_better=True, of_sums=spread),
+        }
+
+    def answers(self, output: Float[Tensor, "t k"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
+        """Every sample's codes."""
+        length = self.choppers[self.target].slice_shape[0]
+        return [{"codes": ids.tolist()} for ids in self.codes(output, targets).split(length)]
+
+
+def psnr(sums: Mapping[str, Tensor]) -> float:
+    """The ratio of the largest possible difference, 2, to the root of the mean squared error, in dB."""
+    return 10 * math.log10(4 / max(per_target(sums), 1e-12))
+
+
+def used(sums: Mapping[str, Tensor]) -> float:
+    """The share of codes that occur."""
+    return float((sums["codes"] > 0).double().mean())
+
+
+def spread(sums: Mapping[str, Tensor]) -> float:
+    """The exponential of the entropy of the codes."""
+    shares = sums["codes"] / sums["codes"].sum().clamp(min=1)
+    return float(torch.special.entr(shares).sum().exp())

@@ -1,0 +1,108 @@
+"""Pictures as the codes of a trained run: its weights are copied, its codes are those of the run, and come back."""
+
+import shutil
+
+import pytest
+import torch
+from chopmix.commands.cli import main
+from chopmix.experiment.run import load_run
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import train
+from chopmix.tokenizers.base import Role
+from chopmix.tokenizers.files.reading import DataError
+
+QUANTISER = """
+inputs: {image: {use: image, patch_size: 2, channels: 1, size: 8}}
+model: {width: 16, depth: 1, heads: 2, context: 16, attention: same_sample}
+tasks: {codes: {use: reconstruction, target: image, levels: [4, 3], depth: 1, heads: 2}}
+data: {dataset: digits}
+training: {steps: 20, samples_per_step: 16, learning_rate: 1e-2}
+evaluation: {every: 20}
+logging: {tensorboard: false}
+"""
+WRITER = """
+inputs: {image: {use: codes, run: RUN, input: image}}
+model: {width: 16, depth: 1, heads: 2, context: 17, attention: causal}
+tasks: {picture: {use: language_modeling, target: image}}
+data: {dataset: digits}
+training: {steps: 3, samples_per_step: 8, learning_rate: 1e-2}
+evaluation: {every: 3}
+logging: {tensorboard: false}
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A quantiser and a model of its codes, trained for a few steps."""
+    folder = tmp_path_factory.mktemp("codes")
+    (folder / "q.yaml").write_text(QUANTISER)
+    (folder / "w.yaml").write_text(WRITER.replace("RUN", str(folder / "q")))
+    for name in "qw":
+        train(load_config(folder / f"{name}.yaml", [f"out={folder / name}"]))
+    return folder
+
+
+def test_reconstruction_learns_and_tells_of_its_codes(runs):
+    metrics = load_run(runs / "q").evaluate("val")
+    assert metrics["val/loss"] < 0.6 and 0 < metrics["val/codes_used"] <= 1
+    assert 1 <= metrics["val/code_perplexity"] <= 12
+    answer = load_run(runs / "q").predict([{"image": torch.zeros(1, 8, 8, dtype=torch.uint8)}])[0]["codes"]["codes"]
+    assert len(answer) == 16 and all(0 <= code < 12 for code in answer)
+
+
+def test_codes_are_those_of_the_run_which_is_copied(runs):
+    run, other = load_run(runs / "w"), load_run(runs / "q")
+    chopper = run.choppers["image"]
+    pictures = [torch.full((1, 8, 8), value, dtype=torch.uint8) for value in (0, 130, 255)]
+    for picture in pictures:
+        codes = other.predict([{"image": picture}])[0]["codes"]["codes"]
+        assert chopper.encoded(picture) == codes == chopper.vocabulary.encode(picture)
+        assert chopper.chop(picture).values.tolist() == [12, *codes]
+        back = chopper.vocabulary.restore(codes)
+        assert back.shape == picture.shape and back.dtype == torch.uint8
+    assert chopper.vocabulary.size == 13 and chopper.vocabulary.units(pictures[0]) == 16
+    moved = runs / "alone"
+    shutil.copytree(runs / "w", moved)
+    shutil.move(runs / "q", runs / "gone")
+    try:
+        again = load_run(moved).choppers["image"]
+        assert again.encoded(pictures[1]) == chopper.encoded(pictures[1])
+    finally:
+        shutil.move(runs / "gone", runs / "q")
+    shutil.rmtree(moved / "assets/image/run")
+    with pytest.raises(DataError, match="run is missing: the run that this one took in stands there"):
+        load_run(moved)
+
+
+def test_pictures_are_written_and_shown(runs, capsys):
+    assert main(["generate", str(runs / "w"), "--output", str(runs / "x.png"), "--count", "2", "--seed", "1"]) == 0
+    assert (runs / "x-1.png").read_bytes()[:4] == b"\x89PNG" and (runs / "x-2.png").exists()
+    page = (runs / "w/sheets/step-00000003.html").read_text()
+    assert page.count("<img") == 24  # twelve that were generated, each beside the true one
+    capsys.readouterr()
+    assert main(["generate", str(runs / "w")]) == 2 and "say where to, --output FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["inputs.image.input=picture"], "has no input 'picture'; possible: image"),
+        (["inputs.image.run=RUNS/w"], r"quantises nothing: none of its tasks \(picture\) is reconstruction"),
+        (["inputs.image.run=RUNS/none"], "none"),
+    ],
+)
+def test_runs_that_give_no_codes(runs, capsys, changes, told):
+    changes = [each.replace("RUNS", str(runs)) for each in changes]
+    assert main(["train", str(runs / "w.yaml"), *changes, f"out={runs / 'bad'}"]) == 2
+    import re
+
+    assert re.search(told, capsys.readouterr().err)
+    shutil.rmtree(runs / "bad", ignore_errors=True)
+
+
+def test_what_cannot_be_reconstructed(runs, capsys):
+    change = ["inputs.image.size=null", "inputs.image.position=null"]
+    assert main(["train", str(runs / "q.yaml"), *change, f"out={runs / 'bad'}"]) == 2
+    assert "images that are reconstructed need a 'size'" in capsys.readouterr().err
+    shutil.rmtree(runs / "bad", ignore_errors=True)
+    assert Role().generated is False

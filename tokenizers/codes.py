@@ -1,0 +1,186 @@
+"""Items as the codes of a trained autoencoder: pictures and sounds become ids that can be generated and decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from ..models.generation.constraints import Constraint, Length
+from ..models.heads import Head
+from .base import Chopper, Preprocessor, Role, RunPart, axes_of
+from .contract import chopped
+from .files.reading import DataError
+from .ids import IdChopper, IdTokenizer
+from .media.files import picture_bytes
+from .packing import place
+from .vocabulary import Unit, Vocabulary
+
+
+def quantizers(part: RunPart) -> list[Head]:
+    """The heads of a run that quantise."""
+    return [head for head in part.model.heads.values() if isinstance(head, Head) and head.quantizes]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CodeVocabulary(Vocabulary):
+    """The codes of the input `input` of a run with a task `reconstruction`, one for each of its tokens; behind them the
+    id that starts and ends an item."""
+
+    unit: ClassVar[Unit] = Unit("bits_per_code", "bits per code")
+    part: RunPart
+    input: str
+    own: tuple[str, ...] = ()
+    """Roles of special ids, such as `mask`."""
+
+    @cached_property
+    def chopper(self) -> Chopper:
+        """The run's chopper of the items."""
+        return self.part.choppers[self.input]
+
+    @cached_property
+    def head(self) -> Any:
+        """The head that quantises and decodes."""
+        return quantizers(self.part)[0]
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        return (".png", ".gif") if self.chopper.kind == "image" else ()
+
+    @property
+    def length(self) -> int:
+        return self.chopper.slice_shape[0]
+
+    @property
+    def start(self) -> int:
+        return self.head.quantizer.codes
+
+    @property
+    def size(self) -> int:
+        return self.start + 1 + len(self.own)
+
+    @property
+    def before(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def roles(self) -> dict[str, int]:
+        return {name: self.start + 1 + number for number, name in enumerate(self.own)}
+
+    @property
+    def specials(self) -> dict[int, str]:
+        return {self.start: f"<|{self.input}|>"} | {id: f"<|{name}|>" for name, id in self.roles.items()}
+
+    @property
+    def title(self) -> str:
+        return f"the codes of {self.part.name}"
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.part.content} {self.input} {self.own}"
+
+    @property
+    def well_formed(self) -> Constraint:
+        return Length(self.length, (self.end,), tuple(self.roles.values()))
+
+    @torch.inference_mode()
+    def encode(self, item: Any) -> list[int]:
+        model, choppers = self.part.model, self.part.choppers
+        chunk = chopped(self.input, self.chopper, item)
+        planned = place([[(self.input, chunk)]], choppers, self.part.context, axes_of(choppers.values()),
+                        core=self.part.core_tokens, trim=True)  # fmt: skip
+        device = next(model.parameters()).device
+        planned = model.plan_first(planned, device=device).to(device)
+        hidden = model.read_first(planned).flatten(0, 1)
+        slots = planned.chunks[self.input].slots
+        return self.head.codes(hidden if slots is None else hidden[slots]).tolist()
+
+    @torch.inference_mode()
+    def restore(self, ids: Iterable[int]) -> Any:
+        """The item. Raises ValueError for another number of codes than items have."""
+        codes = [id for id in self.known(ids) if id < self.start]
+        if len(codes) != self.length:
+            raise ValueError(f"an item has {self.length} codes, not {len(codes)}")
+        device = next(self.part.model.parameters()).device
+        return self.chopper.joined(self.head.decoded(torch.tensor(codes, device=device)).cpu())
+
+    def units(self, item: Any) -> float:
+        """Its codes."""
+        return self.length
+
+    def content(self, item: Any, ending: str) -> bytes:
+        return picture_bytes(item, ending)
+
+    def picture(self, ids: Sequence[int], mask: int) -> UInt8[Tensor, "c h w"]:
+        """The item in which every masked code is code 0."""
+        return self.restore([0 if id == mask else id for id in ids])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodesPreprocessor(Preprocessor):
+    """Items as the codes that the run in the folder `run`, trained by the task `reconstruction`, gives to its input
+    `input`. The run's weights are copied to this run's assets."""
+
+    run: str
+    input: str
+
+    def fit(self, items: Callable[[], Iterable], role: Role) -> CodesChopper:
+        return self.chopper(role.open_run(self.run), role)
+
+    def load(self, folder: Path, role: Role) -> CodesChopper:
+        if not (folder / "run").exists():
+            raise DataError(f"{folder / 'run'} is missing: the run that this one took in stands there; copy whole runs")
+        return self.chopper(role.open_run(folder / "run"), role)
+
+    def chopper(self, part: RunPart, role: Role) -> CodesChopper:
+        """The chopper that holds the run. Raises ValueError where the run has no such input, or quantises nothing."""
+        if self.input not in part.choppers:
+            raise ValueError(f"{part.name} has no input {self.input!r}; possible: {', '.join(part.choppers)}")
+        if not quantizers(part):
+            raise ValueError(
+                f"{part.name} quantises nothing: none of its tasks ({', '.join(part.tasks)}) is reconstruction"
+            )
+        part.model.eval().requires_grad_(False)
+        vocabulary = CodeVocabulary(part=part, input=self.input, own=role.special_ids)
+        return CodesChopper(vocabulary=vocabulary, generated=role.generated)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodesChopper(IdChopper):
+    """Items to the codes of a trained run. What was encoded once is kept."""
+
+    known: dict[bytes, list[int]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def kind(self) -> str:
+        return self.vocabulary.chopper.kind
+
+    def save(self, folder: Path) -> None:
+        self.vocabulary.part.write(folder / "run")
+
+    def decode(self, raw: Any) -> Any:
+        return self.vocabulary.chopper.decode(raw)
+
+    def encoded(self, item: Any) -> list[int]:
+        if isinstance(item, tuple | list):
+            return list(item)
+        key = item.numpy().tobytes()
+        if key not in self.known:
+            self.known[key] = self.vocabulary.encode(item)
+        return self.known[key]
+
+    def draw(self, canvas: Any, item: Any) -> None:
+        """The item as it comes back from its codes."""
+        self.vocabulary.chopper.draw(canvas, self.vocabulary.restore(self.encoded(item)))
+
+
+class CodesTokenizer(IdTokenizer):
+    """Codes to vectors."""
+
+    Chopper = CodesPreprocessor
