@@ -22,6 +22,8 @@ from .media.spectrogram import SpectrogramChopper, SpectrogramEmbedder, draw_spe
 
 FLOOR = 1e-6
 """Added to mel energies before the logarithm."""
+ROUNDS = 60
+"""Rounds in which phases are estimated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,25 @@ class AudioChopper(SpectrogramChopper):
         last = (torch.arange(1, count + 1, dtype=torch.float32)[:, None] * self.frames - 1) * hop - before + window - 1
         return Chunk(padded.unfold(0, window, hop), count, last / self.rate)
 
+    @property
+    def slice_shape(self) -> tuple[int, int]:
+        if not self.fill:
+            raise ValueError("sounds that are reconstructed need 'fill: true', so that all are as long as 'longest'")
+        return self.count(torch.zeros(round(self.longest * self.rate))), self.mels * self.frames
+
+    def slices(self, chunks: Chunks) -> Float[Tensor, "t p"]:
+        """The log-mel frames of each token, less mean, over std, both of the training data; halved, as most lie from -2
+        to 2."""
+        mean, std = self.statistics or (0.0, 1.0)
+        frames = (self.spectrum()(chunks.values) - mean) / std / 2
+        return rearrange(frames, "(t k) m -> t (k m)", k=self.frames)
+
+    def joined(self, slices: Float[Tensor, "t p"]) -> Clip:
+        """A clip with these log-mel frames, its phases estimated (Griffin & Lim 1984)."""
+        mean, std = self.statistics or (0.0, 1.0)
+        frames = rearrange(slices.float(), "t (k m) -> (t k) m", k=self.frames) * 2 * std + mean
+        return self.spectrum().inverse(frames, self.hop_samples, round(self.longest * self.rate))
+
     def draw(self, canvas: Any, item: Clip) -> None:
         """The log-mel spectrogram over the seconds, cut into slices."""
         chunk = self.chop(item)
@@ -78,6 +99,18 @@ class LogMel(nn.Module):
         banks = functional().melscale_fbanks(self.size // 2 + 1, 0.0, chopper.rate / 2, chopper.mels, chopper.rate)
         self.register_buffer("banks", banks, persistent=False)
         self.register_buffer("window", torch.hann_window(window), persistent=False)
+
+    def inverse(self, frames: Float[Tensor, "f mels"], hop: int, length: int) -> Clip:
+        """A clip of `length` samples with about these frames, one every `hop` samples; the loudest sample is 0.9."""
+        energies = (frames.exp() - FLOOR).clamp(min=0) @ torch.linalg.pinv(self.banks)
+        magnitudes = energies.clamp(min=0).sqrt()[: length // hop + 1].T[None]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the first phases are drawn
+            clip = functional().griffinlim(
+                magnitudes, window=self.window, n_fft=self.size, hop_length=hop, win_length=len(self.window), power=1.0,
+                n_iter=ROUNDS, momentum=0.99, length=length, rand_init=True,
+            )[0]  # fmt: skip
+        return clip / clip.abs().max().clamp(min=1e-6) * 0.9
 
     def forward(self, windows: Float[Tensor, "f samples"]) -> Float[Tensor, "f mels"]:
         with torch.autocast(windows.device.type, enabled=False):

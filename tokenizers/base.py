@@ -180,6 +180,13 @@ class Chopper(Preprocessor):
         """What each token holds, as numbers about from -1 to 1: what `task: reconstruction` decodes."""
         raise ValueError(f"{type(self).__name__}: its items cannot be reconstructed")
 
+    endings: ClassVar[tuple[str, ...]] = ()
+    """The endings of the files that `content` makes of an item."""
+
+    def content(self, item: Any, ending: str) -> bytes:
+        """The content of a file with this ending, one of `endings`, that holds the item."""
+        raise ValueError(f"{type(self).__name__}: its items are written to no file")
+
     def joined(self, slices: Float[Tensor, "t p"]) -> Any:
         """The item whose `slices` these are."""
         raise ValueError(f"{type(self).__name__}: its items cannot be reconstructed")

@@ -18,7 +18,6 @@ from .base import Chopper, Preprocessor, Role, RunPart, axes_of
 from .contract import chopped
 from .files.reading import DataError
 from .ids import IdChopper, IdTokenizer
-from .media.files import picture_bytes
 from .packing import place
 from .vocabulary import Unit, Vocabulary
 
@@ -51,7 +50,7 @@ class CodeVocabulary(Vocabulary):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        return (".png", ".gif") if self.chopper.kind == "image" else ()
+        return self.chopper.endings
 
     @property
     def length(self) -> int:
@@ -115,10 +114,12 @@ class CodeVocabulary(Vocabulary):
         return self.length
 
     def content(self, item: Any, ending: str) -> bytes:
-        return picture_bytes(item, ending)
+        return self.chopper.content(item, ending)
 
     def picture(self, ids: Sequence[int], mask: int) -> UInt8[Tensor, "c h w"]:
-        """The item in which every masked code is code 0."""
+        """Of images the picture in which every masked code is code 0; of all else the codes as text."""
+        if ".png" not in self.endings:
+            return super().picture(ids, mask)
         return self.restore([0 if id == mask else id for id in ids])
 
 

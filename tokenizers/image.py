@@ -19,7 +19,7 @@ from ..models.layers.positions import GridPosition, LearnedGrid
 from .base import Chopper, Chunk
 from .files.reading import DataError
 from .media.augmentation import ImageAugmentation
-from .media.files import read_picture
+from .media.files import picture_bytes, read_picture
 from .media.pixels import Normalized, draw_patches
 
 Image = UInt8[Tensor, "channels height width"]
@@ -38,6 +38,7 @@ class ImageChopper(Chopper):
     """
 
     kind: ClassVar[str] = "image"
+    endings: ClassVar[tuple[str, ...]] = (".png", ".gif")
     axes: ClassVar[tuple[str, ...]] = ("row", "column")
     patch_size: int = 16
     channels: Literal[1, 3] = 3
@@ -167,6 +168,9 @@ class ImageChopper(Chopper):
         else:
             inner = [max(outer[0], int(outer[1] * own[0] / own[1])), outer[1]]
         return transform.center_crop(resize(inner), [height, width])
+
+    def content(self, item: Image, ending: str) -> bytes:
+        return picture_bytes(item, ending)
 
     @property
     def slice_shape(self) -> tuple[int, int]:

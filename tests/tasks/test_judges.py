@@ -8,6 +8,7 @@ from chopmix.models.model import Model
 from chopmix.tasks.judges.accepted_by import AcceptedBy
 from chopmix.tasks.judges.copies import Copies
 from chopmix.tasks.judges.molecules import Molecules
+from chopmix.tasks.judges.transcribed_by import TranscribedBy
 from chopmix.tasks.judging import Generated
 from chopmix.tokenizers.base import RunPart, no_run
 from chopmix.tokenizers.encoding.base import ByteEncoding
@@ -101,3 +102,11 @@ def test_molecules_are_judged(tmp_path):
         assert each.judge([], ByteEncoding()) == {"_valid": 0.0, "_unique": 0.0, "_novel": 0.0}
     with pytest.raises(DataError, match=r"training\.u64 is missing or damaged"):
         again.load(tmp_path / "other", no_run)
+
+
+def test_a_speech_recogniser_judges(tmp_path):
+    judge = TranscribedBy(run="runs/judge", column="label")
+    judge.fit(lambda folder: part(lambda sample: {"text": "7 7" if sample["image"].any() else "0"}), list)
+    white, black = picture(15, 15), picture(0, 0)
+    found = [Generated(black, white, {"label": "7 7"}), Generated(None, black, {"label": 0})]
+    assert judge.judge(found, PATCHES) == {"": 1.0, "_real": 0.0, "_decoded": 0.0}  # 0 for 7 7, nothing for 0

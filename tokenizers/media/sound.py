@@ -17,6 +17,7 @@ from torch import Tensor
 from ..base import Chopper
 from ..files.reading import DataError
 from .files import read_sound
+from .synthesizer import sound_bytes
 
 Clip = Float[Tensor, "_samples"]
 
@@ -80,11 +81,13 @@ class SoundChopper(Chopper):
     """Base of the choppers of sound, which decodes to mono clips of `rate` hertz. In seconds: `hop` from one frame of
     the spectrogram to the next, `window` of each frame, `longest` (the rest of a clip is cut off). `mels`: channels of
     the spectrogram. `trim`: both ends of a clip are cut off as far as they are more than this many dB below its loudest
-    window; seconds count from the cut. `normalize`: log-mel energies less mean, over std, both of the training `data`,
-    or of each `clip` (which removes its loudness and its microphone's colour). A clip that is trimmed or normalised by
+    window; seconds count from the cut. `fill`: shorter clips are filled up to `longest` with silence. `normalize`:
+    log-mel energies less mean, over std, both of the training `data`, or of each `clip` (which removes its loudness and
+    its microphone's colour). A clip that is trimmed or normalised by
     itself must be known to its end."""
 
     kind: ClassVar[str] = "sound"
+    endings: ClassVar[tuple[str, ...]] = (".wav", ".mp3")
     rate: int = 16_000
     mels: int = 40
     hop: float = 0.010
@@ -93,6 +96,7 @@ class SoundChopper(Chopper):
     trim: float | None = None
     augment_wave: WaveAugmentation | None = None
     normalize: Literal["data", "clip"] = "data"
+    fill: bool = False
 
     def __post_init__(self):
         for name in ("rate", "mels", "hop", "window", "longest", "trim"):
@@ -128,7 +132,7 @@ class SoundChopper(Chopper):
         where ffmpeg is installed), or (samples, rate) with samples (t,) or (t, channels), see `as_shares`. Raises
         ValueError where it cannot be read, has no samples, or some that are not finite."""
         if isinstance(raw, Tensor):
-            return raw
+            return self.cut(raw)
         if not isinstance(raw, tuple | bytes | str | os.PathLike):
             why = f"it is no path, no bytes and no (samples, rate), but {type(raw).__name__}"
             raise DataError(f"the sound cannot be read: {why}")
@@ -142,12 +146,18 @@ class SoundChopper(Chopper):
         clip = resampled(clip, rate, self.rate, late=not self.needs_whole)
         if self.trim is not None:
             clip = trimmed(clip, self.window_samples, self.trim)
-        return clip[: round(self.longest * self.rate)]
+        return self.cut(clip)
+
+    def content(self, item: Clip, ending: str) -> bytes:
+        return sound_bytes(item.numpy(), ending, self.rate)
+
+    def cut(self, clip: Clip) -> Clip:
+        """The clip, at most as long as `longest`, and with `fill` exactly so long."""
+        most = round(self.longest * self.rate)
+        return F.pad(clip[:most], (0, max(0, most - len(clip)))) if self.fill else clip[:most]
 
     def augment(self, item: Clip, random: np.random.Generator) -> Clip:
-        if self.augment_wave is None:
-            return item
-        return self.augment_wave(item, self.rate, random)[: round(self.longest * self.rate)]
+        return item if self.augment_wave is None else self.cut(self.augment_wave(item, self.rate, random))
 
 
 def trimmed(clip: Clip, window: int, decibels: float) -> Clip:

@@ -1,0 +1,35 @@
+"""A digit written, spoken and named: an MNIST image, a recording (FSDD) and a word of the same number, without
+noise."""
+
+from __future__ import annotations
+
+from ..samples.dataset import ByLabel, Columns, Made, MadeDataset
+from .fsdd import Fsdd
+from .mnist import WORDS, Mnist
+
+
+class Triples(Made):
+    """Samples of an image, a recording and a word of the same digit, drawn at random."""
+
+    def __init__(self, split: str, count: int):
+        super().__init__(split, count, "triple")
+        self.images, self.sounds = ByLabel(Mnist().open(split)), ByLabel(Fsdd().open(split))
+
+    def __getitem__(self, number: int) -> Columns:
+        random = self.random(number, 5)
+        digit = int(random.integers(10))
+        image, sound = self.images.drawn(digit, random)["image"], self.sounds.drawn(digit, random)["sound"]
+        return {"image": image, "sound": sound, "word": WORDS[digit], "label": digit}
+
+
+class AnyDigits(MadeDataset):
+    """Columns: `image` (28, 28), `sound` (8 kHz), `word` (`zero` to `nine`), `label` 0 to 9. `samples` is how many one
+    epoch of training has."""
+
+    columns = ("image", "sound", "word", "label")
+
+    def __init__(self, *, samples: int = 20_000):
+        self.samples = samples
+
+    def make(self, split: str, count: int) -> Triples:
+        return Triples(split, count)

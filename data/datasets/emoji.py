@@ -1,0 +1,90 @@
+"""Emoji: Google's Noto pictures in colour, each with its name, from the font of the Debian package
+`fonts-noto-color-emoji` and the names of the Python package `emoji` (the extra `emoji`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ...tokenizers.files.reading import DataError
+from ..base import share_by_hash
+from ..root import data_root
+from ..samples.dataset import Listed, SampleDataset, Samples
+
+FILE = "NotoColorEmoji.ttf"
+INSTALLED = Path("/usr/share/fonts/truetype/noto")
+"""Where Debian puts the font."""
+VARIANT = 0xFE0F
+"""The character that asks for a picture instead of a letter; fonts leave it out."""
+
+
+class Emoji(SampleDataset):
+    """Columns: `image` (136 x 128 pixels, PNG) and `name` (`red heart`). About 1,900 emoji, those of other skin colours
+    left out. A tenth validates and a tenth tests, by hash of the name: names that were never seen.
+
+    The font is `emoji/NotoColorEmoji.ttf` in the data root, else that of the system (`apt install
+    fonts-noto-color-emoji`).
+    """
+
+    splits = ("train", "val", "test")
+    columns = ("image", "name")
+
+    def open(self, split: str) -> Samples:
+        self.check_split(split)
+        low, high = {"val": (0.0, 0.1), "test": (0.1, 0.2), "train": (0.2, 1.0)}[split]
+        own = [(name, image) for name, image in self.pictures if low <= share_by_hash(name) < high]
+        return Listed([name for name, _ in own], [{"image": image, "name": name} for name, image in own])
+
+    @cached_property
+    def pictures(self) -> list[tuple[str, bytes]]:
+        """Name and PNG of every emoji. Raises DataError where the font or a package is missing."""
+        try:
+            from emoji import EMOJI_DATA, STATUS
+            from fontTools.ttLib import TTFont
+        except ImportError:
+            raise DataError("emoji need the packages emoji and fonttools: pip install 'chopmix[emoji]'") from None
+        try:
+            with TTFont(self.path()) as font:
+                bitmaps, glyphs = font["CBDT"].strikeData[0], Glyphs(font)
+                found = {}
+                for text, about in EMOJI_DATA.items():
+                    name = about["en"].strip(":").replace("_", " ")
+                    glyph = glyphs.of(text) if about["status"] == STATUS["fully_qualified"] else None
+                    if glyph in bitmaps and "skin tone" not in name:
+                        found[name] = bytes(bitmaps[glyph].imageData)
+        except (OSError, KeyError, AttributeError, IndexError) as error:
+            raise DataError(f"{self.path()} is no font of coloured bitmaps: {error}") from None
+        return sorted(found.items())
+
+    def path(self) -> Path:
+        """The font. Raises DataError where there is none."""
+        for folder in (data_root() / "emoji", INSTALLED):
+            if (folder / FILE).exists():
+                return folder / FILE
+        how = "put it there (it is in the Debian package fonts-noto-color-emoji), or install that package"
+        raise DataError(f"{data_root() / 'emoji' / FILE} is missing: {how}")
+
+
+class Glyphs:
+    """The glyph of an emoji in a font: that of its character, or, of several, that into which the font joins them."""
+
+    def __init__(self, font: Any):
+        self.single = font.getBestCmap()
+        self.joined = dict(ligatures(font["GSUB"].table))
+
+    def of(self, text: str) -> str | None:
+        """The name of the glyph; None where the font has none."""
+        parts = tuple(self.single.get(ord(letter)) for letter in text if ord(letter) != VARIANT)
+        return parts[0] if len(parts) == 1 else self.joined.get(parts)
+
+
+def ligatures(table: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The sequences of glyphs that a font's table GSUB joins to one, each with that one."""
+    for lookup in table.LookupList.Lookup:
+        for part in lookup.SubTable:
+            part = getattr(part, "ExtSubTable", part)
+            for first, several in getattr(part, "ligatures", {}).items():
+                for each in several:
+                    yield (first, *each.Component), each.LigGlyph

@@ -1,0 +1,79 @@
+"""Base of the judges that are trained runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..tokenizers.base import RunPart
+from ..tokenizers.files.reading import DataError
+from ..tokenizers.vocabulary import Vocabulary
+from .judging import Figure, Generated, Judge
+
+
+class RunJudge(Judge):
+    """Compares what the trained run in the folder `run` makes of generated items with the data column `column`. Beside
+    it the same figure of the true items (`_real`), and of these encoded to ids and decoded again (`_decoded`): no
+    generator should be expected to do better.
+
+    `input` is the run's input that gets the items (by default its only one), `task` the task that answers (by default
+    its only one). The run's weights are copied to this run's assets. A subclass gives `figure`, `answer` and `value`.
+    """
+
+    figure: ClassVar[Figure]
+    answer: ClassVar[str]
+    """The key of the answer that is compared, such as `class`."""
+
+    def __init__(self, *, run: str, column: str = "label", input: str | None = None, task: str | None = None):
+        self.run, self.column, self.input, self.task = run, column, input, task
+        self.part: RunPart | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    @property
+    def figures(self) -> Mapping[str, Figure]:
+        return dict.fromkeys(("", "_real", "_decoded"), self.figure)
+
+    def value(self, said: Sequence[str | None], wanted: Sequence[str]) -> float:
+        """The figure of what the run says of each item (None: it is no whole one), beside what was wanted."""
+        raise NotImplementedError
+
+    def fit(self, open_run: Callable[[str | Path], RunPart], items: Callable[[], Iterable[Any]]) -> None:
+        self.take(open_run(self.run))
+
+    def save(self, folder: Path) -> None:
+        self.part.write(folder / "run")
+
+    def load(self, folder: Path, open_run: Callable[[str | Path], RunPart]) -> None:
+        if not (folder / "run").exists():
+            raise DataError(f"{folder / 'run'} is missing: the run that judges stands there; copy whole runs")
+        self.take(open_run(folder / "run"))
+
+    def take(self, part: RunPart) -> None:
+        """Use this run. Raises ValueError where it has no such input or task."""
+        for what, name, there in ("input", self.input, part.choppers), ("task", self.task, part.tasks):
+            if (name not in there) if name else len(there) != 1:
+                asked = f"has no {what} {name!r}" if name else f"has several of them: say which {what} judges"
+                raise ValueError(f"{part.name} {asked}; possible: {', '.join(there)}")
+        self.part, self.input = part, self.input or next(iter(part.choppers))
+        self.task = self.task or next(iter(part.tasks))
+
+    def judge(self, generated: Sequence[Generated], vocabulary: Vocabulary) -> dict[str, float]:
+        wanted = [str(each.labels[self.column]) for each in generated]
+        true = [each.true for each in generated]
+        decoded = [vocabulary.restore(vocabulary.encode(item)) for item in true]
+        groups = {"": [each.item for each in generated], "_real": true, "_decoded": decoded}
+        return {name: self.value(self.said(items), wanted) for name, items in groups.items()}
+
+    def said(self, items: Sequence[Any]) -> list[str | None]:
+        """What the run says of each item; None of one that is not whole. Raises ValueError where its task gives another
+        kind of answer."""
+        whole = [item for item in items if item is not None]
+        found = iter(self.part.predict([{self.input: item} for item in whole]))
+        answers = [None if item is None else next(found).get(self.task, {}) for item in items]
+        if other := [answer for answer in answers if answer and self.answer not in answer]:
+            raise ValueError(f"{self.part.name}: task {self.task!r} gives no {self.answer}, but {', '.join(other[0])}")
+        return [str(answer[self.answer]) if answer else None for answer in answers]
