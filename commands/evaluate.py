@@ -17,6 +17,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--split", default="val", metavar="S", help="train, val (the default) or test")
     add_checkpoint(command)
     add_search(command)
+    command.add_argument(
+        "--inputs", metavar="NAME,NAME", help="read these inputs alone, beside those that are predicted"
+    )
     command.add_argument("--subsets", action="store_true", help="also tell what each input is worth")
     command.add_argument("--json", metavar="FILE", help="also write the figures there")
 
@@ -33,8 +36,10 @@ def run(options: argparse.Namespace) -> None:
     if options.json and not os.path.isdir(Path(options.json).absolute().parent):
         raise RunError(f"--json {options.json}: there is no folder {Path(options.json).parent}")
     say_aside(loaded.name)
-    result = loaded.evaluate(options.split, dataset)
-    record = {"data": options.data or loaded.config.tree["data"]["dataset"], **result}
+    inputs = options.inputs.split(",") if options.inputs is not None else None
+    result = loaded.evaluate(options.split, dataset, inputs=inputs)
+    record = {"inputs": inputs} if inputs else {}
+    record |= {"data": options.data or loaded.config.tree["data"]["dataset"], **result}
     for name, value in result.items():
         print(printable(f"{name} {value:.6g}"))
     loaded.record(record)

@@ -21,6 +21,7 @@ OPTIONS = (
     ("--steps", int, None, "N", "of a model that refines drafts: the steps in which one is filled in"),
     ("--order", str, None, "confidence|random", "which masks are filled in first"),
     ("--animate", str, None, "FILE.gif", "write the drafts as an animation"),
+    ("--target", str, None, "NAME", "the input to generate, where several can be (default: the first not given)"),
     ("--output", str, None, "FILE", "write to a file, as its ending says; of several FILE-1, FILE-2, ..."),
     ("--count", int, 1, "N", "so many of each, with --output"),
 )  # fmt: skip
@@ -59,8 +60,8 @@ def run(options: argparse.Namespace) -> None:
     if options.input and options.prompts:
         raise RunError("--prompts is for texts alone, not beside --input")
     loaded = load(options).searching(**search_options(options))
-    task, target = loaded.text_task()
     samples = given_samples(options.input, loaded) if options.input else []
+    task, target = loaded.text_task({name for sample in samples for name in sample}, options.target)
     settings = {"max_tokens": options.max_tokens, "stop": options.stop, "seed": options.seed, "sampling": sampling,
                 "search": loaded.tasks[task].search, "cached": not options.no_cache, "guidance": options.guidance,
                 "constraint": constraint_of(options, loaded.choppers[target].vocabulary)}  # fmt: skip

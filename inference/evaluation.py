@@ -168,11 +168,13 @@ def summed(
     """Every task's sums over these places: `loss`, `count`, what `Task.measure` gives and, of tasks that generate, the
     target's `units`; and, of tasks that read a text off the model's output (CTC), the pairs of texts."""
     device, dtype = next(model.parameters()).device, computing_type(model)
+    predicted = [name for task in tasks.values() for name in task.needs.inputs]
+    wanted = None if inputs is None else {*inputs, *predicted}
     sums: Sums = {name: {} for name in tasks}
     pairs: dict[str, Pairs] = {name: [] for name, task in tasks.items() if reads_texts(task)}
     # a process without a share reads one sample and counts it 0 times, so that all have the same keys
     for first in range(0, max(len(places), 1), rows):
-        batch = split.batch(places[first : first + rows] or split.all()[:1], inputs=inputs)
+        batch = split.batch(places[first : first + rows] or split.all()[:1], inputs=wanted)
         batch = model.plan(batch, dtype=dtype, device=device).to(device)
         outputs = model(batch)
         for name, task in tasks.items():

@@ -66,6 +66,7 @@ def chain_share(
     """This process's share of what `count` items (at most `CHAINS`, spread over the split) cost from left to right:
     their nats (`chain`), `chain_tokens` and `chain_units`."""
     found, places = torch.zeros(3), split.first(min(count, CHAINS))
+    inputs = None if inputs is None else {*inputs, task.target}
     for group in processes.share([places[first : first + ROWS] for first in range(0, len(places), ROWS)]):
         batch = split.read(group, inputs=inputs)
         if task.target in batch.main.chunks:

@@ -35,11 +35,12 @@ def draft_of_samples(
         return (task.mask,) * (length or len(task.vocabulary.encode(split.item(number)[0][task.target])))
 
     new = {task.target: masks if how.draft is None else tuple(how.draft)}
+    inputs = None if inputs is None else {*inputs, task.target}
     batch = split.read(places, inputs=inputs, rows="one_each", replaced=new)
     numbers = [split.reader.number(key) for key in batch.first.keys]
     if not numbers:
         return [], None
-    without = split.read(places, inputs=(), rows="one_each", replaced=new) if how.guidance != 1 else None
+    without = split.read(places, inputs={task.target}, rows="one_each", replaced=new) if how.guidance != 1 else None
     return numbers, draft_of(model, name, task, batch, without)
 
 

@@ -92,13 +92,14 @@ class Needs:
     """The data columns that it reads, each with a check that raises DataError for a value that cannot be a target: the
     sample counts as bad then."""
     inputs: tuple[str, ...] = ()
-    """The inputs that it is about, which input dropout never drops."""
+    """The inputs that it is about, which input dropout never drops, unless it `refines`."""
     makes: tuple[str, ...] = ()
     """The inputs that it makes of others, and that no data set has."""
     generates: bool = False
     """Whether it generates the item of its target, token by token."""
     refines: bool = False
-    """Whether it generates the item of its target by refining a draft (`models/generation/refine.py`)."""
+    """Whether it generates the item of its target by refining a draft (`models/generation/refine.py`). Its inputs may
+    be withheld, as where one is made of another: it has no target then."""
     compared: tuple[str, ...] = ()
     """Further data columns that its judges compare generated items with."""
     encoder: bool = False

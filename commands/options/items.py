@@ -22,7 +22,7 @@ def write_items(run: Run, samples: list[dict[str, str]], options: argparse.Names
     from ...tokenizers.files.writing import write_bytes
     from ...tokenizers.media.files import animation_bytes
 
-    _, target = run.text_task()
+    _, target = run.text_task({name for sample in samples for name in sample}, options.target)
     known, frames = run.choppers[target].vocabulary, []
     if options.count < 1:
         raise RunError(f"--count is {options.count}; it must be at least 1")
@@ -30,7 +30,8 @@ def write_items(run: Run, samples: list[dict[str, str]], options: argparse.Names
     files = files_of(options, run, target, len(each))
     if options.animate:
         settings["show"] = lambda items: frames.append(known.picture(items[0], known.roles["mask"]))
-    found = run.generate(options.prompt, inputs=each if samples or len(each) > 1 else (), **settings)
+    given = each if samples or len(each) > 1 else ()
+    found = run.generate(options.prompt, inputs=given, target=target, **settings)
     for number, item in enumerate(found if isinstance(found, list) else [found]):
         if files:
             write_bytes(files[number], known.content(item, files[number].suffix.lower()))

@@ -64,7 +64,8 @@ def collator_of(
     encoder = config.model.options["encoder"]
     inputs = Inputs(
         columns=columns, labels=tuple(labels), encoded=encoded_inputs(config), too_long=config.data.too_long,
-        targets={name for needs in needs_of(config.tasks).values() for name in needs.inputs}, dropout=dropout,
+        targets={name for needs in needs_of(config.tasks).values() if not needs.refines for name in needs.inputs},
+        dropout=dropout,
     )  # fmt: skip
     return Collator(
         choppers=choppers, inputs=inputs, context=config.model.options["context"], axes=axes_of(choppers.values()),

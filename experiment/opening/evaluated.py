@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from ...data.base import Dataset
@@ -16,12 +17,16 @@ from .given import own_split
 from .opened import Opened
 
 
-def evaluated(run: Opened, split: str, dataset: Dataset | None, rows: int) -> dict[str, float]:
+def evaluated(
+    run: Opened, split: str, dataset: Dataset | None, rows: int, inputs: Collection[str] | None
+) -> dict[str, float]:
     """The metrics of a split; see `Run.evaluate`."""
     run.check_heads()
+    if unknown := [name for name in inputs or () if name not in run.choppers]:
+        raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
     data, folder = own_split(run, split, dataset), writable(run.folder)
     with run.arithmetic():
-        metrics = evaluate_split(run.model, run.tasks, data, rows=rows, pictures=folder)
+        metrics = evaluate_split(run.model, run.tasks, data, rows=rows, pictures=folder, inputs=inputs)
         if folder:
             write_sheet(run, data)
     for line in data.unread.told():

@@ -101,12 +101,19 @@ class Opened:
             task.search = replace(task.search, **given)
         return replace(self, tasks=tasks)
 
-    def text_task(self) -> tuple[str, str]:
-        """The names of the first task that generates items, and of the input that it generates. Raises RunError where
-        there is none."""
-        for name, task in self.tasks.items():
-            if task.needs.generates or task.needs.refines:
-                return name, task.target
+    def text_task(self, given: Collection[str] = (), target: str | None = None) -> tuple[str, str]:
+        """The names of the first task that generates items, and of the input that it generates: `target`, else one that
+        is not `given`. Raises RunError where there is none."""
+        tasks = self.tasks.items()
+        writing = [(name, each.target) for name, each in tasks if each.needs.generates or each.needs.refines]
+        if target is not None and target not in [input for _, input in writing]:
+            possible = ", ".join(input for _, input in writing) or "nothing"
+            raise RunError(f"{self.folder} does not generate {target!r}; it generates {possible}")
+        for name, input in writing:
+            if input == target or (target is None and input not in given):
+                return name, input
+        if writing:
+            return writing[0]
         raise RunError(
             f"{self.folder} writes no text: none of its tasks ({', '.join(self.tasks)}) is language_modeling, "
             "sequence_to_sequence or masked_diffusion"

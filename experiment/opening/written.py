@@ -14,13 +14,15 @@ from .given import given_split
 from .opened import Opened
 
 
-def generated_items(run: Opened, samples: Sequence[Mapping[str, Any]], how: Generating) -> list[Any]:
-    """The items that the run's first generating task makes of the other inputs of each sample, in their order; of no
-    sample one item, of nothing. A refined text begins as a draft: `how.prompt` with the printed name of the mask
-    (`<|mask|>`) wherever something is to be filled in, or with masks behind it. Raises RunError for a sample that
-    cannot be read."""
+def generated_items(
+    run: Opened, samples: Sequence[Mapping[str, Any]], how: Generating, target: str | None = None
+) -> list[Any]:
+    """The items that the run makes of the other inputs of each sample, in their order; of no sample one item, of
+    nothing: those of the input `target`, by default the first that is generated and not given. A refined text begins as
+    a draft: `how.prompt` with the printed name of the mask (`<|mask|>`) wherever something is to be filled in, or with
+    masks behind it. Raises RunError for a sample that cannot be read."""
     run.check_heads()
-    name, target = run.text_task()
+    name, target = run.text_task({name for sample in samples for name in sample}, target)
     task = run.tasks[name]
     if task.needs.refines and how.prompt:
         how = replace(how, draft=draft_of_prompt(run, target, how))
