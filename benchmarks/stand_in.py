@@ -15,6 +15,7 @@ from chopmix.data.base import Dataset, Document
 from chopmix.data.processes import Processes
 from chopmix.data.samples.dataset import Listed, SampleDataset
 from chopmix.experiment.assembly.assemble import Experiment, assemble, start
+from chopmix.experiment.budget import counted
 from chopmix.experiment.settings.config import Config, load_config
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
@@ -62,11 +63,14 @@ class Drawn(SampleDataset):
 def drawn_value(chopper: Any, random: np.random.Generator) -> Any:
     """A raw value of the kind that this chopper reads."""
     if chopper.kind == "image":
+        chopper = getattr(chopper, "pictures", lambda: chopper)()
         shape = chopper.shape or (3 * chopper.patch_size, 2 * chopper.patch_size)
         return random.integers(256, size=(*shape, chopper.channels), dtype=np.uint8)
     if chopper.kind == "sound":
         seconds = random.uniform(0.3, 0.9) * min(chopper.longest, 1.0)
         return random.standard_normal(round(seconds * chopper.rate)).astype(np.float32), chopper.rate
+    if chopper.kind == "score":
+        return random.integers(50, 70, size=(int(random.integers(4, 12)), chopper.voices))
     if chopper.kind == "text":
         return "".join(random.choice(list("abcde "), int(random.integers(1, 6))))
     return random.standard_normal((int(random.integers(1, 2 * chopper.window + 1)), len(chopper.names)))
@@ -112,10 +116,19 @@ def quickly_encoded(config: Config) -> list[str]:
     return found
 
 
+def without_parts(config: Config) -> list[str]:
+    """Overrides by which no trained run is needed: no judges, and small pictures of few colours for its codes."""
+    codes = [name for name, part in config.inputs.items() if part.use == "codes"]
+    judged = [name for name, part in config.tasks.items() if isinstance(part.options.get("metrics"), dict)]
+    found = [f"inputs.{name}={{use: image_ids, size: 8, patch_size: 2}}" for name in codes]
+    return found + [f"tasks.{name}.metrics={{}}" for name in judged]
+
+
 def small(config: Config) -> list[str]:
-    """Overrides by which a configuration is quickly built and run: one layer, a handful of samples, quick encodings."""
+    """Overrides by which a configuration is quickly built and run: one layer, a handful of samples, quick encodings, no
+    parts."""
     encoder, context = config.model.options["encoder"], config.model.options["context"]
-    found = ["model.depth=1", "data.too_long=drop", *quickly_encoded(config)]
+    found = ["model.depth=1", *without_parts(config), "data.too_long=drop", *quickly_encoded(config)]
     found += ["model.encoder.depth=1"] if encoder else []
     if config.training.samples_per_step:
         found += ["training.samples_per_step=6"]
@@ -140,7 +153,7 @@ def trainer_of(
     file: Path, device: torch.device, out: Path, overrides: Sequence[str] = (), count: int = 24
 ) -> Experiment:
     """What trains a configuration on drawn data; `out` is a folder of its own."""
-    config = on_stand_ins(load_config(file, [*overrides, f"out={out}"]), count)
+    config = counted(on_stand_ins(load_config(file, [*overrides, f"out={out}"]), count), steps=100)
     made = assemble(config, Processes(0, 1, device), Progress(1, stream=io.StringIO()))
     start(made)
     return made

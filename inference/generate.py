@@ -48,8 +48,11 @@ def open_answers(
     samples' own items are not read: every one begins with the prompt. `inputs`, where given, are the only others that
     are read."""
 
+    others = dict.fromkeys(name for name in split.inputs.targets if name not in task.needs.inputs)
+
     def opened(inputs: Collection[str] | None) -> tuple[list[int], Session | None]:
-        batch = split.read(places, inputs=inputs, rows="one_each", replaced={task.target: how.prompt or ()})
+        replaced = {**others, task.target: how.prompt or ()}
+        batch = split.read(places, inputs=inputs, rows="one_each", replaced=replaced)
         numbers = [split.reader.number(key) for key in batch.first.keys]
         made = {"input": task.target, "task": name, "vocabulary": task.vocabulary.size}
         most = {"most": how.max_tokens, "cached": how.cached}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,7 +39,7 @@ def generated_share(
     places = [each for each in places if reference(split, each, task.target) is not None]
     how = Generating(sampling=task.sampling, guidance=task.guidance)
     for group in processes.share([places[first : first + rows] for first in range(0, len(places), rows)]):
-        generator = replace(how, seed=group[0].number).generator(model)
+        generator = torch.Generator().manual_seed(group[0].number)  # on the CPU: the same draws for any device
         for number, ids in generate_items(model, name, task, split, group, how, inputs, generator).items():
             given, labels = split.item(number)
             found.append(Generated(whole(task, ids), given[task.target], labels))
@@ -53,7 +52,7 @@ def unprompted_share(
     """This process's share of `count` items that the model generates from nothing, `rows` at a time."""
     found, how = [], Generating(sampling=task.sampling)
     for first in processes.share(list(range(0, count, rows))):
-        generator = replace(how, seed=first).generator(model)
+        generator = torch.Generator().manual_seed(first)
         every = generate_unprompted(model, name, task, min(rows, count - first), how, generator)
         found += [Generated(whole(task, ids), None, {}) for ids in every]
     return found

@@ -69,16 +69,19 @@ class TokenSet(Tokens):
     """The vectors of the tokens."""
 
 
-def plain_tokens(rows: int, length: int, *, start: int = 0, axes: int = 1, input: int = 1) -> Tokens:
+def plain_tokens(
+    rows: int, length: int, *, start: int = 0, axes: int = 1, input: int = 1, device: torch.device | str = "cpu"
+) -> Tokens:
     """Descriptors of the commonest batch: every row one full sample of one input, one item, no padding.
 
     `start` is the running order of the first token (more than 0 when a cache already holds that many), `input` the
     number of the input. Of the `axes` position axes all but the running order are NaN.
     """
-    sample = torch.arange(1, rows + 1)[:, None].expand(rows, length)
-    position = torch.full((rows, length, axes), torch.nan)
-    position[..., 0] = torch.arange(start, start + length, dtype=torch.float32)
-    return Tokens(input=torch.full((rows, length), input), sample=sample, item=sample, position=position)
+    sample = torch.arange(1, rows + 1, device=device)[:, None].expand(rows, length)
+    position = torch.full((rows, length, axes), torch.nan, device=device)
+    position[..., 0] = torch.arange(start, start + length, dtype=torch.float32, device=device)
+    inputs = torch.full((rows, length), input, device=device)
+    return Tokens(input=inputs, sample=sample, item=sample, position=position)
 
 
 def within_samples(tokens: Tokens, every: Tokens | None = None) -> Tokens:

@@ -261,9 +261,13 @@ class Transformer(nn.Module):
         """
         if tokens is None:
             start = 0 if cache is None else cache.length
-            tokens = plain_tokens(*x.shape[:2], start=start, axes=self.axes).to(x.device)
+            here, tokens = (
+                plain_tokens(*x.shape[:2], start=start, axes=self.axes, device=d) for d in ("cpu", x.device)
+            )
+        elif layouts is None:
+            here = tokens.to("cpu")
         if layouts is None:
-            here, how = tokens.to("cpu"), {"dtype": x.dtype, "device": x.device}
+            how = {"dtype": x.dtype, "device": x.device}
             layouts = self.plan(here, None if cache is None else cache.extend(here), **how)
             if source is not None and source_layout is None:
                 source_layout = self.plan_cross(here, plain_tokens(*source.shape[:2]), **how)

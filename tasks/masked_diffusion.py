@@ -103,7 +103,7 @@ class MaskedDiffusion(MaskedModeling):
 
     def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         right = (output.argmax(-1) == targets.values).sum()
-        return {"right": right, "hidden": torch.tensor(float(len(targets.values)), device=right.device)}
+        return {"right": right, "hidden": right.new_full((), len(targets.values))}
 
     @property
     def metrics(self) -> dict[str, Metric]:

@@ -35,7 +35,7 @@ class Samples:
     keys: Sequence[str]
     """The name of each sample, for messages and the split by hash; unique and stable."""
 
-    sources: Sequence[Any] = ()
+    mixture: Sequence[Any] = ()
     """Of a mixture the data sets in it (`samples/mixed.py`)."""
 
     def __len__(self) -> int:

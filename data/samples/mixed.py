@@ -31,42 +31,42 @@ class MixedSamples(Samples):
     """The samples of several sources: of two with three and two samples 0 to 2 are the first's, 3 and 4 the second's.
     Keys begin with the source's name: `mnist: train-7`."""
 
-    sources: Sequence[Source]
+    mixture: Sequence[Source]
     by_tokens: bool = False
     """Whether shares are of the tokens, else of the samples."""
 
     @cached_property
     def starts(self) -> list[int]:
         """The number of each source's first sample, and at the end that of all samples."""
-        return [0, *itertools.accumulate(len(source.samples) for source in self.sources)]
+        return [0, *itertools.accumulate(len(source.samples) for source in self.mixture)]
 
     @cached_property
     def keys(self) -> Sequence[str]:
-        return [f"{source.name}: {key}" for source in self.sources for key in source.samples.keys]
+        return [f"{source.name}: {key}" for source in self.mixture for key in source.samples.keys]
 
     def __len__(self) -> int:
         return self.starts[-1]
 
     def __getitem__(self, number: int) -> Columns:
         which = int(np.searchsorted(self.starts, number, side="right")) - 1
-        source = self.sources[which]
+        source = self.mixture[which]
         row = source.samples[number - self.starts[which]]
         return {source.columns.get(name, name): value for name, value in row.items()}
 
     def range_of(self, name: str) -> range:
         """The numbers of one source's samples."""
-        which = [source.name for source in self.sources].index(name)
+        which = [source.name for source in self.mixture].index(name)
         return range(self.starts[which], self.starts[which + 1])
 
     def damaged(self) -> Iterator[tuple[int, str]]:
-        for start, source in zip(self.starts, self.sources):
+        for start, source in zip(self.starts, self.mixture):
             for number, why in source.samples.damaged():
                 yield start + number, why
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
         parts = [
             (source.name, source.samples.fingerprint(self._own(source, labels)), dict(source.columns))
-            for source in self.sources
+            for source in self.mixture
         ]
         return Fingerprint("Mixed", *map(list, parts)).hex
 

@@ -58,7 +58,7 @@ class SampleSplit(Split):
 
     @property
     def sources(self) -> Mapping[str, Collection[int]]:
-        return {source.name: self.samples.range_of(source.name) for source in self.samples.sources}
+        return {source.name: self.samples.range_of(source.name) for source in self.samples.mixture}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -81,8 +81,8 @@ class SampleSplit(Split):
     ) -> Batch:  # fmt: skip
         """As `Split.read`. `rows`: `packed`, several samples a row, or `one_each`, with the padding in front (for
         generation). `replaced`: by input, an item that every sample gets in place of its own, such as an empty text
-        where one is to be generated, or a function from a sample's number to it. Raises DataError where too many
-        samples are bad."""
+        where one is to be generated, a function from a sample's number to it, or None: it is left out. Raises DataError
+        where too many samples are bad."""
         read = [sample for each in places if (sample := self._sample(each, training, inputs, replaced or {}))]
         numbers = [each.number for _, each in read]
         labels = {name: [self.item(number)[1][name] for number in numbers] for name in self.inputs.labels}
@@ -103,6 +103,7 @@ class SampleSplit(Split):
         """The (input, chunk) pairs of a sample; parameters as of `read`. Raises ValueError for a bad one."""
         new = {name: item(each.number) if callable(item) else item for name, item in (replaced or {}).items()}
         item = {**self.item(each.number)[0], **new}
+        item = {name: value for name, value in item.items() if value is not None}
         return self.collator.chop(item, self.samples.keys[each.number], each, training, inputs)
 
     def _sample(self, each: Place, training: bool, inputs, replaced) -> tuple[Parts, Place] | None:
@@ -122,12 +123,12 @@ class SampleSplit(Split):
 def sampler_of(samples: Samples, reader: Reader, rows: int, budget: int | None) -> Sampler:
     """How training batches are drawn: of a mixture by the shares of its sources, under a budget of tokens samples of
     similar lengths, else so many `rows`. Raises DataError for a mixture under a budget."""
-    if not samples.sources:
+    if not samples.mixture:
         return SimilarLengths(lambda: reader.lengths, budget) if budget else Shuffled(len(samples), rows)
     if budget:
         raise DataError("a mixture is trained on by samples_per_step, not by tokens_per_step")
-    ranges = [samples.range_of(source.name) for source in samples.sources]
-    shares = [source.share for source in samples.sources]
+    ranges = [samples.range_of(source.name) for source in samples.mixture]
+    shares = [source.share for source in samples.mixture]
     if samples.by_tokens:
         shares = [share / max(reader.mean_length(range), 1.0) for share, range in zip(shares, ranges)]
     return Mixed([len(each) for each in ranges], shares, rows)

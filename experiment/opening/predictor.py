@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ...data.samples.dataset import Listed
@@ -21,12 +22,16 @@ def predictor(
     config: Config, model: Model, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task]
 ) -> Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]]:
     """A function from samples (mappings of inputs to raw values) to every task's answers, as `Run.predict` gives
-    them."""
+    them; it can be pickled."""
+    return partial(answers, config, model, choppers, tasks)
 
-    def answer(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        keys = [f"sample {number + 1}" for number in range(len(samples))]
-        columns, labels = {name: name for name in choppers}, [each for t in tasks.values() for each in t.needs.columns]
-        split = read_samples(config, Listed(keys, samples), "given", choppers, lambda text: None, columns, labels)
-        return predict(model, tasks, split, rows=ROWS) if samples else []
 
-    return answer
+def answers(
+    config: Config, model: Model, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task],
+    samples: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Every task's answer to each sample."""
+    keys = [f"sample {number + 1}" for number in range(len(samples))]
+    columns, labels = {name: name for name in choppers}, [each for t in tasks.values() for each in t.needs.columns]
+    split = read_samples(config, Listed(keys, samples), "given", choppers, lambda text: None, columns, labels)
+    return predict(model, tasks, split, rows=ROWS) if samples else []

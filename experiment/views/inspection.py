@@ -75,8 +75,8 @@ def items(split: Split, number: int, choppers: dict[str, Chopper]) -> str:
 def asked(name: str, batch: Batch, choppers: dict[str, Chopper], config: Config) -> str:
     """HTML: a task's targets in the batch: the label, or a table of supervised tokens and the ids to predict."""
     targets, target = batch.targets[name], config.tasks[name].options.get("target")
-    text = getattr(choppers.get(target), "text", None)
-    if text is None:
+    vocabulary = choppers[target].vocabulary if target in choppers else None
+    if vocabulary is None or not {target} & {*batch.set_of(targets).chunks} or targets.values.is_floating_point():
         (label, *_) = batch.set_of(targets).labels.get(target) or [None]
         return f"<p>{html.escape(name)}: {html.escape(str(label))}</p>"
     wanted = targets.values.flatten().tolist()
@@ -86,10 +86,10 @@ def asked(name: str, batch: Batch, choppers: dict[str, Chopper], config: Config)
         shown = labels_of(planned, planned.tokens, choppers)
         pairs = [(f"place {place}, {shown[place]}", id) for place, id in zip(targets.slots.tolist(), wanted)]
     else:
-        pairs = [(repr(text.decode([given], specials=True)), id) for given, id in zip(read, wanted)]
+        pairs = [(repr(vocabulary.shown(given)), id) for given, id in zip(read, wanted)]
     pairs = [(given, id) for given, id in pairs if id != IGNORED]
     rows = "".join(
-        f"<tr><td>{html.escape(given)}</td><td>{html.escape(repr(text.decode([id], specials=True)))}</td></tr>"
+        f"<tr><td>{html.escape(given)}</td><td>{html.escape(repr(vocabulary.shown(id)))}</td></tr>"
         for given, id in pairs[:FEW]
     )
     more = f"<p>The first {FEW} of {len(pairs):,}.</p>" if len(pairs) > FEW else ""

@@ -63,9 +63,9 @@ class Draft:
         self.never, self.vocabulary = never.to(self.device), vocabulary
         chunks = self.batches[0].main.chunks[input]
         self.shape, self.ids = chunks.values.shape, chunks.values.flatten()
-        n = batch.main.tokens.shape[1]
-        counts = chunks.counts if chunks.counts is not None else torch.full((self.shape[0],), n)
-        self.item = torch.repeat_interleave(torch.arange(len(counts)), counts.cpu()).to(self.device)
+        n, counts = batch.main.tokens.shape[1], batch.main.chunks[input].counts  # on the CPU
+        counts = torch.full((self.shape[0],), n) if counts is None else counts
+        self.item = torch.repeat_interleave(torch.arange(len(counts)), counts).to(self.device)
         self.counts = counts
 
     @property
@@ -110,14 +110,15 @@ class Draft:
             logs = self.scores(guidance)
             chosen = sampling.choose(logs, torch.full((len(logs), 1), -1, device=self.device), generator)
             left = (wanted * how.left(step)).floor().long() if step + 1 < how.steps else torch.zeros_like(wanted)
-            noise = torch.rand(len(logs), generator=generator).to(self.device)
+            where = self.device if generator is None else generator.device
+            noise = torch.rand(len(logs), generator=generator, device=where).to(self.device)
             order = noise
             if how.by == "confidence":
                 gumbel = -torch.log(-torch.log(noise.clamp(1e-9, 1 - 1e-7)))
-                sure = logs.gather(1, chosen[:, None])[:, 0]
+                sure = logs.gather(1, chosen[:, None].to(self.device))[:, 0]
                 order = sure + (0 if sampling.temperature == 0 else NOISE * (1 - (step + 1) / how.steps)) * gumbel
             kept = keep_masked(order, self.item[at], left)
-            self.ids[at] = torch.where(kept, self.mask, chosen)
+            self.ids[at] = torch.where(kept, self.mask, chosen.to(self.device))
             yield self.items()
 
 

@@ -30,8 +30,12 @@ from chopmix.tokenizers.files import reading as files
 from chopmix.tokenizers.files.reading import DataError, read_packed_text
 
 ROOT = Path(os.environ.get("CHOPMIX_DATA") or "missing")
-TEXTS = {"books", "openwebtext", "python_stdlib", "text", "tiny_shakespeare"}
+TEXTS = {"books", "moses", "openwebtext", "python_stdlib", "text", "tiny_shakespeare"}
 SAMPLES = {
+    "any_digits",
+    "emoji",
+    "jsb_chorales",
+    "mixture",
     "arithmetic",
     "arithmetic_speech",
     "audiovisual_digits",
@@ -87,7 +91,7 @@ def test_every_file_in_the_folder_is_a_dataset():
 
 def test_unknown_cards_and_splits_are_told():
     with pytest.raises(
-        LookupError, match="nothing is named 'book'; possible: arithmetic, .*books, .*; did you mean 'books'"
+        LookupError, match="nothing is named 'book'; possible: .*arithmetic, .*books, .*; did you mean 'books'"
     ):
         dataset_class("book")
     with pytest.raises(DataError, match="dataset 'books' has no split 'test'; possible: train, val"):

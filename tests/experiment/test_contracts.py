@@ -223,7 +223,9 @@ training: {steps: 1, samples_per_step: 4, device: cpu}
     learned = build_choppers(config, assets, config.data.dataset())
     assert [path.relative_to(assets).as_posix() for path in sorted(assets.rglob("*.json"))] == ["side/encoding.json"]
     assert build_choppers(config, assets) == learned and learned["side"].generated
-    assert learned["scan"].text is None and learned["side"].text.symbols == "".join(sorted(set("leftright")))
+    assert learned["scan"].vocabulary is None and learned["side"].vocabulary.symbols == "".join(
+        sorted(set("leftright"))
+    )
     shutil.rmtree(assets)
     with pytest.raises(ValueError, match="encoding.json does not exist"):
         build_choppers(config, Path(assets))

@@ -20,6 +20,7 @@ from checkout import ROOT
 from chopmix.data.processes import Processes
 from chopmix.data.root import data_root
 from chopmix.experiment.assembly.assemble import Experiment, assemble
+from chopmix.experiment.budget import counted
 from chopmix.experiment.settings.config import Config, load_config
 from chopmix.inference.evaluation import measured
 from chopmix.models.attention import kernels as attention
@@ -65,7 +66,7 @@ def configured(path: Path, out: Path, *more: str) -> Config:
     config = load_config(path, [*small(load_config(path)), *always, *more])
     name = config.data.dataset.target.__module__.rpartition(".")[2]
     there = "CHOPMIX_DATA" in os.environ and name in QUICK and (data_root() / name).exists()
-    return replace(config, from_run=None) if there else on_stand_ins(config)
+    return counted(replace(config, from_run=None) if there else on_stand_ins(config), steps=100)
 
 
 def build(path: Path, out: Path, *more: str) -> Experiment:
@@ -163,7 +164,10 @@ COPIES = {
     "training/mixup.py": "what was drawn for mixup",
     "tokenizers/sensor.py": "the list of its channels",
     "tasks/regression.py": "the std of its targets, while it measures",
+    "tasks/reconstruction.py": "the levels of its codes, while it measures",
     "models/generation/beam_search.py": "the scores of the beams",
+    "models/generation/refine.py": "which item each token of a draft belongs to",
+    "models/generation/constraints.py": "which ids are allowed",
 }
 """Files that copy something to the GPU in the course of a step or an evaluation and wait for it, and what."""
 
@@ -175,6 +179,9 @@ READS = {
     "models/generation/beam_search.py": "every token that is written",
     "models/generation/fast_decoder.py": "whether the source has padding, once a text",
     "models/cache.py": "which rows go on, once a text",
+    "tasks/reconstruction.py": "the codes of a batch, which are counted",
+    "models/generation/refine.py": "every draft, and what it costs from left to right",
+    "inference/refining.py": "what a batch costs from left to right",
 }
 """Files that wait for the GPU in an evaluation, and for what."""
 

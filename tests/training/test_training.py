@@ -27,11 +27,14 @@ from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.train import fit
 from chopmix.inference.evaluation import directions
+from chopmix.inference.sheet import Samples
 from chopmix.tasks.classification import Classes, Classification
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tasks.masked_modeling import MaskedModeling
 from chopmix.tasks.metrics import MEANINGS
 from chopmix.tasks.regression import Regression, Scale
+from chopmix.tokenizers.encoding.base import ByteEncoding
+from chopmix.tokenizers.text import TextChopper
 from chopmix.training.checkpoints import files as checkpoint
 from chopmix.training.evaluator import Evaluator
 from chopmix.training.loop import Learner
@@ -367,7 +370,7 @@ def test_the_best_is_the_largest_accuracy_or_the_smallest_loss_and_of_equals_the
     tiny, monkeypatch, metric, values, best
 ):
     told = dict(zip((4, 8, 12), values))
-    monkeypatch.setattr(Evaluator, "evaluate", lambda self, step: ({metric: told[step]}, ""))
+    monkeypatch.setattr(Evaluator, "evaluate", lambda self, step: ({metric: told[step]}, Samples()))
     task = {"use": "masked_modeling", "target": "text"}
     run = trainer(tiny(model={"attention": "same_sample"}, tasks={"lm": task}, checkpoints={"best": metric}))
     fit(run)
@@ -381,6 +384,7 @@ def test_every_metric_says_whether_larger_is_better():
     number = Regression(target="c")
     number.learned = Scale(mean=[0.0], std=[1.0])
     text = LanguageModeling(target="d", metrics=tuple(MEANINGS))
+    text.choppers = {"d": TextChopper(vocabulary=ByteEncoding())}
     every = (classes, several, number, text, MaskedModeling(target="e"))
     told = directions({each.target: each for each in every}, "val")
     found = {(name.rpartition("/")[2], larger) for name, larger in told.items()}
