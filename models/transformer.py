@@ -220,8 +220,7 @@ class Transformer(nn.Module):
     `attention` is one graph for all layers, or a list repeated over them, e.g. `[causal & window(256), causal]`; each
     is a `Graph` or its expression. `position` puts relative positions inside attention. `final_norm` normalises the
     output of a pre-norm core. Where the blocks cross (`block=partial(Block, crosses=True)`), the core reads a second
-    set, within the same sample. An expression given here can name no input and no axis but `order`
-    (`experiment/assembly/cores.py` looks them up for a YAML).
+    set, within the same sample. An expression given here can name no input, and no axis but `order`.
     """
 
     def __init__(
@@ -261,9 +260,8 @@ class Transformer(nn.Module):
         """
         if tokens is None:
             start = 0 if cache is None else cache.length
-            here, tokens = (
-                plain_tokens(*x.shape[:2], start=start, axes=self.axes, device=d) for d in ("cpu", x.device)
-            )
+            here = plain_tokens(*x.shape[:2], start=start, axes=self.axes)
+            tokens = plain_tokens(*x.shape[:2], start=start, axes=self.axes, device=x.device)
         elif layouts is None:
             here = tokens.to("cpu")
         if layouts is None:
