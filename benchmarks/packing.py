@@ -21,8 +21,8 @@ from chopmix.models.transformer import Transformer
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tasks.targets import with_targets
 from chopmix.tokenizers.base import Chunk
+from chopmix.tokenizers.chopping.packing import place
 from chopmix.tokenizers.encoding.base import ByteEncoding
-from chopmix.tokenizers.packing import place
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
 from results import write_results
 

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from .tasks.judging import Judge as Judge
     from .tokenizers.base import Chopper as Chopper
     from .tokenizers.base import Chunk as Chunk
+    from .tokenizers.encoding.vocabulary import Vocabulary as Vocabulary
     from .tokenizers.files.reading import DataError as DataError
-    from .tokenizers.vocabulary import Vocabulary as Vocabulary
     from .training.optimizers import Optimizer as Optimizer
     from .training.schedules import Schedule as Schedule
 
@@ -66,7 +66,7 @@ _PUBLIC = {
     "tasks.judging": ("Figure", "Generated", "Judge"),
     "tokenizers.base": ("Chopper", "Chunk"),
     "tokenizers.files.reading": ("DataError",),
-    "tokenizers.vocabulary": ("Vocabulary",),
+    "tokenizers.encoding.vocabulary": ("Vocabulary",),
     "training.optimizers": ("Optimizer",),
     "training.schedules": ("Schedule",),
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from ..tokenizers.base import RunPart
-from ..tokenizers.vocabulary import Vocabulary
+from ..tokenizers.encoding.vocabulary import Vocabulary
 
 
 class Generated(NamedTuple):

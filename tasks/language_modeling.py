@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..models.batch import Batch, Chunks, IGNORED, SetPlan, Targets
+from ..models.batch import IGNORED, Batch, Chunks, SetPlan, Targets
 from ..models.generation.beam_search import Search
 from ..models.generation.sampling import Sampling
 from ..models.heads import Tied, VocabularyHead
-from ..tokenizers.vocabulary import Unit, Vocabulary
+from ..tokenizers.encoding.vocabulary import Unit, Vocabulary
 from .base import Metric, Needs, Task, metrics_of
 from .judging import Judge
 from .metrics import MEANINGS, TextMetric

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..models.batch import Batch, Chunks, IGNORED, SetPlan, Targets
+from ..models.batch import IGNORED, Batch, Chunks, SetPlan, Targets
 from ..models.heads import Tied, VocabularyHead
-from ..tokenizers.vocabulary import Vocabulary
+from ..tokenizers.encoding.vocabulary import Vocabulary
 from .base import Metric, Needs, Task, per_target
 from .language_modeling import nats, perplexity
 

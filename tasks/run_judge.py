@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..tokenizers.base import RunPart
+from ..tokenizers.encoding.vocabulary import Vocabulary
 from ..tokenizers.files.reading import DataError
-from ..tokenizers.vocabulary import Vocabulary
 from .judging import Figure, Generated, Judge
 
 

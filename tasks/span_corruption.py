@@ -12,7 +12,7 @@ import torch
 from ..models.batch import Batch, SetPlan, Targets
 from ..models.heads import Tied, VocabularyHead
 from ..tokenizers.base import Chopper, Chunk
-from ..tokenizers.packing import place
+from ..tokenizers.chopping.packing import place
 from .base import Metric, Needs
 from .masked_modeling import runs
 from .sequence_to_sequence import SequenceToSequence

@@ -14,9 +14,9 @@ from chopmix.models.layers.relative import RelativeBias
 from chopmix.models.model import Cores, Model
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.audio import AudioChopper, AudioTokenizer
+from chopmix.tokenizers.chopping.packing import pack
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.image import ImageChopper, ImageTokenizer
-from chopmix.tokenizers.packing import pack
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
 from cores import core_of
 

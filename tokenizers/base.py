@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..models.batch import Chunks, SetPlan
 from ..models.model import Model
-from .vocabulary import Vocabulary
+from .encoding.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

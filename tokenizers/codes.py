@@ -15,11 +15,11 @@ from torch import Tensor
 from ..models.generation.constraints import Constraint, Length
 from ..models.heads import Head
 from .base import Chopper, Preprocessor, Role, RunPart, axes_of
-from .contract import chopped
+from .chopping.contract import chopped
+from .chopping.packing import place
+from .encoding.vocabulary import Unit, Vocabulary
 from .files.reading import DataError
 from .ids import IdChopper, IdTokenizer
-from .packing import place
-from .vocabulary import Unit, Vocabulary
 
 
 def quantizers(part: RunPart) -> list[Head]:

@@ -16,8 +16,8 @@ from ..models.batch import Chunks, SetPlan
 from ..models.frozen import Frozen
 from ..models.layers.linear import Linear
 from .base import Chopper, Chunk, Preprocessor, Role, RunPart, axes_of
+from .chopping.packing import place
 from .files.reading import DataError
-from .packing import place
 
 
 @dataclass(frozen=True, kw_only=True)

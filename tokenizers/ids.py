@@ -14,7 +14,7 @@ from ..models.batch import Chunks
 from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk
-from .vocabulary import Vocabulary
+from .encoding.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)

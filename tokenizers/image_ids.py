@@ -15,12 +15,12 @@ from torch import Tensor
 
 from ..models.generation.constraints import Constraint, Length
 from .base import Preprocessor, Role
+from .encoding.vocabulary import Unit, Vocabulary
 from .ids import IdChopper, IdTokenizer
 from .image import ImageChopper, patches
 from .media.augmentation import ImageAugmentation
 from .media.files import picture_bytes
 from .media.pixels import draw_patches
-from .vocabulary import Unit, Vocabulary
 
 MOST = 2**16
 """The most patterns of a patch."""

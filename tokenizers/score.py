@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ..models.generation.constraints import Constraint, only
 from .base import Preprocessor, Role
+from .encoding.vocabulary import Unit, Vocabulary
 from .ids import IdChopper, IdTokenizer
 from .media.midi import BPM, SILENCE, midi_bytes, notes_of, read_midi
 from .media.synthesizer import sound_bytes, synthesized
-from .vocabulary import Unit, Vocabulary
 
 CHORDS = {"major": (0, 4, 7), "minor": (0, 3, 7), "diminished": (0, 3, 6), "augmented": (0, 4, 8)}
 """Intervals above the root, in semitones."""

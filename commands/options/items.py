@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ...experiment.run import Run
     from ...models.generation.constraints import Constraint
     from ...tasks.base import Task
-    from ...tokenizers.vocabulary import Vocabulary
+    from ...tokenizers.encoding.vocabulary import Vocabulary
 
 
 def write_items(run: Run, samples: list[dict[str, str]], options: argparse.Namespace, settings: dict[str, Any]) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 
 from ...models.batch import Batch
 from ...tokenizers.base import Chopper, Chunk
-from ...tokenizers.contract import chopped
+from ...tokenizers.chopping.contract import chopped
+from ...tokenizers.chopping.packing import place
 from ...tokenizers.files.reading import DataError
-from ...tokenizers.packing import place
 from ..sampler import Place
 from .inputs import Inputs
 

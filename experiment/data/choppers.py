@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...data.base import Dataset
 from ...tokenizers.base import Chopper, RunPart, no_run
-from ...tokenizers.contract import check_complete
+from ...tokenizers.chopping.contract import check_complete
 from ..settings.config import Config
 from .columns import check_columns, check_present, columns_of, roles_of, sharing
 

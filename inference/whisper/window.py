@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...models.batch import Batch
 from ...tokenizers.base import Chopper, Chunk, axes_of
-from ...tokenizers.packing import place
+from ...tokenizers.chopping.packing import place
 
 
 def window_planner(choppers: Mapping[str, Chopper], sound: str, text: str) -> Callable[[Tensor, Sequence[int]], Batch]:

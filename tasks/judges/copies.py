@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ...tokenizers.base import RunPart
+from ...tokenizers.encoding.vocabulary import Vocabulary
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.writing import write_bytes
-from ...tokenizers.vocabulary import Vocabulary
 from ..judging import Figure, Generated, Judge
 
 

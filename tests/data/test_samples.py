@@ -25,10 +25,10 @@ from chopmix.data.shards.dataset import Shards
 from chopmix.data.shards.files import expand
 from chopmix.experiment.opening.own_sources import Whole
 from chopmix.tokenizers.base import Chunk
+from chopmix.tokenizers.chopping.packing import EVEN, cheapest_rows, first_fit, place, spread
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.image import ImageChopper
-from chopmix.tokenizers.packing import EVEN, cheapest_rows, first_fit, place, spread
 from chopmix.tokenizers.text import TextChopper
 from hypothesis import given
 from hypothesis import strategies as st

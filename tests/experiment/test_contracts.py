@@ -25,10 +25,10 @@ from chopmix.models.tokens import plain_tokens
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tasks.targets import is_own, targets_of, terms_of
 from chopmix.tokenizers.base import Chopper, Chunk
-from chopmix.tokenizers.contract import chopped, constructor_problem
+from chopmix.tokenizers.chopping.contract import chopped, constructor_problem
+from chopmix.tokenizers.chopping.packing import pack
 from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.image import ImageChopper
-from chopmix.tokenizers.packing import pack
 from own_modality import LidarChopper, LidarTokenizer
 from torch import nn
 

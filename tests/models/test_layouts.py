@@ -8,9 +8,9 @@ from batching import asked
 from chopmix.models.batch import Chunks, SetPlan, Targets
 from chopmix.models.tokens import Tokens
 from chopmix.tasks.language_modeling import LanguageModeling
+from chopmix.tokenizers.chopping.packing import place
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.image import ImageChopper
-from chopmix.tokenizers.packing import place
 from chopmix.tokenizers.text import TextChopper
 
 AXES = ("order", "row", "column")

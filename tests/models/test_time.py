@@ -10,7 +10,7 @@ from chopmix.models.model import Cores, Model
 from chopmix.models.tokens import Tokens
 from chopmix.tokenizers.audio import AudioChopper, AudioTokenizer
 from chopmix.tokenizers.audio_patches import AudioPatchesChopper, AudioPatchesTokenizer
-from chopmix.tokenizers.packing import pack
+from chopmix.tokenizers.chopping.packing import pack
 from chopmix.tokenizers.sensor import SensorChopper, SensorTokenizer
 from chopmix.tokenizers.video import VideoChopper, VideoTokenizer
 from cores import core_of

@@ -8,7 +8,7 @@ from chopmix.models.batch import IGNORED, Batch, Chunks, SetPlan
 from chopmix.models.leaks import leaks
 from chopmix.models.model import Cores, Model
 from chopmix.models.tokens import Tokens
-from chopmix.tokenizers.packing import place
+from chopmix.tokenizers.chopping.packing import place
 from cores import core_of
 
 

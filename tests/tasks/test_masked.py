@@ -16,17 +16,17 @@ from chopmix.commands.cli import main
 from chopmix.data.processes import Processes
 from chopmix.data.sampler import Place
 from chopmix.experiment.assembly.assemble import Experiment, assemble
+from chopmix.experiment.preflight import preflight
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.settings.document import ConfigError
-from chopmix.experiment.preflight import preflight
 from chopmix.models.batch import IGNORED, Batch
 from chopmix.tasks.masked_modeling import SPAN_SHARES, SPAN_WORDS, MaskedModeling, within_words
 from chopmix.tasks.span_corruption import SpanCorruption, split
+from chopmix.tokenizers.chopping.packing import place
 from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding
 from chopmix.tokenizers.encoding.byte_pairs import Extended
 from chopmix.tokenizers.encoding.stored import load_encoding
-from chopmix.tokenizers.packing import place
 from chopmix.tokenizers.text import TextChopper
 from chopmix.training.record.progress import Progress
 from hypothesis import given, settings

@@ -10,9 +10,9 @@ import torchaudio
 from chopmix.tokenizers.audio import FLOOR, AudioChopper, AudioTokenizer, LogMel
 from chopmix.tokenizers.audio_stem import AudioStemChopper, AudioStemTokenizer
 from chopmix.tokenizers.base import Role
+from chopmix.tokenizers.chopping.packing import pack
 from chopmix.tokenizers.media.augmentation import SpectrogramAugmentation, stretched
 from chopmix.tokenizers.media.sound import WaveAugmentation, coloured
-from chopmix.tokenizers.packing import pack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

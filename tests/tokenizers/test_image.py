@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from chopmix.models.layers.positions import LearnedGrid, SinusoidalGrid
+from chopmix.tokenizers.chopping.packing import pack
 from chopmix.tokenizers.image import ImageChopper, ImageTokenizer, patches
 from chopmix.tokenizers.media.augmentation import ImageAugmentation, shifted, turned, uniform
 from chopmix.tokenizers.media.rand_augment import STRONGEST, operations
-from chopmix.tokenizers.packing import pack
 from chopmix.tokenizers.video import VideoChopper, VideoTokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -8,7 +8,7 @@ import pytest
 import torch
 from chopmix.data.datasets.driving import RANGES, Driving
 from chopmix.tokenizers.base import Role
-from chopmix.tokenizers.packing import pack
+from chopmix.tokenizers.chopping.packing import pack
 from chopmix.tokenizers.sensor import SensorChopper, SensorTokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -8,8 +8,8 @@ import torch
 from chopmix.models.batch import Batch, Chunks
 from chopmix.models.layers.relative import Rotary
 from chopmix.models.model import Cores, Model
+from chopmix.tokenizers.chopping.packing import pack
 from chopmix.tokenizers.media.augmentation import ImageAugmentation
-from chopmix.tokenizers.packing import pack
 from chopmix.tokenizers.video import VideoChopper, VideoTokenizer
 from cores import core_of
 from hypothesis import given, settings

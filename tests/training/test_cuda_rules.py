@@ -35,8 +35,8 @@ from chopmix.models.model import Cores, Model
 from chopmix.models.transformer import Dropout
 from chopmix.tasks.ctc import OnHost
 from chopmix.tasks.language_modeling import LanguageModeling
+from chopmix.tokenizers.chopping.packing import place
 from chopmix.tokenizers.encoding.base import CharacterEncoding
-from chopmix.tokenizers.packing import place
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
 from chopmix.training.objective import autocast
 from chopmix.training.record.progress import Progress

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..files.writing import write_text
-from ..vocabulary import Vocabulary
+from .vocabulary import Vocabulary
 
 MOST = 2**24
 """The most ids of an encoding."""

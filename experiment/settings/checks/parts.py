@@ -10,7 +10,7 @@ import torch
 
 from ....models.layers.positions import Sinusoidal
 from ....tasks.base import Needs
-from ....tokenizers.contract import constructor_problem
+from ....tokenizers.chopping.contract import constructor_problem
 from ....tokenizers.encoding.byte_pairs import known_name
 from ..document import Where
 from ..scalars import nearest, shown

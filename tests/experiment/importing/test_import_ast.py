@@ -12,7 +12,7 @@ from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import load_run
 from chopmix.tokenizers.audio_patches import AudioPatchesChopper, AudioPatchesTokenizer
 from chopmix.tokenizers.base import Role
-from chopmix.tokenizers.packing import pack
+from chopmix.tokenizers.chopping.packing import pack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.batch import Chunks, SetPlan
-from ..models.tokens import CORE, Tokens
-from .base import Chopper, Chunk
+from ...models.batch import Chunks, SetPlan
+from ...models.tokens import CORE, Tokens
+from ..base import Chopper, Chunk
 from .contract import chopped
 
 Sample = Sequence[tuple[str, Any]]

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..models.contract import ContractError, described
-from .base import Chopper, Chunk, Preprocessor
+from ...models.contract import ContractError, described
+from ..base import Chopper, Chunk, Preprocessor
 
 
 def chopped(name: str, chopper: Chopper, item: Any) -> Chunk:

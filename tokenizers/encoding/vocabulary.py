@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ..models.generation.constraints import Constraint
-from .media.lettering import lettered
+from ...models.generation.constraints import Constraint
+from ..media.lettering import lettered
 
 
 class Unit(NamedTuple):
