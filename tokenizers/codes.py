@@ -17,7 +17,7 @@ from ..models.heads import Head
 from .base import Chopper, Preprocessor, Role, RunPart, axes_of
 from .chopping.contract import chopped
 from .chopping.packing import place
-from .encoding.vocabulary import Unit, Vocabulary
+from .encoding.vocabulary import CodedVocabulary, Unit
 from .files.reading import DataError
 from .ids import IdChopper, IdTokenizer
 
@@ -28,15 +28,13 @@ def quantizers(part: RunPart) -> list[Head]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CodeVocabulary(Vocabulary):
+class CodeVocabulary(CodedVocabulary):
     """The codes of the input `input` of a run with a task `reconstruction`, one for each of its tokens; behind them the
     id that starts and ends an item."""
 
     unit: ClassVar[Unit] = Unit("bits_per_code", "bits per code")
     part: RunPart
     input: str
-    own: tuple[str, ...] = ()
-    """Roles of special ids, such as `mask`."""
 
     @cached_property
     def chopper(self) -> Chopper:
@@ -49,6 +47,10 @@ class CodeVocabulary(Vocabulary):
         return quantizers(self.part)[0]
 
     @property
+    def kind(self) -> str:
+        return self.input
+
+    @property
     def endings(self) -> tuple[str, ...]:
         return self.chopper.endings
 
@@ -59,22 +61,6 @@ class CodeVocabulary(Vocabulary):
     @property
     def start(self) -> int:
         return self.head.quantizer.codes
-
-    @property
-    def size(self) -> int:
-        return self.start + 1 + len(self.own)
-
-    @property
-    def before(self) -> tuple[int, ...]:
-        return ()
-
-    @property
-    def roles(self) -> dict[str, int]:
-        return {name: self.start + 1 + number for number, name in enumerate(self.own)}
-
-    @property
-    def specials(self) -> dict[int, str]:
-        return {self.start: f"<|{self.input}|>"} | {id: f"<|{name}|>" for name, id in self.roles.items()}
 
     @property
     def title(self) -> str:

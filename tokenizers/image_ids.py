@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..models.generation.constraints import Constraint, Length
 from .base import Preprocessor, Role
-from .encoding.vocabulary import Unit, Vocabulary
+from .encoding.vocabulary import CodedVocabulary, Unit
 from .ids import IdChopper, IdTokenizer
 from .image import ImageChopper, patches
 from .media.augmentation import ImageAugmentation
@@ -29,7 +29,7 @@ GREY, ENLARGED = 128, 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatchVocabulary(Vocabulary):
+class PatchVocabulary(CodedVocabulary):
     """The patterns of a patch, in a picture of `rows` x `columns` patches. The id is the number whose digits, of
     `levels` values each, are the patch's pixels, the first one least. Of 2 x 2 patches in black and white:
 
@@ -37,6 +37,7 @@ class PatchVocabulary(Vocabulary):
         . .   # #        ids    2             12        and 16 starts and ends a picture
     """
 
+    kind: ClassVar[str] = "image"
     unit: ClassVar[Unit] = Unit("bits_per_dimension", "bits per dimension (pixel and channel)")
     endings: ClassVar[tuple[str, ...]] = (".png", ".gif")
     rows: int
@@ -44,8 +45,6 @@ class PatchVocabulary(Vocabulary):
     patch_size: int = 2
     channels: int = 1
     levels: int = 2
-    own: tuple[str, ...] = ()
-    """Roles of special ids behind the start, such as `mask`."""
 
     @property
     def length(self) -> int:
@@ -57,24 +56,8 @@ class PatchVocabulary(Vocabulary):
         return self.levels ** (self.channels * self.patch_size**2)
 
     @property
-    def size(self) -> int:
-        return self.patterns + 1 + len(self.own)
-
-    @property
     def start(self) -> int:
         return self.patterns
-
-    @property
-    def before(self) -> tuple[int, ...]:
-        return ()
-
-    @property
-    def roles(self) -> dict[str, int]:
-        return {name: self.patterns + 1 + number for number, name in enumerate(self.own)}
-
-    @property
-    def specials(self) -> dict[int, str]:
-        return {self.start: "<|image|>"} | {id: f"<|{name}|>" for name, id in self.roles.items()}
 
     @property
     def title(self) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..models.generation.constraints import Constraint, only
 from .base import Preprocessor, Role
-from .encoding.vocabulary import Unit, Vocabulary
+from .encoding.vocabulary import CodedVocabulary, Unit
 from .ids import IdChopper, IdTokenizer
 from .media.midi import BPM, SILENCE, midi_bytes, notes_of, read_midi
 from .media.synthesizer import sound_bytes, synthesized
@@ -24,7 +24,7 @@ CHORDS = {"major": (0, 4, 7), "minor": (0, 3, 7), "diminished": (0, 3, 6), "augm
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreVocabulary(Vocabulary):
+class ScoreVocabulary(CodedVocabulary):
     """A pitch per id, from MIDI's `lowest` (id 0) to its `highest`, then silence; a score goes step by step, in each
     step voice by voice, the first one (the soprano) first. With `chords` an id for the chord of its notes comes before
     each step's: the chord is thought of before the notes are written. Of two voices and the pitches 60 to 62:
@@ -32,14 +32,13 @@ class ScoreVocabulary(Vocabulary):
         steps    62 60   62 -1        ids   2 0   2 3       and 4 starts and ends a score
     """
 
+    kind: ClassVar[str] = "score"
     unit: ClassVar[Unit] = Unit("nats_per_note", "nats per note (of one voice in one step)", in_bits=False)
     endings: ClassVar[tuple[str, ...]] = (".mid", ".wav", ".mp3", ".csv")
     voices: int = 4
     lowest: int = 30
     highest: int = 88
     chords: bool = False
-    own: tuple[str, ...] = ()
-    """Roles of special ids, such as `mask`."""
 
     @property
     def silence(self) -> int:
@@ -54,22 +53,6 @@ class ScoreVocabulary(Vocabulary):
     @property
     def start(self) -> int:
         return self.first_chord + (12 * len(CHORDS) + 1) * self.chords
-
-    @property
-    def size(self) -> int:
-        return self.start + 1 + len(self.own)
-
-    @property
-    def roles(self) -> dict[str, int]:
-        return {name: self.start + 1 + number for number, name in enumerate(self.own)}
-
-    @property
-    def specials(self) -> dict[int, str]:
-        return {self.start: "<|score|>"} | {id: f"<|{name}|>" for name, id in self.roles.items()}
-
-    @property
-    def before(self) -> tuple[int, ...]:
-        return ()
 
     @property
     def per_step(self) -> int:

@@ -107,6 +107,8 @@ def refining_of(options: argparse.Namespace, task: Task) -> dict[str, Any]:
         if asked or options.animate:
             raise RunError(f"--{'animate' if options.animate else 'steps'}: this run refines no drafts")
         return {}
+    if refused := [flag for flag in ("grammar", "forbid", "force") if getattr(options, flag) is not None]:
+        raise RunError(f"--{refused[0]}: this run refines drafts, which no rule about what follows what can hold for")
     if options.order not in (None, "confidence", "random"):
         raise RunError(f"--order is {options.order!r}; possible: confidence, random")
     return {"refining": replace(task.refining, **asked)}

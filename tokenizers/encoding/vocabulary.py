@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -146,4 +147,32 @@ class Vocabulary:
     @cached_property
     def fingerprint(self) -> str:
         """A sha256 (hex) of all that decides which ids an item has."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()
+        known = sorted((field.name, repr(getattr(self, field.name))) for field in fields(self))  # in whatever order
+        return hashlib.sha256(repr((type(self).__name__, known)).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodedVocabulary(Vocabulary):
+    """Base of the vocabularies whose first ids stand for parts of items, all of them; behind them the id that starts
+    and ends an item, then those of the roles `own`. A subclass gives `start`, which is also how many parts there are."""
+
+    kind: ClassVar[str]
+    """What an item is, as the id that starts one is shown: `image` as `<|image|>`."""
+    own: tuple[str, ...] = ()
+    """Roles of special ids, such as `mask`."""
+
+    @property
+    def size(self) -> int:
+        return self.start + 1 + len(self.own)
+
+    @property
+    def before(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def roles(self) -> dict[str, int]:
+        return {name: self.start + 1 + number for number, name in enumerate(self.own)}
+
+    @property
+    def specials(self) -> dict[int, str]:
+        return {self.start: f"<|{self.kind}|>"} | {id: f"<|{name}|>" for name, id in self.roles.items()}
