@@ -153,8 +153,8 @@ class Vocabulary:
 
 @dataclass(frozen=True, kw_only=True)
 class CodedVocabulary(Vocabulary):
-    """Base of the vocabularies whose first ids stand for parts of items, all of them; behind them the id that starts
-    and ends an item, then those of the roles `own`. A subclass gives `start`, which is also how many parts there are."""
+    """Base of the vocabularies whose first ids all stand for parts of items; behind them the id that starts and ends an
+    item, then those of the roles `own`. A subclass gives `start`, which is also how many parts there are."""
 
     kind: ClassVar[str]
     """What an item is, as the id that starts one is shown: `image` as `<|image|>`."""
