@@ -52,8 +52,7 @@ def draft_of_rows(model: Model, name: str, task: MaskedDiffusion, rows: Sequence
     ids = torch.full((len(rows), longest), -1)
     for row, given in zip(ids, rows):
         row[longest - len(given) :] = torch.tensor(given)
-    number = model.inputs.index(task.target) + 1
-    return draft_of(model, name, task, Batch(main=text_set(ids, task.target, number, model.core.axes)))
+    return draft_of(model, name, task, Batch(main=text_set(model, task.target, ids)))
 
 
 def refined(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -42,6 +42,12 @@ class LayerCache:
             filled = buffer[:, :, : self.length]
             filled.index_copy_(0, rows, filled.index_select(0, sources))
 
+    def keep(self, columns: Int[Tensor, "m"]) -> None:
+        """Keep the tokens of these columns, in order, and forget all others."""
+        for buffer in (self.key, self.value):
+            buffer[:, :, : len(columns)] = buffer[:, :, : self.length].index_select(2, columns)
+        self.length = len(columns)
+
 
 @dataclass
 class Cache:
@@ -64,9 +70,19 @@ class Cache:
         self.tokens = None if self.tokens is None else self.tokens.select(rows.cpu())
 
     def copy(self, sources: Int[Tensor, "r"], rows: Int[Tensor, "r"]) -> None:
-        """Overwrite `rows` with copies of the rows `sources`, which must have the same descriptors, in every layer."""
+        """Overwrite `rows` with copies of the rows `sources`, which must be of the same samples, in every layer."""
         for layer in self.layers:
             layer.copy(sources, rows)
+        if self.tokens is not None and self.tokens.position.shape[-1] > 1:
+            position = self.tokens.position.clone()
+            position[rows.cpu()] = self.tokens.position[sources.cpu()]
+            self.tokens = replace(self.tokens, position=position)
+
+    def keep(self, columns: Int[Tensor, "m"]) -> None:
+        """Keep the tokens of these columns of every row, and forget all others."""
+        for layer in self.layers:
+            layer.keep(columns.to(layer.key.device))
+        self.tokens = self.tokens.select(slice(None), columns)
 
     def extend(self, tokens: Tokens) -> Tokens:
         """Add the descriptors of tokens about to be appended; gives the descriptors of all keys.

@@ -21,7 +21,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from .attention.graph import Graph, reach
+from .attention.graph import Graph
+from .attention.mask import reach
 from .batch import Batch, Targets
 from .tokens import Tokens, within_samples
 

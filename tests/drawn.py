@@ -11,6 +11,7 @@ from chopmix.models.attention.graph import (
     Graph,
     Neighbourhood,
     Not,
+    On,
     Or,
     SameItem,
     SameSample,
@@ -34,6 +35,7 @@ LEAVES: dict[type[Graph], st.SearchStrategy] = {
     From: st.builds(From, st.lists(_number, min_size=1, max_size=3).map(tuple)),
     Window: st.builds(Window, _size, _axis),
     Neighbourhood: st.builds(Neighbourhood, _size, st.lists(_axis, min_size=1, max_size=3).map(tuple)),
+    On: st.builds(On, _axis),
     Edges: st.builds(Edges, st.lists(st.tuples(_number, _number), min_size=1, max_size=3).map(tuple))
     | st.builds(Edges, st.lists(st.tuples(_place, _place), min_size=1, max_size=3).map(tuple), st.just("slots")),
 }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..models.batch import Chunks
+from ..models.generation.notes import Notes
 from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk
@@ -28,6 +29,8 @@ class IdChopper(Chopper):
     vocabulary: Vocabulary = field()  # without `field()` the None of the base class would be its default
     generated: bool = True
     """Whether a task generates the items; else they are only read, between the vocabulary's `before` and `after`."""
+    notes: ClassVar[Notes | None] = None
+    """The marks of notes, where the items may hold some."""
     closing: tuple[int, ...] = ()
     """Ids put behind an item that is only read, after the vocabulary's `after`."""
 
@@ -65,11 +68,16 @@ class IdTokenizer(nn.Module):
         if not 1 <= pad_vocabulary_to <= 2**20:
             raise ValueError(f"pad_vocabulary_to must lie between 1 and {2**20:,}, not {pad_vocabulary_to}")
         self.scale = width**0.5 if scaled else 1.0
-        self.vocabulary = chopper.vocabulary.size
+        self.vocabulary, self.notes = chopper.vocabulary.size, chopper.notes
         rows = -(-self.vocabulary // pad_vocabulary_to) * pad_vocabulary_to
         self.embedding = nn.Embedding(rows, width)
         self.position = position(width, context) if position else None
         self.norm = norm(width) if norm else nn.Identity()
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens of an item that there are positions for; None: any number."""
+        return None if self.position is None else self.position.length
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "*t d"]:
         """Ids (b, n) or (t,) to vectors of the same leading shape."""

@@ -32,6 +32,11 @@ def open_split(
             f"data set {dataset.name!r} is a text corpus: it feeds one input of text, not {', '.join(read)}"
         )
     ((name, chopper),) = read.items()
+    if chopper.axes:
+        raise DataError(
+            f"data set {dataset.name!r} is a text corpus, whose windows would cut what stands on the axis "
+            f"{chopper.axes[0]!r} of input {name!r}: it feeds `use: text`"
+        )
     file = prepare(dataset, split, chopper.vocabulary, prepared_folder(dataset, chopper.vocabulary), progress=progress)
     encoder, context = config.model.options["encoder"], config.model.options["context"]
     window = max(task.needs.window(context, encoder.context if encoder else 0) for task in tasks.values())

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from ...models.attention.graph import Graph, dense_mask, reach
+from ...models.attention.graph import Graph
+from ...models.attention.mask import dense_mask, reach
 from ...models.batch import Batch, SetPlan
 from ...models.leaks import leaks
 from ...models.model import Model

@@ -6,8 +6,8 @@
     argument   = number | axis | input | source "->" reader
 
 Names: causal, causal(axis), same_sample, same_item, from(input, ...), window(size), window(size, axis),
-neighbourhood(radius, axis, ...), edges(source -> reader, ...); and package.module:Class for a graph of your own, whose
-arguments are its fields in order. `!` binds tightest, then `&`, then `|`.
+neighbourhood(radius, axis, ...), on(axis), edges(source -> reader, ...); and package.module:Class for a graph of your
+own, whose arguments are its fields in order. `!` binds tightest, then `&`, then `|`.
 
     causal & same_sample
     same_sample & (causal | from(image))
@@ -25,6 +25,7 @@ from typing import Any
 
 from ..tokens import plain_tokens
 from . import graph as g
+from .mask import dense_mask
 
 REFERENCE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 TOKEN = re.compile(
@@ -34,7 +35,7 @@ DEEPEST = 100
 """The deepest nesting of parentheses and `!`, well below Python's limit of recursion."""
 VALUES: dict[str, type[g.Graph]] = {
     "causal": g.Causal, "same_sample": g.SameSample, "same_item": g.SameItem, "from": g.From, "window": g.Window,
-    "neighbourhood": g.Neighbourhood, "edges": g.Edges,
+    "neighbourhood": g.Neighbourhood, "on": g.On, "edges": g.Edges,
 }  # fmt: skip
 
 
@@ -144,7 +145,7 @@ class _Parser:
             raise self._error(place, f"{name!r} must be a dataclass with frozen=True: equal graphs share a layout")
         found, tokens = self._build(kind, name, place), plain_tokens(2, 3, axes=len(self.axes))
         try:
-            g.dense_mask(found, tokens, tokens)
+            dense_mask(found, tokens, tokens)
         except Exception as error:  # whatever the user's code raises
             raise self._error(place, str(error) if isinstance(error, ValueError) else f"{name}: {error!r}") from error
         return found

@@ -21,8 +21,8 @@ A pattern of your own is one more such class. Here a token reads every `step`-th
 
     Causal() & Dilated(4), or in a YAML:  attention: causal & mylab.graphs:Dilated(4)
 
-Two rules hold for every graph and are added in `reads`: a token reads its own sample only, never padding and never
-another sample of a packed row, and in self-attention it always reads itself, so that no row of scores is empty.
+Two rules hold for every graph and are added in `reads` (mask.py): a token reads its own sample only, never padding and
+never another sample of a packed row, and in self-attention it always reads itself, so that no row of scores is empty.
 """
 
 from __future__ import annotations
@@ -34,10 +34,9 @@ from operator import and_, or_
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor
 
-from ..tokens import PADDING, Tokens, within_samples
+from ..tokens import Tokens
 
 
 class Node(NamedTuple):
@@ -104,6 +103,11 @@ class Graph:
         """
         return None
 
+    def later(self, key: Node, order: Tensor):
+        """Whether a token that joins its sample at running order `order`, or later still, may read `key`, a token
+        before it; True wherever that is not known. What no later token reads need not be kept while generating."""
+        return key.sample == key.sample
+
     def is_causal(self) -> bool:
         """Whether no token reads a later one of its sample, for all possible tokens."""
         return self.ahead() == frozenset()
@@ -131,6 +135,9 @@ class And(Graph):
     def parts(self):
         return self.left.parts() + self.right.parts()
 
+    def later(self, key, order):
+        return self.left.later(key, order) & self.right.later(key, order)
+
     def ahead(self):
         known = [each for each in (self.left.ahead(), self.right.ahead()) if each is not None]
         return frozenset.intersection(*known) if known else None
@@ -146,6 +153,9 @@ class Or(Graph):
     def edge(self, query, key):
         return self.left(query, key) | self.right(query, key)
 
+    def later(self, key, order):
+        return self.left.later(key, order) | self.right.later(key, order)
+
     def ahead(self):
         left, right = self.left.ahead(), self.right.ahead()
         return None if left is None or right is None else left | right
@@ -153,7 +163,7 @@ class Or(Graph):
 
 @dataclass(frozen=True)
 class Not(Graph):
-    """The edges that the graph lacks; the two rules of `reads` still hold."""
+    """The edges that the graph lacks; the two rules of `mask.reads` still hold."""
 
     graph: Graph
 
@@ -204,6 +214,9 @@ class From(Graph):
     def edge(self, query, key):
         return reduce(or_, [key.input == number for number in self.inputs])
 
+    def later(self, key, order):
+        return self.edge(key, key)
+
     def ahead(self):
         return frozenset(self.inputs)
 
@@ -218,6 +231,23 @@ class Window(Graph):
 
     def edge(self, query, key):
         return abs(query.position[self.axis] - key.position[self.axis]) < self.size
+
+    def later(self, key, order):
+        return order - key.position[0] < self.size if self.axis == 0 else super().later(key, order)
+
+
+@dataclass(frozen=True)
+class On(Graph):
+    """Read the tokens that have a coordinate on an axis: `on(note)` reads the notes of a text."""
+
+    axis: int
+
+    def edge(self, query, key):
+        own = key.position[self.axis]
+        return own == own  # no coordinate is NaN, which differs from itself
+
+    def later(self, key, order):
+        return self.edge(key, key)
 
 
 @dataclass(frozen=True)
@@ -248,36 +278,3 @@ class Edges(Graph):
         if self.between == "inputs":
             return frozenset(source for source, _ in self.pairs)
         return frozenset() if all(source <= reader for source, reader in self.pairs) else None
-
-
-def reads(graph: Graph, query: Node, key: Node, self_attention: bool = True):
-    """The graph and two rules: no token reads padding or another sample; in self-attention every token reads itself."""
-    own = query.sample == key.sample
-    visible = graph(query, key) & own & (key.sample != PADDING)
-    return visible | (own & (query.position[0] == key.position[0])) if self_attention else visible
-
-
-def dense_mask(graph: Graph, queries: Tokens, keys: Tokens, self_attention: bool = True) -> Bool[Tensor, "b n m"]:
-    """The graph as a matrix: `mask[b, i, j]` is True where query token i reads key token j."""
-    within = within_samples(queries, keys if self_attention else None)
-    return mask_within(graph, within, within_samples(keys), self_attention)
-
-
-def mask_within(graph: Graph, queries: Tokens, keys: Tokens, self_attention: bool = True) -> Bool[Tensor, "b n m"]:
-    """`dense_mask` for tokens whose running order is already counted within samples (`within_samples`)."""
-    (b, n), m = queries.shape, keys.shape[1]
-    return reads(graph, Node.every(queries, 2), Node.every(keys, 1), self_attention).expand(b, n, m)
-
-
-def reach(graphs: Sequence[Graph], tokens: Tokens) -> Bool[Tensor, "b n n"]:
-    """Dependence through all layers: `reach[b, i, j]` is True where the output of token i may depend on token j.
-
-    `graphs` holds one graph per layer, first layer first. One mask is not enough to see it: with
-    `causal | from(image)` and the order text, image, earlier text reads later text through the image in two layers.
-    """
-    b, n = tokens.shape
-    known = torch.eye(n).expand(b, n, n)
-    masks = {graph: dense_mask(graph, tokens, tokens).float() for graph in set(graphs)}
-    for graph in graphs:
-        known = (masks[graph] @ known).clamp_(max=1)
-    return known > 0

@@ -10,8 +10,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..tokens import PADDING, Tokens, alike, within_samples
-from .graph import Causal, Graph, Node, SameSample, Window, dense_mask, mask_within, reads
+from .graph import Causal, Graph, Node, SameSample, Window
 from .kernels import SHORT, Band, Dense, Flex, Layout, PerSample, Plain, VariableLength, _varlen_attention, short
+from .mask import dense_mask, mask_within, reads
 
 
 def plan(

@@ -15,11 +15,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..arithmetic import computing_type
+from ..attention.mask import lasting
 from ..batch import Batch, Chunks, SetPlan
 from ..cache import Cache
 from ..model import Model
-from ..tokens import Tokens, TokenSet
+from ..tokens import Tokens, TokenSet, plain_tokens
 from .fast_decoder import Decoder
+from .notes import AXIS
 
 
 class Session:
@@ -31,8 +33,10 @@ class Session:
     for). `source` is the encoder's output, where another session of the same samples has computed it. Without `cached`
     no cache is used. Raises ValueError where a sample does not end in its text.
 
-    A text that is alone in its row may exceed the context: a full row is cut to the last half of the context, which is
-    read again from position 0, cached or not. Beside other inputs generation ends with the context.
+    Where no later token reads some of the cached ones in any layer, as with `causal & window(64)`, these are forgotten
+    when the context is full, and generation goes on without end. Else a text that is alone in its row is cut to the
+    last half of the context, notes kept (`Notes`), which is read again from position 0, cached or not; and beside other
+    inputs generation ends with the context.
     """
 
     def __init__(
@@ -43,11 +47,12 @@ class Session:
         self.input, self.vocabulary, self.cached = input, vocabulary, cached
         self.device, self.dtype = next(model.parameters()).device, computing_type(model)
         self.slides = not batch.encoder and {*given.chunks} == {input} and given.own is None
-        self.wanted, self.beams = most, 1
+        self.wanted, self.beams, self.notes = most, 1, model.tokenizer(input).notes
         self.hidden: Tensor | None = None
         self._begin(given)
+        self.forgets = not self.fast and self._forgets()
         self.ids = self._given_ids()
-        self.most = most if self.slides and most is not None else self.room
+        self.most = most if (self.slides or self.forgets) and most is not None else self.room
         self.source = self._read_source(batch.encoder) if source is None and batch.encoder else source
         self.source_tokens = batch.encoder.tokens if batch.encoder else None
 
@@ -60,7 +65,7 @@ class Session:
         rows = [torch.tensor(row[-model.context :]) for row in rows]
         longest = max(map(len, rows))
         ids = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0), value=-1) for row in rows])
-        planned = text_set(ids, input, model.inputs.index(input) + 1, model.core.axes)
+        planned = text_set(model, input, ids)
         return cls(model, Batch(main=planned), input=input, task=task, vocabulary=vocabulary, most=most, cached=cached)
 
     # ------------------------------------------------------------------------------------------------ where it begins
@@ -114,11 +119,35 @@ class Session:
         return self.head(self.hidden[:, column])[:, : self.vocabulary]
 
     def append(self, ids: Int[Tensor, "b"]) -> None:
-        """Put one more id at the end of each row; a full row of text alone is cut to half the context first."""
-        if self.slides and self.columns >= self.model.context:
-            self._begin(self._text(max(self.model.context // 2, 1)))
+        """Put one more id at the end of each row; in full rows room is made first. Raises ValueError where it cannot
+        be."""
+        held = self.cache.length if self.forgets and self.cache else self.columns
+        if (self.slides or self.forgets) and held >= self.model.context:
+            self._make_room()
         self.ids = torch.cat([self.ids, ids.cpu()[:, None]], dim=1)
         self.columns += 1
+
+    def _forgets(self) -> bool:
+        """Whether a token that is a context behind is read by none in any layer, so that it can be forgotten."""
+        context, embedder = self.model.context, self.model.tokenizer(self.input)
+        number = self.model.inputs.index(self.input) + 1
+        row = plain_tokens(1, context + 1, axes=self.core.axes, input=number)
+        return embedder.longest is None and not lasting(self.core.graphs, row)[0, 1]
+
+    def _make_room(self) -> None:
+        """Forget the columns that no later token reads; where all may be read, cut a row of text alone."""
+        if self.forgets:
+            tokens = self._whole().tokens if self.cache is None else self.cache.tokens
+            kept = lasting(self.core.graphs, tokens).any(dim=0).nonzero()[:, 0]
+            if len(kept) < self.model.context:
+                if self.cache is not None:
+                    self.cache.keep(kept)
+                return
+        if not self.slides:
+            raise ValueError(f"the context of {self.model.context} tokens is full of what later tokens may read")
+        half = max(self.model.context // 2, 1)
+        ids, numbers = (self.ids[:, -half:], None) if self.notes is None else self.notes.carried(self.ids, half)
+        self._begin(text_set(self.model, self.input, ids, numbers))
 
     def _read(self) -> Tensor:
         """The scores after the last column, by the core's own forward pass over all columns that were not read yet
@@ -152,11 +181,13 @@ class Session:
 
     def _tokens(self, start: int) -> Tokens:
         """Descriptors of the appended tokens from column `start` on: those of the row's last given token, but with the
-        column as running order and no other coordinates."""
+        column as running order and no other coordinates but those of notes."""
         columns = torch.arange(start, self.columns)
         tokens = self.last.select(slice(None), torch.zeros_like(columns))
         position = torch.full_like(tokens.position, torch.nan)
         position[..., 0] = columns
+        if self.notes is not None:
+            position[..., self.core.position.axes.index(AXIS)] = self.notes.numbers(self.ids)[:, start - self.columns :]
         return replace(tokens, position=position)
 
     def _appended(self, start: int) -> Chunks:
@@ -168,17 +199,13 @@ class Session:
         """The tokens that were appended since the last read."""
         return SetPlan(tokens=self._tokens(self.read), chunks={self.input: self._appended(self.read)})
 
-    def _text(self, count: int) -> SetPlan:
-        """The last `count` ids of every row as a set of nothing else."""
-        return text_set(self.ids[:, -count:], self.input, int(self.last.input[0, 0]), self.core.axes)
-
     def _whole(self) -> SetPlan:
         """The given set with all appended tokens at the end of its rows."""
         given, (b, n), end = self.given, self.given.tokens.shape, self.columns
         if end == n:
             return given
-        if self.slides:
-            return self._text(end)
+        if self.slides and self.notes is None:
+            return text_set(self.model, self.input, self.ids[:, -end:])
 
         def moved(slots: Tensor) -> Tensor:
             """The same slots in longer rows."""
@@ -241,9 +268,9 @@ class Session:
         self.source, self.source_tokens = self.source.select(self._there(rows)), self.source_tokens.select(rows)
 
 
-def text_set(ids: Int[Tensor, "b n"], input: str, number: int, axes: int) -> SetPlan:
-    """Rows of ids as a set, one text a row, of the input with this `number` and `axes` position axes; -1 in front of a
-    row is padding.
+def text_set(model: Model, input: str, ids: Int[Tensor, "b n"], notes: Float[Tensor, "b n"] | None = None) -> SetPlan:
+    """Rows of ids as a set of a model, each row one item of this `input` and nothing else; -1 in front of a row is
+    padding. `notes` are the numbers of their notes, where the ids are only the end of a text.
 
         ids     7  3  5      sample   1  1  1      index  0  1  2
                -1 -1  4               0  0  2                   0
@@ -251,9 +278,12 @@ def text_set(ids: Int[Tensor, "b n"], input: str, number: int, axes: int) -> Set
     rows, n = ids.shape
     there, counts = ids >= 0, (ids >= 0).sum(dim=1)
     sample = torch.arange(1, rows + 1)[:, None] * there
-    position = torch.full((rows, n, axes), torch.nan)
+    position = torch.full((rows, n, model.core.axes), torch.nan)
     position[..., 0] = torch.arange(n)
-    tokens = Tokens(input=torch.full_like(sample, number), sample=sample, item=sample, position=position)
+    if known := model.tokenizer(input).notes:
+        position[..., model.core.position.axes.index(AXIS)] = known.numbers(ids) if notes is None else notes
+    number = torch.full_like(sample, model.inputs.index(input) + 1)
+    tokens = Tokens(input=number, sample=sample, item=sample, position=position)
     if there.all():
         return SetPlan(tokens=tokens, chunks={input: Chunks(values=ids, index=torch.arange(n), counts=counts)})
     slots = there.flatten().nonzero()[:, 0]

@@ -35,6 +35,7 @@ SAMPLES = {
     "any_digits",
     "emoji",
     "jsb_chorales",
+    "recall",
     "mixture",
     "arithmetic",
     "arithmetic_speech",

@@ -12,19 +12,9 @@ import torch
 import torch.nn.functional as F
 from chopmix.models.attention import kernels as attention
 from chopmix.models.attention import plan as choosing
-from chopmix.models.attention.graph import (
-    Causal,
-    Edges,
-    From,
-    Graph,
-    Neighbourhood,
-    Node,
-    SameSample,
-    Window,
-    dense_mask,
-    reads,
-)
+from chopmix.models.attention.graph import Causal, Edges, From, Graph, Neighbourhood, Node, SameSample, Window
 from chopmix.models.attention.kernels import Band, Dense, Flex, PerSample, Plain, VariableLength, attend
+from chopmix.models.attention.mask import dense_mask, reads
 from chopmix.models.attention.message_passing import MessageNode, pass_messages, receive
 from chopmix.models.attention.plan import plan, plan_cross
 from chopmix.models.tokens import PADDING, Tokens, plain_tokens, within_samples

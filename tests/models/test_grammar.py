@@ -11,6 +11,7 @@ from chopmix.models.attention.graph import (
     Graph,
     Neighbourhood,
     Not,
+    On,
     Or,
     SameItem,
     SameSample,
@@ -214,6 +215,8 @@ def write(graph: Graph) -> str:
             return call("window", size, AXES[axis])
         case Neighbourhood(radius, axes):
             return call("neighbourhood", radius, *(AXES[axis] for axis in axes))
+        case On(axis):
+            return call("on", AXES[axis])
         case Edges(pairs, "inputs"):
             return call("edges", *(f"{INPUTS[source - 1]} -> {INPUTS[reader - 1]}" for source, reader in pairs))
         case Edges(pairs, "slots"):

@@ -14,14 +14,13 @@ from chopmix.models.attention.graph import (
     Neighbourhood,
     Node,
     Not,
+    On,
     Or,
     SameItem,
     SameSample,
     Window,
-    dense_mask,
-    reach,
-    reads,
 )
+from chopmix.models.attention.mask import dense_mask, lasting, reach, reads
 from chopmix.models.tokens import Tokens, within_samples
 from drawn import LEAVES, causal_graphs, graphs, laid_out, tokens
 from hypothesis import given
@@ -74,6 +73,8 @@ def says(graph: Graph, query: Node, key: Node) -> bool:
             return apart(axis) + 0.5 <= size  # all distances and sizes drawn are multiples of a half
         case Neighbourhood(radius, axes):
             return all(apart(axis) < radius + 0.5 for axis in axes)
+        case On(axis):
+            return not math.isnan(key.position[axis])
         case Edges(pairs, "inputs"):
             return (key.input, query.input) in pairs
         case Edges(pairs, "slots"):
@@ -331,3 +332,24 @@ def test_an_edge_between_plain_numbers_is_true_or_false():
     pair = nodes(laid_out([[1, 1]]), 0)
     with pytest.raises(ValueError, match=r"Distance\.edge gave -1\.0; expected True or False"):
         reads(Distance(), *pair)
+
+
+@given(st.lists(graphs(), min_size=1, max_size=3), tokens(sample=1), st.data())
+def test_what_can_be_forgotten_is_read_by_no_later_token(found, drawn, data):
+    """Whatever is cut off the end of a row and read again behind it: no token there reads what `lasting` lets go."""
+    n = drawn.shape[1]
+    end = data.draw(st.integers(1, n))
+    kept = lasting(found, drawn.select(slice(None), slice(0, end)))
+    for graph in found:
+        mask = dense_mask(graph, drawn, drawn)
+        assert not (mask[:, end:, :end] & ~kept[:, None]).any()
+
+
+def test_a_window_forgets_what_lies_behind_it_but_for_the_first_token_and_what_is_on_an_axis():
+    position = torch.full((1, 9, 2), torch.nan)
+    position[..., 0], position[0, 2:4, 1] = torch.arange(9), 0.0
+    row = torch.ones(1, 9, dtype=torch.long)
+    nine = Tokens(input=row, sample=row, item=row, position=position)
+    assert lasting([Causal() & Window(3)], nine)[0].nonzero()[:, 0].tolist() == [0, 7, 8]
+    assert lasting([Causal() & (Window(3) | On(1))], nine)[0].nonzero()[:, 0].tolist() == [0, 2, 3, 7, 8]
+    assert lasting([Causal() & Window(3), Causal()], nine).all(), "one layer that reads all keeps all"

@@ -4,7 +4,8 @@ windows."""
 import numpy as np
 import pytest
 import torch
-from chopmix.models.attention.graph import Causal, SameSample, reach
+from chopmix.models.attention.graph import Causal, SameSample
+from chopmix.models.attention.mask import reach
 from chopmix.models.batch import Batch
 from chopmix.models.model import Cores, Model
 from chopmix.models.tokens import Tokens

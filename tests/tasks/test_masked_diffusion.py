@@ -45,7 +45,7 @@ TASK, MODEL = made()
 
 
 def batch_of(rows, **more):
-    planned = text_set(torch.tensor(rows), "text", 1, 1)
+    planned = text_set(MODEL, "text", torch.tensor(rows))
     return Batch(main=planned, **more)
 
 

@@ -25,7 +25,8 @@ from chopmix.experiment.settings.config import Config, load_config
 from chopmix.inference.evaluation import measured
 from chopmix.models.attention import kernels as attention
 from chopmix.models.attention import plan as choosing
-from chopmix.models.attention.graph import Causal, SameSample, dense_mask
+from chopmix.models.attention.graph import Causal, SameSample
+from chopmix.models.attention.mask import dense_mask
 from chopmix.models.batch import Batch
 from chopmix.models.generation.sampling import Sampling, draw
 from chopmix.models.generation.session import Session
