@@ -64,12 +64,14 @@ class Costs:
 
 @torch.inference_mode()
 def caption_costs(run: Run, inputs: Collection[str] | None = None) -> Costs:
-    """One run's captions, each read by itself; with `inputs`, the run reads only these."""
+    """The captions that one run's only task writes, each read by itself; with `inputs`, the run reads only these."""
     split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
     if not run.config.data.dataset.options["unseen"]:
         raise SystemExit(f"{run.folder} was not trained with data.dataset.unseen: its val has captions that train has")
-    nats = [summed(run.model, run.tasks, split, [place], 1, inputs)[0]["caption"]["loss"] for place in split.all()]
-    texts = [split.item(place.number)[0]["caption"] for place in split.all()]
+    ((name, task),) = run.tasks.items()
+    places = sorted(split.all(), key=lambda place: place.number)  # in the order of the keys
+    nats = [summed(run.model, run.tasks, split, [place], 1, inputs)[0][name]["loss"] for place in places]
+    texts = [split.item(place.number)[0][task.target] for place in places]
     return Costs(
         bits=np.array([[float(each) / math.log(2) for each in nats]]),
         bytes=np.array([len(text.encode()) for text in texts]),

@@ -72,7 +72,8 @@ def drawn_value(chopper: Any, random: np.random.Generator) -> Any:
     if chopper.kind == "score":
         return random.integers(50, 70, size=(int(random.integers(4, 12)), chopper.voices))
     if chopper.kind == "text":
-        return "".join(random.choice(list("abcde "), int(random.integers(1, 6))))
+        marks = getattr(chopper, "notes", ())  # of a text with notes
+        return "".join([*random.choice(list("abcde "), int(random.integers(1, 6))), *marks])
     return random.standard_normal((int(random.integers(1, 2 * chopper.window + 1)), len(chopper.names)))
 
 
@@ -117,10 +118,13 @@ def quickly_encoded(config: Config) -> list[str]:
 
 
 def without_parts(config: Config) -> list[str]:
-    """Overrides by which no trained run is needed: no judges, and small pictures of few colours for its codes."""
+    """Overrides by which no trained run is needed: no judges, small pictures of few colours for its codes, and pictures
+    for what it would encode."""
+    encoded = [name for name, part in config.inputs.items() if part.use == "encoded"]
     codes = [name for name, part in config.inputs.items() if part.use == "codes"]
     judged = [name for name, part in config.tasks.items() if isinstance(part.options.get("metrics"), dict)]
     found = [f"inputs.{name}={{use: image_ids, size: 8, patch_size: 2}}" for name in codes]
+    found += [f"inputs.{name}={{use: image, size: 8, patch_size: 2, channels: 3}}" for name in encoded]
     return found + [f"tasks.{name}.metrics={{}}" for name in judged]
 
 

@@ -72,10 +72,8 @@ def lines_about_inputs(
     if withheld := split.inputs.withheld:
         told = ", ".join(f"{name} from {share:.1%}" for name, share in withheld.items())
         chances = ", ".join(f"{split.inputs.dropout[name]:g}" for name in withheld)
-        lines.append(
-            f"withheld of the samples while training: {told} (input_dropout {chances}, before one of a "
-            "sample's inputs is kept)"
-        )
+        kept = ", before one of a sample's inputs is kept" if split.inputs.one_stays else ""
+        lines.append(f"withheld of the samples while training: {told} (input_dropout {chances}{kept})")
     for name, task in tasks.items():
         needs = task.needs
         answers = [*needs.columns] or [columns[each] for each in needs.inputs if each not in needs.makes]

@@ -14,16 +14,16 @@ NOTHING = 0.01
 distribution of the answers, the baseline that attribution measures an input against: few are enough, none too few."""
 
 
-def withheld_shares(dropout: Mapping[str, float]) -> dict[str, float]:
+def withheld_shares(dropout: Mapping[str, float], one_stays: bool = True) -> dict[str, float]:
     """The probability that each input is withheld from a sample that has them all, from the rates at which each is
-    drawn before one is put back where all were.
+    drawn; with `one_stays`, before one is put back where all were.
 
     {"image": 0.75, "sound": 0.6} gives {"image": 0.530, "sound": 0.381}: in 45 of 100 samples both would be, and
     one stays.
     """
     if not dropout or not all(dropout.values()):
         return dict(dropout)
-    all_of_them = math.prod(dropout.values()) / len(dropout)
+    all_of_them = math.prod(dropout.values()) / len(dropout) if one_stays else 0.0
     return {name: NOTHING + (1 - NOTHING) * (share - all_of_them) for name, share in dropout.items()}
 
 
@@ -42,7 +42,8 @@ class Inputs:
     """Columns that tasks read undecoded, such as a class."""
     dropout: Mapping[str, float] = field(default_factory=dict)
     """The rate, from 0 to below 1, at which each input is withheld from a sample while training. Where all would be,
-    one stays (AV-HuBERT's modality dropout, Shi et al. 2022), except in the share `NOTHING` of the samples."""
+    one stays (AV-HuBERT's modality dropout, Shi et al. 2022), except in the share `NOTHING` of the samples. The only
+    one beside what a task predicts may be withheld: guidance needs a model that has read much without it."""
     too_long: Literal["refuse", "drop"] = "refuse"
     """A sample longer than the context is bad (`refuse`), or its last inputs are left out until it fits (`drop`)."""
 
@@ -52,9 +53,14 @@ class Inputs:
         return tuple(name for name in self.columns if name not in self.targets)
 
     @property
+    def one_stays(self) -> bool:
+        """Whether one of several inputs is put back where all would be withheld."""
+        return len(self.optional) > 1 or not self.targets
+
+    @property
     def withheld(self) -> dict[str, float]:
         """The probability that each input is withheld from a sample that has them all, where it is not 0."""
-        found = withheld_shares({name: self.dropout.get(name, 0.0) for name in self.optional})
+        found = withheld_shares({name: self.dropout.get(name, 0.0) for name in self.optional}, self.one_stays)
         return {name: share for name, share in found.items() if share}
 
     def withhold(self, present: Sequence[str], every: Sequence[str], random: np.random.Generator) -> list[str]:
@@ -66,6 +72,6 @@ class Inputs:
         if present and all(shares):
             if random.random() < NOTHING:
                 return list(present)
-            if len(withheld) == len(present):
+            if len(withheld) == len(present) and self.one_stays:
                 del withheld[random.integers(len(withheld))]
         return withheld

@@ -71,7 +71,7 @@ class Training:
     """Whether torch.compile compiles the model. `auto`: on a GPU, for 1,000 steps or more."""
     input_dropout: float | dict[str, float] = 0.0
     """How often an input is withheld from a sample, at least 0 and below 1: one share for all, or `{image: 0.3, ...}`.
-    Inputs that a task predicts never are. One input of a sample always stays, except in one sample of a hundred."""
+    Inputs that a task predicts never are. Of several others one always stays, except in one sample of a hundred."""
     mixup: Mixup | None = None
     """Mixup and CutMix of images, Mixup of sounds; null: none."""
     freeze: list[str] = field(default_factory=list)
