@@ -65,6 +65,8 @@ class Role:
     """Roles of the special ids that its tasks need (`mask`, `sentinel_0`); a vocabulary that lacks one gets it."""
     open_run: Callable[[str | Path], RunPart] = no_run
     """Opens a trained run by its folder, as a frozen part of this one."""
+    cache: Path | None = None
+    """A folder where what is computed once from the training data may be kept for later runs; None: nowhere."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +19,7 @@ from ..models.heads import Head
 from .base import Chopper, Preprocessor, Role, RunPart, axes_of
 from .chopping.contract import chopped
 from .chopping.packing import place
+from .encoding.code_file import CodeFile, counted, key_of
 from .encoding.vocabulary import CodedVocabulary, Unit
 from .files.reading import DataError
 from .ids import IdChopper, IdTokenizer
@@ -112,13 +115,20 @@ class CodeVocabulary(CodedVocabulary):
 @dataclass(frozen=True, kw_only=True)
 class CodesPreprocessor(Preprocessor):
     """Items as the codes that the run in the folder `run`, trained by the task `reconstruction`, gives to its input
-    `input`. The run's weights are copied to this run's assets."""
+    `input`. The run's weights are copied to this run's assets. The codes of the training data are computed once, into a
+    file in the cache folder that is keyed by the content of that run."""
 
     run: str
     input: str
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> CodesChopper:
-        return self.chopper(role.open_run(self.run), role)
+        chopper = self.chopper(role.open_run(self.run), role)
+        if role.cache is not None:
+            for raw in counted(items(), f"{self.input} to codes"):
+                with suppress(ValueError, TypeError):  # what cannot be read is told of when samples are
+                    chopper.encoded(chopper.decode(raw))
+            chopper.known.save()
+        return chopper
 
     def load(self, folder: Path, role: Role) -> CodesChopper:
         if not (folder / "run").exists():
@@ -135,14 +145,17 @@ class CodesPreprocessor(Preprocessor):
             )
         part.model.eval().requires_grad_(False)
         vocabulary = CodeVocabulary(part=part, input=self.input, own=role.special_ids)
-        return CodesChopper(vocabulary=vocabulary, generated=role.generated)
+        name = hashlib.blake2b(f"{part.content} {self.input}".encode(), digest_size=12).hexdigest()
+        path = None if role.cache is None else role.cache / "codes" / f"{name}.safetensors"
+        known = CodeFile(path, vocabulary.length)
+        return CodesChopper(vocabulary=vocabulary, generated=role.generated, known=known)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodesChopper(IdChopper):
     """Items to the codes of a trained run. What was encoded once is kept."""
 
-    known: dict[bytes, list[int]] = field(default_factory=dict, repr=False, compare=False)
+    known: CodeFile = field(repr=False, compare=False)
 
     @property
     def kind(self) -> str:
@@ -157,10 +170,10 @@ class CodesChopper(IdChopper):
     def encoded(self, item: Any) -> list[int]:
         if isinstance(item, tuple | list):
             return list(item)
-        key = item.numpy().tobytes()
-        if key not in self.known:
-            self.known[key] = self.vocabulary.encode(item)
-        return self.known[key]
+        key = key_of(item)
+        if (ids := self.known.get(key)) is None:
+            ids = self.known.new[key] = self.vocabulary.encode(item)
+        return ids
 
     def draw(self, canvas: Any, item: Any) -> None:
         """The item as it comes back from its codes."""

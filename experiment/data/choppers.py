@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ...data.base import Dataset
+from ...data.root import cache_folder
 from ...tokenizers.base import Chopper, RunPart, no_run
 from ...tokenizers.chopping.contract import check_complete
 from ..settings.config import Config
@@ -28,7 +29,8 @@ def build_choppers(
         check_columns(config, dataset)
         check_present(config, dataset)
     columns, made = columns_of(config), {}
-    roles = {name: replace(role, open_run=open_run) for name, role in roles_of(config).items()}
+    parts = {"open_run": open_run, "cache": cache_folder()}
+    roles = {name: replace(role, **parts) for name, role in roles_of(config).items()}
     for name, part in config.inputs.items():
         preprocessor, owner = part.build(part.target.Chopper), config.shares.get(name, name)
         check_complete(name, preprocessor)

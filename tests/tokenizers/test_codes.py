@@ -1,5 +1,6 @@
 """Pictures as the codes of a trained run: its weights are copied, its codes are those of the run, and come back."""
 
+import os
 import shutil
 
 import pytest
@@ -9,7 +10,12 @@ from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.tokenizers.base import Role
+from chopmix.tokenizers.codes import CodeVocabulary
+from chopmix.tokenizers.encoding.code_file import CodeFile, key_of
 from chopmix.tokenizers.files.reading import DataError
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 QUANTISER = """
 inputs: {image: {use: image, patch_size: 2, channels: 1, size: 8}}
@@ -35,11 +41,13 @@ logging: {tensorboard: false}
 def runs(tmp_path_factory):
     """A quantiser and a model of its codes, trained for a few steps."""
     folder = tmp_path_factory.mktemp("codes")
+    os.environ["CHOPMIX_CACHE"] = str(folder / "cache")
     (folder / "q.yaml").write_text(QUANTISER)
     (folder / "w.yaml").write_text(WRITER.replace("RUN", str(folder / "q")))
     for name in "qw":
         train(load_config(folder / f"{name}.yaml", [f"out={folder / name}"]))
-    return folder
+    yield folder
+    del os.environ["CHOPMIX_CACHE"]
 
 
 def test_reconstruction_learns_and_tells_of_its_codes(runs):
@@ -106,3 +114,46 @@ def test_what_cannot_be_reconstructed(runs, capsys):
     assert "images that are reconstructed need a 'size'" in capsys.readouterr().err
     shutil.rmtree(runs / "bad", ignore_errors=True)
     assert Role().generated is False
+
+
+def test_the_codes_of_the_training_data_are_computed_once(runs, monkeypatch):
+    (file,) = (runs / "cache" / "codes").glob("*.safetensors")
+    ids, encoded, encode = load_file(file)["ids"], [], CodeVocabulary.encode
+    run = load_run(runs / "w")
+    split = run.dataset().open("train")
+    assert ids.shape == (len({split[number]["image"].tobytes() for number in range(len(split))}), 16)
+    monkeypatch.setattr(CodeVocabulary, "encode", lambda self, item: encoded.append(key_of(item)) or encode(self, item))
+    train(load_config(runs / "w.yaml", [f"out={runs / 'again'}", "training.steps=1"]))
+    validation, chopper = run.dataset().open("val"), run.choppers["image"]
+    assert {*encoded} <= {key_of(chopper.decode(validation[number]["image"])) for number in range(len(validation))}
+
+
+@pytest.mark.parametrize("harm", [b"", b"nothing of the sort", None], ids=["empty", "another", "cut"])
+def test_a_damaged_file_of_codes_is_computed_anew(runs, harm):
+    (file,) = (runs / "cache" / "codes").glob("*.safetensors")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] if harm is None else harm)
+    (runs / "w.yaml").touch()
+    train(load_config(runs / "w.yaml", [f"out={runs / str(hash(harm))}", "training.steps=1"]))
+    assert load_file(file).keys() == {"keys", "ids"} and file.read_bytes() == whole
+
+
+@given(
+    st.dictionaries(st.binary(min_size=16, max_size=16), st.lists(st.integers(0, 2**31 - 1), min_size=3, max_size=3))
+)
+def test_a_file_of_codes_gives_back_what_joined_it(tmp_path_factory, entries):
+    path, items = tmp_path_factory.mktemp("file") / "codes.safetensors", list(entries.items())
+    for part in (items[: len(items) // 2], items[len(items) // 2 :]):  # by two runs, one after the other
+        file = CodeFile(path, 3)
+        file.new.update(part)
+        assert all(file.get(key) == ids for key, ids in part)
+        file.save()
+    again = CodeFile(path, 3)
+    assert all(again.get(key) == ids for key, ids in items) and again.get(b"another") is None
+    assert CodeFile(path, 4).rows == {}, "codes of items of another length are none"
+
+
+def test_items_that_differ_in_shape_or_type_have_keys_of_their_own():
+    same = torch.zeros(2, 8, dtype=torch.uint8)
+    others = [same.reshape(4, 4), same.float()[:, :2], torch.zeros(2, 8, dtype=torch.int8), same + 1]
+    assert len({key_of(same), key_of(same.clone()), *map(key_of, others)}) == 5
