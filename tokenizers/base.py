@@ -37,7 +37,7 @@ class RunPart:
     core_tokens: int
     """Class and register tokens before each sample."""
     content: str
-    """Identifies its weights: checksums of the checkpoint's files."""
+    """Identifies its weights: a hash of them, the same for the run and for a copy of it."""
     write: Callable[[Path], None]
     """Saves it to a folder, from which it can be opened without the original run."""
     tasks: Sequence[str] = ()

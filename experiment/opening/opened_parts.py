@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import torch
 
+from ...models.model import Model
 from ...tokenizers.base import RunPart
-from ...training.checkpoints import files as checkpoint
 from ..assembly.model import build_model
 from ..data.tasks import choppers_and_tasks
 from ..folder.model_run import write_model_run
@@ -50,13 +51,22 @@ def open_part(folder: str | Path, trust: Collection[str] = ()) -> RunPart:
     where the run cannot be opened."""
     folder = Path(folder)
     own = opened_parts(folder, "best", "cpu", trust)
-    config, model, encoder = own["config"], own["model"], own["config"].model.options["encoder"]
-    state = checkpoint.read_state(folder, own["step"])
+    config, model = own["config"], own["model"]
+    encoder = config.model.options["encoder"]
     return RunPart(
         name=str(folder), model=model, choppers=own["choppers"], context=encoder.context if encoder else model.context,
         core_tokens=config.model.options["core_tokens"],
         write=partial(write_model_run, config=config, choppers=own["choppers"], tasks=own["tasks"], model=model,
                       told={"missing": list(own["missing"])}),
         tasks=tuple(own["tasks"]), predict=predictor(config, model, own["choppers"], own["tasks"]),
-        content=" ".join(f"{each.crc32:08x}" for _, each in sorted(state.files.items())),
+        content=content_of(model),
     )  # fmt: skip
+
+
+def content_of(model: Model) -> str:
+    """A hash of all weights and their names: the same for a run and for its copy in another run."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(model.state_dict().items()):
+        found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy() if value.numel() else b"")
+    return found.hexdigest()

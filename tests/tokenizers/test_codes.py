@@ -125,6 +125,7 @@ def test_the_codes_of_the_training_data_are_computed_once(runs, monkeypatch):
     monkeypatch.setattr(CodeVocabulary, "encode", lambda self, item: encoded.append(key_of(item)) or encode(self, item))
     train(load_config(runs / "w.yaml", [f"out={runs / 'again'}", "training.steps=1"]))
     assert encoded and not known & {*encoded}, "items of val alone"
+    assert run.choppers["image"].known.path == file, "the copied run's codes are those of the run"
 
 
 @pytest.mark.parametrize("harm", [b"", b"nothing of the sort", None], ids=["empty", "another", "cut"])
