@@ -9,6 +9,12 @@ from pathlib import Path
 from .options.shared import DATA_HELP, add_checkpoint, add_search, load, search_options, wide_console
 
 HELP = "measure a run on a whole split"
+GENERATING = (
+    ("--guidance", float, "W", "generate with this weight of what the inputs change; default: as the task says"),
+    ("--temperature", float, "T", "generate at this temperature; default: as the task says"),
+    ("--steps", int, "N", "refine drafts in so many steps; default: as the task says"),
+)
+"""How items are generated: flag, type, metavar and help."""
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -20,6 +26,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--inputs", metavar="NAME,NAME", help="read these inputs alone, beside those that are predicted"
     )
+    for flag, kind, metavar, text in GENERATING:
+        command.add_argument(flag, type=kind, metavar=metavar, help=text)
     command.add_argument("--subsets", action="store_true", help="also tell what each input is worth")
     command.add_argument("--json", metavar="FILE", help="also write the figures there")
 
@@ -31,14 +39,15 @@ def run(options: argparse.Namespace) -> None:
     from ..tokenizers.files.printing import printable
     from ..tokenizers.files.writing import write_json
 
-    loaded = load(options).searching(**search_options(options))
+    asked = {name: getattr(options, name) for name in ("guidance", "temperature", "steps")}
+    loaded = load(options).searching(**search_options(options)).generating(**asked)
     dataset = whole_data(options.data, options.split, *loaded.reads()) if options.data else None
     if options.json and not os.path.isdir(Path(options.json).absolute().parent):
         raise RunError(f"--json {options.json}: there is no folder {Path(options.json).parent}")
     say_aside(loaded.name)
     inputs = options.inputs.split(",") if options.inputs is not None else None
     result = loaded.evaluate(options.split, dataset, inputs=inputs)
-    record = {"inputs": inputs} if inputs else {}
+    record = {name: value for name, value in {"inputs": inputs, **asked}.items() if value not in (None, [])}
     record |= {"data": options.data or loaded.config.tree["data"]["dataset"], **result}
     for name, value in result.items():
         print(printable(f"{name} {value:.6g}"))

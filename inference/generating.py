@@ -6,6 +6,7 @@ Items are drawn at random where a `Sampling` is given, else searched for as a `S
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..models.generation.refine import Refining
 from ..models.generation.sampling import Sampling, draw, seeded
 from ..models.generation.session import Session
 from ..models.model import Model
+from ..tasks.base import Task
 from ..tokenizers.encoding.base import TextStream
 
 
@@ -161,3 +163,36 @@ def pieces(
 def joined(streamed: Iterator[Sequence[str]], count: int) -> list[str]:
     """The whole texts of `count` rows that were streamed in pieces."""
     return ["".join(pieces) for pieces in zip([""] * count, *streamed, strict=True)]
+
+
+def searching_tasks(tasks: Mapping[str, Task], **given: Any) -> dict[str, Task]:
+    """The same tasks with another search: `given` are fields of `Search`, the others stay as each task has them. Raises
+    ValueError for values that `Search` refuses."""
+    Search(**given)
+    found = {name: copy(task) for name, task in tasks.items()}
+    for task in found.values():
+        task.search = replace(task.search, **given)
+    return found
+
+
+def generating_tasks(
+    tasks: Mapping[str, Task], guidance: float | None, temperature: float | None, steps: int | None
+) -> dict[str, Task]:
+    """The same tasks, of which those that generate do so with this guidance, at this temperature, in so many steps;
+    what is None stays as each task has it. Raises LookupError where no task generates so, ValueError for values outside
+    their ranges."""
+    found = {name: copy(task) for name, task in tasks.items()}
+    refining = [task for task in found.values() if task.needs.refines]
+    writing = refining + [task for task in found.values() if task.needs.generates]
+    if steps is not None and not refining:
+        raise LookupError("refines no drafts: no steps can be asked for")
+    if not writing and not (guidance is temperature is None):
+        raise LookupError("generates nothing: there is nothing to guide or to draw")
+    for task in writing:
+        if guidance is not None:
+            task.guidance = Generating(guidance=guidance).guidance
+        if temperature is not None:
+            task.sampling = replace(task.sampling or Sampling(), temperature=temperature)
+    for task in refining if steps is not None else ():
+        task.refining = replace(task.refining, steps=steps)
+    return found

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
-from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from ...data.base import Dataset
-from ...models.generation.beam_search import Search
+from ...inference.generating import generating_tasks, searching_tasks
 from ...models.model import Model
 from ...tasks.base import Task
 from ...tokenizers.base import Chopper
@@ -95,10 +94,18 @@ class Opened:
         """The same run with another search for generated texts: `given` are fields of `Search` (`beams`,
         `length_penalty`, `no_repeat`); the others stay as each task has them. CTC uses `beams` alone. Raises
         ValueError for values that `Search` refuses."""
-        Search(**given)
-        tasks = {name: copy(task) for name, task in self.tasks.items()}
-        for task in tasks.values():
-            task.search = replace(task.search, **given)
+        return replace(self, tasks=searching_tasks(self.tasks, **given))
+
+    def generating(
+        self: AnyOpened, *, guidance: float | None = None, temperature: float | None = None, steps: int | None = None
+    ) -> AnyOpened:
+        """The same run whose evaluations generate items with this `guidance`, drawn at this `temperature`, or, of a
+        task that refines drafts, in so many `steps`; what is None stays as each task has it. Raises RunError where no
+        task generates so, ValueError for values outside their ranges."""
+        try:
+            tasks = generating_tasks(self.tasks, guidance, temperature, steps)
+        except LookupError as error:
+            raise RunError(f"{self.folder} {error.args[0]}") from None
         return replace(self, tasks=tasks)
 
     def text_task(self, given: Collection[str] = (), target: str | None = None) -> tuple[str, str]:

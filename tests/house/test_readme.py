@@ -23,9 +23,11 @@ import numpy as np
 import pytest
 import soundfile
 import transformers
+import yaml
 from checkout import ROOT
 from chopmix.commands.cli import main
-from chopmix.data.datasets import arithmetic, driving, python_stdlib, tiny_shakespeare
+from chopmix.data.datasets import arithmetic, driving, python_stdlib, recall, tiny_shakespeare
+from PIL import Image
 from test_import_whisper import directory  # noqa: F401 (a fixture: a Whisper as transformers saves it)
 from test_import_whisper import sound as tones
 
@@ -81,6 +83,9 @@ LESS = {
         "inputs.text.vocabulary=280",
     ],
     "configs/speech/digit_strings_ctc.yaml": [*FEW, "model.width=16", "data.dataset.samples=8"],
+    **dict.fromkeys(("configs/generate/digits", "configs/diffusion/digits"), [*FEW, "model.width=16"]),
+    "configs/generate/chorales.yaml": [*SMALL, "model.width=16", "evaluation.sample_tokens=8"],
+    "configs/lm/notes.yaml": [*FEW, "model.width=16", "data.dataset.samples=40"],
 }
 """What shortens the training of a configuration whose path begins so."""
 
@@ -141,14 +146,13 @@ def checkout(tmp_path, monkeypatch):
 
 
 def write_data(folder: Path, monkeypatch) -> None:
-    """Data sets of the form that the datasets `multi30k`, `books`, `tiny_shakespeare` and `fsdd` read; of those
-    made by rule, few samples."""
-    for dataset in (arithmetic.Arithmetic, driving.Driving):
+    """Data sets of the form that the datasets of these names read; of those made by rule, few samples."""
+    for dataset in (arithmetic.Arithmetic, driving.Driving, recall.Recall):
         monkeypatch.setattr(dataset, "held_back", 20)
     files = python_stdlib._python_files
     monkeypatch.setattr(python_stdlib, "_python_files", lambda root: islice(files(root), 0, None, 12))
     chance, words = random.Random(0), ["two", "dogs", "run", "in", "a", "field", "night"]
-    for name in ("multi30k", "books", "tiny_shakespeare", "fsdd"):
+    for name in ("multi30k", "books", "tiny_shakespeare", "fsdd", "mnist", "jsb_chorales"):
         (folder / name).mkdir(parents=True)
     for split in ("train", "val", "test2016"):
         for language in ("en", "de"):
@@ -165,19 +169,29 @@ def write_data(folder: Path, monkeypatch) -> None:
     (folder / "tiny_shakespeare" / "input.txt").write_bytes(play)
     monkeypatch.setattr(tiny_shakespeare, "SHA256", hashlib.sha256(play).hexdigest())
     for split, numbers in (("train", range(5, 9)), ("test", range(2))):
+        spoken = ((d, s, n) for d in range(10) for s in ("anna", "bert") for n in numbers)
         with tarfile.open(folder / "fsdd" / f"{split}.tar.gz", "w:gz") as tar:
-            for digit, speaker, number in ((d, s, n) for d in range(10) for s in ("anna", "bert") for n in numbers):
+            for digit, speaker, number in spoken:
                 file = io.BytesIO()
                 soundfile.write(file, tones(0.15, seed=digit)[::2], 8000, format="flac")
                 about = {"digit": digit, "speaker": speaker, "index": number, "sample_rate": 8000}
-                for ending, content in (
-                    ("flac", file.getvalue()),
-                    ("cls", str(digit).encode()),
-                    ("json", json.dumps(about).encode()),
-                ):
-                    member = tarfile.TarInfo(f"{digit}_{speaker}_{number}.{ending}")
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
+                key = f"{digit}_{speaker}_{number}"
+                add(tar, key, flac=file.getvalue(), cls=str(digit).encode(), json=json.dumps(about).encode())
+        with tarfile.open(folder / "mnist" / f"{split}.tar.gz", "w:gz") as tar:
+            for number in range(40):
+                file = io.BytesIO()
+                Image.fromarray(np.full((28, 28), number * 6, dtype=np.uint8)).save(file, "png")
+                add(tar, f"{number:05}", png=file.getvalue(), cls=str(number % 10).encode())
+    pieces = {split: [[[72, 67, 64, 48 + step % 5] for step in range(24)]] * 6 for split in ("train", "valid", "test")}
+    (folder / "jsb_chorales" / "Jsb16thSeparated.json").write_text(json.dumps(pieces))
+
+
+def add(tar: tarfile.TarFile, key: str, **contents: bytes) -> None:
+    """Add one sample to a tar file, a file for each ending."""
+    for ending, content in contents.items():
+        member = tarfile.TarInfo(f"{key}.{ending}")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
 
 
 def test_every_command_is_in_a_section_that_is_tried():
@@ -186,6 +200,7 @@ def test_every_command_is_in_a_section_that_is_tried():
         "Adding information to a trained model",
         "Your own text, and GPT-2",
         "Encoders, and encoders with decoders",
+        "What is written, drawn and sung",
     }
     assert {name for name in SECTIONS if commands(name)} - {"Tests"} == tried
     assert sum(len(commands(name)) for name in tried) >= 30
@@ -249,3 +264,14 @@ def test_encoders_and_decoders(checkout, directory):  # noqa: F811
     for words in commands("Encoders, and encoders with decoders"):
         obey(words)
     assert {path.suffix for path in checkout.glob("**/talk.*")} == {".mp3", ".srt", ".json"}
+
+
+def test_what_is_written_and_drawn(checkout):
+    for words in commands("What is written, drawn and sung"):
+        obey(words)
+    made = {path.name for path in checkout.glob("*.*")}
+    assert made >= {*(f"seven-{n}.png" for n in (1, 2, 3)), "two.png", "two.gif", "chorale.mid"}
+    assert (checkout / "runs" / "generate" / "digits" / "sheets" / "test.html").exists()
+    (block,) = re.findall(r"```yaml\n(.*?)```", SECTIONS["What is written, drawn and sung"], re.DOTALL)
+    four = yaml.safe_load((checkout / "configs" / "generalist" / "four.yaml").read_text())
+    assert yaml.safe_load(block)["data"]["dataset"].keys() <= four["data"]["dataset"].keys()

@@ -1,0 +1,151 @@
+"""`chopmix generate` and `chopmix evaluate` of pictures: files, rules, guidance, drafts, and a judge."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chopmix.commands.cli import main
+from chopmix.experiment.run import load_run
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import train
+from PIL import Image
+
+COMMON = """
+data: {dataset: digits, columns: {words: label}}
+training: {steps: 4, samples_per_step: 8, learning_rate: 1e-2, input_dropout: {words: 0.2}}
+evaluation: {every: 4, generated: 6}
+logging: {tensorboard: false}
+"""
+WORDS = "words: {use: text, encoding: characters}, "
+PICTURE = "image: {use: image_ids, size: 8, patch_size: 2}"
+JUDGE = f"""
+inputs: {{{PICTURE}}}
+model: {{width: 16, depth: 1, heads: 2, context: 17, core_tokens: 1, attention: same_sample}}
+tasks: {{digit: {{use: classification, target: label, pooling: class_token}}}}
+{COMMON.replace(", columns: {words: label}", "").replace(", input_dropout: {words: 0.2}", "")}"""
+WRITER = f"""
+inputs: {{{WORDS}{PICTURE}}}
+model: {{width: 16, depth: 1, heads: 2, context: 32, attention: ATTENTION}}
+tasks: {{picture: {{use: TASK, target: image, sampling: {{temperature: 1}}, metrics: {{accepted: JUDGED}}}}}}
+{COMMON}"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A judge, a model that writes pictures patch by patch, and one that refines drafts, trained for a few steps."""
+    folder = tmp_path_factory.mktemp("generate")
+    os.environ["CHOPMIX_CACHE"] = str(folder / "cache")
+    judged = WRITER.replace("JUDGED", f"{{use: accepted_by, run: {folder / 'judge'}}}")
+    trees = {
+        "judge": JUDGE,
+        "writer": judged.replace("ATTENTION", "causal").replace("TASK", "language_modeling"),
+        "refiner": judged.replace("ATTENTION", "same_sample").replace("TASK", "masked_diffusion"),
+    }
+    for name, tree in trees.items():
+        (folder / f"{name}.yaml").write_text(tree)
+        train(load_config(folder / f"{name}.yaml", [f"out={folder / name}"]))
+    yield folder
+    del os.environ["CHOPMIX_CACHE"]
+
+
+def generated(folder: Path, run: str, *more: str) -> int:
+    return main(["generate", str(folder / run), "--input", "words=7", *more])
+
+
+def pixels(file: Path) -> np.ndarray:
+    with Image.open(file) as picture:
+        return np.array(picture)
+
+
+@pytest.mark.parametrize("run", ["writer", "refiner"])
+def test_pictures_are_written_and_a_seed_gives_the_same(runs, tmp_path, run):
+    for name in ("a", "b"):
+        assert generated(runs, run, "--output", str(tmp_path / f"{name}.png"), "--count", "2", "--seed", "3") == 0
+    pictures = [pixels(tmp_path / f"{name}-{n}.png") for n in (1, 2) for name in "ab"]
+    assert pictures[0].shape == (8, 8) and np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0], pictures[2])
+    assert generated(runs, run, "--output", str(tmp_path / "g.png"), "--guidance", "3", "--seed", "3") == 0
+    assert generated(runs, run, "--output", str(tmp_path / "g.png")) == 2, "the file exists"
+    assert generated(runs, run, "--output", str(tmp_path / "g.mid")) == 2, "no picture is a score"
+
+
+def test_ids_are_forbidden_and_forced(runs, tmp_path):
+    black, white = 0, 15
+    more = [
+        "--forbid",
+        ",".join(str(id) for id in range(16) if id not in (black, white)),
+        "--force",
+        f"0:{white},3:{black}",
+    ]
+    assert generated(runs, "writer", "--output", str(tmp_path / "x.png"), *more) == 0
+    ids = (
+        load_run(runs / "writer")
+        .choppers["image"]
+        .vocabulary.encode(load_run(runs / "writer").choppers["image"].decode(str(tmp_path / "x.png")))
+    )
+    assert {*ids} <= {black, white} and (ids[0], ids[3]) == (white, black)
+
+
+@pytest.mark.parametrize(
+    "run, more, told",
+    [
+        ("writer", ["--forbid", "99"], "--forbid"),
+        ("writer", ["--force", "0:99"], "--force"),
+        ("writer", ["--force", "x"], "write --forbid 3,7 and --force 0:3,1:7"),
+        ("writer", ["--grammar", "[0-9]+"], "--grammar is for texts"),
+        ("writer", ["--steps", "4"], "--steps: this run refines no drafts"),
+        ("writer", ["--animate", "x.gif"], "--animate: this run refines no drafts"),
+        ("writer", ["--guidance", "-1"], "guidance is -1.0; it must be from 0"),
+        ("writer", ["--guidance", "nan"], "guidance is nan; it must be from 0"),
+        ("refiner", ["--forbid", "3"], "--forbid: this run refines drafts"),
+        ("refiner", ["--force", "0:3"], "--force: this run refines drafts"),
+        ("refiner", ["--grammar", "[0-9]+"], "--grammar"),
+        ("refiner", ["--steps", "0"], "steps must be at least 1, not 0"),
+        ("refiner", ["--order", "backwards"], "--order is 'backwards'; possible: confidence, random"),
+        ("refiner", ["--animate", "x.mp4"], "--animate x.mp4: an animation is a .gif"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_told_in_a_line(runs, tmp_path, capsys, run, more, told):
+    capsys.readouterr()
+    assert generated(runs, run, "--output", str(tmp_path / "x.png"), *more) == 2
+    error = capsys.readouterr().err
+    assert told in error and "Traceback" not in error and not (tmp_path / "x.png").exists()
+
+
+def test_drafts_are_animated(runs, tmp_path):
+    more = ["--output", str(tmp_path / "x.png"), "--animate", str(tmp_path / "x.gif"), "--steps", "5"]
+    assert generated(runs, "refiner", *more, "--order", "random") == 0
+    with Image.open(tmp_path / "x.gif") as animation:
+        assert animation.n_frames >= 5
+
+
+@pytest.mark.parametrize(
+    "run, more", [("writer", ["--guidance", "2"]), ("refiner", ["--guidance", "2", "--steps", "3"])]
+)
+def test_evaluations_generate_as_they_are_asked_to(runs, tmp_path, run, more):
+    figures, sheets = [], []
+    for asked in ([], more, [*more, "--temperature", "0"]):
+        assert main(["evaluate", str(runs / run), "--json", str(tmp_path / "x.json"), *asked]) == 0
+        figures.append(json.loads((tmp_path / "x.json").read_text()))
+        sheets.append((runs / run / "sheets" / "val.html").read_text())
+    assert {"val/accepted", "val/accepted_real", "val/accepted_decoded"} <= figures[0].keys()
+    assert figures[1]["guidance"] == 2 and figures[2]["temperature"] == 0 and "guidance" not in figures[0]
+    assert figures[0]["val/loss"] == figures[1]["val/loss"] and len({*sheets}) == 3
+
+
+@pytest.mark.parametrize(
+    "run, more, told",
+    [
+        ("judge", ["--guidance", "2"], "generates nothing: there is nothing to guide"),
+        ("writer", ["--steps", "2"], "refines no drafts"),
+        ("writer", ["--guidance", "200"], "guidance is 200.0; it must be from 0"),
+        ("refiner", ["--temperature", "-1"], "temperature is -1.0; it must be 0"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_is_told_in_a_line(runs, capsys, run, more, told):
+    capsys.readouterr()
+    assert main(["evaluate", str(runs / run), *more]) == 2
+    error = capsys.readouterr().err
+    assert told in error and "Traceback" not in error
