@@ -37,7 +37,7 @@ from unittest import mock
 from chopmix.commands import cli
 from chopmix.experiment.settings.document import ConfigError
 
-FORMATS = ("configurations", "overrides", "dry runs", "images", "sounds", "sensors", "shards", "manifests", "corpora",
+FORMATS = ("configurations", "overrides", "dry runs", "images", "sounds", "sensors", "scores", "fonts", "grammars", "shards", "manifests", "corpora",
            "imports", "runs", "command lines")  # fmt: skip
 SECONDS = 10.0
 """What one input may take."""

@@ -6,14 +6,22 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
+from chopmix.data.datasets.emoji import Emoji
 from chopmix.tokenizers.audio import AudioChopper
 from chopmix.tokenizers.audio_patches import AudioPatchesChopper
 from chopmix.tokenizers.audio_stem import AudioStemChopper
-from chopmix.tokenizers.base import Chopper
+from chopmix.tokenizers.base import Chopper, Role
+from chopmix.tokenizers.encoding.base import ByteEncoding
+from chopmix.tokenizers.encoding.grammar import Grammar
 from chopmix.tokenizers.image import ImageChopper
+from chopmix.tokenizers.media.midi import midi_bytes
+from chopmix.tokenizers.score import ScorePreprocessor
 from chopmix.tokenizers.sensor import SensorChopper
 from chopmix.tokenizers.video import VideoChopper
+from fontTools.fontBuilder import FontBuilder
+from fontTools.ttLib.tables._g_l_y_f import Glyph
 from fuzzed import changed_bytes, changed_text, fuzzed
 from hypothesis import strategies as st
 from PIL import Image, features
@@ -207,6 +215,94 @@ def test_sensors(judge, given, as_file):
     judge.check("sensors", lambda: read(chopper, raw), f"{chopper}.decode({content!r})")
 
 
+# --------------------------------------------------------------------------------------------------------------- scores
+
+VOICES = [[(60, 0, 4), (62, 4, 2)], [(48, 0, 8)]]
+SCORES = [midi_bytes(VOICES), midi_bytes(VOICES * 2), midi_bytes([[], []]), midi_bytes([[(127, 9000, 1)], [(0, 0, 1)]])]
+SCORE_CHOPPERS = [
+    ScorePreprocessor(voices=2, lowest=0, highest=127).fit(tuple, Role(generated=True)),
+    ScorePreprocessor(voices=2, lowest=48, highest=72, chords=True).fit(tuple, Role(generated=True)),
+]
+
+
+@fuzzed(content=changed_bytes(SCORES), chopper=st.sampled_from(SCORE_CHOPPERS), as_file=st.booleans())
+def test_scores(judge, content, chopper, as_file):
+    raw = given_as(judge.folder(), content, as_file, ".mid")
+    judge.check("scores", lambda: read(chopper, raw), f"{chopper}.decode({content!r})")
+
+
+# ---------------------------------------------------------------------------------------------------------------- fonts
+
+
+def font() -> bytes:
+    """A font of two letters, made anew: no emoji, but all tables of a font that are read first."""
+    made = FontBuilder(1024, isTTF=True)
+    made.setupGlyphOrder([".notdef", "A", "B"])
+    made.setupCharacterMap({0x41: "A", 0x1F600: "B"})
+    made.setupGlyf({name: Glyph() for name in (".notdef", "A", "B")})
+    made.setupHorizontalMetrics({name: (600, 0) for name in (".notdef", "A", "B")})
+    made.setupHorizontalHeader(ascent=800, descent=-200)
+    made.setupNameTable({"familyName": "Odd", "styleName": "Regular"})
+    made.setupOS2()
+    made.setupPost()
+    file = io.BytesIO()
+    made.save(file)
+    return file.getvalue()
+
+
+def emoji_of(folder: Path, content: bytes) -> None:
+    """Every emoji of a font that stands in the data root."""
+    (folder / "emoji").mkdir(exist_ok=True)
+    (folder / "emoji" / "NotoColorEmoji.ttf").write_bytes(content)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("CHOPMIX_DATA", str(folder))
+        Emoji().open("train")
+
+
+@fuzzed(content=changed_bytes([font()]))
+def test_fonts(judge, content):
+    folder = judge.folder()
+    judge.check("fonts", lambda: emoji_of(folder, content), f"a font of {content!r}")
+
+
+# ------------------------------------------------------------------------------------------------------------- grammars
+
+GRAMMARS = {
+    "": ["[0-9]+[+][0-9]+", "(a|b)*c{2,3}", "\\d{1,9}", "[^a]", "x?" * 20],
+    ".lark": [
+        'start: "a" b*\nb: /[0-9]+/ | start',
+        "start: NAME\nNAME: /[a-z]+/ & /.{1,4}/",
+        '%ignore " "\nstart: "a"',
+    ],
+    ".json": [
+        '{"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": false}',
+        '{"enum": ["a", 1, null]}',
+        '{"$ref": "#/$defs/a", "$defs": {"a": {"type": "array", "items": {"$ref": "#/$defs/a"}}}}',
+    ],
+}
+"""Good grammars by the ending of their file; a regular expression has none."""
+grammars = st.one_of(*(st.tuples(st.just(ending), changed_text(texts, most=2)) for ending, texts in GRAMMARS.items()))
+BYTES = ByteEncoding()
+
+
+def allowed_by(grammar: str) -> None:
+    """What a grammar allows at the beginning, and after its first allowed id."""
+    known = Grammar(BYTES, grammar)
+    first = known.allowed((), BYTES.size).nonzero()[:, 0].tolist()
+    if first and first[0] not in BYTES.ends:
+        assert known.allowed((first[0],), BYTES.size).shape == (BYTES.size,)
+
+
+@fuzzed(given=grammars)
+def test_grammars(judge, given):
+    ending, text = given
+    folder = judge.folder()
+    if ending:
+        (folder / f"odd{ending}").write_text(text, errors="surrogatepass")
+    written = str(folder / f"odd{ending}") if ending else text
+    judge.check("grammars", lambda: allowed_by(written), f"a grammar {ending} of {text!r}")
+
+
 def test_the_seeds_are_read():
     """What is changed is good to begin with, else only the first check of every file would be tried."""
     for number, content in enumerate(PICTURES):
@@ -216,3 +312,6 @@ def test_the_seeds_are_read():
         assert read(SOUND_CHOPPERS[0], content) is None
     for content in TABLES[:3]:
         assert read(NAMED[0], content.encode()) is None
+    assert read(SCORE_CHOPPERS[0], SCORES[0]) is None
+    for text in GRAMMARS[""]:
+        assert allowed_by(text) is None
