@@ -16,6 +16,7 @@ from chopmix.tokenizers.encoding.grammar import Grammar
 from hypothesis import given
 from hypothesis import strategies as st
 from test_generation import model
+from transformers.generation.logits_process import UnbatchedClassifierFreeGuidanceLogitsProcessor
 
 MODEL = model()
 
@@ -101,10 +102,28 @@ def test_every_json_fits_its_schema(tmp_path):
         ids = []
         while not ids or ids[-1] != encoding.end:
             allowed = grammar.allowed(ids, encoding.size)
-            allowed[[9, 10, 13, 32]] &= not allowed[33:].any()  # white space, which may go on for ever
             ids.append(int(torch.multinomial(allowed.float(), 1, generator=generator)))
+            assert len(ids) < 60, "white space has an end"
         found = json.loads(encoding.decode(ids))
         assert found.keys() == {"a", "b"} and isinstance(found["a"], bool) and found["b"] in ("x", "yz")
+
+
+def test_beams_under_a_grammar_find_the_best_text_that_it_allows():
+    """Beside a search that knows nothing of grammars: every text of a small language, read by itself."""
+    encoding, made = CharacterEncoding("+0123=x"), model(seed=2)
+    texts = [encoding.encode(f"{a}+{b}={c}") for a in "0123" for b in "0123" for c in "0123"]
+    logs = []
+    for text in texts:
+        opened, log = Session.of_texts(made, [[7, 4]], input="text", task="lm", vocabulary=8, cached=False), 0.0
+        for id in [*text, 7]:
+            log += float(opened.scores().log_softmax(-1)[0, id])
+            opened.append(torch.tensor([id]))
+        logs.append(log)
+    opened = Session.of_texts(made, [[7, 4]], input="text", task="lm", vocabulary=8, most=16)
+    grammar = Grammar(encoding, "[0-3][+][0-3]=[0-3]")
+    (found,) = beam_search(opened, {7}, 16, Search(beams=64, length_penalty=0.0), grammar)
+    best = max(range(64), key=logs.__getitem__)
+    assert found.ids == texts[best] and found.log == pytest.approx(logs[best], abs=1e-4)
 
 
 def test_a_grammar_in_larks_form(tmp_path):
@@ -137,6 +156,18 @@ def test_guidance_is_its_formula(weight):
     for step in range(3):
         torch.testing.assert_close(guided.scores(), expected[step])
         guided.append(torch.tensor([step, step + 1]))
+
+
+@given(weight=st.floats(0, 8), seed=st.integers(0, 2**32))
+def test_guidance_is_that_of_transformers(weight, seed):
+    given, without = torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(seed)).mul(4)
+    theirs = UnbatchedClassifierFreeGuidanceLogitsProcessor(weight, model=None)
+    theirs.get_unconditional_logits = lambda ids: without[:, None]  # the last position's
+    sides = session(), session()
+    for side, scores in zip(sides, (given, without)):
+        side.scores = lambda scores=scores: scores
+    expected = theirs(None, given) if weight != 1 else given.log_softmax(-1)
+    torch.testing.assert_close(Guided(*sides, weight).scores(), expected)
 
 
 def test_guided_beams_at_weight_1_are_beams():

@@ -23,9 +23,10 @@ KEPT = 4096
 class Grammar(Constraint):
     """Which ids of an encoding may follow those of a text so far.
 
-    `grammar` is a file, `.lark` (a context-free grammar, in llguidance's dialect of Lark) or `.json` (a JSON Schema),
-    else a regular expression that the whole text must match: `[0-9]+[+][0-9]+=[0-9]+`. Raises ValueError for one that
-    is none, DataError where the library is missing or the file cannot be read.
+    `grammar` is a file, `.lark` (a context-free grammar, in llguidance's dialect of Lark) or `.json` (a JSON Schema;
+    between two marks of JSON stands a space or none, unless its "x-guidance" says otherwise), else a regular expression
+    that the whole text must match: `[0-9]+[+][0-9]+=[0-9]+`. Raises ValueError for one that is none, DataError where
+    the library is missing or the file cannot be read.
     """
 
     def __init__(self, encoding: Encoding, grammar: str):
@@ -38,7 +39,7 @@ class Grammar(Constraint):
         if grammar.endswith(".lark"):
             compiled = matcher.grammar_from_lark(read_text(Path(grammar)))
         elif grammar.endswith(".json"):
-            compiled = matcher.grammar_from_json_schema(read_text(Path(grammar)))
+            compiled = matcher.grammar_from_json_schema(read_text(Path(grammar)), defaults={"whitespace_pattern": " ?"})
         else:
             compiled = matcher.grammar_from_regex(grammar)
         self.root = matcher(_pieces(llguidance, encoding), compiled, log_level=0)
