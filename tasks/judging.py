@@ -46,7 +46,7 @@ class Judge:
         raise NotImplementedError
 
     encoded: ClassVar[bool] = False
-    """Whether `fit` gets the training items as lists of ids, without special ones; else as raw values."""
+    """Whether `fit` gets the training items as lists of ids, without special ones; else as they are."""
 
     def fit(self, open_run: Callable[[str | Path], RunPart], items: Callable[[], Iterable[Any]]) -> None:
         """Get ready at the start of a training. `open_run` opens a trained run by its folder, `items()` gives the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +11,9 @@ from ..tokenizers.base import RunPart
 from ..tokenizers.encoding.vocabulary import Vocabulary
 from ..tokenizers.files.reading import DataError
 from .judging import Figure, Generated, Judge
+
+TRIED = 8
+"""How many training items a run must be able to judge before the first step; not each of them."""
 
 
 class RunJudge(Judge):
@@ -43,6 +47,13 @@ class RunJudge(Judge):
 
     def fit(self, open_run: Callable[[str | Path], RunPart], items: Callable[[], Iterable[Any]]) -> None:
         self.take(open_run(self.run))
+        true, told = [*islice(items(), TRIED)], f"{self.part.name} cannot judge what is generated, not even true items"
+        try:
+            said = self.said(true)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{told}: {error}") from error
+        if true and not any(said):
+            raise ValueError(f"{told}: task {self.task!r} gives no {self.answer} of them")
 
     def save(self, folder: Path) -> None:
         self.part.write(folder / "run")

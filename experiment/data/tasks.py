@@ -79,10 +79,11 @@ def ready_judges(
             continue
         chopper = task.choppers[task.target]
 
-        def ids(chopper: Chopper = chopper) -> Iterator[list[int]]:
-            return (chopper.vocabulary.encode(item) for item in readable(raw(), chopper.decode, "item", "to judge by"))
+        def items(chopper: Chopper = chopper, encoded: bool = judge.encoded) -> Iterator[Any]:
+            found = readable(raw(), chopper.decode, "item", "to judge by")
+            return map(chopper.vocabulary.encode, found) if encoded else found
 
-        judge.fit(open_run, ids if judge.encoded else raw)
+        judge.fit(open_run, items)
         judge.save(assets / name)
 
 

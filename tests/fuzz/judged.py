@@ -37,8 +37,8 @@ from unittest import mock
 from chopmix.commands import cli
 from chopmix.experiment.settings.document import ConfigError
 
-FORMATS = ("configurations", "overrides", "dry runs", "images", "sounds", "sensors", "scores", "fonts", "grammars", "shards", "manifests", "corpora",
-           "imports", "runs", "command lines")  # fmt: skip
+FORMATS = ("configurations", "overrides", "dry runs", "images", "sounds", "sensors", "scores", "fonts", "grammars",
+           "shards", "manifests", "corpora", "imports", "runs", "command lines")  # fmt: skip
 SECONDS = 10.0
 """What one input may take."""
 GROWTH, ROOM = 2**30, 2**32

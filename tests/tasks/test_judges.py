@@ -71,6 +71,19 @@ def test_a_run_without_classes_is_no_judge():
         judge.judge([Generated(picture(1, 2), picture(1, 2), {"label": 1})], PATCHES)
 
 
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        (lambda sample: {"value": 3}, "not even true items: runs/judge: task 'digit' gives no class, but value"),
+        (lambda sample: {}, "not even true items: task 'digit' gives no class of them"),
+        (lambda sample: int("x"), "cannot judge what is generated, not even true items: invalid literal"),
+    ],
+)
+def test_a_run_that_cannot_judge_is_told_before_the_first_step(answers, told):
+    with pytest.raises(ValueError, match=told):
+        AcceptedBy(run="r").fit(lambda folder: part(answers), lambda: [picture(1, 2)])
+
+
 def test_copies_are_found(tmp_path):
     judge = Copies()
     judge.fit(no_run, lambda: iter([[1, 2], [3, 4]]))
