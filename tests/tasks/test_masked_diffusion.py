@@ -15,6 +15,7 @@ from chopmix.models.generation.sampling import Sampling
 from chopmix.models.generation.session import text_set
 from chopmix.models.model import Cores, Model
 from chopmix.tasks.masked_diffusion import MaskedDiffusion
+from chopmix.tokenizers.chopping.packing import pack
 from chopmix.tokenizers.encoding.base import CharacterEncoding
 from chopmix.tokenizers.encoding.byte_pairs import Extended
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
@@ -174,3 +175,51 @@ def test_guidance_and_what_is_refused():
         Refining(steps=0)
     with pytest.raises(ValueError, match="a draft of 9 tokens is longer than the context of 8"):
         draft_of_rows(MODEL, "draft", TASK, [[MASK] * 9])
+
+
+def two_inputs():
+    """Two tasks over two inputs in one set, and a model of both, every token of which reads all."""
+    torch.manual_seed(0)
+    tasks = {name: MaskedDiffusion(target=name) for name in ("text", "other")}
+    for task in tasks.values():
+        task.choppers = {"text": CHOPPER, "other": CHOPPER}
+    tokenizers = {name: TextTokenizer(CHOPPER, 16, CONTEXT) for name in tasks}
+    core = core_of(["text", "other"], width=16, depth=3, heads=2, attention="same_sample")
+    heads = {name: task.head(tokenizers, 16) for name, task in tasks.items()}
+    return tasks, Model(tokenizers, Cores(core), heads, context=2 * CONTEXT).eval()
+
+
+TASKS, BOTH = two_inputs()
+ROWS = st.lists(
+    st.tuples(*[st.lists(st.integers(0, 3), min_size=1, max_size=6)] * 2), min_size=1, max_size=3
+)  # a sample's ids of the one and of the other input
+
+
+@given(rows=ROWS, seed=st.integers(0, 99), other=st.integers(1, 3))
+def test_no_hidden_token_of_any_input_reaches_what_is_computed(rows, seed, other):
+    """Bit-equality: what is hidden of one input cannot be seen by the other's predictions either, whatever it was."""
+
+    def read(rows):
+        samples = [[("text", list(one)), ("other", list(two))] for one, two in rows]
+        planned = pack(samples, {"text": CHOPPER, "other": CHOPPER}, 2 * CONTEXT)
+        batch = Batch(main=replace(planned, seeds=tuple((seed, 0, number) for number in range(len(rows)))))
+        targets = {}
+        for name, task in TASKS.items():
+            batch, targets[name] = task.targets(batch)
+        batch = replace(batch, targets=targets)
+        with torch.no_grad():
+            return batch, BOTH(BOTH.plan(batch))
+
+    batch, found = read(rows)
+    changed, before = [[list(one), list(two)] for one, two in rows], len(CHOPPER.vocabulary.before)
+    for which, name in enumerate(TASKS):
+        chunks, at = batch.main.chunks[name], 0
+        for sample, row in enumerate(rows):
+            for place in range(len(row[which])):
+                if chunks.hidden.flatten()[at + before + place] != -100:
+                    changed[sample][which][place] = (row[which][place] + other) % 4
+            at += before + len(row[which]) + len(CHOPPER.vocabulary.after)
+    again, same = read(changed)
+    for name in TASKS:
+        assert torch.equal(found[name], same[name])
+        assert not torch.equal(batch.targets[name].values, again.targets[name].values)
