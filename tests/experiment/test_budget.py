@@ -1,14 +1,19 @@
 """`training.minutes`: a budget of time becomes a number of steps, once."""
 
 import json
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
+from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.experiment import budget
+from chopmix.experiment.budget import Budget
 from chopmix.experiment.settings.config import ConfigError, load_config
 from chopmix.experiment.train import train
-from chopmix.training.checkpoints.files import CheckpointError, read_part
+from chopmix.training.checkpoints.files import CheckpointError, read_part, read_step
 
 TREE = """
 inputs: {text: {use: text, encoding: bytes}}
@@ -83,3 +88,25 @@ def test_a_damaged_budget_is_named(file):
 def test_a_dry_run_and_an_inspection_need_no_steps(file, capsys):
     assert main(["train", str(file), "--dry-run"]) == 0
     assert "the run: 0.005 minutes of" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("when", ["while its steps are timed", "in the middle"])
+def test_a_run_of_some_minutes_that_is_killed_ends_as_one_that_was_not(file, when):
+    """What was timed before the kill counts; the same number of steps in one go gives the same weights."""
+    settings = ["training.minutes=0.02", "checkpoints.every=10"]
+    out = file.parent / "killed"
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), str(file), *settings, f"out={out}"], stderr=subprocess.DEVNULL
+    )
+    while not (out / "config.yaml").exists() if when.startswith("while") else not (read_step(out, "last") or 0) >= 10:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    summary, status = train(load_config(file, [*settings, f"out={out}"]))
+    steps = Budget(**json.loads((out / "budget.json").read_text())).steps
+    assert (status, summary["step"]) == (0, steps)
+    whole = ["training.minutes=null", f"training.steps={steps}", f"out={file.parent / 'whole'}"]
+    train(load_config(file, [*settings, *whole]))
+    ours, others = (weights(file.parent / name, steps) for name in ("killed", "whole"))
+    assert all(torch.equal(ours[name], others[name]) for name in others)
