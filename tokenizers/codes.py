@@ -25,6 +25,10 @@ from .files.reading import DataError
 from .ids import IdChopper, IdTokenizer
 
 
+TOGETHER = 64
+"""How many items are encoded at a time."""
+
+
 def quantizers(part: RunPart) -> list[Head]:
     """The heads of a run that quantise."""
     return [head for head in part.model.heads.values() if isinstance(head, Head) and head.quantizes]
@@ -77,17 +81,22 @@ class CodeVocabulary(CodedVocabulary):
     def well_formed(self) -> Constraint:
         return Length(self.length, (self.end,), tuple(self.roles.values()))
 
-    @torch.inference_mode()
     def encode(self, item: Any) -> list[int]:
+        return self.encode_all([item])[0]
+
+    @torch.inference_mode()
+    def encode_all(self, items: Sequence[Any]) -> list[list[int]]:
+        """The codes of several items, read together."""
         model, choppers = self.part.model, self.part.choppers
-        chunk = chopped(self.input, self.chopper, item)
-        planned = place([[(self.input, chunk)]], choppers, self.part.context, axes_of(choppers.values()),
+        chunks = [[(self.input, chopped(self.input, self.chopper, item))] for item in items]
+        planned = place(chunks, choppers, self.part.context, axes_of(choppers.values()), rows=range(len(items)),
                         core=self.part.core_tokens, trim=True)  # fmt: skip
         device = next(model.parameters()).device
         planned = model.plan_first(planned, device=device).to(device)
         hidden = model.read_first(planned).flatten(0, 1)
         slots = planned.chunks[self.input].slots
-        return self.head.codes(hidden if slots is None else hidden[slots]).tolist()
+        codes = self.head.codes(hidden if slots is None else hidden[slots])
+        return codes.view(len(items), self.length).tolist()
 
     @torch.inference_mode()
     def restore(self, ids: Iterable[int]) -> Any:
@@ -124,9 +133,7 @@ class CodesPreprocessor(Preprocessor):
     def fit(self, items: Callable[[], Iterable], role: Role) -> CodesChopper:
         chopper = self.chopper(role.open_run(self.run), role)
         if role.cache is not None:
-            for raw in counted(items(), f"{self.input} to codes"):
-                with suppress(ValueError, TypeError):  # what cannot be read is told of when samples are
-                    chopper.encoded(chopper.decode(raw))
+            chopper.encode_all(counted(items(), f"{self.input} to codes"))
             chopper.known.save()
         return chopper
 
@@ -174,6 +181,31 @@ class CodesChopper(IdChopper):
         if (ids := self.known.get(key)) is None:
             ids = self.known.new[key] = self.vocabulary.encode(item)
         return ids
+
+    def encode_all(self, raw: Iterable[Any]) -> None:
+        """Encode the items of raw values, so that they are known; those that cannot be read are left out: they are told
+        of when samples are read."""
+        new: dict[bytes, Any] = {}
+        for each in raw:
+            with suppress(ValueError, TypeError):
+                item = self.decode(each)
+                if self.known.get(key := key_of(item)) is None:
+                    new[key] = item
+            if len(new) == TOGETHER:
+                self._encode(new)
+                new = {}
+        self._encode(new)
+
+    def _encode(self, items: dict[bytes, Any]) -> None:
+        """Encode items together, or, where one of them cannot be, each by itself."""
+        try:
+            codes = self.vocabulary.encode_all([*items.values()]) if items else []
+        except ValueError:
+            codes = []
+        self.known.new.update(zip(items, codes))
+        for item in items.values() if not codes else ():
+            with suppress(ValueError):
+                self.encoded(item)
 
     def draw(self, canvas: Any, item: Any) -> None:
         """The item as it comes back from its codes."""

@@ -165,12 +165,12 @@ WRONG = [
     (
         "inputs.text.use=txt",
         "inputs.text.use: nothing is named 'txt'; possible: audio, audio_patches, audio_stem, codes, encoded, "
-        "image, image_ids, score, sensor, text, video",
+        "image, image_ids, noted_text, score, sensor, text, video",
     ),
     (
         "inputs.text.use=encodings",
         "inputs.text.use: nothing is named 'encodings'; possible: audio, audio_patches, audio_stem, codes, "
-        "encoded, image, image_ids, score, sensor, text, video",
+        "encoded, image, image_ids, noted_text, score, sensor, text, video",
     ),
     ("inputs.text.fitted=3", "inputs.text.fitted: TextTokenizer has no such key"),
     ("inputs.text.position.length=8", "inputs.text.position.length: must be at least the context (16 tokens), not 8"),

@@ -118,11 +118,16 @@ def test_what_cannot_be_reconstructed(runs, capsys):
 
 def test_the_codes_of_the_training_data_are_computed_once(runs, monkeypatch):
     (file,) = (runs / "cache" / "codes").glob("*.safetensors")
-    encoded, encode, run = [], CodeVocabulary.encode, load_run(runs / "w")
+    encoded, encode, run = [], CodeVocabulary.encode_all, load_run(runs / "w")
     split, chopper = run.dataset().open("train"), run.choppers["image"]
     known = {key_of(chopper.decode(split[number]["image"])) for number in range(len(split))}
     assert load_file(file)["ids"].shape == (len(known), 16)
-    monkeypatch.setattr(CodeVocabulary, "encode", lambda self, item: encoded.append(key_of(item)) or encode(self, item))
+
+    def watched(self, items):
+        encoded.extend(map(key_of, items))
+        return encode(self, items)
+
+    monkeypatch.setattr(CodeVocabulary, "encode_all", watched)
     train(load_config(runs / "w.yaml", [f"out={runs / 'again'}", "training.steps=1"]))
     assert encoded and not known & {*encoded}, "items of val alone"
     assert run.choppers["image"].known.path == file, "the copied run's codes are those of the run"
