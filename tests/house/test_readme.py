@@ -275,3 +275,15 @@ def test_what_is_written_and_drawn(checkout):
     (block,) = re.findall(r"```yaml\n(.*?)```", SECTIONS["What is written, drawn and sung"], re.DOTALL)
     four = yaml.safe_load((checkout / "configs" / "generalist" / "four.yaml").read_text())
     assert yaml.safe_load(block)["data"]["dataset"].keys() <= four["data"]["dataset"].keys()
+
+
+def test_a_modality_of_ones_own_learns(tmp_path, monkeypatch):
+    """The README's file and YAML, as they stand there."""
+    for language, name in (("python", "lidar.py"), ("yaml", "lidar.yaml")):
+        (block,) = re.findall(rf"```{language}\n(.*?)```", SECTIONS["A modality of your own"], re.DOTALL)
+        (tmp_path / name).write_text(block)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["train", "lidar.yaml", "out=run", "logging.tensorboard=false"]) == 0
+    assert main(["evaluate", "run", "--trust", "lidar", "--json", "figures.json"]) == 0
+    assert json.loads((tmp_path / "figures.json").read_text())["val/exact_match"] > 0.95
