@@ -12,7 +12,7 @@ from typing import Any
 from ..data.samples.split import SampleSplit
 from ..models.generation.sampling import Sampling
 from ..models.model import Model
-from ..tasks.language_modeling import LanguageModeling
+from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from .generated import whole
 from .generating import Generating
@@ -42,7 +42,7 @@ class Samples:
 
 
 def generated_rows(
-    model: Model, name: str, task: LanguageModeling, split: SampleSplit, seed: int, most: int, count: int = COUNT
+    model: Model, name: str, task: Task, split: SampleSplit, seed: int, most: int, count: int = COUNT
 ) -> list[list[Cell]]:
     """For some samples, spread over the split: the other inputs, what is generated from them, and the true item. Drawn
     as the task says, else at temperature 1; of at most `most` tokens, unless all items have one length."""
