@@ -13,13 +13,9 @@ from results import read_results
 README = Path(__file__).parents[2] / "README.md"
 
 
-SINCE = "2026-11-26"
-"""Rows of this day and later are of the code as it stands; earlier ones stay in the files and out of the tables."""
-
-
-DRAWN = "2026-11-26T17:34"
-"""Until then initial values were drawn in the order of parameters, not by seed and name: figures of such rows are
-marked (`older draw`), since their seeds would give others now."""
+SINCE = "2026-11-26T17:34"
+"""Rows of this minute and later are of the code as it stands; earlier ones stay in the files and out of the tables:
+until then initial values were drawn in the order of parameters, not by seed and name."""
 
 
 MISSING = "not measured on this code yet"
@@ -41,10 +37,9 @@ def told(values: Sequence[float], digits: int) -> str:
 
 
 def seeds(rows: Sequence[Row]) -> str:
-    """Which seeds rows are of, and whether one drew its initial values as they were drawn before."""
+    """Which seeds rows are of."""
     numbers = sorted({int(row["seed"]) for row in rows})
-    told = f"seed {numbers[0]}" if len(numbers) == 1 else f"seeds {', '.join(map(str, numbers))}"
-    return told + ", older draw" * any(row["measured"] < DRAWN for row in rows)
+    return f"seed {numbers[0]}" if len(numbers) == 1 else f"seeds {', '.join(map(str, numbers))}"
 
 
 def measured(name: str) -> list[Row]:
