@@ -134,9 +134,12 @@ def test_a_grammar_in_larks_form(tmp_path):
     assert grammar.allowed([0, 0, 1, 1], 3).tolist() == [False, False, True]
 
 
-def test_grammars_that_are_none():
+def test_grammars_that_are_none(tmp_path):
     with pytest.raises(ValueError, match=r"grammar '\(\[': .*invalid regex"):
         Grammar(ByteEncoding(), "([")
+    (tmp_path / "empty.json").write_text("")
+    with pytest.raises(ValueError, match=r"grammar '.*empty\.json': EOF while parsing"):
+        Grammar(ByteEncoding(), str(tmp_path / "empty.json"))
     grammar = Grammar(CharacterEncoding("ab"), "c+")
     with pytest.raises(ValueError, match="nothing may follow the 0 ids"):
         Allowed(grammar).of(torch.zeros(1, 3), [[]])

@@ -36,12 +36,12 @@ class Grammar(Constraint):
         except ImportError:
             raise DataError("a grammar needs the package llguidance: pip install 'chopmix[grammar]'") from None
         matcher = llguidance.LLMatcher
-        if grammar.endswith(".lark"):
-            compiled = matcher.grammar_from_lark(read_text(Path(grammar)))
-        elif grammar.endswith(".json"):
-            compiled = matcher.grammar_from_json_schema(read_text(Path(grammar)), defaults={"whitespace_pattern": " ?"})
-        else:
-            compiled = matcher.grammar_from_regex(grammar)
+        try:
+            compiled = _compiled(matcher, grammar)
+        except DataError:
+            raise
+        except ValueError as error:
+            raise ValueError(f"grammar {grammar!r}: {_first_line(str(error))}") from None
         self.root = matcher(_pieces(llguidance, encoding), compiled, log_level=0)
         if self.root.is_error():
             raise ValueError(f"grammar {grammar!r}: {_first_line(self.root.get_error())}")
@@ -66,6 +66,15 @@ class Grammar(Constraint):
                 raise ValueError(f"grammar {self.grammar!r} does not allow {self.encoding.decode(ids)!r}")
             self.states[ids] = state
         return self.states[ids]
+
+
+def _compiled(matcher: Any, grammar: str) -> str:
+    """A grammar as the library takes it. Raises ValueError for a JSON Schema that is no JSON."""
+    if grammar.endswith(".lark"):
+        return matcher.grammar_from_lark(read_text(Path(grammar)))
+    if grammar.endswith(".json"):
+        return matcher.grammar_from_json_schema(read_text(Path(grammar)), defaults={"whitespace_pattern": " ?"})
+    return matcher.grammar_from_regex(grammar)
 
 
 def _pieces(llguidance: Any, encoding: Encoding) -> Any:
