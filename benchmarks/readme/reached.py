@@ -177,6 +177,15 @@ REACHED = (
         (Figure("val/bits_per_byte"), Figure("test/bits_per_byte")),
     ),
     Reached(
+        "lm/notes",
+        "a number noted down, and said again ten windows later",
+        (
+            Figure("val/exact_match"),
+            Figure("test/exact_match"),
+            Figure("test/exact_match", "without notes that last ", "lm_notes_without"),
+        ),
+    ),
+    Reached(
         "lm/shakespeare_char_nanogpt", "nanoGPT's character model, its CPU hyper-parameters", (Figure("val/loss"),)
     ),
     Reached("lm/shakespeare_char", "our recipe at the same size: Muon, rotary, squared ReLU", (Figure("val/loss"),)),
