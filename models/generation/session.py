@@ -47,7 +47,8 @@ class Session:
         self.input, self.vocabulary, self.cached = input, vocabulary, cached
         self.device, self.dtype = next(model.parameters()).device, computing_type(model)
         self.slides = not batch.encoder and {*given.chunks} == {input} and given.own is None
-        self.wanted, self.beams, self.notes = most, 1, model.tokenizer(input).notes
+        self.wanted, self.beams = most, 1
+        self.notes = getattr(model.tokenizer(input), "notes", None)  # an embedder of one's own need not know of notes
         self.hidden: Tensor | None = None
         self._begin(given)
         self.forgets = not self.fast and self._forgets()
@@ -82,7 +83,7 @@ class Session:
         self.cache: Cache | None = None
         self.decoder: Decoder | None = None
         whole = bool((given.tokens.sample > 0).all())
-        self.fast = self.cached and whole and Decoder.fits(self.core)
+        self.fast = self.cached and whole and self.notes is None and Decoder.fits(self.core)
 
     def _given_ids(self) -> Int[Tensor, "b p"]:
         """The ids of the prompts, with -1 in front of shorter ones."""
@@ -132,7 +133,8 @@ class Session:
         context, embedder = self.model.context, self.model.tokenizer(self.input)
         number = self.model.inputs.index(self.input) + 1
         row = plain_tokens(1, context + 1, axes=self.core.axes, input=number)
-        return embedder.longest is None and not lasting(self.core.graphs, row)[0, 1]
+        endless = getattr(embedder, "longest", context) is None
+        return endless and not lasting(self.core.graphs, row)[0, 1]
 
     def _make_room(self) -> None:
         """Forget the columns that no later token reads; where all may be read, cut a row of text alone."""
@@ -280,7 +282,7 @@ def text_set(model: Model, input: str, ids: Int[Tensor, "b n"], notes: Float[Ten
     sample = torch.arange(1, rows + 1)[:, None] * there
     position = torch.full((rows, n, model.core.axes), torch.nan)
     position[..., 0] = torch.arange(n)
-    if known := model.tokenizer(input).notes:
+    if known := getattr(model.tokenizer(input), "notes", None):
         position[..., model.core.position.axes.index(AXIS)] = known.numbers(ids) if notes is None else notes
     number = torch.full_like(sample, model.inputs.index(input) + 1)
     tokens = Tokens(input=number, sample=sample, item=sample, position=position)

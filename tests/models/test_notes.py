@@ -1,6 +1,7 @@
 """Notes: they stay while all else is forgotten, so that an answer may need what was written ten contexts before."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from chopmix.models.cache import Cache
 from chopmix.models.generation.beam_search import Search, beam_search
 from chopmix.models.generation.notes import Notes
 from chopmix.models.generation.session import Session
-from chopmix.models.layers.relative import Rotary
+from chopmix.models.layers.relative import Alibi, Rotary
 from chopmix.models.model import Cores, Model
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.base import Role
@@ -24,7 +25,13 @@ A, B, C, D, E, F = CHOPPER.vocabulary.encode("abcdef")
 START = CHOPPER.vocabulary.start
 NAMES = {"input": "text", "task": "lm", "vocabulary": CHOPPER.vocabulary.size}
 FORGETS = {"attention": "causal & (window(6) | on(note))", "position": Rotary, "absolute": None}
-KINDS = {"forgets": FORGETS, "slides": {"attention": "causal & (window(6) | on(note))"}, "reads_all": {}}
+KINDS = {
+    "forgets": FORGETS,
+    "alibi": FORGETS | {"position": Alibi},
+    "slides": {"attention": "causal & (window(6) | on(note))"},
+    "reads_all": {},
+    "rotated_by_notes": {"position": partial(Rotary, per_axis={"order": 4, "note": 4})},
+}
 
 
 def model(kind: str, context: int = CONTEXT, seed: int = 0, **more) -> Model:
@@ -95,10 +102,11 @@ def test_cached_equals_uncached_with_notes_far_past_the_context(kind, rows):
     torch.testing.assert_close(cached, plain, rtol=1e-5, atol=1e-5)
 
 
-def test_what_is_forgotten_is_not_missed():
+@pytest.mark.parametrize("kind", ["forgets", "alibi"])
+def test_what_is_forgotten_is_not_missed(kind):
     """The same scores as with a context that holds all."""
     rows, more = [[START, OPEN, D, CLOSE, B], [START]], [A, OPEN, B, CLOSE, *([D, E, F, A] * 20)]
-    short, long = (scored(model("forgets", context), rows, more) for context in (CONTEXT, 200))
+    short, long = (scored(model(kind, context), rows, more) for context in (CONTEXT, 200))
     torch.testing.assert_close(short, long, rtol=1e-5, atol=1e-5)
 
 
@@ -115,6 +123,13 @@ def test_a_note_from_ten_windows_before_is_read_through_the_graph_alone(on, told
     filler = [D, E, F, A] * 20
     one, other = (scored(made, [[START, OPEN, id, CLOSE]], filler)[-1] for id in (B, C))
     assert torch.equal(one, other) != told
+
+
+def test_an_embedder_of_ones_own_need_not_know_of_notes():
+    made, texts = model("forgets"), [[START, A, B]]
+    expected = scored(made, texts, [C] * 40)
+    del made.tokenizers["text"].notes  # as of a class that has no such attribute
+    assert scored(made, texts, [C] * 40).shape == expected.shape
 
 
 def test_notes_that_fill_the_context_beside_other_inputs_end_the_text():
