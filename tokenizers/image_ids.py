@@ -30,8 +30,8 @@ GREY, ENLARGED = 128, 8
 
 @dataclass(frozen=True, kw_only=True)
 class PatchVocabulary(CodedVocabulary):
-    """The patterns of a patch, in a picture of `rows` x `columns` patches. The id is the number whose digits, of
-    `levels` values each, are the patch's pixels, the first one least. Of 2 x 2 patches in black and white:
+    """The patterns of a patch, in pictures as `pictures` makes them. The id is the number whose digits, of `levels`
+    values each, are the patch's pixels, the first one least. Of 2 x 2 patches in black and white:
 
         . #   . .        pixels 0 1 0 0  and  0 0 1 1  of a picture of 2 x 4 pixels
         . .   # #        ids    2             12        and 16 starts and ends a picture
@@ -40,20 +40,34 @@ class PatchVocabulary(CodedVocabulary):
     kind: ClassVar[str] = "image"
     unit: ClassVar[Unit] = Unit("bits_per_dimension", "bits per dimension (pixel and channel)")
     endings: ClassVar[tuple[str, ...]] = (".png", ".gif")
-    rows: int
-    columns: int
-    patch_size: int = 2
-    channels: int = 1
+    pictures: ImageChopper
     levels: int = 2
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        if self.pictures.grid is None:
+            raise ValueError("pictures of ids need a size")
+        return self.pictures.grid
+
+    @property
+    def patch_size(self) -> int:
+        return self.pictures.patch_size
+
+    @property
+    def pixels(self) -> int:
+        """How many values a patch has: pixels, times channels."""
+        return self.pictures.channels * self.patch_size**2
+
+    @property
     def length(self) -> int:
-        return self.rows * self.columns
+        rows, columns = self.grid
+        return rows * columns
 
     @property
     def patterns(self) -> int:
         """How many patterns a patch may have: the ids below the special ones."""
-        return self.levels ** (self.channels * self.patch_size**2)
+        return self.levels**self.pixels
 
     @property
     def start(self) -> int:
@@ -70,9 +84,12 @@ class PatchVocabulary(CodedVocabulary):
     @property
     def digits(self) -> Tensor:
         """By which number each pixel of a patch is multiplied in its id: 1, 2, 4, 8."""
-        return self.levels ** torch.arange(self.channels * self.patch_size**2)
+        return self.levels ** torch.arange(self.pixels)
 
     def encode(self, item: UInt8[Tensor, "c h w"]) -> list[int]:
+        """The ids of a picture of any size, which is resized."""
+        rows, columns = self.grid
+        item = self.pictures.resized(item, rows * self.patch_size, columns * self.patch_size)
         values = patches(item[None].long() * self.levels // 256, self.patch_size)
         return (values * self.digits).sum(1).tolist()
 
@@ -83,13 +100,13 @@ class PatchVocabulary(CodedVocabulary):
             raise ValueError(f"a picture has {self.length} patches, not {len(plain)}")
         values = plain[:, None] // self.digits % self.levels * 255 / (self.levels - 1)
         pattern = "(row column) (c p q) -> c (row p) (column q)"
-        sizes = {"row": self.rows, "c": self.channels, "p": self.patch_size, "q": self.patch_size}
+        sizes = {"row": self.grid[0], "c": self.pictures.channels, "p": self.patch_size, "q": self.patch_size}
         return rearrange(values.round().to(torch.uint8), pattern, **sizes)
 
     def picture(self, ids: Sequence[int], mask: int) -> UInt8[Tensor, "c h w"]:
         """The picture, grey where patches are masked, in enlarged pixels."""
         plain = [id for id in ids if self.plain[id] or id == mask]
-        hidden = torch.tensor([id == mask for id in plain]).view(self.rows, self.columns)
+        hidden = torch.tensor([id == mask for id in plain]).view(*self.grid)
         found = self.restore([0 if id == mask else id for id in plain])
         covered = hidden.repeat_interleave(self.patch_size, 0).repeat_interleave(self.patch_size, 1)
         found = torch.where(covered, torch.tensor(GREY, dtype=torch.uint8), found)
@@ -97,7 +114,7 @@ class PatchVocabulary(CodedVocabulary):
 
     def units(self, item: UInt8[Tensor, "c h w"]) -> float:
         """Its pixels, times its channels."""
-        return self.rows * self.columns * self.channels * self.patch_size**2
+        return self.length * self.pixels
 
     def content(self, item: UInt8[Tensor, "c h w"], ending: str) -> bytes:
         return picture_bytes(item, ending)
@@ -105,10 +122,10 @@ class PatchVocabulary(CodedVocabulary):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageIdsPreprocessor(Preprocessor):
-    """Images brought to `size` pixels (see the tokenizer `image` for `fit_size`, `crop`, `interpolation`, `channels`),
-    rounded down to `levels` values per channel, and cut into patches of `patch_size` pixels a side, each of which is
-    one of levels ** (channels * patch_size ** 2) ids; at most 65,536. `augment` changes the resized images at random
-    while training, before their levels are reduced."""
+    """Images brought to `size` pixels (see the tokenizer `image` for `fit_size`, `interpolation`, `channels`), rounded
+    down to `levels` values per channel, and cut into patches of `patch_size` pixels a side, each of which is one of
+    levels ** (channels * patch_size ** 2) ids; at most 65,536. `augment` changes the images at random while training,
+    before they are resized and their levels reduced: of small pictures in black and white, thin lines would break."""
 
     kind: ClassVar[str] = "image"
     learns: ClassVar[bool] = False
@@ -117,7 +134,6 @@ class ImageIdsPreprocessor(Preprocessor):
     channels: Literal[1, 3] = 1
     levels: int = 2
     fit_size: Literal["resize", "crop", "pad"] = "resize"
-    crop: float = 1.0
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     augment: Callable[[], ImageAugmentation] | None = None
 
@@ -133,17 +149,14 @@ class ImageIdsPreprocessor(Preprocessor):
     def pictures(self) -> ImageChopper:
         """The chopper that decodes and resizes. Raises ValueError for options that it refuses."""
         return ImageChopper(
-            size=self.size, patch_size=self.patch_size, channels=self.channels, fit_size=self.fit_size, crop=self.crop,
+            size=self.size, patch_size=self.patch_size, channels=self.channels, fit_size=self.fit_size,
             interpolation=self.interpolation,
         )  # fmt: skip
 
     def fit(self, items: Callable[[], Iterable[Any]], role: Role) -> ImageIdsChopper:
-        pictures = self.pictures()
-        rows, columns = pictures.grid
-        vocabulary = PatchVocabulary(rows=rows, columns=columns, patch_size=self.patch_size, channels=self.channels,
-                                     levels=self.levels, own=role.special_ids)  # fmt: skip
-        return ImageIdsChopper(vocabulary=vocabulary, generated=role.generated, pictures=pictures,
-                               augmentation=self.augment() if self.augment else None)  # fmt: skip
+        vocabulary = PatchVocabulary(pictures=self.pictures(), levels=self.levels, own=role.special_ids)
+        augmentation = self.augment() if self.augment else None
+        return ImageIdsChopper(vocabulary=vocabulary, generated=role.generated, augmentation=augmentation)
 
     def load(self, folder: Path, role: Role) -> ImageIdsChopper:
         return self.fit(tuple, role)
@@ -154,7 +167,7 @@ class ImageIdsChopper(IdChopper):
     """Images to the ids of their patches, left to right, top to bottom."""
 
     kind: ClassVar[str] = "image"
-    pictures: ImageChopper = field()
+    vocabulary: PatchVocabulary = field()
     augmentation: ImageAugmentation | None = None
 
     def augment(self, item: UInt8[Tensor, "c h w"], random: np.random.Generator) -> UInt8[Tensor, "c h w"]:
@@ -164,8 +177,8 @@ class ImageIdsChopper(IdChopper):
         return self.augmentation(item[None], seeds)[0].round().clamp(0, 255).to(torch.uint8)
 
     def decode(self, raw: Any) -> UInt8[Tensor, "c h w"]:
-        """The image as the tokenizer `image` decodes it, resized."""
-        return self.pictures.resized(self.pictures.decode(raw), *self.pictures.shape)
+        """The image as the tokenizer `image` decodes it, of its own size."""
+        return self.vocabulary.pictures.decode(raw)
 
     def draw(self, canvas: Any, item: UInt8[Tensor, "c h w"]) -> None:
         """The image in its few colours, and the grid of its patches."""

@@ -13,9 +13,10 @@ from chopmix.tasks.judging import Generated
 from chopmix.tokenizers.base import RunPart, no_run
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.files.reading import DataError
+from chopmix.tokenizers.image import ImageChopper
 from chopmix.tokenizers.image_ids import PatchVocabulary
 
-PATCHES = PatchVocabulary(rows=1, columns=2)
+PATCHES = PatchVocabulary(pictures=ImageChopper(patch_size=2, channels=1, size=(2, 4)))
 
 
 def part(answers=lambda sample: {"class": "1"}, inputs=("image",), tasks=("digit",)):

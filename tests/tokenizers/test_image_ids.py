@@ -1,14 +1,26 @@
 """Pictures as ids: what is encoded comes back, and every id is a pattern."""
 
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 from chopmix.tokenizers.base import Role
+from chopmix.tokenizers.image import ImageChopper
 from chopmix.tokenizers.image_ids import ImageIdsPreprocessor, PatchVocabulary
+from chopmix.tokenizers.media.augmentation import ImageAugmentation
 from hypothesis import given
 from hypothesis import strategies as st
 
+
+def vocabulary_of(rows: int, columns: int, patch_size: int = 2, channels: int = 1, **options) -> PatchVocabulary:
+    """The vocabulary of pictures of so many patches."""
+    size = (rows * patch_size, columns * patch_size)
+    return PatchVocabulary(pictures=ImageChopper(patch_size=patch_size, channels=channels, size=size), **options)
+
+
 SHAPES = st.builds(
-    PatchVocabulary,
+    vocabulary_of,
     rows=st.integers(1, 4), columns=st.integers(1, 4), patch_size=st.integers(1, 2),
     channels=st.sampled_from([1, 3]), levels=st.integers(2, 4), own=st.sampled_from([(), ("mask",)]),
 )  # fmt: skip
@@ -16,30 +28,30 @@ SHAPES = st.builds(
 
 @given(vocabulary=SHAPES, data=st.data())
 def test_every_picture_of_ids_comes_back(vocabulary, data):
-    count = vocabulary.rows * vocabulary.columns
+    count, side = vocabulary.length, vocabulary.patch_size
     ids = data.draw(st.lists(st.integers(0, vocabulary.patterns - 1), min_size=count, max_size=count))
     picture = vocabulary.restore(ids)
-    side = vocabulary.patch_size
-    assert picture.shape == (vocabulary.channels, vocabulary.rows * side, vocabulary.columns * side)
+    rows, columns = vocabulary.grid
+    assert picture.shape == (vocabulary.pictures.channels, rows * side, columns * side)
     assert vocabulary.encode(picture) == ids and vocabulary.units(picture) == picture.numel()
     assert vocabulary.restore([*ids, vocabulary.end]).equal(picture)  # the id that ends it stands for nothing
 
 
 @pytest.mark.parametrize("levels", range(2, 17))
 def test_a_level_stays_what_it_is(levels):
-    vocabulary = PatchVocabulary(rows=1, columns=levels, patch_size=1, levels=levels)
+    vocabulary = vocabulary_of(rows=1, columns=levels, patch_size=1, levels=levels)
     assert vocabulary.encode(vocabulary.restore(range(levels))) == list(range(levels))
 
 
 def test_the_example_of_the_docstring():
-    vocabulary = PatchVocabulary(rows=1, columns=2)
+    vocabulary = vocabulary_of(rows=1, columns=2)
     picture = torch.tensor([[[0, 255, 0, 0], [0, 0, 255, 255]]], dtype=torch.uint8)
     assert vocabulary.encode(picture) == [2, 12] and vocabulary.start == vocabulary.end == 16
     assert vocabulary.size == 17 and vocabulary.shown(16) == "<|image|>" and vocabulary.shown(12) == "12"
 
 
 def test_ids_that_are_no_picture_are_refused():
-    vocabulary = PatchVocabulary(rows=2, columns=2)
+    vocabulary = vocabulary_of(rows=2, columns=2)
     with pytest.raises(ValueError, match="a picture has 4 patches, not 3"):
         vocabulary.restore([1, 2, 3])
     with pytest.raises(
@@ -72,8 +84,21 @@ def test_a_picture_is_framed_as_it_is_used(generated):
 
 
 def test_files_hold_the_picture():
-    vocabulary = PatchVocabulary(rows=1, columns=2, channels=3, patch_size=1)
+    vocabulary = vocabulary_of(rows=1, columns=2, channels=3, patch_size=1)
     picture = vocabulary.restore([5, 2])
     again = ImageIdsPreprocessor(size=(1, 2), patch_size=1, channels=3).fit(tuple, Role()).decode
     assert again(vocabulary.content(picture, ".png")).equal(picture)
     assert again(vocabulary.content(picture, ".gif")).equal(picture)
+
+
+def test_pictures_are_changed_before_they_are_made_small():
+    """A line of one pixel of 28 stays a line of 14, wherever it is turned to: made small first, it breaks."""
+    augment = partial(ImageAugmentation, rotate=20)
+    chopper = ImageIdsPreprocessor(size=14, augment=augment).fit(tuple, Role())
+    line = torch.zeros(1, 28, 28, dtype=torch.uint8)
+    line[:, 4:24, 13:15] = 255
+    for seed in range(20):
+        changed = chopper.augment(chopper.decode(line), np.random.default_rng(seed))
+        assert changed.shape == (1, 28, 28)
+        drawn = chopper.vocabulary.restore(chopper.encoded(changed))
+        assert drawn.shape == (1, 14, 14) and drawn[0, 3:11].amax(1).all()
