@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from ..models.batch import IGNORED
 from ..models.generation.constraints import Constraint, only
-from .base import Preprocessor, Role
+from .base import Chunk, Preprocessor, Role
 from .encoding.vocabulary import CodedVocabulary, Unit
 from .ids import IdChopper, IdTokenizer
 from .media.midi import BPM, SILENCE, midi_bytes, notes_of, read_midi
@@ -136,7 +137,8 @@ class ScorePreprocessor(Preprocessor):
     """Scores of `voices` voices: arrays (steps, voices) of MIDI pitches, -1 for silence, or MIDI files of a track a
     voice, in sixteenths. Pitches from `lowest` to `highest`; `chords`: the chord of each step before its notes. While
     training a score is transposed by up to `transpose` semitones, as far as its notes stay in the range, and cut to
-    `crop` steps (null: whole), which begin at a multiple of `bar`."""
+    `crop` steps (null: whole), which begin at a multiple of `bar`; that it begins or ends is learned only where it
+    does."""
 
     kind: ClassVar[str] = "score"
     learns: ClassVar[bool] = False
@@ -166,9 +168,22 @@ class ScorePreprocessor(Preprocessor):
         return self.fit(tuple, role)
 
 
+@dataclass(frozen=True)
+class Excerpt:
+    """Some steps of a score, and whether it begins and ends with them."""
+
+    steps: Int[Tensor, "t voices"]
+    begins: bool
+    ends: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScoreChopper(IdChopper):
-    """Scores to the ids of their notes."""
+    """Scores to the ids of their notes. Of an excerpt nothing is predicted that it cannot tell: of the notes 2 and 0
+    from the middle of a score, of one voice, and with `end` = `start` = 4
+
+        values  4  2  0     next_ids  -100  0  -100
+    """
 
     kind: ClassVar[str] = "score"
     transpose: int = 0
@@ -188,17 +203,30 @@ class ScoreChopper(IdChopper):
             raise ValueError(f"a score must be (steps, {voices}) with a step at least, not {tuple(found.shape)}")
         return found
 
-    def augment(self, item: Int[Tensor, "t voices"], random: np.random.Generator) -> Int[Tensor, "cut voices"]:
+    def augment(self, item: Int[Tensor, "t voices"], random: np.random.Generator) -> Excerpt:
         shift, place = random.integers(-self.transpose, self.transpose + 1), random.random()
+        first, last = 0, len(item)
         if self.crop is not None and len(item) > self.crop:
-            starts = (len(item) - self.crop) // self.bar + 1
+            starts = (len(item) - self.crop - 1) // self.bar + 2  # the last one may be cut short by the score's end
             first = int(place * starts) * self.bar
-            item = item[first : first + self.crop]
-        sounding = item[item != SILENCE]
+            last = min(first + self.crop, last)
+        steps = item[first:last]
+        sounding = steps[steps != SILENCE]
         if self.transpose and len(sounding):
             low, high = self.vocabulary.lowest - sounding.min(), self.vocabulary.highest - sounding.max()
-            item = torch.where(item == SILENCE, item, item + int(np.clip(shift, int(low), int(high))))
-        return item
+            steps = torch.where(steps == SILENCE, steps, steps + int(np.clip(shift, int(low), int(high))))
+        return Excerpt(steps, begins=first == 0, ends=last == len(item))
+
+    def chop(self, item: Int[Tensor, "t voices"] | Excerpt) -> Chunk:
+        if not isinstance(item, Excerpt):
+            return super().chop(item)
+        chunk = super().chop(item.steps)
+        next_ids = chunk.next_ids.clone()
+        if self.generated and not item.begins:
+            next_ids[0] = IGNORED
+        if not item.ends:
+            next_ids[-1] = IGNORED
+        return replace(chunk, next_ids=next_ids)
 
     def draw(self, canvas: Any, item: Int[Tensor, "t voices"]) -> None:
         """A piano roll: time to the right, pitch upwards, a colour a voice."""

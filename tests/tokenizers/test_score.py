@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from chopmix.models.batch import IGNORED
 from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.media.files import read_sound
@@ -107,18 +108,45 @@ def test_other_files():
         chopper.decode(b"MThd")
 
 
-@given(seed=st.integers(0, 999), steps=st.integers(1, 80))
-def test_a_score_is_cut_at_a_bar_and_transposed_as_a_whole(seed, steps):
-    chopper = ScorePreprocessor(voices=1, lowest=40, highest=80, transpose=5, crop=32).fit(tuple, Role())
+def cut(steps, seed, generated=True):
+    """A score of one voice of so many steps, all different within a bar, as training sees it; and its chopper."""
+    made = ScorePreprocessor(voices=1, lowest=40, highest=80, transpose=5, crop=32)
+    chopper = made.fit(tuple, Role(generated=generated))
     score = (50 + torch.arange(steps) % 17)[:, None]
     score[::5] = SILENCE
-    found = chopper.augment(score, np.random.default_rng(seed))
-    assert len(found) == min(steps, 32)
+    return score, chopper.augment(score, np.random.default_rng(seed)), chopper
+
+
+@given(seed=st.integers(0, 999), steps=st.integers(1, 80))
+def test_a_score_is_cut_at_a_bar_and_transposed_as_a_whole(seed, steps):
+    score, excerpt, _ = cut(steps, seed)
+    found = excerpt.steps
+    assert len(found) == min(steps, 32) or (excerpt.ends and len(found) > 16)
     fits = [
         first for first in range(0, steps, 16) if (score[first : first + len(found)] == SILENCE).equal(found == SILENCE)
     ]
     shifts = {int(d) for first in fits for d in (found - score[first : first + len(found)])[found != SILENCE]}
     assert fits and (len(found) == 1 or shifts <= set(range(-5, 6)) or len(fits) > 1)
+    assert excerpt.begins <= (0 in fits) and excerpt.ends <= (max(fits) + len(found) == steps)
+
+
+@given(seed=st.integers(0, 999), steps=st.integers(1, 80), generated=st.booleans())
+def test_of_an_excerpt_nothing_is_learned_that_it_cannot_tell(seed, steps, generated):
+    """Else a model learns that every score ends where training cuts it."""
+    _, excerpt, chopper = cut(steps, seed, generated)
+    whole, chunk = chopper.chop(excerpt.steps), chopper.chop(excerpt)
+    assert chunk.values.equal(whole.values) and chunk.count == whole.count
+    expected = whole.next_ids.clone()
+    expected[-1] = chopper.vocabulary.end if excerpt.ends else IGNORED
+    if generated and not excerpt.begins:
+        expected[0] = IGNORED
+    assert chunk.next_ids.equal(expected)
+
+
+def test_every_end_and_every_beginning_is_seen():
+    seen = [cut(70, seed)[1] for seed in range(40)]
+    assert {each.begins for each in seen} == {each.ends for each in seen} == {True, False}
+    assert {len(each.steps) for each in seen} == {32, 70 - 48}
 
 
 @pytest.mark.parametrize(
