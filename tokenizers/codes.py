@@ -135,6 +135,9 @@ class CodesPreprocessor(Preprocessor):
         if role.cache is not None:
             chopper.encode_all(counted(items(), f"{self.input} to codes"))
             chopper.known.save()
+            if chopper.known.collapsed:
+                told = f"all {chopper.known.ids.size:,} are {chopper.known.ids[0, 0]}"
+                raise ValueError(f"the codes of {self.run} have collapsed: {told}; train it again, at a lower rate")
         return chopper
 
     def load(self, folder: Path, role: Role) -> CodesChopper:

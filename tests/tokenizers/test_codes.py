@@ -108,6 +108,14 @@ def test_runs_that_give_no_codes(runs, capsys, changes, told):
     shutil.rmtree(runs / "bad", ignore_errors=True)
 
 
+def test_codes_that_have_collapsed_are_refused(runs, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
+    monkeypatch.setattr(CodeVocabulary, "encode_all", lambda self, items: [[7] * self.length for _ in items])
+    assert main(["train", str(runs / "w.yaml"), f"out={tmp_path / 'bad'}"]) == 2
+    told = capsys.readouterr().err
+    assert f"the codes of {runs / 'q'} have collapsed: all " in told and "are 7; train it again" in told
+
+
 def test_what_cannot_be_reconstructed(runs, capsys):
     change = ["inputs.image.size=null", "inputs.image.position=null"]
     assert main(["train", str(runs / "q.yaml"), *change, f"out={runs / 'bad'}"]) == 2

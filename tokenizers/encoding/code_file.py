@@ -47,6 +47,11 @@ class CodeFile:
         row = self.rows.get(key)
         return self.new.get(key) if row is None else self.ids[row].tolist()
 
+    @property
+    def collapsed(self) -> bool:
+        """Whether all codes of all saved items, of which there are several, are the same."""
+        return len(self.ids) > 1 and bool((self.ids == self.ids[0, 0]).all())
+
     def save(self) -> None:
         """Replace the file by one that holds what joined as well. Raises OSError where that fails."""
         if self.path is None or not self.new:
