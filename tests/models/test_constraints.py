@@ -140,9 +140,14 @@ def test_grammars_that_are_none(tmp_path):
     (tmp_path / "empty.json").write_text("")
     with pytest.raises(ValueError, match=r"grammar '.*empty\.json': EOF while parsing"):
         Grammar(ByteEncoding(), str(tmp_path / "empty.json"))
-    grammar = Grammar(CharacterEncoding("ab"), "c+")
-    with pytest.raises(ValueError, match="nothing may follow the 0 ids"):
-        Allowed(grammar).of(torch.zeros(1, 3), [[]])
+    with pytest.raises(ValueError, match=r"grammar '\(': .*parse error: unclosed group"):
+        Grammar(ByteEncoding(), "(")
+    for none in ("c+", r"[^\s\S]"):
+        with pytest.raises(ValueError, match="allows nothing that the vocabulary of this run can write"):
+            Grammar(CharacterEncoding("ab"), none)
+    grammar = Grammar(CharacterEncoding("ab"), "[ab]c")
+    with pytest.raises(ValueError, match="nothing may follow the 1 ids"):
+        Allowed(grammar).of(torch.zeros(1, 3), [[0]])
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])

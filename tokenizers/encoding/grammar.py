@@ -46,6 +46,8 @@ class Grammar(Constraint):
         if self.root.is_error():
             raise ValueError(f"grammar {grammar!r}: {_first_line(self.root.get_error())}")
         self.states: dict[tuple[int, ...], Any] = {(): self.root}
+        if not self.allowed((), encoding.size).any():
+            raise ValueError(f"grammar {grammar!r} allows nothing that the vocabulary of this run can write")
 
     def allowed(self, ids, size):
         state = self._state(tuple(ids))
@@ -94,4 +96,6 @@ def _pieces(llguidance: Any, encoding: Encoding) -> Any:
 
 
 def _first_line(error: str) -> str:
-    return error.strip().splitlines()[0] if error.strip() else "it is no grammar"
+    """The first line of an error, and the line further down that says more."""
+    first, *others = error.strip().splitlines() or ["it is no grammar"]
+    return " ".join([first, *(line.removeprefix("error: ") for line in others if line.startswith("error: "))])
