@@ -93,9 +93,10 @@ class CodeVocabulary(CodedVocabulary):
                         core=self.part.core_tokens, trim=True)  # fmt: skip
         device = next(model.parameters()).device
         planned = model.plan_first(planned, device=device).to(device)
-        hidden = model.read_first(planned).flatten(0, 1)
-        slots = planned.chunks[self.input].slots
-        codes = self.head.codes(hidden if slots is None else hidden[slots])
+        with torch.autocast(device.type, enabled=False):  # the same codes whatever the precision around
+            hidden = model.read_first(planned).flatten(0, 1)
+            slots = planned.chunks[self.input].slots
+            codes = self.head.codes(hidden if slots is None else hidden[slots])
         return codes.view(len(items), self.length).tolist()
 
     @torch.inference_mode()
@@ -105,7 +106,9 @@ class CodeVocabulary(CodedVocabulary):
         if len(codes) != self.length:
             raise ValueError(f"an item has {self.length} codes, not {len(codes)}")
         device = next(self.part.model.parameters()).device
-        return self.chopper.joined(self.head.decoded(torch.tensor(codes, device=device)).cpu())
+        with torch.autocast(device.type, enabled=False):
+            decoded = self.head.decoded(torch.tensor(codes, device=device))
+        return self.chopper.joined(decoded.cpu())
 
     def units(self, item: Any) -> float:
         """Its codes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,9 @@ from ..tasks.targets import is_own, terms_of
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """A context in which matrix products run in bfloat16 where `precision` is `bfloat16`; of `float32` it changes
-    nothing. Training and evaluation run inside."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    """A context in which matrix products run in bfloat16 where `precision` is `bfloat16`, and in float32 where it is
+    `float32`, also inside of another such context. Training and evaluation run inside."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 class Objective(nn.Module):

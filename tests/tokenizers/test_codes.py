@@ -68,6 +68,8 @@ def test_codes_are_those_of_the_run_which_is_copied(runs):
         assert chopper.chop(picture).values.tolist() == [12, *codes]
         back = chopper.vocabulary.restore(codes)
         assert back.shape == picture.shape and back.dtype == torch.uint8
+        with torch.autocast("cpu", torch.bfloat16):  # as evaluations run while training
+            assert chopper.vocabulary.encode(picture) == codes and chopper.vocabulary.restore(codes).equal(back)
     assert chopper.vocabulary.size == 13 and chopper.vocabulary.units(pictures[0]) == 16
     moved = runs / "alone"
     shutil.copytree(runs / "w", moved)

@@ -9,8 +9,18 @@ from checkout import BENCHMARKS
 from chopmix.experiment.settings import resolved
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.resolved import gains, precision_of, resolve
+from chopmix.training.objective import autocast
 
 CPU = torch.device("cpu")
+
+
+def test_float32_is_float32_inside_of_bfloat16():
+    """As where a run that judges is asked while another one is evaluated."""
+    one = torch.ones(2, 2)
+    with autocast(CPU, "bfloat16"):
+        assert (one @ one).dtype == torch.bfloat16
+        with autocast(CPU, "float32"):
+            assert (one @ one).dtype == torch.float32
 
 
 def precision(tiny, *overrides: str, folder: Path | None = None) -> str:
