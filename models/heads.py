@@ -21,6 +21,9 @@ class Head(nn.Module):
 
     quantizes: ClassVar[bool] = False
     """Whether it gives tokens codes, and items of codes (`models/reconstruction.py`)."""
+    inputs: ClassVar[tuple[str, ...]] = ()
+    """Its linear maps whose vectors a transformer of its own reads: they begin, and learn, as those of the model's
+    inputs do (the role `input` of `models/initialization.py`)."""
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must turn vectors into an output: forward(self, x, targets)")

@@ -4,7 +4,7 @@ same roles.
 | role         | which                                             | `gpt2`              | `zero_projections`      |
 | ------------ | ------------------------------------------------- | ------------------- | ----------------------- |
 | `embedding`  | a table: ids, positions, core tokens, T5 buckets  | normal, std         | normal, `embedding`     |
-| `matrix`     | a matrix inside a core                            | normal, std         | uniform, std width^-½   |
+| `matrix`     | a matrix inside a core, or a head's transformer   | normal, std         | uniform, std width^-½   |
 | `projection` | a matrix that writes to the stream                | normal, std/√(2L)   | zero                    |
 | `input`      | a matrix that turns raw chunks to vectors         | normal, std         | uniform, std fan_in^-½  |
 | `head`       | a matrix of a head                                | normal, std         | normal, `head`          |
@@ -31,22 +31,32 @@ def roles(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
     """(name, role, parameter) for every parameter of a `Model`, each exactly once."""
     owners = dict(model.named_modules())
     for name, parameter in model.named_parameters():
-        owner, _, leaf = name.rpartition(".")
-        yield name, _role(name, leaf, owners[owner], parameter), parameter
+        yield name, _role(name, owners, parameter), parameter
 
 
-def _role(name: str, leaf: str, owner: nn.Module, parameter: Tensor) -> str:
-    if isinstance(owner, nn.Embedding):
+def _role(name: str, owners: dict[str, nn.Module], parameter: Tensor) -> str:
+    owner, _, leaf = name.rpartition(".")
+    room, part = name.split(".")[:2]
+    if isinstance(owners[owner], nn.Embedding):
         return "embedding"
     if leaf == "scale":
         return "scale"
     if parameter.dim() < 2:
-        return "gain" if leaf == "weight" and isinstance(owner, nn.LayerNorm | nn.RMSNorm) else "bias"
-    if name.startswith("heads."):
-        return "head"
-    if not name.startswith("cores."):
+        return "gain" if leaf == "weight" and isinstance(owners[owner], nn.LayerNorm | nn.RMSNorm) else "bias"
+    if room == "heads" and ".blocks." not in name:
+        reads = owner.split(".")[2:] and owner.split(".")[2] in getattr(owners[f"heads.{part}"], "inputs", ())
+        return "input" if reads else "head"
+    if room not in ("cores", "heads"):
         return "input"
     return "projection" if name.endswith((".out.weight", ".down.weight")) else "matrix"
+
+
+def depth_of(model: nn.Module, name: str) -> int:
+    """How many blocks the transformer has that a parameter is of, a core or one inside of a head; 1 for all others."""
+    place, inside, _ = name.partition(".blocks.")
+    if name.startswith("cores."):
+        return len(model.cores[name.split(".")[1]].blocks)
+    return len(model.get_submodule(place).blocks) if inside and name.startswith("heads.") else 1
 
 
 def seed_of_parameter(seed: int, name: str) -> int:
@@ -64,7 +74,7 @@ class Initialization:
         seed = torch.initial_seed()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             for name, role, parameter in roles(model):
-                depth = len(model.cores[name.split(".")[1]].blocks) if name.startswith("cores.") else 1
+                depth = depth_of(model, name)
                 if role != "scale" and not parameter.is_meta:  # on `meta` there is nothing to fill
                     generator = torch.default_generator if parameter.is_cpu else torch  # all devices take long
                     generator.manual_seed(seed_of_parameter(seed, name))

@@ -4,9 +4,14 @@ import math
 
 import pytest
 import torch
+from chopmix.models.initialization import depth_of, roles
 from chopmix.models.layers.quantizer import FiniteScalarQuantizer
+from chopmix.models.model import Cores, Model
+from chopmix.models.reconstruction import REACH, ReconstructionHead
+from chopmix.models.transformer import Transformer
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 LEVELS = st.lists(st.integers(2, 9), min_size=1, max_size=4)
 
@@ -50,3 +55,33 @@ def test_gradients_pass_the_rounding():
 def test_levels_that_make_no_code(levels, told):
     with pytest.raises(ValueError, match=told):
         FiniteScalarQuantizer(levels)
+
+
+def test_what_is_quantised_has_a_bound_however_large_the_vectors_are():
+    """Else it grows until every number is at its first or last level, where nothing leads back."""
+    torch.manual_seed(0)
+    head = ReconstructionHead(16, 4, 3, levels=(8, 5), depth=1, heads=2)
+    small, large = torch.randn(30, 16), 1e6 * torch.randn(30, 16)
+    for x in (small, large):
+        assert head.cosines(x).abs().max() <= REACH
+    assert head.cosines(small).allclose(head.cosines(3 * small), atol=1e-5)
+    ends = head.quantizer(torch.tensor([[REACH, REACH], [-REACH, -REACH]]))
+    assert ends.tolist() == [[0.75, 1.0], [-1.0, -1.0]]  # every level can be reached
+
+
+def test_the_transformer_inside_of_a_head_begins_and_learns_as_a_core_does():
+    """As matrices of a head it would begin so small that no code is heard beside its position."""
+    made = Model(
+        {"image": nn.Linear(4, 16)},
+        Cores(Transformer(width=16, depth=1, heads=2)),
+        {"codes": ReconstructionHead(16, 4, 3, levels=(8, 5), depth=2, heads=2)},
+        context=3,
+    )
+    found = {name.removeprefix("heads.codes."): role for name, role, _ in roles(made) if name.startswith("heads.")}
+    assert found["down.weight"] == found["up.weight"] == "input" and found["out.weight"] == "head"
+    assert (
+        found["decoder.blocks.1.attention.query.weight"] == found["decoder.blocks.0.feed_forward.up.weight"] == "matrix"
+    )
+    assert found["decoder.blocks.1.attention.out.weight"] == "projection" and found["position.weight"] == "embedding"
+    assert depth_of(made, "heads.codes.decoder.blocks.1.attention.out.weight") == 2
+    assert depth_of(made, "cores.main.blocks.0.attention.out.weight") == depth_of(made, "heads.codes.out.weight") == 1
