@@ -170,19 +170,19 @@ class ScorePreprocessor(Preprocessor):
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Some steps of a score, and whether it begins and ends with them."""
+    """Some steps of a score, whether it begins with them, and the step that follows them (None: it ends)."""
 
     steps: Int[Tensor, "t voices"]
     begins: bool
-    ends: bool
+    following: Int[Tensor, "voices"] | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreChopper(IdChopper):
-    """Scores to the ids of their notes. Of an excerpt nothing is predicted that it cannot tell: of the notes 2 and 0
-    from the middle of a score, of one voice, and with `end` = `start` = 4
+    """Scores to the ids of their notes. Of an excerpt the first note is not predicted, and the last one is followed by
+    that of the next step: of the notes 2 and 0 before a 1, from the middle of a score of one voice with `start` = 4
 
-        values  4  2  0     next_ids  -100  0  -100
+        values  4  2  0     next_ids  -100  0  1
     """
 
     kind: ClassVar[str] = "score"
@@ -210,12 +210,13 @@ class ScoreChopper(IdChopper):
             starts = (len(item) - self.crop - 1) // self.bar + 2  # the last one may be cut short by the score's end
             first = int(place * starts) * self.bar
             last = min(first + self.crop, last)
-        steps = item[first:last]
+        steps = item[first : last + 1]
         sounding = steps[steps != SILENCE]
         if self.transpose and len(sounding):
             low, high = self.vocabulary.lowest - sounding.min(), self.vocabulary.highest - sounding.max()
             steps = torch.where(steps == SILENCE, steps, steps + int(np.clip(shift, int(low), int(high))))
-        return Excerpt(steps, begins=first == 0, ends=last == len(item))
+        whole = last == len(item)
+        return Excerpt(steps[: last - first], begins=first == 0, following=None if whole else steps[-1])
 
     def chop(self, item: Int[Tensor, "t voices"] | Excerpt) -> Chunk:
         if not isinstance(item, Excerpt):
@@ -224,8 +225,8 @@ class ScoreChopper(IdChopper):
         next_ids = chunk.next_ids.clone()
         if self.generated and not item.begins:
             next_ids[0] = IGNORED
-        if not item.ends:
-            next_ids[-1] = IGNORED
+        if item.following is not None:
+            next_ids[-1] = self.encoded(item.following[None])[0]
         return replace(chunk, next_ids=next_ids)
 
     def draw(self, canvas: Any, item: Int[Tensor, "t voices"]) -> None:
