@@ -102,7 +102,8 @@ class LogMel(nn.Module):
 
     def inverse(self, frames: Float[Tensor, "f mels"], hop: int, length: int) -> Clip:
         """A clip of `length` samples with about these frames, one every `hop` samples; the loudest sample is 0.9."""
-        energies = (frames.exp() - FLOOR).clamp(min=0) @ torch.linalg.pinv(self.banks)
+        with torch.autocast(frames.device.type, enabled=False):
+            energies = (frames.float().exp() - FLOOR).clamp(min=0) @ torch.linalg.pinv(self.banks)
         magnitudes = energies.clamp(min=0).sqrt()[: length // hop + 1].T[None]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the first phases are drawn
