@@ -172,9 +172,9 @@ class ScorePreprocessor(Preprocessor):
 class Excerpt:
     """Some steps of a score, whether it begins with them, and the step that follows them (None: it ends)."""
 
-    steps: Int[Tensor, "t voices"]
+    steps: Int[Tensor, "t v"]
     begins: bool
-    following: Int[Tensor, "voices"] | None
+    following: Int[Tensor, "v"] | None
 
 
 @dataclass(frozen=True, kw_only=True)
