@@ -21,7 +21,7 @@ class Head(nn.Module):
 
     quantizes: ClassVar[bool] = False
     """Whether it gives tokens codes, and items of codes (`models/reconstruction.py`)."""
-    inputs: ClassVar[tuple[str, ...]] = ()
+    inner_inputs: ClassVar[tuple[str, ...]] = ()
     """Its linear maps whose vectors a transformer of its own reads: they begin, and learn, as those of the model's
     inputs do (the role `input` of `models/initialization.py`)."""
 

@@ -36,17 +36,16 @@ def roles(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
 
 def _role(name: str, owners: dict[str, nn.Module], parameter: Tensor) -> str:
     owner, _, leaf = name.rpartition(".")
-    room, part = name.split(".")[:2]
     if isinstance(owners[owner], nn.Embedding):
         return "embedding"
     if leaf == "scale":
         return "scale"
     if parameter.dim() < 2:
         return "gain" if leaf == "weight" and isinstance(owners[owner], nn.LayerNorm | nn.RMSNorm) else "bias"
-    if room == "heads" and ".blocks." not in name:
-        reads = owner.split(".")[2:] and owner.split(".")[2] in getattr(owners[f"heads.{part}"], "inputs", ())
-        return "input" if reads else "head"
-    if room not in ("cores", "heads"):
+    if name.startswith("heads.") and ".blocks." not in name:
+        head, inner = name.split(".")[1:3]
+        return "input" if inner in getattr(owners[f"heads.{head}"], "inner_inputs", ()) else "head"
+    if not name.startswith(("cores.", "heads.")):
         return "input"
     return "projection" if name.endswith((".out.weight", ".down.weight")) else "matrix"
 

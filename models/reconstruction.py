@@ -28,7 +28,7 @@ class ReconstructionHead(Head):
     What is quantised are the cosines between the vector and learned directions, times `REACH`: numbers without a bound
     grow until only the first and the last of their levels are used, where a tanh has no gradient that leads back."""
 
-    quantizes, inputs = True, ("down", "up")
+    quantizes, inner_inputs = True, ("down", "up")
 
     def __init__(self, width: int, size: int, length: int, *, levels: Sequence[int], depth: int, heads: int):
         super().__init__()

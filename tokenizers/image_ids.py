@@ -125,7 +125,8 @@ class ImageIdsPreprocessor(Preprocessor):
     """Images brought to `size` pixels (see the tokenizer `image` for `fit_size`, `interpolation`, `channels`), rounded
     down to `levels` values per channel, and cut into patches of `patch_size` pixels a side, each of which is one of
     levels ** (channels * patch_size ** 2) ids; at most 65,536. `augment` changes the images at random while training,
-    before they are resized and their levels reduced: of small pictures in black and white, thin lines would break."""
+    before they are resized (`shift` counts pixels of theirs) and their levels reduced: of small pictures in black and
+    white, thin lines would break."""
 
     kind: ClassVar[str] = "image"
     learns: ClassVar[bool] = False
