@@ -150,7 +150,8 @@ def is_judged(task: Task, split: Split) -> bool:
 
 def reads_texts(task: Task) -> bool:
     """Whether a task recognises texts that its metrics compare (CTC)."""
-    return not task.needs.generates and any(metric.of_texts for metric in task.metrics.values())
+    generates = task.needs.generates or task.needs.refines
+    return not generates and any(metric.of_texts for metric in task.metrics.values())
 
 
 def directions(tasks: Mapping[str, Task], split: str) -> dict[str, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,13 +41,27 @@ class Samples:
     rows: Sequence[Sequence[Cell]] = ()
 
 
+def draws(task: Task) -> bool:
+    """Whether a task generates items that are more than text, and are shown on a sheet."""
+    return (task.needs.generates or task.needs.refines) and task.choppers[task.target].kind != "text"
+
+
 def generated_rows(
-    model: Model, name: str, task: Task, split: SampleSplit, seed: int, most: int, count: int = COUNT
+    model: Model, tasks: Mapping[str, Task], split: SampleSplit, seed: int, most: int, count: int = COUNT
 ) -> list[list[Cell]]:
-    """For some samples, spread over the split: the other inputs, what is generated from them, and the true item. Drawn
-    as the task says, else at temperature 1; of at most `most` tokens, unless all items have one length."""
+    """For every task that draws and some samples, spread over the split: the other inputs, what is generated from them,
+    and the true item. Drawn as the task says, else at temperature 1; token by token at most `most`, unless all items
+    have one length."""
+    drawing = [(name, task) for name, task in tasks.items() if draws(task)]
+    return [row for name, task in drawing for row in rows_of(model, name, task, split, seed, most, count)]
+
+
+def rows_of(
+    model: Model, name: str, task: Task, split: SampleSplit, seed: int, most: int, count: int
+) -> list[list[Cell]]:
+    """The rows of one task."""
     how = Generating(sampling=task.sampling or Sampling(), guidance=task.guidance, seed=seed,
-                     max_tokens=None if task.vocabulary.length else most)  # fmt: skip
+                     max_tokens=None if task.vocabulary.length or task.needs.refines else most)  # fmt: skip
     written = generate_items(model, name, task, split, split.first(count), how)
     rows = []
     for number, ids in written.items():

@@ -23,6 +23,7 @@ from ..models.heads import Tied, VocabularyHead
 from .base import Metric, Needs, metrics_of, per_target
 from .judging import Judge
 from .masked_modeling import MaskedModeling, runs
+from .metrics import MEANINGS, TextMetric
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 """Multiples of it, less their whole part, spread evenly."""
@@ -36,13 +37,14 @@ class MaskedDiffusion(MaskedModeling):
     The loss is a bound on the nats of the item: n / m times the summed cross-entropy of the hidden ones, whose mean
     over m and over what is hidden is the mean over all orders in which tokens could be predicted one by one. `whole` is
     the share of samples in which all is hidden, or, as often, nothing, as where one input is made of another. How
-    evaluations generate, for `metrics` (judges by name): in `refining`, drawn by `sampling`, with `guidance`.
+    evaluations generate, for `metrics` (of a text a list, `[exact_match]`, or judges by name): in `refining`, drawn by
+    `sampling`, with `guidance`, from as many masks as the true item has tokens.
 
         n = 4 tokens, m = 2 hidden:     a [MASK] c [MASK]     loss 4 / 2 (nats of b + nats of d), count 4
     """
 
     def __init__(
-        self, *, target: str, whole: float = 0.0, metrics: dict[str, Callable[[], Judge]] | None = None,
+        self, *, target: str, whole: float = 0.0, metrics: tuple[TextMetric, ...] | dict[str, Callable[[], Judge]] = (),
         refining: Refining = Refining(), sampling: Sampling | None = None, guidance: float = 1.0,
         head: Callable[..., VocabularyHead] = Tied, weight: float = 1.0,
     ):  # fmt: skip
@@ -50,7 +52,8 @@ class MaskedDiffusion(MaskedModeling):
         if not 0 <= whole <= 1:
             raise ValueError(f"whole must be a share from 0 to 1, not {whole}")
         self.whole, self.refining, self.sampling, self.guidance = whole, refining, sampling, guidance
-        self.judges = {name: made() for name, made in (metrics or {}).items()}
+        self.texts = () if isinstance(metrics, dict) else metrics
+        self.judges = {name: made() for name, made in metrics.items()} if isinstance(metrics, dict) else {}
 
     @property
     def needs(self) -> Needs:
@@ -122,7 +125,7 @@ class MaskedDiffusion(MaskedModeling):
             "chain": Metric("nats per token, left to right", of_sums=partial(ratio, "chain", "chain_tokens", 1)),
             f"chain_{unit.metric}": Metric(f"{unit.told}, left to right", of_sums=chain),
         }
-        return found | metrics_of(self.judges)
+        return found | metrics_of(self.judges) | {name: MEANINGS[name] for name in self.texts}
 
 
 def without_whole(task: MaskedDiffusion) -> MaskedDiffusion:

@@ -10,7 +10,7 @@ from ...data.base import Dataset
 from ...data.split import Split
 from ...inference.attribution import Attribution, measure_attribution
 from ...inference.evaluation import evaluate_split
-from ...inference.sheet import generated_rows, page
+from ...inference.sheet import draws, generated_rows, page
 from ...tokenizers.files.writing import write_text
 from ..folder.reading import RunError, say_aside
 from .given import own_split
@@ -36,9 +36,8 @@ def evaluated(
 
 def write_sheet(run: Opened, data: Split) -> None:
     """Write a page of generated items of a split, `sheets/<split>.html`, where they are no text."""
-    writing = [(name, task) for name, task in run.tasks.items() if task.needs.generates or task.needs.refines]
-    if writing and data.samples is not None and run.choppers[writing[0][1].target].kind != "text":
-        rows = generated_rows(run.model, *writing[0], data, seed=0, most=run.config.evaluation.sample_tokens or 1)
+    if any(map(draws, run.tasks.values())) and data.samples is not None:
+        rows = generated_rows(run.model, run.tasks, data, seed=0, most=run.config.evaluation.sample_tokens or 1)
         write_text(run.folder / "sheets" / f"{data.name}.html", page(f"{run.name}, {data.name}", rows))
 
 

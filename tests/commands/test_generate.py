@@ -30,6 +30,11 @@ inputs: {{{WORDS}{PICTURE}}}
 model: {{width: 16, depth: 1, heads: 2, context: 32, attention: ATTENTION}}
 tasks: {{picture: {{use: TASK, target: image, sampling: {{temperature: 1}}, metrics: {{accepted: JUDGED}}}}}}
 {COMMON}"""
+NAMER = f"""
+inputs: {{{WORDS}{PICTURE}}}
+model: {{width: 16, depth: 1, heads: 2, context: 32, attention: same_sample}}
+tasks: {{name: {{use: masked_diffusion, target: words, metrics: [exact_match]}}}}
+{COMMON}"""
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +47,7 @@ def runs(tmp_path_factory):
         "judge": JUDGE,
         "writer": judged.replace("ATTENTION", "causal").replace("TASK", "language_modeling"),
         "refiner": judged.replace("ATTENTION", "same_sample").replace("TASK", "masked_diffusion"),
+        "namer": NAMER,
     }
     for name, tree in trees.items():
         (folder / f"{name}.yaml").write_text(tree)
@@ -133,6 +139,14 @@ def test_evaluations_generate_as_they_are_asked_to(runs, tmp_path, run, more):
     assert {"val/accepted", "val/accepted_real", "val/accepted_decoded"} <= figures[0].keys()
     assert figures[1]["guidance"] == 2 and figures[2]["temperature"] == 0 and "guidance" not in figures[0]
     assert figures[0]["val/loss"] == figures[1]["val/loss"] and len({*sheets}) == 3
+
+
+def test_a_refined_text_is_compared_with_that_of_the_sample(runs, tmp_path):
+    asked = ["--temperature", "0", "--json", str(tmp_path / "x.json")]
+    assert main(["evaluate", str(runs / "namer"), *asked]) == 0
+    found = json.loads((tmp_path / "x.json").read_text())
+    # of a text of one token the likeliest one is right as often as the token, which is always hidden
+    assert 0 < found["val/exact_match"] == pytest.approx(found["val/accuracy"]) and found["val/judged"] > 100
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+"""Emoji: their names, and the glyphs into which a font joins several characters."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("emoji")
+fonts = pytest.importorskip("fontTools.ttLib")
+
+from chopmix.data.datasets.emoji import Emoji
+
+RED, HEART, WAVE, DARK = 0x1F534, 0x2764, 0x1F44B, 0x1F3FF
+
+
+class Font(dict):
+    """What is read of a font with pictures of a red circle, a heart, and a hand in two colours, the second one joined
+    of two characters."""
+
+    def __init__(self, *_):
+        joined = SimpleNamespace(Component=["dark"], LigGlyph="dark hand")
+        lookup = SimpleNamespace(SubTable=[SimpleNamespace(ligatures={"hand": [joined]})])
+        glyphs = ("circle", "heart", "hand", "dark hand")
+        super().__init__(
+            CBDT=SimpleNamespace(strikeData=[{each: SimpleNamespace(imageData=each.encode()) for each in glyphs}]),
+            GSUB=SimpleNamespace(table=SimpleNamespace(LookupList=SimpleNamespace(Lookup=[lookup]))),
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def getBestCmap(self):
+        return {RED: "circle", HEART: "heart", WAVE: "hand", DARK: "dark"}
+
+
+@pytest.fixture
+def font(monkeypatch, tmp_path):
+    (tmp_path / "emoji").mkdir()
+    (tmp_path / "emoji" / "NotoColorEmoji.ttf").touch()
+    monkeypatch.setenv("CHOPMIX_DATA", str(tmp_path))
+    monkeypatch.setattr(fonts, "TTFont", Font)
+
+
+@pytest.mark.usefixtures("font")
+@pytest.mark.parametrize(
+    ("skin_tones", "more"), [(True, {"waving hand dark skin tone": b"dark hand"}), (False, {})], ids=["all", "yellow"]
+)
+def test_every_emoji_of_the_font_is_read_once_and_belongs_to_one_split(skin_tones, more):
+    made = Emoji(skin_tones=skin_tones)
+    plain = {"red circle": b"circle", "red heart": b"heart", "waving hand": b"hand"}
+    assert dict(made.pictures) == plain | more
+    samples = [made.open(split) for split in Emoji.splits]
+    found = [each[index]["name"] for each in samples for index in range(len(each))]
+    assert sorted(found) == sorted(plain | more)
