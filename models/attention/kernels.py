@@ -11,7 +11,7 @@ a *layout*: a small frozen object that all layers with that graph share. `attend
 | anything else                      | `Flex` with a block mask          | `Dense` (SDPA with the mask)         |
 | a bias, or dropout Flex cannot do  | `Dense`                           | `Dense`                              |
 
-In half precision on a CPU `Short` replaces `Plain`, `PerSample` and `Dense` for rows of up to 256 tokens without bias.
+In half precision on a CPU `Short` replaces `Plain`, `PerSample` and `Dense` for rows of up to 256 tokens.
 """
 
 from __future__ import annotations
@@ -112,6 +112,7 @@ class Short(Layout):
     rows, or one each) is what is added to the scores: 0 where the query reads the key, else minus infinity.
     """
 
+    adds_bias: ClassVar[bool] = True
     mask: Float[Tensor, "k n m"]
 
     def __call__(self, query, key, value, bias, dropout):
@@ -120,6 +121,8 @@ class Short(Layout):
             key, value = repeated(key, value, h)
         query, key, value = (rearrange(t, "b h n c -> (b h) n c") for t in (query, key, value))
         mask = self.mask if len(self.mask) == 1 else repeat(self.mask, "b n m -> (b h) n m", h=h)
+        if bias is not None:
+            mask = (self.mask[:, None] + bias).to(query.dtype).expand(b, h, -1, -1).flatten(0, 1)
         weights = torch.baddbmm(mask.to(query.dtype), query, key.mT, alpha=1 / math.sqrt(c)).softmax(dim=-1)
         mixed = torch.bmm(F.dropout(weights, dropout) if dropout else weights, value)
         return rearrange(mixed, "(b h) n c -> b h n c", b=b)

@@ -34,8 +34,8 @@ def plan(
         if bias or dropout:
             return Dense(_mask_there(graph, queries, keys, device))
         return _plan_flex(graph, queries, keys, device)
-    if not bias and _writes_out(device, dtype, keys.shape[1]):
-        return short(dense_mask(graph, queries, keys), dtype)
+    if _writes_out(device, dtype, keys.shape[1]):
+        return short(alike(dense_mask(graph, queries, keys)), dtype)
     return Dense(alike(dense_mask(graph, queries, keys)))
 
 

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from chopmix.models.attention import kernels as attention
 from chopmix.models.attention import plan as choosing
 from chopmix.models.attention.graph import Causal, Edges, From, Graph, Neighbourhood, Node, SameSample, Window
-from chopmix.models.attention.kernels import Band, Dense, Flex, PerSample, Plain, VariableLength, attend
+from chopmix.models.attention.kernels import Band, Dense, Flex, PerSample, Plain, Short, VariableLength, attend
+from chopmix.models.attention.kernels import short as written_out
 from chopmix.models.attention.mask import dense_mask, reads
 from chopmix.models.attention.message_passing import MessageNode, pass_messages, receive
 from chopmix.models.attention.plan import plan, plan_cross
@@ -131,10 +132,13 @@ def test_planned_layout_and_dense_mask_are_the_oracle(graph, rows, shared):
 
 @pytest.mark.parametrize("shape", [(2, 4, 8, 8), (1, 4, 1, 8), (1, 4, 8, 8), (2, 1, 8, 1)], ids=short)
 @pytest.mark.parametrize("graph", [PACKED, PREFIX, Causal() & Window(2), FULL], ids=short)
-def test_a_bias_is_the_oracles_bias(graph, shape):
+@pytest.mark.parametrize("planned", [True, False], ids=["planned", "written out"])
+def test_a_bias_is_the_oracles_bias(graph, shape, planned):
     query, key, value = heads(2, 8, h=4, shared=2)
     bias = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
-    layout = plan(graph, ROWS, bias=True)
+    # in half precision rows as short as these are planned as scores that are written out
+    written = written_out(dense_mask(graph, ROWS, ROWS), torch.float64)
+    layout = plan(graph, ROWS, bias=True) if planned else written
     mixed = attend(query, key, value, layout, bias=bias)
     assert_same(mixed, oracle(query, key, value, graph, ROWS, ROWS, bias=bias.detach().expand(2, 4, 8, 8)), ROWS)
     assert torch.autograd.gradcheck(
@@ -274,6 +278,7 @@ LONG = laid_out([[1] * 64, [2] * 64])
         (Causal(), ROWS, {}, PerSample),
         (PACKED, LONG, {"bias": True}, Dense),
         (PACKED, ROWS, {"bias": True}, Dense),
+        (PACKED, ROWS, {"bias": True, "dtype": torch.bfloat16}, Short),
         (PACKED, LONG, {"dropout": 0.1}, Plain(causal=True)),
         (PACKED, ROWS, {"dropout": 0.1}, PerSample),
     ],
