@@ -14,7 +14,7 @@ from chopmix.models.generation.refine import Refining, keep_masked
 from chopmix.models.generation.sampling import Sampling
 from chopmix.models.generation.session import text_set
 from chopmix.models.model import Cores, Model
-from chopmix.tasks.masked_diffusion import MaskedDiffusion
+from chopmix.tasks.masked_diffusion import LARGEST_WEIGHT, MaskedDiffusion
 from chopmix.tokenizers.chopping.packing import pack
 from chopmix.tokenizers.encoding.base import CharacterEncoding
 from chopmix.tokenizers.encoding.byte_pairs import Extended
@@ -90,7 +90,7 @@ def test_what_is_hidden_and_what_it_weighs(seed, epoch, number, n):
     row = [number % 4] * n
     batch = batch_of([row])
     planned = batch.main.__class__(**{**vars(batch.main), "seeds": ((seed, epoch, number),)})
-    changed, targets = TASK.targets(Batch(main=planned))
+    changed, targets = TASK.targets(Batch(main=planned, units={"text": float(n)}))
     values = changed.main.chunks["text"].values.flatten()
     hidden = int((values == MASK).sum())
     assert 1 <= hidden == len(targets.values) <= n and targets.count == n
@@ -98,6 +98,9 @@ def test_what_is_hidden_and_what_it_weighs(seed, epoch, number, n):
     assert targets.values.tolist() == [number % 4] * hidden
     output = torch.zeros(hidden, CHOPPER.vocabulary.size)  # every id is as likely
     assert float(TASK.terms(output, targets)["loss"]) == pytest.approx(n * math.log(CHOPPER.vocabulary.size), rel=1e-5)
+    training = TASK.targets(Batch(main=planned))[1]  # where few of many are hidden, none drowns the others
+    assert training.weights.tolist() == pytest.approx([min(n / hidden, LARGEST_WEIGHT)] * hidden)
+    assert training.values.tolist() == targets.values.tolist() and training.count == n
 
 
 def test_every_number_of_hidden_tokens_is_as_likely():
