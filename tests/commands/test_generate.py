@@ -33,7 +33,8 @@ tasks: {{picture: {{use: TASK, target: image, sampling: {{temperature: 1}}, metr
 NAMER = f"""
 inputs: {{{WORDS}{PICTURE}}}
 model: {{width: 16, depth: 1, heads: 2, context: 32, attention: same_sample}}
-tasks: {{name: {{use: masked_diffusion, target: words, metrics: [exact_match]}}}}
+tasks: {{name: {{use: masked_diffusion, target: words, metrics: [exact_match]}},
+         picture: {{use: masked_diffusion, target: image}}}}
 {COMMON}"""
 
 
@@ -146,7 +147,10 @@ def test_a_refined_text_is_compared_with_that_of_the_sample(runs, tmp_path):
     assert main(["evaluate", str(runs / "namer"), *asked]) == 0
     found = json.loads((tmp_path / "x.json").read_text())
     # of a text of one token the likeliest one is right as often as the token, which is always hidden
-    assert 0 < found["val/exact_match"] == pytest.approx(found["val/accuracy"]) and found["val/judged"] > 100
+    assert 0 < found["val/name/exact_match"] == pytest.approx(found["val/name/accuracy"])
+    assert found["val/name/judged"] > 100
+    page = (runs / "namer" / "sheets" / "val.html").read_text()  # of the other task, though texts come first
+    assert page.count("<tr>") == 12 == page.count("generated")
 
 
 @pytest.mark.parametrize(
