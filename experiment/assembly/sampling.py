@@ -39,7 +39,7 @@ def text_of(run: Run, split: Split, name: str, task: Task) -> str:
     if task.needs.encoder:
         return ""
     if refines:
-        how = Generating(max_tokens=settings.sample_tokens, seed=run.step)
+        how = Generating(max_tokens=min(settings.sample_tokens, run.model.context), seed=run.step)
         return task.restore(generate_unprompted(run.model, name, task, 1, how)[0])
     drawn = {"max_tokens": settings.sample_tokens, "temperature": 0.8, "top_k": 200, "seed": run.step}
     return settings.prompt + run.generate(settings.prompt or None, **drawn)

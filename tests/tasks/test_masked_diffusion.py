@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import train
 from chopmix.inference.generating import Generating
 from chopmix.inference.refining import chain_of, draft_of, draft_of_rows, refined
 from chopmix.models.batch import Batch
@@ -226,3 +228,21 @@ def test_no_hidden_token_of_any_input_reaches_what_is_computed(rows, seed, other
     for name in TASKS:
         assert torch.equal(found[name], same[name])
         assert not torch.equal(batch.targets[name].values, again.targets[name].values)
+
+
+def test_drafts_of_a_corpus_while_training_fit_the_context(tmp_path, capsys):
+    for name in ("train", "val"):
+        (tmp_path / f"{name}.txt").write_text("to be or not to be " * 20)
+    (tmp_path / "x.yaml").write_text(f"""
+inputs: {{text: {{use: text, encoding: characters, position: null}}}}
+model: {{width: 8, depth: 1, heads: 1, context: 12, attention: same_sample, position: rotary}}
+tasks: {{draft: {{use: masked_diffusion, target: text}}}}
+data: {{dataset: {{use: text, train: {tmp_path}/train.txt, val: {tmp_path}/val.txt}}}}
+training: {{steps: 2, tokens_per_step: 48}}
+evaluation: {{every: 2, generated: 2}}
+logging: {{tensorboard: false}}
+""")
+    train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"]))  # `evaluation.sample_tokens` is 120
+    told = capsys.readouterr()
+    shown = [line[4:] for line in (told.out + told.err).splitlines() if line.startswith("  | ")]
+    assert 0 < len("\n".join(shown)) <= 12
