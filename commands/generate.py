@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .options.items import constraint_of, refining_of, write_items
@@ -10,11 +11,10 @@ from .options.shared import add_checkpoint, add_inputs, add_search, given_sample
 
 if TYPE_CHECKING:
     from ..experiment.run import Run
-    from ..models.generation.sampling import Sampling
 
 HELP = "continue a text, or start one; write a picture, a sound, a score"
 OPTIONS = (
-    ("--guidance", float, 1.0, "W", "how much the inputs count: 1 as learned, more: enlarged, 0: not at all"),
+    ("--guidance", float, None, "W", "how much the inputs count: 1 as learned, more: enlarged (as the task says)"),
     ("--grammar", str, None, "G", "a .lark grammar, a .json schema, or a regular expression that the text must match"),
     ("--forbid", str, None, "ID,ID", "ids that are never generated"),
     ("--force", str, None, "PLACE:ID,...", "the ids at these places, counted from 0"),
@@ -53,8 +53,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from ..experiment.folder.reading import RunError, say_aside
+    from ..models.generation.sampling import Sampling
 
-    sampling = sampling_of(options)
+    asked = sampling_of(options)
     if options.max_tokens is not None and options.max_tokens < 1:
         raise RunError(f"--max-tokens is {options.max_tokens}; it must be at least 1")
     if options.input and options.prompts:
@@ -62,8 +63,11 @@ def run(options: argparse.Namespace) -> None:
     loaded = load(options).searching(**search_options(options))
     samples = given_samples(options.input, loaded) if options.input else []
     task, target = loaded.text_task({name for sample in samples for name in sample}, options.target)
-    settings = {"max_tokens": options.max_tokens, "stop": options.stop, "seed": options.seed, "sampling": sampling,
-                "search": loaded.tasks[task].search, "cached": not options.no_cache, "guidance": options.guidance,
+    how = loaded.tasks[task]
+    settings = {"max_tokens": options.max_tokens, "stop": options.stop, "seed": options.seed,
+                "sampling": None if asked is None else replace(how.sampling or Sampling(), **asked),
+                "search": how.search, "cached": not options.no_cache,
+                "guidance": how.guidance if options.guidance is None else options.guidance,
                 "constraint": constraint_of(options, loaded.choppers[target].vocabulary)}  # fmt: skip
     settings |= refining_of(options, loaded.tasks[task])
     if options.output or loaded.tasks[task].needs.refines or loaded.choppers[target].kind != "text":
@@ -76,14 +80,14 @@ def run(options: argparse.Namespace) -> None:
         write(loaded, options.prompt, samples, settings)
 
 
-def sampling_of(options: argparse.Namespace) -> Sampling | None:
-    """The settings of random sampling; None where beam search is asked for. Raises RunError where both are."""
+def sampling_of(options: argparse.Namespace) -> dict[str, Any] | None:
+    """The settings of random sampling that are asked for, in the place of the task's; None where beam search is. Raises
+    RunError where both are."""
     from ..experiment.folder.reading import RunError
-    from ..models.generation.sampling import Sampling
 
     asked = {name: getattr(options, name) for name in SAMPLED if getattr(options, name) is not None}
     if not (searched := search_options(options)):
-        return Sampling(**asked)
+        return asked
     if asked:
         flags = [f"--{next(iter(each)).replace('_', '-')}" for each in (searched, asked)]
         raise RunError(

@@ -14,7 +14,7 @@ from ..models.generation.sampling import Sampling
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
-from .generated import whole
+from .generated import reference, whole
 from .generating import Generating
 from .items import generate_items
 
@@ -62,7 +62,10 @@ def rows_of(
     """The rows of one task."""
     how = Generating(sampling=task.sampling or Sampling(), guidance=task.guidance, seed=seed,
                      max_tokens=None if task.vocabulary.length or task.needs.refines else most)  # fmt: skip
-    written = generate_items(model, name, task, split, split.first(count), how)
+    places = split.first(count)
+    if task.needs.refines:  # a draft is as long as the true item
+        places = [each for each in places if reference(split, each, task.target) is not None]
+    written = generate_items(model, name, task, split, places, how) if places else {}
     rows = []
     for number, ids in written.items():
         given, own = split.item(number)[0], split.choppers[task.target]

@@ -126,6 +126,8 @@ class Task:
     """By which its loss is multiplied before the losses of all tasks are added."""
     search: Search = Search()
     """How texts are searched for, where it generates or recognises texts."""
+    texts: Sequence[str] = ()
+    """Its metrics of generated texts, by name."""
     judges: Mapping[str, Judge] = {}
     """The judges of what it generates, by the names of their metrics."""
     choppers: Mapping[str, Chopper] = {}

@@ -29,7 +29,7 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 """Multiples of it, less their whole part, spread evenly."""
 LARGEST_WEIGHT = 3.0
 """The most that a hidden token weighs in training, as Min-SNR bounds the weights of other diffusions (Hang et al. 2023,
-arXiv:2303.09556). Shakespeare by characters, 732 steps: a bound of 1.95 nats instead of 2.01 where it is 8."""
+arXiv:2303.09556). Shakespeare by characters, 732 steps: a bound of 1.95 nats; without a limit 2.01."""
 
 
 class MaskedDiffusion(MaskedModeling):
@@ -95,8 +95,10 @@ class MaskedDiffusion(MaskedModeling):
             return without_whole(self).targets(batch)
         batch, found = super().targets(batch)
         planned = batch.set_of(found)
-        if self.asks or self.target not in planned.chunks:
+        if self.asks:
             return batch, found
+        if self.target not in planned.chunks:
+            return batch, replace(found, weights=torch.zeros(0))
         chunks = planned.chunks[self.target]
         hidden = (chunks.hidden != -100).flatten().numpy()
         original = np.where(hidden, chunks.hidden.flatten().numpy(), chunks.values.flatten().numpy())

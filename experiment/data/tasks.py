@@ -14,6 +14,7 @@ from ...data.base import Dataset
 from ...data.samples.dataset import Samples
 from ...tasks.base import Task
 from ...tokenizers.base import Chopper, RunPart, no_run, readable
+from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import read_record
 from ...tokenizers.files.writing import write_json
 from ..settings.config import Config
@@ -56,6 +57,7 @@ def build_tasks(
     for name, part in config.tasks.items():
         task = made[name] = part()
         task.choppers = choppers
+        check_texts(name, task)
         folder = assets / f"task-{name}" if assets and task.Learned else None
         if folder and folder.exists():
             load_learned(task, folder)
@@ -66,6 +68,13 @@ def build_tasks(
             raw = partial(dataset.training_items, [columns_of(config).get(task.target, "")]) if dataset else None
             ready_judges(task, assets / f"task-{name}", open_run, raw)
     return made
+
+
+def check_texts(name: str, task: Task) -> None:
+    """Raises DataError for metrics of texts where what the task predicts is no text."""
+    if task.texts and task.target in task.choppers and task.choppers[task.target].kind != "text":
+        told = f"tasks.{name}.metrics: {', '.join(task.texts)} compare texts, and {task.target!r} is none"
+        raise DataError(f"{told}; it can be judged by name: {{accepted: {{use: accepted_by, run: ...}}}}")
 
 
 def ready_judges(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chopmix.commands import generate
 from chopmix.commands.cli import main
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
@@ -167,3 +168,31 @@ def test_an_evaluation_that_cannot_be_is_told_in_a_line(runs, capsys, run, more,
     assert main(["evaluate", str(runs / run), *more]) == 2
     error = capsys.readouterr().err
     assert told in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("task, attention", [("masked_diffusion", "same_sample"), ("language_modeling", "causal")])
+def test_metrics_of_texts_are_refused_where_no_text_is_predicted(tmp_path, task, attention):
+    tree = WRITER.replace("ATTENTION", attention).replace("TASK", task).replace("{accepted: JUDGED}", "[wer]")
+    (tmp_path / "x.yaml").write_text(tree)
+    with pytest.raises(ValueError, match="tasks.picture.metrics: wer compare texts, and 'image' is none"):
+        train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"]))
+
+
+@pytest.mark.parametrize("run", ["writer", "refiner"])
+def test_items_are_generated_as_their_task_says_where_nothing_else_is_asked_for(runs, tmp_path, monkeypatch, run):
+    asked = []
+    monkeypatch.setattr(generate, "write_items", lambda loaded, samples, options, settings: asked.append(settings))
+    opened = generate.load
+    monkeypatch.setattr(generate, "load", lambda options: opened(options).generating(guidance=3.0, temperature=0.5))
+    for more in ([], ["--guidance", "1"], ["--temperature", "2"], ["--top-k", "4"]):
+        assert generated(runs, run, "--output", str(tmp_path / "x.png"), *more) == 0
+    assert [each["guidance"] for each in asked] == [3, 1, 3, 3]
+    assert [each["sampling"].temperature for each in asked] == [0.5, 0.5, 2, 0.5] and asked[3]["sampling"].top_k == 4
+
+
+def test_drafts_of_a_mixture_are_of_samples_that_have_the_item(tmp_path):
+    mixture = "use: mixture, of: {named: digits, other: digits}, share: {named: 1, other: 1}"
+    data = f"{{dataset: {{{mixture}, columns: {{named: {{label: words}}}}}}}}"
+    (tmp_path / "x.yaml").write_text(NAMER.replace("{dataset: digits, columns: {words: label}}", data))
+    train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"]))
+    assert "val/name/exact_match" in (tmp_path / "run" / "metrics.jsonl").read_text()
