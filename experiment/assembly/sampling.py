@@ -22,7 +22,8 @@ def samples_of(run: Run, split: Split) -> Samples:
     training = run.model.training
     run.model.eval()
     try:
-        rows = generated_rows(run.model, run.tasks, split, seed=run.step, most=settings.sample_tokens)
+        most = settings.sample_tokens
+        rows = [] if split.samples is None else generated_rows(run.model, run.tasks, split, seed=run.step, most=most)
         texts = [(name, task) for name, task in writing if not draws(task)]
         return Samples(text_of(run, split, *texts[0]) if texts else "", rows)
     finally:
