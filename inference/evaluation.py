@@ -116,7 +116,7 @@ def read_share(
         for name, task in tasks.items():
             places = split.all() if generated is None else split.first(generated)
             if is_judged(task, split) and places:
-                pairs[name] = generated_share(model, name, task, split, places, processes, inputs, max(rows, 64))
+                pairs[name] = generated_share(model, tasks, name, split, places, processes, inputs, max(rows, 64))
             if task.needs.refines and generated != 0:
                 sums[name] |= chain_share(model, name, task, split, processes, inputs, len(places))
     except ValueError as wrong:  # a bad sample stops all processes, not only the one that met it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from ..models.model import Model
 from ..tasks.base import Task
 from ..tasks.judging import Generated
 from .generating import Generating
-from .items import generate_items, generate_unprompted
+from .items import generate_items, generate_unprompted, reference
 from .refining import chain_of
 
 UNPROMPTED = 1000
@@ -27,12 +27,13 @@ as the longest has tokens."""
 
 
 def generated_share(
-    model: Model, name: str, task: Task, split: SampleSplit, places: Sequence[Place],
+    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, places: Sequence[Place],
     processes: Processes, inputs: Collection[str] | None, rows: int,
 ) -> list[Generated]:  # fmt: skip
     """This process's share of what the model generates from the other inputs (only those of `inputs`, where given) of
     the samples at these places, `rows` at a time, each beside the true item; as the task says: by its search, or drawn
     with a seed that follows from the places. Samples without a true item are left out: any would be wrong for them."""
+    task = tasks[name]
     if split.samples is None:
         return unprompted_share(model, name, task, processes, rows, min(len(places), UNPROMPTED))
     found: list[Generated] = []
@@ -40,7 +41,7 @@ def generated_share(
     how = Generating(sampling=task.sampling, guidance=task.guidance)
     for group in processes.share([places[first : first + rows] for first in range(0, len(places), rows)]):
         generator = torch.Generator().manual_seed(group[0].number)  # on the CPU: the same draws for any device
-        for number, ids in generate_items(model, name, task, split, group, how, inputs, generator).items():
+        for number, ids in generate_items(model, tasks, name, split, group, how, inputs, generator).items():
             given, labels = split.item(number)
             found.append(Generated(whole(task, ids), given[task.target], labels))
     return found
@@ -78,13 +79,5 @@ def whole(task: Task, ids: Sequence[int]) -> Any:
     """The item of generated ids; None where they are none, as where a picture was cut short."""
     try:
         return task.restore(ids)
-    except ValueError:
-        return None
-
-
-def reference(split: SampleSplit, place: Place, target: str) -> Any:
-    """The true item of a sample; None where it has none, or is bad."""
-    try:
-        return split.item(place.number)[0].get(target)
     except ValueError:
         return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -17,16 +18,47 @@ from .refining import draft_of_rows, draft_of_samples, refined
 
 
 def generate_items(
-    model: Model, name: str, task: Task, split: SampleSplit, places: Sequence[Place], how: Generating = Generating(),
-    inputs: Collection[str] | None = None, generator: torch.Generator | None = None,
+    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, places: Sequence[Place],
+    how: Generating = Generating(), inputs: Collection[str] | None = None, generator: torch.Generator | None = None,
 ) -> dict[int, list[int]]:  # fmt: skip
-    """The ids of the items that the model generates from the other inputs (only those of `inputs`, where given) of the
-    samples at these places, by the samples' numbers; bad samples are left out."""
-    generator = generator or how.generator(model)
+    """The ids of the items that the model generates for the task `name` from the other inputs (only those of `inputs`,
+    where given) of the samples at these places, by the samples' numbers; bad samples are left out."""
+    task, generator = tasks[name], generator or how.generator(model)
     if not task.needs.refines:
         return write(model, name, task, split, places, how, inputs, generator)
-    numbers, draft = draft_of_samples(model, name, task, split, places, how, inputs)
+    first = {
+        made.target: generated_first(model, tasks, other, split, places, inputs, generator)
+        for other, made in tasks.items()
+        if made.target in task.refining.through
+    }
+    numbers, draft = draft_of_samples(model, name, task, split, places, how, inputs, first)
     return {} if draft is None else dict(zip(numbers, refined(model, task, draft, how, generator)))
+
+
+def generated_first(
+    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, places: Sequence[Place],
+    inputs: Collection[str] | None, generator: torch.Generator | None,
+) -> Callable[[int], list[int]]:  # fmt: skip
+    """The ids of the target of the task `name` by a sample's number: its own item's, or, where it has none or `inputs`
+    does not name it, those that the model generates as the task does."""
+    task = tasks[name]
+    known = inputs is None or task.target in inputs
+    lacking = [each for each in places if not known or reference(split, each, task.target) is None]
+    how = Generating(sampling=task.sampling, guidance=task.guidance)
+    made = generate_items(model, tasks, name, split, lacking, how, inputs, generator) if lacking else {}
+
+    def ids(number: int) -> list[int]:
+        return made[number] if number in made else task.vocabulary.encode(split.item(number)[0][task.target])
+
+    return ids
+
+
+def reference(split: SampleSplit, place: Place, target: str) -> Any:
+    """The true item of a sample; None where it has none, or is bad."""
+    try:
+        return split.item(place.number)[0].get(target)
+    except ValueError:
+        return None
 
 
 def generate_unprompted(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 
@@ -25,18 +25,22 @@ def draft_of(model: Model, name: str, task: MaskedDiffusion, batch: Batch, witho
 
 def draft_of_samples(
     model: Model, name: str, task: MaskedDiffusion, split: SampleSplit, places: Sequence[Place], how: Generating,
-    inputs: Collection[str] | None = None,
+    inputs: Collection[str] | None = None, first: Mapping[str, Callable[[int], list[int]]] = {},
 ) -> tuple[list[int], Draft | None]:  # fmt: skip
     """The numbers of these samples, without bad ones, and a draft of their items (None: all are bad): of `how.draft`
-    (ids, masks among them), else of as many masks as items have, or as the sample's own has."""
+    (ids, masks among them), else of as many masks as items have, or as the sample's own has, or `Refining.tokens`. `first` are inputs that
+    have been generated: their ids by a sample's number."""
 
     def masks(number: int) -> tuple[int, ...]:
-        length = task.vocabulary.length or how.max_tokens
-        return (task.mask,) * (length or len(task.vocabulary.encode(split.item(number)[0][task.target])))
+        item, known = split.item(number)[0].get(task.target), task.vocabulary
+        own = task.refining.tokens if item is None else len(known.encode(item))
+        if not (length := known.length or how.max_tokens or own):
+            raise ValueError(f"{task.target!r} may have any number of tokens: say how many (--max-tokens)")
+        return (task.mask,) * length
 
     new = {task.target: masks if how.draft is None else tuple(how.draft)}
-    inputs = None if inputs is None else {*inputs, task.target}
-    batch = split.read(places, inputs=inputs, rows="one_each", replaced=new)
+    inputs = None if inputs is None else {*inputs, *first, task.target}
+    batch = split.read(places, inputs=inputs, rows="one_each", replaced={**first, **new})
     numbers = [split.reader.number(key) for key in batch.first.keys]
     if not numbers:
         return [], None

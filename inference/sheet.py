@@ -14,9 +14,9 @@ from ..models.generation.sampling import Sampling
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
-from .generated import reference, whole
+from .generated import whole
 from .generating import Generating
-from .items import generate_items
+from .items import generate_items, reference
 
 COUNT = 12
 """How many samples a sheet shows."""
@@ -52,20 +52,21 @@ def generated_rows(
     """For every task that draws and some samples, spread over the split: the other inputs, what is generated from them,
     and the true item. Drawn as the task says, else at temperature 1; token by token at most `most`, unless all items
     have one length."""
-    drawing = [(name, task) for name, task in tasks.items() if draws(task)]
-    return [row for name, task in drawing for row in rows_of(model, name, task, split, seed, most, count)]
+    drawing = [name for name, task in tasks.items() if draws(task)]
+    return [row for name in drawing for row in rows_of(model, tasks, name, split, seed, most, count)]
 
 
 def rows_of(
-    model: Model, name: str, task: Task, split: SampleSplit, seed: int, most: int, count: int
+    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, seed: int, most: int, count: int
 ) -> list[list[Cell]]:
     """The rows of one task."""
+    task = tasks[name]
     how = Generating(sampling=task.sampling or Sampling(), guidance=task.guidance, seed=seed,
                      max_tokens=None if task.vocabulary.length or task.needs.refines else most)  # fmt: skip
     places = split.first(count)
     if task.needs.refines:  # a draft is as long as the true item
         places = [each for each in places if reference(split, each, task.target) is not None]
-    written = generate_items(model, name, task, split, places, how) if places else {}
+    written = generate_items(model, tasks, name, split, places, how) if places else {}
     rows = []
     for number, ids in written.items():
         given, own = split.item(number)[0], split.choppers[task.target]

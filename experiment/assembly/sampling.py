@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from ...data.split import Split
-from ...inference.generated import reference
 from ...inference.generating import Generating
-from ...inference.items import generate_items, generate_unprompted
+from ...inference.items import generate_items, generate_unprompted, reference
 from ...inference.sheet import Samples, draws, generated_rows
 from ...tasks.base import Task
 from ..run import Run
@@ -37,7 +36,7 @@ def text_of(run: Run, split: Split, name: str, task: Task) -> str:
         how, places = Generating(max_tokens=None if refines else settings.sample_tokens), split.first(3)
         if refines:  # a draft is as long as the true item
             places = [each for each in places if reference(split, each, task.target) is not None]
-        found = generate_items(run.model, name, task, split, places, how) if places else {}
+        found = generate_items(run.model, run.tasks, name, split, places, how) if places else {}
         true = {number: split.item(number)[0].get(task.target, "") for number in found}
         return "\n".join(f"{task.restore(ids)!r} ({true[number]!r} is true)" for number, ids in found.items())
     if task.needs.encoder:

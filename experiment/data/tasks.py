@@ -3,7 +3,7 @@ choppers that they need, `choppers_and_tasks`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ def build_tasks(
         task = made[name] = part()
         task.choppers = choppers
         check_texts(name, task)
+        check_through(name, task, [each.target for each in list(made.values())[:-1] if is_generated(each)])
         folder = assets / f"task-{name}" if assets and task.Learned else None
         if folder and folder.exists():
             load_learned(task, folder)
@@ -75,6 +76,18 @@ def check_texts(name: str, task: Task) -> None:
     if task.texts and task.target in task.choppers and task.choppers[task.target].kind != "text":
         told = f"tasks.{name}.metrics: {', '.join(task.texts)} compare texts, and {task.target!r} is none"
         raise DataError(f"{told}; it can be judged by name: {{accepted: {{use: accepted_by, run: ...}}}}")
+
+
+def is_generated(task: Task) -> bool:
+    """Whether a task generates its target."""
+    return task.needs.generates or task.needs.refines
+
+
+def check_through(name: str, task: Task, before: Sequence[str]) -> None:
+    """Raises DataError where a draft is refined through an input that none of the tasks before it generates."""
+    if task.needs.refines and (unknown := [each for each in task.refining.through if each not in before]):
+        possible = f"possible: {', '.join(before)}" if before else "there is none"
+        raise DataError(f"tasks.{name}.refining.through: no task before it generates {unknown[0]!r}; {possible}")
 
 
 def ready_judges(

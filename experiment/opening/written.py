@@ -31,7 +31,7 @@ def generated_items(
     else:
         split = given_split(run, samples or [{}])
         places = sorted(split.all(), key=lambda place: place.number)
-        by_number = generate_items(run.model, name, task, split, places, how)
+        by_number = generate_items(run.model, run.tasks, name, split, places, how)
         if split.unread.bad:
             raise RunError(next(iter(split.unread.bad.values())))
         found = [by_number[place.number] for place in places]

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from chopmix.commands import generate
 from chopmix.commands.cli import main
+from chopmix.experiment.opening.evaluated import own_split
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
+from chopmix.inference import refining
+from chopmix.inference.items import generate_items
 from PIL import Image
 
 COMMON = """
@@ -34,8 +37,8 @@ tasks: {{picture: {{use: TASK, target: image, sampling: {{temperature: 1}}, metr
 NAMER = f"""
 inputs: {{{WORDS}{PICTURE}}}
 model: {{width: 16, depth: 1, heads: 2, context: 32, attention: same_sample}}
-tasks: {{name: {{use: masked_diffusion, target: words, metrics: [exact_match]}},
-         picture: {{use: masked_diffusion, target: image}}}}
+tasks: {{name: {{use: masked_diffusion, target: words, refining: {{tokens: 1}}, metrics: [exact_match]}},
+         picture: {{use: masked_diffusion, target: image, refining: {{through: [words]}}}}}}
 {COMMON}"""
 
 
@@ -196,3 +199,40 @@ def test_drafts_of_a_mixture_are_of_samples_that_have_the_item(tmp_path):
     (tmp_path / "x.yaml").write_text(NAMER.replace("{dataset: digits, columns: {words: label}}", data))
     train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"]))
     assert "val/name/exact_match" in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+def test_what_a_draft_is_refined_through_is_generated_first(runs, monkeypatch):
+    run, read = load_run(runs / "namer"), []
+    draft_of = refining.draft_of
+
+    def spied(model, name, task, batch, *more):
+        words = batch.main.chunks.get("words")
+        read.append((name, None if words is None else words.values.flatten().tolist()[1::2]))  # after the start token
+        return draft_of(model, name, task, batch, *more)
+
+    monkeypatch.setattr(refining, "draft_of", spied)
+    word = run.generate(inputs={}, target="words", seed=0, temperature=0)
+    assert len(word) == 1, "as long as its task says"
+    vocabulary = run.tasks["name"].vocabulary
+    mask, seen = [run.tasks["name"].mask], [vocabulary.encode(text) for text in "0123456789"]
+    run.generate(inputs={}, target="image", seed=0)
+    assert read[:2] == [("name", mask)] * 2 and read[2][0] == "picture" and read[2][1] in seen
+    read.clear()
+    run.generate(inputs={"words": "7"}, target="image", seed=0)
+    assert read == [("picture", vocabulary.encode("7"))]
+    read.clear()
+    places = (split := own_split(run, "val", None)).first(4)
+    generate_items(run.model, run.tasks, "picture", split, places, inputs=[])
+    assert [name for name, _ in read] == ["name", "picture"] and len(read[1][1]) == 4
+    generate_items(run.model, run.tasks, "picture", split, places)
+    assert read[2] == (
+        "picture",
+        [id for each in places for id in vocabulary.encode(split.item(each.number)[0]["words"])],
+    )
+
+
+@pytest.mark.parametrize("through, told", [("image", "'image'; possible: words"), ("x", "'x'; possible: words")])
+def test_a_draft_is_refined_through_earlier_tasks_alone(tmp_path, through, told):
+    (tmp_path / "x.yaml").write_text(NAMER.replace("through: [words]", f"through: [{through}]"))
+    with pytest.raises(ValueError, match=f"tasks.picture.refining.through: no task before it generates {told}"):
+        train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"]))
