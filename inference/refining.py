@@ -28,8 +28,8 @@ def draft_of_samples(
     inputs: Collection[str] | None = None, first: Mapping[str, Callable[[int], list[int]]] = {},
 ) -> tuple[list[int], Draft | None]:  # fmt: skip
     """The numbers of these samples, without bad ones, and a draft of their items (None: all are bad): of `how.draft`
-    (ids, masks among them), else of as many masks as items have, or as the sample's own has, or `Refining.tokens`. `first` are inputs that
-    have been generated: their ids by a sample's number."""
+    (ids, masks among them), else of as many masks as items have, or as the sample's own has, or `Refining.tokens`.
+    `first` are inputs that have been generated: their ids by a sample's number."""
 
     def masks(number: int) -> tuple[int, ...]:
         item, known = split.item(number)[0].get(task.target), task.vocabulary
