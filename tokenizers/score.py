@@ -218,7 +218,7 @@ class ScoreChopper(IdChopper):
         whole = last == len(item)
         return Excerpt(steps[: last - first], begins=first == 0, following=None if whole else steps[-1])
 
-    def chop(self, item: Int[Tensor, "t voices"] | Excerpt) -> Chunk:
+    def chop(self, item: Int[Tensor, "t voices"] | Excerpt | Sequence[int]) -> Chunk:
         if not isinstance(item, Excerpt):
             return super().chop(item)
         chunk = super().chop(item.steps)
