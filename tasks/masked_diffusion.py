@@ -6,7 +6,7 @@ import math
 import zlib
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -27,9 +27,35 @@ from .metrics import MEANINGS, TextMetric
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 """Multiples of it, less their whole part, spread evenly."""
-LARGEST_WEIGHT = 3.0
-"""The most that a hidden token weighs in training, as Min-SNR bounds the weights of other diffusions (Hang et al. 2023,
-arXiv:2303.09556). Shakespeare by characters, 732 steps: a bound of 1.95 nats; without a limit 2.01."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hiding:
+    """How much of an item is hidden while training: of its tokens a share from `least` to `most`, anything between as
+    likely; all of them or, as often, none in the share `whole` of samples, as where one input is made of another.
+    Evaluations hide any number.
+
+    A hidden token of m among n weighs n / m in the loss, but at most `largest_weight`, as Min-SNR bounds the weights of
+    other diffusions (Hang et al. 2023, arXiv:2303.09556): single ones would drown the others in noise. Where nearly all
+    or nearly nothing is hidden there is little to learn (Arriola et al. 2025, arXiv:2503.09573). Raises ValueError for
+    shares outside 0 to 1 or in the wrong order, and for a weight below 1.
+    """
+
+    least: float = 0.0
+    most: float = 1.0
+    whole: float = 0.0
+    largest_weight: float = 3.0
+
+    def __post_init__(self):
+        if not (0 <= self.least <= self.most <= 1 and 0 <= self.whole <= 1):
+            told = f"least {self.least:g}, most {self.most:g} and whole {self.whole:g}"
+            raise ValueError(f"shares must be from 0 to 1, and least no more than most; they are {told}")
+        if self.largest_weight < 1:
+            raise ValueError(f"largest_weight must be at least 1, not {self.largest_weight:g}")
+
+
+ANY = Hiding(largest_weight=math.inf)
+"""What evaluations hide."""
 
 
 class MaskedDiffusion(MaskedModeling):
@@ -38,26 +64,21 @@ class MaskedDiffusion(MaskedModeling):
     2022; several such tasks over several inputs: 4M, Mizrahi et al. 2023, arXiv:2312.06647).
 
     The loss is a bound on the nats of the item: n / m times the summed cross-entropy of the hidden ones, whose mean
-    over m and over what is hidden is the mean over all orders in which tokens could be predicted one by one. `whole` is
-    the share of samples in which all is hidden, or, as often, nothing, as where one input is made of another. How
-    evaluations generate, for `metrics` (of a text a list, `[exact_match]`, or judges by name): in `refining`, drawn by
-    `sampling`, with `guidance`, from as many masks as the true item has tokens.
-
-    In training n / m is at most `LARGEST_WEIGHT`, so that single hidden tokens of many do not drown the others in
-    noise; evaluations give the bound.
+    over m and over what is hidden is the mean over all orders in which tokens could be predicted one by one: what
+    evaluations give. `hiding` is what training hides. How evaluations generate, for `metrics` (of a text a list,
+    `[exact_match]`, or judges by name): in `refining`, drawn by `sampling`, with `guidance`, from as many masks as the
+    true item has tokens.
 
         n = 4 tokens, m = 2 hidden:     a [MASK] c [MASK]     loss 4 / 2 (nats of b + nats of d), count 4
     """
 
     def __init__(
-        self, *, target: str, whole: float = 0.0, metrics: tuple[TextMetric, ...] | dict[str, Callable[[], Judge]] = (),
-        refining: Refining = Refining(), sampling: Sampling | None = None, guidance: float = 1.0,
-        head: Callable[..., VocabularyHead] = Tied, weight: float = 1.0,
+        self, *, target: str, metrics: tuple[TextMetric, ...] | dict[str, Callable[[], Judge]] = (),
+        hiding: Hiding = Hiding(), refining: Refining = Refining(), sampling: Sampling | None = None,
+        guidance: float = 1.0, head: Callable[..., VocabularyHead] = Tied, weight: float = 1.0,
     ):  # fmt: skip
         super().__init__(target=target, as_mask=1.0, as_random=0.0, head=head, weight=weight)
-        if not 0 <= whole <= 1:
-            raise ValueError(f"whole must be a share from 0 to 1, not {whole}")
-        self.whole, self.refining, self.sampling, self.guidance = whole, refining, sampling, guidance
+        self.hiding, self.refining, self.sampling, self.guidance = hiding, refining, sampling, guidance
         self.texts = () if isinstance(metrics, dict) else metrics
         self.judges = {name: made() for name, made in metrics.items()} if isinstance(metrics, dict) else {}
 
@@ -79,20 +100,19 @@ class MaskedDiffusion(MaskedModeling):
         """The sorted indices of the ids to hide, never of special ids. How many is spread evenly over the samples of an
         epoch, which makes the mean over a split more exact."""
         slots = np.flatnonzero(self.plain[ids])
-        lot = random.random()
-        if lot < self.whole:
-            return slots if lot < self.whole / 2 else slots[:0]
+        how, lot = self.hiding, random.random()
+        if lot < how.whole:
+            return slots if lot < how.whole / 2 else slots[:0]
         first = np.random.default_rng([*seed[:-1], zlib.crc32(self.target.encode())]).random()
-        share = (first + GOLDEN * seed[-1]) % 1
+        share = how.least + (how.most - how.least) * ((first + GOLDEN * seed[-1]) % 1)
         wanted = min(int(share * len(slots)) + 1, len(slots))
         return np.sort(random.permutation(slots)[:wanted])
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """As of masked modelling, with each target's weight, n / m (in training bounded); `count` is the number n of
-        tokens, hidden or not, of the samples of which some are hidden."""
-        evaluation = bool(batch.units)
-        if self.whole and evaluation:  # in which every number of hidden tokens is as likely
-            return without_whole(self).targets(batch)
+        """As of masked modelling, with each target's weight, n / m (in training at most `largest_weight`); `count` is
+        the number n of tokens, hidden or not, of the samples of which some are hidden."""
+        if batch.units and self.hiding != ANY:  # an evaluation
+            return hiding_any(self).targets(batch)
         batch, found = super().targets(batch)
         planned = batch.set_of(found)
         if self.asks:
@@ -105,7 +125,7 @@ class MaskedDiffusion(MaskedModeling):
         weights, count = np.zeros(len(hidden)), 0
         for _, (start, end) in runs(planned, chunks):
             n, m = int(self.plain[original[start:end]].sum()), int(hidden[start:end].sum())
-            weights[start:end] = n / max(m, 1) if evaluation else min(n / max(m, 1), LARGEST_WEIGHT)
+            weights[start:end] = min(n / max(m, 1), self.hiding.largest_weight)
             count += n if m else 0
         return batch, replace(found, weights=torch.from_numpy(weights[hidden]).float(), count=count)
 
@@ -137,10 +157,10 @@ class MaskedDiffusion(MaskedModeling):
         return found | metrics_of(self.judges) | {name: MEANINGS[name] for name in self.texts}
 
 
-def without_whole(task: MaskedDiffusion) -> MaskedDiffusion:
-    """A copy of the task in which `whole` is 0."""
+def hiding_any(task: MaskedDiffusion) -> MaskedDiffusion:
+    """A copy of the task that hides any number of tokens, weighted as the bound wants it."""
     made = copy(task)
-    made.whole = 0.0
+    made.hiding = ANY
     return made
 
 

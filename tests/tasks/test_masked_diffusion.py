@@ -16,7 +16,7 @@ from chopmix.models.generation.refine import Refining, keep_masked
 from chopmix.models.generation.sampling import Sampling
 from chopmix.models.generation.session import text_set
 from chopmix.models.model import Cores, Model
-from chopmix.tasks.masked_diffusion import LARGEST_WEIGHT, MaskedDiffusion
+from chopmix.tasks.masked_diffusion import ANY, Hiding, MaskedDiffusion
 from chopmix.tokenizers.chopping.packing import pack
 from chopmix.tokenizers.encoding.base import CharacterEncoding
 from chopmix.tokenizers.encoding.byte_pairs import Extended
@@ -101,17 +101,34 @@ def test_what_is_hidden_and_what_it_weighs(seed, epoch, number, n):
     output = torch.zeros(hidden, CHOPPER.vocabulary.size)  # every id is as likely
     assert float(TASK.terms(output, targets)["loss"]) == pytest.approx(n * math.log(CHOPPER.vocabulary.size), rel=1e-5)
     training = TASK.targets(Batch(main=planned))[1]  # where few of many are hidden, none drowns the others
-    assert training.weights.tolist() == pytest.approx([min(n / hidden, LARGEST_WEIGHT)] * hidden)
+    assert training.weights.tolist() == pytest.approx([min(n / hidden, Hiding().largest_weight)] * hidden)
     assert training.values.tolist() == targets.values.tolist() and training.count == n
 
 
 def test_every_number_of_hidden_tokens_is_as_likely():
-    counts = np.bincount([len(TASK.choose(np.zeros(8, int), TASK.random((0, 0, k)), (0, 0, k))) for k in range(8000)])
+    counts = counts_of(TASK, 8, 8000)
     assert counts[0] == 0 and counts[1:].min() > 990 and counts[1:].max() < 1010  # spread, not drawn
 
 
+def counts_of(task, n, samples):
+    """In how many of so many samples of n tokens 0, 1, ... of them are hidden."""
+    places = [(0, 0, number) for number in range(samples)]
+    return np.bincount([len(task.choose(np.zeros(n, int), task.random(place), place)) for place in places])
+
+
+@given(least=st.floats(0, 1), most=st.floats(0, 1), n=st.integers(1, 30))
+def test_training_hides_shares_in_bounds_and_evaluations_any(least, most, n):
+    least, most = sorted((least, most))
+    task, batch = made(hiding=Hiding(least=least, most=most))[0], batch_of([[0, 1, 2, 3] * 2] * 40)
+    found = np.flatnonzero(counts_of(task, n, 100))
+    assert min(int(least * n) + 1, n) <= found.min() and found.max() <= min(int(most * n) + 1, n)
+    seeded = batch.main.__class__(**{**vars(batch.main), "seeds": tuple((0, 0, k) for k in range(40))})
+    evaluated = Batch(main=seeded, units={"text": 320.0})
+    assert torch.equal(task.targets(evaluated)[1].weights, made(hiding=ANY)[0].targets(evaluated)[1].weights)
+
+
 def test_whole_inputs_are_hidden_in_training_alone():
-    task, _ = made(whole=1.0)
+    task, _ = made(hiding=Hiding(whole=1))
     found = {len(task.choose(np.zeros(6, int), task.random((0, 0, k)), (0, 0, k))) for k in range(50)}
     assert found == {0, 6}
     batch = batch_of([[0, 1, 2, 3]] * 40)
@@ -122,8 +139,17 @@ def test_whole_inputs_are_hidden_in_training_alone():
     )
     assert set(training.weights.tolist()) == {1.0} and training.count % 4 == 0 and training.count < 160
     assert evaluation.count == 160 and len(set(evaluation.weights.tolist())) == 4
-    with pytest.raises(ValueError, match="whole must be a share from 0 to 1, not 2"):
-        made(whole=2)
+
+
+@pytest.mark.parametrize("wrong, told", [
+    ({"whole": 2}, "they are least 0, most 1 and whole 2"),
+    ({"least": 0.6, "most": 0.5}, "least no more than most; they are least 0.6, most 0.5"),
+    ({"least": -0.1}, "shares must be from 0 to 1"),
+    ({"largest_weight": 0.5}, "largest_weight must be at least 1, not 0.5"),
+])  # fmt: skip
+def test_what_cannot_be_hidden_is_refused(wrong, told):
+    with pytest.raises(ValueError, match=told):
+        Hiding(**wrong)
 
 
 @pytest.mark.parametrize("by", ["confidence", "random"])
