@@ -1,16 +1,16 @@
 """One set of weights for four tasks beside a specialist for each.
 
 `config` writes configs/generalist/four.yaml for one source alone: as many of its own samples in as many steps as a run
-of the generalist took, or, with --minutes, as much time as that:
+of the generalist took, or, with --minutes, for so long (a quarter of the time, so that the four together take as much):
 
     python train.py configs/generalist/four.yaml --seeds 0,1,2
     for name in mnist fsdd python captions; do
         python benchmarks/specialists.py config $name --like runs/generalist/four/seed-0 > runs/alone_$name.yaml
         python train.py runs/alone_$name.yaml --seeds 0,1,2 out=runs/alone/$name
-        python benchmarks/specialists.py config $name --minutes 15 > runs/longer_$name.yaml
-        python train.py runs/longer_$name.yaml --seeds 0,1,2 out=runs/longer/$name
+        python benchmarks/specialists.py config $name --minutes 3.75 > runs/timed_$name.yaml
+        python train.py runs/timed_$name.yaml --seeds 0,1,2 out=runs/timed/$name
     done
-    python benchmarks/specialists.py measure runs/generalist/four runs/alone runs/longer
+    python benchmarks/specialists.py measure runs/generalist/four runs/alone runs/timed
 
 `measure` evaluates all of them on val and test, and gives the metric of each source and split: the mean and the
 standard deviation over seeds of the generalist and of both kinds of specialists.
@@ -88,7 +88,7 @@ def main() -> None:
     how.add_argument("--like", type=Path, metavar="RUN", help="for as many steps as this run of the generalist")
     how.add_argument("--minutes", type=float, help="for so many minutes")
     measured = commands.add_parser("measure", help="compare trained runs")
-    for name in ("generalist", "alone", "longer"):
+    for name in ("generalist", "alone", "timed"):
         measured.add_argument(name, type=Path, help="a folder of seeds, or of sources with their seeds")
     chosen = options.parse_args()
     if chosen.command == "config":
@@ -97,7 +97,7 @@ def main() -> None:
         return
     together = figures(chosen.generalist)
     rows = [row("generalist", name, together) for name in KEPT]
-    for who in ("alone", "longer"):
+    for who in ("alone", "timed"):
         rows += [row(who, name, figures(getattr(chosen, who) / name)) for name in KEPT]
     write_results("specialists", rows)
 
