@@ -70,12 +70,9 @@ def row(who: str, name: str, found: list[dict[str, float]]) -> dict[str, Any]:
     """One row: a source's metric over the seeds of one kind of model."""
     made: dict[str, Any] = {"who": who, "source": name, "seeds": len(found)}
     for split in ("val", "test"):
-        keys = [key for key in found[0] if key.startswith(f"{split}/") and key.endswith(KEPT[name][2])]
-        keys = keys or [key for key in found[0] if key == f"{split}/{KEPT[name][2].rpartition('/')[2]}"]
-        if len(keys) == 1:
-            values = [each[keys[0]] for each in found]
-            made |= {f"{split}/metric": KEPT[name][2], f"{split}/mean": statistics.mean(values)}
-            made[f"{split}/std"] = statistics.stdev(values) if len(values) > 1 else 0.0
+        values = [each[f"{split}/{name}/{KEPT[name][2]}"] for each in found]
+        made |= {f"{split}/metric": KEPT[name][2], f"{split}/mean": statistics.mean(values)}
+        made[f"{split}/std"] = statistics.stdev(values) if len(values) > 1 else 0.0
     return made
 
 

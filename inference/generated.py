@@ -37,11 +37,12 @@ def generated_share(
     if split.samples is None:
         return unprompted_share(model, name, task, processes, rows, min(len(places), UNPROMPTED))
     found: list[Generated] = []
-    places = [each for each in places if reference(split, each, task.target) is not None]
     how = Generating(sampling=task.sampling, guidance=task.guidance)
     for group in processes.share([places[first : first + rows] for first in range(0, len(places), rows)]):
         generator = torch.Generator().manual_seed(group[0].number)  # on the CPU: the same draws for any device
-        for number, ids in generate_items(model, tasks, name, split, group, how, inputs, generator).items():
+        group = [each for each in group if reference(split, each, task.target) is not None]
+        made = generate_items(model, tasks, name, split, group, how, inputs, generator) if group else {}
+        for number, ids in made.items():
             given, labels = split.item(number)
             found.append(Generated(whole(task, ids), given[task.target], labels))
     return found

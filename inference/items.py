@@ -9,6 +9,7 @@ import torch
 
 from ..data.sampler import Place
 from ..data.samples.split import SampleSplit
+from ..models.generation.refine import Refining
 from ..models.generation.session import Session
 from ..models.model import Model
 from ..tasks.base import Task
@@ -26,31 +27,44 @@ def generate_items(
     task, generator = tasks[name], generator or how.generator(model)
     if not task.needs.refines:
         return write(model, name, task, split, places, how, inputs, generator)
-    first = {
-        made.target: generated_first(model, tasks, other, split, places, inputs, generator)
-        for other, made in tasks.items()
-        if made.target in task.refining.through
-    }
-    numbers, draft = draft_of_samples(model, name, task, split, places, how, inputs, first)
+    given = {each for each in (split.choppers if inputs is None else inputs) if each != task.target}
+    first: dict[str, Callable[[int], Any]] = {}
+    for other in passed_through(tasks, name, how.refining or task.refining):
+        first[tasks[other].target] = generated_first(model, other, tasks[other], split, places, given, first, generator)
+    numbers, draft = draft_of_samples(model, name, task, split, places, how, given, first)
     return {} if draft is None else dict(zip(numbers, refined(model, task, draft, how, generator)))
 
 
+def passed_through(tasks: Mapping[str, Task], name: str, refining: Refining) -> list[str]:
+    """The tasks, in their order, whose targets a draft of the task `name` is refined through: those that `refining`
+    names, and what these are refined through themselves. Of several tasks for one input the first."""
+    wanted, found = set(refining.through), []
+    for other in reversed(list(tasks)[: list(tasks).index(name)]):
+        task = tasks[other]
+        if task.needs.refines and task.target in wanted:
+            found = [other, *(each for each in found if tasks[each].target != task.target)]
+            wanted |= set(task.refining.through) - {task.target}
+    return found
+
+
 def generated_first(
-    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, places: Sequence[Place],
-    inputs: Collection[str] | None, generator: torch.Generator | None,
-) -> Callable[[int], list[int]]:  # fmt: skip
-    """The ids of the target of the task `name` by a sample's number: its own item's, or, where it has none or `inputs`
-    does not name it, those that the model generates as the task does."""
-    task = tasks[name]
-    known = inputs is None or task.target in inputs
-    lacking = [each for each in places if not known or reference(split, each, task.target) is None]
-    how = Generating(sampling=task.sampling, guidance=task.guidance)
-    made = generate_items(model, tasks, name, split, lacking, how, inputs, generator) if lacking else {}
+    model: Model, name: str, task: Task, split: SampleSplit, places: Sequence[Place], given: Collection[str],
+    first: Mapping[str, Callable[[int], Any]], generator: torch.Generator | None,
+) -> Callable[[int], Any]:  # fmt: skip
+    """The item of the target of the task `name` by a sample's number: its own, or, where it has none or it is not among
+    the inputs `given`, the ids that the model generates of these and of what was generated `first`, as the task does;
+    None for a bad sample."""
+    lacking = [each for each in places if task.target not in given or reference(split, each, task.target) is None]
+    how = Generating(sampling=task.sampling, guidance=task.guidance, max_tokens=task.refining.tokens)
+    others = [each for each in given if each != task.target]
+    numbers, draft = draft_of_samples(model, name, task, split, lacking, how, others, first) if lacking else ([], None)
+    made = {} if draft is None else dict(zip(numbers, refined(model, task, draft, how, generator)))
+    missing = {each.number for each in lacking}
 
-    def ids(number: int) -> list[int]:
-        return made[number] if number in made else task.vocabulary.encode(split.item(number)[0][task.target])
+    def item(number: int) -> Any:
+        return made.get(number) if number in missing else split.item(number)[0][task.target]
 
-    return ids
+    return item
 
 
 def reference(split: SampleSplit, place: Place, target: str) -> Any:
@@ -68,7 +82,8 @@ def generate_unprompted(
     as `how.max_tokens` or the context."""
     generator = generator or how.generator(model)
     if task.needs.refines:
-        draft = how.draft or [task.mask] * (task.vocabulary.length or how.max_tokens or model.context)
+        length = task.vocabulary.length or how.max_tokens or (how.refining or task.refining).tokens or model.context
+        draft = how.draft or [task.mask] * length
         return refined(model, task, draft_of_rows(model, name, task, [draft] * count), how, generator)
     known = task.vocabulary
     session = Session.of_texts(model, [[known.start]] * count, input=task.target, task=name, vocabulary=known.size,

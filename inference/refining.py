@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -25,27 +26,32 @@ def draft_of(model: Model, name: str, task: MaskedDiffusion, batch: Batch, witho
 
 def draft_of_samples(
     model: Model, name: str, task: MaskedDiffusion, split: SampleSplit, places: Sequence[Place], how: Generating,
-    inputs: Collection[str] | None = None, first: Mapping[str, Callable[[int], list[int]]] = {},
+    given: Collection[str], first: Mapping[str, Callable[[int], Any]] = {},
 ) -> tuple[list[int], Draft | None]:  # fmt: skip
     """The numbers of these samples, without bad ones, and a draft of their items (None: all are bad): of `how.draft`
-    (ids, masks among them), else of as many masks as items have, or as the sample's own has, or `Refining.tokens`.
-    `first` are inputs that have been generated: their ids by a sample's number."""
+    (ids, masks among them), else of as many masks as items have, or as `how` says, or as the sample's own has, or as
+    the task says. Of all else nothing is read but the inputs `given`, and those that were generated `first`, by a
+    sample's number."""
 
     def masks(number: int) -> tuple[int, ...]:
         item, known = split.item(number)[0].get(task.target), task.vocabulary
         own = task.refining.tokens if item is None else len(known.encode(item))
         if not (length := known.length or how.max_tokens or own):
-            raise ValueError(f"{task.target!r} may have any number of tokens: say how many (--max-tokens)")
+            told = "say how many (--max-tokens, or refining.tokens of its task)"
+            raise ValueError(f"{task.target!r} may have any number of tokens: {told}")
         return (task.mask,) * length
 
-    new = {task.target: masks if how.draft is None else tuple(how.draft)}
-    inputs = None if inputs is None else {*inputs, *first, task.target}
-    batch = split.read(places, inputs=inputs, rows="one_each", replaced={**first, **new})
+    def read(others: Mapping[str, Any], inputs: Collection[str]) -> Batch:
+        """The samples with the draft, these other items, and of their own no more than these inputs."""
+        new = {**others, task.target: masks if how.draft is None else tuple(how.draft)}
+        predicted = {each: None for each in split.inputs.targets if each not in inputs}  # they would be kept
+        return split.read(places, inputs={*inputs, *new}, rows="one_each", replaced={**predicted, **new})
+
+    batch = read(first, given)
     numbers = [split.reader.number(key) for key in batch.first.keys]
     if not numbers:
         return [], None
-    without = split.read(places, inputs={task.target}, rows="one_each", replaced=new) if how.guidance != 1 else None
-    return numbers, draft_of(model, name, task, batch, without)
+    return numbers, draft_of(model, name, task, batch, read({}, ()) if how.guidance != 1 else None)
 
 
 def draft_of_rows(model: Model, name: str, task: MaskedDiffusion, rows: Sequence[Sequence[int]]) -> Draft:

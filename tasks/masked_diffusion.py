@@ -27,13 +27,15 @@ from .metrics import MEANINGS, TextMetric
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 """Multiples of it, less their whole part, spread evenly."""
+SHUFFLED = 64
+"""In blocks of so many samples every input has its own order of how much is hidden."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hiding:
     """How much of an item is hidden while training: of its tokens a share from `least` to `most`, anything between as
-    likely; all of them or, as often, none in the share `whole` of samples, as where one input is made of another.
-    Evaluations hide any number.
+    likely, rounded up; but in the share `whole` of samples all of them or, as often, none, as where one input is made
+    of another. Evaluations hide any number, from 1 on: their loss is a bound, that of training is none.
 
     A hidden token of m among n weighs n / m in the loss, but at most `largest_weight`, as Min-SNR bounds the weights of
     other diffusions (Hang et al. 2023, arXiv:2303.09556): single ones would drown the others in noise. Where nearly all
@@ -50,7 +52,7 @@ class Hiding:
         if not (0 <= self.least <= self.most <= 1 and 0 <= self.whole <= 1):
             told = f"least {self.least:g}, most {self.most:g} and whole {self.whole:g}"
             raise ValueError(f"shares must be from 0 to 1, and least no more than most; they are {told}")
-        if self.largest_weight < 1:
+        if not self.largest_weight >= 1:
             raise ValueError(f"largest_weight must be at least 1, not {self.largest_weight:g}")
 
 
@@ -104,8 +106,9 @@ class MaskedDiffusion(MaskedModeling):
         if lot < how.whole:
             return slots if lot < how.whole / 2 else slots[:0]
         first = np.random.default_rng([*seed[:-1], zlib.crc32(self.target.encode())]).random()
-        share = how.least + (how.most - how.least) * ((first + GOLDEN * seed[-1]) % 1)
-        wanted = min(int(share * len(slots)) + 1, len(slots))
+        number = seed[-1] ^ zlib.crc32(self.target.encode()) % SHUFFLED  # another order for every input
+        share = how.least + (how.most - how.least) * ((first + GOLDEN * number) % 1)
+        wanted = min(max(math.ceil(share * len(slots)), 1), len(slots))
         return np.sort(random.permutation(slots)[:wanted])
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:

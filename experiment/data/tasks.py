@@ -3,7 +3,7 @@ choppers that they need, `choppers_and_tasks`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def build_tasks(
         task = made[name] = part()
         task.choppers = choppers
         check_texts(name, task)
-        check_through(name, task, [each.target for each in list(made.values())[:-1] if is_generated(each)])
+        check_through(name, task, made)
         folder = assets / f"task-{name}" if assets and task.Learned else None
         if folder and folder.exists():
             load_learned(task, folder)
@@ -78,16 +78,19 @@ def check_texts(name: str, task: Task) -> None:
         raise DataError(f"{told}; it can be judged by name: {{accepted: {{use: accepted_by, run: ...}}}}")
 
 
-def is_generated(task: Task) -> bool:
-    """Whether a task generates its target."""
-    return task.needs.generates or task.needs.refines
-
-
-def check_through(name: str, task: Task, before: Sequence[str]) -> None:
-    """Raises DataError where a draft is refined through an input that none of the tasks before it generates."""
-    if task.needs.refines and (unknown := [each for each in task.refining.through if each not in before]):
-        possible = f"possible: {', '.join(before)}" if before else "there is none"
-        raise DataError(f"tasks.{name}.refining.through: no task before it generates {unknown[0]!r}; {possible}")
+def check_through(name: str, task: Task, made: Mapping[str, Task]) -> None:
+    """Raises DataError where a draft is refined through an input that none of the tasks before it refines, or of which
+    nothing tells how many tokens it has."""
+    before = {each.target: (other, each) for other, each in reversed(made.items()) if each.needs.refines}
+    before.pop(task.target, None)
+    for target in task.refining.through if task.needs.refines else ():
+        if target not in before:
+            possible = f"possible: {', '.join(reversed(before))}" if before else "there is none"
+            raise DataError(f"tasks.{name}.refining.through: no task before it refines {target!r}; {possible}")
+        other, first = before[target]
+        if not (first.vocabulary.length or first.refining.tokens):
+            told = f"must be given, since {name!r} is refined through {target!r}, which may have any number"
+            raise DataError(f"tasks.{other}.refining.tokens: {told}")
 
 
 def ready_judges(

@@ -27,13 +27,12 @@ NOISE = 4.5
 @dataclass(frozen=True, kw_only=True)
 class Refining:
     """How a draft is refined: in `steps` steps (at most a token a step); `by` their confidence or in `random` order.
-    `through` names inputs that are generated first where a sample lacks them, so that the tokens of a draft, each of
-    which is drawn as if the others were not, agree on them: a spoken digit from a picture `through: [word]`. `tokens`
-    is how many masks a text has where nothing else tells it.
+    `through` names inputs that are generated first, each as its task says, where a sample lacks them or they are
+    withheld: the tokens of a draft, each of which is drawn as if the others were not, agree on them then (a spoken
+    digit from a picture `through: [word]`). `tokens` is how many masks a text has where nothing else tells it.
 
     By confidence the share of masks falls with the cosine of the time, so that few tokens are chosen first (Chang et
-    al. 2022, arXiv:2202.04200); at random it falls evenly. Raises ValueError for fewer than 1 step
-    or token.
+    al. 2022, arXiv:2202.04200); at random it falls evenly. Raises ValueError for no step or no token.
     """
 
     steps: int = 16

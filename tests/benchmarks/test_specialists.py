@@ -32,7 +32,9 @@ def test_a_specialist_reads_its_source_alone(specialists, tmp_path, name, sample
 
 
 def test_a_row_finds_the_metric_of_its_source(specialists):
-    together = [{"val/mnist/digit/accuracy": 0.9, "val/german/loss": 2.0, "test/mnist/digit/accuracy": 0.8}] * 2
+    own = {"val/mnist/digit/accuracy": 0.9, "test/mnist/digit/accuracy": 0.8}
+    together = [own | {"val/digit/accuracy": 0.5, "val/german/loss": 2.0, "test/digit/accuracy": 0.5}] * 2
     found = specialists.row("generalist", "mnist", together)
     assert (found["val/mean"], found["test/mean"], found["val/std"]) == (0.9, 0.8, 0.0)
-    assert specialists.row("alone", "mnist", [{"val/accuracy": 0.7}])["val/mean"] == 0.7
+    with pytest.raises(KeyError):  # never a row without figures
+        specialists.row("alone", "mnist", [{"val/accuracy": 0.7}])

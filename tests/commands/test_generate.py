@@ -12,8 +12,11 @@ from chopmix.experiment.opening.evaluated import own_split
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
-from chopmix.inference import refining
+from chopmix.inference import items, refining
+from chopmix.inference.generating import Generating
 from chopmix.inference.items import generate_items
+from chopmix.models.generation.refine import Refining
+from chopmix.tasks.masked_diffusion import MaskedDiffusion
 from PIL import Image
 
 COMMON = """
@@ -201,38 +204,84 @@ def test_drafts_of_a_mixture_are_of_samples_that_have_the_item(tmp_path):
     assert "val/name/exact_match" in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
-def test_what_a_draft_is_refined_through_is_generated_first(runs, monkeypatch):
-    run, read = load_run(runs / "namer"), []
-    draft_of = refining.draft_of
+@pytest.fixture
+def read(monkeypatch):
+    """What each draft reads: the task, the words (without start tokens), the inputs, and those for guidance."""
+    found, draft_of = [], refining.draft_of
 
-    def spied(model, name, task, batch, *more):
-        words = batch.main.chunks.get("words")
-        read.append((name, None if words is None else words.values.flatten().tolist()[1::2]))  # after the start token
-        return draft_of(model, name, task, batch, *more)
+    def spied(model, name, task, batch, without=None):
+        chunks = batch.main.chunks
+        words = chunks["words"].values.flatten().tolist()[1::2] if "words" in chunks else []
+        found.append((name, words, [*chunks], None if without is None else [*without.main.chunks]))
+        return draft_of(model, name, task, batch, without)
 
     monkeypatch.setattr(refining, "draft_of", spied)
-    word = run.generate(inputs={}, target="words", seed=0, temperature=0)
-    assert len(word) == 1, "as long as its task says"
-    vocabulary = run.tasks["name"].vocabulary
-    mask, seen = [run.tasks["name"].mask], [vocabulary.encode(text) for text in "0123456789"]
-    run.generate(inputs={}, target="image", seed=0)
-    assert read[:2] == [("name", mask)] * 2 and read[2][0] == "picture" and read[2][1] in seen
+    return found
+
+
+def test_what_a_draft_is_refined_through_is_generated_first(runs, read, monkeypatch):
+    run = load_run(runs / "namer")
+    assert len(run.generate(inputs={}, target="words", seed=0, temperature=0)) == 1, "as long as its task says"
+    assert read.pop() == ("name", [run.tasks["name"].mask], ["words"], None)
+    drawn, refined = [], items.refined
+
+    def kept(model, task, *more):
+        drawn.append(refined(model, task, *more))
+        return drawn[-1]
+
+    monkeypatch.setattr(items, "refined", kept)
+    split = own_split(run, "val", None)
+    places, every = split.first(6), ["words", "image"]
+    true = [id for each in places for id in run.tasks["name"].vocabulary.encode(split.item(each.number)[0]["words"])]
+    for inputs in ([], ["image"]):  # of what is generated nothing is read: not its own true item, by way of the words
+        read.clear(), drawn.clear()
+        generate_items(run.model, run.tasks, "picture", split, places, Generating(guidance=2, seed=1), inputs=inputs)
+        words = [ids[0] for ids in drawn[0]]
+        assert read == [("name", [run.tasks["name"].mask] * 6, ["words"], None), ("picture", words, every, ["image"])]
+        assert words != true
+    for inputs in (["words"], None):
+        read.clear()
+        generate_items(run.model, run.tasks, "picture", split, places, inputs=inputs)
+        assert read == [("picture", true, every, None)]
     read.clear()
     run.generate(inputs={"words": "7"}, target="image", seed=0)
-    assert read == [("picture", vocabulary.encode("7"))]
+    assert read == [("picture", run.tasks["name"].vocabulary.encode("7"), every, None)]
+
+
+def test_an_input_that_another_task_predicts_is_withheld_too(tmp_path, read):
+    """The collator keeps predicted inputs, whatever others are asked for."""
+    tree = NAMER.replace(
+        "use: masked_diffusion, target: words, refining: {tokens: 1}, metrics: [exact_match]",
+        "use: language_modeling, target: words",
+    ).replace("refining: {through: [words]}", "guidance: 2")
+    tree = tree.replace(WORDS + PICTURE, f"{PICTURE}, {WORDS[:-2]}")  # a language model continues what is last
+    (tmp_path / "x.yaml").write_text(tree.replace("attention: same_sample", "attention: causal"))
+    train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"]))
+    run = load_run(tmp_path / "run")
+    split, how = own_split(run, "val", None), Generating(guidance=2, seed=0)
     read.clear()
-    places = (split := own_split(run, "val", None)).first(4)
-    generate_items(run.model, run.tasks, "picture", split, places, inputs=[])
-    assert [name for name, _ in read] == ["name", "picture"] and len(read[1][1]) == 4
-    generate_items(run.model, run.tasks, "picture", split, places)
-    assert read[2] == (
-        "picture",
-        [id for each in places for id in vocabulary.encode(split.item(each.number)[0]["words"])],
-    )
+    for inputs in ([], ["words"]):
+        generate_items(run.model, run.tasks, "picture", split, split.first(2), how, inputs=inputs)
+    assert [inputs for _, _, *inputs in read] == [[["image"], ["image"]], [["image", "words"], ["image"]]]
 
 
-@pytest.mark.parametrize("through, told", [("image", "'image'; possible: words"), ("x", "'x'; possible: words")])
-def test_a_draft_is_refined_through_earlier_tasks_alone(tmp_path, through, told):
-    (tmp_path / "x.yaml").write_text(NAMER.replace("through: [words]", f"through: [{through}]"))
-    with pytest.raises(ValueError, match=f"tasks.picture.refining.through: no task before it generates {told}"):
+def test_words_go_before_all_that_is_refined_through_them():
+    def task(target, *through):
+        made = MaskedDiffusion(target=target, refining=Refining(through=through))
+        return made
+
+    chain = {"a": task("word"), "other": task("word", "image"), "b": task("sound", "word"), "c": task("image", "sound"),
+             "last": task("score", "image")}  # fmt: skip
+    for name, order in {"a": [], "b": ["a"], "c": ["a", "b"], "last": ["a", "b", "c"]}.items():
+        assert items.passed_through(chain, name, chain[name].refining) == order
+
+
+@pytest.mark.parametrize("old, new, told", [
+    ("through: [words]", "through: [image]", "picture.refining.through: no task before it refines 'image'; possible: w"),
+    ("through: [words]", "through: [x]", "picture.refining.through: no task before it refines 'x'; possible: words"),
+    ("{tokens: 1}", "{steps: 2}", "name.refining.tokens: must be given, since 'picture' is refined through 'words'"),
+])  # fmt: skip
+def test_a_draft_is_refined_through_earlier_tasks_of_known_length_alone(tmp_path, old, new, told):
+    (tmp_path / "x.yaml").write_text(NAMER.replace(old, new))
+    with pytest.raises(ValueError, match=f"tasks.{told}"):
         train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"]))

@@ -120,11 +120,24 @@ def counts_of(task, n, samples):
 def test_training_hides_shares_in_bounds_and_evaluations_any(least, most, n):
     least, most = sorted((least, most))
     task, batch = made(hiding=Hiding(least=least, most=most))[0], batch_of([[0, 1, 2, 3] * 2] * 40)
-    found = np.flatnonzero(counts_of(task, n, 100))
-    assert min(int(least * n) + 1, n) <= found.min() and found.max() <= min(int(most * n) + 1, n)
+    found = np.flatnonzero(counts_of(task, n, 128))
+    assert max(least * n, 1) <= found.min() <= max(least * n, 1) + 1 + (most - least) * n / 20  # rounded up
+    assert most * n - (most - least) * n / 20 <= found.max() < max(most * n, 1) + 1
     seeded = batch.main.__class__(**{**vars(batch.main), "seeds": tuple((0, 0, k) for k in range(40))})
     evaluated = Batch(main=seeded, units={"text": 320.0})
-    assert torch.equal(task.targets(evaluated)[1].weights, made(hiding=ANY)[0].targets(evaluated)[1].weights)
+    ours, theirs = task.targets(evaluated)[1], made(hiding=ANY)[0].targets(evaluated)[1]
+    assert ours.count == theirs.count == 320
+    assert all(torch.equal(getattr(ours, name), getattr(theirs, name)) for name in ("weights", "values", "slots"))
+
+
+def test_how_much_of_one_input_is_hidden_does_not_tell_that_of_another():
+    places, apart = [(0, 0, number) for number in range(256)], set()
+    other = MaskedDiffusion(target="other")
+    other.choppers = {"other": CHOPPER}
+    for place in places:
+        ours, theirs = (len(task.choose(np.zeros(64, int), task.random(place), place)) for task in (TASK, other))
+        apart.add((ours - theirs) % 64)
+    assert len(apart) > 16
 
 
 def test_whole_inputs_are_hidden_in_training_alone():
