@@ -16,7 +16,7 @@ from ..models.model import Model
 from ..tasks.base import Task
 from ..tasks.judging import Generated
 from .generating import Generating
-from .items import generate_items, generate_unprompted, reference
+from .items import generate_items, generate_unprompted, with_item
 from .refining import chain_of
 
 UNPROMPTED = 1000
@@ -40,8 +40,8 @@ def generated_share(
     how = Generating(sampling=task.sampling, guidance=task.guidance)
     for group in processes.share([places[first : first + rows] for first in range(0, len(places), rows)]):
         generator = torch.Generator().manual_seed(group[0].number)  # on the CPU: the same draws for any device
-        group = [each for each in group if reference(split, each, task.target) is not None]
-        made = generate_items(model, tasks, name, split, group, how, inputs, generator) if group else {}
+        known = with_item(split, group, task.target)
+        made = generate_items(model, tasks, name, split, known, how, inputs, generator) if known else {}
         for number, ids in made.items():
             given, labels = split.item(number)
             found.append(Generated(whole(task, ids), given[task.target], labels))

@@ -54,7 +54,8 @@ def generated_first(
     """The item of the target of the task `name` by a sample's number: its own, or, where it has none or it is not among
     the inputs `given`, the ids that the model generates of these and of what was generated `first`, as the task does;
     None for a bad sample."""
-    lacking = [each for each in places if task.target not in given or reference(split, each, task.target) is None]
+    known = {*with_item(split, places, task.target)} if task.target in given else set()
+    lacking = [each for each in places if each not in known]
     how = Generating(sampling=task.sampling, guidance=task.guidance, max_tokens=task.refining.tokens)
     others = [each for each in given if each != task.target]
     numbers, draft = draft_of_samples(model, name, task, split, lacking, how, others, first) if lacking else ([], None)
@@ -67,12 +68,16 @@ def generated_first(
     return item
 
 
-def reference(split: SampleSplit, place: Place, target: str) -> Any:
-    """The true item of a sample; None where it has none, or is bad."""
-    try:
-        return split.item(place.number)[0].get(target)
-    except ValueError:
-        return None
+def with_item(split: SampleSplit, places: Sequence[Place], target: str) -> list[Place]:
+    """The places of the samples that have a true item; bad ones have none."""
+
+    def known(number: int) -> bool:
+        try:
+            return split.item(number)[0].get(target) is not None
+        except ValueError:
+            return False
+
+    return [each for each in places if known(each.number)]
 
 
 def generate_unprompted(

@@ -16,7 +16,7 @@ from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from .generated import whole
 from .generating import Generating
-from .items import generate_items, reference
+from .items import generate_items, with_item
 
 COUNT = 12
 """How many samples a sheet shows."""
@@ -65,7 +65,7 @@ def rows_of(
                      max_tokens=None if task.vocabulary.length or task.needs.refines else most)  # fmt: skip
     places = split.first(count)
     if task.needs.refines:  # a draft is as long as the true item
-        places = [each for each in places if reference(split, each, task.target) is not None]
+        places = with_item(split, places, task.target)
     written = generate_items(model, tasks, name, split, places, how) if places else {}
     rows = []
     for number, ids in written.items():

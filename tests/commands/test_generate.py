@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from chopmix.commands import generate
 from chopmix.commands.cli import main
 from chopmix.experiment.opening.evaluated import own_split
@@ -15,7 +16,7 @@ from chopmix.experiment.train import train
 from chopmix.inference import items, refining
 from chopmix.inference.generating import Generating
 from chopmix.inference.items import generate_items
-from chopmix.models.generation.refine import Refining
+from chopmix.models.generation.refine import Draft, Refining
 from chopmix.tasks.masked_diffusion import MaskedDiffusion
 from PIL import Image
 
@@ -246,6 +247,40 @@ def test_what_a_draft_is_refined_through_is_generated_first(runs, read, monkeypa
     read.clear()
     run.generate(inputs={"words": "7"}, target="image", seed=0)
     assert read == [("picture", run.tasks["name"].vocabulary.encode("7"), every, None)]
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("name, target", [("name", "words"), ("picture", "image")])
+def test_what_is_withheld_or_generated_changes_nothing(runs, monkeypatch, name, target, guidance):
+    """An attack: other true items in the place of all that must not be read, for every choice of the inputs."""
+    run, how = load_run(runs / "namer"), Generating(guidance=guidance, seed=5)
+    split = own_split(run, "val", None)
+    true, reader = {each.number: split.item(each.number) for each in split.all()}, type(split.reader)
+    scores, scored = [], Draft.scores
+
+    def kept(self, *more):
+        scores.append(scored(self, *more))
+        return scores[-1]
+
+    monkeypatch.setattr(Draft, "scores", kept)
+
+    def every_score(inputs, replaced):
+        def item(self, number):
+            own, labels = true[number]
+            other = {"words": str(9 - int(own["words"])), "image": own["image"].flip(-1)}
+            return {**own, **{each: other[each] for each in replaced}}, labels
+
+        scores.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(reader, "item", item)
+            assert len(generate_items(run.model, run.tasks, name, split, split.first(8), how, inputs=inputs)) == 8
+        return torch.cat([each.flatten() for each in scores])
+
+    for inputs in (None, [], ["words"], ["image"], ["words", "image"]):
+        read = ({"words", "image"} if inputs is None else {*inputs}) - {target}
+        plain = every_score(inputs, ())
+        assert torch.equal(every_score(inputs, {"words", "image"} - read), plain)
+        assert not read or not torch.equal(every_score(inputs, read), plain), "what is given does count"
 
 
 def test_an_input_that_another_task_predicts_is_withheld_too(tmp_path, read):
