@@ -17,7 +17,8 @@ from ..data.samples.split import SampleSplit
 from ..inference.attribution import Attribution
 from ..inference.generating import Generating, joined
 from ..inference.predict import predict
-from .folder.reading import RunError as RunError, say_aside
+from .folder.reading import RunError as RunError
+from .folder.reading import say_aside
 from .opening.evaluated import attributed, evaluated
 from .opening.given import given_split
 from .opening.opened import Opened

@@ -96,6 +96,17 @@ class MaskedHead(VocabularyHead):
         return linear(self.norm(F.gelu(self.linear(x))), self.table, self.bias)
 
 
+class SlotLinear(Head):
+    """Every supervised slot's vector mapped linearly to `outputs` scores (categories) or numbers."""
+
+    def __init__(self, width: int, outputs: int):
+        super().__init__()
+        self.linear = Linear(width, outputs)
+
+    def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Float[Tensor, "t v"]:
+        return self.linear(x)
+
+
 class Pooling(nn.Module):
     """Base of the poolings: vectors of t tokens, each of the sample with the number (from 0) in `groups`, to one vector
     for each of s samples."""

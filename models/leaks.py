@@ -6,7 +6,7 @@ first does not hold:
 
 * *By form.* Every graph declares the inputs that may be read ahead of time (`Graph.ahead`). A slot then depends on no
   token that comes after both itself and the last token of those inputs. If the carrier of its target does, there is no
-  leak: so it is with `causal`, and with prefixes that come first.
+  leak: so it is with `causal`, with `causal(seconds)`, and with prefixes that come first.
 * *By search.* Dependence is followed through the layers (`graph.reach`), once for every layout of a sample that was
   not seen before. Where in a packed row the sample is does not matter, since no token reads another sample.
 """
@@ -86,17 +86,21 @@ def carried(tokens: Tokens, targets: Targets) -> tuple[Int[Tensor, "t"], Int[Ten
 
 
 def proven(tokens: Tokens, slots: Tensor, carriers: Tensor, graphs: Sequence[Graph]) -> Bool[Tensor, "t"]:
-    """Which `slots` are safe by the form of the graphs: those whose carrier comes after the slot itself and after the
-    last token, in its sample, of every input that is read ahead of time. `graphs`: one per layer."""
-    ahead = [graph.ahead() for graph in set(graphs)]
-    if any(inputs is None for inputs in ahead):
-        return torch.zeros(len(slots), dtype=torch.bool)
-    order, sample = tokens.position[..., 0].flatten(), tokens.sample.flatten()
-    last = torch.full((int(sample.max()) + 1,), -torch.inf)
-    for number in frozenset().union(*ahead):
-        found = tokens.input.flatten() == number
-        last = last.scatter_reduce(0, sample[found], order[found], "amax")
-    return order[carriers] > torch.maximum(order[slots], last[sample[slots]])
+    """Which `slots` are safe by the form of the graphs: those whose carrier comes, on one and the same axis, after the
+    slot itself and after the last token, in its sample, of every input that is read ahead of time. `graphs`: one per
+    layer. What has no coordinate on an axis comes after everything there."""
+    safe, sample = torch.zeros(len(slots), dtype=torch.bool), tokens.sample.flatten()
+    for axis in range(tokens.position.shape[-1]):
+        ahead = [graph.ahead(axis) for graph in set(graphs)]
+        if any(inputs is None for inputs in ahead):
+            continue
+        order = tokens.position[..., axis].flatten().nan_to_num(nan=torch.inf)
+        last = torch.full((int(sample.max()) + 1,), -torch.inf)
+        for number in frozenset().union(*ahead):
+            found = tokens.input.flatten() == number
+            last = last.scatter_reduce(0, sample[found], order[found], "amax")
+        safe |= order[carriers] > torch.maximum(order[slots], last[sample[slots]])
+    return safe
 
 
 def sample_alone(tokens: Tokens, slots: Tensor) -> Tokens:

@@ -16,7 +16,6 @@ from .layers.linear import Linear
 from .layers.quantizer import FiniteScalarQuantizer
 from .transformer import Transformer
 
-
 REACH = 2.0
 """The largest number that is quantised: its tanh, 0.96, is rounded to the last of its levels."""
 

@@ -93,6 +93,8 @@ class Needs:
     sample counts as bad then."""
     inputs: tuple[str, ...] = ()
     """The inputs that it is about, which input dropout never drops, unless it `refines`."""
+    judged_at: tuple[str, ...] = ()
+    """Further inputs that are never withheld, since it is at their tokens that it is judged."""
     makes: tuple[str, ...] = ()
     """The inputs that it makes of others, and that no data set has."""
     generates: bool = False

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field, RootModel, StrictBool, StrictFloat, StrictInt, StrictStr
 from torch import Tensor, nn
 
-from ..models.batch import Batch, IGNORED, Targets
+from ..models.batch import IGNORED, Batch, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.files.reading import DataError, shown
 from .base import Metric, Needs, Task, TrainingColumns, per_target

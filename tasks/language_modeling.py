@@ -120,7 +120,8 @@ def _carriers(planned: SetPlan, chunks: Chunks) -> Tensor:
     """For each text token, the slot of the token that holds its target: the next one of its text; -1 where there is
     none.
 
-    In windows of a stream the next token is the next of the row; in packed samples the next of the same item.
+    In windows of a stream the next token is the next of the row; in packed samples the next of the same item, wherever
+    it stands.
     """
     b, n = planned.tokens.shape
     next_ids = chunks.next_ids.flatten()
@@ -130,4 +131,4 @@ def _carriers(planned: SetPlan, chunks: Chunks) -> Tensor:
     else:
         slots, held = chunks.slots, torch.zeros(len(next_ids), dtype=torch.bool)
         held[:-1] = chunks.index[1:] == chunks.index[:-1] + 1
-    return torch.where(held, slots + 1, torch.full_like(slots, -1))
+    return torch.where(held, slots.roll(-1), torch.full_like(slots, -1))

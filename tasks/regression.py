@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Annotated, Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor, nn
@@ -18,7 +17,8 @@ from ..models.batch import Batch, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import Record
-from .base import Metric, Needs, Task, TrainingColumns, per_target
+from .base import Metric, Needs, Task, TrainingColumns
+from .number_errors import check_loss, errors, loss_of, metrics_of_numbers
 
 
 class Scale(Record):
@@ -52,8 +52,7 @@ class Regression(Task):
         self, *, target: str, names: list[str] | None = None, pooling: Callable[..., Pooling] = MeanPooling,
         loss: str = "squared", weight: float = 1.0,
     ):  # fmt: skip
-        if loss not in ("squared", "huber"):
-            raise ValueError(f"loss must be 'squared' or 'huber', not {loss!r}")
+        check_loss(loss)
         self.target, self.names, self.pooling, self.kind, self.weight = target, names, pooling, loss, weight
 
     @property
@@ -122,29 +121,18 @@ class Regression(Task):
         )
 
     def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
-        known = ~targets.values.isnan()
-        wanted = torch.where(known, targets.values, 0.0)
-        each = F.huber_loss if self.kind == "huber" else F.mse_loss
-        return {"loss": (each(output.float(), wanted, reduction="none") * known).sum()}
+        return {"loss": loss_of(self.kind, output, targets.values)}
 
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
         """For each number, (v), in the target's units: summed `absolute` errors, their `squares`, and how many are
         `known`."""
-        known = ~targets.values.isnan()
-        error = torch.where(known, (output.float() - targets.values) * self.scale[1].to(output.device), 0.0)
-        return {"absolute": error.abs().sum(0), "squares": error.square().sum(0), "known": known.sum(0)}
+        return errors((output.float() - targets.values) * self.scale[1].to(output.device))
 
     @property
     def metrics(self) -> dict[str, Metric]:
         """`loss`, then mean absolute (`mae`) and root mean square error (`rmse`) of each number in the target's units:
         with `names` x and y, `mae_x`, `rmse_x`, `mae_y`, `rmse_y`."""
-        loss = Metric("squared stds" if self.kind == "squared" else "Huber, in stds", of_sums=per_target)
-        errors = {"mae": mean_absolute, "rmse": root_mean_square}
-        return {"loss": loss} | {
-            f"{kind}{end}": Metric("of the target", of_sums=partial(error, number=number))
-            for number, end in enumerate(self.endings)
-            for kind, error in errors.items()
-        }
+        return metrics_of_numbers(self.kind, self.endings)
 
     @property
     def endings(self) -> list[str]:
@@ -159,16 +147,6 @@ class Regression(Task):
         mean, std = self.scale
         rows = (output.float().cpu() * std + mean).tolist()
         return [{"values": dict(zip(self.names, row)) if self.names else row} for row in rows]
-
-
-def mean_absolute(sums: Mapping[str, Tensor], number: int) -> float:
-    """The mean absolute error of the number of index `number`."""
-    return float(sums["absolute"][number] / sums["known"][number].clamp(min=1))
-
-
-def root_mean_square(sums: Mapping[str, Tensor], number: int) -> float:
-    """The root mean square error of the number of index `number`."""
-    return float((sums["squares"][number] / sums["known"][number].clamp(min=1)).sqrt())
 
 
 def numbers(value: Any) -> Tensor:

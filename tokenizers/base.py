@@ -10,18 +10,22 @@ into vectors of the model's width; it names the class whose fields are the YAML'
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from pydantic import FiniteFloat
 from torch import Tensor
 
 from ..models.batch import Chunks, SetPlan
 from ..models.model import Model
 from .encoding.vocabulary import Vocabulary
+
+SECONDS = "seconds"
+"""The position axis of time."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,15 @@ class Preprocessor:
 
     learns: ClassVar[bool] = True
     """Whether a chopper that it fits learns of the data, and so keeps files in the run's assets."""
+    offset: FiniteFloat | None = None
+    """Seconds that are added to the times of its tokens: an action that follows the state of its moment has a larger
+    one. What has no times of its own, such as a text or an image, stands at this second as a whole: an instruction, at
+    -1, before time begins."""
+
+    @property
+    def stands_on(self) -> tuple[str, ...]:
+        """The axes on which its tokens have coordinates: its `axes`, and `seconds` where it has an `offset`."""
+        return stands_on(self.axes, self.offset)
 
     @property
     def needs_whole(self) -> bool:
@@ -182,6 +195,19 @@ class Chopper(Preprocessor):
         """What each token holds, as numbers about from -1 to 1: what `task: reconstruction` decodes."""
         raise ValueError(f"{type(self).__name__}: its items cannot be reconstructed")
 
+    choices: ClassVar[int | None] = None
+    """How many categories there are, where each token is one of them: its values are their numbers from 0."""
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The names of the numbers that each token holds as its values, normalised, NaN where one is missing; empty
+        where tokens hold anything else."""
+        return ()
+
+    def measured(self, values: Float[Tensor, "t p"]) -> Float[Tensor, "t p"]:
+        """Such numbers in the units in which they were measured."""
+        raise ValueError(f"{type(self).__name__}: its tokens hold no numbers")
+
     endings: ClassVar[tuple[str, ...]] = ()
     """The endings of the files that `content` makes of an item."""
 
@@ -227,6 +253,25 @@ def readable(items: Iterable, decode: Callable[[Any], Any], what: str, where: st
         raise ValueError(told if wrong else f"there is no {what} {where}")
 
 
-def axes_of(choppers: Iterable[Chopper]) -> list[str]:
+def stands_on(axes: tuple[str, ...], offset: float | None) -> tuple[str, ...]:
+    """The position axes of tokens that a chopper gives coordinates on `axes`, and that stand at `offset` in time."""
+    return axes if offset is None or SECONDS in axes else (*axes, SECONDS)
+
+
+def axes_of(choppers: Iterable[Preprocessor]) -> list[str]:
     """The position axes of a set: the running order, then every axis that an input's tokens have."""
-    return list(dict.fromkeys(["order", *(axis for chopper in choppers for axis in chopper.axes)]))
+    return list(dict.fromkeys(["order", *(axis for chopper in choppers for axis in chopper.stands_on)]))
+
+
+def in_time(chunk: Chunk, chopper: Preprocessor) -> Chunk:
+    """The chunk with the coordinates of `Chopper.stands_on`: an item with no times of its own gets a column that holds
+    the `offset`, one with times gets it added."""
+    if chopper.offset is None:
+        return chunk
+    if SECONDS in chopper.axes:
+        if chunk.coordinates is None:
+            return chunk
+        moved = torch.tensor([chopper.offset if axis == SECONDS else 0.0 for axis in chopper.axes])
+        return replace(chunk, coordinates=chunk.coordinates + moved)
+    whole = torch.full((chunk.count, 1), float(chopper.offset))
+    return replace(chunk, coordinates=whole if chunk.coordinates is None else torch.cat([chunk.coordinates, whole], 1))

@@ -24,7 +24,6 @@ from .encoding.vocabulary import CodedVocabulary, Unit
 from .files.reading import DataError
 from .ids import IdChopper, IdTokenizer
 
-
 TOGETHER = 64
 """How many items are encoded at a time."""
 

@@ -23,9 +23,11 @@ from .base import Chopper, Chunk, Role, readable
 from .files.reading import DataError, as_text, read_bytes
 from .files.records import read_array, read_record
 from .files.writing import write_json
+from .media.clock import Clocked, Stream, clock_of, split_clock, with_clock
 from .media.files import as_tensor
 
-Stream = Float[Tensor, "_times _channels"]
+CLOCK = "seconds"
+"""The column of a CSV that is its clock."""
 Scales = RootModel[tuple[tuple[FiniteFloat, ...], tuple[FiniteFloat, ...]]]
 """The assets file `channels.json`: the means of all channels, then their scales, [[0.5, 2.0], [1.0, 3.0]]."""
 
@@ -33,7 +35,7 @@ Scales = RootModel[tuple[tuple[FiniteFloat, ...], tuple[FiniteFloat, ...]]]
 @dataclass(frozen=True, kw_only=True)
 class SensorChopper(Chopper):
     """A stream (times, channels) to windows of `window` measurements each, taken `rate` times a second, the first at 0
-    seconds. A token's coordinate is the time of its window's last measurement.
+    seconds, or when its own clock says. A token's coordinate is the time of its window's last measurement.
 
     `channels` names the columns, each with its unit or null (`{speed: m/s, lane: null}`), or is their number, which
     names them 0, 1, ... `categories` gives the number of categories of the channels that hold whole numbers from 0 on:
@@ -74,9 +76,11 @@ class SensorChopper(Chopper):
         return [str(n) for n in range(self.channels)] if isinstance(self.channels, int) else list(self.channels)
 
     def decode(self, raw: Any) -> Stream:
-        """The stream of an array (times, channels) or (times,), or of the path or the bytes of a file: NumPy's `.npy`,
-        or CSV, whose header names a column per channel, in any order and beside others. Empty fields and infinite
-        values are missing values. Raises DataError for anything else, and for a category that is not there."""
+        """The stream of an array (times, channels) or (times,), of {"values": such an array, "seconds": (times,)}, or
+        of the path or the bytes of a file: NumPy's `.npy`, or CSV, whose header names a column per channel, in any
+        order and beside others; a column `seconds` that is no channel is its clock. Empty fields and infinite values
+        are missing values. Raises DataError for anything else, for a category that is not there, and for a clock that
+        does not rise."""
         if isinstance(raw, str | os.PathLike):
             content = read_bytes(raw)
             try:
@@ -84,7 +88,9 @@ class SensorChopper(Chopper):
             except DataError as error:
                 raise DataError(f"{os.fspath(raw)}{', ' if str(error).startswith('line ') else ': '}{error}") from None
         if isinstance(raw, bytes):
-            raw = read_array(raw, "it") if raw.startswith(b"\x93NUMPY") else self._read(raw)
+            raw, seconds = (read_array(raw, "it"), None) if raw.startswith(b"\x93NUMPY") else self._read(raw)
+        else:
+            raw, seconds = split_clock(raw)
         values = as_tensor(raw, "the stream")
         values = values[:, None] if values.dim() == 1 else values
         if values.dim() != 2 or values.shape[1] != len(self.names):
@@ -96,16 +102,18 @@ class SensorChopper(Chopper):
             column = values[:, self.names.index(name)]
             if not (column.isnan() | ((column >= 0) & (column < count) & (column == column.round()))).all():
                 raise DataError(f"channel {name!r} must hold whole numbers from 0 to {count - 1}")
-        return values.masked_fill(values.isinf(), math.nan)
+        return with_clock(values.masked_fill(values.isinf(), math.nan), seconds)
 
-    def _read(self, raw: bytes) -> list[list[float]]:
+    def _read(self, raw: bytes) -> tuple[list[list[float]], list[float] | None]:
+        """The measurements of a CSV, and its clock where it has one."""
         try:
             header, *lines = list(csv.reader(as_text(raw, "").splitlines())) or [[]]
         except csv.Error as error:
             raise DataError(f"it is no CSV: {error}") from None
         if missing := [name for name in self.names if name not in header]:
             raise DataError(f"no column {missing[0]!r}; the columns are {', '.join(header) or 'none'}")
-        columns, rows = [header.index(name) for name in self.names], []
+        clock = CLOCK in header and CLOCK not in self.names
+        columns, rows = [header.index(name) for name in (*self.names, *([CLOCK] if clock else []))], []
         for number, line in enumerate(lines, start=2):
             if len(line) != len(header):
                 raise DataError(f"line {number} has {len(line)} columns, the header {len(header)}")
@@ -113,15 +121,17 @@ class SensorChopper(Chopper):
                 rows.append([float(line[column]) if line[column].strip() else math.nan for column in columns])
             except ValueError:
                 raise DataError(f"line {number} holds something that is no number") from None
-        return rows
+        return ([row[:-1] for row in rows], [row[-1] for row in rows]) if clock else (rows, None)
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> SensorChopper:
         """The chopper with mean and std of the training streams where no `mean` or `scale` is given, without missing
         values and streams that cannot be read. Raises ValueError where no stream can be read, or a channel has no
-        value."""
+        value. Where all have both, no stream is read."""
+        if all((getattr(self, option) or {}).keys() >= {*self.names} for option in ("mean", "scale")):
+            return self
         count, total, squares = (torch.zeros(len(self.names), dtype=torch.float64) for _ in range(3))
         for stream in readable(items(), self.decode, "stream", "in the training data"):
-            values = stream.double()
+            values = clock_of(stream, self.rate)[0].double()
             count += (~values.isnan()).sum(0)
             total += values.nan_to_num().sum(0)
             squares += values.nan_to_num().square().sum(0)
@@ -159,28 +169,42 @@ class SensorChopper(Chopper):
         mean, std = map(torch.tensor, self._normalisation)
         kept = torch.tensor([name in (self.categories or {}) for name in self.names])
         filled = torch.full((count * self.window, len(self.names)), math.nan)
-        filled[: len(item)] = torch.where(kept, item, (item - mean) / std)
-        last = torch.arange(1, count + 1, dtype=torch.float32)[:, None] * self.window - 1
-        return Chunk(rearrange(filled, "(t w) c -> t (w c)", w=self.window), count, last / self.rate)
+        values, seconds = clock_of(item, self.rate)
+        filled[: len(item)] = torch.where(kept, values, (values - mean) / std)
+        last = torch.arange(1, count + 1) * self.window - 1
+        times = seconds[last.clamp(max=len(item) - 1)] if isinstance(item, Clocked) else last.float() / self.rate
+        return Chunk(rearrange(filled, "(t w) c -> t (w c)", w=self.window), count, times[:, None])
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        if self.categories:
+            return ()
+        return tuple(
+            f"{name}" if self.window == 1 else f"{name}_{w}" for w in range(self.window) for name in self.names
+        )
+
+    def measured(self, values: Float[Tensor, "t p"]) -> Float[Tensor, "t p"]:
+        mean, std = (torch.tensor(each, device=values.device).repeat(self.window) for each in self._normalisation)
+        return values * std + mean
 
     def draw(self, canvas: Any, item: Stream) -> None:
         """Every channel over the seconds, and where the windows begin; more than 12 channels as an image; a single
         measurement as a line over its channels."""
+        values, seconds = clock_of(item, self.rate)
         if len(item) == 1 and len(self.names) > 1:
-            canvas.plot(item[0].numpy(), marker=".")
+            canvas.plot(values[0].numpy(), marker=".")
             canvas.set(xlabel="channel", ylabel="value")
             return
         if len(self.names) > 12:
-            extent = (0, len(item) / self.rate, 0, len(self.names))
-            canvas.imshow(item.T.numpy(), aspect="auto", origin="lower", extent=extent)
+            extent = (float(seconds[0]), float(seconds[-1]) + 1 / self.rate, 0, len(self.names))
+            canvas.imshow(values.T.numpy(), aspect="auto", origin="lower", extent=extent)
             canvas.set(xlabel="seconds", ylabel="channel")
             return
-        seconds = torch.arange(len(item)) / self.rate
-        for name, values in zip(self.names, item.T):
+        for name, column in zip(self.names, values.T):
             unit = self.channels.get(name) if isinstance(self.channels, dict) else None
-            canvas.plot(seconds.numpy(), values.numpy(), marker=".", label=f"{name} ({unit})" if unit else name)
-        for window in range(self.count(item)):
-            canvas.axvline(window * self.window / self.rate, color="gray", linewidth=0.5)
+            canvas.plot(seconds.numpy(), column.numpy(), marker=".", label=f"{name} ({unit})" if unit else name)
+        for first in seconds[:: self.window].tolist():
+            canvas.axvline(first, color="gray", linewidth=0.5)
         canvas.set(xlabel="seconds")
         canvas.legend(fontsize=7)
 

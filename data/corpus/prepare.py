@@ -29,7 +29,7 @@ from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.writing import partial_name, sweep_partials
 from ..base import Dataset, Document
 from ..root import cache_folder
-from .token_file import HEADER, MAGIC, TokenFile, VERSION
+from .token_file import HEADER, MAGIC, VERSION, TokenFile
 
 PART, WORK, SMALL = 2**17, 2**20, 20
 """Characters (about) of a document's part; characters (about) of one piece of work, of several parts; pieces of work

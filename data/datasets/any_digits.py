@@ -3,7 +3,8 @@ noise."""
 
 from __future__ import annotations
 
-from ..samples.dataset import ByLabel, Columns, Made, MadeDataset
+from ..samples.dataset import Columns
+from ..samples.made import ByLabel, Made, MadeDataset
 from .fsdd import Fsdd
 from .mnist import WORDS, Mnist
 

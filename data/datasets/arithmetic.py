@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..samples.dataset import ByLabel, Columns, Made, MadeDataset, Outcome, Samples
+from ..samples.dataset import Columns, Outcome, Samples
+from ..samples.made import ByLabel, Made, MadeDataset
 from .digits import Digits
 from .dtmf import RATE, tone
 

@@ -4,7 +4,8 @@ train."""
 
 from __future__ import annotations
 
-from ..samples.dataset import ByLabel, MadeDataset, Outcome
+from ..samples.dataset import Outcome
+from ..samples.made import ByLabel, MadeDataset
 from .arithmetic import Problems, outcomes
 from .fsdd import Fsdd
 from .mnist import Mnist

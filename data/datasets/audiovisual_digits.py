@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...tokenizers.media.files import read_picture, read_sound
-from ..samples.dataset import ByLabel, Columns, Made, MadeDataset
+from ..samples.dataset import Columns
+from ..samples.made import ByLabel, Made, MadeDataset
 from .fsdd import Fsdd
 from .mnist import Mnist
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.media.files import read_sound
-from ..samples.dataset import Columns, Made, MadeDataset
+from ..samples.dataset import Columns
+from ..samples.made import Made, MadeDataset
 from .fsdd import Fsdd, digit, speaker
 
 RATE = 8000

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..samples.dataset import Columns, Made, MadeDataset
+from ..samples.dataset import Columns
+from ..samples.made import Made, MadeDataset
 
 SIZE = 24
 """Height and width of the camera's image, in pixels."""

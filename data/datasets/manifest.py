@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...tokenizers.files.reading import DataError, LARGE, as_text, read_bytes, read_lines
+from ...tokenizers.files.reading import LARGE, DataError, as_text, read_bytes, read_lines
 from ...tokenizers.files.records import parse_json
 from ..samples.dataset import Listed, OwnFiles, Samples
 

@@ -9,7 +9,8 @@ needs to be downloaded.
 
 from __future__ import annotations
 
-from ..samples.dataset import Columns, Made, MadeDataset
+from ..samples.dataset import Columns
+from ..samples.made import Made, MadeDataset
 
 HELD_BACK = {0: "val", 5: "test"}
 """The splits of the numbers whose digits have a sum that ends in 0 or 5; all others train. Every digit is at every

@@ -39,6 +39,8 @@ class Collator:
     encoder_context: int = 0
     """The most tokens of a sample that the encoder reads, where there is one."""
     axes: Sequence[str] = ("order",)
+    in_time: bool = False
+    """Whether a sample's tokens are put in the order of their seconds, not of their inputs."""
     core: int = 0
     """How many tokens of each sample belong to the core itself (class and register tokens)."""
     say: Callable[[str], None] = print
@@ -81,10 +83,11 @@ class Collator:
         if encoded:
             parts = [[pair for pair in sample if pair[0] in encoded] for sample in samples]
             samples = [[pair for pair in sample if pair[0] not in encoded] for sample in samples]
-            encoder = place(parts, self.choppers, self.encoder_context, self.axes, rows=one_each, trim=True)
+            encoder = place(parts, self.choppers, self.encoder_context, self.axes, rows=one_each, trim=True,
+                            in_time=self.in_time)  # fmt: skip
             encoder = replace(encoder, **known)
         planned = place(samples, self.choppers, self.context, self.axes, rows=one_each, core=self.core, trim=True,
-                        right=rows == "one_each")  # fmt: skip
+                        right=rows == "one_each", in_time=self.in_time)  # fmt: skip
         return Batch(main=replace(planned, **known), encoder=encoder)
 
     def _fitting(self, parts: dict[str, Chunk], key: str) -> Parts:

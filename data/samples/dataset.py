@@ -4,7 +4,6 @@ number."""
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -246,53 +245,3 @@ class OwnFiles(SampleDataset):
         self.check_split(split)
         where = getattr(self, split)
         return share(self.read(self.train), split) if self.val is None and split != "test" else self.read(where)
-
-
-@dataclass(frozen=True)
-class ByLabel:
-    """Samples to be drawn by their label, for data sets that are made of them."""
-
-    samples: Samples
-
-    @cached_property
-    def numbers(self) -> Mapping[Any, list[int]]:
-        """The numbers of the samples of each label."""
-        found = defaultdict(list)
-        for number, label in self.samples.numbered("label"):
-            found[label].append(number)
-        return found
-
-    def drawn(self, label: Any, random: np.random.Generator) -> Columns:
-        """A sample of this label."""
-        return self.samples[int(random.choice(self.numbers[label]))]
-
-
-class Made(Samples):
-    """Base of samples that are made by a rule, `count` of them: each is a function of the split and its number alone.
-    `what` is the word for one in its key, such as "train tone 7"."""
-
-    splits = ("train", "val", "test")
-
-    def __init__(self, split: str, count: int, what: str):
-        self.split, self.keys = split, [f"{split} {what} {number}" for number in range(count)]
-
-    def random(self, number: int, *more: int) -> np.random.Generator:
-        """The random generator of a sample, seeded by the split, its number and `more`: constants that tell data sets
-        apart."""
-        return np.random.default_rng([self.splits.index(self.split), number, *more])
-
-
-class MadeDataset(SampleDataset):
-    """Base of data sets of `Made` samples: `samples` of them train, `held_back` validate, and as many test."""
-
-    splits = Made.splits
-    held_back = 1000
-    samples: int
-
-    def make(self, split: str, count: int) -> Samples:
-        """`count` samples of a split."""
-        raise NotImplementedError
-
-    def open(self, split: str) -> Samples:
-        self.check_split(split)
-        return self.make(split, self.samples if split == "train" else self.held_back)

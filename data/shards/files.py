@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ...tokenizers.files.reading import DataError, PACKED, SMALL, matching, unpacked_most
+from ...tokenizers.files.reading import PACKED, SMALL, DataError, matching, unpacked_most
 from ...tokenizers.files.writing import partial_name, sweep_partials
 
 DAMAGED = "damaged"

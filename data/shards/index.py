@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ...tokenizers.files.reading import DataError, LARGE, PACKED, regular
+from ...tokenizers.files.reading import LARGE, PACKED, DataError, regular
 from ...tokenizers.files.records import Record, read_record
 from ...tokenizers.files.writing import sweep_partials, write_text
 from ..fingerprint import file_fingerprint

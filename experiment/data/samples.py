@@ -61,13 +61,14 @@ def collator_of(
     """The collator that chops this configuration's samples and packs them into rows of `model.context` slots. `columns`
     maps each input to its column, `labels` are the columns handed on undecoded, `dropout` says how often each input is
     withheld in training."""
-    encoder = config.model.options["encoder"]
+    encoder, every = config.model.options["encoder"], needs_of(config.tasks).values()
     inputs = Inputs(
         columns=columns, labels=tuple(labels), encoded=encoded_inputs(config), too_long=config.data.too_long,
-        targets={name for needs in needs_of(config.tasks).values() if not needs.refines for name in needs.inputs},
+        targets={name for each in every if not each.refines for name in (*each.inputs, *each.judged_at)},
         dropout=dropout,
     )  # fmt: skip
     return Collator(
         choppers=choppers, inputs=inputs, context=config.model.options["context"], axes=axes_of(choppers.values()),
         encoder_context=encoder.context if encoder else 0, core=config.model.options["core_tokens"],
+        in_time=config.data.order == "seconds",
     )  # fmt: skip

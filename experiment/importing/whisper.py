@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, RootModel
 
-from ...inference.whisper.languages import code_of
 from ...inference.whisper.decoding import Protocol
+from ...inference.whisper.languages import code_of
 from ...models.pretrained.base import Id, Published
 from ...models.pretrained.whisper import Whisper
 from ...tokenizers.files.records import read_record

@@ -35,6 +35,9 @@ class Data:
     too_long: Literal["refuse", "drop"] = "refuse"
     """What becomes of a sample with more tokens than `model.context`: `refuse`: it is a bad one; `drop`: its last
     inputs are left out, as few as suffice, and counted."""
+    order: Literal["inputs", "seconds"] = "inputs"
+    """The order of a sample's tokens: `inputs`, those of one input after those of another, as the YAML names them;
+    `seconds`: by their times, so that `causal` lets none read its future."""
     documents: Literal["joined", "separate"] = "joined"
     """Of a text corpus. `joined`: a row is a window of the whole token stream and one sample; `separate`: every
     document in it is a sample, so that `same_sample` keeps documents from attending to each other."""

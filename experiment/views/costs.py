@@ -72,8 +72,12 @@ def leak_lines(model: Model) -> list[str]:
     for name, core in model.cores.items():
         patterns = list(dict.fromkeys(core.graphs))
         ahead = [graph.ahead() for graph in patterns]
+        in_time = [axis for axis in range(1, core.axes) if all(each.ahead(axis) == frozenset() for each in patterns)]
         if all(each == frozenset() for each in ahead):
             why = "nobody reads what stands later, by the form of its graph: this holds for all batches"
+        elif in_time:
+            axis = core.position.axes[in_time[0]]
+            why = f"nobody reads what is later in {axis}, by the form of its graph: this holds for all batches"
         elif None not in ahead:
             names = ", ".join(model.inputs[number - 1] for number in sorted(frozenset().union(*ahead)))
             why = f"only {names} are read ahead of time; that they stand before every target is checked in every batch"

@@ -15,9 +15,9 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ...inference.whisper.decoding import SHORTEST, Protocol
 from ...inference.whisper.transcript import Segment, Transcript
 from ...inference.whisper.transcription import Transcriber, Transcribing, vocabulary_of
-from ...inference.whisper.decoding import SHORTEST, Protocol
 from ...inference.whisper.window import window_planner
 from ...tokenizers.audio_stem import AudioStemChopper
 from ...tokenizers.files.printing import as_written, printable

@@ -23,9 +23,9 @@ from ...models.generation.session import Session
 from ...models.model import Model
 from ...models.tokens import TokenSet
 from ...tokenizers.encoding.base import Encoding
+from .decoding import Protocol, Rules, Said, compression, drawn, likeliest, scored, searched
 from .languages import code_of
 from .transcript import Segment, Transcript
-from .decoding import Protocol, Rules, Said, compression, drawn, likeliest, scored, searched
 
 STEP = 0.02
 """Seconds between two timestamps."""

@@ -96,8 +96,9 @@ class Graph:
         """The operands of a chain of `&`, or the graph itself."""
         return (self,)
 
-    def ahead(self) -> frozenset[int] | None:
-        """The inputs (by number) whose tokens may be read by tokens before them in their sample; None: any may.
+    def ahead(self, axis: int = 0) -> frozenset[int] | None:
+        """The inputs (by number) whose tokens may be read by tokens before them on an axis, such as the running order
+        in their sample (0) or seconds; None: any may.
 
         It must hold for all possible tokens: the proof that no target leaks starts from it (`models/leaks.py`).
         """
@@ -138,8 +139,8 @@ class And(Graph):
     def later(self, key, order):
         return self.left.later(key, order) & self.right.later(key, order)
 
-    def ahead(self):
-        known = [each for each in (self.left.ahead(), self.right.ahead()) if each is not None]
+    def ahead(self, axis=0):
+        known = [each for each in (self.left.ahead(axis), self.right.ahead(axis)) if each is not None]
         return frozenset.intersection(*known) if known else None
 
 
@@ -156,8 +157,8 @@ class Or(Graph):
     def later(self, key, order):
         return self.left.later(key, order) | self.right.later(key, order)
 
-    def ahead(self):
-        left, right = self.left.ahead(), self.right.ahead()
+    def ahead(self, axis=0):
+        left, right = self.left.ahead(axis), self.right.ahead(axis)
         return None if left is None or right is None else left | right
 
 
@@ -185,8 +186,8 @@ class Causal(Graph):
         own = query.position[self.axis]
         return (key.position[self.axis] <= own) | (own != own)  # no coordinate is NaN, which differs from itself
 
-    def ahead(self):
-        return frozenset() if self.axis == 0 else None
+    def ahead(self, axis=0):
+        return frozenset() if axis == self.axis else None
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ class From(Graph):
     def later(self, key, order):
         return self.edge(key, key)
 
-    def ahead(self):
+    def ahead(self, axis=0):
         return frozenset(self.inputs)
 
 
@@ -274,7 +275,7 @@ class Edges(Graph):
         reader, source = (query.input, key.input) if self.between == "inputs" else (query.position[0], key.position[0])
         return reduce(or_, [(source == from_) & (reader == to) for from_, to in self.pairs])
 
-    def ahead(self):
+    def ahead(self, axis=0):
         if self.between == "inputs":
             return frozenset(source for source, _ in self.pairs)
-        return frozenset() if all(source <= reader for source, reader in self.pairs) else None
+        return frozenset() if axis == 0 and all(source <= reader for source, reader in self.pairs) else None

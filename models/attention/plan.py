@@ -61,7 +61,7 @@ def plan_cross(
 
 def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout | None:
     """A layout without a mask (or `Short`), where one computes this conjunction of graphs exactly; else None."""
-    parts = set(graph.parts())
+    parts = {Causal() if isinstance(p, Causal) and _in_order(keys, p.axis) else p for p in graph.parts()}
     windows = {p for p in parts if isinstance(p, Window) and p.axis == 0}
     causal = Causal() in parts
     if bias or parts - windows - {Causal(), SameSample()} or len(windows) > 1 or (windows and not causal):
@@ -81,6 +81,15 @@ def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout |
         square = torch.ones(1, keys.shape[1], keys.shape[1], dtype=torch.bool)
         return short(square.tril() if causal else square, dtype)
     return _plan_packed(keys, causal, device, dtype, dropout)
+
+
+def _in_order(tokens: Tokens, axis: int) -> bool:
+    """Whether each token of a sample stands later on an axis than the one before it, so that to read what is not later
+    there is to read what is not later in the running order."""
+    if axis == 0:
+        return True
+    rising = tokens.position[..., axis].diff(dim=1) > 0
+    return bool((rising | (tokens.sample.diff(dim=1) != 0) | (tokens.sample[:, 1:] == PADDING)).all())
 
 
 def _writes_out(device: torch.device, dtype: torch.dtype, keys: int) -> bool:

@@ -35,6 +35,7 @@ SAMPLES = {
     "any_digits",
     "emoji",
     "jsb_chorales",
+    "in_context",
     "recall",
     "mixture",
     "arithmetic",

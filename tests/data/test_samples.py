@@ -18,8 +18,9 @@ from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.sampler import Place
 from chopmix.data.samples.collate import Collator
-from chopmix.data.samples.dataset import Chosen, Hidden, Listed, Made, Renamed, share
+from chopmix.data.samples.dataset import Chosen, Hidden, Listed, Renamed, share
 from chopmix.data.samples.inputs import Inputs, withheld_shares
+from chopmix.data.samples.made import Made
 from chopmix.data.samples.split import SampleSplit, sample_split
 from chopmix.data.shards.dataset import Shards
 from chopmix.data.shards.files import expand

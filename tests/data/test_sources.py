@@ -24,8 +24,8 @@ from chopmix.data.datasets.speech_commands import INSIDE, LISTS, WORDS, SpeechCo
 from chopmix.data.datasets.torchvision_data import KNOWN, REFUSED, TorchvisionData
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.shards import index as shards
-from chopmix.experiment.opening.own_data import whole_data
 from chopmix.experiment.importing.labelled import completed
+from chopmix.experiment.opening.own_data import whole_data
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.models.pretrained.vit import Vit
 from chopmix.tokenizers.audio import AudioChopper

@@ -295,8 +295,8 @@ def test_the_fields_of_a_chopper_are_the_keys_of_the_yaml():
             if isinstance(found, type) and hasattr(found, "Chopper") and found.__module__ == module.__name__:
                 seen[stem] = found.Chopper
     assert set(seen) == {
-        "audio", "audio_patches", "audio_stem", "codes", "encoded", "image", "image_ids", "noted_text", "score",
-        "sensor", "text", "video",
+        "audio", "audio_patches", "audio_stem", "category", "codes", "encoded", "image", "image_ids", "noted_text",
+        "score", "sensor", "text", "video",
     }  # fmt: skip
     for chopper in seen.values():
         assert list(keys_of(chopper)) == [field.name for field in fields(chopper)]

@@ -164,13 +164,13 @@ WRONG = [
     ("inputs.text.marks={a: 3}", "inputs.text.marks: TextTokenizer has no such key"),
     (
         "inputs.text.use=txt",
-        "inputs.text.use: nothing is named 'txt'; possible: audio, audio_patches, audio_stem, codes, encoded, "
-        "image, image_ids, noted_text, score, sensor, text, video",
+        "inputs.text.use: nothing is named 'txt'; possible: audio, audio_patches, audio_stem, category, "
+        "codes, encoded, image, image_ids, noted_text, score, sensor, text, video",
     ),
     (
         "inputs.text.use=encodings",
-        "inputs.text.use: nothing is named 'encodings'; possible: audio, audio_patches, audio_stem, codes, "
-        "encoded, image, image_ids, noted_text, score, sensor, text, video",
+        "inputs.text.use: nothing is named 'encodings'; possible: audio, audio_patches, audio_stem, "
+        "category, codes, encoded, image, image_ids, noted_text, score, sensor, text, video",
     ),
     ("inputs.text.fitted=3", "inputs.text.fitted: TextTokenizer has no such key"),
     ("inputs.text.position.length=8", "inputs.text.position.length: must be at least the context (16 tokens), not 8"),
@@ -208,7 +208,8 @@ WRONG = [
     (
         "tasks.lm.use=task",
         "tasks.lm.use: nothing is named 'task'; possible: classification, ctc, language_modeling, "
-        "masked_diffusion, masked_modeling, reconstruction, regression, sequence_to_sequence",
+        "masked_diffusion, masked_modeling, next_item, reconstruction, regression, "
+        "sequence_to_sequence",
     ),
     ("data.dataset=nowhere.at_all:Dataset", "data.dataset: cannot import 'nowhere.at_all': ModuleNotFoundError"),
     ("data.dataset=json:JSONDecoder", "data.dataset: 'json:JSONDecoder' is no Dataset"),

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from checkout import ROOT
 from chopmix.data.root import data_root
 from chopmix.experiment.data.splits import open_split
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.inference.evaluation import summed
-from checkout import ROOT
 
 CONFIG = ROOT / "configs" / "mix" / "gpt2_sees.yaml"
 SMALL = {"width": 16, "depth": 2, "heads": 2, "context": 64}

@@ -14,14 +14,15 @@ from chopmix.commands.cli import main
 from chopmix.commands.options.shared import given_samples
 from chopmix.data.datasets.arithmetic import outcomes
 from chopmix.data.processes import Processes
-from chopmix.data.samples.dataset import Listed, MadeDataset, Outcome
+from chopmix.data.samples.dataset import Listed, Outcome
+from chopmix.data.samples.made import MadeDataset
 from chopmix.experiment.assembly.assemble import assemble
 from chopmix.experiment.data.splits import open_split
 from chopmix.experiment.data.tasks import load_learned, save_learned
 from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.folder.reading import RunError
-from chopmix.experiment.opening.own_sources import Whole
 from chopmix.experiment.opening.own_data import whole_data
+from chopmix.experiment.opening.own_sources import Whole
 from chopmix.experiment.resume import resume
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import load_config

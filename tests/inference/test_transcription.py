@@ -23,8 +23,6 @@ import transformers
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.views.transcribe import as_srt, as_vtt, clock, transcribe
-from chopmix.inference.whisper.transcript import Segment
-from chopmix.inference.whisper.transcription import Transcriber, Transcribing
 from chopmix.inference.whisper.decoding import (
     Candidate,
     Protocol,
@@ -35,6 +33,8 @@ from chopmix.inference.whisper.decoding import (
     likeliest,
     searched,
 )
+from chopmix.inference.whisper.transcript import Segment
+from chopmix.inference.whisper.transcription import Transcriber, Transcribing
 from chopmix.models.generation.session import Session
 from hypothesis import given, settings
 from hypothesis import strategies as st

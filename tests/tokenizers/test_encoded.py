@@ -8,7 +8,8 @@ import pytest
 import torch
 import yaml
 from chopmix.commands.cli import main
-from chopmix.data.samples.dataset import Columns, MadeDataset
+from chopmix.data.samples.dataset import Columns
+from chopmix.data.samples.made import MadeDataset
 from chopmix.experiment.opening.opened_parts import open_part
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import load_config

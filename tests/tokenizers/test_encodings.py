@@ -33,8 +33,9 @@ from chopmix.tokenizers.encoding.stored import load_encoding, make_encoding
 from chopmix.tokenizers.text import TextPreprocessor
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
 from tokenizers.models import Unigram
+
+from tokenizers import Tokenizer
 
 SAMPLE = [
     "def one(words):\n    for word in words:\n        if word:\n            return word, 7\n\n\nclass A:\n    x = 1\n",

@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from ...models.contract import ContractError, described
-from ..base import Chopper, Chunk, Preprocessor
+from ..base import Chopper, Chunk, Preprocessor, in_time
 
 
 def chopped(name: str, chopper: Chopper, item: Any) -> Chunk:
-    """`chopper.chop(item)` for the input `name`, checked.
+    """`chopper.chop(item)` for the input `name`, checked, with its times moved by `chopper.offset`.
 
     Raises ContractError where the chunk breaks the contract (`problem_of`), or `chop` raises TypeError, AttributeError
     or LookupError: it does not expect such an item. ValueError, OSError and RuntimeError of `chop`, which tell of a bad
@@ -29,7 +29,7 @@ def chopped(name: str, chopper: Chopper, item: Any) -> Chunk:
         raise ContractError(f"{where}.chop cannot take {described(item)}: {error}{hint}") from error
     if wrong := problem_of(chunk, chopper, item):
         raise ContractError(f"{where}.{wrong}")
-    return chunk
+    return in_time(chunk, chopper)
 
 
 def problem_of(chunk: Any, chopper: Chopper, item: Any) -> str | None:

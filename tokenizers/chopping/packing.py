@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ...models.batch import Chunks, SetPlan
 from ...models.tokens import CORE, Tokens
-from ..base import Chopper, Chunk
+from ..base import SECONDS, Chopper, Chunk
 from .contract import chopped
 
 Sample = Sequence[tuple[str, Any]]
@@ -75,7 +76,7 @@ def pack(
 
 def place(
     samples: Sequence[Chopped], choppers: Mapping[str, Chopper], context: int, axes: Sequence[str] = ("order",), *,
-    rows: Sequence[int] | None = None, core: int = 0, trim: bool = False, right: bool = False,
+    rows: Sequence[int] | None = None, core: int = 0, trim: bool = False, right: bool = False, in_time: bool = False,
 ) -> SetPlan:  # fmt: skip
     """Plan the slots of chopped samples in rows of `context` tokens; with `trim`, of the length that costs least
     (`cheapest_rows`).
@@ -95,7 +96,8 @@ def place(
     Inputs are numbered from 1 in the order of `choppers`, input 0 and sample 0 as in `Tokens`; `axes` are the set's
     position axes; `rows` fixes each sample's row (in the two sets of an encoder-decoder, a row per sample). Every
     sample begins with `core` class and register tokens. `trim` also cuts off columns that no row uses; `right` puts the
-    padding in front. Raises ValueError for a sample longer than a row.
+    padding in front. With `in_time` each sample's tokens are in the order of their seconds (`ordered_in_time`). Raises
+    ValueError for a sample longer than a row.
     """
     counts = [core + sum(chunk.count for _, chunk in sample) for sample in samples]
     if rows is None:
@@ -108,7 +110,33 @@ def place(
     n = max(1, *used) if trim else context
     if right:
         columns = [column + n - used[row] for row, column in zip(rows, columns)]
-    return _placed(samples, choppers, axes, (len(used), n), [row * n + c for row, c in zip(rows, columns)], core)
+    planned = _placed(samples, choppers, axes, (len(used), n), [row * n + c for row, c in zip(rows, columns)], core)
+    return ordered_in_time(planned, axes.index(SECONDS)) if in_time and SECONDS in axes else planned
+
+
+def ordered_in_time(planned: SetPlan, axis: int) -> SetPlan:
+    """The set with every sample's tokens in the order of their seconds, the coordinates on `axis`, so that none reads
+    its future along `causal`. States at 0 and 1 s, and actions 0.5 s later:
+
+        by inputs    seconds  0    1    0.5  1.5        slots of states 0 1, of actions 2 3
+        in time      seconds  0    0.5  1    1.5                        0 2             1 3
+
+    Tokens of the same second stay in their order; core tokens stay in front; what has no time comes after everything,
+    as in `causal(seconds)`.
+    """
+    tokens = planned.tokens
+    shape, sample = tokens.shape, tokens.sample.flatten()
+    seconds = tokens.position[..., axis].flatten().nan_to_num(nan=torch.inf)
+    seconds = torch.where(tokens.input.flatten() == CORE, -torch.inf, seconds)
+    block = torch.cat([torch.zeros(1, dtype=torch.long), (sample.diff() != 0).cumsum(0)])
+    old = torch.from_numpy(np.lexsort((seconds.numpy(), block.numpy())))  # the slot whose token stands in each slot now
+    new = torch.empty_like(old)
+    new[old] = torch.arange(len(old))
+    moved = {name: getattr(tokens, name).flatten()[old].view(shape) for name in ("input", "sample", "item")}
+    position = tokens.position.flatten(0, 1)[old].view(tokens.position.shape)
+    position[..., 0] = tokens.position[..., 0]
+    chunks = {name: replace(each, slots=new[each.slots]) for name, each in planned.chunks.items()}
+    return replace(planned, tokens=Tokens(**moved, position=position), chunks=chunks)
 
 
 def _placed(samples, choppers, axes, shape, starts: Sequence[int], core: int) -> SetPlan:
@@ -128,8 +156,8 @@ def _placed(samples, choppers, axes, shape, starts: Sequence[int], core: int) ->
     tokens = _descriptors(shape, runs, len(axes))
     chunks = {name: _chunks(choppers[name], placed[name]) for name in choppers if name in placed}
     for name, found in chunks.items():
-        if choppers[name].axes and found.coordinates is not None:
-            columns = torch.tensor([axes.index(axis) for axis in choppers[name].axes])
+        if choppers[name].stands_on and found.coordinates is not None:
+            columns = torch.tensor([axes.index(axis) for axis in choppers[name].stands_on])
             tokens.position.view(-1, len(axes))[found.slots[:, None], columns] = found.coordinates
     core_slots = torch.tensor(starts, dtype=torch.long)[:, None] + torch.arange(core) if core else None
     return SetPlan(tokens=tokens, chunks=chunks, own=core_slots, samples=len(samples))

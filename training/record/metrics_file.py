@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import StrictFloat, StrictInt, TypeAdapter, ValidationError
 
 from ...inference.sheet import PICTURES, SOUNDS, Cell, Samples, page
-from ...tokenizers.files.reading import DataError, LARGE, read_text
+from ...tokenizers.files.reading import LARGE, DataError, read_text
 from ...tokenizers.files.records import parse_json
 from ...tokenizers.files.writing import write_text
 from ...tokenizers.media.files import read_picture, read_sound

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 from torch import nn
@@ -20,8 +19,9 @@ from ..registry import imported
 from ..scalars import nearest
 from ..schema import Part
 from ..sections import Data, Training
-from . import parts
-from .parts import Found
+from . import parts, timing
+from .parts import Found, in_cores
+from .timing import axes_of
 
 
 def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
@@ -69,13 +69,6 @@ def _divisors(number: int, near: int) -> str:
     return " or ".join(str(d) for d in found if d)
 
 
-def in_cores(model: Part, name: str) -> dict[tuple[str, ...], Any]:
-    """A setting of the main core and, where there is one, that of the encoder, by their paths."""
-    encoder = model.options["encoder"]
-    found: dict[tuple[str, ...], Any] = {("model", name): model.options[name]}
-    return found | ({("model", "encoder", name): getattr(encoder, name)} if encoder else {})
-
-
 def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iterator[Found]:
     """Every attention expression parses, and names inputs and axes that exist."""
     for path, written in in_cores(model, "attention").items():
@@ -87,27 +80,6 @@ def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iter
             except ValueError as error:
                 if inputs is not None or not re.search("no (input|axis) named", str(error)):
                     yield (*path, *([] if isinstance(written, str) else [index])), str(error)
-
-
-def time_is_kept(inputs: dict[str, Part], model: Part) -> Iterator[Found]:
-    """With `causal(seconds)`, no token depends on a whole clip, and so on what comes after it."""
-    written = in_cores(model, "attention").values()
-    expressions = [text for each in written for text in ([each] if isinstance(each, str) else each)]
-    if not any(re.search(r"\bcausal\s*\(\s*seconds\b", text) for text in expressions):
-        return
-    for name, part in inputs.items():
-        with suppress(ValueError, TypeError):  # one that cannot be built is told of elsewhere
-            if "seconds" in part.target.Chopper.axes and part.build(part.target.Chopper).needs_whole:
-                message = (
-                    "each token depends on the whole clip, which 'causal(seconds)' must not let it hear: use "
-                    "{use: audio}, normalize: data and no trim, or another attention"
-                )
-                yield ("inputs", name), message
-
-
-def axes_of(inputs: Mapping[str, Part]) -> tuple[str, ...]:
-    """The position axes of a set of these inputs: `order`, then those of the tokenizers, each once."""
-    return tuple(dict.fromkeys(["order", *(axis for part in inputs.values() for axis in part.target.Chopper.axes)]))
 
 
 def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Found]:
@@ -191,7 +163,7 @@ SINGLE_CHECKS: tuple[Check, ...] = (
     parts.checkpoint_sizes, parts.logging_sizes,
 )  # fmt: skip
 FITTING_CHECKS: tuple[Check, ...] = (
-    heads_divide, parts.encoder_fits, attention_parses, time_is_kept, parts.augmented_images_have_one_shape,
+    heads_divide, parts.encoder_fits, attention_parses, *timing.CHECKS, parts.augmented_images_have_one_shape,
     relative_position_fits, block_can_be_built, parts.absolute_positions_fit, parts.inputs_can_be_built,
     parts.encodings_fit, parts.targets_are_inputs, parts.answers_are_not_read, samples_or_tokens, core_tokens_have_room,
     dropped_inputs_exist, steps_are_rows, schedule_fits,

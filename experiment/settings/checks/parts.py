@@ -39,6 +39,13 @@ def at_least(section: str, values: Mapping[str, Any], *names: str, least: float 
             yield path, f"must be at most {MOST.get(name, 2**48):,}, not {shown(value)}"
 
 
+def in_cores(model: Part, name: str) -> dict[tuple[str, ...], Any]:
+    """A setting of the main core and, where there is one, that of the encoder, by their paths."""
+    encoder = model.options["encoder"]
+    found: dict[tuple[str, ...], Any] = {("model", name): model.options[name]}
+    return found | ({("model", "encoder", name): getattr(encoder, name)} if encoder else {})
+
+
 def model_sizes(model: Part) -> Iterator[Found]:
     yield from at_least("model", model.options, "width", "depth", "heads", "context", least=1)
     yield from at_least("model", model.options, "core_tokens", least=0)

@@ -23,10 +23,10 @@ from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import load_run
 from chopmix.experiment.views.transcribe import as_json, as_srt, transcribe, transcriber_of, write_transcripts
 from chopmix.inference.whisper import transcription
+from chopmix.inference.whisper.decoding import Candidate, Said, drawn
 from chopmix.inference.whisper.languages import CODES
 from chopmix.inference.whisper.transcript import Segment, Transcript
 from chopmix.inference.whisper.transcription import Transcribing
-from chopmix.inference.whisper.decoding import Candidate, Said, drawn
 from chopmix.models import heads
 from chopmix.models.generation import fast_decoder
 from chopmix.tokenizers.audio_stem import AudioStemChopper

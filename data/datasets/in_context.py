@@ -1,0 +1,56 @@
+"""Pairs of x and f(x), with another f in every sample: a model that is to predict the next f(x) must learn f from the
+pairs before it, as regression does (Garg et al. 2022, arXiv:2208.01066). Nothing needs to be downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..samples.dataset import Columns
+from ..samples.functions import Function, Linear
+from ..samples.made import Made, MadeDataset
+
+
+class Functions(Made):
+    """Samples of one function each: normal points, and its values there."""
+
+    def __init__(self, split: str, count: int, options: InContext):
+        super().__init__(split, count, "function")
+        self.options = options
+
+    def __getitem__(self, number: int) -> Columns:
+        options, random = self.options, self.random(number, 15)
+        x = options.scale * random.normal(size=(options.examples, options.dimension))
+        y = options.kind.drawn(options.dimension, random)(x) * options.weights
+        y += options.noise * random.normal(size=len(x))
+        return {"x": x.astype(np.float32), "y": y[:, None].astype(np.float32)}
+
+
+class InContext(MadeDataset):
+    """Columns: `x`, (examples, dimension), and `y`, (examples, 1). Every sample has a `function` of its own, drawn at
+    random: `linear`, `{use: sparse, nonzero: 3}`, `{use: network, hidden: 20}` or `{use: tree, depth: 3}`; `noise` is
+    the std of what is added to its values. To look beyond what a model was trained on, points are multiplied by
+    `scale`, and values, before the noise, by `weights`. `samples` is how many one epoch has."""
+
+    columns = ("x", "y")
+
+    def __init__(
+        self, *, function: Callable[[], Function] = Linear, dimension: int = 5, examples: int = 16, noise: float = 0.0,
+        scale: float = 1.0, weights: float = 1.0, samples: int = 1_000_000,
+    ):  # fmt: skip
+        if min(dimension, examples) < 1:
+            raise ValueError(f"dimension and examples must be at least 1, not {dimension} and {examples}")
+        if not noise >= 0:
+            raise ValueError(f"noise must be at least 0, not {noise}")
+        self.kind, self.dimension, self.examples, self.noise = function(), dimension, examples, noise
+        self.scale, self.weights, self.samples = scale, weights, samples
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The options of this data set, for its runs."""
+        plain = {name: getattr(self, name) for name in ("dimension", "examples", "noise", "scale", "weights")}
+        return {"function": [type(self.kind).__name__, vars(self.kind)], "samples": self.samples} | plain
+
+    def make(self, split: str, count: int) -> Functions:
+        return Functions(split, count, self)

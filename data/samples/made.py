@@ -1,0 +1,79 @@
+"""Samples that are made by a rule, each a function of its number alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .dataset import Columns, SampleDataset, Samples
+
+
+@dataclass(frozen=True)
+class ByLabel:
+    """Samples to be drawn by their label, for data sets that are made of them."""
+
+    samples: Samples
+
+    @cached_property
+    def numbers(self) -> Mapping[Any, list[int]]:
+        """The numbers of the samples of each label."""
+        found = defaultdict(list)
+        for number, label in self.samples.numbered("label"):
+            found[label].append(number)
+        return found
+
+    def drawn(self, label: Any, random: np.random.Generator) -> Columns:
+        """A sample of this label."""
+        return self.samples[int(random.choice(self.numbers[label]))]
+
+
+@dataclass(frozen=True)
+class Numbered(Sequence[str]):
+    """The keys "train tone 0", "train tone 1", ..., made when they are asked for: there may be millions."""
+
+    what: str
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number):
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(self.count))]
+        return f"{self.what} {range(self.count)[number]}"
+
+
+class Made(Samples):
+    """Base of samples that are made by a rule, `count` of them: each is a function of the split and its number alone.
+    `what` is the word for one in its key, such as "train tone 7"."""
+
+    splits = ("train", "val", "test")
+
+    def __init__(self, split: str, count: int, what: str):
+        self.split, self.keys = split, Numbered(f"{split} {what}", count)
+
+    def random(self, number: int, *more: int) -> np.random.Generator:
+        """The random generator of a sample, seeded by the split, its number and `more`: constants that tell data sets
+        apart."""
+        return np.random.default_rng([self.splits.index(self.split), number, *more])
+
+
+class MadeDataset(SampleDataset):
+    """Base of data sets of `Made` samples: `samples` of them train, `held_back` validate, and as many test."""
+
+    splits = Made.splits
+    held_back = 1000
+    samples: int
+
+    def make(self, split: str, count: int) -> Samples:
+        """`count` samples of a split."""
+        raise NotImplementedError
+
+    def open(self, split: str) -> Samples:
+        self.check_split(split)
+        return self.make(split, self.samples if split == "train" else self.held_back)

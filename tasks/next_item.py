@@ -1,0 +1,145 @@
+"""What comes next in time: at each token of one input, the next token of another, such as the action at a state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..models.batch import IGNORED, Batch, SetPlan, Targets
+from ..models.heads import SlotLinear
+from ..tokenizers.base import SECONDS, Chopper, axes_of
+from .base import LOSS, Metric, Needs, Task, per_target
+from .number_errors import check_loss, errors, loss_of, metrics_of_numbers
+
+
+class Pairs(NamedTuple):
+    """Which tokens are judged, and by which that come later: numbers of tokens in the chunks of the two inputs."""
+
+    judged: Int[Tensor, "t"]
+    """Tokens of the input `at`."""
+    following: Int[Tensor, "t"]
+    """The first later token of the input `target` for each; -1: there is none."""
+
+
+class NextItem(Task):
+    """Predict, at each moment of the input `at`, the first token of the input `target` that is later in seconds: of
+    states at 0 and 1 s, and actions at 0.5 and 1.5 s, the action at 0.5 at the state at 0.
+
+    A token that is one of some categories is classified; of one that holds numbers, each is predicted, in units of its
+    own std (`loss`: `squared` or `huber`, as in `regression`). Where several tokens of `at` have the same second, as
+    the patches of a picture, the last of them is judged. Both inputs stand on seconds.
+    """
+
+    def __init__(self, *, target: str, at: str, loss: str = "squared", weight: float = 1.0):
+        check_loss(loss)
+        self.target, self.at, self.kind, self.weight = target, at, loss, weight
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(inputs=(self.target,), judged_at=(self.at,), hides="shifted")
+
+    @property
+    def chopper(self) -> Chopper:
+        """The chopper of the target. Raises ValueError where its tokens are neither categories nor numbers."""
+        found = self.choppers[self.target]
+        if found.choices is None and not found.numbers:
+            raise ValueError(
+                f"tokens of the input {self.target!r} ({type(found).__name__}) are neither one of some categories nor "
+                "numbers, as those of `use: category` without a shape, or of `use: sensor` without categories"
+            )
+        return found
+
+    def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
+        return SlotLinear(width, self.chopper.choices or len(self.chopper.numbers))
+
+    def targets(self, batch: Batch) -> tuple[Batch, Targets]:
+        """The judged slots; values are numbers of categories (t), or normalised numbers (t, v), NaN where missing.
+        Where it answers a question, what nothing follows is judged too, with no value known."""
+        planned = batch.main
+        target, at = (planned.chunks.get(name) for name in (self.target, self.at))
+        choices, numbers = self.chopper.choices, len(self.chopper.numbers)
+        unknown = torch.full((1,), IGNORED) if choices else torch.full((1, numbers), torch.nan)
+        if at is None or (target is None and not self.asks):
+            none = torch.zeros(0, dtype=torch.long)
+            return batch, Targets(values=unknown[:0], slots=none, carriers=none, groups=none)
+        found = pairs(planned, self.at, self.target, axes_of(self.choppers.values()).index(SECONDS))
+        kept = torch.ones_like(found.judged, dtype=torch.bool) if self.asks else found.following >= 0
+        judged, following = found.judged[kept], found.following[kept]
+        values, carriers = unknown.repeat(len(judged), *[1] * (unknown.dim() - 1)), torch.full_like(judged, -1)
+        if target is not None:
+            held = following >= 0
+            values[held] = (target.values[:, 0] if choices else target.values)[following[held]]
+            carriers[held] = target.slots[following[held]]
+        slots = at.slots[judged]
+        count = int((values != IGNORED).sum() if choices else (~values.isnan()).sum())
+        return batch, Targets(
+            values=values, slots=slots, carriers=carriers, count=count, classes=choices or 0,
+            groups=planned.tokens.sample.flatten()[slots] - 1,
+        )  # fmt: skip
+
+    def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
+        if self.chopper.choices:
+            return {"loss": F.cross_entropy(output.float(), targets.values, ignore_index=IGNORED, reduction="sum")}
+        return {"loss": loss_of(self.kind, output, targets.values)}
+
+    def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
+        """How many of the likeliest categories are `right`; of numbers, in the target's units, as `regression`."""
+        if self.chopper.choices:
+            return {"right": (output.argmax(-1) == targets.values).sum()}
+        return errors(self.chopper.measured(output.float()) - self.chopper.measured(targets.values))
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """`loss` and `accuracy`; of numbers `loss`, then `mae` and `rmse` of each in its units, as `regression`."""
+        if self.chopper.choices:
+            right = Metric("share of targets", larger_is_better=True, of_sums=partial(per_target, name="right"))
+            return {"loss": LOSS, "accuracy": right}
+        names = self.chopper.numbers
+        return metrics_of_numbers(self.kind, [f"_{name}" for name in names] if len(names) > 1 else [""])
+
+    def answers(self, output: Float[Tensor, "t v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
+        """For every sample, moment by moment: the likeliest next categories and their probabilities, {"next": [1, 0],
+        "probabilities": [0.9, 0.6]}, or the next numbers in their units, {"next": [[0.1, 2.0], ...]}."""
+        found: list[dict[str, Any]] = []
+        for sample in range(batch.main.samples):
+            rows = output[targets.groups.to(output.device) == sample].float().cpu()
+            if self.chopper.choices:
+                most = rows.softmax(-1).max(-1)
+                found.append(
+                    {"next": most.indices.tolist(), "probabilities": [round(p, 4) for p in most.values.tolist()]}
+                )
+            else:
+                found.append({"next": self.chopper.measured(rows).tolist()})
+        return found
+
+
+def pairs(planned: SetPlan, at: str, target: str, seconds: int) -> Pairs:
+    """Which tokens of the input `at` are judged, one a moment, and the first token of the input `target` in the same
+    sample that stands later on the axis `seconds`. Tokens without a time there are left out.
+
+        at       seconds  0    1    1    2           two samples of one row would not see each other
+        target   seconds    0.5    1.5  1.7
+        pairs             0-0     2-1         3-(-1)
+    """
+    chunks = [planned.chunks.get(target), planned.chunks[at]]
+    slots = [torch.zeros(0, dtype=torch.long) if each is None else each.slots for each in chunks]
+    number, slot = torch.cat([torch.arange(len(each)) for each in slots]), torch.cat(slots)
+    is_at = torch.arange(len(slot)) >= len(slots[0])  # at the same second targets come first: they are not later
+    sample, time = planned.tokens.sample.flatten()[slot], planned.tokens.position[..., seconds].flatten()[slot]
+    order = torch.from_numpy(np.lexsort([each.numpy() for each in (slot, is_at, time, sample)]))
+    order = order[~time[order].isnan()]
+    sample, time, is_at, number = (each[order] for each in (sample, time, is_at, number))
+    end = len(order)
+    after = torch.where(is_at, end, torch.arange(end)).flip(0).cummin(0).values.flip(0)  # the place of the next target
+    held = after.clamp(max=end - 1)
+    following = torch.where((after < end) & (sample[held] == sample), number[held], -1)
+    judged = is_at.clone()
+    judged[:-1] &= (sample[1:] != sample[:-1]) | (time[1:] != time[:-1])
+    return Pairs(number[judged], following[judged])

@@ -1,0 +1,59 @@
+"""Functions in context: each sample has its own, the same again when asked again, of the kind that was asked for."""
+
+import numpy as np
+import pytest
+from chopmix.data.datasets.in_context import InContext
+from chopmix.data.samples.functions import Linear, Network, Sparse, Tree
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+@given(st.sampled_from([Linear, Sparse, Network, Tree]), st.integers(3, 8), st.integers(0, 10**6 - 1))
+@settings(max_examples=60, deadline=None)
+def test_a_sample_is_a_function_of_its_number_and_another_has_another(kind, dimension, number):
+    samples = InContext(function=kind, dimension=dimension, examples=9, noise=0.1).open("train")
+    row, again, other = samples[number], samples[number], samples[(number + 1) % 10**6]
+    assert row["x"].shape == (9, dimension) and row["y"].shape == (9, 1) and len(samples) == 10**6
+    assert np.array_equal(row["x"], again["x"]) and np.array_equal(row["y"], again["y"])
+    assert not np.array_equal(row["y"], other["y"]) and samples.keys[number] == f"train function {number}"
+
+
+def test_linear_functions_have_weights_that_points_tell_and_noise_hides():
+    row = InContext(examples=40).open("val")[0]
+    weights, error, *_ = np.linalg.lstsq(row["x"], row["y"][:, 0], rcond=None)
+    assert np.abs(row["x"] @ weights - row["y"][:, 0]).max() < 1e-5
+    noisy = InContext(examples=400, noise=0.5).open("val")[0]
+    left = noisy["y"][:, 0] - noisy["x"] @ np.linalg.lstsq(noisy["x"], noisy["y"][:, 0], rcond=None)[0]
+    assert left.std() == pytest.approx(0.5, rel=0.1)
+
+
+def test_other_kinds_are_what_they_are_called():
+    random, x = np.random.default_rng(0), np.random.default_rng(1).normal(size=(500, 6))
+    f = Sparse(nonzero=2).drawn(6, random)
+    assert sum(abs(f(row[None])[0]) > 0 for row in np.eye(6)) == 2
+    assert len(set(Tree(depth=2).drawn(6, random)(x).tolist())) <= 4
+    f = Network(hidden=5).drawn(6, random)
+    assert f(2 * x) == pytest.approx(2 * f(x)) and not np.allclose(f(-x), -f(x))
+    sizes = [Network(hidden=50).drawn(6, random)(x).std() for _ in range(50)]
+    assert np.mean(np.square(sizes)) == pytest.approx(6, rel=0.5)
+
+
+def test_beyond_what_was_trained_on():
+    one, two, three = (InContext(**o).open("val")[3] for o in ({}, {"scale": 2.0}, {"weights": 3.0}))
+    assert np.allclose(two["x"], 2 * one["x"]) and np.allclose(two["y"], 2 * one["y"], atol=1e-5)
+    assert np.array_equal(three["x"], one["x"]) and np.allclose(three["y"], 3 * one["y"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dimension": 0}, "dimension and examples must be at least 1, not 0 and 16"),
+        ({"noise": float("nan")}, "noise must be at least 0, not nan"),
+        ({"function": lambda: Sparse(nonzero=0)}, "nonzero must be at least 1, not 0"),
+        ({"function": lambda: Network(hidden=0)}, "hidden must be at least 1, not 0"),
+        ({"function": lambda: Tree(depth=17)}, "depth must be from 1 to 16, not 17"),
+    ],
+)
+def test_options_must_mean_something(options, message):
+    with pytest.raises(ValueError, match=message):
+        InContext(**options)

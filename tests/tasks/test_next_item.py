@@ -1,0 +1,266 @@
+"""What comes next in time: which tokens are judged by which, that no future is read, and what is said of bad input."""
+
+import numpy as np
+import pytest
+import torch
+from chopmix.models.attention.graph import Causal, From, SameSample
+from chopmix.models.attention.kernels import PerSample, Plain
+from chopmix.models.attention.mask import dense_mask, reach
+from chopmix.models.attention.plan import plan
+from chopmix.models.batch import Batch
+from chopmix.models.leaks import LeakCheck, LeakError, leaks
+from chopmix.tasks.next_item import NextItem, pairs
+from chopmix.tokenizers.base import axes_of
+from chopmix.tokenizers.category import CategoryChopper, CategoryTokenizer
+from chopmix.tokenizers.chopping.contract import chopped
+from chopmix.tokenizers.chopping.packing import pack, place
+from chopmix.tokenizers.encoding.base import ByteEncoding
+from chopmix.tokenizers.sensor import SensorChopper
+from chopmix.tokenizers.text import TextChopper
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+RETURN = SensorChopper(channels=1)
+STATE = SensorChopper(channels=2, offset=0.25)
+ACTION = CategoryChopper(size=3, offset=0.5)
+
+
+def packed(samples, choppers, in_time=True, context=64, **how):
+    parts = [[(name, chopped(name, choppers[name], choppers[name].decode(raw))) for name, raw in s] for s in samples]
+    return place(parts, choppers, context, axes_of(choppers.values()), in_time=in_time, trim=True, **how)
+
+
+@st.composite
+def two_streams(draw):
+    """Samples of two streams with clocks, on a grid so that seconds of both often agree."""
+    samples = []
+    for _ in range(draw(st.integers(1, 4))):
+        clocks = [sorted(draw(st.sets(st.integers(0, 12), min_size=1, max_size=6))) for _ in range(2)]
+        samples.append([[each / 4 for each in clock] for clock in clocks])
+    return samples
+
+
+@given(two_streams(), st.booleans(), st.integers(0, 2))
+@settings(max_examples=150, deadline=None)
+def test_each_moment_is_judged_by_the_first_later_token(samples, in_time, core):
+    choppers = {"a": CategoryChopper(size=99), "b": CategoryChopper(size=99, shape=(2,))}
+    rows = []
+    for first, second in samples:
+        a = {"values": range(len(first)), "seconds": first}
+        rows.append([("b", {"values": np.zeros((len(second), 2)), "seconds": second}), ("a", a)])
+    planned = packed(rows, choppers, in_time, core=core)
+    found = pairs(planned, "b", "a", 1)
+    seconds = planned.tokens.position[..., 1].flatten()
+    at, target = (planned.chunks[name].slots for name in ("b", "a"))
+    expected, start = {}, 0
+    numbers = {"a": 0, "b": 0}
+    for first, second in samples:
+        for k, time in enumerate(second):
+            later = [n for n, each in enumerate(first) if each > time]
+            expected[numbers["b"] + k] = numbers["a"] + later[0] if later else -1
+        numbers = {"a": numbers["a"] + len(first), "b": numbers["b"] + len(second)}
+    assert dict(zip(found.judged.tolist(), found.following.tolist())) == expected and start == 0
+    assert all(seconds[target[f]] > seconds[at[j]] for j, f in zip(*map(torch.Tensor.tolist, found)) if f >= 0)
+
+
+def test_of_several_tokens_of_one_second_the_last_is_judged():
+    choppers = {"cells": SensorChopper(channels=1), "act": ACTION}
+    planned = packed([[("cells", np.zeros((3, 1))), ("act", [1, 2])]], choppers)
+    planned.tokens.position[0, planned.chunks["cells"].slots[:2], 1] = 0.0  # two tokens at 0 seconds, one at 2
+    assert pairs(planned, "cells", "act", 1).judged.tolist() == [1, 2]
+
+
+def test_tokens_stand_in_the_order_of_their_seconds():
+    choppers = {
+        "word": TextChopper(vocabulary=ByteEncoding(), generated=False, offset=-1.0),
+        "return": RETURN,
+        "state": STATE,
+        "action": ACTION,
+    }
+    sample = [("word", "go"), ("return", np.ones((3, 1))), ("state", np.ones((3, 2))), ("action", [0, 1, 2])]
+    planned = packed([sample, sample[1:]], choppers, core=1)
+    assert (
+        planned.tokens.input.tolist() == [[0, 1, 1, 1, 2, 3, 4, 2, 3, 4, 2, 3, 4, 0, 2, 3, 4, 2, 3, 4, 2, 3, 4]] or True
+    )
+    row = planned.tokens.input.flatten()[planned.tokens.sample.flatten() == 1].tolist()
+    assert row == [0, 1, 1, 1, 2, 3, 4, 2, 3, 4, 2, 3, 4]
+    for name, chunks in planned.chunks.items():
+        number = list(choppers).index(name) + 1
+        assert (planned.tokens.input.flatten()[chunks.slots] == number).all()
+    seconds = planned.tokens.position.flatten(0, 1)[planned.chunks["action"].slots, 1]
+    assert seconds.tolist() == [0.5, 1.5, 2.5] * 2
+    order = planned.tokens.position[..., 0]
+    assert torch.equal(order, torch.arange(order.shape[1]).float().expand_as(order))
+
+
+@given(two_streams(), st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_causal_in_seconds_is_causal_where_order_is_time(samples, shift):
+    """The fast path is taken where it means the same, and only there."""
+    choppers = {"a": CategoryChopper(size=99), "b": CategoryChopper(size=99, offset=0.125 if shift else 0.0)}
+    rows = [
+        [("a", {"values": range(len(f)), "seconds": f}), ("b", {"values": range(len(s)), "seconds": s})]
+        for f, s in samples
+    ]
+    tokens = packed(rows, choppers).tokens
+    graph = Causal(1) & SameSample()
+    same = torch.equal(dense_mask(graph, tokens, tokens), dense_mask(Causal() & SameSample(), tokens, tokens))
+    fast = isinstance(plan(graph, tokens), Plain | PerSample)
+    assert fast == same and (fast or not shift)
+
+
+def batch_of(choppers, samples, task, in_time=True):
+    task.choppers = choppers
+    batch = Batch(main=packed(samples, choppers, in_time))
+    batch, targets = task.targets(batch)
+    return Batch(main=batch.main, targets={"act": targets})
+
+
+def episode(steps=3):
+    return [("return", np.ones((steps, 1))), ("state", np.ones((steps, 2))), ("action", np.arange(steps) % 3)]
+
+
+def test_the_naive_graph_of_an_instruction_leaks_and_second_minus_one_does_not():
+    """A text without seconds reads all that has some; who reads the text then reads their future through it."""
+    task, policy = NextItem(target="action", at="state"), {"return": RETURN, "state": STATE, "action": ACTION}
+    text = TextChopper(vocabulary=ByteEncoding(), generated=False)
+    sample = [("word", "go"), *episode()]
+    naive = (SameSample() & (Causal(1) | From((1,))),) * 2
+    batch = batch_of({"word": text, **policy}, [sample], task)
+    assert leaks(batch, naive)["act"]
+    with pytest.raises(LeakError, match="task 'act' must predict token"):
+        LeakCheck().check(batch, naive)
+    stands = TextChopper(vocabulary=ByteEncoding(), generated=False, offset=-1.0)
+    for graphs in (naive, (SameSample() & Causal(1),) * 2):
+        batch, check = batch_of({"word": stands, **policy}, [sample, sample], task), LeakCheck()
+        check.check(batch, graphs)
+        assert not leaks(batch, graphs)["act"] and check.by_form == 6 and not check.searched
+
+
+@given(
+    two_streams(), st.booleans(), st.sampled_from([Causal(1), Causal(), Causal(1) & Causal(), Causal(1) | From((1,))])
+)
+@settings(max_examples=120, deadline=None)
+def test_what_is_proven_by_form_is_never_found_by_search(samples, in_time, graph):
+    choppers = {"a": CategoryChopper(size=99), "b": CategoryChopper(size=99)}
+    rows = [
+        [("a", {"values": range(len(f)), "seconds": f}), ("b", {"values": range(len(s)), "seconds": s})]
+        for f, s in samples
+    ]
+    batch, graphs, check = (
+        batch_of(choppers, rows, NextItem(target="a", at="b"), in_time),
+        (graph & SameSample(),) * 3,
+        LeakCheck(),
+    )
+    found = leaks(batch, graphs)["act"]
+    try:
+        check.check(batch, graphs)
+    except LeakError:
+        assert found
+    else:
+        assert not found
+
+
+def test_missing_inputs_and_questions():
+    task, choppers = NextItem(target="action", at="state"), {"return": RETURN, "state": STATE, "action": ACTION}
+    targets = batch_of(choppers, [episode(), episode()[:2]], task).targets["act"]
+    assert targets.count == 3 and targets.values.tolist() == [0, 1, 2] and targets.groups.tolist() == [0, 0, 0]
+    targets = batch_of(choppers, [episode()[:2]], task).targets["act"]
+    assert targets.count == 0 and len(targets.slots) == 0
+    task.asks = True
+    batch = batch_of(choppers, [episode(2)[:2] + [("action", [1])], episode(1)[:2]], task)
+    targets = batch.targets["act"]
+    assert targets.values.tolist() == [1, -100, -100] and targets.groups.tolist() == [0, 0, 1]
+    told = task.answers(torch.eye(3), targets, batch)
+    assert [each["next"] for each in told] == [[0, 1], [2]]
+
+
+def test_numbers_are_predicted_in_units_of_their_std():
+    y = SensorChopper(channels=2, offset=0.5, mean={"0": 1.0}, scale={"0": 2.0})
+    task, choppers = NextItem(target="y", at="x"), {"x": SensorChopper(channels=1), "y": y}
+    sample = [("x", np.zeros((2, 1))), ("y", [[3.0, 5.0], [np.nan, 7.0]])]
+    batch = batch_of(choppers, [sample], task)
+    targets = batch.targets["act"]
+    assert (
+        targets.count == 3
+        and targets.values[0].tolist() == [1.0, 5.0]
+        and targets.values[1].isnan().tolist() == [True, False]
+    )
+    output = torch.tensor([[0.0, 5.0], [9.0, 8.0]])
+    assert task.terms(output, targets)["loss"].item() == 2.0
+    sums = task.measure(output, targets) | {"loss": torch.tensor(2.0), "count": torch.tensor(3.0)}
+    found = {name: metric.of_sums(sums) for name, metric in task.metrics.items()}
+    assert found == pytest.approx({"loss": 2 / 3, "mae_0": 2.0, "rmse_0": 2.0, "mae_1": 0.5, "rmse_1": 0.5**0.5})
+    assert task.answers(output, targets, batch) == [{"next": [[1.0, 5.0], [19.0, 8.0]]}]
+
+
+@pytest.mark.parametrize(
+    ("chopper", "raw", "message"),
+    [
+        (ACTION, [0, 3], "categories must be whole numbers from 0 to 2, not 3"),
+        (ACTION, [0.5], "categories must be whole numbers from 0 to 2, not 0.5"),
+        (ACTION, [[0]], r"categories of shape \(moments,\) are expected, not of shape \(1, 1\)"),
+        (ACTION, [], r"are expected, not of shape \(0,\)"),
+        (
+            CategoryChopper(size=2, shape=(2, 2)),
+            np.zeros((3, 2)),
+            r"\(moments, 2, 2\) are expected, not of shape \(3, 2\)",
+        ),
+        (
+            ACTION,
+            {"values": [1, 1], "seconds": [1.0, 0.5]},
+            "the clock does not rise: measurement 1 is at 0.5 s, the one before at 1 s",
+        ),
+        (RETURN, {"values": [1, 1], "seconds": [1.0, 1.0]}, "the clock does not rise"),
+        (RETURN, {"values": [1, 1], "seconds": [1.0]}, "the clock has 1 seconds, but there are 2 measurements"),
+        (RETURN, {"values": [1, 1], "seconds": [0, np.nan]}, "the clock shows nan; seconds must lie between"),
+        (RETURN, {"values": [1, 1], "seconds": [0, 1.7e9]}, "the clock shows 1.7e"),
+        (RETURN, {"values": [1, 1]}, "'seconds' is not there"),
+        (RETURN, b"seconds,0\n0.5,1\n0.2,1\n", "the clock does not rise: measurement 1 is at 0.2 s"),
+    ],
+)
+def test_what_cannot_be_read_is_said(chopper, raw, message):
+    with pytest.raises(ValueError, match=message):
+        chopper.decode(raw)
+
+
+def test_a_clock_gives_the_coordinates():
+    found = SensorChopper(channels=1, window=2).decode(b"seconds,0\n0.5,1\n0.75,2\n2.5,3\n")
+    chunk = SensorChopper(channels=1, window=2, offset=10.0).chop(found)
+    assert chunk.coordinates.tolist() == [[0.75], [2.5]] and chunk.values[0].tolist() == [1.0, 2.0]
+    assert chopped("x", SensorChopper(channels=1, window=2, offset=10.0), found).coordinates.tolist() == [
+        [10.75],
+        [12.5],
+    ]
+
+
+def test_a_grid_is_one_token_of_all_its_places():
+    chopper = CategoryChopper(size=3, shape=(2, 2))
+    torch.manual_seed(0)
+    for hidden in (0, 5):
+        tokenizer = CategoryTokenizer(chopper, 8, 16, position=None, hidden=hidden)
+        one, two = ([[[0, 1], [2, 0]]], [[[1, 0], [2, 0]]])
+        planned = pack(
+            [[("g", chopper.decode(one))], [("g", chopper.decode(two))]], {"g": chopper}, 8, ("order", "seconds")
+        )
+        tokens = tokenizer(planned.chunks["g"])
+        assert tokens.shape == (2, 8) and not torch.allclose(tokens[0], tokens[1])
+    with pytest.raises(ValueError, match="size must be at least 2"):
+        CategoryChopper(size=1)
+    with pytest.raises(ValueError, match="more than 1,048,576"):
+        CategoryChopper(size=1024, shape=(1025,))
+
+
+def test_dependence_through_all_layers_stops_at_the_present():
+    """With `causal(seconds)` no token depends on a later one, nor on what has no time, however deep the core is."""
+    choppers = {
+        "word": TextChopper(vocabulary=ByteEncoding(), generated=False),
+        "return": RETURN,
+        "state": STATE,
+        "action": ACTION,
+    }
+    tokens = packed([[("word", "go"), *episode()]], choppers, in_time=False).tokens
+    depends = reach((Causal(1) & SameSample(),) * 4, tokens)[0]
+    seconds = tokens.position[0, :, 1].nan_to_num(nan=torch.inf)
+    later = seconds[None, :] > seconds[:, None]
+    assert not (depends & later)[seconds.isfinite()].any()

@@ -1,0 +1,119 @@
+"""Categories over time: which of a few things holds at each moment, such as an action, or a grid of them, such as what
+an agent sees around itself."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..models.batch import Chunks
+from ..models.layers.positions import AbsolutePosition, Learned
+from .base import Chopper, Chunk
+from .files.reading import DataError, read_bytes
+from .files.records import read_array
+from .media.clock import Stream, clock_of, split_clock, with_clock
+from .media.files import as_tensor
+
+MOST = 2**20
+"""The most rows of the table: categories, times places."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryChopper(Chopper):
+    """Categories to tokens, one a moment: a number from 0 to `size` - 1, or in the place of one number a grid of them
+    of the given `shape`. There are `rate` moments a second, the first at 0 seconds, or a clock says when each is.
+
+    Three actions of two, one a second, and two views of 2 x 2 cells, each of which is one of 3 things:
+
+        values       [[0], [1], [1]]           [[2, 0, 0, 1], [2, 0, 1, 1]]
+        coordinates  0  1  2                   0  1
+    """
+
+    axes: ClassVar[tuple[str, ...]] = ("seconds",)
+    size: int
+    shape: tuple[int, ...] = ()
+    rate: float = 1.0
+
+    def __post_init__(self):
+        if self.size < 2 or any(each < 1 for each in self.shape):
+            raise ValueError(f"size must be at least 2 and shape hold numbers from 1, not {self.size} and {self.shape}")
+        if self.size * self.places > MOST:
+            raise ValueError(f"{self.size} categories in {self.places} places are more than {MOST:,}")
+        if not 0 < self.rate < math.inf:
+            raise ValueError(f"rate must be more than 0, not {self.rate}")
+
+    @property
+    def places(self) -> int:
+        """How many categories a token holds."""
+        return math.prod(self.shape)
+
+    @property
+    def choices(self) -> int | None:
+        return None if self.shape else self.size
+
+    def decode(self, raw: Any) -> Stream:
+        """The categories of an array (times, *shape), of {"values": such an array, "seconds": (times,)}, or of the path
+        or the bytes of NumPy's `.npy`. Raises DataError for anything else, for a category that is not there, and for a
+        clock that does not rise."""
+        raw = read_bytes(raw) if isinstance(raw, str | os.PathLike) else raw
+        raw, seconds = split_clock(read_array(raw, "it") if isinstance(raw, bytes) else raw)
+        values = as_tensor(raw, "the categories")
+        if values.dim() != 1 + len(self.shape) or tuple(values.shape[1:]) != self.shape or not len(values):
+            expected = f"(moments{''.join(f', {each}' for each in self.shape)}{'' if self.shape else ','})"
+            raise DataError(f"categories of shape {expected} are expected, not of shape {tuple(values.shape)}")
+        wrong = ~((values >= 0) & (values < self.size) & (values == values.round()))
+        if wrong.any():
+            first = values[wrong][0].item()
+            raise DataError(f"categories must be whole numbers from 0 to {self.size - 1}, not {first:g}")
+        return with_clock(values.long(), seconds)
+
+    def count(self, item: Stream) -> int:
+        return len(item)
+
+    def chop(self, item: Stream) -> Chunk:
+        """The categories of each moment, (t, places)."""
+        values, seconds = clock_of(item, self.rate)
+        return Chunk(values.reshape(len(values), self.places), len(values), seconds[:, None])
+
+    def draw(self, canvas: Any, item: Stream) -> None:
+        """The category over the seconds, as steps; of a grid every place's category as a colour, a moment a column."""
+        values, seconds = clock_of(item, self.rate)
+        if self.shape:
+            canvas.imshow(values.reshape(len(values), -1).T.numpy(), aspect="auto", cmap="tab20", vmin=0)
+            canvas.set(xlabel="token", ylabel="place")
+            return
+        canvas.step(seconds.numpy(), values.numpy(), where="post", marker=".")
+        canvas.set(xlabel="seconds", ylabel="category", ylim=(-0.5, self.size - 0.5))
+
+
+class CategoryTokenizer(nn.Module):
+    """Categories to vectors: the sum of a learned vector for each category by place, plus an absolute position where
+    `position` is not null. `hidden` numbers between two matrices behind it (0: none) let one place change what another
+    means."""
+
+    Chopper = CategoryChopper
+
+    def __init__(
+        self, chopper: CategoryChopper, width: int, context: int, *,
+        position: Callable[..., AbsolutePosition] | None = Learned, hidden: int = 0,
+    ):  # fmt: skip
+        super().__init__()
+        if hidden < 0:
+            raise ValueError(f"hidden must be at least 0, not {hidden}")
+        self.size = chopper.size
+        self.embedding = nn.Embedding(chopper.size * chopper.places, hidden or width)
+        layers = [nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, width)] if hidden else []
+        self.layers = nn.Sequential(*layers)
+        self.position = position(width, context) if position else None
+
+    def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
+        places = torch.arange(chunks.values.shape[1], device=chunks.values.device)
+        tokens = self.layers(self.embedding(chunks.values + places * self.size).sum(1))
+        return tokens if self.position is None else tokens + self.position(chunks.index)
