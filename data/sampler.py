@@ -65,6 +65,30 @@ class Shuffled(Sampler):
         return np.random.default_rng([seed, epoch]).permutation(self.count)
 
 
+class Weighted(Sampler):
+    """Batches of `rows` samples, each drawn by itself with its probability in `weights`: some often, some never. Each
+    draw has an epoch of its own, so that a sample drawn twice is not augmented alike."""
+
+    def __init__(self, weights: np.ndarray, rows: int):
+        super().__init__()
+        self.sums, self.rows = np.cumsum(weights / weights.sum()), rows
+
+    def plan(self, seed: int, step: int) -> list[Place]:
+        return [self.place(seed, number) for number in range(step * self.rows, (step + 1) * self.rows)]
+
+    def place(self, seed: int, number: int) -> Place:
+        """The draw of this number."""
+        drawn = self.epoch(seed, number // DRAWS)[number % DRAWS]
+        return Place(seed, number, int(drawn))
+
+    def drawn(self, seed: int, epoch: int) -> np.ndarray:
+        """The numbers of the samples of DRAWS draws."""
+        chances = np.random.default_rng([seed, epoch, 3]).random(DRAWS)
+        return np.minimum(np.searchsorted(self.sums, chances, side="right"), len(self.sums) - 1)
+
+
+DRAWS = 4096
+"""How many draws of `Weighted` are made together."""
 BLOCK = 1000
 """In so many samples each source of a mixture has exactly its share."""
 

@@ -34,6 +34,8 @@ class Samples:
     keys: Sequence[str]
     """The name of each sample, for messages and the split by hash; unique and stable."""
 
+    weights: np.ndarray | None = None
+    """How often each sample is drawn for training, (n,), adding up to 1; None: each once an epoch."""
     mixture: Sequence[Any] = ()
     """Of a mixture the data sets in it (`samples/mixed.py`)."""
 

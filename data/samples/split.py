@@ -13,7 +13,7 @@ import numpy as np
 from ...models.batch import Batch
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.reading import DataError
-from ..sampler import Mixed, Place, Sampler, Shuffled, SimilarLengths
+from ..sampler import Mixed, Place, Sampler, Shuffled, SimilarLengths, Weighted
 from ..split import Split
 from ..unread import Unread
 from .collate import Collator, Parts
@@ -123,6 +123,10 @@ class SampleSplit(Split):
 def sampler_of(samples: Samples, reader: Reader, rows: int, budget: int | None) -> Sampler:
     """How training batches are drawn: of a mixture by the shares of its sources, under a budget of tokens samples of
     similar lengths, else so many `rows`. Raises DataError for a mixture under a budget."""
+    if samples.weights is not None:
+        if budget:
+            raise DataError("samples that are drawn by weight are trained on by samples_per_step, not tokens_per_step")
+        return Weighted(samples.weights, rows)
     if not samples.mixture:
         return SimilarLengths(lambda: reader.lengths, budget) if budget else Shuffled(len(samples), rows)
     if budget:

@@ -1,0 +1,47 @@
+"""`chopmix record ENVIRONMENT --policy script --episodes 300 --out DIR`: agents play, and what they did becomes data."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "record episodes of an environment, played by a script, a bot or a run"
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("environment", metavar="ENVIRONMENT", help="a name that gymnasium knows, such as CartPole-v1")
+    command.add_argument("--policy", default="random", metavar="P",
+                         help="random (the default), script, bot, package.module:Class, or the folder of a run")  # fmt: skip
+    command.add_argument("--episodes", type=int, default=1000, metavar="N", help="how many in all; default 1,000")
+    command.add_argument("--noise", type=float, nargs=2, default=(0.0, 0.0), metavar=("LOW", "HIGH"),
+                         help="the share of random actions of an episode, drawn between these two")  # fmt: skip
+    command.add_argument("--target", type=float, metavar="R", help="the return that a run is asked for")
+    command.add_argument("--seed", type=int, default=0, metavar="N")
+    command.add_argument("--out", required=True, metavar="DIR", help="the folder; one that is begun is finished")
+
+
+def run(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from ..data.environments.episodes import read_episodes
+    from ..data.environments.record import about_of, record
+    from ..experiment.opening.played import Playing, episodes_of
+    from ..experiment.run import load_run
+    from .options.progress import progress
+
+    is_run = (Path(options.policy) / "config.yaml").is_file()
+    policy = f"{options.policy} asked for {options.target}" if is_run else options.policy
+    about = about_of(options.environment, {}, policy, tuple(options.noise), options.seed, options.episodes)
+    play = None
+    if is_run:
+        how = Playing(environment=options.environment, seed=options.seed)
+        loaded = load_run(options.policy)
+
+        def play(first: int):
+            return episodes_of(loaded, how, options.target, range(first, options.episodes))
+
+    for _ in progress(record(Path(options.out), about, play), options.episodes, "episodes", counted=True):
+        pass
+    values = read_episodes(Path(options.out))[1].values
+    print(
+        f"{options.out}: {len(values):,} episodes, returns {values.min():g} to {values.max():g}, mean {values.mean():.4g}"
+    )

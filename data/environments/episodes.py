@@ -1,0 +1,210 @@
+"""Episodes: what an agent observed, did and was rewarded for, in memory and as a folder of files.
+
+FOLDER/episodes.json              `About`: the environment, who played, and what is observed and done there
+FOLDER/part-00000.safetensors     the first hundred episodes, joined; `lengths` says how long each is
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from ...tokenizers.files.reading import DataError
+from ...tokenizers.files.records import Record, read_record, read_tensors, write_tensors
+from ...tokenizers.files.writing import partial_name
+from .making import Spaces
+
+FORMAT = 1
+PART = 100
+"""Episodes in a file."""
+SEEN = "observation."
+"""Begins the names of the observations' arrays in a file."""
+
+
+class Episode(NamedTuple):
+    """One episode of t steps."""
+
+    observations: Mapping[str, np.ndarray]
+    """By name, (t, ...): what was seen before each action."""
+    texts: Mapping[str, str]
+    """The texts among what is observed, by name, such as a mission."""
+    actions: np.ndarray
+    """(t,) numbers of categories, or (t, ...) numbers."""
+    rewards: Float[np.ndarray, "t"]
+    """What followed each action."""
+    ended: bool = True
+    """Whether the environment ended it; False: it was cut after its longest time."""
+    seed: int = 0
+    """With which the environment was reset."""
+
+    @property
+    def value(self) -> float:
+        """The sum of its rewards: its return."""
+        return float(np.sum(self.rewards))
+
+
+class About(Record):
+    """The file `episodes.json`."""
+
+    format: int
+    environment: str
+    options: dict[str, Any]
+    policy: str
+    noise: tuple[float, float] = (0.0, 0.0)
+    seed: int = 0
+    spaces: Spaces
+    episodes: int
+    """How many there are in all, when recording is done."""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Episodes joined to arrays of all their steps; `lengths` of each. Raises DataError for an episode without steps,
+    or where arrays are not as long as all episodes together."""
+
+    observations: Mapping[str, np.ndarray]
+    texts: Mapping[str, Sequence[str]]
+    actions: np.ndarray
+    rewards: Float[np.ndarray, "n"]
+    lengths: Int[np.ndarray, "e"]
+    ended: np.ndarray
+    seeds: Int[np.ndarray, "e"]
+
+    def __post_init__(self):
+        if (short := np.flatnonzero(self.lengths < 1)).size:
+            raise DataError(f"episode {short[0]} has no steps")
+        steps = int(self.lengths.sum())
+        every = {"actions": self.actions, "rewards": self.rewards} | dict(self.observations)
+        for name, array in every.items():
+            if len(array) != steps:
+                raise DataError(f"{name!r} holds {len(array)} steps, but the episodes have {steps}")
+        if not np.isfinite(self.rewards).all():
+            raise DataError(f"step {int(np.flatnonzero(~np.isfinite(self.rewards))[0])} has no finite reward")
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @cached_property
+    def starts(self) -> Int[np.ndarray, "e"]:
+        """The first step of each episode."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    @cached_property
+    def to_go(self) -> Float[np.ndarray, "n"]:
+        """At each step the sum of the rewards from there to the end of its episode: the return to go."""
+        found = np.zeros(len(self.rewards))
+        for start, length in zip(self.starts, self.lengths):
+            found[start : start + length] = np.cumsum(self.rewards[start : start + length][::-1])[::-1]
+        return found
+
+    @property
+    def values(self) -> Float[np.ndarray, "e"]:
+        """The return of each episode."""
+        return self.to_go[self.starts]
+
+    def __getitem__(self, number: int) -> Episode:
+        where = slice(int(self.starts[number]), int(self.starts[number] + self.lengths[number]))
+        texts = {name: each[number] for name, each in self.texts.items()}
+        seen = {name: each[where] for name, each in self.observations.items()}
+        ended, seed = bool(self.ended[number]), int(self.seeds[number])
+        return Episode(seen, texts, self.actions[where], self.rewards[where], ended, seed)
+
+
+def joined(episodes: Sequence[Episode]) -> Episodes:
+    """Several episodes, at least one, as one value."""
+    first = episodes[0]
+    return Episodes(
+        observations={n: np.concatenate([each.observations[n] for each in episodes]) for n in first.observations},
+        texts={name: [each.texts[name] for each in episodes] for name in first.texts},
+        actions=np.concatenate([each.actions for each in episodes]),
+        rewards=np.concatenate([each.rewards for each in episodes]),
+        lengths=np.array([len(each.rewards) for each in episodes]),
+        ended=np.array([each.ended for each in episodes]), seeds=np.array([each.seed for each in episodes]),
+    )  # fmt: skip
+
+
+def part_of(folder: Path, number: int) -> Path:
+    """The file of a part."""
+    return folder / f"part-{number:05}.safetensors"
+
+
+def write_part(folder: Path, number: int, episodes: Sequence[Episode]) -> None:
+    """Write one part, whole or not at all. Raises OSError where that fails."""
+    whole = joined(episodes)
+    arrays = {"actions": whole.actions, "rewards": whole.rewards.astype(np.float64), "lengths": whole.lengths,
+              "ended": whole.ended, "seeds": whole.seeds}  # fmt: skip
+    arrays |= {SEEN + name: each for name, each in whole.observations.items()}
+    path = part_of(folder, number)
+    partial = partial_name(path)
+    try:
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in arrays.items()}
+        tensors |= {f"text.{name}": as_bytes(each) for name, each in whole.texts.items()}
+        write_tensors(partial, tensors)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def as_bytes(texts: Sequence[str]) -> torch.Tensor:
+    """Texts as the bytes of a JSON list: safetensors holds numbers only."""
+    return torch.frombuffer(bytearray(json.dumps(list(texts)).encode()), dtype=torch.uint8)
+
+
+def read_about(folder: Path) -> About:
+    """What a folder of episodes says of itself. Raises DataError where it is none, or of another format."""
+    file = folder / "episodes.json"
+    if not file.exists():
+        raise DataError(f"{folder} holds no episodes: there is no episodes.json; `chopmix record` writes one")
+    about = read_record(file, About)
+    if about.format != FORMAT:
+        raise DataError(f"{file}: format {about.format} is not known; this version reads {FORMAT}")
+    return about
+
+
+def read_part(path: Path) -> Episodes:
+    """The episodes of one part. Raises DataError for a file that is damaged."""
+    tensors = read_tensors(path)
+    try:
+        whole = {name: each.numpy() for name, each in tensors.items()}
+        texts = {name[5:]: json.loads(each.tobytes()) for name, each in whole.items() if name.startswith("text.")}
+        found = Episodes(
+            observations={n[len(SEEN) :]: each for n, each in whole.items() if n.startswith(SEEN)}, texts=texts,
+            actions=whole["actions"], rewards=whole["rewards"], lengths=whole["lengths"], ended=whole["ended"],
+            seeds=whole["seeds"],
+        )  # fmt: skip
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path} is no part of recorded episodes: {error}") from None
+    return found
+
+
+def parts_in(folder: Path, wanted: int) -> list[Path]:
+    """The files of the parts that are there, from the first on, of so many episodes."""
+    every = [part_of(folder, number) for number in range(-(-wanted // PART))]
+    return every[: next((number for number, path in enumerate(every) if not path.exists()), len(every))]
+
+
+def read_episodes(folder: Path) -> tuple[About, Episodes]:
+    """All episodes of a folder. Raises DataError where parts are missing or damaged."""
+    about = read_about(folder)
+    files = parts_in(folder, about.episodes)
+    if len(files) * PART < about.episodes:
+        done = f"{min(len(files) * PART, about.episodes):,} of {about.episodes:,} episodes"
+        raise DataError(f"{folder} holds {done}; `chopmix record` with the same options goes on")
+    parts = [read_part(file) for file in files]
+    observations = {name: np.concatenate([each.observations[name] for each in parts]) for name in parts[0].observations}
+    return about, Episodes(
+        observations=observations,
+        texts={name: [text for each in parts for text in each.texts[name]] for name in parts[0].texts},
+        **{
+            n: np.concatenate([getattr(p, n) for p in parts])
+            for n in ("actions", "rewards", "lengths", "ended", "seeds")
+        },
+    )

@@ -1,0 +1,119 @@
+"""Agents that are no models: who acts at random, and scripts that play some environments well."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...tokenizers.files.reading import DataError
+from .making import Observed
+
+if TYPE_CHECKING:
+    import gymnasium
+
+
+class Agent(ABC):
+    """Plays one episode in one environment, which was reset before."""
+
+    def __init__(self, environment: gymnasium.Env, random: np.random.Generator):
+        self.environment, self.random = environment, random
+
+    @abstractmethod
+    def act(self, seen: Observed) -> Any:
+        """The action at an observation."""
+
+    def anything(self) -> Any:
+        """An action drawn at random from the whole space."""
+        space = self.environment.action_space
+        if hasattr(space, "n"):
+            return int(self.random.integers(space.n))
+        return self.random.uniform(space.low, space.high).astype(space.dtype)
+
+
+class Random(Agent):
+    """Acts at random."""
+
+    def act(self, seen: Observed) -> Any:
+        return self.anything()
+
+
+class BalancesPole(Agent):
+    """CartPole: pushes to the side to which the pole will have fallen, and the cart back to the middle."""
+
+    def act(self, seen: Observed) -> int:
+        position, speed, angle, turning = seen.arrays["observation"]
+        return int(angle + 0.5 * turning + 0.05 * position + 0.1 * speed > 0)
+
+
+class SwingsPendulum(Agent):
+    """Pendulum: gives it the energy of standing upright, and holds it there (Astrom & Furuta 2000)."""
+
+    def act(self, seen: Observed) -> np.ndarray:
+        cosine, sine, turning = map(float, seen.arrays["observation"])
+        angle = np.arctan2(sine, cosine)
+        if cosine > 0.85:
+            torque = -10.0 * angle - 2.0 * turning
+        else:
+            lacking = 5.0 * (1 - cosine) * 1.0 - turning**2 / 6.0  # gravity 10, length 1, mass 1: a rod's energy
+            torque = 2.0 * np.sign(turning if turning else 1.0) * np.sign(lacking)
+        return np.clip(np.array([torque], np.float32), -2.0, 2.0)
+
+
+class FindsDoor(Agent):
+    """KeyToDoor: walks to the key, then to the door."""
+
+    def act(self, seen: Observed) -> int:
+        cells = seen.arrays["observation"]
+        things = np.argwhere(cells > 1)
+        if not len(things):
+            return self.anything()
+        down, right = things[0] - np.argwhere(cells == 1)[0]
+        return (0 if down < 0 else 1) if down else (2 if right < 0 else 3)
+
+
+class BabyBot(Agent):
+    """BabyAI: the bot of the minigrid package, which plans with all that stands in the environment."""
+
+    def __init__(self, environment: gymnasium.Env, random: np.random.Generator):
+        super().__init__(environment, random)
+        from minigrid.utils.baby_ai_bot import BabyAIBot
+
+        self.bot, self.last = BabyAIBot(environment), None
+
+    def act(self, seen: Observed) -> int:
+        self.last = int(self.bot.replan(self.last))
+        return self.last
+
+
+SCRIPTS: dict[str, Callable[..., Agent]] = {
+    "CartPole-v0": BalancesPole, "CartPole-v1": BalancesPole, "Pendulum-v1": SwingsPendulum,
+    "chopmix/KeyToDoor-v0": FindsDoor,
+}  # fmt: skip
+"""The script of each environment that has one."""
+
+
+def agent_of(policy: str, environment: str) -> Callable[[gymnasium.Env, np.random.Generator], Agent]:
+    """The maker of the agent that `--policy` names: `random`, `script`, `bot`, or package.module:Class of your own.
+    Raises DataError where the environment has no script, no bot, or the class cannot be imported."""
+    if policy == "random":
+        return Random
+    if policy == "script":
+        if environment not in SCRIPTS:
+            raise DataError(f"{environment!r} has no script; those with one are {', '.join(SCRIPTS)}")
+        return SCRIPTS[environment]
+    if policy == "bot":
+        if not environment.startswith("BabyAI-"):
+            raise DataError(f"{environment!r} has no bot; BabyAI's environments have one")
+        return BabyBot
+    module, _, name = policy.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DataError(f"policy {policy!r}: possible are random, script, bot, a run's folder: {error}") from None
+    if not (isinstance(found, type) and issubclass(found, Agent)):
+        raise DataError(f"policy {policy!r} is no subclass of {Agent.__module__}:Agent")
+    return found

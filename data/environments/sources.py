@@ -1,0 +1,76 @@
+"""Where episodes come from: recorded by ourselves when they are first needed, or a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+
+from ...tokenizers.files.reading import DataError
+from ..root import cache_folder, data_root
+from .episodes import About, Episodes, read_about, read_episodes
+
+
+class Source(ABC):
+    """Base of the sources of episodes."""
+
+    @property
+    @abstractmethod
+    def about(self) -> About:
+        """The environment, who played, and what is observed and done there."""
+
+    @abstractmethod
+    def read(self) -> Episodes:
+        """All episodes. Raises DataError where they cannot be had."""
+
+    @property
+    def options(self) -> dict[str, object]:
+        """What the YAML says of it."""
+        return {name: value for name, value in vars(self).items() if name != "about"}
+
+
+class Recorded(Source):
+    """Episodes that an agent plays when they are first needed, kept in the cache: `policy` is `random`, `script`, `bot`
+    or package.module:Class; of each episode a share of the actions, drawn between the two numbers of `noise`, is at
+    random. `chopmix record` does the same into a folder of your own."""
+
+    def __init__(
+        self, *, environment: str, policy: str = "random", episodes: int = 1000, seed: int = 0,
+        noise: tuple[float, float] = (0.0, 0.0),
+    ):  # fmt: skip
+        self.environment, self.policy, self.episodes, self.seed, self.noise = environment, policy, episodes, seed, noise
+
+    @cached_property
+    def about(self) -> About:
+        from .record import about_of
+
+        return about_of(self.environment, {}, self.policy, self.noise, self.seed, self.episodes)
+
+    def read(self) -> Episodes:
+        from .record import recorded
+
+        told = self.about.model_dump_json().encode()
+        return recorded(cache_folder() / "episodes" / hashlib.sha256(told).hexdigest()[:16], self.about)
+
+
+class Folder(Source):
+    """Episodes that `chopmix record` wrote into the folder `path`, given as it is or inside of $CHOPMIX_DATA."""
+
+    def __init__(self, *, path: str):
+        self.path = path
+
+    @property
+    def folder(self) -> Path:
+        """Where it is. Raises DataError where there is no such folder."""
+        for found in (Path(self.path), data_root() / self.path):
+            if found.is_dir():
+                return found
+        raise DataError(f"there is no folder {self.path}, nor {data_root() / self.path}")
+
+    @cached_property
+    def about(self) -> About:
+        return read_about(self.folder)
+
+    def read(self) -> Episodes:
+        return read_episodes(self.folder)[1]

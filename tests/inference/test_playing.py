@@ -1,0 +1,251 @@
+"""Agents in environments: episodes as they are recorded and read again, and a model that plays, cached or not."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from chopmix.data.datasets.episodes import Episodes as EpisodesData
+from chopmix.data.environments.episodes import Episodes, read_about, read_episodes
+from chopmix.data.environments.making import make_environment, spaces_of
+from chopmix.data.environments.record import about_of, record, recorded
+from chopmix.data.environments.sources import Folder, Recorded
+from chopmix.data.sampler import Weighted
+from chopmix.inference.moments import Moments
+from chopmix.inference.rollout import Player
+from chopmix.models.heads import SlotLinear
+from chopmix.models.model import Cores, Model
+from chopmix.tasks.next_item import NextItem
+from chopmix.tokenizers.base import axes_of
+from chopmix.tokenizers.category import CategoryChopper, CategoryTokenizer
+from chopmix.tokenizers.encoding.base import ByteEncoding
+from chopmix.tokenizers.files.reading import DataError
+from chopmix.tokenizers.sensor import SensorChopper, SensorTokenizer
+from chopmix.tokenizers.text import TextChopper, TextTokenizer
+from cores import core_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("gymnasium")
+
+COLUMNS = {"mission": "mission", "return": "return", "observation": "observation", "action": "action"}
+CHOPPERS = {
+    "mission": TextChopper(vocabulary=ByteEncoding(), generated=False, offset=-1.0),
+    "return": SensorChopper(channels=1, scale={"0": 100.0}),
+    "observation": SensorChopper(channels=4, offset=0.3),
+    "action": CategoryChopper(size=2, offset=0.6),
+}
+
+
+def player(context=48, core_tokens=0, columns=("return", "observation", "action"), seed=0, **how) -> Player:
+    torch.manual_seed(seed)
+    choppers = {name: CHOPPERS[name] for name in columns}
+    makers = {
+        "mission": TextTokenizer,
+        "return": SensorTokenizer,
+        "observation": SensorTokenizer,
+        "action": CategoryTokenizer,
+    }
+    tokenizers = {name: makers[name](chopper, 16, context, position=None) for name, chopper in choppers.items()}
+    core = core_of(list(choppers), axes_of(choppers.values()), width=16, depth=3, heads=2, attention="causal(seconds)")
+    model = Model(tokenizers, Cores(core), {"act": SlotLinear(16, 2)}, context=context, core_tokens=core_tokens).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    task = NextItem(target="action", at="observation")
+    task.choppers = choppers
+    space = spaces_of(make_environment("CartPole-v1")).action
+    return Player(model=model, task=task, head=model.heads["act"], choppers=choppers, space=space,
+                  columns={name: COLUMNS[name] for name in columns}, **how)  # fmt: skip
+
+
+def moment(step: int, first: bool, mission: str, row: int) -> list:
+    random = np.random.default_rng([step, row])
+    timed = {"seconds": [float(step)]}
+    found = [
+        ("return", {"values": [[10.0 - step]], **timed}),
+        ("observation", {"values": random.normal(size=(1, 4)), **timed}),
+    ]
+    before = [("mission", mission)] if first else [("action", {"values": [step % 2], "seconds": [step - 1.0]})]
+    return [(name, CHOPPERS[name].decode(raw)) for name, raw in before + found]
+
+
+@given(st.lists(st.text("ab ", min_size=1, max_size=4), min_size=1, max_size=4), st.integers(1, 5), st.integers(0, 2))
+@settings(max_examples=20, deadline=None)
+def test_what_is_read_moment_by_moment_is_what_is_read_at_once(missions, steps, core_tokens):
+    """With any number of core tokens and missions of any lengths; also after some rows have left."""
+    made = player(core_tokens=core_tokens, columns=tuple(COLUMNS))
+    moments, rows = Moments(made.model, made.choppers), list(range(len(missions)))
+    with torch.inference_mode():
+        hidden, _ = moments.begin([moment(0, True, text, row) for row, text in zip(rows, missions)])
+        for step in range(1, steps):
+            if step == 2 and len(rows) > 1:
+                rows = rows[1:]
+                moments.keep(range(1, len(moments.rows)))
+            hidden, _ = moments.read([moment(step, False, missions[row], row) for row in rows])
+        for number, row in enumerate(rows):
+            joined: dict[str, list] = {}
+            for step in range(steps):
+                for name, item in moment(step, not step, missions[row], row):
+                    joined.setdefault(name, []).append(item)
+            sample = [
+                (n, joined[n][0] if n == "mission" else type(joined[n][0])(*map(torch.cat, zip(*joined[n]))))
+                for n in COLUMNS if n in joined
+            ]  # fmt: skip
+            whole, planned = Moments(made.model, made.choppers).begin([sample])
+            assert torch.allclose(hidden[number, -1], whole[0, -1], atol=1e-4)
+
+
+def test_an_episode_depends_on_its_number_alone():
+    """Not on how many are played beside it; and a context too short for an episode is read again from its middle."""
+    made = player(context=24)
+    together = made.play([make_environment("CartPole-v1") for _ in range(4)], range(4), 30.0)
+    assert max(len(each.rewards) for each in together) > 8  # three tokens a step: more than the context holds
+    for number in range(4):
+        (alone,) = made.play([make_environment("CartPole-v1")], [number], 30.0)
+        assert np.array_equal(alone.actions, together[number].actions) and alone.seed == together[number].seed
+    assert len({each.seed for each in together}) == 4
+    frames = []
+    made.play([make_environment("CartPole-v1", render=True)], [0], 30.0, lambda e: frames.append(e.render()))
+    assert len(frames) == len(together[0].rewards) and frames[0].ndim == 3
+
+
+def test_the_return_that_is_left_is_what_was_not_rewarded_yet():
+    made, asked = player(temperature=0.0), []
+    chopper = made.choppers["return"]
+    seen = type(chopper).decode
+
+    class Spy(SensorChopper):
+        def decode(self, raw):
+            asked.append(raw["values"].flatten().tolist())
+            return seen(self, raw)
+
+    spying = player(temperature=0.0)
+    spying.choppers["return"] = Spy(channels=1, scale={"0": 100.0})
+    (episode,) = spying.play([make_environment("CartPole-v1")], [0], 30.0)
+    assert [each[-1] for each in asked] == [30.0 - step for step in range(len(asked))]
+    assert len(asked) == len(episode.rewards)
+    (other,) = made.play([make_environment("CartPole-v1")], [0], None)
+    assert other.rewards.sum() == len(other.actions)
+
+
+def test_recording_goes_on_where_it_stopped(tmp_path):
+    about = about_of("chopmix/KeyToDoor-v0", {}, "random", (0.0, 0.0), 3, 230)
+    whole = recorded(tmp_path / "whole", about)
+    steps = record(tmp_path / "cut", about)
+    for number in steps:
+        if number == 150:
+            break
+    with pytest.raises(DataError, match="holds 100 of 230 episodes; `chopmix record` with the same options goes on"):
+        read_episodes(tmp_path / "cut")
+    assert next(record(tmp_path / "cut", about)) == 100
+    again = recorded(tmp_path / "cut", about)
+    assert np.array_equal(again.actions, whole.actions) and np.array_equal(again.seeds, whole.seeds)
+    assert len(whole) == 230 and whole[7].actions.shape == (whole.lengths[7],)
+    for change in ({"seed": 4}, {"policy": "script"}, {"episodes": 200}):
+        with pytest.raises(DataError, match="holds other episodes"):
+            next(record(tmp_path / "cut", about.model_copy(update=change)))
+    with pytest.raises(DataError, match="not whole hundreds"):
+        next(record(tmp_path / "cut", about.model_copy(update={"episodes": 300})))
+
+
+def test_returns_to_go_are_what_is_still_to_come():
+    rewards = np.array([1.0, 2.0, 3.0, 10.0, -4.0])
+    found = Episodes(
+        {"observation": np.zeros((5, 1))},
+        {},
+        np.zeros(5),
+        rewards,
+        np.array([3, 2]),
+        np.array([True, False]),
+        np.array([0, 1]),
+    )
+    assert found.to_go.tolist() == [6, 5, 3, 6, -4] and found.values.tolist() == [6, 6]
+    assert found[1].rewards.tolist() == [10, -4] and not found[1].ended
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lengths": np.array([5, 0])}, "episode 1 has no steps"),
+        ({"lengths": np.array([3, 1])}, "'actions' holds 5 steps, but the episodes have 4"),
+        ({"rewards": np.array([1.0, np.nan, 0, 0, 0])}, "step 1 has no finite reward"),
+        ({"rewards": np.zeros(3)}, "'rewards' holds 3 steps"),
+    ],
+)
+def test_bad_episodes_are_said(change, message):
+    whole = {"observations": {"observation": np.zeros((5, 1))}, "texts": {}, "actions": np.zeros(5), "rewards": np.zeros(5),
+             "lengths": np.array([3, 2]), "ended": np.ones(2), "seeds": np.zeros(2, int)}  # fmt: skip
+    with pytest.raises(DataError, match=message):
+        Episodes(**(whole | change))
+
+
+def test_windows_are_parts_of_episodes_and_splits_share_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
+    made = EpisodesData(
+        of=lambda: Recorded(environment="CartPole-v1", policy="script", noise=(0.5, 1.0), episodes=60), window=5
+    )
+    assert made.columns == ("return", "reward", "action", "step", "score", "observation")
+    splits = {split: made.open(split) for split in ("train", "val")}
+    assert not {*splits["train"].episodes} & {*splits["val"].episodes}
+    assert len({*splits["train"].episodes}) + len({*splits["val"].episodes}) == 60
+    row, episode = splits["train"][6], made.played[int(splits["train"].episodes[6])]
+    assert row["return"]["values"].tolist() == [
+        episode.value - step for step in range(6, 6 + len(row["action"]["values"]))
+    ]
+    assert row["observation"]["values"].shape == (len(row["step"]["seconds"]), 4) and row["step"]["seconds"][0] == 6
+    assert (
+        row["score"] == episode.value
+        and splits["train"].keys[6] == f"episode {splits['train'].episodes[6]} from step 6"
+    )
+    steps = sum(len(row["action"]["values"]) for row in (splits["val"][n] for n in range(len(splits["val"]))))
+    assert steps == sum(made.played.lengths[e] for e in {*splits["val"].episodes})
+    best = EpisodesData(
+        of=lambda: Recorded(environment="CartPole-v1", policy="script", noise=(0.5, 1.0), episodes=60), best=0.1
+    )
+    kept = best.open("train")
+    assert len(kept) == round(0.1 * len({*splits["train"].episodes}))
+    assert min(kept[n]["score"] for n in range(len(kept))) >= np.sort(best.played.values[best.chosen("train")])[0]
+
+
+def test_balanced_returns_are_drawn_equally_often_and_by_seed_and_step_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
+    of = lambda: Recorded(environment="chopmix/KeyToDoor-v0", policy="script", noise=(0.8, 1.0), episodes=200)
+    samples = EpisodesData(of=of, balance=2).open("train")
+    scores = np.array([samples[n]["score"] for n in range(len(samples))])
+    assert 0.02 < scores.mean() < 0.4
+    sampler, again = Weighted(samples.weights, 64), Weighted(samples.weights, 64)
+    drawn = [place.number for step in range(100) for place in sampler.plan(0, step)]
+    assert scores[drawn].mean() == pytest.approx(0.5, abs=0.03)
+    assert again.plan(0, 77) == sampler.plan(0, 77) != sampler.plan(1, 77)
+    assert len({place.epoch for step in range(3) for place in sampler.plan(0, step)}) == 192
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make_environment("Nowhere-v1"), "environment 'Nowhere-v1' cannot be made"),
+        (lambda: make_environment("CartPole-v1", {"gravity": 3}), "environment 'CartPole-v1' cannot be made"),
+        (lambda: make_environment("nowhere_at_all:Env-v1"), "needs 'nowhere_at_all', which is not installed"),
+        (lambda: about_of("CartPole-v1", {}, "random", (0.5, 0.2), 0, 9), "noise must be two shares from 0 to 1"),
+        (lambda: about_of("CartPole-v1", {}, "random", (0.0, 0.0), 0, 0), "episodes must be at least 1"),
+        (lambda: EpisodesData(of=lambda: Folder(path="nowhere"), window=-1), "window and balance must be at least 0"),
+        (lambda: Folder(path="nowhere").about, "there is no folder nowhere"),
+    ],
+)
+def test_what_cannot_be_is_said(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_folder_of_another_format_is_said(tmp_path):
+    with pytest.raises(DataError, match="holds no episodes: there is no episodes.json"):
+        read_about(tmp_path)
+    recorded(tmp_path, about_of("CartPole-v1", {}, "random", (0.0, 0.0), 0, 3))
+    told = json.loads((tmp_path / "episodes.json").read_text())
+    (tmp_path / "episodes.json").write_text(json.dumps(told | {"format": 2}))
+    with pytest.raises(DataError, match="format 2 is not known; this version reads 1"):
+        read_about(tmp_path)
+    (tmp_path / "episodes.json").write_text(json.dumps(told))
+    (tmp_path / "part-00000.safetensors").write_bytes(b"no")
+    with pytest.raises(DataError, match="damaged or cut short"):
+        read_episodes(tmp_path)
