@@ -16,8 +16,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--target", action="append", default=[], type=float, metavar="R",
                          help="the return that is asked for; may be given several times")  # fmt: skip
     command.add_argument("--episodes", type=int, default=100, metavar="N", help="for each target; default 100")
-    command.add_argument("--temperature", type=float, default=1.0, metavar="T",
-                         help="of the drawn actions, 0: the likeliest; default 1")  # fmt: skip
+    command.add_argument("--temperature", type=float, metavar="T",
+                         help="of the drawn actions, 0: the likeliest; default: as evaluation.play has it, else 1")  # fmt: skip
     command.add_argument("--seed", type=int, default=1, metavar="N", help="of the episodes; default 1")
     command.add_argument("--together", type=int, default=64, metavar="N", help="episodes side by side; default 64")
     command.add_argument("--record", metavar="FILE", help="write the first episode there, a .gif")
@@ -31,18 +31,19 @@ def run(options: argparse.Namespace) -> None:
     from rich.table import Table
 
     from ..experiment.folder.reading import RunError, say_aside
-    from ..experiment.opening.played import Playing, data_figures, environment_of, episodes_of, figures_of
+    from ..experiment.opening.played import data_figures, environment_of, episodes_of, figures_of
+    from ..inference.rollout import Playing
     from ..tokenizers.files.writing import write_bytes, write_json
     from ..tokenizers.media.files import animation_bytes
     from .options.progress import progress
 
-    if options.episodes < 1:
-        raise RunError(f"--episodes must be at least 1, not {options.episodes}")
     if options.record and Path(options.record).suffix != ".gif":
         raise RunError(f"--record {options.record}: an episode is written as .gif")
     loaded = load(options)
-    how = Playing(environment=options.environment, temperature=options.temperature, seed=options.seed,
-                  together=options.together)  # fmt: skip
+    known = loaded.config.evaluation.play
+    temperature = (known.temperature if known else 1.0) if options.temperature is None else options.temperature
+    how = Playing(environment=options.environment or (known.environment if known else None), seed=options.seed,
+                  temperature=temperature, together=options.together, episodes=options.episodes)  # fmt: skip
     name, data = environment_of(loaded, how), data_figures(loaded)
     say_aside(f"{loaded.name}, in {name}")
     table, found, frames = Table("asked", "return", "least", "most", "rewarded", "steps"), [], []

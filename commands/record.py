@@ -24,8 +24,9 @@ def run(options: argparse.Namespace) -> None:
 
     from ..data.environments.episodes import read_episodes
     from ..data.environments.record import about_of, record
-    from ..experiment.opening.played import Playing, episodes_of
+    from ..experiment.opening.played import episodes_of
     from ..experiment.run import load_run
+    from ..inference.rollout import Playing
     from .options.progress import progress
 
     is_run = (Path(options.policy) / "config.yaml").is_file()

@@ -16,7 +16,8 @@ def preflight(experiment: Experiment) -> None:
     rows = settings.rows_per_micro_batch or splits["train"].rows
     whole = rows >= splits["train"].rows and experiment.processes.world_size == 1 and not settings.mixup
     checks.check_batches_are_whole(tasks, whole)
-    checks.check_best(config.checkpoints.best, tasks, config.evaluation.generated)
+    checks.check_best(config.checkpoints.best, tasks, config.evaluation.generated,
+                      experiment.trainer.evaluator.returns)  # fmt: skip
     checks.check_prompt(config.evaluation.prompt, tasks, experiment.data.choppers)
     if config.evaluation.attribution:
         checks.check_attribution(splits["val"])

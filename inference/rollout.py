@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,34 @@ from .moments import Moments, Sample
 
 TOGETHER = 64
 """Episodes that are played side by side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Playing:
+    """How a trained model plays: for each return that is asked for, so many episodes."""
+
+    environment: str | None = None
+    """A name that gymnasium knows; null: that of the data."""
+    targets: tuple[float, ...] = ()
+    """The returns that are asked for; none: the model is told no return."""
+    episodes: int = 20
+    """Episodes for each of them."""
+    temperature: float = 1.0
+    """Of actions that are drawn; 0: the likeliest are taken."""
+    seed: int = 1
+    """Of the episodes, and of what is drawn in them."""
+    together: int = TOGETHER
+    """Episodes side by side."""
+
+    def __post_init__(self):
+        if not 0 <= self.temperature < math.inf or min(self.together, self.episodes) < 1:
+            told = f"temperature {self.temperature:g}, together {self.together}, episodes {self.episodes}"
+            raise ValueError(f"temperature must be at least 0, together and episodes at least 1; they are {told}")
+
+    @property
+    def asked(self) -> dict[str, float | None]:
+        """The name of each metric, and the return that is asked for: `{"return_at_500": 500.0}`, or {"return": None}."""
+        return {f"return_at_{target:g}": target for target in self.targets} or {"return": None}
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from ..data.processes import Processes
@@ -26,6 +26,10 @@ class Evaluator:
     """The number of samples, spread over the split, whose texts are generated for metrics; 0: none."""
     sample: Callable[[int], Samples] = lambda step: Samples()
     """Generates the samples of a step; none where no task generates."""
+    play: Callable[[int], dict[str, float]] = lambda step: {}
+    """Lets the model act in its environment; gives mean returns by name."""
+    returns: Collection[str] = ()
+    """The names of these metrics: `val/return_at_500`."""
 
     def evaluate(self, step: int) -> tuple[dict[str, float], Samples]:
         """The metrics of the whole validation split by name (`val/loss`), and generated samples (none in all processes
@@ -36,6 +40,7 @@ class Evaluator:
             metrics = evaluate_split(
                 model, tasks, self.splits["val"], rows=self.rows, processes=self.processes, generated=self.generated
             )
+            metrics |= self.processes.told(self.play(step) if self.processes.is_first else None)
             return metrics, self.sample(step) if self.processes.is_first else Samples()
 
     def unread(self) -> dict[str, float]:
@@ -45,4 +50,4 @@ class Evaluator:
 
     def larger_is_better(self, metric: str) -> bool:
         """Whether larger values of a metric of the validation split are better."""
-        return directions(self.objective.tasks, "val")[metric]
+        return metric in self.returns or directions(self.objective.tasks, "val")[metric]

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from ...data.processes import Processes
-from ...inference.sheet import Samples
 from ...training.checkpoints.saver import Saver
 from ...training.evaluator import Evaluator
 from ...training.objective import Objective
 from ..data.opened_data import OpenedData
 from ..folder.reading import fingerprints
+from ..opening.played import play_metrics
 from ..run import Run
 from ..settings.config import Config
 from .sampling import samples_of
@@ -21,14 +21,22 @@ from .sampling import samples_of
 def build_evaluator(config: Config, data: OpenedData, processes: Processes, objective: Objective) -> Evaluator:
     """The evaluator of the validation split; at each evaluation it also lets the model generate sample texts."""
 
-    def sample(step: int) -> Samples:
-        run = Run(folder=Path(config.out), config=config, step=step, model=objective.model, tasks=data.tasks,
-                  choppers=data.choppers)  # fmt: skip
-        return samples_of(run, data.splits["val"])
+    def as_run(step: int) -> Run:
+        return Run(folder=Path(config.out), config=config, step=step, model=objective.model, tasks=data.tasks,
+                   choppers=data.choppers)  # fmt: skip
 
+    def play(step: int) -> dict[str, float]:
+        training = objective.model.training
+        objective.model.eval()
+        found = play_metrics(as_run(step), how) if how else {}
+        objective.model.train(training)
+        return {f"val/{name}": value for name, value in found.items()}
+
+    how = config.evaluation.play
     return Evaluator(
-        objective=objective, splits=data.splits, processes=processes, rows=config.evaluation.rows,
-        generated=config.evaluation.generated, sample=sample,
+        objective=objective, splits=data.splits, processes=processes, rows=config.evaluation.rows, play=play,
+        generated=config.evaluation.generated, sample=lambda step: samples_of(as_run(step), data.splits["val"]),
+        returns=[f"val/{name}" for name in how.asked] if how else (),
     )  # fmt: skip
 
 

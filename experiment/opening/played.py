@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from ...data.base import Dataset
 from ...data.environments.episodes import Episode
 from ...data.environments.making import Spaces, make_environment, observed, spaces_of
-from ...inference.rollout import TOGETHER, Player
+from ...inference.rollout import Player, Playing
 from ...tasks.next_item import NextItem
 from ...tokenizers.files.reading import DataError
 from ..data.columns import columns_of
@@ -21,21 +20,6 @@ from ..folder.reading import RunError
 from .opened import Opened
 
 Watch = Callable[[Any], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Playing:
-    """How a run plays: fields as of `Player`; `environment` is a name that gymnasium knows, None: that of its data."""
-
-    environment: str | None = None
-    temperature: float = 1.0
-    seed: int = 1
-    together: int = TOGETHER
-
-    def __post_init__(self):
-        if not 0 <= self.temperature < float("inf") or self.together < 1:
-            told = f"temperature {self.temperature}, together {self.together}"
-            raise RunError(f"temperature must be at least 0 and together at least 1; they are {told}")
 
 
 def environment_of(run: Opened, how: Playing) -> str:
@@ -125,6 +109,13 @@ def figures_of(episodes: Sequence[Episode]) -> dict[str, float]:
         "return": values.mean(), "error": error, "least": values.min(), "most": values.max(),
         "rewarded": (values > 0).mean(), "steps": np.mean([len(each.rewards) for each in episodes]),
     }  # fmt: skip
+
+
+def play_metrics(run: Opened, how: Playing) -> dict[str, float]:
+    """The mean return for each return that is asked for, by the names of `Playing.asked`."""
+    numbers = range(how.episodes)
+    found = {name: list(episodes_of(run, how, target, numbers)) for name, target in how.asked.items()}
+    return {name: float(figures_of(episodes)["return"]) for name, episodes in found.items()}
 
 
 def data_figures(run: Opened) -> dict[str, float] | None:

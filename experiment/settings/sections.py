@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from torch import nn
 
 from ...data.base import Dataset
+from ...inference.rollout import Playing
 from ...models.model import Model
 from ...models.transformer import Transformer
 from ...tasks.base import Task
@@ -100,6 +101,8 @@ class Evaluation:
     """Whether the end of training also tells what each input is worth: metrics for every subset of the inputs."""
     generated: int = 256
     """On how many samples, spread over the split, texts are generated for metrics; `chopmix evaluate` takes all."""
+    play: Playing | None = None
+    """Of a model that acts: how it plays at every evaluation, `{targets: [100, 500], episodes: 20}`; null: not."""
     sample_tokens: int = 120
     """Tokens of the sample text generated at each evaluation; 0: none."""
     prompt: str = ""
