@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from .options.shared import add_checkpoint, load, wide_console
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..experiment.run import Run
+    from ..inference.rollout import Playing
+
 HELP = "let a run act in an environment, for a return that is asked for"
+SHOWN = ("least", "most", "rewarded", "steps")
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -17,7 +25,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
                          help="the return that is asked for; may be given several times")  # fmt: skip
     command.add_argument("--episodes", type=int, default=100, metavar="N", help="for each target; default 100")
     command.add_argument("--temperature", type=float, metavar="T",
-                         help="of the drawn actions, 0: the likeliest; default: as evaluation.play has it, else 1")  # fmt: skip
+                         help="of drawn actions, 0: the likeliest; default: that of evaluation.play, else 1")  # fmt: skip
     command.add_argument("--seed", type=int, default=1, metavar="N", help="of the episodes; default 1")
     command.add_argument("--together", type=int, default=64, metavar="N", help="episodes side by side; default 64")
     command.add_argument("--record", metavar="FILE", help="write the first episode there, a .gif")
@@ -28,57 +36,64 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from rich.table import Table
-
     from ..experiment.folder.reading import RunError, say_aside
     from ..experiment.opening.played import data_figures, environment_of, episodes_of, figures_of
-    from ..inference.rollout import Playing
-    from ..tokenizers.files.writing import write_bytes, write_json
-    from ..tokenizers.media.files import animation_bytes
+    from ..tokenizers.files.writing import write_json
     from .options.progress import progress
 
     if options.record and Path(options.record).suffix != ".gif":
         raise RunError(f"--record {options.record}: an episode is written as .gif")
     loaded = load(options)
-    known = loaded.config.evaluation.play
-    temperature = (known.temperature if known else 1.0) if options.temperature is None else options.temperature
-    how = Playing(environment=options.environment or (known.environment if known else None), seed=options.seed,
-                  temperature=temperature, together=options.together, episodes=options.episodes)  # fmt: skip
+    how = asked(options, loaded)
     name, data = environment_of(loaded, how), data_figures(loaded)
     say_aside(f"{loaded.name}, in {name}")
-    table, found, frames = Table("asked", "return", "least", "most", "rewarded", "steps"), [], []
-    for target in options.target or [None]:
+    found, frames = [], []
+    for target in how.asked.values():
         if target is not None and data and target > data["best"]:
-            say_aside(
-                f"{target:g} is more than any episode of the data reached ({data['best']:g}): nobody knows the way"
-            )
-        watch = (
-            (lambda environment: frames.append(as_picture(environment.render())))
-            if options.record and not frames
-            else None
-        )
-        played = progress(
-            episodes_of(loaded, how, target, range(options.episodes), watch), options.episodes, "episodes"
-        )
-        figures = figures_of(list(played))
-        found.append({"target": target, **figures})
-        shown = [f"{figures[key]:.4g}" for key in ("least", "most", "rewarded", "steps")]
-        table.add_row(
-            "" if target is None else f"{target:g}", f"{figures['return']:.4g} ± {figures['error']:.2g}", *shown
-        )
-    wide_console().print(table)
+            say_aside(f"no episode of the data reached {target:g}, but at most {data['best']:g}")
+        watch = (lambda game: frames.append(game.render())) if options.record and not frames else None
+        played = episodes_of(loaded, how, target, range(how.episodes), watch)
+        found.append({"target": target, **figures_of([*progress(played, how.episodes, "episodes")])})
+    wide_console().print(table_of(found))
     if data:
         print(f"the data: {data['mean']:.4g} on average, {data['best']:.4g} at best")
     if options.record:
-        write_bytes(Path(options.record), animation_bytes(frames, seconds=0.05, last=1.0))
-    record = {"environment": name, "temperature": how.temperature, "seed": how.seed, "episodes": options.episodes}
+        write_film(Path(options.record), frames)
+    record = {"environment": name, "temperature": how.temperature, "seed": how.seed, "episodes": how.episodes}
     loaded.record({"played": found, **record})
     if options.json:
         write_json(Path(options.json), {"played": found, "data": data, **record})
 
 
-def as_picture(frame: Any) -> Any:
-    """What an environment renders, (h, w, 3), as a picture (c, h, w)."""
+def asked(options: argparse.Namespace, loaded: Run) -> Playing:
+    """How the run plays: as the options say, else as its configuration does."""
+    from ..inference.rollout import Playing
+
+    known = loaded.config.evaluation.play or Playing()
+    return Playing(
+        environment=options.environment or known.environment, targets=tuple(options.target), seed=options.seed,
+        temperature=known.temperature if options.temperature is None else options.temperature,
+        episodes=options.episodes, together=options.together,
+    )  # fmt: skip
+
+
+def table_of(found: list[Mapping[str, Any]]) -> Table:
+    """The figures of each return that was asked for, as a table."""
+    from rich.table import Table
+
+    table = Table("asked", "return", *SHOWN)
+    for row in found:
+        target = "" if row["target"] is None else f"{row['target']:g}"
+        table.add_row(target, f"{row['return']:.4g} ± {row['error']:.2g}", *(f"{row[name]:.4g}" for name in SHOWN))
+    return table
+
+
+def write_film(path: Any, frames: list[Any]) -> None:
+    """Write rendered frames, (h, w, 3) each, as an animation."""
     import torch
 
-    return torch.from_numpy(frame.copy()).permute(2, 0, 1)
+    from ..tokenizers.files.writing import write_bytes
+    from ..tokenizers.media.files import animation_bytes
+
+    pictures = [torch.from_numpy(frame.copy()).permute(2, 0, 1) for frame in frames]
+    write_bytes(path, animation_bytes(pictures, seconds=0.05, last=1.0))

@@ -1,4 +1,4 @@
-"""`chopmix record ENVIRONMENT --policy script --episodes 300 --out DIR`: agents play, and what they did becomes data."""
+"""`chopmix record ENVIRONMENT --policy script --out DIR`: agents play, and what they did becomes data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ HELP = "record episodes of an environment, played by a script, a bot or a run"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("environment", metavar="ENVIRONMENT", help="a name that gymnasium knows, such as CartPole-v1")
+    command.add_argument("environment", metavar="ENVIRONMENT", help="a name that gymnasium knows: CartPole-v1")
     command.add_argument("--policy", default="random", metavar="P",
                          help="random (the default), script, bot, package.module:Class, or the folder of a run")  # fmt: skip
     command.add_argument("--episodes", type=int, default=1000, metavar="N", help="how many in all; default 1,000")

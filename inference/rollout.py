@@ -48,7 +48,7 @@ class Playing:
 
     @property
     def asked(self) -> dict[str, float | None]:
-        """The name of each metric, and the return that is asked for: `{"return_at_500": 500.0}`, or {"return": None}."""
+        """The name of each metric, and the return that is asked for: {"return_at_500": 500.0}, or {"return": None}."""
         return {f"return_at_{target:g}": target for target in self.targets} or {"return": None}
 
 
@@ -89,8 +89,8 @@ class Game:
 class Player:
     """A model that acts by its task `task`; `columns` maps its inputs to data columns (see the data set `episodes`).
 
-    Actions that are categories are drawn at `temperature` (0: the likeliest); of numbers the prediction is taken, within
-    the limits of the space. Each episode's draws depend on `seed` and its number alone."""
+    Actions that are categories are drawn at `temperature` (0: the likeliest); of numbers the prediction is taken,
+    within the limits of the space. Each episode's draws depend on `seed` and its number alone."""
 
     model: Model
     task: NextItem

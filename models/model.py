@@ -100,7 +100,8 @@ class Model(nn.Module):
         if batch.encoder is not None:
             source = self.encode(batch.encoder)
         main, heard = batch.main, None if source is None else source.x
-        x = self.core(self.mix(main).x, main.tokens, main.layouts, cache=cache, source=heard, source_layout=main.cross)
+        how = {"source": heard, "source_layout": main.cross, "groups": main.groups}
+        x = self.core(self.mix(main).x, main.tokens, main.layouts, cache=cache, **how)
         return Hidden(self.touch_absent(x, batch) if self.training else x, source)
 
     def encode(self, planned: SetPlan) -> TokenSet:
@@ -109,7 +110,7 @@ class Model(nn.Module):
 
     def read_first(self, planned: SetPlan) -> Float[Tensor, "b n d"]:
         """The output of `first` for its set."""
-        return self.first(self.mix(planned).x, planned.tokens, planned.layouts)
+        return self.first(self.mix(planned).x, planned.tokens, planned.layouts, groups=planned.groups)
 
     @property
     def first(self) -> Transformer:
@@ -173,7 +174,8 @@ class Model(nn.Module):
         Raises LeakError where a supervised slot of the batch can read the token that carries its target."""
         self.leak_check.check(batch, *self.graphs)
         main, encoder = self.plan_inputs(batch.main, dtype=dtype, device=device), batch.encoder
-        main = replace(main, layouts=self.core.plan(main.tokens, None, dtype, device))
+        layouts = self.core.plan(main.tokens, None, dtype, device)
+        main = replace(main, layouts=layouts, groups=self.core.group(main.tokens))
         if encoder is not None:
             encoder = self.plan_first(encoder, dtype=dtype, device=device)
             main = replace(main, cross=self.core.plan_cross(main.tokens, encoder.tokens, dtype, device))
@@ -182,7 +184,8 @@ class Model(nn.Module):
     def plan_first(self, planned: SetPlan, *, dtype: torch.dtype = torch.float32, device="cpu") -> SetPlan:
         """The set of `first`, with an attention layout for every layer of that core."""
         planned = self.plan_inputs(planned, dtype=dtype, device=device)
-        return replace(planned, layouts=self.first.plan(planned.tokens, None, dtype, device))
+        layouts = self.first.plan(planned.tokens, None, dtype, device)
+        return replace(planned, layouts=layouts, groups=self.first.group(planned.tokens))
 
     def plan_inputs(self, planned: SetPlan, *, dtype: torch.dtype, device) -> SetPlan:
         """The set with the inner set of chunks, where they have one, planned by their embedder."""

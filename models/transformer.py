@@ -21,36 +21,12 @@ from .attention.graph import Graph, SameSample
 from .attention.kernels import Layout, attend
 from .attention.plan import plan, plan_cross
 from .cache import Cache, LayerCache
-from .layers.feed_forward import FeedForward, Gelu
+from .layers.dropout import Dropout
+from .layers.feed_forward import EachInput, FeedForward, Gelu
 from .layers.linear import Linear, laid_together, linear
 from .layers.norms import LayerNorm, Norm
 from .layers.relative import RelativePosition, rotate
 from .tokens import Tokens, plain_tokens
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dropout:
-    """Where values are dropped while training: embeddings and what layers add, as in the 2017 paper; attention weights,
-    as in GPT-2; whole branches (stochastic depth). Probabilities, at least 0 and below 1."""
-
-    embedding: float = 0.0
-    """On the sum of token, type and position embeddings."""
-    attention: float = 0.0
-    """On the attention weights."""
-    residual: float = 0.0
-    """On the output of each attention and feed-forward layer, before it is added."""
-    depth: float = 0.0
-    """Stochastic depth: rows skip a branch this often in the last layer, linearly less before (arXiv:1603.09382)."""
-
-    def __post_init__(self):
-        for name, value in vars(self).items():
-            if not 0 <= value < 1:
-                raise ValueError(f"dropout.{name} is {value}; it must be at least 0 and below 1")
-
-    @classmethod
-    def from_number(cls, probability: float) -> Dropout:
-        """`dropout: 0.1` in YAML: the same at the three points of GPT-2, no stochastic depth."""
-        return cls(embedding=probability, attention=probability, residual=probability)
 
 
 class Reads(NamedTuple):
@@ -60,6 +36,8 @@ class Reads(NamedTuple):
     rotation: tuple[Tensor, Tensor] | None = None
     bias: Float[Tensor, "b h n m"] | None = None
     cache: LayerCache | None = None
+    groups: tuple[Tensor, ...] | None = None
+    """The slots of each group of inputs that has a feed-forward layer of its own (`EachInput.slots`)."""
 
 
 class Attention(nn.Module):
@@ -140,7 +118,7 @@ class PreNorm(Residual):
 
     normalises_output = False
 
-    def forward(self, x: Tensor, layer: nn.Module, *reads: Reads | Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, layer: nn.Module, *reads: Reads | Tensor | tuple[Tensor, ...] | None) -> Tensor:
         return x + self.drop(layer(self.norm(x), *reads))
 
 
@@ -149,7 +127,7 @@ class PostNorm(Residual):
 
     normalises_output = True
 
-    def forward(self, x: Tensor, layer: nn.Module, *reads: Reads | Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, layer: nn.Module, *reads: Reads | Tensor | tuple[Tensor, ...] | None) -> Tensor:
         return self.norm(x + self.drop(layer(x, *reads)))
 
 
@@ -208,7 +186,7 @@ class Block(nn.Module):
         x = self.add_attention(x, self.attention, reads)
         if self.cross_attention is not None:
             x = self.add_cross_attention(x, self.cross_attention, source_reads, source)
-        return self.add_feed_forward(x, self.feed_forward)
+        return self.add_feed_forward(x, self.feed_forward, *([] if reads.groups is None else [reads.groups]))
 
 
 class Transformer(nn.Module):
@@ -250,6 +228,7 @@ class Transformer(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d"], tokens: Tokens | None = None, layouts: Sequence[Layout] | None = None, *,
         cache: Cache | None = None, source: Float[Tensor, "b m d"] | None = None, source_layout: Layout | None = None,
+        groups: tuple[Tensor, ...] | None = None,
     ) -> Float[Tensor, "b n d"]:  # fmt: skip
         """The tokens' vectors after all blocks.
 
@@ -257,6 +236,7 @@ class Transformer(nn.Module):
         layouts  how each layer's graph is computed for these tokens (`plan`). None: planned here
         cache    keys and values of earlier tokens; with `layouts` given, `cache.extend(tokens)` was called before
         source   a second set, read along `source_layout` (`plan_cross`). None: row b reads all of row b
+        groups   the slots of each group of inputs (`group`), for feed-forward layers of their own. None: found here
         """
         if tokens is None:
             start = 0 if cache is None else cache.length
@@ -270,12 +250,13 @@ class Transformer(nn.Module):
             if source is not None and source_layout is None:
                 source_layout = self.plan_cross(here, plain_tokens(*source.shape[:2]), **how)
             tokens = tokens.to(x.device)
+        groups = self.group(tokens) if groups is None else groups
         x = self.embedding_dropout(x)
         rotation = self.position.rotation(tokens)
         bias = self.position.bias(tokens, tokens if cache is None else cache.tokens.to(x.device))
         source_reads = None if source_layout is None else Reads(source_layout)
         for index, (block, layout) in enumerate(zip(self.blocks, layouts, strict=True)):
-            reads = Reads(layout, rotation, bias, None if cache is None else cache.layers[index])
+            reads = Reads(layout, rotation, bias, None if cache is None else cache.layers[index], groups)
             x = block(x, reads, source, source_reads)
         return self.norm(x)
 
@@ -285,6 +266,11 @@ class Transformer(nn.Module):
         how = {"bias": self.position.has_bias, "dropout": dropout, "dtype": dtype, "device": device}
         made = {graph: plan(graph, tokens, keys, **how) for graph in set(self.graphs)}
         return tuple(made[graph] for graph in self.graphs)
+
+    def group(self, tokens: Tokens) -> tuple[Tensor, ...] | None:
+        """The slots of each group of inputs, where they have feed-forward layers of their own; else None."""
+        layer = self.blocks[0].feed_forward
+        return layer.slots(tokens.input) if isinstance(layer, EachInput) else None
 
     def plan_cross(self, tokens: Tokens, source: Tokens, dtype=torch.float32, device="cpu") -> Layout:
         """The layout from this core's tokens to a second set: each token reads its own sample there."""

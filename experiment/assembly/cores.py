@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from ...models.attention.grammar import parse_graph
+from ...models.layers.feed_forward import EachInput
 from ...models.layers.relative import RelativePosition
 from ...models.model import Encoder
 from ...models.transformer import Transformer
@@ -29,4 +30,8 @@ def build_core(config: Config, axes: Sequence[str], encoder: Encoder | None = No
         options["attention"] = [parse_graph(each, list(config.inputs), axes, imported) for each in written]
     options["position"] = partial(options["position"] or RelativePosition, axes=tuple(axes))
     options["block"] = partial(options["block"], crosses=crosses)
-    return replace(config.model, options=options).build(Transformer)
+    core = replace(config.model, options=options).build(Transformer)
+    for module in core.modules():
+        if isinstance(module, EachInput):
+            module.name_inputs(list(config.inputs))
+    return core

@@ -25,7 +25,7 @@ from .document import ConfigError, Document, Problem, Where, dumped
 from .registry import ANYWHERE, code_from, registry_of
 from .scalars import nearest, shown
 from .schema import Part, check, model_of, plain
-from .sections import Checkpoints, Data, Evaluation, Logging, Training, sections
+from .top_level import Checkpoints, Data, Evaluation, Logging, Training, sections
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ..attention.graph import Causal, SameSample
 from ..attention.kernels import sdpa
 from ..cache import Cache, LayerCache
 from ..heads import Tied, Unembedding
-from ..layers.feed_forward import FeedForward, TwoMatrices
+from ..layers.feed_forward import EachInput, FeedForward, TwoMatrices
 from ..layers.linear import Linear, laid_together, prepacked
 from ..layers.norms import LayerNorm, RmsNorm
 from ..layers.relative import RelativeBias, RelativePosition, Rotary, rotate
@@ -67,7 +67,7 @@ class Decoder:
         """Whether all parts of this core are known here, and a new token reads all earlier ones in every layer."""
         plain = all({*graph.parts()} <= {Causal(), SameSample()} and graph.is_causal() for graph in core.graphs)
         blocks = all(
-            type(block) is Block and type(block.attention) is Attention
+            type(block) is Block and type(block.attention) is Attention and type(block.feed_forward) is not EachInput
             and type(block.add_attention) in (PreNorm, PostNorm) and block.add_attention.scale is None
             for block in core.blocks
         )  # fmt: skip

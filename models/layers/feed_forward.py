@@ -1,16 +1,18 @@
 """Feed-forward layers of a block: what each token computes by itself after it has read the others.
 
-In YAML: `feed_forward: gelu`, `feed_forward: {use: swiglu, ratio: 2.67}`.
+In YAML: `feed_forward: gelu`, `feed_forward: {use: swiglu, ratio: 2.67}`, and for inputs with layers of their own
+`feed_forward: {use: each_input, of: gelu, groups: [[image], [text, title]]}`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .linear import Linear, laid_together, linear
@@ -103,3 +105,47 @@ class Geglu(Swiglu):
     """A GELU gate (its tanh form) times a linear branch (Shazeer 2020, arXiv:2002.05202), as in T5 version 1.1."""
 
     activation = staticmethod(partial(F.gelu, approximate="tanh"))
+
+
+class EachInput(FeedForward):
+    """A layer `of` some kind for each of several `groups` of inputs: their tokens meet in attention, but each group
+    computes by weights of its own, without a router (VLMo, Bao et al. 2022, arXiv:2111.02358; Mixture-of-Transformers,
+    Liang et al. 2025, arXiv:2411.04996). Every input is in one group; core tokens are in the first. A step costs as many
+    operations as with one layer. Raises ValueError for less than two groups, and an input in two of them."""
+
+    def __init__(
+        self, width: int, bias: bool = True, *, groups: list[list[str]],
+        of: Callable[[int, bool], FeedForward] = Gelu,
+    ):  # fmt: skip
+        super().__init__()
+        named = [name for group in groups for name in group]
+        if len(groups) < 2 or not all(groups) or len({*named}) < len(named):
+            raise ValueError(f"groups must be at least two, none empty, with each input in one of them, not {groups}")
+        self.groups, self.layers = groups, nn.ModuleList(of(width, bias) for _ in groups)
+        self.inputs: list[list[int]] = []
+        if any(isinstance(layer, EachInput) for layer in self.layers):
+            raise ValueError("of: a layer for each input holds no such layers itself")
+
+    def name_inputs(self, names: Sequence[str]) -> None:
+        """Tell which numbers the inputs have: those of `names` from 1 on. Raises ValueError where they are not those of
+        the groups."""
+        named = {name for group in self.groups for name in group}
+        if wrong := named.symmetric_difference(names):
+            raise ValueError(f"groups must name each input once ({', '.join(names)}); see {', '.join(sorted(wrong))}")
+        numbers = {name: number for number, name in enumerate(names, start=1)}
+        self.inputs = [[numbers[name] for name in group] for group in self.groups]
+        self.inputs[0].append(0)  # core tokens and padding
+
+    def slots(self, input: Int[Tensor, "b n"]) -> tuple[Int[Tensor, "_"], ...]:
+        """The slots of each group's tokens, as row * n + column, from the tokens' inputs."""
+        flat = input.flatten()
+        return tuple(torch.isin(flat, torch.tensor(g, device=flat.device)).nonzero()[:, 0] for g in self.inputs)
+
+    def forward(self, x: Float[Tensor, "b n d"], groups: Sequence[Int[Tensor, "_"]]) -> Float[Tensor, "b n d"]:
+        """`groups` are the `slots` of these tokens."""
+        flat = x.flatten(0, 1)
+        made = [layer(flat.index_select(0, slots)) for layer, slots in zip(self.layers, groups, strict=True)]
+        found = made[0].new_zeros(flat.shape)
+        for values, slots in zip(made, groups):
+            found = found.index_copy(0, slots, values)
+        return found.view(x.shape)

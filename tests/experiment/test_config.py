@@ -22,11 +22,12 @@ from chopmix.experiment.settings.schema import Part, Record, keys_of
 from chopmix.experiment.settings.schema import plain as plain_tree
 from chopmix.experiment.settings.sections import Checkpoints, Evaluation, Logging
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
+from chopmix.models.layers.dropout import Dropout
 from chopmix.models.layers.feed_forward import FeedForward
 from chopmix.models.layers.norms import RmsNorm
 from chopmix.models.model import Cores, Model
 from chopmix.models.tokens import plain_tokens
-from chopmix.models.transformer import Block, Dropout
+from chopmix.models.transformer import Block
 from chopmix.tokenizers.base import Chopper, Role
 from chopmix.tokenizers.text import TextPreprocessor, TextTokenizer
 from chopmix.training.schedules import Constant, Cosine, Linear, Schedule
@@ -269,7 +270,7 @@ def test_json_schema_has_every_section_and_part():
 
 def test_a_base_that_cannot_be_made_is_no_choice():
     names = registry_of((FeedForward,)).names()
-    assert names == ["gelu", "relu", "squared_relu", "swiglu", "geglu"]
+    assert names == ["gelu", "relu", "squared_relu", "swiglu", "geglu", "each_input"]
     with pytest.raises(LookupError, match="nothing is named 'two_matrices'"):
         registry_of((FeedForward,)).find("two_matrices")
 
