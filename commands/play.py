@@ -25,7 +25,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
                          help="the return that is asked for; may be given several times")  # fmt: skip
     command.add_argument("--episodes", type=int, default=100, metavar="N", help="for each target; default 100")
     command.add_argument("--temperature", type=float, metavar="T",
-                         help="of drawn actions, 0: the likeliest; default: that of evaluation.play, else 1")  # fmt: skip
+                         help="of drawn actions, 0: the likeliest; default: as evaluation.play says")  # fmt: skip
     command.add_argument("--seed", type=int, default=1, metavar="N", help="of the episodes; default 1")
     command.add_argument("--together", type=int, default=64, metavar="N", help="episodes side by side; default 64")
     command.add_argument("--record", metavar="FILE", help="write the first episode there, a .gif")

@@ -10,7 +10,7 @@ HELP = "record episodes of an environment, played by a script, a bot or a run"
 def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("environment", metavar="ENVIRONMENT", help="a name that gymnasium knows: CartPole-v1")
     command.add_argument("--policy", default="random", metavar="P",
-                         help="random (the default), script, bot, package.module:Class, or the folder of a run")  # fmt: skip
+                         help="random (the default), script, bot, package.module:Class, or a run's folder")  # fmt: skip
     command.add_argument("--episodes", type=int, default=1000, metavar="N", help="how many in all; default 1,000")
     command.add_argument("--noise", type=float, nargs=2, default=(0.0, 0.0), metavar=("LOW", "HIGH"),
                          help="the share of random actions of an episode, drawn between these two")  # fmt: skip
@@ -43,6 +43,5 @@ def run(options: argparse.Namespace) -> None:
     for _ in progress(record(Path(options.out), about, play), options.episodes, "episodes", counted=True):
         pass
     values = read_episodes(Path(options.out))[1].values
-    print(
-        f"{options.out}: {len(values):,} episodes, returns {values.min():g} to {values.max():g}, mean {values.mean():.4g}"
-    )
+    told = f"returns {values.min():g} to {values.max():g}, mean {values.mean():.4g}"
+    print(f"{options.out}: {len(values):,} episodes, {told}")

@@ -21,7 +21,6 @@ from .attention.graph import Graph, SameSample
 from .attention.kernels import Layout, attend
 from .attention.plan import plan, plan_cross
 from .cache import Cache, LayerCache
-from .layers.dropout import Dropout
 from .layers.feed_forward import EachInput, FeedForward, Gelu
 from .layers.linear import Linear, laid_together, linear
 from .layers.norms import LayerNorm, Norm
@@ -29,15 +28,40 @@ from .layers.relative import RelativePosition, rotate
 from .tokens import Tokens, plain_tokens
 
 
+@dataclass(frozen=True, kw_only=True)
+class Dropout:
+    """Where values are dropped while training: embeddings and what layers add, as in the 2017 paper; attention weights,
+    as in GPT-2; whole branches (stochastic depth). Probabilities, at least 0 and below 1."""
+
+    embedding: float = 0.0
+    """On the sum of token, type and position embeddings."""
+    attention: float = 0.0
+    """On the attention weights."""
+    residual: float = 0.0
+    """On the output of each attention and feed-forward layer, before it is added."""
+    depth: float = 0.0
+    """Stochastic depth: rows skip a branch this often in the last layer, linearly less before (arXiv:1603.09382)."""
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not 0 <= value < 1:
+                raise ValueError(f"dropout.{name} is {value}; it must be at least 0 and below 1")
+
+    @classmethod
+    def from_number(cls, probability: float) -> Dropout:
+        """`dropout: 0.1` in YAML: the same at the three points of GPT-2, no stochastic depth."""
+        return cls(embedding=probability, attention=probability, residual=probability)
+
+
 class Reads(NamedTuple):
-    """How one layer attends: its graph's layout, relative positions (`RelativePosition`), and its key-value cache."""
+    """How one layer attends: its graph's layout, relative positions (`RelativePosition`), and its key-value cache; and
+    the slots of each group of inputs that has a feed-forward layer of its own (`EachInput.slots`)."""
 
     layout: Layout
     rotation: tuple[Tensor, Tensor] | None = None
     bias: Float[Tensor, "b h n m"] | None = None
     cache: LayerCache | None = None
     groups: tuple[Tensor, ...] | None = None
-    """The slots of each group of inputs that has a feed-forward layer of its own (`EachInput.slots`)."""
 
 
 class Attention(nn.Module):
@@ -60,7 +84,7 @@ class Attention(nn.Module):
             raise ValueError(f"key_value_heads ({groups}) must divide heads ({heads})")
         if head_width is None and width % heads:
             raise ValueError(f"heads ({heads}) must divide width ({width})")
-        self.channels, self.dropout, self.scaled = head_width or width // heads, dropout, scaled
+        self.channels, self.groups, self.dropout, self.scaled = head_width or width // heads, groups, dropout, scaled
         self.query = Linear(width, heads * self.channels, bias=bias)
         self.key = Linear(width, groups * self.channels, bias=bias)
         self.value = Linear(width, groups * self.channels, bias=bias)
@@ -217,13 +241,9 @@ class Transformer(nn.Module):
         blocks = nn.ModuleList(block(width, heads, dropout, skip) for skip in skips)
         self.position = (position or RelativePosition)(heads, blocks[0].attention.channels)
         self.blocks = blocks
+        self.axes = len(self.position.axes)
         last = self.blocks[-1].add_feed_forward
         self.norm = copy.deepcopy(last.norm) if final_norm and not last.normalises_output else nn.Identity()
-
-    @property
-    def axes(self) -> int:
-        """How many position axes the tokens have."""
-        return len(self.position.axes)
 
     def forward(
         self, x: Float[Tensor, "b n d"], tokens: Tokens | None = None, layouts: Sequence[Layout] | None = None, *,
@@ -240,16 +260,13 @@ class Transformer(nn.Module):
         """
         if tokens is None:
             start = 0 if cache is None else cache.length
-            here = plain_tokens(*x.shape[:2], start=start, axes=self.axes)
-            tokens = plain_tokens(*x.shape[:2], start=start, axes=self.axes, device=x.device)
-        elif layouts is None:
-            here = tokens.to("cpu")
+            tokens = plain_tokens(*x.shape[:2], start=start, axes=self.axes)
         if layouts is None:
-            how = {"dtype": x.dtype, "device": x.device}
+            here, how = tokens.to("cpu"), {"dtype": x.dtype, "device": x.device}
             layouts = self.plan(here, None if cache is None else cache.extend(here), **how)
             if source is not None and source_layout is None:
                 source_layout = self.plan_cross(here, plain_tokens(*source.shape[:2]), **how)
-            tokens = tokens.to(x.device)
+        tokens = tokens.to(x.device)
         groups = self.group(tokens) if groups is None else groups
         x = self.embedding_dropout(x)
         rotation = self.position.rotation(tokens)
@@ -278,9 +295,5 @@ class Transformer(nn.Module):
 
     def empty_cache(self, rows: int, capacity: int, *, dtype=torch.float32, device="cpu") -> Cache:
         """An empty cache for the keys and values of up to `capacity` tokens in each of `rows` rows."""
-
-        def layer(attention: Attention) -> LayerCache:
-            heads = attention.key.out_features // attention.channels
-            return LayerCache(rows, heads, capacity, attention.channels, dtype=dtype, device=device)
-
-        return Cache([layer(block.attention) for block in self.blocks], capacity)
+        sizes = [(rows, block.attention.groups, capacity, block.attention.channels) for block in self.blocks]
+        return Cache([LayerCache(*size, dtype=dtype, device=device) for size in sizes], capacity)

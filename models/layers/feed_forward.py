@@ -110,8 +110,8 @@ class Geglu(Swiglu):
 class EachInput(FeedForward):
     """A layer `of` some kind for each of several `groups` of inputs: their tokens meet in attention, but each group
     computes by weights of its own, without a router (VLMo, Bao et al. 2022, arXiv:2111.02358; Mixture-of-Transformers,
-    Liang et al. 2025, arXiv:2411.04996). Every input is in one group; core tokens are in the first. A step costs as many
-    operations as with one layer. Raises ValueError for less than two groups, and an input in two of them."""
+    Liang et al. 2025, arXiv:2411.04996). Every input is in one group; core tokens are in the first. A step costs as
+    many operations as with one layer. Raises ValueError for less than two groups, and an input in two of them."""
 
     def __init__(
         self, width: int, bias: bool = True, *, groups: list[list[str]],
@@ -136,12 +136,12 @@ class EachInput(FeedForward):
         self.inputs = [[numbers[name] for name in group] for group in self.groups]
         self.inputs[0].append(0)  # core tokens and padding
 
-    def slots(self, input: Int[Tensor, "b n"]) -> tuple[Int[Tensor, "_"], ...]:
+    def slots(self, input: Int[Tensor, "b n"]) -> tuple[Tensor, ...]:
         """The slots of each group's tokens, as row * n + column, from the tokens' inputs."""
         flat = input.flatten()
         return tuple(torch.isin(flat, torch.tensor(g, device=flat.device)).nonzero()[:, 0] for g in self.inputs)
 
-    def forward(self, x: Float[Tensor, "b n d"], groups: Sequence[Int[Tensor, "_"]]) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b n d"], groups: Sequence[Tensor]) -> Float[Tensor, "b n d"]:
         """`groups` are the `slots` of these tokens."""
         flat = x.flatten(0, 1)
         made = [layer(flat.index_select(0, slots)) for layer, slots in zip(self.layers, groups, strict=True)]

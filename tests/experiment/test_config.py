@@ -22,12 +22,11 @@ from chopmix.experiment.settings.schema import Part, Record, keys_of
 from chopmix.experiment.settings.schema import plain as plain_tree
 from chopmix.experiment.settings.sections import Checkpoints, Evaluation, Logging
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
-from chopmix.models.layers.dropout import Dropout
 from chopmix.models.layers.feed_forward import FeedForward
 from chopmix.models.layers.norms import RmsNorm
 from chopmix.models.model import Cores, Model
 from chopmix.models.tokens import plain_tokens
-from chopmix.models.transformer import Block
+from chopmix.models.transformer import Block, Dropout
 from chopmix.tokenizers.base import Chopper, Role
 from chopmix.tokenizers.text import TextPreprocessor, TextTokenizer
 from chopmix.training.schedules import Constant, Cosine, Linear, Schedule

@@ -173,8 +173,8 @@ def test_returns_to_go_are_what_is_still_to_come():
     ],
 )
 def test_bad_episodes_are_said(change, message):
-    whole = {"observations": {"observation": np.zeros((5, 1))}, "texts": {}, "actions": np.zeros(5), "rewards": np.zeros(5),
-             "lengths": np.array([3, 2]), "ended": np.ones(2), "seeds": np.zeros(2, int)}  # fmt: skip
+    whole = {"observations": {"observation": np.zeros((5, 1))}, "texts": {}, "actions": np.zeros(5)}
+    whole |= {"rewards": np.zeros(5), "lengths": np.array([3, 2]), "ended": np.ones(2), "seeds": np.zeros(2, int)}
     with pytest.raises(DataError, match=message):
         Episodes(**(whole | change))
 

@@ -30,10 +30,10 @@ from chopmix.models.attention.mask import dense_mask
 from chopmix.models.batch import Batch
 from chopmix.models.generation.sampling import Sampling, draw
 from chopmix.models.generation.session import Session
-from chopmix.models.layers.dropout import Dropout
 from chopmix.models.layers.norms import LayerNorm, RmsNorm
 from chopmix.models.layers.relative import Alibi, RelativeBias, Rotary
 from chopmix.models.model import Cores, Model
+from chopmix.models.transformer import Dropout
 from chopmix.tasks.ctc import OnHost
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.chopping.packing import place
