@@ -10,7 +10,7 @@ into vectors of the model's width; it names the class whose fields are the YAML'
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -91,7 +91,7 @@ class Preprocessor:
 
     learns: ClassVar[bool] = True
     """Whether a chopper that it fits learns of the data, and so keeps files in the run's assets."""
-    offset: FiniteFloat | None = None
+    offset: FiniteFloat | None = field(default=None, repr=False)  # vocabularies are known by what this shows
     """Seconds that are added to the times of its tokens: an action that follows the state of its moment has a larger
     one. What has no times of its own, such as a text or an image, stands at this second as a whole: an instruction, at
     -1, before time begins."""

@@ -1,5 +1,6 @@
 """Pictures as ids: what is encoded comes back, and every id is a pattern."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -102,3 +103,12 @@ def test_pictures_are_changed_before_they_are_made_small():
         assert changed.shape == (1, 28, 28)
         drawn = chopper.vocabulary.restore(chopper.encoded(changed))
         assert drawn.shape == (1, 14, 14) and drawn[0, 3:11].amax(1).all()
+
+
+def test_a_vocabulary_is_known_by_the_same_name_as_ever():
+    """Runs store it: a field that every chopper has got since, such as a time in which it stands, changes nothing."""
+    pictures = ImageChopper(size=14, patch_size=2, channels=1)
+    known = "3b9840a512361163c45780fb011743cf5bfb9eee04d82c85b61320d92234c3ac"
+    assert PatchVocabulary(pictures=pictures).fingerprint == known
+    assert PatchVocabulary(pictures=replace(pictures, offset=1.0)).fingerprint == known
+    assert PatchVocabulary(pictures=pictures, levels=4).fingerprint != known
