@@ -186,6 +186,34 @@ REACHED = (
         ),
     ),
     Reached(
+        "generate/emoji",
+        "emoji in colour from their names",
+        (
+            Figure("val/bits_per_code"),
+            Figure("val/without_name/bits_per_code"),
+            Figure("test/bits_per_code"),
+        ),
+    ),
+    Reached(
+        "generate/spoken_digits",
+        "a spoken digit from its word, judged by our recogniser",
+        (
+            Figure("test/heard", "wer "),
+            Figure("test/heard_decoded", "of true ones, encoded and decoded again "),
+            Figure("val/heard"),
+            Figure("val/heard_decoded"),
+        ),
+    ),
+    Reached(
+        "generate/molecules",
+        "molecules as SMILES (MOSES), judged by RDKit",
+        (
+            Figure("val/molecules_valid"),
+            Figure("val/molecules_unique"),
+            Figure("val/molecules_novel"),
+        ),
+    ),
+    Reached(
         "lm/shakespeare_char_nanogpt", "nanoGPT's character model, its CPU hyper-parameters", (Figure("val/loss"),)
     ),
     Reached("lm/shakespeare_char", "our recipe at the same size: Muon, rotary, squared ReLU", (Figure("val/loss"),)),
