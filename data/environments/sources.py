@@ -10,6 +10,7 @@ from pathlib import Path
 from ...tokenizers.files.reading import DataError
 from ..root import cache_folder, data_root
 from .episodes import About, Episodes, read_about, read_episodes
+from .minari import about_folder, read_folder
 
 
 class Source(ABC):
@@ -74,3 +75,15 @@ class Folder(Source):
 
     def read(self) -> Episodes:
         return read_episodes(self.folder)[1]
+
+
+class Minari(Folder):
+    """Episodes in a folder of Minari's, as it keeps them in `~/.minari/datasets`: `path` is the folder of one data set,
+    in its HDF5 format."""
+
+    @cached_property
+    def about(self) -> About:
+        return about_folder(self.folder)
+
+    def read(self) -> Episodes:
+        return read_folder(self.folder)

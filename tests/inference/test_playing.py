@@ -9,7 +9,7 @@ from chopmix.data.datasets.episodes import Episodes as EpisodesData
 from chopmix.data.environments.episodes import Episodes, read_about, read_episodes
 from chopmix.data.environments.making import make_environment, spaces_of
 from chopmix.data.environments.record import about_of, record, recorded
-from chopmix.data.environments.sources import Folder, Recorded
+from chopmix.data.environments.sources import Folder, Minari, Recorded
 from chopmix.data.sampler import Weighted
 from chopmix.inference.moments import Moments
 from chopmix.inference.rollout import Player
@@ -249,3 +249,80 @@ def test_a_folder_of_another_format_is_said(tmp_path):
     (tmp_path / "part-00000.safetensors").write_bytes(b"no")
     with pytest.raises(DataError, match="damaged or cut short"):
         read_episodes(tmp_path)
+
+
+def minari_folder(folder, change=lambda file, about: None) -> None:
+    """Two episodes as Minari writes them."""
+    h5py = pytest.importorskip("h5py")
+    (folder / "data").mkdir(parents=True)
+    about = {
+        "total_episodes": 2, "data_format": "hdf5", "env_spec": json.dumps({"id": "CartPole-v1"}),
+        "action_space": json.dumps({"type": "Discrete", "dtype": "int64", "start": 0, "n": 2}),
+    }  # fmt: skip
+    with h5py.File(folder / "data" / "main_data.hdf5", "w") as file:
+        for number, steps in enumerate((3, 2)):
+            group = file.create_group(f"episode_{number}")
+            group.attrs["seed"] = 7 + number
+            seen = group.create_group("observations")
+            seen["state"] = np.arange((steps + 1) * 4, dtype=np.float32).reshape(-1, 4)
+            seen.create_dataset("mission", data=["go"] * (steps + 1), dtype=h5py.string_dtype())
+            group["actions"], group["rewards"] = np.arange(steps) % 2, np.ones(steps)
+            group["terminations"], group["truncations"] = np.arange(steps) == 2, np.arange(steps) == 1
+        change(file, about)
+    (folder / "data" / "metadata.json").write_text(json.dumps(about))
+
+
+def test_a_folder_of_minaris_is_read_without_it(tmp_path):
+    minari_folder(tmp_path)
+    source = Minari(path=str(tmp_path))
+    assert source.about.environment == "CartPole-v1" and source.about.spaces.action.size == 2
+    assert source.about.spaces.texts == ("mission",) and source.about.spaces.observations["state"].shape == (4,)
+    found = source.read()
+    assert found.lengths.tolist() == [3, 2] and found.ended.tolist() == [True, False] and found.seeds.tolist() == [7, 8]
+    assert found.texts == {"mission": ["go", "go"]} and found.observations["state"].shape == (5, 4)
+    assert found.observations["state"][3].tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]  # the second episode begins; no last observation between
+
+
+def dropped(name):
+    def change(file, about):
+        del file["episode_1"][name]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file, about: about.update(data_format="arrow"), "its format 'arrow' is not read here, only 'hdf5'"),
+        (lambda file, about: about.update(total_episodes=0), "holds no episodes"),
+        (lambda file, about: about.update(total_episodes=3), "main_data.hdf5 cannot be read: .*episode_2"),
+        (lambda file, about: about.update(total_episodes="two"), "total_episodes: must be a whole number"),
+        (dropped("rewards"), "main_data.hdf5 cannot be read"),
+    ],
+)
+def test_a_folder_of_another_kind_is_said(tmp_path, change, message):
+    minari_folder(tmp_path, change)
+    with pytest.raises(DataError, match=message):
+        Minari(path=str(tmp_path)).read()
+
+
+def test_what_is_no_folder_of_minaris_is_said(tmp_path):
+    with pytest.raises(DataError, match="is no folder of Minari's: there is no data/metadata.json"):
+        Minari(path=str(tmp_path)).read()
+
+    def short(file, about):
+        del file["episode_0"]["rewards"]
+        file["episode_0"]["rewards"] = np.ones(2)
+
+    minari_folder(tmp_path / "damaged")
+    (tmp_path / "damaged" / "data" / "main_data.hdf5").write_bytes(b"\x89HDF no")
+    with pytest.raises(DataError, match="main_data.hdf5 cannot be read"):
+        Minari(path=str(tmp_path / "damaged")).read()
+    minari_folder(tmp_path / "short", short)
+    with pytest.raises(DataError, match="episode 0 has 3 actions, but 2 rewards"):
+        Minari(path=str(tmp_path / "short")).read()
