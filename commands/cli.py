@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 from ..tokenizers.files.printing import printable
 
 ORDER = (
-    "train", "generate", "predict", "evaluate", "play", "record", "embed", "inspect", "examples", "compare",
-    "transcribe", "import", "export", "upgrade", "schema",
+    "train", "generate", "predict", "evaluate", "play", "record", "in_context", "embed", "inspect", "examples",
+    "compare", "transcribe", "import", "export", "upgrade", "schema",
 )  # fmt: skip
 """The order in which `--help` lists commands; others follow by name."""
 

@@ -82,8 +82,9 @@ class _Keys(Sequence[str]):
 
 class Episodes(SampleDataset):
     """Windows of at most `window` steps of the episodes `of` a source (0: whole episodes): `{use: recorded,
-    environment: CartPole-v1, policy: script, noise: [0, 1], episodes: 300}` `{use: folder, path: DIR}` or `{use: minari, path: DIR}`. A tenth of
-    the episodes validates, by hash. In training a window begins at any step; those for validation do not overlap.
+    environment: CartPole-v1, policy: script, noise: [0, 1], episodes: 300}`, `{use: folder, path: DIR}` or `{use:
+    minari, path: DIR}`. A tenth of the episodes validates, by hash. In training a window begins at any step; those for
+    validation do not overlap.
 
     Columns, of t steps: `return` (what is still to come), `reward`, `action`, `step`, and whatever is observed by its
     name (`observation` where there is only one thing), each with its seconds, one a step; texts that are observed, such

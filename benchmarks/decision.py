@@ -1,0 +1,75 @@
+"""An agent told what return to reach, beside two that are told nothing: cloning of all episodes, and of their best
+tenth; and beside the data.
+
+    python benchmarks/decision.py configs/decision/cartpole.yaml --targets 25,50,100,200,350,500 --seeds 0,1,2
+
+trains what is not trained yet, in runs/decision/NAME/{told,clone,best}/seed-N, lets each play (`--episodes` of them, from
+the same start seeds), and adds a row for each of them, and of each target, to `benchmarks/results/`. `--set KEY=VALUE`
+changes the configuration of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from chopmix.experiment.opening.played import data_figures, episodes_of, figures_of
+from chopmix.experiment.run import Run, load_run
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import train
+from chopmix.inference.rollout import Playing
+from results import write_results
+
+KINDS = {
+    "told": (),
+    "clone": ("inputs.return=null", "data.dataset.balance=0"),
+    "best": ("inputs.return=null", "data.dataset.balance=0", "data.dataset.best=0.1"),
+}
+"""What each agent changes in the configuration."""
+
+
+def trained(config: str, kind: str, seed: int, more: list[str]) -> Run:
+    """The run of one agent and seed, trained first where it is not there."""
+    folder = Path("runs/decision") / Path(config).stem / kind / f"seed-{seed}"
+    if not (folder / "summary.json").exists():
+        changes = [*KINDS[kind], *more, f"training.seed={seed}", "evaluation.play=null", f"out={folder}"]
+        train(load_config(config, changes))
+    return load_run(folder, "last")
+
+
+def rows_of(config: str, kind: str, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for each return that is asked for; one alone of an agent that is told none."""
+    known = load_config(config, []).evaluation.play or Playing()
+    run, found = trained(config, kind, seed, options.set), []
+    for target in map(float, options.targets.split(",")) if kind == "told" else [None]:
+        for temperature in map(float, options.temperatures.split(",")) if options.temperatures else [known.temperature]:
+            how = Playing(environment=known.environment, temperature=temperature, episodes=options.episodes)
+            figures = figures_of(list(episodes_of(run, how, target, range(options.episodes))))
+            row = {"agent": kind, "seed": seed, "target": target, "temperature": temperature}
+            found.append(row | {"episodes": options.episodes, **figures, **(data_figures(run) or {})})
+            print(found[-1], flush=True)
+    return found
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("config")
+    options.add_argument("--targets", required=True)
+    options.add_argument("--seeds", default="0,1,2")
+    options.add_argument("--agents", default="told,clone,best")
+    options.add_argument("--episodes", type=int, default=100)
+    options.add_argument("--temperatures", default="", help="default: that of the configuration's evaluation.play")
+    options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    given = options.parse_args()
+    rows = [
+        row
+        for kind in given.agents.split(",")
+        for seed in map(int, given.seeds.split(","))
+        for row in rows_of(given.config, kind, seed, given)
+    ]
+    write_results(f"decision_{Path(given.config).stem}", rows)
+
+
+if __name__ == "__main__":
+    main()

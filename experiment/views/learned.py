@@ -1,0 +1,91 @@
+"""What a run learns in its context, as a table and a picture: its error after k examples, beside rivals."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...data.datasets.in_context import InContext
+from ...data.samples.functions import Linear, Network, Sparse, Tree
+from ...inference.in_context import Seen, curves, probe, rows_of, seen
+from ...tasks.next_item import NextItem
+from ...tokenizers.files.writing import write_bytes, write_text
+from ..folder.reading import RunError
+from ..opening.given import own_split
+from ..run import Run
+
+RIGHT = {
+    Linear: ("least squares", "ridge"), Sparse: ("least squares", "ridge", "lasso"),
+    Network: ("ridge", "nearest neighbours", "fitted network"), Tree: ("ridge", "nearest neighbours", "greedy tree"),
+}  # fmt: skip
+"""The rivals that are right for each kind of function."""
+ELSEWHERE = {"points twice as far": {"scale": 2.0}, "values three times as large": {"weights": 3.0}}
+"""Other data than was trained on, by its name: what changes."""
+Curves = dict[str, dict[str, list[float]]]
+
+
+def learned(run: Run, functions: int, say: Callable[[str], None]) -> tuple[Curves, list[float] | None]:
+    """The curves as trained and elsewhere, on so many functions of val, half of which choose the rivals' settings; and,
+    of linear functions, how well ridge's weights are read off each layer after twice as many examples as dimensions.
+    Raises RunError for a run that was not trained on functions in its context."""
+    dataset = run.dataset()
+    name, task = next(((n, t) for n, t in run.tasks.items() if isinstance(t, NextItem)), ("", None))
+    if not isinstance(dataset, InContext) or task is None:
+        raise RunError(f"{run.folder} was not trained to predict functions from examples (the data set `in_context`)")
+    rivals, found, read = RIGHT[type(dataset.kind)], {}, None
+    for where, changed in {"as trained": {}, **ELSEWHERE}.items():
+        say(where)
+        here = _read(run, name, task, dataset, changed, functions)
+        read = read or here
+        found[where] = curves(here, rivals, functions // 2)
+    depth = 2 * dataset.dimension
+    told = isinstance(dataset.kind, Linear) and depth < dataset.examples
+    return found, probe(read, depth, dataset.noise**2) if told else None
+
+
+def _read(
+    run: Run, name: str, task: NextItem, dataset: InContext, changed: Mapping[str, float], functions: int
+) -> Seen:
+    options = {key: getattr(dataset, key) for key in ("dimension", "examples", "noise", "scale", "weights")}
+    other = InContext(function=lambda: dataset.kind, samples=functions, **{**options, **changed})
+    other.held_back = functions
+    return seen(run.model, name, task, own_split(run, "val", other))
+
+
+def written(folder: Path, found: Curves, probed: Sequence[float] | None) -> list[Path]:
+    """Write `in_context.csv` and `in_context.png` into a folder; gives their paths."""
+    rows = rows_of(found)
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = csv.DictWriter(text, names, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    files = [folder / "in_context.csv", folder / "in_context.png"]
+    write_text(files[0], text.getvalue())
+    write_bytes(files[1], picture(found, probed))
+    return files
+
+
+def picture(found: Curves, probed: Sequence[float] | None) -> bytes:
+    """The curves, a panel for each of the data they are of, and a panel for the probe, as a PNG."""
+    from matplotlib.figure import Figure
+
+    panels = len(found) + bool(probed)
+    figure = Figure(figsize=(4.2 * panels, 3.4), layout="constrained")
+    every: Sequence[Any] = figure.subplots(1, panels, squeeze=False)[0]
+    for canvas, (where, lines) in zip(every, found.items()):
+        for name, curve in lines.items():
+            canvas.plot(range(len(curve)), curve, marker=".", label=name, linewidth=2.5 if name == "model" else 1)
+        least, most = min(map(min, lines.values())), lines["model"][0]
+        canvas.set(title=where, xlabel="examples", yscale="log", ylim=(0.7 * least, 3 * most))
+    every[0].set_ylabel("mean squared error")
+    every[0].legend(fontsize=7)
+    if probed:
+        every[-1].plot(range(len(probed)), probed, marker="o")
+        every[-1].set(title="ridge's weights, read off", xlabel="layers", ylabel="R2", ylim=(-0.05, 1.05))
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return file.getvalue()

@@ -1,0 +1,90 @@
+"""What a model has learned to learn: its error after k examples in its context, beside rivals that are fitted to these
+examples, and whether its layers hold what ridge regression would have found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..data.samples.split import SampleSplit
+from ..models.model import Model, at
+from ..tasks.next_item import NextItem
+from .rivals import RIVALS, errors_of, ridge_weights
+
+
+@dataclass(frozen=True)
+class Seen:
+    """n functions, each with k points and values, and what the model makes of them."""
+
+    x: Float[Tensor, "n k d"]
+    y: Float[Tensor, "n k"]
+    predicted: Float[Tensor, "n k"]
+    """The value that the model expects at each point, from the pairs before it."""
+    hidden: Float[Tensor, "l n k w"]
+    """The vectors at each point, of width w, before the first layer and after each."""
+
+    def errors(self, left_out: int = 0) -> list[float]:
+        """The mean squared error after 0, 1, 2, ... examples, without the first functions."""
+        return (self.predicted - self.y)[left_out:].square().mean(0).tolist()
+
+
+@torch.inference_mode()
+def seen(model: Model, name: str, task: NextItem, split: SampleSplit, rows: int = 64) -> Seen:
+    """Let the model read all samples of a split."""
+    gathered: dict[str, list[Tensor]] = {key: [] for key in ("x", "y", "predicted", "hidden")}
+    outputs: list[Tensor] = []
+    hooks = [block.register_forward_hook(lambda _, __, output: outputs.append(output)) for block in model.core.blocks]
+    hooks.append(model.core.embedding_dropout.register_forward_hook(lambda _, __, output: outputs.append(output)))
+    places = split.all()
+    for start in range(0, len(places), rows):
+        outputs.clear()
+        numbers = [place.number for place in places[start : start + rows]]
+        batch = model.plan(split.batch(places[start : start + rows]))
+        targets, items = batch.targets[name], [split.item(number)[0] for number in numbers]
+        hidden = model.read(batch).main
+        output = task.chopper.measured(model.heads[name](at(hidden, targets), targets).float())[:, 0]
+        shape = (len(items), -1)
+        gathered["x"].append(torch.stack([item[task.at] for item in items]).double())
+        gathered["y"].append(torch.stack([item[task.target][:, 0] for item in items]).double())
+        gathered["predicted"].append(output.view(shape).double())
+        layers = [at(each, targets).view(len(items), -1, each.shape[-1]).double() for each in outputs]
+        gathered["hidden"].append(torch.stack(layers))
+    for hook in hooks:
+        hook.remove()
+    joined = {key: torch.cat(parts, dim=1 if key == "hidden" else 0) for key, parts in gathered.items()}
+    return Seen(**joined)
+
+
+def curves(found: Seen, rivals: Sequence[str], tuned: int) -> dict[str, list[float]]:
+    """The error after k examples of the model, and of each rival, on all functions but the first `tuned`, on which the
+    rivals' settings are chosen."""
+    fitted = {name: errors_of(RIVALS[name], found.x, found.y, tuned) for name in rivals}
+    return {"model": found.errors(tuned), **fitted}
+
+
+def probe(found: Seen, k: int, weight: float) -> list[float]:
+    """How well a linear map reads ridge's weights, after k examples, off each layer: R2 on half of the functions of a
+    map fitted to the other half, before the first layer and after each."""
+    wanted = ridge_weights(found.x[:, :k], found.y[:, :k], weight)
+    half = len(wanted) // 2
+    scores = []
+    for layer in found.hidden:
+        vectors = torch.cat([layer[:, k], torch.ones(len(layer), 1, dtype=layer.dtype)], dim=1)
+        fitted = ridge_weights(vectors[None, :half].expand(wanted.shape[1], -1, -1), wanted[:half].T, 1.0)
+        error = (vectors[half:] @ fitted.T - wanted[half:]).square().sum()
+        scores.append(1 - float(error / (wanted[half:] - wanted[half:].mean(0)).square().sum()))
+    return scores
+
+
+def rows_of(lines: Mapping[str, Mapping[str, Sequence[float]]]) -> list[dict[str, Any]]:
+    """The curves by where they were taken, `{"as trained": {"model": [...], "ridge": [...]}}`, as rows of a table."""
+    return [
+        {"where": where, "examples": k, **{name: curve[k] for name, curve in each.items()}}
+        for where, each in lines.items()
+        for k in range(len(next(iter(each.values()))))
+    ]
