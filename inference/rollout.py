@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..data.environments.episodes import Episode
-from ..data.environments.making import Observed, Space, check_action, observed
+from ..data.environments.making import Observed, Space, begin, check_action, observed
 from ..data.environments.record import ACTS, episode_of
 from ..models.model import Model
 from ..tasks.next_item import NextItem
@@ -69,9 +69,9 @@ class Game:
     asked: list[float] = field(default_factory=list)
     """The return that was asked for at each step."""
 
-    def observe(self, value: Any) -> None:
+    def observe(self, seen: Observed) -> None:
         """Take what the environment shows next."""
-        self.seen.append(observed(value))
+        self.seen.append(seen)
         self.asked.append(self.to_go if self.to_go is not None else np.nan)
 
     def column(self, name: str, step: int) -> Any:
@@ -142,7 +142,7 @@ class Player:
         random = np.random.default_rng([self.seed, number, ACTS])
         start = int(random.integers(2**31))
         game = Game(environment, number, start, random, target)
-        game.observe(environment.reset(seed=start)[0])
+        game.observe(begin(environment, start))
         return game
 
     def _act(self, game: Game, action: np.ndarray) -> Episode | None:
@@ -155,7 +155,7 @@ class Player:
             game.to_go -= float(reward)
         if ended or cut:
             return episode_of(game.seen, game.actions, game.rewards, bool(ended), game.start)
-        game.observe(value)
+        game.observe(observed(value))
         return None
 
     # ------------------------------------------------------------------------------------------------ what is read

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-
 from ..base import share_by_hash
 from ..samples.dataset import Columns
 from ..samples.made import Made, MadeDataset

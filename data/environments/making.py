@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -67,6 +69,12 @@ def make_environment(name: str, options: Mapping[str, Any] | None = None, render
         raise DataError(f"environment {name!r} needs {missing!r}, which is not installed: {error}") from None
     except (gymnasium.error.Error, TypeError, ValueError, AssertionError) as error:
         raise DataError(f"environment {name!r} cannot be made: {error}") from None
+
+
+def begin(environment: gymnasium.Env, seed: int) -> Observed:
+    """The first observation of an episode. What the environment prints meanwhile, as BabyAI does, is not shown."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return observed(environment.reset(seed=seed)[0])
 
 
 def observed(value: Any) -> Observed:

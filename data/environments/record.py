@@ -11,7 +11,7 @@ import numpy as np
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.writing import make_folder, write_text
 from .episodes import FORMAT, PART, About, Episode, Episodes, parts_in, read_about, read_episodes, write_part
-from .making import Observed, check_action, make_environment, observed, spaces_of
+from .making import Observed, begin, check_action, make_environment, observed, spaces_of
 from .scripts import Agent, agent_of
 
 ACTS, NOISE = 23, 24
@@ -26,7 +26,7 @@ def played(
     random = np.random.default_rng([seed, number, ACTS])
     share = np.random.default_rng([seed, number, NOISE]).uniform(*noise)
     start = int(random.integers(2**31))
-    seen, space = observed(environment.reset(seed=start)[0]), spaces_of(environment).action
+    seen, space = begin(environment, start), spaces_of(environment).action
     agent, steps, actions, rewards = make(environment.unwrapped, random), [seen], [], []
     while True:
         action = agent.act(seen)

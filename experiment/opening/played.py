@@ -11,7 +11,7 @@ import torch
 
 from ...data.base import Dataset
 from ...data.environments.episodes import Episode
-from ...data.environments.making import Spaces, make_environment, observed, spaces_of
+from ...data.environments.making import Spaces, begin, make_environment, spaces_of
 from ...inference.rollout import Player, Playing
 from ...tasks.next_item import NextItem
 from ...tokenizers.files.reading import DataError
@@ -59,7 +59,7 @@ def check_observations(run: Opened, spaces: Spaces, environment: Any) -> None:
     """Raises RunError where an input reads what is not observed there, or cannot take what is."""
     columns = columns_of(run.config)
     known = {"return", "reward", "action", "step", *spaces.observations, *spaces.texts}
-    seen = observed(environment.reset(seed=0)[0])
+    seen = begin(environment, 0)
     for name, column in columns.items():
         if column not in known:
             raise RunError(f"{run.folder}: the input {name!r} reads {column!r}; observed there are "
