@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ...tokenizers.files.reading import DataError
-from ..base import split_by_hash
+from ..base import chosen_for_val, split_by_hash
 from ..environments.episodes import Episodes as Played
 from ..environments.sources import Source
 from ..fingerprint import Fingerprint
@@ -127,14 +127,14 @@ class Episodes(SampleDataset):
 
     def chosen(self, split: str) -> Int[np.ndarray, "e"]:
         """The episodes of a split, by number. Raises DataError where there is none."""
-        every = np.arange(len(self.played))
-        own = np.array([split_by_hash(f"{self.source.about.environment} {number}") for number in every])
-        found = every[own == split]
+        keys = [f"{self.source.about.environment} {number}" for number in range(len(self.played))]
+        alone = chosen_for_val(keys)
+        found = np.flatnonzero([("val" if key == alone else split_by_hash(key)) == split for key in keys])
         if split == "train" and self.best < 1:
             kept = max(1, round(self.best * len(found)))
             found = np.sort(found[np.argsort(-self.played.values[found], kind="stable")[:kept]])
         if not len(found):
-            raise DataError(f"none of the {len(every)} episodes is in {split!r}")
+            raise DataError(f"none of the {len(keys)} episodes is in {split!r}")
         return found
 
     def open(self, split: str) -> Windows:

@@ -26,7 +26,7 @@ import transformers
 import yaml
 from checkout import ROOT
 from chopmix.commands.cli import main
-from chopmix.data.datasets import arithmetic, driving, python_stdlib, recall, tiny_shakespeare
+from chopmix.data.datasets import arithmetic, driving, in_context, python_stdlib, recall, tiny_shakespeare
 from PIL import Image
 from test_import_whisper import directory  # noqa: F401 (a fixture: a Whisper as transformers saves it)
 from test_import_whisper import sound as tones
@@ -86,6 +86,16 @@ LESS = {
     **dict.fromkeys(("configs/generate/digits", "configs/diffusion/digits"), [*FEW, "model.width=24"]),
     "configs/generate/chorales.yaml": [*SMALL, "model.width=16", "evaluation.sample_tokens=8"],
     "configs/lm/notes.yaml": [*FEW, "model.width=16", "data.dataset.samples=40"],
+    "configs/decision/cartpole.yaml": [
+        *FEW,
+        "model.width=16",
+        "data.dataset.of.episodes=20",
+        "data.dataset.of.policy=random",
+        "evaluation.play.episodes=1",
+    ],
+    "configs/in_context/linear.yaml": [*FEW, "model.width=16", "data.dataset.samples=40"],
+    "runs/decision/cartpole": ["--episodes", "1"],
+    "runs/in_context/linear": ["--functions", "20"],
 }
 """What shortens the training of a configuration whose path begins so."""
 
@@ -147,7 +157,7 @@ def checkout(tmp_path, monkeypatch):
 
 def write_data(folder: Path, monkeypatch) -> None:
     """Data sets of the form that the datasets of these names read; of those made by rule, few samples."""
-    for dataset in (arithmetic.Arithmetic, driving.Driving, recall.Recall):
+    for dataset in (arithmetic.Arithmetic, driving.Driving, in_context.InContext, recall.Recall):
         monkeypatch.setattr(dataset, "held_back", 20)
     files = python_stdlib._python_files
     monkeypatch.setattr(python_stdlib, "_python_files", lambda root: islice(files(root), 0, None, 12))
@@ -201,6 +211,7 @@ def test_every_command_is_in_a_section_that_is_tried():
         "Your own text, and GPT-2",
         "Encoders, and encoders with decoders",
         "What is written, drawn and sung",
+        "What acts, and what learns as it reads",
     }
     assert {name for name in SECTIONS if commands(name)} - {"Tests"} == tried
     assert sum(len(commands(name)) for name in tried) >= 30
@@ -275,6 +286,21 @@ def test_what_is_written_and_drawn(checkout):
     (block,) = re.findall(r"```yaml\n(.*?)```", SECTIONS["What is written, drawn and sung"], re.DOTALL)
     four = yaml.safe_load((checkout / "configs" / "generalist" / "four.yaml").read_text())
     assert yaml.safe_load(block)["data"]["dataset"].keys() <= four["data"]["dataset"].keys()
+
+
+def test_what_acts_and_what_learns_as_it_reads(checkout):
+    for words in commands("What acts, and what learns as it reads"):
+        if words[0] != "sync":
+            obey(words)
+    assert (checkout / "pole.gif").read_bytes().startswith(b"GIF")
+    assert json.loads((checkout / "recorded" / "cartpole" / "episodes.json").read_text())["episodes"] == 300
+    rows = (checkout / "runs" / "in_context" / "linear" / "in_context.csv").read_text().splitlines()
+    assert rows[0] == "where,examples,model,least squares,ridge" and len(rows) == 1 + 3 * 16
+    (block,) = re.findall(r"```yaml\n(.*?)```", SECTIONS["What acts, and what learns as it reads"], re.DOTALL)
+    (checkout / "acts.yaml").write_text(block + "training: {steps: 2, samples_per_step: 4}\n")
+    short = ["data.dataset.of.episodes=20", "data.dataset.of.policy=random", "evaluation.play.episodes=1"]
+    assert main(["train", "acts.yaml", "out=acts", *short]) == 0
+    assert "val/return_at_500" in json.loads((checkout / "acts" / "summary.json").read_text())
 
 
 def test_a_modality_of_ones_own_learns(tmp_path, monkeypatch):
