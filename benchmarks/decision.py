@@ -3,9 +3,9 @@ tenth; and beside the data.
 
     python benchmarks/decision.py configs/decision/cartpole.yaml --targets 25,50,100,200,350,500 --seeds 0,1,2
 
-trains what is not trained yet, in runs/decision/NAME/{told,clone,best}/seed-N, lets each play (`--episodes` of them, from
-the same start seeds), and adds a row for each of them, and of each target, to `benchmarks/results/`. `--set KEY=VALUE`
-changes the configuration of all.
+trains what is not trained yet, in runs/decision/NAME/{told,clone,best}/seed-N, lets each play (`--episodes` of them,
+from the same start seeds), and adds a row for each of them, and of each target, to `benchmarks/results/`. `--set
+KEY=VALUE` changes the configuration of all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from chopmix.experiment.opening.played import data_figures, episodes_of, figures
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
-from chopmix.inference.rollout import Playing
+from chopmix.inference.in_time.rollout import Playing
 from results import write_results
 
 KINDS = {

@@ -1,4 +1,4 @@
-"""The command line. Every other file of this folder is one command, a module with:
+"""The command line. Every other file of this folder, and of `in_time/`, is one command, a module with:
 
     HELP                  the command's line in `chopmix --help`
     add_options(command)  adds its arguments to its parser
@@ -105,8 +105,11 @@ def meant(wrong: Sequence[str], rest: Sequence[str]) -> str:
 def verbs() -> dict[str, Any]:
     """The commands' modules by name, in the order of `--help`. A file adds `_model` where Python has the name itself:
     `import` is import_model.py, `inspect` is inspect_model.py."""
-    stems = {file.stem for file in Path(__file__).parent.glob("*.py")} - {"cli"}
-    found = {stem.removesuffix("_model"): importlib.import_module(f".{stem}", __package__) for stem in sorted(stems)}
+    folder = Path(__file__).parent
+    stems = {file.stem for file in folder.glob("*.py")} - {"cli"}
+    stems |= {f"in_time.{file.stem}" for file in (folder / "in_time").glob("*.py")}
+    modules = {stem.rpartition(".")[2]: importlib.import_module(f".{stem}", __package__) for stem in sorted(stems)}
+    found = {stem.removesuffix("_model"): module for stem, module in modules.items()}
     names = sorted(found, key=lambda name: (name not in ORDER, [*ORDER, name].index(name)))
     return {name: found[name] for name in names}
 

@@ -15,7 +15,7 @@ from ..models.arithmetic import computing_type
 from ..models.model import Model
 from ..tasks.base import Task, figures
 from ..tasks.judging import Generated
-from ..tasks.metrics import as_text
+from ..tasks.measuring.texts import as_text
 from ..tokenizers.files.reading import DataError
 from .generated import chain_share, generated_share
 from .pictures import draw_confusion

@@ -21,7 +21,7 @@ from ..models.heads import Head
 from ..models.layers.linear import Linear
 from ..tokenizers.files.reading import DataError
 from .base import Metric, Needs, Task, TrainingColumns, per_target
-from .metrics import MEANINGS, TextMetric, as_text
+from .measuring.texts import MEANINGS, TextMetric, as_text
 
 
 class Symbols(RootModel[Annotated[StrictStr, Field(min_length=1)]]):

@@ -19,7 +19,7 @@ from ..models.heads import Tied, VocabularyHead
 from ..tokenizers.encoding.vocabulary import Unit, Vocabulary
 from .base import Metric, Needs, Task, metrics_of
 from .judging import Judge
-from .metrics import MEANINGS, TextMetric
+from .measuring.texts import MEANINGS, TextMetric
 
 
 class LanguageModeling(Task):

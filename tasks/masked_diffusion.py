@@ -23,7 +23,7 @@ from ..models.heads import Tied, VocabularyHead
 from .base import Metric, Needs, metrics_of, per_target
 from .judging import Judge
 from .masked_modeling import MaskedModeling, runs
-from .metrics import MEANINGS, TextMetric
+from .measuring.texts import MEANINGS, TextMetric
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 """Multiples of it, less their whole part, spread evenly."""

@@ -16,7 +16,7 @@ from ..models.batch import IGNORED, Batch, SetPlan, Targets
 from ..models.heads import SlotLinear
 from ..tokenizers.base import SECONDS, Chopper, axes_of
 from .base import LOSS, Metric, Needs, Task, per_target
-from .number_errors import check_loss, errors, loss_of, metrics_of_numbers
+from .measuring.number_errors import check_loss, errors, loss_of, metrics_of_numbers
 
 
 class Pairs(NamedTuple):

@@ -18,7 +18,7 @@ from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import Record
 from .base import Metric, Needs, Task, TrainingColumns
-from .number_errors import check_loss, errors, loss_of, metrics_of_numbers
+from .measuring.number_errors import check_loss, errors, loss_of, metrics_of_numbers
 
 
 class Scale(Record):

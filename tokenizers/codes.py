@@ -18,11 +18,11 @@ from ..models.generation.constraints import Constraint, Length
 from ..models.heads import Head
 from .base import Chopper, Preprocessor, Role, RunPart, axes_of
 from .chopping.contract import chopped
+from .chopping.ids import IdChopper, IdTokenizer
 from .chopping.packing import place
 from .encoding.code_file import CodeFile, counted, key_of
 from .encoding.vocabulary import CodedVocabulary, Unit
 from .files.reading import DataError
-from .ids import IdChopper, IdTokenizer
 
 TOGETHER = 64
 """How many items are encoded at a time."""

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..models.generation.constraints import Constraint, Length
 from .base import Preprocessor, Role
+from .chopping.ids import IdChopper, IdTokenizer
 from .encoding.vocabulary import CodedVocabulary, Unit
-from .ids import IdChopper, IdTokenizer
 from .image import ImageChopper, patches
 from .media.augmentation import ImageAugmentation
 from .media.files import picture_bytes

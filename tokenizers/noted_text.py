@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from ..models.generation.notes import AXIS, Notes
 from .base import Chunk, Role
+from .chopping.ids import IdTokenizer
 from .encoding.base import Encoding
-from .ids import IdTokenizer
 from .text import TextChopper, TextPreprocessor
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from ..models.batch import IGNORED
 from ..models.generation.constraints import Constraint, only
 from .base import Chunk, Preprocessor, Role
+from .chopping.ids import IdChopper, IdTokenizer
 from .encoding.vocabulary import CodedVocabulary, Unit
-from .ids import IdChopper, IdTokenizer
 from .media.midi import BPM, SILENCE, midi_bytes, notes_of, read_midi
 from .media.synthesizer import sound_bytes, synthesized
 

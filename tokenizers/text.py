@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .base import Preprocessor, Role
+from .chopping.ids import IdChopper, IdTokenizer
 from .encoding.base import Encoding
 from .encoding.byte_pairs import Extended
 from .encoding.stored import load_encoding, make_encoding
-from .ids import IdChopper, IdTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import torch
 from ...data.base import Dataset
 from ...data.environments.episodes import Episode
 from ...data.environments.making import Spaces, begin, make_environment, spaces_of
-from ...inference.rollout import Player, Playing
+from ...inference.in_time.rollout import Player, Playing
 from ...tasks.next_item import NextItem
 from ...tokenizers.files.reading import DataError
 from ..data.columns import columns_of

@@ -27,6 +27,9 @@ before `data.dataset.left_out`."""
 MOVED = {
     "data.card": "data.base",
     "data.cards": "data.datasets",
+    "data.samples.dataset:ByLabel": "data.samples.made:ByLabel",
+    "data.samples.dataset:Made": "data.samples.made:Made",
+    "data.samples.dataset:MadeDataset": "data.samples.made:MadeDataset",
     "models.feed_forward": "models.layers.feed_forward",
     "models.heads:OwnTokens": "models.heads:CoreTokens",
     "models.linear": "models.layers.linear",
@@ -38,10 +41,12 @@ MOVED = {
     "models.positions:RelativePosition": "models.layers.relative:RelativePosition",
     "models.positions:Rotary": "models.layers.relative:Rotary",
     "models.token_set": "models.tokens",
+    "tasks.metrics": "tasks.measuring.texts",
     "tasks.task": "tasks.base",
-    "tasks.text_metrics": "tasks.metrics",
+    "tasks.text_metrics": "tasks.measuring.texts",
     "tokenizers.augmentation": "tokenizers.media.augmentation",
     "tokenizers.chopper": "tokenizers.base",
+    "tokenizers.ids": "tokenizers.chopping.ids",
     "tokenizers.sound": "tokenizers.media.sound",
     "training.mix": "training.mixup",
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ...data.base import Dataset
-from ...inference.rollout import Playing
+from ...inference.in_time.rollout import Playing
 from ...training.mixup import Mixup
 from ...training.optimizers import AdamW, Optimizer
 from ...training.schedules import Cosine, Schedule

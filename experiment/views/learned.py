@@ -10,7 +10,7 @@ from typing import Any
 
 from ...data.datasets.in_context import InContext
 from ...data.samples.functions import Linear, Network, Sparse, Tree
-from ...inference.in_context import Seen, curves, probe, rows_of, seen
+from ...inference.in_time.in_context import Seen, curves, probe, rows_of, seen
 from ...tasks.next_item import NextItem
 from ...tokenizers.files.writing import write_bytes, write_text
 from ..folder.reading import RunError

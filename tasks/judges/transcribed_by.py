@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..judging import Figure
-from ..metrics import wer
+from ..measuring.texts import wer
 from ..run_judge import RunJudge
 
 

@@ -11,8 +11,8 @@ from chopmix.data.environments.making import make_environment, spaces_of
 from chopmix.data.environments.record import about_of, record, recorded
 from chopmix.data.environments.sources import Folder, Minari, Recorded
 from chopmix.data.sampler import Weighted
-from chopmix.inference.moments import Moments
-from chopmix.inference.rollout import Player
+from chopmix.inference.in_time.moments import Moments
+from chopmix.inference.in_time.rollout import Player
 from chopmix.models.heads import SlotLinear
 from chopmix.models.model import Cores, Model
 from chopmix.tasks.next_item import NextItem

@@ -31,7 +31,7 @@ from chopmix.inference.sheet import Samples
 from chopmix.tasks.classification import Classes, Classification
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tasks.masked_modeling import MaskedModeling
-from chopmix.tasks.metrics import MEANINGS
+from chopmix.tasks.measuring.texts import MEANINGS
 from chopmix.tasks.regression import Regression, Scale
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.text import TextChopper

@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..models.batch import Chunks
-from ..models.generation.notes import Notes
-from ..models.layers.norms import Norm
-from ..models.layers.positions import AbsolutePosition, Learned
-from .base import Chopper, Chunk
-from .encoding.vocabulary import Vocabulary
+from ...models.batch import Chunks
+from ...models.generation.notes import Notes
+from ...models.layers.norms import Norm
+from ...models.layers.positions import AbsolutePosition, Learned
+from ..base import Chopper, Chunk
+from ..encoding.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.environments.episodes import Episode
-from ..data.environments.making import Observed, Space, begin, check_action, observed
-from ..data.environments.record import ACTS, episode_of
-from ..models.model import Model
-from ..tasks.next_item import NextItem
-from ..tokenizers.base import Chopper
-from ..tokenizers.chopping.contract import chopped
+from ...data.environments.episodes import Episode
+from ...data.environments.making import Observed, Space, begin, check_action, observed
+from ...data.environments.record import ACTS, episode_of
+from ...models.model import Model
+from ...tasks.next_item import NextItem
+from ...tokenizers.base import Chopper
+from ...tokenizers.chopping.contract import chopped
 from .moments import Moments, Sample
 
 TOGETHER = 64

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from .base import Metric, per_target
+from ..base import Metric, per_target
 
 
 def check_loss(kind: str) -> None:

@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .options.shared import add_checkpoint, load, wide_console
+from ..options.shared import add_checkpoint, load, wide_console
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..experiment.run import Run
-    from ..inference.rollout import Playing
+    from ...experiment.run import Run
+    from ...inference.in_time.rollout import Playing
 
 HELP = "let a run act in an environment, for a return that is asked for"
 SHOWN = ("least", "most", "rewarded", "steps")
@@ -36,10 +36,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from ..experiment.folder.reading import RunError, say_aside
-    from ..experiment.opening.played import data_figures, environment_of, episodes_of, figures_of
-    from ..tokenizers.files.writing import write_json
-    from .options.progress import progress
+    from ...experiment.folder.reading import RunError, say_aside
+    from ...experiment.opening.played import data_figures, environment_of, episodes_of, figures_of
+    from ...tokenizers.files.writing import write_json
+    from ..options.progress import progress
 
     if options.record and Path(options.record).suffix != ".gif":
         raise RunError(f"--record {options.record}: an episode is written as .gif")
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
 
 def asked(options: argparse.Namespace, loaded: Run) -> Playing:
     """How the run plays: as the options say, else as its configuration does."""
-    from ..inference.rollout import Playing
+    from ...inference.in_time.rollout import Playing
 
     known = loaded.config.evaluation.play or Playing()
     return Playing(
@@ -92,8 +92,8 @@ def write_film(path: Any, frames: list[Any]) -> None:
     """Write rendered frames, (h, w, 3) each, as an animation."""
     import torch
 
-    from ..tokenizers.files.writing import write_bytes
-    from ..tokenizers.media.files import animation_bytes
+    from ...tokenizers.files.writing import write_bytes
+    from ...tokenizers.media.files import animation_bytes
 
     pictures = [torch.from_numpy(frame.copy()).permute(2, 0, 1) for frame in frames]
     write_bytes(path, animation_bytes(pictures, seconds=0.05, last=1.0))

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..models.batch import Batch, SetPlan
-from ..models.cache import Cache
-from ..models.model import Model
-from ..models.tokens import PADDING
-from ..tokenizers.base import Chopper, axes_of
-from ..tokenizers.chopping.contract import chopped
-from ..tokenizers.chopping.packing import place
+from ...models.batch import Batch, SetPlan
+from ...models.cache import Cache
+from ...models.model import Model
+from ...models.tokens import PADDING
+from ...tokenizers.base import Chopper, axes_of
+from ...tokenizers.chopping.contract import chopped
+from ...tokenizers.chopping.packing import place
 
 Sample = Sequence[tuple[str, Any]]
 """What one sample reads of a moment: (input name, item) pairs, items as `Chopper.decode` gives them."""

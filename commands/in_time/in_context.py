@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from .options.shared import add_checkpoint, load, wide_console
+from ..options.shared import add_checkpoint, load, wide_console
 
 HELP = "compare what a run learns in its context with regression"
 
@@ -23,8 +23,8 @@ def run(options: argparse.Namespace) -> None:
 
     from rich.table import Table
 
-    from ..experiment.folder.reading import RunError, say_aside
-    from ..experiment.views.learned import learned, written
+    from ...experiment.folder.reading import RunError, say_aside
+    from ...experiment.views.learned import learned, written
 
     if options.functions < 4:
         raise RunError(f"--functions must be at least 4, not {options.functions}")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from .base import Metric
+from ..base import Metric
 
 TextMetric = Literal["exact_match", "bleu", "chrf", "wer", "cer"]
 """The values of `metrics` in a YAML."""

@@ -22,12 +22,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from ..data.environments.episodes import read_episodes
-    from ..data.environments.record import about_of, record
-    from ..experiment.opening.played import episodes_of
-    from ..experiment.run import load_run
-    from ..inference.rollout import Playing
-    from .options.progress import progress
+    from ...data.environments.episodes import read_episodes
+    from ...data.environments.record import about_of, record
+    from ...experiment.opening.played import episodes_of
+    from ...experiment.run import load_run
+    from ...inference.in_time.rollout import Playing
+    from ..options.progress import progress
 
     is_run = (Path(options.policy) / "config.yaml").is_file()
     policy = f"{options.policy} asked for {options.target}" if is_run else options.policy
