@@ -19,6 +19,7 @@ from chopmix.experiment.budget import counted
 from chopmix.experiment.settings.config import Config, load_config
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
+from chopmix.tokenizers.category import CategoryChopper
 from chopmix.tokenizers.text import TextTokenizer
 from chopmix.training.record.progress import Progress
 
@@ -74,6 +75,8 @@ def drawn_value(chopper: Any, random: np.random.Generator) -> Any:
     if chopper.kind == "text":
         marks = getattr(chopper, "notes", ())  # of a text with notes
         return "".join([*random.choice(list("abcde "), int(random.integers(1, 6))), *marks])
+    if isinstance(chopper, CategoryChopper):
+        return random.integers(chopper.size, size=(int(random.integers(1, 4)), *chopper.shape))
     return random.standard_normal((int(random.integers(1, 2 * chopper.window + 1)), len(chopper.names)))
 
 
@@ -104,7 +107,8 @@ def on_stand_ins(config: Config, count: int = 24) -> Config:
         texts = [part.options for part in config.inputs.values() if part.target is TextTokenizer]
         numbers = next((each["vocabulary"] - 1 for each in texts if each.get("encoding") == "numbers"), 0)
         dataset = Corpus(numbers)
-    return replace(config, from_run=None, data=replace(config.data, dataset=lambda: dataset))
+    evaluation = replace(config.evaluation, play=None)  # there is no environment
+    return replace(config, from_run=None, evaluation=evaluation, data=replace(config.data, dataset=lambda: dataset))
 
 
 def quickly_encoded(config: Config) -> list[str]:

@@ -259,14 +259,15 @@ class Transformer(nn.Module):
         groups   the slots of each group of inputs (`group`), for feed-forward layers of their own. None: found here
         """
         if tokens is None:
-            start = 0 if cache is None else cache.length
-            tokens = plain_tokens(*x.shape[:2], start=start, axes=self.axes)
+            plain = {"start": 0 if cache is None else cache.length, "axes": self.axes}
+            here, tokens = (plain_tokens(*x.shape[:2], **plain, device=device) for device in ("cpu", x.device))
+        elif layouts is None:
+            here = tokens.to("cpu")
         if layouts is None:
-            here, how = tokens.to("cpu"), {"dtype": x.dtype, "device": x.device}
-            layouts = self.plan(here, None if cache is None else cache.extend(here), **how)
+            layouts = self.plan(here, None if cache is None else cache.extend(here), x.dtype, x.device)
             if source is not None and source_layout is None:
-                source_layout = self.plan_cross(here, plain_tokens(*source.shape[:2]), **how)
-        tokens = tokens.to(x.device)
+                source_layout = self.plan_cross(here, plain_tokens(*source.shape[:2]), x.dtype, x.device)
+            tokens = tokens.to(x.device)
         groups = self.group(tokens) if groups is None else groups
         x = self.embedding_dropout(x)
         rotation = self.position.rotation(tokens)
