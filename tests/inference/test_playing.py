@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from chopmix.data.datasets.episodes import Episodes as EpisodesData
+from chopmix.data.datasets.mixture import Mixture
 from chopmix.data.environments.episodes import Episodes, read_about, read_episodes
 from chopmix.data.environments.making import make_environment, spaces_of
 from chopmix.data.environments.record import about_of, record, recorded
 from chopmix.data.environments.sources import Folder, Minari, Recorded
 from chopmix.data.sampler import Weighted
+from chopmix.data.samples.split import sampler_of
 from chopmix.inference.in_time.moments import Moments
 from chopmix.inference.in_time.rollout import Player
 from chopmix.models.heads import SlotLinear
@@ -326,3 +328,12 @@ def test_what_is_no_folder_of_minaris_is_said(tmp_path):
     minari_folder(tmp_path / "short", short)
     with pytest.raises(DataError, match="episode 0 has 3 actions, but 2 rewards"):
         Minari(path=str(tmp_path / "short")).read()
+
+
+def test_a_mixture_does_not_pass_over_weights(tmp_path, monkeypatch):
+    """It cannot draw by them, and says so."""
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
+    of = lambda: Recorded(environment="CartPole-v1", episodes=20)  # noqa: E731
+    mixture = Mixture(of={"play": lambda: EpisodesData(of=of, balance=2)})
+    with pytest.raises(DataError, match=r"draws the samples of each source equally often; play has weights"):
+        sampler_of(mixture.open("train"), None, 4, None)
