@@ -1,7 +1,7 @@
 """Feed-forward layers of a block: what each token computes by itself after it has read the others.
 
 In YAML: `feed_forward: gelu`, `feed_forward: {use: swiglu, ratio: 2.67}`, and for inputs with layers of their own
-`feed_forward: {use: each_input, of: gelu, groups: [[image], [text, title]]}`.
+`feed_forward: {use: each_input, of: gelu, groups: [[image], [text, title]]}`, beside a `common` one for all if wanted.
 """
 
 from __future__ import annotations
@@ -111,20 +111,24 @@ class EachInput(FeedForward):
     """A layer `of` some kind for each of several `groups` of inputs: their tokens meet in attention, but each group
     computes by weights of its own, without a router (VLMo, Bao et al. 2022, arXiv:2111.02358; Mixture-of-Transformers,
     Liang et al. 2025, arXiv:2411.04996). Every input is in one group; core tokens are in the first. A step costs as
-    many operations as with one layer. Raises ValueError for less than two groups, and an input in two of them."""
+    many operations as with one layer. A `common` layer, if there is one, is passed by all tokens, and its output is
+    added to that of their group (the shared expert of DeepSeekMoE, Dai et al. 2024, arXiv:2401.06066). Raises
+    ValueError for less than two groups, and an input in two of them."""
 
     def __init__(
         self, width: int, bias: bool = True, *, groups: list[list[str]],
         of: Callable[[int, bool], FeedForward] = Gelu,
+        common: Callable[[int, bool], FeedForward] | None = None,
     ):  # fmt: skip
         super().__init__()
         named = [name for group in groups for name in group]
         if len(groups) < 2 or not all(groups) or len({*named}) < len(named):
             raise ValueError(f"groups must be at least two, none empty, with each input in one of them, not {groups}")
         self.groups, self.layers = groups, nn.ModuleList(of(width, bias) for _ in groups)
+        self.common = common and common(width, bias)
         self.inputs: list[list[int]] = []
-        if any(isinstance(layer, EachInput) for layer in self.layers):
-            raise ValueError("of: a layer for each input holds no such layers itself")
+        if any(isinstance(layer, EachInput) for layer in (*self.layers, self.common)):
+            raise ValueError("of, common: a layer for each input holds no such layers itself")
 
     def name_inputs(self, names: Sequence[str]) -> None:
         """Tell which numbers the inputs have: those of `names` from 1 on. Raises ValueError where they are not those of
@@ -148,4 +152,5 @@ class EachInput(FeedForward):
         found = made[0].new_zeros(flat.shape)
         for values, slots in zip(made, groups):
             found = found.index_copy(0, slots, values)
-        return found.view(x.shape)
+        found = found.view(x.shape)
+        return found if self.common is None else found + self.common(x)

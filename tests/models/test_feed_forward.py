@@ -37,6 +37,17 @@ def test_every_token_passes_the_layer_of_its_group(rows, of):
     assert sum(map(len, made.slots(input))) == input.numel()
 
 
+def test_a_common_layer_is_added_to_that_of_the_group():
+    own, common = layer(), Gelu(8)
+    both = EachInput(8, groups=GROUPS, of=Gelu, common=Gelu)
+    both.name_inputs(NAMES)
+    both.layers.load_state_dict(own.layers.state_dict())
+    both.common.load_state_dict(common.state_dict())
+    x, input = torch.randn(2, 5, 8), torch.tensor([[1, 2, 3, 0, 1], [2, 2, 2, 0, 0]])
+    assert torch.equal(both(x, both.slots(input)), own(x, own.slots(input)) + common(x))
+    assert not own.state_dict().keys() & {f"common.{name}" for name in common.state_dict()}
+
+
 def test_a_layer_learns_of_its_own_group_alone():
     made, input = layer(), torch.tensor([[1, 1, 3]])
     made(torch.randn(1, 3, 8), made.slots(input)).sum().backward()
@@ -90,5 +101,7 @@ def test_groups_must_be_groups(groups, message):
 def test_groups_name_each_input():
     with pytest.raises(ValueError, match=r"groups must name each input once \(text, image\); see title"):
         EachInput(8, groups=GROUPS).name_inputs(["text", "image"])
-    with pytest.raises(ValueError, match="a layer for each input holds no such layers itself"):
-        EachInput(8, groups=GROUPS, of=partial(EachInput, groups=GROUPS))
+    nested = partial(EachInput, groups=GROUPS)
+    for layers in ({"of": nested}, {"common": nested}):
+        with pytest.raises(ValueError, match="a layer for each input holds no such layers itself"):
+            EachInput(8, groups=GROUPS, **layers)
