@@ -57,8 +57,12 @@ class Shuffled(Sampler):
         self.count, self.rows = count, rows
 
     def plan(self, seed: int, step: int) -> list[Place]:
-        places = (divmod(number, self.count) for number in range(step * self.rows, (step + 1) * self.rows))
-        return [Place(seed, epoch, int(self.epoch(seed, epoch)[index])) for epoch, index in places]
+        return [self.place(seed, number) for number in range(step * self.rows, (step + 1) * self.rows)]
+
+    def place(self, seed: int, number: int) -> Place:
+        """The place of this number among all that are read, epoch after epoch."""
+        epoch, index = divmod(number, self.count)
+        return Place(seed, epoch, int(self.epoch(seed, epoch)[index]))
 
     def drawn(self, seed: int, epoch: int) -> np.ndarray:
         """The numbers of an epoch's samples in their order."""
@@ -95,11 +99,15 @@ BLOCK = 1000
 
 class Mixed(Sampler):
     """Batches of `rows` samples of several sources, each with its share; every source reads each of its samples once
-    before any a second time, in a random order. Of 3 and 1000 samples with the shares 0.5 and 0.5 every block of 1,000
-    samples holds 500 of each: those of the first source 166 or 167 times."""
+    before any a second time, in a random order, or draws them by `weights` of its own. Of 3 and 1000 samples with the
+    shares 0.5 and 0.5 every block of 1,000 samples holds 500 of each: those of the first source 166 or 167 times."""
 
-    def __init__(self, counts: Sequence[int], shares: Sequence[float], rows: int):
-        """`counts`: how many samples each source has; their numbers follow one another."""
+    def __init__(
+        self, counts: Sequence[int], shares: Sequence[float], rows: int,
+        weights: Sequence[np.ndarray | None] | None = None,
+    ):  # fmt: skip
+        """`counts`: how many samples each source has; their numbers follow one another. `weights`: of each source how
+        often each of its samples is drawn, or None: equally often."""
         super().__init__()
         wanted = np.asarray(shares, dtype=np.float64) / sum(shares) * BLOCK
         self.in_block = np.floor(wanted).astype(int)
@@ -107,7 +115,10 @@ class Mixed(Sampler):
             self.in_block[source] += 1
         self.counts, self.rows = list(counts), rows
         self.starts = np.cumsum([0, *counts])
-        self.own = [Shuffled(count, 1) for count in counts]
+        self.own: list[Shuffled | Weighted] = [
+            Shuffled(count, 1) if own is None else Weighted(own, 1)
+            for count, own in zip(counts, weights or [None] * len(counts), strict=True)
+        ]
 
     def plan(self, seed: int, step: int) -> list[Place]:
         return [self._place(seed, *divmod(slot, BLOCK)) for slot in range(step * self.rows, (step + 1) * self.rows)]
@@ -115,9 +126,8 @@ class Mixed(Sampler):
     def _place(self, seed: int, block: int, slot: int) -> Place:
         sources, ranks = self.epoch(seed, block)
         source = int(sources[slot])
-        epoch, index = divmod(block * int(self.in_block[source]) + int(ranks[slot]), self.counts[source])
-        number = int(self.own[source].epoch(seed, epoch)[index])
-        return Place(seed, epoch, int(self.starts[source]) + number)
+        place = self.own[source].place(seed, block * int(self.in_block[source]) + int(ranks[slot]))
+        return place._replace(number=int(self.starts[source]) + place.number)
 
     def drawn(self, seed: int, epoch: int) -> list[np.ndarray]:
         """Of a block, here called an epoch: the source of every slot, and how many slots of its source come before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -36,6 +37,13 @@ class LayerCache:
             new[:, :, : self.length] = old[:, :, : self.length].index_select(0, rows)
             setattr(self, name, new)
 
+    def fork(self, rows: Int[Tensor, "r"], room: int) -> LayerCache:
+        """A cache of its own with these rows, for `room` more tokens."""
+        made = copy(self)
+        made.key, made.value = (buffer[:, :, : self.length + room] for buffer in (self.key, self.value))
+        made.select(rows)
+        return made
+
     def copy(self, sources: Int[Tensor, "r"], rows: Int[Tensor, "r"]) -> None:
         """Overwrite `rows` with copies of the rows `sources`, as these were before."""
         for buffer in (self.key, self.value):
@@ -68,6 +76,13 @@ class Cache:
         for layer in self.layers:
             layer.select(rows)
         self.tokens = None if self.tokens is None else self.tokens.select(rows.cpu())
+
+    def fork(self, rows: Int[Tensor, "r"], room: int) -> Cache:
+        """A cache of its own with these rows, for `room` more tokens. Raises ValueError where they exceed `capacity`."""
+        if self.length + room > self.capacity:
+            raise ValueError(f"the cache holds {self.length} of {self.capacity} tokens; {room} more do not fit")
+        tokens = None if self.tokens is None else self.tokens.select(rows.cpu())
+        return Cache([layer.fork(rows, room) for layer in self.layers], self.length + room, tokens)
 
     def copy(self, sources: Int[Tensor, "r"], rows: Int[Tensor, "r"]) -> None:
         """Overwrite `rows` with copies of the rows `sources`, which must be of the same samples, in every layer."""

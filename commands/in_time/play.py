@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..options.environments import add_settings, settings_of
 from ..options.shared import add_checkpoint, load, wide_console
 
 if TYPE_CHECKING:
@@ -21,11 +22,14 @@ SHOWN = ("least", "most", "rewarded", "steps")
 def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", metavar="RUN")
     command.add_argument("--environment", metavar="ID", help="default: that of the run's data")
+    add_settings(command)
     command.add_argument("--target", action="append", default=[], type=float, metavar="R",
                          help="the return that is asked for; may be given several times")  # fmt: skip
     command.add_argument("--episodes", type=int, default=100, metavar="N", help="for each target; default 100")
     command.add_argument("--temperature", type=float, metavar="T",
                          help="of drawn actions, 0: the likeliest; default: as evaluation.play says")  # fmt: skip
+    command.add_argument("--plan", metavar="P",
+                         help="imagine what would follow: beams:16,horizon:12 (needs states, actions, rewards as ids)")  # fmt: skip
     command.add_argument("--seed", type=int, default=1, metavar="N", help="of the episodes; default 1")
     command.add_argument("--together", type=int, default=64, metavar="N", help="episodes side by side; default 64")
     command.add_argument("--record", metavar="FILE", help="write the first episode there, a .gif")
@@ -45,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
         raise RunError(f"--record {options.record}: an episode is written as .gif")
     loaded = load(options)
     how = asked(options, loaded)
-    name, data = environment_of(loaded, how), data_figures(loaded)
+    (name, settings), data = environment_of(loaded, how), data_figures(loaded)
     say_aside(f"{loaded.name}, in {name}")
     found, frames = [], []
     for target in how.asked.values():
@@ -59,7 +63,14 @@ def run(options: argparse.Namespace) -> None:
         print(f"the data: {data['mean']:.4g} on average, {data['best']:.4g} at best")
     if options.record:
         write_film(Path(options.record), frames)
-    record = {"environment": name, "temperature": how.temperature, "seed": how.seed, "episodes": how.episodes}
+    record = {
+        "environment": name,
+        "settings": settings,
+        "temperature": how.temperature,
+        "plan": how.plan and str(how.plan),
+        "seed": how.seed,
+        "episodes": how.episodes,
+    }
     loaded.record({"played": found, **record})
     if options.json:
         write_json(Path(options.json), {"played": found, "data": data, **record})
@@ -67,13 +78,16 @@ def run(options: argparse.Namespace) -> None:
 
 def asked(options: argparse.Namespace, loaded: Run) -> Playing:
     """How the run plays: as the options say, else as its configuration does."""
+    from ...inference.in_time.planning import Planning
     from ...inference.in_time.rollout import Playing
 
     known = loaded.config.evaluation.play or Playing()
     return Playing(
-        environment=options.environment or known.environment, targets=tuple(options.target), seed=options.seed,
+        environment=options.environment or known.environment, settings={**known.settings, **settings_of(options)},
+        targets=tuple(options.target), seed=options.seed,
         temperature=known.temperature if options.temperature is None else options.temperature,
         episodes=options.episodes, together=options.together,
+        plan=Planning.of(options.plan) if options.plan else known.plan,
     )  # fmt: skip
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+from ..options.environments import add_settings, settings_of
+
 HELP = "record episodes of an environment, played by a script, a bot or a run"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("environment", metavar="ENVIRONMENT", help="a name that gymnasium knows: CartPole-v1")
+    add_settings(command)
     command.add_argument("--policy", default="random", metavar="P",
                          help="random (the default), script, bot, package.module:Class, or a run's folder")  # fmt: skip
     command.add_argument("--episodes", type=int, default=1000, metavar="N", help="how many in all; default 1,000")
@@ -31,10 +34,11 @@ def run(options: argparse.Namespace) -> None:
 
     is_run = (Path(options.policy) / "config.yaml").is_file()
     policy = f"{options.policy} asked for {options.target}" if is_run else options.policy
-    about = about_of(options.environment, {}, policy, tuple(options.noise), options.seed, options.episodes)
+    settings, noise = settings_of(options), tuple(options.noise)
+    about = about_of(options.environment, settings, policy, noise, options.seed, options.episodes)
     play = None
     if is_run:
-        how = Playing(environment=options.environment, seed=options.seed)
+        how = Playing(environment=options.environment, settings=settings, seed=options.seed)
         loaded = load_run(options.policy)
 
         def play(first: int):

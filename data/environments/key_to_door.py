@@ -21,17 +21,20 @@ class KeyToDoor(gymnasium.Env):
     door. Who walks over the key takes it; who then reaches the door gets a reward of 1, and the episode ends. The agent
     does not see whether it has the key.
 
-        observation   (5, 5) of 0 (empty), 1 (agent), 2 (key), 3 (door)
+        observation   (5, 5) of 0 (empty), 1 (agent), 2 (key), 3 (door); or with `grid=False` two categories:
+                      `agent`, its cell by rows from 0, and `thing`, 0 (none), 1 + the key's cell, 26 + the door's
         action        0 up, 1 down, 2 left, 3 right; walls stop it
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
-    observation_space = gymnasium.spaces.Box(0, 3, (SIDE, SIDE), np.uint8)
     action_space = gymnasium.spaces.Discrete(4)
     COLOURS = np.array([[40, 40, 40], [60, 140, 240], [240, 200, 60], [160, 90, 40]], np.uint8)
 
-    def __init__(self, render_mode: str | None = None):
-        self.render_mode = render_mode
+    def __init__(self, render_mode: str | None = None, grid: bool = True):
+        self.render_mode, self.grid = render_mode, grid
+        cells, spaces = SIDE**2, gymnasium.spaces
+        ids = spaces.Dict({"agent": spaces.Discrete(cells), "thing": spaces.Discrete(1 + 2 * cells)})
+        self.observation_space = spaces.Box(0, 3, (SIDE, SIDE), np.uint8) if grid else ids
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         super().reset(seed=seed)
@@ -48,9 +51,20 @@ class KeyToDoor(gymnasium.Env):
         """The room that the agent is in, from 0."""
         return min(self.time // STAY, 2)
 
-    def _observed(self) -> UInt8[np.ndarray, "5 5"]:
+    @property
+    def shows_thing(self) -> bool:
+        """Whether a key or a door is seen in the room."""
+        return self.room == 2 or (self.room == 0 and not self.has_key)
+
+    def _observed(self) -> UInt8[np.ndarray, "5 5"] | dict[str, np.int64]:
+        if self.grid:
+            return self._cells()
+        agent, thing = (np.int64(row * SIDE + column) for row, column in (self.agent, self.thing))
+        return {"agent": agent, "thing": thing + 1 + (self.room == 2) * SIDE**2 if self.shows_thing else np.int64(0)}
+
+    def _cells(self) -> UInt8[np.ndarray, "5 5"]:
         cells = np.zeros((SIDE, SIDE), np.uint8)
-        if self.room == 2 or (self.room == 0 and not self.has_key):
+        if self.shows_thing:
             cells[tuple(self.thing)] = KEY if self.room == 0 else DOOR
         cells[tuple(self.agent)] = AGENT
         return cells
@@ -67,4 +81,4 @@ class KeyToDoor(gymnasium.Env):
         return self._observed(), float(opened), opened, over and not opened, {}
 
     def render(self) -> UInt8[np.ndarray, "h w 3"]:
-        return self.COLOURS[self._observed()].repeat(32, 0).repeat(32, 1)
+        return self.COLOURS[self._cells()].repeat(32, 0).repeat(32, 1)

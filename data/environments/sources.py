@@ -34,19 +34,21 @@ class Source(ABC):
 class Recorded(Source):
     """Episodes that an agent plays when they are first needed, kept in the cache: `policy` is `random`, `script`, `bot`
     or package.module:Class; of each episode a share of the actions, drawn between the two numbers of `noise`, is at
-    random. `chopmix record` does the same into a folder of your own."""
+    random. `settings` are what the environment itself takes. `chopmix record` does the same into a folder of your own.
+    """
 
     def __init__(
         self, *, environment: str, policy: str = "random", episodes: int = 1000, seed: int = 0,
-        noise: tuple[float, float] = (0.0, 0.0),
+        noise: tuple[float, float] = (0.0, 0.0), settings: dict[str, bool | int | float | str] | None = None,
     ):  # fmt: skip
         self.environment, self.policy, self.episodes, self.seed, self.noise = environment, policy, episodes, seed, noise
+        self.settings = settings or {}
 
     @cached_property
     def about(self) -> About:
         from .record import about_of
 
-        return about_of(self.environment, {}, self.policy, self.noise, self.seed, self.episodes)
+        return about_of(self.environment, self.settings, self.policy, self.noise, self.seed, self.episodes)
 
     def read(self) -> Episodes:
         from .record import recorded

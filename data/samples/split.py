@@ -129,17 +129,14 @@ def sampler_of(samples: Samples, reader: Reader, rows: int, budget: int | None) 
         return Weighted(samples.weights, rows)
     if not samples.mixture:
         return SimilarLengths(lambda: reader.lengths, budget) if budget else Shuffled(len(samples), rows)
-    if uneven := [source.name for source in samples.mixture if source.samples.weights is not None]:
-        raise DataError(
-            f"a mixture draws the samples of each source equally often; {uneven[0]} has weights (balance: 0)"
-        )
     if budget:
         raise DataError("a mixture is trained on by samples_per_step, not by tokens_per_step")
     ranges = [samples.range_of(source.name) for source in samples.mixture]
     shares = [source.share for source in samples.mixture]
     if samples.by_tokens:
         shares = [share / max(reader.mean_length(range), 1.0) for share, range in zip(shares, ranges)]
-    return Mixed([len(each) for each in ranges], shares, rows)
+    weights = [source.samples.weights for source in samples.mixture]
+    return Mixed([len(each) for each in ranges], shares, rows, weights)
 
 
 def sample_split(

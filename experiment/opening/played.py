@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from ...data.base import Dataset
 from ...data.environments.episodes import Episode
 from ...data.environments.making import Spaces, begin, make_environment, spaces_of
+from ...inference.in_time.planning import Planner, Planning, Predicted
 from ...inference.in_time.rollout import Player, Playing
 from ...tasks.next_item import NextItem
 from ...tokenizers.files.reading import DataError
@@ -22,14 +23,15 @@ from .opened import Opened
 Watch = Callable[[Any], None]
 
 
-def environment_of(run: Opened, how: Playing) -> str:
-    """The name of the environment that is played. Raises RunError where neither is given nor known of the data."""
+def environment_of(run: Opened, how: Playing) -> tuple[str, Mapping[str, Any]]:
+    """The name of the environment that is played, and its settings. Raises RunError where it is neither given nor known
+    of the data."""
     if how.environment is not None:
-        return how.environment
+        return how.environment, how.settings
     source = getattr(_dataset(run), "source", None)
     if source is None:
         raise RunError(f"{run.folder} was not trained on episodes of an environment; name one with --environment")
-    return source.about.environment
+    return source.about.environment, {**source.about.options, **how.settings}
 
 
 def _dataset(run: Opened) -> Dataset | None:
@@ -55,6 +57,29 @@ def acting_task(run: Opened, spaces: Spaces) -> tuple[str, NextItem]:
     raise RunError(f"{run.folder} has no task that says what to do: {{use: next_item, target: action, at: ...}}")
 
 
+def planner_of(run: Opened, act: NextItem, spaces: Spaces, how: Planning) -> Planner:
+    """What plans for the run. Raises RunError where its tasks do not predict a whole step, what they predict are no
+    ids, or so far ahead does not fit the context."""
+    columns = columns_of(run.config)
+    known = {
+        columns[task.target]: Predicted(task, run.model.heads[name])
+        for name, task in run.tasks.items()
+        if isinstance(task, NextItem)
+    }
+    read = [name for name in columns.values() if name in spaces.observations]
+    needed = ("action", "reward", "return", *read)
+    if missing := [name for name in needed if name not in known]:
+        raise RunError(f"{run.folder} cannot plan: no task {{use: next_item}} predicts {', '.join(missing)}")
+    if numbers := [name for name in needed if name != "return" and not known[name].task.chopper.choices]:
+        raise RunError(f"{run.folder} cannot plan: {', '.join(numbers)} are numbers, not ids ({{use: category}})")
+    seen = sorted((known[name] for name in read), key=lambda each: each.task.chopper.offset or 0.0)
+    made = Planner(act=known["action"], reward=known["reward"], value=known["return"], seen=seen, how=how)
+    if made.room >= run.model.context:
+        raise RunError(f"{run.folder}: {how.horizon} steps ahead are {made.room} tokens, more than its context of "
+                       f"{run.model.context} leaves")  # fmt: skip
+    return made
+
+
 def check_observations(run: Opened, spaces: Spaces, environment: Any) -> None:
     """Raises RunError where an input reads what is not observed there, or cannot take what is."""
     columns = columns_of(run.config)
@@ -77,15 +102,16 @@ def episodes_of(
     """Play the episodes of these numbers and yield them in order; `watch` is called with the environment of the first
     before each of its steps. Raises RunError where the run does not fit the environment, DataError where there is no
     such environment."""
-    name = environment_of(run, how)
+    name, settings = environment_of(run, how)
     count = min(how.together, len(numbers))
-    environments = [make_environment(name, render=watch is not None and not i) for i in range(count)]
+    environments = [make_environment(name, settings, render=watch is not None and not i) for i in range(count)]
     spaces = spaces_of(environments[0])
     task_name, task = acting_task(run, spaces)
     check_observations(run, spaces, environments[0])
     player = Player(
         model=run.model, task=task, head=run.model.heads[task_name], choppers=run.choppers, space=spaces.action,
         columns=columns_of(run.config), temperature=how.temperature, seed=how.seed,
+        planner=how.plan and planner_of(run, task, spaces, how.plan),
         dtype=torch.bfloat16 if run.precision == "bfloat16" and run.model_device.type == "cuda" else torch.float32,
     )  # fmt: skip
     for start in itertools.count(0, count):

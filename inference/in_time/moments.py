@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ...models.batch import Batch, SetPlan
@@ -50,15 +51,30 @@ class Moments:
         """What the samples, one for each row, read next: the core's output, and the set as it was read. Raises
         ValueError where it exceeds the context."""
         planned = self._placed(samples, first)
+        return self._read(planned), planned
+
+    def _read(self, planned: SetPlan) -> Float[Tensor, "b n d"]:
         device = next(self.model.parameters()).device
         like = {"dtype": self.dtype, "device": device}
         core = self.model.core
         if self._cache is None:
-            self._cache = core.empty_cache(len(samples), self.model.context, **like)
+            self._cache = core.empty_cache(planned.tokens.shape[0], self.model.context, **like)
         layouts = core.plan(planned.tokens, self._cache.extend(planned.tokens), self.dtype, device)
         main = replace(self.model.plan_inputs(planned, **like), layouts=layouts)
         batch = Batch(main=main) if device.type == "cpu" else Batch(main=main).to(device)
-        return self.model.read(batch, self._cache).main, planned
+        return self.model.read(batch, self._cache).main
+
+    def read_ids(self, name: str, ids: Int[Tensor, "b"], second: float) -> Float[Tensor, "b d"]:
+        """What the core makes of one more token in each row: of the input `name`, a category of this number."""
+        item = self.choppers[name].decode({"values": np.zeros(1, dtype=np.int64), "seconds": [second]})
+        one = self._placed([[(name, item)]], first=False)
+        return self._read(_repeated(one, name, ids.cpu(), self.rows))[:, -1]
+
+    def fork(self, rows: Sequence[int], room: int) -> Moments:
+        """The same, read on by itself: these rows, each of which may be there several times, and `room` more tokens."""
+        device = next(self.model.parameters()).device
+        cache = self._cache.fork(torch.tensor(list(rows), device=device), room)
+        return replace(self, rows=[self.rows[row] for row in rows], _cache=cache, _counts=dict(self._counts))
 
     def _placed(self, samples: Sequence[Sample], first: bool) -> SetPlan:
         """The tokens as a set whose running order, and whose tokens' places in their streams, go on from before."""
@@ -83,3 +99,18 @@ class Moments:
         self.rows = [self.rows[row] for row in rows]
         device = next(self.model.parameters()).device
         self._cache.select(torch.tensor(list(rows), device=device))
+
+
+def _repeated(one: SetPlan, name: str, ids: Int[Tensor, "b"], rows: Sequence[int]) -> SetPlan:
+    """A set of one row and one token as that of many rows, which differ in their ids; `rows` are numbers of samples."""
+    n, chunks = len(ids), one.chunks[name]
+    sample = torch.tensor(rows)[:, None] + 1
+    tokens = replace(
+        one.tokens, input=one.tokens.input.expand(n, -1), sample=sample, item=sample,
+        position=one.tokens.position.expand(n, -1, -1),
+    )  # fmt: skip
+    chunks = replace(
+        chunks, values=ids[:, None], index=chunks.index.expand(n), slots=torch.arange(n),
+        coordinates=chunks.coordinates.expand(n, -1), counts=torch.ones(n, dtype=torch.long),
+    )  # fmt: skip
+    return replace(one, tokens=tokens, chunks={name: chunks}, samples=n)

@@ -14,11 +14,13 @@ from torch import Tensor
 from ...data.environments.episodes import Episode
 from ...data.environments.making import Observed, Space, begin, check_action, observed
 from ...data.environments.record import ACTS, episode_of
+from ...models.batch import SetPlan
 from ...models.model import Model
 from ...tasks.next_item import NextItem
 from ...tokenizers.base import Chopper
 from ...tokenizers.chopping.contract import chopped
 from .moments import Moments, Sample
+from .planning import Planner, Planning
 
 TOGETHER = 64
 """Episodes that are played side by side."""
@@ -30,6 +32,8 @@ class Playing:
 
     environment: str | None = None
     """A name that gymnasium knows; null: that of the data."""
+    settings: dict[str, bool | int | float | str] = field(default_factory=dict)
+    """What the environment itself takes, beside what the data say."""
     targets: tuple[float, ...] = ()
     """The returns that are asked for; none: the model is told no return."""
     episodes: int = 20
@@ -40,6 +44,8 @@ class Playing:
     """Of the episodes, and of what is drawn in them."""
     together: int = TOGETHER
     """Episodes side by side."""
+    plan: Planning | None = None
+    """How actions are planned; null: each is the model's next."""
 
     def __post_init__(self):
         if not 0 <= self.temperature < math.inf or min(self.together, self.episodes) < 1:
@@ -103,6 +109,8 @@ class Player:
     temperature: float = 1.0
     seed: int = 0
     dtype: torch.dtype = torch.float32
+    planner: Planner | None = None
+    """Chooses the actions where there is one."""
 
     @torch.inference_mode()
     def play(
@@ -118,7 +126,7 @@ class Player:
             step = len(playing[0].actions)
             if hidden is None:
                 hidden = moments.begin([self._history(game, 0) for game in playing])
-            for game, action in zip(playing, self._actions(*hidden, playing)):
+            for game, action in zip(playing, self._actions(moments, *hidden, playing)):
                 if game is games[0]:
                     watch(game.environment)
                 if (episode := self._act(game, action)) is not None:
@@ -131,7 +139,7 @@ class Player:
                 moments.keep(left)
             news = [self._news(game, step) for game in playing]
             more = sum(chopped(name, self.choppers[name], item).count for name, item in news[0])
-            if moments.length + more <= self.model.context:
+            if moments.length + more + (self.planner.room if self.planner else 0) <= self.model.context:
                 hidden = moments.read(news)
             else:  # read the later half of what was read once more
                 since = max(since + (step + 1 - since + 1) // 2, since + 1)
@@ -185,12 +193,19 @@ class Player:
 
     # ------------------------------------------------------------------------------------------- what is done then
 
-    def _actions(self, hidden: Tensor, planned: Any, playing: Sequence[Game]) -> Iterator[np.ndarray]:
-        """Each game's action, predicted at the last token of the task's `at`."""
+    def _actions(
+        self, moments: Moments, hidden: Tensor, planned: SetPlan, playing: Sequence[Game]
+    ) -> Iterator[np.ndarray]:
+        """Each game's action, predicted at the last token of the task's `at`, or planned from there."""
         rows, n, _ = hidden.shape
         slots = planned.chunks[self.task.at].slots
         last = torch.full((rows,), -1).scatter_reduce(0, slots // n, slots, "amax")
-        output = self.head(hidden.flatten(0, 1)[last.to(hidden.device)]).float().cpu()
+        vectors = hidden.flatten(0, 1)[last.to(hidden.device)]
+        if self.planner:
+            random = [game.random for game in playing]
+            yield from map(np.asarray, self.planner.actions(moments, vectors, len(playing[0].actions), random))
+            return
+        output = self.head(vectors).float().cpu()
         if self.space.size is None:
             for numbers in self.task.chopper.measured(output).numpy():
                 yield self._limited(numbers.reshape(self.space.shape))

@@ -330,10 +330,16 @@ def test_what_is_no_folder_of_minaris_is_said(tmp_path):
         Minari(path=str(tmp_path / "short")).read()
 
 
-def test_a_mixture_does_not_pass_over_weights(tmp_path, monkeypatch):
-    """It cannot draw by them, and says so."""
+def test_a_mixture_draws_each_source_by_its_own_weights(tmp_path, monkeypatch):
+    """Of a source with weights a sample is drawn as often as they say; the others' samples take their turns."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
     of = lambda: Recorded(environment="CartPole-v1", episodes=20)  # noqa: E731
-    mixture = Mixture(of={"play": lambda: EpisodesData(of=of, balance=2)})
-    with pytest.raises(DataError, match=r"draws the samples of each source equally often; play has weights"):
-        sampler_of(mixture.open("train"), None, 4, None)
+    dataset = Mixture(of={"play": lambda: EpisodesData(of=of, balance=2), "all": lambda: EpisodesData(of=of)})
+    mixture = dataset.open("train")
+    sampler = sampler_of(mixture, None, 4, None)
+    places = [place for step in range(1000) for place in sampler.plan(0, step)]
+    weights, count = mixture.mixture[0].samples.weights, len(mixture.mixture[0].samples)
+    drawn = np.bincount([place.number for place in places], minlength=2 * count)
+    assert drawn[:count].sum() == drawn[count:].sum() == 2000 and np.ptp(drawn[count:]) <= 1
+    assert np.ptp(weights) > 0 and np.abs(drawn[:count] / 2000 - weights).max() < 0.03
+    assert len({*places}) == len(places) and sampler_of(mixture, None, 4, None).plan(0, 700) == sampler.plan(0, 700)

@@ -1,0 +1,29 @@
+"""Options of the commands that make an environment."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--setting", action="append", default=[], metavar="KEY=VALUE",
+                         help="what the environment itself takes; may be given several times")  # fmt: skip
+
+
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings by key, as YAML values. Raises RunError for one that is none."""
+    import yaml
+
+    from ...experiment.folder.reading import RunError
+
+    found = {}
+    for given in options.setting:
+        key, equals, value = given.partition("=")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            equals = ""
+        if not key or not equals or not isinstance(found[key], int | float | str):
+            raise RunError(f"--setting {given}: a setting is KEY=VALUE, such as grid=false")
+    return found
