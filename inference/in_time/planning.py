@@ -1,5 +1,5 @@
-"""Planning: a model that has read what happens as a language of ids imagines what would follow, and takes the way of the
-most reward (the trajectory transformer, Janner et al. 2021, arXiv:2106.02039)."""
+"""Planning: a model that has read what happens as a language of ids imagines what would follow, and takes the way of
+the most reward (the trajectory transformer, Janner et al. 2021, arXiv:2106.02039)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Feed-forward layers of a block: what each token computes by itself after it has read the others.
 
 In YAML: `feed_forward: gelu`, `feed_forward: {use: swiglu, ratio: 2.67}`, and for inputs with layers of their own
-`feed_forward: {use: each_input, of: gelu, groups: [[image], [text, title]]}`, beside a `common` one for all if wanted.
+`feed_forward: {use: each_input, of: gelu, groups: [[image], [text, title]]}`, beside a `common` one for all if it is
+wanted.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def score(made: Player, history, actions, step: int) -> float:
     """What a way of actions is worth: expected rewards, and the value at its end."""
     predicted = {"reward": made.planner.reward, "return": made.planner.value}
     predicted |= {each.task.target: each for each in made.planner.seen}
-    history, total = list(history), 0.0
+    history, total, hidden = list(history), 0.0, None
     for ahead, action in enumerate(actions):
         if ahead:
             for name in ("agent", "thing"):
