@@ -78,7 +78,8 @@ class Cache:
         self.tokens = None if self.tokens is None else self.tokens.select(rows.cpu())
 
     def fork(self, rows: Int[Tensor, "r"], room: int) -> Cache:
-        """A cache of its own with these rows, for `room` more tokens. Raises ValueError where they exceed `capacity`."""
+        """A cache of its own with these rows, for `room` more tokens. Raises ValueError where these exceed the
+        `capacity`."""
         if self.length + room > self.capacity:
             raise ValueError(f"the cache holds {self.length} of {self.capacity} tokens; {room} more do not fit")
         tokens = None if self.tokens is None else self.tokens.select(rows.cpu())

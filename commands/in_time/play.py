@@ -29,7 +29,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--temperature", type=float, metavar="T",
                          help="of drawn actions, 0: the likeliest; default: as evaluation.play says")  # fmt: skip
     command.add_argument("--plan", metavar="P",
-                         help="imagine what would follow: beams:16,horizon:12 (states and rewards are ids)")  # fmt: skip
+                         help="imagine what would follow: beams:16,horizon:12 (all must be ids)")  # fmt: skip
     command.add_argument("--seed", type=int, default=1, metavar="N", help="of the episodes; default 1")
     command.add_argument("--together", type=int, default=64, metavar="N", help="episodes side by side; default 64")
     command.add_argument("--record", metavar="FILE", help="write the first episode there, a .gif")
