@@ -13,6 +13,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def scores(run: Run, values: Tensor, task: str) -> Tensor:
 
 def answers(run: Run, samples: list[dict], task: str) -> Tensor:
     """Our outputs for samples, in their order."""
-    split = run.given(samples)
+    split = replace(run.given(samples), tasks=run.tasks)
     return run.model(run.model.plan(split.batch(split.all())))[task]
 
 
@@ -202,6 +203,24 @@ def ast(folder: Path) -> Outputs:
     return answers(run, [{"sound": (sound, 16_000)} for sound in sounds], "label"), theirs(values).logits
 
 
+def decision(folder: Path) -> Outputs:
+    """The decision transformer, on parts of two episodes."""
+    sizes = {"observation": 11, "action": 3, "return": 1}
+    config = transformers.DecisionTransformerConfig(state_dim=11, act_dim=3, hidden_size=64, n_positions=64, n_head=4,
+                                                    action_tanh=False)  # fmt: skip
+    theirs, steps = shaken(transformers.DecisionTransformerModel(config)), torch.arange(5, 20)
+    run, shown = saved(theirs, folder), {name: torch.randn(2, len(steps), size) for name, size in sizes.items()}
+    expected = theirs(
+        states=shown["observation"], actions=shown["action"], rewards=shown["return"], returns_to_go=shown["return"],
+        timesteps=steps[None].expand(2, -1), attention_mask=torch.ones(2, len(steps)),
+    ).action_preds  # fmt: skip
+    given = [
+        {name: {"values": each[row].numpy(), "seconds": steps.float().numpy()} for name, each in shown.items()}
+        for row in range(2)
+    ]
+    return answers(run, given, "act").view(expected.shape), expected
+
+
 GPT2 = {"vocab_size": 500, "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 64}
 ARCHITECTURES: dict[str, tuple[str, str, Callable[[Path], Outputs]]] = {
     "GPT-2": ("transformers", "causal decoder", language_model(
@@ -216,6 +235,7 @@ ARCHITECTURES: dict[str, tuple[str, str, Callable[[Path], Outputs]]] = {
     "T5 1.1": ("transformers", "the same, gated, with a head of its own", t5("1.1")),
     "Whisper": ("transformers", "convolutions, encoder and decoder", whisper),
     "AST": ("transformers", "encoder on overlapping patches of a spectrogram", ast),
+    "Decision transformer": ("transformers", "causal decoder of returns, states and actions", decision),
     "ViT": ("timm", "encoder on patches, class token", vit("vit_tiny_patch16_224")),
     "DeiT III": ("timm", "the same with layer scale, mean pooling", vit("deit3_small_patch16_224", global_pool="avg")),
 }  # fmt: skip

@@ -97,14 +97,15 @@ class MaskedHead(VocabularyHead):
 
 
 class SlotLinear(Head):
-    """Every supervised slot's vector mapped linearly to `outputs` scores (categories) or numbers."""
+    """Every supervised slot's vector mapped linearly to `outputs` scores (categories) or numbers, which are brought
+    between -1 and 1 by a tanh where they are `bounded`."""
 
-    def __init__(self, width: int, outputs: int):
+    def __init__(self, width: int, outputs: int, bounded: bool = False):
         super().__init__()
-        self.linear = Linear(width, outputs)
+        self.linear, self.bounded = Linear(width, outputs), bounded
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Float[Tensor, "t v"]:
-        return self.linear(x)
+        return self.linear(x).tanh() if self.bounded else self.linear(x)
 
 
 class Pooling(nn.Module):

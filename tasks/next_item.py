@@ -34,12 +34,13 @@ class NextItem(Task):
 
     A token that is one of some categories is classified; of one that holds numbers, each is predicted, in units of its
     own std (`loss`: `squared` or `huber`, as in `regression`). Where several tokens of `at` have the same second, as
-    the patches of a picture, the last of them is judged. Both inputs stand on seconds.
+    the patches of a picture, the last of them is judged. Both inputs stand on seconds. `bounded`: predicted numbers lie
+    between -1 and 1, as actions often do.
     """
 
-    def __init__(self, *, target: str, at: str, loss: str = "squared", weight: float = 1.0):
+    def __init__(self, *, target: str, at: str, loss: str = "squared", bounded: bool = False, weight: float = 1.0):
         check_loss(loss)
-        self.target, self.at, self.kind, self.weight = target, at, loss, weight
+        self.target, self.at, self.kind, self.bounded, self.weight = target, at, loss, bounded, weight
 
     @property
     def needs(self) -> Needs:
@@ -57,7 +58,9 @@ class NextItem(Task):
         return found
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
-        return SlotLinear(width, self.chopper.choices or len(self.chopper.numbers))
+        if self.bounded and self.chopper.choices:
+            raise ValueError(f"bounded is for numbers; tokens of {self.target!r} are categories")
+        return SlotLinear(width, self.chopper.choices or len(self.chopper.numbers), self.bounded)
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
         """The judged slots; values are numbers of categories (t), or normalised numbers (t, v), NaN where missing.

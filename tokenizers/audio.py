@@ -140,4 +140,4 @@ class AudioTokenizer(SpectrogramEmbedder):
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
         spectrogram = self.spectrogram(chunks, chunks.counts * self.frames)
         tokens = self.embedding(rearrange(spectrogram, "(t k) m -> t (k m)", k=self.frames))
-        return tokens if self.position is None else tokens + self.position(chunks.index)
+        return tokens if self.position is None else tokens + self.position.of(chunks)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..models.batch import Chunks
+from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk
 from .files.reading import DataError, read_bytes
@@ -96,13 +97,14 @@ class CategoryChopper(Chopper):
 class CategoryTokenizer(nn.Module):
     """Categories to vectors: the sum of a learned vector for each category by place, plus an absolute position where
     `position` is not null. `hidden` numbers between two matrices behind it (0: none) let one place change what another
-    means."""
+    means. `norm` normalises each token's vector before it joins the set."""
 
     Chopper = CategoryChopper
 
     def __init__(
         self, chopper: CategoryChopper, width: int, context: int, *,
         position: Callable[..., AbsolutePosition] | None = Learned, hidden: int = 0,
+        norm: Callable[[int], Norm] | None = None,
     ):  # fmt: skip
         super().__init__()
         if hidden < 0:
@@ -112,8 +114,9 @@ class CategoryTokenizer(nn.Module):
         layers = [nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, width)] if hidden else []
         self.layers = nn.Sequential(*layers)
         self.position = position(width, context) if position else None
+        self.norm = norm(width) if norm else nn.Identity()
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
         places = torch.arange(chunks.values.shape[1], device=chunks.values.device)
         tokens = self.layers(self.embedding(chunks.values + places * self.size).sum(1))
-        return tokens if self.position is None else tokens + self.position(chunks.index)
+        return self.norm(tokens if self.position is None else tokens + self.position.of(chunks))

@@ -18,6 +18,7 @@ from pydantic import FiniteFloat, RootModel
 from torch import Tensor, nn
 
 from ..models.batch import Chunks
+from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk, Role, readable
 from .files.reading import DataError, as_text, read_bytes
@@ -211,13 +212,14 @@ class SensorChopper(Chopper):
 
 class SensorTokenizer(nn.Module):
     """Windows to vectors: the sum of a linear map of the numbers, a learned vector for each missing value and one for
-    each category, all by channel and place in the window; plus an absolute position where `position` is not null."""
+    each category, all by channel and place in the window; plus an absolute position where `position` is not null, and
+    normalised by `norm`."""
 
     Chopper = SensorChopper
 
     def __init__(
         self, chopper: SensorChopper, width: int, context: int, *,
-        position: Callable[..., AbsolutePosition] | None = Learned,
+        position: Callable[..., AbsolutePosition] | None = Learned, norm: Callable[[int], Norm] | None = None,
     ):  # fmt: skip
         super().__init__()
         categories, names = chopper.categories or {}, chopper.names
@@ -228,6 +230,7 @@ class SensorTokenizer(nn.Module):
         self.missing = nn.Linear(self.channels * chopper.window, width, bias=False)
         self.tables = nn.ModuleList(nn.Embedding(count * chopper.window, width) for count in categories.values())
         self.position = position(width, context) if position else None
+        self.norm = norm(width) if norm else nn.Identity()
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
         values, missing = chunks.values.nan_to_num(), chunks.values.isnan()
@@ -239,4 +242,4 @@ class SensorTokenizer(nn.Module):
             count = table.num_embeddings // self.window
             ids = each[:, :, channel].long() + torch.arange(self.window, device=values.device) * count
             tokens = tokens + (table(ids) * ~absent[:, :, channel, None]).sum(1)
-        return tokens if self.position is None else tokens + self.position(chunks.index)
+        return self.norm(tokens if self.position is None else tokens + self.position.of(chunks))

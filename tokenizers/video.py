@@ -129,7 +129,7 @@ class VideoTokenizer(nn.Module):
         if self.augment is not None and self.training:
             values = self.changed(values, chunks)
         tokens = self.embedding(self.normalized(values))
-        return tokens if self.position is None else tokens + self.position(chunks.index)
+        return tokens if self.position is None else tokens + self.position.of(chunks)
 
     def changed(self, tubelets: Tensor, chunks: Chunks) -> Tensor:
         """All clips' tubelets (t, values), augmented: the frames are put together, changed by the seed of their clip,

@@ -39,10 +39,10 @@ def imported_choppers(config: Config, encoding: Encoding | None) -> dict[str, Ch
 
 
 def config_of(tree: Mapping[str, Any], out: Path) -> Config:
-    """The configuration of a run at `out` with the sections `inputs`, `model` and `tasks` of a tree, and without a data
-    set. Raises ConfigError."""
+    """The configuration of a run at `out` with the sections `inputs`, `model`, `tasks` and perhaps `data` of a tree,
+    and without a data set. Raises ConfigError."""
     training = {"steps": 1, "samples_per_step": 1}
-    return config_from_tree({**tree, "data": {}, "training": training, "out": str(out)}, out / "config.yaml")
+    return config_from_tree({"data": {}, **tree, "training": training, "out": str(out)}, out / "config.yaml")
 
 
 def with_encoding(made: Imported) -> Mapping[str, Any]:

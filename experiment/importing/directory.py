@@ -10,7 +10,7 @@ from pathlib import Path
 from ...models.pretrained.base import PublishedError
 from ..folder.reading import RunError
 from .files import Directory, Imported
-from .labelled import import_ast, import_vit
+from .labelled import import_ast, import_decision, import_vit
 from .text import import_bert, import_gpt2, import_llama, import_t5
 from .whisper import import_whisper
 from .write_run import write_run
@@ -18,6 +18,7 @@ from .write_run import write_run
 IMPORTERS: dict[str, Callable[[Directory], Imported]] = {
     "gpt2": import_gpt2, "llama": import_llama, "bert": import_bert, "roberta": import_bert, "t5": import_t5,
     "whisper": import_whisper, "audio-spectrogram-transformer": import_ast,
+    "decision_transformer": import_decision,
 }  # fmt: skip
 """Importers by the `model_type` of `config.json`; a timm directory has an `architecture` instead."""
 

@@ -1,4 +1,5 @@
-"""`chopmix import` of classifiers: timm's Vision Transformers and transformers' Audio Spectrogram Transformer."""
+"""`chopmix import` of models that read no text: timm's Vision Transformers, transformers' Audio Spectrogram Transformer
+and Decision Transformer."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from torch import device, nn
 
 from ...models.pretrained.ast_audio import FEATURES, Ast, AstFeatures
 from ...models.pretrained.base import PublishedError
+from ...models.pretrained.decision import Decision
 from ...models.pretrained.vit import Vit, VitArguments, VitData
 from ...tokenizers.files.records import read_json
 from ..folder.reading import RunError
@@ -38,6 +40,11 @@ def import_ast(source: Directory) -> Imported:
     if sorted(labels) != sorted(map(str, range(count))):
         raise PublishedError(f"config.json: id2label does not name the {count} classes 0 to {count - 1}")
     return Imported(what="AST", architecture=config, labels=[labels[str(number)] for number in range(count)])
+
+
+def import_decision(source: Directory) -> Imported:
+    """A transformers decision transformer directory: `config.json`."""
+    return Imported(what="decision transformer", architecture=Decision.read(source.config))
 
 
 def check_classes(source: Directory, count: int) -> None:

@@ -17,6 +17,8 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
+from ..batch import Chunks
+
 Wavelength = Annotated[float, Field(ge=1, le=1e12)]
 """The wavelengths grow geometrically from 2 pi towards this times 2 pi, in units of the position (tokens, seconds)."""
 
@@ -31,6 +33,10 @@ class AbsolutePosition(nn.Module):
         super().__init__()
         self.length = length or context
 
+    def of(self, chunks: Chunks) -> Float[Tensor, "*t d"]:
+        """The embeddings of an input's tokens."""
+        return self(chunks.index)
+
 
 class Learned(AbsolutePosition):
     """One learned vector per index, as in GPT-2 and ViT."""
@@ -41,6 +47,17 @@ class Learned(AbsolutePosition):
 
     def forward(self, index: Int[Tensor, "*t"]) -> Float[Tensor, "*t d"]:
         return self.table(index)
+
+
+class LearnedSecond(Learned):
+    """One learned vector per whole second, wherever the item begins: the time steps of a decision transformer (Chen et
+    al. 2021, arXiv:2106.01345). `length`: the seconds there are; later ones are as the last. Raises ValueError for
+    tokens that do not stand on seconds."""
+
+    def of(self, chunks: Chunks) -> Float[Tensor, "*t d"]:
+        if chunks.coordinates is None or chunks.coordinates.shape[1] != 1:
+            raise ValueError("learned_second is for inputs that stand on seconds, such as sensor and category")
+        return self(chunks.coordinates[:, 0].floor().long().clamp(0, self.length - 1))
 
 
 class Periodic(AbsolutePosition):

@@ -56,17 +56,24 @@ class Gpt2(Architecture):
     eos_token_id: Annotated[Id | list[Id] | None, At("legend.end")] = 50256
 
     def names(self):
-        theirs, parts = BASE + "h.{layer}.", ("query", "key", "value")
         return [
             Rename(f"{BASE}wte.weight", TABLE),
             Rename(f"{BASE}wpe.weight", POSITIONS),
             Rename("lm_head.weight", TABLE if self.tie_word_embeddings else "heads.lm.linear.weight"),
-            *renames(BASE, "cores.main.", {"ln_f": "norm"}),
-            *renames(theirs, BLOCK, {"ln_1": "add_attention.norm", "ln_2": "add_feed_forward.norm"}),
-            *renames(theirs, BLOCK, {"attn.c_proj": "attention.out", "mlp.c_fc": "feed_forward.up",
-                                     "mlp.c_proj": "feed_forward.down"}, turned, turned),
-            Rename(theirs + "attn.c_attn.{leaf}", tuple(f"{BLOCK}attention.{part}.{{leaf}}" for part in parts),
-                   lambda fused: turned(fused).chunk(3), lambda *three: turned(torch.cat(three))),
-            Rename(theirs + "attn.bias", ()),  # the causal mask as a buffer
-            Rename(theirs + "attn.masked_bias", ()),
-        ]  # fmt: skip
+            *gpt2_blocks(BASE),
+        ]
+
+
+def gpt2_blocks(base: str) -> list[Rename]:
+    """The lines of the blocks and of the norm after them, whose names begin with `base`."""
+    theirs, parts = base + "h.{layer}.", ("query", "key", "value")
+    return [
+        *renames(base, "cores.main.", {"ln_f": "norm"}),
+        *renames(theirs, BLOCK, {"ln_1": "add_attention.norm", "ln_2": "add_feed_forward.norm"}),
+        *renames(theirs, BLOCK, {"attn.c_proj": "attention.out", "mlp.c_fc": "feed_forward.up",
+                                 "mlp.c_proj": "feed_forward.down"}, turned, turned),
+        Rename(theirs + "attn.c_attn.{leaf}", tuple(f"{BLOCK}attention.{part}.{{leaf}}" for part in parts),
+               lambda fused: turned(fused).chunk(3), lambda *three: turned(torch.cat(three))),
+        Rename(theirs + "attn.bias", ()),  # the causal mask as a buffer
+        Rename(theirs + "attn.masked_bias", ()),
+    ]  # fmt: skip

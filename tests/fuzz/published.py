@@ -100,6 +100,9 @@ def text_models() -> dict[str, Any]:
         num_mel_bins=16,
         id2label={0: "yes", 1: "no"},
     )
+    decision = transformers.DecisionTransformerConfig(
+        state_dim=3, act_dim=1, hidden_size=16, max_ep_len=20, n_layer=1, n_head=2, n_positions=32
+    )
     return {
         "gpt2": transformers.GPT2LMHeadModel(gpt2),
         "llama": transformers.LlamaForCausalLM(transformers.LlamaConfig(**TEXTS, num_key_value_heads=1)),
@@ -110,6 +113,7 @@ def text_models() -> dict[str, Any]:
         "t5": transformers.T5ForConditionalGeneration(t5),
         "whisper": transformers.WhisperForConditionalGeneration(whisper),
         "ast": transformers.ASTForAudioClassification(ast),
+        "decision": transformers.DecisionTransformerModel(decision),
     }
 
 

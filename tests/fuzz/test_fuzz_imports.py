@@ -21,6 +21,7 @@ USES = {
     "t5": ("predict", "--input", "source=chop mix"),
     "whisper": ("transcribe", "--temperature", "0", "--beams", "1"),
     "ast": ("predict", "--input", "sound=../data/sound-0.wav"),
+    "decision": ("play", "--environment", "Pendulum-v1", "--episodes", "1", "--target", "-200"),
     "vit": ("predict", "--input", "image=../data/image-0.png"),
 }
 """What each kind is used for, once it is imported."""

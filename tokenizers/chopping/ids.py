@@ -84,4 +84,4 @@ class IdTokenizer(nn.Module):
         tokens = self.embedding(chunks.values)
         if self.scale != 1:
             tokens = tokens * self.scale
-        return self.norm(tokens if self.position is None else tokens + self.position(chunks.index))
+        return self.norm(tokens if self.position is None else tokens + self.position.of(chunks))

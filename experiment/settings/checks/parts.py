@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ....models.layers.positions import Sinusoidal
+from ....models.layers.positions import LearnedSecond, Sinusoidal
 from ....tasks.base import Needs
 from ....tokenizers.chopping.contract import constructor_problem
 from ....tokenizers.encoding.byte_pairs import known_name
@@ -185,7 +185,7 @@ def absolute_positions_fit(inputs: dict[str, Part], model: Part, tasks: dict[str
         if not isinstance(position, Part):
             continue
         length = position.options.get("length")
-        if length is not None and length < context:
+        if length is not None and length < context and position.target is not LearnedSecond:
             where = ("inputs", name, "position", "length")
             yield where, f"must be at least the context ({context} tokens), not {length}; null: the context"
         if position.target is Sinusoidal and width % 2:

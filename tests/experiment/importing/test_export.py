@@ -27,6 +27,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from test_import_ast import CASES as ASTS
 from test_import_ast import directory as ast
+from test_import_decision import CASES as DECISIONS
+from test_import_decision import directory as decision
 from test_import_gpt2 import SHAPES
 from test_import_gpt2 import reference as gpt2
 from test_import_text import BERT, LLAMA, shaken, t5, unigram
@@ -82,6 +84,7 @@ DIRECTORIES = {
     "t5-1.0": lambda folder: saved(folder, t5("1.0", num_decoder_layers=3)),
     "t5-1.1": lambda folder: saved(folder, t5("1.1")),
     **{f"ast-{name}": lambda folder, name=name: ast(folder, ASTS[name]) for name in ASTS},
+    **{f"decision-{name}": lambda folder, name=name: decision(folder, DECISIONS[name]) for name in DECISIONS},
     **{name: lambda folder, name=name: tuned(folder, name) for name in VITS},
 }
 
@@ -120,6 +123,15 @@ def published(tmp_path_factory) -> Path:
     return folder
 
 
+def decided(folder: Path, generator: torch.Generator) -> torch.Tensor:
+    """What transformers' decision transformer predicts, all together."""
+    model = transformers.DecisionTransformerModel.from_pretrained(folder).eval()
+    states, actions, to_go = (torch.randn(1, 8, size, generator=generator) for size in (3, 1, 1))
+    found = model(states=states, actions=actions, rewards=to_go, returns_to_go=to_go, timesteps=torch.arange(8)[None],
+                  attention_mask=torch.ones(1, 8))  # fmt: skip
+    return torch.cat([found.state_preds, found.action_preds, found.return_preds], -1)
+
+
 def outputs(kind: str, folder: Path) -> torch.Tensor:
     """What transformers, or timm, makes of a directory."""
     generator = torch.Generator().manual_seed(0)
@@ -129,6 +141,8 @@ def outputs(kind: str, folder: Path) -> torch.Tensor:
                                   **config["model_args"] | {"global_pool": config["global_pool"]})  # fmt: skip
         model.load_state_dict(load_file(folder / "model.safetensors"))
         return model.eval()(torch.rand(2, 3, 16, 16, generator=generator))
+    if kind == "decision":
+        return decided(folder, generator)
     auto = {"bert": "MaskedLM", "roberta": "MaskedLM", "t5": "Seq2SeqLM", "whisper": "SpeechSeq2Seq",
             "ast": "AudioClassification"}.get(kind, "CausalLM")  # fmt: skip
     model, told = getattr(transformers, f"AutoModelFor{auto}").from_pretrained(folder, output_loading_info=True)
@@ -142,7 +156,7 @@ def outputs(kind: str, folder: Path) -> torch.Tensor:
     return model.eval()(**given).logits
 
 
-KINDS = ("ast", "bert", "gpt2", "llama", "roberta", "t5", "vit", "whisper")
+KINDS = ("ast", "bert", "decision", "gpt2", "llama", "roberta", "t5", "vit", "whisper")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -162,7 +176,7 @@ def test_a_run_trained_here_is_loaded_to_equal_outputs(kind, published, tmp_path
     again = load_run(tmp_path / "again", device="cpu")
     assert_same(again.model.state_dict(), run.model.state_dict())
     assert not list(differences(run.config.tree, again.config.tree))
-    if kind not in ("ast", "llama", "vit"):  # a directory without a tokenizer has numbers
+    if kind not in ("ast", "decision", "llama", "vit"):  # a directory without a tokenizer has numbers
         (text,) = (each for name, each in run.choppers.items() if each.kind == "text" and name in ("text", "source"))
         ids = transformers.AutoTokenizer.from_pretrained(tmp_path / "back")("chop mix").input_ids
         assert [id for id in ids if id not in text.vocabulary.specials] == text.vocabulary.encode("chop mix")
