@@ -1,99 +1,21 @@
-"""A trained run plays: what it needs of an environment, its episodes for several asked returns, and their figures."""
+"""A trained run plays: its episodes for several asked returns, and their figures."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from ...data.base import Dataset
 from ...data.environments.episodes import Episode
-from ...data.environments.making import Spaces, begin, make_environment, spaces_of
-from ...inference.in_time.planning import Planner, Planning, Predicted
+from ...data.environments.making import make_environment, spaces_of
 from ...inference.in_time.rollout import Player, Playing
-from ...tasks.next_item import NextItem
-from ...tokenizers.files.reading import DataError
-from ..data.columns import columns_of
-from ..folder.reading import RunError
+from .acting import acting_task, check_observations, environment_of, episodes_in, planner_of, read_columns
 from .opened import Opened
 
 Watch = Callable[[Any], None]
-
-
-def environment_of(run: Opened, how: Playing) -> tuple[str, Mapping[str, Any]]:
-    """The name of the environment that is played, and its settings. Raises RunError where it is neither given nor known
-    of the data."""
-    if how.environment is not None:
-        return how.environment, how.settings
-    source = getattr(_dataset(run), "source", None)
-    if source is None:
-        raise RunError(f"{run.folder} was not trained on episodes of an environment; name one with --environment")
-    return source.about.environment, {**source.about.options, **how.settings}
-
-
-def _dataset(run: Opened) -> Dataset | None:
-    return run.config.data.dataset() if run.config.data.dataset is not None else None
-
-
-def acting_task(run: Opened, spaces: Spaces) -> tuple[str, NextItem]:
-    """The name of the task that says what to do, and the task: the `next_item` whose target reads the column `action`.
-    Raises RunError where there is none, or its actions are not those of the environment."""
-    columns = columns_of(run.config)
-    for name, task in run.tasks.items():
-        if isinstance(task, NextItem) and columns[task.target] == "action":
-            given = task.chopper.choices or len(task.chopper.numbers)
-            wanted = spaces.action.size or int(np.prod(spaces.action.shape))
-            if given != wanted or bool(task.chopper.choices) != (spaces.action.size is not None):
-                kind = "categories" if task.chopper.choices else "numbers"
-                other = "categories" if spaces.action.size is not None else "numbers"
-                raise RunError(f"{run.folder} acts with {given} {kind}, the environment takes {wanted} {other}")
-            if run.config.data.order != "seconds":
-                raise RunError(f"{run.folder} reads its inputs one after another; to play it must read them in time "
-                               "(data.order: seconds)")  # fmt: skip
-            return name, task
-    raise RunError(f"{run.folder} has no task that says what to do: {{use: next_item, target: action, at: ...}}")
-
-
-def planner_of(run: Opened, act: NextItem, spaces: Spaces, how: Planning) -> Planner:
-    """What plans for the run. Raises RunError where its tasks do not predict a whole step, what they predict are no
-    ids, or so far ahead does not fit the context."""
-    columns = columns_of(run.config)
-    known = {
-        columns[task.target]: Predicted(task, run.model.heads[name])
-        for name, task in run.tasks.items()
-        if isinstance(task, NextItem)
-    }
-    read = [name for name in columns.values() if name in spaces.observations]
-    needed = ("action", "reward", "return", *read)
-    if missing := [name for name in needed if name not in known]:
-        raise RunError(f"{run.folder} cannot plan: no task {{use: next_item}} predicts {', '.join(missing)}")
-    if numbers := [name for name in needed if name != "return" and not known[name].task.chopper.choices]:
-        raise RunError(f"{run.folder} cannot plan: {', '.join(numbers)} are numbers, not ids ({{use: category}})")
-    seen = sorted((known[name] for name in read), key=lambda each: each.task.chopper.offset or 0.0)
-    made = Planner(act=known["action"], reward=known["reward"], value=known["return"], seen=seen, how=how)
-    if made.room >= run.model.context:
-        raise RunError(f"{run.folder}: {how.horizon} steps ahead are {made.room} tokens, more than its context of "
-                       f"{run.model.context} leaves")  # fmt: skip
-    return made
-
-
-def check_observations(run: Opened, spaces: Spaces, environment: Any) -> None:
-    """Raises RunError where an input reads what is not observed there, or cannot take what is."""
-    columns = columns_of(run.config)
-    known = {"return", "reward", "action", "step", *spaces.observations, *spaces.texts}
-    seen = begin(environment, 0)
-    for name, column in columns.items():
-        if column not in known:
-            raise RunError(f"{run.folder}: the input {name!r} reads {column!r}; observed there are "
-                           f"{', '.join((*spaces.observations, *spaces.texts))}")  # fmt: skip
-        if column in seen.arrays:
-            try:
-                run.choppers[name].decode({"values": seen.arrays[column][None], "seconds": [0.0]})
-            except DataError as error:
-                raise RunError(f"{run.folder}: the input {name!r} cannot read {column!r} there: {error}") from None
 
 
 def episodes_of(
@@ -110,7 +32,7 @@ def episodes_of(
     check_observations(run, spaces, environments[0])
     player = Player(
         model=run.model, task=task, head=run.model.heads[task_name], choppers=run.choppers, space=spaces.action,
-        columns=columns_of(run.config), temperature=how.temperature, seed=how.seed,
+        columns=read_columns(run), temperature=how.temperature, seed=how.seed,
         planner=how.plan and planner_of(run, task, spaces, how.plan),
         dtype=torch.bfloat16 if run.precision == "bfloat16" and run.model_device.type == "cuda" else torch.float32,
     )  # fmt: skip
@@ -146,8 +68,8 @@ def play_metrics(run: Opened, how: Playing) -> dict[str, float]:
 
 def data_figures(run: Opened) -> dict[str, float] | None:
     """The mean and the best return of the episodes that it was trained on; None where they are not at hand."""
-    dataset = _dataset(run)
-    if getattr(dataset, "source", None) is None:
+    dataset = episodes_in(run)
+    if dataset is None:
         return None
     values = dataset.played.values[dataset.chosen("train")]
     return {"mean": float(values.mean()), "best": float(values.max())}

@@ -13,8 +13,13 @@ from chopmix.data.environments.record import about_of, record, recorded
 from chopmix.data.environments.sources import Folder, Minari, Recorded
 from chopmix.data.sampler import Weighted
 from chopmix.data.samples.split import sampler_of
+from chopmix.experiment.opening.acting import environment_of, read_columns
+from chopmix.experiment.opening.played import episodes_of
+from chopmix.experiment.run import load_run
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import train
 from chopmix.inference.in_time.moments import Moments
-from chopmix.inference.in_time.rollout import Player
+from chopmix.inference.in_time.rollout import Player, Playing
 from chopmix.models.heads import SlotLinear
 from chopmix.models.model import Cores, Model
 from chopmix.tasks.next_item import NextItem
@@ -343,3 +348,37 @@ def test_a_mixture_draws_each_source_by_its_own_weights(tmp_path, monkeypatch):
     assert drawn[:count].sum() == drawn[count:].sum() == 2000 and np.ptp(drawn[count:]) <= 1
     assert np.ptp(weights) > 0 and np.abs(drawn[:count] / 2000 - weights).max() < 0.03
     assert len({*places}) == len(places) and sampler_of(mixture, None, 4, None).plan(0, 700) == sampler.plan(0, 700)
+
+
+def test_one_set_of_weights_plays_beside_what_else_it_learned(tmp_path, monkeypatch):
+    """In a mixture the environment is that of the episodes, and inputs of other data sets are not asked for there."""
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "digits.jsonl").write_text('{"digits": "1 2 3"}\n' * 40)
+    written = f"""
+inputs:
+  digits: {{use: text, encoding: characters}}
+  return: {{use: sensor, channels: 1, position: null}}
+  observation: {{use: sensor, channels: 4, offset: 0.3, position: null}}
+  action: {{use: category, size: 2, offset: 0.6, position: null}}
+model: {{width: 16, depth: 1, heads: 2, context: 64, attention: causal & same_sample}}
+tasks:
+  count: {{use: language_modeling, target: digits}}
+  act: {{use: next_item, target: action, at: observation}}
+data:
+  order: seconds
+  dataset:
+    use: mixture
+    of:
+      written: {{use: manifest, train: {tmp_path / "digits.jsonl"}, columns: [digits]}}
+      cartpole: {{use: episodes, of: {{use: recorded, environment: CartPole-v1, episodes: 20}}, window: 8, balance: 2}}
+training: {{steps: 2, samples_per_step: 8}}
+evaluation: {{every: 2, play: {{targets: [20], episodes: 2}}}}
+out: {tmp_path / "run"}
+"""
+    (tmp_path / "two.yaml").write_text(written)
+    found, _ = train(load_config(tmp_path / "two.yaml", []))
+    run = load_run(tmp_path / "run")
+    assert read_columns(run).keys() == {"return", "observation", "action"}
+    assert environment_of(run, Playing()) == ("CartPole-v1", {})
+    played = [each.value for each in episodes_of(run, Playing(), 20.0, range(2))]
+    assert np.mean(played) == pytest.approx(found["val/return_at_20"]) and min(played) >= 8

@@ -1,0 +1,103 @@
+"""What a run needs to act: the environment and the inputs that are read of it, the task that says what to do, and what
+plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...data.datasets.episodes import Episodes
+from ...data.datasets.mixture import Mixture
+from ...data.environments.making import Spaces, begin
+from ...inference.in_time.planning import Planner, Planning, Predicted
+from ...inference.in_time.rollout import Playing
+from ...tasks.next_item import NextItem
+from ...tokenizers.files.reading import DataError
+from ..data.columns import columns_of
+from ..folder.reading import RunError
+from .opened import Opened
+
+
+def environment_of(run: Opened, how: Playing) -> tuple[str, Mapping[str, Any]]:
+    """The name of the environment that is played, and its settings. Raises RunError where it is neither given nor known
+    of the data."""
+    if how.environment is not None:
+        return how.environment, how.settings
+    episodes = episodes_in(run)
+    if episodes is None:
+        raise RunError(f"{run.folder} was not trained on episodes of an environment; name one with --environment")
+    about = episodes.source.about
+    return about.environment, {**about.options, **how.settings}
+
+
+def episodes_in(run: Opened) -> Episodes | None:
+    """The episodes that the run was trained on, perhaps among other data sets."""
+    found = run.config.data.dataset() if run.config.data.dataset is not None else None
+    sources = found.sources.values() if isinstance(found, Mixture) else [found]
+    return next((each for each in sources if isinstance(each, Episodes)), None)
+
+
+def read_columns(run: Opened) -> dict[str, str]:
+    """The data columns of the inputs that are read of episodes: not those of other data sets in a mixture."""
+    columns, episodes = columns_of(run.config), episodes_in(run)
+    return {name: column for name, column in columns.items() if episodes is None or column in episodes.columns}
+
+
+def acting_task(run: Opened, spaces: Spaces) -> tuple[str, NextItem]:
+    """The name of the task that says what to do, and the task: the `next_item` whose target reads the column `action`.
+    Raises RunError where there is none, or its actions are not those of the environment."""
+    columns = columns_of(run.config)
+    for name, task in run.tasks.items():
+        if isinstance(task, NextItem) and columns[task.target] == "action":
+            given = task.chopper.choices or len(task.chopper.numbers)
+            wanted = spaces.action.size or int(np.prod(spaces.action.shape))
+            if given != wanted or bool(task.chopper.choices) != (spaces.action.size is not None):
+                kind = "categories" if task.chopper.choices else "numbers"
+                other = "categories" if spaces.action.size is not None else "numbers"
+                raise RunError(f"{run.folder} acts with {given} {kind}, the environment takes {wanted} {other}")
+            if run.config.data.order != "seconds":
+                raise RunError(f"{run.folder} reads its inputs one after another; to play it must read them in time "
+                               "(data.order: seconds)")  # fmt: skip
+            return name, task
+    raise RunError(f"{run.folder} has no task that says what to do: {{use: next_item, target: action, at: ...}}")
+
+
+def planner_of(run: Opened, act: NextItem, spaces: Spaces, how: Planning) -> Planner:
+    """What plans for the run. Raises RunError where its tasks do not predict a whole step, what they predict are no
+    ids, or so far ahead does not fit the context."""
+    columns = columns_of(run.config)
+    known = {
+        columns[task.target]: Predicted(task, run.model.heads[name])
+        for name, task in run.tasks.items()
+        if isinstance(task, NextItem)
+    }
+    read = [name for name in read_columns(run).values() if name in spaces.observations]
+    needed = ("action", "reward", "return", *read)
+    if missing := [name for name in needed if name not in known]:
+        raise RunError(f"{run.folder} cannot plan: no task {{use: next_item}} predicts {', '.join(missing)}")
+    if numbers := [name for name in needed if name != "return" and not known[name].task.chopper.choices]:
+        raise RunError(f"{run.folder} cannot plan: {', '.join(numbers)} are numbers, not ids ({{use: category}})")
+    seen = sorted((known[name] for name in read), key=lambda each: each.task.chopper.offset or 0.0)
+    made = Planner(act=known["action"], reward=known["reward"], value=known["return"], seen=seen, how=how)
+    if made.room >= run.model.context:
+        raise RunError(f"{run.folder}: {how.horizon} steps ahead are {made.room} tokens, more than its context of "
+                       f"{run.model.context} leaves")  # fmt: skip
+    return made
+
+
+def check_observations(run: Opened, spaces: Spaces, environment: Any) -> None:
+    """Raises RunError where an input reads what is not observed there, or cannot take what is."""
+    columns = read_columns(run)
+    known = {"return", "reward", "action", "step", *spaces.observations, *spaces.texts}
+    seen = begin(environment, 0)
+    for name, column in columns.items():
+        if column not in known:
+            raise RunError(f"{run.folder}: the input {name!r} reads {column!r}; observed there are "
+                           f"{', '.join((*spaces.observations, *spaces.texts))}")  # fmt: skip
+        if column in seen.arrays:
+            try:
+                run.choppers[name].decode({"values": seen.arrays[column][None], "seconds": [0.0]})
+            except DataError as error:
+                raise RunError(f"{run.folder}: the input {name!r} cannot read {column!r} there: {error}") from None
