@@ -243,4 +243,4 @@ class ImageTokenizer(nn.Module):
                 images = self.augment(images, chunks.seeds)
             images = patches(images, self.patch_size)
         tokens = self.embedding(self.normalized(images))
-        return tokens if self.position is None else tokens + self.position(chunks.coordinates)
+        return tokens if self.position is None else tokens + self.position(chunks.coordinates[:, :2])
