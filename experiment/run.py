@@ -96,7 +96,7 @@ class Run(Opened):
     def attribution(self, split: str = "val", dataset: Dataset | None = None) -> dict[str, Attribution]:
         """Each task's `Attribution`, by task name: the metrics of a split, of the run's own data or of another dataset,
         with every subset of the inputs, and each input's Shapley value. Raises RunError for a run that reads a text
-        corpus, ValueError for no or more than `inference.attribution.MOST` inputs."""
+        corpus, ValueError for no inputs."""
         return attributed(self, split, dataset)
 
 

@@ -3,7 +3,8 @@
 The value of a set S of inputs is how many bits less the answer costs with them than with none: v(S) = (nats(nothing) -
 nats(S)) / ln 2, per sample. An input's share is its marginal value averaged over all orders in which inputs may be
 added (Shapley 1953), so that the shares add up to the value of all. Of two inputs, v(image) = 3, v(text) = 1 and
-v(both) = 6 give the image a share of (3 + 5) / 2 = 4 and the text one of (1 + 3) / 2 = 2.
+v(both) = 6 give the image a share of (3 + 5) / 2 = 4 and the text one of (1 + 3) / 2 = 2. Of many inputs, which have too
+many subsets, the mean is over some orders, each with its reverse (Castro et al. 2009): the shares still add up.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
 from rich.table import Table
 
 from ..data.processes import Processes
@@ -25,6 +27,8 @@ from .evaluation import measured
 
 MOST = 6
 """Up to this many inputs all subsets are evaluated (64 of them)."""
+ORDERS = 12
+"""Of more inputs, the orders in which they are added."""
 LEFT = {"title_justify": "left", "caption_justify": "left"}
 """Where tables have their titles and captions."""
 Subset = tuple[str, ...]
@@ -47,6 +51,8 @@ class Attribution:
     """How many samples were evaluated."""
     never_withheld: tuple[str, ...] = ()
     """Inputs that were never withheld while training (their input dropout is 0)."""
+    orders: tuple[Subset, ...] = ()
+    """The orders over which shares are averaged; none: all there are."""
 
     def value(self, subset: Collection[str]) -> float:
         """The bits by which a set of inputs lowers the cost of the answer; where the loss is no likelihood, the share
@@ -68,6 +74,9 @@ class Attribution:
 
     def share(self, name: str) -> float:
         """The Shapley value of an input, in the unit of `value`."""
+        if self.orders:
+            before = [order[: order.index(name)] for order in self.orders]
+            return sum(self.value([*each, name]) - self.value(each) for each in before) / len(before)
         others = [each for each in self.inputs if each != name]
         total = 0.0
         for size in range(len(others) + 1):
@@ -84,7 +93,7 @@ class Attribution:
             if self.in_bits:
                 found[f"{prefix}/bits_per_token/{name}"] = self.share(name) / max(self.tokens[name], 1)
         for subset, metrics in self.metrics.items():
-            if subset != self.inputs:
+            if subset != self.inputs and (not self.orders or len(subset) in (0, len(self.inputs) - 1)):
                 without = f"{prefix}/without_" + "_".join(name for name in self.inputs if name not in subset)
                 found |= {f"{without}/{key.rpartition('/')[2]}": value for key, value in metrics.items()}
         return found
@@ -94,23 +103,19 @@ def measure_attribution(
     model: Model, tasks: Mapping[str, Task], split: SampleSplit, *, rows: int = 64, generated: int | None = None,
     processes: Processes | None = None,
 ) -> dict[str, Attribution]:  # fmt: skip
-    """Evaluate with every subset of the inputs that are not predicted; gives each task's `Attribution`. `generated` as
-    of `evaluate_split`.
+    """Evaluate with every subset of the inputs that are not predicted, or with those of some orders where there are
+    more inputs than `MOST`; gives each task's `Attribution`. `generated` as of `evaluate_split`.
 
-    Raises ValueError for more inputs than `MOST`, for none, and for a task that has another number of targets without
-    some of them.
+    Raises ValueError for no inputs, and for a task that has another number of targets without some of them.
     """
     inputs = split.inputs.optional
     if not inputs:
         raise ValueError("there is no input that could be withheld: every one is predicted, or needed by a task")
-    if len(inputs) > MOST:
-        raise ValueError(
-            f"{len(inputs)} inputs have {2 ** len(inputs)} subsets; at most {MOST} inputs are evaluated so"
-        )
+    orders = some_orders(inputs) if len(inputs) > MOST else ()
     metrics: dict[str, dict] = {name: {} for name in tasks}
     nats: dict[str, dict] = {name: {} for name in tasks}
     counts: dict[str, dict] = {name: {} for name in tasks}
-    for subset in (s for size in range(len(inputs) + 1) for s in combinations(inputs, size)):
+    for subset in subsets_of(inputs, orders):
         found, sums = measured(model, tasks, split, rows=rows, inputs=subset, generated=generated, processes=processes)
         for name in tasks:
             counts[name][subset] = float(sums[name]["count"])
@@ -123,9 +128,29 @@ def measure_attribution(
     tokens, samples = tokens_per_input(split, tasks, inputs), readable(split, processes)
     never = tuple(name for name in inputs if not split.inputs.dropout.get(name))
     return {
-        name: Attribution(inputs, metrics[name], nats[name], tokens, task.metrics["loss"].in_nats, samples, never)
+        name: Attribution(
+            inputs, metrics[name], nats[name], tokens, task.metrics["loss"].in_nats, samples, never, orders
+        )
         for name, task in tasks.items()
     }
+
+
+def some_orders(inputs: Subset) -> tuple[Subset, ...]:
+    """ORDERS orders of these inputs, the same every time, each beside its reverse."""
+    random = np.random.default_rng(0)
+    drawn = [tuple(inputs[number] for number in random.permutation(len(inputs))) for _ in range(ORDERS // 2)]
+    return tuple(each for order in drawn for each in (order, order[::-1]))
+
+
+def subsets_of(inputs: Subset, orders: Sequence[Subset]) -> list[Subset]:
+    """The subsets that are evaluated, from none to all: every one, or those that the orders pass through, with each
+    input alone and all but each."""
+    if not orders:
+        return [subset for size in range(len(inputs) + 1) for subset in combinations(inputs, size)]
+    passed = {frozenset(order[:size]) for order in orders for size in range(len(inputs) + 1)}
+    passed |= {frozenset((name,)) for name in inputs} | {frozenset(inputs) - {name} for name in inputs}
+    ordered = [tuple(name for name in inputs if name in subset) for subset in passed]
+    return sorted(ordered, key=lambda subset: (len(subset), [inputs.index(name) for name in subset]))
 
 
 def check_counts(task: str, counts: Mapping[Subset, float], inputs: Subset) -> None:
@@ -190,7 +215,7 @@ def table(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None)
     if truth:
         values = {s: entropy(truth, ()) - entropy(truth, s) for s in worth.nats}
         nats = {s: (entropy(truth, ()) - value) * math.log(2) for s, value in values.items()}
-        ideal = Attribution(worth.inputs, {}, nats, worth.tokens)
+        ideal = Attribution(worth.inputs, {}, nats, worth.tokens, orders=worth.orders)
         perfect = {name: (ideal.share(name), ideal.alone(name), ideal.added(name)) for name in worth.inputs}
     for name in worth.inputs:
         values = worth.share(name), worth.alone(name), worth.added(name)
@@ -220,7 +245,13 @@ def subset_table(task: str, worth: Attribution, truth: Sequence[Outcome] | None 
     extra = ["best guess"] * bool(truth and "exact_match" in names)
     found = Table("inputs present", *names, *extra, title=f"{task}: with each subset of the inputs", **LEFT)
     found.caption = f"on all {worth.samples:,} samples{some}"
+    shown = (0, 1, len(worth.inputs) - 1, len(worth.inputs))
     for subset, metrics in worth.metrics.items():
+        if worth.orders and len(subset) not in shown:
+            continue
         guess = [f"{best_guess(truth, subset):.3f}"] if extra else []
-        found.add_row(", ".join(subset) or "none", *(f"{metrics[name]:.4f}" for name in names), *guess)
+        told = ", ".join(subset) or "none"
+        if worth.orders and len(subset) >= shown[2]:
+            told = "all but " + "".join({*worth.inputs} - {*subset}) if len(subset) == shown[2] else "all"
+        found.add_row(told, *(f"{metrics[name]:.4f}" for name in names), *guess)
     return found

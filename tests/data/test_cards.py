@@ -48,6 +48,7 @@ SAMPLES = {
     "passages",
     "parallel_text",
     "driving",
+    "vehicle",
     "motions",
     "cifar10",
     "cifar10_full",

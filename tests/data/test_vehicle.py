@@ -1,0 +1,106 @@
+"""A vehicle's two seconds by rule: the table is the rule, samples tell their facts, and an input can be added."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from chopmix.data.datasets.vehicle import LIKELY, ORDERS, Vehicle, action, situations
+from chopmix.inference.attribution import Attribution, best_guess, entropy, some_orders, subsets_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+INPUTS = Vehicle.columns[:-1]
+FACTS = st.fixed_dictionaries({name: st.booleans() for name in LIKELY})
+
+
+@given(FACTS, st.sampled_from(list(ORDERS)))
+def test_the_first_rule_that_holds_decides(facts, order):
+    done, crossing = action(facts, order), facts["east"] == facts["crossing_east"]
+    if facts["siren"]:
+        expected = {"pull over"}
+    elif facts["ahead"] and facts["closing"]:
+        expected = {"brake"}
+    elif crossing and order == "turn left":
+        expected = {"wait"} if facts["left_taken"] else {"left"}
+    elif crossing and order == "turn right":
+        expected = {"wait"} if facts["right_taken"] else {"right"}
+    elif not crossing and facts["truck"] and facts["fast"]:
+        expected = {"slow"}
+    else:
+        expected = {"keep"}
+    assert {done} == expected
+
+
+def test_the_table_is_a_distribution_and_every_input_is_worth_something():
+    truth = Vehicle().truth("val")
+    assert sum(each.probability for each in truth) == pytest.approx(1) and set(truth[0].inputs) == {*INPUTS}
+    assert best_guess(truth, INPUTS) == pytest.approx(1) and entropy(truth, INPUTS) == pytest.approx(0, abs=1e-9)
+    for name in INPUTS:
+        assert entropy(truth, [other for other in INPUTS if other != name]) > 0.1
+
+
+def test_samples_that_validate_are_spread_as_the_table_says():
+    rows = Vehicle().open("val")
+    counted = Counter(value for _, value in rows.numbered("action"))
+    wanted = Counter()
+    for each in Vehicle().truth("val"):
+        wanted[each.answer] += each.probability
+    assert counted.total() == 1000 and all(abs(counted[name] - 1000 * share) < 12 for name, share in wanted.items())
+
+
+@given(st.integers(0, 999), st.sampled_from(["train", "val", "test"]))
+@settings(max_examples=60, deadline=None)
+def test_what_is_sensed_tells_the_fact(number, split):
+    rows = Vehicle().open(split)
+    row = rows[number]
+    assert {*row} == {*Vehicle.columns} - {"spoken" if "instruction" in row else "instruction"}
+    shown = {name: (row[name] > 200).any() for name in ("front", "left", "right")}
+    closing = np.ptp(row["radar"]["values"].argmax(1)) > 2.5
+    siren = np.abs(np.fft.rfft(row["microphone"][0]))[870:1180].max() > 300
+    east, crossing = row["gps"]["values"][:, 0].mean() > 100, row["map"][:, 8].min() < 60
+    facts = {"ahead": shown["front"], "left_taken": shown["left"], "right_taken": shown["right"], "closing": closing,
+             "siren": siren, "east": east, "crossing_east": crossing, "truck": row["kind"] == "truck",
+             "fast": row["bus"]["values"][:, 0].mean() > 75}  # fmt: skip
+    facts = {name: bool(held) for name, held in facts.items()}
+    orders = [row["instruction"]] if "instruction" in row else list(ORDERS)
+    assert row["action"] in {action(facts, order) for order in orders}
+
+
+def test_columns_made_alone_are_those_of_samples():
+    rows = Vehicle(samples=12).open("train")
+    for name in ("bus", "kind", "spoken", "action"):
+        alone = dict(rows.numbered(name))
+        assert {number for number in range(12) if name in rows[number]} == {*alone}
+        for number, value in alone.items():
+            assert repr(rows[number][name]) == repr(value)
+
+
+def test_shares_over_some_orders_are_those_over_all_where_inputs_add_up_and_always_sum_up():
+    names = tuple("abcdefgh")
+    orders = some_orders(names)
+    assert all({*order} == {*names} for order in orders) and orders[1] == orders[0][::-1]
+    subsets = subsets_of(names, orders)
+    assert subsets[0] == () and subsets[-1] == names and len({*subsets}) == len(subsets) < 2 ** len(names)
+    worth = {name: 0.1 * number for number, name in enumerate(names)}
+    added = Attribution(names, {}, {s: -sum(map(worth.get, s)) * np.log(2) for s in subsets}, {}, orders=orders)
+    assert all(added.share(name) == pytest.approx(worth[name]) for name in names)
+    torch.manual_seed(0)
+    random = {subset: float(torch.rand(())) for subset in subsets}
+    mixed = Attribution(names, {}, random, {}, orders=orders)
+    assert sum(map(mixed.share, names)) == pytest.approx(mixed.value(names))
+    assert subsets_of(names[:3], ()) == [
+        (),
+        ("a",),
+        ("b",),
+        ("c",),
+        ("a", "b"),
+        ("a", "c"),
+        ("b", "c"),
+        ("a", "b", "c"),
+    ]
+
+
+def test_situations_are_all_that_can_happen():
+    every, sums = situations()
+    assert len(every) == 2 ** len(LIKELY) * len(ORDERS) * 2 and sums[-1] == pytest.approx(1)
