@@ -3,8 +3,8 @@
 The value of a set S of inputs is how many bits less the answer costs with them than with none: v(S) = (nats(nothing) -
 nats(S)) / ln 2, per sample. An input's share is its marginal value averaged over all orders in which inputs may be
 added (Shapley 1953), so that the shares add up to the value of all. Of two inputs, v(image) = 3, v(text) = 1 and
-v(both) = 6 give the image a share of (3 + 5) / 2 = 4 and the text one of (1 + 3) / 2 = 2. Of many inputs, which have too
-many subsets, the mean is over some orders, each with its reverse (Castro et al. 2009): the shares still add up.
+v(both) = 6 give the image a share of (3 + 5) / 2 = 4 and the text one of (1 + 3) / 2 = 2. Of many inputs, which have
+too many subsets, the mean is over some orders, each with its reverse (Castro et al. 2009): the shares still add up.
 """
 
 from __future__ import annotations
