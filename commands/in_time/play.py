@@ -53,8 +53,8 @@ def run(options: argparse.Namespace) -> None:
     say_aside(f"{loaded.name}, in {name}")
     found, frames = [], []
     for target in how.asked.values():
-        if target is not None and data and target > data["best"]:
-            say_aside(f"no episode of the data reached {target:g}, but at most {data['best']:g}")
+        if target is not None and data and not data["worst"] <= target <= data["best"]:
+            say_aside(f"no episode of the data has {target:g}: they reach {data['worst']:g} to {data['best']:g}")
         watch = (lambda game: frames.append(game.render())) if options.record and not frames else None
         played = episodes_of(loaded, how, target, range(how.episodes), watch)
         found.append({"target": target, **figures_of([*progress(played, how.episodes, "episodes")])})

@@ -1,0 +1,109 @@
+"""`chopmix play`, `record` and `in_context` as they are typed: what they write, and what they say of bad input."""
+
+import json
+
+import pytest
+from chopmix.commands.cli import main
+from chopmix.data.environments.episodes import read_episodes
+from PIL import Image
+
+pytest.importorskip("gymnasium")
+
+POLE = """
+inputs:
+  return: {use: sensor, channels: 1, position: null}
+  observation: {use: sensor, channels: 4, offset: 0.3, position: null}
+  action: {use: category, size: 2, offset: 0.6, position: null}
+model: {width: 16, depth: 1, heads: 2, context: 64, attention: causal & same_sample}
+tasks:
+  act: {use: next_item, target: action, at: observation}
+data:
+  order: seconds
+  dataset: {use: episodes, of: {use: recorded, environment: CartPole-v1, episodes: 20}, window: 8}
+training: {steps: 2, samples_per_step: 8}
+"""
+PAIRS = """
+inputs:
+  x: {use: sensor, channels: 2, position: null}
+  y: {use: sensor, channels: 1, offset: 0.5, position: null}
+model: {width: 16, depth: 2, heads: 2, context: 20, attention: causal & same_sample}
+tasks:
+  next: {use: next_item, target: y, at: x}
+data: {order: seconds, dataset: {use: in_context, dimension: 2, examples: 6, noise: 0.1, samples: 64}}
+training: {steps: 2, samples_per_step: 8}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("played")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHOPMIX_CACHE", str(folder / "cache"))
+        (folder / "pole.yaml").write_text(POLE)
+        assert not main(["train", str(folder / "pole.yaml"), f"out={folder / 'pole'}"])
+        yield folder / "pole"
+
+
+def test_a_run_plays_and_its_episodes_are_filmed_and_told(run, tmp_path, capsys):
+    film, told = tmp_path / "pole.gif", tmp_path / "pole.json"
+    options = ["--target", "10", "--target", "400", "--episodes", "3", "--record", str(film), "--json", str(told)]
+    assert not main(["play", str(run), *options])
+    said = capsys.readouterr()
+    found = json.loads(told.read_text())
+    assert [row["target"] for row in found["played"]] == [10, 400] and found["data"]["worst"] >= 8
+    assert "no episode of the data has 400: they reach" in said.err and "the data:" in said.out
+    with Image.open(film) as frames:
+        assert frames.n_frames >= 8
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--target", "2"], "no episode of the data has 2: they reach"),
+        (["--environment", "Nowhere-v1"], "environment 'Nowhere-v1' cannot be made"),
+        (["--environment", "Pendulum-v1"], "acts with 2 categories, the environment takes 1 numbers"),
+        (["--environment", "Acrobot-v1"], "acts with 2 categories, the environment takes 3 categories"),
+        (["--setting", "sutton_barto_reward"], "a setting is KEY=VALUE"),
+        (["--setting", "gravity=3"], "environment 'CartPole-v1' cannot be made"),
+        (["--plan", "beams:2"], "cannot plan: no task {use: next_item} predicts reward, return, observation"),
+        (["--plan", "beams"], "a plan is written beams:16,horizon:12,expand:2, not 'beams'"),
+        (["--record", "film.mp4"], "an episode is written as .gif"),
+        (["--episodes", "0"], "episodes 0"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_a_sentence(run, capsys, options, told):
+    status = main(["play", str(run), "--episodes", "1", *options])
+    said = capsys.readouterr()
+    assert told in said.err and "Traceback" not in said.err
+    assert bool(status) == (options[0] != "--target")
+
+
+def test_a_run_records_what_it_does_and_goes_on_where_it_stopped(run, tmp_path, capsys):
+    """The same episodes whether recorded at once or in two parts, and those that `play` would give."""
+    options = ["--policy", str(run), "--target", "30"]
+    for number in ("100", "130"):
+        assert not main(["record", "CartPole-v1", *options, "--episodes", number, "--out", str(tmp_path / "parts")])
+    assert not main(["record", "CartPole-v1", *options, "--episodes", "130", "--out", str(tmp_path / "once")])
+    (about, parts), (_, once) = (read_episodes(tmp_path / name) for name in ("parts", "once"))
+    assert about.policy.endswith("asked for 30.0") and len(parts) == len(once) == 130
+    assert (parts.actions == once.actions).all() and (parts.lengths == once.lengths).all()
+    assert "returns " in capsys.readouterr().out
+
+
+def test_what_is_learned_in_the_context_is_written(tmp_path, capsys):
+    (tmp_path / "pairs.yaml").write_text(PAIRS)
+    assert not main(["train", str(tmp_path / "pairs.yaml"), f"out={tmp_path / 'pairs'}"])
+    capsys.readouterr()
+    assert not main(["in_context", str(tmp_path / "pairs"), "--functions", "40", "--out", str(tmp_path)])
+    said = capsys.readouterr()
+    lines = (tmp_path / "in_context.csv").read_text().splitlines()
+    assert lines[0] == "where,examples,model,least squares,ridge" and len(lines) == 1 + 3 * 6
+    assert "ridge's weights read off each layer" in said.out
+    with Image.open(tmp_path / "in_context.png") as picture:
+        assert picture.width > picture.height
+    assert main(["in_context", str(tmp_path / "pairs"), "--functions", "2"]) and "at least 4" in capsys.readouterr().err
+
+
+def test_functions_in_the_context_are_no_episodes(run, capsys):
+    assert main(["in_context", str(run)])
+    assert "was not trained to predict functions from examples" in capsys.readouterr().err
