@@ -1,5 +1,5 @@
-"""An agent told what return to reach, beside two that are told nothing: cloning of all episodes, and of their best
-tenth; and beside the data.
+"""An agent told what return to reach, beside two that are told nothing: cloning of all episodes, and of the best (a
+tenth, or `--best`); and beside the data.
 
     python benchmarks/decision.py configs/decision/cartpole.yaml --targets 25,50,100,200,350,500 --seeds 0,1,2
 
@@ -24,16 +24,17 @@ from results import write_results
 KINDS = {
     "told": (),
     "clone": ("inputs.return=null", "data.dataset.balance=0"),
-    "best": ("inputs.return=null", "data.dataset.balance=0", "data.dataset.best=0.1"),
+    "best": ("inputs.return=null", "data.dataset.balance=0", "data.dataset.best={best}"),
 }
 """What each agent changes in the configuration."""
 
 
-def trained(config: str, kind: str, seed: int, more: list[str]) -> Run:
+def trained(config: str, kind: str, seed: int, options: argparse.Namespace) -> Run:
     """The run of one agent and seed, trained first where it is not there."""
     folder = Path("runs/decision") / Path(config).stem / kind / f"seed-{seed}"
     if not (folder / "summary.json").exists():
-        changes = [*KINDS[kind], *more, f"training.seed={seed}", "evaluation.play=null", f"out={folder}"]
+        changes = [change.format(best=options.best) for change in KINDS[kind]]
+        changes += [*options.set, f"training.seed={seed}", "evaluation.play=null", f"out={folder}"]
         train(load_config(config, changes))
     return load_run(folder, "last")
 
@@ -41,7 +42,7 @@ def trained(config: str, kind: str, seed: int, more: list[str]) -> Run:
 def rows_of(config: str, kind: str, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each return that is asked for; one alone of an agent that is told none."""
     known = load_config(config, []).evaluation.play or Playing()
-    run, found = trained(config, kind, seed, options.set), []
+    run, found = trained(config, kind, seed, options), []
     for target in map(float, options.targets.split(",")) if kind == "told" else [None]:
         for temperature in map(float, options.temperatures.split(",")) if options.temperatures else [known.temperature]:
             how = Playing(environment=known.environment, temperature=temperature, episodes=options.episodes)
@@ -59,6 +60,7 @@ def main() -> None:
     options.add_argument("--seeds", default="0,1,2")
     options.add_argument("--agents", default="told,clone,best")
     options.add_argument("--episodes", type=int, default=100)
+    options.add_argument("--best", type=float, default=0.1, help="the share of episodes that is cloned as the best")
     options.add_argument("--temperatures", default="", help="default: that of the configuration's evaluation.play")
     options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     given = options.parse_args()

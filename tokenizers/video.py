@@ -18,6 +18,7 @@ from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk
 from .image import ImageChopper
 from .media.augmentation import ImageAugmentation
+from .media.clock import Clocked, clock_of, split_clock, with_clock
 from .media.files import read_animation
 from .media.pixels import Normalized, draw_patches
 
@@ -29,7 +30,7 @@ class VideoChopper(Chopper):
     """Frames, `rate` a second, to tubelets of `frames` frames by `patch_size` x `patch_size` pixels (ViViT, Arnab et
     al. 2021, arXiv:2103.15691). Every frame is brought to `size` (pixels; height and width, or one number) by
     `fit_size`, as images are; a clip whose frames do not fill the last tubelet repeats its last frame. At most the
-    first `longest` frames are read. A token's `seconds` are those of its last frame.
+    first `longest` frames are read. A token's `seconds` are those of its last frame; a clock may say when each was taken.
 
     Three colour frames with `size: 32` and the other options by default, in tubelets of 2 x 16 x 16:
 
@@ -56,9 +57,17 @@ class VideoChopper(Chopper):
         """How one frame is read and brought to size."""
         return ImageChopper(patch_size=self.patch_size, channels=self.channels, size=self.size, fit_size=self.fit_size)
 
-    def decode(self, raw: Any) -> Frames:
-        """The frames of a uint8 array (frames, height, width[, channels]), a sequence of images, or an animation's path
-        or bytes (GIF, WebP, APNG). Raises ValueError where there are none, or of several sizes."""
+    def decode(self, raw: Any) -> Frames | Clocked:
+        """The frames of a uint8 array (frames, height, width[, channels]), a sequence of images, an animation's path or
+        bytes (GIF, WebP, APNG), or {"values": such frames, "seconds": (frames,)}. Raises ValueError where there are
+        none, or of several sizes, and for a clock that does not rise."""
+        if isinstance(raw, Clocked):
+            return raw
+        raw, seconds = split_clock(raw)
+        frames = self._frames(raw)
+        return with_clock(frames, None if seconds is None else seconds[: self.longest])
+
+    def _frames(self, raw: Any) -> Frames:
         if isinstance(raw, Tensor):
             return raw[: self.longest]
         pictures = read_animation(raw, self.longest) if isinstance(raw, bytes | str | os.PathLike) else list(raw)
@@ -70,17 +79,19 @@ class VideoChopper(Chopper):
             raise ValueError("the frames of a video must be of one size")
         return torch.stack(frames)
 
-    def count(self, item: Frames) -> int:
+    def count(self, item: Frames | Clocked) -> int:
         rows, columns = self.image.grid
         return -(-len(item) // self.frames) * rows * columns
 
-    def chop(self, item: Frames) -> Chunk:
+    def chop(self, item: Frames | Clocked) -> Chunk:
         """Tubelets (t, values), and the seconds, row and column of each."""
         rows, columns = self.image.grid
-        frames = self.resized(item)
+        shown, seconds = clock_of(item, self.rate)
+        frames = self.resized(shown)
         frames = torch.cat([frames, frames[-1:].expand(-len(frames) % self.frames, -1, -1, -1)])
         tubelets = self.cut(frames)
-        last = (torch.arange(self.frames, len(frames) + 1, self.frames) - 1) / self.rate
+        ends = torch.arange(self.frames, len(frames) + 1, self.frames) - 1
+        last = seconds[ends.clamp(max=len(seconds) - 1)] if isinstance(item, Clocked) else ends / self.rate
         grid = torch.cartesian_prod(last, torch.arange(rows).float(), torch.arange(columns).float())
         return Chunk(tubelets, len(tubelets), grid)
 
@@ -95,10 +106,11 @@ class VideoChopper(Chopper):
         pattern = "(t f) c (row p) (column q) -> (t row column) (f c p q)"
         return rearrange(frames, pattern, f=self.frames, p=self.patch_size, q=self.patch_size)
 
-    def draw(self, canvas: Any, item: Frames) -> None:
+    def draw(self, canvas: Any, item: Frames | Clocked) -> None:
         """The first frame of every tubelet, side by side, and the grid of patches."""
-        wall = rearrange(self.resized(item[:: self.frames]), "f c height width -> height (f width) c")
-        draw_patches(canvas, wall, self.patch_size, wall.shape[1] // len(item[:: self.frames]))
+        shown = clock_of(item, self.rate)[0][:: self.frames]
+        wall = rearrange(self.resized(shown), "f c height width -> height (f width) c")
+        draw_patches(canvas, wall, self.patch_size, wall.shape[1] // len(shown))
 
 
 class VideoTokenizer(nn.Module):

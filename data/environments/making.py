@@ -63,7 +63,8 @@ def make_environment(name: str, options: Mapping[str, Any] | None = None, render
         for own, place in OWN.items():
             if own not in gymnasium.registry:
                 gymnasium.register(own, place)
-        return gymnasium.make(name, render_mode="rgb_array" if render else None, **(options or {}))
+        shown = {"render_mode": "rgb_array"} if render else {}
+        return gymnasium.make(name, **shown, **(options or {}))
     except ImportError as error:
         missing = error.name or package or name.partition(":")[0]
         raise DataError(f"environment {name!r} needs {missing!r}, which is not installed: {error}") from None

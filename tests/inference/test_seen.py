@@ -1,0 +1,83 @@
+"""Agents that see: pictures in time as tokens, played moment by moment, and the configurations for a GPU, small."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from chopmix.commands.cli import main
+from chopmix.experiment.opening.played import episodes_of
+from chopmix.experiment.run import load_run
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import train
+from chopmix.inference.in_time.rollout import Playing
+from chopmix.tokenizers.files.reading import DataError
+from chopmix.tokenizers.media.clock import Clocked
+from chopmix.tokenizers.video import VideoChopper
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("gymnasium")
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SMALL = ["model.depth=1", "training.samples_per_step=4", "training.precision=float32", "training.compile=false"]
+SPOT = "{use: recorded, environment: 'spot:Spot-v0', policy: 'spot:Follows', noise: [0, 1], episodes: 120}"
+STAND_INS = {
+    "decision/pong_gpu": [f"data.dataset.of={SPOT}"],
+    "decision/babyai_boss_gpu": ["data.dataset.of.episodes=12"],
+    "in_context/linear_gpu": ["data.dataset.samples=1000"],
+}
+SEES = f"""
+inputs:
+  return: {{use: sensor, channels: 1, position: null}}
+  observation: {{use: video, size: [8, 12], patch_size: 4, channels: 1, frames: 1, offset: 0.3, position: {{use: periodic, periods: [6]}}}}
+  action: {{use: category, size: 6, offset: 0.6, position: null}}
+model: {{width: 32, depth: 2, heads: 2, context: 40, attention: causal & same_sample, position: rotary}}
+tasks:
+  act: {{use: next_item, target: action, at: observation}}
+data:
+  order: seconds
+  dataset: {{use: episodes, of: {SPOT}, window: 4, balance: 3}}
+training: {{steps: 100, samples_per_step: 32, learning_rate: 0.02, optimizer: muon}}
+evaluation: {{every: 100}}
+"""  # noqa: E501
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+def test_configs_for_a_gpu_are_dry_run_small(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
+    if "babyai" in name:
+        pytest.importorskip("minigrid")
+    assert not main(["train", str(CONFIGS / f"{name}.yaml"), "--dry-run", *SMALL, *STAND_INS[name]])
+    printed = "".join(capsys.readouterr())
+    assert "no leak in main" in printed and "one step: loss" in printed and "nan" not in printed
+
+
+def test_an_agent_learns_from_pictures_and_plays(tmp_path, monkeypatch):
+    """It does what the spot says where much is asked for; read again from the middle where the context is full."""
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "sees.yaml").write_text(SEES)
+    train(load_config(tmp_path / "sees.yaml", [f"out={tmp_path / 'run'}"]))
+    run = load_run(tmp_path / "run", trust=["spot"])
+    played = list(episodes_of(run, Playing(temperature=0), 6.0, range(12)))
+    assert np.mean([each.value for each in played]) > 4.5
+    assert played[0].observations["observation"].shape == (6, 8, 12)
+
+
+@given(st.integers(1, 9), st.integers(1, 3), st.data())
+@settings(max_examples=40, deadline=None)
+def test_frames_with_a_clock_stand_at_their_seconds(count, frames, data):
+    seconds = np.cumsum(data.draw(st.lists(st.floats(0.125, 4), min_size=count, max_size=count))).astype(np.float32)
+    chopper = VideoChopper(size=4, patch_size=2, frames=frames, channels=1)
+    pictures = np.arange(count * 16, dtype=np.uint8).reshape(count, 4, 4)
+    item = chopper.decode({"values": pictures, "seconds": seconds})
+    found, plain = chopper.chop(item), chopper.chop(chopper.decode(pictures))
+    assert isinstance(item, Clocked) and torch.equal(found.values, plain.values) and found.count == chopper.count(item)
+    last = [seconds[min(end, count) - 1] for end in range(frames, count + frames, frames)]
+    assert found.coordinates[:, 0].tolist() == [second for second in last for _ in range(4)]
+
+
+def test_a_clock_of_frames_must_rise():
+    chopper = VideoChopper(size=4, patch_size=2, channels=1)
+    with pytest.raises(DataError, match="the clock does not rise"):
+        chopper.decode({"values": np.zeros((2, 4, 4), np.uint8), "seconds": [1.0, 0.5]})
