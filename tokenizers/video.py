@@ -30,7 +30,8 @@ class VideoChopper(Chopper):
     """Frames, `rate` a second, to tubelets of `frames` frames by `patch_size` x `patch_size` pixels (ViViT, Arnab et
     al. 2021, arXiv:2103.15691). Every frame is brought to `size` (pixels; height and width, or one number) by
     `fit_size`, as images are; a clip whose frames do not fill the last tubelet repeats its last frame. At most the
-    first `longest` frames are read. A token's `seconds` are those of its last frame; a clock may say when each was taken.
+    first `longest` frames are read. A token's `seconds` are those of its last frame; a clock may say when each was
+    taken.
 
     Three colour frames with `size: 32` and the other options by default, in tubelets of 2 x 16 x 16:
 

@@ -67,7 +67,8 @@ def play_metrics(run: Opened, how: Playing) -> dict[str, float]:
 
 
 def data_figures(run: Opened) -> dict[str, float] | None:
-    """The mean, the worst and the best return of the episodes that it was trained on; None where they are not at hand."""
+    """The mean, the worst and the best return of the episodes that it was trained on; None where they are not at
+    hand."""
     dataset = episodes_in(run)
     if dataset is None:
         return None

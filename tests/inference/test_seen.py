@@ -30,7 +30,9 @@ STAND_INS = {
 SEES = f"""
 inputs:
   return: {{use: sensor, channels: 1, position: null}}
-  observation: {{use: video, size: [8, 12], patch_size: 4, channels: 1, frames: 1, offset: 0.3, position: {{use: periodic, periods: [6]}}}}
+  observation:
+    {{use: video, size: [8, 12], patch_size: 4, channels: 1, frames: 1, offset: 0.3,
+      position: {{use: periodic, periods: [6]}}}}
   action: {{use: category, size: 6, offset: 0.6, position: null}}
 model: {{width: 32, depth: 2, heads: 2, context: 40, attention: causal & same_sample, position: rotary}}
 tasks:
@@ -40,7 +42,7 @@ data:
   dataset: {{use: episodes, of: {SPOT}, window: 4, balance: 3}}
 training: {{steps: 100, samples_per_step: 32, learning_rate: 0.02, optimizer: muon}}
 evaluation: {{every: 100}}
-"""  # noqa: E501
+"""
 
 
 @pytest.mark.parametrize("name", STAND_INS)
