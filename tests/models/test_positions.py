@@ -5,10 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from chopmix.models.layers.positions import Learned, Sinusoidal, interpolated
+from chopmix.models.batch import Chunks
+from chopmix.models.layers.positions import Learned, LearnedSecond, Sinusoidal, interpolated
 from chopmix.models.layers.relative import Alibi, RelativeBias, RelativePosition, Rotary, rotate
 from chopmix.models.tokens import Tokens, plain_tokens
 from fake_cuda import fake_cuda
+from hypothesis import given
+from hypothesis import strategies as st
 from timm.layers import resample_abs_pos_embed
 from transformers import LlamaConfig
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor
@@ -228,3 +231,18 @@ def test_a_grid_is_interpolated_as_timm_does(wanted):
     table = torch.randn(24, 16)
     expected = resample_abs_pos_embed(table[None], list(wanted), [4, 6], num_prefix_tokens=0)[0]
     torch.testing.assert_close(interpolated(table, (4, 6), wanted), expected)
+
+
+@given(st.lists(st.floats(-2, 30, width=32), min_size=1, max_size=9))
+def test_a_learned_second_is_that_of_the_tokens_time(seconds):
+    """Wherever the item begins, whatever the index; later seconds are as the last, earlier ones as the first."""
+    position = LearnedSecond(4, 0, length=12)
+    chunks = Chunks(values=torch.zeros(len(seconds), 1), index=torch.arange(len(seconds)),
+                    coordinates=torch.tensor(seconds)[:, None])  # fmt: skip
+    expected = [position.table.weight[min(max(math.floor(second), 0), 11)] for second in seconds]
+    assert torch.equal(position.of(chunks), torch.stack(expected))
+
+
+def test_what_stands_on_no_seconds_has_no_learned_second():
+    with pytest.raises(ValueError, match="learned_second is for inputs that stand on seconds"):
+        LearnedSecond(4, 8).of(Chunks(values=torch.zeros(2), index=torch.arange(2)))
