@@ -112,7 +112,7 @@ def test_the_best_of_all_ways_is_taken(seed):
 
 
 def test_what_is_planned_depends_on_no_other_game():
-    made = player(Planning(beams=3, horizon=3))
+    made = player(Planning(beams=2, horizon=2))
     together = made.play([environment() for _ in range(3)], range(3))
     for number in range(3):
         (alone,) = made.play([environment()], [number])
