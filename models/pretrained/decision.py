@@ -8,15 +8,15 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from .base import Architecture, At, Count, Depth, Epsilon, Heads, Rename, Share, Width, put, renames
-from .gpt2 import ACTIVATIONS, gpt2_blocks
+from .base import At, Count, Depth, Heads, Rename, Width, put, renames
+from .gpt2 import ACTIVATIONS, Gpt2Blocks, gpt2_blocks
 
 READ = {"return": "return", "observation": "state", "action": "action"}
 """Our inputs, in the order of a step, and their names."""
 NORM, SECONDS = {"use": "layer_norm", "epsilon": 1e-5}, {"use": "learned_second"}
 
 
-class Decision(Architecture):
+class Decision(Gpt2Blocks):
     """A decision transformer's `config.json`. Theirs reads numbers as they are given: the mean and the scale of what is
     observed, and by how much returns are divided, are not in its files (`inputs.observation.mean`, `scale`)."""
 
@@ -41,17 +41,9 @@ class Decision(Architecture):
     n_positions: Annotated[Count, At("model.context", "sizes.places")] = 1024
     n_layer: Annotated[Depth, At("model.depth")] = 3
     n_head: Annotated[Heads, At("model.heads")] = 1
-    n_inner: Annotated[Width | None, At("sizes.inner")] = None
     activation_function: Annotated[
         Literal["gelu_new", "gelu_pytorch_tanh", "gelu", "relu"], At("model.block.feed_forward", values=ACTIVATIONS)
     ] = "relu"
-    resid_pdrop: Annotated[Share, At("model.dropout.residual")] = 0.1
-    embd_pdrop: Annotated[Share, At("model.dropout.embedding")] = 0.1
-    attn_pdrop: Annotated[Share, At("model.dropout.attention")] = 0.1
-    layer_norm_epsilon: Annotated[Epsilon, At("model.block.norm.epsilon")] = 1e-5
-    scale_attn_weights: Literal[True] = True
-    scale_attn_by_inverse_layer_idx: Literal[False] = False
-    add_cross_attention: Literal[False] = False
 
     def tree(self):
         """Numbers are read as they are given: their means are 0, their scales 1."""

@@ -24,20 +24,9 @@ def turned(value: Tensor) -> Tensor:
     return value.T if value.dim() == 2 else value
 
 
-class Gpt2(Architecture):
-    """A GPT-2's `config.json`."""
+class Gpt2Blocks(Architecture):
+    """The part of a `config.json` that says what GPT-2's blocks are, in whatever they are used."""
 
-    kinds = ("gpt2",)
-    reference = "GPT2LMHeadModel"
-
-    yaml = {
-        "inputs.text": {"use": "text", "position": {"use": "learned"}}, "model.attention": "causal & same_sample",
-        "model.block.norm.use": "layer_norm", "tasks.lm": {"use": "language_modeling", "target": "text"},
-    }  # fmt: skip
-
-    vocab_size: Annotated[Count, At("sizes.rows")] = 50257
-    n_positions: Annotated[Count, At("sizes.places", "inputs.text.position.length", "model.context")] = 1024
-    n_embd: Annotated[Width, At("model.width")] = 768
     n_layer: Annotated[Depth, At("model.depth")] = 12
     n_head: Annotated[Heads, At("model.heads")] = 12
     n_inner: Annotated[Width | None, At("sizes.inner")] = None
@@ -51,6 +40,22 @@ class Gpt2(Architecture):
     scale_attn_weights: Literal[True] = True
     scale_attn_by_inverse_layer_idx: Literal[False] = False
     add_cross_attention: Literal[False] = False
+
+
+class Gpt2(Gpt2Blocks):
+    """A GPT-2's `config.json`."""
+
+    kinds = ("gpt2",)
+    reference = "GPT2LMHeadModel"
+
+    yaml = {
+        "inputs.text": {"use": "text", "position": {"use": "learned"}}, "model.attention": "causal & same_sample",
+        "model.block.norm.use": "layer_norm", "tasks.lm": {"use": "language_modeling", "target": "text"},
+    }  # fmt: skip
+
+    vocab_size: Annotated[Count, At("sizes.rows")] = 50257
+    n_positions: Annotated[Count, At("sizes.places", "inputs.text.position.length", "model.context")] = 1024
+    n_embd: Annotated[Width, At("model.width")] = 768
     tie_word_embeddings: Annotated[bool, At("tasks.lm.head.use", values=HEADS)] = True
     bos_token_id: Annotated[Id | None, At("legend.start")] = 50256
     eos_token_id: Annotated[Id | list[Id] | None, At("legend.end")] = 50256
