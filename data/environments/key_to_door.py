@@ -21,8 +21,9 @@ class KeyToDoor(gymnasium.Env):
     door. Who walks over the key takes it; who then reaches the door gets a reward of 1, and the episode ends. The agent
     does not see whether it has the key.
 
-        observation   (5, 5) of 0 (empty), 1 (agent), 2 (key), 3 (door); or with `grid=False` two categories:
-                      `agent`, its cell by rows from 0, and `thing`, 0 (none), 1 + the key's cell, 26 + the door's
+        observation   (5, 5) of 0 (empty), 1 (agent), 2 (key), 3 (door); or with `grid=False` three categories: the
+                      cells of the `agent` and of the `thing` in the room, by rows from 1 (0: nothing is seen), and
+                      the thing's `kind`, 0 (none), 1 (key), 2 (door)
         action        0 up, 1 down, 2 left, 3 right; walls stop it
     """
 
@@ -33,7 +34,8 @@ class KeyToDoor(gymnasium.Env):
     def __init__(self, render_mode: str | None = None, grid: bool = True):
         self.render_mode, self.grid = render_mode, grid
         cells, spaces = SIDE**2, gymnasium.spaces
-        ids = spaces.Dict({"agent": spaces.Discrete(cells), "thing": spaces.Discrete(1 + 2 * cells)})
+        sizes = {"agent": 1 + cells, "thing": 1 + cells, "kind": 3}
+        ids = spaces.Dict({name: spaces.Discrete(size) for name, size in sizes.items()})
         self.observation_space = spaces.Box(0, 3, (SIDE, SIDE), np.uint8) if grid else ids
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
@@ -59,8 +61,10 @@ class KeyToDoor(gymnasium.Env):
     def _observed(self) -> UInt8[np.ndarray, "5 5"] | dict[str, np.int64]:
         if self.grid:
             return self._cells()
-        agent, thing = (np.int64(row * SIDE + column) for row, column in (self.agent, self.thing))
-        return {"agent": agent, "thing": thing + 1 + (self.room == 2) * SIDE**2 if self.shows_thing else np.int64(0)}
+        shown, kind = self.shows_thing, 1 if self.room == 0 else 2
+        agent, thing = (row * SIDE + column + 1 for row, column in (self.agent, self.thing))
+        found = {"agent": agent, "thing": thing * shown, "kind": kind * shown}
+        return {name: np.int64(value) for name, value in found.items()}
 
     def _cells(self) -> UInt8[np.ndarray, "5 5"]:
         cells = np.zeros((SIDE, SIDE), np.uint8)

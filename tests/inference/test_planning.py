@@ -18,25 +18,26 @@ from cores import core_of
 
 pytest.importorskip("gymnasium")
 
-SIZES = {"agent": 25, "thing": 51, "action": 4, "reward": 2, "return": 2}
-AT = {"action": "thing", "reward": "action", "return": "reward", "agent": "reward", "thing": "agent"}
+SIZES = {"agent": 26, "thing": 26, "kind": 3, "action": 4, "reward": 2, "return": 2}
+AT = {"action": "kind", "reward": "action", "return": "reward", "agent": "reward", "thing": "agent", "kind": "thing"}
+SEEN = "agent", "thing", "kind"
 
 
-class Silent:
+class Silent(np.random.Generator):
     """Draws no noise: what is drawn is what is likeliest."""
 
-    def gumbel(self, size):
+    def gumbel(self, loc=0.0, scale=1.0, size=None):
         return np.zeros(size)
 
 
 def player(how=Planning(), seed=0) -> Player:
     torch.manual_seed(seed)
-    choppers = {name: CategoryChopper(size=size, offset=0.2 * i) for i, (name, size) in enumerate(SIZES.items())}
-    tokenizers = {name: CategoryTokenizer(each, 16, 160, position=None) for name, each in choppers.items()}
+    choppers = {name: CategoryChopper(size=size, offset=0.15 * i) for i, (name, size) in enumerate(SIZES.items())}
+    tokenizers = {name: CategoryTokenizer(each, 16, 200, position=None) for name, each in choppers.items()}
     graph = "causal & same_sample & !from(return)"
     core = core_of(list(choppers), axes_of(choppers.values()), width=16, depth=2, heads=2, attention=graph)
     heads = {name: SlotLinear(16, SIZES[name]) for name in AT}
-    model = Model(tokenizers, Cores(core), heads, context=160).eval()
+    model = Model(tokenizers, Cores(core), heads, context=200).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     known = {}
@@ -45,7 +46,7 @@ def player(how=Planning(), seed=0) -> Player:
         task.choppers = choppers
         known[name] = Predicted(task, model.heads[name])
     planner = Planner(act=known["action"], reward=known["reward"], value=known["return"],
-                      seen=[known["agent"], known["thing"]], how=how)  # fmt: skip
+                      seen=[known[name] for name in SEEN], how=how)  # fmt: skip
     space = spaces_of(environment()).action
     return Player(model=model, task=known["action"].task, head=model.heads["action"], choppers=choppers, space=space,
                   columns={name: name for name in SIZES}, planner=planner)  # fmt: skip
@@ -77,7 +78,7 @@ def score(made: Player, history, actions, step: int) -> float:
     history, total, hidden = list(history), 0.0, None
     for ahead, action in enumerate(actions):
         if ahead:
-            for name in ("agent", "thing"):
+            for name in SEEN:
                 likeliest = int(predicted[name].chances(hidden[None]).argmax())
                 history.append((name, likeliest, float(step + ahead)))
                 hidden = read(made, history)
@@ -94,8 +95,8 @@ def score(made: Player, history, actions, step: int) -> float:
 @torch.inference_mode()
 def test_the_best_of_all_ways_is_taken(seed):
     made = player(Planning(beams=16, horizon=2, expand=4), seed)
-    history = [("agent", 3, 0.0), ("thing", 7, 0.0), ("action", 1, 0.0), ("reward", 0, 0.0), ("agent", 8, 1.0)]
-    history.append(("thing", 0, 1.0))
+    history = [("agent", 3, 0.0), ("thing", 7, 0.0), ("kind", 1, 0.0), ("action", 1, 0.0), ("reward", 0, 0.0)]
+    history += [("agent", 8, 1.0), ("thing", 0, 1.0), ("kind", 0, 1.0)]
     ways = list(itertools.product(range(4), repeat=2))
     scores = [score(made, history, way, 1) for way in ways]
     streams = {name: ([], []) for name, *_ in history}
@@ -106,7 +107,7 @@ def test_the_best_of_all_ways_is_taken(seed):
     moments = Moments(made.model, made.choppers)
     hidden, _ = moments.begin([sample, sample])
     before = moments.length, list(moments.rows)
-    chosen = made.planner.actions(moments, hidden[:, -1], 1, [Silent(), Silent()])
+    chosen = made.planner.actions(moments, hidden[:, -1], 1, [Silent(np.random.PCG64(0))] * 2)
     assert chosen.tolist() == [ways[int(np.argmax(scores))][0]] * 2
     assert (moments.length, moments.rows) == before  # what is imagined did not happen
 

@@ -382,3 +382,26 @@ out: {tmp_path / "run"}
     assert environment_of(run, Playing()) == ("CartPole-v1", {})
     played = [each.value for each in episodes_of(run, Playing(), 20.0, range(2))]
     assert np.mean(played) == pytest.approx(found["val/return_at_20"]) and min(played) >= 8
+
+
+def test_key_to_door_in_ids_is_key_to_door_in_cells():
+    """The same episodes, seen as a grid and as numbers of cells."""
+    grid, ids = (make_environment("chopmix/KeyToDoor-v0", {"grid": shown}) for shown in (True, False))
+    random = np.random.default_rng(0)
+    for seed in range(20):
+        pairs, over = [(grid.reset(seed=seed)[0], ids.reset(seed=seed)[0])], False
+        while not over:
+            action = int(random.integers(4))
+            (cells, *rest), (numbers, *same) = grid.step(action), ids.step(action)
+            assert rest == same
+            pairs.append((cells, numbers))
+            over = rest[1] or rest[2]
+        for cells, numbers in pairs:
+            assert ids.observation_space.contains(numbers) and grid.observation_space.contains(cells)
+            flat = cells.flatten()
+            things = np.flatnonzero(flat > 1)
+            assert flat[numbers["agent"] - 1] == 1
+            if len(things):
+                assert (numbers["thing"], numbers["kind"]) == (things[0] + 1, flat[things[0]] - 1)
+            else:  # there is none, or the agent stands before the door without a key, and hides it
+                assert (numbers["thing"], numbers["kind"]) in ((0, 0), (numbers["agent"], 2))
