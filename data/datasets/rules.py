@@ -3,12 +3,16 @@
     prompt   abc>cba fdgh>hgdf kl>            the rule here: backwards
     answer   lk
 
-Rules are two changes one after the other; those of val and test are not in train. Nothing needs to be downloaded.
+Rules are two changes one after the other; what those of val and test do, none in train does by another way: letters may
+be moved before or after they are exchanged. Nothing needs to be downloaded.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+
+import numpy as np
 
 from ..base import share_by_hash
 from ..samples.dataset import Columns
@@ -34,16 +38,31 @@ COUNTS = (0, 1, 2, 4, 8)
 """How many examples a prompt may have."""
 
 
-def split_of(rule: tuple[str, str]) -> str:
-    """The split that a rule is in: one of ten is in val, one in test."""
-    return {0: "val", 1: "test"}.get(int(share_by_hash(" > ".join(rule)) * 10), "train")
+WORDS = ["".join(word) for word in np.random.default_rng(0).choice(list(LETTERS), (40, 6))]
+"""Words that tell two rules apart."""
 
 
-RULES = {
-    split: [(a, b) for a in CHANGES for b in CHANGES if a != b and split_of((a, b)) == split]
-    for split in ("train", "val", "test")
-}
-"""The rules of each split: two different changes, one after the other."""
+def applied(rule: tuple[str, str], word: str) -> str:
+    """The word after the two changes of a rule."""
+    return CHANGES[rule[1]](CHANGES[rule[0]](word))
+
+
+def rules_by_split() -> dict[str, list[tuple[str, str]]]:
+    """Two different changes each, by the split: one of ten is in val, one in test, together with all others that do the
+    same to every word. Those that change nothing are left out."""
+    alike: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for rule in itertools.permutations(CHANGES, 2):
+        told = tuple(applied(rule, word[:length]) for word in WORDS for length in (4, 5, 6))
+        alike.setdefault(told, []).append(rule)
+    alike.pop(tuple(word[:length] for word in WORDS for length in (4, 5, 6)), None)
+    found: dict[str, list[tuple[str, str]]] = {"train": [], "val": [], "test": []}
+    for same in alike.values():
+        share = int(share_by_hash(" > ".join(same[0])) * 10)
+        found[{0: "val", 1: "test"}.get(share, "train")] += same
+    return found
+
+
+RULES = rules_by_split()
 
 
 class Prompts(Made):
@@ -55,12 +74,12 @@ class Prompts(Made):
 
     def __getitem__(self, number: int) -> Columns:
         random = self.random(number, 16)
-        first, second = RULES[self.split][random.integers(len(RULES[self.split]))]
+        rule = RULES[self.split][random.integers(len(RULES[self.split]))]
         count = int(random.choice(COUNTS)) if self.examples is None else self.examples
         words = ["".join(random.choice(list(LETTERS), random.integers(4, 7))) for _ in range(count + 1)]
-        changed = [CHANGES[second](CHANGES[first](word)) for word in words]
+        changed = [applied(rule, word) for word in words]
         shown = "".join(f"{word}>{after} " for word, after in zip(words[:-1], changed))
-        return {"prompt": f"{shown}{words[-1]}>", "answer": changed[-1], "rule": f"{first}, {second}"}
+        return {"prompt": f"{shown}{words[-1]}>", "answer": changed[-1], "rule": ", ".join(rule)}
 
 
 class Rules(MadeDataset):

@@ -8,9 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from ...data.datasets.in_context import InContext
+from ...data.datasets.rules import COUNTS, Rules
 from ...data.samples.functions import Linear, Network, Sparse, Tree
 from ...inference.in_time.in_context import Seen, curves, probe, rows_of, seen
+from ...tasks.language_modeling import LanguageModeling
 from ...tasks.next_item import NextItem
 from ...tokenizers.files.writing import write_bytes, write_text
 from ..folder.reading import RunError
@@ -25,6 +29,37 @@ RIGHT = {
 ELSEWHERE = {"points twice as far": {"scale": 2.0}, "values three times as large": {"weights": 3.0}}
 """Other data than was trained on, by its name: what changes."""
 Curves = dict[str, dict[str, list[float]]]
+PICTURE = "in_context.png"
+
+
+def followed(run: Run, samples: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """The rows of a table: the share of answers that are right after 0, 1, 2, 4 and 8 examples in the prompt, of rules
+    that were trained on, and of held-out ones (val, test). Raises RunError for a run that does not write answers."""
+    task = next((n for n, t in run.tasks.items() if isinstance(t, LanguageModeling) and t.target == "answer"), None)
+    if task is None:
+        raise RunError(f"{run.folder} does not write answers: a task language_modeling of the input 'answer' does")
+    rows = []
+    for split in Rules.splits:
+        for examples in COUNTS:
+            say(f"{split}, {examples} examples")
+            other = Rules(examples=examples, samples=samples)
+            other.held_back = samples
+            found = run.evaluate(split, other)
+            right = next(value for name, value in found.items() if name.endswith("exact_match"))
+            rows.append({"rules": split, "examples": examples, "exact_match": right})
+    return rows
+
+
+def written_rules(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """Write `in_context.csv` and `in_context.png` of rules into a folder; gives their paths."""
+    figure = Figure(figsize=(4.2, 3.4), layout="constrained")
+    canvas = figure.subplots()
+    for split in dict.fromkeys(row["rules"] for row in rows):
+        own = [row for row in rows if row["rules"] == split]
+        canvas.plot([row["examples"] for row in own], [row["exact_match"] for row in own], marker=".", label=split)
+    canvas.set(xlabel="examples", ylabel="exact match", ylim=(-0.03, 1.03), xticks=COUNTS)
+    canvas.legend(title="rules of")
+    return [_table(folder, rows), _picture(folder, figure)]
 
 
 def learned(run: Run, functions: int, say: Callable[[str], None]) -> tuple[Curves, list[float] | None]:
@@ -34,7 +69,7 @@ def learned(run: Run, functions: int, say: Callable[[str], None]) -> tuple[Curve
     dataset = run.dataset()
     name, task = next(((n, t) for n, t in run.tasks.items() if isinstance(t, NextItem)), ("", None))
     if not isinstance(dataset, InContext) or task is None:
-        raise RunError(f"{run.folder} was not trained to predict functions from examples (the data set `in_context`)")
+        raise RunError(f"{run.folder} was not trained to learn from examples (the data sets `in_context` and `rules`)")
     rivals, found, read = RIGHT[type(dataset.kind)], {}, None
     for where, changed in {"as trained": {}, **ELSEWHERE}.items():
         say(where)
@@ -57,22 +92,27 @@ def _read(
 
 def written(folder: Path, found: Curves, probed: Sequence[float] | None) -> list[Path]:
     """Write `in_context.csv` and `in_context.png` into a folder; gives their paths."""
-    rows = rows_of(found)
+    return [_table(folder, rows_of(found)), _picture(folder, drawn(found, probed))]
+
+
+def _table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     text = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    table = csv.DictWriter(text, names, lineterminator="\n")
+    table = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    files = [folder / "in_context.csv", folder / "in_context.png"]
-    write_text(files[0], text.getvalue())
-    write_bytes(files[1], picture(found, probed))
-    return files
+    write_text(folder / "in_context.csv", text.getvalue())
+    return folder / "in_context.csv"
 
 
-def picture(found: Curves, probed: Sequence[float] | None) -> bytes:
-    """The curves, a panel for each of the data they are of, and a panel for the probe, as a PNG."""
-    from matplotlib.figure import Figure
+def _picture(folder: Path, figure: Figure) -> Path:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    write_bytes(folder / PICTURE, file.getvalue())
+    return folder / PICTURE
 
+
+def drawn(found: Curves, probed: Sequence[float] | None) -> Figure:
+    """The curves, a panel for each of the data they are of, and a panel for the probe."""
     panels = len(found) + bool(probed)
     figure = Figure(figsize=(4.2 * panels, 3.4), layout="constrained")
     every: Sequence[Any] = figure.subplots(1, panels, squeeze=False)[0]
@@ -86,6 +126,4 @@ def picture(found: Curves, probed: Sequence[float] | None) -> bytes:
     if probed:
         every[-1].plot(range(len(probed)), probed, marker="o")
         every[-1].set(title="ridge's weights, read off", xlabel="layers", ylabel="R2", ylim=(-0.05, 1.05))
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
-    return file.getvalue()
+    return figure

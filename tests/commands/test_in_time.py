@@ -104,6 +104,25 @@ def test_what_is_learned_in_the_context_is_written(tmp_path, capsys):
     assert main(["in_context", str(tmp_path / "pairs"), "--functions", "2"]) and "at least 4" in capsys.readouterr().err
 
 
+def test_rules_in_the_prompt_are_written(tmp_path, capsys):
+    (tmp_path / "rules.yaml").write_text("""
+inputs:
+  prompt: {use: text, encoding: characters, position: null}
+  answer: {use: text, encoding: characters, position: null}
+model: {width: 16, depth: 1, heads: 2, context: 160, attention: same_sample & (causal | from(prompt))}
+tasks: {answer: {use: language_modeling, target: answer, metrics: [exact_match]}}
+data: {dataset: {use: rules, samples: 64}}
+training: {steps: 2, samples_per_step: 8}
+evaluation: {generated: 8}
+""")
+    assert not main(["train", str(tmp_path / "rules.yaml"), f"out={tmp_path / 'rules'}"])
+    assert not main(["in_context", str(tmp_path / "rules"), "--functions", "12"])
+    lines = (tmp_path / "rules" / "in_context.csv").read_text().splitlines()
+    assert lines[0] == "rules,examples,exact_match" and len(lines) == 1 + 3 * 5
+    assert [line.split(",")[:2] for line in lines[1:3]] == [["train", "0"], ["train", "1"]]
+    assert "exact match" in capsys.readouterr().out and (tmp_path / "rules" / "in_context.png").exists()
+
+
 def test_functions_in_the_context_are_no_episodes(run, capsys):
     assert main(["in_context", str(run)])
-    assert "was not trained to predict functions from examples" in capsys.readouterr().err
+    assert "was not trained to learn from examples" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Rules that examples tell: the answer follows from the rule, and no rule of val or test is trained on."""
 
+import numpy as np
 import pytest
 from chopmix.data.datasets.rules import CHANGES, COUNTS, LETTERS, RULES, Rules
 from hypothesis import given, settings
@@ -20,9 +21,20 @@ def test_the_answer_and_every_example_follow_the_rule(split, number, examples):
 
 def test_no_rule_is_in_two_splits_and_every_change_is_trained_on():
     every = [rule for rules in RULES.values() for rule in rules]
-    assert len(every) == len(set(every)) == len(CHANGES) * (len(CHANGES) - 1)
+    assert len(every) == len(set(every)) > 0.9 * len(CHANGES) * (len(CHANGES) - 1)
     assert all(len(RULES[split]) >= 8 for split in ("val", "test"))
     assert {name for place in (0, 1) for name in (rule[place] for rule in RULES["train"])} == set(CHANGES)
+
+
+def test_no_rule_of_val_or_test_does_what_one_of_train_does():
+    """By another way, such as letters that are exchanged before they are moved; and every rule changes something."""
+    random = np.random.default_rng(7)
+    words = ["".join(random.choice(list(LETTERS), random.integers(4, 7))) for _ in range(300)]
+    done = {}
+    for split, rules in RULES.items():
+        for first, second in rules:
+            told = tuple(CHANGES[second](CHANGES[first](word)) for word in words)
+            assert told != tuple(words) and done.setdefault(told, split) == split
 
 
 def test_examples_must_be_a_number_of_examples():
