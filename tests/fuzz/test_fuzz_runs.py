@@ -352,6 +352,8 @@ READING = {
     "--device": st.sampled_from(("cpu", "auto", "cuda")),
     "--trust": texts,
 }
+settings_given = texts | st.sampled_from(("grid=false", "grid=", "=3", "gravity=[1]", "a=b=c", "gravity=nan"))
+plans = texts | st.sampled_from(("beams:2", "beams:2,horizon:2", "beams:0", "horizon:99999", "expand:-1", "beams:2,"))
 OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
     "generate": {
         "--prompt": texts,
@@ -378,6 +380,8 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
         "--temperature": numbers,
         "--seed": numbers,
         "--together": few,
+        "--setting": settings_given,
+        "--plan": plans,
         "--record": outs,
         "--json": outs,
         **READING,
@@ -387,6 +391,7 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
         "--episodes": few,
         "--noise": numbers,
         "--target": numbers,
+        "--setting": settings_given,
         "--seed": numbers,
         "--out": outs,
     },
