@@ -84,7 +84,7 @@ class Drives(Made):
         if name in TOLD:
             return {"kind": "truck" if facts["truck"] else "car", "action": action(facts, order),
                     "instruction": order if written else None}[name]  # fmt: skip
-        random = self.random(number, 31, Vehicle.columns.index(name))
+        random = self.random(number, 31, 1 + Vehicle.columns.index(name))  # keys that end in 0 are those without it
         if name == "spoken":
             return None if written else (spoken(order, random), RATE)
         make, fact = SENSED[name]

@@ -67,6 +67,16 @@ def test_what_is_sensed_tells_the_fact(number, split):
     assert row["action"] in {action(facts, order) for order in orders}
 
 
+def test_noise_does_not_tell_what_happens():
+    """No column is drawn by the generator that draws the facts: of equal facts and pictures without anybody on the
+    road, the noise is as likely with one action as with another."""
+    rows, drawn = Vehicle().open("train"), []
+    rows.random = lambda *keys: drawn.append(keys) or np.random.default_rng([0, *keys])
+    rows[7]
+    streams = [np.random.default_rng([0, *keys]).random(4).tobytes() for keys in set(drawn)]
+    assert len(set(streams)) == len(streams) > 8
+
+
 def test_columns_made_alone_are_those_of_samples():
     rows = Vehicle(samples=12).open("train")
     for name in ("bus", "kind", "spoken", "action"):
