@@ -68,8 +68,7 @@ def test_what_is_sensed_tells_the_fact(number, split):
 
 
 def test_noise_does_not_tell_what_happens():
-    """No column is drawn by the generator that draws the facts: of equal facts and pictures without anybody on the
-    road, the noise is as likely with one action as with another."""
+    """No column is drawn by the generator that draws the facts, nor by that of another column."""
     rows, drawn = Vehicle().open("train"), []
     rows.random = lambda *keys: drawn.append(keys) or np.random.default_rng([0, *keys])
     rows[7]
