@@ -14,7 +14,7 @@ HELP = "tell what a run learns from the examples in its context"
 def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", metavar="RUN")
     command.add_argument("--functions", type=int, default=1000, metavar="N",
-                         help="how many samples are read; half of functions tune the rivals; default 1,000")  # fmt: skip
+                         help="samples that are read; half of functions tune the rivals; default 1,000")  # fmt: skip
     command.add_argument("--out", metavar="DIR", help="where the CSV and the picture go; default: RUN")
     add_checkpoint(command)
 

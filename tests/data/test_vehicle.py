@@ -1,15 +1,20 @@
 """A vehicle's two seconds by rule: the table is the rule, samples tell their facts, and an input can be added."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from chopmix.data.datasets.vehicle import LIKELY, ORDERS, Vehicle, action, situations
-from chopmix.inference.attribution import Attribution, best_guess, entropy, some_orders, subsets_of
+from chopmix.experiment.run import load_run
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import train
+from chopmix.inference.attribution import Attribution, best_guess, entropy, some_orders, subsets_of, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 INPUTS = Vehicle.columns[:-1]
 FACTS = st.fixed_dictionaries({name: st.booleans() for name in LIKELY})
 
@@ -108,6 +113,23 @@ def test_shares_over_some_orders_are_those_over_all_where_inputs_add_up_and_alwa
         ("b", "c"),
         ("a", "b", "c"),
     ]
+
+
+def test_an_input_is_added_and_what_each_is_worth_is_told_beside_the_rule(tmp_path, monkeypatch):
+    """Of the configuration itself, made small: without a radar, then with it, then with subsets of its eleven inputs."""
+    monkeypatch.setattr(Vehicle, "held_back", 6)
+    config, small = CONFIGS / "mix" / "vehicle.yaml", ["model.width=16", "model.depth=1", "data.dataset.samples=24"]
+    small += ["model.heads=2", "training.steps=2", "training.samples_per_step=4", "evaluation.every=2"]
+    train(load_config(config, [*small, "inputs.radar=null", f"out={tmp_path / 'without'}"]))
+    train(load_config(config, [*small, f"from={tmp_path / 'without'}", f"out={tmp_path / 'with'}"]))
+    run = load_run(tmp_path / "with")
+    worth = run.attribution("val")["drive"]
+    assert worth.inputs == tuple(run.config.inputs) and len(worth.orders) == 12
+    assert sum(map(worth.share, worth.inputs)) == pytest.approx(worth.value(worth.inputs))
+    told = tables("drive", worth, run.dataset().truth("val"))
+    assert len(told[1].rows) == len(worth.inputs) == 11 and " of 0." in list(told[1].columns[1].cells)[0]
+    shown = list(told[0].columns[0].cells)
+    assert shown[0] == "none" and shown[-1] == "all" and "all but radar" in shown and len(shown) == 24
 
 
 def test_situations_are_all_that_can_happen():
