@@ -116,7 +116,7 @@ def test_shares_over_some_orders_are_those_over_all_where_inputs_add_up_and_alwa
 
 
 def test_an_input_is_added_and_what_each_is_worth_is_told_beside_the_rule(tmp_path, monkeypatch):
-    """Of the configuration itself, made small: without a radar, then with it, then with subsets of its eleven inputs."""
+    """Of the configuration itself, made small: without a radar, with it, and with subsets of its eleven inputs."""
     monkeypatch.setattr(Vehicle, "held_back", 6)
     config, small = CONFIGS / "mix" / "vehicle.yaml", ["model.width=16", "model.depth=1", "data.dataset.samples=24"]
     small += ["model.heads=2", "training.steps=2", "training.samples_per_step=4", "evaluation.every=2"]
