@@ -60,6 +60,7 @@ def config_of(config: Path, name: str, steps: int | None, minutes: float | None)
     )
     if name != "cartpole":
         tree["evaluation"].pop("play", None)
+        tree["data"].pop("order", None)  # no other input has a time
     own = tree["training"]["samples_per_step"] * share[name]
     if own % sum(share.values()):
         raise SystemExit(f"{name} has no whole number of samples in a step: {own} / {sum(share.values())}")

@@ -21,6 +21,7 @@ from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
 from chopmix.tokenizers.category import CategoryChopper
 from chopmix.tokenizers.text import TextTokenizer
+from chopmix.tokenizers.video import VideoChopper
 from chopmix.training.record.progress import Progress
 
 WORDS = ["chop", "mix", "set", "token"]
@@ -75,6 +76,8 @@ def drawn_value(chopper: Any, random: np.random.Generator) -> Any:
     if chopper.kind == "text":
         marks = getattr(chopper, "notes", ())  # of a text with notes
         return "".join([*random.choice(list("abcde "), int(random.integers(1, 6))), *marks])
+    if isinstance(chopper, VideoChopper):
+        return random.integers(256, size=(int(random.integers(1, 4)), *chopper.image.shape), dtype=np.uint8)
     if isinstance(chopper, CategoryChopper):
         return random.integers(chopper.size, size=(int(random.integers(1, 4)), *chopper.shape))
     return random.standard_normal((int(random.integers(1, 2 * chopper.window + 1)), len(chopper.names)))

@@ -17,17 +17,28 @@ def specialists():
     sys.path.remove(str(BENCHMARKS))
 
 
-@pytest.mark.parametrize("name, samples", [("mnist", 6), ("fsdd", 6), ("python", 12), ("captions", 12)])
+@pytest.mark.parametrize(
+    "which, name, samples",
+    [
+        ("four", "mnist", 6),
+        ("four", "fsdd", 6),
+        ("four", "python", 12),
+        ("five", "captions", 12),
+        ("five", "cartpole", 12),
+    ],
+)
 @pytest.mark.parametrize("steps, minutes", [(900, None), (None, 15.0)])
-def test_a_specialist_reads_its_source_alone(specialists, tmp_path, name, samples, steps, minutes):
-    file = tmp_path / "x.yaml"
-    file.write_text(specialists.yaml.safe_dump(specialists.config_of(name, steps, minutes), sort_keys=False))
-    config, whole = load_config(file), load_config(specialists.CONFIG)
+def test_a_specialist_reads_its_source_alone(specialists, tmp_path, which, name, samples, steps, minutes):
+    file, generalist = tmp_path / "x.yaml", specialists.CONFIG.with_stem(which)
+    made = specialists.config_of(generalist, name, steps, minutes)
+    file.write_text(specialists.yaml.safe_dump(made, sort_keys=False))
+    config, whole = load_config(file), load_config(generalist)
     assert (config.training.steps, config.training.minutes) == (steps, minutes)
     assert config.training.samples_per_step == samples and [*config.data.dataset().of] == [name]
     assert {*config.inputs} == {*specialists.KEPT[name][0]} and len(config.tasks) == 1
     assert config.model.options["width"] == whole.model.options["width"]
-    everything = [each for other in specialists.KEPT for each in specialists.KEPT[other][0]]
+    assert (config.evaluation.play is not None) == (name == "cartpole")
+    everything = [each for other in whole.data.dataset().of for each in specialists.KEPT[other][0]]
     assert sorted(everything) == sorted(whole.inputs), "every input of the generalist is some specialist's"
 
 

@@ -93,7 +93,7 @@ LESS = {
         "data.dataset.of.policy=random",
         "evaluation.play.episodes=1",
     ],
-    "configs/decision/planning.yaml": [*FEW, "model.width=16", "data.dataset.of.episodes=20"],
+    "configs/decision/planning.yaml": [*FEW, "model.width=16", "model.heads=1", "data.dataset.of.episodes=20"],
     "runs/decision/planning": ["--episodes", "1"],
     "configs/in_context/linear.yaml": [*FEW, "model.width=16", "data.dataset.samples=40"],
     "runs/decision/cartpole": ["--episodes", "1"],
