@@ -81,14 +81,16 @@ def planner_of(run: Opened, act: NextItem, spaces: Spaces, how: Planning) -> Pla
         raise RunError(f"{run.folder} cannot plan: {', '.join(numbers)} are numbers, not ids ({{use: category}})")
     seen = sorted((known[name] for name in read), key=lambda each: each.task.chopper.offset or 0.0)
     made = Planner(act=known["action"], reward=known["reward"], value=known["return"], seen=seen, how=how)
-    if made.room >= run.model.context:
-        raise RunError(f"{run.folder}: {how.horizon} steps ahead are {made.room} tokens, more than its context of "
-                       f"{run.model.context} leaves")  # fmt: skip
+    steps = 2 * len(needed)  # two steps of what happened are read beside, with the return where one is asked for
+    if made.room + steps > run.model.context:
+        raise RunError(f"{run.folder}: {how.horizon} steps ahead are {made.room} tokens, and two steps of what happened "
+                       f"{steps}, more than its context of {run.model.context}")  # fmt: skip
     return made
 
 
-def check_observations(run: Opened, spaces: Spaces, environment: Any) -> None:
-    """Raises RunError where an input reads what is not observed there, or cannot take what is."""
+def check_observations(run: Opened, spaces: Spaces, environment: Any, target: float | None = None) -> None:
+    """Raises RunError where an input reads what is not observed there, or cannot take what is, or the return that is
+    asked for."""
     columns = read_columns(run)
     known = {"return", "reward", "action", "step", *spaces.observations, *spaces.texts}
     seen = begin(environment, 0)
@@ -96,8 +98,13 @@ def check_observations(run: Opened, spaces: Spaces, environment: Any) -> None:
         if column not in known:
             raise RunError(f"{run.folder}: the input {name!r} reads {column!r}; observed there are "
                            f"{', '.join((*spaces.observations, *spaces.texts))}")  # fmt: skip
-        if column in seen.arrays:
+        chopper, there = run.choppers[name], spaces.observations.get(column)
+        if there and there.size is not None and chopper.choices is not None and chopper.choices < there.size:
+            raise RunError(f"{run.folder}: the input {name!r} reads {chopper.choices} categories, but {column!r} there "
+                           f"is one of {there.size}")  # fmt: skip
+        value = np.asarray(target) if column == "return" and target is not None else seen.arrays.get(column)
+        if value is not None:
             try:
-                run.choppers[name].decode({"values": seen.arrays[column][None], "seconds": [0.0]})
+                chopper.decode({"values": value[None], "seconds": [0.0]})
             except DataError as error:
                 raise RunError(f"{run.folder}: the input {name!r} cannot read {column!r} there: {error}") from None

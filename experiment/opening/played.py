@@ -29,7 +29,7 @@ def episodes_of(
     environments = [make_environment(name, settings, render=watch is not None and not i) for i in range(count)]
     spaces = spaces_of(environments[0])
     task_name, task = acting_task(run, spaces)
-    check_observations(run, spaces, environments[0])
+    check_observations(run, spaces, environments[0], target)
     player = Player(
         model=run.model, task=task, head=run.model.heads[task_name], choppers=run.choppers, space=spaces.action,
         columns=read_columns(run), temperature=how.temperature, seed=how.seed,

@@ -1,14 +1,21 @@
 """`chopmix play`, `record` and `in_context` as they are typed: what they write, and what they say of bad input."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from chopmix.commands.cli import main
 from chopmix.data.environments.episodes import read_episodes
+from chopmix.experiment.folder.reading import RunError
+from chopmix.experiment.opening.played import episodes_of
+from chopmix.experiment.run import load_run
+from chopmix.inference.in_time.rollout import Playing
 from PIL import Image
 
 pytest.importorskip("gymnasium")
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 POLE = """
 inputs:
   return: {use: sensor, channels: 1, position: null}
@@ -76,6 +83,47 @@ def test_what_does_not_fit_is_told_in_a_sentence(run, capsys, options, told):
     said = capsys.readouterr()
     assert told in said.err and "Traceback" not in said.err
     assert bool(status) == (options[0] != "--target")
+
+
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory):
+    """The configuration of planning, made small."""
+    folder = tmp_path_factory.mktemp("plans")
+    small = ["model.width=16", "model.heads=1", "model.depth=1", "data.dataset.of.episodes=20", "training.steps=2"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHOPMIX_CACHE", str(folder / "cache"))
+        config = str(CONFIGS / "decision" / "planning.yaml")
+        assert not main(["train", config, *small, "training.samples_per_step=4", f"out={folder / 'run'}"])
+        yield folder / "run"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--plan", "beams:2,horizon:45"], ""),
+        (
+            ["--plan", "beams:2,horizon:46"],
+            "46 steps ahead are 230 tokens, and two steps of what happened 12, more than its",
+        ),
+        (
+            ["--target", "7"],
+            "the input 'return' cannot read 'return' there: categories must be whole numbers from 0 to 1",
+        ),
+        (["--setting", "grid=true"], "the input 'agent' reads 'agent'; observed there are observation"),
+    ],
+)
+def test_plans_that_do_not_fit_are_told_and_the_longest_that_fits_is_played(plans, capsys, options, told):
+    status = main(["play", str(plans), "--episodes", "1", *options])
+    said = capsys.readouterr()
+    fits = options[-1].endswith(":45")
+    assert bool(status) != fits and (fits or told in said.err) and "Traceback" not in said.err
+
+
+def test_more_categories_than_an_input_reads_are_told(plans):
+    run = load_run(plans)
+    run.choppers["agent"] = replace(run.choppers["agent"], size=20)
+    with pytest.raises(RunError, match="the input 'agent' reads 20 categories, but 'agent' there is one of 26"):
+        list(episodes_of(run, Playing(), None, range(1)))
 
 
 def test_a_run_records_what_it_does_and_goes_on_where_it_stopped(run, tmp_path, capsys):
