@@ -83,8 +83,8 @@ def planner_of(run: Opened, act: NextItem, spaces: Spaces, how: Planning) -> Pla
     made = Planner(act=known["action"], reward=known["reward"], value=known["return"], seen=seen, how=how)
     steps = 2 * len(needed)  # two steps of what happened are read beside, with the return where one is asked for
     if made.room + steps > run.model.context:
-        raise RunError(f"{run.folder}: {how.horizon} steps ahead are {made.room} tokens, and two steps of what happened "
-                       f"{steps}, more than its context of {run.model.context}")  # fmt: skip
+        told = f"{how.horizon} steps ahead are {made.room} tokens, and two steps of what happened {steps}"
+        raise RunError(f"{run.folder}: {told}, more than its context of {run.model.context}")
     return made
 
 
