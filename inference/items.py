@@ -15,7 +15,7 @@ from ..models.model import Model
 from ..tasks.base import Task
 from .generate import write
 from .generating import Generating, Written, pieces
-from .refining import draft_of_rows, draft_of_samples, refined
+from .refining import cost_of_reading, draft_of_rows, draft_of_samples, refined
 
 
 def generate_items(
@@ -30,9 +30,25 @@ def generate_items(
     given = {each for each in (split.choppers if inputs is None else inputs) if each != task.target}
     first: dict[str, Callable[[int], Any]] = {}
     for other in passed_through(tasks, name, how.refining or task.refining):
-        first[tasks[other].target] = generated_first(model, other, tasks[other], split, places, given, first, generator)
+        first[tasks[other].target] = generated_first(model, tasks, other, split, places, given, first, generator)
+    return refined_samples(model, tasks, name, split, places, how, given, first, generator)
+
+
+def refined_samples(
+    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, places: Sequence[Place], how: Generating,
+    given: Collection[str], first: Mapping[str, Callable[[int], Any]], generator: torch.Generator | None,
+) -> dict[int, list[int]]:  # fmt: skip
+    """The ids of the items that are refined for the task `name` from the inputs `given` and what was generated `first`,
+    by the samples' numbers."""
+    task = tasks[name]
     numbers, draft = draft_of_samples(model, name, task, split, places, how, given, first)
-    return {} if draft is None else dict(zip(numbers, refined(model, task, draft, how, generator)))
+    if draft is None:
+        return {}
+    refining = how.refining or task.refining
+    named = passed_through(tasks, name, refining) if refining.drafts > 1 else ()
+    read = {each: tasks[each] for each in named if tasks[each].target in refining.through}
+    cost_of = cost_of_reading(model, task, read, split, numbers, first) if read else None
+    return dict(zip(numbers, refined(model, task, draft, how, generator, cost_of)))
 
 
 def passed_through(tasks: Mapping[str, Task], name: str, refining: Refining) -> list[str]:
@@ -48,18 +64,18 @@ def passed_through(tasks: Mapping[str, Task], name: str, refining: Refining) -> 
 
 
 def generated_first(
-    model: Model, name: str, task: Task, split: SampleSplit, places: Sequence[Place], given: Collection[str],
-    first: Mapping[str, Callable[[int], Any]], generator: torch.Generator | None,
+    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, places: Sequence[Place],
+    given: Collection[str], first: Mapping[str, Callable[[int], Any]], generator: torch.Generator | None,
 ) -> Callable[[int], Any]:  # fmt: skip
     """The item of the target of the task `name` by a sample's number: its own, or, where it has none or it is not among
     the inputs `given`, the ids that the model generates of these and of what was generated `first`, as the task does;
     None for a bad sample."""
+    task = tasks[name]
     known = {*with_item(split, places, task.target)} if task.target in given else set()
     lacking = [each for each in places if each not in known]
     how = Generating(sampling=task.sampling, guidance=task.guidance, max_tokens=task.refining.tokens)
     others = [each for each in given if each != task.target]
-    numbers, draft = draft_of_samples(model, name, task, split, lacking, how, others, first) if lacking else ([], None)
-    made = {} if draft is None else dict(zip(numbers, refined(model, task, draft, how, generator)))
+    made = refined_samples(model, tasks, name, split, lacking, how, others, first, generator) if lacking else {}
     missing = {each.number for each in lacking}
 
     def item(number: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from ..data.sampler import Place
 from ..data.samples.split import SampleSplit
 from ..models.batch import Batch
-from ..models.generation.refine import Draft, chain_nats
+from ..models.generation.refine import Draft, chain_nats, hidden_nats
 from ..models.generation.session import text_set
 from ..models.model import Model
 from ..tasks.masked_diffusion import MaskedDiffusion
@@ -66,16 +67,48 @@ def draft_of_rows(model: Model, name: str, task: MaskedDiffusion, rows: Sequence
 
 
 def refined(
-    model: Model, task: MaskedDiffusion, draft: Draft, how: Generating, generator: torch.Generator | None = None
-) -> list[list[int]]:
-    """The ids of every item once all masks are filled in, drawn as `how` says, else as the task does; `how.show` is
-    called with those after each step."""
+    model: Model, task: MaskedDiffusion, draft: Draft, how: Generating, generator: torch.Generator | None = None,
+    cost_of: Callable[[list[list[int]]], Sequence[float]] | None = None,
+) -> list[list[int]]:  # fmt: skip
+    """The ids of every item once all masks are filled in, drawn as `how` says, else as the task does; of as many drafts
+    as that says the one of the least cost, where `cost_of` tells those of all items. `how.show` is called with the ids
+    after each step."""
     refining, sampling = how.refining or task.refining, how.sampling or task.drawn_by
-    items = draft.items()
-    how.show(items)
-    for items in draft.refine(refining, sampling, how.guidance, generator or how.generator(model)):
-        how.show(items)
-    return [[id for id in ids if task.plain[id]] for ids in items]
+    generator, masks = generator or how.generator(model), draft.ids
+    kept: list[tuple[float, list[list[int]]]] = []
+    for _ in range(refining.drafts if cost_of else 1):
+        draft.ids = masks.clone()
+        steps = [draft.items(), *draft.refine(refining, sampling, how.guidance, generator)]
+        costs = cost_of([task.without_special(ids) for ids in steps[-1]]) if cost_of else [0.0] * len(steps[-1])
+        made = [(cost, list(ids)) for cost, *ids in zip(costs, *steps, strict=True)]
+        kept = [min(two, key=itemgetter(0)) for two in zip(kept or made, made)]
+    for items in zip(*(ids for _, ids in kept)):
+        how.show(list(items))
+    return [task.without_special(ids[-1]) for _, ids in kept]
+
+
+def cost_of_reading(
+    model: Model, task: MaskedDiffusion, read: Mapping[str, MaskedDiffusion], split: SampleSplit,
+    numbers: Sequence[int], first: Mapping[str, Callable[[int], Any]],
+) -> Callable[[list[list[int]]], list[float]]:  # fmt: skip
+    """A function of the ids made for `task`, one item for each of these samples, to what it costs to read them: by each
+    of the tasks `read` the nats of its target's item, which was `first`, predicted from the ids made and nothing else.
+    """
+
+    def cost(made: list[list[int]]) -> list[float]:
+        row = {number: row for row, number in enumerate(numbers)}
+        total = [0.0] * len(numbers)
+        for name, other in read.items():
+            new = {each: None for each in split.inputs.targets}
+            new |= {task.target: lambda number: made[row[number]], other.target: first[other.target]}
+            places = [Place(0, 0, number) for number in numbers]
+            batch = split.read(places, inputs={task.target, other.target}, rows="one_each", replaced=new)
+            nats = hidden_nats(draft_of(model, name, other, batch)).tolist()
+            for key, each in zip(batch.first.keys, nats, strict=True):
+                total[row[split.reader.number(key)]] += each
+        return total
+
+    return cost
 
 
 def chain_of(model: Model, name: str, task: MaskedDiffusion, batch: Batch) -> tuple[float, float]:

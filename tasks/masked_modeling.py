@@ -75,6 +75,10 @@ class MaskedModeling(Task):
         """Whether each id is that of text, not a special one: booleans (v,)."""
         return self.vocabulary.plain
 
+    def without_special(self, ids: Sequence[int]) -> list[int]:
+        """These ids without special ones."""
+        return [id for id in ids if self.plain[id]]
+
     @cached_property
     def drawn(self) -> np.ndarray:
         """The ids from which random replacements are drawn: those of text, without gaps in the numbering."""

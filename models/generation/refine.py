@@ -29,20 +29,30 @@ class Refining:
     """How a draft is refined: in `steps` steps (at most a token a step); `by` their confidence or in `random` order.
     `through` names inputs that are generated first, each as its task says, where a sample lacks them or they are
     withheld: the tokens of a draft, each of which is drawn as if the others were not, agree on them then (a spoken
-    digit from a picture `through: [word]`). `tokens` is how many masks a text has where nothing else tells it.
+    digit from a picture `through: [word]`). Of `drafts` of an item, which differ by what is drawn, the one is kept from
+    which the model itself reads the inputs of `through` best. `tokens` is how many masks a text has where nothing else
+    tells it.
 
     By confidence the share of masks falls with the cosine of the time, so that few tokens are chosen first (Chang et
-    al. 2022, arXiv:2202.04200); at random it falls evenly. Raises ValueError for no step or no token.
+    al. 2022, arXiv:2202.04200); at random it falls evenly. Raises ValueError for no step, no draft or no token,
+    and for several drafts where nothing is read from them.
     """
 
     steps: int = 16
     by: Literal["confidence", "random"] = "confidence"
     through: tuple[str, ...] = ()
+    drafts: int = 1
     tokens: int | None = None
 
     def __post_init__(self):
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, not {self.steps}")
+        if self.drafts < 1:
+            raise ValueError(f"drafts must be at least 1, not {self.drafts}")
+        if self.drafts > 1 and not self.through:
+            raise ValueError(
+                f"of {self.drafts} drafts the one is kept from which `through` is read best; it names none"
+            )
         if self.tokens is not None and self.tokens < 1:
             raise ValueError(f"tokens must be at least 1, not {self.tokens}")
 
@@ -160,3 +170,14 @@ def chain_nats(draft: Draft) -> float:
             total -= float(draft.scores(at=at).gather(1, true[at][:, None]).sum())
     draft.ids = true
     return total
+
+
+@torch.inference_mode()
+def hidden_nats(draft: Draft) -> Float[Tensor, "s"]:
+    """The nats of the true tokens of each item of a draft without masks, all of which are hidden at once."""
+    true = draft.ids.clone()
+    judged = ~draft.never[true]
+    draft.ids = torch.where(judged, draft.mask, true)
+    found = draft.scores(at=judged).gather(1, true[judged][:, None])[:, 0]
+    draft.ids = true
+    return found.new_zeros(len(draft.counts)).index_add_(0, draft.item[judged], -found)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from chopmix.commands import generate
 from chopmix.commands.cli import main
+from chopmix.data.sampler import Place
 from chopmix.experiment.opening.evaluated import own_split
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
@@ -298,6 +299,44 @@ def test_an_input_that_another_task_predicts_is_withheld_too(tmp_path, read):
     for inputs in ([], ["words"]):
         generate_items(run.model, run.tasks, "picture", split, split.first(2), how, inputs=inputs)
     assert [inputs for _, _, *inputs in read] == [[["image"], ["image"]], [["image", "words"], ["image"]]]
+
+
+@pytest.mark.parametrize("inputs", [None, [], ["words"], ["image"]])
+def test_of_several_drafts_the_one_is_kept_from_which_the_model_reads_best(runs, monkeypatch, inputs):
+    run = load_run(runs / "namer")
+    split, drafts, first = own_split(run, "val", None), [], {}
+    refine, made_first = Draft.refine, items.generated_first
+
+    def kept(self, *more):
+        last = []
+        for last in refine(self, *more):
+            yield last
+        if self.input == "image":
+            drafts.append(last)
+
+    def named(*more):
+        first["words"] = made_first(*more)
+        return first["words"]
+
+    monkeypatch.setattr(Draft, "refine", kept)
+    monkeypatch.setattr(items, "generated_first", named)
+    frames = []
+    how = Generating(refining=Refining(drafts=5, through=("words",)), seed=0, show=frames.append)
+    found = generate_items(run.model, run.tasks, "picture", split, split.first(6), how, inputs=inputs)
+
+    def nats(number: int, row: int, draft: list[int]) -> float:
+        """Of the words, from this draft alone and from left to right."""
+        new = {"image": draft, "words": first["words"](number)}
+        batch = split.read([Place(0, 0, number)], inputs=["image", "words"], replaced=new)
+        return refining.chain_of(run.model, "name", run.tasks["name"], batch)[0]
+
+    chosen = []
+    for row, number in enumerate(found):
+        costs = [nats(number, row, made[row]) for made in drafts]
+        chosen.append(min(range(5), key=costs.__getitem__))
+        assert found[number] == drafts[chosen[-1]][row] and min(costs) < max(costs)
+    assert len(drafts) == 5 and len(set(chosen)) > 1
+    assert frames[-1] == list(found.values()), "the steps that are shown are those of what is kept"
 
 
 def test_words_go_before_all_that_is_refined_through_them():

@@ -217,6 +217,12 @@ def test_guidance_and_what_is_refused():
     torch.testing.assert_close(guided[:, :4], (plain[1] + 3 * (plain[0] - plain[1]))[:, :4])
     with pytest.raises(ValueError, match="steps must be at least 1, not 0"):
         Refining(steps=0)
+    with pytest.raises(ValueError, match="drafts must be at least 1, not 0"):
+        Refining(drafts=0)
+    with pytest.raises(
+        ValueError, match="of 3 drafts the one is kept from which `through` is read best; it names none"
+    ):
+        Refining(drafts=3)
     with pytest.raises(ValueError, match="a draft of 9 tokens is longer than the context of 8"):
         draft_of_rows(MODEL, "draft", TASK, [[MASK] * 9])
 
