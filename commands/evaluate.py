@@ -13,6 +13,7 @@ GENERATING = (
     ("--guidance", float, "W", "generate with this weight of what the inputs change; default: as the task says"),
     ("--temperature", float, "T", "generate at this temperature; default: as the task says"),
     ("--steps", int, "N", "refine drafts in so many steps; default: as the task says"),
+    ("--drafts", int, "N", "keep the best of so many drafts; default: as the task says"),
 )
 """How items are generated: flag, type, metavar and help."""
 
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
     from ..tokenizers.files.printing import printable
     from ..tokenizers.files.writing import write_json
 
-    asked = {name: getattr(options, name) for name in ("guidance", "temperature", "steps")}
+    asked = {name: getattr(options, name) for name in ("guidance", "temperature", "steps", "drafts")}
     loaded = load(options).searching(**search_options(options)).generating(**asked)
     dataset = whole_data(options.data, options.split, *loaded.reads()) if options.data else None
     if options.json and not os.path.isdir(Path(options.json).absolute().parent):

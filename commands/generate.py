@@ -19,6 +19,7 @@ OPTIONS = (
     ("--forbid", str, None, "ID,ID", "ids that are never generated"),
     ("--force", str, None, "PLACE:ID,...", "the ids at these places, counted from 0"),
     ("--steps", int, None, "N", "of a model that refines drafts: the steps in which one is filled in"),
+    ("--drafts", int, None, "N", "the best of so many drafts: that from which the model itself reads best"),
     ("--order", str, None, "confidence|random", "which masks are filled in first"),
     ("--animate", str, None, "FILE.gif", "write the drafts as an animation"),
     ("--target", str, None, "NAME", "the input to generate, where several can be (default: the first not given)"),

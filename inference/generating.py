@@ -176,16 +176,20 @@ def searching_tasks(tasks: Mapping[str, Task], **given: Any) -> dict[str, Task]:
 
 
 def generating_tasks(
-    tasks: Mapping[str, Task], guidance: float | None, temperature: float | None, steps: int | None
-) -> dict[str, Task]:
-    """The same tasks, of which those that generate do so with this guidance, at this temperature, in so many steps;
-    what is None stays as each task has it. Raises LookupError where no task generates so, ValueError for values outside
-    their ranges."""
+    tasks: Mapping[str, Task], guidance: float | None, temperature: float | None, steps: int | None,
+    drafts: int | None = None,
+) -> dict[str, Task]:  # fmt: skip
+    """The same tasks, of which those that generate do so with this guidance, at this temperature, in so many steps, and
+    those that refine through an input keep the best of so many drafts; what is None stays as each task has it. Raises
+    LookupError where no task generates so, ValueError for values outside their ranges."""
     found = {name: copy(task) for name, task in tasks.items()}
     refining = [task for task in found.values() if task.needs.refines]
     writing = refining + [task for task in found.values() if task.needs.generates]
     if steps is not None and not refining:
         raise LookupError("refines no drafts: no steps can be asked for")
+    reading = [task for task in refining if task.refining.through]
+    if drafts is not None and not reading:
+        raise LookupError("refines no drafts through an input: nothing tells which of several is best")
     if not writing and not (guidance is temperature is None):
         raise LookupError("generates nothing: there is nothing to guide or to draw")
     for task in writing:
@@ -195,4 +199,6 @@ def generating_tasks(
             task.sampling = replace(task.sampling or Sampling(), temperature=temperature)
     for task in refining if steps is not None else ():
         task.refining = replace(task.refining, steps=steps)
+    for task in reading if drafts is not None else ():
+        task.refining = replace(task.refining, drafts=drafts)
     return found

@@ -96,19 +96,21 @@ def constraint_of(options: argparse.Namespace, vocabulary: Vocabulary) -> Constr
 
 
 def refining_of(options: argparse.Namespace, task: Task) -> dict[str, Any]:
-    """How a draft is refined, as --steps and --order say. Raises RunError where the run refines none."""
+    """How a draft is refined, as --steps, --drafts and --order say. Raises RunError where the run refines none."""
     from dataclasses import replace
 
     from ...experiment.folder.reading import RunError
 
-    asked = {"steps": options.steps, "by": options.order}
+    asked = {"steps": options.steps, "drafts": options.drafts, "order": options.order}
     asked = {name: value for name, value in asked.items() if value is not None}
     if not task.needs.refines:
-        if asked or options.animate:
-            raise RunError(f"--{'animate' if options.animate else 'steps'}: this run refines no drafts")
+        for flag in [*(["animate"] if options.animate else []), *asked]:
+            raise RunError(f"--{flag}: this run refines no drafts")
         return {}
     if refused := [flag for flag in ("grammar", "forbid", "force") if getattr(options, flag) is not None]:
         raise RunError(f"--{refused[0]}: this run refines drafts, which no rule about what follows what can hold for")
     if options.order not in (None, "confidence", "random"):
         raise RunError(f"--order is {options.order!r}; possible: confidence, random")
-    return {"refining": replace(task.refining, **asked)}
+    return {
+        "refining": replace(task.refining, **({"by": order} if (order := asked.pop("order", None)) else {}), **asked)
+    }

@@ -97,13 +97,14 @@ class Opened:
         return replace(self, tasks=searching_tasks(self.tasks, **given))
 
     def generating(
-        self: AnyOpened, *, guidance: float | None = None, temperature: float | None = None, steps: int | None = None
-    ) -> AnyOpened:
+        self: AnyOpened, *, guidance: float | None = None, temperature: float | None = None, steps: int | None = None,
+        drafts: int | None = None,
+    ) -> AnyOpened:  # fmt: skip
         """The same run whose evaluations generate items with this `guidance`, drawn at this `temperature`, or, of a
-        task that refines drafts, in so many `steps`; what is None stays as each task has it. Raises RunError where no
+        task that refines drafts, in so many `steps`, the best of so many `drafts`; what is None stays as each task has it. Raises RunError where no
         task generates so, ValueError for values outside their ranges."""
         try:
-            tasks = generating_tasks(self.tasks, guidance, temperature, steps)
+            tasks = generating_tasks(self.tasks, guidance, temperature, steps, drafts)
         except LookupError as error:
             raise RunError(f"{self.folder} {error.args[0]}") from None
         return replace(self, tasks=tasks)

@@ -112,6 +112,10 @@ def test_ids_are_forbidden_and_forced(runs, tmp_path):
         ("writer", ["--force", "x"], "write --forbid 3,7 and --force 0:3,1:7"),
         ("writer", ["--grammar", "[0-9]+"], "--grammar is for texts"),
         ("writer", ["--steps", "4"], "--steps: this run refines no drafts"),
+        ("writer", ["--drafts", "4"], "--drafts: this run refines no drafts"),
+        ("writer", ["--order", "random"], "--order: this run refines no drafts"),
+        ("refiner", ["--drafts", "4"], "of 4 drafts the one is kept from which `through` is read best; it names none"),
+        ("namer", ["--drafts", "0"], "drafts must be at least 1, not 0"),
         ("writer", ["--animate", "x.gif"], "--animate: this run refines no drafts"),
         ("writer", ["--guidance", "-1"], "guidance is -1.0; it must be from 0"),
         ("writer", ["--guidance", "nan"], "guidance is nan; it must be from 0"),
@@ -167,6 +171,8 @@ def test_a_refined_text_is_compared_with_that_of_the_sample(runs, tmp_path):
     [
         ("judge", ["--guidance", "2"], "generates nothing: there is nothing to guide"),
         ("writer", ["--steps", "2"], "refines no drafts"),
+        ("refiner", ["--drafts", "2"], "refines no drafts through an input: nothing tells which of several is best"),
+        ("namer", ["--drafts", "0"], "drafts must be at least 1, not 0"),
         ("writer", ["--guidance", "200"], "guidance is 200.0; it must be from 0"),
         ("refiner", ["--temperature", "-1"], "temperature is -1.0; it must be 0"),
     ],
@@ -337,6 +343,23 @@ def test_of_several_drafts_the_one_is_kept_from_which_the_model_reads_best(runs,
         assert found[number] == drafts[chosen[-1]][row] and min(costs) < max(costs)
     assert len(drafts) == 5 and len(set(chosen)) > 1
     assert frames[-1] == list(found.values()), "the steps that are shown are those of what is kept"
+
+
+def test_drafts_can_be_asked_for(runs, tmp_path):
+    """Of more drafts the kept one is read better, and words of which it is made are not changed."""
+    nats = {}
+    for count in (1, 8):
+        asked = ["--inputs", "words", "--drafts", str(count), "--json", str(tmp_path / "x.json")]
+        assert main(["evaluate", str(runs / "namer"), *asked]) == 0
+        assert json.loads((tmp_path / "x.json").read_text())["drafts"] == count
+        run = load_run(runs / "namer").generating(drafts=count)
+        split, how = own_split(run, "val", None), Generating(seed=1)
+        made = generate_items(run.model, run.tasks, "picture", split, split.first(8), how, inputs=["words"])
+        first = {"words": lambda number: split.item(number)[0]["words"]}
+        name, picture = run.tasks["name"], run.tasks["picture"]
+        cost_of = refining.cost_of_reading(run.model, picture, {"name": name}, split, list(made), first)
+        nats[count] = cost_of(list(made.values()))
+    assert all(best <= one for best, one in zip(nats[8], nats[1])) and sum(nats[8]) < sum(nats[1])
 
 
 def test_words_go_before_all_that_is_refined_through_them():
