@@ -101,8 +101,8 @@ class Opened:
         drafts: int | None = None,
     ) -> AnyOpened:  # fmt: skip
         """The same run whose evaluations generate items with this `guidance`, drawn at this `temperature`, or, of a
-        task that refines drafts, in so many `steps`, the best of so many `drafts`; what is None stays as each task has it. Raises RunError where no
-        task generates so, ValueError for values outside their ranges."""
+        task that refines drafts, in so many `steps`, the best of so many `drafts`; what is None stays as each task has
+        it. Raises RunError where no task generates so, ValueError for values outside their ranges."""
         try:
             tasks = generating_tasks(self.tasks, guidance, temperature, steps, drafts)
         except LookupError as error:
