@@ -47,6 +47,6 @@ def run(options: argparse.Namespace) -> None:
         for k in range(len(lines["model"])):
             table.add_row(str(k), *(f"{curve[k]:.4g}" for curve in lines.values()))
         wide_console().print(table)
-    if probed:
-        print("ridge's weights read off each layer, R2: " + ", ".join(f"{score:.3f}" for score in probed))
+    for where, scores in probed.items():
+        print(f"ridge's weights read off each layer at {where}, R2: {', '.join(f'{score:.3f}' for score in scores)}")
     print(*written(folder, found, probed), sep="\n")

@@ -29,6 +29,7 @@ RIGHT = {
 ELSEWHERE = {"points twice as far": {"scale": 2.0}, "values three times as large": {"weights": 3.0}}
 """Other data than was trained on, by its name: what changes."""
 Curves = dict[str, dict[str, list[float]]]
+Probed = Mapping[str, Sequence[float]]
 PICTURE = "in_context.png"
 
 
@@ -62,7 +63,7 @@ def written_rules(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[Path]
     return [_table(folder, rows), _picture(folder, figure)]
 
 
-def learned(run: Run, functions: int, say: Callable[[str], None]) -> tuple[Curves, list[float] | None]:
+def learned(run: Run, functions: int, say: Callable[[str], None]) -> tuple[Curves, Probed]:
     """The curves as trained and elsewhere, on so many functions of val, half of which choose the rivals' settings; and,
     of linear functions, how well ridge's weights are read off each layer after twice as many examples as dimensions.
     Raises RunError for a run that was not trained on functions in its context."""
@@ -78,7 +79,7 @@ def learned(run: Run, functions: int, say: Callable[[str], None]) -> tuple[Curve
         found[where] = curves(here, rivals, functions // 2)
     depth = 2 * dataset.dimension
     told = isinstance(dataset.kind, Linear) and depth < dataset.examples
-    return found, probe(read, depth, dataset.noise**2) if told else None
+    return found, probe(read, depth, dataset.noise**2) if told else {}
 
 
 def _read(
@@ -90,7 +91,7 @@ def _read(
     return seen(run.model, name, task, own_split(run, "val", other))
 
 
-def written(folder: Path, found: Curves, probed: Sequence[float] | None) -> list[Path]:
+def written(folder: Path, found: Curves, probed: Probed) -> list[Path]:
     """Write `in_context.csv` and `in_context.png` into a folder; gives their paths."""
     return [_table(folder, rows_of(found)), _picture(folder, drawn(found, probed))]
 
@@ -111,7 +112,7 @@ def _picture(folder: Path, figure: Figure) -> Path:
     return folder / PICTURE
 
 
-def drawn(found: Curves, probed: Sequence[float] | None) -> Figure:
+def drawn(found: Curves, probed: Probed) -> Figure:
     """The curves, a panel for each of the data they are of, and a panel for the probe."""
     panels = len(found) + bool(probed)
     figure = Figure(figsize=(4.2 * panels, 3.4), layout="constrained")
@@ -124,6 +125,8 @@ def drawn(found: Curves, probed: Sequence[float] | None) -> Figure:
     every[0].set_ylabel("mean squared error")
     every[0].legend(fontsize=7)
     if probed:
-        every[-1].plot(range(len(probed)), probed, marker="o")
+        for where, scores in probed.items():
+            every[-1].plot(range(len(scores)), scores, marker="o", label=where)
+        every[-1].legend(title="off", fontsize=7)
         every[-1].set(title="ridge's weights, read off", xlabel="layers", ylabel="R2", ylim=(-0.05, 1.05))
     return figure

@@ -4,7 +4,7 @@ examples, and whether its layers hold what ridge regression would have found."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,8 +25,8 @@ class Seen:
     y: Float[Tensor, "n k"]
     predicted: Float[Tensor, "n k"]
     """The value that the model expects at each point, from the pairs before it."""
-    hidden: Float[Tensor, "l n k w"]
-    """The vectors at each point, of width w, before the first layer and after each."""
+    hidden: Mapping[str, Float[Tensor, "l n k w"]]
+    """The vectors of width w before the first layer and after each, at each `point` and at each `value`."""
 
     def errors(self, left_out: int = 0) -> list[float]:
         """The mean squared error after 0, 1, 2, ... examples, without the first functions."""
@@ -36,7 +36,7 @@ class Seen:
 @torch.inference_mode()
 def seen(model: Model, name: str, task: NextItem, split: SampleSplit, rows: int = 64) -> Seen:
     """Let the model read all samples of a split."""
-    gathered: dict[str, list[Tensor]] = {key: [] for key in ("x", "y", "predicted", "hidden")}
+    gathered: dict[str, list[Tensor]] = {key: [] for key in ("x", "y", "predicted", "point", "value")}
     outputs: list[Tensor] = []
     hooks = [block.register_forward_hook(lambda _, __, output: outputs.append(output)) for block in model.core.blocks]
     hooks.append(model.core.embedding_dropout.register_forward_hook(lambda _, __, output: outputs.append(output)))
@@ -52,12 +52,13 @@ def seen(model: Model, name: str, task: NextItem, split: SampleSplit, rows: int 
         gathered["x"].append(torch.stack([item[task.at] for item in items]).double())
         gathered["y"].append(torch.stack([item[task.target][:, 0] for item in items]).double())
         gathered["predicted"].append(output.view(shape).double())
-        layers = [at(each, targets).view(len(items), -1, each.shape[-1]).double() for each in outputs]
-        gathered["hidden"].append(torch.stack(layers))
+        for place, where in (("point", targets), ("value", replace(targets, slots=targets.carriers))):
+            layers = [at(each, where).view(len(items), -1, each.shape[-1]).double() for each in outputs]
+            gathered[place].append(torch.stack(layers))
     for hook in hooks:
         hook.remove()
-    joined = {key: torch.cat(parts, dim=1 if key == "hidden" else 0) for key, parts in gathered.items()}
-    return Seen(**joined)
+    hidden = {place: torch.cat(gathered.pop(place), dim=1) for place in ("point", "value")}
+    return Seen(**{key: torch.cat(parts) for key, parts in gathered.items()}, hidden=hidden)
 
 
 def curves(found: Seen, rivals: Sequence[str], tuned: int) -> dict[str, list[float]]:
@@ -67,18 +68,23 @@ def curves(found: Seen, rivals: Sequence[str], tuned: int) -> dict[str, list[flo
     return {"model": found.errors(tuned), **fitted}
 
 
-def probe(found: Seen, k: int, weight: float) -> list[float]:
-    """How well a linear map reads ridge's weights, after k examples, off each layer: R2 on half of the functions of a
-    map fitted to the other half, before the first layer and after each."""
+def probe(found: Seen, k: int, weight: float) -> dict[str, list[float]]:
+    """How well a linear map reads ridge's weights, after k examples, off each layer, by where it reads: at the next
+    `point`, and off the mean over the k `values`. R2 on half of the functions of a map fitted to the other half, before
+    the first layer and after each (Akyurek et al. 2023, arXiv:2211.15661, probe so)."""
     wanted = ridge_weights(found.x[:, :k], found.y[:, :k], weight)
     half = len(wanted) // 2
-    scores = []
-    for layer in found.hidden:
-        vectors = torch.cat([layer[:, k], torch.ones(len(layer), 1, dtype=layer.dtype)], dim=1)
+
+    def score(vectors: Float[Tensor, "n w"]) -> float:
+        vectors = torch.cat([vectors, torch.ones(len(vectors), 1, dtype=vectors.dtype)], dim=1)
         fitted = ridge_weights(vectors[None, :half].expand(wanted.shape[1], -1, -1), wanted[:half].T, 1.0)
         error = (vectors[half:] @ fitted.T - wanted[half:]).square().sum()
-        scores.append(1 - float(error / (wanted[half:] - wanted[half:].mean(0)).square().sum()))
-    return scores
+        return 1 - float(error / (wanted[half:] - wanted[half:].mean(0)).square().sum())
+
+    return {
+        "the next point": [score(layer[:, k]) for layer in found.hidden["point"]],
+        "the mean of the values": [score(layer[:, :k].mean(1)) for layer in found.hidden["value"]],
+    }
 
 
 def rows_of(lines: Mapping[str, Mapping[str, Sequence[float]]]) -> list[dict[str, Any]]:

@@ -5,11 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from chopmix.commands.cli import main
 from chopmix.data.environments.episodes import read_episodes
 from chopmix.experiment.folder.reading import RunError
+from chopmix.experiment.opening.given import own_split
 from chopmix.experiment.opening.played import episodes_of
 from chopmix.experiment.run import load_run
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import train
+from chopmix.inference.in_time.in_context import seen
 from chopmix.inference.in_time.rollout import Playing
 from PIL import Image
 
@@ -150,6 +155,22 @@ def test_what_is_learned_in_the_context_is_written(tmp_path, capsys):
     with Image.open(tmp_path / "in_context.png") as picture:
         assert picture.width > picture.height
     assert main(["in_context", str(tmp_path / "pairs"), "--functions", "2"]) and "at least 4" in capsys.readouterr().err
+
+
+def test_layers_are_read_at_the_points_and_at_the_values(tmp_path):
+    """Before the first layer the vector at a value tells that value, and that at its point does not."""
+    (tmp_path / "pairs.yaml").write_text(PAIRS)
+    train(load_config(tmp_path / "pairs.yaml", [f"out={tmp_path / 'pairs'}"]))
+    run = load_run(tmp_path / "pairs")
+    functions = run.dataset()
+    functions.held_back = 400
+    found = seen(run.model, "next", run.tasks["next"], own_split(run, "val", functions))
+    unread = {}
+    for place in ("point", "value"):
+        vectors = torch.cat([found.hidden[place][0, :, 3], torch.ones(400, 1)], dim=1)
+        left = found.y[:, 3] - vectors @ torch.linalg.pinv(vectors) @ found.y[:, 3]
+        unread[place] = float(left.square().sum() / (found.y[:, 3] - found.y[:, 3].mean()).square().sum())
+    assert unread["value"] < 0.01 and unread["point"] > 0.8
 
 
 def test_rules_in_the_prompt_are_written(tmp_path, capsys):

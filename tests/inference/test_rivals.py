@@ -116,9 +116,11 @@ def test_curves_and_probe():
     hidden = torch.zeros(2, 200, 7, 5, dtype=torch.float64)
     hidden[1, :, 6] = mixed
     hidden[0, :, 6] = torch.randn(200, 5, dtype=torch.float64)
-    found = Seen(x=whole, y=values, predicted=predicted, hidden=hidden)
+    at_values = torch.randn(2, 200, 7, 5, dtype=torch.float64)
+    at_values[1] -= at_values[1, :, :6].mean(1, keepdim=True) - mixed[:, None]  # on average, and none of them alone
+    found = Seen(x=whole, y=values, predicted=predicted, hidden={"point": hidden, "value": at_values})
     lines = curves(found, ["zero", "ridge"], 100)
     assert lines["model"] == pytest.approx([float(e) for e in (predicted - values)[100:].square().mean(0)])
     assert lines["zero"] == pytest.approx([float(e) for e in values[100:].square().mean(0)])
-    none, all_of_it = probe(found, 6, 1.0)
-    assert none < 0.2 and all_of_it > 0.97
+    for none, all_of_it in probe(found, 6, 1.0).values():
+        assert none < 0.2 and all_of_it > 0.97
