@@ -54,7 +54,7 @@ def lasso(x: Points, y: Values, asked: Asked, weight: float = 0.1) -> Predicted:
 
     if not weight or not x.shape[1]:
         return least_squares(x, y, asked)
-    fitted = Lasso(alpha=weight, fit_intercept=False, max_iter=3000)
+    fitted = Lasso(alpha=weight, fit_intercept=False, max_iter=100_000)
     found = [fitted.fit(a, b).coef_ @ q for a, b, q in zip(x.numpy(), y.numpy(), asked.numpy())]
     return torch.tensor(np.array(found))
 

@@ -9,6 +9,7 @@ from chopmix.inference.in_time.rivals import (
     RATE,
     RIVALS,
     STEPS,
+    WEIGHTS,
     errors_of,
     greedy_tree,
     lasso,
@@ -124,3 +125,9 @@ def test_curves_and_probe():
     assert lines["zero"] == pytest.approx([float(e) for e in values[100:].square().mean(0)])
     for none, all_of_it in probe(found, 6, 1.0).values():
         assert none < 0.2 and all_of_it > 0.97
+
+
+@pytest.mark.filterwarnings("error")
+def test_lasso_converges_at_its_smallest_weight():
+    x, y, asked, _ = drawn(100, 8, 8)
+    assert lasso(x, y, asked, weight=WEIGHTS[1]).isfinite().all()
