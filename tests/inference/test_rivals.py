@@ -129,5 +129,5 @@ def test_curves_and_probe():
 
 @pytest.mark.filterwarnings("error")
 def test_lasso_converges_at_its_smallest_weight():
-    x, y, asked, _ = drawn(100, 8, 8)
+    x, y, asked, _ = drawn(100, 5, 8)
     assert lasso(x, y, asked, weight=WEIGHTS[1]).isfinite().all()
