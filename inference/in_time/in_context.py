@@ -33,7 +33,7 @@ class Seen:
         return (self.predicted - self.y)[left_out:].square().mean(0).tolist()
 
 
-@torch.inference_mode()
+@torch.no_grad()  # a rival is fitted by gradients to what is read here
 def seen(model: Model, name: str, task: NextItem, split: SampleSplit, rows: int = 64) -> Seen:
     """Let the model read all samples of a split."""
     gathered: dict[str, list[Tensor]] = {key: [] for key in ("x", "y", "predicted", "point", "value")}

@@ -157,6 +157,23 @@ def test_what_is_learned_in_the_context_is_written(tmp_path, capsys):
     assert main(["in_context", str(tmp_path / "pairs"), "--functions", "2"]) and "at least 4" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "function, rivals",
+    [
+        ("{use: sparse, nonzero: 1}", "least squares,ridge,lasso"),
+        ("{use: network, hidden: 3}", "ridge,nearest neighbours,fitted network"),
+        ("{use: tree, depth: 2}", "ridge,nearest neighbours,greedy tree"),
+    ],
+)
+def test_every_kind_of_function_stands_beside_its_rivals(tmp_path, capsys, function, rivals):
+    (tmp_path / "pairs.yaml").write_text(PAIRS.replace("in_context,", f"in_context, function: {function},"))
+    assert not main(["train", str(tmp_path / "pairs.yaml"), f"out={tmp_path / 'pairs'}"])
+    assert not main(["in_context", str(tmp_path / "pairs"), "--functions", "8"])
+    lines = (tmp_path / "pairs" / "in_context.csv").read_text().splitlines()
+    assert lines[0] == f"where,examples,model,{rivals}" and len(lines) == 1 + 3 * 6
+    assert "ridge's weights" not in capsys.readouterr().out, "they are right for linear functions alone"
+
+
 def test_layers_are_read_at_the_points_and_at_the_values(tmp_path):
     """Before the first layer the vector at a value tells that value, and that at its point does not."""
     (tmp_path / "pairs.yaml").write_text(PAIRS)
