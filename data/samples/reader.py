@@ -18,6 +18,9 @@ from .inputs import Inputs
 CACHED = 2**30
 """Bytes (1 GiB) of decoded items that a split keeps in memory."""
 
+BESIDE = 600
+"""Bytes of memory that an item takes beside its arrays: its mappings, and what Python keeps of each array."""
+
 Item = tuple[Mapping[str, Any], Mapping[str, Any]]
 """The decoded inputs of a sample by input name, and its labels by column: `({"image": array}, {"label": 7})`."""
 
@@ -34,7 +37,7 @@ class ItemCache:
 
     def put(self, number: int, item: Item) -> None:
         """Keep an item where there is room; an input without an `nbytes` counts as 64 bytes."""
-        size = sum(getattr(value, "nbytes", 64) for value in item[0].values())
+        size = BESIDE + sum(getattr(value, "nbytes", 64) for value in item[0].values())
         if size <= self.free:
             self.free -= size
             self.items[number] = item

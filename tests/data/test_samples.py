@@ -5,6 +5,7 @@ import io
 import json
 import math
 import tarfile
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from chopmix.data.samples.collate import Collator
 from chopmix.data.samples.dataset import Chosen, Hidden, Listed, Renamed, share
 from chopmix.data.samples.inputs import Inputs, withheld_shares
 from chopmix.data.samples.made import Made
+from chopmix.data.samples.reader import ItemCache
 from chopmix.data.samples.split import SampleSplit, sample_split
 from chopmix.data.shards.dataset import Shards
 from chopmix.data.shards.files import expand
@@ -622,3 +624,19 @@ def test_a_split_that_nobody_needs_is_freed_at_once(tmp_path):
         assert alive() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("length", [1, 16, 4096])
+def test_the_cache_of_items_takes_no_more_memory_than_it_may(length):
+    cache = ItemCache(300_000)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(2000):
+            item = {"x": np.zeros(length, np.float32), "y": np.zeros(1, np.float32)}
+            cache.put(number, (item, {}))
+            del item
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert 10 < len(cache.items) < 2000 and 150_000 < taken < 330_000
