@@ -1,16 +1,16 @@
 """Rules that examples tell: each sample has a rule of its own, words that were changed by it, and a word to change.
 
-    prompt   abc>cba fdgh>hgdf kl>            the rule here: backwards
-    answer   lk
+    prompt   abcde>edcba fgahb>bhagf dgcje>       the rule here: letters change places, the last is the first
+    answer   ejcgd
 
-Rules are two changes one after the other; what those of val and test do, none in train does by another way: letters may
-be moved before or after they are exchanged. Nothing needs to be downloaded.
+Letters change places, or each letter becomes another, or both. No rule of val or test is one of train: neither the
+places nor the letters. Nothing needs to be downloaded.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,51 +18,49 @@ from ..base import share_by_hash
 from ..samples.dataset import Columns
 from ..samples.made import Made, MadeDataset
 
-LETTERS = "abcdefghijkl"
-CHANGES: dict[str, Callable[[str], str]] = {
-    "backwards": lambda word: word[::-1],
-    "first to the end": lambda word: word[1:] + word[:1],
-    "last to the front": lambda word: word[-1:] + word[:-1],
-    "ends exchanged": lambda word: word[-1] + word[1:-1] + word[0],
-    "without the first": lambda word: word[1:],
-    "without the last": lambda word: word[:-1],
-    "first twice": lambda word: word[0] + word,
-    "last twice": lambda word: word + word[-1],
-    "in order": lambda word: "".join(sorted(word)),
-    "each the next letter": lambda word: "".join(LETTERS[(LETTERS.index(c) + 1) % len(LETTERS)] for c in word),
-    "each the letter before": lambda word: "".join(LETTERS[LETTERS.index(c) - 1] for c in word),
-    "only each second": lambda word: word[::2],
-}
-"""The changes, by their names."""
+LETTERS = "abcdefghij"
+LENGTH = 5
+"""The letters of a word, all different."""
 COUNTS = (0, 1, 2, 4, 8)
 """How many examples a prompt may have."""
+UNMOVED = tuple(range(LENGTH))
 
 
-WORDS = ["".join(word) for word in np.random.default_rng(0).choice(list(LETTERS), (40, 6))]
-"""Words that tell two rules apart."""
+@dataclass(frozen=True)
+class Rule:
+    """The letter from each of `places` (counted from 0), and for each of LETTERS the one that it becomes."""
+
+    places: tuple[int, ...] = UNMOVED
+    letters: str = LETTERS
+
+    def __call__(self, word: str) -> str:
+        return "".join(self.letters[LETTERS.index(word[place])] for place in self.places)
+
+    def __str__(self) -> str:
+        moved = "places " + "".join(str(place + 1) for place in self.places) if self.places != UNMOVED else ""
+        return ", ".join(filter(None, (moved, f"letters {self.letters}" if self.letters != LETTERS else "")))
 
 
-def applied(rule: tuple[str, str], word: str) -> str:
-    """The word after the two changes of a rule."""
-    return CHANGES[rule[1]](CHANGES[rule[0]](word))
+def split_of(changed: str) -> str:
+    """The split whose rules have these places or letters: one of ten is in val, one in test."""
+    return {0: "val", 1: "test"}.get(int(share_by_hash(changed) * 10), "train")
 
 
-def rules_by_split() -> dict[str, list[tuple[str, str]]]:
-    """Two different changes each, by the split: one of ten is in val, one in test, together with all others that do the
-    same to every word. Those that change nothing are left out."""
-    alike: dict[tuple[str, ...], list[tuple[str, str]]] = {}
-    for rule in itertools.permutations(CHANGES, 2):
-        told = tuple(applied(rule, word[:length]) for word in WORDS for length in (4, 5, 6))
-        alike.setdefault(told, []).append(rule)
-    alike.pop(tuple(word[:length] for word in WORDS for length in (4, 5, 6)), None)
-    found: dict[str, list[tuple[str, str]]] = {"train": [], "val": [], "test": []}
-    for same in alike.values():
-        share = int(share_by_hash(" > ".join(same[0])) * 10)
-        found[{0: "val", 1: "test"}.get(share, "train")] += same
-    return found
+PLACES: dict[str, list[tuple[int, ...]]] = {"train": [], "val": [], "test": []}
+"""The places that rules of each split have."""
+for _places in itertools.permutations(range(LENGTH)):
+    if _places != UNMOVED:
+        PLACES[split_of(str(Rule(places=_places)))].append(_places)
 
 
-RULES = rules_by_split()
+def drawn(split: str, random: np.random.Generator) -> Rule:
+    """A rule of a split: places, letters, or both are as likely."""
+    kind, places, letters = random.integers(3), UNMOVED, LETTERS
+    if kind != 1:
+        places = PLACES[split][random.integers(len(PLACES[split]))]
+    while kind and (letters == LETTERS or split_of(f"letters {letters}") != split):
+        letters = "".join(random.permutation(list(LETTERS)))
+    return Rule(places, letters)
 
 
 class Prompts(Made):
@@ -74,12 +72,11 @@ class Prompts(Made):
 
     def __getitem__(self, number: int) -> Columns:
         random = self.random(number, 16)
-        rule = RULES[self.split][random.integers(len(RULES[self.split]))]
+        rule = drawn(self.split, random)
         count = int(random.choice(COUNTS)) if self.examples is None else self.examples
-        words = ["".join(random.choice(list(LETTERS), random.integers(4, 7))) for _ in range(count + 1)]
-        changed = [applied(rule, word) for word in words]
-        shown = "".join(f"{word}>{after} " for word, after in zip(words[:-1], changed))
-        return {"prompt": f"{shown}{words[-1]}>", "answer": changed[-1], "rule": ", ".join(rule)}
+        words = ["".join(random.permutation(list(LETTERS))[:LENGTH]) for _ in range(count + 1)]
+        shown = "".join(f"{word}>{rule(word)} " for word in words[:-1])
+        return {"prompt": f"{shown}{words[-1]}>", "answer": rule(words[-1]), "rule": str(rule)}
 
 
 class Rules(MadeDataset):
