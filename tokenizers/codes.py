@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
@@ -23,6 +24,7 @@ from .chopping.packing import place
 from .encoding.code_file import CodeFile, counted, key_of
 from .encoding.vocabulary import CodedVocabulary, Unit
 from .files.reading import DataError
+from .media.sound import WaveAugmentation
 
 TOGETHER = 64
 """How many items are encoded at a time."""
@@ -127,15 +129,22 @@ class CodeVocabulary(CodedVocabulary):
 class CodesPreprocessor(Preprocessor):
     """Items as the codes that the run in the folder `run`, trained by the task `reconstruction`, gives to its input
     `input`. The run's weights are copied to this run's assets. The codes of the training data are computed once, into a
-    file in the cache folder that is keyed by the content of that run."""
+    file in the cache folder that is keyed by the content of that run. With `augment_wave` a sound is, in training, one
+    of `variants` that are changed by it, whose codes are computed once, too."""
 
     run: str
     input: str
+    augment_wave: WaveAugmentation | None = None
+    variants: int = 8
+
+    def __post_init__(self):
+        if self.variants < 1:
+            raise ValueError(f"variants must be at least 1, not {self.variants}")
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> CodesChopper:
         chopper = self.chopper(role.open_run(self.run), role)
         if role.cache is not None:
-            chopper.encode_all(counted(items(), f"{self.input} to codes"))
+            chopper.encode_all(counted(items(), f"{self.input} to codes"), training=True)
             chopper.known.save()
             if chopper.known.collapsed:
                 told = f"all {chopper.known.ids.size:,} are {chopper.known.ids[0, 0]}"
@@ -155,12 +164,15 @@ class CodesPreprocessor(Preprocessor):
             raise ValueError(
                 f"{part.name} quantises nothing: none of its tasks ({', '.join(part.tasks)}) is reconstruction"
             )
+        if self.augment_wave is not None and part.choppers[self.input].kind != "sound":
+            raise ValueError(f"augment_wave is for sounds; {self.input!r} of {part.name} is none")
         part.model.eval().requires_grad_(False)
         vocabulary = CodeVocabulary(part=part, input=self.input, own=role.special_ids)
         name = hashlib.blake2b(f"{part.content} {self.input}".encode(), digest_size=12).hexdigest()
         path = None if role.cache is None else role.cache / "codes" / f"{name}.safetensors"
         known = CodeFile(path, vocabulary.length)
-        return CodesChopper(vocabulary=vocabulary, generated=role.generated, known=known)
+        changed = {"augment_wave": self.augment_wave, "variants": self.variants}
+        return CodesChopper(vocabulary=vocabulary, generated=role.generated, known=known, **changed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +180,8 @@ class CodesChopper(IdChopper):
     """Items to the codes of a trained run. What was encoded once is kept."""
 
     known: CodeFile = field(repr=False, compare=False)
+    augment_wave: WaveAugmentation | None = None
+    variants: int = 8
 
     @property
     def kind(self) -> str:
@@ -187,16 +201,38 @@ class CodesChopper(IdChopper):
             ids = self.known.new[key] = self.vocabulary.encode(item)
         return ids
 
-    def encode_all(self, raw: Iterable[Any]) -> None:
-        """Encode the items of raw values, so that they are known; those that cannot be read are left out: they are told
-        of when samples are read."""
+    def augment(self, item: Any, random: np.random.Generator) -> Any:
+        """The codes of one of the item's variants."""
+        if self.augment_wave is None or isinstance(item, tuple | list):
+            return item
+        key = self.variant_key(key_of(item), int(random.integers(self.variants)))
+        if (ids := self.known.get(key)) is None:
+            ids = self.known.new[key] = self.vocabulary.encode(self.variant(item, key))
+        return ids
+
+    def variant_key(self, key: bytes, number: int) -> bytes:
+        """The key of a variant of the item with this key."""
+        return hashlib.blake2b(key + f"{number} {self.augment_wave}".encode(), digest_size=16).digest()
+
+    def variant(self, item: Tensor, key: bytes) -> Tensor:
+        """The variant of an item that has this key: a function of both alone."""
+        sound, random = self.vocabulary.chopper, np.random.default_rng(int.from_bytes(key))
+        return sound.cut(self.augment_wave(item, sound.rate, random))
+
+    def encode_all(self, raw: Iterable[Any], training: bool = False) -> None:
+        """Encode the items of raw values, for `training` their variants, too, so that they are known; those that cannot
+        be read are left out: they are told of when samples are read."""
         new: dict[bytes, Any] = {}
         for each in raw:
             with suppress(ValueError, TypeError):
                 item = self.decode(each)
-                if self.known.get(key := key_of(item)) is None:
-                    new[key] = item
-            if len(new) == TOGETHER:
+                key = key_of(item)
+                wanted = {key: item}
+                for number in range(self.variants if training and self.augment_wave is not None else 0):
+                    other = self.variant_key(key, number)
+                    wanted[other] = self.variant(item, other)
+                new |= {each: item for each, item in wanted.items() if self.known.get(each) is None}
+            if len(new) >= TOGETHER:
                 self._encode(new)
                 new = {}
         self._encode(new)

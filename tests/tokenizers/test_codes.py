@@ -13,8 +13,10 @@ from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.codes import CodeVocabulary
 from chopmix.tokenizers.encoding.code_file import CodeFile, key_of
 from chopmix.tokenizers.files.reading import DataError
+from chopmix.tokenizers.media.sound import WaveAugmentation
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.random import default_rng
 from safetensors.torch import load_file
 
 QUANTISER = """
@@ -172,3 +174,60 @@ def test_items_that_differ_in_shape_or_type_have_keys_of_their_own():
     same = torch.zeros(2, 8, dtype=torch.uint8)
     others = [same.reshape(4, 4), same.float()[:, :2], torch.zeros(2, 8, dtype=torch.int8), same + 1]
     assert len({key_of(same), key_of(same.clone()), *map(key_of, others)}) == 5
+
+
+TONES = """
+inputs: {sound: {use: audio, rate: 8000, mels: 8, frames: 4, longest: 0.2, fill: true}}
+model: {width: 16, depth: 1, heads: 2, context: 8, attention: same_sample}
+tasks: {codes: {use: reconstruction, target: sound, levels: [8, 8], depth: 1, heads: 2}}
+data: {dataset: {use: dtmf, samples: 40}}
+training: {steps: 10, samples_per_step: 8, learning_rate: 1e-2}
+evaluation: {every: 10}
+logging: {tensorboard: false}
+"""
+CHANGED = "augment_wave: {gain: 30, shift: 0.1}, variants: 3"
+DIALLER = (
+    WRITER.replace("{image: {", "{sound: {")
+    .replace("input: image", f"input: sound, {CHANGED}")
+    .replace("target: image", "target: sound")
+    .replace("digits", "{use: dtmf, samples: 40}")
+)
+
+
+def test_sounds_are_trained_on_by_the_codes_of_their_variants(tmp_path, monkeypatch):
+    """A variant is a function of the item and its number; training reads variants alone, evaluations the items; their
+    codes are computed once, before training."""
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "q.yaml").write_text(TONES)
+    (tmp_path / "w.yaml").write_text(DIALLER.replace("RUN", str(tmp_path / "q")))
+    for name in "qw":
+        train(load_config(tmp_path / f"{name}.yaml", [f"out={tmp_path / name}"]))
+    run = load_run(tmp_path / "w")
+    split, chopper = run.dataset().open("train"), run.choppers["sound"]
+    items = [chopper.decode(split[number]["sound"]) for number in range(len(split))]
+    (file,) = (tmp_path / "cache" / "codes").glob("*.safetensors")
+    assert len(load_file(file)["ids"]) == len({*map(key_of, items)}) * 4
+    monkeypatch.setattr(CodeVocabulary, "encode_all", lambda *_: pytest.fail("they are known"))
+    drawn = [{tuple(chopper.augment(item, default_rng(seed))) for seed in range(30)} for item in items]
+    monkeypatch.undo()
+    changed, sound = WaveAugmentation(gain=30, shift=0.1), chopper.vocabulary.chopper
+    for item, found in zip(items, drawn):
+        keys = [chopper.variant_key(key_of(item), number) for number in range(3)]
+        variants = [sound.cut(changed(item, 8000, default_rng(int.from_bytes(key)))) for key in keys]
+        assert found == {tuple(chopper.vocabulary.encode(each)) for each in variants}
+        assert tuple(chopper.encoded(item)) == tuple(chopper.vocabulary.encode(item))
+        assert chopper.augment((1, 2), default_rng(0)) == (1, 2), "ids stay as they are"
+    assert sum(len(found) > 1 for found in drawn) > len(items) / 2
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("inputs.image.augment_wave={gain: 3}", "augment_wave is for sounds; 'image' of "),
+        ("inputs.image.variants=0", "variants must be at least 1, not 0"),
+    ],
+)
+def test_variants_that_cannot_be(runs, capsys, change, told):
+    assert main(["train", str(runs / "w.yaml"), change, f"out={runs / 'bad'}"]) == 2
+    assert told in capsys.readouterr().err
+    shutil.rmtree(runs / "bad", ignore_errors=True)
