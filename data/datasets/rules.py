@@ -10,7 +10,9 @@ places nor the letters. Nothing needs to be downloaded.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -24,6 +26,8 @@ LENGTH = 5
 COUNTS = (0, 1, 2, 4, 8)
 """How many examples a prompt may have."""
 UNMOVED = tuple(range(LENGTH))
+KINDS = ("places", "letters", "both")
+"""What a rule changes."""
 
 
 @dataclass(frozen=True)
@@ -53,26 +57,26 @@ for _places in itertools.permutations(range(LENGTH)):
         PLACES[split_of(str(Rule(places=_places)))].append(_places)
 
 
-def drawn(split: str, random: np.random.Generator) -> Rule:
-    """A rule of a split: places, letters, or both are as likely."""
-    kind, places, letters = random.integers(3), UNMOVED, LETTERS
-    if kind != 1:
+def drawn(split: str, random: np.random.Generator, kinds: Sequence[str] = KINDS) -> Rule:
+    """A rule of a split; all `kinds` are as likely."""
+    kind, places, letters = kinds[random.integers(len(kinds))], UNMOVED, LETTERS
+    if kind != "letters":
         places = PLACES[split][random.integers(len(PLACES[split]))]
-    while kind and (letters == LETTERS or split_of(f"letters {letters}") != split):
+    while kind != "places" and (letters == LETTERS or split_of(f"letters {letters}") != split):
         letters = "".join(random.permutation(list(LETTERS)))
     return Rule(places, letters)
 
 
 class Prompts(Made):
-    """Samples of a rule each, with `examples` examples of it; None: as many as one of COUNTS."""
+    """Samples of a rule each, of one of `kinds`, with `examples` examples of it; None: as many as one of COUNTS."""
 
-    def __init__(self, split: str, count: int, examples: int | None):
+    def __init__(self, split: str, count: int, examples: int | None, kinds: Sequence[str]):
         super().__init__(split, count, "rule")
-        self.examples = examples
+        self.examples, self.kinds = examples, kinds
 
     def __getitem__(self, number: int) -> Columns:
         random = self.random(number, 16)
-        rule = drawn(self.split, random)
+        rule = drawn(self.split, random, self.kinds)
         count = int(random.choice(COUNTS)) if self.examples is None else self.examples
         words = ["".join(random.permutation(list(LETTERS))[:LENGTH]) for _ in range(count + 1)]
         shown = "".join(f"{word}>{rule(word)} " for word in words[:-1])
@@ -81,14 +85,20 @@ class Prompts(Made):
 
 class Rules(MadeDataset):
     """Columns: `prompt` (examples, and the word to change), `answer`, and `rule` in words. `examples` is how many each
-    prompt has, 0 or more; null: 0, 1, 2, 4 or 8, as drawn. `samples` is how many one epoch has."""
+    prompt has, 0 or more; null: 0, 1, 2, 4 or 8, as drawn. `kinds` are those of the rules: letters change `places`, each
+    of the `letters` becomes another, or `both`. `samples` is how many one epoch has."""
 
     columns = ("prompt", "answer", "rule")
 
-    def __init__(self, *, examples: int | None = None, samples: int = 1_000_000):
+    def __init__(
+        self, *, examples: int | None = None, samples: int = 1_000_000,
+        kinds: tuple[Literal["places", "letters", "both"], ...] = KINDS,
+    ):  # fmt: skip
         if examples is not None and not 0 <= examples <= 64:
             raise ValueError(f"examples must be from 0 to 64, not {examples}")
-        self.examples, self.samples = examples, samples
+        if not kinds:
+            raise ValueError(f"kinds must name one at least: {', '.join(KINDS)}")
+        self.examples, self.samples, self.kinds = examples, samples, kinds
 
     def make(self, split: str, count: int) -> Prompts:
-        return Prompts(split, count, self.examples)
+        return Prompts(split, count, self.examples, self.kinds)
