@@ -29,31 +29,42 @@ MOST = 2**20
 @dataclass(frozen=True, kw_only=True)
 class CategoryChopper(Chopper):
     """Categories to tokens, one a moment: a number from 0 to `size` - 1, or in the place of one number a grid of them
-    of the given `shape`. There are `rate` moments a second, the first at 0 seconds, or a clock says when each is.
+    of the given `shape`, which is `cut` along so many of its first axes: a grid of 7 x 7 cells of 3 categories each is
+    one token of all 147, 7 rows of 21 (cut: 1), or 49 cells of 3 (cut: 2). There are `rate` moments a second, the first
+    at 0 seconds, or a clock says when each is.
 
-    Three actions of two, one a second, and two views of 2 x 2 cells, each of which is one of 3 things:
+    Three actions of two, one a second, and two views of 2 x 2 cells, each of which is one of 3 things: of the place p
+    the numbers from 3 p on are its categories.
 
-        values       [[0], [1], [1]]           [[2, 0, 0, 1], [2, 0, 1, 1]]
-        coordinates  0  1  2                   0  1
+        values       [[0], [1], [1]]    [[2, 3, 6, 10], [2, 3, 7, 10]]    cut: 1  [[2, 3], [6, 10], [2, 3], [7, 10]]
+        coordinates  0  1  2            0  1                                      0  0  1  1
     """
 
     axes: ClassVar[tuple[str, ...]] = ("seconds",)
     size: int
     shape: tuple[int, ...] = ()
+    cut: int = 0
     rate: float = 1.0
 
     def __post_init__(self):
         if self.size < 2 or any(each < 1 for each in self.shape):
             raise ValueError(f"size must be at least 2 and shape hold numbers from 1, not {self.size} and {self.shape}")
-        if self.size * self.places > MOST:
-            raise ValueError(f"{self.size} categories in {self.places} places are more than {MOST:,}")
+        if self.size * math.prod(self.shape) > MOST:
+            raise ValueError(f"{self.size} categories in {math.prod(self.shape)} places are more than {MOST:,}")
+        if not 0 <= self.cut <= len(self.shape):
+            raise ValueError(f"cut must be from 0 to {len(self.shape)}, the axes of shape, not {self.cut}")
         if not 0 < self.rate < math.inf:
             raise ValueError(f"rate must be more than 0, not {self.rate}")
 
     @property
     def places(self) -> int:
         """How many categories a token holds."""
-        return math.prod(self.shape)
+        return math.prod(self.shape[self.cut :])
+
+    @property
+    def pieces(self) -> int:
+        """How many tokens a moment is."""
+        return math.prod(self.shape[: self.cut])
 
     @property
     def choices(self) -> int | None:
@@ -76,12 +87,14 @@ class CategoryChopper(Chopper):
         return with_clock(values.long(), seconds)
 
     def count(self, item: Stream) -> int:
-        return len(item)
+        return len(item) * self.pieces
 
     def chop(self, item: Stream) -> Chunk:
-        """The categories of each moment, (t, places)."""
+        """The numbers of each piece's categories, (t, places)."""
         values, seconds = clock_of(item, self.rate)
-        return Chunk(values.reshape(len(values), self.places), len(values), seconds[:, None])
+        values = values.flatten(1) if self.shape else values[:, None]
+        values = (values + self.size * torch.arange(values.shape[1])).reshape(-1, self.places)
+        return Chunk(values, len(values), seconds.repeat_interleave(self.pieces)[:, None])
 
     def draw(self, canvas: Any, item: Stream) -> None:
         """The category over the seconds, as steps; of a grid every place's category as a colour, a moment a column."""
@@ -95,8 +108,8 @@ class CategoryChopper(Chopper):
 
 
 class CategoryTokenizer(nn.Module):
-    """Categories to vectors: the sum of a learned vector for each category by place, plus an absolute position where
-    `position` is not null. `hidden` numbers between two matrices behind it (0: none) let one place change what another
+    """Categories to vectors: of each token the sum of a learned vector for each category by place, plus an absolute
+    position where `position` is not null. `hidden` numbers between two matrices behind it (0: none) let one place change what another
     means. `norm` normalises each token's vector before it joins the set."""
 
     Chopper = CategoryChopper
@@ -109,14 +122,12 @@ class CategoryTokenizer(nn.Module):
         super().__init__()
         if hidden < 0:
             raise ValueError(f"hidden must be at least 0, not {hidden}")
-        self.size = chopper.size
-        self.embedding = nn.Embedding(chopper.size * chopper.places, hidden or width)
+        self.embedding = nn.Embedding(chopper.size * chopper.places * chopper.pieces, hidden or width)
         layers = [nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, width)] if hidden else []
         self.layers = nn.Sequential(*layers)
         self.position = position(width, context) if position else None
         self.norm = norm(width) if norm else nn.Identity()
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
-        places = torch.arange(chunks.values.shape[1], device=chunks.values.device)
-        tokens = self.layers(self.embedding(chunks.values + places * self.size).sum(1))
+        tokens = self.layers(self.embedding(chunks.values).sum(1))
         return self.norm(tokens if self.position is None else tokens + self.position.of(chunks))

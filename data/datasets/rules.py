@@ -85,8 +85,8 @@ class Prompts(Made):
 
 class Rules(MadeDataset):
     """Columns: `prompt` (examples, and the word to change), `answer`, and `rule` in words. `examples` is how many each
-    prompt has, 0 or more; null: 0, 1, 2, 4 or 8, as drawn. `kinds` are those of the rules: letters change `places`, each
-    of the `letters` becomes another, or `both`. `samples` is how many one epoch has."""
+    prompt has, 0 or more; null: 0, 1, 2, 4 or 8, as drawn. `kinds` are those of the rules: letters change `places`,
+    each of the `letters` becomes another, or `both`. `samples` is how many one epoch has."""
 
     columns = ("prompt", "answer", "rule")
 

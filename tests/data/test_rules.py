@@ -47,6 +47,7 @@ def test_all_places_are_in_one_split_each_and_train_has_every_place_for_every_ot
 
 
 def test_kinds_are_as_likely():
+    assert all("places" not in Rules(kinds=("letters",)).open("val")[number]["rule"] for number in range(50))
     rules = [drawn("val", default_rng(seed)) for seed in range(900)]
     kinds = [(rule.places == UNMOVED, rule.letters == LETTERS) for rule in rules]
     assert [250 < kinds.count(kind) < 350 for kind in ((True, False), (False, True), (False, False))] == [True] * 3
@@ -55,3 +56,5 @@ def test_kinds_are_as_likely():
 def test_examples_must_be_a_number_of_examples():
     with pytest.raises(ValueError, match="examples must be from 0 to 64, not -1"):
         Rules(examples=-1)
+    with pytest.raises(ValueError, match="kinds must name one at least: places, letters, both"):
+        Rules(kinds=())

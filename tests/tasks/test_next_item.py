@@ -251,6 +251,29 @@ def test_a_grid_is_one_token_of_all_its_places():
         CategoryChopper(size=1024, shape=(1025,))
 
 
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=3), st.integers(1, 4), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_a_grid_is_cut_along_its_first_axes(shape, moments, seed):
+    """However it is cut, the vectors of a moment's tokens sum up to that of the whole grid, and all have its second."""
+    values = np.random.default_rng(seed).integers(3, size=(moments, *shape))
+    whole = CategoryChopper(size=3, shape=tuple(shape))
+    torch.manual_seed(seed)
+    table = CategoryTokenizer(whole, 8, 16, position=None)
+    for cut in range(len(shape) + 1):
+        chopper = CategoryChopper(size=3, shape=tuple(shape), cut=cut, rate=4)
+        item = chopper.decode(values)
+        chunk, pieces = chopper.chop(item), int(np.prod(shape[:cut]))
+        assert chunk.count == chopper.count(item) == moments * pieces
+        assert chunk.coordinates[:, 0].tolist() == [n / 4 for n in range(moments) for _ in range(pieces)]
+        tokenizer = CategoryTokenizer(chopper, 8, 16, position=None)
+        tokenizer.load_state_dict(table.state_dict())
+        tokens = tokenizer(pack([[("g", item)]], {"g": chopper}, chunk.count, ("order", "seconds")).chunks["g"])
+        wanted = table(pack([[("g", whole.decode(values))]], {"g": whole}, moments, ("order", "seconds")).chunks["g"])
+        torch.testing.assert_close(tokens.view(moments, pieces, 8).sum(1), wanted.view(moments, 8))
+    with pytest.raises(ValueError, match=f"cut must be from 0 to {len(shape)}, the axes of shape, not 7"):
+        CategoryChopper(size=3, shape=tuple(shape), cut=7)
+
+
 def test_dependence_through_all_layers_stops_at_the_present():
     """With `causal(seconds)` no token depends on a later one, nor on what has no time, however deep the core is."""
     choppers = {
