@@ -109,8 +109,8 @@ class CategoryChopper(Chopper):
 
 class CategoryTokenizer(nn.Module):
     """Categories to vectors: of each token the sum of a learned vector for each category by place, plus an absolute
-    position where `position` is not null. `hidden` numbers between two matrices behind it (0: none) let one place change what another
-    means. `norm` normalises each token's vector before it joins the set."""
+    position where `position` is not null. `hidden` numbers between two matrices behind it (0: none) let one place
+    change what another means. `norm` normalises each token's vector before it joins the set."""
 
     Chopper = CategoryChopper
 
