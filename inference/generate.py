@@ -47,12 +47,13 @@ def open_answers(
 ) -> tuple[list[int], Session | Guided | None]:  # fmt: skip
     """The numbers of these samples, without bad ones, and a session that generates their items (None: all are bad). The
     samples' own items are not read: every one begins with the prompt. `inputs`, where given, are the only others that
-    are read."""
+    are read; of those that are predicted, too, what stands behind the target is not: it was not read in training."""
 
-    others = dict.fromkeys(name for name in split.inputs.targets if name not in task.needs.inputs)
+    behind = list(split.choppers)[list(split.choppers).index(task.target) :]
 
     def opened(inputs: Collection[str] | None) -> tuple[list[int], Session | None]:
-        replaced = {**others, task.target: how.prompt or ()}
+        unread = {name for name in split.inputs.targets if name in behind or not (inputs is None or name in inputs)}
+        replaced = {**dict.fromkeys(unread - {*task.needs.inputs}), task.target: how.prompt or ()}
         batch = split.read(places, inputs=inputs, rows="one_each", replaced=replaced)
         numbers = [split.reader.number(key) for key in batch.first.keys]
         made = {"input": task.target, "task": name, "vocabulary": task.vocabulary.size}

@@ -14,8 +14,11 @@ from chopmix.experiment.opening.played import episodes_of
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
+from chopmix.inference import generate as generating
+from chopmix.inference.generating import Generating
 from chopmix.inference.in_time.in_context import seen
 from chopmix.inference.in_time.rollout import Playing
+from chopmix.inference.items import generate_items
 from PIL import Image
 
 pytest.importorskip("gymnasium")
@@ -207,6 +210,34 @@ evaluation: {generated: 8}
     assert lines[0] == "rules,examples,exact_match" and len(lines) == 1 + 3 * 5
     assert [line.split(",")[:2] for line in lines[1:3]] == [["train", "0"], ["train", "1"]]
     assert "exact match" in capsys.readouterr().out and (tmp_path / "rules" / "in_context.png").exists()
+
+
+def test_an_answer_is_generated_from_a_prompt_that_is_predicted_too(tmp_path, monkeypatch):
+    """What stands before a text was read in training, whether it is predicted or not; what stands behind it was not."""
+    (tmp_path / "rules.yaml").write_text("""
+inputs:
+  prompt: {use: text, encoding: characters, position: null}
+  answer: {same_as: prompt}
+model: {width: 16, depth: 1, heads: 2, context: 160, attention: causal & same_sample}
+tasks: {answer: {use: language_modeling, target: answer}, prompt: {use: language_modeling, target: prompt}}
+data: {dataset: {use: rules, samples: 64}}
+training: {steps: 2, samples_per_step: 8}
+""")
+    train(load_config(tmp_path / "rules.yaml", [f"out={tmp_path / 'rules'}"]))
+    run, read, session = load_run(tmp_path / "rules"), [], generating.Session
+
+    def kept(model, batch, **more):
+        read.append([*batch.main.chunks])
+        return session(model, batch, **more)
+
+    monkeypatch.setattr(generating, "Session", kept)
+    split = own_split(run, "val", None)
+    for inputs in (None, ["prompt"], ["answer"], []):
+        for name in ("answer", "prompt"):
+            generate_items(run.model, run.tasks, name, split, split.first(2), Generating(max_tokens=2), inputs=inputs)
+    run.generate(inputs={"prompt": "abcde>"}, target="answer", max_tokens=2)
+    both, answer, prompt = ["prompt", "answer"], ["answer"], ["prompt"]
+    assert read == [both, prompt, both, prompt, answer, prompt, answer, prompt, both]
 
 
 def test_functions_in_the_context_are_no_episodes(run, capsys):
