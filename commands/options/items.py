@@ -111,6 +111,6 @@ def refining_of(options: argparse.Namespace, task: Task) -> dict[str, Any]:
         raise RunError(f"--{refused[0]}: this run refines drafts, which no rule about what follows what can hold for")
     if options.order not in (None, "confidence", "random"):
         raise RunError(f"--order is {options.order!r}; possible: confidence, random")
-    return {
-        "refining": replace(task.refining, **({"by": order} if (order := asked.pop("order", None)) else {}), **asked)
-    }
+    if "order" in asked:
+        asked["by"] = asked.pop("order")
+    return {"refining": replace(task.refining, **asked)}

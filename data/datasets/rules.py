@@ -50,11 +50,11 @@ def split_of(changed: str) -> str:
     return {0: "val", 1: "test"}.get(int(share_by_hash(changed) * 10), "train")
 
 
-PLACES: dict[str, list[tuple[int, ...]]] = {"train": [], "val": [], "test": []}
+PLACES = {
+    split: [each for each in itertools.permutations(UNMOVED) if each != UNMOVED and split_of(str(Rule(each))) == split]
+    for split in ("train", "val", "test")
+}
 """The places that rules of each split have."""
-for _places in itertools.permutations(range(LENGTH)):
-    if _places != UNMOVED:
-        PLACES[split_of(str(Rule(places=_places)))].append(_places)
 
 
 def drawn(split: str, random: np.random.Generator, kinds: Sequence[str] = KINDS) -> Rule:
