@@ -130,15 +130,17 @@ class CodesPreprocessor(Preprocessor):
     """Items as the codes that the run in the folder `run`, trained by the task `reconstruction`, gives to its input
     `input`. The run's weights are copied to this run's assets. The codes of the training data are computed once, into a
     file in the cache folder that is keyed by the content of that run. With `augment_wave` a sound is, in training, one
-    of `variants` that are changed by it, whose codes are computed once, too."""
+    of `variants` (default: 8) that are changed by it, whose codes are computed once, too."""
 
     run: str
     input: str
     augment_wave: WaveAugmentation | None = None
-    variants: int = 8
+    variants: int | None = None
 
     def __post_init__(self):
-        if self.variants < 1:
+        if self.variants is not None and self.augment_wave is None:
+            raise ValueError("variants are made by augment_wave, which is not given")
+        if self.variants is not None and self.variants < 1:
             raise ValueError(f"variants must be at least 1, not {self.variants}")
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> CodesChopper:
@@ -171,7 +173,7 @@ class CodesPreprocessor(Preprocessor):
         name = hashlib.blake2b(f"{part.content} {self.input}".encode(), digest_size=12).hexdigest()
         path = None if role.cache is None else role.cache / "codes" / f"{name}.safetensors"
         known = CodeFile(path, vocabulary.length)
-        changed = {"augment_wave": self.augment_wave, "variants": self.variants}
+        changed = {"augment_wave": self.augment_wave, "variants": self.variants or 8}
         return CodesChopper(vocabulary=vocabulary, generated=role.generated, known=known, **changed)
 
 

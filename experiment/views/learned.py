@@ -76,7 +76,7 @@ def learned(run: Run, functions: int, say: Callable[[str], None]) -> tuple[Curve
         say(where)
         here = _read(run, name, task, dataset, changed, functions)
         read = read or here
-        found[where] = curves(here, rivals, functions // 2)
+        found[where] = curves(here, rivals, functions // 2, lambda rival, where=where: say(f"{where}: {rival}"))
     depth = 2 * dataset.dimension
     told = isinstance(dataset.kind, Linear) and depth < dataset.examples
     return found, probe(read, depth, dataset.noise**2) if told else {}

@@ -3,7 +3,7 @@ examples, and whether its layers hold what ridge regression would have found."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,11 +61,14 @@ def seen(model: Model, name: str, task: NextItem, split: SampleSplit, rows: int 
     return Seen(**{key: torch.cat(parts) for key, parts in gathered.items()}, hidden=hidden)
 
 
-def curves(found: Seen, rivals: Sequence[str], tuned: int) -> dict[str, list[float]]:
+def curves(found: Seen, rivals: Sequence[str], tuned: int, say: Callable[[str], None]) -> dict[str, list[float]]:
     """The error after k examples of the model, and of each rival, on all functions but the first `tuned`, on which the
-    rivals' settings are chosen."""
-    fitted = {name: errors_of(RIVALS[name], found.x, found.y, tuned) for name in rivals}
-    return {"model": found.errors(tuned), **fitted}
+    rivals' settings are chosen; each rival's name is told before it is fitted."""
+    fitted = {"model": found.errors(tuned)}
+    for name in rivals:
+        say(name)
+        fitted[name] = errors_of(RIVALS[name], found.x, found.y, tuned)
+    return fitted
 
 
 def probe(found: Seen, k: int, weight: float) -> dict[str, list[float]]:

@@ -120,7 +120,9 @@ def test_curves_and_probe():
     at_values = torch.randn(2, 200, 7, 5, dtype=torch.float64)
     at_values[1] -= at_values[1, :, :6].mean(1, keepdim=True) - mixed[:, None]  # on average, and none of them alone
     found = Seen(x=whole, y=values, predicted=predicted, hidden={"point": hidden, "value": at_values})
-    lines = curves(found, ["zero", "ridge"], 100)
+    told: list[str] = []
+    lines = curves(found, ["zero", "ridge"], 100, told.append)
+    assert told == ["zero", "ridge"]
     assert lines["model"] == pytest.approx([float(e) for e in (predicted - values)[100:].square().mean(0)])
     assert lines["zero"] == pytest.approx([float(e) for e in values[100:].square().mean(0)])
     for none, all_of_it in probe(found, 6, 1.0).values():

@@ -1,6 +1,7 @@
 """Pictures as the codes of a trained run: its weights are copied, its codes are those of the run, and come back."""
 
 import os
+import re
 import shutil
 
 import pytest
@@ -224,10 +225,11 @@ def test_sounds_are_trained_on_by_the_codes_of_their_variants(tmp_path, monkeypa
     ("change", "told"),
     [
         ("inputs.image.augment_wave={gain: 3}", "augment_wave is for sounds; 'image' of "),
-        ("inputs.image.variants=0", "variants must be at least 1, not 0"),
+        ("inputs.image.augment_wave={gain: 3} inputs.image.variants=0", "variants must be at least 1, not 0"),
+        ("inputs.image.variants=3", "variants are made by augment_wave, which is not given"),
     ],
 )
 def test_variants_that_cannot_be(runs, capsys, change, told):
-    assert main(["train", str(runs / "w.yaml"), change, f"out={runs / 'bad'}"]) == 2
+    assert main(["train", str(runs / "w.yaml"), *re.split(r" (?=inputs)", change), f"out={runs / 'bad'}"]) == 2
     assert told in capsys.readouterr().err
     shutil.rmtree(runs / "bad", ignore_errors=True)
