@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from einops import rearrange
@@ -41,8 +41,8 @@ class SensorChopper(Chopper):
     `channels` names the columns, each with its unit or null (`{speed: m/s, lane: null}`), or is their number, which
     names them 0, 1, ... `categories` gives the number of categories of the channels that hold whole numbers from 0 on:
     `{gear: 6}` holds 0 to 5. The other channels are normalised: less their `mean`, over their `scale`, both by channel
-    (`{speed: 12.5}`), by default mean and std of the training data. NaN is a missing value: the model sees it as
-    "missing", never as zero.
+    (`{speed: 12.5}`) or a number for all, by default mean and std of the training data. NaN is a missing value: the
+    model sees it as "missing", never as zero.
 
     Five measurements of three channels, 10 a second, in windows of 2:
 
@@ -55,19 +55,24 @@ class SensorChopper(Chopper):
     rate: float = 1.0
     window: int = 1
     categories: dict[str, int] | None = None
-    mean: dict[str, float] | None = None
-    scale: dict[str, float] | None = None
+    mean: dict[str, float] | float | None = None
+    scale: dict[str, float] | float | None = None
 
     def __post_init__(self):
         if not self.channels or (isinstance(self.channels, int) and self.channels < 1):
             raise ValueError("channels must name at least one")
         if self.rate <= 0 or self.window < 1:
             raise ValueError(f"rate must be more than 0 and window at least 1, not {self.rate} and {self.window}")
-        for option in ("categories", "mean", "scale"):
-            for name in getattr(self, option) or {}:
+        given = {
+            "categories": self.categories or {},
+            "mean": self.by_channel("mean"),
+            "scale": self.by_channel("scale"),
+        }
+        for option, values in given.items():
+            for name in values:
                 if name not in self.names:
                     raise ValueError(f"{option}: no channel is named {name!r}; possible: {', '.join(self.names)}")
-        for name, value in (self.scale or {}).items():
+        for name, value in given["scale"].items():
             if value <= 0:
                 raise ValueError(f"scale: that of {name!r} must be more than 0, not {value}")
 
@@ -75,6 +80,11 @@ class SensorChopper(Chopper):
     def names(self) -> list[str]:
         """The channels' names, in the order of the columns."""
         return [str(n) for n in range(self.channels)] if isinstance(self.channels, int) else list(self.channels)
+
+    def by_channel(self, option: Literal["mean", "scale"]) -> dict[str, float]:
+        """The `mean` or the `scale` of the channels for which there is one."""
+        given = getattr(self, option)
+        return dict.fromkeys(self.names, given) if isinstance(given, int | float) else given or {}
 
     def decode(self, raw: Any) -> Stream:
         """The stream of an array (times, channels) or (times,), of {"values": such an array, "seconds": (times,)}, or
@@ -128,7 +138,7 @@ class SensorChopper(Chopper):
         """The chopper with mean and std of the training streams where no `mean` or `scale` is given, without missing
         values and streams that cannot be read. Raises ValueError where no stream can be read, or a channel has no
         value. Where all have both, no stream is read."""
-        if all((getattr(self, option) or {}).keys() >= {*self.names} for option in ("mean", "scale")):
+        if all(self.by_channel(option).keys() >= {*self.names} for option in ("mean", "scale")):
             return self
         count, total, squares = (torch.zeros(len(self.names), dtype=torch.float64) for _ in range(3))
         for stream in readable(items(), self.decode, "stream", "in the training data"):
@@ -141,8 +151,8 @@ class SensorChopper(Chopper):
         mean = total / count
         std = (squares / count - mean**2).clamp(min=0).sqrt()
         std = torch.where(std > 1e-8, std, torch.ones_like(std))
-        learned = {"mean": dict(zip(self.names, mean.tolist())), "scale": dict(zip(self.names, std.tolist()))}
-        return replace(self, **{name: values | (getattr(self, name) or {}) for name, values in learned.items()})
+        mean, std = (dict(zip(self.names, values.tolist())) for values in (mean, std))
+        return replace(self, mean=mean | self.by_channel("mean"), scale=std | self.by_channel("scale"))
 
     def save(self, folder: Path) -> None:
         write_json(folder / "channels.json", self._normalisation)
@@ -158,7 +168,7 @@ class SensorChopper(Chopper):
     @property
     def _normalisation(self) -> tuple[list[float], list[float]]:
         """The mean and the scale of every channel, in the order of the columns; 0 and 1 where they are not known."""
-        mean, scale = self.mean or {}, self.scale or {}
+        mean, scale = self.by_channel("mean"), self.by_channel("scale")
         return [mean.get(name, 0.0) for name in self.names], [scale.get(name, 1.0) for name in self.names]
 
     def count(self, item: Stream) -> int:

@@ -274,6 +274,37 @@ def test_a_grid_is_cut_along_its_first_axes(shape, moments, seed):
         CategoryChopper(size=3, shape=tuple(shape), cut=7)
 
 
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2), st.booleans(), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_things_of_a_grid_are_read_by_the_same_weights(rows, columns, properties, cut, split, seed):
+    """Each thing by itself, by what its properties and its place are, and then what a token holds together."""
+    chopper = CategoryChopper(size=4, shape=(rows, columns, properties), cut=cut)
+    values = np.random.default_rng(seed).integers(4, size=(2, rows, columns, properties))
+    count = properties if split else 1
+    torch.manual_seed(seed)
+    tokenizer = CategoryTokenizer(chopper, 8, 64, position=None, hidden=5, properties=count)
+    chunk = pack([[("g", chopper.decode(values))]], {"g": chopper}, 64, ("order", "seconds")).chunks["g"]
+    vectors = []
+    for moment in values.reshape(2, -1, count):
+        for number, thing in enumerate(moment):
+            read = sum(tokenizer.embedding.weight[4 * k + value] for k, value in enumerate(thing))
+            vectors.append(tokenizer.layers(read + tokenizer.thing.weight[number]))
+    held = torch.stack(vectors).view(2 * chopper.pieces, -1)
+    torch.testing.assert_close(tokenizer(chunk), held @ tokenizer.out.weight.T + tokenizer.out.bias)
+
+
+def test_properties_that_cannot_be():
+    chopper = CategoryChopper(size=4, shape=(2, 3))
+    for options, told in (
+        ({"properties": 4, "hidden": 5}, "properties must divide the 6 categories of a token, not 4"),
+        ({"properties": 0, "hidden": 5}, "properties must divide the 6 categories of a token, not 0"),
+        ({"properties": 3}, "hidden must be at least 1, not 0"),
+        ({"hidden": -1}, "hidden must be at least 0, not -1"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            CategoryTokenizer(chopper, 8, 16, **options)
+
+
 def test_dependence_through_all_layers_stops_at_the_present():
     """With `causal(seconds)` no token depends on a later one, nor on what has no time, however deep the core is."""
     choppers = {

@@ -45,6 +45,14 @@ def test_statistics_leave_out_what_is_missing(tmp_path):
     assert values[0].tolist()[:3] == pytest.approx([0, 5, 2 / (8 / 3) ** 0.5]) and values[0, 3].isnan()
     given = replace(CHOPPER, mean={"speed": 10.0}, scale={"speed": 2.0}).fit(lambda: iter(streams), Role())
     assert given.chop(given.decode([[14.0, 3]])).values[0].tolist()[:2] == [2.0, 3.0]
+    both = {name: dict.fromkeys(CHOPPER.names, value) for name, value in (("mean", 10.0), ("scale", 2.0))}
+    every = replace(CHOPPER, mean=10.0, scale=2.0)
+    assert [every.by_channel(name) for name in both] == [*both.values()]
+    assert every.fit(lambda: iter([]), Role()) == every  # nothing is read
+    every.save(tmp_path / "e")
+    assert every.load(tmp_path / "e", Role()) == replace(CHOPPER, **both)
+    with pytest.raises(ValueError, match="scale: that of 'speed' must be more than 0, not 0"):
+        replace(CHOPPER, scale=0)
     half = replace(CHOPPER, scale={"speed": 2.0}).fit(lambda: iter(streams), Role())
     assert half.mean["speed"] == pytest.approx(3) and half.scale["speed"] == 2.0
     with pytest.raises(ValueError, match="channel 'speed' has no value in the training data"):
