@@ -43,7 +43,7 @@ def followed(run: Run, samples: int, say: Callable[[str], None]) -> list[dict[st
     for split in Rules.splits:
         for examples in COUNTS:
             say(f"{split}, {examples} examples")
-            other = Rules(examples=examples, samples=samples, kinds=run.dataset().kinds)
+            other = Rules(examples=examples, samples=samples)
             other.held_back = samples
             found = run.evaluate(split, other)
             right = next(value for name, value in found.items() if name.endswith("exact_match"))
