@@ -113,8 +113,8 @@ class CategoryTokenizer(nn.Module):
     change what another means. `norm` normalises each token's vector before it joins the set.
 
     `properties` says how many categories next to each other tell of one thing, such as the kind, the colour and the
-    state of what is in a cell: all things are then read by the same weights, `hidden` numbers each, which also know the
-    thing's place in the grid, before one matrix makes a token of those that it holds."""
+    state of what is in a cell: all things are then read by the same weights, which also know the thing's place in the
+    grid, `hidden` numbers each, before one matrix makes a token of those that it holds (hidden: 0: their sum)."""
 
     Chopper = CategoryChopper
 
@@ -124,25 +124,26 @@ class CategoryTokenizer(nn.Module):
         norm: Callable[[int], Norm] | None = None,
     ):  # fmt: skip
         super().__init__()
-        if hidden < 0 or (properties is not None and not hidden):
-            raise ValueError(f"hidden must be at least {0 if properties is None else 1}, not {hidden}")
+        if hidden < 0:
+            raise ValueError(f"hidden must be at least 0, not {hidden}")
         if properties is not None and (properties < 1 or chopper.places % properties):
             raise ValueError(f"properties must divide the {chopper.places} categories of a token, not {properties}")
         places, things = chopper.places * chopper.pieces, chopper.places // properties if properties else 1
         self.properties = properties or places
         self.embedding = nn.Embedding(chopper.size * self.properties, hidden or width)
-        self.thing = nn.Embedding(places // self.properties, hidden) if properties else None
+        self.thing = nn.Embedding(places // self.properties, hidden or width) if properties else None
         layers = [nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()] if hidden else []
-        self.layers, self.out = nn.Sequential(*layers), nn.Linear(things * hidden, width) if hidden else nn.Identity()
+        self.layers, self.out = nn.Sequential(*layers), nn.Linear(things * hidden, width) if hidden else None
         self.position = position(width, context) if position else None
         self.norm = norm(width) if norm else nn.Identity()
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
         if self.thing is None:
-            found = self.embedding(chunks.values).sum(1)
+            found = self.embedding(chunks.values).sum(1)[:, None]
         else:
             each = chunks.values.unflatten(1, (-1, self.properties))  # tokens, things, properties
             thing, values = each[..., 0] // self.embedding.num_embeddings, each % self.embedding.num_embeddings
             found = self.embedding(values).sum(2) + self.thing(thing)
-        tokens = self.out(self.layers(found).flatten(1))
+        found = self.layers(found)
+        tokens = found.sum(1) if self.out is None else self.out(found.flatten(1))
         return self.norm(tokens if self.position is None else tokens + self.position.of(chunks))
