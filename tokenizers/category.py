@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..models.batch import Chunks
@@ -30,8 +30,9 @@ MOST = 2**20
 class CategoryChopper(Chopper):
     """Categories to tokens, one a moment: a number from 0 to `size` - 1, or in the place of one number a grid of them
     of the given `shape`, which is `cut` along so many of its first axes: a grid of 7 x 7 cells of 3 categories each is
-    one token of all 147, 7 rows of 21 (cut: 1), or 49 cells of 3 (cut: 2). There are `rate` moments a second, the first
-    at 0 seconds, or a clock says when each is.
+    one token of all 147, 7 rows of 21 (cut: 1), or 49 cells of 3 (cut: 2). Of these pieces those whose first category
+    is one of `empty` are left out. There are `rate` moments a second, the first at 0 seconds, or a clock says when each
+    is.
 
     Three actions of two, one a second, and two views of 2 x 2 cells, each of which is one of 3 things: of the place p
     the numbers from 3 p on are its categories.
@@ -44,6 +45,7 @@ class CategoryChopper(Chopper):
     size: int
     shape: tuple[int, ...] = ()
     cut: int = 0
+    empty: tuple[int, ...] = ()
     rate: float = 1.0
 
     def __post_init__(self):
@@ -53,6 +55,9 @@ class CategoryChopper(Chopper):
             raise ValueError(f"{self.size} categories in {math.prod(self.shape)} places are more than {MOST:,}")
         if not 0 <= self.cut <= len(self.shape):
             raise ValueError(f"cut must be from 0 to {len(self.shape)}, the axes of shape, not {self.cut}")
+        if self.empty and (not self.cut or not all(0 <= each < self.size for each in self.empty)):
+            told = f"not {list(self.empty)}" if self.cut else "and tells of the pieces of a grid that is cut; cut is 0"
+            raise ValueError(f"empty must hold categories from 0 to {self.size - 1}, {told}")
         if not 0 < self.rate < math.inf:
             raise ValueError(f"rate must be more than 0, not {self.rate}")
 
@@ -63,7 +68,7 @@ class CategoryChopper(Chopper):
 
     @property
     def pieces(self) -> int:
-        """How many tokens a moment is."""
+        """How many pieces a moment has: tokens, but for empty ones."""
         return math.prod(self.shape[: self.cut])
 
     @property
@@ -87,14 +92,19 @@ class CategoryChopper(Chopper):
         return with_clock(values.long(), seconds)
 
     def count(self, item: Stream) -> int:
-        return len(item) * self.pieces
+        return int(self._kept(clock_of(item, self.rate)[0]).sum()) if self.empty else len(item) * self.pieces
+
+    def _kept(self, values: Int[Tensor, "t *shape"]) -> Bool[Tensor, "p"]:
+        """Which of the pieces of all moments are tokens."""
+        return ~torch.isin(values.reshape(-1, self.places)[:, 0], torch.tensor(self.empty, dtype=torch.long))
 
     def chop(self, item: Stream) -> Chunk:
         """The numbers of each piece's categories, (t, places)."""
         values, seconds = clock_of(item, self.rate)
+        kept = self._kept(values)
         values = values.flatten(1) if self.shape else values[:, None]
-        values = (values + self.size * torch.arange(values.shape[1])).reshape(-1, self.places)
-        return Chunk(values, len(values), seconds.repeat_interleave(self.pieces)[:, None])
+        values = (values + self.size * torch.arange(values.shape[1])).reshape(-1, self.places)[kept]
+        return Chunk(values, len(values), seconds.repeat_interleave(self.pieces)[kept, None])
 
     def draw(self, canvas: Any, item: Stream) -> None:
         """The category over the seconds, as steps; of a grid every place's category as a colour, a moment a column."""

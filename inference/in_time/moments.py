@@ -25,8 +25,8 @@ Sample = Sequence[tuple[str, Any]]
 
 @dataclass
 class Moments:
-    """Several samples that a model reads in time, a row each, side by side: at every moment all read equally many
-    tokens, but for the first, whose padding is in front."""
+    """Several samples that a model reads in time, a row each, side by side. Where they read unequally many tokens of a
+    moment, padding is in front of them."""
 
     model: Model
     choppers: Mapping[str, Chopper]
@@ -35,7 +35,8 @@ class Moments:
     rows: list[int] = field(default_factory=list)
     """The number of the sample in each row, from 0."""
     _cache: Cache | None = None
-    _counts: dict[str, int] = field(default_factory=dict)
+    _read_already: dict[str, Int[Tensor, "b"]] = field(default_factory=dict)
+    """How many tokens of each input were read in each row; of all inputs under the name ``."""
 
     @property
     def length(self) -> int:
@@ -44,13 +45,13 @@ class Moments:
 
     def begin(self, samples: Sequence[Sample]) -> tuple[Float[Tensor, "b n d"], SetPlan]:
         """Forget all, and read the first moment (or several) of so many samples."""
-        self.rows, self._cache, self._counts = list(range(len(samples))), None, {}
+        self.rows, self._cache, self._read_already = list(range(len(samples))), None, {}
         return self.read(samples, first=True)
 
     def read(self, samples: Sequence[Sample], first: bool = False) -> tuple[Float[Tensor, "b n d"], SetPlan]:
         """What the samples, one for each row, read next: the core's output, and the set as it was read. Raises
         ValueError where it exceeds the context."""
-        planned = self._placed(samples, first)
+        planned = self._continued(self._placed(samples, first))
         return self._read(planned), planned
 
     def _read(self, planned: SetPlan) -> Float[Tensor, "b n d"]:
@@ -67,44 +68,58 @@ class Moments:
     def read_ids(self, name: str, ids: Int[Tensor, "b"], second: float) -> Float[Tensor, "b d"]:
         """What the core makes of one more token in each row: of the input `name`, a category of this number."""
         item = self.choppers[name].decode({"values": np.zeros(1, dtype=np.int64), "seconds": [second]})
-        one = self._placed([[(name, item)]], first=False)
-        return self._read(_repeated(one, name, ids.cpu(), self.rows))[:, -1]
+        one = _repeated(self._placed([[(name, item)]], first=False), name, ids.cpu())
+        return self._read(self._continued(one))[:, -1]
 
     def fork(self, rows: Sequence[int], room: int) -> Moments:
         """The same, read on by itself: these rows, each of which may be there several times, and `room` more tokens."""
         device = next(self.model.parameters()).device
         cache = self._cache.fork(torch.tensor(list(rows), device=device), room)
-        return replace(self, rows=[self.rows[row] for row in rows], _cache=cache, _counts=dict(self._counts))
+        already = {name: count[list(rows)] for name, count in self._read_already.items()}
+        return replace(self, rows=[self.rows[row] for row in rows], _cache=cache, _read_already=already)
 
     def _placed(self, samples: Sequence[Sample], first: bool) -> SetPlan:
-        """The tokens as a set whose running order, and whose tokens' places in their streams, go on from before."""
+        """The tokens as a set of a row for each sample."""
         parts = [[(name, chopped(name, self.choppers[name], item)) for name, item in sample] for sample in samples]
         own = self.model.own
-        planned = place(
+        return place(
             parts, self.choppers, self.model.context, axes_of(self.choppers.values()), rows=range(len(parts)),
             core=len(own.weight) if first and own is not None else 0, trim=True, right=True, in_time=True,
         )  # fmt: skip
-        numbers = torch.tensor([PADDING, *(number + 1 for number in self.rows)])
-        position = planned.tokens.position.clone()
-        position[..., 0] += self.length
-        tokens = replace(planned.tokens, sample=numbers[planned.tokens.sample], position=position)
+
+    def _continued(self, planned: SetPlan) -> SetPlan:
+        """A set of a row for each sample, whose running order, and whose tokens' places in their streams, go on from
+        what was read of this row before."""
+        tokens, (rows, n) = planned.tokens, planned.tokens.shape
+        count = (tokens.sample != PADDING).sum(1)
+        position = tokens.position.clone()
+        position[..., 0] += (self._counted("", count) - (n - count))[:, None]
+        sample = torch.tensor([PADDING, *(number + 1 for number in self.rows)])
+        sample = sample[torch.where(tokens.sample == PADDING, 0, torch.arange(1, rows + 1)[:, None])]
         chunks = {}
         for name, each in planned.chunks.items():
-            chunks[name] = replace(each, index=each.index + self._counts.get(name, 0))
-            self._counts[name] = self._counts.get(name, 0) + int(each.counts[0])
-        return replace(planned, tokens=tokens, chunks=chunks)
+            row = each.slots // n
+            chunks[name] = replace(each, index=each.index + self._counted(name, row.bincount(minlength=rows))[row])
+        return replace(planned, tokens=replace(tokens, sample=sample, position=position), chunks=chunks)
+
+    def _counted(self, name: str, more: Int[Tensor, "b"]) -> Int[Tensor, "b"]:
+        """How many tokens of an input were read in each row before these."""
+        before = self._read_already.get(name, torch.zeros_like(more))
+        self._read_already[name] = before + more
+        return before
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep these rows, in this order, and forget the others."""
         self.rows = [self.rows[row] for row in rows]
+        self._read_already = {name: count[list(rows)] for name, count in self._read_already.items()}
         device = next(self.model.parameters()).device
         self._cache.select(torch.tensor(list(rows), device=device))
 
 
-def _repeated(one: SetPlan, name: str, ids: Int[Tensor, "b"], rows: Sequence[int]) -> SetPlan:
-    """A set of one row and one token as that of many rows, which differ in their ids; `rows` are numbers of samples."""
+def _repeated(one: SetPlan, name: str, ids: Int[Tensor, "b"]) -> SetPlan:
+    """A set of one row and one token as that of many rows, which differ in their ids."""
     n, chunks = len(ids), one.chunks[name]
-    sample = torch.tensor(rows)[:, None] + 1
+    sample = torch.arange(1, n + 1)[:, None]
     tokens = replace(
         one.tokens, input=one.tokens.input.expand(n, -1), sample=sample, item=sample,
         position=one.tokens.position.expand(n, -1, -1),

@@ -138,7 +138,7 @@ class Player:
             if len(left) < len(moments.rows):
                 moments.keep(left)
             news = [self._news(game, step) for game in playing]
-            more = sum(chopped(name, self.choppers[name], item).count for name, item in news[0])
+            more = max(sum(chopped(name, self.choppers[name], item).count for name, item in new) for new in news)
             if moments.length + more + (self.planner.room if self.planner else 0) <= self.model.context:
                 hidden = moments.read(news)
             else:  # read the later half of what was read once more

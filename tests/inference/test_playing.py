@@ -21,6 +21,7 @@ from chopmix.experiment.train import train
 from chopmix.inference.in_time.moments import Moments
 from chopmix.inference.in_time.rollout import Player, Playing
 from chopmix.models.heads import SlotLinear
+from chopmix.models.layers.relative import Rotary
 from chopmix.models.model import Cores, Model
 from chopmix.tasks.next_item import NextItem
 from chopmix.tokenizers.base import axes_of
@@ -100,6 +101,42 @@ def test_what_is_read_moment_by_moment_is_what_is_read_at_once(missions, steps, 
             ]  # fmt: skip
             whole, planned = Moments(made.model, made.choppers).begin([sample])
             assert torch.allclose(hidden[number, -1], whole[0, -1], atol=1e-4)
+
+
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_rows_may_read_unequally_many_tokens_of_a_moment(count, steps, seed):
+    """Of a grid without its empty cells; positions are in the running order, and by the place in each stream."""
+    choppers = {
+        "grid": CategoryChopper(size=3, shape=(2, 2, 1), cut=2, empty=(0,), offset=0.1),
+        "action": CategoryChopper(size=2, offset=0.6),
+    }
+    torch.manual_seed(seed)
+    tokenizers = {name: CategoryTokenizer(chopper, 16, 48) for name, chopper in choppers.items()}
+    core = core_of(
+        list(choppers), axes_of(choppers.values()), width=16, depth=2, heads=2, attention="causal", position=Rotary
+    )
+    model = Model(tokenizers, Cores(core), {"act": SlotLinear(16, 2)}, context=48).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    grids = np.random.default_rng(seed).integers(3, size=(count, steps, 2, 2, 1))
+
+    def items(row, first, end):
+        actions, seconds = [(step + row) % 2 for step in range(first, end)], [float(n) for n in range(first, end)]
+        raw = {"grid": grids[row, first:end], "action": actions}
+        return [(n, choppers[n].decode({"values": values, "seconds": seconds})) for n, values in raw.items()]
+
+    moments, rows = Moments(model, choppers), list(range(count))
+    with torch.inference_mode():
+        hidden, _ = moments.begin([items(row, 0, 1) for row in rows])
+        for step in range(1, steps):
+            if step == 2 and count > 1:
+                rows = rows[1:]
+                moments.keep(range(1, count))
+            hidden, _ = moments.read([items(row, step, step + 1) for row in rows])
+        for number, row in enumerate(rows):
+            whole, _ = Moments(model, choppers).begin([items(row, 0, steps)])
+            torch.testing.assert_close(hidden[number, -1], whole[0, -1], atol=1e-4, rtol=1e-4)
 
 
 def test_an_episode_depends_on_its_number_alone():

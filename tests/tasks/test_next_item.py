@@ -247,6 +247,10 @@ def test_a_grid_is_one_token_of_all_its_places():
         assert tokens.shape == (2, 8) and not torch.allclose(tokens[0], tokens[1])
     with pytest.raises(ValueError, match="size must be at least 2"):
         CategoryChopper(size=1)
+    with pytest.raises(ValueError, match="empty must hold categories from 0 to 2, not \\[1, 3\\]"):
+        CategoryChopper(size=3, shape=(2, 2), cut=1, empty=(1, 3))
+    with pytest.raises(ValueError, match="empty must hold .* and tells of the pieces of a grid that is cut; cut is 0"):
+        CategoryChopper(size=3, shape=(2, 2), empty=(1,))
     with pytest.raises(ValueError, match="more than 1,048,576"):
         CategoryChopper(size=1024, shape=(1025,))
 
