@@ -225,15 +225,15 @@ class CodesChopper(IdChopper):
         """Encode the items of raw values, for `training` their variants, too, so that they are known; those that cannot
         be read are left out: they are told of when samples are read."""
         new: dict[bytes, Any] = {}
+        changes = training and self.augment_wave is not None
         for each in raw:
             with suppress(ValueError, TypeError):
                 item = self.decode(each)
                 key = key_of(item)
-                wanted = {key: item}
-                for number in range(self.variants if training and self.augment_wave is not None else 0):
-                    other = self.variant_key(key, number)
-                    wanted[other] = self.variant(item, other)
-                new |= {each: item for each, item in wanted.items() if self.known.get(each) is None}
+                keys = [self.variant_key(key, number) for number in range(self.variants)] if changes else []
+                for other in (key, *keys):
+                    if other not in new and self.known.get(other) is None:
+                        new[other] = item if other == key else self.variant(item, other)
             if len(new) >= TOGETHER:
                 self._encode(new)
                 new = {}
