@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,14 +53,14 @@ def main() -> None:
     seeds = map(int, given.seeds.split(","))
     rows = [row for seed in seeds for row in measured(given.config, seed, given.functions, given.set)]
     write_results(f"in_context_{Path(given.config).stem}", rows)
-    at = [row for row in rows if row["examples"] == given.at]
-    for name in [name for name, value in at[0].items() if isinstance(value, float)]:
-        kinds = {row.get("where", row.get("rules")): [] for row in at}
-        for row in at:
-            kinds[row.get("where", row.get("rules"))].append(row[name])
-        for kind, values in kinds.items():
-            told = f" +- {statistics.stdev(values):.4g}" if len(values) > 1 else ""
-            print(f"{kind}, after {given.at} examples, {name}: {statistics.mean(values):.4g}{told}")
+    found = defaultdict(list)
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, float) and row["examples"] == given.at:
+                found[row.get("where", row.get("rules")), name].append(value)
+    for (kind, name), values in found.items():
+        told = f" +- {statistics.stdev(values):.4g}" if len(values) > 1 else ""
+        print(f"{kind}, after {given.at} examples, {name}: {statistics.mean(values):.4g}{told}")
 
 
 if __name__ == "__main__":

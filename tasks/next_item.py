@@ -58,6 +58,11 @@ class NextItem(Task):
         return found
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
+        if getattr(self.choppers[self.at], "empty", ()):
+            raise ValueError(
+                f"the input {self.at!r} leaves out what is `empty`, so that a moment may have no token of it to "
+                "predict at; give as `at` an input that is there at every moment"
+            )
         if self.bounded and self.chopper.choices:
             raise ValueError(f"bounded is for numbers; tokens of {self.target!r} are categories")
         return SlotLinear(width, self.chopper.choices or len(self.chopper.numbers), self.bounded)

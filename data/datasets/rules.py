@@ -3,7 +3,8 @@
     prompt   ntb>cgo bhn>oec tbh>          the rule here: b, h, n and t become o, e, c and g
     answer   goe
 
-No rule of val or test is one of train. Nothing needs to be downloaded.
+No rule of val or test is one of train, but one of few letters may be a part of a longer one that was trained on.
+Nothing needs to be downloaded.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Rules(MadeDataset):
     has, 0 or more; null: 0, 1, 2, 4 or 8, as drawn. `samples` is how many one epoch has.
 
     Each rule has letters of its own, few of the alphabet: what follows can then be narrowed down to them before it is
-    known which of them it is, and without this first step the second was not learned (benchmarks/LOG.md)."""
+    known which of them it is (benchmarks/LOG.md tells what was tried)."""
 
     columns = ("prompt", "answer", "rule")
 

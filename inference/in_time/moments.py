@@ -94,8 +94,7 @@ class Moments:
         count = (tokens.sample != PADDING).sum(1)
         position = tokens.position.clone()
         position[..., 0] += (self._counted("", count) - (n - count))[:, None]
-        sample = torch.tensor([PADDING, *(number + 1 for number in self.rows)])
-        sample = sample[torch.where(tokens.sample == PADDING, 0, torch.arange(1, rows + 1)[:, None])]
+        sample = torch.where(tokens.sample == PADDING, PADDING, torch.tensor(self.rows)[:, None] + 1)
         chunks = {}
         for name, each in planned.chunks.items():
             row = each.slots // n

@@ -298,6 +298,14 @@ def test_things_of_a_grid_are_read_by_the_same_weights(rows, columns, properties
     torch.testing.assert_close(tokenizer(chunk), wanted)
 
 
+def test_nothing_is_predicted_at_what_may_be_missing():
+    task = NextItem(target="action", at="grid")
+    grid = CategoryChopper(size=3, shape=(2, 2), cut=1, empty=(0,))
+    task.choppers = {"grid": grid, "action": CategoryChopper(size=2, offset=0.6)}
+    with pytest.raises(ValueError, match="the input 'grid' leaves out what is `empty`, so that a moment may have no"):
+        task.head({}, 8)
+
+
 def test_properties_that_cannot_be():
     chopper = CategoryChopper(size=4, shape=(2, 3))
     for options, told in (
