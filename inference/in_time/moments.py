@@ -61,7 +61,7 @@ class Moments:
         if self._cache is None:
             self._cache = core.empty_cache(planned.tokens.shape[0], self.model.context, **like)
         layouts = core.plan(planned.tokens, self._cache.extend(planned.tokens), self.dtype, device)
-        main = replace(self.model.plan_inputs(planned, **like), layouts=layouts)
+        main = replace(self.model.plan_inputs(planned, **like), layouts=layouts, groups=core.group(planned.tokens))
         batch = Batch(main=main) if device.type == "cpu" else Batch(main=main).to(device)
         return self.model.read(batch, self._cache).main
 

@@ -163,7 +163,8 @@ class Session:
         layouts, cross = self.core.plan(planned.tokens, keys, self.dtype, self.device), None
         if self.source is not None:
             cross = self.core.plan_cross(planned.tokens, self.source_tokens, self.dtype, self.device)
-        batch = Batch(main=replace(planned, layouts=layouts, cross=cross))
+        groups = self.core.group(planned.tokens)
+        batch = Batch(main=replace(planned, layouts=layouts, cross=cross, groups=groups))
         batch = batch if self.device.type == "cpu" else batch.to(self.device)
         hidden = self.model.read(batch, self.cache, self.source).main
         self.hidden = hidden if self.hidden is None else self.hidden
