@@ -120,6 +120,10 @@ class Preprocessor:
         damaged."""
         raise NotImplementedError
 
+    def placed(self, chopper: Chopper) -> Chopper:
+        """The chopper that `fit` or `load` has made, at this one's place in time, of which they need not know."""
+        return chopper if chopper.offset == self.offset else replace(chopper, offset=self.offset)
+
 
 @dataclass(frozen=True)
 class Chunk:

@@ -41,5 +41,5 @@ def build_choppers(
                 preprocessor.fit(items, roles[name]).save(assets / owner)
             except ValueError as error:
                 raise ValueError(f"inputs.{owner}: {error}") from error
-        made[name] = preprocessor.load(assets / owner, roles[name])
+        made[name] = preprocessor.placed(preprocessor.load(assets / owner, roles[name]))
     return made

@@ -34,7 +34,8 @@ def imported_choppers(config: Config, encoding: Encoding | None) -> dict[str, Ch
     for name, part in config.inputs.items():
         preprocessor = part.build(part.target.Chopper)
         reads_text = preprocessor.kind == "text" and encoding is not None
-        found[name] = TextChopper.of(encoding, roles[name]) if reads_text else preprocessor.fit(tuple, roles[name])
+        made = TextChopper.of(encoding, roles[name]) if reads_text else preprocessor.fit(tuple, roles[name])
+        found[name] = preprocessor.placed(made)
     return found
 
 

@@ -1,0 +1,59 @@
+"""Inputs stand in time where the YAML says, whatever their choppers learn."""
+
+import pytest
+import torch
+from chopmix.data.samples.dataset import Listed
+from chopmix.experiment.data.choppers import build_choppers
+from chopmix.experiment.importing.configuration import imported_choppers
+from chopmix.experiment.opening.own_sources import Whole
+from chopmix.experiment.settings.config import load_config
+from chopmix.tokenizers.base import axes_of
+from chopmix.tokenizers.chopping.contract import chopped
+from chopmix.tokenizers.chopping.packing import place
+from chopmix.tokenizers.encoding.base import ByteEncoding
+
+KINDS = {
+    "{use: text, encoding: bytes}": "go",
+    "{use: text, encoding: characters}": "go",
+    "{use: text, encoding: bpe, vocabulary: 258}": "go",
+    "{use: text, encoding: gpt2}": "go",
+    "{use: noted_text, encoding: characters}": "go [on]",
+    "{use: image_ids, size: 4, patch_size: 2}": torch.zeros(1, 4, 4, dtype=torch.uint8),
+    "{use: image, size: 4, patch_size: 2, channels: 1}": torch.zeros(1, 4, 4, dtype=torch.uint8),
+    "{use: score, voices: 2}": [[60, 64], [62, 65]],
+}
+
+
+def config_with(folder, first: str):
+    """A run that reads an input of a kind at -1 s, states at their seconds and actions half a second later."""
+    (folder / "x.yaml").write_text(f"""
+inputs:
+  first: {first[:-1]}, offset: -1}}
+  state: {{use: category, size: 3}}
+  action: {{use: category, size: 2, offset: 0.5}}
+model: {{width: 16, depth: 1, heads: 2, context: 64, attention: same_sample & causal}}
+tasks: {{act: {{use: next_item, target: action, at: state}}}}
+data: {{order: seconds, dataset: {{use: manifest, train: none.csv, columns: [first, state, action]}}}}
+training: {{steps: 1, samples_per_step: 1}}
+out: {folder / "run"}
+""")
+    return load_config(folder / "x.yaml")
+
+
+@pytest.mark.parametrize("first", KINDS)
+def test_what_stands_before_time_begins_comes_first(tmp_path, first):
+    """It came last where the chopper is another than the preprocessor, as of texts: `causal` read no instruction."""
+    config = config_with(tmp_path, first)
+    row = {"first": KINDS[first], "state": [0, 1, 2], "action": [0, 1, 1]}
+    data = Whole(Listed(["a"], [row]), tuple(row))
+    fitted = build_choppers(config, tmp_path / "assets", data)
+    for choppers in (fitted, build_choppers(config, tmp_path / "assets")):
+        assert [chopper.offset for chopper in choppers.values()] == [-1, None, 0.5]
+        sample = [(name, chopped(name, each, each.decode(row[name]))) for name, each in choppers.items()]
+        count = sample[0][1].count
+        found = place([sample], choppers, 64, axes_of(choppers.values()), in_time=True).tokens.input[0]
+        assert found[: count + 6].tolist() == [1] * count + [2, 3] * 3
+    if "text" not in first:
+        return
+    imported = imported_choppers(config, ByteEncoding())
+    assert [chopper.offset for chopper in imported.values()] == [-1, None, 0.5]
