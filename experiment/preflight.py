@@ -38,6 +38,8 @@ def introduce(experiment: Experiment) -> None:
 
 
 def about_inputs(experiment: Experiment) -> list[str]:
-    """Sentences about a configuration's inputs: how often each is withheld, and which ones hold a task's target."""
-    config, data = experiment.config, experiment.data
-    return checks.lines_about_inputs(data.splits["train"], data.tasks, columns_of(config), encoded_inputs(config))
+    """Sentences about a configuration's inputs: how often each is withheld, which ones hold a task's target, and which
+    ones nobody reads."""
+    config, data, split = experiment.config, experiment.data, experiment.data.splits["train"]
+    lines = checks.lines_about_inputs(split, data.tasks, columns_of(config), encoded_inputs(config))
+    return lines + checks.lines_about_unread(experiment.model, split, list(data.choppers), config.training.seed)

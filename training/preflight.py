@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from ..data.split import Split
 from ..inference.evaluation import directions
+from ..models.leaks import unread
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
@@ -83,3 +84,13 @@ def lines_about_inputs(
             how = needs.hides if reader in needs.inputs else "reconstructed"
             lines.append(f"tasks.{name}: the answer stands in column {columns[reader]!r}, which {reader} reads: {how}")
     return lines
+
+
+def lines_about_unread(model: Model, split: Split, names: Sequence[str], seed: int) -> list[str]:
+    """A line for each of the inputs `names` that nothing predicted in the first batch depends on, such as an
+    instruction that comes after all actions, with `causal`.
+
+        inputs.mission: nothing that is predicted can read it
+    """
+    found = unread(split.batch(split.plan(seed, 0)), model.graphs[0]) if len(names) > 1 else []
+    return [f"inputs.{names[number - 1]}: nothing that is predicted can read it" for number in found]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from chopmix.commands.cli import main
 from chopmix.data.samples.dataset import Listed
 from chopmix.experiment.data.choppers import build_choppers
 from chopmix.experiment.importing.configuration import imported_choppers
@@ -57,3 +58,18 @@ def test_what_stands_before_time_begins_comes_first(tmp_path, first):
         return
     imported = imported_choppers(config, ByteEncoding())
     assert [chopper.offset for chopper in imported.values()] == [-1, None, 0.5]
+
+
+@pytest.mark.parametrize("order, unread", [(("side", "scan"), True), (("scan", "side"), False)])
+def test_an_input_that_nobody_reads_is_told(tmp_path, capsys, order, unread):
+    kinds = {"scan": "own_modality:LidarTokenizer", "side": "{use: text, encoding: characters}"}
+    (tmp_path / "x.yaml").write_text(f"""
+inputs: {{{", ".join(f"{name}: {kinds[name]}" for name in order)}}}
+model: {{width: 16, depth: 1, heads: 2, context: 32, attention: same_sample & causal}}
+tasks: {{side: {{use: language_modeling, target: side}}}}
+data: {{dataset: own_modality:Rooms}}
+training: {{steps: 1, samples_per_step: 4, device: cpu}}
+out: {tmp_path / "run"}
+""")
+    assert main(["train", str(tmp_path / "x.yaml"), "--dry-run"]) == 0
+    assert ("inputs.scan: nothing that is predicted can read it" in "".join(capsys.readouterr())) == unread

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from chopmix.models.attention.graph import Causal, Edges, From, SameSample, Window
+from chopmix.models.attention.mask import reach
 from chopmix.models.batch import Batch, SetPlan, Targets
-from chopmix.models.leaks import LeakCheck, LeakError, carried, leaks, proven
+from chopmix.models.leaks import LeakCheck, LeakError, carried, leaks, proven, unread
 from drawn import graphs, laid_out, packed_tokens, tokens
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,3 +78,25 @@ def test_a_layout_is_searched_once_wherever_it_stands():
 def test_the_leak_is_named_by_its_places_in_the_row():
     with pytest.raises(LeakError, match="must predict token 4 at place 3, which can read it"):
         LeakCheck().check(batch_of(laid_out([[1, 1, 2, 2, 2]]), [3], [4]), [Causal() | Edges(((2, 1),), "slots")])
+
+
+@given(st.lists(graphs(), min_size=1, max_size=3), batches())
+def test_an_input_is_unread_where_no_supervised_slot_reaches_a_token_of_it(layers, batch):
+    drawn = batch.main.tokens.select(slice(4))
+    rows, n = drawn.shape
+    reached, read = reach(layers, drawn), set()
+    for place in batch.targets["task"].slots.tolist():
+        row, slot = divmod(place, n)
+        if row < rows and drawn.sample[row, slot]:
+            read |= set(drawn.input[row][reached[row, slot]].tolist())
+    assert unread(batch, layers) == sorted(set(drawn.input.flatten().tolist()) - read - {0})
+
+
+def test_an_instruction_behind_all_actions_is_unread():
+    causal = Causal() & SameSample()
+    rows = laid_out([[1] * 6] * 2, [[2, 3, 2, 3, 1, 1], [1, 1, 2, 3, 2, 3]])
+    assert unread(batch_of(rows.select(slice(1)), [0, 2], [1, 3]), [causal]) == [1]
+    assert unread(batch_of(rows.select(slice(1, 2)), [2, 4], [3, 5]), [causal]) == []
+    nowhere = batch_of(rows, [0], [1])
+    nowhere.targets["task"] = Targets(values=torch.zeros(1, dtype=torch.long), of_encoder=True)
+    assert unread(nowhere, [causal]) == []
