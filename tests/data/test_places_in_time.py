@@ -17,7 +17,6 @@ KINDS = {
     "{use: text, encoding: bytes}": "go",
     "{use: text, encoding: characters}": "go",
     "{use: text, encoding: bpe, vocabulary: 258}": "go",
-    "{use: text, encoding: gpt2}": "go",
     "{use: noted_text, encoding: characters}": "go [on]",
     "{use: image_ids, size: 4, patch_size: 2}": torch.zeros(1, 4, 4, dtype=torch.uint8),
     "{use: image, size: 4, patch_size: 2, channels: 1}": torch.zeros(1, 4, 4, dtype=torch.uint8),
