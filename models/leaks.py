@@ -24,7 +24,7 @@ from torch import Tensor
 from .attention.graph import Graph
 from .attention.mask import reach
 from .batch import Batch, Targets
-from .tokens import Tokens, within_samples
+from .tokens import CORE, Tokens, within_samples
 
 ROWS = 4
 """The most rows that are searched for inputs that nobody reads."""
@@ -137,21 +137,19 @@ def leaks(batch: Batch, main: Sequence[Graph], encoder: Sequence[Graph] = ()) ->
 def unread(batch: Batch, main: Sequence[Graph]) -> list[int]:
     """The inputs of the main set, by number, that no supervised slot depends on through its layers: nothing that is
     predicted knows of them. With `causal` and an action at each moment, an instruction behind the last one is such an
-    input. The first `ROWS` rows are searched; empty where no task is judged in the main set."""
+    input. Searched are the samples of the first `ROWS` rows that a task of this set judges."""
     judged = [targets for targets in batch.targets.values() if not targets.of_encoder]
     if not judged:
         return []
     n = batch.main.tokens.shape[1]
     tokens = batch.main.tokens.select(slice(ROWS))
-    left = [number for number in tokens.input.unique().tolist() if number]
     every = torch.zeros(batch.main.tokens.sample.numel(), dtype=torch.bool)
     for targets in judged:
-        every[slice(None) if targets.slots is None else targets.slots.clamp(min=0)] = True
+        every[slice(None) if targets.slots is None else targets.slots] = True
+    there, read = set(), set()
     for row, supervised in enumerate(every.view(-1, n)[:ROWS] & (tokens.sample > 0)):
-        if not left:
-            break
         alone = tokens.select(torch.full((1, n), row), torch.arange(n)[None])
-        read = reach(main, alone)[0, supervised].any(0)
-        known = set(alone.input[0, read].tolist())
-        left = [number for number in left if number not in known]
-    return left
+        known = reach(main, alone)[0, supervised].any(0)
+        there |= set(alone.input[0, torch.isin(alone.sample[0], alone.sample[0, supervised])].tolist())
+        read |= set(alone.input[0, known].tolist())
+    return sorted(there - read - {CORE})

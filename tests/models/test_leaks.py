@@ -84,12 +84,13 @@ def test_the_leak_is_named_by_its_places_in_the_row():
 def test_an_input_is_unread_where_no_supervised_slot_reaches_a_token_of_it(layers, batch):
     drawn = batch.main.tokens.select(slice(4))
     rows, n = drawn.shape
-    reached, read = reach(layers, drawn), set()
+    reached, read, there = reach(layers, drawn), set(), set()
     for place in batch.targets["task"].slots.tolist():
         row, slot = divmod(place, n)
         if row < rows and drawn.sample[row, slot]:
             read |= set(drawn.input[row][reached[row, slot]].tolist())
-    assert unread(batch, layers) == sorted(set(drawn.input.flatten().tolist()) - read - {0})
+            there |= set(drawn.input[row][drawn.sample[row] == drawn.sample[row, slot]].tolist())
+    assert unread(batch, layers) == sorted(there - read - {0})
 
 
 def test_an_instruction_behind_all_actions_is_unread():
@@ -100,3 +101,5 @@ def test_an_instruction_behind_all_actions_is_unread():
     nowhere = batch_of(rows, [0], [1])
     nowhere.targets["task"] = Targets(values=torch.zeros(1, dtype=torch.long), of_encoder=True)
     assert unread(nowhere, [causal]) == []
+    apart = laid_out([[1, 1, 2, 2, 2, 2]], [[1, 1, 2, 3, 2, 3]])  # the first sample is not judged
+    assert unread(batch_of(apart, [2, 4], [3, 5]), [causal]) == []
