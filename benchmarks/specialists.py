@@ -50,9 +50,7 @@ def config_of(config: Path, name: str, steps: int | None, minutes: float | None)
     dataset, share = tree["data"]["dataset"], tree["data"]["dataset"]["share"]
     tree["inputs"] = {key: tree["inputs"][key] for key in inputs}
     tree["tasks"] = {task: tree["tasks"][task]}
-    block = tree["model"]["block"]
-    if isinstance(block["feed_forward"], dict) and block["feed_forward"]["use"] == "each_input":
-        block["feed_forward"] = block["feed_forward"]["of"]  # all of it for one task
+    tree["model"]["block"].pop("own_layers", None)  # all of it for one task
     read = [key for key in ("image", "sound", "english") if key in inputs]
     tree["model"]["attention"] = f"same_sample & (causal | from({', '.join(read)}))" if read else "same_sample & causal"
     dataset["of"], dataset["columns"] = (

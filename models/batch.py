@@ -116,7 +116,7 @@ class SetPlan:
     layouts: tuple[Layout, ...] = ()
     """How each layer's graph is computed for these tokens (`Model.plan`)."""
     groups: tuple[Tensor, ...] | None = None
-    """The slots of each group of inputs that has a feed-forward layer of its own (`Transformer.group`)."""
+    """The slots of each group of inputs that has layers of its own (`Transformer.group`)."""
     cross: Layout | None = None
     """How cross-attention from these tokens to the encoder's set is computed, where there is an encoder."""
     own: Int[Tensor, "s o"] | None = None

@@ -21,10 +21,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+
+WRITES = re.compile(r"\.(out|down)(\.layers\.\d+)?\.weight$")
+"""The names of matrices that write to the residual stream; groups of inputs may have `layers` of their own."""
 
 
 def roles(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
@@ -47,7 +51,7 @@ def _role(name: str, owners: dict[str, nn.Module], parameter: Tensor) -> str:
         return "input" if inner in getattr(owners[f"heads.{head}"], "inner_inputs", ()) else "head"
     if not name.startswith(("cores.", "heads.")):
         return "input"
-    return "projection" if name.endswith((".out.weight", ".down.weight")) else "matrix"
+    return "projection" if WRITES.search(name) else "matrix"
 
 
 def depth_of(model: nn.Module, name: str) -> int:

@@ -9,6 +9,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -21,9 +22,9 @@ from .attention.graph import Graph, SameSample
 from .attention.kernels import Layout, attend
 from .attention.plan import plan, plan_cross
 from .cache import Cache, LayerCache
-from .layers.feed_forward import EachInput, FeedForward, Gelu
+from .layers.feed_forward import EachInput, FeedForward, Gelu, OwnLayers, passed, slots_of
 from .layers.linear import Linear, laid_together, linear
-from .layers.norms import LayerNorm, Norm
+from .layers.norms import LayerNorm, Norm, PostNorm, PreNorm, Residual
 from .layers.relative import RelativePosition, rotate
 from .tokens import Tokens, plain_tokens
 
@@ -55,7 +56,7 @@ class Dropout:
 
 class Reads(NamedTuple):
     """How one layer attends: its graph's layout, relative positions (`RelativePosition`), and its key-value cache; and
-    the slots of each group of inputs that has a feed-forward layer of its own (`EachInput.slots`)."""
+    the slots of each group of inputs that has layers of its own (`slots_of`)."""
 
     layout: Layout
     rotation: tuple[Tensor, Tensor] | None = None
@@ -79,22 +80,23 @@ class Attention(nn.Module):
         dropout: float = 0.0,
     ):  # fmt: skip
         super().__init__()
-        groups = key_value_heads or heads
-        if heads % groups:
-            raise ValueError(f"key_value_heads ({groups}) must divide heads ({heads})")
+        shared = key_value_heads or heads
+        if heads % shared:
+            raise ValueError(f"key_value_heads ({shared}) must divide heads ({heads})")
         if head_width is None and width % heads:
             raise ValueError(f"heads ({heads}) must divide width ({width})")
-        self.channels, self.groups, self.dropout, self.scaled = head_width or width // heads, groups, dropout, scaled
+        self.channels, self.dropout, self.scaled = head_width or width // heads, dropout, scaled
+        self.key_value_heads = shared
         self.query = Linear(width, heads * self.channels, bias=bias)
-        self.key = Linear(width, groups * self.channels, bias=bias)
-        self.value = Linear(width, groups * self.channels, bias=bias)
+        self.key = Linear(width, shared * self.channels, bias=bias)
+        self.value = Linear(width, shared * self.channels, bias=bias)
         self.out = Linear(heads * self.channels, width, bias=bias)
         self.query_norm = query_key_norm(self.channels) if query_key_norm else nn.Identity()
         self.key_norm = query_key_norm(self.channels) if query_key_norm else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b n d"], reads: Reads, source: Float[Tensor, "b m d"] | None = None) -> Tensor:
         """Each token of `x` reads tokens of `source` (None: of `x` itself) along the edges of a graph; (b, n, d)."""
-        query, key, value = self.project(x, x if source is None else source)
+        query, key, value = self.project(x, x if source is None else source, reads.groups)
         query, key = self.query_norm(query), self.key_norm(key)
         if not self.scaled:
             query = query * math.sqrt(self.channels)  # every kernel divides by the same
@@ -105,54 +107,17 @@ class Attention(nn.Module):
             key, value = reads.cache.append(key, value)
         dropout = self.dropout if self.training else 0.0
         mixed = attend(query, key, value, reads.layout, bias=reads.bias, dropout=dropout)
-        return self.out(rearrange(mixed, "b h n c -> b n (h c)"))
+        return passed(self.out, rearrange(mixed, "b h n c -> b n (h c)"), reads.groups)
 
-    def project(self, x: Tensor, source: Tensor) -> tuple[Tensor, ...]:
+    def project(self, x: Tensor, source: Tensor, groups: tuple[Tensor, ...] | None = None) -> tuple[Tensor, ...]:
         """Queries of `x`, (b, h, n, c), keys and values of `source`, (b, g, m, c) with g key heads."""
-        if x is source and torch.is_grad_enabled():  # one product for three; while generating, copying would cost more
-            layers = (self.query, self.key, self.value)
+        layers = (self.query, self.key, self.value)
+        if x is source and torch.is_grad_enabled() and all(type(layer) is Linear for layer in layers):
+            # one product for three; while generating, copying would cost more
             parts = linear(x, *laid_together(*layers)).split([layer.out_features for layer in layers], dim=-1)
         else:
-            parts = self.query(x), self.key(source), self.value(source)
+            parts = (passed(layer, read, groups) for layer, read in zip(layers, (x, source, source)))
         return tuple(rearrange(part, "b n (h c) -> b h n c", c=self.channels) for part in parts)
-
-
-class Residual(nn.Module):
-    """Base of the ways to add a layer (a branch) to the residual stream, with dropout on the branch and stochastic
-    depth per row; `layer_scale` multiplies it by a learned vector that starts at this value (arXiv:2103.17239)."""
-
-    def __init__(
-        self, width: int, norm: Callable[[int], Norm], dropout: float, skip: float, *, layer_scale: float | None = None
-    ):  # fmt: skip
-        super().__init__()
-        self.norm, self.dropout, self.skip = norm(width), nn.Dropout(dropout), skip
-        self.scale = None if layer_scale is None else nn.Parameter(torch.full((width,), layer_scale))
-
-    def drop(self, branch: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """The branch as it will be added: scaled, with values dropped, and whole rows with probability `skip`."""
-        branch = self.dropout(branch if self.scale is None else branch * self.scale)
-        if not self.training or not self.skip:
-            return branch
-        kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.skip
-        return branch * (kept / (1 - self.skip)).to(branch.dtype)
-
-
-class PreNorm(Residual):
-    """Normalise the layer's input, x + f(norm(x)): GPT-2 and nearly all since (Xiong et al. 2020, arXiv:2002.04745)."""
-
-    normalises_output = False
-
-    def forward(self, x: Tensor, layer: nn.Module, *reads: Reads | Tensor | tuple[Tensor, ...] | None) -> Tensor:
-        return x + self.drop(layer(self.norm(x), *reads))
-
-
-class PostNorm(Residual):
-    """Normalise the sum, norm(x + f(x)): the 2017 paper and BERT (arXiv:1706.03762)."""
-
-    normalises_output = True
-
-    def forward(self, x: Tensor, layer: nn.Module, *reads: Reads | Tensor | tuple[Tensor, ...] | None) -> Tensor:
-        return self.norm(x + self.drop(layer(x, *reads)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +135,8 @@ class BlockOptions:
     scaled: bool = True
     bias: bool = True
     """Whether all matrices have biases."""
+    own_layers: OwnLayers | None = None
+    """Layers that groups of inputs have for themselves."""
 
     def attention(self, width: int, heads: int, dropout: float) -> Attention:
         """An attention layer with these options."""
@@ -201,6 +168,10 @@ class Block(nn.Module):
         self.cross_attention = options.attention(width, heads, dropout.attention) if crosses else None
         self.add_cross_attention = add() if crosses else None
         self.feed_forward, self.add_feed_forward = options.feed_forward(width, options.bias), add()
+        self.own_layers = options.own_layers
+        for name in () if self.own_layers is None else self.own_layers.layers:
+            holder = self if name == "feed_forward" else self.attention
+            setattr(holder, name, EachInput(getattr(holder, name), len(self.own_layers.groups)))
 
     def forward(
         self, x: Float[Tensor, "b n d"], reads: Reads, source: Float[Tensor, "b m d"] | None = None,
@@ -210,7 +181,7 @@ class Block(nn.Module):
         x = self.add_attention(x, self.attention, reads)
         if self.cross_attention is not None:
             x = self.add_cross_attention(x, self.cross_attention, source_reads, source)
-        return self.add_feed_forward(x, self.feed_forward, *([] if reads.groups is None else [reads.groups]))
+        return self.add_feed_forward(x, partial(passed, self.feed_forward), reads.groups)
 
 
 class Transformer(nn.Module):
@@ -240,7 +211,7 @@ class Transformer(nn.Module):
         skips = [dropout.depth * layer / max(depth - 1, 1) for layer in range(depth)]
         blocks = nn.ModuleList(block(width, heads, dropout, skip) for skip in skips)
         self.position = (position or RelativePosition)(heads, blocks[0].attention.channels)
-        self.blocks = blocks
+        self.blocks, self.input_groups = blocks, None
         self.axes = len(self.position.axes)
         last = self.blocks[-1].add_feed_forward
         self.norm = copy.deepcopy(last.norm) if final_norm and not last.normalises_output else nn.Identity()
@@ -256,7 +227,7 @@ class Transformer(nn.Module):
         layouts  how each layer's graph is computed for these tokens (`plan`). None: planned here
         cache    keys and values of earlier tokens; with `layouts` given, `cache.extend(tokens)` was called before
         source   a second set, read along `source_layout` (`plan_cross`). None: row b reads all of row b
-        groups   the slots of each group of inputs (`group`), for feed-forward layers of their own. None: found here
+        groups   the slots of each group of inputs (`group`), for layers of their own. None: found here
         """
         if tokens is None:
             plain = {"start": 0 if cache is None else cache.length, "axes": self.axes}
@@ -285,10 +256,14 @@ class Transformer(nn.Module):
         made = {graph: plan(graph, tokens, keys, **how) for graph in set(self.graphs)}
         return tuple(made[graph] for graph in self.graphs)
 
+    def name_inputs(self, names: Sequence[str]) -> None:
+        """Tell which inputs are numbered 1, 2, ..., for groups of them with layers of their own; see `OwnLayers`."""
+        own = self.blocks[0].own_layers
+        self.input_groups = own and own.numbered(names)
+
     def group(self, tokens: Tokens) -> tuple[Tensor, ...] | None:
-        """The slots of each group of inputs, where they have feed-forward layers of their own; else None."""
-        layer = self.blocks[0].feed_forward
-        return layer.slots(tokens.input) if isinstance(layer, EachInput) else None
+        """The slots of each group of inputs, where they have layers of their own; else None."""
+        return None if self.input_groups is None else slots_of(self.input_groups, tokens.input)
 
     def plan_cross(self, tokens: Tokens, source: Tokens, dtype=torch.float32, device="cpu") -> Layout:
         """The layout from this core's tokens to a second set: each token reads its own sample there."""
@@ -296,5 +271,5 @@ class Transformer(nn.Module):
 
     def empty_cache(self, rows: int, capacity: int, *, dtype=torch.float32, device="cpu") -> Cache:
         """An empty cache for the keys and values of up to `capacity` tokens in each of `rows` rows."""
-        sizes = [(rows, block.attention.groups, capacity, block.attention.channels) for block in self.blocks]
+        sizes = [(rows, block.attention.key_value_heads, capacity, block.attention.channels) for block in self.blocks]
         return Cache([LayerCache(*size, dtype=dtype, device=device) for size in sizes], capacity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 from ..models.batch import Batch
@@ -40,8 +41,8 @@ class Costs:
             place, owner, rest = (*name.split(".", 2), "")[:3]
             if role not in ("matrix", "projection", "input"):
                 continue
-            if ".feed_forward.layers." in name and not name.split(".feed_forward.layers.")[1].startswith("0."):
-                continue  # of several layers each token passes one
+            if place == "cores" and re.search(r"\.layers\.[1-9]", name):
+                continue  # of layers for groups of inputs each token passes one
             kind = {"tokenizers": self.inputs, "cores": self.cores}.get(place)
             if ".cross_attention." in f".{rest}" and rest.endswith(("key.weight", "value.weight")):
                 kind = self.crossings

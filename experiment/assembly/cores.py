@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 
 from ...models.attention.grammar import parse_graph
-from ...models.layers.feed_forward import EachInput
 from ...models.layers.relative import RelativePosition
 from ...models.model import Encoder
 from ...models.transformer import Transformer
@@ -31,7 +30,5 @@ def build_core(config: Config, axes: Sequence[str], encoder: Encoder | None = No
     options["position"] = partial(options["position"] or RelativePosition, axes=tuple(axes))
     options["block"] = partial(options["block"], crosses=crosses)
     core = replace(config.model, options=options).build(Transformer)
-    for module in core.modules():
-        if isinstance(module, EachInput):
-            module.name_inputs(list(config.inputs))
+    core.name_inputs(list(config.inputs))
     return core

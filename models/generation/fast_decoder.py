@@ -18,12 +18,12 @@ from ..attention.graph import Causal, SameSample
 from ..attention.kernels import sdpa
 from ..cache import Cache, LayerCache
 from ..heads import Tied, Unembedding
-from ..layers.feed_forward import EachInput, FeedForward, TwoMatrices
+from ..layers.feed_forward import FeedForward, TwoMatrices
 from ..layers.linear import Linear, laid_together, prepacked
-from ..layers.norms import LayerNorm, RmsNorm
+from ..layers.norms import LayerNorm, PostNorm, PreNorm, Residual, RmsNorm
 from ..layers.relative import RelativeBias, RelativePosition, Rotary, rotate
 from ..tokens import PADDING, TokenSet, plain_tokens
-from ..transformer import Attention, Block, PostNorm, PreNorm, Residual, Transformer
+from ..transformer import Attention, Block, Transformer
 
 FUSED = 2**17
 """Query, key and value matrices are concatenated (a copy) for one product where the query's has at most this many
@@ -67,7 +67,7 @@ class Decoder:
         """Whether all parts of this core are known here, and a new token reads all earlier ones in every layer."""
         plain = all({*graph.parts()} <= {Causal(), SameSample()} and graph.is_causal() for graph in core.graphs)
         blocks = all(
-            type(block) is Block and type(block.attention) is Attention and type(block.feed_forward) is not EachInput
+            type(block) is Block and type(block.attention) is Attention and block.own_layers is None
             and type(block.add_attention) in (PreNorm, PostNorm) and block.add_attention.scale is None
             for block in core.blocks
         )  # fmt: skip

@@ -1,15 +1,17 @@
-"""Feed-forward layers of a block: what each token computes by itself after it has read the others.
+"""Feed-forward layers of a block: what each token computes by itself after it has read the others; and layers of
+their own for groups of inputs.
 
-In YAML: `feed_forward: gelu`, `feed_forward: {use: swiglu, ratio: 2.67}`, and for inputs with layers of their own
-`feed_forward: {use: each_input, of: gelu, groups: [[image], [text, title]]}`, beside a `common` one for all if it is
-wanted.
+In YAML: `feed_forward: gelu`, `feed_forward: {use: swiglu, ratio: 2.67}`; `own: {groups: [[image], [text, title]]}`.
 """
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -108,50 +110,62 @@ class Geglu(Swiglu):
     activation = staticmethod(partial(F.gelu, approximate="tanh"))
 
 
-class EachInput(FeedForward):
-    """A layer `of` some kind for each of several `groups` of inputs: their tokens meet in attention, but each group
-    computes by weights of its own, without a router (VLMo, Bao et al. 2022, arXiv:2111.02358; Mixture-of-Transformers,
-    Liang et al. 2025, arXiv:2411.04996). Every input is in one group; core tokens are in the first. A step costs as
-    many operations as with one layer. A `common` layer, if there is one, is passed by all tokens, and its output is
-    added to that of their group (the shared expert of DeepSeekMoE, Dai et al. 2024, arXiv:2401.06066). Raises
-    ValueError for less than two groups, and an input in two of them."""
+@dataclass(frozen=True, kw_only=True)
+class OwnLayers:
+    """Which layers of a block are held once for each of several `groups` of inputs: `layers`, of `feed_forward` and the
+    four matrices of attention. Tokens of all groups meet in attention all the same; each group computes by weights of
+    its own, without a router (VLMo, Bao et al. 2022, arXiv:2111.02358: feed-forward layers; Mixture-of-Transformers,
+    Liang et al. 2025, arXiv:2411.04996: all). Every input is in one group; core tokens are in the first. A step costs
+    as many operations as with one layer. Raises ValueError for less than two groups, an input in two of them, and a
+    layer twice or not at all."""
 
-    def __init__(
-        self, width: int, bias: bool = True, *, groups: list[list[str]],
-        of: Callable[[int, bool], FeedForward] = Gelu,
-        common: Callable[[int, bool], FeedForward] | None = None,
-    ):  # fmt: skip
-        super().__init__()
-        named = [name for group in groups for name in group]
-        if len(groups) < 2 or not all(groups) or len({*named}) < len(named):
-            raise ValueError(f"groups must be at least two, none empty, with each input in one of them, not {groups}")
-        self.groups, self.layers = groups, nn.ModuleList(of(width, bias) for _ in groups)
-        self.common = common and common(width, bias)
-        self.inputs: list[list[int]] = []
-        if any(isinstance(layer, EachInput) for layer in (*self.layers, self.common)):
-            raise ValueError("of, common: a layer for each input holds no such layers itself")
+    groups: Sequence[Sequence[str]]
+    layers: Sequence[Literal["feed_forward", "query", "key", "value", "out"]] = ("feed_forward",)
 
-    def name_inputs(self, names: Sequence[str]) -> None:
-        """Tell which numbers the inputs have: those of `names` from 1 on. Raises ValueError where they are not those of
-        the groups."""
+    def __post_init__(self):
+        named = [name for group in self.groups for name in group]
+        if len(self.groups) < 2 or not all(self.groups) or len({*named}) < len(named):
+            raise ValueError(
+                f"groups must be at least two, none empty, with each input in one of them, not {self.groups}"
+            )
+        if not self.layers or len({*self.layers}) < len(self.layers):
+            raise ValueError(f"layers must name at least one layer, none twice, not {self.layers}")
+
+    def numbered(self, names: Sequence[str]) -> list[list[int]]:
+        """The numbers of each group's inputs, which are `names` from 1 on; 0, core tokens and padding, is in the first.
+        Raises ValueError where these are not the inputs of the groups."""
         named = {name for group in self.groups for name in group}
         if wrong := named.symmetric_difference(names):
             raise ValueError(f"groups must name each input once ({', '.join(names)}); see {', '.join(sorted(wrong))}")
         numbers = {name: number for number, name in enumerate(names, start=1)}
-        self.inputs = [[numbers[name] for name in group] for group in self.groups]
-        self.inputs[0].append(0)  # core tokens and padding
+        first, *others = ([numbers[name] for name in group] for group in self.groups)
+        return [[*first, 0], *others]
 
-    def slots(self, input: Int[Tensor, "b n"]) -> tuple[Tensor, ...]:
-        """The slots of each group's tokens, as row * n + column, from the tokens' inputs."""
-        flat = input.flatten()
-        return tuple(torch.isin(flat, torch.tensor(g, device=flat.device)).nonzero()[:, 0] for g in self.inputs)
 
-    def forward(self, x: Float[Tensor, "b n d"], groups: Sequence[Tensor]) -> Float[Tensor, "b n d"]:
-        """`groups` are the `slots` of these tokens."""
+class EachInput(nn.Module):
+    """A layer for each of several groups of inputs (`OwnLayers`), of the same shape as `layer`: every token passes that
+    of its group."""
+
+    def __init__(self, layer: nn.Module, groups: int):
+        super().__init__()
+        self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(groups))
+
+    def forward(self, x: Float[Tensor, "b n d"], slots: Sequence[Tensor]) -> Float[Tensor, "b n v"]:
+        """`slots` are those of each group's tokens, as row * n + column (`slots_of`)."""
         flat = x.flatten(0, 1)
-        made = [layer(flat.index_select(0, slots)) for layer, slots in zip(self.layers, groups, strict=True)]
-        found = made[0].new_zeros(flat.shape)
-        for values, slots in zip(made, groups):
-            found = found.index_copy(0, slots, values)
-        found = found.view(x.shape)
-        return found if self.common is None else found + self.common(x)
+        made = [layer(flat.index_select(0, there)) for layer, there in zip(self.layers, slots, strict=True)]
+        found = made[0].new_zeros(len(flat), made[0].shape[-1])
+        for values, there in zip(made, slots):
+            found = found.index_copy(0, there, values)
+        return found.view(*x.shape[:-1], -1)
+
+
+def slots_of(groups: Sequence[Sequence[int]], input: Int[Tensor, "b n"]) -> tuple[Tensor, ...]:
+    """The slots of the tokens of each group of inputs, as row * n + column."""
+    flat = input.flatten()
+    return tuple(torch.isin(flat, torch.tensor(group, device=flat.device)).nonzero()[:, 0] for group in groups)
+
+
+def passed(layer: nn.Module, x: Float[Tensor, "b n d"], slots: Sequence[Tensor] | None) -> Float[Tensor, "b n v"]:
+    """The output of a layer that all tokens pass, or of each group's own."""
+    return layer(x, slots) if isinstance(layer, EachInput) else layer(x)

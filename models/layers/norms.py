@@ -1,7 +1,10 @@
-"""Normalisation layers of a block: `norm: layer_norm` or `norm: rms_norm` in YAML."""
+"""Normalisation layers of a block, and where they stand: `norm: rms_norm`, `residual: post_norm` in YAML."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -31,3 +34,41 @@ class RmsNorm(nn.RMSNorm, Norm):
         if self.weight is None or x.dtype == self.weight.dtype:
             return super().forward(x)
         return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
+class Residual(nn.Module):
+    """Base of the ways to add a layer (a branch) to the residual stream, with dropout on the branch and stochastic
+    depth per row; `layer_scale` multiplies it by a learned vector that starts at this value (arXiv:2103.17239)."""
+
+    def __init__(
+        self, width: int, norm: Callable[[int], Norm], dropout: float, skip: float, *, layer_scale: float | None = None
+    ):  # fmt: skip
+        super().__init__()
+        self.norm, self.dropout, self.skip = norm(width), nn.Dropout(dropout), skip
+        self.scale = None if layer_scale is None else nn.Parameter(torch.full((width,), layer_scale))
+
+    def drop(self, branch: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """The branch as it will be added: scaled, with values dropped, and whole rows with probability `skip`."""
+        branch = self.dropout(branch if self.scale is None else branch * self.scale)
+        if not self.training or not self.skip:
+            return branch
+        kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.skip
+        return branch * (kept / (1 - self.skip)).to(branch.dtype)
+
+
+class PreNorm(Residual):
+    """Normalise the layer's input, x + f(norm(x)): GPT-2 and nearly all since (Xiong et al. 2020, arXiv:2002.04745)."""
+
+    normalises_output = False
+
+    def forward(self, x: Tensor, layer: Callable, *reads) -> Tensor:
+        return x + self.drop(layer(self.norm(x), *reads))
+
+
+class PostNorm(Residual):
+    """Normalise the sum, norm(x + f(x)): the 2017 paper and BERT (arXiv:1706.03762)."""
+
+    normalises_output = True
+
+    def forward(self, x: Tensor, layer: Callable, *reads) -> Tensor:
+        return self.norm(x + self.drop(layer(x, *reads)))

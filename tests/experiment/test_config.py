@@ -269,7 +269,7 @@ def test_json_schema_has_every_section_and_part():
 
 def test_a_base_that_cannot_be_made_is_no_choice():
     names = registry_of((FeedForward,)).names()
-    assert names == ["gelu", "relu", "squared_relu", "swiglu", "geglu", "each_input"]
+    assert names == ["gelu", "relu", "squared_relu", "swiglu", "geglu"]
     with pytest.raises(LookupError, match="nothing is named 'two_matrices'"):
         registry_of((FeedForward,)).find("two_matrices")
 

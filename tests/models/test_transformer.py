@@ -12,10 +12,10 @@ from chopmix.models.attention.kernels import Band, Dense, PerSample, Plain
 from chopmix.models.attention.plan import plan, plan_cross
 from chopmix.models.generation.fast_decoder import fast
 from chopmix.models.layers.feed_forward import Gelu, Relu, SquaredRelu, Swiglu
-from chopmix.models.layers.norms import LayerNorm, RmsNorm
+from chopmix.models.layers.norms import LayerNorm, PostNorm, PreNorm, RmsNorm
 from chopmix.models.layers.relative import Alibi, RelativeBias, Rotary
 from chopmix.models.tokens import Tokens, TokenSet, plain_tokens
-from chopmix.models.transformer import Attention, Block, Dropout, PostNorm, PreNorm, Reads, Transformer
+from chopmix.models.transformer import Attention, Block, Dropout, Reads, Transformer
 from cores import block_of, core_of
 from drawn import laid_out
 from torch import Tensor, nn

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.heads import Tied
+from chopmix.models.layers.feed_forward import OwnLayers
 from chopmix.models.model import Cores, Model
 from chopmix.models.tokens import plain_tokens
+from chopmix.models.transformer import Block, BlockOptions, Transformer
 from chopmix.tokenizers.encoding.base import CharacterEncoding
 from chopmix.tokenizers.image import ImageChopper, ImageTokenizer
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
@@ -38,3 +42,14 @@ def test_each_core_counts_its_own_rows_and_a_head_the_slots_that_are_judged():
     crossing = 6 * 2 * d * d * slots + 6 * 2 * d * d * source  # query and out; key and value
     patches, head = 6 * 4 * d * source, 6 * 9 * d * 4
     assert Costs(model).flops(batch) == encoder + decoder + crossing + patches + head
+
+
+def test_layers_of_their_own_cost_no_operations():
+    """Each token passes one of them."""
+    own = OwnLayers(groups=[["text"], ["image"]], layers=["feed_forward", "query", "key", "value", "out"])
+    costs = []
+    for options in (BlockOptions(), BlockOptions(own_layers=own)):
+        core = Transformer(width=8, depth=2, heads=2, block=partial(Block, options=options))
+        core.name_inputs(["text", "image"])
+        costs.append(Costs(Model({}, Cores(core), {}, context=4)))
+    assert costs[0].cores == costs[1].cores and costs[0].cores["main"] == 2 * (4 + 8) * 8 * 8
