@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ...models.contract import ContractError, described
 from ...tokenizers.base import Chopper
@@ -18,11 +19,20 @@ from .inputs import Inputs
 CACHED = 2**30
 """Bytes (1 GiB) of decoded items that a split keeps in memory."""
 
-BESIDE = 600
-"""Bytes of memory that an item takes beside its arrays: its mappings, and what Python keeps of each array."""
+BESIDE, TENSOR, ARRAY = 300, 600, 150
+"""Bytes of memory that an item takes beside its values, for its mappings, and that each tensor and each other array takes
+beside its numbers."""
 
 Item = tuple[Mapping[str, Any], Mapping[str, Any]]
 """The decoded inputs of a sample by input name, and its labels by column: `({"image": array}, {"label": 7})`."""
+
+
+def held(value: Any) -> int:
+    """About the bytes of memory that a decoded input takes; what is neither an array nor a mapping of some counts as
+    64 bytes."""
+    if isinstance(value, Mapping):
+        return ARRAY + sum(map(held, value.values()))
+    return getattr(value, "nbytes", 64) + (TENSOR if isinstance(value, Tensor) else ARRAY)
 
 
 class ItemCache:
@@ -36,8 +46,8 @@ class ItemCache:
         return self.items.get(number)
 
     def put(self, number: int, item: Item) -> None:
-        """Keep an item where there is room; an input without an `nbytes` counts as 64 bytes."""
-        size = BESIDE + sum(getattr(value, "nbytes", 64) for value in item[0].values())
+        """Keep an item where there is room."""
+        size = BESIDE + sum(map(held, item[0].values()))
         if size <= self.free:
             self.free -= size
             self.items[number] = item

@@ -4,6 +4,8 @@ replaced."""
 import io
 import json
 import math
+import subprocess
+import sys
 import tarfile
 import tracemalloc
 from collections import Counter
@@ -640,3 +642,24 @@ def test_the_cache_of_items_takes_no_more_memory_than_it_may(length):
     finally:
         tracemalloc.stop()
     assert 10 < len(cache.items) < 2000 and 150_000 < taken < 330_000
+
+
+def test_tensors_in_the_cache_of_items_take_no_more_memory_than_they_may():
+    """torch keeps more beside the numbers of a small tensor than there are numbers."""
+    script = """
+from pathlib import Path
+import torch
+from chopmix.data.samples.reader import ItemCache
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+made, cache, before = torch.zeros(8) + 1, ItemCache(40_000_000), resident()
+for number in range(100_000):
+    cache.put(number, ({"x": made * 2, "stream": {"values": made * 2, "seconds": made * 2}}, {}))
+print(len(cache.items), resident() - before)
+"""
+    kept, taken = map(
+        int, subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.split()
+    )
+    assert 1000 < kept < 100_000 and taken < 44_000_000
