@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .options.items import constraint_of, refining_of, write_items
+from .options.items import constraint_of, draft_of_given, refining_of, write_items
 from .options.shared import add_checkpoint, add_inputs, add_search, given_samples, load, search_options
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ OPTIONS = (
     ("--steps", int, None, "N", "of a model that refines drafts: the steps in which one is filled in"),
     ("--drafts", int, None, "N", "the best of so many drafts: that from which the model itself reads best"),
     ("--order", str, None, "confidence|random", "which masks are filled in first"),
+    ("--given", str, None, "FILE", "of a model that refines drafts: an item, of which a part is filled in anew"),
+    ("--fill", str, None, "PLACES", "the places of its ids that are filled in, counted from 0: 3,8:12"),
     ("--animate", str, None, "FILE.gif", "write the drafts as an animation"),
     ("--target", str, None, "NAME", "the input to generate, where several can be (default: the first not given)"),
     ("--output", str, None, "FILE", "write to a file, as its ending says; of several FILE-1, FILE-2, ..."),
@@ -70,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
                 "search": how.search, "cached": not options.no_cache,
                 "guidance": how.guidance if options.guidance is None else options.guidance,
                 "constraint": constraint_of(options, loaded.choppers[target].vocabulary)}  # fmt: skip
-    settings |= refining_of(options, loaded.tasks[task])
+    settings |= refining_of(options, loaded.tasks[task]) | draft_of_given(options, loaded, target)
     if options.output or loaded.tasks[task].needs.refines or loaded.choppers[target].kind != "text":
         write_items(loaded, samples, options, settings)
         return

@@ -152,6 +152,9 @@ class Task:
         Raises DataError where the data do not tell it."""
         return None
 
+    def check_answer(self, text: str) -> None:
+        """Raises ValueError for a text that it can never answer; most tasks know no such text."""
+
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         """The head from vectors of the model's `width` to this task's output; the `Model` owns it. `tokenizers`: the
         embedders by input."""

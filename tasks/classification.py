@@ -88,6 +88,11 @@ class Classification(Task):
         """The classes, in the order of the scores."""
         return self.learned.root
 
+    def check_answer(self, text: str) -> None:
+        names = [str(name) for name in self.classes]
+        if text not in names:
+            raise ValueError(f"its classes are {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}")
+
     @cached_property
     def numbers(self) -> dict[Any, int]:
         """The index of each class in the scores."""

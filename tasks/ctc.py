@@ -109,6 +109,10 @@ class Ctc(Task):
         """The index of each symbol in the scores."""
         return {symbol: number for number, symbol in enumerate(self.symbols)}
 
+    def check_answer(self, text: str) -> None:
+        if unknown := [symbol for symbol in text if symbol not in self.numbers]:
+            raise ValueError(f"it writes no {unknown[0]!r}, only {self.symbols!r}")
+
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return CtcHead(width, len(self.symbols))
 

@@ -21,6 +21,17 @@ class Generated(NamedTuple):
     """The columns of the sample that the judge reads."""
 
 
+class TrainingItems(NamedTuple):
+    """The training data as a judge gets ready by them."""
+
+    items: Callable[[], Iterable[Any]]
+    """The items of what is generated, anew at every call; lists of ids, without special ones, for a judge of these."""
+    column: Callable[[str], Iterable[Any]]
+    """The values of a data column, without samples that lack it."""
+    vocabulary: Vocabulary
+    """By which the items are encoded."""
+
+
 class Figure(NamedTuple):
     """What a figure means."""
 
@@ -48,9 +59,9 @@ class Judge:
     encoded: ClassVar[bool] = False
     """Whether `fit` gets the training items as lists of ids, without special ones; else as they are."""
 
-    def fit(self, open_run: Callable[[str | Path], RunPart], items: Callable[[], Iterable[Any]]) -> None:
-        """Get ready at the start of a training. `open_run` opens a trained run by its folder, `items()` gives the
-        training data's items of what is generated, anew at every call. Raises ValueError where it cannot judge them."""
+    def fit(self, open_run: Callable[[str | Path], RunPart], data: TrainingItems) -> None:
+        """Get ready at the start of a training. `open_run` opens a trained run by its folder. Raises ValueError where
+        it cannot judge such items."""
 
     def save(self, folder: Path) -> None:
         """Keep what it needs in `RUN/assets/task-TASK/NAME`, so that a run works without other runs."""

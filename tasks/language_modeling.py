@@ -62,6 +62,10 @@ class LanguageModeling(Task):
         """The item of generated ids: a text, a picture."""
         return self.vocabulary.restore(ids)
 
+    def check_answer(self, text: str) -> None:
+        if self.vocabulary.kind == "text":
+            self.vocabulary.encode(text)
+
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
         """Every token of the text predicts the id that follows it; the target's carrier is the next token of the set,
         where that holds this id (an example is under `models.batch.Targets`)."""

@@ -9,11 +9,14 @@ from typing import Any, ClassVar
 
 from ..tokenizers.base import RunPart
 from ..tokenizers.encoding.vocabulary import Vocabulary
-from ..tokenizers.files.reading import DataError
-from .judging import Figure, Generated, Judge
+from ..tokenizers.files.reading import DataError, shown
+from .judging import Figure, Generated, Judge, TrainingItems
 
 TRIED = 8
 """How many training items a run must be able to judge before the first step; not each of them."""
+
+READ = 10_000
+"""How many labels must be among the answers that it can give."""
 
 
 class RunJudge(Judge):
@@ -45,15 +48,32 @@ class RunJudge(Judge):
         """The figure of what the run says of each item (None: it is no whole one), beside what was wanted."""
         raise NotImplementedError
 
-    def fit(self, open_run: Callable[[str | Path], RunPart], items: Callable[[], Iterable[Any]]) -> None:
+    def fit(self, open_run: Callable[[str | Path], RunPart], data: TrainingItems) -> None:
         self.take(open_run(self.run))
-        true, told = [*islice(items(), TRIED)], f"{self.part.name} cannot judge what is generated, not even true items"
+        self.check_answers(data.column(self.column))
+        rate, heard = data.vocabulary.rate, getattr(self.part.choppers[self.input], "rate", None)
+        if rate and heard and rate != heard:
+            told = f"{self.part.name} hears {self.input!r} at {heard:,} Hz"
+            raise ValueError(f"{told}, and what is generated has {rate:,} Hz; train a judge of this rate")
+        true, told = (
+            [*islice(data.items(), TRIED)],
+            f"{self.part.name} cannot judge what is generated, not even true items",
+        )
         try:
             said = self.said(true)
         except (ValueError, OSError) as error:
             raise ValueError(f"{told}: {error}") from error
         if true and not any(said):
             raise ValueError(f"{told}: task {self.task!r} gives no {self.answer} of them")
+
+    def check_answers(self, column: Iterable[Any]) -> None:
+        """Raises ValueError where the run can never say what a data column holds."""
+        for wanted in dict.fromkeys(map(str, islice(column, READ))):
+            try:
+                self.part.check_answer(self.task, wanted)
+            except ValueError as error:
+                told = f"{self.part.name} can never answer {shown(wanted)}, which column {self.column!r} holds"
+                raise ValueError(f"{told}: {error}") from error
 
     def save(self, folder: Path) -> None:
         self.part.write(folder / "run")

@@ -46,6 +46,8 @@ class RunPart:
     """Saves it to a folder, from which it can be opened without the original run."""
     tasks: Sequence[str] = ()
     """The names of its tasks."""
+    check_answer: Callable[[str, str], None] = lambda task, text: None
+    """Raises ValueError for a text that can never be the answer of a task."""
     predict: Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]] = lambda samples: []
     """Every task's answer to each sample, by task, as `Run.predict` gives it."""
 

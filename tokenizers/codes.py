@@ -63,6 +63,10 @@ class CodeVocabulary(CodedVocabulary):
         return self.chopper.endings
 
     @property
+    def rate(self) -> int | None:
+        return getattr(self.chopper, "rate", None)
+
+    @property
     def length(self) -> int:
         return self.chopper.slice_shape[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,20 +47,29 @@ def files_of(options: argparse.Namespace, run: Run, target: str, count: int) -> 
     from ...experiment.folder.reading import RunError
 
     endings = run.choppers[target].vocabulary.endings
+    animation = [Path(options.animate)] if options.animate else []
+    if animation and animation[0].suffix.lower() != ".gif":
+        raise RunError(f"--animate {options.animate}: an animation is a .gif")
     if not options.output:
+        new_files(animation)
         if run.choppers[target].kind != "text":
             raise RunError(f"{options.run} generates {target!r}: say where to, --output FILE ({', '.join(endings)})")
         return []
     file = Path(options.output)
     if file.suffix.lower() not in endings:
         raise RunError(f"--output {file}: it can be written to {', '.join(endings)}, not {file.suffix!r}")
-    if options.animate and not options.animate.lower().endswith(".gif"):
-        raise RunError(f"--animate {options.animate}: an animation is a .gif")
     files = [file] if count == 1 else [file.with_stem(f"{file.stem}-{n}") for n in range(1, count + 1)]
-    there = [name for name in [*files, *([Path(options.animate)] if options.animate else [])] if name.exists()]
-    if there:
-        raise RunError(f"{there[0]} exists; choose another name, or remove it")
+    new_files([*files, *animation])
     return files
+
+
+def new_files(files: Sequence[Path]) -> None:
+    """Raises RunError for a file that exists."""
+    from ...experiment.folder.reading import RunError
+
+    for file in files:
+        if file.exists():
+            raise RunError(f"{file} exists; choose another name, or remove it")
 
 
 def same_height(frames: list[Any]) -> list[Any]:
@@ -83,8 +93,9 @@ def constraint_of(options: argparse.Namespace, vocabulary: Vocabulary) -> Constr
             found = Forbidden(tuple(vocabulary.known(options.forbid.split(",")))) & found
         if options.force is not None:
             pairs = [each.split(":") for each in options.force.split(",")]
-            ids = vocabulary.known(id for _, id in pairs)
-            found = Forced(dict(zip((int(place) for place, _ in pairs), ids))) & found
+            ids, places = vocabulary.known(id for _, id in pairs), [int(place) for place, _ in pairs]
+            check_places(places, vocabulary.length)
+            found = Forced(dict(zip(places, ids))) & found
     except ValueError as error:
         flag = "--forbid" if found is None and options.forbid is not None else "--force"
         raise RunError(f"{flag}: {error}; write --forbid 3,7 and --force 0:3,1:7") from None
@@ -93,6 +104,37 @@ def constraint_of(options: argparse.Namespace, vocabulary: Vocabulary) -> Constr
             raise RunError("--grammar is for texts; this run generates none")
         found = Grammar(vocabulary, options.grammar) & found
     return found
+
+
+def check_places(places: Iterable[int], length: int | None) -> None:
+    """Raises ValueError for a place that no item has; `length` is how many ids each has, None: they differ."""
+    for place in places:
+        if place < 0 or length is not None and place >= length:
+            last = f"0 to {length - 1}" if length is not None else "counted from 0"
+            raise ValueError(f"an item has no place {place}: places are {last}")
+
+
+def draft_of_given(options: argparse.Namespace, run: Run, target: str) -> dict[str, Any]:
+    """The draft that --given and --fill say: the ids of an item, with masks at some places. Raises RunError where the
+    item cannot be read, and for places that it does not have."""
+    from ...experiment.folder.reading import RunError
+
+    if options.given is None and options.fill is None:
+        return {}
+    if options.given is None or options.fill is None:
+        raise RunError("--given FILE and --fill PLACES belong together: an item, and what of it is filled in anew")
+    chopper, task = run.choppers[target], run.tasks[run.text_task((), target)[0]]
+    try:
+        ids = chopper.vocabulary.encode(chopper.decode(options.given))
+    except (ValueError, OSError) as error:
+        raise RunError(f"--given {options.given}: {error}") from error
+    try:
+        ends = [[int(end) for end in part.split(":")] for part in options.fill.split(",")]
+        places = [place for first, *last in ends for place in range(first, last[0] if last else first + 1)]
+        check_places(places, len(ids))
+    except ValueError as error:
+        raise RunError(f"--fill {options.fill}: {error}; write 3,8:12 for the places 3, 8, 9, 10, 11") from None
+    return {"draft": [task.mask if place in {*places} else id for place, id in enumerate(ids)]}
 
 
 def refining_of(options: argparse.Namespace, task: Task) -> dict[str, Any]:
@@ -104,7 +146,7 @@ def refining_of(options: argparse.Namespace, task: Task) -> dict[str, Any]:
     asked = {"steps": options.steps, "drafts": options.drafts, "order": options.order}
     asked = {name: value for name, value in asked.items() if value is not None}
     if not task.needs.refines:
-        for flag in [*(["animate"] if options.animate else []), *asked]:
+        for flag in [*(each for each in ("animate", "given", "fill") if getattr(options, each) is not None), *asked]:
             raise RunError(f"--{flag}: this run refines no drafts")
         return {}
     if refused := [flag for flag in ("grammar", "forbid", "force") if getattr(options, flag) is not None]:

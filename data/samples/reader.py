@@ -20,8 +20,8 @@ CACHED = 2**30
 """Bytes (1 GiB) of decoded items that a split keeps in memory."""
 
 BESIDE, TENSOR, ARRAY = 300, 600, 150
-"""Bytes of memory that an item takes beside its values, for its mappings, and that each tensor and each other array takes
-beside its numbers."""
+"""Bytes of memory that an item takes beside its values, for its mappings, and that each tensor and each other array
+takes beside its numbers."""
 
 Item = tuple[Mapping[str, Any], Mapping[str, Any]]
 """The decoded inputs of a sample by input name, and its labels by column: `({"image": array}, {"label": 7})`."""

@@ -3,8 +3,7 @@ choppers that they need, `choppers_and_tasks`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ from pydantic import TypeAdapter
 from ...data.base import Dataset
 from ...data.samples.dataset import Samples
 from ...tasks.base import Task
-from ...tokenizers.base import Chopper, RunPart, no_run, readable
+from ...tokenizers.base import Chopper, RunPart, no_run
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import read_record
 from ...tokenizers.files.writing import write_json
 from ..settings.config import Config
 from .choppers import build_choppers
-from .columns import columns_of
+from .judges import ready_judges
 
 
 class TrainingData:
@@ -66,8 +65,7 @@ def build_tasks(
             task.learned = task.fit(TrainingData(dataset.opened("train"), say))
             save_learned(task, folder)
         if assets:
-            raw = partial(dataset.training_items, [columns_of(config).get(task.target, "")]) if dataset else None
-            ready_judges(task, assets / f"task-{name}", open_run, raw)
+            ready_judges(config, name, task, assets / f"task-{name}", open_run, dataset)
     return made
 
 
@@ -91,25 +89,6 @@ def check_through(name: str, task: Task, made: Mapping[str, Task]) -> None:
         if not (first.vocabulary.length or first.refining.tokens):
             told = f"must be given, since {name!r} is refined through {target!r}, which may have any number"
             raise DataError(f"tasks.{other}.refining.tokens: {told}")
-
-
-def ready_judges(
-    task: Task, assets: Path, open_run: Callable[..., RunPart], raw: Callable[[], Iterable[Any]] | None
-) -> None:
-    """Get the judges of a task ready: from `assets/<judge>/`, or, where the `raw` training items of its target are
-    given, for the first time, and keep them there."""
-    for name, judge in task.judges.items():
-        if (assets / name).exists() or raw is None:
-            judge.load(assets / name, open_run)
-            continue
-        chopper = task.choppers[task.target]
-
-        def items(chopper: Chopper = chopper, encoded: bool = judge.encoded) -> Iterator[Any]:
-            found = readable(raw(), chopper.decode, "item", "to judge by")
-            return map(chopper.vocabulary.encode, found) if encoded else found
-
-        judge.fit(open_run, items)
-        judge.save(assets / name)
 
 
 def save_learned(task: Task, folder: Path) -> None:

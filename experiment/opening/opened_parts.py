@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ...models.model import Model
+from ...tasks.base import Task
 from ...tokenizers.base import RunPart
 from ..assembly.model import build_model
 from ..data.tasks import choppers_and_tasks
@@ -58,9 +59,15 @@ def open_part(folder: str | Path, trust: Collection[str] = ()) -> RunPart:
         core_tokens=config.model.options["core_tokens"],
         write=partial(write_model_run, config=config, choppers=own["choppers"], tasks=own["tasks"], model=model,
                       told={"missing": list(own["missing"])}),
-        tasks=tuple(own["tasks"]), predict=predictor(config, model, own["choppers"], own["tasks"]),
+        tasks=tuple(own["tasks"]), check_answer=partial(check_answer, own["tasks"]),
+        predict=predictor(config, model, own["choppers"], own["tasks"]),
         content=content_of(model),
     )  # fmt: skip
+
+
+def check_answer(tasks: Mapping[str, Task], name: str, text: str) -> None:
+    """Raises ValueError for a text that a task can never answer."""
+    tasks[name].check_answer(text)
 
 
 def content_of(model: Model) -> str:

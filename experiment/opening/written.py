@@ -67,7 +67,9 @@ def one_of(prompts: Sequence[str | None]) -> str:
 
 def draft_of_prompt(run: Opened, target: str, how: Generating) -> list[int]:
     """The ids of a text with masks in it; where there are none, `how.max_tokens` (by default what the context has room
-    for) are put behind it."""
+    for) are put behind it. Raises RunError for what is no text."""
+    if run.choppers[target].kind != "text":
+        raise RunError(f"--prompt is for texts, and {target!r} is none; a part is given by --given FILE --fill PLACES")
     chopper = run.choppers[target].with_marks(["mask"])
     ids, mask = chopper.encoded(how.prompt), chopper.vocabulary.roles["mask"]
     if mask in ids:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ...tokenizers.base import RunPart
 from ...tokenizers.encoding.vocabulary import Vocabulary
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.writing import write_bytes
-from ..judging import Figure, Generated, Judge
+from ..judging import Figure, Generated, Judge, TrainingItems
 
 
 class Copies(Judge):
@@ -34,8 +34,8 @@ class Copies(Judge):
         share = Figure("share of items")
         return {"": share, "_exact": share, "_exact_real": share}
 
-    def fit(self, open_run: Callable[[str | Path], RunPart], items: Callable[[], Iterable[Any]]) -> None:
-        ids = [*items()]
+    def fit(self, open_run: Callable[[str | Path], RunPart], data: TrainingItems) -> None:
+        ids = [*data.items()]
         if len({len(each) for each in ids}) != 1:
             raise ValueError("copies: the items of the training data are not all of one length")
         self.training = np.array(ids, np.uint16)

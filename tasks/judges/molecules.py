@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from ...tokenizers.base import RunPart
 from ...tokenizers.encoding.vocabulary import Vocabulary
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.writing import write_bytes
-from ..judging import Figure, Generated, Judge
+from ..judging import Figure, Generated, Judge, TrainingItems
 
 
 class Molecules(Judge):
@@ -29,9 +28,9 @@ class Molecules(Judge):
     def figures(self) -> Mapping[str, Figure]:
         return {name: Figure("share of molecules", larger_is_better=True) for name in ("_valid", "_unique", "_novel")}
 
-    def fit(self, open_run: Callable[[str | Path], RunPart], items: Callable[[], Iterable[Any]]) -> None:
+    def fit(self, open_run: Callable[[str | Path], RunPart], data: TrainingItems) -> None:
         canonical("C")
-        self.known = np.unique(np.fromiter((digest(smiles) for smiles in items()), np.uint64))
+        self.known = np.unique(np.fromiter((digest(smiles) for smiles in data.items()), np.uint64))
 
     def save(self, folder: Path) -> None:
         write_bytes(folder / "training.u64", self.known.astype("<u8").tobytes())

@@ -109,6 +109,12 @@ def test_ids_are_forbidden_and_forced(runs, tmp_path):
     [
         ("writer", ["--forbid", "99"], "--forbid"),
         ("writer", ["--force", "0:99"], "--force"),
+        ("writer", ["--force", "16:3"], "an item has no place 16: places are 0 to 15"),
+        ("writer", ["--force", "0:3,-1:3"], "an item has no place -1"),
+        ("writer", ["--given", "x.png"], "--given: this run refines no drafts"),
+        ("refiner", ["--given", "x.png"], "--given FILE and --fill PLACES belong together"),
+        ("refiner", ["--given", "gone.png", "--fill", "3"], "--given gone.png"),
+        ("refiner", ["--prompt", "seven"], "--prompt is for texts, and 'image' is none; a part is given by --given"),
         ("writer", ["--force", "x"], "write --forbid 3,7 and --force 0:3,1:7"),
         ("writer", ["--grammar", "[0-9]+"], "--grammar is for texts"),
         ("writer", ["--steps", "4"], "--steps: this run refines no drafts"),
@@ -134,11 +140,45 @@ def test_what_cannot_be_asked_for_is_told_in_a_line(runs, tmp_path, capsys, run,
     assert told in error and "Traceback" not in error and not (tmp_path / "x.png").exists()
 
 
+def test_a_part_of_a_picture_is_filled_in(runs, tmp_path, capsys):
+    """All other patches stay as they are."""
+    vocabulary = load_run(runs / "refiner").choppers["image"].vocabulary
+    ids = [*range(16)]
+    given = tmp_path / "given.png"
+    given.write_bytes(vocabulary.content(vocabulary.restore(ids), ".png"))
+    more = ["--given", str(given), "--fill", "0,4:9"]
+    assert generated(runs, "refiner", "--output", str(tmp_path / "x.png"), *more, "--count", "8", "--seed", "1") == 0
+    chopper = load_run(runs / "refiner").choppers["image"]
+    made = [vocabulary.encode(chopper.decode(str(tmp_path / f"x-{n}.png"))) for n in range(1, 9)]
+    changed = {place for each in made for place in range(16) if each[place] != ids[place]}
+    assert changed and changed <= {0, 4, 5, 6, 7, 8}
+    for places, told in (("16", "no place 16: places are 0 to 15"), ("x", "write 3,8:12 for the places 3, 8")):
+        capsys.readouterr()
+        more = ["--given", str(given), "--fill", places, "--output", str(tmp_path / "y.png")]
+        assert generated(runs, "refiner", *more) == 2 and told in capsys.readouterr().err
+
+
 def test_drafts_are_animated(runs, tmp_path):
     more = ["--output", str(tmp_path / "x.png"), "--animate", str(tmp_path / "x.gif"), "--steps", "5"]
     assert generated(runs, "refiner", *more, "--order", "random") == 0
     with Image.open(tmp_path / "x.gif") as animation:
         assert animation.n_frames >= 5
+
+
+def test_an_animation_of_a_text_is_not_written_over_a_file(runs, tmp_path, capsys):
+    """A text needs no `--output`."""
+    film = tmp_path / "x.gif"
+    more = ["--target", "words", "--input", f"image={tmp_path / 'given.png'}"]
+    vocabulary = load_run(runs / "namer").choppers["image"].vocabulary
+    (tmp_path / "given.png").write_bytes(vocabulary.content(vocabulary.restore([*range(16)]), ".png"))
+    assert main(["generate", str(runs / "namer"), *more, "--animate", str(film)]) == 0
+    before = film.read_bytes()
+    with Image.open(film) as animation:
+        assert animation.n_frames >= 2
+    for name, told in ((film, "x.gif exists; choose another name"), (tmp_path / "x.mp4", "an animation is a .gif")):
+        capsys.readouterr()
+        assert main(["generate", str(runs / "namer"), *more, "--animate", str(name)]) == 2
+        assert told in capsys.readouterr().err and film.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,19 @@
 """Judges: their figures on items whose answers are known, and what they keep."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from chopmix.models.model import Model
+from chopmix.tasks.classification import Classification
+from chopmix.tasks.ctc import Ctc
 from chopmix.tasks.judges.accepted_by import AcceptedBy
 from chopmix.tasks.judges.copies import Copies
 from chopmix.tasks.judges.molecules import Molecules
 from chopmix.tasks.judges.transcribed_by import TranscribedBy
-from chopmix.tasks.judging import Generated
+from chopmix.tasks.judging import Generated, TrainingItems
 from chopmix.tokenizers.base import RunPart, no_run
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.files.reading import DataError
@@ -19,13 +23,18 @@ from chopmix.tokenizers.image_ids import PatchVocabulary
 PATCHES = PatchVocabulary(pictures=ImageChopper(patch_size=2, channels=1, size=(2, 4)))
 
 
-def part(answers=lambda sample: {"class": "1"}, inputs=("image",), tasks=("digit",)):
+def training(*items, vocabulary=PATCHES, labels=()):
+    """What a judge gets ready by."""
+    return TrainingItems(lambda: iter(items), lambda column: iter(labels), vocabulary)
+
+
+def part(answers=lambda sample: {"class": "1"}, inputs=("image",), tasks=("digit",), **more):
     """A run that answers by a rule."""
     return RunPart(
         name="runs/judge", model=Model.__new__(Model), choppers=dict.fromkeys(inputs), context=4, core_tokens=0,
         content="0",
         write=lambda folder: Path(folder).mkdir(parents=True), tasks=tasks,
-        predict=lambda samples: [{tasks[0]: answers(sample)} for sample in samples],
+        predict=lambda samples: [{tasks[0]: answers(sample)} for sample in samples], **more,
     )  # fmt: skip
 
 
@@ -35,7 +44,7 @@ def picture(*ids):
 
 def test_a_run_judges_what_was_asked_for(tmp_path):
     judge = AcceptedBy(run="runs/judge")
-    judge.fit(lambda folder: part(lambda sample: {"class": str(int(sample["image"].any()))}), list)
+    judge.fit(lambda folder: part(lambda sample: {"class": str(int(sample["image"].any()))}), training())
     white, black = picture(15, 15), picture(0, 0)
     found = [
         Generated(white, white, {"label": 1}),
@@ -62,12 +71,12 @@ def test_a_run_judges_what_was_asked_for(tmp_path):
 )
 def test_a_run_that_cannot_judge_is_told(options, inputs, tasks, told):
     with pytest.raises(ValueError, match=told):
-        AcceptedBy(run="r", **options).fit(lambda folder: part(inputs=inputs, tasks=tasks), list)
+        AcceptedBy(run="r", **options).fit(lambda folder: part(inputs=inputs, tasks=tasks), training())
 
 
 def test_a_run_without_classes_is_no_judge():
     judge = AcceptedBy(run="r")
-    judge.fit(lambda folder: part(lambda sample: {"value": 3}), list)
+    judge.fit(lambda folder: part(lambda sample: {"value": 3}), training())
     with pytest.raises(ValueError, match="task 'digit' gives no class, but value"):
         judge.judge([Generated(picture(1, 2), picture(1, 2), {"label": 1})], PATCHES)
 
@@ -82,12 +91,56 @@ def test_a_run_without_classes_is_no_judge():
 )
 def test_a_run_that_cannot_judge_is_told_before_the_first_step(answers, told):
     with pytest.raises(ValueError, match=told):
-        AcceptedBy(run="r").fit(lambda folder: part(answers), lambda: [picture(1, 2)])
+        AcceptedBy(run="r").fit(lambda folder: part(answers), training(picture(1, 2)))
+
+
+def only(*answers):
+    """A run that can give these answers alone."""
+
+    def check(task: str, text: str) -> None:
+        if text not in answers:
+            raise ValueError(f"its classes are {', '.join(answers)}")
+
+    return lambda folder: part(check_answer=check)
+
+
+@pytest.mark.parametrize("kind", [AcceptedBy, TranscribedBy])
+def test_a_judge_of_another_vocabulary_is_told_before_the_first_step(kind):
+    labels = [1, 1, 0]
+    kind(run="r").fit(only("0", "1"), training(labels=labels))
+    told = r"runs/judge can never answer '1', which column 'label' holds: its classes are zero, one"
+    with pytest.raises(ValueError, match=told):
+        kind(run="r").fit(only("zero", "one"), training(labels=labels))
+
+
+def test_a_judge_of_another_rate_is_told_before_the_first_step():
+    sounds = type("Sounds", (), {"rate": 16_000})()
+    hears = partial(part, inputs=("sound",))
+    for rate in (None, 16_000):
+        made = replace(hears(), choppers={"sound": type("Hears", (), {"rate": rate})()})
+        AcceptedBy(run="r").fit(lambda folder, made=made: made, training(vocabulary=sounds))
+    made = replace(hears(), choppers={"sound": type("Hears", (), {"rate": 8_000})()})
+    told = r"runs/judge hears 'sound' at 8,000 Hz, and what is generated has 16,000 Hz; train a judge of this rate"
+    with pytest.raises(ValueError, match=told):
+        AcceptedBy(run="r").fit(lambda folder: made, training(vocabulary=sounds))
+
+
+def test_tasks_know_what_they_can_never_answer():
+    digits = Classification(target="label")
+    digits.learned = Classification.Learned([0, 1])
+    digits.check_answer("1")
+    with pytest.raises(ValueError, match="its classes are 0, 1"):
+        digits.check_answer("one")
+    hears = Ctc(target="text", source="sound")
+    hears.learned = Ctc.Learned("01 ")
+    hears.check_answer("1 0")
+    with pytest.raises(ValueError, match="it writes no 'o', only '01 '"):
+        hears.check_answer("one")
 
 
 def test_copies_are_found(tmp_path):
     judge = Copies()
-    judge.fit(no_run, lambda: iter([[1, 2], [3, 4]]))
+    judge.fit(no_run, training([1, 2], [3, 4]))
     judge.save(tmp_path)
     again = Copies()
     again.load(tmp_path, no_run)
@@ -98,7 +151,7 @@ def test_copies_are_found(tmp_path):
         alike = [Generated(picture(5, 6), picture(7, 8), {}), Generated(None, picture(9, 9), {})]
         assert each.judge(alike, PATCHES) == {"": 0.5, "_exact": 0.0, "_exact_real": 0.0}
     with pytest.raises(ValueError, match="not all of one length"):
-        judge.fit(no_run, lambda: iter([[1, 2], [3]]))
+        judge.fit(no_run, training([1, 2], [3]))
     (tmp_path / "training-2.u16").write_bytes(b"123")
     with pytest.raises(DataError, match="missing or damaged: the training items' ids"):
         again.load(tmp_path, no_run)
@@ -106,7 +159,7 @@ def test_copies_are_found(tmp_path):
 
 def test_molecules_are_judged(tmp_path):
     judge = Molecules()
-    judge.fit(no_run, lambda: iter(["CCO", "C"]))
+    judge.fit(no_run, training("CCO", "C"))
     judge.save(tmp_path)
     again = Molecules()
     again.load(tmp_path, no_run)
@@ -120,7 +173,7 @@ def test_molecules_are_judged(tmp_path):
 
 def test_a_speech_recogniser_judges(tmp_path):
     judge = TranscribedBy(run="runs/judge", column="label")
-    judge.fit(lambda folder: part(lambda sample: {"text": "7 7" if sample["image"].any() else "0"}), list)
+    judge.fit(lambda folder: part(lambda sample: {"text": "7 7" if sample["image"].any() else "0"}), training())
     white, black = picture(15, 15), picture(0, 0)
     found = [Generated(black, white, {"label": "7 7"}), Generated(None, black, {"label": 0})]
     assert judge.judge(found, PATCHES) == {"": 1.0, "_real": 0.0, "_decoded": 0.0}  # 0 for 7 7, nothing for 0

@@ -41,6 +41,8 @@ class Vocabulary:
     unit: ClassVar[Unit] = BITS_PER_BYTE
     endings: ClassVar[tuple[str, ...]] = ()
     """The endings of the files that an item can be written to, such as `.png`; the first is the usual one."""
+    rate: int | None = None
+    """Samples per second of items that are sounds."""
     size: int
     """How many ids there are, special ones and gaps included."""
     start: int
