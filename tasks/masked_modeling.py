@@ -85,7 +85,7 @@ class MaskedModeling(Task):
         return np.flatnonzero(self.plain & self.vocabulary.used)
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
-        if self.hide != "tokens" and self.vocabulary.kind != "text":
+        if self.hide != "tokens" and self.choppers[self.target].kind != "text":
             raise ValueError(f"hide: {self.hide} are of texts, and {self.target!r} is none; write hide: tokens")
         if not len(self.drawn):
             raise ValueError(f"the vocabulary of {self.target!r} has special ids alone: there is nothing to hide")
