@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from ..tokenizers.base import RunPart
 from ..tokenizers.encoding.vocabulary import Vocabulary
-from ..tokenizers.files.reading import DataError, shown
+from ..tokenizers.files.reading import DataError, read_bytes, shown
+from ..tokenizers.files.writing import write_bytes
 from .judging import Figure, Generated, Judge, TrainingItems
 
 TRIED = 8
@@ -77,11 +78,15 @@ class RunJudge(Judge):
 
     def save(self, folder: Path) -> None:
         self.part.write(folder / "run")
+        write_bytes(folder / "content.txt", self.part.content.encode())
 
     def load(self, folder: Path, open_run: Callable[[str | Path], RunPart]) -> None:
         if not (folder / "run").exists():
             raise DataError(f"{folder / 'run'} is missing: the run that judges stands there; copy whole runs")
         self.take(open_run(folder / "run"))
+        known = folder / "content.txt"
+        if known.exists() and read_bytes(known).decode() != self.part.content:
+            raise DataError(f"{folder / 'run'} is another run than the one that judged before; put that one back")
 
     def take(self, part: RunPart) -> None:
         """Use this run. Raises ValueError where it has no such input or task."""

@@ -164,6 +164,11 @@ class Chopper(Preprocessor):
     vocabulary: ClassVar[Vocabulary | None] = None
     """The vocabulary of its ids, where its items are ids, so that they can be generated; None: they are not."""
 
+    @property
+    def fingerprint(self) -> str | None:
+        """Identifies what trained weights depend on: the vocabulary, a run that was taken in; None: nothing is."""
+        return None if self.vocabulary is None else self.vocabulary.fingerprint
+
     def fit(self, items: Callable[[], Iterable], role: Role) -> Chopper:
         return self
 

@@ -65,6 +65,10 @@ class EncodedChopper(Chopper):
     def kind(self) -> str:
         return self.theirs.kind
 
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.part.content} {self.input}"
+
     def save(self, folder: Path) -> None:
         self.part.write(folder / "run")
 

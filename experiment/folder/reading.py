@@ -87,10 +87,8 @@ def check_assets(config: Config, assets: Path) -> None:
 
 
 def fingerprints(choppers: Mapping[str, Chopper]) -> dict[str, str]:
-    """The fingerprint (sha256, hex) of every text input's encoding, by input."""
-    return {
-        name: chopper.vocabulary.fingerprint for name, chopper in choppers.items() if chopper.vocabulary is not None
-    }
+    """The fingerprint of every input's vocabulary, or of the run that it took in, by input."""
+    return {name: known for name, chopper in choppers.items() if (known := chopper.fingerprint) is not None}
 
 
 def load_weights(
@@ -100,14 +98,14 @@ def load_weights(
     the averaged weights, where it has some.
 
     Raises CheckpointError for damage and for tensors of other names or shapes than the model's, RunError where a
-    vocabulary is not the one that the weights were trained with.
+    vocabulary, or a run that was taken in, is not the one that the weights were trained with.
     """
     state = checkpoint.read_state(folder, step)
     for name, known in state.vocabularies.items():
         if fingerprints(choppers).get(name) != known:
             raise RunError(
-                f"{folder}/assets/{name}: the vocabulary changed since the checkpoint of step {step} was written; "
-                "put the old one back, or start again with another out="
+                f"{folder}/assets/{name} (a vocabulary, or a run that was taken in) changed since the checkpoint of "
+                f"step {step} was written; put the old one back, or start again with another out="
             )
     weights = checkpoint.read_part(folder, step, "model")
     if averaged:

@@ -57,6 +57,8 @@ def test_a_run_judges_what_was_asked_for(tmp_path):
     again = AcceptedBy(run="gone")
     again.load(tmp_path / "a", lambda folder: part())
     assert again.judge(found, PATCHES)[""] == 1 / 3
+    with pytest.raises(DataError, match="a/run is another run than the one that judged before; put that one back"):
+        AcceptedBy(run="gone").load(tmp_path / "a", lambda folder: replace(part(), content="1"))
     with pytest.raises(DataError, match="run is missing: the run that judges stands there"):
         AcceptedBy(run="gone").load(tmp_path / "b", lambda folder: part())
 

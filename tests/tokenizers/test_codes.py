@@ -7,8 +7,11 @@ import shutil
 import pytest
 import torch
 from chopmix.commands.cli import main
+from chopmix.experiment.folder.reading import RunError
+from chopmix.experiment.opening.opened_parts import open_part
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import train
 from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.codes import CodeVocabulary
@@ -33,6 +36,16 @@ WRITER = """
 inputs: {image: {use: codes, run: RUN, input: image}}
 model: {width: 16, depth: 1, heads: 2, context: 17, attention: causal}
 tasks: {picture: {use: language_modeling, target: image}}
+data: {dataset: digits}
+training: {steps: 3, samples_per_step: 8, learning_rate: 1e-2}
+evaluation: {every: 3}
+logging: {tensorboard: false}
+"""
+
+ENCODER = """
+inputs: {image: {use: encoded, run: RUN, input: image}}
+model: {width: 16, depth: 1, heads: 2, context: 17, attention: same_sample}
+tasks: {digit: {use: classification, target: label}}
 data: {dataset: digits}
 training: {steps: 3, samples_per_step: 8, learning_rate: 1e-2}
 evaluation: {every: 3}
@@ -101,7 +114,7 @@ def test_pictures_are_written_and_shown(runs, capsys):
     [
         (["inputs.image.input=picture"], "has no input 'picture'; possible: image"),
         (["inputs.image.run=RUNS/w"], r"quantises nothing: none of its tasks \(picture\) is reconstruction"),
-        (["inputs.image.run=RUNS/none"], "none"),
+        (["inputs.image.run=RUNS/none"], r"none is not a run: it has no config\.yaml"),
     ],
 )
 def test_runs_that_give_no_codes(runs, capsys, changes, told):
@@ -111,6 +124,28 @@ def test_runs_that_give_no_codes(runs, capsys, changes, told):
 
     assert re.search(told, capsys.readouterr().err)
     shutil.rmtree(runs / "bad", ignore_errors=True)
+
+
+@pytest.mark.parametrize("how", ["codes", "encoded"])
+def test_a_part_that_changed_or_is_of_another_format_is_told(runs, tmp_path, capsys, how):
+    """Another run in the place of the one that was taken in, which was trained from another seed."""
+    if how == "codes":
+        shutil.copytree(runs / "w", tmp_path / "run")
+    else:
+        tree = ENCODER.replace("RUN", str(runs / "q"))
+        (tmp_path / "e.yaml").write_text(tree)
+        train(load_config(tmp_path / "e.yaml", [f"out={tmp_path / 'run'}"]))
+    assert load_run(tmp_path / "run").choppers
+    train(load_config(runs / "q.yaml", [f"out={tmp_path / 'q'}", "training.seed=1"]))
+    kept = tmp_path / "run" / "assets" / "image" / "run"
+    shutil.rmtree(kept)
+    open_part(tmp_path / "q").write(kept)
+    told = "assets/image (a vocabulary, or a run that was taken in) changed since the checkpoint of step 3 was written"
+    with pytest.raises(RunError, match=re.escape(told)):
+        load_run(tmp_path / "run")
+    (kept / "config.yaml").write_text((kept / "config.yaml").read_text().replace("format: 2", "format: 3"))
+    with pytest.raises(ConfigError, match="image/run/config.yaml +is of format 3, and this chopmix reads format 2"):
+        load_run(tmp_path / "run")
 
 
 def test_codes_that_have_collapsed_are_refused(runs, capsys, monkeypatch, tmp_path):

@@ -80,7 +80,7 @@ class State(Formatted):
     bad: dict[str, str] = {}
     """The training samples found to be bad: `{"17": "image: a.png is cut short"}`."""
     vocabularies: dict[str, str] = {}
-    """The fingerprint of each text input's vocabulary."""
+    """The fingerprint of each input's vocabulary, or of the run that it took in."""
     data: dict[str, str] = {}
     """The fingerprint of each split; a resumed run must find the same."""
     torch: str = ""
