@@ -100,7 +100,9 @@ BLOCK = 1000
 class Mixed(Sampler):
     """Batches of `rows` samples of several sources, each with its share; every source reads each of its samples once
     before any a second time, in a random order, or draws them by `weights` of its own. Of 3 and 1000 samples with the
-    shares 0.5 and 0.5 every block of 1,000 samples holds 500 of each: those of the first source 166 or 167 times."""
+    shares 0.5 and 0.5 every block of 1,000 samples holds 500 of each: those of the first source 166 or 167 times.
+    Sources take turns as evenly as can be, so that every batch holds its share of each, too, give or take a sample or
+    two: the weight of a task does not follow from how often it happens to be in a batch."""
 
     def __init__(
         self, counts: Sequence[int], shares: Sequence[float], rows: int,
@@ -130,13 +132,12 @@ class Mixed(Sampler):
         return place._replace(number=int(self.starts[source]) + place.number)
 
     def drawn(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """Of a block, here called an epoch: the source of every slot, and how many slots of its source come before."""
+        """Of a block, here called an epoch, and alike in all: the source of every slot, and how many slots of its
+        source come before. The k-th of n slots of a source stands behind a part (k - 1/2) / n of the block."""
         sources = np.repeat(np.arange(len(self.counts)), self.in_block)
-        sources = sources[np.random.default_rng([seed, epoch, 2]).permutation(BLOCK)]
-        ranks = np.empty(BLOCK, dtype=int)
-        for source, count in enumerate(self.in_block):
-            ranks[sources == source] = np.arange(count)
-        return [sources, ranks]
+        ranks = np.concatenate([np.arange(count) for count in self.in_block])
+        order = np.argsort((ranks + 0.5) / self.in_block[sources], kind="stable")
+        return [sources[order], ranks[order]]
 
 
 class SimilarLengths(Sampler):

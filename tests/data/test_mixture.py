@@ -36,6 +36,14 @@ def test_every_block_has_the_shares_and_every_sample_its_turn(counts, data, rows
         assert len({*own}) == len(own)  # no place twice: an epoch is new where a sample comes again
 
 
+@given(shares=st.lists(st.integers(0, 9), min_size=1, max_size=5).filter(any), rows=st.integers(1, 200), data=st.data())
+def test_every_batch_has_the_shares(shares, rows, data):
+    """Give or take two samples, so that tasks weigh the same in every step."""
+    sampler, step = Mixed([10] * len(shares), shares, rows), data.draw(st.integers(0, 50))
+    read = Counter(place.number // 10 for place in sampler.plan(3, step))
+    assert all(abs(read[source] - rows * share / sum(shares)) < 2 for source, share in enumerate(shares))
+
+
 def test_samples_of_all_sources():
     first = Listed(["a", "b", "c"], [{"x": 1}, {"x": 2}, {"x": 3}])
     second = Listed(["a"], [{"x": 9, "y": 8}])
