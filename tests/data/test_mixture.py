@@ -1,6 +1,7 @@
 """Mixtures of data sets: exact shares, every sample in its turn, and each source evaluated by itself."""
 
 import json
+import math
 from collections import Counter
 
 import pytest
@@ -10,6 +11,7 @@ from chopmix.data.sampler import BLOCK, Mixed
 from chopmix.data.samples.dataset import Listed, SampleDataset
 from chopmix.data.samples.mixed import MixedSamples, Source, pieces_of
 from chopmix.experiment.data.opened_data import open_data
+from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import ConfigError, json_schema, load_config
 from chopmix.experiment.train import train
 from hypothesis import given
@@ -157,3 +159,38 @@ def test_a_mixture_is_no_budget_of_tokens(file, tmp_path, capsys):
 
 def test_the_schema_of_mixtures_in_mixtures_ends():
     assert "mixture" in json.dumps(json_schema()) and ConfigError
+
+
+def test_a_corpus_is_trained_on_beside_samples_and_evaluated_by_itself(file, tmp_path):
+    """In pieces; a source without a test split is left out there."""
+    (tmp_path / "book.txt").write_text("to be or\nnot to be\n" * 40)
+    (tmp_path / "other.txt").write_text("that is\nthe question\n" * 5)
+    book = f"{{use: text, train: {tmp_path / 'book.txt'}, val: {tmp_path / 'other.txt'}}}"
+    changes = [
+        f"data.dataset.of.b={book}", "data.dataset.columns=null", "data.dataset.characters=14", "model.context=24",
+        "tasks.other=null", "tasks.lm={use: language_modeling, target: text}", "model.attention=causal & same_sample",
+        "evaluation.generated=4",
+    ]  # fmt: skip
+    summary, _ = train(load_config(file, [*changes, f"out={tmp_path / 'run'}"]))
+    assert {"val/a/parity/accuracy", "val/b/lm/bits_per_byte", "val/a/lm/loss"} <= summary.keys()
+    assert "val/b/parity/loss" not in summary
+    run = load_run(tmp_path / "run", trust=["test_mixture"])
+    pieces = pieces_of(run.dataset().sources["b"], "val", 14)
+    assert [pieces[number]["text"] for number in range(2)] == ["that is\n", "the question\n"] and len(pieces) == 10
+    targets = {"a": 15 + 8, "b": 5 * (8 + 1 + 13 + 1)}  # every character, and the end of every text
+    mean = sum(count * summary[f"val/{name}/lm/loss"] for name, count in targets.items()) / sum(targets.values())
+    assert summary["val/lm/loss"] == pytest.approx(mean, rel=1e-4)
+    assert "test" not in run.dataset().sources["b"].splits
+
+
+def test_a_task_weighs_as_much_however_rare_it_is(file, tmp_path):
+    """Before anything is learned every task has the loss of a guess: the sum is theirs in every step."""
+    found = []
+    for share in (1, 3, 9):
+        out = tmp_path / str(share)
+        changes = [f"data.dataset.share.b={share}", "training.samples_per_step=40", "training.learning_rate=1e-9"]
+        train(load_config(file, [*changes, f"out={out}"]))
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        found.append([line["train/loss"] for line in lines if "train/loss" in line])
+    assert all(len(each) == 4 for each in found)
+    assert all(loss == pytest.approx(2 * math.log(2), rel=0.05) for each in found for loss in each)
