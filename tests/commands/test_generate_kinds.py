@@ -1,0 +1,203 @@
+"""`chopmix generate` of every kind of item that is ids, written to every kind of file, and the sheets of evaluations."""
+
+import csv
+import json
+import os
+
+import mido
+import numpy as np
+import pytest
+from chopmix.commands.cli import main
+from chopmix.data.samples.dataset import Listed, SampleDataset
+from chopmix.experiment.run import load_run
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import train
+from chopmix.tokenizers.media.sound import read_sound
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+
+class Tunes(SampleDataset):
+    """Scores of two voices, and molecules."""
+
+    splits = ("train", "val")
+    columns = ("score", "smiles")
+
+    def open(self, split):
+        scores = [np.array([[72 + n % 3, 60], [72, 60 - n % 2], [-1, 60]] * 2) for n in range(12)]
+        rows = [{"score": score, "smiles": "C" * (1 + n % 4) + "O"} for n, score in enumerate(scores)]
+        return Listed([f"{split} {n}" for n in range(12)], rows)
+
+
+COMMON = """
+training: {steps: 3, samples_per_step: 8, learning_rate: 1e-2}
+evaluation: {every: 3, generated: 3, sample_tokens: 6}
+logging: {tensorboard: TENSORBOARD}
+"""
+MODEL = "model: {width: 16, depth: 1, heads: 2, context: 40, attention: causal}"
+PICTURE = "image: {use: image_ids, size: 8, patch_size: 2}"
+TREES = {
+    "tunes": f"""
+inputs: {{score: {{use: score, voices: 2, lowest: 55, highest: 80, chords: true}}}}
+{MODEL}
+tasks: {{music: {{use: language_modeling, target: score}}}}
+data: {{dataset: {{use: "test_generate_kinds:Tunes"}}}}
+{COMMON.replace("TENSORBOARD", "true")}""",
+    "molecules": f"""
+inputs: {{smiles: {{use: text, encoding: characters}}}}
+{MODEL}
+tasks: {{lm: {{use: language_modeling, target: smiles}}}}
+data: {{dataset: {{use: "test_generate_kinds:Tunes"}}}}
+{COMMON}""",
+    "tones": f"""
+inputs: {{sound: {{use: audio, rate: 8000, mels: 8, frames: 4, longest: 0.2, fill: true}}}}
+model: {{width: 16, depth: 1, heads: 2, context: 8, attention: same_sample}}
+tasks: {{codes: {{use: reconstruction, target: sound, levels: [4, 4], depth: 1, heads: 2}}}}
+data: {{dataset: {{use: dtmf, samples: 24}}}}
+{COMMON}""",
+    "dialler": f"""
+inputs: {{sound: {{use: codes, run: RUNS/tones, input: sound}}}}
+{MODEL}
+tasks: {{dial: {{use: language_modeling, target: sound}}}}
+data: {{dataset: {{use: dtmf, samples: 24}}}}
+{COMMON.replace("TENSORBOARD", "true")}""",
+    "translator": f"""
+inputs: {{words: {{use: text, encoding: characters}}, {PICTURE}}}
+model: {{width: 16, depth: 1, heads: 2, context: 32, attention: causal, encoder: {{depth: 1, context: 8}}}}
+tasks: {{picture: {{use: sequence_to_sequence, target: image}}}}
+data: {{dataset: digits, columns: {{words: label}}}}
+{COMMON}""",
+    "masker": f"""
+inputs: {{{PICTURE}}}
+model: {{width: 16, depth: 1, heads: 2, context: 20, attention: same_sample}}
+tasks: {{fill: {{use: masked_modeling, target: image}}}}
+data: {{dataset: digits}}
+{COMMON}""",
+    "refiner": f"""
+inputs: {{{PICTURE}}}
+model: {{width: 16, depth: 1, heads: 2, context: 20, attention: same_sample}}
+tasks: {{fill: {{use: masked_diffusion, target: image}}}}
+data: {{dataset: digits}}
+{COMMON}""",
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """One run of each, trained for three steps."""
+    folder = tmp_path_factory.mktemp("kinds")
+    os.environ["CHOPMIX_CACHE"] = str(folder / "cache")
+    for name, tree in TREES.items():
+        file = folder / f"{name}.yaml"
+        file.write_text(tree.replace("RUNS", str(folder)).replace("TENSORBOARD", "false"))
+        train(load_config(file, [f"out={folder / name}"]))
+    yield folder
+    del os.environ["CHOPMIX_CACHE"]
+
+
+def generate(runs, name, *more):
+    trust = ["--trust", "test_generate_kinds"] if name in ("tunes", "molecules") else []
+    return main(["generate", str(runs / name), "--seed", "1", *trust, *more])
+
+
+@pytest.mark.parametrize("ending", [".mid", ".wav", ".csv"])
+def test_a_score_is_written(runs, tmp_path, ending):
+    """By a model that thinks of a chord before each step's notes."""
+    file = tmp_path / f"tune{ending}"
+    assert generate(runs, "tunes", "--output", str(file), "--max-tokens", "12") == 0
+    if ending == ".csv":
+        steps = [[int(pitch) for pitch in row] for row in csv.reader(file.read_text().splitlines())]
+        assert 1 <= len(steps) <= 4 and all(len(step) == 2 for step in steps)
+        assert all(pitch == -1 or 55 <= pitch <= 80 for step in steps for pitch in step)
+    elif ending == ".mid":
+        assert mido.MidiFile(file).length >= 0
+    else:
+        sound, rate = read_sound(file.read_bytes())
+        assert len(sound) > 1000 and rate >= 8000
+
+
+def test_chords_come_before_the_notes_of_every_step(runs):
+    run = load_run(runs / "tunes", trust=["test_generate_kinds"])
+    known, score = run.choppers["score"].vocabulary, run.choppers["score"].decode([[72, 60], [72, 59], [-1, 60]])
+    ids = known.encode(score)
+    assert len(ids) == 9 and all((id > known.silence) == (place % 3 == 0) for place, id in enumerate(ids))
+    assert run.generate(target="score", max_tokens=12, seed=2).shape[1] == 2
+
+
+@pytest.mark.parametrize(("run", "ending"), [("translator", ".gif"), ("translator", ".png"), ("refiner", ".gif")])
+def test_a_picture_is_written(runs, tmp_path, run, ending):
+    file = tmp_path / f"x{ending}"
+    more = ["--input", "words=7"] if run == "translator" else []
+    assert generate(runs, run, "--output", str(file), *more) == 0
+    with Image.open(file) as picture:
+        assert picture.size == (8, 8)
+
+
+@pytest.mark.parametrize("run", ["translator", "tunes", "dialler"])
+def test_beams_find_whole_items(runs, tmp_path, run):
+    loaded = load_run(runs / run, trust=["test_generate_kinds"])
+    _, target = loaded.text_task()
+    given, known = {"words": "7"} if run == "translator" else {}, loaded.choppers[target].vocabulary
+    item = loaded.searching(beams=4).generate(inputs=given, max_tokens=20)
+    found = known.encode(item)
+    assert found and (len(found) == known.length if known.length else len(found) % 3 == 0)
+    more = ["--beams", "4", "--max-tokens", "20", *(f"--input={name}={text}" for name, text in given.items())]
+    assert main(["generate", str(runs / run), "--output", str(tmp_path / f"x{known.endings[0]}"), *more,
+                 "--trust", "test_generate_kinds"]) == 0  # fmt: skip
+
+
+def test_a_sound_is_written(runs, tmp_path):
+    file = tmp_path / "x.wav"
+    assert generate(runs, "dialler", "--output", str(file)) == 0
+    sound, rate = read_sound(file.read_bytes())
+    assert rate == 8000 and len(sound) == 1600 and np.isfinite(sound).all()
+
+
+def test_molecules_are_written(runs, tmp_path):
+    assert generate(runs, "molecules", "--output", str(tmp_path / "x.smi"), "--count", "2", "--max-tokens", "9") == 0
+    assert {*(tmp_path / "x-1.smi").read_text().strip()} <= {*"CO"}
+
+
+def test_an_ending_that_fits_nothing_is_told(runs, tmp_path, capsys):
+    for run, ending, told in (
+        ("tunes", ".png", "x.png: it can be written to .mid, .wav, .mp3, .csv, not '.png'"),
+        ("dialler", ".mid", "x.mid: it can be written to .wav, .mp3, not '.mid'"),
+        ("refiner", ".wav", "x.wav: it can be written to .png, .gif, not '.wav'"),
+    ):
+        assert generate(runs, run, "--output", str(tmp_path / f"x{ending}")) == 2
+        assert told in capsys.readouterr().err
+
+
+def test_masks_of_a_picture_are_filled_in(runs):
+    """Plain masked modelling of patches is trained on like that of texts; whole words it has none."""
+    assert load_run(runs / "masker").evaluate("val")["val/accuracy"] > 0
+
+
+def test_words_are_hidden_of_texts_alone(runs, capsys, tmp_path):
+    assert main(["train", str(runs / "masker.yaml"), "tasks.fill.hide=words", f"out={tmp_path / 'x'}"]) == 2
+    assert "hide: words are of texts, and 'image' is none; write hide: tokens" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("run", "metrics"),
+    [
+        ("tunes", {"val/nats_per_note"}),
+        ("dialler", {"val/bits_per_code"}),
+        ("translator", {"val/bits_per_dimension"}),
+        ("refiner", {"val/bound_bits_per_dimension", "val/chain", "val/chain_bits_per_dimension"}),
+    ],
+)
+def test_evaluations_speak_in_the_items_own_unit(runs, tmp_path, run, metrics):
+    file, trust = tmp_path / "x.json", ["--trust", "test_generate_kinds"] if run == "tunes" else []
+    assert main(["evaluate", str(runs / run), "--json", str(file), *trust]) == 0
+    found = json.loads(file.read_text())
+    assert metrics <= found.keys() and all(np.isfinite(found[name]) for name in metrics)
+
+
+@pytest.mark.parametrize("run", ["tunes", "dialler"])
+def test_sounds_are_played_on_sheets_and_in_tensorboard(runs, run):
+    pages = [*(runs / run / "sheets").glob("*.html")]
+    assert pages and pages[0].read_text().count("<audio controls src='data:audio/") >= 2
+    board = EventAccumulator(str(runs / run / "tensorboard"), size_guidance={"audio": 0})
+    board.Reload()
+    assert {"generated/1", "true/1"} <= {*board.Tags()["audio"]}
