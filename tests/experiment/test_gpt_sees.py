@@ -1,17 +1,23 @@
 """A trained GPT that is given eyes (configs/mix/gpt2_sees.yaml): unchanged at step 0, changed by what it sees later."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from checkout import ROOT
+from chopmix.commands.cli import main
 from chopmix.data.root import data_root
+from chopmix.data.samples.dataset import Listed, SampleDataset
 from chopmix.experiment.data.splits import open_split
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.inference.evaluation import summed
+from safetensors.torch import save_file
+from torch.nn.functional import cross_entropy
 
 CONFIG = ROOT / "configs" / "mix" / "gpt2_sees.yaml"
 SMALL = {"width": 16, "depth": 2, "heads": 2, "context": 64}
@@ -48,9 +54,9 @@ def seeing(tmp_path) -> tuple[Path, Path]:
 
 
 @torch.inference_mode()
-def costs(folder: Path, inputs=None, checkpoint: str = "last") -> torch.Tensor:
+def costs(folder: Path, inputs=None, checkpoint: str = "last", trust=()) -> torch.Tensor:
     """What each of the first answers of val costs, in nats, one at a time."""
-    run = load_run(folder, checkpoint=checkpoint, device="cpu")
+    run = load_run(folder, checkpoint=checkpoint, device="cpu", trust=trust)
     split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
     places = sorted((place for place in split.all() if place.number < 20), key=lambda place: place.number)
     found = [summed(run.model, run.tasks, split, [place], 1, inputs)[0]["lm"]["loss"] for place in places]
@@ -64,6 +70,63 @@ def test_at_step_0_the_gpt_writes_what_it_wrote_and_then_it_sees(seeing):
     train(load_config(file, ["training.steps=4"]))
     taught = costs(folder / "sees")
     assert not torch.equal(taught, costs(folder / "sees", inputs=())), "the picture changes what is written"
+
+
+class Captions(SampleDataset):
+    """Random pictures, and captions in GPT-2's ids."""
+
+    splits = ("train", "val")
+    columns = ("image", "caption")
+
+    def open(self, split):
+        random = np.random.default_rng(len(split))
+        rows = [
+            {"image": random.integers(0, 256, (32, 32, 3), np.uint8), "caption": f"<{n % 7}><{n % 5}><{n % 3}>"}
+            for n in range(24)
+        ]
+        return Listed([f"{split} {n}" for n in range(24)], rows)
+
+
+def test_an_imported_gpt2_is_given_the_eyes_of_an_imported_vit(tmp_path):
+    """As the head of the configuration says it, of tiny size: at step 0 GPT-2 writes what transformers' writes."""
+    transformers, timm = pytest.importorskip("transformers"), pytest.importorskip("timm")
+    torch.manual_seed(0)
+    shape = {"n_positions": 64, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    gpt2 = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=61, **shape, bos_token_id=60, eos_token_id=60)
+    ).eval()
+    gpt2.save_pretrained(tmp_path / "theirs")
+    arguments = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2}
+    vit = timm.create_model("vit_tiny_patch16_224", num_classes=3, **arguments)
+    (tmp_path / "timm").mkdir()
+    save_file(vit.state_dict(), tmp_path / "timm" / "model.safetensors")
+    about = {"architecture": "vit_tiny_patch16_224", "num_classes": 3, "model_args": arguments, "pretrained_cfg": {}}
+    (tmp_path / "timm" / "config.json").write_text(json.dumps(about))
+    for name, folder in (("theirs", "gpt2"), ("timm", "vit")):
+        assert main(["import", str(tmp_path / name), str(tmp_path / folder)]) == 0
+    text = "{use: text, encoding: numbers, vocabulary: 61, position: {use: learned, length: 64}}"
+    changes = [
+        f"from={tmp_path / 'gpt2'}", "model.width=16", "model.depth=2", "model.heads=2", "model.position=null",
+        "model.block={}", "model.context=64", f"inputs.text={text}",
+        'data.dataset={use: "test_gpt_sees:Captions"}', f"inputs.image.run={tmp_path / 'vit'}",
+        "training.samples_per_step=8", "evaluation.every=1000", "logging.tensorboard=false",
+        "evaluation.attribution=false",
+    ]  # fmt: skip
+    for name, more in (
+        ("step_0", ["training.steps=1", "training.learning_rate=1e-30"]),
+        ("sees", ["training.steps=4", "training.learning_rate=0.02"]),
+    ):
+        train(load_config(CONFIG, [*changes, *more, f"out={tmp_path / name}"]))
+    trust = ["test_gpt_sees"]
+    ids = torch.tensor([[60, 4, 4, 1]])
+    with torch.inference_mode():
+        wanted = float(cross_entropy(gpt2(ids).logits[0], torch.tensor([4, 4, 1, 60]), reduction="sum"))
+    number = next(n for n in range(20) if (n % 7, n % 5, n % 3) == (4, 4, 1))
+    blind = costs(tmp_path / "step_0", trust=trust)
+    assert float(blind[number]) == pytest.approx(wanted, rel=1e-4)
+    assert torch.equal(blind, costs(tmp_path / "step_0", inputs=(), trust=trust)), "the picture changes nothing yet"
+    seen = costs(tmp_path / "sees", trust=trust)
+    assert not torch.equal(seen, costs(tmp_path / "sees", inputs=(), trust=trust))
 
 
 @pytest.mark.skipif(not (data_root() / "stamps").exists(), reason="needs CHOPMIX_DATA")
