@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .options.items import constraint_of, draft_of_given, refining_of, write_items
+from .options.items import constraint_of, cut_short, draft_of_given, refining_of, write_items
 from .options.shared import add_checkpoint, add_inputs, add_search, given_samples, load, search_options
 
 if TYPE_CHECKING:
@@ -77,10 +78,11 @@ def run(options: argparse.Namespace) -> None:
         write_items(loaded, samples, options, settings)
         return
     settings |= {"max_tokens": options.max_tokens or 200} | ({} if samples else {"say": say_aside})
+    check = cut_short(options, loaded.choppers[target].vocabulary)
     if options.prompts:
-        continue_prompts(loaded, options.prompts, settings)
+        continue_prompts(loaded, options.prompts, settings, check)
     else:
-        write(loaded, options.prompt, samples, settings)
+        write(loaded, options.prompt, samples, settings, check)
 
 
 def sampling_of(options: argparse.Namespace) -> dict[str, Any] | None:
@@ -99,8 +101,9 @@ def sampling_of(options: argparse.Namespace) -> dict[str, Any] | None:
     return None
 
 
-def continue_prompts(run: Run, file: str, settings: dict[str, Any]) -> None:
-    """Print `{"prompt": ..., "text": ...}` for each line of a file. Raises RunError for a file without prompts."""
+def continue_prompts(run: Run, file: str, settings: dict[str, Any], check: Callable[[str], None]) -> None:
+    """Print `{"prompt": ..., "text": ...}` for each line of a file; `check` gets each text. Raises RunError for a file
+    without prompts."""
     from ..experiment.folder.reading import RunError
     from ..tokenizers.files.printing import json_line
     from ..tokenizers.files.reading import read_text
@@ -110,18 +113,25 @@ def continue_prompts(run: Run, file: str, settings: dict[str, Any]) -> None:
         raise RunError(f"{file} holds no prompt; it should have one a line")
     for prompt, text in zip(prompts, run.generate(prompts, **settings)):
         print(json_line({"prompt": prompt, "text": text}), flush=True)
+        check(text)
 
 
-def write(run: Run, prompt: str | None, samples: list[dict[str, str]], settings: dict[str, Any]) -> None:
-    """Print a prompt and its continuation as it is generated; of several samples one text after the other."""
+def write(
+    run: Run, prompt: str | None, samples: list[dict[str, str]], settings: dict[str, Any], check: Callable[[str], None]
+) -> None:  # fmt: skip
+    """Print a prompt and its continuation as it is generated; of several samples one text after the other. `check` gets
+    each continuation."""
     from ..tokenizers.files.printing import as_written
 
     begun = prompt or ""
     if len(samples) > 1:
         for text in run.generate(prompt, inputs=samples, **settings):
             print(as_written(begun + text))
+            check(text)
         return
+    written = ""
     for (piece,) in run.stream([prompt], samples, **settings):
         print(as_written(begun + piece), end="", flush=True)
-        begun = ""
+        begun, written = "", written + piece
     print()
+    check(written)

@@ -67,12 +67,13 @@ class TextChopper(IdChopper):
         return as_text(raw)
 
     def encoded(self, item: str | Sequence[int]) -> list[int]:
-        """The ids of a text, or the ids themselves; every mark in a text becomes its special id, together with a space
-        before it, as in tokens of words."""
+        """The ids of a text, or the ids themselves; every mark in a text becomes its special id, where ids stand for
+        words together with a space before it."""
         if not self.marks or not isinstance(item, str):
             return super().encoded(item)
         ids: list[int] = []
-        for number, part in enumerate(re.split("[ ]?(" + "|".join(map(re.escape, self.marks)) + ")", item)):
+        space = "[ ]?" if any(piece and len(piece) > 1 for piece in self.vocabulary.pieces) else ""
+        for number, part in enumerate(re.split(space + "(" + "|".join(map(re.escape, self.marks)) + ")", item)):
             ids += [self.marks[part]] if number % 2 else self.vocabulary.encode(part) if part else []
         return ids
 

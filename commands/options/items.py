@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,20 @@ def constraint_of(options: argparse.Namespace, vocabulary: Vocabulary) -> Constr
             raise RunError("--grammar is for texts; this run generates none")
         found = Grammar(vocabulary, options.grammar) & found
     return found
+
+
+def cut_short(options: argparse.Namespace, vocabulary: Vocabulary) -> Callable[[str], None]:
+    """A function that says of a generated text when it was cut before it fits --grammar."""
+    from ...experiment.folder.reading import say_aside
+    from ...tokenizers.encoding.grammar import Grammar
+
+    grammar = None if options.grammar is None else Grammar(vocabulary, options.grammar)
+
+    def check(text: str) -> None:
+        if grammar is not None and not grammar.is_whole(text):
+            say_aside("the text was cut before it fits the grammar; --max-tokens N gives it more room")
+
+    return check
 
 
 def check_places(places: Iterable[int], length: int | None) -> None:

@@ -1,4 +1,4 @@
-"""`chopmix generate` of every kind of item that is ids, written to every kind of file, and the sheets of evaluations."""
+"""`chopmix generate` of every kind of item that is ids, written to every kind of file; sheets of evaluations."""
 
 import csv
 import json
@@ -49,6 +49,18 @@ inputs: {{smiles: {{use: text, encoding: characters}}}}
 tasks: {{lm: {{use: language_modeling, target: smiles}}}}
 data: {{dataset: {{use: "test_generate_kinds:Tunes"}}}}
 {COMMON}""",
+    "jsons": f"""
+inputs: {{text: {{use: text, encoding: bpe, vocabulary: 264}}}}
+{MODEL}
+tasks: {{lm: {{use: language_modeling, target: text}}}}
+data: {{dataset: {{use: text, train: RUNS/text.txt, val: RUNS/other.txt}}}}
+{COMMON.replace("samples_per_step: 8", "tokens_per_step: 80")}""",
+    "drafter": f"""
+inputs: {{text: {{use: text, encoding: characters}}}}
+model: {{width: 16, depth: 1, heads: 2, context: 20, attention: same_sample}}
+tasks: {{fill: {{use: masked_diffusion, target: text}}}}
+data: {{dataset: {{use: text, train: RUNS/text.txt, val: RUNS/other.txt}}}}
+{COMMON.replace("samples_per_step: 8", "tokens_per_step: 80")}""",
     "tones": f"""
 inputs: {{sound: {{use: audio, rate: 8000, mels: 8, frames: 4, longest: 0.2, fill: true}}}}
 model: {{width: 16, depth: 1, heads: 2, context: 8, attention: same_sample}}
@@ -87,6 +99,8 @@ def runs(tmp_path_factory):
     """One run of each, trained for three steps."""
     folder = tmp_path_factory.mktemp("kinds")
     os.environ["CHOPMIX_CACHE"] = str(folder / "cache")
+    (folder / "text.txt").write_text("[true, false] [false] [true] " * 60)
+    (folder / "other.txt").write_text("[false, true] [true] " * 20)
     for name, tree in TREES.items():
         file = folder / f"{name}.yaml"
         file.write_text(tree.replace("RUNS", str(folder)).replace("TENSORBOARD", "false"))
@@ -201,3 +215,30 @@ def test_sounds_are_played_on_sheets_and_in_tensorboard(runs, run):
     board = EventAccumulator(str(runs / run / "tensorboard"), size_guidance={"audio": 0})
     board.Reload()
     assert {"generated/1", "true/1"} <= {*board.Tags()["audio"]}
+
+
+@pytest.mark.parametrize("more", [[], ["--temperature", "0"], ["--beams", "3"]])
+def test_a_text_fits_its_json_schema_or_is_said_to_be_cut(runs, tmp_path, capsys, more):
+    """By a model whose vocabulary has no mark of JSON but those of its training text."""
+    schema = {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 2}
+    (tmp_path / "s.json").write_text(json.dumps(schema))
+    asked = ["--seed", "3", "--grammar", str(tmp_path / "s.json"), *more]
+    capsys.readouterr()
+    assert main(["generate", str(runs / "jsons"), *asked]) == 0
+    heard = capsys.readouterr()
+    found = json.loads(heard.out)
+    assert 1 <= len(found) <= 2 and all(isinstance(each, bool) for each in found) and "cut" not in heard.err
+    assert main(["generate", str(runs / "jsons"), *asked, "--max-tokens", "1"]) == 0
+    assert "the text was cut before it fits the grammar; --max-tokens N gives it more room" in capsys.readouterr().err
+
+
+def test_a_text_is_filled_in_where_it_is_masked(runs, tmp_path, capsys):
+    film, more = tmp_path / "x.gif", ["--steps", "2", "--prompt", "[t<|mask|>ue, <|mask|>"]
+    capsys.readouterr()
+    assert generate(runs, "drafter", *more, "--animate", str(film)) == 0
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith("[t") and line[3:7] == "ue, " and len(line) == 8
+    with Image.open(film) as animation:
+        assert animation.n_frames == 3
+    assert generate(runs, "drafter", "--prompt", "[tr", "--max-tokens", "4") == 0
+    assert len(capsys.readouterr().out.splitlines()[0]) == 7

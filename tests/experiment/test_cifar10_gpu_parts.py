@@ -9,8 +9,10 @@ from chopmix.data.samples.dataset import Listed, SampleDataset
 from chopmix.experiment.run import load_run
 from PIL import Image
 
-SMALL = ["model.width=24", "model.depth=1", "model.heads=2", "training.steps=2", "training.samples_per_step=8",
-         "training.precision=float32", "evaluation.every=2", "evaluation.rows=8", "logging.tensorboard=false"]  # fmt: skip
+SMALL = [
+    "model.width=24", "model.depth=1", "model.heads=2", "training.steps=2", "training.samples_per_step=8",
+    "training.precision=float32", "evaluation.every=2", "evaluation.rows=8", "logging.tensorboard=false",
+]  # fmt: skip
 
 
 class Photographs(SampleDataset):

@@ -57,6 +57,10 @@ class Grammar(Constraint):
         found[list(self.encoding.ends)] = state.is_accepting()  # where nothing may follow, the mask has the end
         return found
 
+    def is_whole(self, text: str) -> bool:
+        """Whether a text that it allows, of this encoding, may end where it does."""
+        return bool(self._state(tuple(self.encoding.encode(text))).is_accepting())
+
     def _state(self, ids: tuple[int, ...]) -> Any:
         """The matcher after these ids."""
         if ids not in self.states:
