@@ -53,6 +53,9 @@ class TextChopper(IdChopper):
     vocabulary: Encoding = field()  # without `field()` the None of the base class would be its default
     marks: Mapping[str, int] = field(default_factory=dict)
     """Texts that are read as special ids, such as a mask to fill in. Empty for data, where everything is text."""
+    words: bool = True
+    """Whether a mark stands for a word, with the space before it: a sentinel, or a mask where ids are pieces of words;
+    else for a character."""
 
     @classmethod
     def of(cls, encoding: Encoding, role: Role) -> TextChopper:
@@ -67,12 +70,12 @@ class TextChopper(IdChopper):
         return as_text(raw)
 
     def encoded(self, item: str | Sequence[int]) -> list[int]:
-        """The ids of a text, or the ids themselves; every mark in a text becomes its special id, where ids stand for
-        words together with a space before it."""
+        """The ids of a text, or the ids themselves; every mark in a text becomes its special id, one that stands for a
+        word together with a space before it."""
         if not self.marks or not isinstance(item, str):
             return super().encoded(item)
         ids: list[int] = []
-        space = "[ ]?" if any(piece and len(piece) > 1 for piece in self.vocabulary.pieces) else ""
+        space = "[ ]?" if self.words else ""
         for number, part in enumerate(re.split(space + "(" + "|".join(map(re.escape, self.marks)) + ")", item)):
             ids += [self.marks[part]] if number % 2 else self.vocabulary.encode(part) if part else []
         return ids
@@ -80,8 +83,9 @@ class TextChopper(IdChopper):
     def with_marks(self, names: Iterable[str]) -> TextChopper:
         """The chopper that reads the printed names (`<|mask|>`, `[MASK]`) of the special ids of these roles as the
         ids."""
-        ids = [self.vocabulary.roles[name] for name in names]
-        return replace(self, marks={self.vocabulary.specials[id]: id for id in ids})
+        ids = {name: self.vocabulary.roles[name] for name in names}
+        words = {*ids} != {"mask"} or any(piece and len(piece) > 1 for piece in self.vocabulary.pieces)
+        return replace(self, marks={self.vocabulary.specials[id]: id for id in ids.values()}, words=words)
 
 
 def as_text(raw: Any) -> str:
