@@ -172,6 +172,13 @@ def test_molecules_are_written(runs, tmp_path):
     assert {*(tmp_path / "x-1.smi").read_text().strip()} <= {*"CO"}
 
 
+def test_a_corpus_has_no_column_to_judge_by(runs, tmp_path, capsys):
+    judge = f"tasks.fill.metrics={{accepted: {{use: accepted_by, run: {runs / 'masker'}}}}}"
+    assert main(["train", str(runs / "drafter.yaml"), judge, f"out={tmp_path / 'x'}"]) == 2
+    told = "tasks.fill.metrics.accepted: it compares with column 'label', and dataset 'text' has texts alone"
+    assert told in capsys.readouterr().err
+
+
 def test_an_ending_that_fits_nothing_is_told(runs, tmp_path, capsys):
     for run, ending, told in (
         ("tunes", ".png", "x.png: it can be written to .mid, .wav, .mp3, .csv, not '.png'"),
