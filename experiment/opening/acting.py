@@ -22,13 +22,17 @@ from .opened import Opened
 
 def environment_of(run: Opened, how: Playing) -> tuple[str, Mapping[str, Any]]:
     """The name of the environment that is played, and its settings. Raises RunError where it is neither given nor known
-    of the data."""
+    of the data, and where the data name code that the configuration does not."""
     if how.environment is not None:
         return how.environment, how.settings
     episodes = episodes_in(run)
     if episodes is None:
         raise RunError(f"{run.folder} was not trained on episodes of an environment; name one with --environment")
     about = episodes.source.about
+    module, code, _ = about.environment.partition(":")
+    if code and module not in run.config.modules:  # a folder of episodes may be a stranger's
+        told = f"{run.folder} was trained on episodes of {about.environment!r}, which is code outside chopmix"
+        raise RunError(f"{told}; if you trust who made it, say --environment {about.environment}")
     return about.environment, {**about.options, **how.settings}
 
 

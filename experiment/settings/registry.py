@@ -160,17 +160,25 @@ def is_trusted(module: str) -> bool:
     return known >= ANYWHERE or any(".".join(parts[: n + 1]) in known for n in range(len(parts)))
 
 
+def code_refused(reference: str) -> str:
+    """Why what `package.module:Name` names, a class or an environment, must not be executed; empty: it may be."""
+    path = reference.partition(":")[0]
+    if path.partition(".")[0] == ROOT or is_trusted(path):
+        return ""
+    return (
+        f"{reference!r} is code outside chopmix, which a run does not get executed; if you trust who made it, say "
+        f"--trust {path} (in Python trust=[{path!r}])"
+    )
+
+
 def imported(reference: str) -> Any:
     """The object `package.module:Name`. Raises LookupError with one sentence where there is none, and, before anything
     is imported, for a module that is not trusted here."""
-    path, _, name = reference.partition(":")
+    path, name = reference.partition(":")[::2]
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", path):
         raise LookupError(f"{reference!r}: a class is named package.module:Class")
-    if path.partition(".")[0] != ROOT and not is_trusted(path):
-        raise LookupError(
-            f"{reference!r} is code outside chopmix, which a run does not get executed; if you trust who made it, say "
-            f"--trust {path} (in Python trust=[{path!r}])"
-        )
+    if refused := code_refused(reference):
+        raise LookupError(refused)
     module = import_or_explain(path)
     if callable(found := getattr(module, name, None)):
         return found

@@ -1,14 +1,19 @@
 """Agents that see: pictures in time as tokens, played moment by moment, and the configurations for a GPU, small."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from chopmix.commands.cli import main
+from chopmix.experiment.folder.reading import RunError
+from chopmix.experiment.opening import acting
 from chopmix.experiment.opening.played import episodes_of
 from chopmix.experiment.run import load_run
-from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.settings.config import ConfigError, config_from_tree, load_config
 from chopmix.experiment.train import train
 from chopmix.inference.in_time.rollout import Playing
 from chopmix.tokenizers.files.reading import DataError
@@ -64,6 +69,28 @@ def test_an_agent_learns_from_pictures_and_plays(tmp_path, monkeypatch):
     played = list(episodes_of(run, Playing(temperature=0), 6.0, range(12)))
     assert np.mean([each.value for each in played]) > 4.5
     assert played[0].observations["observation"].shape == (6, 8, 12)
+
+
+def test_a_strangers_run_executes_no_environment_and_no_policy(tmp_path, monkeypatch):
+    """Nothing that its configuration or its episodes name is imported, unless it is trusted."""
+    (tmp_path / "evil_world.py").write_text("raise SystemExit('executed')")
+    monkeypatch.syspath_prepend(tmp_path)
+    told = SEES.replace("spot:Spot-v0", "evil_world:Evil-v0").replace("spot:Follows", "evil_world:Zero")
+    tree = yaml.safe_load(told)
+    tree["evaluation"]["play"] = {"environment": "evil_world:Evil-v0"}
+    with pytest.raises(ConfigError) as error:
+        config_from_tree(tree)
+    places = ("data.dataset.of.environment", "data.dataset.of.policy", "evaluation.play.environment")
+    assert all(place in str(error.value) for place in places)
+    assert str(error.value).count("is code outside chopmix, which a run does not get executed") == 3
+    assert "evil_world" in config_from_tree(tree, trust=["evil_world"]).modules
+    source = SimpleNamespace(about=SimpleNamespace(environment="evil_world:Evil-v0", options={}))
+    run = SimpleNamespace(folder="runs/x", config=SimpleNamespace(modules=set()))
+    monkeypatch.setattr(acting, "episodes_in", lambda run: SimpleNamespace(source=source))
+    with pytest.raises(RunError, match="if you trust who made it, say --environment evil_world:Evil-v0"):
+        acting.environment_of(run, Playing())
+    assert acting.environment_of(run, Playing(environment="evil_world:Evil-v0"))[0] == "evil_world:Evil-v0"
+    assert "evil_world" not in sys.modules
 
 
 @given(st.integers(1, 9), st.integers(1, 3), st.data())
