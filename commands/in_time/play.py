@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ...experiment.run import Run
+    from ...inference.in_time.planning import Planning
     from ...inference.in_time.rollout import Playing
 
 HELP = "let a run act in an environment, for a return that is asked for"
@@ -30,6 +31,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
                          help="of drawn actions, 0: the likeliest; default: as evaluation.play says")  # fmt: skip
     command.add_argument("--plan", metavar="P",
                          help="imagine what would follow: beams:16,horizon:12 (all must be ids)")  # fmt: skip
+    command.add_argument("--beside", action="append", default=[], metavar="RUN",
+                         help="another run, such as one that clones, in the same table; repeatable")  # fmt: skip
     command.add_argument("--seed", type=int, default=1, metavar="N", help="of the episodes; default 1")
     command.add_argument("--together", type=int, default=64, metavar="N", help="episodes side by side; default 64")
     command.add_argument("--record", metavar="FILE", help="write the first episode there, a .gif")
@@ -41,9 +44,8 @@ def run(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     from ...experiment.folder.reading import RunError, say_aside
-    from ...experiment.opening.played import data_figures, environment_of, episodes_of, figures_of
+    from ...experiment.opening.played import data_figures, environment_of
     from ...tokenizers.files.writing import write_json
-    from ..options.progress import progress
 
     if options.record and Path(options.record).suffix != ".gif":
         raise RunError(f"--record {options.record}: an episode is written as .gif")
@@ -51,23 +53,14 @@ def run(options: argparse.Namespace) -> None:
     how = asked(options, loaded)
     (name, settings), data = environment_of(loaded, how), data_figures(loaded)
     say_aside(f"{loaded.name}, in {name}")
-    found, frames = [], []
-    for target in how.asked.values():
-        if target is not None and data and not data["worst"] <= target <= data["best"]:
-            say_aside(f"no episode of the data has {target:g}: they reach {data['worst']:g} to {data['best']:g}")
-        watch = (lambda game: frames.append(game.render())) if options.record and not frames else None
-        played = episodes_of(loaded, how, target, range(how.episodes), watch)
-        found.append({"target": target, **figures_of([*progress(played, how.episodes, "episodes")])})
-    wide_console().print(table_of(found))
-    if data:
-        print(f"the data: {data['mean']:.4g} on average, {data['best']:.4g} at best")
+    found, frames = play(options, loaded, how, data)
+    wide_console().print(table_of(found, data))
     if options.record:
         write_film(Path(options.record), frames)
     record = {
         "environment": name,
         "settings": settings,
         "temperature": how.temperature,
-        "plan": how.plan and str(how.plan),
         "seed": how.seed,
         "episodes": how.episodes,
     }
@@ -76,11 +69,43 @@ def run(options: argparse.Namespace) -> None:
         write_json(Path(options.json), {"played": found, "data": data, **record})
 
 
+def play(
+    options: argparse.Namespace, loaded: Run, how: Playing, data: Mapping[str, float] | None
+) -> tuple[list[dict[str, Any]], list[Any]]:  # fmt: skip
+    """The figures of the run for each return that is asked for, planned and not, and of the runs beside it; and the
+    frames of the first episode, where it is filmed."""
+    from dataclasses import replace
+
+    from ...experiment.folder.reading import say_aside
+    from ...experiment.opening.played import episodes_of, figures_of
+    from ..options.progress import progress
+
+    found, frames = [], []
+
+    def one(run: Run, target: float | None, plan: Planning | None) -> None:
+        watch = (lambda game: frames.append(game.render())) if options.record and not frames else None
+        played = episodes_of(run, replace(how, plan=plan), target, range(how.episodes), watch)
+        row = {"who": run.name, "plan": plan and str(plan), "target": target}
+        found.append(row | figures_of([*progress(played, how.episodes, "episodes")]))
+
+    for target in how.asked.values():
+        if target is not None and data and not data["worst"] <= target <= data["best"]:
+            say_aside(f"no episode of the data has {target:g}: they reach {data['worst']:g} to {data['best']:g}")
+        for plan in [how.plan, None] if how.plan else [None]:
+            one(loaded, target, plan)
+    for folder in options.beside:
+        one(load(argparse.Namespace(**vars(options) | {"run": folder})), None, None)
+    return found, frames
+
+
 def asked(options: argparse.Namespace, loaded: Run) -> Playing:
     """How the run plays: as the options say, else as its configuration does."""
+    from ...experiment.folder.reading import RunError
     from ...inference.in_time.planning import Planning
     from ...inference.in_time.rollout import Playing
 
+    if options.plan and options.temperature is not None:
+        raise RunError("--temperature is of actions that are drawn, and --plan takes those of the best way: give one")
     known = loaded.config.evaluation.play or Playing()
     return Playing(
         environment=options.environment or known.environment, settings={**known.settings, **settings_of(options)},
@@ -91,14 +116,18 @@ def asked(options: argparse.Namespace, loaded: Run) -> Playing:
     )  # fmt: skip
 
 
-def table_of(found: list[Mapping[str, Any]]) -> Table:
-    """The figures of each return that was asked for, as a table."""
+def table_of(found: list[Mapping[str, Any]], data: Mapping[str, float] | None) -> Table:
+    """The figures of each run and each return that was asked for, and below them those of the data, as a table."""
     from rich.table import Table
 
-    table = Table("asked", "return", *SHOWN)
+    table = Table("who", "plan", "asked", "return", *SHOWN)
     for row in found:
         target = "" if row["target"] is None else f"{row['target']:g}"
-        table.add_row(target, f"{row['return']:.4g} ± {row['error']:.2g}", *(f"{row[name]:.4g}" for name in SHOWN))
+        told = f"{row['return']:.4g} ± {row['error']:.2g}", *(f"{row[name]:.4g}" for name in SHOWN)
+        table.add_row(row["who"], row["plan"] or "", target, *told)
+    if data:
+        table.add_section()
+        table.add_row("the data", "", "", f"{data['mean']:.4g}", f"{data['worst']:.4g}", f"{data['best']:.4g}")
     return table
 
 

@@ -17,7 +17,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--episodes", type=int, default=1000, metavar="N", help="how many in all; default 1,000")
     command.add_argument("--noise", type=float, nargs=2, default=(0.0, 0.0), metavar=("LOW", "HIGH"),
                          help="the share of random actions of an episode, drawn between these two")  # fmt: skip
-    command.add_argument("--target", type=float, metavar="R", help="the return that a run is asked for")
+    command.add_argument(
+        "--target",
+        type=float,
+        metavar="R",
+        help="the return that a run is asked for; it acts at the temperature that its evaluation.play says",
+    )
     command.add_argument("--seed", type=int, default=0, metavar="N")
     command.add_argument("--out", required=True, metavar="DIR", help="the folder; one that is begun is finished")
 
@@ -27,19 +32,26 @@ def run(options: argparse.Namespace) -> None:
 
     from ...data.environments.episodes import read_episodes
     from ...data.environments.record import about_of, record
+    from ...experiment.folder.reading import RunError
     from ...experiment.opening.played import episodes_of
     from ...experiment.run import load_run
     from ...inference.in_time.rollout import Playing
     from ..options.progress import progress
 
-    is_run = (Path(options.policy) / "config.yaml").is_file()
-    policy = f"{options.policy} asked for {options.target}" if is_run else options.policy
-    settings, noise = settings_of(options), tuple(options.noise)
+    settings, noise, policy = settings_of(options), tuple(options.noise), options.policy
+    loaded = load_run(policy) if (Path(policy) / "config.yaml").is_file() else None
+    if loaded is None and options.target is not None:
+        raise RunError(f"--target is the return that a run is asked for; {policy!r} is none")
+    if loaded is not None and any(noise):
+        raise RunError(f"--noise is for scripts: {policy} is a run, which draws its actions itself")
+    if loaded is not None:
+        policy = f"{policy}, step {loaded.step}, asked for {options.target}"
     about = about_of(options.environment, settings, policy, noise, options.seed, options.episodes)
     play = None
-    if is_run:
-        how = Playing(environment=options.environment, settings=settings, seed=options.seed)
-        loaded = load_run(options.policy)
+    if loaded is not None:
+        known = loaded.config.evaluation.play or Playing()
+        how = Playing(environment=options.environment, settings=settings, seed=options.seed,
+                      temperature=known.temperature, plan=known.plan)  # fmt: skip
 
         def play(first: int):
             return episodes_of(loaded, how, options.target, range(first, options.episodes))

@@ -79,10 +79,11 @@ def begin(environment: gymnasium.Env, seed: int) -> Observed:
 
 
 def observed(value: Any) -> Observed:
-    """An observation as arrays and texts by name; a single one is called `observation`."""
+    """An observation as arrays and texts by name, a copy: an environment may show the same array again, changed. A
+    single one is called `observation`."""
     parts = value if isinstance(value, Mapping) else {"observation": value}
     texts = {name: each for name, each in parts.items() if isinstance(each, str)}
-    return Observed({name: np.asarray(each) for name, each in parts.items() if name not in texts}, texts)
+    return Observed({name: np.array(each) for name, each in parts.items() if name not in texts}, texts)
 
 
 def spaces_of(environment: gymnasium.Env) -> Spaces:

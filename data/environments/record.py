@@ -33,7 +33,7 @@ def played(
         action = agent.anything() if random.random() < share else action
         check_action(np.asarray(action), space)
         value, reward, ended, cut, _ = environment.step(action)
-        actions.append(action)
+        actions.append(np.array(action))
         rewards.append(float(reward))
         if ended or cut:
             return episode_of(steps, actions, rewards, ended, start)

@@ -67,11 +67,15 @@ class FindsDoor(Agent):
     """KeyToDoor: walks to the key, then to the door."""
 
     def act(self, seen: Observed) -> int:
-        cells = seen.arrays["observation"]
-        things = np.argwhere(cells > 1)
+        if "observation" in seen.arrays:
+            cells = seen.arrays["observation"]
+            agent, things = np.argwhere(cells == 1)[0], np.argwhere(cells > 1)
+        else:  # cells from 1, by rows of five
+            agent, thing = (int(seen.arrays[name]) - 1 for name in ("agent", "thing"))
+            agent, things = np.array(divmod(agent, 5)), np.array([divmod(thing, 5)] if thing >= 0 else [])
         if not len(things):
             return self.anything()
-        down, right = things[0] - np.argwhere(cells == 1)[0]
+        down, right = things[0] - agent
         return (0 if down < 0 else 1) if down else (2 if right < 0 else 3)
 
 

@@ -96,6 +96,10 @@ def check_observations(run: Opened, spaces: Spaces, environment: Any, target: fl
     """Raises RunError where an input reads what is not observed there, or cannot take what is, or the return that is
     asked for."""
     columns = read_columns(run)
+    if target is not None and "return" not in columns.values():
+        raise RunError(
+            f"{run.folder} is told no return, since none of its inputs reads 'return': none can be asked for"
+        )
     known = {"return", "reward", "action", "step", *spaces.observations, *spaces.texts}
     seen = begin(environment, 0)
     for name, column in columns.items():

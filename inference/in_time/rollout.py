@@ -51,6 +51,8 @@ class Playing:
         if not 0 <= self.temperature < math.inf or min(self.together, self.episodes) < 1:
             told = f"temperature {self.temperature:g}, together {self.together}, episodes {self.episodes}"
             raise ValueError(f"temperature must be at least 0, together and episodes at least 1; they are {told}")
+        if not all(map(math.isfinite, self.targets)):
+            raise ValueError(f"the returns that are asked for must be finite numbers, not {list(self.targets)}")
 
     @property
     def asked(self) -> dict[str, float | None]:

@@ -66,7 +66,7 @@ def test_a_run_plays_and_its_episodes_are_filmed_and_told(run, tmp_path, capsys)
     said = capsys.readouterr()
     found = json.loads(told.read_text())
     assert [row["target"] for row in found["played"]] == [10, 400] and found["data"]["worst"] >= 8
-    assert "no episode of the data has 400: they reach" in said.err and "the data:" in said.out
+    assert "no episode of the data has 400: they reach" in said.err and "the data" in said.out
     with Image.open(film) as frames:
         assert frames.n_frames >= 8
 
@@ -82,6 +82,8 @@ def test_a_run_plays_and_its_episodes_are_filmed_and_told(run, tmp_path, capsys)
         (["--setting", "gravity=3"], "environment 'CartPole-v1' cannot be made"),
         (["--plan", "beams:2"], "cannot plan: no task {use: next_item} predicts reward, return, observation"),
         (["--plan", "beams"], "a plan is written beams:16,horizon:12,expand:2, not 'beams'"),
+        (["--plan", "beams:2,horizon:2", "--temperature", "1"], "--temperature is of actions that are drawn"),
+        (["--target=nan"], "the returns that are asked for must be finite numbers, not [nan]"),
         (["--record", "film.mp4"], "an episode is written as .gif"),
         (["--episodes", "0"], "episodes 0"),
     ],
@@ -125,6 +127,45 @@ def test_plans_that_do_not_fit_are_told_and_the_longest_that_fits_is_played(plan
     said = capsys.readouterr()
     fits = options[-1].endswith(":45")
     assert bool(status) != fits and (fits or told in said.err) and "Traceback" not in said.err
+
+
+def test_a_planned_return_stands_beside_the_reactive_one_and_those_of_other_runs(plans, tmp_path, capsys):
+    told = tmp_path / "told.json"
+    more = ["--plan", "beams:2,horizon:2", "--beside", str(plans), "--episodes", "2", "--json", str(told)]
+    assert not main(["play", str(plans), *more])
+    rows = json.loads(told.read_text())["played"]
+    assert [row["plan"] for row in rows] == ["beams:2,horizon:2,expand:2", None, None]
+    assert rows[1]["return"] == rows[2]["return"] and {row["who"] for row in rows} == {rows[0]["who"]}
+    assert "the data" in capsys.readouterr().out
+
+
+def test_a_run_that_is_told_no_return_is_asked_for_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    config, small = str(CONFIGS / "decision" / "cartpole.yaml"), ["training.steps=2", "data.dataset.of.episodes=20"]
+    cloning = ["inputs.return=null", "data.dataset.balance=0", "evaluation.play=null", f"out={tmp_path / 'run'}"]
+    assert not main(["train", config, *small, "training.samples_per_step=4", "model.width=16", *cloning])
+    assert main(["play", str(tmp_path / "run"), "--target", "40", "--episodes", "2"]) == 2
+    assert "is told no return, since none of its inputs reads 'return'" in capsys.readouterr().err
+    wrong = [*small, f"out={tmp_path / 'other'}", "inputs.action.offset=0.2"]
+    assert main(["train", config, *wrong]) == 2
+    told = "tasks.act.at: 'action' has the offset 0.2, 'observation', at which it is predicted, 0.3: it must be larger"
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("grid", ["true", "false"])
+def test_the_script_finds_the_door_in_cells_and_in_ids(tmp_path, capsys, grid):
+    options = ["--policy", "script", "--setting", f"grid={grid}", "--episodes", "30", "--out", str(tmp_path / "x")]
+    assert not main(["record", "chopmix/KeyToDoor-v0", *options])
+    assert read_episodes(tmp_path / "x")[1].values.mean() > 0.8 and "30 episodes" in capsys.readouterr().out
+
+
+def test_what_cannot_be_recorded_is_told(run, tmp_path, capsys):
+    for more, told in (
+        (["--policy", "script", "--target", "3"], "--target is the return that a run is asked for; 'script' is none"),
+        (["--policy", str(run), "--noise", "0", "1"], "is a run, which draws its actions itself"),
+    ):
+        assert main(["record", "CartPole-v1", *more, "--episodes", "2", "--out", str(tmp_path / "x")]) == 2
+        assert told in capsys.readouterr().err and not (tmp_path / "x").exists()
 
 
 def test_more_categories_than_an_input_reads_are_told(plans):

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from chopmix.commands.cli import main
+from chopmix.data.environments.making import observed
 from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.opening import acting
 from chopmix.experiment.opening.played import episodes_of
@@ -69,6 +70,13 @@ def test_an_agent_learns_from_pictures_and_plays(tmp_path, monkeypatch):
     played = list(episodes_of(run, Playing(temperature=0), 6.0, range(12)))
     assert np.mean([each.value for each in played]) > 4.5
     assert played[0].observations["observation"].shape == (6, 8, 12)
+
+
+def test_what_is_observed_is_kept_where_the_environment_changes_it():
+    buffer = np.zeros(2)
+    seen = [observed(buffer), observed({"a": buffer, "word": "go"})]
+    buffer += 1
+    assert not seen[0].arrays["observation"].any() and not seen[1].arrays["a"].any() and seen[1].texts == {"word": "go"}
 
 
 def test_a_strangers_run_executes_no_environment_and_no_policy(tmp_path, monkeypatch):

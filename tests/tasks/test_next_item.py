@@ -79,9 +79,6 @@ def test_tokens_stand_in_the_order_of_their_seconds():
     }
     sample = [("word", "go"), ("return", np.ones((3, 1))), ("state", np.ones((3, 2))), ("action", [0, 1, 2])]
     planned = packed([sample, sample[1:]], choppers, core=1)
-    assert (
-        planned.tokens.input.tolist() == [[0, 1, 1, 1, 2, 3, 4, 2, 3, 4, 2, 3, 4, 0, 2, 3, 4, 2, 3, 4, 2, 3, 4]] or True
-    )
     row = planned.tokens.input.flatten()[planned.tokens.sample.flatten() == 1].tolist()
     assert row == [0, 1, 1, 1, 2, 3, 4, 2, 3, 4, 2, 3, 4]
     for name, chunks in planned.chunks.items():

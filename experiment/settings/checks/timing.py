@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
+from ....data.datasets.episodes import OWN
 from ....tasks.next_item import NextItem
 from ....tokenizers.base import SECONDS, stands_on
 from ..schema import Part
@@ -57,6 +58,20 @@ def next_items_stand_in_time(inputs: dict[str, Part], tasks: dict[str, Part]) ->
                 yield ("tasks", name, key), f"no input is named {asked!r}; possible: {', '.join(inputs)}"
 
 
+def actions_follow_what_is_seen(inputs: dict[str, Part], tasks: dict[str, Part], data: Data) -> Iterator[Found]:
+    """An action that is predicted at what is observed stands behind it, within the same step of an episode: else the
+    next token of its input would be another step's."""
+    for name, part in tasks.items():
+        target, at = (part.options.get(key) for key in ("target", "at")) if part.target is NextItem else ("", "")
+        column, seen = data.columns.get(target, target), data.columns.get(at, at)
+        if column != "action" or seen in OWN or not {target, at} <= inputs.keys():
+            continue
+        places = [inputs[each].options.get("offset") or 0.0 for each in (at, target)]
+        if not places[0] < places[1] < places[0] + 1:
+            told = f"{target!r} has the offset {places[1]:g}, {at!r}, at which it is predicted, {places[0]:g}"
+            yield ("tasks", name, "at"), f"{told}: it must be larger, by less than 1, or another step's is predicted"
+
+
 def generated_items_have_no_offset(inputs: dict[str, Part], tasks: dict[str, Part]) -> Iterator[Found]:
     """What is generated token by token, or refined, stands at no second: it has only an order."""
     for name, needs in needs_of(tasks).items():
@@ -66,5 +81,6 @@ def generated_items_have_no_offset(inputs: dict[str, Part], tasks: dict[str, Par
 
 
 CHECKS: tuple[Callable[..., Iterator[Found]], ...] = (
-    time_is_kept, order_is_known, next_items_stand_in_time, generated_items_have_no_offset,
+    time_is_kept, order_is_known, next_items_stand_in_time, actions_follow_what_is_seen,
+    generated_items_have_no_offset,
 )  # fmt: skip
