@@ -27,7 +27,7 @@ RIGHT = {
 }  # fmt: skip
 """The rivals that are right for each kind of function."""
 ELSEWHERE = {"points twice as far": {"scale": 2.0}, "values three times as large": {"weights": 3.0}}
-"""Other data than was trained on, by its name: what changes."""
+"""Other data than was trained on, by its name: what is multiplied, and by how much."""
 Curves = dict[str, dict[str, list[float]]]
 Probed = Mapping[str, Sequence[float]]
 PICTURE = "in_context.png"
@@ -86,7 +86,8 @@ def _read(
     run: Run, name: str, task: NextItem, dataset: InContext, changed: Mapping[str, float], functions: int
 ) -> Seen:
     options = {key: getattr(dataset, key) for key in ("dimension", "examples", "noise", "scale", "weights")}
-    other = InContext(function=lambda: dataset.kind, samples=functions, **{**options, **changed})
+    options |= {key: factor * options[key] for key, factor in changed.items()}
+    other = InContext(function=lambda: dataset.kind, samples=functions, **options)
     other.held_back = functions
     return seen(run.model, name, task, own_split(run, "val", other))
 

@@ -234,6 +234,16 @@ def test_layers_are_read_at_the_points_and_at_the_values(tmp_path):
     assert unread["value"] < 0.01 and unread["point"] > 0.8
 
 
+def test_data_elsewhere_are_larger_than_those_of_the_run(tmp_path, capsys):
+    """Points twice as far as it was trained on, whatever its `scale`."""
+    (tmp_path / "pairs.yaml").write_text(PAIRS.replace("in_context,", "in_context, scale: 2.0,"))
+    assert not main(["train", str(tmp_path / "pairs.yaml"), f"out={tmp_path / 'pairs'}"])
+    assert not main(["in_context", str(tmp_path / "pairs"), "--functions", "40"])
+    lines = [line.split(",") for line in (tmp_path / "pairs" / "in_context.csv").read_text().splitlines()]
+    first = {where: float(error) for where, examples, error, *_ in lines if examples == "0"}
+    assert first["points twice as far"] > 2.5 * first["as trained"]
+
+
 def test_rules_in_the_prompt_are_written(tmp_path, capsys):
     (tmp_path / "rules.yaml").write_text("""
 inputs:
