@@ -116,6 +116,9 @@ def _space(space: Any, what: str) -> Space:
 
 def check_action(action: np.ndarray, space: Space) -> None:
     """Raises DataError for an action outside of the space."""
+    if action.dtype.kind not in ("iub" if space.size is not None else "iufb"):
+        wanted = "a whole number" if space.size is not None else "numbers"
+        raise DataError(f"an action must be {wanted}, not {action.tolist()!r}")
     if action.shape != space.shape or not np.isfinite(action).all():
         raise DataError(f"an action of shape {action.shape} is outside the space, whose actions have {space.shape}")
     if space.size is not None and not 0 <= int(action) < space.size:

@@ -27,11 +27,16 @@ class Agent(ABC):
         """The action at an observation."""
 
     def anything(self) -> Any:
-        """An action drawn at random from the whole space."""
+        """An action drawn at random from the whole space; where it has no limits, normally."""
         space = self.environment.action_space
         if hasattr(space, "n"):
             return int(self.random.integers(space.n))
-        return self.random.uniform(space.low, space.high).astype(space.dtype)
+        bounded = np.isfinite(space.low) & np.isfinite(space.high)
+        if bounded.all():
+            return self.random.uniform(space.low, space.high).astype(space.dtype)
+        drawn = self.random.uniform(np.where(bounded, space.low, 0), np.where(bounded, space.high, 1))
+        wild = np.clip(self.random.normal(size=space.shape), space.low, space.high)
+        return np.where(bounded, drawn, wild).astype(space.dtype)
 
 
 class Random(Agent):

@@ -1,5 +1,6 @@
 """Agents that see: pictures in time as tokens, played moment by moment, and the configurations for a GPU, small."""
 
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,8 @@ import pytest
 import torch
 import yaml
 from chopmix.commands.cli import main
-from chopmix.data.environments.making import observed
+from chopmix.data.environments.making import Space, check_action, observed, spaces_of
+from chopmix.data.environments.scripts import Random
 from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.opening import acting
 from chopmix.experiment.opening.played import episodes_of
@@ -70,6 +72,46 @@ def test_an_agent_learns_from_pictures_and_plays(tmp_path, monkeypatch):
     played = list(episodes_of(run, Playing(temperature=0), 6.0, range(12)))
     assert np.mean([each.value for each in played]) > 4.5
     assert played[0].observations["observation"].shape == (6, 8, 12)
+
+
+@pytest.mark.parametrize(
+    ("action", "space", "told"),
+    [
+        (7, Space(shape=(), dtype="int64", size=2), "action 7 is outside the space: 0 to 1"),
+        (-1, Space(shape=(), dtype="int64", size=2), "action -1 is outside the space: 0 to 1"),
+        (0.5, Space(shape=(), dtype="int64", size=2), "an action must be a whole number, not 0.5"),
+        (None, Space(shape=(), dtype="int64", size=2), "an action must be a whole number, not None"),
+        ("up", Space(shape=(1,), dtype="float32"), "an action must be numbers, not 'up'"),
+        (
+            [9.0],
+            Space(shape=(1,), dtype="float32", low=(-2,), high=(2,)),
+            "action [9.0] is outside the space: [-2.0] to",
+        ),
+        ([np.nan], Space(shape=(1,), dtype="float32"), "is outside the space"),
+        ([0.0, 0.0], Space(shape=(1,), dtype="float32"), "an action of shape (2,) is outside the space, whose actions"),
+    ],
+)
+def test_actions_outside_the_space_are_told(action, space, told):
+    with pytest.raises(DataError, match=re.escape(told)):
+        check_action(np.asarray(action), space)
+
+
+def test_an_action_at_random_is_one_where_the_space_has_no_limits():
+    import gymnasium
+
+    for low, high in ((-1.0, 1.0), (-np.inf, np.inf), (0.0, np.inf)):
+        space = gymnasium.spaces.Box(low, high, (3,), np.float32)
+        agent = Random(SimpleNamespace(action_space=space), np.random.default_rng(0))
+        assert all(space.contains(agent.anything()) for _ in range(50))
+
+
+def test_spaces_that_cannot_be_taken_are_told():
+    import gymnasium
+
+    spaces = gymnasium.spaces
+    made = SimpleNamespace(observation_space=spaces.Box(0, 1, (2,)), action_space=spaces.MultiDiscrete([2, 3]))
+    with pytest.raises(DataError, match="the action is MultiDiscrete.*; possible are Discrete from 0, Box, and Dict"):
+        spaces_of(made)
 
 
 def test_what_is_observed_is_kept_where_the_environment_changes_it():
