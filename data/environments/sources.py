@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...tokenizers.files.reading import DataError
 from ..root import cache_folder, data_root
-from .episodes import About, Episodes, read_about, read_episodes
+from .episodes import PART, About, Episodes, parts_in, read_about, read_episodes
 from .minari import about_folder, read_folder
 
 
@@ -24,6 +24,11 @@ class Source(ABC):
     @abstractmethod
     def read(self) -> Episodes:
         """All episodes. Raises DataError where they cannot be had."""
+
+    @property
+    @abstractmethod
+    def at_hand(self) -> bool:
+        """Whether all episodes are there already, so that nothing must be recorded to read them."""
 
     @property
     def options(self) -> dict[str, object]:
@@ -50,11 +55,20 @@ class Recorded(Source):
 
         return about_of(self.environment, self.settings, self.policy, self.noise, self.seed, self.episodes)
 
+    @property
+    def folder(self) -> Path:
+        """Where they are kept."""
+        told = self.about.model_dump_json().encode()
+        return cache_folder() / "episodes" / hashlib.sha256(told).hexdigest()[:16]
+
+    @property
+    def at_hand(self) -> bool:
+        return PART * len(parts_in(self.folder, self.episodes)) >= self.episodes
+
     def read(self) -> Episodes:
         from .record import recorded
 
-        told = self.about.model_dump_json().encode()
-        return recorded(cache_folder() / "episodes" / hashlib.sha256(told).hexdigest()[:16], self.about)
+        return recorded(self.folder, self.about)
 
 
 class Folder(Source):
@@ -66,10 +80,14 @@ class Folder(Source):
     @property
     def folder(self) -> Path:
         """Where it is. Raises DataError where there is no such folder."""
-        for found in (Path(self.path), data_root() / self.path):
+        for found in (Path(self.path).expanduser(), data_root() / self.path):
             if found.is_dir():
                 return found
         raise DataError(f"there is no folder {self.path}, nor {data_root() / self.path}")
+
+    @property
+    def at_hand(self) -> bool:
+        return any(found.is_dir() for found in (Path(self.path).expanduser(), data_root() / self.path))
 
     @cached_property
     def about(self) -> About:

@@ -44,9 +44,14 @@ def episodes_in(run: Opened) -> Episodes | None:
 
 
 def read_columns(run: Opened) -> dict[str, str]:
-    """The data columns of the inputs that are read of episodes: not those of other data sets in a mixture."""
+    """The data columns of the inputs that are read of episodes: not those of other data sets in a mixture. Where the
+    episodes are gone, all."""
     columns, episodes = columns_of(run.config), episodes_in(run)
-    return {name: column for name, column in columns.items() if episodes is None or column in episodes.columns}
+    try:
+        known = columns.values() if episodes is None else episodes.columns
+    except DataError:
+        known = columns.values()
+    return {name: column for name, column in columns.items() if column in known}
 
 
 def acting_task(run: Opened, spaces: Spaces) -> tuple[str, NextItem]:

@@ -67,10 +67,10 @@ def play_metrics(run: Opened, how: Playing) -> dict[str, float]:
 
 
 def data_figures(run: Opened) -> dict[str, float] | None:
-    """The mean, the worst and the best return of the episodes that it was trained on; None where they are not at
-    hand."""
+    """The mean, the worst and the best return of the episodes that it was trained on; None where they are not at hand
+    (they would have to be recorded again)."""
     dataset = episodes_in(run)
-    if dataset is None:
+    if dataset is None or not dataset.source.at_hand:
         return None
     values = dataset.played.values[dataset.chosen("train")]
     return {"mean": float(values.mean()), "worst": float(values.min()), "best": float(values.max())}

@@ -1,6 +1,7 @@
 """`chopmix play`, `record` and `in_context` as they are typed: what they write, and what they say of bad input."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +158,25 @@ def test_the_script_finds_the_door_in_cells_and_in_ids(tmp_path, capsys, grid):
     options = ["--policy", "script", "--setting", f"grid={grid}", "--episodes", "30", "--out", str(tmp_path / "x")]
     assert not main(["record", "chopmix/KeyToDoor-v0", *options])
     assert read_episodes(tmp_path / "x")[1].values.mean() > 0.8 and "30 episodes" in capsys.readouterr().out
+
+
+def test_a_run_plays_without_its_data(tmp_path, monkeypatch, capsys):
+    """Without figures of the data: nothing is recorded for them, and a folder may be gone."""
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    data = tmp_path / "data"
+    assert not main(["record", "CartPole-v1", "--policy", "script", "--episodes", "20", "--out", str(data)])
+    config, small = str(CONFIGS / "decision" / "cartpole.yaml"), ["training.steps=2", "training.samples_per_step=4"]
+    for name, of in (("kept", []), ("folder", [f"data.dataset.of={{use: folder, path: {data}}}"])):
+        own = ["data.dataset.of.episodes=20", "evaluation.play=null", "model.width=16", f"out={tmp_path / name}"]
+        assert not main(["train", config, *small, *(of or own[:1]), *own[1:]])
+    shutil.rmtree(data)
+    shutil.rmtree(tmp_path / "cache")
+    for name, more in (("kept", []), ("folder", ["--environment", "CartPole-v1"])):
+        capsys.readouterr()
+        assert not main(["play", str(tmp_path / name), "--target", "20", "--episodes", "2", *more])
+        assert "the data" not in capsys.readouterr().out and not (tmp_path / "cache" / "episodes").exists()
+    assert main(["play", str(tmp_path / "folder"), "--episodes", "2"]) == 2
+    assert "there is no folder" in capsys.readouterr().err
 
 
 def test_what_cannot_be_recorded_is_told(run, tmp_path, capsys):
