@@ -436,7 +436,10 @@ def test_a_changed_vocabulary_or_text_is_refused(tiny, tmp_path, capsys):
 
     CharacterEncoding("".join(sorted(set(text) | {"z"}))).save(encoding)
     assert main(["generate", str(out)]) == 2
-    assert "vocabulary changed since the checkpoint of step 3" in capsys.readouterr().err
+    assert (
+        "text (a vocabulary, or a run that was taken in) changed since the checkpoint of step 3"
+        in capsys.readouterr().err
+    )
 
 
 def test_seeds_run_one_after_another(tiny, capsys):
