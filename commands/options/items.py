@@ -144,8 +144,10 @@ def draft_of_given(options: argparse.Namespace, run: Run, target: str) -> dict[s
         raise RunError(f"--given {options.given}: {error}") from error
     try:
         ends = [[int(end) for end in part.split(":")] for part in options.fill.split(",")]
+        check_places([each for first, *last in ends for each in (first, *(end - 1 for end in last))], len(ids))
         places = [place for first, *last in ends for place in range(first, last[0] if last else first + 1)]
-        check_places(places, len(ids))
+        if not places:
+            raise ValueError("it names no place")
     except ValueError as error:
         raise RunError(f"--fill {options.fill}: {error}; write 3,8:12 for the places 3, 8, 9, 10, 11") from None
     return {"draft": [task.mask if place in {*places} else id for place, id in enumerate(ids)]}

@@ -119,6 +119,8 @@ def agent_of(policy: str, environment: str) -> Callable[[gymnasium.Env, np.rando
             raise DataError(f"{environment!r} has no bot; BabyAI's environments have one")
         return BabyBot
     module, _, name = policy.partition(":")
+    if not name:  # nothing is imported for it
+        raise DataError(f"policy {policy!r}: possible are random, script, bot, package.module:Class, a run's folder")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:

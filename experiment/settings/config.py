@@ -161,7 +161,7 @@ def _resolve(document: Document) -> Config:
 def _environments(tree: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
     """The environments and policies in a tree that are code, `package.module:Name`, and where they stand: they are
     imported when episodes are recorded or played."""
-    for key, value in tree.items() if isinstance(tree, Mapping) else ():
+    for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list) else ():
         if key in ("environment", "policy") and isinstance(value, str) and ":" in value:
             yield (*where, key), value
         yield from _environments(value, (*where, key))

@@ -174,7 +174,7 @@ def code_refused(reference: str) -> str:
 def imported(reference: str) -> Any:
     """The object `package.module:Name`. Raises LookupError with one sentence where there is none, and, before anything
     is imported, for a module that is not trusted here."""
-    path, name = reference.partition(":")[::2]
+    path, _, name = reference.partition(":")
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", path):
         raise LookupError(f"{reference!r}: a class is named package.module:Class")
     if refused := code_refused(reference):

@@ -152,7 +152,12 @@ def test_a_part_of_a_picture_is_filled_in(runs, tmp_path, capsys):
     made = [vocabulary.encode(chopper.decode(str(tmp_path / f"x-{n}.png"))) for n in range(1, 9)]
     changed = {place for each in made for place in range(16) if each[place] != ids[place]}
     assert changed and changed <= {0, 4, 5, 6, 7, 8}
-    for places, told in (("16", "no place 16: places are 0 to 15"), ("x", "write 3,8:12 for the places 3, 8")):
+    for places, told in (
+        ("16", "no place 16: places are 0 to 15"),
+        ("0:99999999999", "no place"),
+        ("5:5", "it names no place"),
+        ("x", "write 3,8:12 for the places 3, 8"),
+    ):
         capsys.readouterr()
         more = ["--given", str(given), "--fill", places, "--output", str(tmp_path / "y.png")]
         assert generated(runs, "refiner", *more) == 2 and told in capsys.readouterr().err

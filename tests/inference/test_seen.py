@@ -11,7 +11,7 @@ import torch
 import yaml
 from chopmix.commands.cli import main
 from chopmix.data.environments.making import Space, check_action, observed, spaces_of
-from chopmix.data.environments.scripts import Random
+from chopmix.data.environments.scripts import Random, agent_of
 from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.opening import acting
 from chopmix.experiment.opening.played import episodes_of
@@ -140,6 +140,8 @@ def test_a_strangers_run_executes_no_environment_and_no_policy(tmp_path, monkeyp
     with pytest.raises(RunError, match="if you trust who made it, say --environment evil_world:Evil-v0"):
         acting.environment_of(run, Playing())
     assert acting.environment_of(run, Playing(environment="evil_world:Evil-v0"))[0] == "evil_world:Evil-v0"
+    with pytest.raises(DataError, match="policy 'evil_world': possible are random, script, bot, package.module:Class"):
+        agent_of("evil_world", "CartPole-v1")
     assert "evil_world" not in sys.modules
 
 
