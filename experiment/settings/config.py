@@ -158,7 +158,7 @@ def _resolve(document: Document) -> Config:
     return Config(path=path, tree=resolved, from_run=from_run, out=out, shares=shares, **values)
 
 
-def _environments(tree: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+def _environments(tree: Any, where: Where = ()) -> Iterator[tuple[Where, str]]:
     """The environments and policies in a tree that are code, `package.module:Name`, and where they stand: they are
     imported when episodes are recorded or played."""
     for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list) else ():
