@@ -1,7 +1,8 @@
 """Feed-forward layers of a block: what each token computes by itself after it has read the others; and layers of
 their own for groups of inputs.
 
-In YAML: `feed_forward: gelu`, `feed_forward: {use: swiglu, ratio: 2.67}`; `own_layers: {groups: [[image], [text, title]]}`.
+In YAML: `feed_forward: gelu`, `feed_forward: {use: swiglu, ratio: 2.67}`;
+`own_layers: {groups: [[image], [text, title]]}`.
 """
 
 from __future__ import annotations
