@@ -75,6 +75,9 @@ class Split:
             self.unread.left_out.note(name, targets.left_out)
         return batch
 
+    def keep(self) -> None:
+        """Keep what was computed of its items for later runs; called after every evaluation."""
+
     def __len__(self) -> int:
         """How many samples one epoch has."""
         return len(self.all())

@@ -125,6 +125,7 @@ def read_share(
         model.train(training)
     processes.agree([], error)
     split.unread.bad.check(processes)
+    split.keep()
     return shares, pairs
 
 

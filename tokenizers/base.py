@@ -183,6 +183,14 @@ class Chopper(Preprocessor):
         cannot be read."""
         return raw
 
+    def recalled(self, raw: Any) -> Any | None:
+        """While training: what stands for the item of a raw value of which all that is read is known already, so that
+        it need not be decoded; `augment` and `chop` take it, too. None: decode it."""
+        return None
+
+    def keep(self) -> None:
+        """Keep what was computed of items for later runs; called after every evaluation."""
+
     def augment(self, item: Any, random: np.random.Generator) -> Any:
         """The item changed at random, in training only; `random` is seeded by the run's seed, the epoch and the
         sample."""

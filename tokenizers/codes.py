@@ -21,7 +21,7 @@ from .base import Chopper, Preprocessor, Role, RunPart, axes_of
 from .chopping.contract import chopped
 from .chopping.ids import IdChopper, IdTokenizer
 from .chopping.packing import place
-from .encoding.code_file import CodeFile, counted, key_of
+from .encoding.code_file import CodeFile, counted, key_of, raw_key
 from .encoding.vocabulary import CodedVocabulary, Unit
 from .files.reading import DataError
 from .media.sound import WaveAugmentation
@@ -132,8 +132,9 @@ class CodeVocabulary(CodedVocabulary):
 @dataclass(frozen=True, kw_only=True)
 class CodesPreprocessor(Preprocessor):
     """Items as the codes that the run in the folder `run`, trained by the task `reconstruction`, gives to its input
-    `input`. The run's weights are copied to this run's assets. The codes of the training data are computed once, into a
-    file in the cache folder that is keyed by the content of that run. With `augment_wave` a sound is, in training, one
+    `input`. The run's weights are copied to this run's assets. The codes of the training data are computed once, before
+    the first step, those of other splits by their first evaluation, into a file in the cache folder that is keyed by
+    the content of that run; training then reads the codes alone and decodes no item. With `augment_wave` a sound is, in training, one
     of `variants` (default: 8) that are changed by it, whose codes are computed once, too."""
 
     run: str
@@ -150,7 +151,7 @@ class CodesPreprocessor(Preprocessor):
     def fit(self, items: Callable[[], Iterable], role: Role) -> CodesChopper:
         chopper = self.chopper(role.open_run(self.run), role)
         if role.cache is not None:
-            chopper.encode_all(counted(items(), f"{self.input} to codes"), training=True)
+            chopper.encode_all(counted(items(), f"{self.input} to codes"))
             chopper.known.save()
             if chopper.known.collapsed:
                 told = f"all {chopper.known.ids.size:,} are {chopper.known.ids[0, 0]}"
@@ -181,9 +182,17 @@ class CodesPreprocessor(Preprocessor):
         return CodesChopper(vocabulary=vocabulary, generated=role.generated, known=known, **changed)
 
 
+@dataclass(frozen=True)
+class Recalled:
+    """An item whose codes are known, and all that is known of it: its key."""
+
+    key: bytes
+
+
 @dataclass(frozen=True, kw_only=True)
 class CodesChopper(IdChopper):
-    """Items to the codes of a trained run. What was encoded once is kept."""
+    """Items to the codes of a trained run. What was encoded once is kept, and while training it is not decoded again:
+    the codes alone are read."""
 
     known: CodeFile = field(repr=False, compare=False)
     augment_wave: WaveAugmentation | None = None
@@ -199,10 +208,23 @@ class CodesChopper(IdChopper):
     def decode(self, raw: Any) -> Any:
         return self.vocabulary.chopper.decode(raw)
 
+    def recalled(self, raw: Any) -> Recalled | None:
+        key = self.known.decoded(raw_key(raw))
+        return Recalled(key) if key is not None and all(each in self.known for each in self.keys(key)) else None
+
+    def keep(self) -> None:
+        with suppress(OSError):  # what cannot be kept is computed anew
+            self.known.save()
+
+    def keys(self, key: bytes) -> list[bytes]:
+        """The keys of all that training reads of the item with this key: its own and those of its variants."""
+        changes = self.variants if self.augment_wave is not None else 0
+        return [key, *(self.variant_key(key, number) for number in range(changes))]
+
     def encoded(self, item: Any) -> list[int]:
         if isinstance(item, tuple | list):
             return list(item)
-        key = key_of(item)
+        key = item.key if isinstance(item, Recalled) else key_of(item)
         if (ids := self.known.get(key)) is None:
             ids = self.known.new[key] = self.vocabulary.encode(item)
         return ids
@@ -211,7 +233,8 @@ class CodesChopper(IdChopper):
         """The codes of one of the item's variants."""
         if self.augment_wave is None or isinstance(item, tuple | list):
             return item
-        key = self.variant_key(key_of(item), int(random.integers(self.variants)))
+        own = item.key if isinstance(item, Recalled) else key_of(item)
+        key = self.variant_key(own, int(random.integers(self.variants)))
         if (ids := self.known.get(key)) is None:
             ids = self.known.new[key] = self.vocabulary.encode(self.variant(item, key))
         return ids
@@ -225,18 +248,20 @@ class CodesChopper(IdChopper):
         sound, random = self.vocabulary.chopper, np.random.default_rng(int.from_bytes(key))
         return sound.cut(self.augment_wave(item, sound.rate, random))
 
-    def encode_all(self, raw: Iterable[Any], training: bool = False) -> None:
-        """Encode the items of raw values, for `training` their variants, too, so that they are known; those that cannot
-        be read are left out: they are told of when samples are read."""
+    def encode_all(self, raw: Iterable[Any]) -> None:
+        """Encode all that training reads of raw values, so that it is known; those that cannot be read are left out:
+        they are told of when samples are read."""
         new: dict[bytes, Any] = {}
-        changes = training and self.augment_wave is not None
         for each in raw:
             with suppress(ValueError, TypeError):
+                if self.recalled(each) is not None:
+                    continue
                 item = self.decode(each)
                 key = key_of(item)
-                keys = [self.variant_key(key, number) for number in range(self.variants)] if changes else []
-                for other in (key, *keys):
-                    if other not in new and self.known.get(other) is None:
+                if (before := raw_key(each)) is not None:
+                    self.known.new_raw[before] = key
+                for other in self.keys(key):
+                    if other not in new and other not in self.known:
                         new[other] = item if other == key else self.variant(item, other)
             if len(new) >= TOGETHER:
                 self._encode(new)

@@ -62,15 +62,16 @@ class Reader:
         checks: Mapping[str, Sequence[Callable[[Any], None]]] | None = None,
     ):  # fmt: skip
         self.samples, self.choppers, self.inputs, self.bad, self.checks = samples, choppers, inputs, bad, checks or {}
-        self.cache = ItemCache()
+        self.cache, self.recalled = ItemCache(), ItemCache()
         self._numbers: dict[str, int] = {}
 
-    def item(self, number: int) -> Item:
-        """The decoded inputs and the labels of a sample. Raises DataError (or OSError) when it is bad, ContractError
-        where the data set gives no mapping."""
+    def item(self, number: int, training: bool = False) -> Item:
+        """The decoded inputs and the labels of a sample; while `training`, what a chopper has `recalled` stands in the
+        place of an input, which is not decoded. Raises DataError (or OSError) when it is bad, ContractError where the
+        data set gives no mapping."""
         if number in self.bad:
             raise DataError(self.bad[number])
-        found = self.cache.get(number)
+        found = (self.recalled.get(number) if training else None) or self.cache.get(number)
         if found is None:
             raw = self.samples[number]
             if not isinstance(raw, Mapping):
@@ -78,11 +79,12 @@ class Reader:
                     f"data.dataset: {type(self.samples).__name__} gave {described(raw)} as sample "
                     f"{self.samples.keys[number]!r}; expected is a mapping from columns to values"
                 )
-            inputs = {
-                name: self._decoded(name, raw[c]) for name, c in self.inputs.columns.items() if raw.get(c) is not None
-            }
+            there = {name: raw[c] for name, c in self.inputs.columns.items() if raw.get(c) is not None}
+            recalled = {name: self.choppers[name].recalled(each) for name, each in there.items()} if training else {}
+            recalled = {name: each for name, each in recalled.items() if each is not None}
+            inputs = {name: recalled.get(name) or self._decoded(name, each) for name, each in there.items()}
             found = inputs, {name: self._checked(name, raw.get(name)) for name in self.inputs.labels}
-            self.cache.put(number, found)
+            (self.recalled if recalled else self.cache).put(number, found)
         return found
 
     def _decoded(self, name: str, raw: Any) -> Any:
@@ -110,7 +112,7 @@ class Reader:
     def length(self, number: int) -> int:
         """The tokens of a sample, without augmentation; 0 for a bad one."""
         try:
-            item = self.item(number)[0]
+            item = self.item(number, training=True)[0]
             return sum(chopper.count(item[name]) for name, chopper in self.choppers.items() if name in item)
         except (ValueError, OSError):
             return 0
@@ -122,7 +124,7 @@ class Reader:
         found = np.zeros((len(self.samples), 2), dtype=np.int64)
         for number in range(len(self.samples)):
             try:
-                item = self.item(number)[0]
+                item = self.item(number, training=True)[0]
                 counts = {name: chopper.count(item[name]) for name, chopper in self.choppers.items() if name in item}
             except (ValueError, OSError):  # it is counted and named when a batch reads it
                 continue

@@ -71,6 +71,10 @@ class SampleSplit(Split):
         numbers = np.lexsort(self.reader.lengths.T).tolist() if self.inputs.encoded else range(len(self.samples))
         return [Place(0, 0, number) for number in numbers]
 
+    def keep(self) -> None:
+        for chopper in self.choppers.values():
+            chopper.keep()
+
     def item(self, number: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """The decoded inputs of a sample by input name, and its labels by column. Raises DataError when it is bad."""
         return self.reader.item(number)
@@ -85,7 +89,8 @@ class SampleSplit(Split):
         where too many samples are bad."""
         read = [sample for each in places if (sample := self._sample(each, training, inputs, replaced or {}))]
         numbers = [each.number for _, each in read]
-        labels = {name: [self.item(number)[1][name] for number in numbers] for name in self.inputs.labels}
+        given = [self.reader.item(number, training)[1] for number in numbers]
+        labels = {name: [each[name] for each in given] for name in self.inputs.labels}
         keys, seeds = tuple(self.samples.keys[number] for number in numbers), tuple(tuple(each) for _, each in read)
         batch = self.collator.batch([parts for parts, _ in read], rows, labels=labels, keys=keys, seeds=seeds)
         return batch if training else replace(batch, units=self.units_of(numbers))
@@ -102,7 +107,7 @@ class SampleSplit(Split):
     def chop(self, each: Place, training: bool = False, inputs=None, replaced=None) -> Parts:
         """The (input, chunk) pairs of a sample; parameters as of `read`. Raises ValueError for a bad one."""
         new = {name: item(each.number) if callable(item) else item for name, item in (replaced or {}).items()}
-        item = {**self.item(each.number)[0], **new}
+        item = {**self.reader.item(each.number, training)[0], **new}
         item = {name: value for name, value in item.items() if value is not None}
         return self.collator.chop(item, self.samples.keys[each.number], each, training, inputs)
 

@@ -3,7 +3,10 @@
 import os
 import re
 import shutil
+from copy import deepcopy
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from chopmix.commands.cli import main
@@ -14,12 +17,15 @@ from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import train
 from chopmix.tokenizers.base import Role
-from chopmix.tokenizers.codes import CodeVocabulary
-from chopmix.tokenizers.encoding.code_file import CodeFile, key_of
+from chopmix.tokenizers.codes import CodesChopper, CodeVocabulary
+from chopmix.tokenizers.encoding.code_file import CodeFile, key_of, raw_key
 from chopmix.tokenizers.files.reading import DataError
+from chopmix.tokenizers.media.files import picture_bytes
 from chopmix.tokenizers.media.sound import WaveAugmentation
+from chopmix.training.record.metrics_file import read_metrics
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.random import default_rng
 from safetensors.torch import load_file
 
@@ -164,21 +170,83 @@ def test_what_cannot_be_reconstructed(runs, capsys):
     assert Role().generated is False
 
 
-def test_the_codes_of_the_training_data_are_computed_once(runs, monkeypatch):
+def test_codes_are_computed_once_and_training_reads_nothing_else(runs, monkeypatch):
+    """A later run encodes nothing, neither of train nor of val, decodes none of train, and learns what it learns where
+    all are decoded."""
     (file,) = (runs / "cache" / "codes").glob("*.safetensors")
-    encoded, encode, run = [], CodeVocabulary.encode_all, load_run(runs / "w")
-    split, chopper = run.dataset().open("train"), run.choppers["image"]
-    known = {key_of(chopper.decode(split[number]["image"])) for number in range(len(split))}
-    assert load_file(file)["ids"].shape == (len(known), 16)
+    run, decode, encode, decoded, encoded = load_run(runs / "w"), CodesChopper.decode, CodeVocabulary.encode_all, [], []
+    splits, chopper = [run.dataset().open(split) for split in ("train", "val")], run.choppers["image"]
+    items = [[key_of(chopper.decode(split[number]["image"])) for number in range(len(split))] for split in splits]
+    assert load_file(file)["ids"].shape == (len({*items[0], *items[1]}), 16)
+    assert chopper.known.path == file, "the copied run's codes are those of the run"
 
-    def watched(self, items):
-        encoded.extend(map(key_of, items))
-        return encode(self, items)
+    def watched(self, raw):
+        decoded.append(key_of(item := decode(self, raw)))
+        return item
 
-    monkeypatch.setattr(CodeVocabulary, "encode_all", watched)
-    train(load_config(runs / "w.yaml", [f"out={runs / 'again'}", "training.steps=1"]))
-    assert encoded and not known & {*encoded}, "items of val alone"
-    assert run.choppers["image"].known.path == file, "the copied run's codes are those of the run"
+    monkeypatch.setattr(CodeVocabulary, "encode_all", lambda self, items: encoded.extend(items) or encode(self, items))
+    monkeypatch.setattr(CodesChopper, "decode", watched)
+    train(load_config(runs / "w.yaml", [f"out={runs / 'again'}"]))
+    assert {*items[1]} <= {*decoded}, "those of val, which a sheet may show"
+    assert len({*decoded} - {*items[1]}) <= 8, "those of train that the check before training reads, no others"
+    assert len(encoded) == 24, "the sheet's twelve, generated and true ones; no other"
+    monkeypatch.undo()
+    monkeypatch.setenv("CHOPMIX_CACHE", str(runs / "cache"))
+    monkeypatch.setattr(CodesChopper, "recalled", lambda *_: None)
+    train(load_config(runs / "w.yaml", [f"out={runs / 'decoding'}"]))
+    lines = [read_metrics(runs / name / "metrics.jsonl") for name in ("w", "again", "decoding")]
+    (first,), (second,), (third,) = ([line["val/loss"] for line in found if "val/loss" in line] for found in lines)
+    assert first == second == third
+
+
+def test_a_file_that_changes_is_decoded_anew(runs, tmp_path):
+    chopper = load_run(runs / "w").choppers["image"]
+    chopper = replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16))
+    paths = [tmp_path / f"{name}.png" for name in "ab"]
+    for value, path in zip((0, 200), paths):
+        path.write_bytes(picture_bytes(torch.full((1, 8, 8), value, dtype=torch.uint8)))
+    (tmp_path / "none.png").write_bytes(b"no picture")
+    chopper.encode_all([*paths, tmp_path / "none.png", None])
+    chopper.keep()
+    again = replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16))
+    for each in (chopper, again):
+        for path in paths:
+            assert each.encoded(each.recalled(path)) == chopper.vocabulary.encode(chopper.decode(path))
+            assert each.augment(each.recalled(path), default_rng(0)) == each.recalled(path)
+            assert each.count(each.recalled(path)) == each.count(each.decode(path))
+        assert [each.recalled(raw) for raw in (tmp_path / "none.png", tmp_path / "c.png", None)] == [None] * 3
+    paths[0].write_bytes(picture_bytes(torch.full((1, 8, 8), 90, dtype=torch.uint8)))
+    assert again.recalled(paths[0]) is None and again.recalled(paths[1]) is not None
+
+
+RAW = st.recursive(
+    st.binary(max_size=4)
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | arrays(st.sampled_from([np.uint8, np.int16, np.float32]), st.sampled_from([(2,), (1, 2), (2, 1), ()])).filter(
+        lambda array: not np.isnan(array).any()
+    ),
+    lambda inner: st.tuples(inner, inner),
+    max_leaves=3,
+)
+
+
+def alike(a, b) -> bool:
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, np.ndarray):
+        return (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+    return all(map(alike, a, b)) if isinstance(a, tuple) else repr(a) == repr(b)
+
+
+@given(RAW, RAW)
+def test_raw_values_have_the_same_key_where_they_are_alike(a, b):
+    assert (raw_key(a) == raw_key(b)) == alike(a, b) and raw_key(a) == raw_key(deepcopy(a))
+
+
+def test_values_without_a_key(tmp_path):
+    assert raw_key(np.array([{}])) is raw_key(object()) is raw_key((b"", None)) is raw_key("a\0b") is None
+    assert raw_key(torch.zeros(2, dtype=torch.bfloat16)) is None and raw_key(tmp_path / "none") is None
 
 
 @pytest.mark.parametrize("harm", [b"", b"nothing of the sort", None], ids=["empty", "another", "cut"])
@@ -188,7 +256,19 @@ def test_a_damaged_file_of_codes_is_computed_anew(runs, harm):
     file.write_bytes(whole[: len(whole) // 2] if harm is None else harm)
     (runs / "w.yaml").touch()
     train(load_config(runs / "w.yaml", [f"out={runs / str(hash(harm))}", "training.steps=1"]))
-    assert load_file(file).keys() == {"keys", "ids"} and file.read_bytes() == whole
+    assert load_file(file).keys() == {"keys", "ids", "raw"} and file.read_bytes() == whole
+
+
+def test_two_processes_save_into_one_file_of_codes(tmp_path):
+    path, keys = tmp_path / "codes.safetensors", [bytes([number]) * 16 for number in range(3)]
+    one, two = CodeFile(path, 1), CodeFile(path, 1)
+    one.new, two.new = {keys[0]: [7], keys[1]: [8]}, {keys[1]: [8], keys[2]: [9]}
+    one.new_raw, two.new_raw = {keys[2]: keys[0]}, {keys[0]: keys[2]}
+    for each in (one, two):
+        each.save()
+    for each in (two, CodeFile(path, 1)):
+        assert [each.get(key) for key in keys] == [[7], [8], [9]] and len(each.ids) == 3
+        assert [each.decoded(key) for key in (*keys, None)] == [keys[2], None, keys[0], None]
 
 
 @given(
@@ -242,9 +322,16 @@ def test_sounds_are_trained_on_by_the_codes_of_their_variants(tmp_path, monkeypa
     split, chopper = run.dataset().open("train"), run.choppers["sound"]
     items = [chopper.decode(split[number]["sound"]) for number in range(len(split))]
     (file,) = (tmp_path / "cache" / "codes").glob("*.safetensors")
-    assert len(load_file(file)["ids"]) == len({*map(key_of, items)}) * 4
+    val = run.dataset().open("val")
+    read = {key_of(chopper.decode(val[number]["sound"])) for number in range(len(val))}
+    assert len(load_file(file)["ids"]) == len({*map(key_of, items)}) * 4 + len(read)
     monkeypatch.setattr(CodeVocabulary, "encode_all", lambda *_: pytest.fail("they are known"))
     drawn = [{tuple(chopper.augment(item, default_rng(seed))) for seed in range(30)} for item in items]
+    for number, (item, found) in enumerate(zip(items, drawn)):
+        recalled = chopper.recalled(split[number]["sound"])
+        assert {tuple(chopper.augment(recalled, default_rng(seed))) for seed in range(30)} == found
+        assert chopper.encoded(recalled) == chopper.encoded(item)
+    assert replace(chopper, variants=4).recalled(split[0]["sound"]) is None, "its fourth variant is not known"
     monkeypatch.undo()
     changed, sound = WaveAugmentation(gain=30, shift=0.1), chopper.vocabulary.chopper
     for item, found in zip(items, drawn):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -21,16 +22,33 @@ from ..files.writing import make_folder, partial_name, sweep_partials
 @dataclass
 class CodeFile:
     """The codes of items by what these contain: `keys` (n, 16), a hash of each item, and `ids` (n, length) in a
-    safetensors file at `path` (None: in memory alone). Items that join later are kept in memory until `save`."""
+    safetensors file at `path` (None: in memory alone); and `raw` (m, 32), the key of a raw value and that of the item
+    that it decodes to, so that it need not be decoded again. What joins later is kept in memory until `save`."""
 
     path: Path | None
     length: int
-    ids: np.ndarray = field(init=False)
-    rows: dict[bytes, int] = field(default_factory=dict)
+    table: tuple[dict[bytes, int], np.ndarray] = field(init=False)
+    """Which row of the ids each key has, and the ids; replaced as one, since a thread may read meanwhile."""
     new: dict[bytes, list[int]] = field(default_factory=dict)
+    raw: dict[bytes, bytes] = field(default_factory=dict)
+    new_raw: dict[bytes, bytes] = field(default_factory=dict)
 
     def __post_init__(self):
-        self.ids = np.zeros((0, self.length), dtype=np.int32)
+        self.table = {}, np.zeros((0, self.length), dtype=np.int32)
+        self._read()
+
+    @property
+    def rows(self) -> dict[bytes, int]:
+        """The row of each saved item."""
+        return self.table[0]
+
+    @property
+    def ids(self) -> np.ndarray:
+        """The codes of every saved item, (n, length)."""
+        return self.table[1]
+
+    def _read(self) -> None:
+        """Take what the file holds."""
         if self.path is not None and self.path.is_file():
             with suppress(DataError):  # a damaged file is computed anew
                 self._take(read_tensors(self.path))
@@ -39,13 +57,22 @@ class CodeFile:
         keys, ids = (found.get(name) for name in ("keys", "ids"))
         if keys is None or ids is None or tuple(keys.shape) != (len(ids), 16) or tuple(ids.shape[1:]) != (self.length,):
             return
-        self.ids = ids.numpy()
-        self.rows = {key.tobytes(): row for row, key in enumerate(keys.numpy())}
+        self.table = {key.tobytes(): row for row, key in enumerate(keys.numpy())}, ids.numpy()
+        if (raw := found.get("raw")) is not None and tuple(raw.shape[1:]) == (32,):
+            pairs = map(bytes, raw.numpy())
+            self.raw = {pair[:16]: pair[16:] for pair in pairs}
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self.rows or key in self.new
+
+    def decoded(self, raw: bytes | None) -> bytes | None:
+        """The key of the item that the raw value with this key decodes to; None: it is not known."""
+        return None if raw is None else self.raw.get(raw) or self.new_raw.get(raw)
 
     def get(self, key: bytes) -> list[int] | None:
         """The codes of the item with this key; None: they are not known."""
-        row = self.rows.get(key)
-        return self.new.get(key) if row is None else self.ids[row].tolist()
+        new, (rows, ids) = self.new.get(key), self.table
+        return ids[rows[key]].tolist() if key in rows else new
 
     @property
     def collapsed(self) -> bool:
@@ -53,12 +80,19 @@ class CodeFile:
         return len(self.ids) > 1 and bool((self.ids == self.ids[0, 0]).all())
 
     def save(self) -> None:
-        """Replace the file by one that holds what joined as well. Raises OSError where that fails."""
-        if self.path is None or not self.new:
+        """Replace the file by one that holds what joined as well, beside what other processes have saved meanwhile.
+        Raises OSError where that fails."""
+        new, new_raw = dict(self.new), dict(self.new_raw)  # a thread that reads may add to them
+        if self.path is None or not (new or new_raw):
             return
-        joined = np.array([*self.new.values()], dtype=np.int32).reshape(-1, self.length)
-        keys = np.frombuffer(b"".join([*self.rows, *self.new]), dtype=np.uint8).reshape(-1, 16)
-        found = {"keys": torch.from_numpy(keys.copy()), "ids": torch.from_numpy(np.concatenate([self.ids, joined]))}
+        self._read()
+        added = {key: ids for key, ids in new.items() if key not in self.rows}
+        joined = np.array([*added.values()], dtype=np.int32).reshape(-1, self.length)
+        found = {
+            "keys": _table([*self.rows, *added], 16),
+            "ids": torch.from_numpy(np.concatenate([self.ids, joined])),
+            "raw": _table([key + item for key, item in {**self.raw, **new_raw}.items()], 32),
+        }
         make_folder(self.path.parent)
         sweep_partials(self.path)
         partial = partial_name(self.path)
@@ -67,14 +101,46 @@ class CodeFile:
             partial.replace(self.path)
         finally:
             partial.unlink(missing_ok=True)
-        self.new = {}
         self._take(found)
+        self.new = {key: ids for key, ids in self.new.items() if key not in new}
+        self.new_raw = {key: item for key, item in self.new_raw.items() if key not in new_raw}
+
+
+def _table(keys: Iterable[bytes], width: int) -> torch.Tensor:
+    """Keys of so many bytes as the rows of a table."""
+    return torch.from_numpy(np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, width).copy())
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def key_of(item: torch.Tensor) -> bytes:
     """The key of an item: a hash of its values, its shape and its type, 16 bytes."""
-    about = f"{tuple(item.shape)} {item.dtype}".encode()
-    return hashlib.blake2b(about + item.numpy().tobytes(), digest_size=16).digest()
+    return _hash(f"{tuple(item.shape)} {item.dtype}".encode() + item.numpy().tobytes())
+
+
+def raw_key(raw: Any) -> bytes | None:
+    """The key of a raw value, without decoding it, 16 bytes: of a file a hash of its path, its size and the times at
+    which it changed, of bytes and arrays one of their content; None: it has none."""
+    if isinstance(raw, str | os.PathLike):
+        with suppress(OSError, ValueError):
+            file = os.stat(raw)
+            return _hash(f"{os.path.abspath(raw)} {file.st_size} {file.st_mtime_ns} {file.st_ctime_ns}".encode())
+        return None
+    if isinstance(raw, bytes):
+        return _hash(b"bytes " + raw)
+    if isinstance(raw, torch.Tensor):
+        return key_of(raw) if raw.dtype in (torch.uint8, torch.float32) else None
+    if isinstance(raw, np.ndarray):
+        about = f"{raw.shape} {raw.dtype.str} ".encode()
+        return None if raw.dtype.hasobject else _hash(about + raw.tobytes())
+    if isinstance(raw, int | float):
+        return _hash(repr(raw).encode())
+    if isinstance(raw, tuple):
+        keys = [raw_key(each) for each in raw]
+        return None if None in keys else _hash(b"tuple " + b"".join(keys))
+    return None
 
 
 def counted(items: Iterable[Any], title: str) -> Iterator[Any]:
