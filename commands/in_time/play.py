@@ -83,7 +83,7 @@ def play(
     found, frames = [], []
 
     def one(run: Run, target: float | None, plan: Planning | None) -> None:
-        watch = (lambda game: frames.append(game.render())) if options.record and not frames else None
+        watch = (lambda game: frames.append(frame_of(game))) if options.record and not frames else None
         played = episodes_of(run, replace(how, plan=plan), target, range(how.episodes), watch)
         row = {"who": run.name, "plan": plan and str(plan), "target": target}
         found.append(row | figures_of([*progress(played, how.episodes, "episodes")]))
@@ -129,6 +129,18 @@ def table_of(found: list[Mapping[str, Any]], data: Mapping[str, float] | None) -
         table.add_section()
         table.add_row("the data", "", "", f"{data['mean']:.4g}", f"{data['worst']:.4g}", f"{data['best']:.4g}")
     return table
+
+
+def frame_of(game: Any) -> Any:
+    """What an environment draws of itself now, (h, w, 3). Raises RunError where it draws nothing."""
+    import numpy as np
+
+    from ...experiment.folder.reading import RunError
+
+    frame = game.render()
+    if not isinstance(frame, np.ndarray) or frame.ndim != 3:
+        raise RunError(f"--record: the environment draws no pictures of itself, but gives {type(frame).__name__}")
+    return frame
 
 
 def write_film(path: Any, frames: list[Any]) -> None:

@@ -24,6 +24,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="the return that a run is asked for; it acts at the temperature that its evaluation.play says",
     )
     command.add_argument("--seed", type=int, default=0, metavar="N")
+    command.add_argument("--workers", type=int, default=1, metavar="N",
+                         help="processes that play side by side, of scripts; default 1; what is recorded is the same")  # fmt: skip
     command.add_argument("--out", required=True, metavar="DIR", help="the folder; one that is begun is finished")
 
 
@@ -42,6 +44,9 @@ def run(options: argparse.Namespace) -> None:
     loaded = load_run(policy) if (Path(policy) / "config.yaml").is_file() else None
     if loaded is None and options.target is not None:
         raise RunError(f"--target is the return that a run is asked for; {policy!r} is none")
+    if options.workers < 1 or (loaded is not None and options.workers > 1):
+        told = "a run plays its episodes side by side in one process" if loaded else "at least one must play"
+        raise RunError(f"--workers {options.workers}: {told}")
     if loaded is not None and any(noise):
         raise RunError(f"--noise is for scripts: {policy} is a run, which draws its actions itself")
     if loaded is not None:
@@ -53,10 +58,12 @@ def run(options: argparse.Namespace) -> None:
         how = Playing(environment=options.environment, settings=settings, seed=options.seed,
                       temperature=known.temperature, plan=known.plan)  # fmt: skip
 
-        def play(first: int):
-            return episodes_of(loaded, how, options.target, range(first, options.episodes))
+        def play(numbers: range):
+            return episodes_of(loaded, how, options.target, numbers)
 
-    for _ in progress(record(Path(options.out), about, play), options.episodes, "episodes", counted=True):
+    for _ in progress(
+        record(Path(options.out), about, play, options.workers), options.episodes, "episodes", counted=True
+    ):
         pass
     values = read_episodes(Path(options.out))[1].values
     told = f"returns {values.min():g} to {values.max():g}, mean {values.mean():.4g}"

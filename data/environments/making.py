@@ -22,6 +22,10 @@ REGISTERED_BY = {"BabyAI-": "minigrid", "MiniGrid-": "minigrid", "ALE/": "ale_py
 """The packages that register the environments whose names begin so."""
 
 
+LONGEST = 100_000
+"""Steps after which an episode that neither ends nor is cut is given up."""
+
+
 class Space(Record):
     """What one observation, or an action, is: `size` categories where that is given, else numbers of this `shape`."""
 
@@ -112,6 +116,21 @@ def _space(space: Any, what: str) -> Space:
         limits = {"low": tuple(map(float, low)), "high": tuple(map(float, high))} if known else {}
         return Space(shape=tuple(space.shape), dtype=str(space.dtype), **limits)
     raise DataError(f"{what} is {space}; possible are Discrete from 0, Box, and Dict of these and texts")
+
+
+def reward_of(reward: Any) -> float:
+    """A reward as a number. Raises DataError where it is none."""
+    try:
+        return float(reward)
+    except (TypeError, ValueError):
+        raise DataError(f"the environment gave the reward {reward!r}, which is no number") from None
+
+
+def check_length(steps: int) -> None:
+    """Raises DataError for an episode of LONGEST steps that has not ended."""
+    if steps >= LONGEST:
+        told = f"an episode has not ended after {LONGEST:,} steps"
+        raise DataError(f"{told}; --setting max_episode_steps=1000 (in a YAML `settings`) cuts it")
 
 
 def check_action(action: np.ndarray, space: Space) -> None:

@@ -25,6 +25,7 @@ class Metadata(Record):
     total_episodes: int
     data_format: str = "hdf5"
     """Before version 0.5 of Minari there was no other."""
+    minari_version: str = "unknown"
     env_spec: str | None = None
     """gymnasium's description of the environment, as JSON."""
     observation_space: str | None = None
@@ -43,34 +44,47 @@ def read_metadata(folder: Path) -> tuple[Path, Metadata]:
     return data, found
 
 
-def environment_in(metadata: Metadata, where: Path) -> str:
-    """The name of the environment; `unknown` where it is not told."""
+def environment_in(metadata: Metadata, where: Path) -> tuple[str, dict[str, Any]]:
+    """The name of the environment, `unknown` where it is not told, and what it was made with."""
     spec = parse_json(metadata.env_spec, f"{where}: env_spec") if metadata.env_spec else {}
-    return str(spec.get("id") or "unknown") if isinstance(spec, Mapping) else "unknown"
+    if not isinstance(spec, Mapping):
+        return "unknown", {}
+    own = spec.get("kwargs")
+    given = {**(own if isinstance(own, Mapping) else {}), "max_episode_steps": spec.get("max_episode_steps")}
+    return str(spec.get("id") or "unknown"), {
+        key: value for key, value in given.items() if value is not None and key != "render_mode"
+    }
 
 
 def about_folder(folder: Path) -> About:
     """What a folder says of itself, with the spaces of its first episode."""
     data, metadata = read_metadata(folder)
-    first = _episodes(data, 1)[0]
+    first = _episodes(data, min(metadata.total_episodes, 1), metadata.minari_version)[0]
     action = parse_json(metadata.action_space, f"{data}: action_space") if metadata.action_space else {}
     size = action.get("n") if isinstance(action, Mapping) and action.get("type") == "Discrete" else None
+    if size is not None and action.get("start"):
+        raise DataError(f"{data}: its actions are numbers from {action['start']} on; possible are those from 0")
     if size is None and np.issubdtype(first.actions.dtype, np.integer) and first.actions.ndim == 1:
         raise DataError(f"{data}: its actions are whole numbers, but action_space does not tell how many there are")
     seen = {name: Space(shape=each.shape[1:], dtype=str(each.dtype)) for name, each in first.observations.items()}
     acts = Space(shape=first.actions.shape[1:], dtype=str(first.actions.dtype), size=size)
     spaces = Spaces(observations=seen, texts=tuple(first.texts), action=acts)
-    return About(format=FORMAT, environment=environment_in(metadata, data), options={}, policy="minari", spaces=spaces,
+    name, options = environment_in(metadata, data)
+    return About(format=FORMAT, environment=name, options=options, policy="minari", spaces=spaces,
                  episodes=metadata.total_episodes)  # fmt: skip
 
 
 def read_folder(folder: Path) -> Episodes:
-    """All episodes of a folder. Raises DataError where it is damaged."""
+    """All episodes of a folder. Raises DataError where it is damaged, or its episodes differ in what they hold."""
     data, metadata = read_metadata(folder)
-    return joined(_episodes(data, metadata.total_episodes))
+    episodes = _episodes(data, metadata.total_episodes, metadata.minari_version)
+    try:
+        return joined(episodes)
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{data}: its episodes differ in what is observed or done: {error}") from None
 
 
-def _episodes(data: Path, count: int) -> list[Episode]:
+def _episodes(data: Path, count: int, version: str = "unknown") -> list[Episode]:
     try:
         import h5py
     except ImportError:
@@ -84,11 +98,14 @@ def _episodes(data: Path, count: int) -> list[Episode]:
     except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path} cannot be read: {error}") from None
+        told = f"of Minari {version}; read here is what 0.4 and 0.5 write"
+        raise DataError(f"{path} cannot be read: {error} ({told})") from None
 
 
 def _episode(group: Any, where: str) -> Episode:
     """One episode; of its observations, one more than there are actions, the last is left out."""
+    if not hasattr(group["actions"], "dtype"):
+        raise DataError(f"{where}: its actions are several arrays; possible is one")
     actions, rewards, ends = (np.asarray(group[name]) for name in ("actions", "rewards", "terminations"))
     if not len(actions) == len(rewards) == len(ends):
         raise DataError(f"{where} has {len(actions)} actions, but {len(rewards)} rewards")
@@ -98,6 +115,8 @@ def _episode(group: Any, where: str) -> Episode:
     parts = {"observation": seen} if hasattr(seen, "dtype") else {name: seen[name] for name in seen}
     arrays, texts = {}, {}
     for name, each in parts.items():
+        if not hasattr(each, "dtype"):
+            raise DataError(f"{where}: its observation {name!r} is made of others; possible are arrays and texts")
         if each.dtype.kind in "OS":
             texts[name] = bytes(each[0]).decode() if isinstance(each[0], bytes) else str(each[0])
             continue

@@ -1,17 +1,19 @@
-"""Recording: agents play, and their episodes become a folder of files. Stopped at any moment, it goes on at the part
-that was not finished; what it writes depends on its options alone."""
+"""Recording: agents play, and their episodes become a folder of files. Stopped at any moment, it goes on with the parts
+that were not finished; what it writes depends on its options alone, not on how many processes play."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.writing import make_folder, write_text
-from .episodes import FORMAT, PART, About, Episode, Episodes, parts_in, read_about, read_episodes, write_part
-from .making import Observed, begin, check_action, make_environment, observed, spaces_of
+from .episodes import FORMAT, PART, About, Episode, Episodes, part_of, read_about, read_episodes, write_part
+from .making import Observed, begin, check_action, check_length, make_environment, observed, reward_of, spaces_of
 from .scripts import Agent, agent_of
 
 ACTS, NOISE = 23, 24
@@ -34,9 +36,10 @@ def played(
         check_action(np.asarray(action), space)
         value, reward, ended, cut, _ = environment.step(action)
         actions.append(np.array(action))
-        rewards.append(float(reward))
+        rewards.append(reward_of(reward))
         if ended or cut:
             return episode_of(steps, actions, rewards, ended, start)
+        check_length(len(actions))
         seen = observed(value)
         steps.append(seen)
 
@@ -61,9 +64,8 @@ def about_of(environment: str, options: dict, policy: str, noise: tuple[float, f
                  spaces=spaces, episodes=n)  # fmt: skip
 
 
-def begun(folder: Path, about: About) -> int:
-    """How many parts of these episodes the folder holds already; a new folder gets its `episodes.json`. Raises
-    DataError for a folder with others."""
+def begin_folder(folder: Path, about: About) -> None:
+    """Give a new folder its `episodes.json`. Raises DataError for a folder that holds other episodes."""
     if (folder / "episodes.json").exists():
         there = read_about(folder)
         other = [name for name in About.model_fields if getattr(there, name) != getattr(about, name)]
@@ -74,34 +76,65 @@ def begun(folder: Path, about: About) -> int:
             raise DataError(f"{folder} holds {there.episodes} episodes, not whole hundreds: no more can be added")
     make_folder(folder)
     write_text(folder / "episodes.json", about.model_dump_json(indent=2) + "\n")
-    return len(parts_in(folder, about.episodes))
 
 
-def record(folder: Path, about: About, play: Callable[[int], Iterator[Episode]] | None = None) -> Iterator[int]:
-    """Write the episodes that the folder lacks, and yield after each how many there are. `play` gives those from a
-    number on; None: the agent that `about.policy` names plays. Raises DataError as `begun` and `agent_of` do."""
-    first = begun(folder, about)
-    episodes = (play or _by_script(about))(first * PART) if first * PART < about.episodes else iter(())
-    yield min(first * PART, about.episodes)
-    gathered: list[Episode] = []
-    for number in range(first * PART, about.episodes):
-        gathered.append(next(episodes))
-        if len(gathered) == PART or number + 1 == about.episodes:
-            write_part(folder, number // PART, gathered)
-            gathered = []
-        yield number + 1
+def numbers_of(part: int, episodes: int) -> range:
+    """The numbers of the episodes in a part, of so many in all."""
+    return range(part * PART, min((part + 1) * PART, episodes))
 
 
-def _by_script(about: About) -> Callable[[int], Iterator[Episode]]:
-    make = agent_of(about.policy, about.environment)
+def record(
+    folder: Path, about: About, play: Callable[[range], Iterator[Episode]] | None = None, workers: int = 1
+) -> Iterator[int]:
+    """Write the parts that the folder lacks, and yield after each episode how many there are; where several `workers`
+    (processes) play, after each part. `play` gives the episodes of these numbers, for one worker; None: the agent that
+    `about.policy` names plays. Raises DataError as `begin_folder` and `agent_of` do."""
+    if play is None:
+        agent_of(about.policy, about.environment)  # before the folder begins
+    begin_folder(folder, about)
+    parts = range(-(-about.episodes // PART))
+    missing = [part for part in parts if not part_of(folder, part).exists()]
+    done = sum(len(numbers_of(part, about.episodes)) for part in parts if part not in missing)
+    yield done
+    if workers > 1 and missing:
+        yield from _by_several(folder, about, missing, done, workers)
+        return
+    for part in missing:
+        numbers, gathered = numbers_of(part, about.episodes), []
+        for episode in play(numbers) if play else _by_script(about, numbers):
+            gathered.append(episode)
+            if len(gathered) < len(numbers):
+                yield done + len(gathered)
+        write_part(folder, part, gathered)
+        done += len(gathered)
+        yield done
 
-    def play(first: int) -> Iterator[Episode]:
-        environment = make_environment(about.environment, about.options)
-        for number in range(first, about.episodes):
-            yield played(environment, make, about.seed, number, about.noise)
-        environment.close()
 
-    return play
+def _by_script(about: About, numbers: range) -> Iterator[Episode]:
+    """The episodes of these numbers, played by the agent that `about.policy` names."""
+    make, environment = agent_of(about.policy, about.environment), make_environment(about.environment, about.options)
+    for number in numbers:
+        yield played(environment, make, about.seed, number, about.noise)
+    environment.close()
+
+
+def _write_played(folder: Path, about: About, part: int) -> int:
+    """Play and write a part, and tell how many episodes it has: what one process does."""
+    gathered = [*_by_script(about, numbers_of(part, about.episodes))]
+    write_part(folder, part, gathered)
+    return len(gathered)
+
+
+def _by_several(folder: Path, about: About, parts: list[int], done: int, workers: int) -> Iterator[int]:
+    """Write these parts by several processes, and yield after each how many episodes there are; stopped, the parts that
+    are not begun are left."""
+    with ProcessPoolExecutor(min(workers, len(parts)), mp_context=get_context("spawn")) as pool:
+        try:
+            for future in as_completed([pool.submit(_write_played, folder, about, part) for part in parts]):
+                done += future.result()
+                yield done
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def recorded(folder: Path, about: About) -> Episodes:

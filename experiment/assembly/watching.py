@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from ...data.processes import Processes
+from ...models.model import Model
 from ...training.checkpoints.saver import Saver
 from ...training.evaluator import Evaluator
 from ...training.objective import Objective
@@ -22,8 +23,7 @@ def build_evaluator(config: Config, data: OpenedData, processes: Processes, obje
     """The evaluator of the validation split; at each evaluation it also lets the model generate sample texts."""
 
     def as_run(step: int) -> Run:
-        return Run(folder=Path(config.out), config=config, step=step, model=objective.model, tasks=data.tasks,
-                   choppers=data.choppers)  # fmt: skip
+        return run_of(config, data, objective.model, step)
 
     def play(step: int) -> dict[str, float]:
         training = objective.model.training
@@ -38,6 +38,12 @@ def build_evaluator(config: Config, data: OpenedData, processes: Processes, obje
         generated=config.evaluation.generated, sample=lambda step: samples_of(as_run(step), data.splits["val"]),
         returns=[f"val/{name}" for name in how.asked] if how else (),
     )  # fmt: skip
+
+
+def run_of(config: Config, data: OpenedData, model: Model, step: int = 0) -> Run:
+    """A run in training as one that was opened."""
+    return Run(folder=Path(config.out), config=config, step=step, model=model, tasks=data.tasks,
+               choppers=data.choppers)  # fmt: skip
 
 
 def build_saver(config: Config, data: OpenedData, writes: bool) -> Saver:

@@ -27,15 +27,7 @@ def episodes_of(
     name, settings = environment_of(run, how)
     count = min(how.together, len(numbers))
     environments = [make_environment(name, settings, render=watch is not None and not i) for i in range(count)]
-    spaces = spaces_of(environments[0])
-    task_name, task = acting_task(run, spaces)
-    check_observations(run, spaces, environments[0], target)
-    player = Player(
-        model=run.model, task=task, head=run.model.heads[task_name], choppers=run.choppers, space=spaces.action,
-        columns=read_columns(run), temperature=how.temperature, seed=how.seed,
-        planner=how.plan and planner_of(run, task, spaces, how.plan),
-        dtype=torch.bfloat16 if run.precision == "bfloat16" and run.model_device.type == "cuda" else torch.float32,
-    )  # fmt: skip
+    player = player_of(run, how, target, environments[0])
     for start in itertools.count(0, count):
         chosen = numbers[start : start + count]
         if not chosen:
@@ -46,6 +38,28 @@ def episodes_of(
             )
     for environment in environments:
         environment.close()
+
+
+def player_of(run: Opened, how: Playing, target: float | None, environment: Any) -> Player:
+    """What plays for the run. Raises RunError where it does not fit the environment."""
+    spaces = spaces_of(environment)
+    name, task = acting_task(run, spaces)
+    check_observations(run, spaces, environment, target)
+    return Player(
+        model=run.model, task=task, head=run.model.heads[name], choppers=run.choppers, space=spaces.action,
+        columns=read_columns(run), temperature=how.temperature, seed=how.seed,
+        planner=how.plan and planner_of(run, task, spaces, how.plan),
+        dtype=torch.bfloat16 if run.precision == "bfloat16" and run.model_device.type == "cuda" else torch.float32,
+    )  # fmt: skip
+
+
+def check_plays(run: Opened, how: Playing) -> None:
+    """Raises RunError or DataError where the run cannot play so."""
+    name, settings = environment_of(run, how)
+    environment = make_environment(name, settings)
+    for target in how.asked.values():
+        player_of(run, how, target, environment)
+    environment.close()
 
 
 def figures_of(episodes: Sequence[Episode]) -> dict[str, float]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...data.environments.episodes import Episode
-from ...data.environments.making import Observed, Space, begin, check_action, observed
+from ...data.environments.making import Observed, Space, begin, check_action, check_length, observed, reward_of
 from ...data.environments.record import ACTS, episode_of
 from ...models.batch import SetPlan
 from ...models.model import Model
@@ -160,11 +160,12 @@ class Player:
         check_action(action, self.space)
         value, reward, ended, cut, _ = game.environment.step(int(action) if self.space.size else action)
         game.actions.append(action)
-        game.rewards.append(float(reward))
+        game.rewards.append(reward_of(reward))
         if game.to_go is not None:
-            game.to_go -= float(reward)
+            game.to_go -= game.rewards[-1]
         if ended or cut:
             return episode_of(game.seen, game.actions, game.rewards, bool(ended), game.start)
+        check_length(len(game.actions))
         game.observe(observed(value))
         return None
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from chopmix.commands.cli import main
 from chopmix.data.environments.episodes import read_episodes
+from chopmix.data.environments.making import make_environment
 from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.opening.given import own_split
 from chopmix.experiment.opening.played import episodes_of
@@ -183,9 +184,34 @@ def test_what_cannot_be_recorded_is_told(run, tmp_path, capsys):
     for more, told in (
         (["--policy", "script", "--target", "3"], "--target is the return that a run is asked for; 'script' is none"),
         (["--policy", str(run), "--noise", "0", "1"], "is a run, which draws its actions itself"),
+        (["--policy", str(run), "--workers", "2"], "a run plays its episodes side by side in one process"),
+        (["--workers", "0"], "--workers 0: at least one must play"),
+        (["--policy", "skript"], "policy 'skript': possible are random, script, bot"),
     ):
         assert main(["record", "CartPole-v1", *more, "--episodes", "2", "--out", str(tmp_path / "x")]) == 2
         assert told in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*WARN")
+def test_an_environment_that_draws_nothing_is_told(run, tmp_path, capsys, monkeypatch):
+    made = type(make_environment("CartPole-v1").unwrapped)
+    monkeypatch.setattr(made, "render", lambda self: None)
+    assert main(["play", str(run), "--episodes", "1", "--record", str(tmp_path / "x.gif")]) == 2
+    assert "--record: the environment draws no pictures of itself, but gives NoneType" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("evaluation.play={environment: Nowhere-v1}", "environment 'Nowhere-v1' cannot be made"),
+        ("evaluation.play={environment: Pendulum-v1}", "acts with 2 categories, the environment takes 1 numbers"),
+        ("evaluation.play={plan: {beams: 2, horizon: 2}}", "cannot plan: no task {use: next_item} predicts"),
+    ],
+)
+def test_what_cannot_be_played_is_told_before_the_first_step(run, tmp_path, capsys, change, told):
+    assert main(["train", str(run.parent / "pole.yaml"), change, f"out={tmp_path / 'x'}"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert told in said and "step 1" not in said
 
 
 def test_more_categories_than_an_input_reads_are_told(plans):

@@ -406,6 +406,7 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
         "--target": numbers,
         "--setting": settings_given,
         "--seed": numbers,
+        "--workers": st.sampled_from(("0", "1", "x")),
         "--out": outs,
     },
     "in_context": {"--functions": numbers, "--out": outs, **READING},

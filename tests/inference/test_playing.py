@@ -1,12 +1,14 @@
 """Agents in environments: episodes as they are recorded and read again, and a model that plays, cached or not."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from chopmix.data.datasets.episodes import Episodes as EpisodesData
 from chopmix.data.datasets.mixture import Mixture
+from chopmix.data.environments import making
 from chopmix.data.environments.episodes import Episodes, read_about, read_episodes
 from chopmix.data.environments.making import make_environment, spaces_of
 from chopmix.data.environments.record import about_of, record, recorded
@@ -34,7 +36,7 @@ from cores import core_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("gymnasium")
+gymnasium = pytest.importorskip("gymnasium")
 
 COLUMNS = {"mission": "mission", "return": "return", "observation": "observation", "action": "action"}
 CHOPPERS = {
@@ -192,6 +194,70 @@ def test_recording_goes_on_where_it_stopped(tmp_path):
         next(record(tmp_path / "cut", about.model_copy(update={"episodes": 300})))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_part_that_is_missing_is_recorded_by_any_number_of_processes(tmp_path, workers):
+    about = about_of("chopmix/KeyToDoor-v0", {}, "script", (0.0, 0.5), 3, 330)
+    whole = recorded(tmp_path / "whole", about)
+    shutil.copytree(tmp_path / "whole", tmp_path / "holes")
+    for part in (1, 3):
+        (tmp_path / "holes" / f"part-{part:05}.safetensors").unlink()
+    told = [*record(tmp_path / "holes", about, workers=workers)]
+    assert told[0] == 200 and told[-1] == 330 and told == sorted(told)
+    assert len(told) == (131 if workers == 1 else 3)
+    for file in sorted((tmp_path / "whole").iterdir()):
+        assert file.read_bytes() == (tmp_path / "holes" / file.name).read_bytes()
+    assert len(whole) == 330 and [*record(tmp_path / "holes", about, workers=workers)] == [330]
+
+
+class Odd(gymnasium.Env):
+    """Never ends, or gives no reward; draws nothing."""
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    observation_space = gymnasium.spaces.Box(-9, 9, (4,))
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, reward=1.0, render_mode=None):
+        self.reward, self.render_mode = reward, render_mode
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(4, np.float32), self.reward, False, False, {}
+
+    def render(self):
+        return None
+
+
+@pytest.fixture
+def odd(monkeypatch):
+    """Its name."""
+    gymnasium.register("Odd-v0", Odd)
+    monkeypatch.setattr(making, "LONGEST", 50)
+    yield "Odd-v0"
+    del gymnasium.registry["Odd-v0"]
+
+
+@pytest.mark.filterwarnings("ignore:.*WARN")
+def test_environments_that_never_end_or_reward_nothing_are_said(tmp_path, odd):
+    def one(settings, policy="random"):
+        recorded(tmp_path / "x", about_of(odd, settings, policy, (0.0, 0.0), 0, 1))
+
+    with pytest.raises(DataError, match="has not ended after 50 steps; --setting max_episode_steps=1000"):
+        one({})
+    shutil.rmtree(tmp_path / "x")
+    with pytest.raises(DataError, match="the environment gave the reward 'much', which is no number"):
+        one({"reward": "much"})
+    shutil.rmtree(tmp_path / "x")
+    with pytest.raises(DataError, match="policy 'skript': possible are random, script, bot"):
+        one({}, "skript")
+    assert not (tmp_path / "x").exists()
+    one({"max_episode_steps": 7})
+    assert read_episodes(tmp_path / "x")[1].lengths.tolist() == [7]
+    with pytest.raises(DataError, match="has not ended after 50 steps"):
+        player().play([make_environment(odd)], [0], 10.0)
+
+
 def test_returns_to_go_are_what_is_still_to_come():
     rewards = np.array([1.0, 2.0, 3.0, 10.0, -4.0])
     found = Episodes(
@@ -300,7 +366,7 @@ def minari_folder(folder, change=lambda file, about: None) -> None:
     h5py = pytest.importorskip("h5py")
     (folder / "data").mkdir(parents=True)
     about = {
-        "total_episodes": 2, "data_format": "hdf5", "env_spec": json.dumps({"id": "CartPole-v1"}),
+        "total_episodes": 2, "data_format": "hdf5", "minari_version": "~=0.9", "env_spec": json.dumps({"id": "CartPole-v1"}),
         "action_space": json.dumps({"type": "Discrete", "dtype": "int64", "start": 0, "n": 2}),
     }  # fmt: skip
     with h5py.File(folder / "data" / "main_data.hdf5", "w") as file:
@@ -317,9 +383,16 @@ def minari_folder(folder, change=lambda file, about: None) -> None:
 
 
 def test_a_folder_of_minaris_is_read_without_it(tmp_path):
-    minari_folder(tmp_path)
+    spec = {
+        "id": "CartPole-v1",
+        "kwargs": {"sutton_barto_reward": True, "render_mode": "human"},
+        "max_episode_steps": 9,
+    }
+    minari_folder(tmp_path, lambda file, about: about.update(env_spec=json.dumps(spec)))
     source = Minari(path=str(tmp_path))
-    assert source.about.environment == "CartPole-v1" and source.about.spaces.action.size == 2
+    assert source.about.environment == "CartPole-v1"
+    assert source.about.options == {"sutton_barto_reward": True, "max_episode_steps": 9}
+    assert source.about.spaces.action.size == 2
     assert source.about.spaces.texts == ("mission",) and source.about.spaces.observations["state"].shape == (4,)
     found = source.read()
     assert found.lengths.tolist() == [3, 2] and found.ended.tolist() == [True, False] and found.seeds.tolist() == [7, 8]
@@ -339,6 +412,24 @@ def dropped(name):
     return change
 
 
+def replaced(name, value, **more):
+    """The second episode with another array, or group of arrays."""
+
+    def put(group, name, value):
+        if isinstance(value, dict):
+            for inner, each in value.items():
+                put(group.require_group(name), inner, each)
+        else:
+            group[name] = value
+
+    def change(file, about):
+        for each, found in {name: value, **more}.items():
+            del file["episode_1"][each]
+            put(file["episode_1"], each, found)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -346,13 +437,28 @@ def dropped(name):
         (lambda file, about: about.update(total_episodes=0), "holds no episodes"),
         (lambda file, about: about.update(total_episodes=3), "main_data.hdf5 cannot be read: .*episode_2"),
         (lambda file, about: about.update(total_episodes="two"), "total_episodes: must be a whole number"),
-        (dropped("rewards"), "main_data.hdf5 cannot be read"),
+        (
+            dropped("rewards"),
+            r"main_data.hdf5 cannot be read: .* \(of Minari ~=0.9; read here is what 0.4 and 0.5 write",
+        ),
+        (replaced("actions", np.zeros(0), rewards=np.zeros(0), terminations=np.zeros(0)), "episode 1 has no steps"),
+        (replaced("actions", {"a": np.zeros(2)}), "episode 1: its actions are several arrays"),
+        (replaced("observations", {"state": {"a": np.zeros(3)}}), "its observation 'state' is made of others"),
+        (replaced("observations", {"state": np.zeros((3, 5))}), "its episodes differ in what is observed or done"),
+        (replaced("observations", {"other": np.zeros((3, 4))}), "its episodes differ in what is observed or done"),
+        (replaced("observations", {"state": np.zeros((1, 4))}), "has 2 actions, but only 1 observations 'state'"),
+        (
+            lambda file, about: about.update(action_space=json.dumps({"type": "Discrete", "start": 1, "n": 2})),
+            "its actions are numbers from 1 on; possible are those from 0",
+        ),
     ],
 )
 def test_a_folder_of_another_kind_is_said(tmp_path, change, message):
     minari_folder(tmp_path, change)
     with pytest.raises(DataError, match=message):
-        Minari(path=str(tmp_path)).read()
+        source = Minari(path=str(tmp_path))
+        source.read()
+        source.about  # noqa: B018
 
 
 def test_what_is_no_folder_of_minaris_is_said(tmp_path):
