@@ -22,7 +22,7 @@ def preflight(experiment: Experiment) -> None:
                       experiment.trainer.evaluator.returns)  # fmt: skip
     checks.check_prompt(config.evaluation.prompt, tasks, experiment.data.choppers)
     if config.evaluation.play:
-        check_plays(run_of(config, experiment.data, experiment.model), config.evaluation.play)
+        check_plays(run_of(config, experiment.data, experiment.trainer.evaluator.objective), config.evaluation.play)
     if config.evaluation.attribution:
         checks.check_attribution(splits["val"])
     checks.check_leaks(experiment.model, splits["train"], settings.seed)

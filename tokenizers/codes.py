@@ -134,8 +134,8 @@ class CodesPreprocessor(Preprocessor):
     """Items as the codes that the run in the folder `run`, trained by the task `reconstruction`, gives to its input
     `input`. The run's weights are copied to this run's assets. The codes of the training data are computed once, before
     the first step, those of other splits by their first evaluation, into a file in the cache folder that is keyed by
-    the content of that run; training then reads the codes alone and decodes no item. With `augment_wave` a sound is, in training, one
-    of `variants` (default: 8) that are changed by it, whose codes are computed once, too."""
+    the content of that run; training then reads the codes alone and decodes no item. With `augment_wave` a sound is, in
+    training, one of `variants` (default: 8) that are changed by it, whose codes are computed once, too."""
 
     run: str
     input: str

@@ -25,7 +25,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--seed", type=int, default=0, metavar="N")
     command.add_argument("--workers", type=int, default=1, metavar="N",
-                         help="processes that play side by side, of scripts; default 1; what is recorded is the same")  # fmt: skip
+                         help="processes in which scripts play; default 1; what is recorded is the same")  # fmt: skip
     command.add_argument("--out", required=True, metavar="DIR", help="the folder; one that is begun is finished")
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from ...data.processes import Processes
-from ...models.model import Model
 from ...training.checkpoints.saver import Saver
 from ...training.evaluator import Evaluator
 from ...training.objective import Objective
@@ -23,7 +22,7 @@ def build_evaluator(config: Config, data: OpenedData, processes: Processes, obje
     """The evaluator of the validation split; at each evaluation it also lets the model generate sample texts."""
 
     def as_run(step: int) -> Run:
-        return run_of(config, data, objective.model, step)
+        return run_of(config, data, objective, step)
 
     def play(step: int) -> dict[str, float]:
         training = objective.model.training
@@ -40,9 +39,9 @@ def build_evaluator(config: Config, data: OpenedData, processes: Processes, obje
     )  # fmt: skip
 
 
-def run_of(config: Config, data: OpenedData, model: Model, step: int = 0) -> Run:
+def run_of(config: Config, data: OpenedData, objective: Objective, step: int = 0) -> Run:
     """A run in training as one that was opened."""
-    return Run(folder=Path(config.out), config=config, step=step, model=model, tasks=data.tasks,
+    return Run(folder=Path(config.out), config=config, step=step, model=objective.model, tasks=data.tasks,
                choppers=data.choppers)  # fmt: skip
 
 

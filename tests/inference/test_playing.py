@@ -366,7 +366,8 @@ def minari_folder(folder, change=lambda file, about: None) -> None:
     h5py = pytest.importorskip("h5py")
     (folder / "data").mkdir(parents=True)
     about = {
-        "total_episodes": 2, "data_format": "hdf5", "minari_version": "~=0.9", "env_spec": json.dumps({"id": "CartPole-v1"}),
+        "total_episodes": 2, "data_format": "hdf5", "minari_version": "~=0.9",
+        "env_spec": json.dumps({"id": "CartPole-v1"}),
         "action_space": json.dumps({"type": "Discrete", "dtype": "int64", "start": 0, "n": 2}),
     }  # fmt: skip
     with h5py.File(folder / "data" / "main_data.hdf5", "w") as file:
