@@ -1,5 +1,6 @@
 """After the last step, once: averaging of checkpoints, the last evaluation, attribution. All of it is saved in the last
-checkpoint before it is reported, so that a kill repeats nothing and loses nothing."""
+checkpoint before it is reported, so that a kill repeats nothing and loses nothing. What is learned in the context is
+measured then, on the best checkpoint, as the command does it."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from ..training.ema import Ema
 from ..training.objective import autocast
 from ..training.record.progress import duration
 from .assembly.assemble import Experiment
+from .run import load_run
+from .views.learned import tell
 
 
 def finish(experiment: Experiment) -> dict[str, float]:
@@ -26,6 +29,8 @@ def finish(experiment: Experiment) -> dict[str, float]:
     figures = tell_attribution(experiment) if config.evaluation.attribution and not trainer.finished else {}
     trainer.finished = True
     trainer.save()
+    if config.evaluation.in_context and experiment.processes.is_first:
+        tell(load_run(experiment.folder), experiment.folder, config.evaluation.in_context, experiment.say)
     for split in experiment.data.splits.values():
         for line in split.unread.everywhere(experiment.processes).told():
             experiment.say(line)

@@ -7,12 +7,14 @@ from .assembly.assemble import Experiment
 from .assembly.watching import run_of
 from .data.columns import columns_of, encoded_inputs
 from .opening.played import check_plays
+from .views.learned import check_learns
 
 
 def preflight(experiment: Experiment) -> None:
     """Check before the first step that tasks which need whole batches get them, `checkpoints.best` is a metric, the
-    prompt can be encoded, the model can play as `evaluation.play` says, attribution has inputs to leave out, and no
-    target of the first batch can reach its own predictor. Raises ValueError for the first check that fails."""
+    prompt can be encoded, the model can play and learn in its context as `evaluation` says, attribution has inputs to
+    leave out, and no target of the first batch can reach its own predictor. Raises ValueError for the first check that
+    fails."""
     config, tasks, splits = experiment.config, experiment.data.tasks, experiment.data.splits
     settings = config.training
     rows = settings.rows_per_micro_batch or splits["train"].rows
@@ -23,6 +25,10 @@ def preflight(experiment: Experiment) -> None:
     checks.check_prompt(config.evaluation.prompt, tasks, experiment.data.choppers)
     if config.evaluation.play:
         check_plays(run_of(config, experiment.data, experiment.trainer.evaluator.objective), config.evaluation.play)
+    if config.evaluation.in_context:
+        check_learns(
+            run_of(config, experiment.data, experiment.trainer.evaluator.objective), config.evaluation.in_context
+        )
     if config.evaluation.attribution:
         checks.check_attribution(splits["val"])
     checks.check_leaks(experiment.model, splits["train"], settings.seed)

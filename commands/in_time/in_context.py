@@ -24,29 +24,21 @@ def run(options: argparse.Namespace) -> None:
 
     from rich.table import Table
 
-    from ...data.datasets.rules import Rules
-    from ...experiment.folder.reading import RunError, say_aside
-    from ...experiment.views.learned import followed, learned, written, written_rules
+    from ...experiment.folder.reading import say_aside
+    from ...experiment.views.learned import PICTURE, TABLE, tell
 
-    if options.functions < 4:
-        raise RunError(f"--functions must be at least 4, not {options.functions}")
     loaded = load(options)
     say_aside(loaded.name)
     folder = Path(options.out) if options.out else loaded.folder
-    if isinstance(loaded.dataset(), Rules):
-        rows = followed(loaded, options.functions, say_aside)
-        table = Table("rules of", "examples", "exact match")
+    rows, probed = tell(loaded, folder, options.functions, say_aside)
+    title, *columns = rows[0]
+    for group in dict.fromkeys(row[title] for row in rows):
+        named = str(group) if title == "where" else f"{title} of {group}"
+        table = Table(*(name.replace("_", " ") for name in columns), title=named)
         for row in rows:
-            table.add_row(row["rules"], str(row["examples"]), f"{row['exact_match']:.3f}")
-        wide_console().print(table)
-        print(*written_rules(folder, rows), sep="\n")
-        return
-    found, probed = learned(loaded, options.functions, say_aside)
-    for where, lines in found.items():
-        table = Table("examples", *lines, title=where)
-        for k in range(len(lines["model"])):
-            table.add_row(str(k), *(f"{curve[k]:.4g}" for curve in lines.values()))
+            if row[title] == group:
+                table.add_row(*(f"{row[name]:.4g}" for name in columns))
         wide_console().print(table)
     for where, scores in probed.items():
         print(f"ridge's weights read off each layer at {where}, R2: {', '.join(f'{score:.3f}' for score in scores)}")
-    print(*written(folder, found, probed), sep="\n")
+    print(folder / TABLE, folder / PICTURE, sep="\n")

@@ -93,6 +93,9 @@ class Evaluation:
     """On how many samples, spread over the split, texts are generated for metrics; `chopmix evaluate` takes all."""
     play: Playing | None = None
     """Of a model that acts: how it plays at every evaluation, `{targets: [100, 500], episodes: 20}`; null: not."""
+    in_context: int = 0
+    """Of a model that learns from the examples in its context: on how many samples the end of training measures how
+    well, as `chopmix in_context` does (a CSV and a picture in the run's folder); 0: it does not."""
     sample_tokens: int = 120
     """Tokens of the sample text generated at each evaluation; 0: none."""
     prompt: str = ""

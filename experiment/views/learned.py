@@ -30,15 +30,40 @@ ELSEWHERE = {"points twice as far": {"scale": 2.0}, "values three times as large
 """Other data than was trained on, by its name: what is multiplied, and by how much."""
 Curves = dict[str, dict[str, list[float]]]
 Probed = Mapping[str, Sequence[float]]
-PICTURE = "in_context.png"
+TABLE, PICTURE = "in_context.csv", "in_context.png"
+
+
+def check_learns(run: Run, samples: int) -> None:
+    """Raises RunError for a run that was not trained to learn from examples, and for fewer than four samples."""
+    dataset = run.dataset()
+    if samples < 4:
+        raise RunError(f"at least 4 samples tell what is learned in the context, not {samples}")
+    if isinstance(dataset, Rules):
+        if not any(isinstance(task, LanguageModeling) and task.target == "answer" for task in run.tasks.values()):
+            raise RunError(f"{run.folder} does not write answers: a task language_modeling of the input 'answer' does")
+    elif not isinstance(dataset, InContext) or not any(isinstance(task, NextItem) for task in run.tasks.values()):
+        raise RunError(f"{run.folder} was not trained to learn from examples (the data sets `in_context` and `rules`)")
+
+
+def tell(run: Run, folder: Path, samples: int, say: Callable[[str], None]) -> tuple[list[dict[str, Any]], Probed]:
+    """Measure on so many samples what the run learns in its context, and write `in_context.csv` and `in_context.png`
+    into a folder; gives the rows of the table, and of linear functions the probe of its layers. Raises RunError as
+    `check_learns` does."""
+    check_learns(run, samples)
+    if isinstance(run.dataset(), Rules):
+        rows, probed = followed(run, samples, say), {}
+        figure = drawn_rules(rows)
+    else:
+        found, probed = learned(run, samples, say)
+        rows, figure = rows_of(found), drawn(found, probed)
+    _table(folder, rows)
+    _picture(folder, figure)
+    return rows, probed
 
 
 def followed(run: Run, samples: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """The rows of a table: the share of answers that are right after 0, 1, 2, 4 and 8 examples in the prompt, of rules
-    that were trained on, and of held-out ones (val, test). Raises RunError for a run that does not write answers."""
-    task = next((n for n, t in run.tasks.items() if isinstance(t, LanguageModeling) and t.target == "answer"), None)
-    if task is None:
-        raise RunError(f"{run.folder} does not write answers: a task language_modeling of the input 'answer' does")
+    that were trained on, and of held-out ones (val, test)."""
     rows = []
     for split in Rules.splits:
         for examples in COUNTS:
@@ -51,8 +76,8 @@ def followed(run: Run, samples: int, say: Callable[[str], None]) -> list[dict[st
     return rows
 
 
-def written_rules(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[Path]:
-    """Write `in_context.csv` and `in_context.png` of rules into a folder; gives their paths."""
+def drawn_rules(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """The share of right answers by the number of examples."""
     figure = Figure(figsize=(4.2, 3.4), layout="constrained")
     canvas = figure.subplots()
     for split in dict.fromkeys(row["rules"] for row in rows):
@@ -60,17 +85,14 @@ def written_rules(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[Path]
         canvas.plot([row["examples"] for row in own], [row["exact_match"] for row in own], marker=".", label=split)
     canvas.set(xlabel="examples", ylabel="exact match", ylim=(-0.03, 1.03), xticks=COUNTS)
     canvas.legend(title="rules of")
-    return [_table(folder, rows), _picture(folder, figure)]
+    return figure
 
 
 def learned(run: Run, functions: int, say: Callable[[str], None]) -> tuple[Curves, Probed]:
     """The curves as trained and elsewhere, on so many functions of val, half of which choose the rivals' settings; and,
-    of linear functions, how well ridge's weights are read off each layer after twice as many examples as dimensions.
-    Raises RunError for a run that was not trained on functions in its context."""
+    of linear functions, how well ridge's weights are read off each layer after twice as many examples as dimensions."""
     dataset = run.dataset()
-    name, task = next(((n, t) for n, t in run.tasks.items() if isinstance(t, NextItem)), ("", None))
-    if not isinstance(dataset, InContext) or task is None:
-        raise RunError(f"{run.folder} was not trained to learn from examples (the data sets `in_context` and `rules`)")
+    name, task = next((name, task) for name, task in run.tasks.items() if isinstance(task, NextItem))
     rivals, found, read = RIGHT[type(dataset.kind)], {}, None
     for where, changed in {"as trained": {}, **ELSEWHERE}.items():
         say(where)
@@ -92,25 +114,18 @@ def _read(
     return seen(run.model, name, task, own_split(run, "val", other))
 
 
-def written(folder: Path, found: Curves, probed: Probed) -> list[Path]:
-    """Write `in_context.csv` and `in_context.png` into a folder; gives their paths."""
-    return [_table(folder, rows_of(found)), _picture(folder, drawn(found, probed))]
-
-
-def _table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+def _table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     text = io.StringIO()
     table = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    write_text(folder / "in_context.csv", text.getvalue())
-    return folder / "in_context.csv"
+    write_text(folder / TABLE, text.getvalue())
 
 
-def _picture(folder: Path, figure: Figure) -> Path:
+def _picture(folder: Path, figure: Figure) -> None:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
     write_bytes(folder / PICTURE, file.getvalue())
-    return folder / PICTURE
 
 
 def drawn(found: Curves, probed: Probed) -> Figure:

@@ -49,6 +49,16 @@ tasks:
 data: {order: seconds, dataset: {use: in_context, dimension: 2, examples: 6, noise: 0.1, samples: 64}}
 training: {steps: 2, samples_per_step: 8}
 """
+RULES = """
+inputs:
+  prompt: {use: text, encoding: characters, position: null}
+  answer: {use: text, encoding: characters, position: null}
+model: {width: 16, depth: 1, heads: 2, context: 160, attention: same_sample & (causal | from(prompt))}
+tasks: {answer: {use: language_modeling, target: answer, metrics: [exact_match]}}
+data: {dataset: {use: rules, samples: 64}}
+training: {steps: 2, samples_per_step: 8}
+evaluation: {generated: 8}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +257,34 @@ def test_what_is_learned_in_the_context_is_written(tmp_path, capsys):
     assert main(["in_context", str(tmp_path / "pairs"), "--functions", "2"]) and "at least 4" in capsys.readouterr().err
 
 
+def test_what_is_learned_is_measured_at_the_end_of_training(tmp_path, capsys):
+    """As the command measures it; a run that learns nothing so is told before its first step."""
+    (tmp_path / "pairs.yaml").write_text(PAIRS + "evaluation: {in_context: 40}\n")
+    assert not main(["train", str(tmp_path / "pairs.yaml"), f"out={tmp_path / 'pairs'}"])
+    table = (tmp_path / "pairs" / "in_context.csv").read_text()
+    assert (tmp_path / "pairs" / "in_context.png").exists() and len(table.splitlines()) == 1 + 3 * 6
+    assert not main(["in_context", str(tmp_path / "pairs"), "--functions", "40", "--out", str(tmp_path)])
+    assert (tmp_path / "in_context.csv").read_text() == table
+    capsys.readouterr()
+    assert main(["train", str(tmp_path / "pairs.yaml"), "evaluation.in_context=3", f"out={tmp_path / 'x'}"]) == 2
+    assert "at least 4 samples tell what is learned in the context, not 3" in capsys.readouterr().err
+    (tmp_path / "pole.yaml").write_text(POLE)
+    assert main(["train", str(tmp_path / "pole.yaml"), "evaluation.in_context=40", f"out={tmp_path / 'y'}"]) == 2
+    assert "was not trained to learn from examples" in " ".join(capsys.readouterr().err.split())
+
+
+def test_more_examples_than_the_context_holds_are_told(tmp_path, capsys):
+    (tmp_path / "pairs.yaml").write_text(PAIRS)
+    more = "data.dataset.examples=11"
+    assert main(["train", str(tmp_path / "pairs.yaml"), more, f"out={tmp_path / 'x'}"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "22 tokens" in said and "context of 20" in said, said
+    (tmp_path / "rules.yaml").write_text(RULES)
+    assert main(["train", str(tmp_path / "rules.yaml"), "model.context=20", f"out={tmp_path / 'y'}"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "tokens, more than the context of 20; data.too_long: drop would leave out its prompt" in said, said
+
+
 @pytest.mark.parametrize(
     "function, rivals",
     [
@@ -291,16 +329,7 @@ def test_data_elsewhere_are_larger_than_those_of_the_run(tmp_path, capsys):
 
 
 def test_rules_in_the_prompt_are_written(tmp_path, capsys):
-    (tmp_path / "rules.yaml").write_text("""
-inputs:
-  prompt: {use: text, encoding: characters, position: null}
-  answer: {use: text, encoding: characters, position: null}
-model: {width: 16, depth: 1, heads: 2, context: 160, attention: same_sample & (causal | from(prompt))}
-tasks: {answer: {use: language_modeling, target: answer, metrics: [exact_match]}}
-data: {dataset: {use: rules, samples: 64}}
-training: {steps: 2, samples_per_step: 8}
-evaluation: {generated: 8}
-""")
+    (tmp_path / "rules.yaml").write_text(RULES)
     assert not main(["train", str(tmp_path / "rules.yaml"), f"out={tmp_path / 'rules'}"])
     assert not main(["in_context", str(tmp_path / "rules"), "--functions", "12"])
     lines = (tmp_path / "rules" / "in_context.csv").read_text().splitlines()

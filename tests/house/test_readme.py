@@ -109,8 +109,14 @@ LESS = {
         "data.dataset.samples=40",
         "training.schedule=constant",
         "evaluation.generated=2",
+        "evaluation.in_context=8",
     ],
-    "configs/in_context/linear.yaml": [*FEW, "model.width=16", "data.dataset.samples=40"],
+    "configs/in_context/linear.yaml": [
+        *FEW,
+        "model.width=16",
+        "data.dataset.samples=40",
+        "evaluation.in_context=8",
+    ],
     "runs/decision/cartpole": ["--episodes", "1"],
     "runs/in_context/linear": ["--functions", "20"],
 }
