@@ -12,6 +12,7 @@ from ...inference.attribution import Attribution, measure_attribution
 from ...inference.evaluation import evaluate_split
 from ...inference.sheet import draws, generated_rows, page
 from ...tokenizers.files.writing import write_text
+from ...training.record.metrics_file import write_board
 from ..folder.reading import RunError, say_aside
 from .given import own_split
 from .opened import Opened
@@ -35,10 +36,14 @@ def evaluated(
 
 
 def write_sheet(run: Opened, data: Split) -> None:
-    """Write a page of generated items of a split, `sheets/<split>.html`, where they are no text."""
+    """Write a page of generated items of a split, `sheets/<split>.html`, where they are no text, and for TensorBoard
+    `tensorboard/<split>` where the run has such a folder."""
     if any(map(draws, run.tasks.values())) and data.samples is not None:
         rows = generated_rows(run.model, run.tasks, data, seed=0, most=run.config.evaluation.sample_tokens or 1)
         write_text(run.folder / "sheets" / f"{data.name}.html", page(f"{run.name}, {data.name}", rows))
+        board = run.folder / "tensorboard"
+        if board.is_dir() and not board.is_symlink() and not (board / data.name).is_symlink():
+            write_board(board / data.name, rows, run.step)
 
 
 def attributed(run: Opened, split: str, dataset: Dataset | None) -> dict[str, Attribution]:

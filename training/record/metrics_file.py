@@ -78,9 +78,7 @@ class MetricsFile:
             return
         if samples.text:
             self.board.add_text("sample", f"```\n{samples.text}\n```", step)
-        for number, row in enumerate(samples.rows, start=1):
-            for each in row:
-                add_cell(self.board, f"{each.caption}/{number}", each, step)
+        add_rows(self.board, samples.rows, step)
 
     def __enter__(self) -> MetricsFile:
         return self
@@ -92,13 +90,24 @@ class MetricsFile:
             self.board.close()
 
 
-def add_cell(board: Any, name: str, cell: Cell, step: int) -> None:
-    """Add a picture or a sound to TensorBoard's writer."""
-    if cell.ending in PICTURES:
-        board.add_image(name, np.asarray(read_picture(cell.content).convert("RGB")), step, dataformats="HWC")
-    elif cell.ending in SOUNDS:
-        sound, rate = read_sound(cell.content)
-        board.add_audio(name, sound[None], step, sample_rate=rate)
+def write_board(folder: Path, rows: Sequence[Sequence[Cell]], step: int) -> None:
+    """Write pictures and sounds for TensorBoard into a folder of their own."""
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    with SummaryWriter(folder) as board:
+        add_rows(board, rows, step)
+
+
+def add_rows(board: Any, rows: Sequence[Sequence[Cell]], step: int) -> None:
+    """Add the pictures and sounds of a sheet's rows to TensorBoard's writer."""
+    for number, row in enumerate(rows, start=1):
+        for cell in row:
+            name = f"{cell.caption}/{number}"
+            if cell.ending in PICTURES:
+                board.add_image(name, np.asarray(read_picture(cell.content).convert("RGB")), step, dataformats="HWC")
+            elif cell.ending in SOUNDS:
+                sound, rate = read_sound(cell.content)
+                board.add_audio(name, sound[None], step, sample_rate=rate)
 
 
 Line = TypeAdapter(dict[str, StrictInt | StrictFloat])
