@@ -73,7 +73,8 @@ def lines_about_inputs(
     lines = []
     if withheld := split.inputs.withheld:
         told = ", ".join(f"{name} from {share:.1%}" for name, share in withheld.items())
-        chances = ", ".join(f"{split.inputs.dropout[name]:g}" for name in withheld)
+        own = split.inputs.dropout
+        chances = "any_number" if split.inputs.any_number else ", ".join(f"{own[name]:g}" for name in withheld)
         kept = ", before one of a sample's inputs is kept" if split.inputs.one_stays else ""
         lines.append(f"withheld of the samples while training: {told} (input_dropout {chances}{kept})")
     for name, task in tasks.items():

@@ -44,6 +44,10 @@ class Inputs:
     """The rate, from 0 to below 1, at which each input is withheld from a sample while training. Where all would be,
     one stays (AV-HuBERT's modality dropout, Shi et al. 2022), except in the share `NOTHING` of the samples. The only
     one beside what a task predicts may be withheld: guidance needs a model that has read much without it."""
+    any_number: bool = False
+    """In place of `dropout`: of each sample any number of its inputs is withheld while training, each number equally
+    often; one stays, as there. The model then knows every subset about as well as any other, which is what the mean
+    over all orders in which inputs may be added (Shapley 1953) asks it about (Covert et al. 2023, arXiv:2206.05282)."""
     too_long: Literal["refuse", "drop"] = "refuse"
     """A sample longer than the context is bad (`refuse`), or its last inputs are left out until it fits (`drop`)."""
 
@@ -60,6 +64,9 @@ class Inputs:
     @property
     def withheld(self) -> dict[str, float]:
         """The probability that each input is withheld from a sample that has them all, where it is not 0."""
+        if self.any_number and self.optional:
+            share = (len(self.optional) - self.one_stays) / 2 / len(self.optional)
+            return dict.fromkeys(self.optional, NOTHING + (1 - NOTHING) * share)
         found = withheld_shares({name: self.dropout.get(name, 0.0) for name in self.optional}, self.one_stays)
         return {name: share for name, share in found.items() if share}
 
@@ -67,6 +74,11 @@ class Inputs:
         """Draw which of a sample's `present` inputs are withheld. A number is drawn for `every` input, present or not,
         so that an input that only some samples have changes nothing for the others."""
         chances = dict(zip(every, random.random(len(every))))
+        if self.any_number and present:
+            most = (
+                len(present) if random.random() < NOTHING else int(random.integers(len(present) + 1 - self.one_stays))
+            )
+            return sorted(present, key=chances.__getitem__)[:most]
         shares = [self.dropout.get(name, 0.0) for name in present]
         withheld = [name for name, share in zip(present, shares) if chances[name] < share]
         if present and all(shares):

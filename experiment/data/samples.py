@@ -25,7 +25,7 @@ def open_samples(
     bad samples than `data.bad_share` allows."""
     check_columns(config, dataset)
     samples, dropout = dataset.opened(split), config.training.input_dropout
-    each = dropout if isinstance(dropout, dict) else dict.fromkeys(config.inputs, dropout)
+    each = dropout if isinstance(dropout, dict | str) else dict.fromkeys(config.inputs, dropout)
     labels = dict.fromkeys(name for task in tasks.values() for name in (*task.needs.columns, *task.needs.compared))
     opened = sample_split(
         samples, split, collator_of(config, choppers, columns_of(config), labels, each), tasks=tasks, say=say,
@@ -56,16 +56,16 @@ def read_samples(
 
 def collator_of(
     config: Config, choppers: Mapping[str, Chopper], columns: Mapping[str, str], labels: Iterable[str],
-    dropout: Mapping[str, float],
+    dropout: Mapping[str, float] | str,
 ) -> Collator:  # fmt: skip
     """The collator that chops this configuration's samples and packs them into rows of `model.context` slots. `columns`
     maps each input to its column, `labels` are the columns handed on undecoded, `dropout` says how often each input is
-    withheld in training."""
+    withheld in training, or `any_number`."""
     encoder, every = config.model.options["encoder"], needs_of(config.tasks).values()
     inputs = Inputs(
         columns=columns, labels=tuple(labels), encoded=encoded_inputs(config), too_long=config.data.too_long,
         targets={name for each in every if not each.refines for name in (*each.inputs, *each.judged_at)},
-        dropout=dropout,
+        dropout={} if isinstance(dropout, str) else dropout, any_number=dropout == "any_number",
     )  # fmt: skip
     return Collator(
         choppers=choppers, inputs=inputs, context=config.model.options["context"], axes=axes_of(choppers.values()),

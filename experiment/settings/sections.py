@@ -63,9 +63,10 @@ class Training:
     instructions for it where the model is wide enough to gain; `fast`: on such a CPU whatever the width."""
     compile: Literal["auto"] | bool = "auto"
     """Whether torch.compile compiles the model. `auto`: on a GPU, for 1,000 steps or more."""
-    input_dropout: float | dict[str, float] = 0.0
-    """How often an input is withheld from a sample, at least 0 and below 1: one share for all, or `{image: 0.3, ...}`.
-    Inputs that a task predicts never are. Of several others one always stays, except in one sample of a hundred."""
+    input_dropout: float | dict[str, float] | Literal["any_number"] = 0.0
+    """How often an input is withheld from a sample, at least 0 and below 1: one share for all, or `{image: 0.3, ...}`;
+    `any_number`: of each sample any number of inputs, each number equally often, so that every subset can be asked
+    about. Inputs that a task predicts never are. Of several others one always stays, except in one sample of 100."""
     mixup: Mixup | None = None
     """Mixup and CutMix of images, Mixup of sounds; null: none."""
     freeze: list[str] = field(default_factory=list)

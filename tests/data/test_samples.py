@@ -234,6 +234,25 @@ def test_how_often_inputs_are_withheld_is_told(chances, seed):
         assert abs(found[name] / count - chance) < 5 * (chance * (1 - chance) / count) ** 0.5 + 1e-3
 
 
+@given(st.integers(1, 5), st.booleans(), st.integers(0, 2**32))
+def test_any_number_of_inputs_is_withheld_equally_often(number, predicts, seed):
+    """Each number from none to all but one (all, where the only one stands beside what is predicted), and each input as
+    often as is told."""
+    names = [f"input{each}" for each in range(number)]
+    inputs = Inputs(columns={name: name for name in [*names, "text"][: number + predicts]}, any_number=True,
+                    targets={"text"} if predicts else ())  # fmt: skip
+    random, count = np.random.default_rng(seed), 3000
+    drawn = [inputs.withhold(names, names, random) for _ in range(count)]
+    sizes, most = Counter(map(len, drawn)), number - 1 if inputs.one_stays else number
+    for size in range(number + 1):
+        chance = (0.99 / (most + 1) if size <= most else 0.0) + 0.01 * (size == number)
+        assert abs(sizes[size] / count - chance) < 5 * (chance * (1 - chance) / count) ** 0.5 + 1e-3
+    found = Counter(name for each in drawn for name in each)
+    for name, chance in inputs.withheld.items():
+        assert abs(found[name] / count - chance) < 5 * (chance * (1 - chance) / count) ** 0.5 + 1e-3
+    assert inputs.withhold([], names, random) == []
+
+
 def test_the_only_input_beside_a_predicted_one_is_withheld_as_often_as_is_said():
     """Guidance needs a model that has read much without it, as `Guided` does."""
     found = shares({"image": 0.3, "text": 0.5}, targets={"text"})

@@ -680,6 +680,7 @@ def test_numbers_that_look_like_classes_are_asked_about():
         ("training.tokens_per_step=64", "needs either"),
         ("training.input_dropout={video: 0.1}", "training.input_dropout.*no input is named 'video'"),
         ("training.input_dropout=1.5", "must be at least 0 and below 1, not 1.5"),
+        ("training.input_dropout=any", "training.input_dropout"),
         ("data.columns.video=image", "data.columns.video: no input is named 'video'"),
         ("tasks.answer.target=anser", "no input is named 'anser'; did you mean 'answer'"),
         ("inputs.image.size=9", r"size 9 must be a multiple of patch_size \(4\)"),

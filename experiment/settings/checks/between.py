@@ -124,7 +124,7 @@ def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training
     for name in dropout if isinstance(dropout, dict) else ():
         if name not in inputs:
             yield ("training", "input_dropout", name), f"no input is named {name!r}{nearest(name, inputs)}"
-    for share in dropout.values() if isinstance(dropout, dict) else [dropout]:
+    for share in dropout.values() if isinstance(dropout, dict) else [0.0 if dropout == "any_number" else dropout]:
         if not 0 <= share < 1:
             yield ("training", "input_dropout"), f"must be at least 0 and below 1, not {share}"
     for name in data.columns:
