@@ -111,6 +111,9 @@ def _episode(group: Any, where: str) -> Episode:
         raise DataError(f"{where} has {len(actions)} actions, but {len(rewards)} rewards")
     if not len(actions):
         raise DataError(f"{where} has no steps")
+    if not (ends[-1] or np.asarray(group["truncations"])[-1]):
+        raise DataError(f"{where} is a part of one: at its last step it neither ended nor was cut by its environment, so "
+                        "that nobody knows its return")  # fmt: skip
     seen = group["observations"]
     parts = {"observation": seen} if hasattr(seen, "dtype") else {name: seen[name] for name in seen}
     arrays, texts = {}, {}

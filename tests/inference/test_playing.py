@@ -443,6 +443,7 @@ def replaced(name, value, **more):
             r"main_data.hdf5 cannot be read: .* \(of Minari ~=0.9; read here is what 0.4 and 0.5 write",
         ),
         (replaced("actions", np.zeros(0), rewards=np.zeros(0), terminations=np.zeros(0)), "episode 1 has no steps"),
+        (replaced("truncations", np.zeros(2)), "episode 1 is a part of one: at its last step it neither ended nor"),
         (replaced("actions", {"a": np.zeros(2)}), "episode 1: its actions are several arrays"),
         (replaced("observations", {"state": {"a": np.zeros(3)}}), "its observation 'state' is made of others"),
         (replaced("observations", {"state": np.zeros((3, 5))}), "its episodes differ in what is observed or done"),
