@@ -126,7 +126,7 @@ def measure_attribution(
     for name, each in counts.items():
         check_counts(name, each, inputs)
     tokens, samples = tokens_per_input(split, tasks, inputs), readable(split, processes)
-    never = tuple(name for name in inputs if not split.inputs.dropout.get(name))
+    never = tuple(name for name in inputs if name not in split.inputs.withheld)
     return {
         name: Attribution(
             inputs, metrics[name], nats[name], tokens, task.metrics["loss"].in_nats, samples, never, orders

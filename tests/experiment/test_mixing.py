@@ -621,6 +621,15 @@ def test_what_a_model_never_learned_to_do_without_is_told_beside_its_worth(answe
     assert told.format("operator or sound") in " ".join(capsys.readouterr().out.split())  # image is, by the fixture
 
 
+def test_a_model_that_any_number_of_inputs_was_withheld_from_knows_every_subset(mixed, capsys):
+    file = str(mixed("any", training=TREE["training"] | {"input_dropout": "any_number"}))
+    assert main(["train", file]) == 0
+    said = "".join(capsys.readouterr())
+    assert "image from 34.0%, operator from 34.0%, sound from 34.0% (input_dropout any_number, before" in said
+    found = load_run(load_config(file).out).attribution("val")
+    assert [each.never_withheld for each in found.values()] == [()]
+
+
 def test_an_input_is_taken_out_with_its_share_of_the_dropout(mixed):
     file = mixed("ablation", training=TREE["training"] | {"input_dropout": {"image": 0.3, "sound": 0.2}})
     taken = load_config(file, ["inputs.image=null", "model.attention=same_sample & (causal | from(sound))"])
