@@ -112,8 +112,8 @@ def _episode(group: Any, where: str) -> Episode:
     if not len(actions):
         raise DataError(f"{where} has no steps")
     if not (ends[-1] or np.asarray(group["truncations"])[-1]):
-        raise DataError(f"{where} is a part of one: at its last step it neither ended nor was cut by its environment, so "
-                        "that nobody knows its return")  # fmt: skip
+        told = "at its last step it neither ended nor was cut by its environment, so that nobody knows its return"
+        raise DataError(f"{where} is a part of one: {told}")
     seen = group["observations"]
     parts = {"observation": seen} if hasattr(seen, "dtype") else {name: seen[name] for name in seen}
     arrays, texts = {}, {}
