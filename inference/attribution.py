@@ -232,7 +232,10 @@ def table(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None)
             "there): what it says then is a guess, and these figures with it."
         )
     elif any(v > t + 0.05 for name in perfect for v, t in zip((worth.share(name), worth.alone(name)), perfect[name])):
-        found.caption = "More bits than there are: without that input the model is surer of itself than it should be."
+        found.caption = (
+            "More bits than there are: without that input the model is surer of itself than it should be; "
+            "training.input_dropout: any_number teaches it every subset."
+        )
     return found
 
 
