@@ -1,4 +1,4 @@
-"""Rules that examples tell: each sample has a rule of its own, words that were changed by it, and a word to change.
+"""Rules that examples tell: each sample has a rule of its own, words that were changed by it, and another to change.
 
     prompt   ntb>cgo bhn>oec tbh>          the rule here: b, h, n and t become o, e, c and g
     answer   goe
@@ -55,6 +55,11 @@ def drawn(split: str, random: np.random.Generator) -> Rule:
             return rule
 
 
+def word_of(rule: Rule, random: np.random.Generator) -> str:
+    """A word of the rule's letters, all different."""
+    return "".join(random.permutation(list(rule.letters))[:LENGTH])
+
+
 class Prompts(Made):
     """Samples of a rule each, with `examples` examples of it; None: as many as one of COUNTS."""
 
@@ -66,9 +71,12 @@ class Prompts(Made):
         random = self.random(number, 16)
         rule = drawn(self.split, random)
         count = int(random.choice(COUNTS)) if self.examples is None else self.examples
-        words = ["".join(random.permutation(list(rule.letters))[:LENGTH]) for _ in range(count + 1)]
-        shown = "".join(f"{word}>{rule(word)} " for word in words[:-1])
-        return {"prompt": f"{shown}{words[-1]}>", "answer": rule(words[-1]), "rule": str(rule)}
+        asked = word_of(rule, random)
+        shown = []
+        while len(shown) < count:
+            if (word := word_of(rule, random)) != asked:  # else its answer could be copied
+                shown.append(f"{word}>{rule(word)} ")
+        return {"prompt": f"{''.join(shown)}{asked}>", "answer": rule(asked), "rule": str(rule)}
 
 
 class Rules(MadeDataset):

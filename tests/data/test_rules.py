@@ -21,6 +21,7 @@ def test_the_answer_and_every_example_follow_the_rule(split, number, examples):
         assert after == "".join(changed[letter] for letter in word)
         assert len({*word}) == len(word) == LENGTH
     assert len(shown) in COUNTS if examples is None else len(shown) == examples
+    assert asked.removesuffix(">") not in [each.split(">")[0] for each in shown], "else its answer could be copied"
 
 
 @given(st.sampled_from(SPLITS), st.integers(0, 10_000))
