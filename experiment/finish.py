@@ -30,7 +30,8 @@ def finish(experiment: Experiment) -> dict[str, float]:
     trainer.finished = True
     trainer.save()
     if config.evaluation.in_context and experiment.processes.is_first:
-        tell(load_run(experiment.folder), experiment.folder, config.evaluation.in_context, experiment.say)
+        run = load_run(experiment.folder, device=experiment.processes.device.type, trust=config.modules)
+        tell(run, experiment.folder, config.evaluation.in_context, experiment.say)
     for split in experiment.data.splits.values():
         for line in split.unread.everywhere(experiment.processes).told():
             experiment.say(line)

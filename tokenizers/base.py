@@ -183,10 +183,10 @@ class Chopper(Preprocessor):
         cannot be read."""
         return raw
 
-    def recalled(self, raw: Any) -> Any | None:
-        """While training: what stands for the item of a raw value of which all that is read is known already, so that
-        it need not be decoded; `augment` and `chop` take it, too. None: decode it."""
-        return None
+    def read(self, raw: Any) -> Any:
+        """While training, in place of `decode`: the item, or what stands for one of which all that is read is known
+        already, so that it need not be decoded; `augment` and `chop` take it, too."""
+        return self.decode(raw)
 
     def keep(self) -> None:
         """Keep what was computed of items for later runs; called after every evaluation."""

@@ -29,6 +29,9 @@ from .media.sound import WaveAugmentation
 TOGETHER = 64
 """How many items are encoded at a time."""
 
+DECODED = 1
+"""Which way of decoding raw values the files of codes are of: another number makes them anew."""
+
 
 def quantizers(part: RunPart) -> list[Head]:
     """The heads of a run that quantise."""
@@ -134,8 +137,9 @@ class CodesPreprocessor(Preprocessor):
     """Items as the codes that the run in the folder `run`, trained by the task `reconstruction`, gives to its input
     `input`. The run's weights are copied to this run's assets. The codes of the training data are computed once, before
     the first step, those of other splits by their first evaluation, into a file in the cache folder that is keyed by
-    the content of that run; training then reads the codes alone and decodes no item. With `augment_wave` a sound is, in
-    training, one of `variants` (default: 8) that are changed by it, whose codes are computed once, too."""
+    the content of that run; training then reads the codes alone and decodes no file, bytes or array. With
+    `augment_wave` a sound is, in training, one of `variants` (default: 8) that are changed by it, whose codes are
+    computed once, too."""
 
     run: str
     input: str
@@ -175,7 +179,8 @@ class CodesPreprocessor(Preprocessor):
             raise ValueError(f"augment_wave is for sounds; {self.input!r} of {part.name} is none")
         part.model.eval().requires_grad_(False)
         vocabulary = CodeVocabulary(part=part, input=self.input, own=role.special_ids)
-        name = hashlib.blake2b(f"{part.content} {self.input}".encode(), digest_size=12).hexdigest()
+        about = f"{part.content} {self.input} {part.choppers[self.input]} {DECODED}"
+        name = hashlib.blake2b(about.encode(), digest_size=12).hexdigest()
         path = None if role.cache is None else role.cache / "codes" / f"{name}.safetensors"
         known = CodeFile(path, vocabulary.length)
         changed = {"augment_wave": self.augment_wave, "variants": self.variants or 8}
@@ -208,9 +213,15 @@ class CodesChopper(IdChopper):
     def decode(self, raw: Any) -> Any:
         return self.vocabulary.chopper.decode(raw)
 
-    def recalled(self, raw: Any) -> Recalled | None:
-        key = self.known.decoded(raw_key(raw))
-        return Recalled(key) if key is not None and all(each in self.known for each in self.keys(key)) else None
+    def read(self, raw: Any) -> Any:
+        before = raw_key(raw)  # a file that changes while it is read is another one then
+        key = self.known.decoded(before)
+        if key is not None and all(each in self.known for each in self.keys(key)):
+            return Recalled(key)
+        item = self.decode(raw)
+        if before is not None:
+            self.known.new_raw[before] = key_of(item)
+        return item
 
     def keep(self) -> None:
         with suppress(OSError):  # what cannot be kept is computed anew
@@ -254,12 +265,9 @@ class CodesChopper(IdChopper):
         new: dict[bytes, Any] = {}
         for each in raw:
             with suppress(ValueError, TypeError):
-                if self.recalled(each) is not None:
+                if isinstance(item := self.read(each), Recalled):
                     continue
-                item = self.decode(each)
                 key = key_of(item)
-                if (before := raw_key(each)) is not None:
-                    self.known.new_raw[before] = key
                 for other in self.keys(key):
                     if other not in new and other not in self.known:
                         new[other] = item if other == key else self.variant(item, other)

@@ -75,7 +75,8 @@ def lines_about_inputs(
         told = ", ".join(f"{name} from {share:.1%}" for name, share in withheld.items())
         own = split.inputs.dropout
         chances = "any_number" if split.inputs.any_number else ", ".join(f"{own[name]:g}" for name in withheld)
-        kept = ", before one of a sample's inputs is kept" if split.inputs.one_stays else ""
+        some = split.inputs.one_stays and not split.inputs.any_number
+        kept = ", before one of a sample's inputs is kept" if some else ""
         lines.append(f"withheld of the samples while training: {told} (input_dropout {chances}{kept})")
     for name, task in tasks.items():
         needs = task.needs

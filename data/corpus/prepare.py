@@ -5,16 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import multiprocessing
 import os
 import re
-import signal
 import sys
-import threading
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from pathlib import Path
@@ -29,6 +26,7 @@ from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.writing import partial_name, sweep_partials
 from ..base import Dataset, Document
 from ..root import cache_folder
+from ..workers import deaf, end_with_parent, workers_of
 from .token_file import HEADER, MAGIC, VERSION, TokenFile
 
 PART, WORK, SMALL = 2**17, 2**20, 20
@@ -151,12 +149,11 @@ def _encode_all(works: Iterator[list[Part]], encoding: Encoding, workers: int) -
     if len(first) < SMALL or workers < 2:
         yield from (_encode(work, encoding, threads=True) for work in chain(first, works))
         return
-    spawn = multiprocessing.get_context("spawn")  # a fork would copy locks that this process's threads hold
     waiting: deque[Future[Encoded]] = deque()
-    pool = ProcessPoolExecutor(workers, spawn, _start_worker, (encoding,))
+    pool = workers_of(workers, _start_worker, encoding)
     try:
         for work in chain(first, works):
-            with _deaf():
+            with deaf():
                 waiting.append(pool.submit(_encode_in_worker, work))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
@@ -168,26 +165,9 @@ def _encode_all(works: Iterator[list[Part]], encoding: Encoding, workers: int) -
         pool.shutdown(cancel_futures=True)
 
 
-@contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """Block Ctrl-C (SIGINT) inside a `with`; processes started meanwhile inherit that: they end with this one, without
-    a traceback of their own."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _start_worker(encoding: Encoding) -> None:
-    """Keep the encoding, and end with the process that asked for this one, however it ends."""
     _in_worker.append(encoding)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    end_with_parent()
 
 
 def _encode_in_worker(work: list[Part]) -> Encoded:

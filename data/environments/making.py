@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,8 @@ REGISTERED_BY = {"BabyAI-": "minigrid", "MiniGrid-": "minigrid", "ALE/": "ale_py
 """The packages that register the environments whose names begin so."""
 
 
+CODE = re.compile(r"[A-Za-z_][\w.]*:")
+"""How a text begins that names code."""
 LONGEST = 100_000
 """Steps after which an episode that neither ends nor is cut is given up."""
 
@@ -74,6 +77,15 @@ def make_environment(name: str, options: Mapping[str, Any] | None = None, render
         raise DataError(f"environment {name!r} needs {missing!r}, which is not installed: {error}") from None
     except (gymnasium.error.Error, TypeError, ValueError, AssertionError) as error:
         raise DataError(f"environment {name!r} cannot be made: {error}") from None
+
+
+def code_in(value: Any) -> Iterator[str]:
+    """The texts in what an environment is made of that may name code, `package.module:Name`, which is imported then."""
+    if isinstance(value, str) and CODE.match(value):
+        yield value
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for each in inner:
+        yield from code_in(each)
 
 
 def begin(environment: gymnasium.Env, seed: int) -> Observed:

@@ -4,14 +4,15 @@ that were not finished; what it writes depends on its options alone, not on how 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.writing import make_folder, write_text
+from ..workers import deaf, workers_of
 from .episodes import FORMAT, PART, About, Episode, Episodes, part_of, read_about, read_episodes, write_part
 from .making import Observed, begin, check_action, check_length, make_environment, observed, reward_of, spaces_of
 from .scripts import Agent, agent_of
@@ -89,11 +90,11 @@ def record(
     """Write the parts that the folder lacks, and yield after each episode how many there are; where several `workers`
     (processes) play, after each part. `play` gives the episodes of these numbers, for one worker; None: the agent that
     `about.policy` names plays. Raises DataError as `begin_folder` and `agent_of` do."""
-    if play is None:
-        agent_of(about.policy, about.environment)  # before the folder begins
-    begin_folder(folder, about)
     parts = range(-(-about.episodes // PART))
     missing = [part for part in parts if not part_of(folder, part).exists()]
+    if missing and play is None:
+        agent_of(about.policy, about.environment)  # before the folder begins
+    begin_folder(folder, about)
     done = sum(len(numbers_of(part, about.episodes)) for part in parts if part not in missing)
     yield done
     if workers > 1 and missing:
@@ -128,13 +129,17 @@ def _write_played(folder: Path, about: About, part: int) -> int:
 def _by_several(folder: Path, about: About, parts: list[int], done: int, workers: int) -> Iterator[int]:
     """Write these parts by several processes, and yield after each how many episodes there are; stopped, the parts that
     are not begun are left."""
-    with ProcessPoolExecutor(min(workers, len(parts)), mp_context=get_context("spawn")) as pool:
-        try:
-            for future in as_completed([pool.submit(_write_played, folder, about, part) for part in parts]):
-                done += future.result()
-                yield done
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    pool = workers_of(min(workers, len(parts)))
+    try:
+        with deaf():
+            played = [pool.submit(_write_played, folder, about, part) for part in parts]
+        for future in as_completed(played):
+            done += future.result()
+            yield done
+    except BrokenProcessPool:
+        raise DataError("a process that plays ended early; is there enough memory for all of them?") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def recorded(folder: Path, about: About) -> Episodes:

@@ -62,16 +62,18 @@ class Reader:
         checks: Mapping[str, Sequence[Callable[[Any], None]]] | None = None,
     ):  # fmt: skip
         self.samples, self.choppers, self.inputs, self.bad, self.checks = samples, choppers, inputs, bad, checks or {}
-        self.cache, self.recalled = ItemCache(), ItemCache()
+        self.cache, self.read = ItemCache(), ItemCache()
+        self.differs = any(type(chopper).read is not Chopper.read for chopper in choppers.values())
+        """Whether training may read less of an item than it is."""
         self._numbers: dict[str, int] = {}
 
     def item(self, number: int, training: bool = False) -> Item:
-        """The decoded inputs and the labels of a sample; while `training`, what a chopper has `recalled` stands in the
-        place of an input, which is not decoded. Raises DataError (or OSError) when it is bad, ContractError where the
-        data set gives no mapping."""
+        """The decoded inputs and the labels of a sample; while `training`, what the choppers `read` of it. Raises
+        DataError (or OSError) when it is bad, ContractError where the data set gives no mapping."""
         if number in self.bad:
             raise DataError(self.bad[number])
-        found = (self.recalled.get(number) if training else None) or self.cache.get(number)
+        cache = self.read if training and self.differs else self.cache
+        found = cache.get(number)
         if found is None:
             raw = self.samples[number]
             if not isinstance(raw, Mapping):
@@ -80,16 +82,15 @@ class Reader:
                     f"{self.samples.keys[number]!r}; expected is a mapping from columns to values"
                 )
             there = {name: raw[c] for name, c in self.inputs.columns.items() if raw.get(c) is not None}
-            recalled = {name: self.choppers[name].recalled(each) for name, each in there.items()} if training else {}
-            recalled = {name: each for name, each in recalled.items() if each is not None}
-            inputs = {name: recalled.get(name) or self._decoded(name, each) for name, each in there.items()}
+            inputs = {name: self._decoded(name, each, training) for name, each in there.items()}
             found = inputs, {name: self._checked(name, raw.get(name)) for name in self.inputs.labels}
-            (self.recalled if recalled else self.cache).put(number, found)
+            cache.put(number, found)
         return found
 
-    def _decoded(self, name: str, raw: Any) -> Any:
+    def _decoded(self, name: str, raw: Any, training: bool) -> Any:
+        chopper = self.choppers[name]
         try:
-            return self.choppers[name].decode(raw)
+            return chopper.read(raw) if training else chopper.decode(raw)
         except (ValueError, OSError, TypeError) as error:
             raise DataError(f"{name}: {error}") from error
 

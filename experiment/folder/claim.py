@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import RootModel, StrictFloat, StrictInt
 
+from ...tokenizers.files.locking import lock
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import Record, as_record, read_record
 from ...tokenizers.files.writing import not_written
@@ -148,19 +149,3 @@ def holder_of(handle: Any, file: Path) -> str:
     except (DataError, OSError, UnicodeDecodeError):
         return ""
     return f": process {holder.pid} on {holder.host} works on it since {holder.since}"
-
-
-def lock(handle: Any) -> None:
-    """Take the kernel's lock on an open file, without waiting. Programs that this process starts do not inherit it
-    (PEP 446). Raises BlockingIOError where another process holds it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        try:
-            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError as error:
-            raise BlockingIOError from error
-        return
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...data.datasets.episodes import Episodes
 from ...data.datasets.mixture import Mixture
-from ...data.environments.making import Spaces, begin
+from ...data.environments.making import Spaces, begin, code_in
 from ...inference.in_time.planning import Planner, Planning, Predicted
 from ...inference.in_time.rollout import Playing
 from ...tasks.next_item import NextItem
@@ -29,10 +29,10 @@ def environment_of(run: Opened, how: Playing) -> tuple[str, Mapping[str, Any]]:
     if episodes is None:
         raise RunError(f"{run.folder} was not trained on episodes of an environment; name one with --environment")
     about = episodes.source.about
-    module, code, _ = about.environment.partition(":")
-    if code and module not in run.config.modules:  # a folder of episodes may be a stranger's
-        told = f"{run.folder} was trained on episodes of {about.environment!r}, which is code outside chopmix"
-        raise RunError(f"{told}; if you trust who made it, say --environment {about.environment}")
+    for code in code_in([about.environment, about.options]):  # a folder of episodes may be a stranger's
+        if code.partition(":")[0] not in run.config.modules:
+            told = f"{run.folder} was trained on episodes of {about.environment!r}; {code!r} is code outside chopmix"
+            raise RunError(f"{told}; if you trust who made it, say --environment {about.environment}")
     return about.environment, {**about.options, **how.settings}
 
 

@@ -43,7 +43,10 @@ def write_sheet(run: Opened, data: Split) -> None:
         write_text(run.folder / "sheets" / f"{data.name}.html", page(f"{run.name}, {data.name}", rows))
         board = run.folder / "tensorboard"
         if board.is_dir() and not board.is_symlink() and not (board / data.name).is_symlink():
-            write_board(board / data.name, rows, run.step)
+            try:
+                write_board(board / data.name, rows, run.step)
+            except OSError as error:
+                say_aside(f"{board / data.name}: not shown in TensorBoard: {error}")
 
 
 def attributed(run: Opened, split: str, dataset: Dataset | None) -> dict[str, Attribution]:

@@ -22,7 +22,7 @@ from ...tokenizers.files.writing import write_text
 from ...training.checkpoints.run_format import FORMAT, other_format
 from .checks.between import cross_problems, holds_samples
 from .document import ConfigError, Document, Problem, Where, dumped
-from .registry import ANYWHERE, code_from, code_refused, registry_of
+from .registry import ANYWHERE, code_from, code_refused, environments_in, registry_of
 from .scalars import nearest, shown
 from .schema import Part, check, model_of, plain
 from .top_level import Checkpoints, Data, Evaluation, Logging, Training, sections
@@ -148,7 +148,7 @@ def _resolve(document: Document) -> Config:
         problems += _section(name, tree, values)
     wrong = {each.path[:depth] for each in problems for depth in range(len(each.path) + 1)}
     problems += [Problem(*each) for each in cross_problems(values) if each[0] not in wrong]
-    problems += [Problem(where, refused) for where, name in _environments(tree) if (refused := code_refused(name))]
+    problems += [Problem(where, refused) for where, name in environments_in(tree) if (refused := code_refused(name))]
     if problems:
         raise ConfigError(document.file, problems, document.lines)
     values["out"] = values["out"] or str(_default_out(path))
@@ -156,15 +156,6 @@ def _resolve(document: Document) -> Config:
     resolved["inputs"] |= {name: {"same_as": owner} for name, owner in shares.items()}
     from_run, out = values.pop("from"), Path(values.pop("out"))
     return Config(path=path, tree=resolved, from_run=from_run, out=out, shares=shares, **values)
-
-
-def _environments(tree: Any, where: Where = ()) -> Iterator[tuple[Where, str]]:
-    """The environments and policies in a tree that are code, `package.module:Name`, and where they stand: they are
-    imported when episodes are recorded or played."""
-    for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list) else ():
-        if key in ("environment", "policy") and isinstance(value, str) and ":" in value:
-            yield (*where, key), value
-        yield from _environments(value, (*where, key))
 
 
 def _shared(tree: dict, problems: list[Problem]) -> dict[str, str]:

@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import is_dataclass
@@ -22,6 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ...data.environments.making import code_in
 from .names import moved
 from .scalars import nearest
 
@@ -229,3 +230,14 @@ def attribute_docstrings(target: Any) -> dict[str, str]:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
         if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
     }
+
+
+def environments_in(tree: Any, where: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """The environments and policies in a tree that are code, `package.module:Name`, also among an environment's
+    settings, and where they stand: they are imported when episodes are recorded or played."""
+    for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list) else ():
+        if key in ("environment", "policy") and isinstance(value, str) and ":" in value:
+            yield (*where, key), value
+        if key == "settings":
+            yield from (((*where, key), code) for code in code_in(value))
+        yield from environments_in(value, (*where, key))

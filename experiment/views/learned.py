@@ -25,7 +25,7 @@ RIGHT = {
     Linear: ("least squares", "ridge"), Sparse: ("least squares", "ridge", "lasso"),
     Network: ("ridge", "nearest neighbours", "fitted network"), Tree: ("ridge", "nearest neighbours", "greedy tree"),
 }  # fmt: skip
-"""The rivals that are right for each kind of function."""
+"""The rivals that are right for each kind of function; of a kind of your own ridge and nearest neighbours."""
 ELSEWHERE = {"points twice as far": {"scale": 2.0}, "values three times as large": {"weights": 3.0}}
 """Other data than was trained on, by its name: what is multiplied, and by how much."""
 Curves = dict[str, dict[str, list[float]]]
@@ -39,8 +39,10 @@ def check_learns(run: Run, samples: int) -> None:
     if samples < 4:
         raise RunError(f"at least 4 samples tell what is learned in the context, not {samples}")
     if isinstance(dataset, Rules):
-        if not any(isinstance(task, LanguageModeling) and task.target == "answer" for task in run.tasks.values()):
-            raise RunError(f"{run.folder} does not write answers: a task language_modeling of the input 'answer' does")
+        writes = [task for task in run.tasks.values() if isinstance(task, LanguageModeling) and task.target == "answer"]
+        if not any("exact_match" in task.metrics for task in writes):
+            told = "a task language_modeling of the input 'answer' with metrics: [exact_match] does"
+            raise RunError(f"{run.folder} writes no answers that are compared: {told}")
     elif not isinstance(dataset, InContext) or not any(isinstance(task, NextItem) for task in run.tasks.values()):
         raise RunError(f"{run.folder} was not trained to learn from examples (the data sets `in_context` and `rules`)")
 
@@ -67,8 +69,13 @@ def followed(run: Run, samples: int, say: Callable[[str], None]) -> list[dict[st
     rows = []
     for split in Rules.splits:
         for examples in COUNTS:
-            say(f"{split}, {examples} examples")
             other = Rules(examples=examples, samples=samples)
+            row = other.open(split)[0]
+            tokens = sum(chopper.count(chopper.decode(row[name])) for name, chopper in run.choppers.items())
+            if tokens > run.model.context:
+                say(f"{split}, {examples} examples are {tokens} tokens, more than the context of {run.model.context}")
+                continue
+            say(f"{split}, {examples} examples")
             other.held_back = samples
             found = run.evaluate(split, other)
             right = next(value for name, value in found.items() if name.endswith("exact_match"))
@@ -93,7 +100,7 @@ def learned(run: Run, functions: int, say: Callable[[str], None]) -> tuple[Curve
     of linear functions, how well ridge's weights are read off each layer after twice as many examples as dimensions."""
     dataset = run.dataset()
     name, task = next((name, task) for name, task in run.tasks.items() if isinstance(task, NextItem))
-    rivals, found, read = RIGHT[type(dataset.kind)], {}, None
+    rivals, found, read = RIGHT.get(type(dataset.kind), ("ridge", "nearest neighbours")), {}, None
     for where, changed in {"as trained": {}, **ELSEWHERE}.items():
         say(where)
         here = _read(run, name, task, dataset, changed, functions)

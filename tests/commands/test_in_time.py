@@ -220,8 +220,7 @@ def test_an_environment_that_draws_nothing_is_told(run, tmp_path, capsys, monkey
 )
 def test_what_cannot_be_played_is_told_before_the_first_step(run, tmp_path, capsys, change, told):
     assert main(["train", str(run.parent / "pole.yaml"), change, f"out={tmp_path / 'x'}"]) == 2
-    said = " ".join(capsys.readouterr().err.split())
-    assert told in said and "step 1" not in said
+    assert told in " ".join(capsys.readouterr().err.split()) and not (tmp_path / "x" / "checkpoints").exists()
 
 
 def test_more_categories_than_an_input_reads_are_told(plans):
@@ -271,6 +270,32 @@ def test_what_is_learned_is_measured_at_the_end_of_training(tmp_path, capsys):
     (tmp_path / "pole.yaml").write_text(POLE)
     assert main(["train", str(tmp_path / "pole.yaml"), "evaluation.in_context=40", f"out={tmp_path / 'y'}"]) == 2
     assert "was not trained to learn from examples" in " ".join(capsys.readouterr().err.split())
+    assert not any((tmp_path / name / "checkpoints").exists() for name in "xy")
+
+
+def test_functions_of_ones_own_are_measured_at_the_end_of_training(tmp_path, monkeypatch):
+    code = "from chopmix.data.samples.functions import Linear\nclass Own(Linear):\n    pass\n"
+    (tmp_path / "own_functions.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = PAIRS.replace("in_context,", "in_context, function: {use: 'own_functions:Own'},")
+    (tmp_path / "pairs.yaml").write_text(own + "evaluation: {in_context: 8}\n")
+    assert not main(["train", str(tmp_path / "pairs.yaml"), f"out={tmp_path / 'pairs'}"])
+    lines = (tmp_path / "pairs" / "in_context.csv").read_text().splitlines()
+    assert lines[0] == "where,examples,model,ridge,nearest neighbours"
+    assert (tmp_path / "pairs" / "summary.json").exists()
+
+
+def test_rules_are_measured_as_far_as_the_context_goes(tmp_path, capsys):
+    (tmp_path / "rules.yaml").write_text(RULES.replace("generated: 8", "generated: 8, in_context: 4"))
+    few = ["model.context=32", "data.dataset.examples=1"]
+    assert not main(["train", str(tmp_path / "rules.yaml"), *few, f"out={tmp_path / 'rules'}"])
+    lines = (tmp_path / "rules" / "in_context.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in lines[1:]] == ["0", "1", "2"] * 3
+    assert "4 examples are " in " ".join("".join(capsys.readouterr()).split())
+    uncompared = "tasks.answer.metrics=[]"
+    assert main(["train", str(tmp_path / "rules.yaml"), uncompared, f"out={tmp_path / 'x'}"]) == 2
+    assert "writes no answers that are compared" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "x" / "checkpoints").exists()
 
 
 def test_more_examples_than_the_context_holds_are_told(tmp_path, capsys):

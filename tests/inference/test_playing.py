@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -207,6 +208,53 @@ def test_a_part_that_is_missing_is_recorded_by_any_number_of_processes(tmp_path,
     for file in sorted((tmp_path / "whole").iterdir()):
         assert file.read_bytes() == (tmp_path / "holes" / file.name).read_bytes()
     assert len(whole) == 330 and [*record(tmp_path / "holes", about, workers=workers)] == [330]
+
+
+AGENTS = """
+import os
+from pathlib import Path
+from chopmix.data.environments.scripts import Random
+MARK = Path(__file__).with_suffix(".begun")
+class Fails(Random):
+    def act(self, seen):
+        try:
+            MARK.touch(exist_ok=False)
+        except FileExistsError:
+            return super().act(seen)
+        raise ValueError("once")
+class Dies(Random):
+    def act(self, seen):
+        os._exit(3)
+"""
+
+
+def test_recording_by_several_processes_stops_where_one_fails(tmp_path, monkeypatch):
+    (tmp_path / "odd_agents.py").write_text(AGENTS)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def recorded_by(name, episodes):
+        about = about_of("chopmix/KeyToDoor-v0", {}, f"odd_agents:{name}", (0.0, 0.0), 0, episodes)
+        for _ in record(tmp_path / name, about, workers=2):
+            pass
+
+    with pytest.raises(ValueError, match="once"):
+        recorded_by("Fails", 3000)
+    assert len([*(tmp_path / "Fails").glob("part-*")]) < 15, "those that were not begun are left"
+    with pytest.raises(DataError, match="a process that plays ended early"):
+        recorded_by("Dies", 200)
+
+
+def test_complete_episodes_are_read_without_the_code_that_played(tmp_path, monkeypatch):
+    (tmp_path / "odd_agents.py").write_text(AGENTS)
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        about = about_of("chopmix/KeyToDoor-v0", {}, "odd_agents:Fails", (0.0, 0.0), 0, 3)
+        (tmp_path / "odd_agents.begun").touch()
+        recorded(tmp_path / "x", about)
+        del sys.modules["odd_agents"]
+    assert len(recorded(tmp_path / "x", about)) == 3
+    with pytest.raises(DataError, match="policy 'odd_agents:Fails'"):
+        recorded(tmp_path / "y", about)
 
 
 class Odd(gymnasium.Env):

@@ -140,6 +140,20 @@ def test_a_strangers_run_executes_no_environment_and_no_policy(tmp_path, monkeyp
     with pytest.raises(RunError, match="if you trust who made it, say --environment evil_world:Evil-v0"):
         acting.environment_of(run, Playing())
     assert acting.environment_of(run, Playing(environment="evil_world:Evil-v0"))[0] == "evil_world:Evil-v0"
+    source.about.environment = "GymV26Environment-v0"  # shimmy's, which makes what its options name
+    for options in ({"env_id": "evil_world:Evil-v0"}, {"inner": [{"env": "evil_world:Evil-v0"}]}):
+        source.about.options = options
+        with pytest.raises(RunError, match="'evil_world:Evil-v0' is code outside chopmix"):
+            acting.environment_of(run, Playing())
+    source.about.options = {"map": ["SF", "HG"], "speed": 3}
+    assert acting.environment_of(run, Playing(settings={"a": 1})) == (
+        "GymV26Environment-v0",
+        {**source.about.options, "a": 1},
+    )
+    tree = yaml.safe_load(SEES)
+    tree["evaluation"]["play"] = {"environment": "Spot-v0", "settings": {"env_id": "evil_world:Evil-v0"}}
+    with pytest.raises(ConfigError, match="evaluation.play.settings"):
+        config_from_tree(tree, trust=["spot", "test_seen"])
     with pytest.raises(DataError, match="policy 'evil_world': possible are random, script, bot, package.module:Class"):
         agent_of("evil_world", "CartPole-v1")
     assert "evil_world" not in sys.modules

@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import subprocess
+import sys
 from copy import deepcopy
 from dataclasses import replace
 
@@ -17,7 +19,7 @@ from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import train
 from chopmix.tokenizers.base import Role
-from chopmix.tokenizers.codes import CodesChopper, CodeVocabulary
+from chopmix.tokenizers.codes import CodesChopper, CodeVocabulary, Recalled
 from chopmix.tokenizers.encoding.code_file import CodeFile, key_of, raw_key
 from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.media.files import picture_bytes
@@ -192,7 +194,7 @@ def test_codes_are_computed_once_and_training_reads_nothing_else(runs, monkeypat
     assert len(encoded) == 24, "the sheet's twelve, generated and true ones; no other"
     monkeypatch.undo()
     monkeypatch.setenv("CHOPMIX_CACHE", str(runs / "cache"))
-    monkeypatch.setattr(CodesChopper, "recalled", lambda *_: None)
+    monkeypatch.setattr(CodesChopper, "read", CodesChopper.decode)
     train(load_config(runs / "w.yaml", [f"out={runs / 'decoding'}"]))
     lines = [read_metrics(runs / name / "metrics.jsonl") for name in ("w", "again", "decoding")]
     (first,), (second,), (third,) = ([line["val/loss"] for line in found if "val/loss" in line] for found in lines)
@@ -211,12 +213,63 @@ def test_a_file_that_changes_is_decoded_anew(runs, tmp_path):
     again = replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16))
     for each in (chopper, again):
         for path in paths:
-            assert each.encoded(each.recalled(path)) == chopper.vocabulary.encode(chopper.decode(path))
-            assert each.augment(each.recalled(path), default_rng(0)) == each.recalled(path)
-            assert each.count(each.recalled(path)) == each.count(each.decode(path))
-        assert [each.recalled(raw) for raw in (tmp_path / "none.png", tmp_path / "c.png", None)] == [None] * 3
-    paths[0].write_bytes(picture_bytes(torch.full((1, 8, 8), 90, dtype=torch.uint8)))
-    assert again.recalled(paths[0]) is None and again.recalled(paths[1]) is not None
+            assert isinstance(read := each.read(path), Recalled)
+            assert each.encoded(read) == chopper.vocabulary.encode(chopper.decode(path))
+            assert each.augment(read, default_rng(0)) == read and each.count(read) == each.count(each.decode(path))
+        for raw in (tmp_path / "none.png", tmp_path / "c.png", None):
+            with pytest.raises((ValueError, OSError)):
+                each.read(raw)
+    paths[0].write_bytes(new := picture_bytes(torch.full((1, 8, 8), 90, dtype=torch.uint8)))
+    assert again.read(paths[0]).equal(again.decode(new)) and isinstance(again.read(paths[1]), Recalled)
+
+
+def test_what_was_read_once_need_not_be_decoded_again(runs, tmp_path):
+    """Where nothing was encoded ahead, as where a run goes on on another machine, too."""
+    chopper = load_run(runs / "w").choppers["image"]
+    raw = (torch.arange(64, dtype=torch.uint8) * 3).view(8, 8).numpy()
+    first, again = (replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16)) for _ in range(2))
+    ids = first.encoded(first.read(raw))
+    assert first.encoded(first.read(raw)) == ids and isinstance(first.read(raw), Recalled)
+    first.keep()
+    assert not isinstance(again.read(raw), Recalled), "it does not know the file yet"
+    again.encoded(again.read(1 + raw))
+    (tmp_path / "codes.safetensors").unlink()
+    again.keep()
+    last = replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16))
+    assert isinstance(again.read(1 + raw), Recalled) and isinstance(last.read(1 + raw), Recalled)
+
+
+def test_codes_stay_known_where_the_file_is_another_now(tmp_path):
+    """Training goes on by them, whatever another process has put there."""
+    path, keys = tmp_path / "codes.safetensors", [bytes([number]) * 16 for number in range(3)]
+    one = CodeFile(path, 1)
+    one.new = {keys[0]: [7]}
+    one.save()
+    path.unlink()
+    other = CodeFile(path, 1)
+    other.new = {keys[1]: [8]}
+    other.save()
+    one.new = {keys[2]: [9]}
+    one.save()
+    assert [one.get(key) for key in keys] == [CodeFile(path, 1).get(key) for key in keys] == [[7], [8], [9]]
+
+
+SAVES = """
+import sys
+from pathlib import Path
+from chopmix.tokenizers.encoding.code_file import CodeFile
+file, first = CodeFile(Path(sys.argv[1]), 1), int(sys.argv[2])
+for number in range(first, first + 40):
+    file.new[bytes([number]) * 16] = [number]
+    file.save()
+"""
+
+
+def test_nothing_is_lost_where_processes_save_at_the_same_time(tmp_path):
+    path = tmp_path / "codes.safetensors"
+    several = [subprocess.Popen([sys.executable, "-c", SAVES, str(path), str(first)]) for first in (0, 40, 80)]
+    assert [each.wait() for each in several] == [0, 0, 0]
+    assert all(CodeFile(path, 1).get(bytes([number]) * 16) == [number] for number in range(120))
 
 
 RAW = st.recursive(
@@ -328,10 +381,12 @@ def test_sounds_are_trained_on_by_the_codes_of_their_variants(tmp_path, monkeypa
     monkeypatch.setattr(CodeVocabulary, "encode_all", lambda *_: pytest.fail("they are known"))
     drawn = [{tuple(chopper.augment(item, default_rng(seed))) for seed in range(30)} for item in items]
     for number, (item, found) in enumerate(zip(items, drawn)):
-        recalled = chopper.recalled(split[number]["sound"])
+        recalled = chopper.read(split[number]["sound"])
         assert {tuple(chopper.augment(recalled, default_rng(seed))) for seed in range(30)} == found
         assert chopper.encoded(recalled) == chopper.encoded(item)
-    assert replace(chopper, variants=4).recalled(split[0]["sound"]) is None, "its fourth variant is not known"
+    assert isinstance(recalled, Recalled)
+    more = replace(chopper, variants=4).read(split[0]["sound"])
+    assert isinstance(more, torch.Tensor), "its fourth variant is not known"
     monkeypatch.undo()
     changed, sound = WaveAugmentation(gain=30, shift=0.1), chopper.vocabulary.chopper
     for item, found in zip(items, drawn):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..files.locking import lock
 from ..files.reading import DataError
 from ..files.records import read_tensors, write_tensors
 from ..files.writing import make_folder, partial_name, sweep_partials
@@ -54,13 +55,16 @@ class CodeFile:
                 self._take(read_tensors(self.path))
 
     def _take(self, found: dict[str, torch.Tensor]) -> None:
+        """Add what was found to what is known, of which nothing is lost: a thread that reads relies on it."""
         keys, ids = (found.get(name) for name in ("keys", "ids"))
         if keys is None or ids is None or tuple(keys.shape) != (len(ids), 16) or tuple(ids.shape[1:]) != (self.length,):
             return
-        self.table = {key.tobytes(): row for row, key in enumerate(keys.numpy())}, ids.numpy()
+        rows, own = self.table
+        more = [row for row, key in enumerate(map(bytes, keys.numpy())) if key not in rows]
+        named = {bytes(key): len(own) + place for place, key in enumerate(keys.numpy()[more])}
+        self.table = {**rows, **named}, np.concatenate([own, ids.numpy()[more]])
         if (raw := found.get("raw")) is not None and tuple(raw.shape[1:]) == (32,):
-            pairs = map(bytes, raw.numpy())
-            self.raw = {pair[:16]: pair[16:] for pair in pairs}
+            self.raw = {**{pair[:16]: pair[16:] for pair in map(bytes, raw.numpy())}, **self.raw}
 
     def __contains__(self, key: bytes) -> bool:
         return key in self.rows or key in self.new
@@ -85,25 +89,32 @@ class CodeFile:
         new, new_raw = dict(self.new), dict(self.new_raw)  # a thread that reads may add to them
         if self.path is None or not (new or new_raw):
             return
-        self._read()
-        added = {key: ids for key, ids in new.items() if key not in self.rows}
-        joined = np.array([*added.values()], dtype=np.int32).reshape(-1, self.length)
-        found = {
-            "keys": _table([*self.rows, *added], 16),
-            "ids": torch.from_numpy(np.concatenate([self.ids, joined])),
-            "raw": _table([key + item for key, item in {**self.raw, **new_raw}.items()], 32),
-        }
         make_folder(self.path.parent)
+        with open(self.path.with_suffix(".lock"), "a+") as handle:
+            with suppress(OSError):  # on a disk without locks what another process saves at this moment is lost
+                lock(handle, wait=True)
+            self._read()
+            self._add(new, new_raw)
+            self._write()
+        for known, more in ((self.new, new), (self.new_raw, new_raw)):
+            for key in more:
+                known.pop(key, None)
+
+    def _add(self, new: dict[bytes, list[int]], new_raw: dict[bytes, bytes]) -> None:
+        ids = np.array([*new.values()], dtype=np.int32).reshape(-1, self.length)
+        self._take({"keys": _table(new, 16), "ids": torch.from_numpy(ids)})
+        self.raw = {**self.raw, **new_raw}
+
+    def _write(self) -> None:
         sweep_partials(self.path)
         partial = partial_name(self.path)
+        rows, ids = self.table
+        raw = _table([key + item for key, item in self.raw.items()], 32)
         try:
-            write_tensors(partial, found)
+            write_tensors(partial, {"keys": _table(rows, 16), "ids": torch.from_numpy(ids), "raw": raw})
             partial.replace(self.path)
         finally:
             partial.unlink(missing_ok=True)
-        self._take(found)
-        self.new = {key: ids for key, ids in self.new.items() if key not in new}
-        self.new_raw = {key: item for key, item in self.new_raw.items() if key not in new_raw}
 
 
 def _table(keys: Iterable[bytes], width: int) -> torch.Tensor:
