@@ -317,7 +317,7 @@ def test_what_is_withheld_or_generated_changes_nothing(runs, monkeypatch, name, 
     monkeypatch.setattr(Draft, "scores", kept)
 
     def every_score(inputs, replaced):
-        def item(self, number):
+        def item(self, number, training=False):
             own, labels = true[number]
             other = {"words": str(9 - int(own["words"])), "image": own["image"].flip(-1)}
             return {**own, **{each: other[each] for each in replaced}}, labels
