@@ -107,7 +107,7 @@ def add_rows(board: Any, rows: Sequence[Sequence[Cell]], step: int) -> None:
                 board.add_image(name, np.asarray(read_picture(cell.content).convert("RGB")), step, dataformats="HWC")
             elif cell.ending in SOUNDS:
                 sound, rate = read_sound(cell.content)
-                board.add_audio(name, sound[None], step, sample_rate=rate)
+                board.add_audio(name, sound[None].clip(-1, 1), step, sample_rate=rate)
 
 
 Line = TypeAdapter(dict[str, StrictInt | StrictFloat])
