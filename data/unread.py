@@ -9,13 +9,22 @@ from dataclasses import dataclass
 from ..tokenizers.files.reading import DataError
 from .processes import Processes
 
+TOLD = 10
+"""So many of a kind are told one by one; from then on one each time that their number has doubled."""
+
+
+def worth_telling(count: int) -> bool:
+    """Whether the so-manieth of a kind is told: `[1, 2, ..., 10, 20, 40, 80, ...]` are."""
+    times, rest = divmod(count, TOLD)
+    return count <= TOLD or (rest == 0 and times & (times - 1) == 0)
+
 
 class BadSamples(dict[int, str]):
     """What is wrong with each bad sample that was met, by its number: `{17: "image: a.png is cut short"}`.
 
     While training the next good sample takes the place of a bad one, an evaluation leaves it out. `share` is the
     share of the split's samples that may be bad (0 to 1; raises DataError for another); `keys` names every sample in
-    messages; `say` is called with a notice of each.
+    messages; `say` is called with a notice of the first ten, and of one each time that their number has doubled.
     """
 
     def __init__(self, split: str, keys: Sequence[str], share: float, say: Callable[[str], None] = print):
@@ -36,7 +45,10 @@ class BadSamples(dict[int, str]):
         if count / total > self.share:
             allowed = f"data.bad_share allows a share of {self.share:g}"
             raise DataError(f"{self.split}: sample {key!r} is bad: {error} ({so_far}; {allowed})") from error
-        self.say(f"{self.split}: sample {key!r} is bad and {instead}: {error}{f' ({so_far})' if count > 1 else ''}")
+        if worth_telling(count):
+            more = f"; the next is told at {2 * count}" if count >= TOLD else ""
+            told = f" ({so_far}{more})" if count > 1 else ""
+            self.say(f"{self.split}: sample {key!r} is bad and {instead}: {error}{told}")
 
     def remember(self, known: Mapping[int, str]) -> None:
         """Take over the bad samples that the run met before it was stopped, so that their share is that of the whole
@@ -58,7 +70,8 @@ class BadSamples(dict[int, str]):
 
 class LeftOut(dict[str, dict[str, str]]):
     """Why tasks left samples out of their loss, by task and sample key: `{"text": {"a.wav": "3 symbols need 5 tokens,
-    but its sound has 2"}}`. `say` is called with a notice of each, once."""
+    but its sound has 2"}}`. `say` is called with a notice of the first ten, and of one each time that their number has
+    doubled."""
 
     def __init__(self, say: Callable[[str], None] = print):
         super().__init__()
@@ -70,7 +83,8 @@ class LeftOut(dict[str, dict[str, str]]):
         for key, why in found.items():
             if key not in known:
                 known[key] = why
-                self.say(f"{key} cannot be aligned and is left out: {why} ({len(known)} so far)")
+                if worth_telling(len(known)):
+                    self.say(f"{key} cannot be aligned and is left out: {why} ({len(known)} so far)")
 
 
 @dataclass(frozen=True)
