@@ -1,9 +1,8 @@
 """What is told of data that cannot be used: each of the first ten, and one each time that their number has doubled."""
 
+from chopmix.data.unread import TOLD, BadSamples, LeftOut, worth_telling
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from chopmix.data.unread import TOLD, BadSamples, LeftOut, worth_telling
 
 
 def test_a_few_bad_samples_are_named_each_and_many_seldom():
