@@ -24,7 +24,9 @@ def preflight(experiment: Experiment) -> None:
                       experiment.trainer.evaluator.returns)  # fmt: skip
     checks.check_prompt(config.evaluation.prompt, tasks, experiment.data.choppers)
     if config.evaluation.play:
-        check_plays(run_of(config, experiment.data, experiment.trainer.evaluator.objective), config.evaluation.play)
+        run = run_of(config, experiment.data, experiment.trainer.evaluator.objective)
+        for line in check_plays(run, config.evaluation.play):
+            experiment.say(f"evaluation.play.targets: {line}")
     if config.evaluation.in_context:
         check_learns(
             run_of(config, experiment.data, experiment.trainer.evaluator.objective), config.evaluation.in_context

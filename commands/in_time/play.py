@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..options.environments import add_settings, settings_of
+from ..options.environments import add_settings, settings_of, whole_number
 from ..options.shared import add_checkpoint, load, wide_console
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--environment", metavar="ID", help="default: that of the run's data")
     add_settings(command)
     command.add_argument("--target", action="append", default=[], type=float, metavar="R",
-                         help="the return that is asked for; may be given several times")  # fmt: skip
+                         help="the return that is asked for; repeatable; default: those of evaluation.play")  # fmt: skip
     command.add_argument("--episodes", type=int, default=100, metavar="N", help="for each target; default 100")
     command.add_argument("--temperature", type=float, metavar="T",
                          help="of drawn actions, 0: the likeliest; default: as evaluation.play says")  # fmt: skip
@@ -33,7 +33,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
                          help="imagine what would follow: beams:16,horizon:12 (all must be ids)")  # fmt: skip
     command.add_argument("--beside", action="append", default=[], metavar="RUN",
                          help="another run, such as one that clones, in the same table; repeatable")  # fmt: skip
-    command.add_argument("--seed", type=int, default=1, metavar="N", help="of the episodes; default 1")
+    command.add_argument("--seed", type=whole_number, default=1, metavar="N", help="of the episodes; default 1")
     command.add_argument("--together", type=int, default=64, metavar="N", help="episodes side by side; default 64")
     command.add_argument("--record", metavar="FILE", help="write the first episode there, a .gif")
     command.add_argument("--json", metavar="FILE", help="also write the figures there")
@@ -45,8 +45,10 @@ def run(options: argparse.Namespace) -> None:
 
     from ...experiment.folder.reading import RunError, say_aside
     from ...experiment.opening.played import data_figures, environment_of
+    from ...experiment.settings.registry import search_here
     from ...tokenizers.files.writing import write_json
 
+    search_here()
     if options.record and Path(options.record).suffix != ".gif":
         raise RunError(f"--record {options.record}: an episode is written as .gif")
     loaded = load(options)
@@ -77,24 +79,26 @@ def play(
     from dataclasses import replace
 
     from ...experiment.folder.reading import say_aside
-    from ...experiment.opening.played import episodes_of, figures_of
+    from ...experiment.opening.played import acts_by, beyond, episodes_of, figures_of, is_told
     from ..options.progress import progress
 
     found, frames = [], []
+    others = [load(argparse.Namespace(**vars(options) | {"run": folder})) for folder in options.beside]
 
     def one(run: Run, target: float | None, plan: Planning | None) -> None:
         watch = (lambda game: frames.append(frame_of(game))) if options.record and not frames else None
         played = episodes_of(run, replace(how, plan=plan), target, range(how.episodes), watch)
-        row = {"who": run.name, "plan": plan and str(plan), "target": target}
+        row = {"who": run.name, "acts by": acts_by(run), "plan": plan and str(plan), "target": target}
         found.append(row | figures_of([*progress(played, how.episodes, "episodes")]))
 
+    for line in beyond(data, how.targets):
+        say_aside(line)
     for target in how.asked.values():
-        if target is not None and data and not data["worst"] <= target <= data["best"]:
-            say_aside(f"no episode of the data has {target:g}: they reach {data['worst']:g} to {data['best']:g}")
         for plan in [how.plan, None] if how.plan else [None]:
             one(loaded, target, plan)
-    for folder in options.beside:
-        one(load(argparse.Namespace(**vars(options) | {"run": folder})), None, None)
+    for other in others:
+        for target in how.asked.values() if is_told(other) else [None]:
+            one(other, target, None)
     return found, frames
 
 
@@ -109,7 +113,7 @@ def asked(options: argparse.Namespace, loaded: Run) -> Playing:
     known = loaded.config.evaluation.play or Playing()
     return Playing(
         environment=options.environment or known.environment, settings={**known.settings, **settings_of(options)},
-        targets=tuple(options.target), seed=options.seed,
+        targets=tuple(options.target) or known.targets, seed=options.seed,
         temperature=known.temperature if options.temperature is None else options.temperature,
         episodes=options.episodes, together=options.together,
         plan=Planning.of(options.plan) if options.plan else known.plan,
@@ -120,14 +124,22 @@ def table_of(found: list[Mapping[str, Any]], data: Mapping[str, float] | None) -
     """The figures of each run and each return that was asked for, and below them those of the data, as a table."""
     from rich.table import Table
 
-    table = Table("who", "plan", "asked", "return", *SHOWN)
+    table = Table("who", "acts by", "plan", "asked", "return", *SHOWN)
     for row in found:
         target = "" if row["target"] is None else f"{row['target']:g}"
         told = f"{row['return']:.4g} ± {row['error']:.2g}", *(f"{row[name]:.4g}" for name in SHOWN)
-        table.add_row(row["who"], row["plan"] or "", target, *told)
+        table.add_row(row["who"], row["acts by"], row["plan"] or "", target, *told)
     if data:
         table.add_section()
-        table.add_row("the data", "", "", f"{data['mean']:.4g}", f"{data['worst']:.4g}", f"{data['best']:.4g}")
+        table.add_row(
+            "the data it was trained on",
+            "",
+            "",
+            "",
+            f"{data['mean']:.4g}",
+            f"{data['worst']:.4g}",
+            f"{data['best']:.4g}",
+        )
     return table
 
 

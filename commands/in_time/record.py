@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..options.environments import add_settings, settings_of
+from ..options.environments import add_settings, settings_of, whole_number
 
 HELP = "record episodes of an environment, played by a script, a bot or a run"
 
@@ -23,7 +23,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="R",
         help="the return that a run is asked for; it acts at the temperature that its evaluation.play says",
     )
-    command.add_argument("--seed", type=int, default=0, metavar="N")
+    command.add_argument("--seed", type=whole_number, default=0, metavar="N")
     command.add_argument("--workers", type=int, default=1, metavar="N",
                          help="processes in which scripts play; default 1; what is recorded is the same")  # fmt: skip
     command.add_argument("--out", required=True, metavar="DIR", help="the folder; one that is begun is finished")
@@ -34,12 +34,14 @@ def run(options: argparse.Namespace) -> None:
 
     from ...data.environments.episodes import read_episodes
     from ...data.environments.record import about_of, record
-    from ...experiment.folder.reading import RunError
-    from ...experiment.opening.played import episodes_of
+    from ...experiment.folder.reading import RunError, say_aside
+    from ...experiment.opening.played import check_plays, environment_of, episodes_of
     from ...experiment.run import load_run
+    from ...experiment.settings.registry import search_here
     from ...inference.in_time.rollout import Playing
     from ..options.progress import progress
 
+    search_here()
     settings, noise, policy = settings_of(options), tuple(options.noise), options.policy
     loaded = load_run(policy) if (Path(policy) / "config.yaml").is_file() else None
     if loaded is None and options.target is not None:
@@ -49,18 +51,21 @@ def run(options: argparse.Namespace) -> None:
         raise RunError(f"--workers {options.workers}: {told}")
     if loaded is not None and any(noise):
         raise RunError(f"--noise is for scripts: {policy} is a run, which draws its actions itself")
-    if loaded is not None:
-        policy = f"{policy}, step {loaded.step}, asked for {options.target}"
-    about = about_of(options.environment, settings, policy, noise, options.seed, options.episodes)
     play = None
     if loaded is not None:
         known = loaded.config.evaluation.play or Playing()
         how = Playing(environment=options.environment, settings=settings, seed=options.seed,
-                      temperature=known.temperature, plan=known.plan)  # fmt: skip
+                      temperature=known.temperature, plan=known.plan,
+                      targets=() if options.target is None else (options.target,))  # fmt: skip
+        settings = dict(environment_of(loaded, how)[1])  # those of its data, too
+        for line in check_plays(loaded, how):
+            say_aside(line)
+        policy = f"{policy}, step {loaded.step}, asked for {options.target}"
 
         def play(numbers: range):
             return episodes_of(loaded, how, options.target, numbers)
 
+    about = about_of(options.environment, settings, policy, noise, options.seed, options.episodes)
     for _ in progress(
         record(Path(options.out), about, play, options.workers), options.episodes, "episodes", counted=True
     ):

@@ -11,6 +11,13 @@ def add_settings(command: argparse.ArgumentParser) -> None:
                          help="what the environment itself takes; may be given several times")  # fmt: skip
 
 
+def whole_number(text: str) -> int:
+    """The value of an option that seeds draws. Raises ArgumentTypeError for a negative number, or none."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 on, not {text}")
+    return int(text)
+
+
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     """The settings by key, as YAML values. Raises RunError for one that is none."""
     import yaml

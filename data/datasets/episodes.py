@@ -13,11 +13,9 @@ from ...tokenizers.files.reading import DataError
 from ..base import chosen_for_val, split_by_hash
 from ..environments.episodes import Episodes as Played
 from ..environments.sources import Source
+from ..environments.spaces import OWN
 from ..fingerprint import Fingerprint
 from ..samples.dataset import Columns, SampleDataset, Samples
-
-OWN = ("return", "reward", "action", "step", "score")
-"""The columns of all episodes, besides what is observed."""
 
 
 class Windows(Samples):
@@ -87,7 +85,8 @@ class Episodes(SampleDataset):
     validation do not overlap.
 
     Columns, of t steps: `return` (what is still to come), `reward`, `action`, `step`, and whatever is observed by its
-    name (`observation` where there is only one thing), each with its seconds, one a step; texts that are observed, such
+    name (`observation` where there is only one thing; `observation.step` for one called as a column above), each with its
+    seconds, one a step; texts that are observed, such
     as a `mission`; `score`, the return of the whole episode. `best` keeps that share of the training episodes, those of
     the highest returns; `balance` draws returns from so many equally wide ranges equally often (0: as they are).
     """

@@ -20,9 +20,11 @@ from jaxtyping import Float, Int
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import Record, read_record, read_tensors, write_tensors
 from ...tokenizers.files.writing import partial_name
-from .making import Spaces
+from .spaces import Space, Spaces, first_outside
 
 FORMAT = 1
+UNKNOWN = "unknown"
+"""The environment of episodes that do not tell it."""
 PART = 100
 """Episodes in a file."""
 SEEN = "observation."
@@ -86,8 +88,8 @@ class Episodes:
         for name, array in every.items():
             if len(array) != steps:
                 raise DataError(f"{name!r} holds {len(array)} steps, but the episodes have {steps}")
-        if not np.isfinite(self.rewards).all():
-            raise DataError(f"step {int(np.flatnonzero(~np.isfinite(self.rewards))[0])} has no finite reward")
+        if (bad := np.flatnonzero(~np.isfinite(self.rewards))).size:
+            raise DataError(f"{self.place(int(bad[0]))} has no finite reward, but {self.rewards[bad[0]]}")
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -96,6 +98,19 @@ class Episodes:
     def starts(self) -> Int[np.ndarray, "e"]:
         """The first step of each episode."""
         return np.cumsum(self.lengths) - self.lengths
+
+    def place(self, step: int) -> str:
+        """The place of one of all steps: `episode 3, step 12`."""
+        episode = int(np.searchsorted(self.starts, step, side="right")) - 1
+        return f"episode {episode}, step {step - int(self.starts[episode])}"
+
+    def check_actions(self, space: Space) -> None:
+        """Raises DataError for the first action that is outside of the space."""
+        if (step := first_outside(self.actions, space)) is not None:
+            limits = (0, space.size - 1) if space.size is not None else (space.low, space.high)
+            low, high = (list(each) if isinstance(each, tuple) else each for each in limits)
+            told = f"{low} to {high}" if low is not None else "finite numbers"
+            raise DataError(f"{self.place(step)}: action {self.actions[step].tolist()} is outside the space: {told}")
 
     @cached_property
     def to_go(self) -> Float[np.ndarray, "n"]:

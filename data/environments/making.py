@@ -1,18 +1,17 @@
-"""Environments by name, made through gymnasium, and what an agent observes and does there."""
+"""Environments by name, made through gymnasium."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ...tokenizers.files.reading import DataError
-from ...tokenizers.files.records import Record
+from .spaces import Observed, observed
 
 if TYPE_CHECKING:
     import gymnasium
@@ -27,33 +26,6 @@ CODE = re.compile(r"[A-Za-z_][\w.]*:")
 """How a text begins that names code."""
 LONGEST = 100_000
 """Steps after which an episode that neither ends nor is cut is given up."""
-
-
-class Space(Record):
-    """What one observation, or an action, is: `size` categories where that is given, else numbers of this `shape`."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    size: int | None = None
-    low: tuple[float, ...] | None = None
-    high: tuple[float, ...] | None = None
-    """Of numbers the limits, flattened, where all are finite."""
-
-
-class Spaces(Record):
-    """What an agent observes and does: `observations` by name (`observation` where there is only one), the names of the
-    `texts` among them, which stay the same for an episode, and the `action`."""
-
-    observations: dict[str, Space]
-    texts: tuple[str, ...]
-    action: Space
-
-
-class Observed(NamedTuple):
-    """One observation: arrays by name, and texts by name."""
-
-    arrays: dict[str, np.ndarray]
-    texts: dict[str, str]
 
 
 def make_environment(name: str, options: Mapping[str, Any] | None = None, render: bool = False) -> gymnasium.Env:
@@ -94,48 +66,15 @@ def begin(environment: gymnasium.Env, seed: int) -> Observed:
         return observed(environment.reset(seed=seed)[0])
 
 
-def observed(value: Any) -> Observed:
-    """An observation as arrays and texts by name, a copy: an environment may show the same array again, changed. A
-    single one is called `observation`."""
-    parts = value if isinstance(value, Mapping) else {"observation": value}
-    texts = {name: each for name, each in parts.items() if isinstance(each, str)}
-    return Observed({name: np.array(each) for name, each in parts.items() if name not in texts}, texts)
-
-
-def spaces_of(environment: gymnasium.Env) -> Spaces:
-    """What an agent observes and does in the environment. Raises DataError for spaces that are neither categories, nor
-    numbers, nor texts."""
-    from gymnasium import spaces
-
-    own = environment.observation_space
-    parts = dict(own.items()) if isinstance(own, spaces.Dict) else {"observation": own}
-    arrays = {
-        name: each for name, each in parts.items() if not isinstance(each, spaces.Text) and each.shape is not None
-    }
-    texts = tuple(name for name in parts if name not in arrays)
-    told = {name: _space(each, f"observation {name!r}") for name, each in arrays.items()}
-    return Spaces(observations=told, texts=texts, action=_space(environment.action_space, "the action"))
-
-
-def _space(space: Any, what: str) -> Space:
-    from gymnasium import spaces
-
-    if isinstance(space, spaces.Discrete) and space.start == 0:
-        return Space(shape=(), dtype="int64", size=int(space.n))
-    if isinstance(space, spaces.Box):
-        low, high = space.low.flatten(), space.high.flatten()
-        known = bool(np.isfinite(low).all() and np.isfinite(high).all()) and len(low) <= 64
-        limits = {"low": tuple(map(float, low)), "high": tuple(map(float, high))} if known else {}
-        return Space(shape=tuple(space.shape), dtype=str(space.dtype), **limits)
-    raise DataError(f"{what} is {space}; possible are Discrete from 0, Box, and Dict of these and texts")
-
-
 def reward_of(reward: Any) -> float:
-    """A reward as a number. Raises DataError where it is none."""
+    """A reward as a number. Raises DataError where it is none, or not finite."""
     try:
-        return float(reward)
+        found = float(reward)
     except (TypeError, ValueError):
-        raise DataError(f"the environment gave the reward {reward!r}, which is no number") from None
+        found = math.nan
+    if not math.isfinite(found):
+        raise DataError(f"the environment gave the reward {reward!r}, which is no finite number")
+    return found
 
 
 def check_length(steps: int) -> None:
@@ -143,16 +82,3 @@ def check_length(steps: int) -> None:
     if steps >= LONGEST:
         told = f"an episode has not ended after {LONGEST:,} steps"
         raise DataError(f"{told}; --setting max_episode_steps=1000 (in a YAML `settings`) cuts it")
-
-
-def check_action(action: np.ndarray, space: Space) -> None:
-    """Raises DataError for an action outside of the space."""
-    if action.dtype.kind not in ("iub" if space.size is not None else "iufb"):
-        wanted = "a whole number" if space.size is not None else "numbers"
-        raise DataError(f"an action must be {wanted}, not {action.tolist()!r}")
-    if action.shape != space.shape or not np.isfinite(action).all():
-        raise DataError(f"an action of shape {action.shape} is outside the space, whose actions have {space.shape}")
-    if space.size is not None and not 0 <= int(action) < space.size:
-        raise DataError(f"action {int(action)} is outside the space: 0 to {space.size - 1}")
-    if space.low is not None and not ((action.flatten() >= space.low) & (action.flatten() <= space.high)).all():
-        raise DataError(f"action {action.tolist()} is outside the space: {list(space.low)} to {list(space.high)}")

@@ -3,6 +3,8 @@ installed.
 
     FOLDER/data/metadata.json      the environment, its spaces, the format
     FOLDER/data/main_data.hdf5     episode_0/{observations, actions, rewards, terminations, truncations}, episode_1, ...
+
+Pictures are kept there as JPEG files, whose bytes stand for them; what is a picture the metadata tell.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import numpy as np
 
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import Record, parse_json, read_record
-from .episodes import FORMAT, About, Episode, Episodes, joined
-from .making import Space, Spaces
+from ...tokenizers.media.files import read_picture
+from .episodes import FORMAT, UNKNOWN, About, Episode, Episodes, joined
+from .spaces import Space, Spaces, named, numbers
 
 
 class Metadata(Record):
@@ -30,6 +33,19 @@ class Metadata(Record):
     """gymnasium's description of the environment, as JSON."""
     observation_space: str | None = None
     action_space: str | None = None
+    """Minari's description of what is observed and done, as JSON: `{"type": "Box", "shape": [4], ...}`."""
+
+    def described(self, space: str, where: Path) -> Mapping[str, Any]:
+        """One of the two spaces; empty where it is not told."""
+        told = getattr(self, space)
+        found = parse_json(told, f"{where}: {space}") if told else {}
+        return found if isinstance(found, Mapping) else {}
+
+    def observed(self, where: Path) -> dict[str, Mapping[str, Any]]:
+        """What is observed, by its name; empty where it is not told."""
+        found = self.described("observation_space", where)
+        parts = found.get("subspaces") if found.get("type") == "Dict" else {"observation": found}
+        return {name: each for name, each in parts.items() if isinstance(each, Mapping)} if parts else {}
 
 
 def read_metadata(folder: Path) -> tuple[Path, Metadata]:
@@ -48,10 +64,10 @@ def environment_in(metadata: Metadata, where: Path) -> tuple[str, dict[str, Any]
     """The name of the environment, `unknown` where it is not told, and what it was made with."""
     spec = parse_json(metadata.env_spec, f"{where}: env_spec") if metadata.env_spec else {}
     if not isinstance(spec, Mapping):
-        return "unknown", {}
+        return UNKNOWN, {}
     own = spec.get("kwargs")
     given = {**(own if isinstance(own, Mapping) else {}), "max_episode_steps": spec.get("max_episode_steps")}
-    return str(spec.get("id") or "unknown"), {
+    return str(spec.get("id") or UNKNOWN), {
         key: value for key, value in given.items() if value is not None and key != "render_mode"
     }
 
@@ -59,51 +75,73 @@ def environment_in(metadata: Metadata, where: Path) -> tuple[str, dict[str, Any]
 def about_folder(folder: Path) -> About:
     """What a folder says of itself, with the spaces of its first episode."""
     data, metadata = read_metadata(folder)
-    first = _episodes(data, min(metadata.total_episodes, 1), metadata.minari_version)[0]
-    action = parse_json(metadata.action_space, f"{data}: action_space") if metadata.action_space else {}
-    size = action.get("n") if isinstance(action, Mapping) and action.get("type") == "Discrete" else None
-    if size is not None and action.get("start"):
-        raise DataError(f"{data}: its actions are numbers from {action['start']} on; possible are those from 0")
-    if size is None and np.issubdtype(first.actions.dtype, np.integer) and first.actions.ndim == 1:
-        raise DataError(f"{data}: its actions are whole numbers, but action_space does not tell how many there are")
-    seen = {name: Space(shape=each.shape[1:], dtype=str(each.dtype)) for name, each in first.observations.items()}
-    acts = Space(shape=first.actions.shape[1:], dtype=str(first.actions.dtype), size=size)
-    spaces = Spaces(observations=seen, texts=tuple(first.texts), action=acts)
+    first = _episodes(data, metadata, min(metadata.total_episodes, 1))[0]
+    told = {named(name): each for name, each in metadata.observed(data).items()}
+    seen = {
+        name: Space(shape=each.shape[1:], dtype=str(each.dtype), size=_size(told.get(name, {})))
+        for name, each in first.observations.items()
+    }
+    spaces = Spaces(observations=seen, texts=tuple(first.texts), action=_action(data, metadata, first.actions))
     name, options = environment_in(metadata, data)
     return About(format=FORMAT, environment=name, options=options, policy="minari", spaces=spaces,
                  episodes=metadata.total_episodes)  # fmt: skip
 
 
+def _size(space: Mapping[str, Any]) -> int | None:
+    """How many categories a described space has, counted from 0; None where it holds numbers."""
+    return space.get("n") if space.get("type") == "Discrete" and not space.get("start") else None
+
+
+def _action(data: Path, metadata: Metadata, actions: np.ndarray) -> Space:
+    """The space of the actions, as it is described, else as the first episode's are. Raises DataError for categories
+    that do not begin with 0, or whose number is not told."""
+    told = metadata.described("action_space", data)
+    if told.get("type") == "Discrete" and told.get("start"):
+        raise DataError(f"{data}: its actions are numbers from {told['start']} on; possible are those from 0")
+    if (size := _size(told)) is None and np.issubdtype(actions.dtype, np.integer) and actions.ndim == 1:
+        raise DataError(f"{data}: its actions are whole numbers, but action_space does not tell how many there are")
+    if told.get("type") == "Box" and list(actions.shape[1:]) == told.get("shape"):
+        return numbers(actions.shape[1:], str(actions.dtype), told.get("low"), told.get("high"))
+    return Space(shape=actions.shape[1:], dtype=str(actions.dtype), size=size)
+
+
 def read_folder(folder: Path) -> Episodes:
-    """All episodes of a folder. Raises DataError where it is damaged, or its episodes differ in what they hold."""
+    """All episodes of a folder. Raises DataError where it is damaged, an action lies outside the space that it tells, a
+    reward is no finite number, or its episodes differ in what they hold."""
     data, metadata = read_metadata(folder)
-    episodes = _episodes(data, metadata.total_episodes, metadata.minari_version)
+    episodes = _episodes(data, metadata, metadata.total_episodes)
+    space = _action(data, metadata, episodes[0].actions)
     try:
-        return joined(episodes)
+        found = joined(episodes)
+        found.check_actions(space)
+    except DataError as error:
+        raise DataError(f"{data}: {error}") from None
     except (ValueError, KeyError) as error:
         raise DataError(f"{data}: its episodes differ in what is observed or done: {error}") from None
+    return found
 
 
-def _episodes(data: Path, count: int, version: str = "unknown") -> list[Episode]:
+def _episodes(data: Path, metadata: Metadata, count: int) -> list[Episode]:
     try:
         import h5py
     except ImportError:
         raise DataError(f"{data} needs h5py: pip install 'chopmix[decision]'") from None
-    path = data / "main_data.hdf5"
+    path, told = data / "main_data.hdf5", metadata.observed(data)
     if count < 1:
         raise DataError(f"{data} holds no episodes")
     try:
         with h5py.File(path, "r") as file:
-            return [_episode(file[f"episode_{number}"], f"{path}, episode {number}") for number in range(count)]
+            return [_episode(file[f"episode_{number}"], told, f"{path}, episode {number}") for number in range(count)]
     except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:
         if isinstance(error, DataError):
             raise
-        told = f"of Minari {version}; read here is what 0.4 and 0.5 write"
-        raise DataError(f"{path} cannot be read: {error} ({told})") from None
+        version = f"of Minari {metadata.minari_version}; read here is what 0.4 and 0.5 write"
+        raise DataError(f"{path} cannot be read: {error} ({version})") from None
 
 
-def _episode(group: Any, where: str) -> Episode:
-    """One episode; of its observations, one more than there are actions, the last is left out."""
+def _episode(group: Any, told: Mapping[str, Mapping[str, Any]], where: str) -> Episode:
+    """One episode; of its observations, one more than there are actions, the last is left out. `told` describes what is
+    observed."""
     if not hasattr(group["actions"], "dtype"):
         raise DataError(f"{where}: its actions are several arrays; possible is one")
     actions, rewards, ends = (np.asarray(group[name]) for name in ("actions", "rewards", "terminations"))
@@ -118,12 +156,47 @@ def _episode(group: Any, where: str) -> Episode:
     parts = {"observation": seen} if hasattr(seen, "dtype") else {name: seen[name] for name in seen}
     arrays, texts = {}, {}
     for name, each in parts.items():
+        kind, what = told.get(name, {}), f"{where}: its observation {name!r}"
         if not hasattr(each, "dtype"):
-            raise DataError(f"{where}: its observation {name!r} is made of others; possible are arrays and texts")
-        if each.dtype.kind in "OS":
-            texts[name] = bytes(each[0]).decode() if isinstance(each[0], bytes) else str(each[0])
-            continue
+            raise DataError(f"{what} is made of others; possible are arrays and texts")
         if len(each) < len(actions):
             raise DataError(f"{where} has {len(actions)} actions, but only {len(each)} observations {name!r}")
-        arrays[name] = np.asarray(each[: len(actions)])
+        values = each[: len(actions)]
+        if _is_picture(values, kind):
+            arrays[named(name)] = _pictures(values, kind, what)
+        elif values.dtype.kind in "OS":
+            texts[named(name)] = _text(values, what)
+        else:
+            arrays[named(name)] = values
     return Episode(arrays, texts, actions, rewards.astype(np.float64), bool(ends[-1]), int(group.attrs.get("seed", 0)))
+
+
+def _text(values: np.ndarray, what: str) -> str:
+    """The text that stays the same for an episode. Raises DataError where it changes, or these are no texts."""
+    if not isinstance(values[0], bytes | str):
+        raise DataError(f"{what} is kept as bytes, and metadata.json (observation_space) does not tell of what")
+    if (changed := np.flatnonzero(values != values[0])).size:
+        raise DataError(f"{what} is a text that changes at step {changed[0]}; possible is one that stays the same")
+    return values[0].decode() if isinstance(values[0], bytes) else str(values[0])
+
+
+def _is_picture(values: np.ndarray, kind: Mapping[str, Any]) -> bool:
+    """Whether these stored steps are pictures as bytes: of different lengths, or by chance of the same."""
+    shape = kind.get("shape") or []
+    known = kind.get("type") == "Box" and kind.get("dtype") == "uint8" and len(shape) in (2, 3)
+    return known and (values.dtype.kind == "O" or (values.ndim == 2 and values.dtype == np.uint8))
+
+
+def _pictures(values: np.ndarray, kind: Mapping[str, Any], what: str) -> np.ndarray:
+    """The pictures, (t, h, w) or (t, h, w, channels), whose bytes these are. Raises DataError for a damaged one, or one
+    of another shape than is told."""
+    found = []
+    for number, each in enumerate(values):
+        try:
+            picture = np.asarray(read_picture(np.asarray(each, np.uint8).tobytes()))
+        except (DataError, ValueError, TypeError) as error:
+            raise DataError(f"{what}, step {number}: {error}") from None
+        if list(picture.shape) != list(kind["shape"]):
+            raise DataError(f"{what}, step {number} is a picture of shape {picture.shape}, not {tuple(kind['shape'])}")
+        found.append(picture)
+    return np.stack(found)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...tokenizers.files.reading import DataError
-from .making import Observed
+from .spaces import Observed
 
 if TYPE_CHECKING:
     import gymnasium
@@ -124,7 +124,8 @@ def agent_of(policy: str, environment: str) -> Callable[[gymnasium.Env, np.rando
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise DataError(f"policy {policy!r}: possible are random, script, bot, a run's folder: {error}") from None
+        possible = "random, script, bot, package.module:Class, a run's folder"
+        raise DataError(f"policy {policy!r}: {error}; possible are {possible}") from None
     if not (isinstance(found, type) and issubclass(found, Agent)):
         raise DataError(f"policy {policy!r} is no subclass of {Agent.__module__}:Agent")
     return found

@@ -3,6 +3,7 @@ plans."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 
 from ...data.datasets.episodes import Episodes
 from ...data.datasets.mixture import Mixture
-from ...data.environments.making import Spaces, begin, code_in
+from ...data.environments.episodes import UNKNOWN, About
+from ...data.environments.making import begin, code_in
+from ...data.environments.spaces import Spaces
 from ...inference.in_time.planning import Planner, Planning, Predicted
 from ...inference.in_time.rollout import Playing
 from ...tasks.next_item import NextItem
@@ -21,19 +24,39 @@ from .opened import Opened
 
 
 def environment_of(run: Opened, how: Playing) -> tuple[str, Mapping[str, Any]]:
-    """The name of the environment that is played, and its settings. Raises RunError where it is neither given nor known
-    of the data, and where the data name code that the configuration does not."""
-    if how.environment is not None:
-        return how.environment, how.settings
-    episodes = episodes_in(run)
-    if episodes is None:
-        raise RunError(f"{run.folder} was not trained on episodes of an environment; name one with --environment")
-    about = episodes.source.about
-    for code in code_in([about.environment, about.options]):  # a folder of episodes may be a stranger's
+    """The name of the environment that is played, and its settings: those of the data too, where it is theirs. Raises
+    RunError where it is neither given nor known of the data, and where the data name code that the configuration does
+    not."""
+    about = about_data(run, needed=how.environment is None)
+    if about is None or how.environment not in (None, about.environment):
+        return how.environment or "", how.settings
+    kept = {name: value for name, value in about.options.items() if name not in how.settings}
+    named = [kept] if how.environment else [about.environment, kept]
+    for code in code_in(named):  # a folder of episodes may be a stranger's
         if code.partition(":")[0] not in run.config.modules:
             told = f"{run.folder} was trained on episodes of {about.environment!r}; {code!r} is code outside chopmix"
-            raise RunError(f"{told}; if you trust who made it, say --environment {about.environment}")
-    return about.environment, {**about.options, **how.settings}
+            given = "".join(f" --setting {name}={value}" for name, value in kept.items() if [*code_in(value)])
+            raise RunError(f"{told}; if you trust who made it, say --environment {about.environment}{given}")
+    return about.environment, {**kept, **how.settings}
+
+
+def about_data(run: Opened, needed: bool) -> About | None:
+    """What the episodes say of themselves that the run was trained on; None where they are gone, or tell no environment.
+    Raises RunError or DataError for that where it is `needed`."""
+    episodes = episodes_in(run)
+    try:
+        found = None if episodes is None else episodes.source.about
+    except DataError:
+        if needed:
+            raise
+        return None
+    if found is None and needed:
+        raise RunError(f"{run.folder} was not trained on episodes of an environment; name one with --environment")
+    if found is not None and found.environment == UNKNOWN:
+        if needed:
+            raise RunError(f"{run.folder}: its episodes do not tell their environment; name one with --environment")
+        return None
+    return found
 
 
 def episodes_in(run: Opened) -> Episodes | None:
@@ -97,14 +120,34 @@ def planner_of(run: Opened, act: NextItem, spaces: Spaces, how: Planning) -> Pla
     return made
 
 
+def is_told(run: Opened) -> bool:
+    """Whether the run reads, before it acts, the return that it is to reach."""
+    columns = read_columns(run)
+    offsets = {column: run.choppers[name].offset or 0.0 for name, column in columns.items()}
+    return "return" in offsets and offsets["return"] < offsets.get("action", math.inf)
+
+
+def check_target(run: Opened, target: float | None) -> None:
+    """Raises RunError where the run is told a return and none is asked for, or is told none and one is."""
+    columns = read_columns(run)
+    told = next((name for name, column in columns.items() if column == "return"), None)
+    if target is not None and not is_told(run):
+        none = f"its input {told!r} comes after the action" if told else "none of its inputs reads 'return'"
+        raise RunError(f"{run.folder} is told no return, since {none}: none can be asked for "
+                       "(--target, evaluation.play.targets)")  # fmt: skip
+    if target is None and is_told(run):
+        shares = run.config.training.input_dropout
+        share = shares.get(told, 0.0) if isinstance(shares, Mapping) else shares
+        if not share:
+            raise RunError(f"{run.folder} is told what return to reach, and knows none without: ask for one with "
+                           "--target (in a YAML evaluation.play.targets)")  # fmt: skip
+
+
 def check_observations(run: Opened, spaces: Spaces, environment: Any, target: float | None = None) -> None:
     """Raises RunError where an input reads what is not observed there, or cannot take what is, or the return that is
-    asked for."""
+    asked for, and as `check_target` does."""
     columns = read_columns(run)
-    if target is not None and "return" not in columns.values():
-        raise RunError(
-            f"{run.folder} is told no return, since none of its inputs reads 'return': none can be asked for"
-        )
+    check_target(run, target)
     known = {"return", "reward", "action", "step", *spaces.observations, *spaces.texts}
     seen = begin(environment, 0)
     for name, column in columns.items():

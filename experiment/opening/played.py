@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from ...data.environments.episodes import Episode
-from ...data.environments.making import make_environment, spaces_of
+from ...data.environments.making import make_environment
+from ...data.environments.spaces import spaces_of
 from ...inference.in_time.rollout import Player, Playing
-from .acting import acting_task, check_observations, environment_of, episodes_in, planner_of, read_columns
+from .acting import acting_task, check_observations, environment_of, episodes_in, is_told, planner_of, read_columns
 from .opened import Opened
 
 Watch = Callable[[Any], None]
@@ -44,22 +45,43 @@ def player_of(run: Opened, how: Playing, target: float | None, environment: Any)
     """What plays for the run. Raises RunError where it does not fit the environment."""
     spaces = spaces_of(environment)
     name, task = acting_task(run, spaces)
+    planner = how.plan and planner_of(run, task, spaces, how.plan)
     check_observations(run, spaces, environment, target)
     return Player(
         model=run.model, task=task, head=run.model.heads[name], choppers=run.choppers, space=spaces.action,
         columns=read_columns(run), temperature=how.temperature, seed=how.seed,
-        planner=how.plan and planner_of(run, task, spaces, how.plan),
+        planner=planner,
         dtype=torch.bfloat16 if run.precision == "bfloat16" and run.model_device.type == "cuda" else torch.float32,
     )  # fmt: skip
 
 
-def check_plays(run: Opened, how: Playing) -> None:
-    """Raises RunError or DataError where the run cannot play so."""
+def check_plays(run: Opened, how: Playing) -> list[str]:
+    """What is to be told of the returns that are asked for. Raises RunError or DataError where the run cannot play
+    so."""
     name, settings = environment_of(run, how)
     environment = make_environment(name, settings)
     for target in how.asked.values():
         player_of(run, how, target, environment)
     environment.close()
+    return beyond(data_figures(run), how.targets)
+
+
+def beyond(data: Mapping[str, float] | None, targets: Sequence[float]) -> list[str]:
+    """A sentence for each return that no episode of the data has, by the figures of these."""
+    return [
+        f"no episode of the data has {target:g}: they reach {data['worst']:g} to {data['best']:g}"
+        for target in targets
+        if data and not data["worst"] <= target <= data["best"]
+    ]
+
+
+def acts_by(run: Opened) -> str:
+    """What kind of agent a run is: one that is told a return, or one that clones what was done."""
+    if is_told(run):
+        return "the return asked for"
+    dataset = episodes_in(run)
+    best = "" if dataset is None or dataset.best == 1 else f" of the best {dataset.best:.0%}"
+    return f"cloning{best}"
 
 
 def figures_of(episodes: Sequence[Episode]) -> dict[str, float]:

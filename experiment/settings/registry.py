@@ -189,14 +189,20 @@ def imported(reference: str) -> Any:
 
 def import_or_explain(path: str) -> Any:
     """A module; the working directory is searched too. Raises LookupError for any exception of the import."""
-    if os.getcwd() not in sys.path:  # a user's own modules stand where the command is given, as for `python -m`
-        sys.path.append(os.getcwd())
+    search_here()
     try:
         return importlib.import_module(path)
     except Exception as error:
         now = moved(error.name or "") if isinstance(error, ModuleNotFoundError) else None
         hint = f"; {error.name} is called {now} now" if now else ""
         raise LookupError(f"cannot import {path!r}: {type(error).__name__}: {error}{hint}") from error
+
+
+def search_here() -> None:
+    """Search the working directory for modules, too: a user's own stand where the command is given, as for `python
+    -m`."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def use_name(found: Any) -> str:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ...data.environments.episodes import Episode
-from ...data.environments.making import Observed, Space, begin, check_action, check_length, observed, reward_of
+from ...data.environments.making import begin, check_length, reward_of
 from ...data.environments.record import ACTS, episode_of
+from ...data.environments.spaces import Observed, Space, check_action, observed
 from ...models.batch import SetPlan
 from ...models.model import Model
 from ...tasks.next_item import NextItem

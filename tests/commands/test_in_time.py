@@ -129,7 +129,7 @@ def plans(tmp_path_factory):
         ),
         (
             ["--target", "7"],
-            "the input 'return' cannot read 'return' there: categories must be whole numbers from 0 to 1",
+            "is told no return, since its input 'return' comes after the action: none can be asked for",
         ),
         (["--setting", "grid=true"], "the input 'agent' reads 'agent'; observed there are observation"),
     ],
@@ -206,7 +206,7 @@ def test_what_cannot_be_recorded_is_told(run, tmp_path, capsys):
 def test_an_environment_that_draws_nothing_is_told(run, tmp_path, capsys, monkeypatch):
     made = type(make_environment("CartPole-v1").unwrapped)
     monkeypatch.setattr(made, "render", lambda self: None)
-    assert main(["play", str(run), "--episodes", "1", "--record", str(tmp_path / "x.gif")]) == 2
+    assert main(["play", str(run), "--target", "9", "--episodes", "1", "--record", str(tmp_path / "x.gif")]) == 2
     assert "--record: the environment draws no pictures of itself, but gives NoneType" in capsys.readouterr().err
 
 

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from chopmix.data.environments.making import make_environment, spaces_of
+from chopmix.data.environments.making import make_environment
+from chopmix.data.environments.spaces import spaces_of
 from chopmix.inference.in_time.moments import Moments
 from chopmix.inference.in_time.planning import Planner, Planning, Predicted
 from chopmix.inference.in_time.rollout import Player

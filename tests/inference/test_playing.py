@@ -11,7 +11,8 @@ from chopmix.data.datasets.episodes import Episodes as EpisodesData
 from chopmix.data.datasets.mixture import Mixture
 from chopmix.data.environments import making
 from chopmix.data.environments.episodes import Episodes, read_about, read_episodes
-from chopmix.data.environments.making import make_environment, spaces_of
+from chopmix.data.environments.making import make_environment
+from chopmix.data.environments.spaces import spaces_of
 from chopmix.data.environments.record import about_of, record, recorded
 from chopmix.data.environments.sources import Folder, Minari, Recorded
 from chopmix.data.sampler import Weighted
@@ -294,7 +295,7 @@ def test_environments_that_never_end_or_reward_nothing_are_said(tmp_path, odd):
     with pytest.raises(DataError, match="has not ended after 50 steps; --setting max_episode_steps=1000"):
         one({})
     shutil.rmtree(tmp_path / "x")
-    with pytest.raises(DataError, match="the environment gave the reward 'much', which is no number"):
+    with pytest.raises(DataError, match="the environment gave the reward 'much', which is no finite number"):
         one({"reward": "much"})
     shutil.rmtree(tmp_path / "x")
     with pytest.raises(DataError, match="policy 'skript': possible are random, script, bot"):

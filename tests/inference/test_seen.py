@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from chopmix.commands.cli import main
-from chopmix.data.environments.making import Space, check_action, observed, spaces_of
+from chopmix.data.environments.spaces import Space, check_action, observed, spaces_of
 from chopmix.data.environments.scripts import Random, agent_of
 from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.opening import acting

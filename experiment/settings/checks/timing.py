@@ -6,12 +6,17 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
-from ....data.datasets.episodes import OWN
+from ....data.datasets.episodes import Episodes
+from ....data.datasets.mixture import Mixture
+from ....data.environments.spaces import OWN
 from ....tasks.next_item import NextItem
 from ....tokenizers.base import SECONDS, stands_on
 from ..schema import Part
 from ..sections import Data
 from .parts import Found, in_cores, needs_of
+
+AFTER = ("reward", "action")
+"""The columns of an episode that are known only after its agent has acted."""
 
 
 def axes_of(inputs: Mapping[str, Part]) -> tuple[str, ...]:
@@ -20,17 +25,21 @@ def axes_of(inputs: Mapping[str, Part]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(["order", *(axis for axes in found for axis in axes)]))
 
 
-def time_is_kept(inputs: dict[str, Part], model: Part) -> Iterator[Found]:
-    """With `causal(seconds)`, no token depends on a whole clip, and so on what comes after it."""
+def time_is_kept(inputs: dict[str, Part], tasks: dict[str, Part], data: Data, model: Part) -> Iterator[Found]:
+    """With `causal(seconds)`, and with `causal` where tokens stand in the order of their seconds and what comes next is
+    predicted, no token depends on a whole clip, and so on what comes after it."""
     written = in_cores(model, "attention").values()
     expressions = [text for each in written for text in ([each] if isinstance(each, str) else each)]
-    if not any(re.search(r"\bcausal\s*\(\s*seconds\b", text) for text in expressions):
+    predicted = data.order == SECONDS and any(part.target is NextItem for part in tasks.values())
+    graph = re.compile(r"\bcausal(\s*\(\s*seconds\s*\))" + "?" * predicted)
+    used = next((found.group() for text in expressions if (found := graph.search(text))), None)
+    if used is None:
         return
     for name, part in inputs.items():
         with suppress(ValueError, TypeError):  # one that cannot be built is told of elsewhere
             if SECONDS in part.target.Chopper.axes and part.build(part.target.Chopper).needs_whole:
                 message = (
-                    "each token depends on the whole clip, which 'causal(seconds)' must not let it hear: use "
+                    f"each token depends on the whole clip, which {used!r} must not let it hear: use "
                     "{use: audio}, normalize: data and no trim, or another attention"
                 )
                 yield ("inputs", name), message
@@ -58,18 +67,56 @@ def next_items_stand_in_time(inputs: dict[str, Part], tasks: dict[str, Part]) ->
                 yield ("tasks", name, key), f"no input is named {asked!r}; possible: {', '.join(inputs)}"
 
 
-def actions_follow_what_is_seen(inputs: dict[str, Part], tasks: dict[str, Part], data: Data) -> Iterator[Found]:
-    """An action that is predicted at what is observed stands behind it, within the same step of an episode: else the
-    next token of its input would be another step's."""
-    for name, part in tasks.items():
+def steps_are_played_as_read(inputs: dict[str, Part], tasks: dict[str, Part], data: Data) -> Iterator[Found]:
+    """In each step of an episode all that is observed comes before the action, and its reward after that: else an agent
+    would know, while it is trained, what it cannot know when it plays, or read it in another order."""
+    reads = {name: data.columns.get(name, name) for name in inputs}
+    offset = {name: part.options.get("offset") or 0.0 for name, part in inputs.items()}
+    for name, part in tasks.items() if _plays(data) else ():
         target, at = (part.options.get(key) for key in ("target", "at")) if part.target is NextItem else ("", "")
-        column, seen = data.columns.get(target, target), data.columns.get(at, at)
-        if column != "action" or seen in OWN or not {target, at} <= inputs.keys():
+        if not {target, at} <= inputs.keys() or reads[target] != "action":
             continue
-        places = [inputs[each].options.get("offset") or 0.0 for each in (at, target)]
-        if not places[0] < places[1] < places[0] + 1:
-            told = f"{target!r} has the offset {places[1]:g}, {at!r}, at which it is predicted, {places[0]:g}"
+        if reads[at] in AFTER:
+            yield ("tasks", name, "at"), f"{at!r} has nothing before the first action: name what is observed"
+        elif not offset[at] < offset[target] < offset[at] + 1:
+            told = f"{target!r} has the offset {offset[target]:g}, {at!r}, at which it is predicted, {offset[at]:g}"
             yield ("tasks", name, "at"), f"{told}: it must be larger, by less than 1, or another step's is predicted"
+        else:
+            # a return that is predicted after the action is told to nobody; a mixture has inputs of other data, too
+            later = {part.options.get("target") for part in tasks.values() if offset[target] < offset.get(
+                part.options.get("target"), 0.0)}  # fmt: skip
+            known = [*inputs] if data.dataset.target is Episodes else [at, *(n for n in inputs if reads[n] in OWN)]
+            known = [each for each in known if each != target and not (each in later and reads[each] == "return")]
+            yield from _out_of_step({each: inputs[each] for each in known}, reads, offset, target)
+
+
+def _out_of_step(
+    inputs: Mapping[str, Part], reads: Mapping[str, str], offset: Mapping[str, float], action: str
+) -> Iterator[Found]:
+    """Those of the inputs that stand elsewhere in a step than they are known while an agent plays."""
+    seen = [each for each in in_time(inputs) if reads[each] not in AFTER]
+    moving = [each for each in seen if SECONDS in inputs[each].target.Chopper.axes]  # no instruction, which stays
+    for each in seen:
+        if offset[each] >= offset[action]:
+            told = f"it is known before the action, so that it must stand before {action!r} ({offset[action]:g})"
+            yield ("inputs", each, "offset"), f"{told}, not at {offset[each]:g}"
+        elif each in moving and offset[each] <= offset[action] - 1:
+            told = f"at {offset[each]:g} it stands before the action of the step before ({offset[action] - 1:g})"
+            yield ("inputs", each, "offset"), f"{told}, when it is not known yet"
+    last = max((offset[each] for each in seen), default=0.0)
+    first = min((offset[each] for each in moving), default=last) + 1
+    for each in [each for each in inputs if reads[each] in AFTER and not last < offset[each] < first]:
+        told = f"a step's {reads[each]} is known after all that is observed ({last:g}) and before the next ({first:g})"
+        yield ("inputs", each, "offset"), f"{told}: it must stand between them, not at {offset[each]:g}"
+
+
+def _plays(data: Data) -> bool:
+    """Whether the samples are episodes, perhaps among those of other data sets."""
+    if not isinstance(data.dataset, Part):
+        return False
+    of = data.dataset.options.get("of")
+    parts = of.values() if data.dataset.target is Mixture and isinstance(of, Mapping) else [data.dataset]
+    return any(isinstance(part, Part) and part.target is Episodes for part in parts)
 
 
 def generated_items_have_no_offset(inputs: dict[str, Part], tasks: dict[str, Part]) -> Iterator[Found]:
@@ -81,6 +128,6 @@ def generated_items_have_no_offset(inputs: dict[str, Part], tasks: dict[str, Par
 
 
 CHECKS: tuple[Callable[..., Iterator[Found]], ...] = (
-    time_is_kept, order_is_known, next_items_stand_in_time, actions_follow_what_is_seen,
+    time_is_kept, order_is_known, next_items_stand_in_time, steps_are_played_as_read,
     generated_items_have_no_offset,
 )  # fmt: skip
