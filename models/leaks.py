@@ -52,7 +52,8 @@ class LeakCheck:
                 n = tokens.shape[1]
                 raise LeakError(
                     f"model.attention leaks: task {task!r} must predict token {carrier % n} at place {slot % n}, which "
-                    "can read it; for language modelling use 'causal & same_sample'"
+                    "can read it; with 'causal & same_sample' no token reads what comes after it, and what all shall "
+                    "read stands first (with data.order: seconds by an offset, such as -1)"
                 )
 
     def _leaks(self, tokens: Tokens, targets: Targets, graphs: Sequence[Graph]) -> Iterator[tuple[int, int]]:

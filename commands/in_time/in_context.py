@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> None:
     from rich.table import Table
 
     from ...experiment.folder.reading import say_aside
-    from ...experiment.views.learned import PICTURE, TABLE, tell
+    from ...experiment.views.learned import PICTURE, TABLE, probe_lines, tell
 
     loaded = load(options)
     say_aside(loaded.name)
@@ -39,6 +39,6 @@ def run(options: argparse.Namespace) -> None:
             if row[title] == group:
                 table.add_row(*(f"{row[name]:.4g}" for name in columns))
         wide_console().print(table)
-    for where, scores in probed.items():
-        print(f"ridge's weights read off each layer at {where}, R2: {', '.join(f'{score:.3f}' for score in scores)}")
+    for line in probe_lines(probed):
+        print(line)
     print(folder / TABLE, folder / PICTURE, sep="\n")

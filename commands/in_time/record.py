@@ -66,10 +66,13 @@ def run(options: argparse.Namespace) -> None:
             return episodes_of(loaded, how, options.target, numbers)
 
     about = about_of(options.environment, settings, policy, noise, options.seed, options.episodes)
-    for _ in progress(
-        record(Path(options.out), about, play, options.workers), options.episodes, "episodes", counted=True
-    ):
-        pass
+    recording = record(Path(options.out), about, play, options.workers)
+    try:
+        for _ in progress(recording, options.episodes, "episodes", counted=True):
+            pass
+    except KeyboardInterrupt:
+        say_aside(f"{options.out} keeps the hundreds that are finished; the same command goes on from there")
+        raise
     values = read_episodes(Path(options.out))[1].values
     told = f"returns {values.min():g} to {values.max():g}, mean {values.mean():.4g}"
     print(f"{options.out}: {len(values):,} episodes, {told}")

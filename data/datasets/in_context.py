@@ -3,6 +3,7 @@ pairs before it, as regression does (Garg et al. 2022, arXiv:2208.01066). Nothin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -43,8 +44,12 @@ class InContext(MadeDataset):
             raise ValueError(f"dimension and examples must be at least 1, not {dimension} and {examples}")
         if not noise >= 0:
             raise ValueError(f"noise must be at least 0, not {noise}")
+        if not (0 < scale < math.inf and 0 < weights < math.inf and samples >= 1):
+            told = f"{scale:g}, {weights:g} and {samples}"
+            raise ValueError(f"scale and weights must be more than 0, samples at least 1; they are {told}")
         self.kind, self.dimension, self.examples, self.noise = function(), dimension, examples, noise
         self.scale, self.weights, self.samples = scale, weights, samples
+        self.kind.drawn(dimension, np.random.default_rng(0))  # one that has no functions of this dimension says so
 
     @property
     def options(self) -> dict[str, object]:

@@ -3,6 +3,7 @@ that were not finished; what it writes depends on its options alone, not on how 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...tokenizers.encoding.code_file import counted
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.writing import make_folder, write_text
 from ..workers import deaf, workers_of
@@ -154,7 +156,11 @@ def _by_several(folder: Path, about: About, parts: list[int], done: int, workers
 
 
 def recorded(folder: Path, about: About) -> Episodes:
-    """The episodes of a folder, recorded first where any are missing."""
-    for _ in record(folder, about):
-        pass
+    """The episodes of a folder, recorded first where any are missing, which is told on standard error."""
+    parts = range(-(-about.episodes // PART))
+    if not all(part_of(folder, part).exists() for part in parts):
+        title = f"recording {about.episodes:,} episodes of {about.environment}, played by {about.policy}"
+        print(f"{title} (once; many are recorded sooner by `chopmix record --workers N`)", file=sys.stderr)
+        for _ in counted(record(folder, about), title):
+            pass
     return read_episodes(folder)[1]

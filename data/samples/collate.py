@@ -121,7 +121,8 @@ class Collator:
             total -= dropped[name]
         room = f"the {whose}context of {context}"
         if total > context:
-            raise DataError(f"its targets have {total} tokens, more than {room}")
+            named = " and ".join(kept)
+            raise DataError(f"its {total} tokens of {named} are more than {room}: enlarge that, or shorten the samples")
         if dropped and kept and self.inputs.too_long == "refuse":
             out = " and ".join(reversed(dropped))
             raise DataError(f"it has {whole} tokens, more than {room}; data.too_long: drop would leave out its {out}")

@@ -37,6 +37,8 @@ class Sparse(Function):
         self.nonzero = nonzero
 
     def drawn(self, dimension: int, random: np.random.Generator) -> Drawn:
+        if self.nonzero > dimension:
+            raise ValueError(f"nonzero must be at most the dimension, {dimension}, not {self.nonzero}")
         weights = random.normal(size=dimension)
         weights[random.permutation(dimension)[self.nonzero :]] = 0
         return lambda x: x @ weights

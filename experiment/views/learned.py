@@ -22,7 +22,7 @@ from ..opening.given import own_split
 from ..run import Run
 
 RIGHT = {
-    Linear: ("least squares", "ridge"), Sparse: ("least squares", "ridge", "lasso"),
+    Linear: ("least squares", "ridge", "nearest neighbours"), Sparse: ("least squares", "ridge", "lasso"),
     Network: ("ridge", "nearest neighbours", "fitted network"), Tree: ("ridge", "nearest neighbours", "greedy tree"),
 }  # fmt: skip
 """The rivals that are right for each kind of function; of a kind of your own ridge and nearest neighbours."""
@@ -49,8 +49,8 @@ def check_learns(run: Run, samples: int) -> None:
 
 def tell(run: Run, folder: Path, samples: int, say: Callable[[str], None]) -> tuple[list[dict[str, Any]], Probed]:
     """Measure on so many samples what the run learns in its context, and write `in_context.csv` and `in_context.png`
-    into a folder; gives the rows of the table, and of linear functions the probe of its layers. Raises RunError as
-    `check_learns` does."""
+    into a folder; gives the rows of the curves, and of linear functions the probe of its layers, which stands below them
+    in the CSV. Raises RunError as `check_learns` does."""
     check_learns(run, samples)
     if isinstance(run.dataset(), Rules):
         rows, probed = followed(run, samples, say), {}
@@ -58,7 +58,7 @@ def tell(run: Run, folder: Path, samples: int, say: Callable[[str], None]) -> tu
     else:
         found, probed = learned(run, samples, say)
         rows, figure = rows_of(found), drawn(found, probed)
-    _table(folder, rows)
+    _table(folder, [*rows, *probe_rows(probed)])
     _picture(folder, figure)
     return rows, probed
 
@@ -119,6 +119,23 @@ def _read(
     other = InContext(function=lambda: dataset.kind, samples=functions, **options)
     other.held_back = functions
     return seen(run.model, name, task, own_split(run, "val", other))
+
+
+def probe_rows(probed: Probed) -> list[dict[str, Any]]:
+    """The probe of the layers as rows of a table: R2 by where it was read, and after how many layers."""
+    return [
+        {"where": f"ridge's weights, read off {where}", "layers": layers, "R2": score}
+        for where, scores in probed.items()
+        for layers, score in enumerate(scores)
+    ]
+
+
+def probe_lines(probed: Probed) -> list[str]:
+    """The same in a sentence for each place."""
+    return [
+        f"ridge's weights read off each layer at {where}, R2: {', '.join(f'{score:.3f}' for score in scores)}"
+        for where, scores in probed.items()
+    ]
 
 
 def _table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:

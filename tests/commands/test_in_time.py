@@ -249,7 +249,10 @@ def test_what_is_learned_in_the_context_is_written(tmp_path, capsys):
     assert not main(["in_context", str(tmp_path / "pairs"), "--functions", "40", "--out", str(tmp_path)])
     said = capsys.readouterr()
     lines = (tmp_path / "in_context.csv").read_text().splitlines()
-    assert lines[0] == "where,examples,model,least squares,ridge" and len(lines) == 1 + 3 * 6
+    assert lines[0] == "where,examples,model,least squares,ridge,nearest neighbours,layers,R2"
+    assert len(lines) == 1 + 3 * 6 + 2 * 3 and lines[-1].startswith(
+        '"ridge\'s weights, read off the mean of the values",'
+    )
     assert "ridge's weights read off each layer" in said.out
     with Image.open(tmp_path / "in_context.png") as picture:
         assert picture.width > picture.height
@@ -303,6 +306,7 @@ def test_more_examples_than_the_context_holds_are_told(tmp_path, capsys):
     more = "data.dataset.examples=11"
     assert main(["train", str(tmp_path / "pairs.yaml"), more, f"out={tmp_path / 'x'}"]) == 2
     said = " ".join(capsys.readouterr().err.split())
+    assert "its 22 tokens of x and y are more than the context of 20: enlarge that, or shorten the samples" in said
     assert "22 tokens" in said and "context of 20" in said, said
     (tmp_path / "rules.yaml").write_text(RULES)
     assert main(["train", str(tmp_path / "rules.yaml"), "model.context=20", f"out={tmp_path / 'y'}"]) == 2

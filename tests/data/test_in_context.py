@@ -49,6 +49,9 @@ def test_beyond_what_was_trained_on():
     [
         ({"dimension": 0}, "dimension and examples must be at least 1, not 0 and 16"),
         ({"noise": float("nan")}, "noise must be at least 0, not nan"),
+        ({"scale": 0.0}, "scale and weights must be more than 0, samples at least 1; they are 0, 1 and 1000000"),
+        ({"samples": 0}, "samples at least 1; they are 1, 1 and 0"),
+        ({"function": lambda: Sparse(nonzero=9)}, "nonzero must be at most the dimension, 5, not 9"),
         ({"function": lambda: Sparse(nonzero=0)}, "nonzero must be at least 1, not 0"),
         ({"function": lambda: Network(hidden=0)}, "hidden must be at least 1, not 0"),
         ({"function": lambda: Tree(depth=17)}, "depth must be from 1 to 16, not 17"),

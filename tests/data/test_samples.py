@@ -317,8 +317,8 @@ def test_targets_that_do_not_fit_make_a_sample_bad():
     said = []
     data = split(context=8, say=said.append, bad_share=0.5, too_long="drop")
     assert texts(main(data, [Place(0, 0, 2)], training=True)) == ["and"]  # 'everything' is too long; the next is read
-    assert said == ["train: sample 'sample 2' is bad and another is read instead: its targets have 11 tokens, "
-                    "more than the context of 8"]  # fmt: skip
+    assert said == ["train: sample 'sample 2' is bad and another is read instead: its 11 tokens of text are "
+                    "more than the context of 8: enlarge that, or shorten the samples"]  # fmt: skip
     assert main(data, [Place(0, 0, 2), Place(0, 0, 1)]).keys == ("sample 1",)  # an evaluation leaves it out
 
 

@@ -12,9 +12,9 @@ from chopmix.data.datasets.mixture import Mixture
 from chopmix.data.environments import making
 from chopmix.data.environments.episodes import Episodes, read_about, read_episodes
 from chopmix.data.environments.making import make_environment
-from chopmix.data.environments.spaces import spaces_of
 from chopmix.data.environments.record import about_of, record, recorded
 from chopmix.data.environments.sources import Folder, Minari, Recorded
+from chopmix.data.environments.spaces import spaces_of
 from chopmix.data.sampler import Weighted
 from chopmix.data.samples.split import sampler_of
 from chopmix.experiment.opening.acting import environment_of, read_columns

@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 from chopmix.commands.cli import main
-from chopmix.data.environments.spaces import Space, check_action, observed, spaces_of
 from chopmix.data.environments.scripts import Random, agent_of
+from chopmix.data.environments.spaces import Space, check_action, observed, spaces_of
 from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.opening import acting
 from chopmix.experiment.opening.played import episodes_of
@@ -150,6 +150,20 @@ def test_a_strangers_run_executes_no_environment_and_no_policy(tmp_path, monkeyp
         "GymV26Environment-v0",
         {**source.about.options, "a": 1},
     )
+    named = Playing(
+        environment="GymV26Environment-v0", settings={"speed": 4}
+    )  # the data's settings, where it is theirs
+    assert acting.environment_of(run, named)[1] == {"map": ["SF", "HG"], "speed": 4}
+    assert acting.environment_of(run, Playing(environment="CartPole-v1")) == ("CartPole-v1", {})
+    source.about.options = {"env_id": "evil_world:Evil-v0"}
+    with pytest.raises(RunError, match="--environment GymV26Environment-v0 --setting env_id=evil_world:Evil-v0"):
+        acting.environment_of(run, named)
+    own = {"env_id": "evil_world:Evil-v0"}
+    assert acting.environment_of(run, Playing(environment="GymV26Environment-v0", settings=own))[1] == own
+    source.about.environment = "unknown"  # Minari's, where it tells none
+    with pytest.raises(RunError, match="its episodes do not tell their environment; name one with --environment"):
+        acting.environment_of(run, Playing())
+    assert acting.environment_of(run, Playing(environment="CartPole-v1")) == ("CartPole-v1", {})
     tree = yaml.safe_load(SEES)
     tree["evaluation"]["play"] = {"environment": "Spot-v0", "settings": {"env_id": "evil_world:Evil-v0"}}
     with pytest.raises(ConfigError, match="evaluation.play.settings"):
