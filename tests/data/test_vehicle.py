@@ -127,7 +127,13 @@ def test_an_input_is_added_and_what_each_is_worth_is_told_beside_the_rule(tmp_pa
     assert worth.inputs == tuple(run.config.inputs) and len(worth.orders) == 12
     assert sum(map(worth.share, worth.inputs)) == pytest.approx(worth.value(worth.inputs))
     told = tables("drive", worth, run.dataset().truth("val"))
-    assert len(told[1].rows) == len(worth.inputs) == 11 and " of 0." in list(told[1].columns[1].cells)[0]
+    truth = run.dataset().truth("val")
+    rule = {each: entropy(truth, each) * np.log(2) for each in subsets_of(worth.inputs, worth.orders)}
+    ideal = Attribution(worth.inputs, {}, rule, {}, orders=worth.orders)
+    assert len(told[1].rows) == 11
+    for column, of in zip(told[1].columns[1:4], (ideal.share, ideal.alone, ideal.added)):
+        beside = [float(cell.split(" of ")[1]) for cell in column.cells]
+        assert beside == pytest.approx([of(name) for name in worth.inputs], abs=0.0051)
     shown = list(told[0].columns[0].cells)
     assert shown[0] == "none" and shown[-1] == "all" and "all but radar" in shown and len(shown) == 24
 

@@ -1,7 +1,11 @@
 """A step of an episode is read alike while a model is trained and while it plays, and nothing is read too early."""
 
+import os
 import re
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -277,6 +281,61 @@ def test_what_cannot_be_observed_is_told(tmp_path, odd, capsys, setting, told):
     assert main(["record", odd, "--setting", setting, "--episodes", "2", "--out", str(tmp_path / "x")]) == 2
     said = capsys.readouterr().err
     assert re.search(told, said) and "Traceback" not in said
+
+
+@pytest.mark.filterwarnings("ignore:.*WARN")
+def test_a_text_that_all_read_stands_before_time_begins(tmp_path, odd, monkeypatch, capsys):
+    """Else it reads the actions that follow, and those before them read it: what leaks is refused, with the remedy."""
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    tree = with_offsets({"observation": 0.3})
+    tree["inputs"] = {
+        "word": {"use": "text", "encoding": "characters"}, "a": {"use": "sensor", "channels": 2, "position": None},
+        "action": {"use": "category", "size": 2, "offset": 0.6, "position": None},
+    }  # fmt: skip
+    tree["tasks"]["act"]["at"], tree["model"]["attention"] = "a", "(causal(seconds) | from(word)) & same_sample"
+    tree["data"]["dataset"]["of"] |= {
+        "environment": odd,
+        "policy": "random",
+        "noise": [0, 0],
+        "settings": {"kind": "text"},
+    }
+    (tmp_path / "word.yaml").write_text(yaml.safe_dump(tree))
+    assert main(["train", "word.yaml", "--dry-run"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "model.attention leaks: task 'act' must predict token" in said and "by an offset, such as -1" in said
+    assert not main(["train", "word.yaml", "--dry-run", "inputs.word.offset=-1"])
+    assert "no leak in main" in "".join(capsys.readouterr())
+
+
+def test_a_recording_that_is_killed_goes_on(tmp_path):
+    """Killed with all its processes at any moment, the same command gives the same files."""
+    chopmix = [sys.executable, "-m", "chopmix.commands.cli"]
+    assert not subprocess.run([*chopmix, "--help"], capture_output=True).returncode
+    options = [
+        "record",
+        "CartPole-v1",
+        "--policy",
+        "script",
+        "--noise",
+        "0",
+        "1",
+        "--episodes",
+        "300",
+        "--workers",
+        "2",
+    ]
+    begun = subprocess.Popen([*chopmix, *options, "--out", str(tmp_path / "killed")], start_new_session=True,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    until = time.monotonic() + 60
+    while not (parts := list(tmp_path.glob("killed/part-*.safetensors"))) and time.monotonic() < until:
+        time.sleep(0.01)
+    os.killpg(begun.pid, signal.SIGKILL)
+    begun.wait()
+    assert parts
+    for name in ("killed", "once"):
+        assert not subprocess.run([*chopmix, *options, "--out", str(tmp_path / name)], capture_output=True).returncode
+    files = {path.name: path.read_bytes() for path in (tmp_path / "once").iterdir()}
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "killed").iterdir()} and len(files) == 4
 
 
 def test_what_changes_its_shape_or_is_no_number_is_told():
