@@ -25,7 +25,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--environment", metavar="ID", help="default: that of the run's data")
     add_settings(command)
     command.add_argument("--target", action="append", default=[], type=float, metavar="R",
-                         help="the return that is asked for; repeatable; default: those of evaluation.play")  # fmt: skip
+                         help="a return that is asked for; repeatable; default: evaluation.play's")  # fmt: skip
     command.add_argument("--episodes", type=int, default=100, metavar="N", help="for each target; default 100")
     command.add_argument("--temperature", type=float, metavar="T",
                          help="of drawn actions, 0: the likeliest; default: as evaluation.play says")  # fmt: skip
@@ -45,10 +45,8 @@ def run(options: argparse.Namespace) -> None:
 
     from ...experiment.folder.reading import RunError, say_aside
     from ...experiment.opening.played import data_figures, environment_of
-    from ...experiment.settings.registry import search_here
     from ...tokenizers.files.writing import write_json
 
-    search_here()
     if options.record and Path(options.record).suffix != ".gif":
         raise RunError(f"--record {options.record}: an episode is written as .gif")
     loaded = load(options)

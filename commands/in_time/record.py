@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from ..options.environments import add_settings, settings_of, whole_number
+
+if TYPE_CHECKING:
+    from ...data.environments.episodes import Episode
+    from ...experiment.run import Run
 
 HELP = "record episodes of an environment, played by a script, a bot or a run"
 
@@ -35,13 +41,9 @@ def run(options: argparse.Namespace) -> None:
     from ...data.environments.episodes import read_episodes
     from ...data.environments.record import about_of, record
     from ...experiment.folder.reading import RunError, say_aside
-    from ...experiment.opening.played import check_plays, environment_of, episodes_of
     from ...experiment.run import load_run
-    from ...experiment.settings.registry import search_here
-    from ...inference.in_time.rollout import Playing
     from ..options.progress import progress
 
-    search_here()
     settings, noise, policy = settings_of(options), tuple(options.noise), options.policy
     loaded = load_run(policy) if (Path(policy) / "config.yaml").is_file() else None
     if loaded is None and options.target is not None:
@@ -53,18 +55,8 @@ def run(options: argparse.Namespace) -> None:
         raise RunError(f"--noise is for scripts: {policy} is a run, which draws its actions itself")
     play = None
     if loaded is not None:
-        known = loaded.config.evaluation.play or Playing()
-        how = Playing(environment=options.environment, settings=settings, seed=options.seed,
-                      temperature=known.temperature, plan=known.plan,
-                      targets=() if options.target is None else (options.target,))  # fmt: skip
-        settings = dict(environment_of(loaded, how)[1])  # those of its data, too
-        for line in check_plays(loaded, how):
-            say_aside(line)
+        play, settings = player(options, loaded, settings)
         policy = f"{policy}, step {loaded.step}, asked for {options.target}"
-
-        def play(numbers: range):
-            return episodes_of(loaded, how, options.target, numbers)
-
     about = about_of(options.environment, settings, policy, noise, options.seed, options.episodes)
     recording = record(Path(options.out), about, play, options.workers)
     try:
@@ -76,3 +68,21 @@ def run(options: argparse.Namespace) -> None:
     values = read_episodes(Path(options.out))[1].values
     told = f"returns {values.min():g} to {values.max():g}, mean {values.mean():.4g}"
     print(f"{options.out}: {len(values):,} episodes, {told}")
+
+
+def player(
+    options: argparse.Namespace, loaded: Run, settings: dict[str, Any]
+) -> tuple[Callable[[range], Iterator[Episode]], dict[str, Any]]:
+    """What plays the episodes of these numbers for a run, and the settings of the environment, with those of its data
+    where they are of this environment."""
+    from ...experiment.folder.reading import say_aside
+    from ...experiment.opening.played import check_plays, environment_of, episodes_of
+    from ...inference.in_time.rollout import Playing
+
+    known = loaded.config.evaluation.play or Playing()
+    how = Playing(environment=options.environment, settings=settings, seed=options.seed,
+                  temperature=known.temperature, plan=known.plan,
+                  targets=() if options.target is None else (options.target,))  # fmt: skip
+    for line in check_plays(loaded, how):
+        say_aside(line)
+    return lambda numbers: episodes_of(loaded, how, options.target, numbers), dict(environment_of(loaded, how)[1])

@@ -85,10 +85,10 @@ class Episodes(SampleDataset):
     validation do not overlap.
 
     Columns, of t steps: `return` (what is still to come), `reward`, `action`, `step`, and whatever is observed by its
-    name (`observation` where there is only one thing; `observation.step` for one called as a column above), each with its
-    seconds, one a step; texts that are observed, such
-    as a `mission`; `score`, the return of the whole episode. `best` keeps that share of the training episodes, those of
-    the highest returns; `balance` draws returns from so many equally wide ranges equally often (0: as they are).
+    name (`observation` where there is only one thing; `observation.step` for one called as a column above), each with
+    its seconds, one a step; texts that are observed, such as a `mission`; `score`, the return of the whole episode.
+    `best` keeps that share of the training episodes, those of the highest returns; `balance` draws returns from so many
+    equally wide ranges equally often (0: as they are).
     """
 
     splits = ("train", "val")

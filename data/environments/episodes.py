@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import Record, read_record, read_tensors, write_tensors
 from ...tokenizers.files.writing import partial_name
-from .spaces import Space, Spaces, first_outside
+from .spaces import Observed, Space, Spaces, first_outside
 
 FORMAT = 1
 UNKNOWN = "unknown"
@@ -51,6 +51,22 @@ class Episode(NamedTuple):
     def value(self) -> float:
         """The sum of its rewards: its return."""
         return float(np.sum(self.rewards))
+
+
+def episode_of(steps: list[Observed], actions: list, rewards: list[float], ended: bool, seed: int) -> Episode:
+    """The steps of one episode, joined. Raises DataError where a text changes, or an observation has another shape than
+    at the first step."""
+    for number, each in enumerate(steps):
+        if each.texts != steps[0].texts:
+            name = next(name for name, text in steps[0].texts.items() if each.texts.get(name) != text)
+            raise DataError(f"the text {name!r} changes at step {number}; it must stay the same for an episode")
+        for name, array in steps[0].arrays.items():
+            if name not in each.arrays or each.arrays[name].shape != array.shape:
+                other = each.arrays[name].shape if name in each.arrays else "nothing"
+                told = f"observation {name!r} has the shape {array.shape} at first, and {other} at step {number}"
+                raise DataError(f"{told}; it must stay the same")
+    seen = {name: np.stack([each.arrays[name] for each in steps]) for name in steps[0].arrays}
+    return Episode(seen, steps[0].texts, np.stack(list(map(np.asarray, actions))), np.array(rewards), ended, seed)
 
 
 class About(Record):

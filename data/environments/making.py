@@ -27,6 +27,9 @@ CODE = re.compile(r"[A-Za-z_][\w.]*:")
 LONGEST = 100_000
 """Steps after which an episode that neither ends nor is cut is given up."""
 
+ACTS, NOISE = 23, 24
+"""Keys of random draws: of what an agent does, and of how often an episode's actions are random."""
+
 
 def make_environment(name: str, options: Mapping[str, Any] | None = None, render: bool = False) -> gymnasium.Env:
     """The environment that gymnasium makes of this name (also `package.module:Name-v0`) and options. Raises DataError

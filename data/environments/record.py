@@ -15,13 +15,10 @@ from ...tokenizers.encoding.code_file import counted
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.writing import make_folder, write_text
 from ..workers import deaf, workers_of
-from .episodes import FORMAT, PART, About, Episode, Episodes, part_of, read_about, read_episodes, write_part
-from .making import begin, check_length, make_environment, reward_of
+from .episodes import FORMAT, PART, About, Episode, Episodes, episode_of, part_of, read_about, read_episodes, write_part
+from .making import ACTS, NOISE, begin, check_length, make_environment, reward_of
 from .scripts import Agent, agent_of
-from .spaces import Observed, check_action, observed, spaces_of
-
-ACTS, NOISE = 23, 24
-"""Keys of random draws: of what an agent does, and of how often an episode's actions are random."""
+from .spaces import check_action, observed, spaces_of
 
 
 def played(
@@ -46,22 +43,6 @@ def played(
         check_length(len(actions))
         seen = observed(value)
         steps.append(seen)
-
-
-def episode_of(steps: list[Observed], actions: list, rewards: list[float], ended: bool, seed: int) -> Episode:
-    """The steps of one episode, joined. Raises DataError where a text changes, or an observation has another shape than
-    at the first step."""
-    for number, each in enumerate(steps):
-        if each.texts != steps[0].texts:
-            name = next(name for name, text in steps[0].texts.items() if each.texts.get(name) != text)
-            raise DataError(f"the text {name!r} changes at step {number}; it must stay the same for an episode")
-        for name, array in steps[0].arrays.items():
-            if name not in each.arrays or each.arrays[name].shape != array.shape:
-                other = each.arrays[name].shape if name in each.arrays else "nothing"
-                told = f"observation {name!r} has the shape {array.shape} at first, and {other} at step {number}"
-                raise DataError(f"{told}; it must stay the same")
-    seen = {name: np.stack([each.arrays[name] for each in steps]) for name in steps[0].arrays}
-    return Episode(seen, steps[0].texts, np.stack(list(map(np.asarray, actions))), np.array(rewards), ended, seed)
 
 
 def about_of(environment: str, options: dict, policy: str, noise: tuple[float, float], seed: int, n: int) -> About:

@@ -13,7 +13,8 @@ from ...data.environments.episodes import Episode
 from ...data.environments.making import make_environment
 from ...data.environments.spaces import spaces_of
 from ...inference.in_time.rollout import Player, Playing
-from .acting import acting_task, check_observations, environment_of, episodes_in, is_told, planner_of, read_columns
+from .acting import acting_task, check_observations, is_told, planner_of, read_columns
+from .environments import environment_of, episodes_in
 from .opened import Opened
 
 Watch = Callable[[Any], None]

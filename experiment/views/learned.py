@@ -49,8 +49,8 @@ def check_learns(run: Run, samples: int) -> None:
 
 def tell(run: Run, folder: Path, samples: int, say: Callable[[str], None]) -> tuple[list[dict[str, Any]], Probed]:
     """Measure on so many samples what the run learns in its context, and write `in_context.csv` and `in_context.png`
-    into a folder; gives the rows of the curves, and of linear functions the probe of its layers, which stands below them
-    in the CSV. Raises RunError as `check_learns` does."""
+    into a folder; gives the rows of the curves, and of linear functions the probe of its layers, which stands below
+    them in the CSV. Raises RunError as `check_learns` does."""
     check_learns(run, samples)
     if isinstance(run.dataset(), Rules):
         rows, probed = followed(run, samples, say), {}

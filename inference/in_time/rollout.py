@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...data.environments.episodes import Episode
-from ...data.environments.making import begin, check_length, reward_of
-from ...data.environments.record import ACTS, episode_of
+from ...data.environments.episodes import Episode, episode_of
+from ...data.environments.making import ACTS, begin, check_length, reward_of
 from ...data.environments.spaces import Observed, Space, check_action, observed
 from ...models.batch import SetPlan
 from ...models.model import Model

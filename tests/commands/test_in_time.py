@@ -264,7 +264,7 @@ def test_what_is_learned_is_measured_at_the_end_of_training(tmp_path, capsys):
     (tmp_path / "pairs.yaml").write_text(PAIRS + "evaluation: {in_context: 40}\n")
     assert not main(["train", str(tmp_path / "pairs.yaml"), f"out={tmp_path / 'pairs'}"])
     table = (tmp_path / "pairs" / "in_context.csv").read_text()
-    assert (tmp_path / "pairs" / "in_context.png").exists() and len(table.splitlines()) == 1 + 3 * 6
+    assert (tmp_path / "pairs" / "in_context.png").exists() and len(table.splitlines()) == 1 + 3 * 6 + 2 * 3
     assert not main(["in_context", str(tmp_path / "pairs"), "--functions", "40", "--out", str(tmp_path)])
     assert (tmp_path / "in_context.csv").read_text() == table
     capsys.readouterr()
@@ -284,7 +284,7 @@ def test_functions_of_ones_own_are_measured_at_the_end_of_training(tmp_path, mon
     (tmp_path / "pairs.yaml").write_text(own + "evaluation: {in_context: 8}\n")
     assert not main(["train", str(tmp_path / "pairs.yaml"), f"out={tmp_path / 'pairs'}"])
     lines = (tmp_path / "pairs" / "in_context.csv").read_text().splitlines()
-    assert lines[0] == "where,examples,model,ridge,nearest neighbours"
+    assert lines[0] == "where,examples,model,ridge,nearest neighbours,layers,R2"
     assert (tmp_path / "pairs" / "summary.json").exists()
 
 

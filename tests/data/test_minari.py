@@ -91,7 +91,7 @@ def text(*missions):
         ({"seen": lambda group: group.create_dataset("observations", data=np.ones((4, 9), np.uint8))},
          "episode 0: its observation 'observation', step 0: .*image"),
         ({"seen": text("go", "stop", "go", "go"), "space": {"type": "Text"}}, "a text that changes at step 1"),
-        ({"actions": (0.5, 700.0, 0.0)}, r"episode 0, step 1: action \[700.0\] is outside the space: \[-2.0\] to \[2.0\]"),
+        ({"actions": (0.5, 700.0, 0.0)}, r"step 1: action \[700.0\] is outside the space: \[-2.0\] to \[2.0\]"),
         ({"actions": (np.nan, 0.0, 0.0)}, r"episode 0, step 0: action \[nan\] is outside the space"),
         ({"rewards": (0.0, 0.0, np.nan)}, "data: episode 0, step 2 has no finite reward, but nan"),
     ],

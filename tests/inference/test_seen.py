@@ -10,10 +10,12 @@ import pytest
 import torch
 import yaml
 from chopmix.commands.cli import main
+from chopmix.data.environments.episodes import About
 from chopmix.data.environments.scripts import Random, agent_of
-from chopmix.data.environments.spaces import Space, check_action, observed, spaces_of
+from chopmix.data.environments.spaces import Space, Spaces, check_action, observed, spaces_of
 from chopmix.experiment.folder.reading import RunError
-from chopmix.experiment.opening import acting
+from chopmix.experiment.opening import environments
+from chopmix.experiment.opening.opened import Opened
 from chopmix.experiment.opening.played import episodes_of
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import ConfigError, config_from_tree, load_config
@@ -134,36 +136,35 @@ def test_a_strangers_run_executes_no_environment_and_no_policy(tmp_path, monkeyp
     assert all(place in str(error.value) for place in places)
     assert str(error.value).count("is code outside chopmix, which a run does not get executed") == 3
     assert "evil_world" in config_from_tree(tree, trust=["evil_world"]).modules
-    source = SimpleNamespace(about=SimpleNamespace(environment="evil_world:Evil-v0", options={}))
-    run = SimpleNamespace(folder="runs/x", config=SimpleNamespace(modules=set()))
-    monkeypatch.setattr(acting, "episodes_in", lambda run: SimpleNamespace(source=source))
-    with pytest.raises(RunError, match="if you trust who made it, say --environment evil_world:Evil-v0"):
-        acting.environment_of(run, Playing())
-    assert acting.environment_of(run, Playing(environment="evil_world:Evil-v0"))[0] == "evil_world:Evil-v0"
-    source.about.environment = "GymV26Environment-v0"  # shimmy's, which makes what its options name
-    for options in ({"env_id": "evil_world:Evil-v0"}, {"inner": [{"env": "evil_world:Evil-v0"}]}):
-        source.about.options = options
-        with pytest.raises(RunError, match="'evil_world:Evil-v0' is code outside chopmix"):
-            acting.environment_of(run, Playing())
-    source.about.options = {"map": ["SF", "HG"], "speed": 3}
-    assert acting.environment_of(run, Playing(settings={"a": 1})) == (
-        "GymV26Environment-v0",
-        {**source.about.options, "a": 1},
-    )
-    named = Playing(
-        environment="GymV26Environment-v0", settings={"speed": 4}
-    )  # the data's settings, where it is theirs
-    assert acting.environment_of(run, named)[1] == {"map": ["SF", "HG"], "speed": 4}
-    assert acting.environment_of(run, Playing(environment="CartPole-v1")) == ("CartPole-v1", {})
-    source.about.options = {"env_id": "evil_world:Evil-v0"}
-    with pytest.raises(RunError, match="--environment GymV26Environment-v0 --setting env_id=evil_world:Evil-v0"):
-        acting.environment_of(run, named)
-    own = {"env_id": "evil_world:Evil-v0"}
-    assert acting.environment_of(run, Playing(environment="GymV26Environment-v0", settings=own))[1] == own
-    source.about.environment = "unknown"  # Minari's, where it tells none
+    run, source = Opened.__new__(Opened), SimpleNamespace()
+    run.__dict__.update(folder=Path("runs/x"), config=SimpleNamespace(modules=set()))
+    spaces = Spaces(observations={}, texts=(), action=Space(shape=(), dtype="int64", size=2))
+    monkeypatch.setattr(environments, "episodes_in", lambda run: SimpleNamespace(source=source))
+
+    def asked(environment, options, how):
+        """What is played by a run that was trained on episodes of an environment with these options."""
+        source.about = About(format=1, environment=environment, options=options, policy="x", spaces=spaces, episodes=1)
+        return environments.environment_of(run, Playing(**how))
+
+    evil, shimmys = "evil_world:Evil-v0", "GymV26Environment-v0"  # the second makes what its options name
+    with pytest.raises(RunError, match=f"if you trust who made it, say --environment {evil}"):
+        asked(evil, {}, {})
+    assert asked(evil, {}, {"environment": evil})[0] == evil
+    for options in ({"env_id": evil}, {"inner": [{"env": evil}]}):
+        with pytest.raises(RunError, match=f"'{evil}' is code outside chopmix"):
+            asked(shimmys, options, {})
+    with pytest.raises(RunError, match=f"--environment {shimmys} --setting env_id={evil}"):
+        asked(shimmys, {"env_id": evil}, {"environment": shimmys})
+    own = {"environment": shimmys, "settings": {"env_id": evil}}
+    assert asked(shimmys, {"env_id": evil}, own) == (shimmys, {"env_id": evil})
+    plain = {"map": ["SF", "HG"], "speed": 3}
+    assert asked(shimmys, plain, {"settings": {"a": 1}}) == (shimmys, {**plain, "a": 1})
+    named = {"environment": shimmys, "settings": {"speed": 4}}  # the data's settings hold where it is their environment
+    assert asked(shimmys, plain, named) == (shimmys, {**plain, "speed": 4})
+    assert asked(shimmys, plain, {"environment": "CartPole-v1"}) == ("CartPole-v1", {})
     with pytest.raises(RunError, match="its episodes do not tell their environment; name one with --environment"):
-        acting.environment_of(run, Playing())
-    assert acting.environment_of(run, Playing(environment="CartPole-v1")) == ("CartPole-v1", {})
+        asked("unknown", {}, {})
+    assert asked("unknown", {}, {"environment": "CartPole-v1"}) == ("CartPole-v1", {})
     tree = yaml.safe_load(SEES)
     tree["evaluation"]["play"] = {"environment": "Spot-v0", "settings": {"env_id": "evil_world:Evil-v0"}}
     with pytest.raises(ConfigError, match="evaluation.play.settings"):

@@ -15,9 +15,9 @@ import yaml
 from batching import make_batch
 from chopmix.commands.cli import main
 from chopmix.data.datasets.episodes import Windows
-from chopmix.data.environments.episodes import joined, read_about, read_episodes
+from chopmix.data.environments.episodes import episode_of, joined, read_about, read_episodes
 from chopmix.data.environments.making import reward_of
-from chopmix.data.environments.record import about_of, episode_of, recorded
+from chopmix.data.environments.record import about_of, recorded
 from chopmix.data.environments.spaces import Observed, named, observed
 from chopmix.experiment.opening.played import acts_by, episodes_of
 from chopmix.experiment.run import load_run
