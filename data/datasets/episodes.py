@@ -39,12 +39,9 @@ class Windows(Samples):
         where = slice(int(played.starts[episode]) + first, int(played.starts[episode]) + first + taken)
         seconds = np.arange(first, first + taken, dtype=np.float32)
 
-        def timed(values: np.ndarray) -> dict[str, Any]:
-            return {"values": values[where], "seconds": seconds}
-
-        found: dict[str, Any] = {name: timed(values) for name, values in played.observations.items()}
+        timed = {**played.observations, "return": played.to_go, "reward": played.rewards, "action": played.actions}
+        found: dict[str, Any] = {name: {"values": each[where], "seconds": seconds} for name, each in timed.items()}
         found |= {name: texts[episode] for name, texts in played.texts.items()}
-        found |= {"return": timed(played.to_go), "reward": timed(played.rewards), "action": timed(played.actions)}
         return found | {"step": {"values": seconds, "seconds": seconds}, "score": float(played.values[episode])}
 
     def numbered(self, name: str) -> Iterator[tuple[int, Any]]:

@@ -136,7 +136,7 @@ class Episodes:
             found[start : start + length] = np.cumsum(self.rewards[start : start + length][::-1])[::-1]
         return found
 
-    @property
+    @cached_property
     def values(self) -> Float[np.ndarray, "e"]:
         """The return of each episode."""
         return self.to_go[self.starts]
