@@ -6,7 +6,9 @@ from ..training import preflight as checks
 from .assembly.assemble import Experiment
 from .assembly.watching import run_of
 from .data.columns import columns_of, encoded_inputs
-from .opening.played import check_plays
+from .opening.acting import check_steps
+from .opening.environments import episodes_in
+from .opening.played import beyond, check_plays
 from .views.learned import check_learns
 
 
@@ -23,14 +25,15 @@ def preflight(experiment: Experiment) -> None:
     checks.check_best(config.checkpoints.best, tasks, config.evaluation.generated,
                       experiment.trainer.evaluator.returns)  # fmt: skip
     checks.check_prompt(config.evaluation.prompt, tasks, experiment.data.choppers)
+    run = run_of(config, experiment.data, experiment.trainer.evaluator.objective)
+    if config.data.dataset and episodes_in(run):
+        check_steps(run)
     if config.evaluation.play:
-        run = run_of(config, experiment.data, experiment.trainer.evaluator.objective)
-        for line in check_plays(run, config.evaluation.play):
+        check_plays(run, config.evaluation.play)
+        for line in beyond(experiment.data.about.get("returns"), config.evaluation.play.targets):
             experiment.say(f"evaluation.play.targets: {line}")
     if config.evaluation.in_context:
-        check_learns(
-            run_of(config, experiment.data, experiment.trainer.evaluator.objective), config.evaluation.in_context
-        )
+        check_learns(run, config.evaluation.in_context)
     if config.evaluation.attribution:
         checks.check_attribution(splits["val"])
     checks.check_leaks(experiment.model, splits["train"], settings.seed)

@@ -77,7 +77,7 @@ def play(
     from dataclasses import replace
 
     from ...experiment.folder.reading import say_aside
-    from ...experiment.opening.played import acts_by, beyond, episodes_of, figures_of, is_told
+    from ...experiment.opening.played import acts_by, beyond, check_plays, episodes_of, figures_of, is_told
     from ..options.progress import progress
 
     found, frames = [], []
@@ -91,12 +91,16 @@ def play(
 
     for line in beyond(data, how.targets):
         say_aside(line)
-    for target in how.asked.values():
-        for plan in [how.plan, None] if how.plan else [None]:
-            one(loaded, target, plan)
-    for other in others:
-        for target in how.asked.values() if is_told(other) else [None]:
-            one(other, target, None)
+    some_told = any(map(is_told, [loaded, *others]))
+    asked_of = [
+        (each, how if is_told(each) or not some_told else replace(how, targets=())) for each in [loaded, *others]
+    ]
+    for each, own in asked_of:  # all of them before the first plays
+        check_plays(each, own if each is loaded else replace(own, plan=None))
+    for each, own in asked_of:
+        for target in own.asked.values():
+            for plan in [how.plan, None] if how.plan and each is loaded else [None]:
+                one(each, target, plan)
     return found, frames
 
 

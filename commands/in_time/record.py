@@ -76,13 +76,14 @@ def player(
     """What plays the episodes of these numbers for a run, and the settings of the environment, with those of its data
     where they are of this environment."""
     from ...experiment.folder.reading import say_aside
-    from ...experiment.opening.played import check_plays, environment_of, episodes_of
+    from ...experiment.opening.played import beyond, check_plays, data_figures, environment_of, episodes_of
     from ...inference.in_time.rollout import Playing
 
     known = loaded.config.evaluation.play or Playing()
     how = Playing(environment=options.environment, settings=settings, seed=options.seed,
                   temperature=known.temperature, plan=known.plan,
                   targets=() if options.target is None else (options.target,))  # fmt: skip
-    for line in check_plays(loaded, how):
+    check_plays(loaded, how)
+    for line in beyond(data_figures(loaded), how.targets):
         say_aside(line)
     return lambda numbers: episodes_of(loaded, how, options.target, numbers), dict(environment_of(loaded, how)[1])

@@ -19,14 +19,11 @@ def whole_number(text: str) -> int:
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings by key, as YAML values; environments of one's own are searched where the command is given, too.
-    Raises RunError for a setting that is none."""
+    """The settings by key, as YAML values. Raises RunError for one that is none."""
     import yaml
 
     from ...experiment.folder.reading import RunError
-    from ...experiment.settings.registry import search_here
 
-    search_here()
     found = {}
     for given in options.setting:
         key, equals, value = given.partition("=")

@@ -118,6 +118,7 @@ class Episodes(SampleDataset):
         return super().about() | {
             "episodes": len(values),
             "environment": self.source.about.environment,
+            "settings": self.source.about.options,
             "returns": returns,
         }
 

@@ -58,7 +58,8 @@ def episode_of(steps: list[Observed], actions: list, rewards: list[float], ended
     at the first step."""
     for number, each in enumerate(steps):
         if each.texts != steps[0].texts:
-            name = next(name for name, text in steps[0].texts.items() if each.texts.get(name) != text)
+            names = sorted({*steps[0].texts, *each.texts})
+            name = next(name for name in names if each.texts.get(name) != steps[0].texts.get(name))
             raise DataError(f"the text {name!r} changes at step {number}; it must stay the same for an episode")
         for name, array in steps[0].arrays.items():
             if name not in each.arrays or each.arrays[name].shape != array.shape:

@@ -6,7 +6,9 @@ import contextlib
 import importlib
 import io
 import math
+import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ REGISTERED_BY = {"BabyAI-": "minigrid", "MiniGrid-": "minigrid", "ALE/": "ale_py
 """The packages that register the environments whose names begin so."""
 
 
-CODE = re.compile(r"[A-Za-z_][\w.]*:")
+CODE = re.compile(r"[^\s:]+:")
 """How a text begins that names code."""
 LONGEST = 100_000
 """Steps after which an episode that neither ends nor is cut is given up."""
@@ -38,6 +40,8 @@ def make_environment(name: str, options: Mapping[str, Any] | None = None, render
         import gymnasium
     except ImportError:
         raise DataError(f"environment {name!r} needs gymnasium: pip install 'chopmix[decision]'") from None
+    if ":" in name:  # a user's own stand where the command is given, as for `python -m`
+        search_here()
     package = next((package for start, package in REGISTERED_BY.items() if name.startswith(start)), None)
     try:
         if package:
@@ -52,6 +56,12 @@ def make_environment(name: str, options: Mapping[str, Any] | None = None, render
         raise DataError(f"environment {name!r} needs {missing!r}, which is not installed: {error}") from None
     except (gymnasium.error.Error, TypeError, ValueError, AssertionError) as error:
         raise DataError(f"environment {name!r} cannot be made: {error}") from None
+
+
+def search_here() -> None:
+    """Search the working directory for modules, too, as `python -m` does: for those that a user has named or trusts."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def code_in(value: Any) -> Iterator[str]:

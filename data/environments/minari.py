@@ -45,7 +45,7 @@ class Metadata(Record):
         """What is observed, by its name; empty where it is not told."""
         found = self.described("observation_space", where)
         parts = found.get("subspaces") if found.get("type") == "Dict" else {"observation": found}
-        return {name: each for name, each in parts.items() if isinstance(each, Mapping)} if parts else {}
+        return {n: each for n, each in parts.items() if isinstance(each, Mapping)} if isinstance(parts, Mapping) else {}
 
 
 def read_metadata(folder: Path) -> tuple[Path, Metadata]:
@@ -89,7 +89,8 @@ def about_folder(folder: Path) -> About:
 
 def _size(space: Mapping[str, Any]) -> int | None:
     """How many categories a described space has, counted from 0; None where it holds numbers."""
-    return space.get("n") if space.get("type") == "Discrete" and not space.get("start") else None
+    size = space.get("n") if space.get("type") == "Discrete" and not space.get("start") else None
+    return size if isinstance(size, int) else None
 
 
 def _action(data: Path, metadata: Metadata, actions: np.ndarray) -> Space:
@@ -162,7 +163,10 @@ def _episode(group: Any, told: Mapping[str, Mapping[str, Any]], where: str) -> E
         if len(each) < len(actions):
             raise DataError(f"{where} has {len(actions)} actions, but only {len(each)} observations {name!r}")
         values = each[: len(actions)]
-        if _is_picture(values, kind):
+        if _is_bytes(values, kind):
+            if min(kind["shape"][:2]) < 32:
+                told = f"kept as JPEG, which does not give the cells of a {tuple(kind['shape'])} grid back"
+                raise DataError(f"{what} is {told}: record it anew (Minari from 0.5.4 on keeps it as it is)")
             arrays[named(name)] = _pictures(values, kind, what)
         elif values.dtype.kind in "OS":
             texts[named(name)] = _text(values, what)
@@ -180,8 +184,8 @@ def _text(values: np.ndarray, what: str) -> str:
     return values[0].decode() if isinstance(values[0], bytes) else str(values[0])
 
 
-def _is_picture(values: np.ndarray, kind: Mapping[str, Any]) -> bool:
-    """Whether these stored steps are pictures as bytes: of different lengths, or by chance of the same."""
+def _is_bytes(values: np.ndarray, kind: Mapping[str, Any]) -> bool:
+    """Whether these stored steps are pictures' bytes: of different lengths, or by chance of the same."""
     shape = kind.get("shape") or []
     known = kind.get("type") == "Box" and kind.get("dtype") == "uint8" and len(shape) in (2, 3)
     return known and (values.dtype.kind == "O" or (values.ndim == 2 and values.dtype == np.uint8))

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...tokenizers.encoding.code_file import counted
 from ...tokenizers.files.reading import DataError
-from ...tokenizers.files.writing import make_folder, write_text
+from ...tokenizers.files.writing import make_folder, sweep_partials, write_text
 from ..workers import deaf, workers_of
 from .episodes import FORMAT, PART, About, Episode, Episodes, episode_of, part_of, read_about, read_episodes, write_part
 from .making import ACTS, NOISE, begin, check_length, make_environment, reward_of
@@ -65,11 +65,13 @@ def begin_folder(folder: Path, about: About) -> None:
         there = read_about(folder)
         other = [name for name in About.model_fields if getattr(there, name) != getattr(about, name)]
         if set(other) - {"episodes"} or about.episodes < there.episodes:
-            told = ", ".join(f"{name} {getattr(there, name)!r}" for name in other if name != "spaces")
+            told = ", ".join(f"{name} {getattr(there, name)!r}" for name in other)
             raise DataError(f"{folder} holds other episodes ({told}); choose another folder")
         if other and there.episodes % PART:
             raise DataError(f"{folder} holds {there.episodes} episodes, not whole hundreds: no more can be added")
     make_folder(folder)
+    for name in {each.name[1:].partition(".safetensors")[0] for each in folder.glob(".part-*")}:
+        sweep_partials(folder / f"{name}.safetensors")  # of one that was killed while it wrote
     write_text(folder / "episodes.json", about.model_dump_json(indent=2) + "\n")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...tokenizers.files.reading import DataError
+from .making import search_here
 from .spaces import Observed
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def agent_of(policy: str, environment: str) -> Callable[[gymnasium.Env, np.rando
     module, _, name = policy.partition(":")
     if not name:  # nothing is imported for it
         raise DataError(f"policy {policy!r}: possible are random, script, bot, package.module:Class, a run's folder")
+    search_here()
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:

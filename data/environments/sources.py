@@ -87,7 +87,10 @@ class Folder(Source):
 
     @property
     def at_hand(self) -> bool:
-        return any(found.is_dir() for found in (Path(self.path).expanduser(), data_root() / self.path))
+        try:
+            return PART * len(parts_in(self.folder, self.about.episodes)) >= self.about.episodes
+        except DataError:
+            return False
 
     @cached_property
     def about(self) -> About:
@@ -104,6 +107,10 @@ class Minari(Folder):
     @cached_property
     def about(self) -> About:
         return about_folder(self.folder)
+
+    @property
+    def at_hand(self) -> bool:
+        return any(found.is_dir() for found in (Path(self.path).expanduser(), data_root() / self.path))
 
     def read(self) -> Episodes:
         return read_folder(self.folder)

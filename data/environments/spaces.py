@@ -73,6 +73,8 @@ def spaces_of(environment: gymnasium.Env) -> Spaces:
 
     own = environment.observation_space
     parts = dict(own.items()) if isinstance(own, spaces.Dict) else {"observation": own}
+    if len({named(name) for name in parts}) < len(parts):
+        raise DataError(f"what is observed, {', '.join(parts)}, has one name twice: observation.NAME stands for NAME")
     texts = tuple(named(name) for name, each in parts.items() if _is_text(each))
     told = {named(name): _space(each, f"observation {name!r}") for name, each in parts.items() if not _is_text(each)}
     return Spaces(observations=told, texts=texts, action=_space(environment.action_space, "the action"))

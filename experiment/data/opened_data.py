@@ -34,7 +34,7 @@ class OpenedData:
     tasks: dict[str, Task]
     splits: dict[str, Split]
     about: Mapping[str, Any]
-    """Of a text corpus: facts about its source (version, bytes, counts), as kept in `data.json`."""
+    """Facts about the source (version, bytes, counts; of episodes their returns), as kept in `data.json`."""
 
     @property
     def contents(self) -> dict[str, str]:
@@ -49,8 +49,7 @@ def open_data(config: Config, processes: Processes, say: Callable[[str], None]) 
     choppers, tasks = fit(config, dataset, processes, say)
     with processes.in_turn():
         splits = {name: open_split(config, dataset, name, choppers, tasks, say=say) for name in ("train", "val")}
-    about = dataset.about() if splits["train"].unit != "samples" else {}
-    return OpenedData(dataset.name, choppers, tasks, splits, about)
+    return OpenedData(dataset.name, choppers, tasks, splits, dataset.about())
 
 
 def fit(

@@ -15,6 +15,7 @@ from ...tasks.next_item import NextItem
 from ...tokenizers.files.reading import DataError
 from ..data.columns import columns_of
 from ..folder.reading import RunError
+from ..settings.checks.timing import out_of_step
 from .environments import episodes_in
 from .opened import Opened
 
@@ -49,6 +50,18 @@ def acting_task(run: Opened, spaces: Spaces) -> tuple[str, NextItem]:
     raise RunError(f"{run.folder} has no task that says what to do: {{use: next_item, target: action, at: ...}}")
 
 
+def check_steps(run: Opened) -> None:
+    """Raises RunError where an input of the episodes stands elsewhere in a step than it is known when the run plays: of
+    a mixture only the opened data tell which inputs are theirs."""
+    reads, tasks = read_columns(run), [task for task in run.tasks.values() if isinstance(task, NextItem)]
+    offset = {name: run.choppers[name].offset or 0.0 for name in reads}
+    for act in [task.target for task in tasks if reads.get(task.target) == "action"]:
+        targets = {task.target for task in tasks if offset.get(task.target, 0.0) > offset[act]}
+        own = {n: run.config.inputs[n] for n in reads if n != act and not (reads[n] == "return" and n in targets)}
+        for path, told in out_of_step(own, reads, offset, act):
+            raise RunError(f"{'.'.join(map(str, path))}: {told}")
+
+
 def planner_of(run: Opened, act: NextItem, spaces: Spaces, how: Planning) -> Planner:
     """What plans for the run. Raises RunError where its tasks do not predict a whole step, what they predict are no
     ids, or so far ahead does not fit the context."""
@@ -75,9 +88,17 @@ def planner_of(run: Opened, act: NextItem, spaces: Spaces, how: Planning) -> Pla
 
 def is_told(run: Opened) -> bool:
     """Whether the run reads, before it acts, the return that it is to reach."""
+    return bool(returns_told(run))
+
+
+def returns_told(run: Opened) -> list[str]:
+    """The inputs that read the return before the action."""
+    offsets: dict[str, list[float]] = {}
     columns = read_columns(run)
-    offsets = {column: run.choppers[name].offset or 0.0 for name, column in columns.items()}
-    return "return" in offsets and offsets["return"] < offsets.get("action", math.inf)
+    for name, column in columns.items():
+        offsets.setdefault(column, []).append(run.choppers[name].offset or 0.0)
+    action = min(offsets.get("action", [math.inf]))
+    return [n for n, column in columns.items() if column == "return" and (run.choppers[n].offset or 0.0) < action]
 
 
 def check_target(run: Opened, target: float | None) -> None:
@@ -90,8 +111,7 @@ def check_target(run: Opened, target: float | None) -> None:
                        "(--target, evaluation.play.targets)")  # fmt: skip
     if target is None and is_told(run):
         shares = run.config.training.input_dropout
-        share = shares.get(told, 0.0) if isinstance(shares, Mapping) else shares
-        if not share:
+        if not all(shares.get(name) if isinstance(shares, Mapping) else shares for name in returns_told(run)):
             raise RunError(f"{run.folder} is told what return to reach, and knows none without: ask for one with "
                            "--target (in a YAML evaluation.play.targets)")  # fmt: skip
 

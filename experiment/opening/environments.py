@@ -7,11 +7,13 @@ from typing import Any
 
 from ...data.datasets.episodes import Episodes
 from ...data.datasets.mixture import Mixture
-from ...data.environments.episodes import UNKNOWN, About
+from ...data.environments.episodes import UNKNOWN
 from ...data.environments.making import code_in
 from ...inference.in_time.rollout import Playing
 from ...tokenizers.files.reading import DataError
+from ...tokenizers.files.records import parse_json
 from ..folder.reading import RunError
+from ..settings.registry import is_trusted
 from .opened import Opened
 
 
@@ -19,32 +21,36 @@ def environment_of(run: Opened, how: Playing) -> tuple[str, Mapping[str, Any]]:
     """The name of the environment that is played, and its settings: those of the data too, where it is theirs. Raises
     RunError where it is neither given nor known of the data, and where the data name code that the configuration does
     not."""
-    about = about_data(run, needed=how.environment is None)
-    if about is None or how.environment not in (None, about.environment):
+    known = environment_of_data(run, needed=how.environment is None)
+    if known is None or how.environment not in (None, known[0]):
         return how.environment or "", how.settings
-    kept = {name: value for name, value in about.options.items() if name not in how.settings}
-    named = [kept] if how.environment else [about.environment, kept]
+    name, kept = known[0], {key: value for key, value in known[1].items() if key not in how.settings}
+    named = [kept] if how.environment else [name, kept]
     for code in code_in(named):  # a folder of episodes may be a stranger's
-        if code.partition(":")[0] not in run.config.modules:
-            told = f"{run.folder} was trained on episodes of {about.environment!r}; {code!r} is code outside chopmix"
-            given = "".join(f" --setting {name}={value}" for name, value in kept.items() if [*code_in(value)])
-            raise RunError(f"{told}; if you trust who made it, say --environment {about.environment}{given}")
-    return about.environment, {**kept, **how.settings}
+        if not is_trusted(code.partition(":")[0], run.trust):
+            told = f"{run.folder} was trained on episodes of {name!r}; {code!r} is code outside chopmix"
+            given = "".join(f" --setting {key}={value}" for key, value in kept.items() if [*code_in(value)])
+            raise RunError(f"{told}; if you trust who made it, say --environment {name}{given}")
+    return name, {**kept, **how.settings}
 
 
-def about_data(run: Opened, needed: bool) -> About | None:
-    """What the episodes that the run was trained on say of themselves; None where they are gone, or tell no
-    environment. Raises RunError or DataError for that where it is `needed`."""
+def environment_of_data(run: Opened, needed: bool) -> tuple[str, Mapping[str, Any]] | None:
+    """The environment of the episodes that the run was trained on, and its settings; where these are gone, as the run's
+    `data.json` tells. None where nobody does. Raises RunError or DataError for that where it is `needed`."""
     episodes = episodes_in(run)
     try:
-        found = None if episodes is None else episodes.source.about
+        found = None if episodes is None else (episodes.source.about.environment, episodes.source.about.options)
     except DataError:
-        if needed:
-            raise
-        return None
+        told = run.folder / "data.json"
+        kept = parse_json(told.read_bytes(), str(told)) if told.is_file() else {}
+        if not isinstance(kept, Mapping) or not isinstance(kept.get("settings"), Mapping):
+            if needed:
+                raise
+            return None
+        found = str(kept.get("environment")), kept["settings"]
     if found is None and needed:
         raise RunError(f"{run.folder} was not trained on episodes of an environment; name one with --environment")
-    if found is not None and found.environment == UNKNOWN:
+    if found is not None and found[0] == UNKNOWN:
         if needed:
             raise RunError(f"{run.folder}: its episodes do not tell their environment; name one with --environment")
         return None

@@ -42,6 +42,8 @@ class Opened:
     """`float32` or `bfloat16`: the precision of its training, where this device has it."""
     missing: tuple[str, ...] = ()
     """The parameters that an imported directory lacked."""
+    trust: frozenset[str] = frozenset()
+    """The modules outside chopmix that may be imported for it; `*`: any, of a user's own."""
 
     @classmethod
     def open(

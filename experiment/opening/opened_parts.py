@@ -43,6 +43,7 @@ def opened_parts(folder: Path, which: str, device: str, trust: Collection[str]) 
     return dict(
         folder=folder, config=config, step=step, model=model.to(kind).eval(), tasks=tasks, choppers=choppers,
         which=which, precision=precision_of(folder, torch.device(kind)), missing=tuple(state.missing),
+        trust=frozenset(trust),
     )  # fmt: skip
 
 

@@ -56,15 +56,13 @@ def player_of(run: Opened, how: Playing, target: float | None, environment: Any)
     )  # fmt: skip
 
 
-def check_plays(run: Opened, how: Playing) -> list[str]:
-    """What is to be told of the returns that are asked for. Raises RunError or DataError where the run cannot play
-    so."""
+def check_plays(run: Opened, how: Playing) -> None:
+    """Raises RunError or DataError where the run cannot play so."""
     name, settings = environment_of(run, how)
     environment = make_environment(name, settings)
     for target in how.asked.values():
         player_of(run, how, target, environment)
     environment.close()
-    return beyond(data_figures(run), how.targets)
 
 
 def beyond(data: Mapping[str, float] | None, targets: Sequence[float]) -> list[str]:

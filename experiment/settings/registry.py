@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import os
 import re
 import sys
 import textwrap
@@ -22,7 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ...data.environments.making import code_in
+from ...data.environments.making import code_in, search_here
 from .names import moved
 from .scalars import nearest
 
@@ -154,9 +153,10 @@ def code_from(modules: Collection[str]) -> Iterator[None]:
         _trusted.reset(token)
 
 
-def is_trusted(module: str) -> bool:
-    """Whether a configuration being read may name a module outside chopmix."""
-    known = _trusted.get()
+def is_trusted(module: str, known: frozenset[str] | None = None) -> bool:
+    """Whether a configuration being read may name a module outside chopmix; of other `known` ones, whether it is one of
+    these, or below one."""
+    known = _trusted.get() if known is None else known
     parts = module.split(".")
     return known >= ANYWHERE or any(".".join(parts[: n + 1]) in known for n in range(len(parts)))
 
@@ -196,13 +196,6 @@ def import_or_explain(path: str) -> Any:
         now = moved(error.name or "") if isinstance(error, ModuleNotFoundError) else None
         hint = f"; {error.name} is called {now} now" if now else ""
         raise LookupError(f"cannot import {path!r}: {type(error).__name__}: {error}{hint}") from error
-
-
-def search_here() -> None:
-    """Search the working directory for modules, too: a user's own stand where the command is given, as for `python
-    -m`."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
 
 
 def use_name(found: Any) -> str:

@@ -186,7 +186,9 @@ def test_a_run_plays_without_its_data(tmp_path, monkeypatch, capsys):
         capsys.readouterr()
         assert not main(["play", str(tmp_path / name), "--target", "20", "--episodes", "2", *more])
         assert "the data" not in capsys.readouterr().out and not (tmp_path / "cache" / "episodes").exists()
-    assert main(["play", str(tmp_path / "folder"), "--episodes", "2"]) == 2
+    assert not main(["play", str(tmp_path / "folder"), "--target", "20", "--episodes", "2"])  # data.json knows where
+    (tmp_path / "folder" / "data.json").unlink()
+    assert main(["play", str(tmp_path / "folder"), "--target", "20", "--episodes", "2"]) == 2
     assert "there is no folder" in capsys.readouterr().err
 
 

@@ -87,6 +87,7 @@ def text(*missions):
     ("options", "told"),
     [
         ({"space": SPACE | {"shape": [40, 40, 3]}}, r"step 0 is a picture of shape \(40, 48, 3\), not \(40, 40, 3\)"),
+        ({"space": SPACE | {"shape": [7, 7, 3]}}, r"as JPEG, which does not give the cells of a \(7, 7, 3\) grid back"),
         ({"space": None}, r"is kept as bytes, and metadata.json \(observation_space\) does not tell of what"),
         ({"seen": lambda group: group.create_dataset("observations", data=np.ones((4, 9), np.uint8))},
          "episode 0: its observation 'observation', step 0: .*image"),

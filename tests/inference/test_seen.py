@@ -137,7 +137,7 @@ def test_a_strangers_run_executes_no_environment_and_no_policy(tmp_path, monkeyp
     assert str(error.value).count("is code outside chopmix, which a run does not get executed") == 3
     assert "evil_world" in config_from_tree(tree, trust=["evil_world"]).modules
     run, source = Opened.__new__(Opened), SimpleNamespace()
-    run.__dict__.update(folder=Path("runs/x"), config=SimpleNamespace(modules=set()))
+    run.__dict__.update(folder=tmp_path, trust=frozenset())
     spaces = Spaces(observations={}, texts=(), action=Space(shape=(), dtype="int64", size=2))
     monkeypatch.setattr(environments, "episodes_in", lambda run: SimpleNamespace(source=source))
 
@@ -155,6 +155,12 @@ def test_a_strangers_run_executes_no_environment_and_no_policy(tmp_path, monkeyp
             asked(shimmys, options, {})
     with pytest.raises(RunError, match=f"--environment {shimmys} --setting env_id={evil}"):
         asked(shimmys, {"env_id": evil}, {"environment": shimmys})
+    for named in ("evil-mod:E-v0", "\u00e9vil:E-v0", "1evil:E-v0", "evil_world.inner:E-v0"):
+        with pytest.raises(RunError, match="is code outside chopmix"):
+            asked(named, {}, {})
+    run.__dict__["trust"] = frozenset({"evil_world"})
+    assert asked("evil_world.inner:E-v0", {}, {})[0] == "evil_world.inner:E-v0"
+    run.__dict__["trust"] = frozenset()
     own = {"environment": shimmys, "settings": {"env_id": evil}}
     assert asked(shimmys, {"env_id": evil}, own) == (shimmys, {"env_id": evil})
     plain = {"map": ["SF", "HG"], "speed": 3}

@@ -1,8 +1,11 @@
 """A step of an episode is read alike while a model is trained and while it plays, and nothing is read too early."""
 
+import json
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -77,6 +80,44 @@ def test_what_is_not_known_there_is_refused(changes, told):
     with pytest.raises(ConfigError) as error:
         config_from_tree(tree)
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (["inputs.observation.window=4"], "inputs.observation.window: must be 1: an agent acts at every step"),
+        (["model.attention=same_sample & (causal | from(observation))"], "inputs.observation: is read by what"),
+        (["inputs.word={use: text, encoding: bytes}"], "inputs.word: has no place in time, so that it comes last"),
+        (["inputs.word={use: text, encoding: bytes, offset: 0.1}", "tasks.act.at=word"], "'word' is read once, not at"),
+        (["inputs.return.offset=0.8", "tasks.value={use: next_item, target: return, at: action}"],
+         "'return' is predicted after the action, and while it plays nobody knows it: add '& !from(return)'"),
+        (["data.dataset={use: mixture, of: {pole: {use: episodes, of: {use: recorded, environment: CartPole-v1}}}, "
+          "columns: {pole: {reward: payoff}}}"], "data.dataset.columns.pole: columns of episodes keep their names"),
+    ],
+)  # fmt: skip
+def test_what_is_not_read_step_by_step_is_refused(tmp_path, change, told):
+    (tmp_path / "pole.yaml").write_text(POLE)
+    with pytest.raises(ConfigError) as error:
+        load_config(tmp_path / "pole.yaml", change)
+    assert told in str(error.value)
+
+
+def test_a_return_that_is_predicted_and_read_by_nobody_may_follow_the_action(tmp_path):
+    (tmp_path / "pole.yaml").write_text(POLE)
+    value = ["inputs.return.offset=0.8", "tasks.value={use: next_item, target: return, at: action}"]
+    load_config(tmp_path / "pole.yaml", [*value, "model.attention=causal & same_sample & !from(return)"])
+
+
+def test_steps_in_a_mixture_are_held_to_the_same(tmp_path, monkeypatch, capsys):
+    """Which inputs are those of the episodes only the opened data tell."""
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "pole.yaml").write_text(POLE)
+    of = "{use: episodes, of: {use: recorded, environment: CartPole-v1, episodes: 20}, window: 8}"
+    mixed = ["data.columns={again: observation}", f"data.dataset={{use: mixture, of: {{pole: {of}}}}}"]
+    for offset, refused in ((0.4, False), (0.7, True), (-0.5, True)):
+        again = f"inputs.again={{use: sensor, channels: 4, offset: {offset}, position: null}}"
+        assert bool(main(["train", str(tmp_path / "pole.yaml"), *mixed, again, "--dry-run"])) == refused
+        assert ("inputs.again.offset: " in "".join(capsys.readouterr())) == refused
 
 
 def test_an_action_is_predicted_at_what_comes_before_it():
@@ -183,9 +224,13 @@ def test_cloning_stands_in_the_same_table(pole, tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         main(["play", str(pole), "--target", "20", "--seed", "-1"])
     assert "must be a whole number from 0 on, not -1" in capsys.readouterr().err
-    assert (
-        main(["play", str(pole), "--target", "20", "--episodes", "500", "--beside", "nowhere"]) == 2
-    )  # before it plays
+    clone = ["play", str(tmp_path / "clone"), "--episodes", "2", "--json", str(told)]
+    assert not main([*clone, "--target", "20", "--beside", str(pole)])  # the return is asked of whom it is told alone
+    rows = json.loads(told.read_text())["played"]
+    assert [(row["acts by"], row["target"]) for row in rows] == [("cloning", None), ("the return asked for", 20)]
+    assert main([*clone, "--beside", str(pole)]) == 2 and "ask for one with --target" in capsys.readouterr().err
+    assert main([*clone, "--target", "20"]) == 2 and "none can be asked for" in capsys.readouterr().err
+    assert main(["play", str(pole), "--target", "20", "--episodes", "500", "--beside", "nowhere"]) == 2
     assert "nowhere" in capsys.readouterr().err
 
 
@@ -204,6 +249,23 @@ def test_settings_of_the_data_are_kept_where_their_environment_is_named(tmp_path
     assert not main([*record, "--out", str(tmp_path / "own")])
     assert read_about(tmp_path / "own").options == {"max_episode_steps": 5}
     assert read_episodes(tmp_path / "own")[1].lengths.tolist() == [5] * 3
+    assert not main(
+        [
+            "record",
+            "CartPole-v1",
+            "--episodes",
+            "20",
+            "--setting",
+            "max_episode_steps=5",
+            "--out",
+            str(tmp_path / "kept"),
+        ]
+    )
+    folder = f"data.dataset.of={{use: folder, path: {tmp_path / 'kept'}}}"
+    assert not main(["train", str(tmp_path / "pole.yaml"), folder, "inputs.return=null", f"out={tmp_path / 'moved'}"])
+    shutil.rmtree(tmp_path / "kept")  # what the environment was made with stands in the run, too
+    (episode,) = episodes_of(load_run(tmp_path / "moved"), Playing(environment="CartPole-v1"), None, [0])
+    assert len(episode.rewards) == 5
 
 
 @given(
@@ -302,7 +364,7 @@ def test_a_text_that_all_read_stands_before_time_begins(tmp_path, odd, monkeypat
     (tmp_path / "word.yaml").write_text(yaml.safe_dump(tree))
     assert main(["train", "word.yaml", "--dry-run"]) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "model.attention leaks: task 'act' must predict token" in said and "by an offset, such as -1" in said
+    assert "inputs.word: has no place in time, so that it comes last: give it an offset, such as -1" in said
     assert not main(["train", "word.yaml", "--dry-run", "inputs.word.offset=-1"])
     assert "no leak in main" in "".join(capsys.readouterr())
 
@@ -334,6 +396,8 @@ def test_a_recording_that_is_killed_goes_on(tmp_path):
     assert parts
     for name in ("killed", "once"):
         assert not subprocess.run([*chopmix, *options, "--out", str(tmp_path / name)], capture_output=True).returncode
+    (tmp_path / "killed" / f".part-00001.safetensors.{socket.gethostname()}.{begun.pid}").write_bytes(b"half")
+    assert not subprocess.run([*chopmix, *options, "--out", str(tmp_path / "killed")], capture_output=True).returncode
     files = {path.name: path.read_bytes() for path in (tmp_path / "once").iterdir()}
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "killed").iterdir()} and len(files) == 4
 
@@ -342,6 +406,8 @@ def test_what_changes_its_shape_or_is_no_number_is_told():
     steps = [Observed({"a": np.zeros(size)}, {}) for size in (2, 2, 3)]
     with pytest.raises(DataError, match=r"observation 'a' has the shape \(2,\) at first, and \(3,\) at step 2"):
         episode_of(steps, [0, 1, 0], [0.0] * 3, True, 0)
+    with pytest.raises(DataError, match="the text 'word' changes at step 1"):
+        episode_of([Observed({}, {}), Observed({}, {"word": "go"})], [0, 1], [0.0] * 2, True, 0)
     with pytest.raises(DataError, match="observation 'a' is no array"):
         observed({"a": [[1, 2], [3]]})
     for reward in (float("nan"), float("inf"), None):

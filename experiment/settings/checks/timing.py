@@ -9,8 +9,10 @@ from contextlib import suppress
 from ....data.datasets.episodes import Episodes
 from ....data.datasets.mixture import Mixture
 from ....data.environments.spaces import OWN
+from ....models.attention.grammar import parse_graph
 from ....tasks.next_item import NextItem
 from ....tokenizers.base import SECONDS, stands_on
+from ..registry import imported
 from ..schema import Part
 from ..sections import Data
 from .parts import Found, in_cores, needs_of
@@ -25,6 +27,19 @@ def axes_of(inputs: Mapping[str, Part]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(["order", *(axis for axes in found for axis in axes)]))
 
 
+def read_ahead(inputs: Mapping[str, Part], model: Part) -> frozenset[str]:
+    """The inputs that tokens before them in time may read, in some layer, as far as the expressions say; an expression
+    that is told of elsewhere says nothing."""
+    names, axes, found = list(inputs), axes_of(inputs), set[str]()
+    written = model.options["attention"]
+    for text in [written] if isinstance(written, str) else written:
+        with suppress(ValueError, LookupError):
+            graph = parse_graph(text, names, axes, imported)
+            sets = [graph.ahead(axis) for axis in (0, *(axes.index(each) for each in axes if each == SECONDS))]
+            found |= {names[number - 1] for number in min((each for each in sets if each is not None), key=len)}
+    return frozenset(found)
+
+
 def time_is_kept(inputs: dict[str, Part], tasks: dict[str, Part], data: Data, model: Part) -> Iterator[Found]:
     """With `causal(seconds)`, and with `causal` where tokens stand in the order of their seconds and what comes next is
     predicted, no token depends on a whole clip, and so on what comes after it."""
@@ -35,7 +50,10 @@ def time_is_kept(inputs: dict[str, Part], tasks: dict[str, Part], data: Data, mo
     used = next((found.group() for text in expressions if (found := graph.search(text))), None)
     if used is None:
         return
+    known = read_ahead(inputs, model) if predicted and "seconds" not in used else frozenset()
     for name, part in inputs.items():
+        if name in known:  # all may read the whole of it anyway
+            continue
         with suppress(ValueError, TypeError):  # one that cannot be built is told of elsewhere
             if SECONDS in part.target.Chopper.axes and part.build(part.target.Chopper).needs_whole:
                 message = (
@@ -67,35 +85,82 @@ def next_items_stand_in_time(inputs: dict[str, Part], tasks: dict[str, Part]) ->
                 yield ("tasks", name, key), f"no input is named {asked!r}; possible: {', '.join(inputs)}"
 
 
-def steps_are_played_as_read(inputs: dict[str, Part], tasks: dict[str, Part], data: Data) -> Iterator[Found]:
-    """In each step of an episode all that is observed comes before the action, and its reward after that: else an agent
-    would know, while it is trained, what it cannot know when it plays, or read it in another order."""
+def steps_are_played_as_read(
+    inputs: dict[str, Part], tasks: dict[str, Part], data: Data, model: Part
+) -> Iterator[Found]:
+    """In each step of an episode all that is observed comes before the action, and its reward after that; nothing reads
+    what comes later. Else an agent would know, while it is trained, what it cannot know when it plays, or read it in
+    another order."""
     reads = {name: data.columns.get(name, name) for name in inputs}
     offset = {name: part.options.get("offset") or 0.0 for name, part in inputs.items()}
+    for source in _renamed(data):
+        yield ("data", "dataset", "columns", source), "columns of episodes keep their names: use data.columns, by input"
     for name, part in tasks.items() if _plays(data) else ():
         target, at = (part.options.get(key) for key in ("target", "at")) if part.target is NextItem else ("", "")
         if not {target, at} <= inputs.keys() or reads[target] != "action":
             continue
         if reads[at] in AFTER:
             yield ("tasks", name, "at"), f"{at!r} has nothing before the first action: name what is observed"
+        elif not _moves(inputs[at]):
+            yield ("tasks", name, "at"), f"{at!r} is read once, not at every step: name what is observed at each"
         elif not offset[at] < offset[target] < offset[at] + 1:
             told = f"{target!r} has the offset {offset[target]:g}, {at!r}, at which it is predicted, {offset[at]:g}"
             yield ("tasks", name, "at"), f"{told}: it must be larger, by less than 1, or another step's is predicted"
         else:
-            # a return that is predicted after the action is told to nobody; a mixture has inputs of other data, too
-            later = {part.options.get("target") for part in tasks.values() if offset[target] < offset.get(
-                part.options.get("target"), 0.0)}  # fmt: skip
+            # a mixture has inputs of other data, too, and who observes what is known when it is opened
             known = [*inputs] if data.dataset.target is Episodes else [at, *(n for n in inputs if reads[n] in OWN)]
-            known = [each for each in known if each != target and not (each in later and reads[each] == "return")]
-            yield from _out_of_step({each: inputs[each] for each in known}, reads, offset, target)
+            own = {each: inputs[each] for each in known if each != target}
+            yield from _returns_predicted(own, tasks, reads, offset, target, model)
+            yield from out_of_step(own, reads, offset, target)
+            if data.dataset.target is Episodes:
+                yield from _not_step_by_step(own, reads, inputs, model)
 
 
-def _out_of_step(
+def _returns_predicted(
+    own: dict[str, Part], tasks: Mapping[str, Part], reads: Mapping[str, str], offset: Mapping[str, float],
+    action: str, model: Part,
+) -> Iterator[Found]:  # fmt: skip
+    """A return that is predicted after the action is read by nobody; it is taken out of `own`."""
+    targets = {part.options.get("target") for part in tasks.values()}
+    written = model.options["attention"]
+    for each in [n for n in own if reads[n] == "return" and n in targets and offset[n] > offset[action]]:
+        del own[each]
+        for text in [written] if isinstance(written, str) else written:
+            masked = re.findall(r"!\s*from\s*\(([^)]*)\)", text)
+            if not any(each in re.split(r"[\s,]+", names) for names in masked):
+                told = f"{each!r} is predicted after the action, and while it plays nobody knows it"
+                yield ("inputs", each), f"{told}: add '& !from({each})' to model.attention"
+
+
+def _not_step_by_step(
+    own: Mapping[str, Part], reads: Mapping[str, str], inputs: Mapping[str, Part], model: Part
+) -> Iterator[Found]:
+    """The inputs that cannot be read as an agent comes to know them, step by step."""
+    ahead = read_ahead(inputs, model)
+    for each, part in own.items():
+        several = next((key for key in ("window", "frames") if (part.options.get(key) or 1) > 1), None)
+        if each not in in_time(inputs):
+            yield ("inputs", each), "has no place in time, so that it comes last: give it an offset, such as -1"
+        elif _moves(part) and each in ahead:
+            yield (
+                ("inputs", each),
+                "is read by what comes before it (model.attention): while it plays nobody knows it yet",
+            )
+        elif _moves(part) and several:
+            yield ("inputs", each, several), "must be 1: an agent acts at every step, and tokens are read one by one"
+
+
+def _moves(part: Part) -> bool:
+    """Whether an input has something at every step, unlike an instruction that stays the same."""
+    return SECONDS in part.target.Chopper.axes
+
+
+def out_of_step(
     inputs: Mapping[str, Part], reads: Mapping[str, str], offset: Mapping[str, float], action: str
 ) -> Iterator[Found]:
     """Those of the inputs that stand elsewhere in a step than they are known while an agent plays."""
     seen = [each for each in in_time(inputs) if reads[each] not in AFTER]
-    moving = [each for each in seen if SECONDS in inputs[each].target.Chopper.axes]  # no instruction, which stays
+    moving = [each for each in seen if _moves(inputs[each])]
     for each in seen:
         if offset[each] >= offset[action]:
             told = f"it is known before the action, so that it must stand before {action!r} ({offset[action]:g})"
@@ -108,6 +173,16 @@ def _out_of_step(
     for each in [each for each in inputs if reads[each] in AFTER and not last < offset[each] < first]:
         told = f"a step's {reads[each]} is known after all that is observed ({last:g}) and before the next ({first:g})"
         yield ("inputs", each, "offset"), f"{told}: it must stand between them, not at {offset[each]:g}"
+
+
+def _renamed(data: Data) -> list[str]:
+    """The sources of episodes in a mixture whose columns it renames."""
+    if not isinstance(data.dataset, Part) or data.dataset.target is not Mixture:
+        return []
+    of, columns = data.dataset.options.get("of") or {}, data.dataset.options.get("columns") or {}
+    return [
+        name for name, part in of.items() if isinstance(part, Part) and part.target is Episodes and columns.get(name)
+    ]
 
 
 def _plays(data: Data) -> bool:
