@@ -115,7 +115,7 @@ class Episodes(SampleDataset):
         values = self.played.values
         told = {"mean": values.mean(), "best": values.max(), "worst": values.min()}
         returns = {name: round(float(value), 4) for name, value in told.items()}
-        return super().about() | {
+        return {
             "episodes": len(values),
             "environment": self.source.about.environment,
             "settings": self.source.about.options,
