@@ -39,6 +39,8 @@ class Mixture(SampleDataset):
                 f"shares must be at least 0, one of them above 0, and characters at least 1; they are {told}"
             )
         self.sources = {name: made() for name, made in of.items()}
+        known = {split for source in self.sources.values() for split in source.splits}
+        self.splits = tuple(split for split in Mixture.splits if split in known)
 
     @property
     def shares(self) -> dict[str, float]:

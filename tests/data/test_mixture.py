@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 from chopmix.commands.cli import main
+from chopmix.data.datasets.in_context import InContext
 from chopmix.data.datasets.mixture import Mixture
 from chopmix.data.sampler import BLOCK, Mixed
 from chopmix.data.samples.dataset import Listed, SampleDataset
@@ -14,6 +15,7 @@ from chopmix.experiment.data.opened_data import open_data
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import ConfigError, json_schema, load_config
 from chopmix.experiment.train import train
+from chopmix.tokenizers.files.reading import DataError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -194,3 +196,19 @@ def test_a_task_weighs_as_much_however_rare_it_is(file, tmp_path):
         found.append([line["train/loss"] for line in lines if "train/loss" in line])
     assert all(len(each) == 4 for each in found)
     assert all(loss == pytest.approx(2 * math.log(2), rel=0.05) for each in found for loss in each)
+
+
+def test_a_mixture_has_the_splits_that_some_source_has():
+    """So that nothing looks for a test split of sources that have none."""
+
+    class Few(SampleDataset):
+        splits, columns = ("train", "val"), ("a",)
+
+        def open(self, split):
+            return Listed(["x"], [{"a": 1}])
+
+    assert Mixture(of={"few": Few}).splits == ("train", "val")
+    assert Mixture(of={"few": Few, "all": InContext}).splits == ("train", "val", "test")
+    assert len(Mixture(of={"few": Few, "all": InContext}).open("test")) == InContext.held_back
+    with pytest.raises(DataError, match="has no split 'test'; possible: train, val"):
+        Mixture(of={"few": Few}).open("test")
