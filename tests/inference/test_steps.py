@@ -105,7 +105,8 @@ def test_what_is_not_read_step_by_step_is_refused(tmp_path, change, told):
 def test_a_return_that_is_predicted_and_read_by_nobody_may_follow_the_action(tmp_path):
     (tmp_path / "pole.yaml").write_text(POLE)
     value = ["inputs.return.offset=0.8", "tasks.value={use: next_item, target: return, at: action}"]
-    load_config(tmp_path / "pole.yaml", [*value, "model.attention=causal & same_sample & !from(return)"])
+    made = load_config(tmp_path / "pole.yaml", [*value, "model.attention=causal & same_sample & !from(return)"])
+    assert {*made.tasks} == {"act", "value"}
 
 
 def test_steps_in_a_mixture_are_held_to_the_same(tmp_path, monkeypatch, capsys):
@@ -136,7 +137,7 @@ def test_other_data_may_have_columns_of_these_names():
     tree = with_offsets({"reward": None, "action": 0.0, "observation": 0.0})
     tree["data"]["dataset"] = {"use": "manifest", "train": "x.jsonl", "columns": ["return", "observation", "action"]}
     del tree["inputs"]["reward"]
-    config_from_tree(tree)
+    assert {*config_from_tree(tree).inputs} == {"return", "observation", "action"}
 
 
 def test_a_clip_that_is_normalised_whole_is_not_read_in_time():
