@@ -188,8 +188,10 @@ def imported(reference: str) -> Any:
 
 
 def import_or_explain(path: str) -> Any:
-    """A module; the working directory is searched too. Raises LookupError for any exception of the import."""
-    search_here()
+    """A module; for one outside chopmix the working directory is searched, too. Raises LookupError for any exception of
+    the import."""
+    if path.partition(".")[0] != ROOT:
+        search_here()
     try:
         return importlib.import_module(path)
     except Exception as error:

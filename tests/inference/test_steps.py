@@ -1,5 +1,6 @@
 """A step of an episode is read alike while a model is trained and while it plays, and nothing is read too early."""
 
+import importlib.util
 import json
 import os
 import re
@@ -209,6 +210,17 @@ def test_a_run_that_is_told_a_return_plays_for_none_without_a_word(pole, tmp_pat
     assert not main(["play", str(tmp_path / "far"), "--episodes", "1"])  # asked for what evaluation.play asks for
     said = capsys.readouterr()
     assert "99999" in said.err and re.search("99999|1e", said.out)
+
+
+@pytest.mark.filterwarnings("ignore:.*WARN")
+@pytest.mark.skipif(importlib.util.find_spec("Box2D") is not None, reason="Box2D is installed")
+def test_packages_that_lack_are_not_sought_where_the_command_is_given(pole, tmp_path, monkeypatch, capsys):
+    """LunarLander imports Box2D, which is not installed here: a file of that name beside a stranger's run is none."""
+    (tmp_path / "Box2D.py").write_text("raise SystemExit('executed')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each not in ("", str(tmp_path))])
+    assert main(["play", str(pole), "--target", "3", "--environment", "LunarLander-v3", "--episodes", "1"]) == 2
+    assert "cannot be made: Box2D is not installed" in capsys.readouterr().err
 
 
 def test_cloning_stands_in_the_same_table(pole, tmp_path, capsys, monkeypatch):
