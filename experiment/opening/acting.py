@@ -15,7 +15,7 @@ from ...tasks.next_item import NextItem
 from ...tokenizers.files.reading import DataError
 from ..data.columns import columns_of
 from ..folder.reading import RunError
-from ..settings.checks.timing import out_of_step
+from ..settings.checks.timing import step_problems
 from .environments import episodes_in
 from .opened import Opened
 
@@ -51,15 +51,12 @@ def acting_task(run: Opened, spaces: Spaces) -> tuple[str, NextItem]:
 
 
 def check_steps(run: Opened) -> None:
-    """Raises RunError where an input of the episodes stands elsewhere in a step than it is known when the run plays: of
-    a mixture only the opened data tell which inputs are theirs."""
-    reads, tasks = read_columns(run), [task for task in run.tasks.values() if isinstance(task, NextItem)]
-    offset = {name: run.choppers[name].offset or 0.0 for name in reads}
-    for act in [task.target for task in tasks if reads.get(task.target) == "action"]:
-        targets = {task.target for task in tasks if offset.get(task.target, 0.0) > offset[act]}
-        own = {n: run.config.inputs[n] for n in reads if n != act and not (reads[n] == "return" and n in targets)}
-        for path, told in out_of_step(own, reads, offset, act):
-            raise RunError(f"{'.'.join(map(str, path))}: {told}")
+    """Raises RunError where an input of the episodes is not read as it is played: of a mixture only the opened
+    data tell which inputs are theirs."""
+    config, reads = run.config, read_columns(run)
+    own = {name: config.inputs[name] for name in reads}
+    for path, told in step_problems(own, reads, config.tasks, config.inputs, config.model):
+        raise RunError(f"{'.'.join(map(str, path))}: {told}")
 
 
 def planner_of(run: Opened, act: NextItem, spaces: Spaces, how: Planning) -> Planner:

@@ -88,6 +88,7 @@ def test_what_is_not_known_there_is_refused(changes, told):
     [
         (["inputs.observation.window=4"], "inputs.observation.window: must be 1: an agent acts at every step"),
         (["model.attention=same_sample & (causal | from(observation))"], "inputs.observation: is read by what"),
+        (["model.attention=same_sample & !from(action, reward)"], "inputs.observation: is read by what"),
         (["inputs.word={use: text, encoding: bytes}"], "inputs.word: has no place in time, so that it comes last"),
         (["inputs.word={use: text, encoding: bytes, offset: 0.1}", "tasks.act.at=word"], "'word' is read once, not at"),
         (["inputs.return.offset=0.8", "tasks.value={use: next_item, target: return, at: action}"],
@@ -120,6 +121,8 @@ def test_steps_in_a_mixture_are_held_to_the_same(tmp_path, monkeypatch, capsys):
         again = f"inputs.again={{use: sensor, channels: 4, offset: {offset}, position: null}}"
         assert bool(main(["train", str(tmp_path / "pole.yaml"), *mixed, again, "--dry-run"])) == refused
         assert ("inputs.again.offset: " in "".join(capsys.readouterr())) == refused
+    assert main(["train", str(tmp_path / "pole.yaml"), mixed[1], "inputs.observation.window=2", "--dry-run"])
+    assert "inputs.observation.window: must be 1" in "".join(capsys.readouterr())
 
 
 def test_an_action_is_predicted_at_what_comes_before_it():

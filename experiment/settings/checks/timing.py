@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 
 from ....data.datasets.episodes import Episodes
 from ....data.datasets.mixture import Mixture
-from ....data.environments.spaces import OWN
-from ....models.attention.grammar import parse_graph
+from ....models.attention.grammar import own_graphs, parse_graph
 from ....tasks.next_item import NextItem
 from ....tokenizers.base import SECONDS, stands_on
 from ..registry import imported
@@ -28,16 +27,27 @@ def axes_of(inputs: Mapping[str, Part]) -> tuple[str, ...]:
 
 
 def read_ahead(inputs: Mapping[str, Part], model: Part) -> frozenset[str]:
-    """The inputs that tokens before them in time may read, in some layer, as far as the expressions say; an expression
-    that is told of elsewhere says nothing."""
+    """The inputs that tokens before them in time may read, in some layer. A graph of a class of one's own, which does
+    not say so, says nothing here, nor does an expression that is told of elsewhere."""
     names, axes, found = list(inputs), axes_of(inputs), set[str]()
-    written = model.options["attention"]
-    for text in [written] if isinstance(written, str) else written:
+    for text in _expressions(model):
         with suppress(ValueError, LookupError):
             graph = parse_graph(text, names, axes, imported)
             sets = [graph.ahead(axis) for axis in (0, *(axes.index(each) for each in axes if each == SECONDS))]
-            found |= {names[number - 1] for number in min((each for each in sets if each is not None), key=len)}
+            known = [{names[number - 1] for number in each if number} for each in sets if each is not None]
+            found |= min(known, key=len) if known else set(() if own_graphs(text) else names)
     return frozenset(found)
+
+
+def read_by_nobody(model: Part) -> frozenset[str]:
+    """The inputs that no layer reads: every expression has them in `!from(...)`."""
+    masked = [" ".join(re.findall(r"!\s*from\s*\(([^)]*)\)", text)) for text in _expressions(model)]
+    return frozenset.intersection(*(frozenset(re.split(r"[\s,]+", names)) for names in masked))
+
+
+def _expressions(model: Part) -> list[str]:
+    written = model.options["attention"]
+    return [written] if isinstance(written, str) else written
 
 
 def time_is_kept(inputs: dict[str, Part], tasks: dict[str, Part], data: Data, model: Part) -> Iterator[Found]:
@@ -91,11 +101,23 @@ def steps_are_played_as_read(
     """In each step of an episode all that is observed comes before the action, and its reward after that; nothing reads
     what comes later. Else an agent would know, while it is trained, what it cannot know when it plays, or read it in
     another order."""
-    reads = {name: data.columns.get(name, name) for name in inputs}
-    offset = {name: part.options.get("offset") or 0.0 for name, part in inputs.items()}
     for source in _renamed(data):
         yield ("data", "dataset", "columns", source), "columns of episodes keep their names: use data.columns, by input"
-    for name, part in tasks.items() if _plays(data) else ():
+    if isinstance(data.dataset, Part) and data.dataset.target is Episodes:
+        reads = {name: data.columns.get(name, name) for name in inputs}
+        yield from step_problems(inputs, reads, tasks, inputs, model)
+
+
+def step_problems(
+    inputs: Mapping[str, Part], reads: Mapping[str, str], tasks: Mapping[str, Part], every: Mapping[str, Part],
+    model: Part,
+) -> Iterator[Found]:  # fmt: skip
+    """What of these inputs of episodes, by the columns that they read, is not read as it is played. `every` input is
+    known to the model: a mixture has those of other data, too."""
+    ahead, masked = read_ahead(every, model), read_by_nobody(model)
+    offset = {name: part.options.get("offset") or 0.0 for name, part in inputs.items()}
+    predicted = {part.options.get("target") for part in tasks.values() if part.target is NextItem}
+    for name, part in tasks.items():
         target, at = (part.options.get(key) for key in ("target", "at")) if part.target is NextItem else ("", "")
         if not {target, at} <= inputs.keys() or reads[target] != "action":
             continue
@@ -107,37 +129,18 @@ def steps_are_played_as_read(
             told = f"{target!r} has the offset {offset[target]:g}, {at!r}, at which it is predicted, {offset[at]:g}"
             yield ("tasks", name, "at"), f"{told}: it must be larger, by less than 1, or another step's is predicted"
         else:
-            # a mixture has inputs of other data, too, and who observes what is known when it is opened
-            known = [*inputs] if data.dataset.target is Episodes else [at, *(n for n in inputs if reads[n] in OWN)]
-            own = {each: inputs[each] for each in known if each != target}
-            yield from _returns_predicted(own, tasks, reads, offset, target, model)
-            yield from out_of_step(own, reads, offset, target)
-            if data.dataset.target is Episodes:
-                yield from _not_step_by_step(own, reads, inputs, model)
-
-
-def _returns_predicted(
-    own: dict[str, Part], tasks: Mapping[str, Part], reads: Mapping[str, str], offset: Mapping[str, float],
-    action: str, model: Part,
-) -> Iterator[Found]:  # fmt: skip
-    """A return that is predicted after the action is read by nobody; it is taken out of `own`."""
-    targets = {part.options.get("target") for part in tasks.values()}
-    written = model.options["attention"]
-    for each in [n for n in own if reads[n] == "return" and n in targets and offset[n] > offset[action]]:
-        del own[each]
-        for text in [written] if isinstance(written, str) else written:
-            masked = re.findall(r"!\s*from\s*\(([^)]*)\)", text)
-            if not any(each in re.split(r"[\s,]+", names) for names in masked):
+            later = {n for n in inputs if reads[n] == "return" and n in predicted and offset[n] > offset[target]}
+            own = {n: each for n, each in inputs.items() if n != target and n not in later}
+            for each in later - masked:
                 told = f"{each!r} is predicted after the action, and while it plays nobody knows it"
                 yield ("inputs", each), f"{told}: add '& !from({each})' to model.attention"
+            yield from _out_of_step(own, reads, offset, target)
+            yield from _not_step_by_step(own, ahead)
 
 
-def _not_step_by_step(
-    own: Mapping[str, Part], reads: Mapping[str, str], inputs: Mapping[str, Part], model: Part
-) -> Iterator[Found]:
+def _not_step_by_step(inputs: Mapping[str, Part], ahead: Collection[str]) -> Iterator[Found]:
     """The inputs that cannot be read as an agent comes to know them, step by step."""
-    ahead = read_ahead(inputs, model)
-    for each, part in own.items():
+    for each, part in inputs.items():
         several = next((key for key in ("window", "frames") if (part.options.get(key) or 1) > 1), None)
         if each not in in_time(inputs):
             yield ("inputs", each), "has no place in time, so that it comes last: give it an offset, such as -1"
@@ -155,7 +158,7 @@ def _moves(part: Part) -> bool:
     return SECONDS in part.target.Chopper.axes
 
 
-def out_of_step(
+def _out_of_step(
     inputs: Mapping[str, Part], reads: Mapping[str, str], offset: Mapping[str, float], action: str
 ) -> Iterator[Found]:
     """Those of the inputs that stand elsewhere in a step than they are known while an agent plays."""
@@ -183,15 +186,6 @@ def _renamed(data: Data) -> list[str]:
     return [
         name for name, part in of.items() if isinstance(part, Part) and part.target is Episodes and columns.get(name)
     ]
-
-
-def _plays(data: Data) -> bool:
-    """Whether the samples are episodes, perhaps among those of other data sets."""
-    if not isinstance(data.dataset, Part):
-        return False
-    of = data.dataset.options.get("of")
-    parts = of.values() if data.dataset.target is Mixture and isinstance(of, Mapping) else [data.dataset]
-    return any(isinstance(part, Part) and part.target is Episodes for part in parts)
 
 
 def generated_items_have_no_offset(inputs: dict[str, Part], tasks: dict[str, Part]) -> Iterator[Found]:
