@@ -17,9 +17,9 @@ from typing import Any
 from chopmix.experiment.opening.played import data_figures, episodes_of, figures_of
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.train import train
 from chopmix.inference.in_time.rollout import Playing
 from results import write_results
+from trained import trained
 
 KINDS = {
     "told": (),
@@ -29,20 +29,18 @@ KINDS = {
 """What each agent changes in the configuration."""
 
 
-def trained(config: str, kind: str, seed: int, options: argparse.Namespace) -> Run:
+def agent(config: str, kind: str, seed: int, options: argparse.Namespace) -> Run:
     """The run of one agent and seed, trained first where it is not there."""
     folder = Path("runs/decision") / Path(config).stem / kind / f"seed-{seed}"
-    if not (folder / "summary.json").exists():
-        changes = [change.format(best=options.best) for change in KINDS[kind]]
-        changes += [*options.set, f"training.seed={seed}", "evaluation.play=null", f"out={folder}"]
-        train(load_config(config, changes))
-    return load_run(folder, "last")
+    changes = [change.format(best=options.best) for change in KINDS[kind]]
+    changes += [*options.set, f"training.seed={seed}", "evaluation.play=null"]
+    return load_run(trained(config, folder, changes), "last")
 
 
 def rows_of(config: str, kind: str, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each return that is asked for; one alone of an agent that is told none."""
     known = load_config(config, []).evaluation.play or Playing()
-    run, found = trained(config, kind, seed, options), []
+    run, found = agent(config, kind, seed, options), []
     for target in map(float, options.targets.split(",")) if kind == "told" else [None]:
         for temperature in map(float, options.temperatures.split(",")) if options.temperatures else [known.temperature]:
             how = Playing(environment=known.environment, temperature=temperature, episodes=options.episodes)

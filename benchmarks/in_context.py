@@ -20,19 +20,16 @@ from typing import Any
 
 from chopmix.data.datasets.rules import Rules
 from chopmix.experiment.run import load_run
-from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.train import train
 from chopmix.experiment.views.learned import followed, learned
 from chopmix.inference.in_time.in_context import rows_of
 from results import write_results
+from trained import trained
 
 
 def measured(config: str, seed: int, functions: int, changes: Sequence[str]) -> list[dict[str, Any]]:
     """The rows of one seed, which is trained first where it is not there."""
     folder = Path("runs/in_context") / Path(config).stem / f"seed-{seed}"
-    if not (folder / "summary.json").exists():
-        train(load_config(config, [*changes, f"training.seed={seed}", f"out={folder}"]))
-    run = load_run(folder)
+    run = load_run(trained(config, folder, [*changes, f"training.seed={seed}"]))
 
     def say(text: str) -> None:
         print(f"{folder}: {text}", file=sys.stderr)
