@@ -107,8 +107,37 @@ def test_what_is_not_read_step_by_step_is_refused(tmp_path, change, told):
 def test_a_return_that_is_predicted_and_read_by_nobody_may_follow_the_action(tmp_path):
     (tmp_path / "pole.yaml").write_text(POLE)
     value = ["inputs.return.offset=0.8", "tasks.value={use: next_item, target: return, at: action}"]
-    made = load_config(tmp_path / "pole.yaml", [*value, "model.attention=causal & same_sample & !from(return)"])
-    assert {*made.tasks} == {"act", "value"}
+    value += [
+        "model.attention=causal & same_sample & !from(return)",
+        "model.position={use: rotary, per_axis: {seconds: 8}}",
+    ]
+    assert {*load_config(tmp_path / "pole.yaml", value).tasks} == {"act", "value"}
+    assert {*load_config(tmp_path / "pole.yaml", [*value, "model.position=null"]).tasks} == {"act", "value"}
+
+
+@pytest.mark.parametrize(
+    ("where", "change"),
+    [
+        ("position", "model.position=rotary"),
+        ("position", "model.position={use: rotary, per_axis: {order: 4, seconds: 8}}"),
+        ("position", "model.position=relative_bias"),
+        ("position", "model.position=alibi"),
+        ("attention", "model.attention=causal & same_sample & !from(return) & window(9)"),
+        ("attention", "model.attention=causal & same_sample & !from(return) & window( 9 , order )"),
+    ],
+)
+def test_what_nobody_reads_is_not_counted_either(tmp_path, where, change):
+    """While an agent plays there are no returns after its actions: distances in tokens would be others than trained."""
+    (tmp_path / "pole.yaml").write_text(POLE)
+    value = ["inputs.return.offset=0.8", "tasks.value={use: next_item, target: return, at: action}"]
+    value += [
+        "model.attention=causal & same_sample & !from(return)",
+        "model.position={use: rotary, per_axis: {seconds: 8}}",
+    ]
+    with pytest.raises(ConfigError, match=f"model.{where}: 'return' is predicted after the action, and .* be counted"):
+        load_config(tmp_path / "pole.yaml", [*value, change])
+    window = "model.attention=causal & same_sample & !from(return) & window(2, seconds)"
+    load_config(tmp_path / "pole.yaml", [*value, window])
 
 
 def test_steps_in_a_mixture_are_held_to_the_same(tmp_path, monkeypatch, capsys):
@@ -173,10 +202,23 @@ def pole(tmp_path_factory):
         yield folder / "run"
 
 
+@pytest.fixture(scope="module")
+def valued(pole):
+    """A run that predicts what is still to come after each action, and tells it to nobody."""
+    changes = ["inputs.return.offset=0.8", "tasks.value={use: next_item, target: return, at: action}",
+               "model.attention=causal & same_sample & !from(return)",
+               "model.position={use: rotary, base: 100, per_axis: {seconds: 8}}"]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHOPMIX_CACHE", str(pole.parent / "cache"))
+        train(load_config(pole.parent / "pole.yaml", [*changes, f"out={pole.parent / 'valued'}"]))
+        yield pole.parent / "valued"
+
+
 @pytest.mark.parametrize("number", range(3))
-def test_playing_reads_an_episode_as_training_does(pole, monkeypatch, number):
+@pytest.mark.parametrize(("name", "target"), [("pole", 40.0), ("valued", None)])
+def test_playing_reads_an_episode_as_training_does(request, monkeypatch, name, target, number):
     """At every step the scores of the actions while playing, cached, are those of the finished episode read at once."""
-    run, while_playing, act = load_run(pole), [], Player._actions
+    run, while_playing, act = load_run(request.getfixturevalue(name)), [], Player._actions
     generator = torch.Generator().manual_seed(number)
     for parameter in run.model.parameters():
         if parameter.dim() > 1:  # zero projections would make all of it equal
@@ -188,7 +230,7 @@ def test_playing_reads_an_episode_as_training_does(pole, monkeypatch, number):
         return act(self, moments, hidden, planned, playing)
 
     monkeypatch.setattr(Player, "_actions", watched)
-    (episode,) = episodes_of(run, Playing(seed=number), 40.0, [number])
+    (episode,) = episodes_of(run, Playing(seed=number), target, [number])
     steps = min(len(episode.rewards), 25)
     row = Windows(joined([episode]), np.array([0]), np.array([0]), steps)[0]
     row["return"]["values"] = 40.0 - np.concatenate([[0.0], np.cumsum(episode.rewards)[: steps - 1]])

@@ -9,6 +9,7 @@ from contextlib import suppress
 from ....data.datasets.episodes import Episodes
 from ....data.datasets.mixture import Mixture
 from ....models.attention.grammar import own_graphs, parse_graph
+from ....models.layers.relative import Alibi, RelativeBias, Rotary
 from ....tasks.next_item import NextItem
 from ....tokenizers.base import SECONDS, stands_on
 from ..registry import imported
@@ -131,11 +132,24 @@ def step_problems(
         else:
             later = {n for n in inputs if reads[n] == "return" and n in predicted and offset[n] > offset[target]}
             own = {n: each for n, each in inputs.items() if n != target and n not in later}
-            for each in later - masked:
+            for each in sorted(later):
                 told = f"{each!r} is predicted after the action, and while it plays nobody knows it"
-                yield ("inputs", each), f"{told}: add '& !from({each})' to model.attention"
+                if each not in masked:
+                    yield ("inputs", each), f"{told}: add '& !from({each})' to model.attention"
+                yield from ((where, f"{told}, {remedy}") for where, remedy in _counting(model))
             yield from _out_of_step(own, reads, offset, target)
             yield from _not_step_by_step(own, ahead)
+
+
+def _counting(model: Part) -> Iterator[Found]:
+    """Where the main core counts how many tokens lie between two of them, and what to write in its place."""
+    position = model.options["position"]
+    if isinstance(position, Part) and issubclass(position.target, (Rotary, RelativeBias, Alibi)):
+        if "order" in (position.options.get("per_axis") or ("order",)):
+            remedy = "{use: rotary, per_axis: {seconds: 16}}, or another share of a head's channels"
+            yield ("model", "position"), f"but its token would be counted: count seconds alone, as in {remedy}"
+    if any(re.search(r"\bwindow\s*\(\s*\d+\s*(,\s*order\s*)?\)", text) for text in _expressions(model)):
+        yield ("model", "attention"), "but its token would be counted: 'window(2, seconds)' counts none"
 
 
 def _not_step_by_step(inputs: Mapping[str, Part], ahead: Collection[str]) -> Iterator[Found]:
