@@ -6,15 +6,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.folder.reading import RunError
+from chopmix.experiment.settings.config import ConfigError, load_config
 from chopmix.experiment.train import train
 
 
 def trained(config: str | Path, folder: Path, changes: Sequence[str]) -> Path:
-    """The folder of a finished run of this configuration with these overrides. A run that was stopped goes on; where it
-    is asked to stop once more the program ends with its status, so that half a training is never measured."""
-    if not (folder / "summary.json").exists():
+    """The folder of a finished run of this configuration with these overrides; one that was stopped goes on. The
+    program ends where the run is asked to stop once more, or is of another configuration: neither is measured."""
+    try:
         _, status = train(load_config(config, [*changes, f"out={folder}"]))
-        if status:
-            sys.exit(status)
+    except (ConfigError, RunError) as error:
+        sys.exit(str(error))
+    if status:
+        sys.exit(status)
     return folder

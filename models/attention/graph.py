@@ -104,6 +104,11 @@ class Graph:
         """
         return None
 
+    def counts(self) -> bool:
+        """Whether an edge depends on how many tokens stand between two, or before one. A graph of one's own that does
+        not say so does not."""
+        return any(each.counts() for each in vars(self).values() if isinstance(each, Graph))
+
     def later(self, key: Node, order: Tensor):
         """Whether a token that joins its sample at running order `order`, or later still, may read `key`, a token
         before it; True wherever that is not known. What no later token reads need not be kept while generating."""
@@ -233,6 +238,9 @@ class Window(Graph):
     def edge(self, query, key):
         return abs(query.position[self.axis] - key.position[self.axis]) < self.size
 
+    def counts(self):
+        return self.axis == 0
+
     def later(self, key, order):
         return order - key.position[0] < self.size if self.axis == 0 else super().later(key, order)
 
@@ -262,6 +270,9 @@ class Neighbourhood(Graph):
         distances = [abs(query.position[axis] - key.position[axis]) for axis in self.axes]
         return reduce(and_, [distance <= self.radius for distance in distances])
 
+    def counts(self):
+        return 0 in self.axes
+
 
 @dataclass(frozen=True)
 class Edges(Graph):
@@ -274,6 +285,9 @@ class Edges(Graph):
     def edge(self, query, key):
         reader, source = (query.input, key.input) if self.between == "inputs" else (query.position[0], key.position[0])
         return reduce(or_, [(source == from_) & (reader == to) for from_, to in self.pairs])
+
+    def counts(self):
+        return self.between == "slots"
 
     def ahead(self, axis=0):
         if self.between == "inputs":

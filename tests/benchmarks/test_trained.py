@@ -38,9 +38,13 @@ def test_a_run_that_is_asked_to_stop_is_not_measured(trained, tmp_path):
     assert (out / "last.json").exists() and not (out / "summary.json").exists()
 
 
-def test_a_finished_run_is_not_trained_again(trained, tmp_path):
+def test_a_finished_run_is_not_trained_again_and_another_one_is_not_measured(trained, tmp_path):
     out, changes = tmp_path / "run", [*CHANGES, "training.steps=2"]
     assert trained(CONFIGS / "in_context" / "linear.yaml", out, changes) == out
-    before = {file: file.stat().st_mtime_ns for file in out.rglob("*") if file.is_file()}
+    before = {name: (out / name).read_bytes() for name in ("summary.json", "metrics.jsonl", "last.json")}
     trained(CONFIGS / "in_context" / "linear.yaml", out, changes)
-    assert before == {file: file.stat().st_mtime_ns for file in out.rglob("*") if file.is_file()}
+    with pytest.raises(SystemExit, match=r"is a run of another configuration[^$]*training.learning_rate: 0.02 there"):
+        trained(CONFIGS / "in_context" / "linear.yaml", out, [*changes, "training.learning_rate=0.01"])
+    assert before == {name: (out / name).read_bytes() for name in before}
+    with pytest.raises(SystemExit, match="training.step: "):
+        trained(CONFIGS / "in_context" / "linear.yaml", out, [*changes, "training.step=1"])

@@ -30,6 +30,7 @@ from chopmix.experiment.train import train
 from chopmix.inference.in_time.rollout import Player, Playing
 from chopmix.models.model import at
 from chopmix.tokenizers.files.reading import DataError
+from chopmix.tokenizers.files.writing import sweep_partials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -124,6 +125,8 @@ def test_a_return_that_is_predicted_and_read_by_nobody_may_follow_the_action(tmp
         ("position", "model.position=alibi"),
         ("attention", "model.attention=causal & same_sample & !from(return) & window(9)"),
         ("attention", "model.attention=causal & same_sample & !from(return) & window( 9 , order )"),
+        ("attention", "model.attention=causal & same_sample & !from(return) & !window(9)"),
+        ("attention", "model.attention=causal & !from(return) & (same_item | neighbourhood(9, order, seconds))"),
     ],
 )
 def test_what_nobody_reads_is_not_counted_either(tmp_path, where, change):
@@ -458,6 +461,18 @@ def test_a_recording_that_is_killed_goes_on(tmp_path):
     assert not subprocess.run([*chopmix, *options, "--out", str(tmp_path / "killed")], capture_output=True).returncode
     files = {path.name: path.read_bytes() for path in (tmp_path / "once").iterdir()}
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "killed").iterdir()} and len(files) == 4
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="Linux tells the states of processes")
+def test_what_a_process_left_that_nobody_has_asked_for_is_deleted(tmp_path):
+    """A killed worker stays a zombie until its parent, or who adopts it, asks for it."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    half, own = (tmp_path / f".x.{socket.gethostname()}.{number}" for number in (ended.pid, os.getpid()))
+    half.touch(), own.touch()
+    sweep_partials(tmp_path / "x")
+    assert not half.exists() and own.exists()
+    ended.wait()
 
 
 def test_what_changes_its_shape_or_is_no_number_is_told():

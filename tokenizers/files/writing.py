@@ -31,11 +31,14 @@ def sweep_partials(path: Path) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process of this id runs on this machine."""
+    """Whether a process of this id runs on this machine; one that has ended and that its parent has not asked for yet
+    (a zombie) does not."""
     try:
         os.kill(process, 0)
     except OSError as error:  # any other error: it is somebody else's
         return not isinstance(error, ProcessLookupError)
+    with suppress(OSError):  # Linux tells the state behind the name, which stands in parentheses
+        return Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()[:1] != ["Z"]
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
+from typing import Any
 
 from ....data.datasets.episodes import Episodes
 from ....data.datasets.mixture import Mixture
@@ -31,13 +32,18 @@ def read_ahead(inputs: Mapping[str, Part], model: Part) -> frozenset[str]:
     """The inputs that tokens before them in time may read, in some layer. A graph of a class of one's own, which does
     not say so, says nothing here, nor does an expression that is told of elsewhere."""
     names, axes, found = list(inputs), axes_of(inputs), set[str]()
+    for text, graph in _graphs(inputs, model):
+        sets = [graph.ahead(axis) for axis in (0, *(axes.index(each) for each in axes if each == SECONDS))]
+        known = [{names[number - 1] for number in each if number} for each in sets if each is not None]
+        found |= min(known, key=len) if known else set(() if own_graphs(text) else names)
+    return frozenset(found)
+
+
+def _graphs(inputs: Mapping[str, Part], model: Part) -> Iterator[tuple[str, Any]]:
+    """The attention expressions of the main core that can be read, and their graphs."""
     for text in _expressions(model):
         with suppress(ValueError, LookupError):
-            graph = parse_graph(text, names, axes, imported)
-            sets = [graph.ahead(axis) for axis in (0, *(axes.index(each) for each in axes if each == SECONDS))]
-            known = [{names[number - 1] for number in each if number} for each in sets if each is not None]
-            found |= min(known, key=len) if known else set(() if own_graphs(text) else names)
-    return frozenset(found)
+            yield text, parse_graph(text, list(inputs), axes_of(inputs), imported)
 
 
 def read_by_nobody(model: Part) -> frozenset[str]:
@@ -136,19 +142,19 @@ def step_problems(
                 told = f"{each!r} is predicted after the action, and while it plays nobody knows it"
                 if each not in masked:
                     yield ("inputs", each), f"{told}: add '& !from({each})' to model.attention"
-                yield from ((where, f"{told}, {remedy}") for where, remedy in _counting(model))
+                yield from ((where, f"{told}, {remedy}") for where, remedy in _counting(every, model))
             yield from _out_of_step(own, reads, offset, target)
             yield from _not_step_by_step(own, ahead)
 
 
-def _counting(model: Part) -> Iterator[Found]:
+def _counting(inputs: Mapping[str, Part], model: Part) -> Iterator[Found]:
     """Where the main core counts how many tokens lie between two of them, and what to write in its place."""
     position = model.options["position"]
     if isinstance(position, Part) and issubclass(position.target, (Rotary, RelativeBias, Alibi)):
         if "order" in (position.options.get("per_axis") or ("order",)):
             remedy = "{use: rotary, per_axis: {seconds: 16}}, or another share of a head's channels"
             yield ("model", "position"), f"but its token would be counted: count seconds alone, as in {remedy}"
-    if any(re.search(r"\bwindow\s*\(\s*\d+\s*(,\s*order\s*)?\)", text) for text in _expressions(model)):
+    if any(graph.counts() for _, graph in _graphs(inputs, model)):
         yield ("model", "attention"), "but its token would be counted: 'window(2, seconds)' counts none"
 
 
