@@ -99,7 +99,7 @@ def cost_of_reading(
         row = {number: row for row, number in enumerate(numbers)}
         total = [0.0] * len(numbers)
         for name, other in read.items():
-            new = {each: None for each in split.inputs.targets}
+            new = dict.fromkeys(split.inputs.targets)
             new |= {task.target: lambda number: made[row[number]], other.target: first[other.target]}
             places = [Place(0, 0, number) for number in numbers]
             batch = split.read(places, inputs={task.target, other.target}, rows="one_each", replaced=new)

@@ -123,7 +123,7 @@ def cut_short(options: argparse.Namespace, vocabulary: Vocabulary) -> Callable[[
 def check_places(places: Iterable[int], length: int | None) -> None:
     """Raises ValueError for a place that no item has; `length` is how many ids each has, None: they differ."""
     for place in places:
-        if place < 0 or length is not None and place >= length:
+        if place < 0 or (length is not None and place >= length):
             last = f"0 to {length - 1}" if length is not None else "counted from 0"
             raise ValueError(f"an item has no place {place}: places are {last}")
 

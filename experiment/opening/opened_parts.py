@@ -40,11 +40,11 @@ def opened_parts(folder: Path, which: str, device: str, trust: Collection[str]) 
             "them means nothing before it is trained"
         )
     kind = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
-    return dict(
-        folder=folder, config=config, step=step, model=model.to(kind).eval(), tasks=tasks, choppers=choppers,
-        which=which, precision=precision_of(folder, torch.device(kind)), missing=tuple(state.missing),
-        trust=frozenset(trust),
-    )  # fmt: skip
+    return {
+        "folder": folder, "config": config, "step": step, "model": model.to(kind).eval(), "tasks": tasks,
+        "choppers": choppers, "which": which, "precision": precision_of(folder, torch.device(kind)), "missing": tuple(state.missing),
+        "trust": frozenset(trust),
+    }  # fmt: skip
 
 
 def open_part(folder: str | Path, trust: Collection[str] = ()) -> RunPart:

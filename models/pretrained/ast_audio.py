@@ -83,7 +83,7 @@ class Ast(Architecture):
         mean, std = tree["inputs"]["sound"]["statistics"]
         features = AstFeatures(sampling_rate=tree["inputs"]["sound"]["rate"], mean=mean, std=std)
         labels = {str(number): label for number, label in enumerate(legend.labels)}
-        return super().from_tree(tree, tensors, legend, dict(id2label=labels, features=features))
+        return super().from_tree(tree, tensors, legend, {"id2label": labels, "features": features})
 
     def names(self):
         """Class and distillation token, with their position embeddings added, are our two core tokens; the convolution

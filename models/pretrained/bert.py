@@ -76,7 +76,7 @@ class Bert(Architecture):
     @classmethod
     def from_tree(cls, tree, tensors, legend):
         positions = len(tensors[POSITIONS]) + cls(pad_token_id=legend.padding).first_place
-        return super().from_tree(tree, tensors, legend, dict(max_position_embeddings=positions))
+        return super().from_tree(tree, tensors, legend, {"max_position_embeddings": positions})
 
     def names(self):
         """All tokens of a single text have segment 0, whose vector is added to the positions. The keys of a model that

@@ -68,7 +68,7 @@ class Llama(Architecture):
     @classmethod
     def from_tree(cls, tree, tensors, legend):
         rope = Rope(rope_theta=tree["model"]["position"]["base"])  # the form that newer versions of transformers write
-        return super().from_tree(tree, tensors, legend, dict(rope_parameters=rope))
+        return super().from_tree(tree, tensors, legend, {"rope_parameters": rope})
 
     def names(self):
         return [

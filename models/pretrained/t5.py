@@ -85,7 +85,7 @@ class T5(Architecture):
         if head == {"use": "tied", "scaled": False}:
             raise PublishedError("a T5's outputs are scaled where its head is the embedding table")
         inner = len(tensors[f"{BLOCK}attention.query.weight".format(layer=0)])
-        own = dict(d_kv=inner // tree["model"]["heads"], scale_decoder_outputs=head["use"] == "tied")
+        own = {"d_kv": inner // tree["model"]["heads"], "scale_decoder_outputs": head["use"] == "tied"}
         return super().from_tree(tree, tensors, legend, own)
 
     def names(self):

@@ -77,7 +77,7 @@ class Whisper(Architecture):
 
     @classmethod
     def from_tree(cls, tree, tensors, legend):
-        return super().from_tree(tree, tensors, legend, dict(pad_token_id=legend.ends[0]))
+        return super().from_tree(tree, tensors, legend, {"pad_token_id": legend.ends[0]})
 
     def names(self):
         """Whisper's keys have no bias. Ours starts at zero, and whatever it becomes, it adds the same to all scores of

@@ -400,7 +400,7 @@ def test_drafts_can_be_asked_for(runs, tmp_path):
         run = load_run(runs / "namer").generating(drafts=count)
         split, how = own_split(run, "val", None), Generating(seed=1)
         made = generate_items(run.model, run.tasks, "picture", split, split.first(8), how, inputs=["words"])
-        first = {"words": lambda number: split.item(number)[0]["words"]}
+        first = {"words": lambda number, split=split: split.item(number)[0]["words"]}
         name, picture = run.tasks["name"], run.tasks["picture"]
         cost_of = refining.cost_of_reading(run.model, picture, {"name": name}, split, list(made), first)
         nats[count] = cost_of(list(made.values()))
@@ -409,8 +409,7 @@ def test_drafts_can_be_asked_for(runs, tmp_path):
 
 def test_words_go_before_all_that_is_refined_through_them():
     def task(target, *through):
-        made = MaskedDiffusion(target=target, refining=Refining(through=through))
-        return made
+        return MaskedDiffusion(target=target, refining=Refining(through=through))
 
     chain = {"a": task("word"), "other": task("word", "image"), "b": task("sound", "word"), "c": task("image", "sound"),
              "last": task("score", "image")}  # fmt: skip

@@ -20,7 +20,7 @@ def test_a_sample_is_a_function_of_its_number_and_another_has_another(kind, dime
 
 def test_linear_functions_have_weights_that_points_tell_and_noise_hides():
     row = InContext(examples=40).open("val")[0]
-    weights, error, *_ = np.linalg.lstsq(row["x"], row["y"][:, 0], rcond=None)
+    weights, _error, *_ = np.linalg.lstsq(row["x"], row["y"][:, 0], rcond=None)
     assert np.abs(row["x"] @ weights - row["y"][:, 0]).max() < 1e-5
     noisy = InContext(examples=400, noise=0.5).open("val")[0]
     left = noisy["y"][:, 0] - noisy["x"] @ np.linalg.lstsq(noisy["x"], noisy["y"][:, 0], rcond=None)[0]

@@ -240,7 +240,7 @@ def font() -> bytes:
     made.setupGlyphOrder([".notdef", "A", "B"])
     made.setupCharacterMap({0x41: "A", 0x1F600: "B"})
     made.setupGlyf({name: Glyph() for name in (".notdef", "A", "B")})
-    made.setupHorizontalMetrics({name: (600, 0) for name in (".notdef", "A", "B")})
+    made.setupHorizontalMetrics(dict.fromkeys((".notdef", "A", "B"), (600, 0)))
     made.setupHorizontalHeader(ascent=800, descent=-200)
     made.setupNameTable({"familyName": "Odd", "styleName": "Regular"})
     made.setupOS2()

@@ -83,7 +83,7 @@ LESS = {
         "inputs.text.vocabulary=280",
     ],
     "configs/speech/digit_strings_ctc.yaml": [*FEW, "model.width=16", "data.dataset.samples=8"],
-    **dict.fromkeys(("configs/generate/digits", "configs/diffusion/digits"), [*FEW, "model.width=24"]),
+    **{name: [*FEW, "model.width=24"] for name in ("configs/generate/digits", "configs/diffusion/digits")},
     "configs/generate/chorales.yaml": [*SMALL, "model.width=16", "evaluation.sample_tokens=8"],
     "configs/lm/notes.yaml": [*FEW, "model.width=16", "data.dataset.samples=40"],
     "configs/decision/cartpole.yaml": [

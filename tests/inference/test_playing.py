@@ -104,7 +104,7 @@ def test_what_is_read_moment_by_moment_is_what_is_read_at_once(missions, steps, 
                 (n, joined[n][0] if n == "mission" else type(joined[n][0])(*map(torch.cat, zip(*joined[n]))))
                 for n in COLUMNS if n in joined
             ]  # fmt: skip
-            whole, planned = Moments(made.model, made.choppers).begin([sample])
+            whole, _planned = Moments(made.model, made.choppers).begin([sample])
             assert torch.allclose(hidden[number, -1], whole[0, -1], atol=1e-4)
 
 
@@ -262,7 +262,7 @@ def test_complete_episodes_are_read_without_the_code_that_played(tmp_path, monke
 class Odd(gymnasium.Env):
     """Never ends, or gives no reward; draws nothing."""
 
-    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    metadata = {"render_modes": ["rgb_array"]}
     observation_space = gymnasium.spaces.Box(-9, 9, (4,))
     action_space = gymnasium.spaces.Discrete(2)
 
@@ -533,7 +533,7 @@ def test_what_is_no_folder_of_minaris_is_said(tmp_path):
 def test_a_mixture_draws_each_source_by_its_own_weights(tmp_path, monkeypatch):
     """Of a source with weights a sample is drawn as often as they say; the others' samples take their turns."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
-    of = lambda: Recorded(environment="CartPole-v1", episodes=20)  # noqa: E731
+    of = lambda: Recorded(environment="CartPole-v1", episodes=20)
     dataset = Mixture(of={"play": lambda: EpisodesData(of=of, balance=2), "all": lambda: EpisodesData(of=of)})
     mixture = dataset.open("train")
     sampler = sampler_of(mixture, None, 4, None)

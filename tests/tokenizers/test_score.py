@@ -145,7 +145,7 @@ def test_of_an_excerpt_nothing_is_learned_that_is_not_so(seed, steps, generated)
     expected = whole.next_ids.clone()
     if excerpt.following is not None:
         joined = torch.cat([excerpt.steps, excerpt.following[None]])
-        places = [n for n in range(0, steps - len(excerpt.steps)) if alike(joined, score[n : n + len(joined)])]
+        places = [n for n in range(steps - len(excerpt.steps)) if alike(joined, score[n : n + len(joined)])]
         assert any(place % 16 == 0 for place in places)
         expected[-1] = chopper.encoded(joined)[-1]
     if generated and not excerpt.begins:

@@ -150,10 +150,10 @@ def step_problems(
 def _counting(inputs: Mapping[str, Part], model: Part) -> Iterator[Found]:
     """Where the main core counts how many tokens lie between two of them, and what to write in its place."""
     position = model.options["position"]
-    if isinstance(position, Part) and issubclass(position.target, (Rotary, RelativeBias, Alibi)):
-        if "order" in (position.options.get("per_axis") or ("order",)):
-            remedy = "{use: rotary, per_axis: {seconds: 16}}, or another share of a head's channels"
-            yield ("model", "position"), f"but its token would be counted: count seconds alone, as in {remedy}"
+    counts = isinstance(position, Part) and issubclass(position.target, (Rotary, RelativeBias, Alibi))
+    if counts and "order" in (position.options.get("per_axis") or ("order",)):
+        remedy = "{use: rotary, per_axis: {seconds: 16}}, or another share of a head's channels"
+        yield ("model", "position"), f"but its token would be counted: count seconds alone, as in {remedy}"
     if any(graph.counts() for _, graph in _graphs(inputs, model)):
         yield ("model", "attention"), "but its token would be counted: 'window(2, seconds)' counts none"
 
