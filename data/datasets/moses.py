@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
-from ...tokenizers.files.reading import LARGE, DataError, read_bytes
+from ...tokenizers.files.reading import DataError, read_lines, utf8
 from ..base import Dataset, Document, share_by_hash
 from ..fingerprint import hash_files
 from ..root import data_root
@@ -35,11 +35,8 @@ class Moses(Dataset):
 
     def documents(self, split: str) -> Iterator[Document]:
         path = self.path(split)
-        try:
-            lines = gzip.decompress(read_bytes(path, LARGE)).decode().splitlines()[1:]
-        except (OSError, EOFError, ValueError) as error:
-            raise DataError(f"{path} cannot be read: {error}") from None
-        for smiles in filter(None, (line.strip() for line in lines)):
+        lines = (utf8(line, str(path), number).strip() for number, line in enumerate(read_lines(path), start=1))
+        for smiles in filter(None, islice(lines, 1, None)):
             if split == "test" or (share_by_hash(smiles) < VAL) == (split == "val"):
                 yield Document(smiles, smiles)
 

@@ -20,8 +20,9 @@ from typing import Any
 Source = bytes | str | os.PathLike
 """A file's content (bytes), or its path."""
 
-SMALL, LARGE = 2**24, 2**32
-"""The most bytes of a file of settings (16 MiB), and of a data file that is read as a whole (4 GiB)."""
+SMALL, ITEM, LARGE = 2**24, 2**28, 2**32
+"""The most bytes of a file of settings (16 MiB), of a file that holds one item, such as a picture (256 MiB), and of a
+data file that is read as a whole (4 GiB)."""
 
 
 class DataError(ValueError):
@@ -72,12 +73,12 @@ def read_bytes(path: str | os.PathLike, most: int = LARGE) -> bytes:
         raise DataError(f"{os.fspath(path)!r} cannot be read: {error.strerror}") from None
 
 
-def as_text(content: bytes, where: str, line: int = 1) -> str:
+def as_text(content: bytes | bytearray, where: str, line: int = 1) -> str:
     """A UTF-8 file's content as text, without a byte order mark. Raises DataError as `utf8` does."""
     return utf8(content, where, line).removeprefix("\ufeff")
 
 
-def utf8(content: bytes, where: str, line: int = 1) -> str:
+def utf8(content: bytes | bytearray, where: str, line: int = 1) -> str:
     """UTF-8 bytes as text. Raises DataError naming the first byte that is not UTF-8 and its line; `line` is the number
     of the first line of `content`."""
     try:
@@ -97,36 +98,46 @@ def read_text(path: str | os.PathLike, most: int = SMALL) -> str:
 PACKED: dict[str, Callable] = {".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open}
 """What opens a compressed file, by its suffix."""
 
-LONGEST = 2**28
-"""The most bytes of a line (256 MiB)."""
+LONGEST, BLOCK, LEAST = 2**24, 2**20, 2**26
+"""The most bytes of a line (16 MiB; of JSON they become up to 500 MiB of lists), the bytes that are read at a time, and
+the bytes to which every compressed file may unpack, however small it is (64 MiB)."""
 
 
 def unpacked_most(path: str | os.PathLike) -> int:
-    """The most bytes that a compressed file may unpack to: 100 times its size, at least 1 GiB. What unpacks to more is
-    a decompression bomb."""
-    return max(100 * os.path.getsize(path), 2**30)
+    """The most bytes that a compressed file may unpack to: 100 times its size, at least `LEAST`. A file that unpacks to
+    more is a decompression bomb."""
+    return max(100 * os.path.getsize(path), LEAST)
 
 
 def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
     """The lines of a plain, `.gz`, `.tgz` or `.xz` file, each with its newline, one by one. Raises DataError for a file
-    that cannot be read, a line longer than `LONGEST`, and what unpacks to more than `unpacked_most`."""
+    that cannot be read, a line longer than `LONGEST`, and a file that unpacks to more than `unpacked_most`."""
+    for line in _pieces(path, lambda file: file.readline(LONGEST + 1)):
+        if len(line) > LONGEST:
+            raise DataError(f"{os.fspath(path)} has a line of more than {LONGEST:,} bytes")
+        yield line
+
+
+def read_packed_text(path: str | os.PathLike) -> str:
+    """The text of a UTF-8 file (plain, `.gz`, `.tgz` or `.xz`), newlines unchanged, without a byte order mark. Raises
+    DataError as `read_lines` and `utf8` do; its lines may have any length."""
+    content = bytearray()
+    for block in _pieces(path, lambda file: file.read(BLOCK)):
+        content += block
+    return as_text(content, os.fspath(path))
+
+
+def _pieces(path: str | os.PathLike, read: Callable[[Any], bytes]) -> Iterator[bytes]:
+    """What `read` gives of an open file until it gives nothing. Raises DataError as `read_lines` does."""
     named, opener, total = os.fspath(path), PACKED.get(Path(path).suffix), 0
     regular(path)
     try:
         most = unpacked_most(path) if opener else sys.maxsize
         with (opener or open)(path, "rb") as file:
-            while line := file.readline(LONGEST):
-                total += len(line)
-                if len(line) == LONGEST and not line.endswith(b"\n"):
-                    raise DataError(f"{named} has a line of more than {LONGEST:,} bytes")
+            while piece := read(file):
+                total += len(piece)
                 if total > most:
                     raise DataError(f"{named} unpacks to more than {most:,} bytes; unpack it yourself if that is meant")
-                yield line
+                yield piece
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise DataError(f"{named} cannot be read: {error or type(error).__name__}") from error
-
-
-def read_packed_text(path: str | os.PathLike) -> str:
-    """The text of a UTF-8 file (plain, `.gz`, `.tgz` or `.xz`), newlines unchanged, without a byte order mark. Raises
-    DataError as `read_lines` and `utf8` do."""
-    return as_text(b"".join(read_lines(path)), os.fspath(path))

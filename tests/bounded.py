@@ -1,0 +1,66 @@
+"""Calls in a child process, whose peak memory is measured: what a reader of a file takes at most.
+
+The child is forked from a server that has imported torch once: RLIMIT_AS does not work with torch, so the memory is
+measured, not limited.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+STATUS = Path("/proc/self/status")
+MODULES = ["chopmix.tokenizers.image", "chopmix.tokenizers.video", "chopmix.tokenizers.audio", "PIL.Image"]
+"""What the server imports before the first child."""
+
+
+class Measured(NamedTuple):
+    """What a call in a child gave, and what it took."""
+
+    value: Any
+    """The result; None where it raised an error."""
+    error: str
+    """The error as `DataError: ...`; empty where there was none."""
+    mib: float
+    """The most memory beyond that before the call, in MiB."""
+    seconds: float
+    """CPU seconds."""
+
+
+def measured(call: Callable, *arguments: Any) -> Measured:
+    """Call a function of a module in a child process. Raises AssertionError where the child does not survive it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(MODULES)
+    here, there = context.Pipe()
+    child = context.Process(target=_measure, args=(there, call, arguments))
+    child.start()
+    there.close()
+    try:
+        return here.recv()
+    except EOFError:
+        child.join()
+        raise AssertionError(f"the child ended with {child.exitcode}") from None
+    finally:
+        child.join()
+
+
+def _measure(pipe: Any, call: Callable, arguments: tuple) -> None:
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # forget the most memory so far
+    before, started, value, error = _memory("VmRSS"), time.process_time(), None, ""
+    try:
+        value = call(*arguments)
+    except Exception as wrong:
+        error = f"{type(wrong).__name__}: {wrong}"
+    seconds = time.process_time() - started
+    pipe.send(Measured(value, error, (_memory("VmHWM") - before) / 1024, seconds))
+
+
+def _memory(name: str) -> int:
+    """A field of the process's status, in KiB."""
+    lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if line.startswith("Vm"))
+    return int(lines[name].split()[0])

@@ -1,0 +1,50 @@
+"""Tables are read line by line, and give the same rows as the whole text would."""
+
+import csv
+
+import pytest
+from chopmix.data.datasets.manifest import table_rows
+from chopmix.tokenizers.files.reading import DataError
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def rows_of_the_whole(text: str) -> list[tuple[int, dict]] | str:
+    """The rows as one call of `csv` over all lines gives them; the message where they are refused."""
+    reader = csv.reader(text.removeprefix("\ufeff").splitlines(keepends=True))
+    try:
+        header = next(reader, [])
+        if not header or len(set(header)) != len(header):
+            return "its first line must name every column"
+        found = []
+        for row in reader:
+            if row and len(row) != len(header):
+                return f"line {reader.line_num} has {len(row)} fields"
+            if row:
+                found.append((reader.line_num, {name: value or None for name, value in zip(header, row)}))
+        return found
+    except csv.Error as error:
+        return str(error)
+
+
+@given(st.text(st.sampled_from('a,b"\n\r\ufeff\x0b\u2028'), max_size=40).map(lambda text: "a,b\n" + text) | st.text())
+def test_rows_are_those_of_the_whole_text(tmp_path_factory, text):
+    try:
+        content = text.encode()
+    except UnicodeEncodeError:
+        return
+    file = tmp_path_factory.getbasetemp() / "table.csv"
+    file.write_bytes(content)
+    expected = rows_of_the_whole(text)
+    if isinstance(expected, str):
+        with pytest.raises(DataError) as error:
+            list(table_rows(file))
+        assert expected in str(error.value)
+    else:
+        assert list(table_rows(file)) == expected
+
+
+def test_a_table_with_what_is_no_utf8(tmp_path):
+    (tmp_path / "table.csv").write_bytes(b"a,b\n1,2\n\xff,3\n")
+    with pytest.raises(DataError, match=r"table.csv, line 3: byte 0 \(0xff\) is not valid UTF-8"):
+        list(table_rows(tmp_path / "table.csv"))
