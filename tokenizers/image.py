@@ -24,6 +24,9 @@ from .media.pixels import Normalized, draw_patches
 
 Image = UInt8[Tensor, "channels height width"]
 
+BAND = 2**20
+"""How many pixels of a PIL picture are converted at once."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageChopper(Chopper):
@@ -82,7 +85,7 @@ class ImageChopper(Chopper):
                 expected = "(height, width) or (height, width, channels)"
                 raise ValueError(f"an image must be {expected}, not of shape {raw.shape}")
             return self._channels(torch.from_numpy(np.ascontiguousarray(np.atleast_3d(raw))).permute(2, 0, 1))
-        return torch.from_numpy(self._read(raw)).permute(2, 0, 1).contiguous()
+        return self._read(raw)
 
     def _channels(self, image: Tensor) -> Image:
         """The image with `channels` channels: grey repeated, or colour weighted as in ITU-R BT.601."""
@@ -97,18 +100,25 @@ class ImageChopper(Chopper):
             return grey.round().to(torch.uint8)
         raise ValueError(f"an image of {image.shape[0]} channels; possible: 1 or 3")
 
-    def _read(self, raw: Any) -> np.ndarray:
-        """The pixels (height, width, channels) of a path, a file's bytes or a PIL picture. Raises DataError."""
+    def _read(self, raw: Any) -> Image:
+        """The image of a path, a file's bytes or a PIL picture. Raises DataError.
+
+        It is converted in bands of `BAND` pixels: at once a large one would take four times its memory."""
         from PIL import Image
 
         if not isinstance(raw, bytes | str | os.PathLike | Image.Image):
             raise DataError(f"the image cannot be read: it is no path and no file's bytes, but {type(raw).__name__}")
         picture = raw if isinstance(raw, Image.Image) else read_picture(raw)
+        found = torch.empty(self.channels, picture.height, picture.width, dtype=torch.uint8)
+        rows = max(1, BAND // max(picture.width, 1))
         try:
-            return np.atleast_3d(np.array(self._coloured(picture)))
+            for top in range(0, picture.height, rows):
+                band = self._coloured(picture.crop((0, top, picture.width, min(top + rows, picture.height))))
+                found[:, top : top + rows] = torch.from_numpy(np.atleast_3d(np.array(band))).permute(2, 0, 1)
         except (OSError, ValueError, SyntaxError, MemoryError) as error:
             named = f"{os.fspath(raw)}: " if isinstance(raw, str | os.PathLike) else ""
             raise DataError(f"the image cannot be read: {named}{error}") from error
+        return found
 
     def _coloured(self, picture: Any) -> Any:
         """The PIL picture in grey or in colour, of 8 bits; transparency becomes white."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk
+from .files.reading import DataError, shown
 from .image import ImageChopper
 from .media.augmentation import ImageAugmentation
 from .media.clock import Clocked, clock_of, split_clock, with_clock
-from .media.files import read_animation
+from .media.files import as_tensor, read_animation
 from .media.pixels import Normalized, draw_patches
 
 Frames = UInt8[Tensor, "_frames _channels _height _width"]
@@ -60,23 +61,35 @@ class VideoChopper(Chopper):
 
     def decode(self, raw: Any) -> Frames | Clocked:
         """The frames of a uint8 array (frames, height, width[, channels]), a sequence of images, an animation's path or
-        bytes (GIF, WebP, APNG), or {"values": such frames, "seconds": (frames,)}. Raises ValueError where there are
-        none, or of several sizes, and for a clock that does not rise."""
+        bytes (GIF, WebP, APNG), or {"values": such frames, "seconds": (frames,)}; brought to `size`. Raises ValueError
+        where there are none, or of several sizes, and for a clock that does not rise."""
         if isinstance(raw, Clocked):
             return raw
         raw, seconds = split_clock(raw)
         frames = self._frames(raw)
-        return with_clock(frames, None if seconds is None else seconds[: self.longest])
+        return with_clock(
+            frames, None if seconds is None else as_tensor(seconds, "the clock").flatten()[: self.longest]
+        )
 
     def _frames(self, raw: Any) -> Frames:
+        """Every frame is brought to `size` before the next one is read: an animation may hold large ones."""
         if isinstance(raw, Tensor):
             return raw[: self.longest]
-        pictures = read_animation(raw, self.longest) if isinstance(raw, bytes | str | os.PathLike) else list(raw)
-        if not pictures:
+        if isinstance(raw, bytes | str | os.PathLike):
+            pictures: Iterable[Any] = read_animation(raw, self.longest)
+        elif isinstance(raw, Sequence) or (isinstance(raw, np.ndarray) and raw.ndim > 2):
+            pictures = raw[: self.longest]
+        else:
+            expected = "an array (frames, height, width[, channels]), a list of images or an animation"
+            raise DataError(f"a video is {expected}, not {shown(raw)}")
+        image, sizes, frames = self.image, set(), []
+        for picture in pictures:
+            frame = image.decode(picture)
+            sizes.add(frame.shape)
+            frames.append(image.resized(frame, *image.shape))
+        if not frames:
             raise ValueError("the video has no frames")
-        decode = self.image.decode
-        frames = [decode(np.asarray(p) if isinstance(p, np.ndarray) else p) for p in pictures[: self.longest]]
-        if len({frame.shape for frame in frames}) > 1:
+        if len(sizes) > 1:
             raise ValueError("the frames of a video must be of one size")
         return torch.stack(frames)
 

@@ -208,7 +208,7 @@ BAD = {
     "image-cut-jpeg": (JPEG[: len(JPEG) // 2], r"the image cannot be read: .*{file}: image file is truncated"),
     "image-is-a-text": (
         b"<html>404 Not Found</html>",
-        r"the image cannot be read: .*{file}: it is damaged, or in no format that Pillow knows",
+        r"the image cannot be read: .*{file}: it is damaged, or in no format that is read here",
     ),
     "image-missing": (None, r"the image cannot be read: .*{file} does not exist"),
     "sound-no-numbers": (

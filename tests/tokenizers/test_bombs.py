@@ -1,13 +1,26 @@
 """Small files that unpack to far more than they are: every reader refuses them, or takes less than 1 GiB."""
 
 import gzip
+import io
 import lzma
+import re
+import struct
+import zlib
 
+import numpy as np
 import pytest
+import torch
 from bounded import measured
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.moses import Moses
 from chopmix.tokenizers.files.reading import DataError, read_lines, read_packed_text
+from chopmix.tokenizers.image import ImageChopper
+from chopmix.tokenizers.media import files
+from chopmix.tokenizers.media.files import check_pixels, read_picture
+from chopmix.tokenizers.video import VideoChopper
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
 BOUND = 1024
 """MiB that a file may take at most."""
@@ -77,3 +90,137 @@ def test_a_file_of_molecules_is_unpacked_within_bounds(tmp_path):
     file.write_bytes(b"SMILES\n")
     with pytest.raises(DataError, match=r"test.csv.gz cannot be read: Not a gzipped file"):
         molecules(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------- pictures and animations
+
+
+def decoded(chopper, raw):
+    """The shape of what a chopper makes of an item, and of its chunk."""
+    item = chopper.decode(raw)
+    return tuple(item.shape), tuple(chopper.chop(item).values.shape)
+
+
+PICTURE = ImageChopper(size=8, patch_size=4)
+
+
+def plain(mode: str, kind: str, side: int, **options) -> bytes:
+    """A black picture, a few kilobytes."""
+    file = io.BytesIO()
+    Image.new(mode, (side, side)).save(file, kind, **options)
+    return file.getvalue()
+
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+
+
+OVERHEAD = 100
+"""MiB of libraries that are first used in the child."""
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "each", "options"),
+    [("P", "PNG", 8, {"transparency": b"\0"}), ("I;16", "PNG", 10, {}), ("RGB", "JPEG", 10, {"exif": TURNED}),
+     ("RGB", "WEBP", 14, {"lossless": True, "method": 0})],
+)  # fmt: skip
+def test_a_picture_takes_so_many_bytes_a_pixel(mode, kind, each, options):
+    side = 4096
+    found = measured(decoded, PICTURE, plain(mode, kind, side, **options))
+    assert found.value == ((3, side, side), (1, 3, 8, 8))
+    assert found.mib < OVERHEAD + each * side**2 / 2**20 and each * files.PIXELS / 2**20 < BOUND
+
+
+def canvas(width: int, height: int, frames: int) -> bytes:
+    """A GIF of large frames, of each of which one pixel is stored: 15 bytes a frame."""
+    frame = b"\x2c" + bytes(4) + struct.pack("<HHB", 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6) + frame * frames + b"\x3b"
+
+
+def test_frames_of_an_animation_are_not_kept_at_their_size():
+    """A GIF of 400 bytes: all 24 frames together would take 300 MiB as pixels, and more as pictures."""
+    found = measured(decoded, VideoChopper(size=8, patch_size=4), canvas(2048, 2048, 24))
+    assert found.value == ((24, 3, 8, 8), (48, 96)) and found.mib < OVERHEAD + 100
+
+
+def test_an_animation_has_so_many_pixels_in_all(monkeypatch):
+    monkeypatch.setattr(files, "MOVING", 40 * 40 * 3)
+    assert len(VideoChopper(size=8, patch_size=4).decode(canvas(40, 40, 3))) == 3
+    with pytest.raises(DataError, match="its frames have more than 4,800 pixels in all; make it smaller"):
+        VideoChopper(size=8, patch_size=4).decode(canvas(40, 40, 4))
+    assert len(VideoChopper(size=8, patch_size=4, longest=3).decode(canvas(40, 40, 4))) == 3
+
+
+def tile(side: int) -> bytes:
+    """A TIFF of 16 x 16 pixels in a tile of another size."""
+    tags = {256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side, 324: 8, 325: 4}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<I", 12) + bytes(4) + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def icon(side: int) -> bytes:
+    """An icon file that says 8 x 8 pixels, with a larger picture in it."""
+    content = plain("L", "PNG", side)
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 8, 8, 0, 0, 1, 32, len(content), 22) + content
+
+
+def header(side: int) -> bytes:
+    """A PNG of which little more than the header is there."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(99)))]
+    parts = (struct.pack(">I", len(c)) + name + c + struct.pack(">I", zlib.crc32(name + c)) for name, c in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("chopper", "raw", "message"),
+    [(PICTURE, header(8193), "its 8,193 x 8,193 pixels are more than 67,108,864; make it smaller"),
+     (PICTURE, header(10_000), "its 10,000 x 10,000 pixels are more than"),  # Pillow warns from 9,460 on
+     (PICTURE, header(20_000), "Image size .* exceeds limit of .* pixels"),
+     (PICTURE, tile(30_000), "its 30,000 x 30,000 pixels are more than"),
+     (PICTURE, icon(8200), "its 8,200 x 8,200 pixels are more than"),
+     (VideoChopper(size=8, patch_size=4), canvas(10_000, 10_000, 2), "the video cannot be read: its 10,000 x 10,000")],
+    ids=["above the limit", "Pillow warns", "Pillow refuses", "tile", "icon", "animation"],
+)  # fmt: skip
+def test_pictures_of_too_many_pixels_are_refused_without_a_warning(chopper, raw, message):
+    found = measured(decoded, chopper, raw)
+    assert found.error.startswith("DataError: ") and found.mib < 512
+    assert found.warnings in ([], ["Image was not the expected size"])  # the latter of the icon
+    assert re.search(message, found.error)
+
+
+@given(st.integers(1, 2**20), st.integers(1, 2**20))
+def test_pixels_are_counted_before_they_are_decoded(width, height):
+    class Headed:
+        size = width, height
+
+    if width * height <= files.PIXELS:
+        check_pixels(Headed)
+    else:
+        with pytest.raises(ValueError, match=f"its {width:,} x {height:,} pixels are more than 67,108,864"):
+            check_pixels(Headed)
+
+
+def test_a_program_is_no_picture():
+    """Pillow would run Ghostscript on it."""
+    with pytest.raises(DataError, match="it is damaged, or in no format that is read here"):
+        read_picture(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(x) print\n%%EOF\n")
+
+
+@given(
+    st.sampled_from(["1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "I;16", "I"]), st.sampled_from([1, 3]),
+    st.integers(1, 7), st.integers(1, 9), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_bands_of_a_picture_are_those_of_the_whole(mode, channels, width, height, seed):
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(256, (height, width, 4), generator=generator, dtype=torch.uint8).numpy()
+    first = Image.fromarray(pixels)
+    picture = first.convert("L").convert(mode) if mode.startswith("I") else first.convert(mode)
+    if mode == "P":
+        picture.info["transparency"] = 3
+    chopper = ImageChopper(channels=channels)
+    whole = chopper.decode(picture)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("chopmix.tokenizers.image.BAND", 2 * width)
+        assert chopper.decode(picture).equal(whole)
+    expected = torch.from_numpy(np.atleast_3d(chopper._coloured(picture)).copy()).permute(2, 0, 1)
+    assert whole.equal(expected) and whole.shape == (channels, height, width)

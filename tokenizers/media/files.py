@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import shutil
 import subprocess
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,19 +18,34 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ..files.reading import LARGE, DataError, Source, read_bytes
+from ..files.reading import ITEM, LARGE, DataError, Source, read_bytes
 
-PIXELS = 100_000_000
-"""The most pixels that a picture may have."""
+PIXELS, MOVING = 2**26, 2**29
+"""The most pixels of a picture (8,192 x 8,192), and of all frames of an animation that are read (64 of 3,840 x 2,160).
+While it is decoded each pixel takes 7 to 13 bytes, of JPEG 2000 up to 25."""
+
+FORMATS = (
+    "AVIF", "BMP", "DIB", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA",
+    "TIFF", "WEBP",
+)  # fmt: skip
+"""Pillow's names of the formats that are read. EPS is not: Pillow runs Ghostscript on it."""
+
+TILE = 322, 323
+"""The TIFF tags of a tile's width and height: a picture of few pixels may lie in a tile of any size."""
 
 SAMPLES, BLOCK = 2**30, 2**20
 """The most samples per channel that a sound may have (six hours at 44.1 kHz), and how many are read at once."""
 
 
 def read_picture(raw: Source) -> Any:
-    """A picture (PIL), turned as its EXIF data says; the first one of an animation. Raises DataError for a file that is
-    missing, damaged or no picture, or has more than `PIXELS` pixels."""
-    return next(_pictures(raw, "image"))
+    """A picture (PIL, loaded), turned as its EXIF data says; the first one of an animation. Raises DataError for a file
+    that is missing, damaged or no picture, or has more than `PIXELS` pixels."""
+    from PIL import ImageOps
+
+    with _opened_picture(raw, "image") as picture:
+        picture.load()
+        check_pixels(picture)  # a file of icons says the size of the picture in it only now
+        return ImageOps.exif_transpose(picture)
 
 
 def picture_bytes(image: UInt8[Tensor, "c h w"], ending: str = ".png") -> bytes:
@@ -50,31 +69,52 @@ def animation_bytes(
     return found.getvalue()
 
 
-def read_animation(raw: Source, most: int) -> list[Any]:
-    """The pictures (PIL, in colour) of an animation, the first `most`. Raises DataError as `read_picture` does."""
-    return [frame for frame, _ in zip(_pictures(raw, "video"), range(most))]
+def read_animation(raw: Source, most: int) -> Iterator[Any]:
+    """The pictures (PIL, in colour) of an animation, the first `most`, one by one. Raises DataError as `read_picture`
+    does, and where they have more than `MOVING` pixels in all."""
+    from PIL import ImageSequence
+
+    with _opened_picture(raw, "video") as picture:
+        total = 0
+        for frame in islice(ImageSequence.Iterator(picture), most):
+            check_pixels(frame)  # a frame may be larger than the one before it
+            total += frame.width * frame.height
+            if total > MOVING:
+                raise ValueError(f"its frames have more than {MOVING:,} pixels in all; make it smaller")
+            yield frame.convert("RGB")
 
 
-def _pictures(raw: Source, what: str) -> Iterator[Any]:
-    from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+@contextmanager
+def _opened_picture(raw: Source, what: str) -> Iterator[Any]:
+    """A picture (PIL), not decoded yet. Whatever goes wrong inside is raised as DataError; `what` is its name there."""
+    from PIL import Image, UnidentifiedImageError
 
     path = "" if isinstance(raw, bytes) else os.fspath(raw)
     if isinstance(raw, bytes) and not raw:
         raise DataError(f"the {what} has no bytes")
+    ours = ("ignore", None, Image.DecompressionBombWarning, None, 0)  # PIXELS is less, and refuses in our words
+    if ours not in warnings.filters:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
-        content = raw if isinstance(raw, bytes) else read_bytes(raw)
-        picture = Image.open(io.BytesIO(content))
-        if picture.width * picture.height > PIXELS:
-            raise ValueError(f"its {picture.width:,} x {picture.height:,} pixels are more than {PIXELS:,}")
-        if what == "image":
-            yield ImageOps.exif_transpose(picture)
-        else:
-            yield from (frame.convert("RGB") for frame in ImageSequence.Iterator(picture))
+        content = raw if isinstance(raw, bytes) else read_bytes(raw, ITEM)
+        Image.init()
+        picture = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
+        check_pixels(picture)
+        yield picture
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files, struct.error among it
         unknown = isinstance(error, UnidentifiedImageError)
-        message = "it is damaged, or in no format that Pillow knows" if unknown else str(error) or type(error).__name__
+        message = "it is damaged, or in no format that is read here" if unknown else str(error) or type(error).__name__
         named = f"{path}: {message}" if path and path not in message else message
         raise DataError(f"the {what} cannot be read: {named}") from error
+
+
+def check_pixels(picture: Any) -> None:
+    """Raises ValueError for a picture (PIL) of more than `PIXELS` pixels, or in a larger tile."""
+    tags = getattr(picture, "tag_v2", {})
+    sizes = [picture.size] + ([tuple(tags[tag] for tag in TILE)] if all(tag in tags for tag in TILE) else [])
+    width, height = max(sizes, key=math.prod)
+    if width * height > PIXELS:
+        raise ValueError(f"its {width:,} x {height:,} pixels are more than {PIXELS:,}; make it smaller")
 
 
 FFMPEG = {b"ftyp": 4, b"\x1aE\xdf\xa3": 0, b"\xff\xf1": 0, b"\xff\xf9": 0, b"\x30\x26\xb2\x75": 0}
