@@ -84,6 +84,8 @@ class ImageChopper(Chopper):
             if raw.ndim not in (2, 3) or not raw.size:
                 expected = "(height, width) or (height, width, channels)"
                 raise ValueError(f"an image must be {expected}, not of shape {raw.shape}")
+            if raw.dtype != np.uint8:
+                raise ValueError(f"an image must hold whole numbers from 0 to 255 (uint8), not {raw.dtype}")
             return self._channels(torch.from_numpy(np.ascontiguousarray(np.atleast_3d(raw))).permute(2, 0, 1))
         return self._read(raw)
 

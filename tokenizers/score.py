@@ -17,6 +17,7 @@ from ..models.generation.constraints import Constraint, only
 from .base import Chunk, Preprocessor, Role
 from .chopping.ids import IdChopper, IdTokenizer
 from .encoding.vocabulary import CodedVocabulary, Unit
+from .files.reading import DataError
 from .media.midi import BPM, SILENCE, midi_bytes, notes_of, read_midi
 from .media.synthesizer import sound_bytes, synthesized
 
@@ -194,9 +195,13 @@ class ScoreChopper(IdChopper):
         """The score of an array (steps, voices) of whole numbers, or of a MIDI file. Raises ValueError for another
         shape."""
         voices = self.vocabulary.voices
-        values = read_midi(raw, voices) if isinstance(raw, str | bytes | os.PathLike) else raw
         try:
-            found = torch.as_tensor(np.asarray(values), dtype=torch.long)
+            values = np.asarray(read_midi(raw, voices) if isinstance(raw, str | bytes | os.PathLike) else raw)
+            if values.dtype.kind not in "biuf":
+                raise TypeError(f"they are of type {values.dtype}")
+            found = torch.as_tensor(values, dtype=torch.long)
+        except DataError:
+            raise
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"a score must be whole numbers (steps, {voices}): {error}") from None
         if found.dim() != 2 or found.shape[1] != voices or not len(found):

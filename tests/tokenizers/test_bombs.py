@@ -9,14 +9,17 @@ import zlib
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from bounded import measured
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.moses import Moses
+from chopmix.tokenizers.audio import AudioChopper
 from chopmix.tokenizers.files.reading import DataError, read_lines, read_packed_text
 from chopmix.tokenizers.image import ImageChopper
 from chopmix.tokenizers.media import files
-from chopmix.tokenizers.media.files import check_pixels, read_picture
+from chopmix.tokenizers.media.files import check_pixels, read_picture, read_sound
+from chopmix.tokenizers.media.sound import resampled, trimmed
 from chopmix.tokenizers.video import VideoChopper
 from hypothesis import given
 from hypothesis import strategies as st
@@ -224,3 +227,96 @@ def test_bands_of_a_picture_are_those_of_the_whole(mode, channels, width, height
         assert chopper.decode(picture).equal(whole)
     expected = torch.from_numpy(np.atleast_3d(chopper._coloured(picture)).copy()).permute(2, 0, 1)
     assert whole.equal(expected) and whole.shape == (channels, height, width)
+
+
+# ------------------------------------------------------------------------------------------------------------- sounds
+
+
+def silence(samples: int, rate: int = 16_000, **options) -> bytes:
+    """A sound file of zeros."""
+    file = io.BytesIO()
+    with soundfile.SoundFile(file, "w", rate, 1, **options) as sound:
+        for _ in range(samples // 2**20):
+            sound.write(np.zeros(2**20, np.float32))
+        sound.write(np.zeros(samples % 2**20, np.float32))
+    return file.getvalue()
+
+
+def test_a_sound_has_so_many_samples(monkeypatch):
+    content = silence(2**20 + 5, format="FLAC")
+    assert len(content) < 30_000 and len(read_sound(content)[0]) == 2**20 + 5
+    monkeypatch.setattr(files, "SAMPLES", 2**20 + 5)
+    assert len(read_sound(content)[0]) == 2**20 + 5
+    monkeypatch.setattr(files, "SAMPLES", 2**20 + 4)
+    with pytest.raises(DataError, match="it has more than 1,048,580 samples; cut it into parts"):
+        read_sound(content)
+
+
+@pytest.mark.parametrize(
+    ("chopper", "rate", "each"),
+    [(AudioChopper(longest=1.0), 16_000, 4), (AudioChopper(longest=1.0), 44_100, 6),
+     (AudioChopper(longest=1e9, trim=20.0), 8_000, 16)],
+)  # fmt: skip
+def test_a_sound_takes_so_many_bytes_a_sample(chopper, rate, each):
+    """For the most samples 512 MiB; at 44.1 kHz 768 MiB; 1 GiB where 67 million at 8 kHz become twice as many."""
+    samples = 2**24
+    found = measured(decoded, chopper, silence(samples, rate, format="FLAC"))
+    assert not found.error and found.value[0] == (16_000 if chopper.longest == 1 else 2 * samples,)
+    assert (
+        found.mib < RESAMPLING + each * samples / 2**20 and each * files.SAMPLES * min(rate, 16_000) <= 16_000 * 2**30
+    )
+
+
+RESAMPLING = 220
+"""MiB of libraries and of one block that is resampled."""
+
+
+def lying(frames: int, channels: int) -> bytes:
+    """A WAV file whose header says that there are more samples than there are."""
+    content = bytearray(silence(99, format="WAV", subtype="PCM_16"))
+    content[4:8], content[40:44] = struct.pack("<I", 2**32 - 1), struct.pack("<I", 2 * frames * channels)
+    content[22:24], content[32:34] = struct.pack("<H", channels), struct.pack("<H", 2 * channels)
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "raw", [lying(2**30, 1), lying(2**20, 1000), silence(99, 1, format="WAV"), silence(9, format="WAV")[:30]]
+)
+def test_headers_of_sounds_that_lie_take_nothing(raw):
+    found = measured(decoded, AudioChopper(), raw)
+    assert found.mib < OVERHEAD and found.seconds < 2
+
+
+def test_a_rate_that_makes_a_sound_long_is_refused():
+    """A file of 18 KB at 1 Hz is 2**27 samples at 16 kHz."""
+    content = silence(2**27 // 16_000 + 1, 1, format="WAV", subtype="PCM_16")
+    told = "at its new rate, 16000 samples for every 1, it has more than 134,217,728 samples; cut it into parts"
+    assert told in refused(decoded, AudioChopper(), content)
+
+
+@given(
+    st.sampled_from([8000, 11_025, 11_027, 22_050, 32_000, 44_100, 48_000, 7999, 160]), st.integers(3000, 9000),
+    st.booleans(), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_a_sound_that_is_resampled_in_blocks_is_that_of_the_whole(rate, length, late, seed):
+    clip = torch.randn(length, generator=torch.Generator().manual_seed(seed))
+    whole = resampled(clip, rate, 16_000, late)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("chopmix.tokenizers.media.sound.LONG", 2000)
+        parts = resampled(clip, rate, 16_000, late)
+    assert len(whole) == len(parts) and torch.allclose(whole, parts, atol=1e-5)
+
+
+@given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_a_sound_that_is_trimmed_in_blocks_is_that_of_the_whole(length, window, seed):
+    generator = torch.Generator().manual_seed(seed)
+    clip = torch.randn(length, generator=generator) * torch.linspace(0, 1, length) ** 3
+    whole = trimmed(clip, window, 20.0)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("chopmix.tokenizers.media.sound.BLOCK", 50)
+        assert trimmed(clip, window, 20.0).equal(whole)
+
+
+def test_what_is_cut_off_a_sound_is_freed():
+    clip = AudioChopper(longest=0.1).decode((np.zeros(99_999, np.float32), 16_000))
+    assert len(clip) == 1600 and clip.untyped_storage().nbytes() == 6400

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import gzip
+import io
 import lzma
 import os
 import stat
@@ -53,6 +54,15 @@ def regular(path: str | os.PathLike) -> os.stat_result:
     return told
 
 
+def open_regular(path: str | os.PathLike) -> io.BufferedIOBase:
+    """A regular file, open for reading. Raises DataError as `regular`, and where it cannot be opened."""
+    regular(path)
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise DataError(f"{os.fspath(path)!r} cannot be read: {error.strerror}") from None
+
+
 def matching(pattern: str) -> list[str]:
     """The paths that a pattern such as `**/*.txt` matches, sorted. Raises DataError for what is longer than a path."""
     if len(pattern) > 4096:
@@ -67,7 +77,7 @@ def read_bytes(path: str | os.PathLike, most: int = LARGE) -> bytes:
     if size > most:
         raise DataError(f"{os.fspath(path)} has {size:,} bytes, more than the {most:,} that are read")
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read(size)
     except OSError as error:
         raise DataError(f"{os.fspath(path)!r} cannot be read: {error.strerror}") from None

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import subprocess
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ..files.reading import ITEM, LARGE, DataError, Source, read_bytes
+from ..files.reading import ITEM, DataError, Source, open_regular, read_bytes
 
 PIXELS, MOVING = 2**26, 2**29
 """The most pixels of a picture (8,192 x 8,192), and of all frames of an animation that are read (64 of 3,840 x 2,160).
@@ -33,8 +34,9 @@ FORMATS = (
 TILE = 322, 323
 """The TIFF tags of a tile's width and height: a picture of few pixels may lie in a tile of any size."""
 
-SAMPLES, BLOCK = 2**30, 2**20
-"""The most samples per channel that a sound may have (six hours at 44.1 kHz), and how many are read at once."""
+SAMPLES, BLOCK, RATE = 2**27, 2**20, 10_000_000
+"""The most samples per channel that a sound may have (2 hours 19 minutes at 16 kHz, 50 minutes at 44.1 kHz; 512 MiB),
+how many are read at once, and the highest rate in hertz."""
 
 
 def read_picture(raw: Source) -> Any:
@@ -121,8 +123,9 @@ FFMPEG = {b"ftyp": 4, b"\x1aE\xdf\xa3": 0, b"\xff\xf1": 0, b"\xff\xf9": 0, b"\x3
 """Marks of files that libsndfile does not read (mp4 and m4a; webm and mkv; aac, twice; wma), and the byte at which each
 mark begins."""
 
-SECONDS = 600
-"""Seconds that ffmpeg may work on one file."""
+SECONDS, CONVERTED = 600, 2**30
+"""Seconds that ffmpeg may work on one file, and bytes that it may make of it: 46 minutes of stereo at 48 kHz take half
+of them."""
 
 
 def read_sound(raw: Source) -> tuple[Float[np.ndarray, "t"], int]:
@@ -133,63 +136,80 @@ def read_sound(raw: Source) -> tuple[Float[np.ndarray, "t"], int]:
     """
     import soundfile
 
-    named = "" if isinstance(raw, bytes) else f"{os.fspath(raw)}: "
-    try:
-        content = raw if isinstance(raw, bytes) else read_bytes(raw)
-    except DataError as error:
-        raise DataError(f"the sound cannot be read: {error}") from None
-    if not content and isinstance(raw, bytes):
+    if isinstance(raw, bytes) and not raw:
         raise DataError("the sound has no bytes")
     try:
-        return _blocks(content)
-    except (soundfile.SoundFileError, OSError, TypeError, MemoryError, RuntimeError) as error:
-        if any(content[start : start + len(mark)] == mark for mark, start in FFMPEG.items()):
+        with io.BytesIO(raw) if isinstance(raw, bytes) else open_regular(raw) as file:
+            first = file.read(8)
+            file.seek(0)
+            return _samples(file)
+    except DataError as error:
+        raise DataError(f"the sound cannot be read: {error}") from None
+    except (soundfile.SoundFileError, OSError, TypeError, MemoryError, RuntimeError, ValueError) as error:
+        named = "" if isinstance(raw, bytes) else f"{os.fspath(raw)}: "
+        known = any(first[start : start + len(mark)] == mark for mark, start in FFMPEG.items())
+        if known and not isinstance(error, ValueError):
             return _through_ffmpeg(raw, named)
         reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else error
         raise DataError(f"the sound cannot be read: {named}{reason}") from None
-    except ValueError as error:
-        raise DataError(f"the sound cannot be read: {named}{error}") from None
 
 
-def _blocks(content: bytes) -> tuple[np.ndarray, int]:
+def _samples(file: io.BufferedIOBase) -> tuple[np.ndarray, int]:
+    """Samples and rate of an open file. Raises ValueError as `read_sound`, and the errors of soundfile."""
     import soundfile
 
-    parts, total = [], 0
-    with soundfile.SoundFile(io.BytesIO(content)) as file:
-        if not 0 < file.samplerate <= 10_000_000:
-            raise ValueError(f"a rate of {file.samplerate} Hz")
-        while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
-            parts.append(block.mean(axis=1) if block.shape[1] > 1 else block[:, 0])
-            total += len(block)
+    with soundfile.SoundFile(file) as sound:
+        if not 0 < sound.samplerate <= RATE:
+            raise ValueError(f"a rate of {sound.samplerate} Hz")
+        found, total = np.empty(min(max(sound.frames, 0), SAMPLES), np.float32), 0  # takes memory as it is written to
+        frames = max(1, BLOCK // sound.channels)
+        while len(block := sound.read(frames, dtype="float32", always_2d=True)):
+            start, total = total, total + len(block)
             if total > SAMPLES:
                 raise ValueError(f"it has more than {SAMPLES:,} samples; cut it into parts")
-        rate = file.samplerate
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32), rate
+            if total > len(found):  # the header said less
+                found.resize(min(max(total, len(found) * 3 // 2), SAMPLES), refcheck=False)
+            found[start:total] = block.mean(axis=1) if block.shape[1] > 1 else block[:, 0]
+        return found[:total], sound.samplerate
 
 
 def _through_ffmpeg(raw: Source, named: str) -> tuple[np.ndarray, int]:
     """Samples and rate as in `read_sound`, by the program ffmpeg; `named` begins messages. Raises DataError where it is
-    not installed, cannot read the file, or takes more than `SECONDS`."""
+    not installed, cannot read the file, takes more than `SECONDS`, or makes more than `CONVERTED` bytes."""
     if shutil.which("ffmpeg") is None:
         raise DataError(f"the sound cannot be read: {named}this kind of file (mp4, m4a, webm, aac, wma) needs ffmpeg, "
                         "which is not installed here; wav, flac, ogg, opus and mp3 are read without")  # fmt: skip
     source = "pipe:0" if isinstance(raw, bytes) else f"file:{os.fspath(raw)}"  # a file, unlike a pipe, allows seeking
-    command = ["ffmpeg", "-v", "error", "-i", source, *f"-vn -c:a pcm_s16le -f wav -fs {LARGE} pipe:1".split()]
-    given = raw if isinstance(raw, bytes) else b""
-    try:
-        done = subprocess.run(command, input=given, capture_output=True, check=False, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        raise DataError(f"the sound cannot be read: {named}ffmpeg did not end within {SECONDS} seconds") from None
-    if done.returncode or not done.stdout:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise DataError(f"the sound cannot be read: {named}ffmpeg says: {lines[-1] if lines else 'nothing'}")
-    return _blocks(done.stdout)
+    command = ["ffmpeg", "-v", "error", "-i", source, *f"-vn -c:a pcm_s16le -f wav -fs {CONVERTED} pipe:1".split()]
+    given = {"input": raw} if isinstance(raw, bytes) else {"stdin": subprocess.DEVNULL}
+    with tempfile.TemporaryFile() as converted:
+        try:
+            done = subprocess.run(
+                command, **given, stdout=converted, stderr=subprocess.PIPE, check=False, timeout=SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            raise DataError(f"the sound cannot be read: {named}ffmpeg did not end within {SECONDS} seconds") from None
+        size = converted.seek(0, os.SEEK_END)
+        converted.seek(0)
+        if done.returncode or not size:
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            raise DataError(f"the sound cannot be read: {named}ffmpeg says: {lines[-1] if lines else 'nothing'}")
+        if size > CONVERTED - BLOCK:
+            most = f"more than {CONVERTED:,} bytes of samples; cut it into parts"
+            raise DataError(f"the sound cannot be read: {named}ffmpeg makes {most}")
+        try:
+            return _samples(converted)
+        except ValueError as error:
+            raise DataError(f"the sound cannot be read: {named}{error}") from None
 
 
 def as_tensor(values: Any, where: str) -> Tensor:
     """Numbers, nested lists of them or arrays as a float32 tensor. Raises DataError for what is no number, or rows of
     unequal lengths."""
     try:
-        return torch.as_tensor(np.asarray(values, dtype=np.float32))
+        array = np.asarray(values)
+        if array.dtype.kind == "c":
+            raise TypeError("its numbers are complex")
+        return torch.as_tensor(array.astype(np.float32, copy=False))
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: no table of numbers: {error}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar, Literal
@@ -15,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..base import Chopper
-from ..files.reading import DataError
-from .files import read_sound
+from ..files.reading import DataError, shown
+from .files import BLOCK, RATE, SAMPLES, read_sound
 from .synthesizer import sound_bytes
 
 Clip = Float[Tensor, "_samples"]
@@ -136,13 +137,12 @@ class SoundChopper(Chopper):
         if not isinstance(raw, tuple | bytes | str | os.PathLike):
             why = f"it is no path, no bytes and no (samples, rate), but {type(raw).__name__}"
             raise DataError(f"the sound cannot be read: {why}")
-        samples, rate = raw if isinstance(raw, tuple) else read_sound(raw)
-        clip = torch.from_numpy(as_shares(np.asarray(samples)))
-        clip = clip if clip.dim() == 1 else clip.mean(dim=1)
+        samples, rate = samples_and_rate(raw) if isinstance(raw, tuple) else read_sound(raw)
+        clip = torch.from_numpy(samples)
         if not len(clip):
             raise ValueError("the sound has no samples")
-        if not torch.isfinite(clip).all():
-            raise ValueError(f"the sound has {int((~torch.isfinite(clip)).sum())} samples that are no numbers")
+        if wrong := sum(int((~torch.isfinite(part)).sum()) for part in clip.split(BLOCK)):
+            raise ValueError(f"the sound has {wrong} samples that are no numbers")
         clip = resampled(clip, rate, self.rate, late=not self.needs_whole)
         if self.trim is not None:
             clip = trimmed(clip, self.window_samples, self.trim)
@@ -154,7 +154,9 @@ class SoundChopper(Chopper):
     def cut(self, clip: Clip) -> Clip:
         """The clip, at most as long as `longest`, and with `fill` exactly so long."""
         most = round(self.longest * self.rate)
-        return F.pad(clip[:most], (0, max(0, most - len(clip)))) if self.fill else clip[:most]
+        if self.fill:
+            return F.pad(clip[:most], (0, max(0, most - len(clip))))
+        return clip[:most].clone() if len(clip) > most else clip  # the memory of the rest is freed
 
     def augment(self, item: Clip, random: np.random.Generator) -> Clip:
         return item if self.augment_wave is None else self.cut(self.augment_wave(item, self.rate, random))
@@ -163,11 +165,25 @@ class SoundChopper(Chopper):
 def trimmed(clip: Clip, window: int, decibels: float) -> Clip:
     """The clip from the first window of `window` samples to the last whose energy is within `decibels` of the loudest
     one's; silence stays whole."""
-    missing = -len(clip) % window
-    energy = F.pad(clip - clip.mean(), (0, missing)).view(-1, window).square().sum(1)
+    mean, missing = clip.mean(), -len(clip) % window
+    parts = (F.pad(part - mean, (0, -len(part) % window)) for part in clip.split(max(BLOCK // window, 1) * window))
+    energy = torch.cat([part.view(-1, window).square().sum(1) for part in parts])
     energy[-1] *= window / (window - missing)
     loud = (energy > energy.max() * 10 ** (-decibels / 10)).nonzero()
     return clip[loud[0] * window : (loud[-1] + 1) * window] if len(loud) else clip
+
+
+def samples_and_rate(raw: tuple) -> tuple[Float[np.ndarray, "t"], int | float]:
+    """The samples of (samples, rate) by `as_shares`, channels averaged, and the rate. Raises DataError for anything
+    else."""
+    expected = "the sound cannot be read: (samples, rate) must be numbers (t,) or (t, channels) and a rate in hertz"
+    if len(raw) != 2 or isinstance(raw[1], bool) or not isinstance(raw[1], int | float | np.number):
+        raise DataError(f"{expected}, not {shown(raw)}")
+    samples, rate = np.asarray(raw[0]), raw[1]
+    if samples.dtype.kind not in "iuf" or samples.ndim not in (1, 2) or not 1 <= rate <= RATE:
+        raise DataError(f"{expected}, not {samples.dtype} of shape {samples.shape} at {shown(rate)} Hz")
+    clip = torch.from_numpy(as_shares(samples))
+    return (clip if clip.dim() == 1 else clip.mean(dim=1)).numpy(), rate
 
 
 def as_shares(samples: np.ndarray) -> np.ndarray:
@@ -180,8 +196,9 @@ def as_shares(samples: np.ndarray) -> np.ndarray:
     return ((samples.astype(np.float64) - middle) / half).astype(np.float32)
 
 
-ZEROS, ROLLOFF = 6, 0.99
-"""torchaudio's windowed sinc: zero crossings on each side, and cutoff as a share of the lower Nyquist frequency."""
+ZEROS, ROLLOFF, LONG = 6, 0.99, 2**22
+"""torchaudio's windowed sinc: zero crossings on each side, and cutoff as a share of the lower Nyquist frequency; and
+how many samples are resampled at once."""
 
 
 def resampled(clip: Clip, rate: int, new_rate: int, late: bool = False) -> Clip:
@@ -198,9 +215,29 @@ def resampled(clip: Clip, rate: int, new_rate: int, late: bool = False) -> Clip:
     if rate > 512 * new_rate:
         raise ValueError(f"a sound of {rate:,} Hz cannot be read at {new_rate:,} Hz: at most 512 times as fast")
     ratio = Fraction(new_rate, int(rate)).limit_denominator(512)
-    found = functional().resample(clip, ratio.denominator, ratio.numerator)
+    old, new = ratio.denominator, ratio.numerator
     delay = math.ceil(ZEROS / (ROLLOFF * min(rate, new_rate)) * new_rate) + 1 if late else 0
-    return F.pad(found, (delay, 0))[: len(found)]
+    return in_blocks(clip, old, new, delay, lambda part: functional().resample(part, old, new))
+
+
+def in_blocks(clip: Clip, old: int, new: int, delay: int, change: Callable[[Clip], Clip]) -> Clip:
+    """The clip after `change`, which makes `new` samples of every `old` ones, each from samples near it, and delayed by
+    `delay` new samples. A long clip is changed in blocks, which takes less memory. Raises DataError for a clip of more
+    than `SAMPLES` new samples."""
+    if len(clip) * new // old > SAMPLES:
+        what = f"at its new rate, {new} samples for every {old},"
+        raise DataError(f"the sound cannot be read: {what} it has more than {SAMPLES:,} samples; cut it into parts")
+    size = max(1, LONG // max(old, new)) * old
+    if len(clip) <= size:
+        return F.pad(changed := change(clip), (delay, 0))[: len(changed)]
+    reach = (math.ceil(2 * ZEROS / min(old, new)) + 1) * old
+    found = clip.new_zeros(math.ceil(len(clip) * new / old))
+    for start in range(0, len(clip), size):
+        first, begin = max(start - reach, 0), start // old * new + delay
+        part = change(clip[first : start + size + reach])[(start - first) // old * new :][: size // old * new]
+        room = found[begin : begin + len(part)]
+        room.copy_(part[: len(room)])
+    return found
 
 
 def functional():
