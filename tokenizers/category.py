@@ -17,7 +17,7 @@ from ..models.batch import Chunks
 from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk
-from .files.reading import DataError, read_bytes
+from .files.reading import ITEM, DataError, read_bytes
 from .files.records import read_array
 from .media.clock import Stream, clock_of, split_clock, with_clock
 from .media.files import as_tensor
@@ -79,7 +79,7 @@ class CategoryChopper(Chopper):
         """The categories of an array (times, *shape), of {"values": such an array, "seconds": (times,)}, or of the path
         or the bytes of NumPy's `.npy`. Raises DataError for anything else, for a category that is not there, and for a
         clock that does not rise."""
-        raw = read_bytes(raw) if isinstance(raw, str | os.PathLike) else raw
+        raw = read_bytes(raw, ITEM) if isinstance(raw, str | os.PathLike) else raw
         raw, seconds = split_clock(read_array(raw, "it") if isinstance(raw, bytes) else raw)
         values = as_tensor(raw, "the categories")
         if values.dim() != 1 + len(self.shape) or tuple(values.shape[1:]) != self.shape or not len(values):

@@ -4,13 +4,16 @@ seconds."""
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
+from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -21,8 +24,8 @@ from ..models.batch import Chunks
 from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk, Role, readable
-from .files.reading import DataError, as_text, read_bytes
-from .files.records import read_array, read_record
+from .files.reading import ITEM, DataError, read_bytes, text_lines
+from .files.records import VALUES, read_array, read_record
 from .files.writing import write_json
 from .media.clock import Clocked, Stream, clock_of, split_clock, with_clock
 from .media.files import as_tensor
@@ -93,7 +96,7 @@ class SensorChopper(Chopper):
         are missing values. Raises DataError for anything else, for a category that is not there, and for a clock that
         does not rise."""
         if isinstance(raw, str | os.PathLike):
-            content = read_bytes(raw)
+            content = read_bytes(raw, ITEM)
             try:
                 return self.decode(content)
             except DataError as error:
@@ -115,24 +118,28 @@ class SensorChopper(Chopper):
                 raise DataError(f"channel {name!r} must hold whole numbers from 0 to {count - 1}")
         return with_clock(values.masked_fill(values.isinf(), math.nan), seconds)
 
-    def _read(self, raw: bytes) -> tuple[list[list[float]], list[float] | None]:
-        """The measurements of a CSV, and its clock where it has one."""
+    def _read(self, raw: bytes) -> tuple[np.ndarray, np.ndarray | None]:
+        """The measurements (times, channels) of a CSV, and its clock where it has one."""
+        reader = csv.reader(text_lines(io.BytesIO(raw), "", keepends=False))
         try:
-            header, *lines = list(csv.reader(as_text(raw, "").splitlines())) or [[]]
+            header = next(reader, [])
+            if missing := [name for name in self.names if name not in header]:
+                raise DataError(f"no column {missing[0]!r}; the columns are {', '.join(header) or 'none'}")
+            clock = CLOCK in header and CLOCK not in self.names
+            columns, found = [header.index(name) for name in (*self.names, *([CLOCK] if clock else []))], array("d")
+            for number, line in enumerate(reader, start=2):
+                if len(line) != len(header):
+                    raise DataError(f"line {number} has {len(line)} columns, the header {len(header)}")
+                try:
+                    found.extend(float(line[column]) if line[column].strip() else math.nan for column in columns)
+                except ValueError:
+                    raise DataError(f"line {number} holds something that is no number") from None
+                if len(found) > VALUES:
+                    raise DataError(f"it holds more than {VALUES:,} numbers")
         except csv.Error as error:
             raise DataError(f"it is no CSV: {error}") from None
-        if missing := [name for name in self.names if name not in header]:
-            raise DataError(f"no column {missing[0]!r}; the columns are {', '.join(header) or 'none'}")
-        clock = CLOCK in header and CLOCK not in self.names
-        columns, rows = [header.index(name) for name in (*self.names, *([CLOCK] if clock else []))], []
-        for number, line in enumerate(lines, start=2):
-            if len(line) != len(header):
-                raise DataError(f"line {number} has {len(line)} columns, the header {len(header)}")
-            try:
-                rows.append([float(line[column]) if line[column].strip() else math.nan for column in columns])
-            except ValueError:
-                raise DataError(f"line {number} holds something that is no number") from None
-        return ([row[:-1] for row in rows], [row[-1] for row in rows]) if clock else (rows, None)
+        rows = np.frombuffer(found).reshape(-1, len(columns))
+        return (rows[:, :-1], rows[:, -1]) if clock else (rows, None)
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> SensorChopper:
         """The chopper with mean and std of the training streams where no `mean` or `scale` is given, without missing

@@ -6,11 +6,10 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ...tokenizers.files.reading import DataError, read_lines, utf8
+from ...tokenizers.files.reading import DataError, read_lines, text_lines
 from ...tokenizers.files.records import parse_json
 from ..samples.dataset import Listed, OwnFiles, Samples
 
@@ -80,10 +79,7 @@ def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def table_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a CSV or TSV file with a header, all values as text, None for an empty one; each with the number of
     its last line. Raises DataError for a wrong header or row."""
-    decoded = (utf8(line, str(path), number) for number, line in enumerate(read_lines(path), start=1))
-    lines = (line for part in decoded for line in part.splitlines(keepends=True))
-    first = next(lines, "").removeprefix("\ufeff")
-    reader = csv.reader(chain([first], lines), delimiter=TABLES[path.suffix.lower()])
+    reader = csv.reader(text_lines(read_lines(path), str(path)), delimiter=TABLES[path.suffix.lower()])
     try:
         header = next(reader, [])
         if not header or len(set(header)) != len(header):

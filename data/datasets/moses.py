@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
-from ...tokenizers.files.reading import DataError, read_lines, utf8
+from ...tokenizers.files.reading import DataError, read_lines, text_lines
 from ..base import Dataset, Document, share_by_hash
 from ..fingerprint import hash_files
 from ..root import data_root
@@ -35,8 +35,8 @@ class Moses(Dataset):
 
     def documents(self, split: str) -> Iterator[Document]:
         path = self.path(split)
-        lines = (utf8(line, str(path), number).strip() for number, line in enumerate(read_lines(path), start=1))
-        for smiles in filter(None, islice(lines, 1, None)):
+        lines = text_lines(read_lines(path), str(path))
+        for smiles in filter(None, (line.strip() for line in islice(lines, 1, None))):
             if split == "test" or (share_by_hash(smiles) < VAL) == (split == "val"):
                 yield Document(smiles, smiles)
 

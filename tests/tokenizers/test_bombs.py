@@ -3,6 +3,7 @@
 import gzip
 import io
 import lzma
+import math
 import re
 import struct
 import zlib
@@ -15,11 +16,14 @@ from bounded import measured
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.moses import Moses
 from chopmix.tokenizers.audio import AudioChopper
+from chopmix.tokenizers.category import CategoryChopper
 from chopmix.tokenizers.files.reading import DataError, read_lines, read_packed_text
+from chopmix.tokenizers.files.records import VALUES, read_array
 from chopmix.tokenizers.image import ImageChopper
 from chopmix.tokenizers.media import files
 from chopmix.tokenizers.media.files import check_pixels, read_picture, read_sound
 from chopmix.tokenizers.media.sound import resampled, trimmed
+from chopmix.tokenizers.sensor import SensorChopper
 from chopmix.tokenizers.video import VideoChopper
 from hypothesis import given
 from hypothesis import strategies as st
@@ -320,3 +324,46 @@ def test_a_sound_that_is_trimmed_in_blocks_is_that_of_the_whole(length, window, 
 def test_what_is_cut_off_a_sound_is_freed():
     clip = AudioChopper(longest=0.1).decode((np.zeros(99_999, np.float32), 16_000))
     assert len(clip) == 1600 and clip.untyped_storage().nbytes() == 6400
+
+
+# ------------------------------------------------------------------------------------------------- arrays and tables
+
+
+def numbers(shape: tuple[int, ...], kind: str = "|i1", content: bytes = b"") -> bytes:
+    """A `.npy` file that says that it holds an array of this shape and kind."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
+    return file.getvalue() + content
+
+
+ARRAYS = {"sensor": SensorChopper(channels=1), "category": CategoryChopper(size=2)}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_of_too_many_numbers_are_refused(name):
+    told = refused(decoded, ARRAYS[name], numbers((2**25 + 1,)), within=OVERHEAD)
+    assert "it says that it holds 33,554,433 numbers, more than 33,554,432" in told
+    assert "10,000,000,000,000,000 numbers" in refused(decoded, ARRAYS[name], numbers((10**8, 10**8)), within=OVERHEAD)
+    assert "of numbers where 0 are there" in refused(decoded, ARRAYS[name], numbers((2**25,)), within=OVERHEAD)
+
+
+@given(st.lists(st.integers(0, 2**70), max_size=4), st.sampled_from(["|i1", "<f8", "|V0", "<U9", "|O"]))
+def test_the_size_of_an_array_is_counted_before_it_is_made(shape, kind):
+    count = math.prod(shape)
+    if count * np.dtype(kind).itemsize == 0 and count <= VALUES and kind != "|O":
+        assert read_array(numbers(tuple(shape), kind), "it").shape == tuple(shape)
+        return
+    with pytest.raises(
+        DataError, match=r"it says that it holds (objects|[\d,]+ (numbers, more than|bytes of numbers))"
+    ):
+        read_array(numbers(tuple(shape), kind), "it")
+
+
+def test_a_table_takes_8_bytes_a_number(monkeypatch):
+    found = measured(decoded, ARRAYS["sensor"], b"0\n" + b"1\n" * 10**6)
+    assert found.value == ((10**6, 1), (10**6, 1)) and found.mib < OVERHEAD
+    monkeypatch.setattr("chopmix.tokenizers.sensor.VALUES", 4)
+    two = SensorChopper(channels=2)
+    assert len(two.decode(b"0,1\n1,2\n3,4\n")) == 2
+    with pytest.raises(DataError, match="it holds more than 4 numbers"):
+        two.decode(b"0,1\n1,2\n3,4\n5,6\n")

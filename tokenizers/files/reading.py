@@ -14,7 +14,7 @@ import os
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,14 @@ def utf8(content: bytes | bytearray, where: str, line: int = 1) -> str:
         place = f"{where}, line {line}" if where else f"line {line}"
         byte = f"byte {error.start} (0x{content[error.start]:02x})"
         raise DataError(f"{place}: {byte} is not valid UTF-8 ({error.reason})") from None
+
+
+def text_lines(parts: Iterable[bytes], where: str, keepends: bool = True) -> Iterator[str]:
+    """UTF-8 lines, each up to its newline, as text without a byte order mark, cut where `str.splitlines` cuts. Raises
+    DataError as `utf8`."""
+    for number, part in enumerate(parts, start=1):
+        text = utf8(part, where, number)
+        yield from (text.removeprefix("\ufeff") if number == 1 else text).splitlines(keepends)
 
 
 def read_text(path: str | os.PathLike, most: int = SMALL) -> str:

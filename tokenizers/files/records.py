@@ -107,9 +107,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: dict[str, st
         raise OSError(number, os.strerror(number) if full else str(error)) from error
 
 
+VALUES = 2**25
+"""The most numbers of one item (33.5 million: 9 channels at 100 Hz for 10 hours)."""
+
+
 def read_array(content: bytes, where: str) -> np.ndarray:
-    """The array of a `.npy` file's content. Raises DataError for what is none, holds objects, or has another length
-    than its header says."""
+    """The array of a `.npy` file's content. Raises DataError for what is none, holds objects, has another length than
+    its header says, or more than `VALUES` numbers."""
     stream = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(stream)
@@ -117,7 +121,10 @@ def read_array(content: bytes, where: str) -> np.ndarray:
         if reader is None:
             raise ValueError(f"version {version[0]} of the format is not known")
         shape, _, kind = reader(stream)
-        size = int(np.prod([int(side) for side in shape], dtype=object)) * kind.itemsize
+        count = int(np.prod([int(side) for side in shape], dtype=object))
+        if count > VALUES:
+            raise ValueError(f"it says that it holds {count:,} numbers, more than {VALUES:,}")
+        size = count * kind.itemsize
         if kind.hasobject or size != len(content) - stream.tell():
             there = f"{size:,} bytes of numbers where {len(content) - stream.tell():,} are there"
             raise ValueError(f"it says that it holds {'objects' if kind.hasobject else there}")
