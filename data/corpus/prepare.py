@@ -64,6 +64,7 @@ def prepare(
     path = Path(folder) / f"{split}.tokens"
     header = {"encoding": encoding.name, "fingerprint": encoding.fingerprint, "vocabulary": encoding.size}
     header |= {"dataset": dataset.name, "split": split, "source": source_digest(dataset, split)}
+    sweep_partials(path)
     with contextlib.suppress(DataError):  # what is missing or damaged is made anew
         found = TokenFile.open(path)
         if header.items() <= found.header.model_dump().items():
@@ -116,12 +117,14 @@ def _works(documents: Iterable[Document]) -> Iterator[list[Part]]:
 
 
 def _ids(part: Part, encoding: Encoding) -> list[int]:
-    """The ids of one part. Raises DataError naming the document and the place that the encoding cannot hold."""
+    """The ids of one part. Raises DataError naming the document, and the place that the encoding cannot hold."""
     try:
         return encoding.encode(part.text)
     except UnencodableText as error:
         what, place, why = error.args
         raise DataError(f"document {part.key!r}: {UnencodableText(what, part.start + place, why)}") from None
+    except DataError as error:
+        raise DataError(f"document {part.key!r}: {error}") from None
 
 
 def _encode(work: list[Part], encoding: Encoding, threads: bool) -> Encoded:
@@ -130,7 +133,7 @@ def _encode(work: list[Part], encoding: Encoding, threads: bool) -> Encoded:
     texts = [part.text for part in work]
     try:
         found = encoding.encode_batch(texts) if threads else [_ids(part, encoding) for part in work]
-    except UnencodableText:
+    except (UnencodableText, DataError):
         return _encode(work, encoding, threads=False)  # one by one, to name the document
     arrays, starts, total = [], [], 0
     for part, ids in zip(work, found, strict=True):
@@ -181,7 +184,6 @@ def _write(path: Path, header: dict, every: Iterable[Encoded], advance: Callable
     starts, counts, temporary = array("q"), Counter(tokens=0, documents=0, bytes=0), partial_name(path)
     with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        sweep_partials(path)
         file = open(temporary, "wb")
         file.seek(HEADER)
     try:

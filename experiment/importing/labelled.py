@@ -22,6 +22,7 @@ def import_vit(source: Directory) -> Imported:
     `pretrained_cfg`. Raises RunError for less than two classes, PublishedError for names that are not one per class."""
     config = Vit.read(source.config)
     check_classes(source, config.classes)
+    check_size(source, config)
     config = completed(config)
     names = config.labels or list(range(config.classes))
     if len(names) != config.classes:
@@ -51,6 +52,18 @@ def check_classes(source: Directory, count: int) -> None:
     """Raises RunError for less than two classes."""
     if count < 2:
         raise RunError(f"{source.path}: a classifier has at least two classes, and this model has {count}")
+
+
+def check_size(source: Directory, config: Vit) -> None:
+    """Raises RunError for more layers than there are tensors, and more classes than any tensor has rows: timm's model
+    and the names of the classes would take minutes and gigabytes."""
+    layers, rows = config.model_args.depth or 0, max(len(value) for value in source.tensors.values() if value.dim())
+    if layers > len(source.tensors):
+        raise RunError(f"{source.path}: {layers:,} layers, but weights of {len(source.tensors):,} tensors alone")
+    if config.classes > rows:
+        raise RunError(
+            f"{source.path}: {config.classes:,} classes, but no tensor of its weights has more than {rows:,} rows"
+        )
 
 
 # ------------------------------------------------------------------- the arguments behind timm's architecture names

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...tokenizers.encoding.directory import DirectoryEncoding, coder_of
-from ...tokenizers.files.reading import LARGE, DataError, read_text
+from ...tokenizers.encoding.base import no_panic
+from ...tokenizers.encoding.coder_process import CoderProcess
+from ...tokenizers.encoding.directory import VOCABULARY, DirectoryEncoding, coder_of
+from ...tokenizers.files.reading import DataError, read_text
 from ...tokenizers.files.records import Record
 from ..folder.reading import RunError
 from .files import Directory
@@ -39,7 +41,7 @@ class Tokenizer:
 
     def before(self, start: int) -> list[int]:
         """The ids that it puts before a text: `[start]` for a Llama, `[]` for a GPT-2."""
-        found = self.coder.encode("", add_special_tokens=True).ids
+        found = CoderProcess(self.coder.to_str()).encode([""], specials=True)[0]
         kind, wanted = self.settings.tokenizer_class or "", self.settings.add_bos_token
         if wanted is None:
             wanted = True if kind.startswith("Llama") else start in found[:1]
@@ -65,7 +67,7 @@ def tokenizer_of(source: Directory) -> Tokenizer | None:
     settings = source.record("tokenizer_config.json", TokenizerSettings)
     if source.has("tokenizer.json"):
         file = source.path / "tokenizer.json"
-        return Tokenizer(coder_of(read_text(file, LARGE), str(file)), "tokenizer.json", settings)
+        return Tokenizer(coder_of(read_text(file, VOCABULARY), str(file)), "tokenizer.json", settings)
     if found := next(filter(source.has, SENTENCE_PIECE), None):
         raise RunError(
             f"{source.path} has {found} but no tokenizer.json; save it once with transformers' fast tokenizer"
@@ -81,19 +83,17 @@ def tokenizer_of(source: Directory) -> Tokenizer | None:
 
 def built(source: Directory, names: Sequence[str], settings: TokenizerSettings) -> Tokenizer:
     """The WordPiece tokenizer of a `vocab.txt`, or the byte-level BPE of a `vocab.json` with `merges.txt`. Raises
-    DataError for files that are no UTF-8, RunError where the `tokenizers` library refuses them."""
+    DataError for files that are no UTF-8, or that the `tokenizers` library refuses."""
     from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer
 
     files = [str(source.path / name) for name in names]
     for file in files:
-        read_text(file, LARGE)  # says where it is no UTF-8
-    try:
+        read_text(file, VOCABULARY)  # says where it is no UTF-8
+    with no_panic(f"{source.path}: its tokenizer's files make none"):
         if len(files) == 1:
             coder = BertWordPieceTokenizer(*files, lowercase=settings.do_lower_case)
         else:
             coder = ByteLevelBPETokenizer(*files, add_prefix_space=settings.add_prefix_space)
             special = ("<s>", "</s>", "<pad>", "<unk>", "<mask>", "<|endoftext|>")
             coder.add_special_tokens([name for name in special if coder.token_to_id(name) is not None])
-    except Exception as error:  # the library raises nothing narrower
-        raise RunError(f"{source.path}: its tokenizer's files make none: {error}") from None
     return Tokenizer(coder, " and ".join(names), settings)

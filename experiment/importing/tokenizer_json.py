@@ -9,7 +9,9 @@ from typing import Any
 
 from ...tokenizers.encoding.base import Encoding
 from ...tokenizers.encoding.byte_pairs import GPT2_PATTERN, byte_letters
-from ...tokenizers.files.reading import LARGE, read_text
+from ...tokenizers.encoding.directory import VOCABULARY
+from ...tokenizers.encoding.directory import coder_of as coder_of_json
+from ...tokenizers.files.reading import read_text
 from ..folder.reading import RunError
 
 AS_GPT2 = ("gpt2", "r50k_base", "p50k_base")
@@ -24,12 +26,16 @@ def tokenizer_files(encoding: Encoding, folder: Path) -> dict[str, Any]:
     `split_special_tokens` tells transformers that the text "<|endoftext|>" is text, as it is here. It is left to an
     imported tokenizer what its authors wanted, and a vocabulary with a mask goes without it: filling in begins with
     "<|mask|>" in a text. (A `tokenizer.json` alone cannot say it.)"""
-    from tokenizers import AddedToken, Tokenizer
+    from tokenizers import AddedToken
 
     if encoding.name == "numbers":
         return {}
     read = encoding.name == "directory"
-    coder = Tokenizer.from_str(read_text(folder / "tokenizer.json", LARGE)) if read else coder_of(encoding)
+    coder = (
+        coder_of_json(read_text(folder / "tokenizer.json", VOCABULARY), str(folder / "tokenizer.json"))
+        if read
+        else coder_of(encoding)
+    )
     lacking = [name for id, name in sorted(encoding.specials.items()) if coder.token_to_id(name) != id]
     coder.add_special_tokens([AddedToken(name, special=True) for name in lacking])
     if wrong := [name for id, name in encoding.specials.items() if coder.token_to_id(name) != id]:

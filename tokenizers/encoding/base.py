@@ -13,14 +13,15 @@ import codecs
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..files.reading import DataError
 from ..files.writing import write_text
 from .vocabulary import Vocabulary
 
@@ -36,6 +37,18 @@ class UnencodableText(ValueError):
 
     def __str__(self) -> str:
         return "{} at place {} {}".format(*self.args)
+
+
+@contextmanager
+def no_panic(what: str) -> Iterator[None]:
+    """Raises DataError, its message begun by `what`, for whatever a library in Rust raises inside: nothing narrower
+    than Exception, and PanicException, which is none."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise DataError(f"{what}: {error}") from None
 
 
 def well_formed(text: str) -> str:
@@ -215,17 +228,38 @@ class NumberEncoding(Encoding):
         self.name, self.start, self.frame = "numbers", vocabulary - 1 if start is None else start, dict(frame or {})
         framing = {self.end, *self.before, *self.after, *self.roles.values()}
         self.specials = {i: f"<|{i}|>" for i in sorted(framing)} | {self.start: START}
-        self.pieces = [b"" if i in self.specials else f"<{i}>".encode() for i in range(vocabulary)]
-        self._ids = {piece.decode(): i for i, piece in enumerate(self.pieces) if piece}
+        self.pieces = Numbers(vocabulary, self.specials)
+
+    @cached_property
+    def used(self):
+        found = np.ones(self.size, dtype=bool)
+        found[[id for id in self.specials if id < self.size]] = False
+        return found
 
     def encode(self, text):
-        pieces = (match[0] for match in re.finditer(r"<[0-9]+>|.", well_formed(text), re.DOTALL))
-        known = list(takewhile(self._ids.__contains__, pieces))
-        end = sum(map(len, known))
-        if end < len(text):
-            why = f"is not a number from <0> to <{self.size - 1}> other than the start"
-            raise UnencodableText(f"{text[end : end + 12]!r}", end, why)
-        return [self._ids[piece] for piece in known]
+        found = []
+        for match in re.finditer(r"<(0|[1-9][0-9]{0,8})>|.", well_formed(text), re.DOTALL):
+            id = int(match[1] or -1)
+            if not 0 <= id < self.size or id in self.specials:
+                why = f"is not a number from <0> to <{self.size - 1}> other than the start"
+                raise UnencodableText(f"{text[match.start() : match.start() + 12]!r}", match.start(), why)
+            found.append(id)
+        return found
 
     def parts(self):
         return {"vocabulary": self.size, "start": self.start} | ({"frame": self.frame} if self.frame else {})
+
+
+class Numbers(Sequence[bytes]):
+    """The pieces of numbers, `<0>`, `<1>`, ..., made when they are asked for: there may be millions; empty for the ids
+    `special`."""
+
+    def __init__(self, count: int, special: Mapping[int, str]):
+        self.count, self.special = count, special
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number):
+        id = range(self.count)[number]
+        return b"" if id in self.special else f"<{id}>".encode()

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import tiktoken
 
+from ..files.reading import shown
 from ..files.writing import write_text
-from .base import START, Encoding, well_formed
+from .base import START, Encoding, no_panic, well_formed
 
 # GPT-4's idea (words take the character before them, digits in threes), but all that follows a line (its newlines, and
 # the indentation of the next but for the one space that joins the next word) is one piece, with the punctuation before:
@@ -53,7 +54,8 @@ class BytePairs(Encoding):
         runs = (range(space.start() + LONGEST, space.end(), LONGEST) for space in LONG_SPACE.finditer(text))
         ends = list(chain.from_iterable(runs))
         parts = (text[a:b] for a, b in zip([0, *ends], [*ends, len(text)], strict=True))
-        return list(chain.from_iterable(map(self._coder.encode_ordinary, parts)))
+        with no_panic(f"{self.title} cannot cut the text {shown(text)}"):
+            return list(chain.from_iterable(map(self._coder.encode_ordinary, parts)))
 
     def encode_batch(self, texts):
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -70,7 +72,7 @@ class Extended(Encoding):
         roles = {**base.roles, **{name: first + number for number, name in enumerate(own)}}
         self.frame = {**base.frame, "end": base.end, "before": base.before, "after": base.after, "roles": roles}
         self.specials = base.specials | {first + number: f"<|{name}|>" for number, name in enumerate(own)}
-        self.pieces = [*base.pieces, *[b""] * len(own)]
+        self.pieces = Longer(base.pieces, len(own))
 
     def encode(self, text):
         return self.base.encode(text)
@@ -95,6 +97,20 @@ class Extended(Encoding):
     def save(self, folder):
         self.base.save(folder)
         super().save(folder)
+
+
+class Longer(Sequence[bytes]):
+    """Pieces, and behind them `more` empty ones."""
+
+    def __init__(self, pieces: Sequence[bytes], more: int):
+        self.some, self.more = pieces, more
+
+    def __len__(self) -> int:
+        return len(self.some) + self.more
+
+    def __getitem__(self, number):
+        id = range(len(self))[number]
+        return self.some[id] if id < len(self.some) else b""
 
 
 class TiktokenEncoding(BytePairs):

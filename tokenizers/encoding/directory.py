@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..files.reading import DataError
+from ..files.reading import DataError, shown
 from ..files.writing import write_text
-from .base import MOST, Encoding, TextStream, well_formed
+from .base import MOST, Encoding, TextStream, no_panic, well_formed
 from .byte_pairs import byte_letters
+from .coder_process import CoderProcess
 
 SPACE = "\u2581"
 """SentencePiece's letter for a space."""
 REPLACEMENT = "\ufffd"
 """What decoding gives for bytes that are not (yet) a character."""
+
+VOCABULARY = 2**26
+"""The most bytes of a file of a tokenizer (64 MiB; the largest published one has 35)."""
 
 BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 """The pieces of single bytes in a vocabulary with byte fallback: `<0x0A>` for a newline."""
@@ -33,12 +36,10 @@ class DirectoryEncoding(Encoding):
     def __init__(self, text: str, start: int, frame: Mapping[str, Any]):
         """`text`: the content of the `tokenizer.json`; `start`: the id with which generated text begins; `frame`: see
         `Encoding`. Raises DataError for what is no tokenizer, or a role whose id is no special token."""
-        self.text, self.coder = text, coder_of(text, "tokenizer.json")
-        self.coder.no_padding()
-        self.coder.no_truncation()
-        self.coder.encode_special_tokens = True  # the text of a special token inside data is data
+        coder = coder_of(text, "tokenizer.json")
+        self.text, self.vocabulary, self.process = text, coder.get_vocab(), CoderProcess(text)
         self.name, self.start, self.frame = "directory", start, dict(frame)
-        added = self.coder.get_added_tokens_decoder()
+        added = coder.get_added_tokens_decoder()
         self.specials = {i: token.content for i, token in added.items() if token.special}
         if wrong := [name for name, id in self.roles.items() if id not in self.specials]:
             given = f"id {self.roles[wrong[0]]} is to be {wrong[0]!r}"
@@ -48,11 +49,11 @@ class DirectoryEncoding(Encoding):
     def pieces(self) -> list[bytes]:
         """The bytes of each id by itself (a WordPiece that begins a word: with a space before it); empty for special
         ids and gaps."""
-        vocabulary, letters = self.coder.get_vocab(), byte_letters()
+        letters = byte_letters()
         falls_back = '"ByteFallback"' in self.text or re.search(r'"byte_fallback":\s*true', self.text)  # as in Llama 2
         of_bytes, of_words = '"ByteLevel"' in self.text, '"WordPiece"' in self.text  # as in GPT-2, as in BERT
-        found = [b""] * (max(vocabulary.values()) + 1)
-        for piece, number in vocabulary.items():
+        found = [b""] * (max(self.vocabulary.values()) + 1)
+        for piece, number in self.vocabulary.items():
             if number in self.specials:
                 continue
             if falls_back and (byte := BYTE.fullmatch(piece)):
@@ -66,25 +67,23 @@ class DirectoryEncoding(Encoding):
         return found
 
     def encode(self, text):
-        with self.cutting():
-            return self.coder.encode(well_formed(text), add_special_tokens=False).ids
+        try:
+            return self.process.encode([well_formed(text)])[0]
+        except DataError as error:
+            raise DataError(f"the tokenizer cannot cut the text {shown(text)}: {error}") from None
 
     def encode_batch(self, texts):
-        texts = [well_formed(text) for text in texts]
-        with self.cutting():
-            return [each.ids for each in self.coder.encode_batch(texts, add_special_tokens=False)]
-
-    @contextmanager
-    def cutting(self) -> Iterator[None]:
-        """Raises DataError for a text that the tokenizer cannot cut, such as one with an unknown word where the
-        vocabulary has no id for unknown words."""
         try:
-            yield
-        except Exception as error:  # the library raises nothing narrower
-            raise DataError(f"the tokenizer cannot cut this text: {error}") from None
+            return self.process.encode([well_formed(text) for text in texts])
+        except DataError:
+            return [self.encode(text) for text in texts]  # one of which raises the error with the text
 
     def decode(self, ids: Iterable[int], specials: bool = False) -> str:
-        return self.coder.decode(self.known(ids), skip_special_tokens=not specials)
+        """The text of ids. Raises DataError where the tokenizer cannot make one."""
+        try:
+            return self.process.decode(self.known(ids), specials)
+        except DataError as error:
+            raise DataError(f"the tokenizer cannot decode ids: {error}") from None
 
     def stream(self, before=()):
         return DecodedStream(self.decode, before)
@@ -129,11 +128,9 @@ def coder_of(text: str, where: str) -> Any:
     `MOST` ids; `where` begins its message."""
     from tokenizers import Tokenizer
 
-    try:
+    with no_panic(f"{where} is no tokenizer"):
         made = Tokenizer.from_str(text)
         highest = max(made.get_vocab().values(), default=-1)
-    except Exception as error:  # the library raises nothing narrower
-        raise DataError(f"{where} is no tokenizer: {error}") from None
     if not 0 <= highest < MOST:
         raise DataError(f"{where}: its highest id is {highest:,}; possible: 0 to {MOST - 1:,}")
     return made

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from ..files.reading import LARGE, DataError, read_text
+from ..files.reading import DataError, read_text
 from ..files.records import Record, read_record
 from .base import MOST, ByteEncoding, CharacterEncoding, Encoding, NumberEncoding, well_formed
-from .byte_pairs import PATTERN, BpeEncoding, Extended, TiktokenEncoding, train_bpe  # fmt: skip
-from .directory import DirectoryEncoding
+from .byte_pairs import GPT2_PATTERN, PATTERN, BpeEncoding, Extended, TiktokenEncoding, train_bpe  # fmt: skip
+from .directory import VOCABULARY, DirectoryEncoding
 
 
 def make_encoding(name: str, vocabulary: int | None, texts: Callable[[], Iterable[str]]) -> Encoding:
@@ -88,7 +88,9 @@ def _made(folder: Path, parts: EncodingRecord) -> Encoding:
     """The encoding of a record and the other files in its folder."""
     frame = {name: value for name, value in parts.frame.model_dump().items() if value is not None}
     if parts.name == "bpe":
-        pairs = [line.split(" ") for line in read_text(folder / "ranks.tiktoken", LARGE).splitlines()]
+        if parts.pattern not in (PATTERN, GPT2_PATTERN):
+            raise ValueError("its pattern is none of chopmix's own: a regular expression may take forever")
+        pairs = [line.split(" ") for line in read_text(folder / "ranks.tiktoken", VOCABULARY).splitlines()]
         if wrong := [number for number, pair in enumerate(pairs, start=1) if len(pair) != 2 or not pair[1].isdecimal()]:
             raise ValueError(f"ranks.tiktoken, line {wrong[0]} is no piece with its rank")
         found: Encoding = BpeEncoding({base64.b64decode(piece): int(rank) for piece, rank in pairs}, parts.pattern)
@@ -97,7 +99,7 @@ def _made(folder: Path, parts: EncodingRecord) -> Encoding:
     elif parts.name == "numbers":
         found = NumberEncoding(parts.vocabulary or 0, parts.start, frame)
     elif parts.name == "directory":
-        found = DirectoryEncoding(read_text(folder / "tokenizer.json", LARGE), parts.start or 0, frame)
+        found = DirectoryEncoding(read_text(folder / "tokenizer.json", VOCABULARY), parts.start or 0, frame)
     else:
         found = make_encoding(parts.name, None, lambda: ())
     return Extended(found, parts.own) if parts.own else found
