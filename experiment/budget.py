@@ -54,7 +54,7 @@ def with_steps(config: Config, processes: Processes, progress: Progress) -> Conf
     if found.minutes != minutes:
         found = Budget(minutes=minutes, seconds_per_step=found.seconds_per_step)
     if processes.is_first:
-        write_json(file, found.model_dump())
+        write_json(file, found.model_dump(), within=file.parent)
         progress.steps = found.steps
         progress.say(f"{minutes:g} minutes at {found.seconds_per_step:.3g} s a step: {found.steps:,} steps")
     return counted(config, found.steps)

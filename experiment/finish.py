@@ -30,6 +30,7 @@ def finish(experiment: Experiment) -> dict[str, float]:
     trainer.finished = True
     trainer.save()
     if config.evaluation.in_context and experiment.processes.is_first:
+        trainer.saver.check()
         run = load_run(experiment.folder, device=experiment.processes.device.type, trust=config.modules)
         _, probed = tell(run, experiment.folder, config.evaluation.in_context, experiment.say)
         for line in [*probe_lines(probed), f"{experiment.folder / TABLE}, {experiment.folder / PICTURE}"]:
@@ -82,8 +83,10 @@ def tell_attribution(experiment: Experiment) -> dict[str, float]:
 
 def summarize(experiment: Experiment, metrics: dict[str, float]) -> tuple[dict[str, Any], int]:
     """Print how the run ended, and write `summary.json` where it reached its last step; gives the summary (`step`,
-    `seconds`, metrics) and the exit status: 0, or 128 + the signal that stopped it."""
+    `seconds`, metrics) and the exit status: 0, or 128 + the signal that stopped it. Raises OSError where the run's
+    folder is not there any more."""
     trainer, folder = experiment.trainer, experiment.folder
+    trainer.saver.check()
     summary = {"step": trainer.step, "seconds": round(trainer.log.seconds, 2), **metrics}
     stopped = trainer.stop.signal if trainer.step < trainer.steps else None
     if stopped:
@@ -91,6 +94,6 @@ def summarize(experiment: Experiment, metrics: dict[str, float]) -> tuple[dict[s
         nothing = f"stopped {folder} before its first step; the same command starts it again"
         experiment.say(f"{stopped.name}: {saved if trainer.step else nothing}")
     elif experiment.processes.is_first:
-        write_json(folder / "summary.json", summary)
+        write_json(folder / "summary.json", summary, within=folder)
         experiment.say(f"done: {folder}, {trainer.step:,} steps in {duration(trainer.log.seconds)}")
     return summary, 128 + stopped if stopped else 0

@@ -109,4 +109,5 @@ def metrics_file(experiment: Experiment, state: State | None) -> MetricsFile:
     return MetricsFile(
         experiment.folder, step=experiment.trainer.step, lines=state.records if state else (),
         tensorboard=experiment.config.logging.tensorboard, writes=experiment.processes.is_first,
+        check=experiment.trainer.saver.check,
     )  # fmt: skip

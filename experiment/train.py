@@ -23,12 +23,13 @@ def train(config: Config) -> tuple[dict[str, float], int]:
     (SIGINT) or 143 (SIGTERM) when it was asked to stop.
 
     The run's folder is locked meanwhile: a second start there raises LockedError and changes nothing. Raises RunError
-    for a folder of another configuration, ValueError for anything else that cannot be trained."""
+    for a folder of another configuration, OSError where the folder or its lock is deleted or replaced meanwhile,
+    ValueError for anything else that cannot be trained."""
     processes = Processes.start(config.training.device)
     progress, folder = Progress(config.training.steps or 0), Path(config.out)
     if processes.is_first:
         check_is_free(folder)
-    with run_lock(folder) if processes.is_first else nullcontext():
+    with run_lock(folder) if processes.is_first else nullcontext(lambda: None) as check:
         if processes.is_first:
             claim(config, folder)
         config = with_steps(config, processes, progress)
@@ -37,7 +38,7 @@ def train(config: Config) -> tuple[dict[str, float], int]:
             if processes.is_first:
                 progress.say(f"{folder} is finished: {json.dumps(summary)}")
             return summary, 0
-        experiment = assemble(config, processes, progress)
+        experiment = assemble(config, processes, progress, check)
         return summarize(experiment, fit(experiment))
 
 

@@ -182,7 +182,7 @@ class CodesPreprocessor(Preprocessor):
         about = f"{part.content} {self.input} {part.choppers[self.input]} {DECODED}"
         name = hashlib.blake2b(about.encode(), digest_size=12).hexdigest()
         path = None if role.cache is None else role.cache / "codes" / f"{name}.safetensors"
-        known = CodeFile(path, vocabulary.length)
+        known = CodeFile(path, vocabulary.length, vocabulary.start)
         changed = {"augment_wave": self.augment_wave, "variants": self.variants or 8}
         return CodesChopper(vocabulary=vocabulary, generated=role.generated, known=known, **changed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,9 +46,12 @@ class Experiment:
             self.progress.say(text)
 
 
-def assemble(config: Config, processes: Processes, progress: Progress) -> Experiment:
+def assemble(
+    config: Config, processes: Processes, progress: Progress, check: Callable[[], None] = lambda: None
+) -> Experiment:
     """Open the data, fit choppers and tasks, build the model with its initial values, and the trainer at step 0; no
-    checkpoint is read. Also writes `data.json` into the run's folder. Raises DataError, RunError or ValueError for what
+    checkpoint is read. Also writes `data.json` into the run's folder. `check` is called before the run's files are
+    written: it raises OSError where the folder is another one now. Raises DataError, RunError or ValueError for what
     cannot be trained."""
     settings, folder, first = config.training, Path(config.out), processes.is_first
     say = progress.say if first else lambda text: None
@@ -55,8 +59,9 @@ def assemble(config: Config, processes: Processes, progress: Progress) -> Experi
     with orderly_end():
         data = open_data(config, processes, say)
     if first:
-        write_json(folder / "data.json", {"dataset": data.name, **data.about})
-    trainer = build_trainer(config, data, processes, progress, choices.precision)
+        check()
+        write_json(folder / "data.json", {"dataset": data.name, **data.about}, within=folder)
+    trainer = build_trainer(config, data, processes, progress, choices.precision, check)
     return Experiment(config, processes, progress, choices, data, trainer)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...data.processes import Processes
 from ...training.accounting import Costs
 from ...training.loop import Every, Trainer
@@ -15,15 +17,16 @@ from .watching import build_evaluator, build_saver
 
 
 def build_trainer(
-    config: Config, data: OpenedData, processes: Processes, progress: Progress, precision: str
-) -> Trainer:
-    """The trainer at step 0. `precision`: float32 or bfloat16."""
+    config: Config, data: OpenedData, processes: Processes, progress: Progress, precision: str,
+    check: Callable[[], None],
+) -> Trainer:  # fmt: skip
+    """The trainer at step 0. `precision`: float32 or bfloat16. `check`: see `Saver`."""
     learner = build_learner(config, data, processes, precision)
     every = Every(config.logging.every, config.evaluation.every, config.checkpoints.every)
     log = Log(progress, processes, Costs(learner.model).flops)
     return Trainer(
         learner=learner, loader=build_loader(config, data, processes),
         evaluator=build_evaluator(config, data, processes, learner.replica.objective),
-        saver=build_saver(config, data, processes.is_first), log=log, stop=StopRequest(), steps=config.training.steps,
+        saver=build_saver(config, data, processes.is_first, check), log=log, stop=StopRequest(), steps=config.training.steps,
         every=every,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -45,12 +46,13 @@ def run_of(config: Config, data: OpenedData, objective: Objective, step: int = 0
                choppers=data.choppers, trust=frozenset("*"))  # fmt: skip
 
 
-def build_saver(config: Config, data: OpenedData, writes: bool) -> Saver:
-    """The saver of checkpoints into the run's folder. `writes`: whether this process is the one that writes files."""
+def build_saver(config: Config, data: OpenedData, writes: bool, check: Callable[[], None]) -> Saver:
+    """The saver of checkpoints into the run's folder. `writes`: whether this process is the one that writes files;
+    `check`: see `Saver`."""
     settings = config.checkpoints
     return Saver(
         folder=Path(config.out), writes=writes, every=settings.every, steps=config.training.steps, keep=settings.keep,
-        average=settings.average, best=settings.best,
+        average=settings.average, best=settings.best, check=check,
         known={"vocabularies": fingerprints(data.choppers), "data": data.contents, "torch": torch.__version__,
                "threads": torch.get_num_threads()},
     )  # fmt: skip

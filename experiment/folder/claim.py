@@ -9,8 +9,9 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,10 @@ class LockedError(RunError):
 
 
 @contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
-    """A context in which this process alone has the folder. Entering raises LockedError where another process has it,
-    naming that process and since when, OSError where the disk has no locks or cannot be written to."""
+def run_lock(folder: Path) -> Iterator[Callable[[], None]]:
+    """A context in which this process alone has the folder; gives `check_lock` of it. Entering raises LockedError where
+    another process has it, naming that process and since when, OSError where the disk has no locks or cannot be written
+    to."""
     file = folder / ".lock"
     with opened_lock(file) as handle:  # closing it ends the lock; the file stays: who waits must wait for the same one
         try:
@@ -120,11 +122,28 @@ def run_lock(folder: Path) -> Iterator[None]:
             raise LockedError(f"{folder} is {in_use}") from None
         except OSError as error:  # such as a disk without locks
             raise OSError(error.errno, f"{file} cannot be locked: {error.strerror}") from error
-        handle.truncate(0)
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        handle.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
-        handle.flush()
-        yield
+        try:
+            handle.truncate(0)
+            handle.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+            handle.flush()
+        except OSError as error:
+            raise not_written(file, error) from error
+        yield partial(check_lock, handle, file)
+
+
+def check_lock(handle: Any, file: Path) -> None:
+    """Raises OSError where the lock file is not the open one any more: the run's folder was deleted, moved or replaced,
+    or the file alone was, and another process may train there."""
+    with suppress(OSError):  # it is not there
+        if os.path.samestat(os.lstat(file), os.fstat(handle.fileno())):
+            return
+    what = "it was deleted, moved or replaced, or its file .lock was"
+    if file.is_file():
+        with open(file) as there:
+            what = f"its file .lock is another one now{holder_of(there, file)}"
+    again = "The same command goes on from the last checkpoint, if the folder is back in its place"
+    raise OSError(f"{file.parent} is not this run's folder any more: {what}. Nothing more is written. {again}")
 
 
 def opened_lock(file: Path) -> Any:

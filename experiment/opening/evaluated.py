@@ -40,7 +40,8 @@ def write_sheet(run: Opened, data: Split) -> None:
     `tensorboard/<split>` where the run has such a folder."""
     if any(map(draws, run.tasks.values())) and data.samples is not None:
         rows = generated_rows(run.model, run.tasks, data, seed=0, most=run.config.evaluation.sample_tokens or 1)
-        write_text(run.folder / "sheets" / f"{data.name}.html", page(f"{run.name}, {data.name}", rows))
+        sheet = page(f"{run.name}, {data.name}", rows)
+        write_text(run.folder / "sheets" / f"{data.name}.html", sheet, within=run.folder)
         board = run.folder / "tensorboard"
         if board.is_dir() and not board.is_symlink() and not (board / data.name).is_symlink():
             try:

@@ -143,13 +143,13 @@ def _table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     table = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    write_text(folder / TABLE, text.getvalue())
+    write_text(folder / TABLE, text.getvalue(), within=folder)
 
 
 def _picture(folder: Path, figure: Figure) -> None:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
-    write_bytes(folder / PICTURE, file.getvalue())
+    write_bytes(folder / PICTURE, file.getvalue(), within=folder)
 
 
 def drawn(found: Curves, probed: Probed) -> Figure:

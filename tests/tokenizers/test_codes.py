@@ -203,14 +203,14 @@ def test_codes_are_computed_once_and_training_reads_nothing_else(runs, monkeypat
 
 def test_a_file_that_changes_is_decoded_anew(runs, tmp_path):
     chopper = load_run(runs / "w").choppers["image"]
-    chopper = replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16))
+    chopper = replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16, 12))
     paths = [tmp_path / f"{name}.png" for name in "ab"]
     for value, path in zip((0, 200), paths):
         path.write_bytes(picture_bytes(torch.full((1, 8, 8), value, dtype=torch.uint8)))
     (tmp_path / "none.png").write_bytes(b"no picture")
     chopper.encode_all([*paths, tmp_path / "none.png", None])
     chopper.keep()
-    again = replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16))
+    again = replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16, 12))
     for each in (chopper, again):
         for path in paths:
             assert isinstance(read := each.read(path), Recalled)
@@ -227,7 +227,7 @@ def test_what_was_read_once_need_not_be_decoded_again(runs, tmp_path):
     """Where nothing was encoded ahead, as where a run goes on on another machine, too."""
     chopper = load_run(runs / "w").choppers["image"]
     raw = (torch.arange(64, dtype=torch.uint8) * 3).view(8, 8).numpy()
-    first, again = (replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16)) for _ in range(2))
+    first, again = (replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16, 12)) for _ in range(2))
     ids = first.encoded(first.read(raw))
     assert first.encoded(first.read(raw)) == ids and isinstance(first.read(raw), Recalled)
     first.keep()
@@ -235,30 +235,30 @@ def test_what_was_read_once_need_not_be_decoded_again(runs, tmp_path):
     again.encoded(again.read(1 + raw))
     (tmp_path / "codes.safetensors").unlink()
     again.keep()
-    last = replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16))
+    last = replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16, 12))
     assert isinstance(again.read(1 + raw), Recalled) and isinstance(last.read(1 + raw), Recalled)
 
 
 def test_codes_stay_known_where_the_file_is_another_now(tmp_path):
     """Training goes on by them, whatever another process has put there."""
     path, keys = tmp_path / "codes.safetensors", [bytes([number]) * 16 for number in range(3)]
-    one = CodeFile(path, 1)
+    one = CodeFile(path, 1, 200)
     one.new = {keys[0]: [7]}
     one.save()
     path.unlink()
-    other = CodeFile(path, 1)
+    other = CodeFile(path, 1, 200)
     other.new = {keys[1]: [8]}
     other.save()
     one.new = {keys[2]: [9]}
     one.save()
-    assert [one.get(key) for key in keys] == [CodeFile(path, 1).get(key) for key in keys] == [[7], [8], [9]]
+    assert [one.get(key) for key in keys] == [CodeFile(path, 1, 200).get(key) for key in keys] == [[7], [8], [9]]
 
 
 SAVES = """
 import sys
 from pathlib import Path
 from chopmix.tokenizers.encoding.code_file import CodeFile
-file, first = CodeFile(Path(sys.argv[1]), 1), int(sys.argv[2])
+file, first = CodeFile(Path(sys.argv[1]), 1, 200), int(sys.argv[2])
 for number in range(first, first + 40):
     file.new[bytes([number]) * 16] = [number]
     file.save()
@@ -269,7 +269,7 @@ def test_nothing_is_lost_where_processes_save_at_the_same_time(tmp_path):
     path = tmp_path / "codes.safetensors"
     several = [subprocess.Popen([sys.executable, "-c", SAVES, str(path), str(first)]) for first in (0, 40, 80)]
     assert [each.wait() for each in several] == [0, 0, 0]
-    assert all(CodeFile(path, 1).get(bytes([number]) * 16) == [number] for number in range(120))
+    assert all(CodeFile(path, 1, 200).get(bytes([number]) * 16) == [number] for number in range(120))
 
 
 RAW = st.recursive(
@@ -314,12 +314,12 @@ def test_a_damaged_file_of_codes_is_computed_anew(runs, harm):
 
 def test_two_processes_save_into_one_file_of_codes(tmp_path):
     path, keys = tmp_path / "codes.safetensors", [bytes([number]) * 16 for number in range(3)]
-    one, two = CodeFile(path, 1), CodeFile(path, 1)
+    one, two = CodeFile(path, 1, 200), CodeFile(path, 1, 200)
     one.new, two.new = {keys[0]: [7], keys[1]: [8]}, {keys[1]: [8], keys[2]: [9]}
     one.new_raw, two.new_raw = {keys[2]: keys[0]}, {keys[0]: keys[2]}
     for each in (one, two):
         each.save()
-    for each in (two, CodeFile(path, 1)):
+    for each in (two, CodeFile(path, 1, 200)):
         assert [each.get(key) for key in keys] == [[7], [8], [9]] and len(each.ids) == 3
         assert [each.decoded(key) for key in (*keys, None)] == [keys[2], None, keys[0], None]
 
@@ -330,13 +330,13 @@ def test_two_processes_save_into_one_file_of_codes(tmp_path):
 def test_a_file_of_codes_gives_back_what_joined_it(tmp_path_factory, entries):
     path, items = tmp_path_factory.mktemp("file") / "codes.safetensors", list(entries.items())
     for part in (items[: len(items) // 2], items[len(items) // 2 :]):  # by two runs, one after the other
-        file = CodeFile(path, 3)
+        file = CodeFile(path, 3, 2**31)
         file.new.update(part)
         assert all(file.get(key) == ids for key, ids in part)
         file.save()
-    again = CodeFile(path, 3)
+    again = CodeFile(path, 3, 2**31)
     assert all(again.get(key) == ids for key, ids in items) and again.get(b"another") is None
-    assert CodeFile(path, 4).rows == {}, "codes of items of another length are none"
+    assert CodeFile(path, 4, 2**31).rows == {}, "codes of items of another length are none"
 
 
 def test_items_that_differ_in_shape_or_type_have_keys_of_their_own():

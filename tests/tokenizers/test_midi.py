@@ -106,7 +106,9 @@ def test_every_layout_is_read_again(score, late, ticks, layout):
     if layout == "c":
         expected = score if all(notes) else None
     else:
-        distinct = all((len({*step}) == count and SILENCE not in step) or {*step} == {SILENCE} for step in score.tolist())
+        distinct = all(
+            (len({*step}) == count and SILENCE not in step) or {*step} == {SILENCE} for step in score.tolist()
+        )
         expected = -np.sort(-score, axis=1) if distinct or count == 1 else None
     if expected is not None:
         assert read_midi(content, count).tolist() == expected.tolist()

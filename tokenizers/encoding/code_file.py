@@ -16,8 +16,8 @@ import torch
 
 from ..files.locking import lock
 from ..files.reading import DataError
-from ..files.records import read_tensors, write_tensors
-from ..files.writing import make_folder, partial_name, sweep_partials
+from ..files.records import partial_tensors, read_tensors
+from ..files.writing import make_folder, not_written, sweep_partials
 
 
 @dataclass
@@ -28,6 +28,8 @@ class CodeFile:
 
     path: Path | None
     length: int
+    codes: int
+    """How many codes there are: the ids are below."""
     table: tuple[dict[bytes, int], np.ndarray] = field(init=False)
     """Which row of the ids each key has, and the ids; replaced as one, since a thread may read meanwhile."""
     new: dict[bytes, list[int]] = field(default_factory=dict)
@@ -36,6 +38,8 @@ class CodeFile:
 
     def __post_init__(self):
         self.table = {}, np.zeros((0, self.length), dtype=np.int32)
+        if self.path is not None:
+            sweep_partials(self.path)
         self._read()
 
     @property
@@ -55,15 +59,22 @@ class CodeFile:
                 self._take(read_tensors(self.path))
 
     def _take(self, found: dict[str, torch.Tensor]) -> None:
-        """Add what was found to what is known, of which nothing is lost: a thread that reads relies on it."""
-        keys, ids = (found.get(name) for name in ("keys", "ids"))
-        if keys is None or ids is None or tuple(keys.shape) != (len(ids), 16) or tuple(ids.shape[1:]) != (self.length,):
+        """Add tensors to what is known, of which nothing is lost: a thread that reads relies on it. Tensors that are no
+        codes are ignored, since a damaged file is computed anew."""
+        keys, ids, raw = (found.get(name) for name in ("keys", "ids", "raw"))
+        if (
+            not _is_table(keys, torch.uint8, 16)
+            or not _is_table(ids, torch.int32, self.length)
+            or len(keys) != len(ids)
+        ):
+            return
+        if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < self.codes:
             return
         rows, own = self.table
         more = [row for row, key in enumerate(map(bytes, keys.numpy())) if key not in rows]
         named = {bytes(key): len(own) + place for place, key in enumerate(keys.numpy()[more])}
         self.table = {**rows, **named}, np.concatenate([own, ids.numpy()[more]])
-        if (raw := found.get("raw")) is not None and tuple(raw.shape[1:]) == (32,):
+        if _is_table(raw, torch.uint8, 32):
             self.raw = {**{pair[:16]: pair[16:] for pair in map(bytes, raw.numpy())}, **self.raw}
 
     def __contains__(self, key: bytes) -> bool:
@@ -90,7 +101,7 @@ class CodeFile:
         if self.path is None or not (new or new_raw):
             return
         make_folder(self.path.parent)
-        with open(self.path.with_suffix(".lock"), "a+") as handle:
+        with opened_lock(self.path.with_suffix(".lock")) as handle:
             with suppress(OSError):  # on a disk without locks what another process saves at this moment is lost
                 lock(handle, wait=True)
             self._read()
@@ -106,15 +117,24 @@ class CodeFile:
         self.raw = {**self.raw, **new_raw}
 
     def _write(self) -> None:
-        sweep_partials(self.path)
-        partial = partial_name(self.path)
         rows, ids = self.table
         raw = _table([key + item for key, item in self.raw.items()], 32)
-        try:
-            write_tensors(partial, {"keys": _table(rows, 16), "ids": torch.from_numpy(ids), "raw": raw})
-            partial.replace(self.path)
-        finally:
-            partial.unlink(missing_ok=True)
+        tensors = {"keys": _table(rows, 16), "ids": torch.from_numpy(ids), "raw": raw}
+        with partial_tensors(self.path, tensors) as partial:
+            os.replace(partial, self.path)
+
+
+def _is_table(tensor: torch.Tensor | None, dtype: torch.dtype, width: int) -> bool:
+    """Whether a tensor of a file has this type and rows of this width."""
+    return tensor is not None and tensor.dtype == dtype and tensor.dim() == 2 and tensor.shape[1] == width
+
+
+def opened_lock(path: Path) -> Any:
+    """The lock file, open. Raises OSError naming it."""
+    try:
+        return open(path, "a+")
+    except OSError as error:
+        raise not_written(path, error) from error
 
 
 def _table(keys: Iterable[bytes], width: int) -> torch.Tensor:

@@ -6,7 +6,8 @@ import errno
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from .reading import SMALL, DataError, read_bytes, regular, shown
+from .writing import delete, flush, not_written, partial_name
 
 
 class Record(BaseModel):
@@ -94,17 +96,35 @@ def read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: dict[str, str] | None = None) -> None:
-    """Write tensors by name as a safetensors file, with `about` in its header. Raises OSError where that fails."""
+    """Write tensors by name as a safetensors file, with `about` in its header. Raises OSError naming the file."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     try:
         save_file(whole, path, about)
-    except SafetensorError as error:  # safetensors reports a full disk so
-        full = "No space left" in str(error) or "StorageFull" in str(error)
-        number = errno.ENOSPC if full else errno.EIO
-        raise OSError(number, os.strerror(number) if full else str(error)) from error
+    except SafetensorError as error:  # safetensors reports errors of the disk so
+        found = re.search(r"\(os error ([0-9]+)\)", str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise not_written(path, OSError(number, os.strerror(number) if found else str(error))) from error
+    except OSError as error:
+        raise not_written(path, error) from error
+
+
+@contextmanager
+def partial_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Iterator[Path]:
+    """A context with the tensors in a file next to `path`, flushed to the disk, which the body renames to `path`.
+    Raises OSError naming `path`."""
+    partial = partial_name(path)  # a folder: safetensors writes a file of its own next to the one that is asked for
+    try:
+        partial.mkdir()
+        write_tensors(partial / path.name, tensors)
+        flush(partial / path.name)
+        yield partial / path.name
+    except OSError as error:
+        raise not_written(path, error.__cause__ if isinstance(error.__cause__, OSError) else error) from error
+    finally:
+        delete(partial)
 
 
 VALUES = 2**25

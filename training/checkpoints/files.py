@@ -14,6 +14,7 @@ A checkpoint is written under a temporary name, flushed to the disk and renamed;
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Collection, Mapping
@@ -24,8 +25,9 @@ import torch
 from torch import Tensor
 
 from ...tokenizers.files.reading import DataError
-from ...tokenizers.files.records import read_record, read_tensors, write_tensors
-from ...tokenizers.files.writing import write_json
+from ...tokenizers.files.records import partial_tensors, read_record, read_tensors, write_tensors
+from ...tokenizers.files.writing import delete, flush, make_folder, partial_name, write_json
+from ...tokenizers.files.writing import sweep as sweep_files
 from .run_format import FORMAT, other_format
 from .state import Formatted, Pointer, State
 
@@ -88,19 +90,18 @@ def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], stat
     """
     check_finite(tensors)
     final = folder_of(run, step)
-    partial = final.with_name(f".{final.name}.{os.getpid()}")
+    partial = partial_name(final)
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        make_folder(partial, within=run)
         for part, named in tensors.items():
             write_tensors(partial / f"{part}.safetensors", named)
         _write_state(partial, {"step": step, **state})
         for file in [*partial.iterdir(), partial]:
-            _flush(file)
+            flush(file)
         os.replace(partial, final)
-        _flush(final.parent)
+        flush(final.parent)
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        delete(partial)
         if not isinstance(error, OSError):
             raise
         kept = read_step(run, "last")
@@ -114,45 +115,34 @@ def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], stat
 def add(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
     """Add or replace parts of an existing checkpoint, and replace its state.
 
-    A part is written beside the old file and renamed. Where it replaces a different one, its entry leaves `state.json`
+    A part is written next to the old file and renamed. Where it replaces a different one, its entry leaves `state.json`
     first: a crash in between leaves a whole checkpoint in which that part is not checked. Raises DataError where the
-    step has no readable state, NotFiniteError for tensors that are not finite, OSError where writing fails."""
+    step has no readable state, NotFiniteError for tensors that are not finite, OSError naming the file where writing
+    fails."""
     check_finite(tensors)
     folder = folder_of(run, step)
     known = read_record(folder / "state.json", State).model_dump()
     for part, named in tensors.items():
-        partial, name = folder / f".{part}.{os.getpid()}", f"{part}.safetensors"
-        try:
-            write_tensors(partial, named)
-            _flush(partial)
+        name = f"{part}.safetensors"
+        with partial_tensors(folder / name, named) as partial:
             if name in known["files"] and known["files"][name]["crc32"] != checksum(partial):
                 del known["files"][name]
-                write_json(folder / "state.json", known)
+                write_json(folder / "state.json", known, within=folder)
             os.replace(partial, folder / name)
-        finally:
-            partial.unlink(missing_ok=True)
     _write_state(folder, {"step": step, **state})
-    _flush(folder)
+    flush(folder)
 
 
 def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
     files = {name: folder / name for name in NAMES if (folder / name).exists()}
     written = {name: {"bytes": file.stat().st_size, "crc32": checksum(file)} for name, file in files.items()}
-    write_json(folder / "state.json", {**state, "files": written, "format": FORMAT})
+    write_json(folder / "state.json", {**state, "files": written, "format": FORMAT}, within=folder)
 
 
 def point(run: Path, which: str, step: int, **more: Any) -> None:
     """Point `last.json` or `best.json` to a step, with `more` entries beside it: `{"step": 500, "val/loss": 1.5}`."""
     if read_step(run, which) != step or more:
-        write_json(run / f"{which}.json", {"step": step, **more})
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        write_json(run / f"{which}.json", {"step": step, **more}, within=run)
 
 
 def prune(run: Path, keep: int, also: Collection[int] = ()) -> None:
@@ -163,12 +153,18 @@ def prune(run: Path, keep: int, also: Collection[int] = ()) -> None:
         shutil.rmtree(folder_of(run, step), ignore_errors=True)
 
 
+OLD = re.compile(r"\.(step-[0-9]+|model|optimizer|ema)\.[0-9]+")
+"""The names of partly written checkpoints and parts until November 2026."""
+
+
 def sweep(run: Path) -> None:
     """Delete partly written files and folders of killed processes. The caller must hold the run's lock."""
-    patterns = ".*.*", "assets/*/.*.*", "checkpoints/.step-*", "checkpoints/step-*/.*.*"
-    for left in [file for pattern in patterns for file in run.glob(pattern)]:
-        if left.name.rpartition(".")[2].isdecimal():
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    places = ".*", "assets/**/.*", "sheets/.*", "checkpoints/.*", "checkpoints/step-*/.*"
+    found = [file for place in places for file in run.glob(place)]
+    sweep_files(found, every_host=True)
+    for file in found:
+        if OLD.fullmatch(file.name):
+            delete(file)
 
 
 # ------------------------------------------------------------------------------------------------------------- reading

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ class Saver:
     """How many of the newest regular checkpoints are averaged at the end; None: no averaging."""
     best: str
     """The metric by which the best is chosen, such as `val/loss`."""
+    check: Callable[[], None] = lambda: None
+    """Called before anything is written: raises OSError where the folder is another one now."""
     known: Mapping[str, Any]
     """Entries of every `state.json`: `data` and `vocabularies` (fingerprints), `torch` (version), `threads`."""
 
@@ -43,6 +45,7 @@ class Saver:
         checkpoint.check_finite(tensors)
         if not self.writes:
             return
+        self.check()
         more, state = {"ema": averages} if averages is not None else {}, {**state, **self.known}
         if step in checkpoint.steps(self.folder):
             checkpoint.add(self.folder, step, more, state)

@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pydantic import StrictFloat, StrictInt, TypeAdapter, ValidationError
 from ...inference.sheet import PICTURES, SOUNDS, Cell, Samples, page
 from ...tokenizers.files.reading import LARGE, DataError, read_text
 from ...tokenizers.files.records import parse_json
-from ...tokenizers.files.writing import write_text
+from ...tokenizers.files.writing import not_written, write_text
 from ...tokenizers.media.files import read_picture, read_sound
 
 
@@ -31,18 +32,21 @@ class MetricsFile:
     """
 
     def __init__(
-        self, folder: Path, *, step: int, lines: Sequence[Mapping[str, float]], tensorboard: bool, writes: bool = True
-    ):
+        self, folder: Path, *, step: int, lines: Sequence[Mapping[str, float]], tensorboard: bool, writes: bool = True,
+        check: Callable[[], None] = lambda: None,
+    ):  # fmt: skip
         """`step` is the run's present step, `lines` those of that step in its checkpoint. The file is cut back to them.
-        Where not `writes` (all processes but the first), no file is opened. Raises DataError for a file of metrics
-        that cannot be read."""
-        self.path, self.file, self.board = folder / "metrics.jsonl", None, None
+        Where not `writes` (all processes but the first), no file is opened. `check` is called before anything is
+        written: it raises OSError where the folder is another one now. Raises DataError for a file of metrics that
+        cannot be read."""
+        self.path, self.file, self.board, self.check = folder / "metrics.jsonl", None, None, check
         self.step, self.here = step, [dict(line) for line in lines]
         self.start, self.wants_board = step, tensorboard
         if writes:
             known = read_metrics(self.path, strict=False) if self.path.exists() else []
             kept = [line for line in known if line["step"] < step]  # what a killed run wrote later is dropped
-            write_text(self.path, "".join(json.dumps(line) + "\n" for line in [*kept, *self.here]))
+            check()
+            write_text(self.path, "".join(json.dumps(line) + "\n" for line in [*kept, *self.here]), within=folder)
             self.file = open(self.path, "a")
 
     def _open_board(self) -> None:
@@ -52,14 +56,19 @@ class MetricsFile:
         self.board = SummaryWriter(self.path.parent / "tensorboard", purge_step=self.start + 1 if self.start else None)
 
     def write(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
-        """Append one line: `{"step": step, "seconds": seconds, **metrics}`; add the metrics to TensorBoard."""
+        """Append one line: `{"step": step, "seconds": seconds, **metrics}`; add the metrics to TensorBoard. Raises
+        OSError naming the file where that fails."""
         if step != self.step:
             self.step, self.here = step, []
         self.here.append({"step": step, "seconds": round(seconds, 3), **metrics})
         if not self.file:
             return
-        self.file.write(json.dumps(self.here[-1]) + "\n")
-        self.file.flush()
+        self.check()
+        try:
+            self.file.write(json.dumps(self.here[-1]) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise not_written(self.path, error) from error
         if self.wants_board and not self.board:
             self._open_board()
         for name, value in metrics.items() if self.board else ():
@@ -72,8 +81,10 @@ class MetricsFile:
     def samples(self, step: int, samples: Samples) -> None:
         """Keep generated samples: as a page in `RUN/sheets` where they are more than text, and in TensorBoard."""
         if samples.rows and self.file:
-            file = self.path.parent / "sheets" / f"step-{step:08}.html"
-            write_text(file, page(f"{self.path.parent.name}, step {step:,}", samples.rows))
+            self.check()
+            folder = self.path.parent
+            write_text(folder / "sheets" / f"step-{step:08}.html", page(f"{folder.name}, step {step:,}", samples.rows),
+                       within=folder)  # fmt: skip
         if not self.board:
             return
         if samples.text:
@@ -85,7 +96,8 @@ class MetricsFile:
 
     def __exit__(self, *exception) -> None:
         if self.file:
-            self.file.close()
+            with suppress(OSError):  # on a full disk what could not be written fails a second time
+                self.file.close()
         if self.board:
             self.board.close()
 

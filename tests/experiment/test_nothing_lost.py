@@ -1,0 +1,270 @@
+"""A run's folder that vanishes while it is trained stops the run with one message; what a kill has left is removed by
+the next start; errors of the disk name the file."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from bounded import measured
+from chopmix.commands.cli import main
+from chopmix.data.corpus.prepare import prepare
+from chopmix.data.datasets.text import Text
+from chopmix.experiment.folder.claim import LockedError, run_lock
+from chopmix.tokenizers.encoding.base import ByteEncoding
+from chopmix.tokenizers.encoding.code_file import CodeFile
+from chopmix.tokenizers.files.records import write_tensors
+from chopmix.tokenizers.files.writing import partial_name, sweep_partials, write_bytes, write_json
+from chopmix.training.checkpoints import files as checkpoint
+from chopmix.training.loop import Trainer
+from chopmix.training.record.metrics_file import MetricsFile
+from safetensors.torch import load_file
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """Lets a function be called before a step of training, once."""
+
+    def patch(step, call):
+        update, due = Trainer.update, [call]
+
+        def updated(trainer):
+            if trainer.step == step and due:
+                due.pop()()
+            return update(trainer)
+
+        monkeypatch.setattr(Trainer, "update", updated)
+
+    return patch
+
+
+def result(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of the last checkpoint."""
+    return load_file(checkpoint.folder_of(folder, 12) / "model.safetensors")
+
+
+def same(one: Path, other: Path) -> bool:
+    first, second = result(one), result(other)
+    return first.keys() == second.keys() and all(first[name].equal(second[name]) for name in first)
+
+
+def gone(folder):
+    shutil.rmtree(folder)
+
+
+def moved(folder):
+    folder.rename(folder.with_name("elsewhere"))
+
+
+def a_file(folder):
+    shutil.rmtree(folder)
+    folder.write_text("mine")
+
+
+def another_folder(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def without_lock(folder):
+    (folder / ".lock").unlink()
+
+
+HARMS = [gone, moved, a_file, another_folder, without_lock]
+
+
+@pytest.mark.parametrize("step", [1, 11])
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_folder_that_vanishes_stops_the_run(tiny, tmp_path, capsys, at_step, harm, step):
+    folder = tmp_path / "runs" / "tiny"
+    at_step(step, lambda: harm(folder))
+    assert main(["train", str(tiny())]) == 1
+    said = capsys.readouterr()
+    last = said.err.splitlines()[-1]
+    assert last == (
+        f"{folder} is not this run's folder any more: it was deleted, moved or replaced, or its file .lock was. Nothing "
+        "more is written. The same command goes on from the last checkpoint, if the folder is back in its place"
+    )
+    assert "done" not in said.err + said.out
+    left = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    assert ("config.yaml" in left) == (harm is without_lock) and (harm is without_lock or not left)
+
+
+def test_it_goes_on_where_the_folder_is_back(tiny, tmp_path, capsys, at_step):
+    folder, whole = tmp_path / "runs" / "tiny", tmp_path / "whole"
+    assert main(["train", str(tiny()), f"out={whole}"]) == 0
+    at_step(7, lambda: moved(folder))
+    assert main(["train", str(tiny())]) == 1
+    folder.with_name("elsewhere").rename(folder)
+    assert main(["train", str(tiny())]) == 0
+    assert "resumed" in capsys.readouterr().err and same(folder, whole)
+
+
+def test_a_second_start_where_the_lock_vanished_stops_the_first(tiny, tmp_path, capsys, at_step):
+    """It goes on from the last checkpoint and ends; the first one writes nothing more."""
+    folder, whole, seen = tmp_path / "runs" / "tiny", tmp_path / "whole", []
+    assert main(["train", str(tiny()), f"out={whole}"]) == 0
+
+    def second():
+        without_lock(folder)
+        assert main(["train", str(tiny())]) == 0
+        seen.append({file: file.read_bytes() for file in folder.rglob("*") if file.is_file()})
+
+    at_step(7, second)
+    assert main(["train", str(tiny())]) == 1
+    told = f"{folder} is not this run's folder any more: its file .lock is another one now: process {os.getpid()} on "
+    assert told in capsys.readouterr().err
+    assert seen == [{file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}] and same(folder, whole)
+
+
+def test_the_lock_is_that_of_this_process(tmp_path):
+    with run_lock(tmp_path / "run") as check:
+        check()
+        with pytest.raises(LockedError, match="is in use: process"), run_lock(tmp_path / "run"):
+            pass
+        check()
+        content = (tmp_path / "run" / ".lock").read_bytes()
+        (tmp_path / "run" / ".lock").unlink()
+        (tmp_path / "run" / ".lock").write_bytes(content)  # the same content, but nobody has locked it
+        with pytest.raises(OSError, match="its file .lock is another one now"):
+            check()
+        (tmp_path / "run" / ".lock").unlink()
+        (tmp_path / "run" / ".lock").mkdir()
+        with pytest.raises(OSError, match="or its file .lock was. Nothing more is written"):
+            check()
+
+
+# ------------------------------------------------------------------------------------------------- what a kill leaves
+
+
+@pytest.fixture(scope="module")
+def dead():
+    """The id of a process that has ended."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
+
+
+def left_by(process: int, path: Path, host: str | None = None) -> Path:
+    """The partial file that a process has left where it was to write a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = partial_name(path).name.rpartition(".")[0]
+    file = path.parent / f"{name}.{process}"
+    if host:
+        file = path.parent / f".{path.name}.{host}.0123abcd.{process}"
+    file.write_text("half")
+    return file
+
+
+def test_the_next_start_removes_what_a_kill_has_left(tiny, tmp_path, dead):
+    folder = tmp_path / "runs" / "tiny"
+    assert main(["train", str(tiny()), "training.steps=6"]) == 0
+    steps = [folder / "checkpoints" / name for name in ("step-00000006",)]
+    places = [
+        folder / "config.yaml", folder / "summary.json", folder / "sheets" / "step-00000006.html",
+        folder / "assets" / "text" / "encoding.json", folder / "assets" / "a" / "run" / "assets" / "b" / "c.json",
+        steps[0] / "state.json", steps[0] / "ema.safetensors",
+    ]  # fmt: skip
+    left = [left_by(dead, place) for place in places] + [left_by(dead, folder / "best.json", "elsewhere")]
+    whole = [folder / "checkpoints" / f".step-00000007.{dead}", partial_name(folder / "checkpoints" / "step-00000008")]
+    whole += [partial_name(steps[0] / "model.safetensors")]  # this very process: a container's ids begin anew
+    for place in whole:
+        place.mkdir()
+        (place / "model.safetensors").write_text("half")
+    left += [folder / "checkpoints" / "step-00000006" / f".ema.{dead}"]
+    left[-1].write_text("half")
+    alive = left_by(os.getppid(), folder / "sheets" / "val.html")
+    mine = folder / ".notes.2024"
+    mine.write_text("kept")
+    assert main(["train", str(tiny())]) == 0
+    assert not [place for place in [*left, *whole] if place.exists()] and alive.exists() and mine.exists()
+
+
+def test_caches_are_swept_though_nothing_of_them_is_made_anew(tmp_path, dead):
+    (tmp_path / "a.txt").write_text("some text of a few words")
+    dataset, folder = Text(train=str(tmp_path / "a.txt"), val=str(tmp_path / "a.txt")), tmp_path / "prepared"
+    for _ in range(2):
+        left = left_by(dead, folder / "train.tokens")
+        prepare(dataset, "train", ByteEncoding(), folder)
+        assert not left.exists() and (folder / "train.tokens").exists()
+    codes = CodeFile(tmp_path / "codes" / "x.safetensors", 2, 9)
+    codes.new[b"a" * 16] = [1, 2]
+    codes.save()
+    half = partial_name(codes.path)
+    half.mkdir()
+    (half / ".tmpAbCdEf").write_text("half")
+    assert CodeFile(codes.path, 2, 9).get(b"a" * 16) == [1, 2] and not half.exists()
+    assert sorted(file.name for file in codes.path.parent.iterdir()) == ["x.lock", "x.safetensors"]
+    sweep_partials(tmp_path / "no folder" / "x")
+
+
+# --------------------------------------------------------------------------------------------------------- disk errors
+
+
+def limited(write, folder):
+    """The error of a writer on a disk on which no file may have more than 100 bytes."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    try:
+        write(folder)
+    except OSError as error:
+        return str(error), sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+    return "no error", []
+
+
+TENSORS = {"a": torch.zeros(1000)}
+
+
+def tensors(folder):
+    write_tensors(folder / "x.safetensors", TENSORS)
+
+
+def checkpoints(folder):
+    checkpoint.save(folder, 5, {"model": TENSORS}, {})
+
+
+def metrics(folder):
+    with MetricsFile(folder, step=0, lines=(), tensorboard=False) as file:
+        for step in range(1, 20):
+            file.write(step, 1.0, {"train/loss": 2.0})
+
+
+def codes(folder):
+    file = CodeFile(folder / "x.safetensors", 2, 9)
+    file.new = {bytes([n]) * 16: [1, 2] for n in range(20)}
+    file.save()
+
+
+def tokens(folder):
+    (folder / "a.txt").write_text("some text of a few words")
+    prepare(Text(train=str(folder / "a.txt")), "train", ByteEncoding(), folder / "prepared")
+
+
+def text(folder):
+    write_json(folder / "x.json", [1000] * 100)
+
+
+def content(folder):
+    write_bytes(folder / "x.bin", np.zeros(1000).tobytes())
+
+
+WRITERS = {tensors: "x.safetensors", checkpoints: "step 5 could not be saved", metrics: "metrics.jsonl",
+           codes: "x.safetensors", text: "x.json", content: "x.bin"}  # fmt: skip
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_errors_of_the_disk_name_the_file(tmp_path, write):
+    found = measured(limited, write, tmp_path)
+    told, left = found.value
+    assert str(tmp_path) in told and WRITERS[write] in told and "File too large" in told
+    assert not [name for name in left if name not in ("metrics.jsonl", "x.lock")]
+
+
+def test_a_token_file_on_a_full_disk_is_named(tmp_path):
+    found = measured(limited, tokens, tmp_path)
+    assert found.error.startswith("DataError: ") and "train.tokens cannot be written: File too large" in found.error
