@@ -1,5 +1,6 @@
 """Judges: their figures on items whose answers are known, and what they keep."""
 
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from chopmix.tasks.classification import Classification
 from chopmix.tasks.ctc import Ctc
 from chopmix.tasks.judges.accepted_by import AcceptedBy
 from chopmix.tasks.judges.copies import Copies
-from chopmix.tasks.judges.molecules import Molecules
+from chopmix.tasks.judges.molecules import LONGEST, Molecules, canonical
 from chopmix.tasks.judges.transcribed_by import TranscribedBy
 from chopmix.tasks.judging import Generated, TrainingItems
 from chopmix.tokenizers.base import RunPart, no_run
@@ -179,3 +180,23 @@ def test_a_speech_recogniser_judges(tmp_path):
     white, black = picture(15, 15), picture(0, 0)
     found = [Generated(black, white, {"label": "7 7"}), Generated(None, black, {"label": 0})]
     assert judge.judge(found, PATCHES) == {"": 1.0, "_real": 0.0, "_decoded": 0.0}  # 0 for 7 7, nothing for 0
+
+
+def test_a_molecule_is_read_up_to_so_many_letters():
+    """RDKit took 47 seconds for 15,000 letters."""
+    pytest.importorskip("rdkit")
+    rings = "C1CC1" * (LONGEST // 5)
+    assert canonical(rings) is not None and canonical(rings + "C") is None and canonical("C" * 10**6) is None
+
+
+def test_the_file_of_known_molecules_is_one(tmp_path):
+    judge = Molecules()
+    judge.known = np.array([3, 5], np.uint64)
+    judge.save(tmp_path)
+    again = Molecules()
+    again.load(tmp_path, no_run)
+    assert again.known.tolist() == [3, 5]
+    for harm in (lambda file: file.write_bytes(b"123"), lambda file: file.unlink(), os.mkfifo):
+        harm(tmp_path / "training.u64")
+        with pytest.raises(DataError, match="training.u64 is missing or damaged"):
+            again.load(tmp_path, no_run)

@@ -29,7 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.random import default_rng
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 QUANTISER = """
 inputs: {image: {use: image, patch_size: 2, channels: 1, size: 8}}
@@ -410,3 +410,22 @@ def test_variants_that_cannot_be(runs, capsys, change, told):
     assert main(["train", str(runs / "w.yaml"), *re.split(r" (?=inputs)", change), f"out={runs / 'bad'}"]) == 2
     assert told in capsys.readouterr().err
     shutil.rmtree(runs / "bad", ignore_errors=True)
+
+
+KINDS = [torch.uint8, torch.int32, torch.int64, torch.bool, torch.float32, torch.complex64, torch.bfloat16]
+TENSORS = st.tuples(
+    st.sampled_from(KINDS), st.lists(st.sampled_from([0, 1, 2, 3, 16, 32]), max_size=3), st.integers(-1, 9)
+)
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(["keys", "ids", "raw", "other"], TENSORS)))
+def test_tensors_that_are_no_codes_are_computed_anew(tmp_path_factory, tensors):
+    """Complex ids, for one, ended in a KeyError where they were written again."""
+    path = tmp_path_factory.mktemp("odd") / "codes.safetensors"
+    save_file({name: torch.full(shape, value).to(kind) for name, (kind, shape, value) in tensors.items()}, path)
+    file = CodeFile(path, 3, 8)
+    assert all(0 <= id < 8 for ids in map(file.get, file.rows) for id in ids)
+    file.new[b"k" * 16] = [1, 2, 7]
+    file.save()
+    again = CodeFile(path, 3, 8)
+    assert again.get(b"k" * 16) == [1, 2, 7] and again.ids.dtype == np.int32 and again.rows.keys() == file.rows.keys()
