@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ...tokenizers.files.reading import DataError
+from ...tokenizers.files.reading import DataError, read_bytes
 from ..base import share_by_hash
 from ..root import data_root
 from ..samples.dataset import Listed, SampleDataset, Samples
@@ -16,6 +17,8 @@ from ..samples.dataset import Listed, SampleDataset, Samples
 FILE = "NotoColorEmoji.ttf"
 INSTALLED = Path("/usr/share/fonts/truetype/noto")
 """Where Debian puts the font."""
+MOST, PLAIN = 2**26, (b"\0\1\0\0", b"true", b"OTTO")
+"""The most bytes of a font (64 MiB; Noto has 10 to 25), and how one begins that is not compressed."""
 VARIANT = 0xFE0F
 """The character that asks for a picture instead of a letter; fonts leave it out."""
 
@@ -50,7 +53,10 @@ class Emoji(SampleDataset):
         except ImportError:
             raise DataError("emoji need the packages emoji and fonttools: pip install 'chopmix[emoji]'") from None
         try:
-            with TTFont(self.path()) as font:
+            content = read_bytes(self.path(), MOST)
+            if content[:4] not in PLAIN:  # others are compressed, and may unpack to any size
+                raise ValueError("it begins like no TrueType font")
+            with TTFont(io.BytesIO(content)) as font:
                 bitmaps, glyphs = font["CBDT"].strikeData[0], Glyphs(font)
                 found = {}
                 for text, about in EMOJI_DATA.items():

@@ -8,6 +8,8 @@ from pathlib import Path
 from ...tokenizers.files.reading import DataError
 from ..samples.dataset import Listed, OwnFiles, Samples
 
+OTHERS = 10_000
+"""How many other files and folders a folder of few images may hold."""
 ENDINGS = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
 
 
@@ -26,11 +28,22 @@ class ImageFolder(OwnFiles):
 
 
 def read_folder(folder: Path) -> Samples:
-    """The images of a folder of class folders, at any depth, sorted by path. Raises DataError when there are none."""
+    """The images of a folder of class folders, at any depth, sorted by path. Raises DataError when there are none, and
+    for a folder that holds mostly other files, such as `/`."""
     if not os.path.isdir(folder):
         raise DataError(f"there is no folder {str(folder)!r}")
-    files = sorted(file for file in folder.glob("*/**/*") if file.suffix.lower() in ENDINGS)
+    example = f"name a folder with a folder for each class (such as {folder / 'cat' / '1.jpg'})"
+    files, others = [], 0
+    for place in sorted(each for each in folder.iterdir() if os.path.isdir(each)):
+        for root, folders, names in os.walk(place):
+            found = [Path(root, name) for name in names if os.path.splitext(name)[1].lower() in ENDINGS]
+            files += found
+            others += len(folders) + len(names) - len(found)
+            if others > max(OTHERS, 10 * len(files)):
+                there = f"{len(files):,} images and {others:,} other files and folders up to {root}"
+                raise DataError(f"{folder} is no folder of images, with {there}; {example}")
     if not files:
-        raise DataError(f"{folder} has no images in folders named by class (such as {folder}/cat/1.jpg)")
+        raise DataError(f"{folder} has no images in folders named by class; {example}")
+    files.sort()
     names = [file.relative_to(folder).as_posix() for file in files]
     return Listed(names, [{"image": file, "label": name.split("/")[0]} for file, name in zip(files, names)])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ...tokenizers.files.reading import LARGE, DataError
+from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import Record, read_record
 from ..root import data_root
 from ..samples.dataset import Listed, SampleDataset, Samples
@@ -36,5 +36,5 @@ class JsbChorales(SampleDataset):
         file = data_root() / "jsb_chorales" / "Jsb16thSeparated.json"
         if not file.exists():
             raise DataError(f"{file} is missing: put the chorales there, or set CHOPMIX_DATA")
-        found = getattr(read_record(file, Chorales, LARGE), {"val": "valid"}.get(split, split))
+        found = getattr(read_record(file, Chorales), {"val": "valid"}.get(split, split))
         return Listed([f"chorale {split} {number}" for number in range(len(found))], [{"score": c} for c in found])

@@ -9,7 +9,7 @@ from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 
-from ...tokenizers.files.reading import DataError, read_bytes
+from ...tokenizers.files.reading import SMALL, DataError, read_bytes
 from ...tokenizers.files.writing import write_text
 from ..base import Dataset, Document
 from ..root import data_root
@@ -26,7 +26,7 @@ class TinyShakespeare(Dataset):
         """The whole text. Raises DataError when the file cannot be had, or has another sha256."""
         path = data_root() / "tiny_shakespeare" / "input.txt"
         try:
-            found = read_bytes(path) if path.exists() else _download(path)
+            found = read_bytes(path, SMALL) if path.exists() else _download(path)
         except (OSError, HTTPException) as error:
             raise DataError(f"put {ADDRESS} in {path}: it is not there and cannot be downloaded ({error})") from None
         if hashlib.sha256(found).hexdigest() != SHA256:
@@ -49,7 +49,7 @@ class TinyShakespeare(Dataset):
 def _download(path: Path) -> bytes:
     """Fetch the text; keep it at `path` if it is the right one. Raises OSError or HTTPException."""
     with urllib.request.urlopen(ADDRESS, timeout=30) as answer:
-        found = answer.read()
+        found = answer.read(SMALL)
     if hashlib.sha256(found).hexdigest() == SHA256:
         write_text(path, found.decode())
     return found

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ...models.pretrained.base import Architecture
 from ...tokenizers.encoding.base import Encoding
-from ...tokenizers.files.reading import LARGE, read_bytes
+from ...tokenizers.encoding.directory import VOCABULARY
+from ...tokenizers.files.reading import read_bytes
 from ...tokenizers.files.records import Record, as_record, read_json, read_record, read_tensors
 from ..folder.reading import RunError
 
@@ -74,7 +75,7 @@ class Directory:
 
     def beside(self) -> dict[str, bytes]:
         """The content of the files in BESIDE that the directory has, by name."""
-        return {name: read_bytes(self.path / name, LARGE) for name in BESIDE if self.has(name)}
+        return {name: read_bytes(self.path / name, VOCABULARY) for name in BESIDE if self.has(name)}
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:

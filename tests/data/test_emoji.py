@@ -10,6 +10,7 @@ pytest.importorskip("emoji")
 fonts = pytest.importorskip("fontTools.ttLib")
 
 from chopmix.data.datasets.emoji import Emoji
+from chopmix.tokenizers.files.reading import DataError
 
 RED, HEART, WAVE, DARK = 0x1F534, 0x2764, 0x1F44B, 0x1F3FF
 
@@ -40,7 +41,7 @@ class Font(dict):
 @pytest.fixture
 def font(monkeypatch, tmp_path):
     (tmp_path / "emoji").mkdir()
-    (tmp_path / "emoji" / "NotoColorEmoji.ttf").touch()
+    (tmp_path / "emoji" / "NotoColorEmoji.ttf").write_bytes(b"\0\1\0\0")
     monkeypatch.setenv("CHOPMIX_DATA", str(tmp_path))
     monkeypatch.setattr(fonts, "TTFont", Font)
 
@@ -56,3 +57,16 @@ def test_every_emoji_of_the_font_is_read_once_and_belongs_to_one_split(skin_tone
     samples = [made.open(split) for split in Emoji.splits]
     found = [each[index]["name"] for each in samples for index in range(len(each))]
     assert sorted(found) == sorted(plain | more)
+
+
+def test_a_font_that_may_unpack_to_any_size_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "emoji").mkdir()
+    file = tmp_path / "emoji" / "NotoColorEmoji.ttf"
+    monkeypatch.setenv("CHOPMIX_DATA", str(tmp_path))
+    file.write_bytes(b"wOFF" + bytes(40))
+    with pytest.raises(DataError, match="is no font of coloured bitmaps: it begins like no TrueType font"):
+        Emoji().open("train")
+    with open(file, "wb") as large:
+        large.truncate(2**26 + 1)
+    with pytest.raises(DataError, match="has 67,108,865 bytes, more than the 67,108,864 that are read"):
+        Emoji().open("train")

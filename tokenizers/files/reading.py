@@ -15,6 +15,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,19 @@ def open_regular(path: str | os.PathLike) -> io.BufferedIOBase:
         raise DataError(f"{os.fspath(path)!r} cannot be read: {error.strerror}") from None
 
 
+FILES = 1_000_000
+"""The most paths that one pattern may match."""
+
+
 def matching(pattern: str) -> list[str]:
-    """The paths that a pattern such as `**/*.txt` matches, sorted. Raises DataError for what is longer than a path."""
+    """The paths that a pattern such as `**/*.txt` matches, sorted. Raises DataError for a pattern that is longer than a
+    path, or matches more than `FILES` paths, as `/**/*` does."""
     if len(pattern) > 4096:
         raise DataError(f"{shown(pattern)} has {len(pattern):,} characters; a path has 4,096 at most")
-    return sorted(glob.glob(pattern, recursive=True))
+    found = list(islice(glob.iglob(pattern, recursive=True), FILES + 1))
+    if len(found) > FILES:
+        raise DataError(f"{shown(pattern)} matches more than {FILES:,} paths; name a folder with fewer files")
+    return sorted(found)
 
 
 def read_bytes(path: str | os.PathLike, most: int = LARGE) -> bytes:

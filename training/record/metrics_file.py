@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import StrictFloat, StrictInt, TypeAdapter, ValidationError
 
 from ...inference.sheet import PICTURES, SOUNDS, Cell, Samples, page
-from ...tokenizers.files.reading import LARGE, DataError, read_text
+from ...tokenizers.files.reading import DataError, read_lines
 from ...tokenizers.files.records import parse_json
 from ...tokenizers.files.writing import not_written, write_text
 from ...tokenizers.media.files import read_picture, read_sound
@@ -129,7 +129,7 @@ def read_metrics(file: Path, strict: bool = True) -> list[dict[str, float]]:
     """The lines of a `metrics.jsonl`, in order. A line that is no mapping of names to numbers, or has no step, raises
     DataError; without `strict` it is skipped."""
     found = []
-    for number, line in enumerate(read_text(file, LARGE).splitlines(), start=1):
+    for number, line in enumerate(read_lines(file), start=1):
         try:
             value = Line.validate_python(parse_json(line, f"{file}, line {number}"))
             if not isinstance(value.get("step"), int):

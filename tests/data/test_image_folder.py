@@ -1,0 +1,58 @@
+"""Folders of images: what is found at any depth, and folders that are none of images."""
+
+import time
+from pathlib import Path
+
+import pytest
+from chopmix.data.datasets import image_folder
+from chopmix.data.datasets.image_folder import read_folder
+from chopmix.tokenizers.files import reading
+from chopmix.tokenizers.files.reading import DataError, matching
+
+
+def fill(folder: Path, names: list[str]) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def test_images_at_any_depth_are_sorted_by_path(tmp_path):
+    fill(tmp_path, ["b/1.PNG", "a/x/y/2.jpg", "a/x/1.jpg", "a/z.txt", "c/.d/3.gif", "no_class.png", "a/x.png/4.webp"])
+    (tmp_path / "e").symlink_to(tmp_path / "a" / "x")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    found = read_folder(tmp_path)
+    assert found.keys == ["a/x/1.jpg", "a/x/y/2.jpg", "a/x.png/4.webp", "b/1.PNG", "c/.d/3.gif", "e/1.jpg", "e/y/2.jpg"]
+    assert [row["label"] for row in found.rows] == ["a", "a", "a", "b", "c", "e", "e"]
+    assert found.rows[0]["image"] == tmp_path / "a/x/1.jpg"
+
+
+def test_a_folder_of_other_files_is_refused_before_it_is_walked(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_folder, "OTHERS", 20)
+    fill(tmp_path, [f"a/{n}.png" for n in range(3)] + [f"a/{n}.txt" for n in range(30)])
+    assert len(read_folder(tmp_path).keys) == 3  # ten notes of each image are fine
+    fill(tmp_path, ["a/30.txt"])
+    told = (
+        r"is no folder of images, with 3 images and 31 other files and folders up to .*a; name a folder with a folder "
+    )
+    with pytest.raises(DataError, match=told + r"for each class \(such as .*cat/1.jpg\)"):
+        read_folder(tmp_path)
+    monkeypatch.setattr(image_folder, "OTHERS", 30)
+    fill(tmp_path, [f"b/{n}/c/d" for n in range(30)])
+    with pytest.raises(DataError, match="is no folder of images"):
+        read_folder(tmp_path)
+
+
+def test_the_whole_disk_is_no_folder_of_images():
+    started = time.process_time()
+    with pytest.raises(DataError, match="/ is no folder of images, with"):
+        read_folder(Path("/"))
+    assert time.process_time() - started < 5
+
+
+def test_a_pattern_matches_so_many_paths(tmp_path, monkeypatch):
+    fill(tmp_path, ["b.txt", "a.txt", "c/d.txt"])
+    monkeypatch.setattr(reading, "FILES", 3)
+    assert matching(f"{tmp_path}/**/*.txt") == [f"{tmp_path}/{name}.txt" for name in ("a", "b", "c/d")]
+    monkeypatch.setattr(reading, "FILES", 2)
+    with pytest.raises(DataError, match=r"/\*\*/\*.txt' matches more than 2 paths; name a folder with fewer files"):
+        matching(f"{tmp_path}/**/*.txt")
