@@ -14,12 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from ..data.processes import Processes
 from ..inference.evaluation import directions
-from ..tokenizers.files.printing import cell
+from ..tokenizers.files.printing import plain_console
 from .data.tasks import choppers_and_tasks
 from .folder.reading import RunError
 from .opening.opened_parts import open_part
@@ -103,9 +102,9 @@ def tell(config: Config, found: Mapping[Setting, list[dict[str, float]]], seeds:
     _, tasks = choppers_and_tasks(config, Path(config.out) / "assets", partial(open_part, trust=config.modules))
     sign = -1 if directions(tasks, "val").get(best) else 1
     ordered = sorted(found, key=lambda setting: sign * statistics.mean(run.get(best, 0.0) for run in found[setting]))
-    table = Table("setting", *map(cell, names), title=f"by {best}, the best first", title_justify="left")
+    table = Table("setting", *names, title=f"by {best}, the best first", title_justify="left")
     for setting in ordered:
         values = [[run[name] for run in found[setting]] for name in names]
         shown = [f"{statistics.mean(v):.4f}" + (f" ± {statistics.stdev(v):.4f}" if len(v) > 1 else "") for v in values]
-        table.add_row(cell(" ".join(setting)), *shown)
-    Console(width=None if Console().is_terminal else 240).print(table)
+        table.add_row(" ".join(setting), *shown)
+    plain_console(width=None if plain_console().is_terminal else 240).print(table)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...tokenizers.files.printing import plain_console
 from ...tokenizers.files.reading import matching
 
 if TYPE_CHECKING:
@@ -62,9 +63,7 @@ def search_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def wide_console() -> Console:
     """A console on standard output: as wide as the terminal, else 240 columns, so that no table is cut in a file."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 240)
+    return plain_console(width=None if sys.stdout.isatty() else 240)
 
 
 def add_config(command: argparse.ArgumentParser) -> None:

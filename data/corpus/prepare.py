@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
 from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
 from ...tokenizers.encoding.base import Encoding, UnencodableText
+from ...tokenizers.files.printing import plain_console
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.writing import partial_name, sweep_partials
 from ..base import Dataset, Document
@@ -225,8 +225,14 @@ def _naming(path: Path) -> Iterator[None]:
 def _progress_bar(title: str, enabled: bool) -> Iterator:
     """A progress line on standard error where that is a terminal: bytes of text, speed, time. Gives the function that
     advances it by so many bytes."""
-    columns = (SpinnerColumn(), TextColumn(title), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+    )
     shown = enabled and sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as bar:
+    with Progress(*columns, console=plain_console(stderr=True), transient=True, disable=not shown) as bar:
         task = bar.add_task(title, total=None)
         yield lambda size: bar.update(task, advance=size)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ...tokenizers.files.printing import cell, printable
+from ...tokenizers.files.printing import printable
 from ...tokenizers.files.writing import make_folder, not_written
 from ...training.record.metrics_file import read_metrics
 from ..folder.reading import RunError
@@ -66,11 +66,11 @@ def comparison_table(groups: Sequence[Group]) -> Table:
     difference from the first, paired by seed where they have seeds in common."""
     names = [group.name for group in groups]
     heads = [*names, *(f"{name} - {names[0]}" for name in names[1:])]
-    table = Table("metric", *map(cell, heads))
+    table = Table("metric", *heads)
     for metric in shared_metrics(groups):
         values = [group.last(metric) for group in groups]
         differences = [paired(values[0], other) for other in values[1:]]
-        table.add_row(cell(metric), *map(spread, (list(v.values()) for v in values)), *map(spread, differences))
+        table.add_row(metric, *map(spread, (list(v.values()) for v in values)), *map(spread, differences))
     return table
 
 

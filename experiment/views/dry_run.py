@@ -6,10 +6,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from ...data.processes import Processes
-from ...tokenizers.files.printing import printable
+from ...tokenizers.files.printing import plain_console
 from ...training.record.progress import Progress, peak_memory, scaled
 from ..assembly.assemble import assemble, start
 from ..budget import counted
@@ -26,8 +24,8 @@ def dry_run(config: Config) -> None:
     The run's folder is a temporary one. Raises what training would raise before its first step.
     """
     processes = Processes.start(config.training.device)
-    console = Console(soft_wrap=True, highlight=False, quiet=not processes.is_first)
-    console.print(printable(dumped(config.tree).rstrip()), markup=False)
+    console = plain_console(soft_wrap=True, highlight=False, quiet=not processes.is_first)
+    console.print(dumped(config.tree).rstrip())
     with tempfile.TemporaryDirectory() as folder:
         logging = replace(config.logging, tensorboard=False)
         known = counted(replace(config, out=Path(folder), logging=logging))
@@ -40,9 +38,9 @@ def dry_run(config: Config) -> None:
             console.print(rate_table(trainer.learner))
             if processes.is_first and experiment.data.about:
                 told = ", ".join(f"{name} {value}" for name, value in experiment.data.about.items())
-                console.print(printable(f"data: {config.data.dataset.use}, {told}"), markup=False)
+                console.print(f"data: {config.data.dataset.use}, {told}")
             for line in (*batch_lines(experiment), *about_inputs(experiment), *leak_lines(experiment.model)):
-                console.print(printable(line), markup=False)
+                console.print(line)
             start(experiment)
             loss = processes.sum(trainer.learner.update(0, loader.load(0))).item()
         memory = scaled(peak_memory(processes.device), "B")

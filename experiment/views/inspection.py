@@ -6,13 +6,12 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
 from ...data.split import Split
 from ...models.batch import IGNORED, Batch
 from ...tokenizers.base import Chopper
-from ...tokenizers.files.printing import printable
+from ...tokenizers.files.printing import plain_console, printable
 from ...tokenizers.files.writing import write_text
 from ..assembly.model import build_model
 from ..data.opened_data import open_untrained
@@ -105,12 +104,12 @@ def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
 
         when the input is 18, 47 the target is 56   'Fi' -> 'r'
     """
-    console = Console(highlight=False)
+    console = plain_console(highlight=False)
     choppers, _, split = open_untrained(config)
     (name,) = choppers
     encoding = choppers[name].vocabulary
     about = f"input {name!r}: {encoding.name}, {encoding.size:,} ids; start token {encoding.start}"
-    console.print(printable(about), markup=False)
+    console.print(about)
     ids = split.file.ids
     console.print(f"validation: {len(ids):,} tokens for {split.file.bytes:,} bytes, "
                   f"{split.file.bytes / len(ids):.2f} bytes a token\n")  # fmt: skip
@@ -123,7 +122,7 @@ def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
             console.print(
                 f"when the input is {', '.join(map(str, given))} the target is {target}   "
                 f"{encoding.decode(given, specials=True)!r} -> {encoding.decode([target], specials=True)!r}",
-                markup=False, soft_wrap=True,
+                soft_wrap=True,
             )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from ...inference.whisper.transcript import Segment, Transcript
 from ...inference.whisper.transcription import Transcriber, Transcribing, vocabulary_of
 from ...inference.whisper.window import window_planner
 from ...tokenizers.audio_stem import AudioStemChopper
-from ...tokenizers.files.printing import as_written, printable
+from ...tokenizers.files.printing import as_written, plain_console, printable
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import as_record
 from ...tokenizers.files.writing import write_text
@@ -139,7 +139,7 @@ def write_transcripts(
     made, _ = transcriber_of(run)
     made.check(how)
     outputs = output_names(files, formats, folder) if formats else {}
-    failed, console = 0, Console(stderr=True)
+    failed, console = 0, plain_console(stderr=True)
     for file in files:
         with progress_bar(console) as bar:
             task = bar.add_task(printable(Path(file).name), total=None, heard="")
@@ -150,7 +150,7 @@ def write_transcripts(
             try:
                 heard, segments = transcribe(run, file, how, advance), []
                 if made.protocol.languages and not how.language:
-                    console.print(printable(f"{file}: language {heard.language}"), markup=False, soft_wrap=True)
+                    console.print(f"{file}: language {heard.language}", soft_wrap=True)
                 for segment in heard:
                     segments.append(segment)
                     when = f"[{clock(segment.start, '.')} --> {clock(segment.end, '.')}]"
@@ -159,14 +159,14 @@ def write_transcripts(
                     out = outputs[file]
                     write_text(out.with_name(f"{out.name}.{kind}"), FORMATS[kind](Transcript(heard.language, segments)))
             except (ValueError, OSError) as error:
-                console.print(printable(f"{file}: {error}"), markup=False, soft_wrap=True)
+                console.print(f"{file}: {error}", soft_wrap=True)
                 failed += 1
     return failed
 
 
 def progress_bar(console: Console) -> Progress:
     """A progress bar on standard error for one file."""
-    name, done = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[heard]}")
+    name, done = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[heard]}", markup=False)
     columns = (name, BarColumn(), done, TimeRemainingColumn())
     own = sys.stdout.isatty()  # standard output may be a file
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=own)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ..files.locking import lock
+from ..files.printing import plain_console
 from ..files.reading import DataError
 from ..files.records import partial_tensors, read_tensors
 from ..files.writing import make_folder, not_written, sweep_partials
@@ -176,10 +177,10 @@ def raw_key(raw: Any) -> bytes | None:
 
 def counted(items: Iterable[Any], title: str) -> Iterator[Any]:
     """The items, with a line on standard error, where that is a terminal, that counts them."""
-    from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn(title), MofNCompleteColumn(), TimeElapsedColumn())
+    named = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), named, MofNCompleteColumn(), TimeElapsedColumn())
     shown = sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as bar:
-        yield from bar.track(items)
+    with Progress(*columns, console=plain_console(stderr=True), transient=True, disable=not shown) as bar:
+        yield from bar.track(items, description=title)

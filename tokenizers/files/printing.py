@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import re
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
+if TYPE_CHECKING:
+    from rich.console import Console
 
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Characters that are escaped: control characters but tab and newline, and lone surrogates, which are what Python makes
@@ -33,6 +34,13 @@ def json_line(value: Any) -> str:
     return STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def cell(text: str) -> str:
-    """A text for a cell of a rich table: `printable`, and without markup, so that `[/red]` is shown as it is."""
-    return escape(printable(text))
+def plain_console(**options: Any) -> Console:
+    """A console of rich, with these options, that shows the texts of lines and tables as they are: `printable`, and
+    neither `[red]` nor `:dog:` means anything."""
+    from rich.console import Console
+
+    class Plain(Console):
+        def render_str(self, text, **how):
+            return super().render_str(printable(text), **how)
+
+    return Plain(markup=False, emoji=False, **options)

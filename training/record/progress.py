@@ -9,10 +9,9 @@ import time
 from collections.abc import Mapping
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
-from ...tokenizers.files.printing import printable
+from ...tokenizers.files.printing import plain_console, printable
 
 PEAK_FLOPS = {
     "H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12,
@@ -96,6 +95,6 @@ class Progress:
 
     def show_tables(self, *tables: Table) -> None:
         """Write tables, above the line."""
-        console = Console(file=self.stream, width=None if self.live else 120)
+        console = plain_console(file=self.stream, width=None if self.live else 120)
         for table in tables:
             console.print(table)
