@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from ..tokenizers.files.printing import printable
+from ..tokenizers.files.writing import write_bytes
 
 WRITTEN, NAMED = 40, 100
 """Up to so many classes a confusion matrix shows the counts, or the classes' names; its size grows up to NAMED."""
@@ -34,4 +36,6 @@ def draw_confusion(counts: Tensor, classes: Sequence, file: Path) -> None:
             names = [printable(str(name)) for name in classes]
             canvas.set_xticks(range(n), names, rotation=90)
             canvas.set_yticks(range(n), names)
-        figure.savefig(file, dpi=110)
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=110)
+    write_bytes(file, content.getvalue())

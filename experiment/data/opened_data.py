@@ -17,6 +17,7 @@ from ...data.processes import Processes
 from ...data.split import Split
 from ...tasks.base import Task
 from ...tokenizers.base import Chopper
+from ...tokenizers.files.writing import write_bytes
 from ..folder.transfer import take_assets
 from ..opening.opened_parts import open_part
 from ..settings.config import Config
@@ -67,8 +68,7 @@ def fit(
         return made
     with tempfile.TemporaryDirectory() as folder:
         for name, content in processes.told(None).items():
-            (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
-            (Path(folder) / name).write_bytes(content)
+            write_bytes(Path(folder) / name, content)
         return choppers_and_tasks(config, Path(folder), door)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...tokenizers.files.reading import regular
-from ...tokenizers.files.writing import make_folder, write_json
+from ...tokenizers.files.writing import make_folder, write_bytes, write_json
 from ..data.columns import columns_of
 from ..folder.reading import RunError
 from ..settings.config import Config
@@ -82,14 +83,15 @@ def written(value: Any, folder: Path, name: str) -> Any:
         return f"{name}{value.suffix}"
     if isinstance(value, bytes):
         ending = next((ending for start, ending in ENDINGS.items() if value.startswith(start)), ".bin")
-        (folder / f"{name}{ending}").write_bytes(value)
+        write_bytes(folder / f"{name}{ending}", value)
         return f"{name}{ending}"
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], int):
-        soundfile.write(folder / f"{name}.wav", np.asarray(value[0]), value[1])
+        content = io.BytesIO()
+        soundfile.write(content, np.asarray(value[0]), value[1], format="WAV")
+        write_bytes(folder / f"{name}.wav", content.getvalue())
         return f"{name}.wav"
     if isinstance(value, Image.Image):
-        value.save(folder / f"{name}.png")
-        return f"{name}.png"
+        return as_picture(value, folder, name)
     if isinstance(value, np.ndarray | Tensor | list) and np.asarray(value).ndim:
         return as_array(np.asarray(value), folder, name)
     try:
@@ -102,9 +104,18 @@ def as_array(array: np.ndarray, folder: Path, name: str) -> Any:
     """Write an array and give the file's name: uint8 (h, w) or (h, w, 3) as PNG, else as `.npy`. Up to 16 numbers on
     one axis are given back as a list."""
     if array.dtype == np.uint8 and array.ndim in (2, 3) and min(array.shape[:2]) > 1 and array.shape[2:] in ((), (3,)):
-        Image.fromarray(array).save(folder / f"{name}.png")
-        return f"{name}.png"
+        return as_picture(Image.fromarray(array), folder, name)
     if array.ndim == 1 and array.size <= 16:
         return array.tolist()
-    np.save(folder / f"{name}.npy", array)
+    content = io.BytesIO()
+    np.save(content, array)
+    write_bytes(folder / f"{name}.npy", content.getvalue())
     return f"{name}.npy"
+
+
+def as_picture(picture: Any, folder: Path, name: str) -> str:
+    """Write a picture (PIL) as PNG and give the file's name."""
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    write_bytes(folder / f"{name}.png", content.getvalue())
+    return f"{name}.png"

@@ -15,6 +15,8 @@ from chopmix.commands.cli import main
 from chopmix.data.corpus.prepare import prepare
 from chopmix.data.datasets.text import Text
 from chopmix.experiment.folder.claim import LockedError, run_lock
+from chopmix.experiment.views.examples import written
+from chopmix.inference.pictures import draw_confusion
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.encoding.code_file import CodeFile
 from chopmix.tokenizers.files.records import write_tensors
@@ -253,8 +255,21 @@ def content(folder):
     write_bytes(folder / "x.bin", np.zeros(1000).tobytes())
 
 
+def sample(folder):
+    written(np.zeros((99, 99)), folder, "array")
+
+
+def sound(folder):
+    written((np.zeros(999), 8000), folder, "sound")
+
+
+def confusion(folder):
+    draw_confusion(torch.eye(2).flatten(), range(2), folder / "confusion.png")
+
+
 WRITERS = {tensors: "x.safetensors", checkpoints: "step 5 could not be saved", metrics: "metrics.jsonl",
-           codes: "x.safetensors", text: "x.json", content: "x.bin"}  # fmt: skip
+           codes: "x.safetensors", text: "x.json", content: "x.bin", sample: "array.npy", sound: "sound.wav",
+           confusion: "confusion.png"}  # fmt: skip
 
 
 @pytest.mark.parametrize("write", WRITERS)
