@@ -38,4 +38,4 @@ def draw_confusion(counts: Tensor, classes: Sequence, file: Path) -> None:
             canvas.set_yticks(range(n), names)
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=110)
-    write_bytes(file, content.getvalue())
+    write_bytes(file, content.getvalue(), within=file.parent)

@@ -27,6 +27,6 @@ def build_trainer(
     return Trainer(
         learner=learner, loader=build_loader(config, data, processes),
         evaluator=build_evaluator(config, data, processes, learner.replica.objective),
-        saver=build_saver(config, data, processes.is_first, check), log=log, stop=StopRequest(), steps=config.training.steps,
-        every=every,
+        saver=build_saver(config, data, processes.is_first, check), log=log, stop=StopRequest(),
+        steps=config.training.steps, every=every,
     )  # fmt: skip

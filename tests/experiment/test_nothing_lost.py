@@ -88,8 +88,8 @@ def test_a_folder_that_vanishes_stops_the_run(tiny, tmp_path, capsys, at_step, h
     said = capsys.readouterr()
     last = said.err.splitlines()[-1]
     assert last == (
-        f"{folder} is not this run's folder any more: it was deleted, moved or replaced, or its file .lock was. Nothing "
-        "more is written. The same command goes on from the last checkpoint, if the folder is back in its place"
+        f"{folder} is not this run's folder any more: it was deleted, moved or replaced, or its file .lock was. "
+        "Nothing more is written. The same command goes on from the last checkpoint, if the folder is back in its place"
     )
     assert "done" not in said.err + said.out
     left = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []

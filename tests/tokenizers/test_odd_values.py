@@ -33,8 +33,8 @@ CHOPPERS = {
 OTHERS = {"base": "no tokenizer", "codes": "reads what another run reads", "encoded": "reads what another run reads",
           "noted_text": "is a text"}  # fmt: skip
 PLAIN = st.sampled_from([
-    None, 5, -1, 2.5, float("nan"), True, 10**400, "", "no such file", "a\0b", b"", b"abc", 1j, object(), int, {}, set(),
-    np.array(5), np.array(2.5), np.zeros((0, 2)), np.zeros((2, 2, 2, 2, 2)), np.array("a"), np.array([None, {}]),
+    None, 5, -1, 2.5, float("nan"), True, 10**400, "", "no such file", "a\0b", b"", b"abc", 1j, object(), int, {},
+    set(), np.array(5), np.array(2.5), np.zeros((0, 2)), np.zeros((2, 2, 2, 2, 2)), np.array("a"), np.array([None, {}]),
     np.array([1j, 2]), np.zeros((3, 2), "M8[D]"), np.zeros(3, [("a", "f4")]),
 ])  # fmt: skip
 VALUES = st.recursive(

@@ -39,6 +39,7 @@ class DirectoryEncoding(Encoding):
         coder = coder_of(text, "tokenizer.json")
         self.text, self.vocabulary, self.process = text, coder.get_vocab(), CoderProcess(text)
         self.name, self.start, self.frame = "directory", start, dict(frame)
+        self.last: tuple[str, tuple[int, ...]] = "", ()
         added = coder.get_added_tokens_decoder()
         self.specials = {i: token.content for i, token in added.items() if token.special}
         if wrong := [name for name, id in self.roles.items() if id not in self.specials]:
@@ -67,8 +68,13 @@ class DirectoryEncoding(Encoding):
         return found
 
     def encode(self, text):
+        known, ids = self.last  # chopping asks twice, for the ids and for their number
+        if known == text:
+            return list(ids)
         try:
-            return self.process.encode([well_formed(text)])[0]
+            ids = self.process.encode([well_formed(text)])[0]
+            self.last = text, tuple(ids)
+            return ids
         except DataError as error:
             raise DataError(f"the tokenizer cannot cut the text {shown(text)}: {error}") from None
 

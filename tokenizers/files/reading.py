@@ -125,9 +125,9 @@ def read_text(path: str | os.PathLike, most: int = SMALL) -> str:
 PACKED: dict[str, Callable] = {".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open}
 """What opens a compressed file, by its suffix."""
 
-LONGEST, BLOCK, LEAST = 2**24, 2**20, 2**26
+LONGEST, BLOCK, LEAST = 2**24, 2**20, 2**25
 """The most bytes of a line (16 MiB; of JSON they become up to 500 MiB of lists), the bytes that are read at a time, and
-the bytes to which every compressed file may unpack, however small it is (64 MiB)."""
+the bytes to which every compressed file may unpack, however small it is (32 MiB)."""
 
 
 def unpacked_most(path: str | os.PathLike) -> int:
