@@ -23,6 +23,7 @@ from torch import Tensor
 from ..models.batch import Chunks, SetPlan
 from ..models.model import Model
 from .encoding.vocabulary import Vocabulary
+from .files.trust import NOTHING, Trust
 
 SECONDS = "seconds"
 """The position axis of time."""
@@ -71,6 +72,8 @@ class Role:
     """Roles of the special ids that its tasks need (`mask`, `sentinel_0`); a vocabulary that lacks one gets it."""
     open_run: Callable[[str | Path], RunPart] = no_run
     """Opens a trained run by its folder, as a frozen part of this one."""
+    trust: Trust = NOTHING
+    """The hosts from which what the input needs may be downloaded, such as the ranks of a public encoding."""
     cache: Path | None = None
     """A folder where what is computed once from the training data may be kept for later runs; None: nowhere."""
 

@@ -34,10 +34,10 @@ class TextPreprocessor(Preprocessor):
                 with suppress(ValueError):  # what is no text is reported as a bad sample when it is read
                     yield as_text(raw)
 
-        return TextChopper.of(make_encoding(self.encoding, self.vocabulary, texts), role)
+        return TextChopper.of(make_encoding(self.encoding, self.vocabulary, texts, role.trust), role)
 
     def load(self, folder: Path, role: Role) -> TextChopper:
-        return TextChopper.of(load_encoding(folder), role)
+        return TextChopper.of(load_encoding(folder, role.trust), role)
 
 
 @dataclass(frozen=True, kw_only=True)

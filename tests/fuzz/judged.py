@@ -38,7 +38,8 @@ from chopmix.commands import cli
 from chopmix.experiment.settings.document import ConfigError
 
 FORMATS = ("configurations", "overrides", "dry runs", "images", "sounds", "sensors", "scores", "fonts", "grammars",
-           "shards", "manifests", "corpora", "imports", "runs", "command lines")  # fmt: skip
+           "shards", "manifests", "corpora", "imports", "runs", "command lines",
+           "payloads")  # fmt: skip
 SECONDS = 10.0
 """What one input may take."""
 GROWTH, ROOM = 2**30, 2**32
@@ -70,6 +71,10 @@ class Executed(Complaint):
 
 class WroteOutside(Complaint):
     """A file was changed outside the input's folder."""
+
+
+class Connected(Complaint):
+    """A connection to another machine was opened."""
 
 
 class Steered(Complaint):
@@ -127,6 +132,8 @@ def check_quiet(text: str, where: str) -> None:
 # -------------------------------------------------------------------------------------------------------- what happened
 
 STARTS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "pty.spawn"}
+CONNECTS = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.bind", "socket.sendto"}
+"""Audit events by which a connection is opened."""
 CHANGES = {
     "os.mkdir": (0,),
     "os.remove": (0,),
@@ -151,8 +158,10 @@ class Watch:
     def hear(self, event: str, arguments: tuple) -> None:
         """One event. Raises OSError for what is wrong, so that it does not happen, and keeps it, since that
         may be caught."""
-        if event in STARTS:
+        if event in STARTS or event == "pickle.find_class":
             self.stop(Executed(f"{event}: {arguments[0]!r}"))
+        elif event in CONNECTS and not is_local(arguments):
+            self.stop(Connected(f"{event}: {arguments[1:]!r}"))
         elif event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING:
             self.check(arguments[0], follows=not arguments[2] & os.O_NOFOLLOW)
         elif event in CHANGES and (len(arguments) < 2 or arguments[-1] in (-1, None) or event in ("os.truncate",)):
@@ -176,6 +185,11 @@ class Watch:
         """Keep the first complaint, and stop what it is about."""
         self.complaint = self.complaint or complaint
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def is_local(arguments: tuple) -> bool:
+    """Whether a socket is a file of this machine, or only tests whether it has IPv6."""
+    return len(arguments) == 2 and (isinstance(arguments[1], str | bytes) or tuple(arguments[1]) == ("::1", 0))
 
 
 _watches: list[Watch] = []

@@ -101,10 +101,10 @@ LONGEST = 2**28
 """The most bytes of a line (256 MiB)."""
 
 
-def unpacked_most(path: str | os.PathLike) -> int:
-    """The most bytes that a compressed file may unpack to: 100 times its size, at least 1 GiB. What unpacks to more is
-    a decompression bomb."""
-    return max(100 * os.path.getsize(path), 2**30)
+def unpacked_most(size: int) -> int:
+    """The most bytes that a compressed file of `size` bytes may unpack to: 100 times its size, at least 1 GiB. What
+    unpacks to more is a decompression bomb."""
+    return max(100 * size, 2**30)
 
 
 def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
@@ -113,7 +113,7 @@ def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
     named, opener, total = os.fspath(path), PACKED.get(Path(path).suffix), 0
     regular(path)
     try:
-        most = unpacked_most(path) if opener else sys.maxsize
+        most = unpacked_most(os.path.getsize(path)) if opener else sys.maxsize
         with (opener or open)(path, "rb") as file:
             while line := file.readline(LONGEST):
                 total += len(line)
