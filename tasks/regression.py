@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from ..models.batch import Batch, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.files.reading import DataError
-from ..tokenizers.files.records import Record
+from ..tokenizers.files.records import Record, as_numbers
 from .base import Metric, Needs, Task, TrainingColumns
 from .measuring.number_errors import check_loss, errors, loss_of, metrics_of_numbers
 
@@ -62,14 +61,16 @@ class Regression(Task):
     def fit(self, data: TrainingColumns) -> Scale:
         """Mean and std of each number (std 1 for a constant). Raises DataError where there are no numbers, or rows of
         unequal lengths."""
-        rows = []
+        rows, wrong = [], None
         for value in data.column(self.target):
-            with suppress(DataError):  # reported as a bad sample when it is read
+            try:
                 rows.append(numbers(value))
+            except DataError as error:  # reported as a bad sample when it is read
+                wrong = wrong or error
         lengths = sorted({len(row) for row in rows})
         if len(lengths) != 1:
-            told = f"rows of {lengths} numbers" if lengths else "no numbers"
-            raise DataError(f"column {self.target!r}: {told} to learn from")
+            reason = f"its values have {lengths} numbers; each needs equally many" if lengths else "it has no numbers"
+            raise DataError(f"column {self.target!r}: {reason}{f'; the first: {wrong}' if wrong else ''}")
         values = torch.stack(rows)
         known = ~values.isnan()
         if lacking := len(data) - int(known.any(1).sum()):
@@ -152,6 +153,7 @@ class Regression(Task):
 def numbers(value: Any) -> Tensor:
     """A column's value as a row of numbers, (v,), NaN where one is missing. Raises DataError for what is no number, or
     infinite in float32: it would make the mean infinite."""
+    value = as_numbers(value)
     if isinstance(value, list | tuple):
         value = [math.nan if each is None else each for each in value]
     try:

@@ -22,7 +22,7 @@ from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk, Role, readable
 from .files.reading import DataError, as_text, read_bytes
-from .files.records import read_array, read_record
+from .files.records import as_numbers, read_array, read_record
 from .files.writing import write_json
 from .media.clock import Clocked, Stream, clock_of, split_clock, with_clock
 from .media.files import as_tensor
@@ -87,11 +87,12 @@ class SensorChopper(Chopper):
         return dict.fromkeys(self.names, given) if isinstance(given, int | float) else given or {}
 
     def decode(self, raw: Any) -> Stream:
-        """The stream of an array (times, channels) or (times,), of {"values": such an array, "seconds": (times,)}, or
-        of the path or the bytes of a file: NumPy's `.npy`, or CSV, whose header names a column per channel, in any
-        order and beside others; a column `seconds` that is no channel is its clock. Empty fields and infinite values
-        are missing values. Raises DataError for anything else, for a category that is not there, and for a clock that
-        does not rise."""
+        """The stream of a number, of an array (times, channels) or (times,), of {"values": such an array, "seconds":
+        (times,)}, of a text that holds a number or a list, or of the path or the bytes of a file: NumPy's `.npy`, or
+        CSV, whose header names a column per channel, in any order and beside others; a column `seconds` that is no
+        channel is its clock. Empty fields and infinite values are missing values. Raises DataError for anything else,
+        for a category that is not there, and for a clock that does not rise."""
+        raw = as_numbers(raw)
         if isinstance(raw, str | os.PathLike):
             content = read_bytes(raw)
             try:
@@ -103,7 +104,7 @@ class SensorChopper(Chopper):
         else:
             raw, seconds = split_clock(raw)
         values = as_tensor(raw, "the stream")
-        values = values[:, None] if values.dim() == 1 else values
+        values = values.reshape(-1, 1) if values.dim() < 2 else values
         if values.dim() != 2 or values.shape[1] != len(self.names):
             expected = f"a stream of {len(self.names)} channels ({', '.join(self.names)})"
             raise DataError(f"{expected} is expected, not of shape {tuple(values.shape)}")

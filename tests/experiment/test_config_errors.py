@@ -10,6 +10,7 @@ import pytest
 import yaml
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.settings.document import ConfigError
+from chopmix.tokenizers.files.trust import Trust
 
 PLAIN = """\
 inputs:    {text: {use: text, encoding: bytes}}
@@ -282,7 +283,6 @@ from torch import nn
 from chopmix.data.base import Dataset
 from chopmix.models.layers.norms import Norm
 from chopmix.tokenizers.base import Chopper
-from chopmix.tokenizers.files.trust import Trust
 
 @dataclass(frozen=True, kw_only=True)
 class LidarChopper(Chopper):

@@ -41,7 +41,7 @@ FORMATS = ("configurations", "overrides", "dry runs", "images", "sounds", "senso
            "shards", "manifests", "corpora", "imports", "runs", "command lines",
            "payloads")  # fmt: skip
 SECONDS = 10.0
-"""What one input may take."""
+"""Seconds of the processor that one input may take."""
 GROWTH, ROOM = 2**30, 2**32
 """Bytes by which an input may make the process grow, and by which it cannot, since the system gives no more
 addresses."""
@@ -268,27 +268,32 @@ def bounded_memory() -> Iterator[None]:
 
 @contextmanager
 def bounded_time(seconds: float) -> Iterator[None]:
-    """Raises Hung after so many seconds, and again every second until it is heard. A call into C that does not
-    come back within four times that ends the process, with its stack on standard error."""
+    """Raises Hung after so many seconds of the processor, or ten times as many of the clock (the machine may be busy), and
+    again every second until it is caught. A call into C that does not come back within twice that ends the process, with
+    its stack on standard error."""
 
     def ring(number: int, frame: Any) -> None:
         while frame is not None and not is_source(frame.f_code.co_filename):
             frame = frame.f_back
         raise _Alarm("" if frame is None else f", at {place_of(frame.f_code.co_filename, frame.f_lineno)}")
 
-    old = signal.signal(signal.SIGALRM, ring)
-    faulthandler.dump_traceback_later(4 * seconds, exit=True, file=sys.__stderr__)
+    timers = {signal.SIGPROF: (signal.ITIMER_PROF, seconds), signal.SIGALRM: (signal.ITIMER_REAL, 10 * seconds)}
+    old = {number: signal.signal(number, ring) for number in timers}
+    faulthandler.dump_traceback_later(20 * seconds, exit=True, file=sys.__stderr__)
     try:
         try:
-            signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+            for timer, limit in timers.values():
+                signal.setitimer(timer, limit, 1.0)
             yield
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            for timer, _ in timers.values():
+                signal.setitimer(timer, 0)
     except _Alarm as alarm:
         raise Hung(f"it took more than {seconds:g} seconds{alarm}") from None
     finally:
         faulthandler.cancel_dump_traceback_later()
-        signal.signal(signal.SIGALRM, old)
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 # ------------------------------------------------------------------------------------------------------------ the judge
