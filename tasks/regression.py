@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from ..models.batch import Batch, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import Record, as_numbers
+from ..tokenizers.media.summaries import span
 from .base import Metric, Needs, Task, TrainingColumns
 from .measuring.number_errors import check_loss, errors, loss_of, metrics_of_numbers
 
@@ -105,6 +106,11 @@ class Regression(Task):
         found, known = len(numbers(value)), len(self.scale[0])
         if found != known:
             raise DataError(f"column {self.target!r} holds {known} numbers, not {found} as here")
+
+    def summary(self, values: Sequence[Any]) -> str:
+        known = torch.cat([numbers(value) for value in values]) if values else torch.empty(0)
+        known = known[~known.isnan()]
+        return f"{span(known.tolist())}, mean {known.mean():.3g}" if len(known) else "no numbers"
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return PooledLinear(self.pooling(width), width, len(self.scale[0]))

@@ -76,8 +76,8 @@ class CategoryChopper(Chopper):
         return None if self.shape else self.size
 
     def decode(self, raw: Any) -> Stream:
-        """The categories of a number, of an array (times, *shape), of {"values": such an array, "seconds": (times,)}, of
-        a text that holds a number or a list, or of the path or the bytes of NumPy's `.npy`. Raises DataError for
+        """The categories of a number, of an array (times, *shape), of {"values": such an array, "seconds": (times,)},
+        of a text that holds a number or a list, or of the path or the bytes of NumPy's `.npy`. Raises DataError for
         anything else, for a category that is not there, and for a clock that does not rise."""
         raw = as_numbers(raw)
         raw = read_bytes(raw) if isinstance(raw, str | os.PathLike) else raw

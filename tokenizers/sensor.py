@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -26,6 +26,7 @@ from .files.records import as_numbers, read_array, read_record
 from .files.writing import write_json
 from .media.clock import Clocked, Stream, clock_of, split_clock, with_clock
 from .media.files import as_tensor
+from .media.summaries import span
 
 CLOCK = "seconds"
 """The column of a CSV that is its clock."""
@@ -115,6 +116,14 @@ class SensorChopper(Chopper):
             if not (column.isnan() | ((column >= 0) & (column < count) & (column == column.round()))).all():
                 raise DataError(f"channel {name!r} must hold whole numbers from 0 to {count - 1}")
         return with_clock(values.masked_fill(values.isinf(), math.nan), seconds)
+
+    def summary(self, raws: Sequence[Any]) -> str:
+        streams = list(readable(raws, self.decode, "stream", "in the samples"))
+        values = torch.cat([clock_of(stream, self.rate)[0] for stream in streams])
+        missing = f", {values.isnan().float().mean():.1%} of the values are missing" * bool(values.isnan().any())
+        measured = span((len(stream) for stream in streams), "measurement(s)")
+        tokens = span((self.count(stream) for stream in streams), "token(s)")
+        return f"{measured} of {len(self.names)} channel(s), normalised by mean and std, {tokens}{missing}"
 
     def _read(self, raw: bytes) -> tuple[list[list[float]], list[float] | None]:
         """The measurements of a CSV, and its clock where it has one."""

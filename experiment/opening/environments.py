@@ -33,8 +33,8 @@ def environment_of(run: Opened, how: Playing) -> tuple[str, Mapping[str, Any]]:
                 f" --setting {shlex.quote(f'{key}={value}')}" for key, value in kept.items() if [*code_in(value)]
             )
             raise RunError(
-                f"{reason}. If you trust its author, name it yourself: --environment {shlex.quote(name)}{given} (in a YAML "
-                "evaluation.play.environment and settings)"
+                f"{reason}. If you trust its author, name it yourself: --environment {shlex.quote(name)}{given} "
+                "(in a YAML evaluation.play.environment and settings)"
             )
     return name, {**kept, **how.settings}
 

@@ -332,7 +332,8 @@ def write_files(folder, *names, readme=""):
 
 
 def test_data_files_are_split_by_their_names(tmp_path):
-    write_files(tmp_path, "data/train-00000-of-00002.csv", "data/train-00001-of-00002.csv", "data/held-00000-of-00001.csv",
+    write_files(tmp_path, "data/train-00000-of-00002.csv", "data/train-00001-of-00002.csv",
+                "data/held-00000-of-00001.csv",
                 "dev.csv", "a/test/x.csv", "notes.txt", ".hidden.csv")  # fmt: skip
     reader, splits = split_files(tmp_path)
     assert reader == "csv" and {name: len(files) for name, files in splits.items()} == {

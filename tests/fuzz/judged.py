@@ -268,9 +268,9 @@ def bounded_memory() -> Iterator[None]:
 
 @contextmanager
 def bounded_time(seconds: float) -> Iterator[None]:
-    """Raises Hung after so many seconds of the processor, or ten times as many of the clock (the machine may be busy), and
-    again every second until it is caught. A call into C that does not come back within twice that ends the process, with
-    its stack on standard error."""
+    """Raises Hung after so many seconds of the processor, or ten times as many of the clock (the machine may be busy),
+    and again every second until it is caught. A call into C that does not come back within twice that ends the process,
+    with its stack on standard error."""
 
     def ring(number: int, frame: Any) -> None:
         while frame is not None and not is_source(frame.f_code.co_filename):

@@ -36,7 +36,8 @@ from judged import Judge, Steered, WroteOutside, at_home, command
 from tiny import SCENES, dumped, write_data
 
 Put = Callable[[Any], dict[str, Any]]
-"""From a value to the part of a configuration that holds it: `{"data": {"dataset": {"use": "text", "train": value}}}`."""
+"""From a value to the part of a configuration that holds it: `{"data": {"dataset": {"use": "text", "train": VALUE}}}`.
+"""
 
 KINDS: dict[str, set[str]] = {
     "a run's folder": {"codes.run", "encoded.run", "accepted_by.run", "transcribed_by.run", ".from"},
@@ -213,7 +214,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("predict", "run", "--input", "image=../data/image-0.png"), ("embed", "run", "--input", "text=chop"),
     ("play", "run", "--episodes", "1"), ("in_context", "run", "--functions", "2"), ("compare", "run"),
     ("train", "run", "training.steps=5"), ("train", "run/config.yaml", "--dry-run"), ("export", "run", "output/x"),
-    ("train", "own.yaml", "from=run", "out=output/y"), ("record", "CartPole-v1", "--policy", "run", "--episodes", "1", "--out", "output/z"),
+    ("train", "own.yaml", "from=run", "out=output/y"),
+    ("record", "CartPole-v1", "--policy", "run", "--episodes", "1", "--out", "output/z"),
     ("upgrade", "run"),
 )  # fmt: skip
 """Every command that takes a run."""

@@ -21,9 +21,10 @@ from .directory import DirectoryEncoding
 def make_encoding(
     name: str, vocabulary: int | None, texts: Callable[[], Iterable[str]], trust: Trust = EVERYTHING
 ) -> Encoding:
-    """The encoding that a YAML names; the ranks of a public one are downloaded if `trust` allows their host. `texts` gives the training corpus and is called for `characters` and `bpe` only;
-    `vocabulary` (ids in all, the start token included) must be given for `bpe` and `numbers`, and for them only. Raises
-    ValueError for an unknown name, or a vocabulary that is missing, out of place or impossible."""
+    """The encoding that a YAML names. `texts` gives the training corpus and is called for `characters` and `bpe` only;
+    `vocabulary` (ids in all, the start token included) must be given for `bpe` and `numbers`, and for them only. The
+    ranks of a public encoding are downloaded if `trust` allows their host. Raises ValueError for an unknown name, or a
+    vocabulary that is missing, out of place or impossible."""
     if name == "bpe":
         if vocabulary is None:
             raise ValueError("encoding: bpe needs vocabulary: how many ids to learn, such as 4096")
