@@ -20,7 +20,7 @@ from ..models.batch import Chunks
 from ..models.layers.positions import GridPosition, LearnedGrid
 from .base import Chunk, Role
 from .media.augmentation import SpectrogramAugmentation
-from .media.mel import kaldi_banks
+from .media.mel import LOWEST, kaldi_banks
 from .media.sound import Clip
 from .media.spectrogram import SpectrogramChopper, SpectrogramEmbedder, draw_spectrogram
 
@@ -47,6 +47,9 @@ class AudioPatchesChopper(SpectrogramChopper):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.rate <= 2 * LOWEST:
+            why = f"the first mel channel begins at {LOWEST:g} Hz"
+            raise ValueError(f"rate must be more than {2 * LOWEST:g} Hz, not {self.rate}: {why}")
         if not 1 <= self.stride <= self.patch_size <= self.mels:
             most = f"patch_size ({self.patch_size}), and that at most mels ({self.mels})"
             raise ValueError(f"stride ({self.stride}) must be 1 to {most}")

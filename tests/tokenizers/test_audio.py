@@ -7,6 +7,7 @@ import pytest
 import soundfile
 import torch
 from chopmix.tokenizers.audio import AudioChopper, AudioTokenizer, LogMel
+from chopmix.tokenizers.audio_patches import AudioPatchesChopper
 from chopmix.tokenizers.audio_stem import AudioStemChopper, AudioStemTokenizer
 from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.chopping.packing import pack
@@ -215,6 +216,9 @@ def test_stripes_hide_each_clip_by_itself():
 def test_settings_must_mean_something():
     with pytest.raises(ValueError, match="frames must be at least 1, not 0"):
         AudioChopper(frames=0)
+    with pytest.raises(ValueError, match="rate must be more than 40 Hz, not 40: the first mel channel begins at 20 Hz"):
+        AudioPatchesChopper(rate=40, window=0.1, hop=0.1)
+    assert AudioPatchesChopper(mels=3, patch_size=3, stride=1).spectrum()(torch.ones(2, 400)).shape == (2, 3)
 
 
 def test_each_clip_is_normalised_by_itself():
