@@ -1,25 +1,22 @@
-"""What all tokenizers of sound share: reading, resampling, trimming, and augmentation of the waveform."""
+"""What all tokenizers of sound share: decoding, trimming, and augmentation of the waveform."""
 
 from __future__ import annotations
 
 import math
 import os
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from ..base import Chopper
 from ..files.reading import DataError
 from .files import read_sound
+from .resampling import Clip, resampled
 from .synthesizer import sound_bytes
-
-Clip = Float[Tensor, "_samples"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,36 +175,3 @@ def as_shares(samples: np.ndarray) -> np.ndarray:
     half = 2.0 ** (8 * samples.dtype.itemsize - 1)
     middle = half if np.issubdtype(samples.dtype, np.unsignedinteger) else 0.0
     return ((samples.astype(np.float64) - middle) / half).astype(np.float32)
-
-
-ZEROS, ROLLOFF = 6, 0.99
-"""torchaudio's windowed sinc: zero crossings on each side, and cutoff as a share of the lower Nyquist frequency."""
-
-
-def resampled(clip: Clip, rate: int, new_rate: int, late: bool = False) -> Clip:
-    """The clip at another rate, in hertz, by torchaudio's windowed sinc.
-
-    Its kernel holds rate * new_rate / gcd^2 numbers, gigabytes for 11,027 Hz. The ratio of the rates is therefore
-    rounded to a denominator of at most 512: from the usual rates to 16,000 Hz exact, from 11,027 Hz 2.5 millionths off,
-    at worst (beside a simple ratio, as from 16,016 Hz) 0.1 %. The kernel looks as far ahead as behind, 0.4 ms at 16
-    kHz: with `late` the clip is delayed by that, so that no sample depends on later ones. Raises ValueError for a rate
-    more than 512 times the new one.
-    """
-    if rate == new_rate:
-        return clip
-    if rate > 512 * new_rate:
-        raise ValueError(f"a sound of {rate:,} Hz cannot be read at {new_rate:,} Hz: at most 512 times as fast")
-    ratio = Fraction(new_rate, int(rate)).limit_denominator(512)
-    found = functional().resample(clip, ratio.denominator, ratio.numerator)
-    delay = math.ceil(ZEROS / (ROLLOFF * min(rate, new_rate)) * new_rate) + 1 if late else 0
-    return F.pad(found, (delay, 0))[: len(found)]
-
-
-def functional():
-    """torchaudio.functional. Raises ValueError where torchaudio does not load beside this torch."""
-    try:
-        import torchaudio.functional
-    except (ImportError, OSError) as error:
-        why = f"which does not load beside torch {torch.__version__}: {error}"
-        raise ValueError(f"sound needs torchaudio, {why}") from error
-    return torchaudio.functional
