@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +17,7 @@ from ..base import Chopper
 from ..files.reading import DataError
 from .files import read_sound
 from .resampling import Clip, resampled
+from .summaries import sound_lengths
 from .synthesizer import sound_bytes
 
 
@@ -123,6 +125,9 @@ class SoundChopper(Chopper):
     def window_samples(self) -> int:
         """Samples of one frame."""
         return round(self.rate * self.window)
+
+    def summary(self, raws: Sequence[Any]) -> str:
+        return f"{sound_lengths(raws)}, resampled to {self.rate:,} Hz, {super().summary(raws)}"
 
     def decode(self, raw: Any) -> Clip:
         """The clip, mono and from -1 to 1, of a path, a file's bytes (wav, flac, ogg, opus, mp3; mp4, webm, aac and wma

@@ -3,7 +3,7 @@ each clip's own, augmentation, and drawing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +19,6 @@ from ..files.records import Record, read_record
 from ..files.writing import write_json
 from .augmentation import SpectrogramAugmentation
 from .sound import SoundChopper
-from .summaries import sound_lengths
 
 RANGE = 7.0
 """How far below a clip's loudest log-mel energy others may be with `normalize: clip` (natural logarithm; 7: 30 dB)."""
@@ -56,9 +55,6 @@ class SpectrogramChopper(SoundChopper):
         mean = total[0] / total[2]
         std = (total[1] / total[2] - mean**2).clamp(min=1e-12).sqrt()
         return replace(self, statistics=(float(mean), float(std)))
-
-    def summary(self, raws: Sequence[Any]) -> str:
-        return f"{sound_lengths(raws)}, resampled to {self.rate:,} Hz, {super().summary(raws)}"
 
     def save(self, folder: Path) -> None:
         mean, std = self.statistics or (0.0, 1.0)
