@@ -23,14 +23,16 @@ COLUMNS = {old.rpartition(".")[2]: new.rpartition(".")[2] for old, new in RENAME
 
 
 def processor() -> str:
-    """The name of the GPU where there is one, else of the processor, as the maker calls it."""
+    """The name of the GPU if there is one, else of the processor, as its maker calls it, with the instruction set that
+    torch uses: one name may stand for several generations. `AMD EPYC, AVX512`."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        name = platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def commit() -> str:

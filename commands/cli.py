@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..experiment.settings.hints import hint_for
 from ..tokenizers.files.printing import printable
 
 ORDER = (
@@ -93,9 +94,11 @@ def meant(wrong: Sequence[str], rest: Sequence[str]) -> str:
     flag, _, value = wrong[0].removeprefix("--").partition("=")
     following = rest[rest.index(wrong[0]) + 1 :]
     value = value or (following[0] if following and not following[0].startswith("-") else "VALUE")
-    name = {"lr": "learning_rate", "bs": "batch_size"}.get(flag, flag).replace("-", "_")
-    if name == "batch_size":
+    name = {"lr": "learning_rate"}.get(flag, flag).replace("-", "_")
+    if name in ("batch_size", "bs"):
         return f"; did you mean training.samples_per_step={value} (or training.tokens_per_step)?"
+    if hint := hint_for(name):
+        return f"; {hint}"
     for section, keys in FLAGS.items():
         if name in keys:
             return f"; did you mean {f'{section}.' * bool(section)}{name}={value}?"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .options.shared import add_trust, trust_of
+
 HELP = "turn a Hugging Face model directory into a run"
 
 
@@ -12,10 +14,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("directory", metavar="DIR")
     command.add_argument("run", metavar="RUN")
     command.add_argument("--partly", action="store_true", help="even where weights are missing or left over")
+    add_trust(command)
 
 
 def run(options: argparse.Namespace) -> None:
     from ..experiment.importing.directory import import_directory
     from ..tokenizers.files.printing import printable
 
-    print(printable(import_directory(Path(options.directory), Path(options.run), options.partly)))
+    print(printable(import_directory(Path(options.directory), Path(options.run), options.partly, trust_of(options))))

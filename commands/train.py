@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 
+from .options.shared import add_trust, trust_of
+
 HELP = "train from a YAML file, or go on with a run that was stopped"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/")
+    command.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/, or a run's folder")
     command.add_argument(
         "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. training.steps=500 model.depth=6"
     )
+    add_trust(command)
     command.add_argument("--dry-run", action="store_true", help="check everything, print the costs, run one step")
     command.add_argument("--seeds", metavar="0,1,2", help="train once per seed and print the mean and the spread")
     command.add_argument("--sweep", action="append", metavar="KEY=A,B",
@@ -25,12 +28,13 @@ def run(options: argparse.Namespace) -> int:
     from ..experiment.sweep import train_several
     from ..experiment.train import train
 
-    config = load_config(options.config, options.overrides)
+    trust = trust_of(options)
+    config = load_config(options.config, options.overrides, trust)
     if options.dry_run:
         from ..experiment.views.dry_run import dry_run
 
         dry_run(config)
         return 0
-    status = train_several(options, train) if options.seeds or options.sweep else train(config)[1]
+    status = train_several(options, train, trust) if options.seeds or options.sweep else train(config)[1]
     Processes.stop()
     return leave(status)

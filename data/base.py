@@ -45,6 +45,11 @@ class Dataset:
             return {}
         return {name: getattr(self, name) for name in list(inspect.signature(type(self).__init__).parameters)[1:]}
 
+    def addresses(self) -> Iterable[str]:
+        """The remote addresses that it may open, such as `https://example.org/train.tar`. They are checked before
+        anything is opened; by default there are none."""
+        return ()
+
     def documents(self, split: str) -> Iterator[Document]:
         """The documents of a split, in the same order every time. Raises DataError for a split that does not exist and
         for a source that is missing or damaged, saying where."""

@@ -31,7 +31,8 @@ def finish(experiment: Experiment) -> dict[str, float]:
     trainer.save()
     if config.evaluation.in_context and experiment.processes.is_first:
         trainer.saver.check()
-        run = load_run(experiment.folder, device=experiment.processes.device.type, trust=config.modules)
+        run = load_run(experiment.folder, device=experiment.processes.device.type, trust=config.trust.modules,
+                       remote=config.trust.hosts)  # fmt: skip
         _, probed = tell(run, experiment.folder, config.evaluation.in_context, experiment.say)
         for line in [*probe_lines(probed), f"{experiment.folder / TABLE}, {experiment.folder / PICTURE}"]:
             experiment.say(line)
@@ -72,7 +73,7 @@ def tell_attribution(experiment: Experiment) -> dict[str, float]:
             processes=processes,
         )  # fmt: skip
     figures: dict[str, float] = {}
-    truth = config.data.dataset().truth("val")
+    truth = config.dataset().truth("val")
     for name, attribution in found.items():
         if processes.is_first:
             experiment.progress.show_tables(*tables(name, attribution, truth))

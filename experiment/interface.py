@@ -46,12 +46,13 @@ def written(overrides: Mapping[str, Any]) -> list[str]:
 
 def load(
     run: str | Path, *, checkpoint: Literal["best", "last"] = "best", device: Literal["auto", "cpu", "cuda"] = "auto",
-    trust: Collection[str] = (),
+    trust: Collection[str] = (), remote: Collection[str] = (),
 ) -> Run:  # fmt: skip
-    """A trained run by its folder: model, choppers, tasks. Nothing in the folder is executed; `trust` names the modules
-    outside chopmix (`mylab.lidar`) whose code its configuration may name. Raises RunError where there is no run,
-    CheckpointError (a ValueError) where none of its checkpoints is whole."""
-    return load_run(run, checkpoint, device, trust)
+    """A trained run by its folder: model, choppers, tasks. Nothing in the folder is executed. `trust` names the modules
+    outside chopmix (`mylab.lidar`) whose code its configuration may name, `remote` the hosts (`data.example.org`) from
+    which its data may be read. Raises RunError if there is no run, CheckpointError (a ValueError) if none of its
+    checkpoints is complete."""
+    return load_run(run, checkpoint, device, trust, remote)
 
 
 def evaluate(run: Run | str | Path, split: str = "val", *, data: str | None = None) -> dict[str, float]:

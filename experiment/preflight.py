@@ -9,6 +9,7 @@ from .data.columns import columns_of, encoded_inputs
 from .opening.acting import check_steps
 from .opening.environments import episodes_in
 from .opening.played import beyond, check_plays
+from .views.data_summary import data_lines
 from .views.learned import check_learns
 
 
@@ -48,13 +49,14 @@ def introduce(experiment: Experiment) -> None:
     several = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
     where = f"{processes.device.type}{several} in {choices.precision}{compiled}"
     experiment.say(f"{experiment.folder}: {count:,} parameters on {where}")
-    for line in about_inputs(experiment) if experiment.trainer.step == 0 else ():
+    for line in about_inputs(experiment) if experiment.trainer.step == 0 and processes.is_first else ():
         experiment.say(line)
 
 
 def about_inputs(experiment: Experiment) -> list[str]:
-    """Sentences about a configuration's inputs: how often each is withheld, which ones hold a task's target, and which
-    ones nobody reads."""
+    """Lines about a configuration's data: what was read and what it becomes, how often each input is withheld, which
+    ones hold a task's target, and which ones nobody reads."""
     config, data, split = experiment.config, experiment.data, experiment.data.splits["train"]
-    lines = checks.lines_about_inputs(split, data.tasks, columns_of(config), encoded_inputs(config))
+    lines = data_lines(data.name, data.splits, columns_of(config), data.tasks)
+    lines += checks.lines_about_inputs(split, data.tasks, columns_of(config), encoded_inputs(config))
     return lines + checks.lines_about_unread(experiment.model, split, list(data.choppers), config.training.seed)

@@ -17,6 +17,7 @@ from ..data.samples.split import SampleSplit
 from ..inference.attribution import Attribution
 from ..inference.generating import Generating, joined
 from ..inference.predict import predict
+from ..tokenizers.files.trust import Trust
 from .folder.reading import RunError as RunError
 from .folder.reading import say_aside
 from .opening.evaluated import attributed, evaluated
@@ -100,12 +101,15 @@ class Run(Opened):
         return attributed(self, split, dataset)
 
 
-def load_run(folder: str | Path, checkpoint: str = "best", device: str = "auto", trust: Collection[str] = ()) -> Run:
+def load_run(
+    folder: str | Path, checkpoint: str = "best", device: str = "auto", trust: Collection[str] = (),
+    remote: Collection[str] = (),
+) -> Run:  # fmt: skip
     """Open a trained run's folder: its model (with averaged weights where it keeps them), choppers and tasks.
 
     `checkpoint` is `best` or `last`; where that is missing or damaged, another one is used, and standard error says so.
-    `device`: `auto` (a GPU where there is one), `cpu` or `cuda`. Nothing in the folder is executed; a run that needs
-    code outside chopmix (its author's own tokenizer) is opened only where `trust` names the modules. Raises RunError
-    where there is no run or no such device, ConfigError for a damaged configuration, CheckpointError where no
-    checkpoint is whole."""
-    return Run.open(Path(folder), checkpoint=checkpoint, device=device, trust=trust)
+    `device`: `auto` (a GPU if there is one), `cpu` or `cuda`. Nothing in the folder is executed. A run that needs code
+    outside chopmix, such as its author's own tokenizer, is opened only if `trust` names the modules; data at a remote
+    address are read only if `remote` names the host. Raises RunError if there is no run or no such device, ConfigError
+    for a damaged configuration, CheckpointError if no checkpoint is complete."""
+    return Run.open(Path(folder), checkpoint=checkpoint, device=device, trust=Trust.of(trust, remote))

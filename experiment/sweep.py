@@ -19,6 +19,7 @@ from rich.table import Table
 from ..data.processes import Processes
 from ..inference.evaluation import directions
 from ..tokenizers.files.printing import plain_console
+from ..tokenizers.files.trust import NOTHING, Trust
 from .data.tasks import choppers_and_tasks
 from .folder.reading import RunError
 from .opening.opened_parts import open_part
@@ -30,18 +31,18 @@ Train = Callable[[Config], tuple[dict[str, float], int]]
 """`experiment.train.train`: from a configuration to a summary and an exit status."""
 
 
-def train_several(options: argparse.Namespace, train: Train) -> int:
+def train_several(options: argparse.Namespace, train: Train, trust: Trust = NOTHING) -> int:
     """Train every combination of the swept values with every seed, then print their metrics, best first; gives the exit
     status. `options` has `config`, `overrides`, `seeds` and `sweep`. Raises RunError where one of the last two is
     malformed."""
-    base = load_config(options.config, options.overrides)
+    base = load_config(options.config, options.overrides, trust)
     seeds = seeds_of(options.seeds) if options.seeds else [base.training.seed]
     found: dict[Setting, list[dict[str, float]]] = {}
     for setting in settings_of(options.sweep or ()):
         for seed in seeds:
             folder = folder_of(base.out, setting, seed if options.seeds else None)
             own = [*options.overrides, *setting, f"training.seed={seed}", f"out={folder}"]
-            config = load_config(options.config, own)
+            config = load_config(options.config, own, trust)
             summary, status = train(config)
             if status:
                 return status
@@ -99,7 +100,7 @@ def tell(config: Config, found: Mapping[Setting, list[dict[str, float]]], seeds:
                   f"{', '.join(f'{value:.4f}' for value in values)})")  # fmt: skip
         return
     best = config.checkpoints.best
-    _, tasks = choppers_and_tasks(config, Path(config.out) / "assets", partial(open_part, trust=config.modules))
+    _, tasks = choppers_and_tasks(config, Path(config.out) / "assets", partial(open_part, trust=config.trust))
     sign = -1 if directions(tasks, "val").get(best) else 1
     ordered = sorted(found, key=lambda setting: sign * statistics.mean(run.get(best, 0.0) for run in found[setting]))
     table = Table("setting", *names, title=f"by {best}, the best first", title_justify="left")

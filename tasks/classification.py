@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from ..models.batch import IGNORED, Batch, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.files.reading import DataError, shown
+from ..tokenizers.media.summaries import span
 from .base import Metric, Needs, Task, TrainingColumns, per_target
 
 
@@ -26,6 +28,10 @@ class Classes(RootModel[Annotated[tuple[StrictBool | StrictInt | StrictFloat | S
 def is_label(value: Any) -> bool:
     """Whether a value can name a class: a text or a number that is not NaN."""
     return isinstance(value, str | int | float) and value == value
+
+
+LISTED = 12
+"""Up to so many classes are listed with their counts before the first step."""
 
 
 class Classification(Task):
@@ -103,6 +109,12 @@ class Classification(Task):
         """The classes by their text, as tables and folder names write them; empty where two have the same text."""
         found = {str(name): name for name in self.classes}
         return found if len(found) == len(self.numbers) else {}
+
+    def summary(self, values: Sequence[Any]) -> str:
+        counts = Counter(label for value in values for label in self.labels(value))
+        if len(counts) > LISTED:
+            return f"{len(counts)} classes of {span(counts.values(), 'sample(s)')}"
+        return ", ".join(f"{count:,} {label}" for label, count in counts.most_common()) or "no labels"
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return PooledLinear(self.pooling(width), width, len(self.classes))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -16,7 +15,8 @@ from torch import Tensor, nn
 from ..models.batch import Batch, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.files.reading import DataError
-from ..tokenizers.files.records import Record
+from ..tokenizers.files.records import Record, as_numbers
+from ..tokenizers.media.summaries import span
 from .base import Metric, Needs, Task, TrainingColumns
 from .measuring.number_errors import check_loss, errors, loss_of, metrics_of_numbers
 
@@ -62,14 +62,16 @@ class Regression(Task):
     def fit(self, data: TrainingColumns) -> Scale:
         """Mean and std of each number (std 1 for a constant). Raises DataError where there are no numbers, or rows of
         unequal lengths."""
-        rows = []
+        rows, wrong = [], None
         for value in data.column(self.target):
-            with suppress(DataError):  # reported as a bad sample when it is read
+            try:
                 rows.append(numbers(value))
+            except DataError as error:  # reported as a bad sample when it is read
+                wrong = wrong or error
         lengths = sorted({len(row) for row in rows})
         if len(lengths) != 1:
-            told = f"rows of {lengths} numbers" if lengths else "no numbers"
-            raise DataError(f"column {self.target!r}: {told} to learn from")
+            reason = f"its values have {lengths} numbers; each needs equally many" if lengths else "it has no numbers"
+            raise DataError(f"column {self.target!r}: {reason}{f'; the first: {wrong}' if wrong else ''}")
         values = torch.stack(rows)
         known = ~values.isnan()
         if lacking := len(data) - int(known.any(1).sum()):
@@ -104,6 +106,11 @@ class Regression(Task):
         found, known = len(numbers(value)), len(self.scale[0])
         if found != known:
             raise DataError(f"column {self.target!r} holds {known} numbers, not {found} as here")
+
+    def summary(self, values: Sequence[Any]) -> str:
+        known = torch.cat([numbers(value) for value in values]) if values else torch.empty(0)
+        known = known[~known.isnan()]
+        return f"{span(known.tolist())}, mean {known.mean():.3g}" if len(known) else "no numbers"
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return PooledLinear(self.pooling(width), width, len(self.scale[0]))
@@ -152,6 +159,7 @@ class Regression(Task):
 def numbers(value: Any) -> Tensor:
     """A column's value as a row of numbers, (v,), NaN where one is missing. Raises DataError for what is no number, or
     infinite in float32: it would make the mean infinite."""
+    value = as_numbers(value)
     if isinstance(value, list | tuple):
         value = [math.nan if each is None else each for each in value]
     try:

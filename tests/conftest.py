@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import shapes
+import tiers
 import torch
 import yaml
 from hypothesis import settings
@@ -23,6 +24,10 @@ settings.load_profile("chopmix")
 
 def pytest_runtest_setup(item):
     shapes.begin_test()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    tiers.record(terminalreporter, config)
 
 
 def pytest_addoption(parser):

@@ -17,13 +17,13 @@ from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chunk
 from .media.augmentation import SpectrogramAugmentation
-from .media.sound import Clip, functional
+from .media.griffin_lim import griffin_lim
+from .media.mel import mel_banks
+from .media.sound import Clip
 from .media.spectrogram import SpectrogramChopper, SpectrogramEmbedder, draw_spectrogram
 
 FLOOR = 1e-6
 """Added to mel energies before the logarithm."""
-ROUNDS = 60
-"""Rounds in which phases are estimated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,21 +96,17 @@ class LogMel(nn.Module):
         super().__init__()
         window = chopper.window_samples
         self.size = 2 ** math.ceil(math.log2(window))
-        banks = functional().melscale_fbanks(self.size // 2 + 1, 0.0, chopper.rate / 2, chopper.mels, chopper.rate)
-        self.register_buffer("banks", banks, persistent=False)
+        self.register_buffer("banks", mel_banks(self.size // 2 + 1, chopper.mels, chopper.rate), persistent=False)
         self.register_buffer("window", torch.hann_window(window), persistent=False)
 
     def inverse(self, frames: Float[Tensor, "f mels"], hop: int, length: int) -> Clip:
         """A clip of `length` samples with about these frames, one every `hop` samples; the loudest sample is 0.9."""
         with torch.autocast(frames.device.type, enabled=False):
             energies = (frames.float().exp() - FLOOR).clamp(min=0) @ torch.linalg.pinv(self.banks)
-        magnitudes = energies.clamp(min=0).sqrt()[: length // hop + 1].T[None]
+        magnitudes = energies.clamp(min=0).sqrt()[: length // hop + 1].T
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the first phases are drawn
-            clip = functional().griffinlim(
-                magnitudes, window=self.window, n_fft=self.size, hop_length=hop, win_length=len(self.window), power=1.0,
-                n_iter=ROUNDS, momentum=0.99, length=length, rand_init=True,
-            )[0]  # fmt: skip
+            clip = griffin_lim(magnitudes, self.window, hop, length)
         return clip / clip.abs().max().clamp(min=1e-6) * 0.9
 
     def forward(self, windows: Float[Tensor, "f samples"]) -> Float[Tensor, "f mels"]:

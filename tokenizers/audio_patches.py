@@ -20,7 +20,8 @@ from ..models.batch import Chunks
 from ..models.layers.positions import GridPosition, LearnedGrid
 from .base import Chunk, Role
 from .media.augmentation import SpectrogramAugmentation
-from .media.sound import Clip, functional
+from .media.mel import LOWEST, kaldi_banks
+from .media.sound import Clip
 from .media.spectrogram import SpectrogramChopper, SpectrogramEmbedder, draw_spectrogram
 
 
@@ -46,6 +47,9 @@ class AudioPatchesChopper(SpectrogramChopper):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.rate <= 2 * LOWEST:
+            why = f"the first mel channel begins at {LOWEST:g} Hz"
+            raise ValueError(f"rate must be more than {2 * LOWEST:g} Hz, not {self.rate}: {why}")
         if not 1 <= self.stride <= self.patch_size <= self.mels:
             most = f"patch_size ({self.patch_size}), and that at most mels ({self.mels})"
             raise ValueError(f"stride ({self.stride}) must be 1 to {most}")
@@ -115,13 +119,9 @@ class KaldiMel(nn.Module):
 
     def __init__(self, chopper: AudioPatchesChopper):
         super().__init__()
-        functional()  # raises where torchaudio does not load
-        from torchaudio.compliance.kaldi import get_mel_banks
-
         window = chopper.window_samples
         self.size = 2 ** math.ceil(math.log2(window))
-        banks, _ = get_mel_banks(chopper.mels, self.size, float(chopper.rate), 20.0, 0.0, 100.0, -500.0, 1.0)
-        self.register_buffer("banks", F.pad(banks, (0, 1)).T.contiguous(), persistent=False)
+        self.register_buffer("banks", kaldi_banks(self.size, chopper.mels, chopper.rate), persistent=False)
         self.register_buffer("window", torch.hann_window(window, periodic=False), persistent=False)
 
     def forward(self, windows: Float[Tensor, "f samples"]) -> Float[Tensor, "f mels"]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -18,7 +19,8 @@ from torch import Tensor, nn
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, SinesThenCosines
 from .base import Chunk
-from .media.sound import Clip, SoundChopper, functional
+from .media.mel import mel_banks
+from .media.sound import Clip, SoundChopper
 from .media.spectrogram import draw_spectrogram
 
 FLOOR = 1e-10
@@ -75,8 +77,13 @@ class AudioStemChopper(SoundChopper):
             clip = F.pad(clip, (0, window // 2 + 1 - len(clip)))
         spectrum = torch.stft(clip, window, self.hop_samples, window=torch.hann_window(window), return_complex=True)
         power = spectrum[:, :-1].abs().square() if spectrum.shape[1] > 1 else spectrum.abs().square()
-        logs = (mel_banks(window // 2 + 1, self.mels, self.rate).T @ power).clamp(min=FLOOR).log10()
+        logs = (self.banks.T @ power).clamp(min=FLOOR).log10()
         return (torch.maximum(logs, logs.max() - RANGE) + 4.0) / 4.0
+
+    @cached_property
+    def banks(self) -> Float[Tensor, "bins mels"]:
+        """Slaney's mel filters, each of unit area."""
+        return mel_banks(self.window_samples // 2 + 1, self.mels, self.rate, "slaney", equal_area=True)
 
     def collate(self, chunks: Sequence[Chunk]) -> Tensor:
         """Spectrograms as a stack (s, mels, frames); shorter ones are filled up with NaN, by which the embedder tells
@@ -89,11 +96,6 @@ class AudioStemChopper(SoundChopper):
         """The log-mel spectrogram over the seconds."""
         values = self.chop(item).values[0]
         draw_spectrogram(canvas, values.T, values.shape[1] * self.hop)
-
-
-def mel_banks(bins: int, mels: int, rate: int) -> Float[Tensor, "bins mels"]:
-    """Slaney's triangular filters, each of unit area, from `bins` frequencies up to half the rate."""
-    return functional().melscale_fbanks(bins, 0.0, rate / 2, mels, rate, norm="slaney", mel_scale="slaney")
 
 
 class AudioStemTokenizer(nn.Module):

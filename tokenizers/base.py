@@ -23,6 +23,8 @@ from torch import Tensor
 from ..models.batch import Chunks, SetPlan
 from ..models.model import Model
 from .encoding.vocabulary import Vocabulary
+from .files.trust import NOTHING, Trust
+from .media.summaries import span
 
 SECONDS = "seconds"
 """The position axis of time."""
@@ -71,6 +73,8 @@ class Role:
     """Roles of the special ids that its tasks need (`mask`, `sentinel_0`); a vocabulary that lacks one gets it."""
     open_run: Callable[[str | Path], RunPart] = no_run
     """Opens a trained run by its folder, as a frozen part of this one."""
+    trust: Trust = NOTHING
+    """The hosts from which what the input needs may be downloaded, such as the ranks of a public encoding."""
     cache: Path | None = None
     """A folder where what is computed once from the training data may be kept for later runs; None: nowhere."""
 
@@ -187,6 +191,12 @@ class Chopper(Preprocessor):
         """While training, in place of `decode`: the item, or what stands for one of which all that is read is known
         already, so that it need not be decoded; `augment` and `chop` take it, too."""
         return self.decode(raw)
+
+    def summary(self, raws: Sequence[Any]) -> str:
+        """What some raw values are and what they become, in a few words, for the lines before the first step: `40 x 32
+        pixels RGB, resized to 16 x 16 with 1 channel, 16 tokens`. By default the number of tokens. Raises ValueError if
+        none of them can be read."""
+        return span((self.count(item) for item in readable(raws, self.decode, "value", "in the samples")), "tokens")
 
     def keep(self) -> None:
         """Keep what was computed of items for later runs; called after every evaluation."""

@@ -18,7 +18,7 @@ from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk
 from .files.reading import ITEM, DataError, read_bytes
-from .files.records import read_array
+from .files.records import as_numbers, read_array
 from .media.clock import Stream, clock_of, split_clock, with_clock
 from .media.files import as_tensor
 
@@ -76,12 +76,14 @@ class CategoryChopper(Chopper):
         return None if self.shape else self.size
 
     def decode(self, raw: Any) -> Stream:
-        """The categories of an array (times, *shape), of {"values": such an array, "seconds": (times,)}, or of the path
-        or the bytes of NumPy's `.npy`. Raises DataError for anything else, for a category that is not there, and for a
-        clock that does not rise."""
+        """The categories of a number, of an array (times, *shape), of {"values": such an array, "seconds": (times,)},
+        of a text that holds a number or a list, or of the path or the bytes of NumPy's `.npy`. Raises DataError for
+        anything else, for a category that is not there, and for a clock that does not rise."""
+        raw = as_numbers(raw)
         raw = read_bytes(raw, ITEM) if isinstance(raw, str | os.PathLike) else raw
         raw, seconds = split_clock(read_array(raw, "it") if isinstance(raw, bytes) else raw)
         values = as_tensor(raw, "the categories")
+        values = values[None] if values.dim() == 0 else values
         if values.dim() != 1 + len(self.shape) or tuple(values.shape[1:]) != self.shape or not len(values):
             expected = f"(moments{''.join(f', {each}' for each in self.shape)}{'' if self.shape else ','})"
             raise DataError(f"categories of shape {expected} are expected, not of shape {tuple(values.shape)}")

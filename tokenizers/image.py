@@ -21,6 +21,7 @@ from .files.reading import DataError
 from .media.augmentation import ImageAugmentation
 from .media.files import picture_bytes, read_picture
 from .media.pixels import Normalized, draw_patches
+from .media.summaries import picture_sizes
 
 Image = UInt8[Tensor, "channels height width"]
 
@@ -88,6 +89,13 @@ class ImageChopper(Chopper):
                 raise ValueError(f"an image must hold whole numbers from 0 to 255 (uint8), not {raw.dtype}")
             return self._channels(torch.from_numpy(np.ascontiguousarray(np.atleast_3d(raw))).permute(2, 0, 1))
         return self._read(raw)
+
+    def summary(self, raws: Sequence[Any]) -> str:
+        sizes, coloured = picture_sizes(raws)
+        resized = "" if self.shape is None else f", resized to {self.shape[1]} x {self.shape[0]}"
+        channels = f" with {self.channels} channel{'s' * (self.channels > 1)}"
+        lost = "; colour is discarded, see `channels`" if coloured and self.channels == 1 else ""
+        return f"{sizes}{resized}{channels}, {super().summary(raws)}{lost}"
 
     def _channels(self, image: Tensor) -> Image:
         """The image with `channels` channels: grey repeated, or colour weighted as in ITU-R BT.601."""

@@ -21,6 +21,7 @@ from .image import ImageChopper, patches
 from .media.augmentation import ImageAugmentation
 from .media.files import picture_bytes
 from .media.pixels import draw_patches
+from .media.summaries import picture_sizes, span
 
 MOST = 2**16
 """The most patterns of a patch."""
@@ -180,6 +181,15 @@ class ImageIdsChopper(IdChopper):
     def decode(self, raw: Any) -> UInt8[Tensor, "c h w"]:
         """The image as the tokenizer `image` decodes it, of its own size."""
         return self.vocabulary.pictures.decode(raw)
+
+    def summary(self, raws: Sequence[Any]) -> str:
+        sizes, coloured = picture_sizes(raws)
+        known = self.vocabulary
+        height, width = (side * known.patch_size for side in known.grid)
+        channels = known.pictures.channels
+        lost = "; colour is discarded, see `channels`" if coloured and channels == 1 else ""
+        became = f"{width} x {height} with {channels} channel{'s' * (channels > 1)} and {known.levels} levels"
+        return f"{sizes}, resized to {became}, {span([known.length], 'tokens')}{lost}"
 
     def draw(self, canvas: Any, item: UInt8[Tensor, "c h w"]) -> None:
         """The image in its few colours, and the grid of its patches."""

@@ -8,7 +8,7 @@ import io
 import math
 import os
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -25,10 +25,11 @@ from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk, Role, readable
 from .files.reading import ITEM, DataError, read_bytes, text_lines
-from .files.records import VALUES, read_array, read_record
+from .files.records import VALUES, as_numbers, read_array, read_record
 from .files.writing import write_json
 from .media.clock import Clocked, Stream, clock_of, split_clock, with_clock
 from .media.files import as_tensor
+from .media.summaries import span
 
 CLOCK = "seconds"
 """The column of a CSV that is its clock."""
@@ -90,11 +91,12 @@ class SensorChopper(Chopper):
         return dict.fromkeys(self.names, given) if isinstance(given, int | float) else given or {}
 
     def decode(self, raw: Any) -> Stream:
-        """The stream of an array (times, channels) or (times,), of {"values": such an array, "seconds": (times,)}, or
-        of the path or the bytes of a file: NumPy's `.npy`, or CSV, whose header names a column per channel, in any
-        order and beside others; a column `seconds` that is no channel is its clock. Empty fields and infinite values
-        are missing values. Raises DataError for anything else, for a category that is not there, and for a clock that
-        does not rise."""
+        """The stream of a number, of an array (times, channels) or (times,), of {"values": such an array, "seconds":
+        (times,)}, of a text that holds a number or a list, or of the path or the bytes of a file: NumPy's `.npy`, or
+        CSV, whose header names a column per channel, in any order and beside others; a column `seconds` that is no
+        channel is its clock. Empty fields and infinite values are missing values. Raises DataError for anything else,
+        for a category that is not there, and for a clock that does not rise."""
+        raw = as_numbers(raw)
         if isinstance(raw, str | os.PathLike):
             content = read_bytes(raw, ITEM)
             try:
@@ -106,7 +108,7 @@ class SensorChopper(Chopper):
         else:
             raw, seconds = split_clock(raw)
         values = as_tensor(raw, "the stream")
-        values = values[:, None] if values.dim() == 1 else values
+        values = values.reshape(-1, 1) if values.dim() < 2 else values
         if values.dim() != 2 or values.shape[1] != len(self.names):
             expected = f"a stream of {len(self.names)} channels ({', '.join(self.names)})"
             raise DataError(f"{expected} is expected, not of shape {tuple(values.shape)}")
@@ -117,6 +119,14 @@ class SensorChopper(Chopper):
             if not (column.isnan() | ((column >= 0) & (column < count) & (column == column.round()))).all():
                 raise DataError(f"channel {name!r} must hold whole numbers from 0 to {count - 1}")
         return with_clock(values.masked_fill(values.isinf(), math.nan), seconds)
+
+    def summary(self, raws: Sequence[Any]) -> str:
+        streams = list(readable(raws, self.decode, "stream", "in the samples"))
+        values = torch.cat([clock_of(stream, self.rate)[0] for stream in streams])
+        missing = f", {values.isnan().float().mean():.1%} of the values are missing" * bool(values.isnan().any())
+        measured = span((len(stream) for stream in streams), "measurement(s)")
+        tokens = span((self.count(stream) for stream in streams), "token(s)")
+        return f"{measured} of {len(self.names)} channel(s), normalised by mean and std, {tokens}{missing}"
 
     def _read(self, raw: bytes) -> tuple[np.ndarray, np.ndarray | None]:
         """The measurements (times, channels) of a CSV, and its clock where it has one."""

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .base import Preprocessor, Role
+from .base import Preprocessor, Role, readable
 from .chopping.ids import IdChopper, IdTokenizer
 from .encoding.base import Encoding
 from .encoding.byte_pairs import Extended
 from .encoding.stored import load_encoding, make_encoding
+from .media.summaries import span
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +35,10 @@ class TextPreprocessor(Preprocessor):
                 with suppress(ValueError):  # what is no text is reported as a bad sample when it is read
                     yield as_text(raw)
 
-        return TextChopper.of(make_encoding(self.encoding, self.vocabulary, texts), role)
+        return TextChopper.of(make_encoding(self.encoding, self.vocabulary, texts, role.trust), role)
 
     def load(self, folder: Path, role: Role) -> TextChopper:
-        return TextChopper.of(load_encoding(folder), role)
+        return TextChopper.of(load_encoding(folder, role.trust), role)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,11 @@ class TextChopper(IdChopper):
 
     def decode(self, raw: Any) -> str:
         return as_text(raw)
+
+    def summary(self, raws: Sequence[Any]) -> str:
+        texts = list(readable(raws, self.decode, "text", "in the samples"))
+        characters = span(map(len, texts), "character(s)")
+        return f"{characters}, {super().summary(raws)} of {self.vocabulary.size:,} ids ({self.vocabulary.name})"
 
     def encoded(self, item: str | Sequence[int]) -> list[int]:
         """The ids of a text, or the ids themselves; every mark in a text becomes its special id, one that stands for a

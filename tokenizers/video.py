@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
-from .base import Chopper, Chunk
+from .base import Chopper, Chunk, readable
 from .files.reading import DataError, shown
 from .image import ImageChopper
 from .media.augmentation import ImageAugmentation
 from .media.clock import Clocked, clock_of, split_clock, with_clock
 from .media.files import as_tensor, read_animation
 from .media.pixels import Normalized, draw_patches
+from .media.summaries import picture_sizes, span
 
 Frames = UInt8[Tensor, "_frames _channels _height _width"]
 
@@ -92,6 +93,13 @@ class VideoChopper(Chopper):
         if len(sizes) > 1:
             raise ValueError("the frames of a video must be of one size")
         return torch.stack(frames)
+
+    def summary(self, raws: Sequence[Any]) -> str:
+        clips = [clock_of(clip, self.rate)[0] for clip in readable(raws, self.decode, "video", "in the samples")]
+        sizes, _ = picture_sizes([clip[0] for clip in clips])
+        height, width = self.image.shape
+        frames = span((len(clip) for clip in clips), "frame(s)")
+        return f"{frames} of {sizes}, resized to {width} x {height}, {super().summary(raws)}"
 
     def count(self, item: Frames | Clocked) -> int:
         rows, columns = self.image.grid

@@ -25,7 +25,6 @@ PRELOADED = {
         "PIL.Image",
         "soundfile",
         "torchvision.transforms.v2",
-        "torchaudio.functional",
     ],
     "seq2seq": ["chopmix.data.datasets.parallel_text", "chopmix.tasks.sequence_to_sequence", "sacrebleu"],
 }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..options.environments import add_settings, settings_of, whole_number
+from ..options.shared import add_trust
 
 if TYPE_CHECKING:
     from ...data.environments.episodes import Episode
@@ -32,6 +33,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=whole_number, default=0, metavar="N")
     command.add_argument("--workers", type=int, default=1, metavar="N",
                          help="processes in which scripts play; default 1; what is recorded is the same")  # fmt: skip
+    add_trust(command)
     command.add_argument("--out", required=True, metavar="DIR", help="the folder; one that is begun is finished")
 
 
@@ -45,7 +47,8 @@ def run(options: argparse.Namespace) -> None:
     from ..options.progress import progress
 
     settings, noise, policy = settings_of(options), tuple(options.noise), options.policy
-    loaded = load_run(policy) if (Path(policy) / "config.yaml").is_file() else None
+    is_run = (Path(policy) / "config.yaml").is_file()
+    loaded = load_run(policy, trust=options.trust, remote=options.remote) if is_run else None
     if loaded is None and options.target is not None:
         raise RunError(f"--target is the return that a run is asked for; {policy!r} is none")
     if options.workers < 1 or (loaded is not None and options.workers > 1):

@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ...tokenizers.files.printing import plain_console
@@ -18,24 +17,35 @@ if TYPE_CHECKING:
 
     from ...experiment.run import Run
     from ...experiment.settings.config import Config
+    from ...tokenizers.files.trust import Trust
 
 DATA_HELP = "a dataset as a YAML writes it, a folder, a manifest, shards, texts"
 SEARCH_KEYS = ("beams", "length_penalty", "no_repeat")
 
 
 def add_checkpoint(command: argparse.ArgumentParser) -> None:
-    """Add --checkpoint (which weights of a run are loaded), --device and --trust."""
+    """Add --checkpoint (which weights of a run are loaded), --device, --trust and --remote."""
     command.add_argument("--checkpoint", choices=("best", "last"), default="best")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add_trust(command)
 
 
 def add_trust(command: argparse.ArgumentParser) -> None:
-    """Add --trust: modules outside chopmix whose code a run may name and so execute."""
+    """Add --trust (modules outside chopmix that a run may use) and --remote (hosts that its data may be read from)."""
     command.add_argument(
         "--trust", action="append", default=[], metavar="MODULE",
         help="a module outside chopmix that the run may use, such as its author's tokenizer; it is executed",
     )  # fmt: skip
+    command.add_argument(
+        "--remote", action="append", default=[], metavar="HOST", help="a host from which the run's data may be read"
+    )
+
+
+def trust_of(options: argparse.Namespace) -> Trust:
+    """What the user allows files from someone else to do, by --trust and --remote."""
+    from ...tokenizers.files.trust import Trust
+
+    return Trust.of(options.trust, options.remote)
 
 
 def load(options: argparse.Namespace) -> Run:
@@ -43,7 +53,18 @@ def load(options: argparse.Namespace) -> Run:
     no run, CheckpointError where none of its checkpoints is whole."""
     from ...experiment.run import load_run
 
-    return load_run(options.run, options.checkpoint, options.device, options.trust)
+    return load_run(options.run, options.checkpoint, options.device, options.trust, options.remote)
+
+
+@contextmanager
+def or_elsewhere(option: str) -> Iterator[None]:
+    """A context that writes files by default into the folder of a run: where that cannot be written to, the error also
+    names the option that chooses another place."""
+    try:
+        yield
+    except OSError as error:
+        reason = str(error.strerror or error)
+        raise OSError(error.errno, f"{reason}; {option} writes to another place") from error
 
 
 def add_search(command: argparse.ArgumentParser) -> None:
@@ -67,24 +88,18 @@ def wide_console() -> Console:
 
 
 def add_config(command: argparse.ArgumentParser) -> None:
-    """Add the arguments CONFIG (a YAML file or the folder of a run), KEY=VALUE overrides and --trust."""
+    """Add the arguments CONFIG (a YAML file or the folder of a run) and KEY=VALUE overrides, --trust and --remote."""
     command.add_argument("config", metavar="CONFIG", help="a YAML file, or a run's folder")
     command.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE")
     add_trust(command)
 
 
 def given_config(options: argparse.Namespace) -> Config:
-    """The configuration of a YAML file with overrides, or of a run's folder. Raises ConfigError with all its problems,
-    RunError for an imported run, which has no data."""
-    from ...experiment.folder.reading import RunError, read_config
+    """The configuration of a YAML file or of a run's folder, with overrides. Raises ConfigError with all its
+    problems."""
     from ...experiment.settings.config import load_config
 
-    folder = Path(options.config)
-    is_run = os.path.isfile(folder / "config.yaml") and not options.overrides
-    config = read_config(folder, options.trust) if is_run else load_config(options.config, options.overrides)
-    if config.data.dataset is None:
-        raise RunError(f"{folder} was imported and has no data of its own: there is nothing to see")
-    return config
+    return load_config(options.config, options.overrides, trust_of(options))
 
 
 def add_inputs(command: argparse.ArgumentParser, required: bool = False) -> None:

@@ -41,6 +41,9 @@ class Cifar10Full(SampleDataset):
     def __init__(self, *, download: bool = False):
         self.download = download
 
+    def addresses(self) -> list[str]:
+        return [ADDRESS] if self.download else []
+
     def open(self, split: str) -> Samples:
         self.check_split(split)
         found = Records(tuple(self.folder() / name for name in FILES["test" if split == "test" else "train"]))

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from ...tokenizers.files.reading import DataError
+from ..data_files import READERS, local_path, split_files
+from ..root import cache_folder
 from ..samples.dataset import Columns, SampleDataset, Samples, share
-
-READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
-"""The library's reader for a single file, by its ending."""
 
 
 class HuggingFace(SampleDataset):
     """`path` is a name on the hub (`uoft-cs/cifar10`), a folder that `save_to_disk` wrote, a folder of data files, or
-    one file (parquet, csv, tsv, json, jsonl, arrow); `subset` the configuration, where there are several.
+    one file (parquet, csv, tsv, json, jsonl, arrow); `subset` is the configuration if there are several.
 
     `train`, `val` and `test` name the splits as the data set calls them; without `val` a tenth of train validates, by
     hash of the row's number. Columns are the data set's own (`data.columns` says which input reads which); images and
-    sounds are handed on undecoded. No code of a data set is ever executed.
+    sounds are returned undecoded. Only data files are read: no code of a data set is executed, no file is unpickled,
+    and no address in a data set is followed.
     """
 
     def __init__(
@@ -47,6 +47,14 @@ class HuggingFace(SampleDataset):
         chosen = share(found, split)
         return replace(found, keys=chosen.keys, table=table.select(chosen.numbers))
 
+    def addresses(self) -> list[str]:
+        return [] if os.path.exists(self.place) else [f"hf://datasets/{self.path}"]
+
+    @property
+    def place(self) -> Path:
+        """The path as a local path, whether or not it exists."""
+        return Path(os.path.abspath(os.path.expanduser(self.path)))
+
     def table(self, named: str) -> Any:
         """The table of a split, by the data set's own name for it. Raises DataError where there is none."""
         if named not in self.tables:
@@ -62,18 +70,29 @@ class HuggingFace(SampleDataset):
         except ImportError:
             how = "uv sync --extra hub, or pip install -e .[hub]"
             raise DataError(f"the dataset hugging_face needs the library datasets: {how}") from None
-        place = Path(os.path.expanduser(self.path))
+        place = self.place
         try:
             if os.path.exists(place / "dataset_dict.json") or os.path.exists(place / "state.json"):
-                found = datasets.load_from_disk(str(place))
-            elif os.path.isfile(place):
-                tabs = {"sep": "\t"} if place.suffix.lower() == ".tsv" else {}
-                found = datasets.load_dataset(reader_of(place), data_files=str(place), **tabs)
+                found = datasets.load_from_disk(local_path(place))
             else:
-                found = datasets.load_dataset(str(place) if os.path.isdir(place) else self.path, self.subset)
+                found = self.read_files(place if os.path.exists(place) else downloaded(self.path))
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-            raise DataError(f"{self.path} cannot be loaded: {error}") from error
+            raise (
+                error if isinstance(error, DataError) else DataError(f"{self.path} cannot be loaded: {error}")
+            ) from error
         return found if isinstance(found, Mapping) else {"train": found}
+
+    def read_files(self, place: Path) -> Any:
+        """The tables in one data file or in those of a folder."""
+        import datasets
+
+        if os.path.isfile(place):
+            reader, files = reader_of(place), {"train": [local_path(place)]}
+        else:
+            reader, files = split_files(place, self.subset)
+        datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # the library would report every file that is read
+        tabs = {"sep": "\t"} if all(name.lower().endswith(".tsv") for each in files.values() for name in each) else {}
+        return datasets.load_dataset(reader, data_files=files, cache_dir=str(cache_folder() / "tables"), **tabs)
 
 
 @dataclass(frozen=True)
@@ -126,6 +145,19 @@ def class_names(table: Any) -> dict[str, list[str]]:
     from datasets import ClassLabel
 
     return {name: kind.names for name, kind in table.features.items() if isinstance(kind, ClassLabel) and kind.names}
+
+
+def downloaded(name: str) -> Path:
+    """The folder with the data files of a repository on the hub. Raises DataError if it cannot be downloaded."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(
+            snapshot_download(name, repo_type="dataset", allow_patterns=["README.md", *(f"*{e}" for e in READERS)])
+        )
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise DataError(f"{name} is no local path, and cannot be downloaded from the hub: {error}") from error
 
 
 def reader_of(file: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from ...tokenizers.files.reading import DataError
@@ -46,6 +46,9 @@ class Mixture(SampleDataset):
     def shares(self) -> dict[str, float]:
         """Each source's share; 1 where none is given."""
         return {name: self.share.get(name, 1.0) for name in self.of}
+
+    def addresses(self) -> Iterator[str]:
+        return (address for source in self.sources.values() for address in source.addresses())
 
     @property
     def options(self) -> dict[str, object]:

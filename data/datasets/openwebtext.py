@@ -23,6 +23,9 @@ class OpenWebText(Dataset):
             raise ValueError(f"limit: {limit} must be at least 1")
         self.limit = limit
 
+    def addresses(self) -> list[str]:
+        return [f"hf://datasets/{REPOSITORY}"]
+
     def documents(self, split: str) -> Iterator[Document]:
         self.check_split(split)
         try:

@@ -15,6 +15,8 @@ WORDS = (
     "house", "learn", "left", "marvin", "nine", "no", "off", "on", "one", "right", "seven", "sheila", "six", "stop",
     "three", "tree", "two", "up", "visual", "wow", "yes", "zero",
 )  # fmt: skip
+ADDRESS = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
+"""Where torchaudio downloads the recordings from."""
 INSIDE = Path("SpeechCommands", "speech_commands_v0.02")
 """Where torchaudio puts the recordings, from its root on."""
 LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}
@@ -35,6 +37,9 @@ class SpeechCommands(SampleDataset):
         if unknown := [word for word in words or () if word not in WORDS]:
             raise ValueError(f"words: {unknown[0]!r} is none of the {len(WORDS)}: {', '.join(WORDS)}")
         self.words, self.download = words, download
+
+    def addresses(self) -> list[str]:
+        return [ADDRESS] if self.download else []
 
     @cached_property
     def recordings(self) -> dict[str, list[str]]:

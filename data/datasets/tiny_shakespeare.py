@@ -21,10 +21,18 @@ SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 class TinyShakespeare(Dataset):
     """One document per split, read from `tiny_shakespeare/input.txt` in the data root, downloaded where missing."""
 
+    def addresses(self) -> list[str]:
+        return [] if self.file.exists() else [ADDRESS]
+
+    @property
+    def file(self) -> Path:
+        """Where the text is kept."""
+        return data_root() / "tiny_shakespeare" / "input.txt"
+
     @cached_property
     def text(self) -> str:
         """The whole text. Raises DataError when the file cannot be had, or has another sha256."""
-        path = data_root() / "tiny_shakespeare" / "input.txt"
+        path = self.file
         try:
             found = read_bytes(path, SMALL) if path.exists() else _download(path)
         except (OSError, HTTPException) as error:

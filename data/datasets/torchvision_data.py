@@ -24,6 +24,16 @@ KNOWN: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "OxfordIIITPet": {"train": {"split": "trainval"}, "test": {"split": "test"}},
 }  # fmt: skip
 """The arguments by which each class of torchvision opens a split. None of these unpickles anything."""
+OXFORD, OPENAI = ("www.robots.ox.ac.uk",), ("openaipublic.azureedge.net",)
+HOSTS: Mapping[str, tuple[str, ...]] = {
+    "MNIST": ("ossci-datasets.s3.amazonaws.com", "yann.lecun.com"),
+    "FashionMNIST": ("fashion-mnist.s3-website.eu-central-1.amazonaws.com",), "KMNIST": ("codh.rois.ac.jp",),
+    "USPS": ("www.csie.ntu.edu.tw",), "SVHN": ("ufldl.stanford.edu",), "STL10": ("ai.stanford.edu",),
+    "GTSRB": ("sid.erda.dk",), "Food101": ("data.vision.ee.ethz.ch",), "DTD": OXFORD, "FGVCAircraft": OXFORD,
+    "Flowers102": OXFORD, "OxfordIIITPet": OXFORD, "RenderedSST2": OPENAI, "Country211": OPENAI,
+    "Imagenette": ("s3.amazonaws.com",),
+}  # fmt: skip
+"""The hosts from which torchvision downloads each class."""
 REFUSED = {"CIFAR10": "cifar10_full", "CIFAR100": "hugging_face, with path: uoft-cs/cifar100"}
 """Data sets that torchvision unpickles, which can execute code, and the dataset to use instead."""
 
@@ -45,6 +55,9 @@ class TorchvisionData(SampleDataset):
         if dataset not in KNOWN:
             raise ValueError(f"dataset: {dataset!r} is none that this dataset reads; possible: {', '.join(KNOWN)}")
         self.dataset, self.download = dataset, download
+
+    def addresses(self) -> list[str]:
+        return [f"https://{host}/" for host in HOSTS[self.dataset]] if self.download else []
 
     def open(self, split: str) -> Samples:
         self.check_split(split)

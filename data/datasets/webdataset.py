@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from ...tokenizers.files.reading import DataError
+from ...tokenizers.files.trust import is_remote
 from ..samples.dataset import OwnFiles, Samples
 from ..shards.dataset import Shards, renamed
 from ..shards.files import expand
@@ -24,9 +27,18 @@ class Webdataset(OwnFiles):
     def options(self) -> dict[str, object]:
         return {"train": self.train, "val": self.val, "test": self.test, "columns": self.sources}
 
+    def addresses(self) -> Iterator[str]:
+        patterns = [pattern for where in (self.train, self.val, self.test) for pattern in listed(where)]
+        return (path for pattern in patterns if is_remote(pattern) for path in expand(pattern))
+
     def read(self, where: str | list[str]) -> Samples:
-        paths = [path for pattern in ([where] if isinstance(where, str) else where) for path in expand(pattern)]
+        paths = [path for pattern in listed(where) for path in expand(pattern)]
         found = renamed(Shards(tuple(paths)), self.sources)
         if not len(found):
             raise DataError(f"{paths[0]} holds no samples")
         return found
+
+
+def listed(where: str | list[str] | None) -> Sequence[str]:
+    """One pattern, several or none, as a list."""
+    return [where] if isinstance(where, str) else where or []

@@ -6,7 +6,6 @@ import json
 import lzma
 import os
 import re
-import sys
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...tokenizers.files.reading import PACKED, SMALL, DataError, matching, unpacked_most
+from ...tokenizers.files.trust import is_remote, parse_address
 from ...tokenizers.files.writing import partial_name, sweep_partials
 
 DAMAGED = "damaged"
@@ -36,7 +36,7 @@ def expand(pattern: str) -> list[str]:
         if not 0 <= int(last) - int(first) < MOST_SHARDS:
             raise DataError(f"{pattern!r}: {{{first}..{last}}} must rise, over {MOST_SHARDS:,} shards at most")
         return [f"{start}{n:0{len(first)}}{end}" for n in range(int(first), int(last) + 1)]
-    if "://" in pattern:
+    if is_remote(pattern):
         return [pattern]
     found = matching(os.path.expanduser(pattern))
     if not found:
@@ -45,15 +45,17 @@ def expand(pattern: str) -> list[str]:
 
 
 def open_file(path: str) -> Any:
-    """A local or remote (`s3://...`) file, opened for reading bytes at any offset. Raises DataError where fsspec lacks
-    the protocol or its library, and for a remote file that does not exist."""
-    if "://" not in path:
+    """A local or remote (`s3://...`) file, opened for reading bytes at any offset. The file system is chosen here, so
+    that fsspec parses no address. Raises DataError for a protocol that is not supported or whose library is missing,
+    and for a remote file that does not exist."""
+    if not is_remote(path):
         return open(path, "rb")
+    protocol = parse_address(path).protocol
     import fsspec
 
     try:
-        return fsspec.open(path, "rb").open()
-    except (ImportError, ValueError) as error:  # "Install s3fs to access S3", "Protocol not known"
+        return fsspec.filesystem(protocol).open(path, "rb")
+    except (ImportError, ValueError) as error:  # "Install s3fs to access S3"
         raise DataError(f"{path}: {error}") from error
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
@@ -73,8 +75,8 @@ TOLD = {"size", "etag", "mtime", "created", "lastmodified", "updated", "md5hash"
 
 def unpacked(path: str, target: Path) -> str:
     """Unpack a compressed shard to the plain tar file `target`, up to where it is cut short, and give that path. Raises
-    DataError when it is damaged or empty, or (a local one) unpacks to more than `unpacked_most` allows."""
-    partial, most, size = partial_name(target), sys.maxsize if "://" in path else unpacked_most(path), 0
+    DataError if it is damaged or empty, or unpacks to more than `unpacked_most` allows."""
+    partial, size = partial_name(target), 0
     sweep_partials(target)
     try:
         with (
@@ -83,6 +85,7 @@ def unpacked(path: str, target: Path) -> str:
             open(partial, "wb") as file,
             suppress(EOFError),  # cut short: what is there is kept, and the index finds the end missing
         ):
+            most = unpacked_most(raw.size or 0 if is_remote(path) else os.path.getsize(path))
             while part := source.read1(PART):
                 size += file.write(part)
                 if size > most:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from ...tokenizers.files.reading import LARGE, PACKED, DataError, regular
 from ...tokenizers.files.records import Record, read_record
+from ...tokenizers.files.trust import is_remote
 from ...tokenizers.files.writing import sweep_partials, write_text
 from ..fingerprint import file_fingerprint
 from ..root import cache_folder
@@ -31,7 +32,7 @@ class ShardIndex(Record):
 
     def fits(self) -> bool:
         """Whether its tar file exists and is long enough for all members; true of a remote one, unchecked."""
-        if "://" in self.path:
+        if is_remote(self.path):
             return True
         places = (place for _, members in self.samples for place in members.values() if not isinstance(place, str))
         return os.path.isfile(self.path) and max(map(sum, places), default=0) <= os.path.getsize(self.path)
@@ -40,7 +41,7 @@ class ShardIndex(Record):
 def shard_index(path: str) -> ShardIndex:
     """The index of a shard, from the cache folder where the shard has not changed since, else made anew. Raises
     DataError where there is no such shard or it is no tar file."""
-    remote = "://" in path
+    remote = is_remote(path)
     changed = version(path) if remote else "{0.st_size} {0.st_mtime_ns}".format(regular(path))
     name = hashlib.sha256(f"{path if remote else os.path.abspath(path)} {changed}".encode()).hexdigest()[:32]
     folder = cache_folder() / "shards"
@@ -59,4 +60,4 @@ def shard_index(path: str) -> ShardIndex:
 
 def shard_version(path: str) -> str:
     """Text that changes when a shard's content does, as far as can be told without reading a remote one."""
-    return f"{path} {version(path)}" if "://" in path else file_fingerprint(Path(path))
+    return f"{path} {version(path)}" if is_remote(path) else file_fingerprint(Path(path))

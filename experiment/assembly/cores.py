@@ -12,7 +12,7 @@ from ...models.layers.relative import RelativePosition
 from ...models.model import Encoder
 from ...models.transformer import Transformer
 from ..settings.config import Config
-from ..settings.registry import code_from, imported
+from ..settings.registry import imported, trusting
 
 
 def build_core(config: Config, axes: Sequence[str], encoder: Encoder | None = None) -> Transformer:
@@ -25,7 +25,7 @@ def build_core(config: Config, axes: Sequence[str], encoder: Encoder | None = No
     if encoder is not None:
         options |= {"depth": encoder.depth, "attention": encoder.attention, "position": encoder.position}
     written = [options["attention"]] if isinstance(options["attention"], str) else options["attention"]
-    with code_from(config.modules):  # what the configuration names was trusted when it was read
+    with trusting(config.trust):
         options["attention"] = [parse_graph(each, list(config.inputs), axes, imported) for each in written]
     options["position"] = partial(options["position"] or RelativePosition, axes=tuple(axes))
     options["block"] = partial(options["block"], crosses=crosses)

@@ -43,7 +43,7 @@ def build_evaluator(config: Config, data: OpenedData, processes: Processes, obje
 def run_of(config: Config, data: OpenedData, objective: Objective, step: int = 0) -> Run:
     """A run in training as one that was opened."""
     return Run(folder=Path(config.out), config=config, step=step, model=objective.model, tasks=data.tasks,
-               choppers=data.choppers, trust=frozenset("*"))  # fmt: skip
+               choppers=data.choppers)  # fmt: skip
 
 
 def build_saver(config: Config, data: OpenedData, writes: bool, check: Callable[[], None]) -> Saver:

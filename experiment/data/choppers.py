@@ -29,7 +29,7 @@ def build_choppers(
         check_columns(config, dataset)
         check_present(config, dataset)
     columns, made = columns_of(config), {}
-    parts = {"open_run": open_run, "cache": cache_folder()}
+    parts = {"open_run": open_run, "trust": config.trust, "cache": cache_folder()}
     roles = {name: replace(role, **parts) for name, role in roles_of(config).items()}
     for name, part in config.inputs.items():
         preprocessor, owner = part.build(part.target.Chopper), config.shares.get(name, name)

@@ -47,7 +47,9 @@ def check_columns(config: Config, dataset: SampleDataset) -> None:
     for path, column in wanted.items():
         if column not in dataset.columns:
             mapping = f"{{{path.split('.')[1]}: {dataset.columns[0]}}}"
-            hint = f" (data.columns can say which, as {mapping})" if path.startswith("inputs") else ""
+            hint = f" (data.columns says which is read, as {mapping})" if path.startswith("inputs") else ""
+            if path.startswith("inputs") and config.inputs[path.split(".")[1]].target.Chopper.kind == "file":
+                hint += "; several channels are one column, whose values are files (.npy, .csv) or lists of numbers"
             possible = ", ".join(dataset.columns) + hint
             raise DataError(f"{path}: dataset {dataset.name!r} has no column {column!r}; possible: {possible}")
 

@@ -46,7 +46,7 @@ class OpenedData:
 def open_data(config: Config, processes: Processes, say: Callable[[str], None]) -> OpenedData:
     """Open the data of a configuration, and fit choppers and tasks on the training split. Raises DataError for data
     that cannot be trained on."""
-    dataset = config.data.dataset()
+    dataset = config.dataset()
     choppers, tasks = fit(config, dataset, processes, say)
     with processes.in_turn():
         splits = {name: open_split(config, dataset, name, choppers, tasks, say=say) for name in ("train", "val")}
@@ -59,7 +59,7 @@ def fit(
     """Choppers and tasks by name. The first process fits them, or takes them from the run that `from:` names, and saves
     them in `RUN/assets`; the others receive these files, whether or not they share its disk. Raises DataError for data
     that cannot be fitted."""
-    assets, door = Path(config.out) / "assets", partial(open_part, trust=config.modules)
+    assets, door = Path(config.out) / "assets", partial(open_part, trust=config.trust)
     if processes.is_first:
         if config.from_run:
             take_assets(config, Path(config.from_run), assets)
@@ -75,7 +75,7 @@ def fit(
 def open_untrained(config: Config) -> tuple[dict[str, Chopper], dict[str, Task], Split]:
     """Choppers, tasks and the validation split of a configuration, for inspection without a run: fitted now; nothing of
     it is kept. Raises DataError for data that cannot be read."""
-    dataset, door = config.data.dataset(), partial(open_part, trust=config.modules)
+    dataset, door = config.dataset(), partial(open_part, trust=config.trust)
     with tempfile.TemporaryDirectory() as folder:
         choppers, tasks = choppers_and_tasks(config, Path(folder), door, dataset)
     return choppers, tasks, open_split(config, dataset, "val", choppers, tasks)

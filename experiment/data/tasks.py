@@ -64,6 +64,11 @@ def build_tasks(
         elif folder and dataset is not None and dataset.holds_samples:
             task.learned = task.fit(TrainingData(dataset.opened("train"), say))
             save_learned(task, folder)
+        elif folder and dataset is not None:
+            column = next(iter(task.needs.columns), task.target)
+            raise DataError(
+                f"tasks.{name}: it needs a data set with the column {column!r}, and {dataset.name!r} is a text corpus"
+            )
         if assets:
             ready_judges(config, name, task, assets / f"task-{name}", open_run, dataset)
     return made

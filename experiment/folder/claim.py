@@ -52,12 +52,24 @@ def claim(config: Config, folder: Path) -> None:
         for name in ("choices.json", "budget.json"):
             (folder / name).unlink(missing_ok=True)
     elif os.path.exists(folder / "config.yaml"):
-        differences = list(compare(strict(read_config(folder, config.modules).tree), strict(config.tree)))
+        differences = list(compare(strict(read_config(folder, config.trust).tree), strict(config.tree)))
         if differences:
             shown = "\n".join(f"  {path}: {old!r} there, {new!r} here" for path, old, new in differences)
             raise RunError(f"{folder} is a run of another configuration; choose another out=\n{shown}")
+    if config.in_run:
+        check_links(folder)
     checkpoint.sweep(folder)
     write_config(folder, config)
+
+
+def check_links(folder: Path) -> None:
+    """Raises RunError if a link in a run's folder leads out of it: what is written there would be written elsewhere."""
+    root = os.path.realpath(folder)
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = os.path.join(place, name)
+            if os.path.islink(path) and not Path(os.path.realpath(path)).is_relative_to(root):
+                raise RunError(f"{path} is a link that leads out of the run's folder; replace it by a copy")
 
 
 def summary_of(folder: Path, steps: int) -> dict[str, float] | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ...models.model import Model
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.printing import printable
+from ...tokenizers.files.trust import NOTHING, Trust
 from ...training.checkpoints import files as checkpoint
 from ...training.checkpoints.state import State
 from ..settings.config import Config, load_run_config
@@ -30,9 +31,9 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_NAMES]) + more if names else "nothing"
 
 
-def read_config(folder: Path, trust: Collection[str] = ()) -> Config:
-    """A run's `config.yaml`, with all defaults; it may name code of chopmix and of the modules in `trust` only. Raises
-    RunError where the folder holds no run, ConfigError where the file is damaged, of another format, or names other
+def read_config(folder: Path, trust: Trust = NOTHING) -> Config:
+    """A run's `config.yaml`, with all defaults. It may name code of chopmix and of the modules that `trust` allows.
+    Raises RunError if the folder is not a run, ConfigError if the file is damaged, has another format, or names other
     code."""
     if not os.path.exists(folder / "config.yaml"):
         raise RunError(f"{folder} is not a run: it has no config.yaml (train one with `chopmix train CONFIG`)")

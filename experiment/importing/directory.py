@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...models.pretrained.base import PublishedError
+from ...tokenizers.files.trust import NOTHING, Trust
 from ..folder.reading import RunError
 from .files import Directory, Imported
 from .labelled import import_ast, import_decision, import_vit
@@ -23,17 +24,18 @@ IMPORTERS: dict[str, Callable[[Directory], Imported]] = {
 """Importers by the `model_type` of `config.json`; a timm directory has an `architecture` instead."""
 
 
-def import_directory(source: Path, folder: Path, partly: bool = False) -> str:
+def import_directory(source: Path, folder: Path, partly: bool = False, trust: Trust = NOTHING) -> str:
     """Import a model directory (`config.json`, `model.safetensors` or its shards, the tokenizer's files) into a run's
     folder; gives a sentence that says what was read.
 
     Raises RunError for a missing file, an architecture or option that is not reproduced exactly, tensors that are
     missing or left over (unless `partly`) or of another shape, and a run folder that is not empty; DataError for a
-    damaged file. Nothing in the files is executed.
+    damaged file. Nothing in the files is executed; what the directory lacks is downloaded only from hosts that
+    `trust` allows.
     """
     if os.path.exists(folder) and (not os.path.isdir(folder) or any(folder.iterdir())):
         raise RunError(f"{folder} is not empty; choose another folder for the run")
-    directory = Directory(source)
+    directory = Directory(source, trust)
     try:
         return write_run(directory, folder, importer_of(directory)(directory), partly)
     except PublishedError as error:

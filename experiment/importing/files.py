@@ -17,6 +17,7 @@ from ...tokenizers.encoding.base import Encoding
 from ...tokenizers.encoding.directory import VOCABULARY
 from ...tokenizers.files.reading import read_bytes
 from ...tokenizers.files.records import Record, as_record, read_json, read_record, read_tensors
+from ...tokenizers.files.trust import NOTHING, Trust
 from ..folder.reading import RunError
 
 R = TypeVar("R", bound=BaseModel)
@@ -44,6 +45,8 @@ class Directory:
     files, RunError for missing ones."""
 
     path: Path
+    trust: Trust = NOTHING
+    """The hosts from which what the directory lacks may be downloaded."""
 
     def has(self, name: str) -> bool:
         """Whether the directory has a file of this name."""

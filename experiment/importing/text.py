@@ -37,7 +37,7 @@ def import_gpt2(source: Directory) -> Imported:
         encoding: Encoding = own.encoding(start, frame, config.vocab_size)
         said = own.file
     elif config.vocab_size >= GPT2_VOCABULARY:
-        encoding = make_encoding("gpt2", None, tuple)
+        encoding = make_encoding("gpt2", None, tuple, source.trust)
         encoding.frame = {"prompt": []}
         said = "none in the directory, so OpenAI's of GPT-2 (tiktoken)"
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,6 @@ from ...inference.in_time.rollout import Playing
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import parse_json
 from ..folder.reading import RunError
-from ..settings.registry import is_trusted
 from .opened import Opened
 
 
@@ -27,10 +27,15 @@ def environment_of(run: Opened, how: Playing) -> tuple[str, Mapping[str, Any]]:
     name, kept = known[0], {key: value for key, value in known[1].items() if key not in how.settings}
     named = [kept] if how.environment else [name, kept]
     for code in code_in(named):  # a folder of episodes may be a stranger's
-        if not is_trusted(code.partition(":")[0], run.trust):
-            told = f"{run.folder} was trained on episodes of {name!r}; {code!r} is code outside chopmix"
-            given = "".join(f" --setting {key}={value}" for key, value in kept.items() if [*code_in(value)])
-            raise RunError(f"{told}; if you trust who made it, say --environment {name}{given}")
+        if not run.config.trust.allows(code.partition(":")[0]):
+            reason = f"{run.folder} was trained on episodes of {name!r}; {code!r} is code outside chopmix"
+            given = "".join(
+                f" --setting {shlex.quote(f'{key}={value}')}" for key, value in kept.items() if [*code_in(value)]
+            )
+            raise RunError(
+                f"{reason}. If you trust its author, name it yourself: --environment {shlex.quote(name)}{given} "
+                "(in a YAML evaluation.play.environment and settings)"
+            )
     return name, {**kept, **how.settings}
 
 
@@ -59,6 +64,6 @@ def environment_of_data(run: Opened, needed: bool) -> tuple[str, Mapping[str, An
 
 def episodes_in(run: Opened) -> Episodes | None:
     """The episodes that the run was trained on, perhaps among other data sets."""
-    found = run.config.data.dataset() if run.config.data.dataset is not None else None
+    found = run.config.dataset() if run.config.data.dataset is not None else None
     sources = found.sources.values() if isinstance(found, Mixture) else [found]
     return next((each for each in sources if isinstance(each, Episodes)), None)

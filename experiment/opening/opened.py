@@ -17,6 +17,7 @@ from ...inference.generating import generating_tasks, searching_tasks
 from ...models.model import Model
 from ...tasks.base import Task
 from ...tokenizers.base import Chopper
+from ...tokenizers.files.trust import NOTHING, Trust
 from ...training.objective import autocast
 from ..data.columns import columns_of
 from ..folder.reading import RunError, say_aside
@@ -42,13 +43,11 @@ class Opened:
     """`float32` or `bfloat16`: the precision of its training, where this device has it."""
     missing: tuple[str, ...] = ()
     """The parameters that an imported directory lacked."""
-    trust: frozenset[str] = frozenset()
-    """The modules outside chopmix that may be imported for it; `*`: any, of a user's own."""
 
     @classmethod
     def open(
         cls: type[AnyOpened], folder: Path, *, checkpoint: str = "best", device: str = "auto",
-        trust: Collection[str] = (),
+        trust: Trust = NOTHING,
     ) -> AnyOpened:  # fmt: skip
         """Open a trained run's folder; see `load_run` in run.py."""
         return cls(**opened_parts(folder, checkpoint, device, trust))
@@ -71,7 +70,7 @@ class Opened:
         """The data set of its training. Raises RunError for an imported run, which has none."""
         if self.config.data.dataset is None:
             raise RunError(f"{self.folder} was imported and has no data of its own; name some with --data")
-        return self.config.data.dataset()
+        return self.config.dataset()
 
     def reads(self) -> tuple[dict[str, str], bool]:
         """The kind of each data column that it reads (`image`, `sound`, `text`, `file`, `label`), and whether it was

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from ...models.model import Model
 from ...tasks.base import Task
 from ...tokenizers.base import RunPart
+from ...tokenizers.files.trust import NOTHING, Trust
 from ..assembly.model import build_model
 from ..data.tasks import choppers_and_tasks
 from ..folder.model_run import write_model_run
@@ -21,7 +22,7 @@ from ..settings.resolved import precision_of
 from .predictor import predictor
 
 
-def opened_parts(folder: Path, which: str, device: str, trust: Collection[str]) -> dict[str, Any]:
+def opened_parts(folder: Path, which: str, device: str, trust: Trust) -> dict[str, Any]:
     """The fields of an `Opened` run, by name; see `load_run`."""
     if device == "cuda" and not torch.cuda.is_available():
         raise RunError("device 'cuda' was asked for, but torch sees no GPU here; possible: auto, cpu")
@@ -29,7 +30,7 @@ def opened_parts(folder: Path, which: str, device: str, trust: Collection[str]) 
         raise RunError(f"no checkpoint {which!r}; possible: best, last")
     config = read_config(folder, trust)
     check_assets(config, folder / "assets")
-    choppers, tasks = choppers_and_tasks(config, folder / "assets", partial(open_part, trust=trust))
+    choppers, tasks = choppers_and_tasks(config, folder / "assets", partial(open_part, trust=config.trust))
     step = sound_step(folder, which, say_aside)
     model = build_model(config, choppers, tasks)
     state = load_weights(model, folder, step, choppers)
@@ -42,15 +43,15 @@ def opened_parts(folder: Path, which: str, device: str, trust: Collection[str]) 
     kind = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
     return {
         "folder": folder, "config": config, "step": step, "model": model.to(kind).eval(), "tasks": tasks,
-        "choppers": choppers, "which": which, "precision": precision_of(folder, torch.device(kind)), "missing": tuple(state.missing),
-        "trust": frozenset(trust),
+        "choppers": choppers, "which": which, "precision": precision_of(folder, torch.device(kind)),
+        "missing": tuple(state.missing),
     }  # fmt: skip
 
 
-def open_part(folder: str | Path, trust: Collection[str] = ()) -> RunPart:
-    """The best checkpoint of a trained run, on the CPU, as a part of another run (a frozen encoder, say). No code
-    outside chopmix is executed but that of the modules in `trust`. Raises RunError, ConfigError or CheckpointError
-    where the run cannot be opened."""
+def open_part(folder: str | Path, trust: Trust = NOTHING) -> RunPart:
+    """The best checkpoint of a trained run, on the CPU, as a part of another run (a frozen encoder, say). Only code
+    of chopmix and of the modules that `trust` allows is executed. Raises RunError, ConfigError or CheckpointError if
+    the run cannot be opened."""
     folder = Path(folder)
     own = opened_parts(folder, "best", "cpu", trust)
     config, model = own["config"], own["model"]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import copy
 import functools
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -18,11 +18,12 @@ from pydantic import ValidationError
 
 from ...data.base import Dataset
 from ...models.attention.grammar import own_graphs
+from ...tokenizers.files.trust import EVERY, EVERYTHING, NOTHING, Trust
 from ...tokenizers.files.writing import write_text
 from ...training.checkpoints.run_format import FORMAT, other_format
 from .checks.between import cross_problems, holds_samples
 from .document import ConfigError, Document, Problem, Where, dumped
-from .registry import ANYWHERE, code_from, code_refused, environments_in, registry_of
+from .registry import environments_in, refusal, registry_of, trusting
 from .scalars import nearest, shown
 from .schema import Part, check, model_of, plain
 from .top_level import Checkpoints, Data, Evaluation, Logging, Training, sections
@@ -51,6 +52,9 @@ class Config:
     """The folder of the run whose weights this one starts from (`from:`)."""
     out: Path
     """The folder of the run."""
+    trust: Trust
+    """The modules and hosts that this configuration, and every run that it names, may use. Of a YAML file that the user
+    wrote: the modules that its parts name, and any host."""
     shares: Mapping[str, str] = field(default_factory=dict)
     """Which other input's tokenizer an input uses: `{target: {same_as: source}}` gives `{"target": "source"}`."""
 
@@ -61,52 +65,63 @@ class Config:
         return holds_samples(self.data) if self.data.dataset else self.training.samples_per_step is not None
 
     @property
-    def modules(self) -> set[str]:
-        """The modules that it names by `package.module:Class`, also in attention expressions: of `mylab.lidar:Lidar`
-        `mylab.lidar`."""
-        cores = [self.tree["model"], self.tree["model"]["encoder"] or {}]
-        graphs = [own for core in cores for own in own_graphs(core.get("attention", ""))]
-        return {*named_modules(self.tree), *(own.partition(":")[0] for own in graphs)}
+    def in_run(self) -> bool:
+        """Whether it was read from the folder of a run."""
+        return self.path.name == "config.yaml" and self.path.parent == self.out
+
+    def dataset(self) -> Dataset:
+        """The data set that the configuration names. Raises DataError for a remote address that `trust` does not
+        allow."""
+        assert self.data.dataset is not None
+        dataset = self.data.dataset()
+        for address in dataset.addresses():
+            self.trust.check_address(address)
+        return dataset
 
 
-def named_modules(tree: Any) -> Iterator[str]:
-    """The `package.module` of every value `package.module:Class`, or `package.module:Environment-v0`, in a tree."""
-    if isinstance(tree, Mapping | list):
-        for value in tree.values() if isinstance(tree, Mapping) else tree:
-            yield from named_modules(value)
-    elif isinstance(tree, str) and re.fullmatch(r"[\w.]+:[\w-]+", tree):
-        yield tree.partition(":")[0]
-
-
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file, with overrides such as `training.steps=500` (see `Document.override`). It may name classes of
-    any module. Raises ConfigError with all problems of file and overrides."""
-    document = Document.read(Path(path))
+def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = NOTHING) -> Config:
+    """Read a YAML file that the user wrote, or the configuration of a run (`RUN` or `RUN/config.yaml`), with overrides
+    such as `training.steps=500` (see `Document.override`). A YAML file may name any module and any address, a run those
+    that `trust` allows. Raises ConfigError with all problems of file and overrides."""
+    folder = Path(path) if os.path.isdir(path) else Path(path).parent
+    file = folder / "config.yaml" if os.path.isfile(Path(path) / "config.yaml") else Path(path)
+    document = Document.read(file)
     tree = document.tree
     if not isinstance(tree, dict):
         given = "is empty" if tree is None else f"is {shown(tree)}"
         message = f"the file {given}; it must be a mapping with {', '.join(sections())}"
-        raise ConfigError(str(path), [Problem((), message)], {(): 1})
+        raise ConfigError(str(file), [Problem((), message)], {(): 1})
+    in_run = file.name == "config.yaml" and (os.path.isdir(folder / "checkpoints") or os.path.isdir(folder / "assets"))
+    if in_run or "format" in tree:
+        _begin_run_config(document, folder)
+    else:
+        trust = EVERYTHING
     document.rename()
-    if wrong := other_format(tree.pop("format", FORMAT), Path(path).parent):  # a run's config.yaml has one
-        document.problems.append(Problem(("format",), wrong))
     for override in overrides:
         document.override(override)
     document.rename()
     if isinstance(tree.get("data"), dict) and tree["data"].get("dataset") is None:
         possible = f"possible: {', '.join(registry_of((Dataset,)).names())}, or package.module:Class"
-        document.problems.append(Problem(("data",), f"Data needs 'dataset': a name or {{use: NAME, ...}} ({possible})"))
-    with code_from(ANYWHERE):
-        return _resolve(document)
+        needed = "the imported run has no data; set data.dataset" if trust != EVERYTHING else "Data needs 'dataset'"
+        document.problems.append(Problem(("data",), f"{needed}: a name or {{use: NAME, ...}} ({possible})"))
+    return _resolve(document, trust)
 
 
-def load_run_config(folder: Path, trust: Collection[str] = ()) -> Config:
-    """The configuration in a run's `config.yaml`. Since a stranger may have written it, it may name classes of chopmix
-    and of the modules in `trust` alone. Raises ConfigError, also for a run of another format."""
+def load_run_config(folder: Path, trust: Trust = NOTHING) -> Config:
+    """The configuration in a run's `config.yaml`. It may name classes of chopmix and of the modules that `trust`
+    allows, and its `out` is the folder itself. Raises ConfigError, also for a run of another format."""
     document = Document.read(folder / "config.yaml")
-    if isinstance(document.tree, dict) and (wrong := other_format(document.tree.pop("format", 1), folder)):
-        raise ConfigError(document.file, [Problem((), wrong)])
+    if isinstance(document.tree, dict):
+        _begin_run_config(document, folder)
     return _checked(document, trust)
+
+
+def _begin_run_config(document: Document, folder: Path) -> None:
+    """Check and remove the format number in the configuration of a run, and set `out` to the run's folder, wherever the
+    file says that it was trained. Raises ConfigError for another format."""
+    if wrong := other_format(document.tree.pop("format", 1), folder):
+        raise ConfigError(document.file, [Problem((), wrong)])
+    document.tree["out"] = str(folder) if Path(document.file).name == "config.yaml" else None
 
 
 def write_config(folder: Path, config: Config) -> None:
@@ -114,19 +129,18 @@ def write_config(folder: Path, config: Config) -> None:
     write_text(folder / "config.yaml", dumped({"format": FORMAT, **config.tree}))
 
 
-def config_from_tree(tree: Any, path: str | Path = "config.yaml", trust: Collection[str] = ()) -> Config:
+def config_from_tree(tree: Any, path: str | Path = "config.yaml", trust: Trust = NOTHING) -> Config:
     """The configuration in a nested dict, of the shape of a YAML; `path` names it in messages. It may name classes of
-    chopmix and of the modules in `trust` alone. Raises ConfigError with all its problems."""
+    chopmix and of the modules that `trust` allows. Raises ConfigError with all its problems."""
     return _checked(Document(str(path), copy.deepcopy(dict(tree)) if isinstance(tree, Mapping) else tree), trust)
 
 
-def _checked(document: Document, trust: Collection[str]) -> Config:
+def _checked(document: Document, trust: Trust) -> Config:
     if not isinstance(document.tree, dict):
         message = f"must be a mapping with {', '.join(sections())}, not {shown(document.tree)}"
         raise ConfigError(document.file, [Problem((), message)])
     document.rename()
-    with code_from(trust):
-        return _resolve(document)
+    return _resolve(document, trust)
 
 
 def json_schema() -> dict[str, Any]:
@@ -138,8 +152,43 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
 
 
-def _resolve(document: Document) -> Config:
-    tree, path, problems = document.tree, Path(document.file), document.problems
+def _resolve(document: Document, trust: Trust) -> Config:
+    """The configuration of a document, which may name what `trust` allows. Of a YAML file that the user wrote
+    (EVERYTHING), runs that it names are trusted with the modules that it names itself."""
+    with trusting(trust):
+        values, shares = _values(document)
+    path = Path(document.file)
+    values["out"] = values["out"] or str(_default_out(path))
+    resolved = {name: plain(value) for name, value in values.items()}
+    resolved["inputs"] |= {name: {"same_as": owner} for name, owner in shares.items()}
+    from_run, out = values.pop("from"), Path(values.pop("out"))
+    if trust == EVERYTHING:
+        trust = Trust(frozenset(_modules_in(resolved)), EVERY)
+    return Config(path=path, tree=resolved, from_run=from_run, out=out, shares=shares, trust=trust, **values)
+
+
+def _modules_in(tree: Mapping[str, Any]) -> Iterator[str]:
+    """The modules outside chopmix that the parts, attention graphs, environments and policies of a checked
+    configuration name: `mylab.lidar` of `use: mylab.lidar:Lidar`."""
+    cores = [tree["model"], tree["model"]["encoder"] or {}]
+    graphs = [reference for core in cores for reference in own_graphs(core.get("attention", ""))]
+    for reference in (*_parts_in(tree), *graphs, *(name for _, name in environments_in(tree))):
+        yield reference.partition(":")[0]
+
+
+def _parts_in(tree: Any) -> Iterator[str]:
+    """Every `package.module:Class` of a checked configuration that names a part by `use`."""
+    inner = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list) else ()
+    if isinstance(tree, Mapping) and isinstance(tree.get("use"), str) and ":" in tree["use"]:
+        yield tree["use"]
+    for value in inner:
+        yield from _parts_in(value)
+
+
+def _values(document: Document) -> tuple[dict[str, Any], dict[str, str]]:
+    """The checked values of all sections, and which input uses the tokenizer of which other one. Raises ConfigError
+    with all problems."""
+    tree, problems = document.tree, document.problems
     unknown = [name for name in tree if name not in sections()]
     problems += [Problem((name,), f"there is no such section{nearest(name, sections())}") for name in unknown]
     shares = _shared(tree, problems)
@@ -148,14 +197,10 @@ def _resolve(document: Document) -> Config:
         problems += _section(name, tree, values)
     wrong = {each.path[:depth] for each in problems for depth in range(len(each.path) + 1)}
     problems += [Problem(*each) for each in cross_problems(values) if each[0] not in wrong]
-    problems += [Problem(where, refused) for where, name in environments_in(tree) if (refused := code_refused(name))]
+    problems += [Problem(where, refused) for where, name in environments_in(tree) if (refused := refusal(name))]
     if problems:
         raise ConfigError(document.file, problems, document.lines)
-    values["out"] = values["out"] or str(_default_out(path))
-    resolved = {name: plain(value) for name, value in values.items()}
-    resolved["inputs"] |= {name: {"same_as": owner} for name, owner in shares.items()}
-    from_run, out = values.pop("from"), Path(values.pop("out"))
-    return Config(path=path, tree=resolved, from_run=from_run, out=out, shares=shares, **values)
+    return values, shares
 
 
 def _shared(tree: dict, problems: list[Problem]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import is_dataclass
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data.environments.making import code_in, search_here
+from ...tokenizers.files.trust import NOTHING, Trust
 from .names import moved
 from .scalars import nearest
 
@@ -137,48 +138,32 @@ def defined_in(module: Any) -> Iterator[type]:
             yield found
 
 
-ANYWHERE = frozenset("*")
-"""The modules of `code_from` for a user's own YAML and command line, which may name any."""
-_trusted: ContextVar[frozenset[str]] = ContextVar("trusted modules", default=frozenset())
-"""The modules outside chopmix that a configuration being read may name: none outside of `code_from`."""
+_trust: ContextVar[Trust] = ContextVar("trust", default=NOTHING)
+"""What the configuration that is being read may name."""
 
 
 @contextmanager
-def code_from(modules: Collection[str]) -> Iterator[None]:
-    """A context in which configurations may name classes of these modules, of those below them, and of chopmix."""
-    token = _trusted.set(frozenset(modules))
+def trusting(trust: Trust) -> Iterator[None]:
+    """A context in which configurations may name classes of the modules that `trust` allows, and of chopmix."""
+    token = _trust.set(trust)
     try:
         yield
     finally:
-        _trusted.reset(token)
+        _trust.reset(token)
 
 
-def is_trusted(module: str, known: frozenset[str] | None = None) -> bool:
-    """Whether a configuration being read may name a module outside chopmix; of other `known` ones, whether it is one of
-    these, or below one."""
-    known = _trusted.get() if known is None else known
-    parts = module.split(".")
-    return known >= ANYWHERE or any(".".join(parts[: n + 1]) in known for n in range(len(parts)))
-
-
-def code_refused(reference: str) -> str:
-    """Why what `package.module:Name` names, a class or an environment, must not be executed; empty: it may be."""
-    path = reference.partition(":")[0]
-    if path.partition(".")[0] == ROOT or is_trusted(path):
-        return ""
-    return (
-        f"{reference!r} is code outside chopmix, which a run does not get executed; if you trust who made it, say "
-        f"--trust {path} (in Python trust=[{path!r}])"
-    )
+def refusal(reference: str) -> str:
+    """Why the configuration that is being read may not name `package.module:Name`; empty if it may."""
+    return _trust.get().refusal(reference)
 
 
 def imported(reference: str) -> Any:
-    """The object `package.module:Name`. Raises LookupError with one sentence where there is none, and, before anything
-    is imported, for a module that is not trusted here."""
+    """The object `package.module:Name`. Raises LookupError with one sentence if there is none, and, before anything is
+    imported, if the configuration that is being read may not name the module."""
     path, _, name = reference.partition(":")
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", path):
         raise LookupError(f"{reference!r}: a class is named package.module:Class")
-    if refused := code_refused(reference):
+    if refused := refusal(reference):
         raise LookupError(refused)
     module = import_or_explain(path)
     if callable(found := getattr(module, name, None)):

@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import AllowInfNan, BeforeValidator, Strict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
+from .hints import hint_for
+
 OURS = __name__.partition(".")[0]
 """The package: `chopmix`."""
 
@@ -29,9 +31,11 @@ def problem(message: str, *path: str | int, kind: str = "config") -> ValidationE
 
 
 def nearest(name: Any, possible: Iterable[str], *, list_all: bool = True) -> str:
-    """The end of a message about an unknown name: `; did you mean 'depth'?`, without a near one (where `list_all`)
-    `; possible: depth, width`."""
+    """The end of a message about an unknown name: `; write training.learning_rate` for a word of another library,
+    `; did you mean 'depth'?` for a near name, else (with `list_all`) `; possible: depth, width`."""
     possible = list(possible)
+    if hint := hint_for(name):
+        return f"; {hint}"
     near = difflib.get_close_matches(str(name).lower(), possible, n=1)
     if near:
         return f"; did you mean {near[0]!r}?"

@@ -42,7 +42,7 @@ def write_examples(config: Config, split: str, number: int, folder: Path) -> Ite
         chopmix predict runs/quickstart --input image=examples/1/image.png --input operator=+
 
     Raises RunError for a text corpus, DataError for a sample that cannot be read."""
-    dataset = config.data.dataset()
+    dataset = config.dataset()
     if not dataset.holds_samples:
         raise RunError(f"{config.path}: dataset {dataset.name!r} is a text corpus: chopmix inspect shows what it holds")
     samples, columns = dataset.opened(split), columns_of(config)
@@ -56,7 +56,7 @@ def write_examples(config: Config, split: str, number: int, folder: Path) -> Ite
         told = {name: written(row[name], own, file_name(name)) for name in there}
         write_json(own / "sample.json", told)
         given = {name: column for name, column in columns.items() if column in told and column not in answers}
-        yield " ".join(["chopmix predict", str(config.out), *asked(given, told, own)])
+        yield " ".join(["chopmix predict", shlex.quote(str(config.out)), *asked(given, told, own)])
 
 
 def asked(given: Mapping[str, str], told: Mapping[str, Any], folder: Path) -> list[str]:

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -116,14 +117,30 @@ def spans(logs: Float[Tensor, "t v"], symbols: Sequence[int]) -> list[tuple[int,
     """Forced alignment: where each symbol is on the likeliest path of this text, as its first token and the one after
     its last.
 
-    Computed by torchaudio's `forced_align`. Raises ValueError for a text that needs more tokens (`tokens_needed`).
+    By the Viterbi algorithm over the states blank, first symbol, blank, second symbol, ..., blank. With each token a
+    path stays in its state, moves on by one state, or moves on by two, past the blank between two different symbols.
+    Raises ValueError for a text that needs more tokens (`tokens_needed`).
     """
-    from torchaudio.functional import forced_align, merge_tokens
-
     if tokens_needed(symbols) > len(logs):
         raise ValueError(f"{len(symbols)} symbols need {tokens_needed(symbols)} tokens; there are {len(logs)}")
     if not symbols:
         return []
-    blank = logs.shape[1] - 1
-    path, scores = forced_align(logs[None].float().cpu(), torch.tensor([symbols], dtype=torch.int32), blank=blank)
-    return [(span.start, span.end) for span in merge_tokens(path[0], scores[0], blank)]
+    states = np.full(2 * len(symbols) + 1, logs.shape[1] - 1)
+    states[1::2] = symbols
+    skip = np.full(len(states), -np.inf)
+    skip[2:][states[2:] != states[:-2]] = 0.0
+    # finite: a path of probability 0 is still better than a sequence of states that is no path of the text
+    scores = logs.double().clamp(min=torch.finfo(torch.float32).min).cpu().numpy()[:, states]
+    best = np.full((len(scores), len(states) + 2), -np.inf)  # of all paths to a state, after two columns of no path
+    best[0, 2:4] = scores[0, :2]
+    for token in range(1, len(scores)):
+        last = best[token - 1]
+        best[token, 2:] = np.maximum(np.maximum(last[2:], last[1:-1]), last[:-2] + skip) + scores[token]
+    path = [len(states) - (1 if best[-1, -1] > best[-1, -2] else 2)]
+    for last in best[-2::-1]:
+        state = path[-1]
+        before = (last[state + 2], last[state + 1], last[state] + skip[state])
+        path.append(state - before.index(max(before)))
+    said = np.arange(1, len(states), 2)
+    starts, ends = (np.searchsorted(path[::-1], said, side).tolist() for side in ("left", "right"))
+    return list(zip(starts, ends))

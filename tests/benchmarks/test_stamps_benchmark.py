@@ -47,7 +47,7 @@ def test_an_interval_holds_what_the_captions_show(stamps_caption):
         stamps_caption.difference(("one", "other"), first, other)
 
 
-@pytest.mark.long
+@pytest.mark.system
 @pytest.mark.skipif(not (data_root() / "stamps").exists(), reason="needs CHOPMIX_DATA")
 def test_trained_runs_are_measured(stamps_caption, tmp_path):
     file = tmp_path / "fused.yaml"

@@ -55,7 +55,7 @@ def test_a_folder_given_for_a_file_is_named(tiny, capsys, tmp_path, monkeypatch,
     file = tiny()
     (tmp_path / "made").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert main(["inspect", str(file), "--html", folder]) == 1
+    assert main(["inspect", str(file), "--output", folder]) == 1
     assert f"{folder} cannot be written: Is a directory" in capsys.readouterr().err
     assert not list((tmp_path / "made").iterdir()) and not list(tmp_path.glob(".*"))
 
@@ -208,7 +208,7 @@ def test_a_pipe_among_the_data_is_named(tmp_path):
 
 
 def test_pages_and_pictures_that_cannot_be_written(tiny, capsys, tmp_path, monkeypatch):
-    assert main(["inspect", str(tiny()), "--html", "a" * 300]) == 1
+    assert main(["inspect", str(tiny()), "--output", "a" * 300]) == 1
     assert "cannot be written: File name too long" in capsys.readouterr().err
     Path(tmp_path, "metrics.jsonl").write_text(METRICS)
     assert "possible endings: .png, .pdf, .svg, .jpg" in said(capsys, "compare", str(tmp_path), "--picture", "x.html")

@@ -229,7 +229,7 @@ def test_a_sensor_is_read_from_arrays_and_tables(tmp_path, capsys):
 
 def test_a_run_is_inspected_like_its_configuration(photos, capsys):
     assert main(["inspect", str(photos / "run")]) == 0
-    assert (photos / "run.html").read_text().startswith("<")
+    assert (photos / "run" / "inspect.html").read_text().startswith("<")
     capsys.readouterr()
 
 

@@ -315,7 +315,9 @@ def test_hugging_face_says_what_is_missing(datasets, root, monkeypatch, tiny, ca
     file = tiny("hub", data={"dataset": {"use": "hugging_face", "path": str(root / "a.jsonl")}})
     small = ["training.tokens_per_step=null", "training.samples_per_step=4"]
     assert main(["train", str(file), *small]) != 0
-    assert "has no column 'text'; possible: n, word, kind (data.columns can say which" in "".join(capsys.readouterr())
+    assert "has no column 'text'; possible: n, word, kind (data.columns says which is read" in "".join(
+        capsys.readouterr()
+    )
     assert main(["train", str(file), *small, "data.columns.text=word", "training.steps=2"]) == 0
     (root / "b.pickle").write_bytes(b"")
     with pytest.raises(DataError, match=r"b\.pickle: no reader for files that end in '\.pickle'; possible: \.parquet"):

@@ -454,9 +454,7 @@ def test_an_input_that_no_sample_has(experiment):
 def test_an_input_whose_column_the_card_has_not(experiment):
     experiment.manifest("image")
     experiment.write({"radar": INPUTS["sensor"]}, experiment.dataset(["image", "label"]))
-    message = (
-        r"inputs\.radar: dataset 'manifest' has no column 'radar'; possible: image, label \(data\.columns can say which"
-    )
+    message = r"inputs\.radar: dataset 'manifest' has no column 'radar'; possible: image, label \(data\.columns says"
     assert experiment.stops(message, before=True)
 
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.settings.document import ConfigError
+from chopmix.tokenizers.files.trust import Trust
 
 PLAIN = """\
 inputs:    {text: {use: text, encoding: bytes}}
@@ -321,9 +322,9 @@ def test_classes_from_outside(plain, outside):
     part = config.inputs["lidar"]
     assert part(part.build(part.target.Chopper), 6, 9).size == (4, 6, 1.0)
     assert config.data.dataset().phase == "new"
-    assert config_from_tree(yaml.safe_load(yaml.safe_dump(config.tree)), trust=[outside]).tree == config.tree
+    assert config_from_tree(yaml.safe_load(yaml.safe_dump(config.tree)), trust=Trust.of([outside])).tree == config.tree
     with pytest.raises(
-        ConfigError, match=f"code outside chopmix, which a run does not get executed.*--trust {outside}"
+        ConfigError, match=f"code outside chopmix, which is not executed for files from someone else.*--trust {outside}"
     ):
         config_from_tree(config.tree)
 

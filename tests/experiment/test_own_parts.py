@@ -24,7 +24,9 @@ def test_a_pattern_and_a_head_of_ones_own_train_and_write(tiny, tmp_path):
     assert main(["train", str(file)]) in (None, 0)
     folder = tmp_path / "runs" / "tiny"
     for trust in ((), ["own_graph"], ["own_head"]):
-        with pytest.raises(ConfigError, match="is code outside chopmix, which a run does not get executed"):
+        with pytest.raises(
+            ConfigError, match="is code outside chopmix, which is not executed for files from someone else"
+        ):
             load_run(folder, trust=trust)
     run = load_run(folder, trust=["own_graph", "own_head"])
     core, head = run.model.core, run.model.heads["lm"]
@@ -33,8 +35,8 @@ def test_a_pattern_and_a_head_of_ones_own_train_and_write(tiny, tmp_path):
 
 
 def test_code_of_ones_own_is_told_of_by_the_configuration(tiny):
-    assert load_config(tiny(model={"attention": PATTERN}, tasks=HEAD)).modules == {"own_graph", "own_head"}
-    assert load_config(tiny()).modules == set()
+    assert load_config(tiny(model={"attention": PATTERN}, tasks=HEAD)).trust.modules == {"own_graph", "own_head"}
+    assert load_config(tiny()).trust.modules == set()
     core = build_core(load_config(tiny(model={"attention": PATTERN})), ("order",))
     assert core.graphs == (Causal() & SameSample() & ~Dilated(3),) * 2
 

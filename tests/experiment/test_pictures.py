@@ -78,7 +78,7 @@ def test_labels_and_the_cores_own_tokens_are_shown(mixed, tmp_path):  # noqa: F8
 
 
 def test_a_text_corpus_has_a_page_too(tiny, tmp_path, capsys):
-    assert main(["inspect", str(tiny()), "--html", str(tmp_path / "page.html")]) == 0
+    assert main(["inspect", str(tiny()), "--output", str(tmp_path / "page.html")]) == 0
     assert "when the input is" in capsys.readouterr().out and "Who reads whom" in (tmp_path / "page.html").read_text()
 
 

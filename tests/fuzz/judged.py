@@ -39,9 +39,10 @@ from chopmix.experiment.settings.document import ConfigError
 from chopmix.tokenizers.encoding import coder_program
 
 FORMATS = ("configurations", "overrides", "dry runs", "images", "sounds", "sensors", "scores", "fonts", "grammars",
-           "shards", "manifests", "corpora", "imports", "runs", "command lines")  # fmt: skip
+           "shards", "manifests", "corpora", "imports", "runs", "command lines",
+           "payloads")  # fmt: skip
 SECONDS = 10.0
-"""What one input may take."""
+"""Seconds of the processor that one input may take."""
 GROWTH, ROOM = 2**30, 2**32
 """Bytes by which an input may make the process grow, and by which it cannot, since the system gives no more
 addresses."""
@@ -71,6 +72,10 @@ class Executed(Complaint):
 
 class WroteOutside(Complaint):
     """A file was changed outside the input's folder."""
+
+
+class Connected(Complaint):
+    """A connection to another machine was opened."""
 
 
 class Steered(Complaint):
@@ -130,6 +135,8 @@ def check_quiet(text: str, where: str) -> None:
 OURS = coder_program.__file__
 """The only program that an input may start: it reads a foreign tokenizer apart from this process."""
 STARTS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "pty.spawn"}
+CONNECTS = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.bind", "socket.sendto"}
+"""Audit events by which a connection is opened."""
 CHANGES = {
     "os.mkdir": (0,),
     "os.remove": (0,),
@@ -154,8 +161,11 @@ class Watch:
     def hear(self, event: str, arguments: tuple) -> None:
         """One event. Raises OSError for what is wrong, so that it does not happen, and keeps it, since that
         may be caught."""
-        if event in STARTS and not (event == "subprocess.Popen" and OURS in arguments[1]):
+        starts = event in STARTS and not (event == "subprocess.Popen" and OURS in arguments[1])
+        if starts or event == "pickle.find_class":
             self.stop(Executed(f"{event}: {arguments[0]!r}"))
+        elif event in CONNECTS and not is_local(arguments):
+            self.stop(Connected(f"{event}: {arguments[1:]!r}"))
         elif event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING:
             self.check(arguments[0], follows=not arguments[2] & os.O_NOFOLLOW)
         elif event in CHANGES and (len(arguments) < 2 or arguments[-1] in (-1, None) or event in ("os.truncate",)):
@@ -179,6 +189,11 @@ class Watch:
         """Keep the first complaint, and stop what it is about."""
         self.complaint = self.complaint or complaint
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def is_local(arguments: tuple) -> bool:
+    """Whether a socket is a file of this machine, or only tests whether it has IPv6."""
+    return len(arguments) == 2 and (isinstance(arguments[1], str | bytes) or tuple(arguments[1]) == ("::1", 0))
 
 
 _watches: list[Watch] = []
@@ -257,27 +272,32 @@ def bounded_memory() -> Iterator[None]:
 
 @contextmanager
 def bounded_time(seconds: float) -> Iterator[None]:
-    """Raises Hung after so many seconds, and again every second until it is heard. A call into C that does not
-    come back within four times that ends the process, with its stack on standard error."""
+    """Raises Hung after so many seconds of the processor, or ten times as many of the clock (the machine may be busy),
+    and again every second until it is caught. A call into C that does not come back within twice that ends the process,
+    with its stack on standard error."""
 
     def ring(number: int, frame: Any) -> None:
         while frame is not None and not is_source(frame.f_code.co_filename):
             frame = frame.f_back
         raise _Alarm("" if frame is None else f", at {place_of(frame.f_code.co_filename, frame.f_lineno)}")
 
-    old = signal.signal(signal.SIGALRM, ring)
-    faulthandler.dump_traceback_later(4 * seconds, exit=True, file=sys.__stderr__)
+    timers = {signal.SIGPROF: (signal.ITIMER_PROF, seconds), signal.SIGALRM: (signal.ITIMER_REAL, 10 * seconds)}
+    old = {number: signal.signal(number, ring) for number in timers}
+    faulthandler.dump_traceback_later(20 * seconds, exit=True, file=sys.__stderr__)
     try:
         try:
-            signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+            for timer, limit in timers.values():
+                signal.setitimer(timer, limit, 1.0)
             yield
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            for timer, _ in timers.values():
+                signal.setitimer(timer, 0)
     except _Alarm as alarm:
         raise Hung(f"it took more than {seconds:g} seconds{alarm}") from None
     finally:
         faulthandler.cancel_dump_traceback_later()
-        signal.signal(signal.SIGALRM, old)
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 # ------------------------------------------------------------------------------------------------------------ the judge

@@ -418,7 +418,7 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
         "--output": outs,
         **READING,
     },
-    "inspect": {"--html": outs, "--trust": texts},
+    "inspect": {"--output": outs, "--trust": texts},
     "compare": {"--picture": outs},
     "examples": {"--split": splits, "--number": numbers, "--output": outs, "--trust": texts},
     "transcribe": {

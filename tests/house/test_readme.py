@@ -253,7 +253,6 @@ def test_the_quickstart_and_what_follows_it(checkout, capsys):
         obey(words)
     assert {path.name for path in (checkout / "runs").iterdir()} == {
         "quickstart",
-        "quickstart.html",
         "deeper",
         "silent",
         "rates",

@@ -22,6 +22,7 @@ from chopmix.experiment.settings.config import ConfigError, config_from_tree, lo
 from chopmix.experiment.train import train
 from chopmix.inference.in_time.rollout import Playing
 from chopmix.tokenizers.files.reading import DataError
+from chopmix.tokenizers.files.trust import NOTHING, Trust
 from chopmix.tokenizers.media.clock import Clocked
 from chopmix.tokenizers.video import VideoChopper
 from hypothesis import given, settings
@@ -134,10 +135,10 @@ def test_a_strangers_run_executes_no_environment_and_no_policy(tmp_path, monkeyp
         config_from_tree(tree)
     places = ("data.dataset.of.environment", "data.dataset.of.policy", "evaluation.play.environment")
     assert all(place in str(error.value) for place in places)
-    assert str(error.value).count("is code outside chopmix, which a run does not get executed") == 3
-    assert "evil_world" in config_from_tree(tree, trust=["evil_world"]).modules
+    assert str(error.value).count("is code outside chopmix, which is not executed") == 3
+    assert config_from_tree(tree, trust=Trust.of(["evil_world"])).trust.modules == {"evil_world"}
     run, source = Opened.__new__(Opened), SimpleNamespace()
-    run.__dict__.update(folder=tmp_path, trust=frozenset())
+    run.__dict__.update(folder=tmp_path, config=SimpleNamespace(trust=NOTHING))
     spaces = Spaces(observations={}, texts=(), action=Space(shape=(), dtype="int64", size=2))
     monkeypatch.setattr(environments, "episodes_in", lambda run: SimpleNamespace(source=source))
 
@@ -147,7 +148,7 @@ def test_a_strangers_run_executes_no_environment_and_no_policy(tmp_path, monkeyp
         return environments.environment_of(run, Playing(**how))
 
     evil, shimmys = "evil_world:Evil-v0", "GymV26Environment-v0"  # the second makes what its options name
-    with pytest.raises(RunError, match=f"if you trust who made it, say --environment {evil}"):
+    with pytest.raises(RunError, match=f"If you trust its author, name it yourself: --environment {evil}"):
         asked(evil, {}, {})
     assert asked(evil, {}, {"environment": evil})[0] == evil
     for options in ({"env_id": evil}, {"inner": [{"env": evil}]}):
@@ -158,9 +159,9 @@ def test_a_strangers_run_executes_no_environment_and_no_policy(tmp_path, monkeyp
     for named in ("evil-mod:E-v0", "\u00e9vil:E-v0", "1evil:E-v0", "evil_world.inner:E-v0"):
         with pytest.raises(RunError, match="is code outside chopmix"):
             asked(named, {}, {})
-    run.__dict__["trust"] = frozenset({"evil_world"})
+    run.config.trust = Trust.of(["evil_world"])
     assert asked("evil_world.inner:E-v0", {}, {})[0] == "evil_world.inner:E-v0"
-    run.__dict__["trust"] = frozenset()
+    run.config.trust = NOTHING
     own = {"environment": shimmys, "settings": {"env_id": evil}}
     assert asked(shimmys, {"env_id": evil}, own) == (shimmys, {"env_id": evil})
     plain = {"map": ["SF", "HG"], "speed": 3}
@@ -174,7 +175,7 @@ def test_a_strangers_run_executes_no_environment_and_no_policy(tmp_path, monkeyp
     tree = yaml.safe_load(SEES)
     tree["evaluation"]["play"] = {"environment": "Spot-v0", "settings": {"env_id": "evil_world:Evil-v0"}}
     with pytest.raises(ConfigError, match="evaluation.play.settings"):
-        config_from_tree(tree, trust=["spot", "test_seen"])
+        config_from_tree(tree, trust=Trust.of(["spot", "test_seen"]))
     with pytest.raises(DataError, match="policy 'evil_world': possible are random, script, bot, package.module:Class"):
         agent_of("evil_world", "CartPole-v1")
     assert "evil_world" not in sys.modules

@@ -25,7 +25,7 @@ from chopmix.models.batch import Batch, Chunks, SetPlan
 from chopmix.models.generation.ctc import collapsed, greedy, prefix_beam, spans, tokens_needed
 from chopmix.models.tokens import Tokens
 from chopmix.tasks.ctc import Ctc, Symbols
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 BLANK = 2
@@ -81,6 +81,33 @@ def test_where_each_symbol_is_said():
     assert spans(logs, []) == []
     with pytest.raises(ValueError, match="9 symbols need 17 tokens; there are 8"):
         spans(logs, [0] * 9)
+
+
+@given(st.integers(0, 5), st.lists(st.integers(0, 1), min_size=1, max_size=4), st.data())
+def test_the_alignment_is_the_likeliest_path(spare, text, data):
+    """Of all paths, each looked at; scores are often equal, and some symbols impossible."""
+    tokens = min(tokens_needed(text) + spare, 7)
+    columns = st.lists(st.sampled_from([0.0, -0.5, -1.0, -2.0, -math.inf]), min_size=3, max_size=3)
+    logs = torch.tensor(data.draw(st.lists(columns, min_size=tokens, max_size=tokens)))
+    paths = [path for path in itertools.product(range(3), repeat=tokens) if collapsed(path, BLANK) == text]
+    score = {path: sum(float(logs[token, symbol]) for token, symbol in enumerate(path)) for path in paths}
+    aligned = [BLANK] * tokens
+    for symbol, (start, end) in zip(text, spans(logs, text), strict=True):
+        assert start < end
+        aligned[start:end] = [symbol] * (end - start)
+    assert score[tuple(aligned)] == max(score.values())
+
+
+@given(st.integers(1, 6), st.integers(1, 60), st.integers(0, 10**6), st.data())
+@settings(max_examples=50)
+def test_the_alignment_is_torchaudios(symbols, tokens, seed, data):
+    from torchaudio.functional import forced_align, merge_tokens
+
+    logs = scores(seed, tokens, symbols)
+    text = data.draw(st.lists(st.integers(0, symbols - 1), min_size=1, max_size=tokens))
+    text = text[: max(n for n in range(len(text) + 1) if tokens_needed(text[:n]) <= tokens)]
+    path, chances = forced_align(logs[None], torch.tensor([text], dtype=torch.int32), blank=symbols)
+    assert spans(logs, text) == [(span.start, span.end) for span in merge_tokens(path[0], chances[0], symbols)]
 
 
 def planned(counts: list[int], texts: list[str | None]) -> SetPlan:

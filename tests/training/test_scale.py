@@ -152,7 +152,7 @@ def on_two_machines(file: Path, folders: list[Path], *overrides: str) -> list[st
     return said
 
 
-@pytest.mark.long
+@pytest.mark.system
 def test_machines_with_disks_of_their_own_train_and_resume_as_one(tiny, tmp_path):
     """Assets, weights and the step come from the first; a checkpoint that lies about on the other's disk is nothing."""
     folders = [tmp_path / "first", tmp_path / "second"]

@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -15,6 +16,7 @@ from pathlib import Path
 import tiktoken
 
 from ..files.reading import shown
+from ..files.trust import EVERYTHING, Trust
 from ..files.writing import write_text
 from .base import START, Encoding, no_panic, well_formed
 
@@ -116,14 +118,17 @@ class Longer(Sequence[bytes]):
 class TiktokenEncoding(BytePairs):
     """One of tiktoken's public encodings: gpt2, r50k_base, cl100k_base, o200k_base, ..."""
 
-    def __init__(self, name: str):
-        """Read the ranks: from the folder TIKTOKEN_CACHE_DIR (where unset, set to `$CHOPMIX_DATA/bpe` if that exists),
-        else by download. Raises ValueError for an unknown name, and for ranks that cannot be had, saying which files to
-        put where."""
+    def __init__(self, name: str, trust: Trust = EVERYTHING):
+        """Read the ranks from the folder TIKTOKEN_CACHE_DIR (if unset, `$CHOPMIX_DATA/bpe` if that exists), else
+        download them, if `trust` allows the host. Raises ValueError for an unknown name, and for ranks that are not
+        available, saying which files to put where."""
         known_name(name)
         folder = Path(os.environ.get("CHOPMIX_DATA") or "missing", "bpe")
         if "TIKTOKEN_CACHE_DIR" not in os.environ and folder.is_dir():
             os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
+        for file, address in rank_files(name).items():
+            if not (ranks_folder() / file).is_file():
+                trust.check_address(address)
         try:
             coder = tiktoken.get_encoding(name)
         except (OSError, ValueError) as error:  # a failed download is an OSError, a wrong sha256 a ValueError
@@ -141,6 +146,12 @@ def known_name(name: str) -> None:
         near = difflib.get_close_matches(name, possible, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"no encoding named {name!r}; possible: {', '.join(possible)}{hint}")
+
+
+def ranks_folder() -> Path:
+    """The folder in which tiktoken keeps the ranks that it downloaded."""
+    named = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
+    return Path(named or os.path.join(tempfile.gettempdir(), "data-gym-cache"))
 
 
 def rank_files(name: str) -> dict[str, str]:

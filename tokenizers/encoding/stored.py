@@ -12,15 +12,19 @@ from pydantic import ConfigDict, Field
 
 from ..files.reading import DataError, read_text
 from ..files.records import Record, read_record
+from ..files.trust import EVERYTHING, NOTHING, Trust
 from .base import MOST, ByteEncoding, CharacterEncoding, Encoding, NumberEncoding, well_formed
 from .byte_pairs import GPT2_PATTERN, PATTERN, BpeEncoding, Extended, TiktokenEncoding, train_bpe  # fmt: skip
 from .directory import VOCABULARY, DirectoryEncoding
 
 
-def make_encoding(name: str, vocabulary: int | None, texts: Callable[[], Iterable[str]]) -> Encoding:
+def make_encoding(
+    name: str, vocabulary: int | None, texts: Callable[[], Iterable[str]], trust: Trust = EVERYTHING
+) -> Encoding:
     """The encoding that a YAML names. `texts` gives the training corpus and is called for `characters` and `bpe` only;
-    `vocabulary` (ids in all, the start token included) must be given for `bpe` and `numbers`, and for them only. Raises
-    ValueError for an unknown name, or a vocabulary that is missing, out of place or impossible."""
+    `vocabulary` (ids in all, the start token included) must be given for `bpe` and `numbers`, and for them only. The
+    ranks of a public encoding are downloaded if `trust` allows their host. Raises ValueError for an unknown name, or a
+    vocabulary that is missing, out of place or impossible."""
     if name == "bpe":
         if vocabulary is None:
             raise ValueError("encoding: bpe needs vocabulary: how many ids to learn, such as 4096")
@@ -35,7 +39,7 @@ def make_encoding(name: str, vocabulary: int | None, texts: Callable[[], Iterabl
         return ByteEncoding()
     if name == "characters":
         return CharacterEncoding("".join(sorted(set(chain.from_iterable(map(well_formed, texts()))))))
-    return TiktokenEncoding(name)
+    return TiktokenEncoding(name, trust)
 
 
 Id = Annotated[int, Field(ge=0, lt=MOST)]
@@ -70,13 +74,13 @@ class EncodingRecord(Record):
     frame: Frame = Frame()
 
 
-def load_encoding(folder: Path) -> Encoding:
+def load_encoding(folder: Path, trust: Trust = NOTHING) -> Encoding:
     """The encoding that `Encoding.save` wrote to a folder. Raises DataError where a file is missing or damaged, or the
     fingerprint differs."""
     file = Path(folder) / "encoding.json"
     parts = read_record(file, EncodingRecord)
     try:
-        found = _made(Path(folder), parts)
+        found = _made(Path(folder), parts, trust)
     except (ValueError, KeyError, TypeError) as error:  # including tiktoken's for a bad pattern
         raise DataError(f"no encoding can be read from {file}: {error}") from error
     if parts.fingerprint not in (found.fingerprint, found.vocabulary_fingerprint):  # the latter until November 2026
@@ -84,7 +88,7 @@ def load_encoding(folder: Path) -> Encoding:
     return found
 
 
-def _made(folder: Path, parts: EncodingRecord) -> Encoding:
+def _made(folder: Path, parts: EncodingRecord, trust: Trust) -> Encoding:
     """The encoding of a record and the other files in its folder."""
     frame = {name: value for name, value in parts.frame.model_dump().items() if value is not None}
     if parts.name == "bpe":
@@ -101,5 +105,5 @@ def _made(folder: Path, parts: EncodingRecord) -> Encoding:
     elif parts.name == "directory":
         found = DirectoryEncoding(read_text(folder / "tokenizer.json", VOCABULARY), parts.start or 0, frame)
     else:
-        found = make_encoding(parts.name, None, lambda: ())
+        found = make_encoding(parts.name, None, lambda: (), trust)
     return Extended(found, parts.own) if parts.own else found

@@ -55,9 +55,12 @@ def regular(path: str | os.PathLike) -> os.stat_result:
     return told
 
 
-def open_regular(path: str | os.PathLike) -> io.BufferedIOBase:
-    """A regular file, open for reading. Raises DataError as `regular`, and where it cannot be opened."""
-    regular(path)
+def open_regular(path: str | os.PathLike, most: int = sys.maxsize) -> io.BufferedIOBase:
+    """A regular file, open for reading. Raises DataError as `regular`, where it cannot be opened, or has more than
+    `most` bytes."""
+    size = regular(path).st_size
+    if size > most:
+        raise DataError(f"{os.fspath(path)} has {size:,} bytes, more than the {most:,} that are read")
     try:
         return open(path, "rb")
     except OSError as error:
@@ -82,12 +85,9 @@ def matching(pattern: str) -> list[str]:
 def read_bytes(path: str | os.PathLike, most: int = LARGE) -> bytes:
     """A regular file's content, up to its length at the call: a run may be adding to it. Raises DataError where there
     is none, it cannot be read, or has more than `most` bytes."""
-    size = regular(path).st_size
-    if size > most:
-        raise DataError(f"{os.fspath(path)} has {size:,} bytes, more than the {most:,} that are read")
     try:
-        with open_regular(path) as file:
-            return file.read(size)
+        with open_regular(path, most) as file:
+            return file.read(os.fstat(file.fileno()).st_size)
     except OSError as error:
         raise DataError(f"{os.fspath(path)!r} cannot be read: {error.strerror}") from None
 
@@ -130,10 +130,10 @@ LONGEST, BLOCK, LEAST = 2**24, 2**20, 2**25
 the bytes to which every compressed file may unpack, however small it is (32 MiB)."""
 
 
-def unpacked_most(path: str | os.PathLike) -> int:
-    """The most bytes that a compressed file may unpack to: 100 times its size, at least `LEAST`. A file that unpacks to
-    more is a decompression bomb."""
-    return max(100 * os.path.getsize(path), LEAST)
+def unpacked_most(size: int) -> int:
+    """The most bytes that a compressed file of `size` bytes may unpack to: 100 times its size, at least `LEAST`. A file
+    that unpacks to more is a decompression bomb."""
+    return max(100 * size, LEAST)
 
 
 def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
@@ -159,7 +159,7 @@ def _pieces(path: str | os.PathLike, read: Callable[[Any], bytes]) -> Iterator[b
     named, opener, total = os.fspath(path), PACKED.get(Path(path).suffix), 0
     regular(path)
     try:
-        most = unpacked_most(path) if opener else sys.maxsize
+        most = unpacked_most(os.path.getsize(path)) if opener else sys.maxsize
         with (opener or open)(path, "rb") as file:
             while piece := read(file):
                 total += len(piece)

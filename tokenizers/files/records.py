@@ -7,7 +7,7 @@ import io
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, TypeVar
@@ -77,6 +77,23 @@ def _in_words(error: Mapping[str, Any]) -> str:
     for theirs, ours in WORDS.items():
         message = message.replace(theirs, ours)
     return message if "must be" not in message else f"{message}, not {shown(error['input'])}"
+
+
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*", re.ASCII)
+
+
+def as_numbers(value: Any) -> Any:
+    """The number or the list that a text holds, such as a cell of a CSV file; any other value unchanged.
+
+        "37.25" -> 37.25      "[1, 2]" -> [1, 2]      "7.npy" -> "7.npy"
+
+    Classes, texts and keys are not passed through it, so that "007" stays a text there."""
+    if isinstance(value, str) and NUMBER.fullmatch(value):
+        return float(value)
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with suppress(DataError):
+            return parse_json(value, "")
+    return value
 
 
 def read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:

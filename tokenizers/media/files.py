@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ..files.reading import ITEM, DataError, Source, open_regular, read_bytes
+from ..files.reading import ITEM, DataError, Source, open_regular
 
 PIXELS, MOVING = 2**26, 2**29
 """The most pixels of a picture (8,192 x 8,192), and of all frames of an animation that are read (64 of 3,840 x 2,160).
@@ -44,7 +44,7 @@ def read_picture(raw: Source) -> Any:
     that is missing, damaged or no picture, or has more than `PIXELS` pixels."""
     from PIL import ImageOps
 
-    with _opened_picture(raw, "image") as picture:
+    with opened_picture(raw, "image") as picture:
         picture.load()
         check_pixels(picture)  # a file of icons says the size of the picture in it only now
         return ImageOps.exif_transpose(picture)
@@ -76,7 +76,7 @@ def read_animation(raw: Source, most: int) -> Iterator[Any]:
     does, and where they have more than `MOVING` pixels in all."""
     from PIL import ImageSequence
 
-    with _opened_picture(raw, "video") as picture:
+    with opened_picture(raw, "video") as picture:
         total = 0
         for frame in islice(ImageSequence.Iterator(picture), most):
             check_pixels(frame)  # a frame may be larger than the one before it
@@ -87,7 +87,7 @@ def read_animation(raw: Source, most: int) -> Iterator[Any]:
 
 
 @contextmanager
-def _opened_picture(raw: Source, what: str) -> Iterator[Any]:
+def opened_picture(raw: Source, what: str) -> Iterator[Any]:
     """A picture (PIL), not decoded yet. Whatever goes wrong inside is raised as DataError; `what` is its name there."""
     from PIL import Image, UnidentifiedImageError
 
@@ -98,11 +98,12 @@ def _opened_picture(raw: Source, what: str) -> Iterator[Any]:
     if ours not in warnings.filters:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
-        content = raw if isinstance(raw, bytes) else read_bytes(raw, ITEM)
         Image.init()
-        picture = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
-        check_pixels(picture)
-        yield picture
+        formats = [name for name in FORMATS if name in Image.OPEN]
+        with io.BytesIO(raw) if isinstance(raw, bytes) else open_regular(raw, ITEM) as file:
+            picture = Image.open(file, formats=formats)
+            check_pixels(picture)
+            yield picture
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files, struct.error among it
         unknown = isinstance(error, UnidentifiedImageError)
         message = "it is damaged, or in no format that is read here" if unknown else str(error) or type(error).__name__

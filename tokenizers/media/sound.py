@@ -1,26 +1,24 @@
-"""What all tokenizers of sound share: reading, resampling, trimming, and augmentation of the waveform."""
+"""What all tokenizers of sound share: decoding, trimming, and augmentation of the waveform."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from ..base import Chopper
 from ..files.reading import DataError, shown
-from .files import BLOCK, RATE, SAMPLES, read_sound
+from .files import BLOCK, RATE, read_sound
+from .resampling import Clip, resampled
+from .summaries import sound_lengths
 from .synthesizer import sound_bytes
-
-Clip = Float[Tensor, "_samples"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +126,9 @@ class SoundChopper(Chopper):
         """Samples of one frame."""
         return round(self.rate * self.window)
 
+    def summary(self, raws: Sequence[Any]) -> str:
+        return f"{sound_lengths(raws)}, resampled to {self.rate:,} Hz, {super().summary(raws)}"
+
     def decode(self, raw: Any) -> Clip:
         """The clip, mono and from -1 to 1, of a path, a file's bytes (wav, flac, ogg, opus, mp3; mp4, webm, aac and wma
         where ffmpeg is installed), or (samples, rate) with samples (t,) or (t, channels), see `as_shares`. Raises
@@ -194,57 +195,3 @@ def as_shares(samples: np.ndarray) -> np.ndarray:
     half = 2.0 ** (8 * samples.dtype.itemsize - 1)
     middle = half if np.issubdtype(samples.dtype, np.unsignedinteger) else 0.0
     return ((samples.astype(np.float64) - middle) / half).astype(np.float32)
-
-
-ZEROS, ROLLOFF, LONG = 6, 0.99, 2**22
-"""torchaudio's windowed sinc: zero crossings on each side, and cutoff as a share of the lower Nyquist frequency; and
-how many samples are resampled at once."""
-
-
-def resampled(clip: Clip, rate: int, new_rate: int, late: bool = False) -> Clip:
-    """The clip at another rate, in hertz, by torchaudio's windowed sinc.
-
-    Its kernel holds rate * new_rate / gcd^2 numbers, gigabytes for 11,027 Hz. The ratio of the rates is therefore
-    rounded to a denominator of at most 512: from the usual rates to 16,000 Hz exact, from 11,027 Hz 2.5 millionths off,
-    at worst (beside a simple ratio, as from 16,016 Hz) 0.1 %. The kernel looks as far ahead as behind, 0.4 ms at 16
-    kHz: with `late` the clip is delayed by that, so that no sample depends on later ones. Raises ValueError for a rate
-    more than 512 times the new one.
-    """
-    if rate == new_rate:
-        return clip
-    if rate > 512 * new_rate:
-        raise ValueError(f"a sound of {rate:,} Hz cannot be read at {new_rate:,} Hz: at most 512 times as fast")
-    ratio = Fraction(new_rate, int(rate)).limit_denominator(512)
-    old, new = ratio.denominator, ratio.numerator
-    delay = math.ceil(ZEROS / (ROLLOFF * min(rate, new_rate)) * new_rate) + 1 if late else 0
-    return in_blocks(clip, old, new, delay, lambda part: functional().resample(part, old, new))
-
-
-def in_blocks(clip: Clip, old: int, new: int, delay: int, change: Callable[[Clip], Clip]) -> Clip:
-    """The clip after `change`, which makes `new` samples of every `old` ones, each from samples near it, and delayed by
-    `delay` new samples. A long clip is changed in blocks, which takes less memory. Raises DataError for a clip of more
-    than `SAMPLES` new samples."""
-    if len(clip) * new // old > SAMPLES:
-        what = f"at its new rate, {new} samples for every {old},"
-        raise DataError(f"the sound cannot be read: {what} it has more than {SAMPLES:,} samples; cut it into parts")
-    size = max(1, LONG // max(old, new)) * old
-    if len(clip) <= size:
-        return F.pad(changed := change(clip), (delay, 0))[: len(changed)]
-    reach = (math.ceil(2 * ZEROS / min(old, new)) + 1) * old
-    found = clip.new_zeros(math.ceil(len(clip) * new / old))
-    for start in range(0, len(clip), size):
-        first, begin = max(start - reach, 0), start // old * new + delay
-        part = change(clip[first : start + size + reach])[(start - first) // old * new :][: size // old * new]
-        room = found[begin : begin + len(part)]
-        room.copy_(part[: len(room)])
-    return found
-
-
-def functional():
-    """torchaudio.functional. Raises ValueError where torchaudio does not load beside this torch."""
-    try:
-        import torchaudio.functional
-    except (ImportError, OSError) as error:
-        why = f"which does not load beside torch {torch.__version__}: {error}"
-        raise ValueError(f"sound needs torchaudio, {why}") from error
-    return torchaudio.functional

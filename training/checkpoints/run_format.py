@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from ...tokenizers.files.reading import shown
@@ -16,5 +17,6 @@ def other_format(found: object, run: Path) -> str | None:
     if found == FORMAT:
         return None
     if found == 1:
-        return f"was written by an earlier chopmix; `chopmix upgrade {run}` rewrites the run, and nothing of it is lost"
+        command = f"chopmix upgrade {shlex.quote(str(run))}"
+        return f"was written by an earlier chopmix; `{command}` rewrites the run, and nothing of it is lost"
     return f"is of format {shown(found)}, and this chopmix reads format {FORMAT}: it takes a newer one"

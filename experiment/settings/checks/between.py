@@ -40,7 +40,8 @@ def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
 
 
 def names_fit_modules(inputs: dict[str, Part] | None = None, tasks: dict[str, Part] | None = None) -> Iterator[Found]:
-    """Inputs and tasks have names that torch modules can carry, and there is at least one of each."""
+    """Inputs and tasks have names that torch modules can carry, and there is at least one of each. Judges, which are
+    named under `metrics`, keep files in a folder of their name."""
     for section, entries, owner in ("inputs", inputs, nn.ParameterDict()), ("tasks", tasks, nn.ModuleDict()):
         if entries is not None and not entries:
             yield (section,), "must name at least one"
@@ -49,6 +50,12 @@ def names_fit_modules(inputs: dict[str, Part] | None = None, tasks: dict[str, Pa
                 yield (section, name), f"{name!r} cannot be a name: letters, digits and _ only, with a letter first"
             elif hasattr(owner, name) or hasattr(nn.ModuleDict, name):
                 yield (section, name), f"{name!r} cannot be a name: torch modules have an attribute of that name"
+    for name, part in (tasks or {}).items():
+        judges = part.options.get("metrics")
+        for judge in judges if isinstance(judges, Mapping) else ():
+            if not (judge.isidentifier() and judge.isascii()):
+                where = ("tasks", name, "metrics", judge)
+                yield where, f"{judge!r} cannot be a name: letters, digits and _ only, with a letter first"
 
 
 def heads_divide(model: Part) -> Iterator[Found]:

@@ -1,0 +1,137 @@
+"""What happens to the data: the lines that a run prints before its first step.
+
+data: manifest, 108 samples to train, 12 to validate
+image: 40 x 32 pixels RGB, resized to 16 x 16 with 1 channel, 16 tokens; colour is discarded, see `channels`
+label: 28 circle, 26 square, 6 triangle to train; 4 circle, 2 square to validate
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...data.samples.dataset import Samples
+from ...data.split import Split
+from ...tasks.base import Task
+from ...tokenizers.base import Chopper
+from ...tokenizers.media.clock import clock_of
+
+LOOKED_AT = 16
+"""How many samples of the training split are looked at, spread over it."""
+WINDOWS, NEIGHBOURS, ROWS = 32, 32, 4
+"""Of how many validation samples it is checked whether they overlap with training samples, with how many of these each
+is compared, and how many measurements in a row must be equal."""
+
+
+def data_lines(
+    name: str, splits: Mapping[str, Split], columns: Mapping[str, str], tasks: Mapping[str, Task]
+) -> list[str]:
+    """The lines about the splits `train` and `val` of the data set `name`. `columns` maps inputs to data columns."""
+    train, val = splits["train"], splits["val"]
+    if train.samples is None or val.samples is None:
+        return list(corpus_lines(name, train, val))
+    lines = [f"data: {name}, {sizes(train, 'train')}; {sizes(val, 'validate')}"]
+    rows = looked_at(train.samples)
+    for input_name, chopper in train.choppers.items():
+        raws = [value for row in rows if (value := row.get(columns[input_name])) is not None]
+        lines.append(f"{input_name}: {input_line(chopper, raws, len(rows))}")
+    targets = {column: task for task in tasks.values() for column in list(task.needs.columns)[:1]}
+    for column, task in targets.items():
+        counted = {
+            each: summary_of(task, split.samples, column) for each, split in (("train", train), ("validate", val))
+        }
+        if all(counted.values()):
+            lines.append(f"{column}: {'; '.join(f'{what} to {purpose}' for purpose, what in counted.items())}")
+    return lines + list(overlap_lines(train, val, columns))
+
+
+def corpus_lines(name: str, train: Split, val: Split) -> Iterator[str]:
+    """The line about a text corpus."""
+    parts = [f"{len(split.file.ids):,} tokens from {split.file.bytes:,} bytes" for split in (train, val)]
+    yield f"data: {name}, {parts[0]} to train; {parts[1]} to validate"
+
+
+def sizes(split: Split, purpose: str) -> str:
+    """How many samples a split has, of a mixture by source: `108 samples to train (80 digits, 28 words)`."""
+    sources = ", ".join(f"{len(numbers):,} {name}" for name, numbers in split.sources.items())
+    return f"{len(split.samples):,} samples to {purpose}{f' ({sources})' if sources else ''}"
+
+
+def looked_at(samples: Samples) -> list[Mapping[str, Any]]:
+    """Some samples, spread over all, without those that cannot be read."""
+    found = []
+    for number in np.linspace(0, len(samples) - 1, min(LOOKED_AT, len(samples))).astype(int).tolist():
+        try:
+            found.append(samples[number])
+        except (ValueError, OSError):
+            continue
+    return found
+
+
+def input_line(chopper: Chopper, raws: Sequence[Any], count: int) -> str:
+    """What an input's raw values are and what they become."""
+    if not raws:
+        return f"not in any of the {count} samples that were looked at"
+    try:
+        found = chopper.summary(raws)
+    except (ValueError, OSError, RuntimeError) as error:
+        return f"none of the {len(raws)} samples that were looked at can be read; the first: {error}"
+    return found + f" (in {len(raws)} of the {count} samples that were looked at)" * (len(raws) < count)
+
+
+def summary_of(task: Task, samples: Samples, column: str) -> str:
+    """A task's summary of the values in its target column; empty if it has none, or a value cannot be read."""
+    try:
+        return task.summary(list(samples.column(column)))
+    except (ValueError, OSError):
+        return ""
+
+
+# ---------------------------------------------------------------------------------------------------------- overlaps
+
+
+def overlap_lines(train: Split, val: Split, columns: Mapping[str, str]) -> Iterator[str]:
+    """A warning for each sensor whose validation samples share measurements with training samples, such as windows of
+    one recording that overlap and were divided at random."""
+    for name, chopper in train.choppers.items():
+        if not chopper.numbers:
+            continue
+        chosen = np.linspace(0, len(val.samples) - 1, min(WINDOWS, len(val.samples))).astype(int).tolist()
+        shared = sum(
+            bool(
+                runs_in(chopper, val.samples, columns[name], [number])
+                & near(train, val, chopper, columns[name], number)
+            )
+            for number in chosen
+        )
+        if 5 * shared > len(chosen):
+            yield (
+                f"{name}: {shared} of {len(chosen)} validation samples share measurements with training samples, so "
+                "figures will be too good. Name a recording of its own with data.dataset.val"
+            )
+
+
+def near(train: Split, val: Split, chopper: Chopper, column: str, number: int) -> set[bytes]:
+    """The runs of measurements in the training samples that are likely to be next to a validation sample: those at the
+    same place of their split."""
+    middle = round(number / len(val.samples) * len(train.samples))
+    first = min(max(0, middle - NEIGHBOURS // 2), max(0, len(train.samples) - NEIGHBOURS))
+    return runs_in(chopper, train.samples, column, range(first, min(first + NEIGHBOURS, len(train.samples))))
+
+
+def runs_in(chopper: Chopper, samples: Samples, column: str, numbers: Sequence[int]) -> set[bytes]:
+    """All runs of ROWS measurements in some samples that are not constant, as bytes."""
+    found: set[bytes] = set()
+    for number in numbers:
+        try:
+            raw = samples[number].get(column)
+            values = None if raw is None else clock_of(chopper.decode(raw), 1.0)[0].float().numpy()
+        except (ValueError, OSError, RuntimeError):
+            continue
+        for first in range(0 if values is None else len(values) - ROWS + 1):
+            run = values[first : first + ROWS]
+            if (run != run[0]).any():
+                found.add(run.tobytes())
+    return found

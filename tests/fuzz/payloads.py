@@ -1,0 +1,377 @@
+"""Runs from someone else that try to execute code, write files elsewhere or open a connection.
+
+Every key of a configuration that accepts free text is read off the signatures (`free_keys`). A case puts one payload
+into one key of a trained run and gives the run to one command. `python tests/fuzz/payloads.py` runs all cases; it keeps
+what is done in a file, so that the same command goes on after it was stopped. The suite runs a sample.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import collections.abc
+import inspect
+import itertools
+import json
+import pickle
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+from chopmix.experiment.settings.registry import registry_of
+from chopmix.experiment.settings.schema import Choice, Record, halves, keys_of, members
+from chopmix.experiment.settings.top_level import sections
+from judged import Judge, Steered, WroteOutside, at_home, command
+from tiny import SCENES, dumped, write_data
+
+Put = Callable[[Any], dict[str, Any]]
+"""From a value to the part of a configuration that holds it: `{"data": {"dataset": {"use": "text", "train": VALUE}}}`.
+"""
+
+KINDS: dict[str, set[str]] = {
+    "a run's folder": {"codes.run", "encoded.run", "accepted_by.run", "transcribed_by.run", ".from"},
+    "a path or an address": {
+        ".out", "folder.path", "minari.path", "hugging_face.path",
+        *(f"{owner}.{split}" for owner in ("image_folder", "manifest", "parallel_text", "text", "webdataset")
+          for split in ("train", "val", "test")),
+    },
+    "an expression": {"model.attention", "Encoder.attention"},
+    "a class or a function": {
+        "image_augmentation.transforms", "recorded.environment", "recorded.policy", "recorded.settings",
+        "Playing.environment", "Playing.settings", "torchvision_data.dataset", "mixture.of", ".inputs", ".tasks",
+        "language_modeling.metrics", "masked_diffusion.metrics", "sequence_to_sequence.metrics",
+    },
+    "a name": {
+        "codes.input", "encoded.input", "noted_text.encoding", "text.encoding", "sensor.channels", "sensor.categories",
+        "sensor.mean", "sensor.scale", "rotary.per_axis", "gelu.approximate", "OwnLayers.groups",
+        "classification.target", "ctc.target", "ctc.source", "language_modeling.target", "masked_diffusion.target",
+        "masked_modeling.target", "next_item.target", "next_item.at", "next_item.loss", "reconstruction.target",
+        "regression.target", "regression.names", "regression.loss", "sequence_to_sequence.target",
+        "span_corruption.source", "span_corruption.target", "Refining.through", "accepted_by.column",
+        "accepted_by.input", "accepted_by.task", "transcribed_by.column", "transcribed_by.input",
+        "transcribed_by.task", "digit_strings.held_out", "fsdd.held_out", "hugging_face.subset",
+        "hugging_face.train", "hugging_face.val", "hugging_face.test", "manifest.columns", "manifest.files",
+        "speech_commands.words", "text.field", "webdataset.columns", "mixture.share", "mixture.columns", "Data.columns",
+        "Training.input_dropout", "Training.freeze", "Checkpoints.best",
+    },
+    "a text": {"noted_text.notes", "Evaluation.prompt"},
+}  # fmt: skip
+"""What every key that accepts free text holds. A key that is not listed here fails a test."""
+EXAMPLES = {
+    "target": "text", "source": "text", "input": "text", "run": "nested", "path": "../data", "dataset": "MNIST",
+    "train": "../data/train.jsonl", "columns": {"text": "text"}, "environment": "CartPole-v1", "column": "label",
+}  # fmt: skip
+"""Values of keys that must be given, by name."""
+
+
+OF_TEXT = (
+    "text", "noted_text", "language_modeling", "masked_diffusion", "masked_modeling", "span_corruption",
+    "sequence_to_sequence", "Refining", "accepted_by", "transcribed_by",
+)  # fmt: skip
+"""Tokenizers, tasks and their parts that a run of a text has; others are tried in a run of samples."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key that accepts free text: the class or section that has it, and how a value is put there."""
+
+    owner: str
+    name: str
+    put: Put
+
+    @property
+    def base(self) -> str:
+        """The run in which it is tried: that of a text, or that of samples."""
+        return "lm" if {self.owner, *self.put("x")} & {*OF_TEXT, "model"} else "seen"
+
+    def __str__(self) -> str:
+        return f"{self.owner}.{self.name}"
+
+
+def free_keys() -> list[Key]:
+    """Every key of a configuration that accepts free text, once, in the order of the schema."""
+    seen: set[Any] = set()
+    found: dict[str, Key] = {}
+
+    def visit_keys(owner: str, targets: tuple, put: Put, used: str | None) -> None:
+        if targets in seen:
+            return
+        seen.add(targets)
+        keys = keys_of(*targets)
+        needed = {name: example(name, annotation) for name, (annotation, default) in keys.items() if default is ...}
+        for name, (annotation, _) in keys.items():
+
+            def within(value: Any, name: str = name) -> dict[str, Any]:
+                return put(({"use": used} if used else {}) | needed | {name: value})
+
+            visit(owner, name, annotation, within)
+
+    def visit(owner: str, name: str, annotation: Any, put: Put) -> None:
+        if is_free(annotation):
+            found.setdefault(f"{owner}.{name}", Key(owner, name, put))
+        for member in members(annotation):
+            origin, arguments = get_origin(member), get_args(member)
+            if origin is Annotated and isinstance(arguments[-1], Record):
+                visit_keys(arguments[-1].label, arguments[-1].targets, put, None)
+            elif origin is Annotated and isinstance(arguments[-1], Choice):
+                visit_choice(arguments[-1].registry, put)
+            elif origin is collections.abc.Callable:
+                visit_choice(registry_of(members(arguments[1])), put)
+            elif inspect.isclass(member) and is_dataclass(member):
+                visit_keys(member.__name__, (member,), put, None)
+            elif origin is dict:
+                held = {"inputs": "image", "tasks": "lm"}.get(name, "x")
+                visit(owner, name, arguments[1], lambda value, held=held: put({held: value}))
+            elif origin in (list, tuple, collections.abc.Sequence):
+                visit(owner, name, arguments[0], lambda value: put([value]))
+
+    def visit_choice(registry: Any, put: Put) -> None:
+        for use in registry.names():
+            with suppress(LookupError):
+                visit_keys(use, halves(registry.find(use)[1]), put, use)
+
+    for section, (annotation, _) in sections().items():
+        visit("", section, annotation, lambda value, section=section: {section: value})
+    return list(found.values())
+
+
+def example(name: str, annotation: Any) -> Any:
+    """A value for a key that must be given."""
+    if name in EXAMPLES:
+        return EXAMPLES[name]
+    if name == "of":  # a mixture's sources, or where episodes come from
+        return (
+            {"use": "recorded", "environment": "CartPole-v1"} if get_origin(annotation) is not dict else {"x": "fsdd"}
+        )
+    return 2 if int in members(annotation) else "x"
+
+
+def is_free(annotation: Any) -> bool:
+    """Whether an annotation accepts any text, also as a key of a mapping or inside a list."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is str or annotation is Any:
+        return True
+    if origin is Literal or origin is collections.abc.Callable:
+        return False
+    if origin is Annotated:
+        return not isinstance(arguments[-1], Choice | Record) and is_free(arguments[0])
+    return any(map(is_free, arguments))
+
+
+# ------------------------------------------------------------------------------------------------------------ payloads
+
+RUN_IT = "{{ cycler.__init__.__globals__.os.system('touch executed') }}"
+
+
+def reference_address() -> str:
+    """A shard address that makes fsspec render a template."""
+    entry = {"version": 1, "gen": [{"key": f"{RUN_IT}a.tar", "url": "u", "dimensions": {"i": [0]}}]}
+    content = base64.b64encode(json.dumps(entry).encode()).decode()
+    return f"reference://a.tar::data:application/json;base64,{content}"
+
+
+PAYLOADS: dict[str, Any] = {
+    "a module": "payload:Thing",
+    "a module with a dash": "pay-load:Thing",
+    "a module below": "payload.inner:Thing",
+    "a part": {"use": "payload:Thing"},
+    "a list of modules": ["payload:Thing"],
+    "a graph": "causal & payload:Thing",
+    "python": "__import__('payload')",
+    "a module as a backend": "module://payload",
+    "a pickle": "data.pkl",
+    "a library's builder": "pandas",
+    "a folder whose README names an address": "hub",
+    "a run": "nested",
+    "a template": RUN_IT,
+    "a shell command": "x; touch executed #$(touch executed)`touch executed`",
+    "a reference": reference_address(),
+    "a chained local file": "reference::refs.json",
+    "a remote file": "https://127.0.0.1:9/a.tar",
+    "a bucket": "s3://bucket/a.tar",
+    "a repository": "owner/name",
+    "an address of the hub": "hf://datasets/owner/name/a.tar",
+    "a way out": "../../outside/victim",
+    "a path": "victims/page",
+    "an absolute path": "/OUTSIDE/victim",
+}
+"""What is put into a key. `/OUTSIDE` becomes a folder outside of the judge's home."""
+COMMANDS: tuple[tuple[str, ...], ...] = (
+    ("inspect", "run"), ("inspect", "run/config.yaml"), ("examples", "run", "--split", "val", "--number", "1"),
+    ("examples", "run/config.yaml", "--split", "val", "--number", "1"),
+    ("evaluate", "run"), ("evaluate", "run", "--subsets"), ("generate", "run", "--max-tokens", "2"),
+    ("predict", "run", "--input", "image=../data/image-0.png"), ("embed", "run", "--input", "text=chop"),
+    ("play", "run", "--episodes", "1"), ("in_context", "run", "--functions", "2"), ("compare", "run"),
+    ("train", "run", "training.steps=5"), ("train", "run/config.yaml", "--dry-run"), ("export", "run", "output/x"),
+    ("train", "own.yaml", "from=run", "out=output/y"),
+    ("record", "CartPole-v1", "--policy", "run", "--episodes", "1", "--out", "output/z"),
+    ("upgrade", "run"),
+)  # fmt: skip
+"""Every command that takes a run."""
+BASES = {"lm": ("text", "lm"), "seen": ("image", "kind")}
+"""The runs that are changed, with the names of an input and a task."""
+
+
+class Explodes:
+    """A pickle of this, loaded, leaves a mark."""
+
+    def __reduce__(self) -> tuple:
+        return exec, ("open('executed', 'w').close()",)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One payload in one key, and one command."""
+
+    key: Key
+    payload: str
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.key} = {self.payload}, chopmix {' '.join(self.words)}"
+
+
+def all_cases() -> list[Case]:
+    """Every key with every payload under every command."""
+    return [Case(*each) for each in itertools.product(free_keys(), PAYLOADS, COMMANDS)]
+
+
+def merged(base: Any, change: Any) -> Any:
+    """A tree with changes laid over it; a part (a mapping with `use`) replaces what was there."""
+    if isinstance(base, dict) and isinstance(change, dict) and "use" not in change:
+        return base | {key: merged(base.get(key), value) for key, value in change.items()}
+    return change
+
+
+# ---------------------------------------------------------------------------------------------------------------- runs
+
+
+def base_runs(judge: Judge) -> dict[str, dict[str, bytes]]:
+    """The files of the trained runs, by the name of their scene; to be called in the judge's home."""
+    found = {}
+    for name in BASES:
+        folder = judge.folder()
+        settings = {"out": "run", "checkpoints": {"every": 2}, "logging": {"tensorboard": False}}
+        (folder / "own.yaml").write_text(dumped({**SCENES[name], **settings}))
+        command("train", "own.yaml")
+        command("compare", "run")  # which makes a list of fonts once
+        files = [file for file in sorted(folder.rglob("*")) if file.is_file() and "cache" not in file.parts]
+        found[name] = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+    return found
+
+
+def build(case: Case, runs: dict[str, dict[str, bytes]], judge: Judge, outside: Path) -> Path:
+    """Put the run of a case, and everything that its payloads name, into an empty folder."""
+    folder = judge.folder()
+    files = dict(runs[case.key.base])
+    nested = {name: content for name, content in runs["lm"].items() if name.startswith("run/")}
+    tree = yaml.safe_load(nested["run/config.yaml"])
+    tree["model"]["position"] = {"use": "payload:Thing"}
+    nested["run/config.yaml"] = dumped(tree).encode()
+    source, task = BASES[case.key.base]
+    for place in ("nested", f"run/assets/{source}/run", f"run/assets/task-{task}/x/run"):
+        files |= {f"{place}/{name.removeprefix('run/')}": content for name, content in nested.items()}
+    tree = yaml.safe_load(files["run/config.yaml"])
+    value = json.loads(json.dumps(PAYLOADS[case.payload]).replace("/OUTSIDE", str(outside)))
+    change = case.key.put(value)
+    for section, name, there in (("inputs", source, "image"), ("tasks", task, "lm")):
+        if isinstance(change.get(section), dict) and there in change[section]:
+            change[section] = {name: change[section][there]}
+    files["run/config.yaml"] = dumped(merged(tree, change)).encode()
+    files["hub/README.md"] = (
+        f"---\nconfigs:\n- config_name: a\n  data_files: {json.dumps(reference_address())}\n---\n".encode()
+    )
+    files["hub/train.csv"] = b"text\nchop\n"
+    files["refs.json"] = json.dumps({"version": 1, "gen": [{"key": RUN_IT, "url": "u", "dimensions": {}}]}).encode()
+    files |= dict.fromkeys(("data.pkl", "train.pkl", "hub/train.pkl"), pickle.dumps(Explodes()))
+    files["payload.py"] = b"open('executed', 'w').close()\n"
+    files["victims/page.html"] = files["victims/page"] = b"mine"
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    (folder / "output").mkdir()
+    return folder
+
+
+OUTPUTS = ("run/", "cache/", "output/", "examples/", "compare.png", "__pycache__/")
+"""What a command of COMMANDS may write, below the folder in which it is called."""
+
+
+def run_case(case: Case, runs: dict[str, dict[str, bytes]], judge: Judge, outside: Path) -> None:
+    """Run one case. Raises a Complaint if anything was executed, written elsewhere or connected."""
+    folder = build(case, runs, judge, outside)
+    before = contents(folder)
+    try:
+        with suppress(Steered):  # what a random model writes
+            judge.check("payloads", lambda: command(*case.words), str(case))
+    finally:
+        after = contents(folder)
+        (judge.home / "executed").unlink(missing_ok=True)
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    if changed or any(outside.iterdir()):
+        raise WroteOutside(f"{case}: {', '.join(sorted(changed)) or [*outside.iterdir()]}")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a case that no command may change."""
+    names = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+    return {name: file.read_bytes() for name, file in names.items() if not name.startswith(OUTPUTS)}
+
+
+# -------------------------------------------------------------------------------------------------------- as a program
+
+
+def main() -> int:
+    """Run all cases, or a share of them; gives 1 if one failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--kept", type=Path, default=Path("payloads.jsonl"), help="what is done (default: payloads.jsonl)"
+    )
+    parser.add_argument("--share", type=float, default=1.0, help="how many of all cases, 0 to 1")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    cases = all_cases()
+    random.Random(options.seed).shuffle(cases)
+    cases = cases[: round(options.share * len(cases))]
+    lines = options.kept.read_text().splitlines() if options.kept.exists() else []
+    known = {line["case"]: line["complaint"] for line in map(json.loads, lines)}
+    home = Path(tempfile.mkdtemp(prefix="chopmix-payloads-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    outside = Path(tempfile.mkdtemp(prefix="chopmix-outside-"))
+    judge = Judge(home / "home") if (home / "home").mkdir() is None else None
+    write_data(judge.home / "data")
+    start = time.monotonic()
+    with options.kept.open("a") as kept, at_home(judge.home):
+        runs = base_runs(judge)
+        for number, case in enumerate(cases):
+            if str(case) in known:
+                continue
+            complaint = None
+            try:
+                run_case(case, runs, judge, outside)
+            except Exception as error:
+                complaint = f"{type(error).__name__}: {error}"
+                print(f"{case}\n    {complaint}", flush=True)
+            known[str(case)] = complaint
+            print(json.dumps({"case": str(case), "complaint": complaint}), file=kept, flush=True)
+            if number % 500 == 499:
+                print(f"{number + 1:,} of {len(cases):,} cases, {time.monotonic() - start:.0f} s", flush=True)
+    shutil.rmtree(home, ignore_errors=True)
+    shutil.rmtree(outside, ignore_errors=True)
+    failed = [case for case in map(str, cases) if known[case]]
+    print(f"{len(cases):,} cases, {len(failed)} failed")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

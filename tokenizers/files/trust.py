@@ -1,0 +1,97 @@
+"""What files from someone else may make chopmix do: which modules it imports for them, and which hosts it contacts.
+
+A run, a data set, a folder of episodes and an imported model are data. By default nothing that they name is executed
+and no connection is opened for them. The user allows more with `--trust MODULE` and `--remote HOST` (in Python
+`trust=[...]` and `remote=[...]`). A YAML file that the user wrote may name modules and addresses itself.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .reading import DataError, shown
+
+PACKAGE = __name__.partition(".")[0]
+"""The package whose own modules need no trust: `chopmix`."""
+EVERY = frozenset("*")
+"""All modules, or all hosts."""
+PROTOCOLS = {"http", "https", "s3", "gs", "hf"}
+"""The protocols of remote addresses. fsspec has others; some of them execute templates (`reference`) or open a second
+address (`a::b`)."""
+ADDRESS = re.compile(r"(?P<protocol>\w+)://(?P<host>[\w-]+(\.[\w-]+)*(:[0-9]+)?)(?P<path>/[^\s\\]*)?", re.ASCII)
+HUB = "huggingface.co"
+"""The host behind `hf://`, whose addresses begin with a kind of repository instead of a host."""
+
+
+class Address(NamedTuple):
+    """A remote address that may be opened: `https://example.org/a.tar` has the host `example.org`, `s3://bucket/a.tar`
+    the host `bucket`, `hf://datasets/owner/name/a.tar` the host `huggingface.co`."""
+
+    protocol: str
+    host: str
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is a remote address, of any protocol."""
+    return "://" in path
+
+
+def parse_address(address: str) -> Address:
+    """The protocol and the host of an address. Raises DataError for another protocol than those in PROTOCOLS, for
+    chained addresses (`a::b`), and for a user name or a backslash, which libraries read differently."""
+    parts = ADDRESS.fullmatch(address)
+    if not parts or parts["protocol"] not in PROTOCOLS or "::" in address:
+        raise DataError(
+            f"{shown(address)} is not opened; possible: a local path, or PROTOCOL://HOST/PATH with one of "
+            f"{', '.join(sorted(PROTOCOLS))}"
+        )
+    return Address(parts["protocol"], HUB if parts["protocol"] == "hf" else parts["host"])
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The modules outside chopmix that may be imported, and the hosts that may be contacted, for files from someone
+    else. A module includes those below it. `*` stands for all."""
+
+    modules: frozenset[str] = frozenset()
+    hosts: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, modules: Collection[str] = (), hosts: Collection[str] = ()) -> Trust:
+        """The trust that a user gives by `--trust` and `--remote`."""
+        return cls(frozenset(modules), frozenset(hosts))
+
+    def allows(self, module: str) -> bool:
+        """Whether a module may be imported."""
+        parts = module.split(".")
+        above = {".".join(parts[: n + 1]) for n in range(len(parts))}
+        return parts[0] == PACKAGE or self.modules >= EVERY or bool(above & self.modules)
+
+    def refusal(self, reference: str) -> str:
+        """Why `package.module:Name`, a class or an environment, must not be imported; empty if it may be."""
+        module = reference.partition(":")[0]
+        if self.allows(module):
+            return ""
+        return (
+            f"{reference!r} is code outside chopmix, which is not executed for files from someone else. If you trust "
+            f"its author, add --trust {shlex.quote(module)} (in Python trust=[{module!r}])"
+        )
+
+    def check_address(self, address: str) -> None:
+        """Raises DataError for an address whose protocol is not supported or whose host is not allowed."""
+        host = parse_address(address).host
+        if not (self.hosts >= EVERY or host in self.hosts):
+            raise DataError(
+                f"{address} is a remote address in a run's folder, and is not opened. To allow it, add --remote {host} "
+                f"(in Python remote=[{host!r}])"
+            )
+
+
+NOTHING = Trust()
+"""No module, no host: the default for everything that someone else may have written."""
+EVERYTHING = Trust(EVERY, EVERY)
+"""For what the user wrote: a YAML file, or a value on the command line."""
