@@ -477,8 +477,8 @@ class Numbered(Made):
         super().__init__("train", len(labels), "number")
         self.labels = labels
 
-    def __getitem__(self, number):
-        return {"n": number, "label": self.labels[number]}
+    def parts(self, number):
+        return {"n": lambda: number, "label": lambda: self.labels[number]}
 
 
 FORMS = {
