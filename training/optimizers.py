@@ -296,7 +296,8 @@ def depth_below_heads(model: nn.Module, name: str) -> int:
 
 
 class Muon(Optimizer):
-    """Muon for the matrices inside the cores (Jordan et al. 2024), AdamW for embeddings, heads, gains and biases.
+    """Muon for the matrices inside the cores (Jordan et al. 2024), AdamW for embeddings, heads, gains and biases, and
+    for what has more than two axes.
 
     The matrices learn with `training.learning_rate` (0.02 where it is null); `embeddings`, `heads` and `others`
     (matrices that read raw input, gains, biases) are ratios of it. `momentum` is Muon's, `betas` are AdamW's.
@@ -321,7 +322,8 @@ class Muon(Optimizer):
         ratios = {"embeddings": embeddings, "heads": heads, "others": others}
         by_group = defaultdict(list)
         for _, role, parameter in (each for each in roles(model) if each[2].requires_grad):
-            by_group[group_of.get(role, "others")].append(parameter)
+            group = group_of.get(role, "others")
+            by_group["others" if group == "matrices" and parameter.dim() != 2 else group].append(parameter)
         of_cores = by_group.pop("matrices", [])
         stacked = [MatrixMomentum(of_cores, learning_rate, momentum, weight_decay, cautious)] if of_cores else []
         groups = [
