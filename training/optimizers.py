@@ -121,9 +121,9 @@ class Optimizer:
             options = {name: value for name, value in group.items() if name not in FOLLOWS}
             changed = {n: v for n, v in options.items() if isinstance(v, Tensor) or n not in made or v != made[n]}
             found |= stored(f"groups/{number}", changed, self)
-        seen = {parameter.untyped_storage().data_ptr(): name for parameter, name in self.names.items()}
+        seen = {parameter.untyped_storage()._cdata: name for parameter, name in self.names.items()}
         for name, value in found.items():
-            if (other := seen.setdefault(value.untyped_storage().data_ptr(), name)) != name and value.numel():
+            if (other := seen.setdefault(value.untyped_storage()._cdata, name)) != name and value.numel():
                 raise ValueError(f"training.optimizer: its state {name} shares memory with {other}; {SAVED}")
         return found
 

@@ -103,7 +103,10 @@ class SampleSplit(Split):
         keys = tuple(self.samples.keys[sample.place.number] for sample in read)
         seeds = tuple(tuple(sample.place) for sample in read)
         batch = self.collator.batch([sample.parts for sample in read], rows, labels=labels, keys=keys, seeds=seeds)
-        return batch if training else replace(batch, units=dict(sum((sample.units for sample in read), Counter())))
+        units: Counter[str] = Counter()
+        for sample in read:
+            units.update(sample.units)  # an addition would drop texts of no bytes
+        return replace(batch, units=dict(units))
 
     def chop(self, place: Place, training: bool = False, inputs=None, replaced=None) -> ChoppedSample:
         """A sample, whose items are decoded once for all that is read of them; parameters as of `read`. Raises
