@@ -3,7 +3,8 @@ same roles.
 
 | role         | which                                             | `gpt2`              | `zero_projections`      |
 | ------------ | ------------------------------------------------- | ------------------- | ----------------------- |
-| `embedding`  | a table: ids, positions, core tokens, T5 buckets  | normal, std         | normal, `embedding`     |
+| `embedding`  | a table: ids, positions, core tokens, T5 buckets  | normal, std         | normal, `embedding`;    |
+|              |                                                   |                     | `tied` with a tied head |
 | `matrix`     | a matrix inside a core, or a head's transformer   | normal, std         | uniform, std width^-½   |
 | `projection` | a matrix that writes to the stream                | normal, std/√(2L)   | zero                    |
 | `input`      | a matrix that turns raw chunks to vectors         | normal, std         | uniform, std fan_in^-½  |
@@ -158,17 +159,36 @@ class Gpt2(Initialization):
 
 class ZeroProjections(Initialization):
     """Branches start at zero, matrices at the standard deviation that keeps a unit input at unit size (fan_in^-½).
-    `embedding` and `head` are the standard deviations of tables and of heads, 0 to 10,000."""
 
-    def __init__(self, *, embedding: float = 1.0, head: float = 0.001):
+    `embedding`, `tied` and `head` are the standard deviations of tables, of a table that a head scores with (`tied`,
+    `masked_head`), and of heads, 0 to 10,000. `tied: null` is `embedding` if that is below 1, else 4 / width, so that a
+    token, which reads nothing but itself at first, scores itself at most 4 above others: with 1 the loss would start
+    at about the width.
+    """
+
+    def __init__(self, *, embedding: float = 1.0, tied: float | None = None, head: float = 0.001):
         self.embedding, self.head = sound("embedding", embedding), sound("head", head)
+        self.tied = tied if tied is None else sound("tied", tied)
+        self._tied_tables: set[int] = set()
+
+    def __call__(self, model: nn.Module) -> None:
+        heads = model.heads.values()
+        self._tied_tables = {id(head.table) for head in heads if getattr(head, "tied", False)}
+        super().__call__(model)
+
+    def std_of_table(self, table: Tensor) -> float:
+        """The standard deviation of a table's first values."""
+        if id(table) not in self._tied_tables:
+            return self.embedding
+        small = self.embedding if self.embedding < 1 else 4 / table.shape[1]
+        return small if self.tied is None else self.tied
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:
         if role in ("matrix", "input"):
             bound = math.sqrt(3 / parameter[0].numel())
             nn.init.uniform_(parameter, -bound, bound)
         elif role in ("embedding", "head"):
-            nn.init.normal_(parameter, std=getattr(self, role))
+            nn.init.normal_(parameter, std=self.head if role == "head" else self.std_of_table(parameter))
         else:
             nn.init.constant_(parameter, float(role == "gain"))
 

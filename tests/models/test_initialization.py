@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
+from chopmix.models.heads import MaskedHead, Tied, Unembedding
 from chopmix.models.initialization import FIRST, ROLES, Gpt2, Initialization, Xavier, ZeroProjections, roles
 from chopmix.models.layers.feed_forward import FeedForward, OwnLayers, SquaredRelu
 from chopmix.models.layers.linear import Linear
+from chopmix.models.layers.norms import RmsNorm
 from chopmix.models.model import Cores, Model
 from chopmix.models.transformer import Block, BlockOptions, Transformer
 from chopmix.training.optimizers import Muon
@@ -136,3 +140,38 @@ def test_muon_leaves_what_has_more_axes_to_adam():
         parameter.grad = torch.ones_like(parameter)
     muon.step(1.0)
     assert float((own.kernel.detach() - 1).abs().max()) > 0
+
+
+@pytest.mark.parametrize("head", [Tied, MaskedHead, Unembedding])
+@pytest.mark.parametrize("width", [16, 128, 512])
+@pytest.mark.parametrize("vocabulary", [65, 600])
+def test_the_modern_family_starts_at_chance_with_any_head(head, width, vocabulary):
+    """With a tied head and embeddings of size 1 every token predicted itself: at a width of 128 the loss began at
+    124."""
+    torch.manual_seed(0)
+    options = BlockOptions(norm=RmsNorm, feed_forward=SquaredRelu, bias=False)
+    core = Transformer(width=width, depth=2, heads=2, block=partial(Block, options=options))
+    table = nn.Embedding(vocabulary, width)
+    made = Model({"text": table}, Cores(core), {"lm": head(table)}, context=8, initialization=ZeroProjections).eval()
+    with torch.no_grad():
+        ids, targets = torch.randint(vocabulary, (2, 8, 32))
+        loss = F.cross_entropy(made.heads["lm"](core(table(ids)).flatten(0, 1)), targets.flatten())
+    assert 0.9 < float(loss) / math.log(vocabulary) < 1.5
+
+
+@pytest.mark.parametrize("options, expected", [
+    ({}, 4 / 64), ({"embedding": 0.1}, 0.1), ({"embedding": 2.0}, 4 / 64), ({"tied": 1.0}, 1.0),
+    ({"embedding": 0.1, "tied": 0.3}, 0.3),
+])  # fmt: skip
+def test_a_table_that_a_head_scores_with_starts_small(options, expected):
+    """Other tables, and the table of an unembedding, start at `embedding`."""
+    torch.manual_seed(0)
+    tables = {name: nn.Embedding(500, 64) for name in ("tied", "plain", "own")}
+    heads = {"a": Tied(tables["tied"]), "b": Unembedding(tables["own"])}
+    made = partial(ZeroProjections, **options)
+    Model(tables, Cores(Transformer(width=64, depth=1, heads=2)), heads, context=8, initialization=made)
+    assert float(tables["tied"].weight.detach().std()) == pytest.approx(expected, rel=0.03)
+    for name in ("plain", "own"):
+        assert float(tables[name].weight.detach().std()) == pytest.approx(options.get("embedding", 1.0), rel=0.03)
+    with pytest.raises(ValueError, match="tied must lie between 0 and 10,000, not -1"):
+        ZeroProjections(tied=-1)
