@@ -123,7 +123,8 @@ class Trainer:
             if evaluates or saves or self.due(self.every.log):
                 self.log.report(self.step, self.learner.optimizer.figures())  # waits for the device
                 if first is not None:
-                    first = self.warn_above_chance(first)
+                    self.warn_above_chance(first)
+                    first = None
                 self.loader.split.unread.bad.check(self.learner.processes)
                 hurried = self.stop.requested(self.learner.processes)
                 if evaluates and not hurried:
