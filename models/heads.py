@@ -21,6 +21,8 @@ class Head(nn.Module):
 
     quantizes: ClassVar[bool] = False
     """Whether it gives tokens codes, and items of codes (`models/reconstruction.py`)."""
+    tied: ClassVar[bool] = False
+    """Whether it scores with the table of an input's embeddings (its `table`)."""
     inner_inputs: ClassVar[tuple[str, ...]] = ()
     """Its linear maps whose vectors a transformer of its own reads: they begin, and learn, as those of the model's
     inputs do (the role `input` of `models/initialization.py`)."""
@@ -44,6 +46,8 @@ class Head(nn.Module):
 class VocabularyHead(Head):
     """Base of the heads that give every id of a vocabulary a score (logit); built from the ids' table of embeddings."""
 
+    tied = True
+
     def __init__(self, embedding: nn.Embedding):
         super().__init__()
         self._table = (embedding,)  # in a tuple, so that the table is registered (and saved) only at its owner
@@ -55,6 +59,8 @@ class VocabularyHead(Head):
 
 class Unembedding(VocabularyHead):
     """Scores by a matrix of its own, not tied to the embedding table; `bias` adds a learned number per id."""
+
+    tied = False
 
     def __init__(self, embedding: nn.Embedding, *, bias: bool = False):
         super().__init__(embedding)

@@ -3,7 +3,8 @@ same roles.
 
 | role         | which                                             | `gpt2`              | `zero_projections`      |
 | ------------ | ------------------------------------------------- | ------------------- | ----------------------- |
-| `embedding`  | a table: ids, positions, core tokens, T5 buckets  | normal, std         | normal, `embedding`     |
+| `embedding`  | a table: ids, positions, core tokens, T5 buckets  | normal, std         | normal, `embedding`;    |
+|              |                                                   |                     | `tied` with a tied head |
 | `matrix`     | a matrix inside a core, or a head's transformer   | normal, std         | uniform, std width^-½   |
 | `projection` | a matrix that writes to the stream                | normal, std/√(2L)   | zero                    |
 | `input`      | a matrix that turns raw chunks to vectors         | normal, std         | uniform, std fan_in^-½  |
@@ -15,14 +16,27 @@ same roles.
 L is the core's depth: every layer adds two branches to the residual stream (Radford et al. 2019). Branches that start
 at zero make every pre-norm block the identity at step 0 (Zhang et al. 2019, arXiv:1901.09321; modded-nanogpt). `xavier`
 draws every matrix uniformly with std (2 / (fan_in + fan_out))^½ and tables normally with std width^-½.
+
+The role follows from the parameter's name and module. The parameters of classes outside chopmix keep the values that
+their constructor gave them; those of chopmix's layers inside such a class get values by the table. A parameter may also
+carry a role, as the attribute `role`: one of the table, which optimizers then use as well, or `zero` or `keep` (the
+value of the constructor), which decide the first value alone:
+
+    class LowRank(nn.Module):                                   # LoRA (Hu et al. 2021, arXiv:2106.09685)
+        def __init__(self, width, rank):
+            super().__init__()
+            self.down = nn.Parameter(torch.empty(rank, width))
+            self.up = nn.Parameter(torch.zeros(width, rank))    # stays zero
+            self.down.role = "matrix"                           # gets values as the matrices of a core
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -31,11 +45,41 @@ WRITES = re.compile(r"\.(out|down)(\.layers\.\d+)?\.weight$")
 """The names of matrices that write to the residual stream; groups of inputs may have `layers` of their own."""
 
 
+ROLES = ("embedding", "matrix", "projection", "input", "head", "gain", "scale", "bias")
+"""The roles of the table."""
+FIRST = ("zero", "keep")
+"""What a parameter may carry as its `role` besides: they decide its first value alone."""
+
+
 def roles(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
-    """(name, role, parameter) for every parameter of a `Model`, each exactly once."""
+    """(name, role, parameter) for every parameter of a `Model`, each exactly once. Raises ValueError for a parameter
+    that carries an unknown role."""
     owners = dict(model.named_modules())
     for name, parameter in model.named_parameters():
-        yield name, _role(name, owners, parameter), parameter
+        carried = getattr(parameter, "role", None)
+        if carried not in (None, *ROLES, *FIRST):
+            raise ValueError(f"{name} has the role {carried!r}; possible: {', '.join((*ROLES, *FIRST))}")
+        yield name, carried if carried in ROLES else _role(name, owners, parameter), parameter
+
+
+def from_outside(name: str, owners: Mapping[str, nn.Module]) -> bool:
+    """Whether a parameter belongs to a class outside chopmix; what a class of torch holds belongs to the module around
+    it. `owners`: all modules by name."""
+    while name:
+        name = name.rpartition(".")[0]
+        package = type(owners[name]).__module__.partition(".")[0]
+        if package != "torch":
+            return package != __name__.partition(".")[0]
+    return False
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A copy of a module whose parameters carry the same roles (copies of parameters have no attributes)."""
+    made = copy.deepcopy(module)
+    for parameter, own in zip(module.parameters(), made.parameters(), strict=True):
+        if hasattr(parameter, "role"):
+            own.role = parameter.role
+    return made
 
 
 def _role(name: str, owners: dict[str, nn.Module], parameter: Tensor) -> str:
@@ -68,7 +112,7 @@ def seed_of_parameter(seed: int, name: str) -> int:
 
 
 class Initialization:
-    """Base: gives every parameter of a model its first value, in place.
+    """Base: gives every parameter of a model its first value, in place, but those that keep their own (see above).
 
     The values depend only on the seed (that of torch's global generator) and on the parameter's name: adding, moving or
     removing a module changes no other module's values."""
@@ -76,12 +120,15 @@ class Initialization:
     def __call__(self, model: nn.Module) -> None:
         seed = torch.initial_seed()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            owners = dict(model.named_modules())
             for name, role, parameter in roles(model):
-                depth = depth_of(model, name)
-                if role != "scale" and not parameter.is_meta:  # on `meta` there is nothing to fill
+                first = getattr(parameter, "role", "keep" if from_outside(name, owners) else role)
+                if first == "zero":
+                    parameter.zero_()
+                elif first not in ("keep", "scale") and not parameter.is_meta:  # on `meta` there is nothing to fill
                     generator = torch.default_generator if parameter.is_cpu else torch  # all devices take long
                     generator.manual_seed(seed_of_parameter(seed, name))
-                    self.fill(role, parameter, depth)
+                    self.fill(role, parameter, depth_of(model, name))
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:
         """Give one parameter its values by the table above; `depth` is that of its core, 1 outside the cores."""
@@ -112,17 +159,36 @@ class Gpt2(Initialization):
 
 class ZeroProjections(Initialization):
     """Branches start at zero, matrices at the standard deviation that keeps a unit input at unit size (fan_in^-½).
-    `embedding` and `head` are the standard deviations of tables and of heads, 0 to 10,000."""
 
-    def __init__(self, *, embedding: float = 1.0, head: float = 0.001):
+    `embedding`, `tied` and `head` are the standard deviations of tables, of a table that a head scores with (`tied`,
+    `masked_head`), and of heads, 0 to 10,000. `tied: null` is `embedding` if that is below 1, else 4 / width, so that a
+    token, which reads nothing but itself at first, scores itself at most 4 above others: with 1 the loss would start
+    at about the width.
+    """
+
+    def __init__(self, *, embedding: float = 1.0, tied: float | None = None, head: float = 0.001):
         self.embedding, self.head = sound("embedding", embedding), sound("head", head)
+        self.tied = tied if tied is None else sound("tied", tied)
+        self._tied_tables: set[int] = set()
+
+    def __call__(self, model: nn.Module) -> None:
+        heads = model.heads.values()
+        self._tied_tables = {id(head.table) for head in heads if getattr(head, "tied", False)}
+        super().__call__(model)
+
+    def std_of_table(self, table: Tensor) -> float:
+        """The standard deviation of a table's first values."""
+        if id(table) not in self._tied_tables:
+            return self.embedding
+        small = self.embedding if self.embedding < 1 else 4 / table.shape[1]
+        return small if self.tied is None else self.tied
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:
         if role in ("matrix", "input"):
             bound = math.sqrt(3 / parameter[0].numel())
             nn.init.uniform_(parameter, -bound, bound)
         elif role in ("embedding", "head"):
-            nn.init.normal_(parameter, std=getattr(self, role))
+            nn.init.normal_(parameter, std=self.head if role == "head" else self.std_of_table(parameter))
         else:
             nn.init.constant_(parameter, float(role == "gain"))
 

@@ -5,7 +5,6 @@ Start at `Transformer.forward`, then `Block.forward`, then `Attention.forward`: 
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from .attention.graph import Graph, SameSample
 from .attention.kernels import Layout, attend
 from .attention.plan import plan, plan_cross
 from .cache import Cache, LayerCache
+from .initialization import copied
 from .layers.feed_forward import EachInput, FeedForward, Gelu, OwnLayers, passed, slots_of
 from .layers.linear import Linear, laid_together, linear
 from .layers.norms import LayerNorm, Norm, PostNorm, PreNorm, Residual
@@ -214,7 +214,7 @@ class Transformer(nn.Module):
         self.blocks, self.input_groups = blocks, None
         self.axes = len(self.position.axes)
         last = self.blocks[-1].add_feed_forward
-        self.norm = copy.deepcopy(last.norm) if final_norm and not last.normalises_output else nn.Identity()
+        self.norm = copied(last.norm) if final_norm and not last.normalises_output else nn.Identity()
 
     def forward(
         self, x: Float[Tensor, "b n d"], tokens: Tokens | None = None, layouts: Sequence[Layout] | None = None, *,

@@ -171,6 +171,11 @@ class Task:
         *global* batch, so that accumulation, processes and ragged targets agree by construction."""
         raise NotImplementedError
 
+    def chance(self) -> float | None:
+        """The loss per target of a uniform guess, such as the logarithm of the number of classes, without the task's
+        weight; None: the task has no such number."""
+        return None
+
     def measure(self, output: Tensor, targets: Targets) -> dict[str, Tensor]:
         """Sums of one micro-batch by name, which are added up over a split for `Metric.of_sums`."""
         return {}

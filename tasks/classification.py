@@ -155,6 +155,9 @@ class Classification(Task):
             terms["unlabelled"] = -self.unlabelled * information
         return terms
 
+    def chance(self) -> float:
+        return len(self.classes) * math.log(2) if self.several else math.log(len(self.classes))
+
     def loss(self, scores: Tensor, values: Tensor, smoothing: float) -> Tensor:
         """The summed cross-entropy in nats; with `several` the binary cross-entropy, summed over the classes too."""
         if values.is_floating_point() and self.several:

@@ -82,6 +82,9 @@ class LanguageModeling(Task):
             output = output[:, : self.vocabulary.size]  # no share for the rows that pad the vocabulary
         return {"loss": nats(output, targets.values, self.smoothing)}
 
+    def chance(self) -> float:
+        return math.log(self.vocabulary.size)
+
     def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         return {"nats": nats(output, targets.values)} if self.smoothing else {}
 

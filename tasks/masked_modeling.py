@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -167,6 +168,9 @@ class MaskedModeling(Task):
 
     def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         return {"loss": nats(output, targets.values)}
+
+    def chance(self) -> float:
+        return math.log(self.vocabulary.size)
 
     def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         return {"right": (output.argmax(-1) == targets.values).sum()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -96,6 +97,9 @@ class NextItem(Task):
         if self.chopper.choices:
             return {"loss": F.cross_entropy(output.float(), targets.values, ignore_index=IGNORED, reduction="sum")}
         return {"loss": loss_of(self.kind, output, targets.values)}
+
+    def chance(self) -> float | None:
+        return math.log(self.chopper.choices) if self.chopper.choices else None
 
     def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         """How many of the likeliest categories are `right`; of numbers, in the target's units, as `regression`."""

@@ -26,6 +26,9 @@ from .parallel import Replica
 from .record.log import Log
 from .stop import StopRequest
 
+FAR = 1.5
+"""A warning is printed if the first loss is more than this many times that of a uniform guess."""
+
 
 @dataclass
 class Learner:
@@ -109,14 +112,19 @@ class Trainer:
         """Train from `step` to the last step, or until asked to stop; gives the metrics of the last evaluation made
         here (empty where there was none). Raises NotFiniteError where the loss or a weight is infinite or NaN,
         ValueError (DataError) for data that cannot be read."""
-        metrics = self.catch_up_evaluation()
+        metrics, first = self.catch_up_evaluation(), None
         self.log.start_clock()
         while self.step < self.steps and not self.stop.requested(self.learner.processes):
-            self.log.add(self.update())
+            loss = self.update()
+            first = loss if self.step == 0 else first
+            self.log.add(loss)
             self.step += 1
             evaluates, saves = self.must_evaluate(), self.due(self.every.save)
             if evaluates or saves or self.due(self.every.log):
                 self.log.report(self.step, self.learner.optimizer.figures())  # waits for the device
+                if first is not None:
+                    self.warn_above_chance(first)
+                    first = None
                 self.loader.split.unread.bad.check(self.learner.processes)
                 hurried = self.stop.requested(self.learner.processes)
                 if evaluates and not hurried:
@@ -150,6 +158,18 @@ class Trainer:
         return self.due(self.every.evaluate) and not (self.saver.average and self.step == self.steps)
 
     # ---------------------------------------------------------------------------------------- beside the loop
+
+    def warn_above_chance(self, first: Tensor) -> None:
+        """Print a warning if the loss of the first step is far above that of a uniform guess. `first` is this process's
+        part of it; every process must call this."""
+        loss = self.learner.processes.sum(first.double()).item()
+        chance = self.learner.replica.objective.chance()
+        if chance and loss > FAR * chance:
+            self.log.say(
+                f"warning: the first loss is {loss:.4g}, but a uniform guess has {chance:.4g}. Likely causes: a tied head "
+                "with large embeddings (head: unembedding has none), large first values of a part of your own, or weights "
+                "of a run with another vocabulary."
+            )
 
     def evaluate(self) -> dict[str, float]:
         """Evaluate on the whole validation split, with the averaged weights where the run keeps some; save a new best.

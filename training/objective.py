@@ -51,6 +51,11 @@ class Objective(nn.Module):
                 for name, task in self.tasks.items()
             }
 
+    def chance(self) -> float | None:
+        """The loss of a uniform guess, all tasks with their weights; None if a task has no such number."""
+        found = [(task.weight, task.chance()) for task in self.tasks.values()]
+        return None if any(loss is None for _, loss in found) else sum(weight * loss for weight, loss in found)
+
     def terms(self, name: str, output: Tensor, targets: Targets) -> Mapping[str, Tensor]:
         """One task's loss terms by name, scalars. Raises ContractError where code outside chopmix gives others."""
         task, head = self.tasks[name], self.model.heads[name]

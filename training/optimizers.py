@@ -5,15 +5,17 @@ Every trained parameter is in exactly one group, by its role (`models/initializa
 
 from __future__ import annotations
 
+import difflib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from einops import rearrange
 from pydantic import Field
 from torch import Tensor, nn
 
+from ..models.contract import described
 from ..models.initialization import roles
 from .hardware import fast_half
 
@@ -21,11 +23,26 @@ Share, Positive = Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(gt
 Weight = Annotated[float, Field(ge=0)]
 
 
+NUMBERS: Mapping[str, tuple[type, torch.dtype]] = {
+    "bool": (bool, torch.bool), "int": (int, torch.int64), "float": (float, torch.float64),
+}  # fmt: skip
+"""The kinds of numbers in an optimizer's state that are no tensors. A checkpoint holds the number 7 called `step` as
+the tensor `step:int`."""
+FOLLOWS = ("params", "lr")
+"""The options of a group that a checkpoint does not hold: rates follow from the step."""
+
+
 class Optimizer:
     """Base: one or more torch optimizers that together hold every trained parameter of a model once.
 
     `learning_rate` (`training.learning_rate`) is the peak rate of the main group; other groups have ratios of it. All
-    rates are multiplied by the schedule's factor. A subclass makes its optimizers in `__init__` and calls `hold`.
+    rates are multiplied by the schedule's factor. A subclass makes its optimizers in `__init__` and calls `hold`. They
+    may be any of `torch.optim` or your own, if their state is tensors and numbers.
+
+        class Momentum(chopmix.Optimizer):
+            def __init__(self, model, learning_rate, *, momentum: float = 0.9):
+                super().__init__(model, learning_rate)
+                self.hold(torch.optim.SGD(list(self.names), lr=learning_rate, momentum=momentum))
     """
 
     default_rate: ClassVar[float] = 1e-3
@@ -37,6 +54,10 @@ class Optimizer:
         self.learning_rate, self.factor = learning_rate, 1.0
         self.inner: list[torch.optim.Optimizer] = []
         self.names = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        """The name of every trained parameter."""
+        self._made: list[dict[str, Any]] = []
+        """The options of each group as they were at first."""
+        self._steps = 0
 
     def hold(self, *inner: torch.optim.Optimizer) -> None:
         """Take the torch optimizers, the main group first; `name` of a group is its name in tables and metrics. Raises
@@ -48,6 +69,7 @@ class Optimizer:
         assert set(held) == set(self.names), f"without optimizer: {lacking}"
         for group in self.groups():
             group["peak"] = group["lr"]
+        self._made = [dict(group) for group in self.groups()]
 
     def groups(self) -> list[dict]:
         """All groups of all optimizers."""
@@ -70,12 +92,15 @@ class Optimizer:
         return {"train/learning_rate": self.learning_rate * self.factor} | others
 
     def step(self, factor: float) -> None:
-        """One update at `factor` times every group's peak rate."""
+        """One update at `factor` times every group's peak rate. The first one raises ValueError where `state` would."""
         self.factor = factor
         for optimizer in self.inner:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
             optimizer.step()
+        self._steps += 1
+        if self._steps == 1:
+            self.state()
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -84,55 +109,157 @@ class Optimizer:
 
     def state(self) -> dict[str, Tensor]:
         """The state by `<parameter>/<quantity>`: `cores.main.norm.weight/exp_avg`, `.../exp_avg_sq`, `.../step`; of
-        Muon's matrices `.../momentum`."""
-        found = {}
+        Muon's matrices `.../momentum`. The options of groups that have changed follow as `groups/<number>/<option>`.
+
+        Raises ValueError for state that is neither tensors nor numbers, belongs to no parameter, or is one tensor in
+        two places."""
+        found: dict[str, Tensor] = {}
         for optimizer in self.inner:
             for parameter, quantities in optimizer.state.items():
-                found |= {f"{self.names[parameter]}/{key}": torch.as_tensor(q) for key, q in quantities.items()}
+                found |= stored(self.names.get(parameter), quantities, optimizer)
+        for number, (group, made) in enumerate(zip(self.groups(), self._made, strict=True)):
+            options = {name: value for name, value in group.items() if name not in FOLLOWS}
+            changed = {n: v for n, v in options.items() if isinstance(v, Tensor) or n not in made or v != made[n]}
+            found |= stored(f"groups/{number}", changed, self)
+        seen = {parameter.untyped_storage()._cdata: name for parameter, name in self.names.items()}
+        for name, value in found.items():
+            if (other := seen.setdefault(value.untyped_storage()._cdata, name)) != name and value.numel():
+                raise ValueError(f"training.optimizer: its state {name} shares memory with {other}; {SAVED}")
         return found
 
     def state_values(self) -> int:
-        """How many numbers the state holds once every parameter was updated: AdamW two for each weight, Muon one."""
-        kept = {optimizer: 1 if isinstance(optimizer, MatrixMomentum) else 2 for optimizer in self.inner}
+        """How many numbers the state holds once every parameter was updated: AdamW two for each weight, Muon one; one
+        for an optimizer of which it is not known."""
+        kept = {optimizer: len(getattr(optimizer, "like_parameter", ("unknown",))) for optimizer in self.inner}
         return sum(kept[o] * p.numel() for o in self.inner for group in o.param_groups for p in group["params"])
 
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Take what `state` gave; an empty one changes nothing. Raises ValueError where a parameter has no state in
-        it, or one of another shape, type or optimizer."""
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take what `state` gave; an empty one changes nothing. A parameter that never had a gradient has no state in
+        it. Raises ValueError for state of another parameter, or of another shape, type or optimizer."""
+        if not state:
+            return
         by_name: dict[str, dict[str, Tensor]] = defaultdict(dict)
         for key, value in state.items():
             name, _, quantity = key.rpartition("/")
             by_name[name][quantity] = value
-        missing = set(self.names.values()) - set(by_name)
-        if state and missing:
-            raise ValueError(f"the optimizer's checkpoint has nothing for {sorted(missing)[:3]}")
+        for number, (group, made) in enumerate(zip(self.groups(), self._made, strict=True)):
+            devices = {name: value.device for name, value in made.items() if isinstance(value, Tensor)}
+            changed = restored(by_name.pop(f"groups/{number}", {}), devices)
+            for name in set(group).difference(FOLLOWS):
+                del group[name]
+            group.update({name: value for name, value in (made | changed).items() if name not in FOLLOWS})
+        if others := sorted(set(by_name).difference(self.names.values())):
+            raise ValueError(f"the optimizer's checkpoint has state of {others[0]!r}, which is not trained")
         for optimizer in self.inner:
+            fits = getattr(optimizer, "fits", None)
             for group in optimizer.param_groups:
-                for parameter in group["params"] if state else ():
-                    quantities = by_name[self.names[parameter]]
-                    self._check(optimizer, parameter, quantities)
-                    optimizer.state[parameter] = {k: self._placed(k, v, parameter) for k, v in quantities.items()}
+                for parameter in group["params"]:
+                    name = self.names[parameter]
+                    optimizer.state.pop(parameter, None)
+                    if name not in by_name:
+                        continue
+                    if fits and not fits(parameter, by_name[name]):
+                        raise ValueError(f"the optimizer's checkpoint has no state for {name} that fits it")
+                    devices = dict.fromkeys(by_name[name], parameter.device)
+                    if not (group.get("fused") or group.get("capturable")):  # as torch's optimizers have it
+                        devices["step"] = CPU
+                    optimizer.state[parameter] = restored(by_name[name], devices)
 
-    def _check(self, optimizer: torch.optim.Optimizer, parameter: Tensor, quantities: Mapping[str, Tensor]) -> None:
-        """Raises ValueError where these are not the quantities that this optimizer keeps for the parameter."""
-        wanted = {"momentum"} if isinstance(optimizer, MatrixMomentum) else {"step", "exp_avg", "exp_avg_sq"}
-        fits = quantities.keys() == wanted and all(
-            value.is_floating_point() and value.numel() == 1 if name == "step"
+
+CPU = torch.device("cpu")
+SAVED = "a checkpoint holds tensors and numbers by parameter, each tensor in one place"
+
+
+def stored(owner: str | None, quantities: Any, optimizer: object) -> dict[str, Tensor]:
+    """The state of the parameter called `owner` as tensors by `<owner>/<quantity>`: 7 as `step` of `a.weight` is
+    `{"a.weight/step:int": tensor(7)}`. Raises ValueError where it cannot be."""
+    found, known = {}, owner is not None and isinstance(quantities, Mapping)
+    for name, value in quantities.items() if known else [("", quantities)]:
+        kind = next((kind for kind, (made, _) in NUMBERS.items() if isinstance(value, made)), "")
+        if not known or not (kind or isinstance(value, Tensor)) or not {"/", ":"}.isdisjoint(str(name)):
+            whose = f"of {owner}" if owner else "of no parameter"
+            kept = f"{type(optimizer).__name__} keeps {described(value)} as {str(name)!r} {whose}"
+            raise ValueError(f"training.optimizer: {kept}; {SAVED}")
+        ending = f":{kind}" if kind else ""
+        found[f"{owner}/{name}{ending}"] = torch.tensor(value, dtype=NUMBERS[kind][1]) if kind else value
+    return found
+
+
+def restored(tensors: Mapping[str, Tensor], devices: Mapping[str, torch.device]) -> dict[str, Any]:
+    """The quantities that `stored` made tensors of, each tensor copied to its device (the CPU where there is none).
+    Raises ValueError for a number that is none."""
+    found: dict[str, Any] = {}
+    for full, value in tensors.items():
+        name, _, kind = full.partition(":")
+        if kind and (kind not in NUMBERS or value.numel() != 1):
+            raise ValueError(f"the optimizer's checkpoint has no number {full!r}")
+        found[name] = NUMBERS[kind][0](value.item()) if kind else value.to(device=devices.get(name, CPU), copy=True)
+    return found
+
+
+class TorchOptimizer(torch.optim.Optimizer):
+    """Base of our own torch optimizers. `add_param_group` and `zero_grad` are written again since those of torch import
+    torch._dynamo and sympy, which takes a second at every start."""
+
+    like_parameter: ClassVar[tuple[str, ...]]
+    """The quantities of its state that have the parameter's shape."""
+    counters: ClassVar[tuple[str, ...]] = ()
+    """Those that are one number, as a tensor."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Take a group: `params`, and options for which the defaults do not hold."""
+        self.param_groups.append({**self.defaults, **param_group, "params": list(param_group["params"])})
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, or, without `set_to_none`, make them zero."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None if set_to_none or parameter.grad is None else torch.zeros_like(parameter.grad)
+
+    def fits(self, parameter: Tensor, quantities: Mapping[str, Tensor]) -> bool:
+        """Whether these are the quantities that it keeps for the parameter."""
+        return quantities.keys() == {*self.like_parameter, *self.counters} and all(
+            (value.is_floating_point() and value.numel() == 1) if name in self.counters
             else (value.shape, value.dtype) == (parameter.shape, parameter.dtype) for name, value in quantities.items()
         )  # fmt: skip
-        if not fits:
-            raise ValueError(f"the optimizer's checkpoint has no state for {self.names[parameter]} that fits it")
-
-    @staticmethod
-    def _placed(key: str, value: Tensor, parameter: Tensor) -> Tensor:
-        """A copy on the parameter's device; step counters on the CPU unless that is CUDA (as fused AdamW has it)."""
-        device = parameter.device if key != "step" or parameter.is_cuda else "cpu"
-        return value.to(device=device, copy=True)
 
 
-def adamw(groups: list[dict], betas: tuple[float, float], epsilon: float) -> torch.optim.AdamW:
-    """torch's fused AdamW over the groups that hold any parameter."""
-    return torch.optim.AdamW([g for g in groups if g["params"]], betas=betas, eps=epsilon, fused=True)
+class FusedAdamW(TorchOptimizer):
+    """AdamW by torch's fused kernel: the updates of `torch.optim.AdamW(..., fused=True)`, bit for bit."""
+
+    like_parameter, counters = ("exp_avg", "exp_avg_sq"), ("step",)
+
+    def __init__(self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], epsilon: float):
+        super().__init__(list(groups), {"betas": betas, "eps": epsilon, "fused": True})
+
+    @torch.no_grad()
+    def step(self, closure: Callable | None = None) -> None:
+        """One update of every parameter that has a gradient; `closure` is ignored."""
+        for group in self.param_groups:
+            alike = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    alike[parameter.device, parameter.dtype].append(parameter)
+            for parameters in alike.values():
+                self._update(parameters, group)
+
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        for p in parameters:
+            if not self.state[p]:
+                step = torch.zeros((), dtype=torch.float32, device=p.device)
+                self.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+        steps, means, squares = ([self.state[p][name] for p in parameters] for name in ("step", *self.like_parameter))
+        torch._foreach_add_(steps, 1)
+        (beta1, beta2), gradients = group["betas"], [p.grad for p in parameters]
+        torch._fused_adamw_(
+            parameters, gradients, means, squares, [], steps, lr=group["lr"], beta1=beta1, beta2=beta2,
+            weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
+        )  # fmt: skip
+
+
+def adamw(groups: list[dict], betas: tuple[float, float], epsilon: float) -> FusedAdamW:
+    """AdamW over the groups that hold any parameter."""
+    return FusedAdamW([group for group in groups if group["params"]], betas, epsilon)
 
 
 class AdamW(Optimizer):
@@ -169,7 +296,8 @@ def depth_below_heads(model: nn.Module, name: str) -> int:
 
 
 class Muon(Optimizer):
-    """Muon for the matrices inside the cores (Jordan et al. 2024), AdamW for embeddings, heads, gains and biases.
+    """Muon for the matrices inside the cores (Jordan et al. 2024), AdamW for embeddings, heads, gains and biases, and
+    for what has more than two axes.
 
     The matrices learn with `training.learning_rate` (0.02 where it is null); `embeddings`, `heads` and `others`
     (matrices that read raw input, gains, biases) are ratios of it. `momentum` is Muon's, `betas` are AdamW's.
@@ -194,7 +322,8 @@ class Muon(Optimizer):
         ratios = {"embeddings": embeddings, "heads": heads, "others": others}
         by_group = defaultdict(list)
         for _, role, parameter in (each for each in roles(model) if each[2].requires_grad):
-            by_group[group_of.get(role, "others")].append(parameter)
+            group = group_of.get(role, "others")
+            by_group["others" if group == "matrices" and parameter.dim() != 2 else group].append(parameter)
         of_cores = by_group.pop("matrices", [])
         stacked = [MatrixMomentum(of_cores, learning_rate, momentum, weight_decay, cautious)] if of_cores else []
         groups = [
@@ -204,13 +333,15 @@ class Muon(Optimizer):
         self.hold(*stacked, *([adamw(groups, tuple(betas), 1e-10)] if groups else []))
 
 
-class MatrixMomentum(torch.optim.Optimizer):
+class MatrixMomentum(TorchOptimizer):
     """Muon's update: Nesterov momentum, made orthogonal by `newton_schulz`, times sqrt(max(1, rows / columns)).
 
     Matrices of one shape are stacked, so that each Newton-Schulz step is one batched product; the state (`momentum`) is
     per parameter. Reference: Keller Jordan, github.com/KellerJordan/Muon; torch.optim.Muon with
     `adjust_lr_fn="original"` gives the same updates.
     """
+
+    like_parameter = ("momentum",)
 
     def __init__(
         self, matrices: Iterable[Tensor], rate: float, momentum: float = 0.95, decay: float = 0.0,
@@ -232,7 +363,8 @@ class MatrixMomentum(torch.optim.Optimizer):
 
     def _update(self, parameters: list[Tensor], group: dict) -> None:
         for p in parameters:
-            self.state[p].setdefault("momentum", torch.zeros_like(p))
+            if not self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
         gradients, momenta = [p.grad for p in parameters], [self.state[p]["momentum"] for p in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
@@ -262,17 +394,21 @@ def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
     return rearrange(x, "k c r -> k r c") if tall else x
 
 
-def freeze(model: nn.Module, beginnings: Sequence[str]) -> None:
-    """Take parameters out of training by the beginnings of their names, `cores.main.blocks.0`. Raises ValueError for
-    one that begins no name, and where nothing is left to train."""
+def freeze(model: nn.Module, parts: Sequence[str]) -> None:
+    """Take parameters out of training: those of the named parts, `cores.main.blocks.0`, and single ones,
+    `cores.main.norm.weight`. Raises ValueError for a part that the model does not have, and if nothing is left to
+    train."""
     names = [name for name, _ in model.named_parameters()]
-    for beginning in beginnings:
-        if not any(name.startswith(beginning) for name in names):
-            parts = sorted({".".join(name.split(".")[:2]) for name in names})
+    known = dict.fromkeys(".".join(name.split(".")[:end]) for name in names for end in range(1, name.count(".") + 2))
+    for part in parts:
+        if part not in known:
+            near = difflib.get_close_matches(part, known, 1)
+            possible = dict.fromkeys(".".join(name.split(".")[:2]) for name in names)
             raise ValueError(
-                f"training.freeze: no parameter begins with {beginning!r}; possible: {', '.join(parts)}, ..."
+                f"training.freeze: the model has no part {part!r}; possible: {', '.join(sorted(possible))}, and their parts"
+                + (f"; did you mean {near[0]!r}" if near else "")
             )
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not name.startswith(tuple(beginnings)) if beginnings else True)
+        parameter.requires_grad_(not any(f"{name}.".startswith(f"{part}.") for part in parts))
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError("training.freeze leaves nothing to train")

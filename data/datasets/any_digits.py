@@ -3,7 +3,9 @@ noise."""
 
 from __future__ import annotations
 
-from ..samples.dataset import Columns
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from ..samples.made import ByLabel, Made, MadeDataset
 from .fsdd import Fsdd
 from .mnist import WORDS, Mnist
@@ -16,11 +18,14 @@ class Triples(Made):
         super().__init__(split, count, "triple")
         self.images, self.sounds = ByLabel(Mnist().open(split)), ByLabel(Fsdd().open(split))
 
-    def __getitem__(self, number: int) -> Columns:
+    def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
         random = self.random(number, 5)
         digit = int(random.integers(10))
-        image, sound = self.images.drawn(digit, random)["image"], self.sounds.drawn(digit, random)["sound"]
-        return {"image": image, "sound": sound, "word": WORDS[digit], "label": digit}
+        image, sound = self.images.drawn(digit, random), self.sounds.drawn(digit, random)
+        return {
+            "image": lambda: self.images.value(image, "image"), "sound": lambda: self.sounds.value(sound, "sound"),
+            "word": lambda: WORDS[digit], "label": lambda: digit,
+        }  # fmt: skip
 
 
 class AnyDigits(MadeDataset):

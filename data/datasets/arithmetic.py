@@ -8,20 +8,25 @@ be. Nothing needs to be downloaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from ..samples.dataset import Columns, Outcome, Samples
+from ..samples.dataset import Outcome, Samples
 from ..samples.made import ByLabel, Made, MadeDataset
 from .digits import Digits
 from .dtmf import RATE, tone
 
 Sound = Callable[[int, np.random.Generator], Any]
-"""What draws the sound of a digit."""
+"""Draws the sound of a digit."""
+
+
+def dialled(digit: int, random: np.random.Generator) -> tuple[np.ndarray, int]:
+    """The tone of a digit on a telephone, and its rate in hertz."""
+    return tone(digit, random), RATE
 
 
 def answer(left: int, operator: str, right: int, scratchpad: bool = True) -> str:
@@ -44,12 +49,14 @@ class Problems(Made):
         super().__init__(split, count, "problem")
         self.images, self.sound, self.scratchpad = ByLabel(images), sound, scratchpad
 
-    def __getitem__(self, number: int) -> Columns:
+    def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
         random = self.random(number)
         left, operator, right = int(random.integers(10)), "+-"[random.integers(2)], int(random.integers(10))
+        image = self.images.drawn(left, random)
         return {
-            "image": self.images.drawn(left, random)["image"], "operator": operator,
-            "sound": self.sound(right, random), "answer": answer(left, operator, right, self.scratchpad),
+            "image": lambda: self.images.value(image, "image"), "operator": lambda: operator,
+            "sound": lambda: self.sound(right, random),
+            "answer": lambda: answer(left, operator, right, self.scratchpad),
         }  # fmt: skip
 
 
@@ -71,5 +78,4 @@ class Arithmetic(MadeDataset):
         return outcomes(self.scratchpad)
 
     def make(self, split: str, count: int) -> Problems:
-        images = self.digits.open(split)
-        return Problems(split, count, images, lambda digit, random: (tone(digit, random), RATE), self.scratchpad)
+        return Problems(split, count, self.digits.open(split), dialled, self.scratchpad)

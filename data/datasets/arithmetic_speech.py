@@ -4,6 +4,10 @@ train."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from ..samples.dataset import Outcome
 from ..samples.made import ByLabel, MadeDataset
 from .arithmetic import Problems, outcomes
@@ -24,5 +28,9 @@ class ArithmeticSpeech(MadeDataset):
         return outcomes()
 
     def make(self, split: str, count: int) -> Problems:
-        images, spoken = Mnist().open(split), ByLabel(Fsdd().open(split))
-        return Problems(split, count, images, lambda digit, random: spoken.drawn(digit, random)["sound"])
+        spoken = ByLabel(Fsdd().open(split))
+
+        def sound(digit: int, random: np.random.Generator) -> Any:
+            return spoken.value(spoken.drawn(digit, random), "sound")
+
+        return Problems(split, count, Mnist().open(split), sound)

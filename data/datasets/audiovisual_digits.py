@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
 import numpy as np
+from jaxtyping import Float64, UInt8
 
 from ...tokenizers.media.files import read_picture, read_sound
-from ..samples.dataset import Columns
 from ..samples.made import ByLabel, Made, MadeDataset
 from .fsdd import Fsdd
 from .mnist import Mnist
@@ -19,17 +23,25 @@ class Pairs(Made):
         self.dataset = dataset
         self.images, self.sounds = ByLabel(Mnist().open(split)), ByLabel(Fsdd().open(split))
 
-    def __getitem__(self, number: int) -> Columns:
+    def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
         random = self.random(number, 3)
         digit = int(random.integers(10))
-        image, sound = self.images.drawn(digit, random)["image"], self.sounds.drawn(digit, random)["sound"]
-        image = noisy_image(image, self.dataset.image_noise, random)
-        return {"image": image, "sound": noisy_sound(sound, self.dataset.sound_noise, random), "label": digit}
+        image, sound = self.images.drawn(digit, random), self.sounds.drawn(digit, random)
+        noise = cache(lambda: random.normal(0, 255 * self.dataset.image_noise, (28, 28)))
+
+        def heard() -> tuple[np.ndarray, int]:
+            noise()  # its numbers come before those of the sound
+            return noisy_sound(self.sounds.value(sound, "sound"), self.dataset.sound_noise, random)
+
+        return {
+            "image": lambda: noisy_image(self.images.value(image, "image"), noise()), "sound": heard,
+            "label": lambda: digit,
+        }  # fmt: skip
 
 
-def noisy_image(file: bytes, std: float, random: np.random.Generator) -> np.ndarray:
-    """A grey image (28, 28) with white noise added, `std` in units of the pixels' range, then halved in contrast."""
-    values = np.asarray(read_picture(file).convert("L")) + random.normal(0, 255 * std, (28, 28))
+def noisy_image(file: bytes, noise: Float64[np.ndarray, "28 28"]) -> UInt8[np.ndarray, "28 28"]:
+    """A grey image with noise added, in pixel values, then halved in contrast."""
+    values = np.asarray(read_picture(file).convert("L")) + noise
     return np.clip(values * 0.5 + 64, 0, 255).astype(np.uint8)
 
 

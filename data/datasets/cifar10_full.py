@@ -6,18 +6,17 @@ https://www.cs.toronto.edu/~kriz/cifar.html). The Python version is a pickle, wh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...tokenizers.files.reading import DataError
 from ..fingerprint import hash_files
 from ..root import data_root
-from ..samples.dataset import Columns, SampleDataset, Samples, share
+from ..samples.dataset import ByColumn, Columns, SampleDataset, Samples, picked, share
 
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
@@ -69,7 +68,7 @@ class Cifar10Full(SampleDataset):
 
 
 @dataclass(frozen=True)
-class Records(Samples):
+class Records(ByColumn):
     """The records of some files, one after another, mapped into memory. Raises DataError for a file that is missing,
     cut short or of another kind."""
 
@@ -88,18 +87,15 @@ class Records(Samples):
     def keys(self) -> Sequence[str]:
         return [f"{self.files[file].stem} {row}" for file, row in self._places]
 
-    def __getitem__(self, number: int) -> Columns:
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
         file, row = self._places[number]
-        record = np.array(self.tables[file][row])
-        return {"image": record[1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0), "label": int(record[0])}
+        record = self.tables[file][row]
+        parts = {"image": lambda: np.array(record[1:]).reshape(3, SIDE, SIDE).transpose(1, 2, 0),
+                 "label": lambda: int(record[0])}  # fmt: skip
+        return {name: read() for name, read in picked(parts, names).items()}
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
         return hash_files(self.files)
-
-    def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
-        if name != "label":
-            return super().numbered(name)
-        return enumerate(int(label) for table in self.tables for label in table[:, 0])
 
 
 def table_of(file: Path) -> np.ndarray:

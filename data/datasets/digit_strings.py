@@ -3,11 +3,13 @@ noise."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.media.files import read_sound
-from ..samples.dataset import Columns
 from ..samples.made import Made, MadeDataset
 from .fsdd import Fsdd, digit, speaker
 
@@ -30,7 +32,7 @@ class Strings(Made):
     def recording(self, number: int) -> np.ndarray:
         """One recording as float samples (s) at RATE. Raises DataError for one of another rate."""
         if number not in self._read:
-            sound = self.source[number]["sound"]
+            sound = self.source.row(number, ("sound",))["sound"]
             samples, rate = sound if isinstance(sound, tuple) else read_sound(sound)
             if rate != RATE:
                 raise DataError(f"{self.source.keys[number]} has {rate} Hz instead of {RATE}")
@@ -50,14 +52,15 @@ class Strings(Made):
         """What is said in these recordings."""
         return " ".join(digit(self.source.keys[number]) for number in recordings)
 
-    def numbered(self, name):
-        if name == "sound":
-            return super().numbered(name)
-        plans = ((number, *self.spoken(number)[1:]) for number in range(len(self)))  # without making the sounds
-        return ((number, who if name == "speaker" else self.text(recordings)) for number, who, recordings in plans)
-
-    def __getitem__(self, number: int) -> Columns:
+    def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
         random, who, recordings = self.spoken(number)
+        return {
+            "sound": lambda: (self.sound(recordings, random), RATE), "text": lambda: self.text(recordings),
+            "speaker": lambda: who,
+        }  # fmt: skip
+
+    def sound(self, recordings: list[int], random: np.random.Generator) -> np.ndarray:
+        """These recordings one after another with gaps, in noise; silence or noise alone where there is none."""
         parts = [silence(random, 0.05, 0.3)]
         for recording in recordings:
             parts += [self.recording(recording) * 10 ** (random.uniform(-3, 3) / 20), silence(random, 0.02, 0.25)]
@@ -68,8 +71,7 @@ class Strings(Made):
         ratio = random.uniform(*self.dataset.noise) if recordings else 0.0
         noise = level * 10 ** (-ratio / 20) * random.standard_normal(len(clip))
         quiet = not recordings and random.random() < 0.2  # not even noise
-        sound = (clip + noise * (not quiet)).astype(np.float32)
-        return {"sound": (sound, RATE), "text": self.text(recordings), "speaker": who}
+        return (clip + noise * (not quiet)).astype(np.float32)
 
 
 def silence(random: np.random.Generator, least: float, most: float) -> np.ndarray:

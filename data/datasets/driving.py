@@ -8,9 +8,13 @@ and evades a near car; braking follows from the distance, the speed and the road
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NamedTuple
 
-from ..samples.dataset import Columns
+import numpy as np
+from jaxtyping import Float64
+
 from ..samples.made import Made, MadeDataset
 
 SIZE = 24
@@ -24,7 +28,7 @@ ROADS = {"dry": 1.0, "wet": 0.7, "icy": 0.35}
 class Scenes(Made):
     """Samples of a road, a car on it, and what a driver does."""
 
-    def __getitem__(self, number: int) -> Columns:
+    def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
         random = self.random(number, 7)
         bend, side = random.uniform(-1, 1), random.uniform(-1, 1)
         distance, speed = random.uniform(4, 60), random.uniform(3, 35)
@@ -32,32 +36,47 @@ class Scenes(Made):
         near = np.clip(1 - distance / 60, 0, 1)
         steering = 0.6 * bend * (1 - speed / 60) - 0.4 * np.sign(side) * near
         braking = np.clip(speed**2 / (2 * 9.81 * ROADS[road] * distance), 0, 1)
+
+        @cache
+        def noise() -> Noise:
+            return Noise(int(random.integers(3, 6)), random.normal(0, 12, (SIZE, SIZE)),
+                         random.normal(0, 0.08, RANGES), random.normal() * 0.3, random.normal() * 0.2)  # fmt: skip
+
         return {
-            "camera": camera(bend, side, random), "radar": radar(distance, random),
-            "vehicle": np.array([[speed + random.normal() * 0.3, random.normal() * 0.2]], dtype=np.float32),
-            "road": road, "control": [float(steering), float(braking)],
+            "camera": lambda: camera(bend, side, noise()), "radar": lambda: radar(distance, noise()),
+            "vehicle": lambda: np.array([[speed + noise().speed, noise().yaw]], dtype=np.float32),
+            "road": lambda: road, "control": lambda: [float(steering), float(braking)],
         }  # fmt: skip
 
 
-def camera(bend: float, side: float, random: np.random.Generator) -> np.ndarray:
-    """A road that bends and a car on it, as uint8 grey values (SIZE, SIZE); `bend` and `side` are -1 (left) to 1. The
-    car's size is random: it does not tell the distance."""
+class Noise(NamedTuple):
+    """What is random in the sensors of one scene, drawn in this order."""
+
+    size: int
+    """The height and width of the car in the image, in pixels: random, so that it does not tell the distance."""
+    camera: Float64[np.ndarray, "s s"]
+    radar: Float64[np.ndarray, "r"]
+    speed: float
+    yaw: float
+
+
+def camera(bend: float, side: float, noise: Noise) -> np.ndarray:
+    """A road that bends and a car on it, as uint8 grey values (SIZE, SIZE); `bend` and `side` are -1 (left) to 1."""
     rows = np.linspace(0, 1, SIZE)[:, None]
     columns = np.linspace(-1, 1, SIZE)[None]
     middle = bend * (1 - rows) ** 2
     image = 60 + 90 * (np.abs(columns - middle) < 0.15 + 0.5 * rows)
     row, column = int(SIZE * 0.45), int((side * 0.5 + 1) / 2 * (SIZE - 6))
-    size = random.integers(3, 6)
-    image[row : row + size, column : column + size] = 230
-    return np.clip(image + random.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
+    image[row : row + noise.size, column : column + noise.size] = 230
+    return np.clip(image + noise.camera, 0, 255).astype(np.uint8)
 
 
-def radar(distance: float, random: np.random.Generator) -> np.ndarray:
+def radar(distance: float, noise: Noise) -> np.ndarray:
     """Echo strength over range, (1, RANGES): a peak at the car, `distance` in metres, ground clutter that falls off,
     noise."""
     ranges = (np.arange(RANGES) + 0.5) * 2
     echo = np.exp(-(((ranges - distance) / 2) ** 2)) + 0.5 * np.exp(-ranges / 10)
-    return (echo + random.normal(0, 0.08, RANGES)).astype(np.float32)[None]
+    return (echo + noise.radar).astype(np.float32)[None]
 
 
 class Driving(MadeDataset):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 
-from ..samples.dataset import Columns
 from ..samples.made import Made, MadeDataset
 
 LOW = {"1": 697, "2": 697, "3": 697, "4": 770, "5": 770, "6": 770, "7": 852, "8": 852, "9": 852, "0": 941}
@@ -32,10 +34,10 @@ def tone(digit: int, random: np.random.Generator) -> np.ndarray:
 class Tones(Made):
     """Samples of one tone and its digit."""
 
-    def __getitem__(self, number: int) -> Columns:
+    def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
         random = self.random(number)
         digit = int(random.integers(10))
-        return {"sound": (tone(digit, random), RATE), "label": digit}
+        return {"sound": lambda: (tone(digit, random), RATE), "label": lambda: digit}
 
 
 class Dtmf(MadeDataset):

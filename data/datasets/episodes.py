@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,10 +15,10 @@ from ..environments.episodes import Episodes as Played
 from ..environments.sources import Source
 from ..environments.spaces import OWN
 from ..fingerprint import Fingerprint
-from ..samples.dataset import Columns, SampleDataset, Samples
+from ..samples.dataset import ByColumn, Columns, SampleDataset, picked
 
 
-class Windows(Samples):
+class Windows(ByColumn):
     """Parts of episodes: each is the steps from `firsts` on of one of the `episodes`, at most `window` of them (0:
     all that are left)."""
 
@@ -32,7 +32,7 @@ class Windows(Samples):
     def __len__(self) -> int:
         return len(self.episodes)
 
-    def __getitem__(self, number: int) -> Columns:
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
         played, episode, first = self.played, int(self.episodes[number]), int(self.firsts[number])
         left = int(played.lengths[episode]) - first
         taken = min(left, self.window) if self.window else left
@@ -40,12 +40,12 @@ class Windows(Samples):
         seconds = np.arange(first, first + taken, dtype=np.float32)
 
         timed = {**played.observations, "return": played.to_go, "reward": played.rewards, "action": played.actions}
-        found: dict[str, Any] = {name: {"values": each[where], "seconds": seconds} for name, each in timed.items()}
-        found |= {name: texts[episode] for name, texts in played.texts.items()}
-        return found | {"step": {"values": seconds, "seconds": seconds}, "score": float(played.values[episode])}
-
-    def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
-        return ((number, self[number][name]) for number in range(len(self)))
+        found: dict[str, Any] = {
+            name: {"values": each[where], "seconds": seconds} for name, each in picked(timed, names).items()
+        }
+        found |= {name: texts[episode] for name, texts in picked(played.texts, names).items()}
+        own = {"step": {"values": seconds, "seconds": seconds}, "score": float(played.values[episode])}
+        return found | picked(own, names)
 
     def fingerprint(self, labels=()) -> str:
         found = Fingerprint([self.episodes.tolist(), self.firsts.tolist(), self.window])

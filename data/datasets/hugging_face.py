@@ -12,7 +12,7 @@ from typing import Any
 from ...tokenizers.files.reading import DataError
 from ..data_files import READERS, local_path, split_files
 from ..root import cache_folder
-from ..samples.dataset import Columns, SampleDataset, Samples, share
+from ..samples.dataset import ByColumn, Columns, SampleDataset, Samples, share
 
 
 class HuggingFace(SampleDataset):
@@ -96,7 +96,7 @@ class HuggingFace(SampleDataset):
 
 
 @dataclass(frozen=True)
-class Rows(Samples):
+class Rows(ByColumn):
     """The rows of a table. `files` are the columns that hold images or sounds, as {bytes, path}; `names` holds the
     classes' names for each column of class numbers."""
 
@@ -105,21 +105,29 @@ class Rows(Samples):
     files: Collection[str]
     names: Mapping[str, Sequence[str]]
 
-    def __getitem__(self, number: int) -> Columns:
-        return {name: self._value(name, value) for name, value in self.table[number].items()}
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        there = tuple(name for name in self.table.column_names if names is None or name in names)
+        if there not in self._narrowed:  # a row of it reads no image of another column
+            self._narrowed[there] = self.table.select_columns(list(there))
+        row = self._narrowed[there][number] if there else {}
+        return {name: self.converted(name, value) for name, value in row.items()}
+
+    @cached_property
+    def _narrowed(self) -> dict[tuple[str, ...], Any]:
+        """The table of some columns alone, by their names."""
+        return {}
 
     def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
-        """As `Samples.numbered`, reading this column alone, not the images beside it. Raises DataError where there is
-        no such column."""
+        """As `Samples.numbered`; many rows are read at once. Raises DataError if there is no such column."""
         possible = self.table.column_names
         if name not in possible:
-            told = f"possible: {', '.join(possible)} (data.columns says what is read)"
-            raise DataError(f"there is no column {name!r}; {told}")
+            known = f"possible: {', '.join(possible)} (data.columns says what is read)"
+            raise DataError(f"there is no column {name!r}; {known}")
         for number, row in enumerate(self.table.select_columns([name])):
-            if (value := self._value(name, row[name])) is not None:
+            if (value := self.converted(name, row[name])) is not None:
                 yield number, value
 
-    def _value(self, name: str, value: Any) -> Any:
+    def converted(self, name: str, value: Any) -> Any:
         """A file's bytes, or its path where the table does not hold it; a class's name, None for number -1 (the
         library's sign for none); any other value unchanged."""
         if value is not None and name in self.names:

@@ -4,11 +4,12 @@ pairs before it, as regression does (Garg et al. 2022, arXiv:2208.01066). Nothin
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
-from ..samples.dataset import Columns
 from ..samples.functions import Function, Linear
 from ..samples.made import Made, MadeDataset
 
@@ -20,12 +21,16 @@ class Functions(Made):
         super().__init__(split, count, "function")
         self.options = options
 
-    def __getitem__(self, number: int) -> Columns:
+    def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
         options, random = self.options, self.random(number, 15)
         x = options.scale * random.normal(size=(options.examples, options.dimension))
-        y = options.kind.drawn(options.dimension, random)(x) * options.weights
-        y += options.noise * random.normal(size=len(x))
-        return {"x": x.astype(np.float32), "y": y[:, None].astype(np.float32)}
+
+        def values() -> Float32[np.ndarray, "k 1"]:
+            y = options.kind.drawn(options.dimension, random)(x) * options.weights
+            y += options.noise * random.normal(size=len(x))
+            return y[:, None].astype(np.float32)
+
+        return {"x": lambda: x.astype(np.float32), "y": values}
 
 
 class InContext(MadeDataset):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ...tokenizers.files.reading import DataError, read_lines, utf8
 from ..fingerprint import Fingerprint
-from ..samples.dataset import Columns, OwnFiles, Samples
+from ..samples.dataset import ByColumn, Columns, OwnFiles, Samples, picked
 
 
-class Lines(Samples):
+class Lines(ByColumn):
     """One sample per line number: line n of every file, by column. A sample with an empty line is bad. Raises DataError
     where the files differ in their number of lines, or have none."""
 
@@ -31,12 +31,12 @@ class Lines(Samples):
     def fingerprint(self, labels: Collection[str] = ()) -> str:
         return Fingerprint(self.texts).hex
 
-    def __getitem__(self, number: int) -> Columns:
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
         row = {name: lines[number] for name, lines in self.texts.items()}
         for name, text in row.items():
             if not text.strip():
                 raise DataError(f"{self.files[name]}, line {number + 1} is empty")
-        return row
+        return picked(row, names)
 
 
 def lines_of(path: Path) -> list[str]:

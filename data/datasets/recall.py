@@ -9,7 +9,9 @@ needs to be downloaded.
 
 from __future__ import annotations
 
-from ..samples.dataset import Columns
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from ..samples.made import Made, MadeDataset
 
 HELD_BACK = {0: "val", 5: "test"}
@@ -28,11 +30,15 @@ class Counts(Made):
         super().__init__(split, count, "count")
         self.least = least
 
-    def __getitem__(self, number: int) -> Columns:
+    def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
         random = self.random(number)
-        told, start = int(random.choice(NUMBERS[self.split])), int(random.integers(self.least, 100))
-        count = " ".join(f"{left:02}" for left in range(start, -1, -1))
-        return {"question": f"{told:03} {start:02}", "answer": f"[{told:03}]{count} {told:03}"}
+        noted, start = int(random.choice(NUMBERS[self.split])), int(random.integers(self.least, 100))
+
+        def answer() -> str:
+            count = " ".join(f"{left:02}" for left in range(start, -1, -1))
+            return f"[{noted:03}]{count} {noted:03}"
+
+        return {"question": lambda: f"{noted:03} {start:02}", "answer": answer}
 
 
 class Recall(MadeDataset):

@@ -9,13 +9,14 @@ Nothing needs to be downloaded.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from string import ascii_lowercase as LETTERS
+from typing import Any
 
 import numpy as np
 
 from ..base import share_by_hash
-from ..samples.dataset import Columns
 from ..samples.made import Made, MadeDataset
 
 LENGTH = 3
@@ -67,16 +68,20 @@ class Prompts(Made):
         super().__init__(split, count, "rule")
         self.examples = examples
 
-    def __getitem__(self, number: int) -> Columns:
+    def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
         random = self.random(number, 16)
         rule = drawn(self.split, random)
         count = int(random.choice(COUNTS)) if self.examples is None else self.examples
         asked = word_of(rule, random)
-        shown = []
-        while len(shown) < count:
-            if (word := word_of(rule, random)) != asked:  # else its answer could be copied
-                shown.append(f"{word}>{rule(word)} ")
-        return {"prompt": f"{''.join(shown)}{asked}>", "answer": rule(asked), "rule": str(rule)}
+
+        def prompt() -> str:
+            shown = []
+            while len(shown) < count:
+                if (word := word_of(rule, random)) != asked:  # else its answer could be copied
+                    shown.append(f"{word}>{rule(word)} ")
+            return f"{''.join(shown)}{asked}>"
+
+        return {"prompt": prompt, "answer": lambda: rule(asked), "rule": lambda: str(rule)}
 
 
 class Rules(MadeDataset):

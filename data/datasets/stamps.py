@@ -30,4 +30,5 @@ class Stamps(ShardDataset):
         if not self.unseen or split == "train":
             return samples
         known = set(super().open("train").column("caption"))
-        return Chosen(samples, [n for n in range(len(samples)) if samples[n]["caption"] not in known])
+        captions = dict(samples.numbered("caption"))
+        return Chosen(samples, [n for n in range(len(samples)) if captions.get(n) not in known])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from ...tokenizers.files.reading import DataError
 from ..root import data_root
-from ..samples.dataset import Columns, SampleDataset, Samples, share
+from ..samples.dataset import ByColumn, Columns, SampleDataset, Samples, picked, share
 
 FLAG = {"train": {"train": True}, "test": {"train": False}}
 NAMED = {"train": {"split": "train"}, "test": {"split": "test"}}
@@ -79,7 +79,7 @@ class TorchvisionData(SampleDataset):
 
 
 @dataclass(frozen=True)
-class Pairs(Samples):
+class Pairs(ByColumn):
     """The samples of a torchvision data set of (image, class number) pairs; `name` begins their keys."""
 
     pairs: Any
@@ -89,6 +89,16 @@ class Pairs(Samples):
     def keys(self) -> Sequence[str]:
         return [f"{self.name} {number}" for number in range(len(self.pairs))]
 
-    def __getitem__(self, number: int) -> Columns:
+    @cached_property
+    def labels(self) -> list[int] | None:
+        """All class numbers, if torchvision's object holds them apart from the images: the attribute depends on its
+        class."""
+        pairs = getattr(self.pairs, "samples", getattr(self.pairs, "_samples", ()))
+        found = next((getattr(self.pairs, n) for n in ("targets", "labels", "_labels") if hasattr(self.pairs, n)), None)
+        return [int(label) for label in ([pair[1] for pair in pairs] if found is None else found)] or None
+
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        if names is not None and "image" not in names and self.labels:
+            return picked({"label": self.labels[number]}, names)
         image, label = self.pairs[number]
-        return {"image": image, "label": int(label)}
+        return picked({"image": image, "label": int(label)}, names)

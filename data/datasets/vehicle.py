@@ -14,14 +14,14 @@ First of these that holds decides:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from ..samples.dataset import Columns, Outcome
+from ..samples.dataset import Outcome
 from ..samples.made import Made, MadeDataset
 
 LIKELY = {"siren": 0.2, "ahead": 0.55, "closing": 0.55, "left_taken": 0.5, "right_taken": 0.5, "east": 0.5,
@@ -67,14 +67,8 @@ def situations() -> tuple[list[tuple[dict[str, bool], str, bool]], np.ndarray]:
 class Drives(Made):
     """Samples of two seconds and an action."""
 
-    def __getitem__(self, number: int) -> Columns:
-        found = {name: self.part(number, name) for name in Vehicle.columns}
-        return {name: value for name, value in found.items() if value is not None}
-
-    def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
-        """The values of one column alone: the others need not be made."""
-        found = ((number, self.part(number, name)) for number in range(len(self)))
-        return ((number, value) for number, value in found if value is not None)
+    def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
+        return {name: partial(self.part, number, name) for name in Vehicle.columns}
 
     def part(self, number: int, name: str) -> Any:
         """One column of a sample; None where it has none."""

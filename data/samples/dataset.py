@@ -46,6 +46,12 @@ class Samples:
         """The raw columns of one sample. Raises DataError, naming the sample, when it cannot be read."""
         raise NotImplementedError
 
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        """The columns `names` of one sample, as far as it has them; None: all. By default the complete sample, others
+        included; the base of samples that read a column without the others is `ByColumn`. Raises DataError as
+        `__getitem__` does."""
+        return self[number]
+
     def damaged(self) -> Iterator[tuple[int, str]]:
         """The numbers of samples that are known to be unreadable before they are read, and why."""
         return iter(())
@@ -70,9 +76,7 @@ class Samples:
 
         Samples that cannot be read are left out: they count as bad when they are read for training or evaluation.
         """
-        for number in range(len(self)):
-            for value in self._value(number, name):
-                yield number, value
+        return self._numbered(range(len(self)), name)
 
     def column(self, name: str) -> Iterator[Any]:
         """The values of one column, in order: what labels, vocabularies and statistics are fitted on."""
@@ -82,14 +86,31 @@ class Samples:
         """At most `most` values of one column, of samples drawn at random (the same in every run), so that the order of
         a file biases nothing. Samples that lack it or cannot be read are passed over."""
         numbers = np.random.default_rng(0).permutation(len(self)).tolist()
-        return islice(chain.from_iterable(self._value(number, name) for number in numbers), most)
+        return islice((value for _, value in self._numbered(numbers, name)), most)
 
-    def _value(self, number: int, name: str) -> list[Any]:
-        """A sample's value in a column, or none."""
-        with suppress(ValueError, OSError):
-            value = self[number].get(name)
-            return [] if value is None else [value]
-        return []
+    def _numbered(self, numbers: Iterable[int], name: str) -> Iterator[tuple[int, Any]]:
+        for number in numbers:
+            value = None
+            with suppress(ValueError, OSError):
+                value = self.row(number, (name,)).get(name)
+            if value is not None:
+                yield number, value
+
+
+class ByColumn(Samples):
+    """Base of samples that read a column without the others: a subclass gives `row`, which must neither read nor
+    compute another column than `names`."""
+
+    def __getitem__(self, number: int) -> Columns:
+        return self.row(number)
+
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        raise NotImplementedError
+
+
+def picked(row: Columns, names: Collection[str] | None) -> Columns:
+    """The columns `names` of a row, as far as it has them; None: all."""
+    return row if names is None else {name: value for name, value in row.items() if name in names}
 
 
 class Outcome(NamedTuple):
@@ -139,7 +160,7 @@ class SampleDataset(Dataset):
 
 
 @dataclass(frozen=True)
-class Chosen(Samples):
+class Chosen(ByColumn):
     """A subset of samples, by their numbers."""
 
     samples: Samples
@@ -150,8 +171,8 @@ class Chosen(Samples):
         every = self.samples.keys
         return [every[number] for number in self.numbers]
 
-    def __getitem__(self, number: int) -> Columns:
-        return self.samples[self.numbers[number]]
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        return self.samples.row(self.numbers[number], names)
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
         return Fingerprint(self.samples.fingerprint(labels), list(self.numbers)).hex
@@ -162,14 +183,14 @@ class Chosen(Samples):
 
 
 @dataclass(frozen=True)
-class Listed(Samples):
+class Listed(ByColumn):
     """Samples in memory: `Listed(["a", "b"], [{"text": "ja", "label": 1}, {"text": "no", "label": 0}])`."""
 
     keys: Sequence[str]
     rows: Sequence[Columns]
 
-    def __getitem__(self, number: int) -> Columns:
-        return self.rows[number]
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        return picked(self.rows[number], names)
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
         files = [Path(value) for row in self.rows for value in row.values() if isinstance(value, os.PathLike)]
@@ -178,8 +199,8 @@ class Listed(Samples):
 
 
 @dataclass(frozen=True)
-class Changed(Samples):
-    """Base of samples whose columns are changed: a subclass gives `__getitem__` and `fingerprint`."""
+class Changed(ByColumn):
+    """Base of samples whose columns are changed: a subclass gives `row` and `fingerprint`."""
 
     samples: Samples
 
@@ -193,8 +214,8 @@ class Changed(Samples):
 
 @dataclass(frozen=True)
 class Renamed(Changed):
-    """The same samples with new columns: `columns` maps each name to a function of the raw sample, `sources` to what
-    that reads, for the fingerprint: `{"label": "cls"}`."""
+    """The same samples with new columns: `columns` maps each name to a function of the raw sample, `sources` to the one
+    raw column that this function reads, or to a value inside it: `{"label": "cls", "speaker": "json.speaker"}`."""
 
     columns: Mapping[str, Callable[[Columns], Any]]
     sources: Mapping[str, str]
@@ -202,9 +223,10 @@ class Renamed(Changed):
     def fingerprint(self, labels: Collection[str] = ()) -> str:
         return Fingerprint("Renamed", self.samples.fingerprint(labels), [dict(self.sources)]).hex
 
-    def __getitem__(self, number: int) -> Columns:
-        row = self.samples[number]
-        return {name: read(row) for name, read in self.columns.items()}
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        columns = picked(self.columns, names)
+        raw = self.samples.row(number, {self.sources[name].partition(".")[0] for name in columns})
+        return {name: read(raw) for name, read in columns.items()}
 
 
 @dataclass(frozen=True)
@@ -217,9 +239,10 @@ class Hidden(Changed):
     def fingerprint(self, labels: Collection[str] = ()) -> str:
         return Fingerprint("Hidden", self.samples.fingerprint(labels), [self.name, sorted(self.hidden)]).hex
 
-    def __getitem__(self, number: int) -> Columns:
-        row = self.samples[number]
-        return {**row, self.name: None} if number in self.hidden else row
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        row = self.samples.row(number, names)
+        hidden = self.name if number in self.hidden else None
+        return {name: None if name == hidden else value for name, value in row.items()}
 
 
 def share(samples: Samples, split: str) -> Chosen:

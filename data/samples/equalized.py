@@ -6,11 +6,10 @@ A normalisation by speaker: it needs to know who speaks, and some recordings of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -40,11 +39,8 @@ class Equalized(Changed):
         own = [self.every.fingerprint(), self.name]
         return Fingerprint("Equalized", self.samples.fingerprint(labels), own).hex
 
-    def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
-        return self.samples.numbered(name) if name != self.name else super().numbered(name)
-
-    def __getitem__(self, number: int) -> Columns:
-        row = self.samples[number]
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        row = self.samples.row(number, names)
         if row.get(self.name) is None:
             return row
         clip, rate = read_sound(row[self.name])

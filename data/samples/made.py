@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from .dataset import Columns, SampleDataset, Samples
+from .dataset import ByColumn, Columns, SampleDataset, Samples, picked
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,14 @@ class ByLabel:
             found[label].append(number)
         return found
 
-    def drawn(self, label: Any, random: np.random.Generator) -> Columns:
-        """A sample of this label."""
-        return self.samples[int(random.choice(self.numbers[label]))]
+    def drawn(self, label: Any, random: np.random.Generator) -> int:
+        """The number of a sample of this label."""
+        numbers = self.numbers[label]
+        return numbers[int(random.integers(len(numbers)))]
+
+    def value(self, number: int, name: str) -> Any:
+        """The column `name` of the sample with this number."""
+        return self.samples.row(number, (name,))[name]
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,9 @@ class Numbered(Sequence[str]):
         return f"{self.what} {range(self.count)[number]}"
 
 
-class Made(Samples):
+class Made(ByColumn):
     """Base of samples that are made by a rule, `count` of them: each is a function of the split and its number alone.
-    `what` is the word for one in its key, such as "train tone 7"."""
+    `what` is the word for one in its key, such as "train tone 7". A subclass gives `parts`."""
 
     splits = ("train", "val", "test")
 
@@ -60,7 +65,17 @@ class Made(Samples):
     def random(self, number: int, *more: int) -> np.random.Generator:
         """The random generator of a sample, seeded by the split, its number and `more`: constants that tell data sets
         apart."""
-        return np.random.default_rng([self.splits.index(self.split), number, *more])
+        seed = np.array([self.splits.index(self.split), number, *more], dtype=np.uint32)  # a list takes a third longer
+        return np.random.default_rng(seed)
+
+    def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
+        """The function that makes each column of a sample, by the column's name; it gives None where the sample has
+        none. No function depends on which of the others were called before."""
+        raise NotImplementedError
+
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        made = {name: make() for name, make in picked(self.parts(number), names).items()}
+        return {name: value for name, value in made.items() if value is not None}
 
 
 class MadeDataset(SampleDataset):

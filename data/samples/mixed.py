@@ -11,7 +11,7 @@ import numpy as np
 
 from ..base import Dataset, text_of
 from ..fingerprint import Fingerprint
-from .dataset import Columns, Listed, Samples
+from .dataset import ByColumn, Columns, Listed, Samples, picked
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class MixedSamples(Samples):
+class MixedSamples(ByColumn):
     """The samples of several sources: of two with three and two samples 0 to 2 are the first's, 3 and 4 the second's.
     Keys begin with the source's name: `mnist: train-7`."""
 
@@ -47,11 +47,11 @@ class MixedSamples(Samples):
     def __len__(self) -> int:
         return self.starts[-1]
 
-    def __getitem__(self, number: int) -> Columns:
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
         which = int(np.searchsorted(self.starts, number, side="right")) - 1
         source = self.mixture[which]
-        row = source.samples[number - self.starts[which]]
-        return {source.columns.get(name, name): value for name, value in row.items()}
+        row = source.samples.row(number - self.starts[which], None if names is None else self._own(source, names))
+        return picked({source.columns.get(name, name): value for name, value in row.items()}, names)
 
     def range_of(self, name: str) -> range:
         """The numbers of one source's samples."""

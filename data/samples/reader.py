@@ -63,6 +63,8 @@ class Reader:
     ):  # fmt: skip
         self.samples, self.choppers, self.inputs, self.bad, self.checks = samples, choppers, inputs, bad, checks or {}
         self.cache, self.read = ItemCache(), ItemCache()
+        self.columns = {*inputs.columns.values(), *inputs.labels}
+        """The data columns that are read of each sample."""
         self.differs = any(type(chopper).read is not Chopper.read for chopper in choppers.values())
         """Whether training may read less of an item than it is."""
         self._numbers: dict[str, int] = {}
@@ -75,7 +77,7 @@ class Reader:
         cache = self.read if training and self.differs else self.cache
         found = cache.get(number)
         if found is None:
-            raw = self.samples[number]
+            raw = self.samples.row(number, self.columns)
             if not isinstance(raw, Mapping):
                 raise ContractError(
                     f"data.dataset: {type(self.samples).__name__} gave {described(raw)} as sample "

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,17 @@ from .collate import Collator, Parts
 from .dataset import Samples
 from .inputs import Inputs
 from .reader import Reader
+
+
+class ChoppedSample(NamedTuple):
+    """One sample of a batch."""
+
+    place: Place
+    parts: Parts
+    labels: Mapping[str, Any]
+    """By column."""
+    units: Counter[str]
+    """The sizes of its items that are ids, by input: of texts their UTF-8 bytes. Empty while training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,36 +98,36 @@ class SampleSplit(Split):
         generation). `replaced`: by input, an item that every sample gets in place of its own, such as an empty text
         where one is to be generated, a function from a sample's number to it, or None: it is left out. Raises DataError
         where too many samples are bad."""
-        read = [sample for each in places if (sample := self._sample(each, training, inputs, replaced or {}))]
-        numbers = [each.number for _, each in read]
-        given = [self.reader.item(number, training)[1] for number in numbers]
-        labels = {name: [each[name] for each in given] for name in self.inputs.labels}
-        keys, seeds = tuple(self.samples.keys[number] for number in numbers), tuple(tuple(each) for _, each in read)
-        batch = self.collator.batch([parts for parts, _ in read], rows, labels=labels, keys=keys, seeds=seeds)
-        return batch if training else replace(batch, units=self.units_of(numbers))
+        read = [sample for each in places if (sample := self._sample(each, training, inputs, replaced))]
+        labels = {name: [sample.labels[name] for sample in read] for name in self.inputs.labels}
+        keys = tuple(self.samples.keys[sample.place.number] for sample in read)
+        seeds = tuple(tuple(sample.place) for sample in read)
+        batch = self.collator.batch([sample.parts for sample in read], rows, labels=labels, keys=keys, seeds=seeds)
+        units: Counter[str] = Counter()
+        for sample in read:
+            units.update(sample.units)  # an addition would drop texts of no bytes
+        return replace(batch, units=dict(units))
 
-    def units_of(self, numbers: Sequence[int]) -> dict[str, float]:
-        """The size of these samples' items that are ids, by input: of texts their UTF-8 bytes."""
-        found: Counter[str] = Counter()
-        for number in numbers:
-            for name, item in self.item(number)[0].items():
-                if (vocabulary := self.choppers[name].vocabulary) is not None:
-                    found[name] += vocabulary.units(item)
-        return dict(found)
+    def chop(self, place: Place, training: bool = False, inputs=None, replaced=None) -> ChoppedSample:
+        """A sample, whose items are decoded once for all that is read of them; parameters as of `read`. Raises
+        ValueError for a bad one."""
+        items, labels = self.reader.item(place.number, training)
+        new = {name: item(place.number) if callable(item) else item for name, item in (replaced or {}).items()}
+        read = {name: value for name, value in {**items, **new}.items() if value is not None}
+        parts = self.collator.chop(read, self.samples.keys[place.number], place, training, inputs)
+        units = Counter() if training else self._units(items)
+        return ChoppedSample(place, parts, labels, units)
 
-    def chop(self, each: Place, training: bool = False, inputs=None, replaced=None) -> Parts:
-        """The (input, chunk) pairs of a sample; parameters as of `read`. Raises ValueError for a bad one."""
-        new = {name: item(each.number) if callable(item) else item for name, item in (replaced or {}).items()}
-        item = {**self.reader.item(each.number, training)[0], **new}
-        item = {name: value for name, value in item.items() if value is not None}
-        return self.collator.chop(item, self.samples.keys[each.number], each, training, inputs)
+    def _units(self, items: Mapping[str, Any]) -> Counter[str]:
+        known = {name: self.choppers[name].vocabulary for name in items}
+        return Counter({name: known[name].units(item) for name, item in items.items() if known[name] is not None})
 
-    def _sample(self, each: Place, training: bool, inputs, replaced) -> tuple[Parts, Place] | None:
-        """The chopped parts of a sample and its place. For a bad one: those of the next good sample while training,
-        else None. Raises DataError where too many, or all, are bad."""
+    def _sample(self, each: Place, training: bool, inputs, replaced) -> ChoppedSample | None:
+        """A sample. For a bad one: the next good sample while training, else None. Raises DataError if too many, or
+        all, are bad."""
         for _ in range(len(self.samples)):
             try:
-                return self.chop(each, training, inputs, replaced), each
+                return self.chop(each, training, inputs, replaced)
             except (ValueError, OSError, RuntimeError) as error:  # a tokenizer of the user's own may raise any of these
                 self.unread.bad.note(each.number, error, training)
             if not training:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +22,13 @@ from ...tokenizers.files.reading import DataError, utf8
 from ...tokenizers.files.records import parse_json
 from ..fingerprint import Fingerprint
 from ..root import data_root
-from ..samples.dataset import Columns, Renamed, SampleDataset, Samples, share
+from ..samples.dataset import ByColumn, Columns, Renamed, SampleDataset, Samples, picked, share
 from .files import DAMAGED, open_file
 from .index import ShardIndex, shard_index, shard_version
 
 
 @dataclass(frozen=True)
-class Shards(Samples):
+class Shards(ByColumn):
     """The samples of some tar files, one after another. Columns are named by the members' extensions: `png`, `cls`,
     `json`.
 
@@ -68,20 +67,16 @@ class Shards(Samples):
     def fingerprint(self, labels: Collection[str] = ()) -> str:
         return Fingerprint(list(map(shard_version, self.paths)), list(self.keys)).hex
 
-    def __getitem__(self, number: int) -> Columns:
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
         shard, key, members = self._places[number]
         if DAMAGED in members:
             raise DataError(members[DAMAGED])
-        return {extension: self._read(shard, key, extension, *place) for extension, place in members.items()}
+        return {
+            extension: self._read(shard, key, extension, *place) for extension, place in picked(members, names).items()
+        }
 
     def damaged(self) -> Iterator[tuple[int, str]]:
         return ((number, found[DAMAGED]) for number, (*_, found) in enumerate(self._places) if DAMAGED in found)
-
-    def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
-        for number, (shard, key, members) in enumerate(self._places):
-            if name in members:
-                with suppress(ValueError, OSError):
-                    yield number, self._read(shard, key, name, *members[name])
 
     def _read(self, shard: int, key: str, extension: str, offset: int, size: int) -> Any:
         with open_file(self.index[shard].path) as file:

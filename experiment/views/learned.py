@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from ...data.datasets.in_context import InContext
 from ...data.datasets.rules import COUNTS, Rules
 from ...data.samples.functions import Linear, Network, Sparse, Tree
@@ -54,12 +52,12 @@ def tell(run: Run, folder: Path, samples: int, say: Callable[[str], None]) -> tu
     check_learns(run, samples)
     if isinstance(run.dataset(), Rules):
         rows, probed = followed(run, samples, say), {}
-        figure = drawn_rules(rows)
+        picture = drawn_rules(rows)
     else:
         found, probed = learned(run, samples, say)
-        rows, figure = rows_of(found), drawn(found, probed)
+        rows, picture = rows_of(found), drawn(found, probed)
     _table(folder, [*rows, *probe_rows(probed)])
-    _picture(folder, figure)
+    write_bytes(folder / PICTURE, picture, within=folder)
     return rows, probed
 
 
@@ -83,8 +81,10 @@ def followed(run: Run, samples: int, say: Callable[[str], None]) -> list[dict[st
     return rows
 
 
-def drawn_rules(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """The share of right answers by the number of examples."""
+def drawn_rules(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """A PNG of the share of right answers by the number of examples."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(4.2, 3.4), layout="constrained")
     canvas = figure.subplots()
     for split in dict.fromkeys(row["rules"] for row in rows):
@@ -92,7 +92,7 @@ def drawn_rules(rows: Sequence[Mapping[str, Any]]) -> Figure:
         canvas.plot([row["examples"] for row in own], [row["exact_match"] for row in own], marker=".", label=split)
     canvas.set(xlabel="examples", ylabel="exact match", ylim=(-0.03, 1.03), xticks=COUNTS)
     canvas.legend(title="rules of")
-    return figure
+    return _png(figure)
 
 
 def learned(run: Run, functions: int, say: Callable[[str], None]) -> tuple[Curves, Probed]:
@@ -146,14 +146,16 @@ def _table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(folder / TABLE, text.getvalue(), within=folder)
 
 
-def _picture(folder: Path, figure: Figure) -> None:
+def _png(figure: Any) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
-    write_bytes(folder / PICTURE, file.getvalue(), within=folder)
+    return file.getvalue()
 
 
-def drawn(found: Curves, probed: Probed) -> Figure:
-    """The curves, a panel for each of the data they are of, and a panel for the probe."""
+def drawn(found: Curves, probed: Probed) -> bytes:
+    """A PNG of the curves, a panel for each of the data they are of, and a panel for the probe."""
+    from matplotlib.figure import Figure
+
     panels = len(found) + bool(probed)
     figure = Figure(figsize=(4.2 * panels, 3.4), layout="constrained")
     every: Sequence[Any] = figure.subplots(1, panels, squeeze=False)[0]
@@ -169,4 +171,4 @@ def drawn(found: Curves, probed: Probed) -> Figure:
             every[-1].plot(range(len(scores)), scores, marker="o", label=where)
         every[-1].legend(title="off", fontsize=7)
         every[-1].set(title="ridge's weights, read off", xlabel="layers", ylabel="R2", ylim=(-0.05, 1.05))
-    return figure
+    return _png(figure)

@@ -77,8 +77,7 @@ class Graph:
             return found
         given = f"{found.dtype} of shape {tuple(found.shape)}" if tensor else repr(found)
         if isinstance(query.sample, Tensor):
-            pairs = tuple(torch.broadcast_shapes(query.sample.shape, key.sample.shape))
-            expected = f"a bool tensor that broadcasts to the pairs of query and key, {pairs}"
+            expected = f"a bool tensor that broadcasts to the pairs of query and key, {_pairs(query, key)}"
         else:
             expected = "True or False"
         raise ValueError(f"{type(self).__name__}.edge gave {given}; expected {expected}")
@@ -123,9 +122,16 @@ def _fits(found: Tensor, query: Node, key: Node) -> bool:
     """Whether a tensor broadcasts to one value for every pair of tokens."""
     if not isinstance(query.sample, Tensor):
         return False
-    pairs = torch.broadcast_shapes(query.sample.shape, key.sample.shape)
+    pairs = _pairs(query, key)
     sizes = zip(reversed(found.shape), reversed(pairs))
     return found.dim() <= len(pairs) and all(size in (1, wanted) for size, wanted in sizes)
+
+
+def _pairs(query: Node, key: Node) -> tuple[int, ...]:
+    """The shape of all pairs of tokens. (torch.broadcast_shapes imports sympy, a third of a second.)"""
+    one, other = tuple(query.sample.shape), tuple(key.sample.shape)
+    one, other = (1,) * (len(other) - len(one)) + one, (1,) * (len(one) - len(other)) + other
+    return tuple(keys if queries == 1 else queries for queries, keys in zip(one, other))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ In YAML: `feed_forward: gelu`, `feed_forward: {use: swiglu, ratio: 2.67}`;
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..initialization import copied
 from .linear import Linear, laid_together, linear
 
 
@@ -149,7 +149,7 @@ class EachInput(nn.Module):
 
     def __init__(self, layer: nn.Module, groups: int):
         super().__init__()
-        self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(groups))
+        self.layers = nn.ModuleList(copied(layer) for _ in range(groups))
 
     def forward(self, x: Float[Tensor, "b n d"], slots: Sequence[Tensor]) -> Float[Tensor, "b n v"]:
         """`slots` are those of each group's tokens, as row * n + column (`slots_of`)."""

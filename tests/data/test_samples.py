@@ -191,7 +191,9 @@ def test_inputs_can_be_named_and_targets_stay():
 def shares(dropout: dict[str, float], targets=frozenset(), count: int = 2000, **known) -> dict[tuple[str, ...], float]:
     """How often which inputs of one sample are read while training."""
     data = split([rows()[0] | known], targets=targets, dropout=dropout)
-    read = Counter(tuple(name for name, _ in data.chop(Place(0, epoch, 0), training=True)) for epoch in range(count))
+    read = Counter(
+        tuple(name for name, _ in data.chop(Place(0, epoch, 0), training=True).parts) for epoch in range(count)
+    )
     return {names: number / count for names, number in read.items()}
 
 
@@ -477,8 +479,8 @@ class Numbered(Made):
         super().__init__("train", len(labels), "number")
         self.labels = labels
 
-    def __getitem__(self, number):
-        return {"n": number, "label": self.labels[number]}
+    def parts(self, number):
+        return {"n": lambda: number, "label": lambda: self.labels[number]}
 
 
 FORMS = {

@@ -29,6 +29,7 @@ from chopmix.experiment.opening.own_data import whole_data
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.models.pretrained.vit import Vit
 from chopmix.tokenizers.audio import AudioChopper
+from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.image import ImageChopper
 from PIL import Image
@@ -198,7 +199,7 @@ def test_torchvision_images_in_files_are_handed_on_as_paths(root):
     dataset = TorchvisionData(dataset="DTD")
     found = {split: [dataset.open(split)[n] for n in range(2)] for split in dataset.splits}
     assert [Path(rows[1]["image"]).name for rows in found.values()] == [f"dotted_{n}.jpg" for n in range(3)]
-    assert [row["label"] for row in found["val"]] == [0, 1]
+    assert [row["label"] for row in found["val"]] == [0, 1] == list(dataset.open("val").column("label"))
 
 
 def test_torchvision_says_what_it_does_not_read(root):
@@ -262,6 +263,21 @@ def test_hugging_face_folders_hand_on_files_undecoded(datasets, root):
     assert ImageChopper(patch_size=4, size=8).decode(row["image"]).shape == (3, 8, 8)
     assert len(AudioChopper(rate=8000).decode(row["sound"])) == 800
     assert len([*train.column("sound"), *val.column("sound")]) == 29
+
+
+def test_statistics_of_sounds_in_a_table_are_fitted(datasets, root):
+    """They are those of some sounds, drawn at random."""
+    sounds = []
+    for number in range(20):
+        sound = io.BytesIO()
+        soundfile.write(sound, np.random.default_rng(number).normal(0, 0.1, 800), 8000, format="WAV")
+        sounds.append({"bytes": sound.getvalue(), "path": None})
+    table(datasets, 20, sound=(sounds, datasets.Audio(sampling_rate=8000))).save_to_disk(str(root / "saved"))
+    dataset = HuggingFace(path=str(root / "saved"))
+    train = dataset.open("train")
+    assert sorted(train.drawn("n", 8)) == sorted({*train.drawn("n", 8)} & {*train.column("n")})
+    fitted = AudioChopper(rate=8000, mels=8, frames=2).fit(lambda: dataset.training_items(["sound"], 8), Role())
+    assert fitted.statistics is not None and len(list(dataset.training_items(["sound"], 8))) == 8
 
 
 def test_of_several_tables_the_one_of_the_split_is_read(datasets, root):

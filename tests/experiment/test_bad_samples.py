@@ -478,7 +478,7 @@ def test_an_input_whose_column_the_card_has_not(experiment):
         (["inputs.image.size=null"], ValueError, r"learned_grid needs images of one 'size'"),
         (["training.tokens_per_step=64"], ConfigError, r"needs either 'tokens_per_step' .* or 'samples_per_step'"),
         (["training.input_dropout.imag=0.5"], ConfigError, r"training\.input_dropout"),
-        (["training.freeze=[tokens]"], ValueError, r"training\.freeze: no parameter begins with 'tokens'; possible: "),
+        (["training.freeze=[tokens]"], ValueError, r"training\.freeze: the model has no part 'tokens'; possible: "),
         (["tasks.kind.pooling=class_token"], ValueError, r"class_token reads the core's own token, .*set "
          r"model\.core_tokens: 1"),
         (["model.attention=same_sampl"], ConfigError, r"model\.attention: .*same_sampl"),

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 
 import pytest
 import torch
 from chopmix.models.initialization import Gpt2, Xavier, ZeroProjections, roles
 from chopmix.models.model import Cores, Model
 from chopmix.models.transformer import Transformer
+from chopmix.tokenizers.files.records import read_tensors, write_tensors
 from chopmix.training.ema import Ema
-from chopmix.training.optimizers import AdamW, MatrixMomentum, Muon, Optimizer
+from chopmix.training.optimizers import AdamW, MatrixMomentum, Muon, Optimizer, adamw, freeze
 from chopmix.training.schedules import Constant, Cosine, InverseSquareRoot, Linear, WarmupStableDecay
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from own_optimizer import Lion, Momentum, Wrapped, Wrong
 from torch import nn
 
 
@@ -138,6 +143,172 @@ def test_the_learning_rate_reaches_every_parameter_and_is_shown(optimizer, optio
     assert figures["train/learning_rate"] == pytest.approx(0.005)
     assert {name.rpartition("/")[2] for name in figures} == {"learning_rate", *(set(one.rates()) - {one.main})}
     assert one.rates().get(one.main, (0.005,))[0] == pytest.approx(0.005)
+
+
+SHAPES = [(16, 9), (9,), (3, 4, 5), (1,), ()]
+
+
+def trained(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], steps: range) -> None:
+    """Steps with gradients that follow from the step's number; the last parameter has one in every second step."""
+    for step in steps:
+        random = torch.Generator().manual_seed(step)
+        for number, parameter in enumerate(parameters):
+            gradient = torch.randn(parameter.shape, generator=random)
+            parameter.grad = None if step % 2 and number == len(parameters) - 1 else gradient
+        optimizer.step()
+        optimizer.zero_grad()
+        assert all(parameter.grad is None for parameter in parameters)
+
+
+@given(st.floats(0, 0.99), st.floats(0, 0.999), st.floats(0, 0.5), st.floats(1e-12, 1e-3), st.floats(1e-5, 1.0))
+@settings(max_examples=25)
+def test_our_adamw_is_torchs_fused_one_to_the_bit(beta1, beta2, decay, epsilon, rate):
+    random = torch.Generator().manual_seed(0)
+    ours = [nn.Parameter(torch.randn(shape, generator=random)) for shape in SHAPES]
+    theirs = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
+    groups = [
+        [
+            {"params": own[:2], "lr": rate, "weight_decay": decay},
+            {"params": own[2:], "lr": rate / 3, "weight_decay": 0.0},
+        ]
+        for own in (ours, theirs)
+    ]
+    one = adamw(groups[0], (beta1, beta2), epsilon)
+    other = torch.optim.AdamW(groups[1], betas=(beta1, beta2), eps=epsilon, fused=True)
+    trained(one, ours, range(6))
+    trained(other, theirs, range(6))
+    for mine, yours in zip(ours, theirs):
+        assert torch.equal(mine, yours) and one.state[mine].keys() == other.state[yours].keys()
+        assert all(torch.equal(value, other.state[yours][name]) for name, value in one.state[mine].items())
+
+
+def test_gradients_can_be_made_zero_as_with_torchs_optimizers():
+    parameter, other = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    made = adamw([{"params": [parameter, other], "lr": 1.0, "weight_decay": 0.0}], (0.9, 0.9), 1e-8)
+    parameter.grad = torch.ones(2)
+    made.zero_grad(set_to_none=False)
+    assert parameter.grad.tolist() == [0, 0] and other.grad is None
+
+
+class Parts(nn.Module):
+    """Parameters alone."""
+
+    def __init__(self):
+        super().__init__()
+        random = torch.Generator().manual_seed(0)
+        self.parts = nn.ParameterList(nn.Parameter(torch.randn(shape, generator=random)) for shape in SHAPES)
+
+
+ANY = [name for name in dir(torch.optim) if isinstance(getattr(torch.optim, name), type)]
+PLAIN = sorted({*ANY} - {"Optimizer", "LBFGS", "SparseAdam", "Muon"})
+"""torch's optimizers of dense parameters of any shape that need no closure."""
+
+
+def steps_of(optimizer: Optimizer, model: nn.Module, steps: range) -> None:
+    for step in steps:
+        random = torch.Generator().manual_seed(step)
+        for number, parameter in enumerate(model.parameters()):
+            parameter.grad = None if not number and step < 4 else torch.randn(parameter.shape, generator=random)
+        optimizer.step(1 / (1 + step))
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("kind", [*PLAIN, "Lion", "Momentum"])
+def test_any_optimizer_goes_on_from_its_checkpoint_as_if_it_had_never_stopped(kind, tmp_path):
+    """To the bit, from the state that a file holds; one parameter has no gradient, and so no state, before that. And
+    back again, after steps beyond it."""
+    make = {"Lion": Lion, "Momentum": Momentum}.get(kind, partial(Wrapped, kind=kind))
+    whole, parts = Parts(), Parts()
+    one, other = make(whole, 0.01), make(parts, 0.01)
+    steps_of(one, whole, range(8))
+    steps_of(other, parts, range(4))
+    write_tensors(tmp_path / "state", other.state())
+    weights = [parameter.detach().clone() for parameter in parts.parameters()]
+    steps_of(other, parts, range(20, 22))
+    for again in (other, make(parts, 0.01)):
+        again.load(read_tensors(tmp_path / "state"))
+        with torch.no_grad():
+            for parameter, value in zip(parts.parameters(), weights):
+                parameter.copy_(value)
+        steps_of(again, parts, range(4, 8))
+        assert all(torch.equal(mine, yours) for mine, yours in zip(whole.parameters(), parts.parameters()))
+        assert one.state().keys() == again.state().keys()
+
+
+def test_state_is_kept_as_what_it_is():
+    made = Parts()
+    lion = Lion(made, 0.01)
+    steps_of(lion, made, range(5))
+    state = lion.state()
+    assert state["parts.1/step:int"] == 5 and state["groups/0/largest:float"].dtype == torch.float64
+    assert set(state) == {f"parts.{n}/{name}" for n in range(5) for name in ("momentum", "step:int")} | {
+        "groups/0/largest:float"
+    }
+    again = Lion(made, 0.01)
+    again.load(state)
+    kept = again.inner[0].state[made.parts[1]]
+    assert type(kept["step"]) is int and kept["momentum"] is not state["parts.1/momentum"]
+    assert lion.state_values() == sum(parameter.numel() for parameter in made.parameters())
+
+
+@pytest.mark.parametrize("kind, message", [
+    ("Listing", r"Listing keeps a list as 'past' of parts\.0; a checkpoint holds tensors and numbers by parameter"),
+    ("Shared", r"its state parts\.1/count shares memory with parts\.0/count; a checkpoint holds"),
+    ("Loose", "Loose keeps a dict as '' of no parameter; a checkpoint holds"),
+    ("Scheduled", "Wrong keeps a tuple as 'betas' of groups/0; a checkpoint holds"),
+])  # fmt: skip
+def test_state_that_cannot_be_saved_is_refused_at_the_first_step(kind, message):
+    made = Parts()
+    optimizer = Wrong(made, 0.01, kind=kind)
+    for parameter in made.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    with pytest.raises(ValueError, match=f"training.optimizer: {message}"):
+        optimizer.step(1.0)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"parts.9/momentum": torch.zeros(1)}, r"has state of 'parts\.9', which is not trained"),
+    ({"parts.1/step:int": torch.zeros(2)}, "has no number 'step:int'"),
+    ({"parts.1/step:list": torch.zeros(1)}, "has no number 'step:list'"),
+])  # fmt: skip
+def test_state_of_another_model_or_of_no_meaning_is_refused(change, message):
+    made = Parts()
+    lion = Lion(made, 0.01)
+    steps_of(lion, made, range(5))
+    with pytest.raises(ValueError, match=f"the optimizer's checkpoint {message}"):
+        Lion(made, 0.01).load(lion.state() | change)
+
+
+@pytest.mark.parametrize("parts, frozen", [
+    (["core.blocks.1"], {1}),
+    (["core.blocks.1", "core.blocks.10"], {1, 10}),
+    (["core.blocks"], set(range(12))),
+    ([], set()),
+])  # fmt: skip
+def test_parts_are_frozen_by_their_complete_names(parts, frozen):
+    """Block 1 is not block 10."""
+    core = nn.Module()
+    core.blocks = nn.ModuleList(nn.Linear(2, 2) for _ in range(12))
+    core.norm = nn.LayerNorm(2)
+    made = nn.ModuleDict({"core": core})
+    freeze(made, parts)
+    assert {number for number, block in enumerate(core.blocks) if not block.weight.requires_grad} == frozen
+    assert core.norm.weight.requires_grad
+    freeze(made, [])
+    assert all(parameter.requires_grad for parameter in made.parameters())
+
+
+@pytest.mark.parametrize("part, said", [
+    ("cores.main.block.1", "did you mean 'cores.main.blocks.1'"),
+    ("cores.main.blocks.", "did you mean 'cores.main.blocks"),
+    ("cores.mai", "did you mean 'cores.main'"),
+    ("x", "possible: cores.main, heads.lm, tokenizers.text, and their parts$"),
+])  # fmt: skip
+def test_a_part_that_the_model_does_not_have_is_named_with_the_nearest(part, said):
+    with pytest.raises(ValueError, match=f"training.freeze: the model has no part {re.escape(repr(part))}; .*{said}"):
+        freeze(model(), [part])
+    with pytest.raises(ValueError, match="leaves nothing to train"):
+        freeze(model(), ["cores", "heads", "tokenizers.text"])
 
 
 def test_ratios_below_zero_are_refused():

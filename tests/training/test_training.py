@@ -53,6 +53,12 @@ RECIPES = {
         "training": {"rows_per_micro_batch": 1, "ema": 0.5},
         "data": {"documents": "separate"},
     },
+    "lion": {"training": {"optimizer": {"use": "own_optimizer:Lion"}, "ema": 0.8}},
+    "momentum": {"training": {"optimizer": {"use": "own_optimizer:Momentum"}}},
+    "nadam_averaged": {
+        "training": {"optimizer": {"use": "own_optimizer:Wrapped", "kind": "NAdam"}},
+        "checkpoints": {"average": 2},
+    },
 }
 
 
@@ -519,7 +525,10 @@ def test_a_diverging_loss_stops_the_run_and_keeps_the_checkpoint(tiny, capsys):
     assert "the loss is nan" in said or "the loss is inf" in said
 
 
-def test_weights_that_are_no_numbers_are_met_by_an_evaluation_and_the_run_goes_back(tiny, monkeypatch, capsys):
+@pytest.mark.parametrize("optimizer", ["adamw", "own_optimizer:Lion", "own_optimizer:Momentum"])
+def test_weights_that_are_no_numbers_are_met_by_an_evaluation_and_the_run_goes_back(
+    tiny, monkeypatch, capsys, optimizer
+):
     update, spoiled = Learner.update, []
 
     def spoil_once(self, step, share):
@@ -530,7 +539,8 @@ def test_weights_that_are_no_numbers_are_met_by_an_evaluation_and_the_run_goes_b
         return loss
 
     monkeypatch.setattr(Learner, "update", spoil_once)
-    file = tiny("spoiled", evaluation={"every": 4, "sample_tokens": 8}, checkpoints={"every": 3})
+    every = {"evaluation": {"every": 4, "sample_tokens": 8}, "checkpoints": {"every": 3}}
+    file = tiny("spoiled", training={"optimizer": optimizer}, **every)
     assert main(["train", str(file)]) == 0
     assert "back to the checkpoint of step 6, and on without the batches 6 to 7" in capsys.readouterr().err
 

@@ -55,6 +55,8 @@ class ImageAugmentation(nn.Module):
         self.shift, self.flip, self.rotate, self.zoom, self.erase = shift, flip, rotate, zoom, erase
         self.operations, self.magnitude = operations, magnitude
         self.transforms = [torchvision_transform(part) for part in transforms or ()]
+        if self.transforms:  # no decorator: it would import torch._dynamo, a second, for everyone
+            self._uncompiled = torch.compiler.disable(ImageAugmentation.by_torchvision)
 
     def forward(self, images: Images, seeds: Seeds) -> Tensor:
         """Every image changed as its seed decides; images of one seed (the frames of a clip) are changed alike."""
@@ -65,7 +67,7 @@ class ImageAugmentation(nn.Module):
             for number in range(self.operations):
                 which, side = uniform(seeds, 2, stream=10 + number)
                 images = rand_augmented(images, which, side, self.magnitude)
-            return self.moved(self.by_torchvision(images, seeds) if self.transforms else images, seeds)
+            return self.moved(self._uncompiled(self, images, seeds) if self.transforms else images, seeds)
 
     def moved(self, images: Images, seeds: Seeds) -> Tensor:
         """`rotate`, `zoom`, `shift` and `erase`; float32 where an image is resampled, else uint8."""
@@ -76,7 +78,6 @@ class ImageAugmentation(nn.Module):
             images = shifted(images, self.shift, uniform(seeds, 2, stream=3))
         return erased(images, self.erase, uniform(seeds, 3, stream=4)) if self.erase else images
 
-    @torch.compiler.disable
     def by_torchvision(self, images: Images, seeds: Seeds) -> Images:
         """The `transforms`, which draw from torch's global generators: these are seeded for every image. (On a GPU this
         waits for the seeds, once a batch.)"""

@@ -1,0 +1,50 @@
+"""What a start does not wait for: libraries that a run does not use are not imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from PIL import Image
+
+IMAGES = """
+inputs:
+  image: {use: image, patch_size: 4, channels: 1, size: 8, augment: {use: image_augmentation, shift: 1}}
+model: {width: 8, depth: 1, heads: 1, context: 8, attention: same_sample, core_tokens: 1}
+tasks: {digit: {use: classification, target: label}}
+data: {dataset: digits}
+training: {steps: 2, samples_per_step: 4, precision: float32, compile: false}
+evaluation: {every: 2}
+logging: {tensorboard: false}
+"""
+CODE = """
+import sys
+from chopmix.commands.cli import main
+
+def run(*words, draws=False):
+    assert main(list(words)) == 0, words
+    unused = ["sympy", "torch._dynamo", "torchaudio"] + ["matplotlib"] * (not draws)
+    found = [name for name in unused if name in sys.modules]
+    assert not found, (words, found)
+
+text, images, folder = sys.argv[1:]
+run("train", text, "training.steps=2")
+run("evaluate", folder + "/runs/text")
+run("generate", folder + "/runs/text", "--max-tokens", "2")
+run("train", images, "out=" + folder + "/runs/images")
+run("predict", folder + "/runs/images", "--input", "image=" + folder + "/a.png")
+run("evaluate", folder + "/runs/images", draws=True)  # a confusion matrix
+"""
+
+
+def test_a_run_of_text_or_images_imports_no_compiler_and_nothing_that_draws_or_hears(tiny, tmp_path):
+    """torch._dynamo and sympy take a second, matplotlib and torchaudio a third each."""
+    training = {"steps": 2, "precision": "float32", "compile": False, "learning_rate": None, "schedule": "constant"}
+    text = tiny("text", training=training | {"optimizer": "muon"}, evaluation={"every": 2})
+    images = tmp_path / "images.yaml"
+    images.write_text(IMAGES)
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    words = [sys.executable, "-c", CODE, str(text), str(images), str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 0, done.stderr[-2000:]
