@@ -28,7 +28,7 @@ from .measuring.texts import MEANINGS, TextMetric
 GOLDEN = (math.sqrt(5) - 1) / 2
 """Multiples of it, less their whole part, spread evenly."""
 SHUFFLED = 64
-"""In blocks of so many samples every input has its own order of how much is hidden."""
+"""In every block of this many samples each input has an order of its own, drawn at random, of how much is hidden."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,17 +99,25 @@ class MaskedDiffusion(MaskedModeling):
         return np.random.default_rng([*seed, 1, zlib.crc32(self.target.encode())])
 
     def choose(self, ids: np.ndarray, random: np.random.Generator, seed: tuple[int, ...] = (0, 0, 0)) -> np.ndarray:
-        """The sorted indices of the ids to hide, never of special ids. How many is spread evenly over the samples of an
-        epoch, which makes the mean over a split more exact."""
+        """The sorted indices of the ids to hide, never of special ids."""
         slots = np.flatnonzero(self.plain[ids])
         how, lot = self.hiding, random.random()
         if lot < how.whole:
             return slots if lot < how.whole / 2 else slots[:0]
-        first = np.random.default_rng([*seed[:-1], zlib.crc32(self.target.encode())]).random()
-        number = seed[-1] ^ zlib.crc32(self.target.encode()) % SHUFFLED  # another order for every input
-        share = how.least + (how.most - how.least) * ((first + GOLDEN * number) % 1)
+        share = how.least + (how.most - how.least) * self.amount(seed)
         wanted = min(max(math.ceil(share * len(slots)), 1), len(slots))
         return np.sort(random.permutation(slots)[:wanted])
+
+    def amount(self, seed: tuple[int, ...]) -> float:
+        """How much of a sample is hidden, from 0 to below 1. The amounts are spread evenly over the samples of an epoch,
+        which makes the mean over a split more exact. Each block of SHUFFLED samples has the next multiples of GOLDEN in
+        a random order that differs from input to input, so that the amount of one input does not tell that of another.
+        """
+        (*epoch, number), own = seed, zlib.crc32(self.target.encode())
+        first = np.random.default_rng([*epoch, own]).random()
+        block, place = divmod(number, SHUFFLED)
+        order = np.random.default_rng([*epoch, block, own]).permutation(SHUFFLED)
+        return float((first + GOLDEN * (SHUFFLED * block + order[place])) % 1)
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
         """As of masked modelling, with each target's weight, n / m (in training at most `largest_weight`); `count` is
