@@ -130,10 +130,10 @@ def test_training_hides_shares_in_bounds_and_evaluations_any(least, most, n):
     assert all(torch.equal(getattr(ours, name), getattr(theirs, name)) for name in ("weights", "values", "slots"))
 
 
-NAMES = (
-    "image text sound word words caption picture source target answer question score speech video code state action "
-    "reward label name title mission operator english german a b"
-).split()
+NAMES = [
+    "image", "text", "sound", "word", "words", "caption", "picture", "source", "target", "answer", "question", "score",
+    "speech", "video", "state", "action", "label", "mission", "english", "german", "a", "b",
+]  # fmt: skip
 
 
 def hidden_counts(name, n, places):
@@ -146,20 +146,20 @@ def hidden_counts(name, n, places):
 @pytest.fixture(scope="module")
 def hidden_by_name():
     """How many of 64 tokens of each of many inputs are hidden in the samples of an evaluation."""
-    return {name: hidden_counts(name, 64, [(0, 0, number) for number in range(512)]) for name in NAMES}
+    return {name: hidden_counts(name, 64, [(0, 0, number) for number in range(256)]) for name in NAMES}
 
 
 def test_how_much_of_one_input_is_hidden_does_not_tell_how_much_of_another_is(hidden_by_name):
-    """Over all pairs of names the correlation is what chance allows: its standard deviation is 1 / sqrt(512) = 0.044."""
+    """Over all pairs of names the correlation is what chance allows: its standard deviation is 1 / sqrt(256)."""
     found = [np.corrcoef(one, two)[0, 1] for one, two in itertools.combinations(hidden_by_name.values(), 2)]
-    assert max(map(abs, found)) < 4.5 * 512**-0.5 and np.std(found) == pytest.approx(512**-0.5, rel=0.25)
+    assert max(map(abs, found)) < 4.5 / 16 and np.std(found) == pytest.approx(1 / 16, rel=0.25)
 
 
 def test_two_inputs_are_hidden_in_every_combination(hidden_by_name):
-    """Each of the 8 x 8 cells has about 8 of the 512 samples; none is empty, as where one order follows from another."""
+    """Of 8 x 8 cells nearly none is empty, as many are where one order follows from the other."""
     for one, two in itertools.combinations(hidden_by_name.values(), 2):
-        assert len({*zip(((one - 1) // 8).tolist(), ((two - 1) // 8).tolist())}) > 60
-        assert len({*((one - two) % 64).tolist()}) > 60
+        assert len({*zip(((one - 1) // 8).tolist(), ((two - 1) // 8).tolist())}) > 50
+        assert len({*((one - two) % 64).tolist()}) > 50
 
 
 def test_every_window_of_a_stream_is_hidden_as_evenly_as_a_sample():
