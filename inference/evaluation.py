@@ -155,13 +155,20 @@ def reads_texts(task: Task) -> bool:
     return not generates and any(metric.of_texts for metric in task.metrics.values())
 
 
-def directions(tasks: Mapping[str, Task], split: str) -> dict[str, bool]:
-    """Whether larger is better, by the name of every metric of a split."""
+def directions(tasks: Mapping[str, Task], split: str, returns: Collection[str] = ()) -> dict[str, bool]:
+    """Whether larger is better, by the name of every metric of a split and of the `returns` of what the model plays."""
     found = {f"{split}/loss": False} if len(tasks) > 1 else {}
     for name, task in tasks.items():
         prefix = f"{split}/{name}/" if len(tasks) > 1 else f"{split}/"
         found |= {prefix + metric: meaning.larger_is_better for metric, meaning in task.metrics.items()}
-    return found
+    return found | dict.fromkeys(returns, True)
+
+
+def larger_is_better(metric: str, directions: Mapping[str, bool]) -> bool:
+    """Whether larger values of a metric are better, by `directions`. Raises ValueError for a name that is no metric."""
+    if metric not in directions:
+        raise ValueError(f"{metric!r} is no metric by which runs can be compared; possible: {', '.join(directions)}")
+    return directions[metric]
 
 
 def summed(

@@ -16,12 +16,11 @@ def check_best(best: str, tasks: Mapping[str, Task], generated: int, returns: Co
     """Raises ValueError where `best` (`checkpoints.best`) is no metric of the validation split, nor of the `returns`
     of what the model plays. With `generated` 0 (`evaluation.generated`) metrics of generated texts do not count."""
     names = [f"val/{name}/" if len(tasks) > 1 else "val/" for name in tasks]
-    possible = list(directions(tasks, "val"))
+    possible = list(directions(tasks, "val", returns))
     if not generated:
         written = [(prefix, task.metrics) for prefix, task in zip(names, tasks.values()) if task.needs.generates]
         judged = {prefix + name for prefix, metrics in written for name, each in metrics.items() if each.of_generated}
         possible = [metric for metric in possible if metric not in judged]
-    possible += returns
     if best not in possible:
         raise ValueError(f"checkpoints.best is {best!r}; possible: {', '.join(possible)}")
 

@@ -36,3 +36,8 @@ def json_line(value: Any) -> str:
 def cell(text: str) -> str:
     """A text for a cell of a rich table: `printable`, and without markup, so that `[/red]` is shown as it is."""
     return escape(printable(text))
+
+
+def figure(value: float) -> str:
+    """A figure for a line or a table: a count (a whole number) as `1,256`, any other with four decimals: `0.1235`."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
