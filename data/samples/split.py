@@ -138,9 +138,10 @@ def sampler_of(samples: Samples, reader: Reader, rows: int, budget: int | None) 
         raise DataError("a mixture is trained on by samples_per_step, not by tokens_per_step")
     ranges = [samples.range_of(source.name) for source in samples.mixture]
     shares = [source.share for source in samples.mixture]
-    if samples.by_tokens:
-        shares = [share / max(reader.mean_length(range), 1.0) for share, range in zip(shares, ranges)]
     weights = [source.samples.weights for source in samples.mixture]
+    if samples.by_tokens:
+        lengths = [reader.mean_length(*each) for each in zip(ranges, weights)]
+        shares = [share / max(length, 1.0) for share, length in zip(shares, lengths)]
     return Mixed([len(each) for each in ranges], shares, rows, weights)
 
 
