@@ -162,8 +162,10 @@ class MaskedDiffusion(MaskedModeling):
             "accuracy": Metric(
                 "share of hidden tokens", larger_is_better=True, of_sums=partial(ratio, "right", "hidden", 1)
             ),
-            "chain": Metric("nats per token, left to right", of_sums=partial(ratio, "chain", "chain_tokens", 1)),
-            f"chain_{unit.metric}": Metric(f"{unit.told}, left to right", of_sums=chain),
+            "chain": Metric(
+                "nats per token, left to right", of_sums=partial(ratio, "chain", "chain_tokens", 1), of_chain=True
+            ),
+            f"chain_{unit.metric}": Metric(f"{unit.told}, left to right", of_sums=chain, of_chain=True),
         }
         return found | metrics_of(self.judges) | {name: MEANINGS[name] for name in self.texts}
 

@@ -93,15 +93,17 @@ class SampleSplit(Split):
         labels = {name: [each[name] for each in given] for name in self.inputs.labels}
         keys, seeds = tuple(self.samples.keys[number] for number in numbers), tuple(tuple(each) for _, each in read)
         batch = self.collator.batch([parts for parts, _ in read], rows, labels=labels, keys=keys, seeds=seeds)
-        return batch if training else replace(batch, units=self.units_of(numbers))
+        return batch if training else replace(batch, units=self.units_of(read))
 
-    def units_of(self, numbers: Sequence[int]) -> dict[str, float]:
-        """The size of these samples' items that are ids, by input: of texts their UTF-8 bytes."""
+    def units_of(self, read: Sequence[tuple[Parts, Place]]) -> dict[str, float]:
+        """The size of these samples' items that are ids and are among the parts that are read, by input: of texts their
+        UTF-8 bytes."""
         found: Counter[str] = Counter()
-        for number in numbers:
-            for name, item in self.item(number)[0].items():
+        for parts, place in read:
+            item = self.item(place.number)[0]
+            for name in {name for name, _ in parts} & item.keys():
                 if (vocabulary := self.choppers[name].vocabulary) is not None:
-                    found[name] += vocabulary.units(item)
+                    found[name] += vocabulary.units(item[name])
         return dict(found)
 
     def chop(self, each: Place, training: bool = False, inputs=None, replaced=None) -> Parts:

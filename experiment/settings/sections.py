@@ -89,7 +89,7 @@ class Evaluation:
     rows: int = 64
     """Rows (or samples) in one forward pass."""
     attribution: bool = False
-    """Whether the end of training also tells what each input is worth: metrics for every subset of the inputs."""
+    """Whether the end of training also measures what each input contributes: metrics for every subset of the inputs."""
     generated: int = 256
     """On how many samples, spread over the split, texts are generated for metrics; `chopmix evaluate` takes all."""
     play: Playing | None = None
