@@ -55,6 +55,8 @@ class Measured:
     """The same by the data set of a mixture, without the metrics of generated items."""
     readable: int
     """How many samples (of a corpus: windows) the split has, without bad ones."""
+    unit: str = "samples"
+    """What is counted: `samples` or `windows`."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -155,6 +157,7 @@ def measured(
     return Measured(
         split=split.name, tasks=tasks, whole=with_metrics(whole),
         sources={source: with_metrics(each) for source, each in sources.items()}, readable=len(split.all()) - len(bad),
+        unit="windows" if split.samples is None else "samples",
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...tokenizers.files.reading import DataError
+from ..base import undivided
 from ..samples.dataset import Columns, SampleDataset, Samples, share
 
 READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
@@ -46,6 +47,9 @@ class HuggingFace(SampleDataset):
             return found
         chosen = share(found, split)
         return replace(found, keys=chosen.keys, table=table.select(chosen.numbers))
+
+    def whole(self) -> HuggingFace:
+        return undivided(self, self.path) if len(self.tables) == 1 else self
 
     def table(self, named: str) -> Any:
         """The table of a split, by the data set's own name for it. Raises DataError where there is none."""
