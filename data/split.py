@@ -86,8 +86,9 @@ class Split:
     def batches(
         self, places: Sequence[Place], tasks: Mapping[str, Task], inputs: Collection[str] | None = None
     ) -> list[Batch]:
-        """What `read` gives, with the targets of these tasks: as an evaluation reads them, in several batches, so that no
-        task sees what another one hides (`with_targets_apart`). Notes in `unread` the samples that a task leaves out."""
+        """What an evaluation of these tasks reads: what `read` gives with their targets, in several batches, so that no
+        task sees what another one hides (`with_targets_apart`). Notes in `unread` the samples that a task leaves
+        out."""
         found = with_targets_apart(self.read(places, inputs=inputs), tasks)
         for batch in found:
             for name, targets in batch.targets.items():

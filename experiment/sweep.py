@@ -20,7 +20,7 @@ from rich.table import Table
 
 from ..data.processes import Processes
 from ..inference.evaluation import directions, larger_is_better
-from ..tokenizers.files.printing import cell, figure
+from ..tokenizers.files.printing import cell, figure_text
 from .assembly.watching import returns_of
 from .data.tasks import choppers_and_tasks
 from .folder.reading import RunError
@@ -99,7 +99,7 @@ def tell(config: Config, found: Mapping[Setting, list[dict[str, float]]], seeds:
         for name in names:
             values = [run[name] for run in runs]
             print(f"{name}: {spread(values, '+-')} (seeds {','.join(map(str, seeds))}: "
-                  f"{', '.join(map(figure, values))})")  # fmt: skip
+                  f"{', '.join(map(figure_text, values))})")  # fmt: skip
         return
     best = config.checkpoints.best
     _, tasks = choppers_and_tasks(config, Path(config.out) / "assets", partial(open_part, trust=config.modules))
@@ -117,6 +117,6 @@ def tell(config: Config, found: Mapping[Setting, list[dict[str, float]]], seeds:
 
 def spread(values: Sequence[float], sign: str) -> str:
     """`0.1234 ± 0.0050`: mean and standard deviation; the mean alone of one value and of equal counts."""
-    mean = figure(statistics.mean(values))
+    mean = figure_text(statistics.mean(values))
     alike = len(values) == 1 or (isinstance(values[0], int) and len({*values}) == 1)
     return mean if alike else f"{mean} {sign} {statistics.stdev(values):.4f}"

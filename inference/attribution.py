@@ -193,7 +193,7 @@ def attribution_of(
 
 def tokens_by_input(split: SampleSplit, figures: TaskFigures) -> dict[str, float]:
     """The tokens of each input in all samples that have a target of a task."""
-    return dict(zip(split.choppers, figures.sums["tokens"][1:].tolist(), strict=True))
+    return dict(zip(split.choppers, figures.sums["input_tokens"][1:].tolist(), strict=True))
 
 
 def some_orders(inputs: Subset) -> tuple[Subset, ...]:
@@ -221,8 +221,8 @@ def check_counts(task: str, counts: Mapping[Subset, float], inputs: Subset) -> N
         if count != counts[inputs]:
             missing = " and ".join(name for name in inputs if name not in subset)
             raise ValueError(
-                f"task {task!r} has {count:,.0f} targets without {missing}, {counts[inputs]:,.0f} with it: these losses "
-                f"cannot be compared. A task names the inputs that it cannot do without in `Needs.inputs`"
+                f"task {task!r} has {count:,.0f} targets without {missing}, {counts[inputs]:,.0f} with it: these "
+                "losses cannot be compared. A task names the inputs that it cannot do without in `Needs.inputs`"
             )
 
 

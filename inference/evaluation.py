@@ -26,8 +26,8 @@ from .generated import CHAINS, chain_share, generated_share
 from .pictures import draw_confusion
 
 Sums = dict[str, dict[str, Tensor]]
-"""By task and by name, what metrics are computed from, all summed: `loss`, `count` (of targets), the `samples` that have
-a target, the `tokens` of each input in these (by its number in the set), and more."""
+"""By task and by name, what metrics are computed from, all summed: `loss`, `count` (of targets), `supervised` (samples
+that have a target), `input_tokens` (the tokens of each input in these, by its number in the set), and more."""
 Pairs = list[Generated]
 """Items that were generated or recognised, each with the true one."""
 
@@ -77,7 +77,8 @@ class Measured:
         """On how many samples every metric is measured, by the same names, without those of counts."""
         found = {f"{self.split}/loss": self.readable} if len(self.tasks) > 1 else {}
         for prefix, task, each in self._named():
-            found |= {prefix + name: each.counts[task.metrics[name].measured_on] for name in each.metrics}
+            of_sums = {name: metric.measured_on for name, metric in task.metrics.items()}
+            found |= {prefix + name: each.counts[of_sums.get(name, "judged")] for name in each.metrics}
         return found
 
     def check(self) -> None:
@@ -196,7 +197,7 @@ def task_figures(
     """The figures of a task by its sums, where any sample has a target, and by the items that were generated or
     recognised, where there are `pairs`."""
     metrics = figures(task.metrics, sums) if sums["count"] else {}
-    counts = {"samples": int(sums["samples"])}
+    counts = {"samples": int(sums["supervised"])}
     if sums.get("chain_samples"):
         counts["chain_samples"] = int(sums["chain_samples"])
     if pairs is not None:
@@ -240,8 +241,8 @@ def generate_share(
     inputs: Collection[str] | None, generated: int | None, chosen: Mapping[str, Sequence[Place]],
     shares: Mapping[str, Sums],
 ) -> dict[str, Pairs]:  # fmt: skip
-    """This process's share of the items that tasks generate for `generated` of the `chosen` places, by task; adds to the
-    sums of each source in `shares` what items of a task that refines drafts cost from left to right."""
+    """This process's share of the items that tasks generate for `generated` of the `chosen` places, by task. Adds to
+    the sums of each source in `shares` what items of a task that refines drafts cost from left to right."""
     pairs = {}
     for name, places in chosen.items():
         task = tasks[name]
@@ -299,7 +300,8 @@ def larger_is_better(metric: str, directions: Mapping[str, bool]) -> bool:
 
 
 def own_inputs(tasks: Mapping[str, Task], name: str) -> frozenset[str]:
-    """The inputs that the task `name` is about, which it is never measured without, and those of tasks that make some."""
+    """The inputs that the task `name` is about, without which it is never measured, and those of tasks that make
+    inputs."""
     every = [task for other, task in tasks.items() if other == name or task.needs.makes]
     return frozenset(each for task in every for each in (*task.needs.inputs, *task.needs.judged_at))
 
@@ -333,9 +335,9 @@ def summed(
     model: Model, tasks: Mapping[str, Task], names: Sequence[str], split: Split, places: Sequence[Place], rows: int,
     inputs: Collection[str] | None, pairs: Mapping[str, Pairs], own: Mapping[str, list[int]],
 ) -> Sums:  # fmt: skip
-    """Every task's sums over these places: `loss`, `count`, `samples`, `tokens`, what `Task.measure` gives and, of tasks
-    that generate, the target's `units`. Adds the texts that are recognised to `pairs`, and the numbers of the samples
-    that have a target to `own`."""
+    """Every task's sums over these places: `loss`, `count`, `supervised`, `input_tokens`, what `Task.measure` gives and,
+    of tasks that generate, the target's `units`. Adds the texts that are recognised to `pairs`, and the numbers of the
+    samples that have a target to `own`."""
     sums: Sums = {name: {} for name in names}
     for several, read, wanted in readings(tasks, names, split, inputs):
         # a process without a share reads one sample and counts it 0 times, so that all have the same keys
@@ -363,8 +365,8 @@ def summed_of_batch(
     for name, samples in known.items():
         task, targets = tasks[name], batch.targets[name]
         loss = next(iter(task.terms(outputs[name], targets).values()))
-        sums[name] = {"loss": loss, "count": torch.tensor(float(targets.count)), "samples": samples.sum(),
-                      "tokens": tokens[name], **task.measure(outputs[name], targets)}  # fmt: skip
+        sums[name] = {"loss": loss, "count": torch.tensor(float(targets.count)), "supervised": samples.sum(),
+                      "input_tokens": tokens[name], **task.measure(outputs[name], targets)}  # fmt: skip
         if generates(task):
             sums[name]["units"] = torch.tensor(batch.units.get(task.target, 0.0))
         if name in pairs:

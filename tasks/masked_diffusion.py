@@ -109,9 +109,9 @@ class MaskedDiffusion(MaskedModeling):
         return np.sort(random.permutation(slots)[:wanted])
 
     def amount(self, seed: tuple[int, ...]) -> float:
-        """How much of a sample is hidden, from 0 to below 1. The amounts are spread evenly over the samples of an epoch,
-        which makes the mean over a split more exact. Each block of SHUFFLED samples has the next multiples of GOLDEN in
-        a random order that differs from input to input, so that the amount of one input does not tell that of another.
+        """How much of a sample is hidden, from 0 to below 1. The amounts are spread evenly over the samples of an
+        epoch, which makes the mean over a split more exact. Each block of SHUFFLED samples has the next multiples of
+        GOLDEN in a random order that differs from input to input, so that the amounts of two inputs are independent.
         """
         (*epoch, number), own = seed, zlib.crc32(self.target.encode())
         first = np.random.default_rng([*epoch, own]).random()

@@ -17,6 +17,7 @@ from chopmix.inference import generated
 from chopmix.inference.attribution import measure_attribution
 from chopmix.inference.evaluation import evaluate_split, measured
 from chopmix.inference.refining import chain_of
+from chopmix.inference.sheet import samples_with
 from chopmix.tasks.targets import with_targets
 from chopmix.tokenizers.chopping.contract import chopped
 from chopmix.tokenizers.files.reading import DataError
@@ -267,3 +268,16 @@ def test_items_that_have_no_room_count_in_no_figure(made):
     for metric in ("loss", "chain"):
         bits = found.metrics[f"{'bound' if metric == 'loss' else metric}_bits_per_byte"]
         assert bits == pytest.approx(found.metrics[metric] / math.log(2), rel=1e-5)  # a token is a byte
+
+
+def test_samples_are_shown_that_have_an_item(made):
+    """Of 200 samples only the last 5 have one; of another task all have, and an even choice is shown."""
+    rows = [{"a": "ab"}] * 195 + [{"a": "b", "b": "c", "c": "a"}] * 5
+    split = split_of(made, [rows])
+    for name in ("second", "write"):
+        shown = samples_with(split, made.data.tasks[name], 3)
+        assert len(shown) == 3 and min(place.number for place in shown) >= 195
+    assert samples_with(split, made.data.tasks["first"], 4) == split.first(4)
+    without = split_of(made, [[{"a": "ab"}] * 5])
+    assert samples_with(without, made.data.tasks["second"], 2) == []
+    assert samples_with(without, made.data.tasks["write"], 2) == without.first(2)

@@ -38,6 +38,6 @@ def cell(text: str) -> str:
     return escape(printable(text))
 
 
-def figure(value: float) -> str:
+def figure_text(value: float) -> str:
     """A figure for a line or a table: a count (a whole number) as `1,256`, any other with four decimals: `0.1235`."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
