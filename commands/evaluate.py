@@ -68,6 +68,8 @@ def run(options: argparse.Namespace) -> None:
         for name, worth in loaded.attribution(options.split, dataset).items():
             truth = (dataset or loaded.dataset()).truth(options.split)
             wide_console().print(*tables(name, worth, truth), sep="\n")
-            record |= worth.figures(options.split if len(loaded.tasks) == 1 else f"{options.split}/{name}")
+            prefix = options.split if len(loaded.tasks) == 1 else f"{options.split}/{name}"
+            record |= worth.figures(prefix)
+            record["measured_on"] |= worth.numbers(prefix)
     if options.json:
         write_json(Path(options.json), {"step": loaded.step, "checkpoint": loaded.which, **record})

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -50,8 +50,10 @@ class Attribution:
     """Tokens of each input per sample, on average."""
     in_bits: bool = True
     """Whether the loss is a negative log-likelihood, so that `value` is in bits; else it is a share of the loss."""
-    counts: Mapping[str, int] = field(default_factory=dict)
-    """On how many samples the metrics are measured, by `Metric.measured_on`."""
+    samples: int = 0
+    """How many samples have a target."""
+    measured_on: Mapping[str, int] = field(default_factory=dict)
+    """On how many of them each metric is measured."""
     where: str = ""
     """The samples that have a target, in words: `500 of 2,922 samples of val (pairs 500)`."""
     never_withheld: tuple[str, ...] = ()
@@ -96,16 +98,23 @@ class Attribution:
     def figures(self, prefix: str) -> dict[str, float]:
         """All of it as flat metrics: `val/bits/image` (the share), `val/bits_per_token/image`,
         `val/without_image/exact_match`, ...; where the loss is no likelihood `val/share_of_loss/image`."""
-        found: dict[str, float] = {}
+        return {name: value for name, value, _ in self._figures(prefix)}
+
+    def numbers(self, prefix: str) -> dict[str, int]:
+        """On how many samples each of the `figures` is measured."""
+        return {name: number for name, _, number in self._figures(prefix)}
+
+    def _figures(self, prefix: str) -> Iterator[tuple[str, float, int]]:
+        """Every figure with its name and the number of samples that it is measured on."""
         for name in self.inputs:
-            found[f"{prefix}/{'bits' if self.in_bits else 'share_of_loss'}/{name}"] = self.share(name)
+            yield f"{prefix}/{'bits' if self.in_bits else 'share_of_loss'}/{name}", self.share(name), self.samples
             if self.in_bits:
-                found[f"{prefix}/bits_per_token/{name}"] = self.per_token(name)
+                yield f"{prefix}/bits_per_token/{name}", self.per_token(name), self.samples
         for subset, metrics in self.metrics.items():
             if subset != self.inputs and (not self.orders or len(subset) in (0, len(self.inputs) - 1)):
                 without = f"{prefix}/without_" + "_".join(name for name in self.inputs if name not in subset)
-                found |= {f"{without}/{key}": value for key, value in metrics.items()}
-        return found
+                for key, value in metrics.items():
+                    yield f"{without}/{key}", value, self.measured_on[key]
 
 
 def withholdable(tasks: Mapping[str, Task], split: Split) -> dict[str, Subset]:
@@ -172,22 +181,21 @@ def attribution_of(
     """The `Attribution` of a task from its figures with every subset of the inputs. `whole` is the evaluation with all
     inputs."""
     with_all = by_subset[inputs]
-    samples = {subset: each.counts["samples"] for subset, each in by_subset.items()}
+    samples = {subset: each.samples for subset, each in by_subset.items()}
     nats = {
         subset: float(each.sums.get("nats", each.sums["loss"])) / samples[subset] for subset, each in by_subset.items()
     }
     tokens = {
         each: total / samples[inputs] for each, total in tokens_by_input(split, with_all).items() if each in inputs
     }
-    sources = [
-        f"{source} {found[name].counts['samples']:,}" for source, found in whole.sources.items() if name in found
-    ]
+    sources = [f"{source} {found[name].samples:,}" for source, found in whole.sources.items() if name in found]
     of = f" of {whole.readable:,}" if samples[inputs] < whole.readable else ""
     where = f"{samples[inputs]:,}{of} samples of {split.name}" + (f" ({', '.join(sources)})" if sources else "")
     never = tuple(each for each in inputs if each not in split.inputs.withheld)
     return Attribution(
         inputs=inputs, metrics={subset: each.metrics for subset, each in by_subset.items()}, nats=nats, tokens=tokens,
-        in_bits=task.metrics["loss"].in_nats, counts=with_all.counts, where=where, never_withheld=never, orders=orders,
+        in_bits=task.metrics["loss"].in_nats, samples=with_all.samples,
+        measured_on=with_all.measured_on, where=where, never_withheld=never, orders=orders,
     )  # fmt: skip
 
 
@@ -290,9 +298,11 @@ def subset_table(task: str, worth: Attribution, truth: Sequence[Outcome] | None 
     names = list(worth.metrics[worth.inputs])
     extra = ["best guess"] * bool(truth and "exact_match" in names)
     found = Table("inputs present", *names, *extra, title=f"{task}: with each subset of the inputs", **LEFT)
-    fewer = {"judged": "generated items", "chain_samples": "chain"}
-    parts = [f"; {told}: {worth.counts[name]:,}" for name, told in fewer.items()
-             if worth.counts.get(name, worth.counts["samples"]) < worth.counts["samples"]]  # fmt: skip
+    fewer: dict[int, list[str]] = {}
+    for name, number in worth.measured_on.items():
+        if number < worth.samples:
+            fewer.setdefault(number, []).append(name)
+    parts = [f"; {', '.join(some)}: {number:,}" for number, some in fewer.items()]
     found.caption = f"on {worth.where}{''.join(parts)}"
     shown = (0, 1, len(worth.inputs) - 1, len(worth.inputs))
     for subset, metrics in worth.metrics.items():

@@ -32,13 +32,17 @@ Pairs = list[Generated]
 """Items that were generated or recognised, each with the true one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TaskFigures:
     """The metrics of one task on a split, or on one source of it, and the sums that they are computed from."""
 
     metrics: Mapping[str, float]
+    measured_on: Mapping[str, int]
+    """On how many samples each metric is measured."""
+    samples: int
+    """How many samples have a target."""
     counts: Mapping[str, int]
-    """The numbers of samples that they are measured on, by `Metric.measured_on`."""
+    """The numbers of generated or recognised items (`judged`), and of chains (`chain_samples`), where there are any."""
     sums: Mapping[str, Tensor]
 
 
@@ -67,18 +71,16 @@ class Measured:
         if len(self.tasks) > 1:
             losses = [self.tasks[name].weight * each.metrics.get("loss", 0.0) for name, each in self.whole.items()]
             found[f"{self.split}/loss"] = sum(losses)
-        for prefix, _, each in self._named():
-            more = {name: count for name, count in each.counts.items() if name != "samples"}
-            found |= {prefix + name: value for name, value in {**each.metrics, **more}.items()}
+        for prefix, each in self._named():
+            found |= {prefix + name: value for name, value in {**each.metrics, **each.counts}.items()}
         return found
 
     @property
     def samples(self) -> dict[str, int]:
         """On how many samples every metric is measured, by the same names, without those of counts."""
         found = {f"{self.split}/loss": self.readable} if len(self.tasks) > 1 else {}
-        for prefix, task, each in self._named():
-            of_sums = {name: metric.measured_on for name, metric in task.metrics.items()}
-            found |= {prefix + name: each.counts[of_sums.get(name, "judged")] for name in each.metrics}
+        for prefix, each in self._named():
+            found |= {prefix + name: number for name, number in each.measured_on.items()}
         return found
 
     def check(self) -> None:
@@ -87,13 +89,13 @@ class Measured:
             told = " or ".join(map(repr, self.tasks))
             raise DataError(f"split {self.split!r}: none of its {self.readable:,} samples has a target of task {told}")
 
-    def _named(self) -> Iterator[tuple[str, Task, TaskFigures]]:
+    def _named(self) -> Iterator[tuple[str, TaskFigures]]:
         """Every task's figures, those of the whole split first, each after what its names begin with."""
         for name, each in self.whole.items():
-            yield f"{self.split}/{name}/" if len(self.tasks) > 1 else f"{self.split}/", self.tasks[name], each
+            yield f"{self.split}/{name}/" if len(self.tasks) > 1 else f"{self.split}/", each
         for source, found in self.sources.items():
             for name, each in found.items():
-                yield f"{self.split}/{source}/{name}/", self.tasks[name], each
+                yield f"{self.split}/{source}/{name}/", each
 
 
 def evaluate_split(
@@ -197,13 +199,17 @@ def task_figures(
     """The figures of a task by its sums, where any sample has a target, and by the items that were generated or
     recognised, where there are `pairs`."""
     metrics = figures(task.metrics, sums) if sums["count"] else {}
-    counts = {"samples": int(sums["supervised"])}
+    numbers = {"samples": int(sums["supervised"])}
     if sums.get("chain_samples"):
-        counts["chain_samples"] = int(sums["chain_samples"])
+        numbers["chain_samples"] = int(sums["chain_samples"])
     if pairs is not None:
         metrics |= compared(name, task, split, pairs)
-        counts["judged"] = len(pairs)
-    return TaskFigures(metrics, counts, sums)
+        numbers["judged"] = len(pairs)
+    of = {key: metric.measured_on for key, metric in task.metrics.items()}
+    return TaskFigures(
+        metrics=metrics, measured_on={key: numbers[of.get(key, "judged")] for key in metrics}, sums=sums,
+        samples=numbers.pop("samples"), counts=numbers,
+    )  # fmt: skip
 
 
 def with_metrics(found: Mapping[str, TaskFigures]) -> dict[str, TaskFigures]:

@@ -113,7 +113,10 @@ def test_every_figure_says_on_how_many_samples_it_is_measured(both, tmp_path, ca
 def test_tables_say_on_how_many_samples_they_are(both, tmp_path, capsys):
     lines, figures = evaluated(capsys, tmp_path, both, "--subsets")
     text = "\n".join(lines)
-    assert "on 80 samples of val; chain: 64" in text and "on 20 of 80 samples of val" in text
+    assert "on 80 samples of val; chain, chain_bits_per_byte: 64" in text and "on 20 of 80 samples of val" in text
+    assert (
+        figures["measured_on"]["val/second/bits/a"] == 20 and figures["measured_on"]["val/first/without_b/chain"] == 64
+    )
     assert "val/second/bits/a" in figures and "val/second/without_a/exact_match" in figures
     assert not any(name.startswith("val/second/bits/b") or "judged" in name.rpartition("without")[2] for name in figures
                    if "without" in name or "bits/" in name)  # fmt: skip

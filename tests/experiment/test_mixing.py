@@ -575,13 +575,13 @@ def test_worth_is_told_for_every_subset(mixed):
     assert {"val/bits/image", "val/bits_per_token/sound", "val/without_image/exact_match"} <= set(summary)
     assert np.isfinite([value for name, value in summary.items() if name != "step"]).all()
     metrics = {(): {"loss": 1.0, "exact_match": 0.0}, ("a",): {"loss": 0.5, "exact_match": 0.5}}
-    worth = Attribution(("a",), metrics, {}, {}, counts={"samples": 1000, "judged": 1000}, where="1,000 samples of val")
+    every = {"loss": 1000, "exact_match": 1000}
+    worth = Attribution(("a",), metrics, {}, {}, samples=1000, measured_on=every, where="1,000 samples of val")
     shown = subset_table("x", worth)
     assert shown.row_count == 2 and shown.caption == "on 1,000 samples of val" and len(shown.columns) == 3
-    some = {"samples": 1000, "judged": 256, "chain_samples": 64}
-    shown = subset_table("x", replace(worth, counts=some, where="1,000 of 1,234 samples of val (one 600, two 400)"))
-    told = "on 1,000 of 1,234 samples of val (one 600, two 400); generated items: 256; chain: 64"
-    assert shown.caption == told
+    where = "1,000 of 1,234 samples of val (one 600, two 400)"
+    shown = subset_table("x", replace(worth, measured_on=every | {"exact_match": 256}, where=where))
+    assert shown.caption == f"on {where}; exact_match: 256"
 
 
 def test_every_subset_is_evaluated_once(answering, tmp_path, monkeypatch):

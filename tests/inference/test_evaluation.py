@@ -2,18 +2,20 @@
 
 import itertools
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 import torch
 from chopmix.data.datasets.mixture import Mixture
-from chopmix.data.processes import Processes
+from chopmix.data.processes import ElsewhereError, Processes
 from chopmix.data.samples.dataset import Listed, SampleDataset
 from chopmix.experiment.assembly.assemble import assemble
 from chopmix.experiment.data.splits import open_split
 from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.settings.config import load_config
-from chopmix.inference import generated
+from chopmix.inference import evaluation, generated
 from chopmix.inference.attribution import measure_attribution
 from chopmix.inference.evaluation import evaluate_split, measured
 from chopmix.inference.refining import chain_of
@@ -138,7 +140,7 @@ def test_every_task_is_measured_on_its_own_samples_and_inputs(made, sources, inp
         assert (name in found.whole) == (whole is not None)
         if whole:
             assert found.whole[name].metrics["loss"] == pytest.approx(whole[0], rel=1e-4, abs=1e-6)
-            assert found.whole[name].counts == {"samples": whole[1]}
+            assert found.whole[name].samples == whole[1] and not found.whole[name].counts
             assert found.metrics[f"val/{name}/loss"] == found.whole[name].metrics["loss"]
             assert found.samples[f"val/{name}/loss"] == whole[1]
             objective += task.weight * whole[0]
@@ -178,7 +180,7 @@ def test_attribution_is_of_the_samples_with_a_target_and_of_all_inputs_but_the_t
                 nats[subset] = sum(cost[0] for cost in known) / len(known)
         assert dict(worth.nats) == pytest.approx(nats, rel=1e-4, abs=1e-5)
         known = [cost for cost in costs[name] if cost]
-        assert worth.counts["samples"] == len(known)
+        assert worth.samples == len(known) and set(worth.measured_on.values()) <= {len(known)}
         for each in worth.inputs:
             tokens = sum(cost[2].get(each, 0) for cost in known) / len(known)
             orders = [*itertools.permutations(worth.inputs)]
@@ -264,7 +266,7 @@ def test_items_that_have_no_room_count_in_no_figure(made):
     config = replace(made.config, data=replace(made.config.data, too_long="drop"))
     split = open_split(config, Rows(rows=rows), "val", made.data.choppers, made.data.tasks, say=lambda text: None)
     found = measured(made.model, made.data.tasks, split, names=["second"]).whole["second"]
-    assert found.counts["samples"] == found.counts["chain_samples"] == 2
+    assert found.samples == found.counts["chain_samples"] == 2
     for metric in ("loss", "chain"):
         bits = found.metrics[f"{'bound' if metric == 'loss' else metric}_bits_per_byte"]
         assert bits == pytest.approx(found.metrics[metric] / math.log(2), rel=1e-5)  # a token is a byte
@@ -281,3 +283,74 @@ def test_samples_are_shown_that_have_an_item(made):
     without = split_of(made, [[{"a": "ab"}] * 5])
     assert samples_with(without, made.data.tasks["second"], 2) == []
     assert samples_with(without, made.data.tasks["write"], 2) == without.first(2)
+
+
+class Pair(Processes):
+    """One of two processes, each of which is a thread here."""
+
+    def __init__(self, rank, barrier, box):
+        super().__init__(rank, 2, torch.device("cpu"), (barrier, box))
+
+    def exchanged(self, value):
+        barrier, box = self.control
+        box[self.rank] = value
+        barrier.wait(timeout=20)
+        found = list(box)
+        barrier.wait(timeout=20)
+        return found
+
+    def sum(self, values):
+        first, second = self.exchanged(values.clone())
+        return first + second
+
+    def gathered(self, items):
+        first, second = self.exchanged(list(items))
+        return first + second
+
+    def agree(self, values, error=None):
+        failed = self.exchanged(error is not None)
+        if any(failed):
+            raise error or ElsewhereError("another process met an error")
+        return values
+
+
+def by_two(made, split, **options):
+    """What each of two processes gives, or its error."""
+    barrier, box = threading.Barrier(2), [None, None]
+
+    def run(rank):
+        try:
+            return measured(made.model, made.data.tasks, split, processes=Pair(rank, barrier, box), **options)
+        except (ValueError, ElsewhereError) as error:
+            return error
+
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(run, range(2)))
+
+
+def test_two_processes_measure_what_one_does(made):
+    sources = [
+        [{"a": "ab", "b": "c"}] * 3,
+        [{"b": "abc", "c": "a", "label": "u"}] * 5,
+        [{"a": "b", "c": "cb", "y": 1.0}],
+    ]
+    split = split_of(made, sources)
+    made.model.eval()
+    alone = measured(made.model, made.data.tasks, split, rows=2, generated=3)
+    for each in by_two(made, split, rows=2, generated=3):
+        assert each.metrics == pytest.approx(alone.metrics, rel=1e-5) and each.samples == alone.samples
+
+
+@pytest.mark.parametrize("where", ["summed", "chain_share"])
+def test_an_error_of_one_process_stops_both(made, monkeypatch, where):
+    """Neither waits for the other, in whichever part of an evaluation the error is met."""
+    real = getattr(evaluation, where)
+
+    def wrong(*parts, **options):
+        if threading.current_thread().name.endswith("_1"):
+            raise DataError("a bad sample")
+        return real(*parts, **options)
+
+    monkeypatch.setattr(evaluation, where, wrong)
+    found = by_two(made, split_of(made, [[{"a": "ab", "b": "c", "c": "a"}] * 4]), generated=2)
+    assert {type(each) for each in found} == {DataError, ElsewhereError}
