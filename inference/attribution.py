@@ -118,14 +118,12 @@ class Attribution:
 
 
 def withholdable(tasks: Mapping[str, Task], split: Split) -> dict[str, Subset]:
-    """By task the inputs that may be withheld from it: all that it reads but those that the task itself is about. Where
-    there is an encoder, only tasks that generate read the decoder's inputs."""
-    columns, encoded = split.inputs.columns, split.inputs.encoded
-    read = {name: encoded if encoded and not task.needs.generates else columns for name, task in tasks.items()}
-    return {
-        name: tuple(each for each in columns if each in read[name] and each not in own_inputs(tasks, name))
-        for name in tasks
-    }
+    """By task the inputs that may be withheld from it: all that it reads but those that the task itself is about. Tasks
+    that are about nothing but the encoder's inputs read no others."""
+    columns, encoded = split.inputs.columns, {*split.inputs.encoded}
+    own = {name: own_inputs(tasks, name) for name in tasks}
+    read = {name: encoded if encoded and own[name] <= encoded else {*columns} for name in tasks}
+    return {name: tuple(each for each in columns if each in read[name] - own[name]) for name in tasks}
 
 
 def measure_attribution(
@@ -160,8 +158,8 @@ def measure_attribution(
             subsets = subsets_of(inputs, orders) if inputs else []
             every = {s: whole if s == inputs else evaluated(several, s) for s in subsets}
             for name in several if inputs else ():
+                check_counts(name, {s: targets_of(each.whole.get(name)) for s, each in every.items()}, inputs)
                 by_subset = {subset: each.whole[name] for subset, each in every.items()}
-                check_counts(name, {s: float(each.sums["count"]) for s, each in by_subset.items()}, inputs)
                 found[name] = attribution_of(name, tasks[name], split, whole, by_subset, inputs, orders)
     if not found:
         raise ValueError(NOTHING)
@@ -194,8 +192,8 @@ def attribution_of(
     never = tuple(each for each in inputs if each not in split.inputs.withheld)
     return Attribution(
         inputs=inputs, metrics={subset: each.metrics for subset, each in by_subset.items()}, nats=nats, tokens=tokens,
-        in_bits=task.metrics["loss"].in_nats, samples=with_all.samples,
-        measured_on=with_all.measured_on, where=where, never_withheld=never, orders=orders,
+        in_bits=task.metrics["loss"].in_nats, samples=with_all.samples, measured_on=with_all.measured_on, where=where,
+        never_withheld=never, orders=orders,
     )  # fmt: skip
 
 
@@ -220,6 +218,11 @@ def subsets_of(inputs: Subset, orders: Sequence[Subset]) -> list[Subset]:
     passed |= {frozenset((name,)) for name in inputs} | {frozenset(inputs) - {name} for name in inputs}
     ordered = [tuple(name for name in inputs if name in subset) for subset in passed]
     return sorted(ordered, key=lambda subset: (len(subset), [inputs.index(name) for name in subset]))
+
+
+def targets_of(figures: TaskFigures | None) -> float:
+    """How many targets a task has; 0 where it was not measured."""
+    return float(figures.sums["count"]) if figures else 0.0
 
 
 def check_counts(task: str, counts: Mapping[Subset, float], inputs: Subset) -> None:

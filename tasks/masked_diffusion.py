@@ -67,7 +67,7 @@ class MaskedDiffusion(MaskedModeling):
 
     The loss is a bound on the nats of the item: n / m times the summed cross-entropy of the hidden ones, whose mean
     over m and over what is hidden is the mean over all orders in which tokens could be predicted one by one: what
-    evaluations give. `hiding` is what training hides. How evaluations generate, for `metrics` (of a text a list,
+    evaluations give, in which only one task's target is hidden at a time. `hiding` is what training hides. How evaluations generate, for `metrics` (of a text a list,
     `[exact_match]`, or judges by name): in `refining`, drawn by `sampling`, with `guidance`, from as many masks as the
     true item has tokens.
 
@@ -151,8 +151,8 @@ class MaskedDiffusion(MaskedModeling):
     @property
     def metrics(self) -> dict[str, Metric]:
         """`loss`, a bound in nats per token, the same in the vocabulary's unit (of text `bound_bits_per_byte`), and
-        `accuracy`, the share of hidden tokens that are predicted. `chain` and `chain_bits_per_byte`: what the same
-        tokens cost from left to right, computed where items are generated."""
+        `accuracy`, the share of hidden tokens that are predicted. `chain` and `chain_bits_per_byte`: what tokens cost
+        from left to right, of at most 64 items, whose number is `chain_samples`; not where no items are generated."""
         unit = self.vocabulary.unit
         nats = math.log(2) if unit.in_bits else 1.0
         chain = partial(ratio, "chain", "chain_units", nats)

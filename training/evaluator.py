@@ -23,7 +23,8 @@ class Evaluator:
     rows: int
     """Samples (of a text corpus: rows) in one forward pass."""
     generated: int
-    """The number of samples, spread over the split, whose texts are generated for metrics; 0: none."""
+    """For how many of the samples that have an item of a task, spread over them, items are generated for metrics; 0:
+    none."""
     sample: Callable[[int], Samples] = lambda step: Samples()
     """Generates the samples of a step; none where no task generates."""
     play: Callable[[int], dict[str, float]] = lambda step: {}

@@ -20,6 +20,7 @@ from chopmix.inference.attribution import measure_attribution
 from chopmix.inference.evaluation import evaluate_split, measured
 from chopmix.inference.refining import chain_of
 from chopmix.inference.sheet import samples_with
+from chopmix.tasks.classification import Classification
 from chopmix.tasks.targets import with_targets
 from chopmix.tokenizers.chopping.contract import chopped
 from chopmix.tokenizers.files.reading import DataError
@@ -283,6 +284,23 @@ def test_samples_are_shown_that_have_an_item(made):
     without = split_of(made, [[{"a": "ab"}] * 5])
     assert samples_with(without, made.data.tasks["second"], 2) == []
     assert samples_with(without, made.data.tasks["write"], 2) == without.first(2)
+
+
+class NeedsAll(Classification):
+    """Predicts a class where a sample has the input b, which it does not say that it needs."""
+
+    def targets(self, batch):
+        labels = batch.main.labels[self.target] if "b" in batch.main.chunks else [None] * batch.main.samples
+        main = replace(batch.main, labels={**batch.main.labels, self.target: labels})
+        return batch, super().targets(replace(batch, main=main))[1]
+
+
+def test_a_task_that_has_no_target_without_an_input_is_named(made):
+    task = NeedsAll(target="label")
+    task.learned = made.data.tasks["kind"].learned
+    split = split_of(made, [[{"a": "ab", "b": "c", "label": "u"}, {"a": "b", "b": "a", "label": "v"}]])
+    with pytest.raises(ValueError, match="task 'kind' has 0 targets without a and b, 2 with it: these losses cannot"):
+        measure_attribution(made.model, {"kind": task}, split)
 
 
 class Pair(Processes):
