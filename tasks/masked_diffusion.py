@@ -67,9 +67,9 @@ class MaskedDiffusion(MaskedModeling):
 
     The loss is a bound on the nats of the item: n / m times the summed cross-entropy of the hidden ones, whose mean
     over m and over what is hidden is the mean over all orders in which tokens could be predicted one by one: what
-    evaluations give, in which only one task's target is hidden at a time. `hiding` is what training hides. How evaluations generate, for `metrics` (of a text a list,
-    `[exact_match]`, or judges by name): in `refining`, drawn by `sampling`, with `guidance`, from as many masks as the
-    true item has tokens.
+    evaluations give, in which only one task's target is hidden at a time. `hiding` is what training hides. How
+    evaluations generate, for `metrics` (of a text a list, `[exact_match]`, or judges by name): in `refining`, drawn by
+    `sampling`, with `guidance`, from as many masks as the true item has tokens.
 
         n = 4 tokens, m = 2 hidden:     a [MASK] c [MASK]     loss 4 / 2 (nats of b + nats of d), count 4
     """
