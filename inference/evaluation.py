@@ -345,12 +345,13 @@ def summed(
     of tasks that generate, the target's `units`. Adds the texts that are recognised to `pairs`, and the numbers of the
     samples that have a target to `own`."""
     sums: Sums = {name: {} for name in names}
+    numbered, heard = 0 if split.samples is None else len(split.choppers), pairs if places else {}
     for several, read, wanted in readings(tasks, names, split, inputs):
         # a process without a share reads one sample and counts it 0 times, so that all have the same keys
         for first in range(0, max(len(places), 1), rows):
             for batch in read.batches(places[first : first + rows] or split.all()[:1], several, wanted):
                 known = {name: tasks[name].supervised(batch, t) for name, t in batch.targets.items() if name in sums}
-                for name, found in summed_of_batch(model, tasks, known, batch, pairs if places else {}).items():
+                for name, found in summed_of_batch(model, tasks, known, batch, numbered, heard).items():
                     for key, value in found.items():
                         sums[name][key] = sums[name].get(key, 0.0) + value.double() * bool(places)
                 for name, samples in known.items() if places else ():
@@ -360,12 +361,13 @@ def summed(
 
 
 def summed_of_batch(
-    model: Model, tasks: Mapping[str, Task], known: Mapping[str, Tensor], batch: Batch, pairs: Mapping[str, Pairs]
-) -> Sums:
-    """The sums of some tasks over a batch. `known`: by task whether each sample has a target. Adds the texts that are
-    recognised to `pairs`."""
+    model: Model, tasks: Mapping[str, Task], known: Mapping[str, Tensor], batch: Batch, inputs: int,
+    pairs: Mapping[str, Pairs],
+) -> Sums:  # fmt: skip
+    """The sums of some tasks over a batch. `known`: by task whether each sample has a target; `inputs`: how many inputs
+    there are, 0 for a corpus. Adds the texts that are recognised to `pairs`."""
     device, dtype = next(model.parameters()).device, computing_type(model)
-    tokens = {name: tokens_of(batch, samples, len(model.inputs)) for name, samples in known.items()}
+    tokens = {name: tokens_of(batch, samples, inputs) for name, samples in known.items()}
     batch = model.plan(batch, dtype=dtype, device=device).to(device)
     outputs, sums = model(batch), {}
     for name, samples in known.items():
@@ -384,13 +386,12 @@ def summed_of_batch(
 
 def tokens_of(batch: Batch, samples: Bool[Tensor, "s"], inputs: int) -> Int[Tensor, "i"]:
     """How many tokens of each input these samples of a batch have, by the input's number in the set, from 1 to
-    `inputs`; at 0 those of the core."""
+    `inputs`; at 0 those of the core. Of a corpus (`inputs` is 0) they are not counted."""
     counted = torch.cat([torch.zeros(1, dtype=torch.bool), samples])
     found = torch.zeros(inputs + 1, dtype=torch.long)
-    for planned in batch.sets.values():
-        if planned.samples:
-            own = planned.tokens.input.flatten()[counted[planned.tokens.sample.flatten()]]
-            found += torch.bincount(own, minlength=inputs + 1)
+    for planned in batch.sets.values() if inputs else ():
+        own = planned.tokens.input.flatten()[counted[planned.tokens.sample.flatten()]]
+        found += torch.bincount(own, minlength=inputs + 1)
     return found
 
 
